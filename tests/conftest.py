@@ -1,0 +1,58 @@
+"""Hypothesis profiles, and the markers that skip where hardware or a library is missing."""
+
+import functools
+import importlib.util
+import os
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+# Speed is never a reason to fail: machines differ.
+settings.register_profile(
+    "default", max_examples=20, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("long", settings.get_profile("default"), max_examples=500)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+def missing(*libraries: str) -> str | None:
+    """Why a test that needs these libraries must be skipped, or None."""
+    absent = [name for name in libraries if importlib.util.find_spec(name) is None]
+    return f"not installed: {', '.join(absent)}" if absent else None
+
+
+def no_gpu() -> str | None:
+    if reason := missing("cupy"):
+        return reason
+    import cupy
+
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        return f"no CUDA device: {error}"
+    return None if count else "no CUDA device"
+
+
+def no_mpi() -> str | None:
+    if reason := missing("mpi4py"):
+        return reason
+    try:
+        importlib.import_module("mpi4py.MPI")
+    except (ImportError, RuntimeError) as error:
+        return f"mpi4py finds no MPI library: {error}"
+    return None
+
+
+REASON_TO_SKIP = {
+    "gpu": functools.cache(no_gpu),
+    "mpi": functools.cache(no_mpi),
+    "oracle": functools.cache(lambda: missing("torch", "curvlinops", "nngeometry")),
+}
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for marker, reason_to_skip in REASON_TO_SKIP.items():
+        if item.get_closest_marker(marker) and (reason := reason_to_skip()):
+            pytest.skip(reason)
