@@ -1,0 +1,85 @@
+# make tour            set up and run the main job: leaves minikfac-tour/report.html
+# make lint            style, types and import rules
+# make test            lint and tests (some minutes)
+# make test-tutorials  run the notebooks
+# make test-all        all of it: notebooks, slow tests, long property profiles, parity with PyTorch libraries
+# make bench           run the scripts in benchmarks/
+# make clean           remove .venv, builds and caches
+#
+# Everything is installed into .venv. Another interpreter: make PYTHON=/path/to/python3.13 tour
+
+.DEFAULT_GOAL := help
+.PHONY: help tour lint test test-tutorials test-all bench clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+CANDIDATES := python3 python3.14 python3.13 python3.12 python3.11 python
+USABLE := import sys; assert sys.version_info >= (3, 11); import venv, ensurepip
+
+help:
+	@sed -n '/^# make/s/^# //p' Makefile
+
+# Setting up. A stamp file says what .venv holds, so that a second run installs nothing.
+
+$(VENV)/.base: pyproject.toml
+	@set -e; python=""; \
+	for candidate in $(or $(PYTHON),$(CANDIDATES)); do \
+	    if "$$candidate" -c '$(USABLE)' >/dev/null 2>&1; then python="$$candidate"; break; fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+	    echo "minikfac needs Python 3.11 or newer with its venv module; tried: $(or $(PYTHON),$(CANDIDATES)). Say which to use: make PYTHON=/path/to/python3" >&2; \
+	    exit 1; \
+	fi; \
+	if ! "$(BIN)/python" -c '$(USABLE); import pip' >/dev/null 2>&1; then \
+	    echo "Making $(VENV) with $$("$$python" --version) ..."; \
+	    rm -rf $(VENV); \
+	    "$$python" -m venv $(VENV); \
+	fi
+	@echo "Installing minikfac into $(VENV) ..."
+	@$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.base
+	@echo "Installing the test tools into $(VENV) ..."
+	@$(PIP) --editable ".[test]"
+	@touch $@
+
+$(VENV)/.tutorials: $(VENV)/.test
+	@echo "Installing Jupyter into $(VENV) ..."
+	@$(PIP) --editable ".[test,tutorials]"
+	@touch $@
+
+$(VENV)/.oracles: $(VENV)/.tutorials constraints/oracles.txt
+	@echo "Installing PyTorch, curvlinops and nngeometry into $(VENV) (large) ..."
+	@$(PIP) --constraint constraints/oracles.txt --editable ".[oracles]"
+	@touch $@
+
+# Running.
+
+tour: $(VENV)/.base
+	$(BIN)/minikfac tour
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+test: lint
+	$(BIN)/pytest --doctest-modules tests src/minikfac
+
+test-tutorials: $(VENV)/.tutorials
+	$(BIN)/pytest -m tutorial
+
+test-all: $(VENV)/.oracles lint
+	HYPOTHESIS_PROFILE=long $(BIN)/pytest -m "" --doctest-modules tests src/minikfac
+
+bench: $(VENV)/.base
+	@set -e; for script in $(sort $(wildcard benchmarks/[a-z]*.py)); do \
+	    echo "== $$script"; $(BIN)/python "$$script"; \
+	done
+
+clean:
+	rm -rf $(VENV) build dist docs/_build minikfac-tour .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name .git -prune -o -type d \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
