@@ -1,0 +1,196 @@
+"""A data set: training and test examples, their targets, and the checks that every reader shares.
+
+| array              | shape                                 | dtype            |
+|--------------------|---------------------------------------|------------------|
+| `x_train, x_test`  | (N, features), or images (N, H, W, C) | float64, float32 |
+| `y_train, y_test`  | labels (N,), or targets (N, C)        | int64, or float  |
+
+The readers of images put pixels into [0, 1]: 0 is background, 1 is ink. A `Dataset` that exists is valid:
+shapes agree, inputs are finite, labels count from 0.
+"""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Dataset:
+    """Hold the examples of one data set.
+
+    Attributes:
+        x_train: Inputs to learn from, (N, features) or (N, H, W, C), floats.
+        y_train: Labels (N,), whole numbers from 0, or targets (N, C), floats.
+        x_test: Inputs to judge by, shaped as `x_train`.
+        y_test: Labels or targets of `x_test`.
+        name: What the set is called in records and titles.
+        image_shape: (H, W, C) of one image, also where inputs are flat; None where inputs are not images.
+        n_classes: Number of classes; filled in as the largest label + 1 where it is not given; None for
+            targets.
+
+    Raises:
+        ValueError: If shapes or lengths disagree, a part is empty, inputs are not finite floats, or labels
+            are out of range.
+    """
+
+    x_train: np.ndarray
+    y_train: np.ndarray
+    x_test: np.ndarray
+    y_test: np.ndarray
+    name: str
+    image_shape: tuple[int, int, int] | None = None
+    n_classes: int | None = None
+
+    def __post_init__(self) -> None:
+        check_examples(self.x_train, self.y_train, f"{self.name}: x_train", f"{self.name}: y_train")
+        check_examples(self.x_test, self.y_test, f"{self.name}: x_test", f"{self.name}: y_test")
+        for kind, train, test in (("x", self.x_train, self.x_test), ("y", self.y_train, self.y_test)):
+            if test.shape[1:] != train.shape[1:] or test.dtype != train.dtype:
+                raise ValueError(
+                    f"{self.name}: expected {kind}_test like {kind}_train {train.shape} {train.dtype}, "
+                    f"got {test.shape} {test.dtype}"
+                )
+        self._fill_image_shape()
+        self._fill_n_classes()
+
+    def _fill_image_shape(self) -> None:
+        shape = self.x_train.shape[1:]
+        if self.image_shape is None:
+            if len(shape) == 3:
+                object.__setattr__(self, "image_shape", shape)
+        elif shape not in (tuple(self.image_shape), (int(np.prod(self.image_shape)),)):
+            raise ValueError(
+                f"{self.name}: expected inputs of image shape {self.image_shape}, got {self.x_train.shape}"
+            )
+
+    def _fill_n_classes(self) -> None:
+        if self.y_train.ndim != 1:
+            if self.n_classes is not None:
+                raise ValueError(
+                    f"{self.name}: expected labels (N,) with n_classes={self.n_classes}, "
+                    f"got targets {self.y_train.shape}"
+                )
+        elif self.n_classes is None:
+            object.__setattr__(self, "n_classes", 1 + max(int(self.y_train.max()), int(self.y_test.max())))
+        else:
+            check_labels(self.y_train, self.n_classes, f"{self.name}: y_train")
+            check_labels(self.y_test, self.n_classes, f"{self.name}: y_test")
+
+    def subset(self, n_train: int | None = None, n_test: int | None = None, seed: int = 0) -> Dataset:
+        """Draw fewer examples at random, without replacement; None keeps a part as it is.
+
+        The files of some sets are ordered by writer, so the first rows would be a biased sample. The same
+        seed gives nested subsets: the first 100 of 1,000 drawn are the 100 drawn.
+
+        Raises:
+            ValueError: If a number is not between 1 and the number of examples that there are.
+        """
+        train = _draw(n_train, len(self.x_train), seed, "n_train")
+        test = _draw(n_test, len(self.x_test), seed, "n_test")
+        return replace(
+            self,
+            x_train=self.x_train[train],
+            y_train=self.y_train[train],
+            x_test=self.x_test[test],
+            y_test=self.y_test[test],
+        )
+
+    def __repr__(self) -> str:
+        inputs = "x".join(map(str, self.x_train.shape[1:]))
+        targets = f"{self.n_classes} classes" if self.n_classes else f"{self.y_train.shape[1]} targets"
+        return (
+            f"Dataset({self.name}: {len(self.x_train)} train, {len(self.x_test)} test, "
+            f"inputs {inputs} {self.x_train.dtype}, {targets})"
+        )
+
+
+def check_examples(x: np.ndarray, y: np.ndarray, x_name: str, y_name: str) -> None:
+    """Raise ValueError unless `x` are finite floats and `y` has one label or row of targets for each."""
+    if x.ndim not in (2, 4):
+        raise ValueError(f"{x_name}: expected (N, features) or images (N, H, W, C), got {x.shape}")
+    if 0 in x.shape:
+        raise ValueError(f"{x_name}: expected at least one example with one feature, got {x.shape}")
+    if x.dtype.kind != "f":
+        hint = "; divide images by 255 first: x.astype(float) / 255" if x.dtype.kind in "ui" else ""
+        raise ValueError(f"{x_name}: expected floats, got {x.dtype}{hint}")
+    check_finite(x, x_name)
+    if y.ndim not in (1, 2) or len(y) != len(x):
+        raise ValueError(
+            f"{y_name}: expected {len(x)} labels (N,) or targets (N, C) for {x_name} {x.shape}, got {y.shape}"
+        )
+    if y.ndim == 1:
+        if y.dtype.kind not in "iu":
+            raise ValueError(
+                f"{y_name}: expected labels (N,) of an integer type or targets (N, C) of floats, "
+                f"got {y.shape} {y.dtype}; use y.astype(int) for labels, y[:, None] for targets"
+            )
+        check_labels(y, None, y_name)
+    else:
+        if y.dtype.kind != "f" or y.shape[1] == 0:
+            raise ValueError(f"{y_name}: expected targets (N, C) of floats, got {y.shape} {y.dtype}")
+        check_finite(y, y_name)
+
+
+def check_finite(x: np.ndarray, name: str) -> None:
+    """Raise ValueError, with the first offending row, unless all of `x` (N, ...) is finite."""
+    finite = np.isfinite(x)
+    if not finite.all():
+        rows = (~finite).reshape(len(x), -1).any(axis=1)
+        raise ValueError(
+            f"{name}: expected finite numbers, got NaN or infinity in {int(rows.sum())} of {len(x)} "
+            f"examples, first in example {int(rows.argmax())}"
+        )
+
+
+def check_labels(y: np.ndarray, n_classes: int | None, name: str) -> None:
+    """Raise ValueError, with the first offending example, unless 0 <= y < n_classes (None: no upper end)."""
+    wrong = y < 0 if n_classes is None else (y < 0) | (y >= n_classes)
+    if wrong.any():
+        first = int(wrong.argmax())
+        what = "labels from 0" if n_classes is None else f"labels 0..{n_classes - 1}"
+        raise ValueError(f"{name}: expected {what}, got {int(y[first])} in example {first}")
+
+
+def float_dtype(dtype: DTypeLike) -> np.dtype:
+    """Return `dtype` as a NumPy dtype; raise ValueError unless it is float32 or float64."""
+    wanted = np.dtype(dtype)
+    if wanted not in (np.float32, np.float64):
+        raise ValueError(f"expected dtype float32 or float64, got {wanted}")
+    return wanted
+
+
+def whole_number(value: object, low: int, high: int, name: str) -> int:
+    """Return `value` as an int; raise ValueError unless it is a whole number in low..high."""
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        number = low - 1
+    if isinstance(value, bool) or not low <= number <= high:
+        raise ValueError(f"expected {name} to be a whole number from {low} to {high}, got {value!r}")
+    return number
+
+
+def existing_folder(folder: str | Path) -> Path:
+    """Return `folder` as a Path; raise FileNotFoundError unless it is a folder."""
+    path = Path(folder).expanduser()
+    if not path.is_dir():
+        raise FileNotFoundError(f"expected folder= to name an existing folder, got {path}")
+    return path
+
+
+def split(n: int, test_share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return indices of a random training and test part of n >= 2 examples; each has at least one."""
+    order = np.random.default_rng(seed).permutation(n)
+    n_test = min(max(1, round(test_share * n)), n - 1)
+    return order[n_test:], order[:n_test]
+
+
+def _draw(n: int | None, available: int, seed: int, name: str) -> np.ndarray | slice:
+    if n is None:
+        return slice(None)
+    return np.random.default_rng(seed).permutation(available)[: whole_number(n, 1, available, name)]
