@@ -1,0 +1,121 @@
+"""The cache: downloaded files, one folder per data set.
+
+The folder is pooch's for this package, or the one that the environment variable MINIKFAC_CACHE names. Only
+files that match their checksums stay in it.
+"""
+
+from __future__ import annotations
+
+import gzip
+import importlib.util
+import os
+import textwrap
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+
+GZIP_MAGIC = b"\x1f\x8b"
+
+
+def cache_folder(name: str) -> Path:
+    """Return the folder of the data set `name` in the cache; it need not exist.
+
+    Raises:
+        ImportError: If pooch, which knows where caches lie, is not installed.
+    """
+    chosen = os.environ.get("MINIKFAC_CACHE")
+    if chosen:
+        return Path(chosen).expanduser() / name
+    return Path(_pooch().os_cache("minikfac")) / name
+
+
+def download(name: str, file: str, addresses: Sequence[str], md5: str | None = None) -> Path:
+    """Return the path of `file` in the cache, downloaded from the first address that delivers it if need be.
+
+    Args:
+        name: The data set.
+        file: The file's name in the cache.
+        addresses: Where it can be had, tried in order.
+        md5: Checksum that the file must have, also if it is in the cache already (it is fetched again
+            otherwise); None if the caller checks the content.
+
+    Raises:
+        ConnectionError: If no address could be reached.
+        ValueError: If what came does not have the checksum.
+        ImportError: If pooch is not installed.
+    """
+    pooch = _pooch()
+    folder = cache_folder(name)
+    progress = importlib.util.find_spec("tqdm") is not None
+    logger = pooch.get_logger()
+    level = logger.level
+    logger.setLevel("WARNING")  # pooch reports on each file otherwise; the progress bar is enough
+    error: Exception | None = None
+    try:
+        for address in addresses:
+            try:
+                found = pooch.retrieve(
+                    address, known_hash=md5 and f"md5:{md5}", fname=file, path=folder, progressbar=progress
+                )
+                return Path(found)
+            except (OSError, ValueError) as failure:
+                error = failure
+    finally:
+        logger.setLevel(level)
+    kind = ValueError if isinstance(error, ValueError) and not isinstance(error, OSError) else ConnectionError
+    reason = textwrap.shorten(str(error), 160, placeholder=" ...")
+    raise kind(
+        f"{name}: could not fetch {file} from {' or '.join(addresses)} ({reason}); "
+        "if you have the files, pass folder= with the folder that holds them"
+    ) from error
+
+
+def is_cached(name: str, files: Sequence[str]) -> bool:
+    """Return whether all `files` of the data set `name` are in the cache (their content is not read)."""
+    try:
+        folder = cache_folder(name)
+    except ImportError:
+        return False
+    return all((folder / file).is_file() for file in files)
+
+
+def find_file(folder: Path, file: str) -> Path:
+    """Return folder/file.gz or, where only that is there, the unpacked folder/file.
+
+    Raises:
+        FileNotFoundError: If there is neither.
+    """
+    for path in (folder / f"{file}.gz", folder / file):
+        if path.is_file():
+            return path
+    raise FileNotFoundError(f"expected {file}.gz or {file} in {folder}, got neither")
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return the bytes of a file, unpacked if they are gzip's.
+
+    The content tells, not the name: some browsers unpack a file and keep its `.gz`.
+
+    Raises:
+        ValueError: If packed data are truncated or damaged.
+    """
+    raw = path.read_bytes()
+    if not raw.startswith(GZIP_MAGIC):
+        return raw
+    try:
+        return gzip.decompress(raw)
+    except (EOFError, OSError, zlib.error) as error:
+        raise ValueError(
+            f"{path}: expected a complete gzip file, got a truncated or damaged one ({error})"
+        ) from error
+
+
+def _pooch() -> ModuleType:
+    try:
+        import pooch
+    except ImportError as error:
+        raise ImportError(
+            "expected pooch, which downloads and caches files, got none: pip install pooch, or pass folder="
+        ) from error
+    return pooch
