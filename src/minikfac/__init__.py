@@ -1,0 +1,37 @@
+"""minikfac: natural gradient, the Fisher matrix and its Kronecker-factored approximations, from scratch.
+
+Hand-written backprop holds two things per layer: ``abar``, what goes into the weights, and ``g``, the
+derivative by what comes out of them. Every curvature matrix here is an expectation of their products.
+
+    data -> network (theta, x) -> signals (abar, g) -> Fisher matrix -> quality, plots
+"""
+
+from importlib import import_module
+from types import ModuleType
+
+from . import fisher
+from .backend import array_module, to_device, to_host
+from .network import Network, from_torch, layers, mlp, outputs
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Network",
+    "array_module",
+    "fisher",
+    "from_torch",
+    "layers",
+    "mlp",
+    "outputs",
+    "to_device",
+    "to_host",
+]
+
+_ON_DEMAND = ("datasets", "exercises", "experiments", "optim", "plots", "quality", "report")
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Import the rooms that need more than NumPy and SciPy when they are first used."""
+    if name in _ON_DEMAND:
+        return import_module(f".{name}", __name__)
+    raise AttributeError(f"module 'minikfac' has no attribute {name!r}")

@@ -1,0 +1,37 @@
+"""Damping of a Kronecker block A (x) G, in its two forms. lambda is that of F + lambda I.
+
+    exact      A (x) G + lambda I                                     same eigenvectors, eigenvalues + lambda
+    factored   (A + pi sqrt(lambda) I) (x) (G + sqrt(lambda) / pi I)  [MG15, sec. 6.3]
+
+The factored form is again a Kronecker product, so two Cholesky factorizations invert it. It is not exact:
+it adds pi sqrt(lambda) I (x) G + sqrt(lambda) / pi A (x) I on top of lambda I. pi shares the
+damping out so that this surplus is small.
+"""
+
+from __future__ import annotations
+
+from ..backend import Array, array_module
+
+
+def pi_ratio(A: Array, G: Array) -> float:
+    """pi = sqrt( (tr A / I) / (tr G / O) ), the trace-norm choice; 1 where a trace is 0."""
+    mean_a, mean_g = float(A.trace()) / len(A), float(G.trace()) / len(G)
+    return (mean_a / mean_g) ** 0.5 if mean_a > 0 and mean_g > 0 else 1.0
+
+
+def add_to_diagonal(M: Array, amount: float) -> Array:
+    """M + amount I, as a new array."""
+    M = M.copy()
+    M.reshape(-1)[:: len(M) + 1] += amount
+    return M
+
+
+def factored_damping(A: Array, G: Array, lam: float) -> tuple[Array, Array]:
+    """Return the factors A + pi sqrt(lam) I (I, I) and G + sqrt(lam) / pi I (O, O)."""
+    pi = pi_ratio(A, G)
+    return add_to_diagonal(A, pi * lam**0.5), add_to_diagonal(G, lam**0.5 / pi)
+
+
+def tikhonov_eigenvalues(a: Array, g: Array, lam: float) -> Array:
+    """Eigenvalues a_i g_o + lam of A (x) G + lam I, (I, O), from those of A (I,) and G (O,)."""
+    return array_module(a, g).outer(a, g) + lam

@@ -1,0 +1,79 @@
+"""The diagonal of the Fisher matrix: the mean square of each entry of the per-example gradient.
+
+    F_pp = E[ (d log p / d theta_p)^2 ]
+
+It rescales axes and cannot rotate them. The square of a mini-batch's mean gradient is not this.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..backend import Array, array_module
+from ..linalg import SingularMatrixError
+from .block_diagonal import BlockDiagonal
+from .matrix import FisherMatrix, check_damping, check_method
+from .signals import LayerSignals, Signals
+
+
+def _squared_gradients(layer: LayerSignals) -> tuple[Array]:
+    """Sum over examples and terms of DW^2, (I O,)."""
+    if layer.abar.shape[1] == 1:
+        return (((layer.abar[:, 0] ** 2).T @ (layer.g[:, :, 0] ** 2).sum(0)).reshape(-1),)
+    return ((layer.gradients() ** 2).sum((0, 1)),)
+
+
+def diagonal(signals: Signals) -> BlockDiagonal:
+    """Diagonal Fisher matrix, as one diagonal block per layer."""
+    means = signals.mean(_squared_gradients)
+    return BlockDiagonal([DiagonalBlock(d, name) for (d,), name in zip(means, signals.names, strict=True)])
+
+
+@dataclass(frozen=True, eq=False)
+class DiagonalBlock(FisherMatrix):
+    """diag(d), d (P,)."""
+
+    d: Array
+    name: str = "layer"
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return (len(self.d), len(self.d))
+
+    @property
+    def like(self) -> Array:
+        return self.d
+
+    @property
+    def floats(self) -> int:
+        return self.d.size
+
+    def _product(self, v: Array) -> Array:
+        return self.d.reshape((-1,) + (1,) * (v.ndim - 1)) * v
+
+    def diagonal(self) -> Array:
+        return self.d
+
+    def damped(self, lam: float, method: str | None = None) -> DiagonalBlock:
+        check_method(method)
+        return DiagonalBlock(self.d + check_damping(lam), self.name)
+
+    def inverse(
+        self,
+        damping: float = 0.0,
+        method: str | None = None,
+        pseudo_inverse: bool = False,
+        explicit: bool = False,
+    ) -> DiagonalBlock:
+        d = self.damped(damping, method).d
+        keep = d > 0
+        if not pseudo_inverse and not bool(keep.all()):
+            raise SingularMatrixError(
+                f"expected a positive definite matrix, but the diagonal of {self.name} has "
+                f"{int((~keep).sum())} zeros among {len(d)}; use damping > 0, or pseudo_inverse=True"
+            )
+        xp = array_module(d)
+        return DiagonalBlock(xp.where(keep, 1 / xp.where(keep, d, 1), 0), self.name)
+
+    def logdet(self, damping: float = 0.0, method: str | None = None) -> float:
+        return -float(array_module(self.d).log(self.inverse(damping, method).d).sum())

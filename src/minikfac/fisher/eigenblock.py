@@ -1,0 +1,70 @@
+"""A block that is diagonal in a Kronecker basis: (U_A (x) U_G) diag(s) (U_A (x) U_G)^T.
+
+K-FAC with exact damping has this form, and so has EKFAC.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from ..backend import Array, array_module
+from ..linalg import SingularMatrixError, kron_apply
+from .matrix import FisherMatrix, check_damping, check_method
+
+
+@dataclass(frozen=True, eq=False)
+class EigenBlock(FisherMatrix):
+    """Orthonormal U_A (I, I), U_G (O, O) and eigenvalues s (I, O)."""
+
+    U_A: Array
+    U_G: Array
+    s: Array
+    name: str = "layer"
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return (self.s.size, self.s.size)
+
+    @property
+    def like(self) -> Array:
+        return self.s
+
+    @property
+    def floats(self) -> int:
+        return self.U_A.size + self.U_G.size + self.s.size
+
+    def _product(self, v: Array) -> Array:
+        rotated = kron_apply(self.U_A.T, self.U_G.T, v)
+        scaled = self.s.reshape((-1,) + (1,) * (v.ndim - 1)) * rotated
+        return kron_apply(self.U_A, self.U_G, scaled)
+
+    def diagonal(self) -> Array:
+        return (self.U_A**2 @ self.s @ (self.U_G**2).T).reshape(-1)
+
+    def trace(self) -> float:
+        return float(self.s.sum())
+
+    def damped(self, lam: float, method: str | None = None) -> EigenBlock:
+        check_method(method, ("eigen",))
+        return replace(self, s=self.s + check_damping(lam))
+
+    def inverse(
+        self,
+        damping: float = 0.0,
+        method: str | None = None,
+        pseudo_inverse: bool = False,
+        explicit: bool = False,
+    ) -> EigenBlock:
+        check_method(method, ("eigen",))
+        s = self.s + check_damping(damping)
+        xp = array_module(s)
+        keep = s > s.size * float(xp.finfo(s.dtype).eps) * s.max()
+        if not pseudo_inverse and not bool(keep.all()):
+            raise SingularMatrixError(
+                f"expected a positive definite matrix, but the block of {self.name} has numerical rank "
+                f"{int(keep.sum())} of {s.size}; use damping > 0, or pseudo_inverse=True"
+            )
+        return replace(self, s=xp.where(keep, 1 / xp.where(keep, s, 1), 0))
+
+    def logdet(self, damping: float = 0.0, method: str | None = None) -> float:
+        return -float(array_module(self.s).log(self.inverse(damping, method).s).sum())

@@ -1,0 +1,165 @@
+"""K-FAC: each layer's Fisher block as one Kronecker product of two small matrices.
+
+The exact block of a layer is an expectation of products of activations and derivatives,
+
+    F = E[ sum_t sum_u  abar_t abar_u^T (x) g_t g_u^T ].
+
+K-FAC takes the expectation of the product for the product of the expectations: activations and
+derivatives count as independent. For a dense layer (one location, T = 1) [MG15, sec. 3]
+
+    F ~ A (x) G,    A = E[ abar abar^T ] (I, I),    G = E[ g g^T ] (O, O),
+
+and for shared weights, derivatives at different locations count as uncorrelated too [GM16, sec. 3]:
+
+    A = E[ sum_t abar_t abar_t^T ],    G = (1/T) E[ sum_t g_t g_t^T ].
+
+Exact where one of the two does not vary: a single example, the last layer under squared error, deep
+linear nets. In general it is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..backend import Array, array_module
+from ..linalg import cholesky, cholesky_inverse, cholesky_solve, eigh, kron_apply, kron_dense, pseudo_inverse
+from .block_diagonal import BlockDiagonal
+from .damping import factored_damping, tikhonov_eigenvalues
+from .eigenblock import EigenBlock
+from .matrix import FisherMatrix, Operator, check_damping, check_method
+from .signals import LayerSignals, Signals
+
+
+def factors(layer: LayerSignals) -> tuple[Array, Array]:
+    """Sums over examples of the two Kronecker factors of a layer: A (I, I) and G (O, O)."""
+    n, t, i = layer.abar.shape
+    abar = layer.abar.reshape(n * t, i)
+    g = layer.g.reshape(-1, layer.g.shape[-1])
+    return abar.T @ abar, g.T @ g / t
+
+
+def reduced_factors(layer: LayerSignals) -> tuple[Array, Array]:
+    """The same with locations summed (abar) and averaged (g) first [EIST23, sec. 3.3]."""
+    abar = layer.abar.sum(1)
+    g = layer.g.mean(2).reshape(-1, layer.g.shape[-1])
+    return abar.T @ abar, g.T @ g
+
+
+def kfac(signals: Signals, reduce: bool = False) -> BlockDiagonal:
+    """Kronecker-factored Fisher matrix, one block A (x) G per layer; KFC for convolutions.
+
+    Args:
+        signals: of :func:`minikfac.fisher.signals`.
+        reduce: sum over locations before the outer products, KFAC-reduce; the same where T = 1.
+    """
+    pairs = signals.mean(reduced_factors if reduce else factors)
+    return Kronecker([(A, G) for A, G in pairs], signals.names)
+
+
+def Kronecker(factors: Sequence[tuple[Array, Array]], names: Sequence[str] | None = None) -> BlockDiagonal:
+    """The K-FAC matrix from factors (A, G) that were averaged elsewhere."""
+    names = names or [f"layer{number}" for number in range(len(factors))]
+    return BlockDiagonal([KroneckerBlock(A, G, name) for (A, G), name in zip(factors, names, strict=True)])
+
+
+@dataclass(frozen=True, eq=False)
+class KroneckerBlock(FisherMatrix):
+    """A (x) G, acting on weights V (I, O) as A V G; A (I, I) and G (O, O) are symmetric.
+
+    Damped solves: ``method="eigen"`` (default) is exact, (A (x) G + lambda I)^{-1}, by two
+    eigendecompositions; ``method="factored"`` inverts the factors of factored Tikhonov damping.
+    """
+
+    A: Array
+    G: Array
+    name: str = "layer"
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return (len(self.A) * len(self.G),) * 2
+
+    @property
+    def like(self) -> Array:
+        return self.A
+
+    @property
+    def floats(self) -> int:
+        return self.A.size + self.G.size
+
+    def _product(self, v: Array) -> Array:
+        return kron_apply(self.A, self.G, v)
+
+    def to_dense(self) -> Array:
+        return kron_dense(self.A, self.G)
+
+    def diagonal(self) -> Array:
+        return array_module(self.A).outer(self.A.diagonal(), self.G.diagonal()).reshape(-1)
+
+    def trace(self) -> float:
+        return float(self.A.trace() * self.G.trace())
+
+    def damped(self, lam: float, method: str | None = None) -> FisherMatrix:
+        check_method(method, ("eigen", "factored"))
+        if method == "factored":
+            return KroneckerBlock(*factored_damping(self.A, self.G, check_damping(lam)), self.name)
+        (a, U_A), (g, U_G) = eigh(self.A), eigh(self.G)
+        return EigenBlock(U_A, U_G, tikhonov_eigenvalues(a, g, check_damping(lam)), self.name)
+
+    def inverse(
+        self,
+        damping: float = 0.0,
+        method: str | None = None,
+        pseudo_inverse: bool = False,
+        explicit: bool = False,
+    ) -> Operator:
+        check_method(method, ("eigen", "factored"))
+        if check_damping(damping) > 0 and method != "factored":
+            return self.damped(damping).inverse()
+        if damping == 0 and pseudo_inverse:
+            return KroneckerBlock(_pseudo_inverse(self.A), _pseudo_inverse(self.G), self.name)
+        A, G = factored_damping(self.A, self.G, damping) if damping > 0 else (self.A, self.G)
+        L_A, L_G = cholesky(A, f"A of {self.name}"), cholesky(G, f"G of {self.name}")
+        if explicit:
+            return KroneckerBlock(cholesky_inverse(L_A), cholesky_inverse(L_G), self.name)
+        return KroneckerSolver(L_A, L_G)
+
+    def logdet(self, damping: float = 0.0, method: str | None = None) -> float:
+        if check_damping(damping) > 0 and method != "factored":
+            return self.damped(damping).logdet()
+        L = self.inverse(damping, method)
+        assert isinstance(L, KroneckerSolver)
+        return L.logdet()
+
+
+_pseudo_inverse = pseudo_inverse  # inside ``inverse`` the name is that of an argument
+
+
+@dataclass(frozen=True, eq=False)
+class KroneckerSolver(Operator):
+    """(A (x) G)^{-1} by the Cholesky factors L_A (I, I) and L_G (O, O)."""
+
+    L_A: Array
+    L_G: Array
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return (len(self.L_A) * len(self.L_G),) * 2
+
+    @property
+    def like(self) -> Array:
+        return self.L_A
+
+    def _product(self, v: Array) -> Array:
+        i, o = len(self.L_A), len(self.L_G)
+        V = cholesky_solve(self.L_A, v.reshape(i, -1)).reshape(i, o, -1).swapaxes(0, 1)
+        return cholesky_solve(self.L_G, V.reshape(o, -1)).reshape(o, i, -1).swapaxes(0, 1).reshape(v.shape)
+
+    def to_dense(self) -> Array:
+        return kron_dense(cholesky_inverse(self.L_A), cholesky_inverse(self.L_G))
+
+    def logdet(self) -> float:
+        """log det(A (x) G) = O log det A + I log det G."""
+        log = array_module(self.L_A).log
+        log_det_a, log_det_g = (2 * float(log(L.diagonal()).sum()) for L in (self.L_A, self.L_G))
+        return len(self.L_G) * log_det_a + len(self.L_A) * log_det_g

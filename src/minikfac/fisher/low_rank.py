@@ -1,0 +1,147 @@
+"""Low rank: keep the leading eigenvectors of the Fisher matrix and forget the rest.
+
+    F ~ B B^T,    B (P, r) = eigenvectors scaled by the roots of their eigenvalues
+
+With damping, (B B^T + lambda I)^{-1} = (I - B (lambda I + B^T B)^{-1} B^T) / lambda, so one r x r matrix
+is inverted. Every direction outside the span has gain 1 / lambda. Layers are not separated.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from ..backend import Array, array_module
+from ..linalg import SingularMatrixError, cholesky, eigh, extreme_eigenpairs, triangular_solve
+from .dense import exact
+from .matrix import FisherMatrix, Operator, check_damping, check_method
+from .signals import LayerSignals, Signals
+
+_DENSE = 1000
+"""Up to this many parameters the eigenvectors come from the exact matrix."""
+
+
+def low_rank(signals: Signals, rank: int) -> LowRank:
+    """The rank-r matrix nearest to the exact Fisher matrix.
+
+    Found by Lanczos iteration on products with per-example gradients, which are not formed.
+
+    Args:
+        signals: of :func:`minikfac.fisher.signals`.
+        rank: r, from 1 to P.
+
+    Raises:
+        ValueError: on another rank.
+    """
+    slices = signals.slices
+    size = slices[-1].stop
+    if not 1 <= rank <= size:
+        raise ValueError(f"expected a rank from 1 to {size}, got {rank}")
+    like = next(iter(signals))[0].abar
+    if size <= _DENSE or rank > size // 2:
+        values, vectors = eigh(exact(signals).array)
+        values, vectors = values[-rank:], vectors[:, -rank:]
+    else:
+        xp = array_module(like)
+        values, vectors = extreme_eigenpairs(
+            lambda v: _product(signals, v), xp.empty(size, dtype=like.dtype), k=rank
+        )
+        values = xp.maximum(values, 0)
+    return LowRank(vectors * values**0.5, signals.names, slices)
+
+
+def _product(signals: Signals, v: Array) -> Array:
+    """F v = E[ D (D^T v) ] for v (P,)."""
+    xp = array_module(v)
+    Vs = [v[own].reshape(shape) for own, shape in zip(signals.slices, signals.shapes, strict=True)]
+
+    def sums(chunk: list[LayerSignals]) -> list[tuple[Array]]:
+        along = sum(
+            (((layer.abar @ V)[None] * layer.g).sum((2, 3)) for layer, V in zip(chunk, Vs, strict=True)),
+            start=xp.zeros((), dtype=v.dtype),
+        )  # (K, N): each gradient along v
+        return [
+            (xp.tensordot(layer.abar, (layer.g * along[:, :, None, None]).sum(0), ((0, 1), (0, 1))),)
+            for layer in chunk
+        ]
+
+    return xp.concatenate([DW.reshape(-1) for (DW,) in signals.mean_over_chunks(sums)])
+
+
+@dataclass(frozen=True, eq=False)
+class LowRank(FisherMatrix):
+    """ridge I + sign B B^T, with B (P, r); sign is -1 in the inverse of such a matrix."""
+
+    B: Array
+    names: tuple[str, ...] = ()
+    slices: tuple[slice, ...] = ()
+    ridge: float = 0.0
+    sign: int = 1
+    name: str = "the low-rank matrix"
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return (len(self.B), len(self.B))
+
+    @property
+    def like(self) -> Array:
+        return self.B
+
+    @property
+    def floats(self) -> int:
+        return self.B.size
+
+    @property
+    def blocks(self) -> Sequence[LowRank]:
+        if not self.slices:
+            return [self]
+        return [
+            replace(self, B=self.B[own], names=(), slices=(), name=f"the low-rank block of {name}")
+            for own, name in zip(self.slices, self.names, strict=True)
+        ]
+
+    def _product(self, v: Array) -> Array:
+        return self.ridge * v + self.sign * (self.B @ (self.B.T @ v))
+
+    def diagonal(self) -> Array:
+        return self.ridge + self.sign * (self.B**2).sum(1)
+
+    def damped(self, lam: float, method: str | None = None) -> LowRank:
+        check_method(method)
+        return replace(self, ridge=self.ridge + check_damping(lam))
+
+    def inverse(
+        self,
+        damping: float = 0.0,
+        method: str | None = None,
+        pseudo_inverse: bool = False,
+        explicit: bool = False,
+    ) -> Operator:
+        ridge = self.damped(damping, method).ridge
+        if ridge == 0 and pseudo_inverse:  # B (B^T B)^{-2} B^T, on the range of B
+            s, U = eigh(self.B.T @ self.B)
+            keep = s > len(self.B) * float(array_module(s).finfo(s.dtype).eps) * s.max()
+            return replace(self, B=self.B @ (U[:, keep] / s[keep]))
+        if ridge == 0:
+            raise SingularMatrixError(
+                f"expected a positive definite matrix, but {self.name} ({self.shape[0]} x {self.shape[0]}) "
+                f"has rank {self.B.shape[1]} at most; use damping > 0, or pseudo_inverse=True"
+            )
+        L = self._small_cholesky(ridge)
+        C = triangular_solve(L, self.B.T).T / ridge**0.5
+        return replace(self, B=C, ridge=1 / ridge, sign=-self.sign)
+
+    def _small_cholesky(self, ridge: float) -> Array:
+        small = self.sign * (self.B.T @ self.B)
+        small.reshape(-1)[:: len(small) + 1] += ridge
+        return cholesky(self.sign * small if self.sign < 0 else small, self.name)
+
+    def logdet(self, damping: float = 0.0, method: str | None = None) -> float:
+        """By the determinant lemma: (P - r) log ridge + log det(ridge I + B^T B)."""
+        ridge = self.damped(damping, method).ridge
+        if ridge == 0:
+            self.inverse()  # raises
+        size, r = self.B.shape
+        L = self._small_cholesky(ridge)
+        return (size - r) * math.log(ridge) + 2 * float(array_module(L).log(L.diagonal()).sum())

@@ -1,0 +1,133 @@
+"""What every curvature matrix can do."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import scipy.sparse.linalg
+
+from ..backend import Array, array_module, to_host
+
+
+class Operator(ABC):
+    """A symmetric linear map that can be applied: a curvature matrix or the inverse of one."""
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, int]:
+        """(P, P)."""
+
+    @property
+    @abstractmethod
+    def like(self) -> Array:
+        """One of the arrays inside: it tells the dtype and the device."""
+
+    @abstractmethod
+    def _product(self, v: Array) -> Array:
+        """Apply to v (P,) or (P, m)."""
+
+    def __matmul__(self, v: Array) -> Array:
+        """Apply to v (P,) or (P, m).
+
+        Raises:
+            ValueError: on another shape.
+            TypeError: if v is on another device.
+        """
+        array_module(self.like, v)
+        if v.ndim not in (1, 2) or len(v) != self.shape[0]:
+            raise ValueError(f"expected a vector ({self.shape[0]},) or ({self.shape[0]}, m), got {v.shape}")
+        return self._product(v)
+
+    def to_dense(self) -> Array:
+        """Form the (P, P) array, for looking at."""
+        return self._product(array_module(self.like).eye(self.shape[0], dtype=self.like.dtype))
+
+    def to_scipy(self) -> scipy.sparse.linalg.LinearOperator:
+        """Wrap as a SciPy linear operator; vectors pass through the host."""
+
+        def apply(v: Any) -> Any:
+            return to_host(self @ array_module(self.like).asarray(v, dtype=self.like.dtype))
+
+        return scipy.sparse.linalg.LinearOperator(
+            self.shape, matvec=lambda v: apply(v.reshape(-1)), matmat=apply, dtype=self.like.dtype
+        )
+
+
+class FisherMatrix(Operator):
+    """A symmetric positive semi-definite curvature matrix, a mean over examples.
+
+    ``damping`` is always the lambda of F + lambda I. A solve on a singular matrix without damping
+    raises :class:`minikfac.linalg.SingularMatrixError`, a ValueError that names the matrix or factor
+    and its rank; ``pseudo_inverse=True`` leaves the null space out instead.
+    """
+
+    name: str = "Fisher matrix"
+
+    @property
+    @abstractmethod
+    def floats(self) -> int:
+        """How many numbers are stored."""
+
+    @property
+    def blocks(self) -> Sequence[FisherMatrix]:
+        """Diagonal blocks, one per parameter layer."""
+        return [self]
+
+    @abstractmethod
+    def diagonal(self) -> Array:
+        """The diagonal, (P,)."""
+
+    def trace(self) -> float:
+        """Sum of the diagonal."""
+        return float(self.diagonal().sum())
+
+    @abstractmethod
+    def damped(self, lam: float, method: str | None = None) -> FisherMatrix:
+        """Return the damped matrix itself, F + lambda I or what ``method`` makes of it."""
+
+    @abstractmethod
+    def inverse(
+        self,
+        damping: float = 0.0,
+        method: str | None = None,
+        pseudo_inverse: bool = False,
+        explicit: bool = False,
+    ) -> Operator:
+        """Factorize once; the result is applied by ``@``.
+
+        Args:
+            damping: lambda >= 0.
+            method: how to damp, where there is a choice (Kronecker blocks: "eigen", "factored").
+            pseudo_inverse: leave the null space of a singular undamped matrix out.
+            explicit: form the inverse itself, which costs more once and less per use.
+
+        Raises:
+            ValueError: on negative damping, an unknown method, or a singular matrix without damping.
+        """
+
+    def solve(
+        self, v: Array, damping: float = 0.0, method: str | None = None, pseudo_inverse: bool = False
+    ) -> Array:
+        """Return (F + damping I)^{-1} v, for v (P,) or (P, m); see :meth:`inverse`."""
+        return self.inverse(damping, method, pseudo_inverse) @ v
+
+    @abstractmethod
+    def logdet(self, damping: float = 0.0, method: str | None = None) -> float:
+        """log det(F + damping I), in nats."""
+
+
+def check_damping(damping: float) -> float:
+    """Return damping as a float; ValueError unless it is finite and not negative."""
+    if not (math.isfinite(damping) and damping >= 0):
+        raise ValueError(f"expected finite damping >= 0, got {damping}")
+    return float(damping)
+
+
+def check_method(method: str | None, known: tuple[str, ...] = ()) -> None:
+    """Refuse a way of damping that this kind of matrix does not have."""
+    if method is not None and method not in known:
+        names = " or ".join(repr(name) for name in known) or "no damping method for this kind of matrix"
+        raise ValueError(f"expected {names}, got {method!r}")

@@ -1,0 +1,171 @@
+"""Curvature matrices known only by their products, each a few passes through the net.
+
+    Fisher         F v = (1/N) J^T S S^T J v    S the root of the output's Fisher matrix
+    Gauss-Newton   G v = (1/N) J^T H J v        H the second derivative of the loss by z
+    Hessian        H v = d/de gradient(theta + e v)
+
+J v is the R-operator, J^T u an ordinary backward pass [Pearlmutter94, Schraudolph02]. The first two
+agree here, since z are natural parameters of an exponential family; the Hessian has one more term.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ..backend import Array, array_module
+from ..linalg import conjugate_gradients
+from ..network import Network
+from .matrix import FisherMatrix, Operator, check_damping, check_method
+
+
+def product(net: Network, theta: Array, x: Array) -> MatrixFree:
+    """The exact Fisher matrix, matrix-free: memory of one pass, K backward columns never formed.
+
+    Args:
+        net: the network.
+        theta: (P,).
+        x: inputs (N, features).
+    """
+    tape = net.forward(theta, x)
+    xp = array_module(theta)
+    b = net.output.fisher_root(tape.z)
+
+    def apply(v: Array) -> Array:
+        u = net.jvp(theta, tape, v)
+        along = xp.einsum("knc,nc->kn", b, u)
+        return net.vjp(theta, tape, xp.einsum("knc,kn->nc", b, along)) / len(tape.z)
+
+    return MatrixFree(apply, theta, "the Fisher matrix")
+
+
+def gauss_newton(net: Network, theta: Array, x: Array, y: Array) -> MatrixFree:
+    """The generalized Gauss-Newton matrix of the mean loss, matrix-free [Schraudolph02]."""
+    tape = net.forward(theta, x)
+    net.output.check(y, *tape.z.shape)
+
+    def apply(v: Array) -> Array:
+        u = net.output.hessian_product(tape.z, y, net.jvp(theta, tape, v))
+        return net.vjp(theta, tape, u) / len(tape.z)
+
+    return MatrixFree(apply, theta, "the Gauss-Newton matrix")
+
+
+def hessian(net: Network, theta: Array, x: Array, y: Array) -> MatrixFree:
+    """The Hessian of the mean loss, matrix-free [Pearlmutter94]. It can be indefinite."""
+    tape = net.forward(theta, x)
+    net.output.check(y, *tape.z.shape)
+    return MatrixFree(lambda v: net.hessian_product(theta, tape, y, v), theta, "the Hessian")
+
+
+@dataclass(frozen=True, eq=False)
+class MatrixFree(FisherMatrix):
+    """A symmetric matrix given by ``apply``, v (P,) -> M v, plus ridge I.
+
+    Solves run conjugate gradients to a relative residual of ``tolerance``. There is no diagonal, trace,
+    log-determinant or block without the matrix: asking for one raises.
+    """
+
+    apply: Callable[[Array], Array]
+    like_array: Array
+    name: str = "the matrix"
+    ridge: float = 0.0
+    tolerance: float = 1e-10
+    max_iterations: int | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return (len(self.like_array), len(self.like_array))
+
+    @property
+    def like(self) -> Array:
+        return self.like_array
+
+    @property
+    def floats(self) -> int:
+        return 0
+
+    @property
+    def blocks(self) -> Sequence[FisherMatrix]:
+        raise self._refuse("blocks")
+
+    def _refuse(self, what: str) -> ValueError:
+        return ValueError(
+            f"{self.name} is known only by its products and has no {what}; form it by to_dense(), or use "
+            "fisher.exact or an approximation"
+        )
+
+    def _product(self, v: Array) -> Array:
+        if v.ndim == 1:
+            return self.apply(v) + self.ridge * v
+        xp = array_module(v)
+        return xp.stack([self._product(column) for column in v.T], axis=1)
+
+    def diagonal(self) -> Array:
+        raise self._refuse("diagonal")
+
+    def trace(self) -> float:
+        raise self._refuse("trace")
+
+    def logdet(self, damping: float = 0.0, method: str | None = None) -> float:
+        raise self._refuse("log-determinant")
+
+    def damped(self, lam: float, method: str | None = None) -> MatrixFree:
+        check_method(method)
+        ridge = self.ridge + check_damping(lam)
+        return MatrixFree(self.apply, self.like, self.name, ridge, self.tolerance, self.max_iterations)
+
+    def inverse(
+        self,
+        damping: float = 0.0,
+        method: str | None = None,
+        pseudo_inverse: bool = False,
+        explicit: bool = False,
+        precondition: Operator | None = None,
+    ) -> CGSolver:
+        """Return the inverse that solves by conjugate gradients each time it is applied.
+
+        Args:
+            damping: lambda >= 0.
+            method: none here.
+            pseudo_inverse: not available: conjugate gradients need a definite matrix.
+            explicit: not available.
+            precondition: the inverse of a matrix that resembles this one, as K-FAC's.
+
+        Raises:
+            ValueError: for what is not available.
+        """
+        if pseudo_inverse or explicit:
+            raise self._refuse("pseudo-inverse or explicit inverse")
+        return CGSolver(self.damped(damping, method), precondition)
+
+
+@dataclass(frozen=True, eq=False)
+class CGSolver(Operator):
+    """M^{-1} by conjugate gradients."""
+
+    matrix: MatrixFree
+    precondition: Operator | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.matrix.shape
+
+    @property
+    def like(self) -> Array:
+        return self.matrix.like
+
+    def _product(self, v: Array) -> Array:
+        if v.ndim == 2:
+            return array_module(v).stack([self._product(column) for column in v.T], axis=1)
+        M, B = self.matrix, self.precondition
+        limit = M.max_iterations or 10 * len(v)
+        found = conjugate_gradients(
+            lambda p: M @ p, v, M.tolerance, limit, None if B is None else lambda r: B @ r
+        )
+        if not found.converged:
+            raise ValueError(
+                f"expected a relative residual of {M.tolerance:.1e} from conjugate gradients on {M.name}, "
+                f"got {found.residual:.1e} after {found.iterations} iterations; use more damping"
+            )
+        return found.x

@@ -1,0 +1,45 @@
+"""A kind of approximation per layer: an exact block here, K-FAC there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from .block_diagonal import BlockDiagonal
+from .dense import block_diagonal
+from .diagonal import diagonal
+from .ekfac import ekfac
+from .kronecker import kfac
+from .nearest_kronecker import nearest_kronecker
+from .signals import Signals
+
+KINDS: dict[str, Callable[[Signals], BlockDiagonal]] = {
+    "exact": block_diagonal,
+    "diagonal": diagonal,
+    "kfac": kfac,
+    "ekfac": ekfac,
+    "nearest_kronecker": nearest_kronecker,
+}
+"""What a layer's block can be."""
+
+
+def mixed(signals: Signals, kinds: Mapping[int | str, str], default: str = "kfac") -> BlockDiagonal:
+    """Block-diagonal Fisher matrix with a kind per layer.
+
+    Args:
+        signals: of :func:`minikfac.fisher.signals`.
+        kinds: maps a layer, by index or name, to "exact", "diagonal", "kfac", "ekfac" or "nearest_kronecker".
+        default: for the layers that ``kinds`` leaves out.
+
+    Raises:
+        ValueError: on an unknown kind.
+        KeyError, IndexError: on an unknown layer.
+    """
+    chosen = [default] * len(signals)
+    for layer, kind in kinds.items():
+        chosen[signals.index(layer)] = kind
+    for kind in chosen:
+        if kind not in KINDS:
+            raise ValueError(f"expected a kind among {', '.join(KINDS)}, got {kind!r}")
+    return BlockDiagonal(
+        [KINDS[kind](signals.select([layer])).blocks[0] for layer, kind in enumerate(chosen)]
+    )

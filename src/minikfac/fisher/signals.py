@@ -1,0 +1,233 @@
+"""The two signals that every curvature matrix here is made of.
+
+    abar (N, T, I)     what goes into a layer's weights, with a constant 1 appended
+    g    (K, N, T, O)  derivative of the negative log-likelihood by what comes out of them
+
+T is 1 for a dense layer. K runs over the terms of the expectation over targets, each with its
+square-root weight folded in, so that every expectation is (1/N) sum_n sum_k:
+
+    targets="model"    K = C columns of the root of the output's Fisher matrix: the exact expectation
+    targets="sampled"  K = n_samples targets drawn from the model, weight 1 / sqrt(n_samples)
+    targets="data"     K = 1, the labels themselves: the empirical Fisher [KBH19]
+
+The gradient of one example for one term is sum_t abar[n, t] g[k, n, t]^T.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
+from typing import Any
+
+from ..backend import Array, array_module
+from ..network import Network
+
+
+@dataclass(frozen=True)
+class LayerSignals:
+    """What one parameter layer contributes.
+
+    Attributes:
+        abar: (N, T, I).
+        g: (K, N, T, O), per example and never divided by N.
+    """
+
+    abar: Array
+    g: Array
+
+    @property
+    def weight_shape(self) -> tuple[int, int]:
+        """(I, O)."""
+        return self.abar.shape[-1], self.g.shape[-1]
+
+    def gradients(self) -> Array:
+        """Per-example gradients of the negative log-likelihood, (K, N, I O), one per term."""
+        n, t, i = self.abar.shape
+        k, _, _, o = self.g.shape
+        if t == 1:
+            return (self.abar[:, 0, :, None] * self.g[:, :, 0, None, :]).reshape(k, n, i * o)
+        return (self.abar.transpose(0, 2, 1) @ self.g).reshape(k, n, i * o)
+
+
+@dataclass(frozen=True)
+class Signals:
+    """The signals of a batch, whole or as a recipe that makes them chunk by chunk.
+
+    Iterating yields chunks, each a list of :class:`LayerSignals`; it can be repeated. What a function
+    sums over the chunks it divides by :attr:`n`.
+
+    Attributes:
+        names: of the layers.
+        shapes: of their weights, (I, O) each.
+        n: number of examples N, over all chunks.
+        n_chunks: how many chunks.
+        make_chunks: makes them anew.
+        dense_chain: whether the layers are dense ones, each feeding the next.
+    """
+
+    names: tuple[str, ...]
+    shapes: tuple[tuple[int, ...], ...]
+    n: int
+    n_chunks: int
+    make_chunks: Callable[[], Iterator[list[LayerSignals]]]
+    dense_chain: bool = False
+
+    @classmethod
+    def from_layers(cls, layers: Sequence[LayerSignals], names: Sequence[str] | None = None) -> Signals:
+        """Wrap arrays that are there already, as one chunk."""
+        held = list(layers)
+        names = tuple(names) if names else tuple(f"layer{number}" for number in range(len(held)))
+        dense = all(layer.abar.shape[1] == 1 for layer in held)
+        shapes = tuple(layer.weight_shape for layer in held)
+        return cls(names, shapes, len(held[0].abar), 1, lambda: iter([held]), dense)
+
+    def __iter__(self) -> Iterator[list[LayerSignals]]:
+        return self.make_chunks()
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def slices(self) -> tuple[slice, ...]:
+        """Where each layer's parameters lie among those of all."""
+        ends = accumulate((math.prod(shape) for shape in self.shapes), initial=0)
+        return tuple(slice(a, b) for a, b in pairwise(ends))
+
+    def __getitem__(self, layer: int | str) -> LayerSignals:
+        """Return one layer's signals, by index or name.
+
+        Raises:
+            ValueError: if they come in several chunks and so never exist as a whole.
+        """
+        position = self.index(layer)
+        if self.n_chunks > 1:
+            part = next(iter(self))[position]
+            whole = (part.abar.nbytes + part.g.nbytes) * self.n / len(part.abar) / 2**30
+            raise ValueError(
+                f"expected one chunk, got {self.n_chunks}: the signals of {self.names[position]} would take "
+                f"{whole:.2f} GiB at once; iterate over the chunks, or make signals without batch_size"
+            )
+        return next(iter(self))[position]
+
+    def index(self, layer: int | str) -> int:
+        """Position of a layer given by index or name."""
+        if isinstance(layer, str):
+            if layer not in self.names:
+                raise KeyError(f"expected one of the layers {', '.join(self.names)}, got {layer!r}")
+            return self.names.index(layer)
+        if not -len(self) <= layer < len(self):
+            raise IndexError(f"expected a layer from 0 to {len(self) - 1}, got {layer}")
+        return layer % len(self)
+
+    def select(self, layers: Sequence[int | str]) -> Signals:
+        """Signals of some of the layers only, as for the four middle layers of [MG15, sec. 3.1]."""
+        chosen = [self.index(layer) for layer in layers]
+        if not chosen:
+            raise ValueError("expected at least one layer, got none")
+        chain = self.dense_chain and chosen == list(range(chosen[0], chosen[0] + len(chosen)))
+        return replace(
+            self,
+            names=tuple(self.names[layer] for layer in chosen),
+            shapes=tuple(self.shapes[layer] for layer in chosen),
+            make_chunks=lambda: ([chunk[layer] for layer in chosen] for chunk in self),
+            dense_chain=chain,
+        )
+
+    def mean(self, statistic: Callable[[LayerSignals], tuple[Array, ...]]) -> list[tuple[Array, ...]]:
+        """Average a statistic of each layer over examples.
+
+        Args:
+            statistic: takes the signals of one layer and one chunk, returns sums over its examples.
+
+        Returns:
+            Per layer, the sums over all chunks divided by N.
+        """
+        return self.mean_over_chunks(lambda chunk: [statistic(layer) for layer in chunk])
+
+    def mean_over_chunks(
+        self, statistic: Callable[[list[LayerSignals]], Sequence[tuple[Array, ...]]]
+    ) -> list[tuple[Array, ...]]:
+        """Average statistics that need several layers of a chunk at once; else as :meth:`mean`."""
+        total: list[tuple[Array, ...]] = []
+        for chunk in self:
+            found = statistic(chunk)
+            total = (
+                [tuple(a + b for a, b in zip(*pair, strict=True)) for pair in zip(total, found, strict=True)]
+                if total
+                else list(found)
+            )
+        return [tuple(array / self.n for array in arrays) for arrays in total]
+
+
+def signals(
+    net: Network,
+    theta: Array,
+    x: Array,
+    y: Array | None = None,
+    targets: str = "model",
+    n_samples: int = 1,
+    rng: Any = None,
+    batch_size: int | None = None,
+) -> Signals:
+    """Run a net forward and backward and keep abar and g of every parameter layer.
+
+    Args:
+        net: the network.
+        theta: (P,).
+        x: inputs (N, features).
+        y: targets, for ``targets="data"`` only.
+        targets: "model" (exact expectation over the model's targets, K = C), "sampled" (Monte Carlo,
+            K = n_samples) or "data" (the labels: empirical Fisher, K = 1).
+        n_samples: targets drawn per example, for ``targets="sampled"``.
+        rng: a ``numpy.random.Generator``, for ``targets="sampled"``.
+        batch_size: examples per chunk. With it the result is a recipe that recomputes the chunks each
+            time it is read, and only one chunk is in memory; without it there is one chunk, kept.
+
+    Raises:
+        ValueError: on arguments that do not go together, or what ``Network.forward`` refuses.
+    """
+    if targets not in ("model", "sampled", "data"):
+        raise ValueError(f"expected targets 'model', 'sampled' or 'data', got {targets!r}")
+    if (y is None) == (targets == "data"):
+        raise ValueError(f"expected targets y exactly where targets='data', got targets={targets!r}")
+    if (rng is None) == (targets == "sampled"):
+        raise ValueError(f"expected a generator rng exactly where targets='sampled', got targets={targets!r}")
+    if n_samples < 1 or (targets != "sampled" and n_samples != 1):
+        raise ValueError(f"expected n_samples >= 1, and other than 1 only where sampled, got {n_samples}")
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(f"expected batch_size >= 1, got {batch_size}")
+    n = len(x)
+    if y is not None:
+        net.output.check(y, n, net.shapes[-1][-1])
+    noise = None
+    if rng is not None:  # for the whole batch at once: chunks take their rows of it
+        noise = array_module(theta).asarray(net.output.noise(rng, n, n_samples, net.shapes[-1][-1]))
+
+    def chunk(rows: slice) -> list[LayerSignals]:
+        tape = net.forward(theta, x[rows])
+        if targets == "model":
+            dz = net.output.fisher_root(tape.z)
+        elif targets == "data":
+            assert y is not None
+            dz = net.output.gradient(tape.z, y[rows])[None]
+        else:
+            assert noise is not None
+            drawn = net.output.transform_noise(tape.z, noise[rows])
+            dz = (net.output.mean(tape.z) - net.output.encode(drawn, tape.z)) / n_samples**0.5
+        g = net.backward(theta, tape, dz)
+        return [LayerSignals(abar, own) for abar, own in zip(tape.abar, g, strict=True)]
+
+    if batch_size is None or batch_size >= n:
+        whole = Signals.from_layers(chunk(slice(None)), net.names)
+        return replace(whole, dense_chain=net.is_dense_chain)
+    starts = range(0, n, batch_size)
+    return Signals(
+        net.names,
+        net.shapes,
+        n,
+        len(starts),
+        lambda: (chunk(slice(start, start + batch_size)) for start in starts),
+        net.is_dense_chain,
+    )

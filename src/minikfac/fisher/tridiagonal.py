@@ -1,0 +1,250 @@
+"""Block-tridiagonal K-FAC: the inverse couples neighbouring layers [MG15, sec. 4.3].
+
+Read the gradient's covariance as a Gaussian graphical model in which the gradient of layer l, given
+that of layer l + 1, does not depend on the layers above: a chain
+
+    DW_l = Psi_l DW_{l+1} + noise of covariance Sigma_l,
+
+with Psi_l and Sigma_l read off the Kronecker products of the two layers. The chain's covariance Fhat
+agrees with the Khatri-Rao matrix on the three middle block diagonals; elsewhere the chain completes it.
+Fhat is dense, but its inverse is block-tridiagonal and made of products of small matrices:
+
+    Fhat^{-1} = Xi^T Lambda Xi,    Xi = I with -Psi_l above the diagonal,    Lambda = diag(Sigma_l^{-1})
+
+    PsiA_l = A_{l,l+1} A_{l+1}^{-1},   PsiG_l = G_{l,l+1} G_{l+1}^{-1},   Psi_l = PsiA_l (x) PsiG_l
+    Sigma_l = A_l (x) G_l - (PsiA_l A_{l+1} PsiA_l^T) (x) (PsiG_l G_{l+1} PsiG_l^T),   Sigma_last = A (x) G
+
+Here A_l belongs to layer l's inputs, G_l to its outputs, and a block acts on V (I, O) as A V G^T. Damping
+replaces A_l and G_l by their factored-damped versions and leaves the cross factors raw. Undamped the
+chain does not exist (0/0) where a G is singular, as with softmax outputs, or where neighbouring
+derivatives determine each other, as in deep linear nets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from ..backend import Array, array_module
+from ..linalg import cholesky, cholesky_inverse, cholesky_solve, kron_apply, kron_dense, kron_sum_solver
+from .damping import factored_damping
+from .khatri_rao import check_dense, cross_factors
+from .kronecker import KroneckerBlock, factors
+from .matrix import FisherMatrix, Operator, check_damping, check_method
+from .signals import LayerSignals, Signals
+
+
+def block_tridiagonal(signals: Signals) -> BlockTridiagonal:
+    """K-FAC whose inverse couples neighbouring layers; chains of dense layers only.
+
+    Raises:
+        ValueError: on any other net.
+    """
+    if not signals.dense_chain:
+        raise ValueError(
+            "expected a chain of dense layers for block_tridiagonal, got convolutions, branches or "
+            "layers that are not neighbours; use kfac"
+        )
+    check_dense(signals, "block_tridiagonal")
+    last = len(signals) - 1
+
+    def sums(chunk: list[LayerSignals]) -> list[tuple[Array, ...]]:
+        own: list[tuple[Array, ...]] = [factors(layer) for layer in chunk]
+        return own + [cross_factors(chunk[layer], chunk[layer + 1]) for layer in range(last)]
+
+    means = [(pair[0], pair[1]) for pair in signals.mean_over_chunks(sums)]
+    return BlockTridiagonal(tuple(means[: last + 1]), tuple(means[last + 1 :]), signals.names)
+
+
+Pair = tuple[Array, Array]
+
+
+@dataclass(frozen=True, eq=False)
+class BlockTridiagonal(FisherMatrix):
+    """Fhat, from factors (A_l, G_l) of each layer and cross factors (A_{l,l+1}, G_{l,l+1}).
+
+    ``F @ v`` and ``to_dense`` are Fhat, the dense covariance of the chain; ``inverse`` is the
+    block-tridiagonal matrix. Damping is always factored damping of the diagonal factors.
+    """
+
+    own: tuple[Pair, ...]
+    cross: tuple[Pair, ...]
+    names: tuple[str, ...]
+    name: str = "the block-tridiagonal matrix"
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        size = sum(len(A) * len(G) for A, G in self.own)
+        return (size, size)
+
+    @property
+    def like(self) -> Array:
+        return self.own[0][0]
+
+    @property
+    def floats(self) -> int:
+        return sum(A.size + G.size for A, G in self.own + self.cross)
+
+    @property
+    def blocks(self) -> Sequence[KroneckerBlock]:
+        """Diagonal blocks of Fhat: K-FAC's."""
+        return [KroneckerBlock(A, G, name) for (A, G), name in zip(self.own, self.names, strict=True)]
+
+    def diagonal(self) -> Array:
+        return array_module(self.like).concatenate([block.diagonal() for block in self.blocks])
+
+    def damped(self, lam: float, method: str | None = None) -> BlockTridiagonal:
+        check_method(method, ("factored",))
+        if check_damping(lam) == 0:
+            return self
+        own = tuple(factored_damping(A, G, lam) for A, G in self.own)
+        return BlockTridiagonal(own, self.cross, self.names, self.name)
+
+    def inverse(
+        self,
+        damping: float = 0.0,
+        method: str | None = None,
+        pseudo_inverse: bool = False,
+        explicit: bool = False,
+    ) -> BlockTridiagonalInverse:
+        if pseudo_inverse:
+            raise ValueError("expected damping > 0: the block-tridiagonal matrix has no pseudo-inverse here")
+        return self.damped(damping, method)._inverse
+
+    @cached_property
+    def _inverse(self) -> BlockTridiagonalInverse:
+        Ls = [
+            (cholesky(A, f"A of {name}"), cholesky(G, f"G of {name}"))
+            for (A, G), name in zip(self.own, self.names, strict=True)
+        ]
+        psi, sigma = [], []
+        for layer, ((A_up, G_up), (A, G)) in enumerate(zip(self.cross, self.own[:-1], strict=True)):
+            L_A, L_G = Ls[layer + 1]
+            PsiA, PsiG = cholesky_solve(L_A, A_up.T).T, cholesky_solve(L_G, G_up.T).T
+            names = (f"A of {self.names[layer]}", f"G of {self.names[layer]}")
+            explained = (
+                PsiA @ A_up.T,
+                PsiG @ G_up.T,
+            )  # = PsiA A_{l+1} PsiA^T, since PsiA A_{l+1} = A_{l,l+1}
+            psi.append((PsiA, PsiG))
+            sigma.append(kron_sum_solver(A, G, *explained, -1, names))
+        top = tuple(cholesky_inverse(L) for L in Ls[-1])
+        return BlockTridiagonalInverse(tuple(psi), tuple(sigma), (top[0], top[1]))
+
+    def _product(self, v: Array) -> Array:
+        """Fhat v = Xi^{-1} Lambda^{-1} Xi^{-T} v, layer by layer."""
+        inverse = self._inverse
+        parts = inverse.split(v)
+        for layer, (PsiA, PsiG) in enumerate(inverse.psi):  # Xi^{-T}: from the bottom up
+            parts[layer + 1] = parts[layer + 1] + kron_apply(PsiA.T, PsiG.T, parts[layer])
+        for layer, (A, G) in enumerate(self.own):  # Lambda^{-1}: the covariances Sigma
+            total = kron_apply(A, G, parts[layer])
+            if layer < len(self.cross):
+                (PsiA, PsiG), (A_up, G_up) = inverse.psi[layer], self.cross[layer]
+                total = total - kron_apply(PsiA @ A_up.T, PsiG @ G_up.T, parts[layer])
+            parts[layer] = total
+        for layer in reversed(range(len(self.cross))):  # Xi^{-1}: from the top down
+            parts[layer] = parts[layer] + kron_apply(*inverse.psi[layer], parts[layer + 1])
+        return array_module(v).concatenate(parts)
+
+    def logdet(self, damping: float = 0.0, method: str | None = None) -> float:
+        """Sum of the log-determinants of the Sigma_l: Xi has determinant 1."""
+        return -self.inverse(damping, method).logdet()
+
+
+@dataclass(frozen=True, eq=False)
+class BlockTridiagonalInverse(Operator):
+    """Xi^T Lambda Xi.
+
+    Attributes:
+        psi: (PsiA (I_l, I_{l+1}), PsiG (O_l, O_{l+1})) for all layers but the last.
+        sigma: K1, K2 and inverse denominators of :func:`minikfac.linalg.kron_sum_solver`, likewise.
+        top: inverses of A and G of the last layer.
+    """
+
+    psi: tuple[Pair, ...]
+    sigma: tuple[tuple[Array, Array, Array], ...]
+    top: Pair
+
+    @cached_property
+    def _sizes(self) -> list[int]:
+        sizes = [scale.size for _, _, scale in self.sigma]
+        return [*sizes, len(self.top[0]) * len(self.top[1])]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return (sum(self._sizes), sum(self._sizes))
+
+    @property
+    def like(self) -> Array:
+        return self.top[0]
+
+    def split(self, v: Array) -> list[Array]:
+        """Cut v into the parts of the layers."""
+        parts, start = [], 0
+        for size in self._sizes:
+            parts.append(v[start : start + size])
+            start += size
+        return parts
+
+    def _product(self, v: Array) -> Array:
+        parts = self.split(v)
+        u = [  # Xi v: what is left of each layer once the layer above explained its part
+            part - kron_apply(PsiA, PsiG, above)
+            for part, above, (PsiA, PsiG) in zip(parts[:-1], parts[1:], self.psi, strict=True)
+        ]
+        u = [self._solve_sigma(layer, part) for layer, part in enumerate([*u, parts[-1]])]  # Lambda
+        below = [
+            kron_apply(PsiA.T, PsiG.T, part) for part, (PsiA, PsiG) in zip(u[:-1], self.psi, strict=True)
+        ]
+        return array_module(v).concatenate(
+            [u[0], *(part - lower for part, lower in zip(u[1:], below, strict=True))]  # Xi^T
+        )
+
+    def _solve_sigma(self, layer: int, v: Array) -> Array:
+        if layer == len(self.sigma):
+            return kron_apply(*self.top, v)
+        K1, K2, scale = self.sigma[layer]
+        rotated = kron_apply(K1.T, K2.T, v)
+        return kron_apply(K1, K2, scale.reshape((-1,) + (1,) * (v.ndim - 1)) * rotated)
+
+    def to_dense(self) -> Array:
+        """Form the block-tridiagonal array, (P, P).
+
+        Block (l, l) is Sigma_l^{-1} + Psi_{l-1}^T Sigma_{l-1}^{-1} Psi_{l-1}, block (l, l+1) is -Sigma_l^{-1} Psi_l.
+        """
+        xp = array_module(self.like)
+        F = xp.zeros(self.shape, dtype=self.like.dtype)
+        start = 0
+        for layer, size in enumerate(self._sizes):
+            own = slice(start, start + size)
+            start += size
+            if layer == len(self.sigma):
+                F[own, own] += kron_dense(*self.top)
+                continue
+            K1, K2, scale = self.sigma[layer]
+            root = kron_dense(K1, K2)
+            Lambda = (root * scale.reshape(-1)) @ root.T
+            above = slice(start, start + self._sizes[layer + 1])
+            Psi = kron_dense(*self.psi[layer])
+            F[own, own] += Lambda
+            F[own, above] = -Lambda @ Psi
+            F[above, own] = F[own, above].T
+            F[above, above] -= Psi.T @ F[own, above]
+        return F
+
+    def logdet(self) -> float:
+        """log det of Xi^T Lambda Xi = sum of log det Sigma_l^{-1}."""
+        xp = array_module(self.like)
+        total = 0.0
+        for K1, K2, scale in self.sigma:
+            total += float(xp.log(scale).sum())
+            # K1 = A^{-T/2} E1 with E1 orthogonal: log |det K1|, O times; likewise K2, I times
+            total += 2 * len(K2) * float(xp.linalg.slogdet(K1)[1]) + 2 * len(K1) * float(
+                xp.linalg.slogdet(K2)[1]
+            )
+        A_inv, G_inv = self.top
+        return total + (
+            len(G_inv) * float(xp.linalg.slogdet(A_inv)[1]) + len(A_inv) * float(xp.linalg.slogdet(G_inv)[1])
+        )

@@ -1,0 +1,68 @@
+"""Conjugate gradients with a preconditioner, for matrices that are only known by their products."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from ..backend import Array
+
+
+class CGResult(NamedTuple):
+    """What :func:`conjugate_gradients` found."""
+
+    x: Array
+    iterations: int
+    converged: bool
+    residual: float
+    """||b - M x|| / ||b||, from the recurrence."""
+
+
+def conjugate_gradients(
+    product: Callable[[Array], Array],
+    b: Array,
+    tolerance: float = 1e-6,
+    max_iterations: int | None = None,
+    precondition: Callable[[Array], Array] | None = None,
+    x0: Array | None = None,
+) -> CGResult:
+    """Solve M x = b for a symmetric positive definite M given by its products.
+
+    Args:
+        product: v -> M v.
+        b: (n,).
+        tolerance: stop when ||b - M x|| <= tolerance ||b||.
+        max_iterations: at most; n by default.
+        precondition: v -> B^{-1} v for a positive definite B that resembles M.
+        x0: where to start; 0 by default.
+
+    Raises:
+        ValueError: on a direction of zero or negative curvature, since M is not positive definite then.
+    """
+    limit = len(b) if max_iterations is None else max_iterations
+    x = 0 * b if x0 is None else x0
+    r = b - product(x) if x0 is not None else b
+    norm_b = float((b @ b) ** 0.5)
+    if norm_b == 0:
+        return CGResult(0 * b, 0, True, 0.0)
+    z = r if precondition is None else precondition(r)
+    p, rz = z, float(r @ z)
+    residual = float((r @ r) ** 0.5) / norm_b
+    for iteration in range(limit):
+        if residual <= tolerance:
+            return CGResult(x, iteration, True, residual)
+        Mp = product(p)
+        curvature = float(p @ Mp)
+        if not curvature > 0:
+            raise ValueError(
+                f"expected a positive definite matrix, got curvature {curvature:.3g} along a direction "
+                f"of conjugate gradients (iteration {iteration}); use more damping"
+            )
+        alpha = rz / curvature
+        x = x + alpha * p
+        r = r - alpha * Mp
+        residual = float((r @ r) ** 0.5) / norm_b
+        z = r if precondition is None else precondition(r)
+        rz, rz_old = float(r @ z), rz
+        p = z + (rz / rz_old) * p
+    return CGResult(x, limit, residual <= tolerance, residual)

@@ -1,0 +1,78 @@
+"""Kronecker products A (x) G that are never formed.
+
+With row-major vec, ``(A (x) G) vec(V) = vec(A V G^T)`` for V of shape (I, O): two small products of
+size I x I and O x O in place of one of size IO x IO.
+"""
+
+from __future__ import annotations
+
+from ..backend import Array, array_module
+from .psd import SingularMatrixError, cholesky, symmetrize, triangular_solve
+
+
+def kron_apply(A: Array, G: Array, v: Array) -> Array:
+    """Return (A (x) G) v.
+
+    Args:
+        A: (I', I).
+        G: (O', O).
+        v: (I O,) or (I O, m).
+
+    Returns:
+        (I' O',) or (I' O', m).
+    """
+    tail = v.shape[1:]
+    V = A @ v.reshape(A.shape[1], -1)  # (I', O m)
+    if not tail:
+        return (V.reshape(len(A), G.shape[1]) @ G.T).reshape(-1)
+    xp = array_module(A, G, v)
+    return xp.matmul(G, V.reshape(len(A), G.shape[1], -1)).reshape(-1, *tail)
+
+
+def kron_dense(A: Array, G: Array) -> Array:
+    """Return A (x) G as an (I' O', I O) array."""
+    product = A[:, None, :, None] * G[None, :, None, :]
+    return product.reshape(A.shape[0] * G.shape[0], -1)
+
+
+def kron_sum_solver(
+    A: Array, G: Array, C: Array, D: Array, sign: int, names: tuple[str, str] = ("A", "G")
+) -> tuple[Array, Array, Array]:
+    """Diagonalize A (x) G + sign * C (x) D, so that each product with its inverse is four small ones.
+
+    With A^{-1/2} C A^{-T/2} = E1 diag(s1) E1^T, K1 = A^{-T/2} E1, and likewise s2, K2 from G and D,
+
+        (A (x) G + sign C (x) D)^{-1} vec V = vec( K1 [ (K1^T V K2) / (1 + sign s1 s2^T) ] K2^T )
+
+    [MG15, app. B]. Square roots are Cholesky factors here: any root will do.
+
+    Args:
+        A: (I, I), positive definite.
+        G: (O, O), positive definite.
+        C: (I, I), positive semi-definite.
+        D: (O, O), positive semi-definite.
+        sign: +1 or -1. For -1 the eigenvalues s1, s2 are clipped to at most 1, which they are when
+            C and D are what a regression explains of A and G.
+        names: what to call A and G in errors.
+
+    Returns:
+        K1 (I, I), K2 (O, O) and the inverse denominators 1 / (1 + sign s1 s2^T), (I, O).
+
+    Raises:
+        SingularMatrixError: if A, G or the whole is singular.
+    """
+    xp = array_module(A, G, C, D)
+    pairs = []
+    for M, N, name in ((A, C, names[0]), (G, D, names[1])):
+        L = cholesky(M, name)
+        half = triangular_solve(L, N)
+        s, E = xp.linalg.eigh(symmetrize(triangular_solve(L, half.T)))
+        pairs.append((triangular_solve(L, E, transposed=True), s.clip(0, 1 if sign < 0 else None)))
+    (K1, s1), (K2, s2) = pairs
+    denominator = 1 + sign * s1[:, None] * s2[None, :]
+    if float(denominator.min()) <= float(xp.finfo(A.dtype).eps) * max(A.shape[0], G.shape[0]):
+        raise SingularMatrixError(
+            f"{names[0]} (x) {names[1]} minus what the next layer explains of it is singular "
+            f"(smallest relative eigenvalue {float(denominator.min()):.1e}); use damping > 0"
+        )
+    return K1, K2, 1 / denominator

@@ -1,0 +1,126 @@
+"""Symmetric positive semi-definite matrices: factorize, solve, invert, and say so when they are singular."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import scipy.linalg
+
+from ..backend import Array, array_module, to_host
+
+
+class SingularMatrixError(ValueError):
+    """A matrix that had to be positive definite is not; the message names it, its rank, and what to add."""
+
+
+def symmetrize(M: Array) -> Array:
+    """Return (M + M^T) / 2, for a matrix that only rounding made unsymmetric."""
+    return (M + M.T) / 2
+
+
+def _scipy_linalg(xp: ModuleType) -> ModuleType:
+    if xp.__name__ == "numpy":
+        return scipy.linalg
+    import cupyx.scipy.linalg
+
+    return cupyx.scipy.linalg
+
+
+def rank(M: Array) -> int:
+    """Numerical rank of a positive semi-definite (n, n) matrix, by Cholesky with pivoting (n^3 / 3 flops).
+
+    A pivot counts while it is above n eps times the largest diagonal entry.
+    """
+    M = to_host(M)
+    factorize = scipy.linalg.get_lapack_funcs("pstrf", (M,))
+    tolerance = len(M) * _epsilon(M) * max(float(M.diagonal().max(initial=0.0)), 0.0)
+    return int(factorize(M, tol=tolerance, lower=1)[2])
+
+
+def _epsilon(M: Array) -> float:
+    return float(array_module(M).finfo(M.dtype).eps)
+
+
+def cholesky(M: Array, name: str = "matrix", overwrite: bool = False) -> Array:
+    """Return the lower Cholesky factor L, M = L L^T, of a symmetric positive definite (n, n) matrix.
+
+    A matrix counts as singular when the factorization breaks down or when a squared pivot falls under
+    n eps times the largest, which is where the pivots of an exactly singular matrix end up.
+
+    Args:
+        M: (n, n); only its lower triangle is read.
+        name: what to call the matrix in the error.
+        overwrite: work in M's memory.
+
+    Raises:
+        SingularMatrixError: naming the matrix and its numerical rank.
+    """
+    xp = array_module(M)
+    if xp.__name__ == "numpy":
+        # LAPACK works on columns: the upper factor of M^T is the lower one of M, without a copy.
+        (factorize,) = scipy.linalg.get_lapack_funcs(("potrf",), (M,))
+        # pstrf, should it be needed for the message, must see M as it was
+        R, info = factorize(M.T, lower=0, clean=1, overwrite_a=overwrite)
+        L, broke_down = R.T, info != 0
+    else:
+        L = xp.linalg.cholesky(M)
+        broke_down = not bool(xp.isfinite(L).all())
+    if not broke_down:
+        pivots = L.diagonal() ** 2
+        broke_down = bool(pivots.min() <= len(M) * _epsilon(M) * pivots.max())
+    if broke_down:
+        if overwrite:
+            raise SingularMatrixError(f"{name} ({len(M)} x {len(M)}) is singular; use damping > 0")
+        r = rank(M)
+        what = f"has numerical rank {r}" if r < len(M) else "is not positive definite to working precision"
+        raise SingularMatrixError(
+            f"expected a positive definite matrix, but {name} ({len(M)} x {len(M)}) {what}; "
+            "use damping > 0, or pseudo_inverse=True to leave its null space out"
+        )
+    return L
+
+
+def triangular_solve(L: Array, b: Array, transposed: bool = False) -> Array:
+    """Solve L x = b or, transposed, L^T x = b, for lower triangular L (n, n) and b (n,) or (n, m)."""
+    solve = _scipy_linalg(array_module(L, b)).solve_triangular
+    return solve(L, b, lower=True, trans=1 if transposed else 0, check_finite=False)
+
+
+def cholesky_solve(L: Array, b: Array) -> Array:
+    """Solve L L^T x = b for b (n,) or (n, m)."""
+    return triangular_solve(L, triangular_solve(L, b), transposed=True)
+
+
+def cholesky_inverse(L: Array) -> Array:
+    """Return the symmetric inverse (L L^T)^{-1}."""
+    xp = array_module(L)
+    if xp.__name__ == "numpy":
+        (invert,) = scipy.linalg.get_lapack_funcs(("potri",), (L,))
+        upper = invert(L.T, lower=0)[0]  # only its upper triangle is meaningful
+        inverse = upper.T
+        for start in range(0, len(L), 512):  # mirror in tiles: no second n x n array
+            stop = min(start + 512, len(L))
+            inverse[:stop, start:stop] = xp.where(
+                xp.tri(stop, stop - start, -start, dtype=bool),
+                inverse[:stop, start:stop],
+                inverse[start:stop, :stop].T,
+            )
+        return inverse
+    half = triangular_solve(L, xp.eye(len(L), dtype=L.dtype))
+    return half.T @ half
+
+
+def eigh(M: Array) -> tuple[Array, Array]:
+    """Eigenvalues (n,), ascending, negative rounding clipped to 0, and eigenvectors (n, n) in columns."""
+    xp = array_module(M)
+    values, vectors = xp.linalg.eigh(M)
+    return xp.maximum(values, 0), vectors
+
+
+def pseudo_inverse(M: Array) -> Array:
+    """Moore-Penrose inverse; eigenvalues under n eps times the largest count as zero."""
+    xp = array_module(M)
+    values, vectors = eigh(M)
+    keep = values > len(M) * _epsilon(M) * values[-1]
+    inverse = xp.where(keep, 1 / xp.where(keep, values, 1), 0)
+    return (vectors * inverse) @ vectors.T

@@ -1,0 +1,221 @@
+"""A network: layers and an output distribution. It describes; the numbers live in one flat array theta.
+
+theta (P,), x (N, features)  --forward-->  tape: abar, s of every parameter layer, z (N, C)
+tape, dz = dL/dz             --backward->  g = dL/ds of every parameter layer
+gradient of layer l          =  (1/N) sum_n sum_t abar[n, t] g[n, t]^T
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from typing import Any
+
+from ..backend import Array, array_module
+from .layers import Dense, Layer, Pointwise, Record, Sequential
+from .outputs import Output
+
+
+@dataclass(frozen=True)
+class Tape:
+    """What one forward pass left behind.
+
+    Attributes:
+        z: (N, C), natural parameters of the output distribution.
+        abar: per parameter layer (N, T, I), what went into its weights, with a constant 1 appended.
+        s: per parameter layer (N, T, O), the pre-activations that came out.
+        record: the layers' own notes for the way back.
+    """
+
+    z: Array
+    abar: list[Array]
+    s: list[Array]
+    record: Record
+
+
+class Network:
+    """Layers in a row, and the distribution of the target given what comes out.
+
+    Attributes:
+        layers: the layers.
+        output: the output distribution.
+        names: of the parameter layers, as in ``"dense0"``; the number is the index ``l`` used everywhere.
+        shapes: of their weights, (I, O) each.
+        slices: where each lies in theta.
+        n_params: P.
+    """
+
+    def __init__(self, layers: Sequence[Layer], output: Output) -> None:
+        """Raises ValueError on no layers or sizes that do not fit together, TypeError on what is no layer."""
+        for layer in layers:
+            if not isinstance(layer, Layer):
+                raise TypeError(f"expected layers of minikfac.layers, got {layer!r}")
+        if not isinstance(output, Output):
+            raise TypeError(f"expected an output of minikfac.outputs, got {output!r}")
+        self._body = Sequential(tuple(layers))
+        self.output = output
+        parameter_layers = self._body.parameter_layers
+        if not parameter_layers:
+            raise ValueError("expected at least one layer with parameters, got none")
+        self._body.output_features(None)
+        self.shapes = self._body.weight_shapes
+        kinds = [getattr(layer, "kind", type(layer).__name__.lower()) for layer in parameter_layers]
+        self.names = tuple(f"{kind}{number}" for number, kind in enumerate(kinds))
+        sizes = [math.prod(shape) for shape in self.shapes]
+        self.slices = tuple(slice(a, b) for a, b in pairwise(accumulate(sizes, initial=0)))
+        self.n_params = sum(sizes)
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        return self._body.layers
+
+    @property
+    def is_dense_chain(self) -> bool:
+        """Whether the layers are dense and pointwise only, one after the other."""
+        return all(isinstance(layer, Dense | Pointwise) for layer in self.layers)
+
+    def __repr__(self) -> str:
+        inner = ", ".join(map(repr, self.layers))
+        return f"Network([{inner}], {self.output!r})"
+
+    # parameters ---------------------------------------------------------------------------------
+
+    def init(self, rng: Any, scheme: str = "glorot", dtype: Any = float) -> Array:
+        """Draw initial parameters theta (P,) on the host; biases are 0.
+
+        Args:
+            rng: a ``numpy.random.Generator``.
+            scheme: "glorot", weights N(0, 2 / (n_in + n_out)) [GB10]; or "sparse", 15 incoming weights
+                per unit from N(0, 1) and the others 0 [Martens10, sec. 5].
+            dtype: float32 or float64.
+        """
+        if scheme not in ("glorot", "sparse"):
+            raise ValueError(f"expected scheme 'glorot' or 'sparse', got {scheme!r}")
+        Ws = [layer.initial_weights(rng, scheme) for layer in self._body.parameter_layers]  # type: ignore[attr-defined]
+        return self.pack(Ws).astype(dtype)
+
+    def unpack(self, theta: Array) -> list[Array]:
+        """Return the weights of each parameter layer, (I, O), as views of theta (P,)."""
+        if theta.shape != (self.n_params,):
+            raise ValueError(f"expected theta of shape ({self.n_params},), got {theta.shape}")
+        if theta.dtype.kind != "f":
+            raise ValueError(f"expected theta of a floating dtype, got {theta.dtype}")
+        return [theta[own].reshape(shape) for own, shape in zip(self.slices, self.shapes, strict=True)]
+
+    def pack(self, Ws: Sequence[Array]) -> Array:
+        """Return one flat array (P,) that holds copies of the weights."""
+        shapes = tuple(W.shape for W in Ws)
+        if shapes != self.shapes:
+            raise ValueError(f"expected weights of shapes {list(self.shapes)}, got {list(shapes)}")
+        return array_module(*Ws).concatenate([W.reshape(-1) for W in Ws])
+
+    # passes -------------------------------------------------------------------------------------
+
+    def forward(self, theta: Array, x: Array) -> Tape:
+        """Run the net on inputs x (N, features).
+
+        Raises:
+            ValueError: on an empty batch, integers, NaN or infinite values, or shapes that do not fit.
+            TypeError: if theta and x are on different devices.
+        """
+        Ws = self.unpack(theta)
+        x = _check_inputs(theta, x)
+        z, record = self._body.forward(Ws, x)
+        pairs = self._body.signals(record)
+        return Tape(z, [abar for abar, _ in pairs], [s for _, s in pairs], record)
+
+    def backward(self, theta: Array, tape: Tape, dz: Array) -> list[Array]:
+        """Propagate dL/dz back to the pre-activations of every parameter layer.
+
+        Args:
+            theta: (P,).
+            tape: of the forward pass.
+            dz: (N, C), or (K, N, C) for K derivatives at once; per example, not averaged.
+
+        Returns:
+            g per parameter layer, (N, T, O) or (K, N, T, O).
+        """
+        if dz.ndim not in (2, 3) or dz.shape[-2:] != tape.z.shape:
+            expected = f"{tape.z.shape} or (K, {len(tape.z)}, {tape.z.shape[1]})"
+            raise ValueError(f"expected dz of shape {expected}, got {dz.shape}")
+        return self._body.backward(self.unpack(theta), tape.record, dz, need_dx=False)[1]
+
+    def jvp(self, theta: Array, tape: Tape, v: Array) -> Array:
+        """Return J v (N, C), the derivative of z along the direction v (P,) in parameters.
+
+        One extra forward pass, the R-operator [Pearlmutter94].
+        """
+        u = self._body.jvp(self.unpack(theta), self.unpack(v), tape.record, None)[0]
+        assert u is not None
+        return u
+
+    def vjp(self, theta: Array, tape: Tape, dz: Array) -> Array:
+        """Return J^T dz summed over examples, (P,): the adjoint of :meth:`jvp`. dz is (N, C)."""
+        total = array_module(theta).empty_like(theta)
+        self._add_up(tape.abar, self.backward(theta, tape, dz), total, 1.0)
+        return total
+
+    def _add_up(self, abars: list[Array], gs: list[Array], out: Array, scale: float) -> None:
+        """Write scale * sum_n sum_t abar g^T of every layer into the flat array out."""
+        xp = array_module(out)
+        for abar, g, W in zip(abars, gs, self.unpack(out), strict=True):
+            xp.matmul(abar.reshape(-1, abar.shape[-1]).T, g.reshape(-1, g.shape[-1]), out=W)
+        if scale != 1:
+            out *= scale
+
+    def hessian_product(self, theta: Array, tape: Tape, y: Array, v: Array) -> Array:
+        """Return H v (P,) for the Hessian H of the mean loss over the examples of the tape.
+
+        One more forward and backward pass, each differentiated along v [Pearlmutter94].
+        """
+        Ws, Vs = self.unpack(theta), self.unpack(v)
+        rz, tangent = self._body.jvp(Ws, Vs, tape.record, None)
+        assert rz is not None
+        dz = self.output.gradient(tape.z, y)
+        rdz = self.output.hessian_product(tape.z, y, rz)
+        found = self._body.backward_jvp(Ws, Vs, tape.record, tangent, dz, rdz)[2]
+        parts = [rabar.T @ g + abar.T @ rg for abar, rabar, g, rg in found]
+        return self.pack(parts) / len(tape.z)
+
+    # what a net is used for -----------------------------------------------------------------------
+
+    def loss(self, theta: Array, x: Array, y: Array) -> float:
+        """Mean negative log-likelihood over examples, in nats, summed over output units."""
+        z = self.forward(theta, x).z
+        self.output.check(y, *z.shape)
+        return float(self.output.nll(z, y).mean())
+
+    def loss_and_gradient(self, theta: Array, x: Array, y: Array) -> tuple[float, Array]:
+        """Return the loss and its gradient (P,): means over the N examples."""
+        tape = self.forward(theta, x)
+        self.output.check(y, *tape.z.shape)
+        grad = array_module(theta).empty_like(theta)
+        gs = self.backward(theta, tape, self.output.gradient(tape.z, y))
+        self._add_up(tape.abar, gs, grad, 1 / len(tape.z))
+        return float(self.output.nll(tape.z, y).mean()), grad
+
+    def gradient(self, theta: Array, x: Array, y: Array) -> Array:
+        """Return the gradient (P,) of the mean loss."""
+        return self.loss_and_gradient(theta, x, y)[1]
+
+    def predict(self, theta: Array, x: Array) -> Array:
+        """Return the mean of the target, (N, C): class probabilities, or the Gaussian's mean."""
+        return self.output.mean(self.forward(theta, x).z)
+
+    def kl(self, theta: Array, theta2: Array, x: Array) -> float:
+        """Mean KL( p_theta(. | x) || p_theta2(. | x) ) over the inputs x, in nats."""
+        return float(self.output.kl(self.forward(theta, x).z, self.forward(theta2, x).z).mean())
+
+
+def _check_inputs(theta: Array, x: Array) -> Array:
+    xp = array_module(theta, x)
+    if x.ndim < 2 or x.size == 0:
+        raise ValueError(f"expected a batch of at least one example, (N, features), got shape {x.shape}")
+    if x.dtype.kind != "f":
+        raise ValueError(f"expected inputs of a floating dtype, got {x.dtype}; convert and scale them first")
+    if xp.__name__ == "numpy" and not xp.isfinite(x).all():  # on a GPU the answer would hold up the queue
+        bad = int((~xp.isfinite(x.reshape(len(x), -1)).all(1)).sum())
+        raise ValueError(f"expected finite inputs, got NaN or infinite values in {bad} of {len(x)} examples")
+    return x.astype(theta.dtype, copy=False)

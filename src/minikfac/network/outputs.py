@@ -1,0 +1,234 @@
+"""Output distributions: what the last pre-activations z say about a target, in natural parameters.
+
+                 p(y | z)                  -log p(y | z)              mean         Fisher matrix of z
+    Categorical  softmax(z)_y              logsumexp(z) - z_y         softmax(z)   diag(p) - p p^T
+    Bernoulli    prod p_c^y_c (1-p_c)^...  sum softplus(z_c) - y z_c  logistic(z)  diag(p (1 - p))
+    Gaussian     N(y; z, I)                1/2 ||y - z||^2 + const    z            I
+
+All three are exponential families with z as natural parameters, so d(-log p)/dz = mean - y, and the
+second derivative does not depend on y: it is the Fisher matrix, and the generalized Gauss-Newton
+matrix of the loss is the Fisher matrix of the net [MG15, sec. 2.2].
+
+Losses are in nats, per example, summed over the C output units and never divided by N. The Gaussian's
+constant C/2 log(2 pi) is left out.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+from ..backend import Array, array_module, to_host
+
+
+def _softplus(z: Array) -> Array:
+    return array_module(z).logaddexp(z, z.dtype.type(0))
+
+
+class Output(ABC):
+    """A distribution of targets y given natural parameters z (N, C)."""
+
+    @abstractmethod
+    def nll(self, z: Array, y: Array) -> Array:
+        """Negative log-likelihood of each example, (N,), in nats."""
+
+    @abstractmethod
+    def mean(self, z: Array) -> Array:
+        """Mean of the (one-hot) target, (N, C): probabilities, or the Gaussian's mean."""
+
+    @abstractmethod
+    def encode(self, y: Array, z: Array) -> Array:
+        """Targets as sufficient statistics (N, C): one-hot labels, or y itself."""
+
+    def gradient(self, z: Array, y: Array) -> Array:
+        """d(-log p(y | z)) / dz = mean - y, (N, C), per example."""
+        return self.mean(z) - self.encode(y, z)
+
+    def hessian_product(self, z: Array, y: Array, u: Array) -> Array:
+        """Second derivative of -log p(y | z) by z, times u (N, C). It does not depend on y here."""
+        return self._variance_product(self.mean(z), u)
+
+    @abstractmethod
+    def _variance_product(self, mean: Array, u: Array) -> Array:
+        """d mean / dz times u, (N, C)."""
+
+    @abstractmethod
+    def fisher_root(self, z: Array) -> Array:
+        """Square root of the output's Fisher matrix: b (K, N, C) with sum_k b_k b_k^T = fisher(z)."""
+
+    def fisher(self, z: Array) -> Array:
+        """Fisher matrix of z, (N, C, C): the covariance of d log p / dz under the model."""
+        b = self.fisher_root(z)
+        return array_module(z).einsum("knc,knd->ncd", b, b)
+
+    @abstractmethod
+    def kl(self, z1: Array, z2: Array) -> Array:
+        """KL( p(. | z1) || p(. | z2) ) of each example, (N,), in nats."""
+
+    @abstractmethod
+    def noise(self, rng: Any, n: int, n_samples: int, n_units: int) -> Array:
+        """Draw on the host what ``sample`` turns into targets: (n, n_samples, 1 or C), example-major.
+
+        A chunk of the examples, or one of many workers, takes its rows of it, so that the targets
+        depend on the seed and not on how the work was divided.
+        """
+
+    @abstractmethod
+    def transform_noise(self, z: Array, noise: Array) -> Array:
+        """Turn noise (N, n_samples, ...) into targets (n_samples, N) or (n_samples, N, C)."""
+
+    def sample(self, z: Array, rng: Any) -> Array:
+        """Draw one target per example from the model: (N,) labels or (N, C) values.
+
+        Args:
+            z: (N, C).
+            rng: a ``numpy.random.Generator``.
+        """
+        return self.transform_noise(z, self.noise(rng, len(z), 1, z.shape[1]))[0]
+
+    @abstractmethod
+    def check(self, y: Array, n: int, n_units: int) -> None:
+        """Refuse targets that this distribution cannot have.
+
+        Raises:
+            ValueError: that says what was expected and what came.
+        """
+
+
+def _check_values(y: Array, n: int, n_units: int, what: str) -> None:
+    xp = array_module(y)
+    if y.shape != (n, n_units):
+        raise ValueError(f"expected {what} targets of shape ({n}, {n_units}), got {y.shape}")
+    if not bool(xp.isfinite(y).all()):
+        raise ValueError(f"expected finite {what} targets, got NaN or infinite values")
+
+
+@dataclass(frozen=True)
+class Categorical(Output):
+    """One of C classes, p = softmax(z); targets are whole-number labels (N,)."""
+
+    def _log_p(self, z: Array) -> Array:
+        shifted = z - z.max(-1, keepdims=True)
+        xp = array_module(z)
+        return shifted - xp.log(xp.exp(shifted).sum(-1, keepdims=True))
+
+    def nll(self, z: Array, y: Array) -> Array:
+        return -self._log_p(z)[array_module(z).arange(len(z)), y]
+
+    def mean(self, z: Array) -> Array:
+        return array_module(z).exp(self._log_p(z))
+
+    def encode(self, y: Array, z: Array) -> Array:
+        xp = array_module(z)
+        return (y[..., None] == xp.arange(z.shape[-1])).astype(z.dtype)
+
+    def _variance_product(self, mean: Array, u: Array) -> Array:
+        return mean * (u - (mean * u).sum(-1, keepdims=True))
+
+    def fisher_root(self, z: Array) -> Array:
+        """K = C columns sqrt(p_k) (p - e_k): the derivative for target k, weighted by its probability."""
+        xp = array_module(z)
+        p = self.mean(z)
+        p_minus_targets = p - xp.eye(z.shape[1], dtype=z.dtype)[:, None, :]  # (K, N, C)
+        return xp.sqrt(p.T)[:, :, None] * p_minus_targets
+
+    def kl(self, z1: Array, z2: Array) -> Array:
+        log_p = self._log_p(z1)
+        return (array_module(z1).exp(log_p) * (log_p - self._log_p(z2))).sum(-1)
+
+    def noise(self, rng: Any, n: int, n_samples: int, n_units: int) -> Array:
+        return rng.random((n, n_samples, 1))
+
+    def transform_noise(self, z: Array, noise: Array) -> Array:
+        # in float64, so that the cumulated probabilities end at 1; counting keeps labels under C
+        xp = array_module(z, noise)
+        cumulated = self.mean(z.astype(xp.float64)).cumsum(-1)
+        u = noise[..., 0] * cumulated[:, -1:]  # (N, n_samples)
+        return (u[:, :, None] >= cumulated[:, None, :-1]).sum(-1).T
+
+    def check(self, y: Array, n: int, n_units: int) -> None:
+        if y.dtype.kind not in "iu":
+            raise ValueError(f"expected whole-number labels of an integer dtype, got {y.dtype}")
+        if y.shape != (n,):
+            raise ValueError(f"expected labels of shape ({n},), got {y.shape}")
+        low, high = int(to_host(y.min())), int(to_host(y.max()))
+        if low < 0 or high >= n_units:
+            raise ValueError(f"expected labels in 0..{n_units - 1}, got values from {low} to {high}")
+
+
+@dataclass(frozen=True)
+class Bernoulli(Output):
+    """C independent yes-or-no units, p = logistic(z); targets (N, C) in [0, 1]."""
+
+    def nll(self, z: Array, y: Array) -> Array:
+        return (_softplus(z) - y * z).sum(-1)
+
+    def mean(self, z: Array) -> Array:
+        return 0.5 * (1 + array_module(z).tanh(0.5 * z))
+
+    def encode(self, y: Array, z: Array) -> Array:
+        return y.astype(z.dtype, copy=False)
+
+    def _variance_product(self, mean: Array, u: Array) -> Array:
+        return mean * (1 - mean) * u
+
+    def fisher_root(self, z: Array) -> Array:
+        """K = C columns sqrt(p_k (1 - p_k)) e_k."""
+        xp = array_module(z)
+        p = self.mean(z)
+        return xp.eye(z.shape[1], dtype=z.dtype)[:, None, :] * xp.sqrt(p * (1 - p))
+
+    def kl(self, z1: Array, z2: Array) -> Array:
+        return (self.mean(z1) * (z1 - z2) + _softplus(z2) - _softplus(z1)).sum(-1)
+
+    def noise(self, rng: Any, n: int, n_samples: int, n_units: int) -> Array:
+        return rng.random((n, n_samples, n_units))
+
+    def transform_noise(self, z: Array, noise: Array) -> Array:
+        p = self.mean(z)
+        return (noise < p[:, None, :]).swapaxes(0, 1).astype(z.dtype)
+
+    def check(self, y: Array, n: int, n_units: int) -> None:
+        _check_values(y, n, n_units, "Bernoulli")
+        low, high = float(y.min()), float(y.max())
+        if low < 0 or high > 1:
+            raise ValueError(f"expected Bernoulli targets in [0, 1], got values from {low:g} to {high:g}")
+
+
+@dataclass(frozen=True)
+class Gaussian(Output):
+    """C real values with unit variance around z; targets (N, C). The loss is 1/2 ||y - z||^2."""
+
+    def nll(self, z: Array, y: Array) -> Array:
+        return 0.5 * ((y - z) ** 2).sum(-1)
+
+    def mean(self, z: Array) -> Array:
+        return z
+
+    def encode(self, y: Array, z: Array) -> Array:
+        return y.astype(z.dtype, copy=False)
+
+    def _variance_product(self, mean: Array, u: Array) -> Array:
+        return u
+
+    def fisher_root(self, z: Array) -> Array:
+        """K = C columns e_k."""
+        xp = array_module(z)
+        return xp.eye(z.shape[1], dtype=z.dtype)[:, None, :] * xp.ones_like(z)
+
+    def kl(self, z1: Array, z2: Array) -> Array:
+        return 0.5 * ((z1 - z2) ** 2).sum(-1)
+
+    def noise(self, rng: Any, n: int, n_samples: int, n_units: int) -> Array:
+        return rng.standard_normal((n, n_samples, n_units))
+
+    def transform_noise(self, z: Array, noise: Array) -> Array:
+        return z + noise.swapaxes(0, 1).astype(z.dtype)
+
+    def check(self, y: Array, n: int, n_units: int) -> None:
+        _check_values(y, n, n_units, "Gaussian")
+
+
+OUTPUTS: dict[str, type[Output]] = {"categorical": Categorical, "bernoulli": Bernoulli, "gaussian": Gaussian}
+"""Output distributions by name."""
