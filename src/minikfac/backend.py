@@ -40,6 +40,16 @@ def array_module(*arrays: Any) -> ModuleType:
     return sys.modules["cupy"]
 
 
+def check_array(array: object, what: str) -> None:
+    """Refuse lists, tensors and whatever else is no array of NumPy or CuPy.
+
+    Raises:
+        TypeError: that names what was expected to be one.
+    """
+    if not (isinstance(array, np.ndarray) or _is_device_array(array)):
+        raise TypeError(f"expected {what} to be a NumPy or CuPy array, got {type(array).__name__}")
+
+
 def to_device(array: Any, device: str = "cuda") -> Array:
     """Copy an array to a device: ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
 
@@ -47,10 +57,10 @@ def to_device(array: Any, device: str = "cuda") -> Array:
         ValueError: for a device of another name.
         RuntimeError: where CuPy or a GPU is missing.
     """
-    kind, _, number = device.partition(":")
-    if kind == "cpu" and not number:
+    kind, colon, number = device.partition(":")
+    if device == "cpu":
         return to_host(array)
-    if kind != "cuda" or (number and not number.isdigit()):
+    if kind != "cuda" or (colon and not number.isdecimal()):
         raise ValueError(f"expected device 'cpu', 'cuda' or 'cuda:N', got {device!r}")
     try:
         import cupy
@@ -73,7 +83,8 @@ def to_host(array: Any) -> Array:
 def available_memory(xp: ModuleType = np) -> int:
     """Bytes of memory that can still be had on the host or, for ``xp = cupy``, on the current GPU."""
     if xp is not np:
-        return int(xp.cuda.runtime.memGetInfo()[0])
+        # what CuPy's pool keeps for reuse counts as taken to the driver, and is free to us
+        return int(xp.cuda.runtime.memGetInfo()[0]) + int(xp.get_default_memory_pool().free_bytes())
     try:
         with open("/proc/meminfo", encoding="ascii") as lines:
             fields = dict(line.split(":", 1) for line in lines)

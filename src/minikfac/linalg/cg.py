@@ -37,7 +37,8 @@ def conjugate_gradients(
         x0: where to start; 0 by default.
 
     Raises:
-        ValueError: on a direction of zero or negative curvature, since M is not positive definite then.
+        ValueError: on a direction of zero or negative curvature, since M is not positive definite then;
+            likewise for the preconditioner.
     """
     limit = len(b) if max_iterations is None else max_iterations
     x = 0 * b if x0 is None else x0
@@ -51,6 +52,11 @@ def conjugate_gradients(
     for iteration in range(limit):
         if residual <= tolerance:
             return CGResult(x, iteration, True, residual)
+        if rz <= 0:
+            raise ValueError(
+                f"expected a positive definite preconditioner, got r^T B^-1 r = {rz:.3g} "
+                f"for a residual r (iteration {iteration})"
+            )
         Mp = product(p)
         curvature = float(p @ Mp)
         if not curvature > 0:

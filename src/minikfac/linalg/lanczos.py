@@ -23,13 +23,20 @@ def extreme_eigenpairs(
     Args:
         product: v -> M v for a symmetric (n, n) matrix M.
         like: (n,), an array of the dtype and device to use.
-        k: how many; fewer than n.
+        k: how many, from 1 to n.
         which: "LA" the largest, "SA" the smallest, "LM" the largest in magnitude.
         tolerance: relative accuracy; 0 means machine precision.
         seed: of the starting vector.
+
+    Raises:
+        ValueError: on another k or which.
     """
     xp = array_module(like)
     n = len(like)
+    if not 1 <= k <= n:
+        raise ValueError(f"expected k from 1 to {n} eigenvalues, got {k}")
+    if which not in ("LA", "SA", "LM"):
+        raise ValueError(f"expected which 'LA', 'SA' or 'LM', got {which!r}")
     if n <= max(2 * k + 1, 64):  # Lanczos needs room; a small matrix is cheaper whole
         dense = xp.stack([product(column) for column in xp.eye(n, dtype=like.dtype)], axis=1)
         values, vectors = xp.linalg.eigh((dense + dense.T) / 2)

@@ -54,6 +54,7 @@ def cholesky(M: Array, name: str = "matrix", overwrite: bool = False) -> Array:
 
     Raises:
         SingularMatrixError: naming the matrix and its numerical rank.
+        ValueError: naming the matrix, if it holds NaN or infinite values.
     """
     xp = array_module(M)
     if xp.__name__ == "numpy":
@@ -63,12 +64,13 @@ def cholesky(M: Array, name: str = "matrix", overwrite: bool = False) -> Array:
         R, info = factorize(M.T, lower=0, clean=1, overwrite_a=overwrite)
         L, broke_down = R.T, info != 0
     else:
-        L = xp.linalg.cholesky(M)
-        broke_down = not bool(xp.isfinite(L).all())
+        L, broke_down = _device_cholesky(xp, M)
     if not broke_down:
         pivots = L.diagonal() ** 2
-        broke_down = bool(pivots.min() <= len(M) * _epsilon(M) * pivots.max())
+        broke_down = not bool(pivots.min() > len(M) * _epsilon(M) * pivots.max())  # NaN counts too
     if broke_down:
+        if not bool(xp.isfinite(M).all()):
+            raise ValueError(f"expected finite numbers, but {name} ({len(M)} x {len(M)}) has NaN or infinity")
         if overwrite:
             raise SingularMatrixError(f"{name} ({len(M)} x {len(M)}) is singular; use damping > 0")
         r = rank(M)
@@ -78,6 +80,17 @@ def cholesky(M: Array, name: str = "matrix", overwrite: bool = False) -> Array:
             "use damping > 0, or pseudo_inverse=True to leave its null space out"
         )
     return L
+
+
+def _device_cholesky(xp: ModuleType, M: Array) -> tuple[Array, bool]:
+    """The lower factor, and whether there is none: by default CuPy would return finite nonsense."""
+    import cupyx
+
+    try:
+        with cupyx.errstate(linalg="raise"):
+            return xp.linalg.cholesky(M), False
+    except scipy.linalg.LinAlgError:  # NumPy's class, which CuPy raises too
+        return M, True
 
 
 def triangular_solve(L: Array, b: Array, transposed: bool = False) -> Array:

@@ -17,9 +17,10 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, ClassVar
 
-from ..backend import Array, array_module
+from ..backend import Array, array_module, check_array
 
 Record = Any
 """What a layer keeps of a forward pass; each layer knows its own."""
@@ -218,8 +219,10 @@ class Dense(Layer):
     def __post_init__(self) -> None:
         for name in ("n_in", "n_out"):
             value = getattr(self, name)
-            if isinstance(value, bool) or int(value) != value or value < 1:
+            if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
                 raise ValueError(f"expected Dense {name} to be a positive whole number, got {value!r}")
+        if self.bias not in (False, True):
+            raise ValueError(f"expected Dense bias to be True or False, got {self.bias!r}")
 
     @property
     def weight_shape(self) -> tuple[int, int]:
@@ -298,7 +301,11 @@ class Dense(Layer):
 
         Raises:
             ValueError: on shapes that do not belong together.
+            TypeError: on lists, tensors and the like.
         """
+        check_array(weight, "weight")
+        if bias is not None:
+            check_array(bias, "bias")
         if weight.ndim != 2 or (bias is not None and bias.shape != weight.shape[:1]):
             came = f"{weight.shape} and {None if bias is None else bias.shape}"
             raise ValueError(f"expected a weight (n_out, n_in) and a bias (n_out,), got {came}")

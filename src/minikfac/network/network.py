@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any
 
-from ..backend import Array, array_module
+from ..backend import Array, array_module, check_array
 from .layers import Dense, Layer, Pointwise, Record, Sequential
 from .outputs import Output
 
@@ -90,22 +90,33 @@ class Network:
             scheme: "glorot", weights N(0, 2 / (n_in + n_out)) [GB10]; or "sparse", 15 incoming weights
                 per unit from N(0, 1) and the others 0 [Martens10, sec. 5].
             dtype: float32 or float64.
+
+        Raises:
+            ValueError: on another scheme or dtype.
+            TypeError: if rng is no generator, such as a seed.
         """
+        if not hasattr(rng, "standard_normal"):
+            raise TypeError(f"expected rng = numpy.random.default_rng(seed), got {rng!r}")
         if scheme not in ("glorot", "sparse"):
             raise ValueError(f"expected scheme 'glorot' or 'sparse', got {scheme!r}")
         Ws = [layer.initial_weights(rng, scheme) for layer in self._body.parameter_layers]  # type: ignore[attr-defined]
-        return self.pack(Ws).astype(dtype)
+        theta = self.pack(Ws).astype(dtype)
+        self.unpack(theta)  # refuses other dtypes
+        return theta
 
     def unpack(self, theta: Array) -> list[Array]:
         """Return the weights of each parameter layer, (I, O), as views of theta (P,)."""
+        check_array(theta, "theta")
         if theta.shape != (self.n_params,):
-            raise ValueError(f"expected theta of shape ({self.n_params},), got {theta.shape}")
-        if theta.dtype.kind != "f":
-            raise ValueError(f"expected theta of a floating dtype, got {theta.dtype}")
+            raise ValueError(f"expected theta or direction of shape ({self.n_params},), got {theta.shape}")
+        if theta.dtype.name not in ("float32", "float64"):
+            raise ValueError(f"expected theta of dtype float32 or float64, got {theta.dtype}")
         return [theta[own].reshape(shape) for own, shape in zip(self.slices, self.shapes, strict=True)]
 
     def pack(self, Ws: Sequence[Array]) -> Array:
         """Return one flat array (P,) that holds copies of the weights."""
+        for W in Ws:
+            check_array(W, "each weight")
         shapes = tuple(W.shape for W in Ws)
         if shapes != self.shapes:
             raise ValueError(f"expected weights of shapes {list(self.shapes)}, got {list(shapes)}")
@@ -137,6 +148,7 @@ class Network:
         Returns:
             g per parameter layer, (N, T, O) or (K, N, T, O).
         """
+        check_array(dz, "dz")
         if dz.ndim not in (2, 3) or dz.shape[-2:] != tape.z.shape:
             expected = f"{tape.z.shape} or (K, {len(tape.z)}, {tape.z.shape[1]})"
             raise ValueError(f"expected dz of shape {expected}, got {dz.shape}")
@@ -153,8 +165,11 @@ class Network:
 
     def vjp(self, theta: Array, tape: Tape, dz: Array) -> Array:
         """Return J^T dz summed over examples, (P,): the adjoint of :meth:`jvp`. dz is (N, C)."""
+        gs = self.backward(theta, tape, dz)
+        if dz.ndim != 2:
+            raise ValueError(f"expected dz of shape {tape.z.shape}, got {dz.shape}")
         total = array_module(theta).empty_like(theta)
-        self._add_up(tape.abar, self.backward(theta, tape, dz), total, 1.0)
+        self._add_up(tape.abar, gs, total, 1.0)
         return total
 
     def _add_up(self, abars: list[Array], gs: list[Array], out: Array, scale: float) -> None:
@@ -170,6 +185,7 @@ class Network:
 
         One more forward and backward pass, each differentiated along v [Pearlmutter94].
         """
+        self.output.check(y, *tape.z.shape)
         Ws, Vs = self.unpack(theta), self.unpack(v)
         rz, tangent = self._body.jvp(Ws, Vs, tape.record, None)
         assert rz is not None
@@ -210,6 +226,7 @@ class Network:
 
 
 def _check_inputs(theta: Array, x: Array) -> Array:
+    check_array(x, "x")
     xp = array_module(theta, x)
     if x.ndim < 2 or x.size == 0:
         raise ValueError(f"expected a batch of at least one example, (N, features), got shape {x.shape}")

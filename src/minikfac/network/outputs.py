@@ -19,7 +19,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
-from ..backend import Array, array_module, to_host
+from ..backend import Array, array_module, check_array, to_host
 
 
 def _softplus(z: Array) -> Array:
@@ -93,13 +93,17 @@ class Output(ABC):
 
         Raises:
             ValueError: that says what was expected and what came.
+            TypeError: if y is no array.
         """
 
 
 def _check_values(y: Array, n: int, n_units: int, what: str) -> None:
+    check_array(y, "targets")
     xp = array_module(y)
-    if y.shape != (n, n_units):
-        raise ValueError(f"expected {what} targets of shape ({n}, {n_units}), got {y.shape}")
+    if y.shape != (n, n_units) or n == 0:
+        raise ValueError(f"expected {what} targets of shape ({n or 'N'}, {n_units}), got {y.shape}")
+    if y.dtype.kind not in "biuf":
+        raise ValueError(f"expected {what} targets of a real dtype, got {y.dtype}")
     if not bool(xp.isfinite(y).all()):
         raise ValueError(f"expected finite {what} targets, got NaN or infinite values")
 
@@ -148,10 +152,11 @@ class Categorical(Output):
         return (u[:, :, None] >= cumulated[:, None, :-1]).sum(-1).T
 
     def check(self, y: Array, n: int, n_units: int) -> None:
+        check_array(y, "labels")
         if y.dtype.kind not in "iu":
             raise ValueError(f"expected whole-number labels of an integer dtype, got {y.dtype}")
-        if y.shape != (n,):
-            raise ValueError(f"expected labels of shape ({n},), got {y.shape}")
+        if y.shape != (n,) or n == 0:
+            raise ValueError(f"expected labels of shape ({n or 'N'},), got {y.shape}")
         low, high = int(to_host(y.min())), int(to_host(y.max()))
         if low < 0 or high >= n_units:
             raise ValueError(f"expected labels in 0..{n_units - 1}, got values from {low} to {high}")
@@ -162,7 +167,7 @@ class Bernoulli(Output):
     """C independent yes-or-no units, p = logistic(z); targets (N, C) in [0, 1]."""
 
     def nll(self, z: Array, y: Array) -> Array:
-        return (_softplus(z) - y * z).sum(-1)
+        return (_softplus(z) - self.encode(y, z) * z).sum(-1)
 
     def mean(self, z: Array) -> Array:
         return 0.5 * (1 + array_module(z).tanh(0.5 * z))
@@ -180,7 +185,10 @@ class Bernoulli(Output):
         return xp.eye(z.shape[1], dtype=z.dtype)[:, None, :] * xp.sqrt(p * (1 - p))
 
     def kl(self, z1: Array, z2: Array) -> Array:
-        return (self.mean(z1) * (z1 - z2) + _softplus(z2) - _softplus(z1)).sum(-1)
+        # log p = -softplus(-z), log(1 - p) = -softplus(z): no large numbers that cancel
+        yes = self.mean(z1) * (_softplus(-z2) - _softplus(-z1))
+        no = self.mean(-z1) * (_softplus(z2) - _softplus(z1))
+        return (yes + no).sum(-1)
 
     def noise(self, rng: Any, n: int, n_samples: int, n_units: int) -> Array:
         return rng.random((n, n_samples, n_units))
@@ -201,7 +209,7 @@ class Gaussian(Output):
     """C real values with unit variance around z; targets (N, C). The loss is 1/2 ||y - z||^2."""
 
     def nll(self, z: Array, y: Array) -> Array:
-        return 0.5 * ((y - z) ** 2).sum(-1)
+        return 0.5 * ((self.encode(y, z) - z) ** 2).sum(-1)
 
     def mean(self, z: Array) -> Array:
         return z
