@@ -62,8 +62,8 @@ def block_diagonal(signals: Signals) -> BlockDiagonal:
     for chunk in signals:
         for layer, block in zip(chunk, blocks, strict=True):
             _add_block(layer, block, signals.n)
-    for block, shape in zip(blocks, signals.shapes, strict=True):
-        _mirror_block(block, shape)
+    for layer, block, shape in zip(chunk, blocks, signals.shapes, strict=True):
+        _mirror_block(block, shape, n_locations=layer.abar.shape[1])
     return BlockDiagonal(
         [DenseMatrix(F, name=f"the block of {name}") for F, name in zip(blocks, signals.names, strict=True)]
     )
@@ -103,8 +103,10 @@ def _add_block(layer: LayerSignals, out: Array, n: int) -> None:
                 F[i : i + _TILE, o, i:, o + p : stop] += found.transpose(1, 2, 0)
 
 
-def _mirror_block(block: Array, shape: tuple[int, ...]) -> None:
-    """Fill in what the two symmetries of a diagonal block left out."""
+def _mirror_block(block: Array, shape: tuple[int, ...], n_locations: int = 1) -> None:
+    """Fill in what the two symmetries of a diagonal block left out; with shared weights that is nothing."""
+    if n_locations > 1:
+        return
     inputs, outputs = shape
     F = block.reshape(inputs, outputs, inputs, outputs)
     for i in range(0, inputs, _TILE):

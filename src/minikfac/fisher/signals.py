@@ -76,9 +76,29 @@ class Signals:
 
     @classmethod
     def from_layers(cls, layers: Sequence[LayerSignals], names: Sequence[str] | None = None) -> Signals:
-        """Wrap arrays that are there already, as one chunk."""
+        """Wrap arrays that are there already, as one chunk.
+
+        Raises:
+            ValueError: on no layers, or shapes or a number of names that do not belong together.
+        """
         held = list(layers)
+        if not held:
+            raise ValueError("expected at least one layer, got none")
         names = tuple(names) if names else tuple(f"layer{number}" for number in range(len(held)))
+        if len(names) != len(held):
+            raise ValueError(f"expected {len(held)} names, one per layer, got {len(names)}")
+        k, n = held[0].g.shape[0], held[0].abar.shape[0]
+        for layer, name in zip(held, names, strict=True):
+            t = layer.abar.shape[1] if layer.abar.ndim == 3 else "T"
+            if (
+                layer.abar.ndim != 3
+                or layer.g.ndim != 4
+                or (len(layer.abar), *layer.g.shape[:3]) != (n, k, n, t)
+            ):
+                raise ValueError(
+                    f"expected abar ({n}, {t}, I) and g ({k}, {n}, {t}, O) for {name}, "
+                    f"got {layer.abar.shape} and {layer.g.shape}"
+                )
         dense = all(layer.abar.shape[1] == 1 for layer in held)
         shapes = tuple(layer.weight_shape for layer in held)
         return cls(names, shapes, len(held[0].abar), 1, lambda: iter([held]), dense)

@@ -123,10 +123,8 @@ class BlockTridiagonal(FisherMatrix):
             L_A, L_G = Ls[layer + 1]
             PsiA, PsiG = cholesky_solve(L_A, A_up.T).T, cholesky_solve(L_G, G_up.T).T
             names = (f"A of {self.names[layer]}", f"G of {self.names[layer]}")
-            explained = (
-                PsiA @ A_up.T,
-                PsiG @ G_up.T,
-            )  # = PsiA A_{l+1} PsiA^T, since PsiA A_{l+1} = A_{l,l+1}
+            # PsiA A_{l+1} PsiA^T and likewise for G, since PsiA A_{l+1} = A_{l,l+1}
+            explained = (PsiA @ A_up.T, PsiG @ G_up.T)
             psi.append((PsiA, PsiG))
             sigma.append(kron_sum_solver(A, G, *explained, -1, names))
         top = tuple(cholesky_inverse(L) for L in Ls[-1])
@@ -212,7 +210,8 @@ class BlockTridiagonalInverse(Operator):
     def to_dense(self) -> Array:
         """Form the block-tridiagonal array, (P, P).
 
-        Block (l, l) is Sigma_l^{-1} + Psi_{l-1}^T Sigma_{l-1}^{-1} Psi_{l-1}, block (l, l+1) is -Sigma_l^{-1} Psi_l.
+        Block (l, l) is Sigma_l^{-1} + Psi_{l-1}^T Sigma_{l-1}^{-1} Psi_{l-1},
+        block (l, l+1) is -Sigma_l^{-1} Psi_l.
         """
         xp = array_module(self.like)
         F = xp.zeros(self.shape, dtype=self.like.dtype)
