@@ -212,7 +212,7 @@ class BlockTridiagonalInverse(Operator):
 
         Block (l, l) is Sigma_l^{-1} + Psi_{l-1}^T Sigma_{l-1}^{-1} Psi_{l-1},
         block (l, l+1) is -Sigma_l^{-1} Psi_l.
-        Block (l, l) is Sigma_l^{-1} + Psi_{l-1}^T Sigma_{l-1}^{-1} Psi_{l-1}; block (l, l+1), -Sigma_l^{-1} Psi_l.
+        """
         xp = array_module(self.like)
         F = xp.zeros(self.shape, dtype=self.like.dtype)
         start = 0
