@@ -1,0 +1,207 @@
+"""Matrices of parameters by parameters, as pictures [MG15, figs. 2, 3, 5, 6].
+
+A Fisher matrix of some thousand rows has more entries than a picture has pixels. Squares of entries are
+averaged (or their maximum is taken) before drawing, so that what is seen is a statement about all entries
+and not about those that a pixel happens to hit.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..backend import Array
+from .style import BLUE, MAGNITUDE, WIDTH, axes_for, checked, figure_for, scientific, some, style
+
+
+def pool_magnitudes(F: Any, side: int, how: str = "mean") -> Array:
+    """Mean or maximum of |F| over squares of side x side entries.
+
+    Args:
+        F: (P, P).
+        side: of a square; the last squares are smaller where it does not divide P.
+        how: "mean" or "max".
+
+    Returns:
+        (ceil(P / side), ceil(P / side)).
+
+    >>> pool_magnitudes(np.diag([1.0, -3.0, 5.0]), 2)
+    array([[1., 0.], [0., 5.]])
+    """
+    if how not in ("mean", "max"):
+        raise ValueError(f"expected pooling 'mean' or 'max', got {how!r}")
+    starts = np.arange(0, len(F), side)
+    extents = np.diff(np.append(starts, len(F)))
+    add_up = np.add if how == "mean" else np.maximum
+    # strip by strip: no second matrix of that size
+    rows = [add_up.reduce(np.abs(F[start : start + side]), axis=0) for start in starts]
+    pooled = add_up.reduceat(np.array(rows), starts, axis=1)
+    return pooled / np.outer(extents, extents) if how == "mean" else pooled
+
+
+@style()
+def matrices(
+    F: Any,
+    approximations: Mapping[str, Any],
+    names: Sequence[str],
+    sizes: Sequence[int],
+    *,
+    reference: str = "exact Fisher F",
+    unit: str = "nats per squared weight",
+    pool: str = "mean",
+    percentile: float = 99.0,
+    cells: int = 350,
+    fig: Any | None = None,
+) -> list[Any]:
+    """Draw |F|, each approximation and each |difference|, all on one grey scale [MG15, figs. 2, 5, 6].
+
+    With one approximation the three pictures lie side by side; with more, differences lie below their
+    approximations.
+
+    Args:
+        F: (P, P), the matrix to compare with: a Fisher matrix or its inverse.
+        approximations: (P, P) each, by name.
+        names: of the layers.
+        sizes: of the layers, in parameters; their sum is P.
+        reference: what F is called.
+        unit: of its entries.
+        pool: "mean" or "max": what stands for a square of entries.
+        percentile: of the squares of F: black is its value and all above.
+        cells: at most so many squares per side.
+        fig: a figure or subfigure to draw into.
+
+    Returns:
+        The axes: F, then approximation and difference in turn.
+
+    Raises:
+        ValueError: on shapes that do not fit.
+    """
+    F = checked(F, ("P", "P"), "F", finite=True)
+    sizes = _check_sizes(F, sizes, names)
+    approximations = {
+        name: checked(M, F.shape, name, finite=True)
+        for name, M in some(dict(approximations), "approximation").items()
+    }
+    side = -(-len(F) // cells)
+    exact = pool_magnitudes(F, side, pool)
+    limit = float(np.percentile(exact, percentile)) or float(exact.max()) or 1.0
+    columns = len(approximations) + 1
+    alone = columns == 2
+    # a square per picture, and room for titles and names
+    fig = figure_for(fig, WIDTH / 3 + 0.55 if alone else 2 * (WIDTH / columns) + 0.8)
+    width = 0.8 * fig.bbox.width / (columns + alone)  # of a picture, in pixels
+    grid = fig.add_gridspec(1, 3) if alone else fig.add_gridspec(2, columns)
+
+    def draw(cell: Any, M: Array, title: str, first: bool) -> Any:
+        ax = fig.add_subplot(cell)
+        extent = (0, side * len(M), side * len(M), 0)
+        image = ax.imshow(M, cmap=MAGNITUDE, vmin=0, vmax=limit, extent=extent)
+        ax.set(xlim=(0, len(F)), ylim=(len(F), 0), title=title)
+        _mark_layers(ax, names, sizes, width, on_y=first)
+        return image
+
+    image = draw(grid[0, 0], exact, reference, True)
+    axes = [image.axes]
+    norm = float(np.linalg.norm(F)) or 1.0
+    for number, (name, M) in enumerate(approximations.items(), start=1):
+        D = F - M
+        error = float(np.linalg.norm(D)) / norm
+        cell = grid[0, 2] if alone else grid[1, number]
+        draw(grid[0, number], pool_magnitudes(M, side, pool), name, False)
+        draw(cell, pool_magnitudes(D, side, pool), f"difference: {error:.0%}", False)
+        axes += fig.axes[-2:]
+    square = f"{pool} of {side}×{side} entries" if side > 1 else "one entry per square"
+    notes = [
+        f"grey: {square}",
+        f"black: {scientific(limit)} and more ({percentile:g}% are below)",
+        f"differences: Frobenius norm relative to {reference}",
+    ]
+    if alone:
+        bar = fig.colorbar(image, ax=axes, extend="max", shrink=0.8, label=f"absolute value\n({unit})")
+        fig.supxlabel("; ".join(notes), fontsize=10)
+    else:
+        corner = fig.add_subplot(grid[1, 0])
+        corner.axis("off")
+        place = corner.inset_axes((0.03, 0.9, 0.9, 0.07))
+        bar = fig.colorbar(image, cax=place, orientation="horizontal", extend="max")
+        text = [f"absolute value\n({unit})", *(textwrap.fill(note, 120 // columns) for note in notes)]
+        corner.text(0.0, 0.72, "\n".join(text), va="top", fontsize=11).set_in_layout(False)
+    bar.formatter.set_powerlimits((-2, 3))
+    return axes
+
+
+@style()
+def block_means(
+    F: Any,
+    sizes: Sequence[int],
+    names: Sequence[str] | None = None,
+    *,
+    unit: str = "nats per squared weight",
+    ax: Any | None = None,
+) -> Any:
+    """Draw the mean absolute value of each block as one square with its number [MG15, fig. 3, right].
+
+    Args:
+        F: (P, P).
+        sizes: of the L layers, in parameters; their sum is P.
+        names: of the layers.
+        unit: of the entries.
+        ax: axes to draw into.
+
+    Returns:
+        The axes; their image holds the (L, L) means.
+    """
+    F = checked(F, ("P", "P"), "F", finite=True)
+    names = [str(number + 1) for number in range(len(sizes))] if names is None else list(names)
+    sizes = _check_sizes(F, sizes, names)
+    means = mean_magnitudes(F, sizes)
+    power = int(np.floor(np.log10(means.max()))) if means.any() else 0
+    ax = axes_for(ax, 5.8, 6.0)
+    ax.imshow(means, cmap=MAGNITUDE, vmin=0, vmax=means.max() or 1.0)
+    for (row, column), mean in np.ndenumerate(means):
+        dark = mean > 0.55 * means.max()
+        text = f"{mean / 10.0**power:.2f}"
+        ax.text(column, row, text, ha="center", va="center", color="white" if dark else "black")
+    ax.set(xticks=range(len(sizes)), yticks=range(len(sizes)), xticklabels=names, yticklabels=names)
+    ax.tick_params(length=0)
+    scale = rf"in $10^{{{power}}}$ {unit}" if power else f"in {unit}"
+    ax.set_title(f"Mean absolute value per block\n{scale}")
+    return ax
+
+
+def mean_magnitudes(F: Array, sizes: Sequence[int]) -> Array:
+    """Mean of |F| (P, P) over the blocks of layers of these sizes, (L, L)."""
+    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+    rows = np.array(
+        [np.abs(F[a : a + size]).sum(axis=0) for a, size in zip(starts, sizes, strict=True)]
+    )  # (L, P)
+    return np.add.reduceat(rows, starts, axis=1) / np.outer(sizes, sizes)
+
+
+def _check_sizes(F: Array, sizes: Sequence[int], names: Sequence[str]) -> list[int]:
+    if F.shape[0] != F.shape[1]:
+        raise ValueError(f"expected a square matrix F, got shape {F.shape}")
+    if len(names) != len(sizes):
+        raise ValueError(f"expected one name per layer, got {len(names)} names and {len(sizes)} sizes")
+    if sum(sizes) != len(F) or min(sizes, default=0) < 1:
+        raise ValueError(f"expected layer sizes that add up to {len(F)}, got {list(sizes)}: {sum(sizes)}")
+    return [int(size) for size in sizes]
+
+
+def _mark_layers(ax: Any, names: Sequence[str], sizes: Sequence[int], width: float, on_y: bool) -> None:
+    """Lines between layers; names in the middle of each, along x and, if asked, y; turned if too long."""
+    ends = np.cumsum(sizes)
+    for end in ends[:-1]:
+        ax.axhline(end, color=BLUE, linewidth=0.8)
+        ax.axvline(end, color=BLUE, linewidth=0.8)
+    middles = ends - np.array(sizes) / 2
+    letter = 0.6 * 11 / 72 * ax.figure.dpi
+    fits = all(len(name) * letter < size / ends[-1] * width for name, size in zip(names, sizes, strict=True))
+    ax.set_xticks(middles, names, rotation=0 if fits else 90)
+    ax.set_yticks(middles, names if on_y else [""] * len(names), rotation=90 if fits else 0, va="center")
+    ax.tick_params(length=0)
+    for spine in ax.spines.values():
+        spine.set_visible(True)

@@ -1,0 +1,112 @@
+"""Eigenvalues of Fisher matrices, and how steps depend on the damping that is added to them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ..backend import Array
+from .style import GREY, axes_for, checked, marked_pen, pen, short, some, style
+
+
+@style()
+def spectra(eigenvalues: Mapping[str, Any], damping: float | None = None, *, ax: Any | None = None) -> Any:
+    """Draw eigenvalues in descending order on a log axis.
+
+    What rounding leaves of zero eigenvalues (below P times the precision times the largest) is not drawn;
+    the legend counts it.
+
+    Args:
+        eigenvalues: (P,) each, in any order, by name of the matrix.
+        damping: lambda, drawn as a level: directions below it are governed by the damping.
+        ax: axes to draw into.
+    """
+    ax = axes_for(ax)
+    longest = 0
+    for number, (name, values) in enumerate(some(dict(eigenvalues), "spectrum").items()):
+        found = np.sort(checked(values, ("P",), f"eigenvalues of {name}", finite=True))[::-1]
+        floor = len(found) * np.finfo(float).eps * max(float(np.abs(found).max()), np.finfo(float).tiny)
+        seen = found[found > floor]
+        negative = int((found < -floor).sum())
+        zero = len(found) - len(seen) - negative
+        left_out = [f"{count} {kind}" for count, kind in ((zero, "zero"), (negative, "negative")) if count]
+        label = f"{name} ({', '.join(left_out)} of {len(found)})" if left_out else name
+        ax.plot(np.arange(1, len(seen) + 1), seen, label=label, **pen(number))
+        longest = max(longest, len(found))
+    if damping is not None:
+        ax.axhline(damping, color=GREY, linestyle=":", linewidth=1.5)
+        ax.annotate(
+            rf"damping $\lambda$ = {short(damping)}", (1, damping), xycoords=("axes fraction", "data"),
+            xytext=(-4, 4), textcoords="offset points", ha="right", color="#555555",
+        )  # fmt: skip
+    ax.set(yscale="log", xlim=(0, longest * 1.01 + 1), xlabel="rank (1 = largest)", title="Eigenvalues")
+    ax.set_ylabel("eigenvalue (nats per squared weight)")
+    ax.grid(True)
+    ax.legend()
+    return ax
+
+
+@style()
+def preconditioned_spectra(eigenvalues: Mapping[str, Any], *, ax: Any | None = None) -> Any:
+    """Draw eigenvalues of the damped Fisher matrix as an approximation's inverse leaves it.
+
+    These are the eigenvalues of (F_approx + lambda I)^{-1} (F + lambda I): all 1 for a perfect
+    approximation. The legend gives the ratio of the largest to the smallest, the condition number. It
+    bounds the number of conjugate gradient steps left to do; few outliers cost few steps.
+
+    Args:
+        eigenvalues: (P,) each, positive, by name of the approximation.
+        ax: axes to draw into.
+    """
+    ax = axes_for(ax)
+    for number, (name, values) in enumerate(some(dict(eigenvalues), "spectrum").items()):
+        found = np.sort(checked(values, ("P",), f"eigenvalues of {name}", finite=True))[::-1]
+        if found[-1] <= 0:
+            raise ValueError(f"expected positive eigenvalues of {name}, got {found[-1]:.3g}: add damping")
+        label = f"{name}: condition {short(float(found[0] / found[-1]))}"
+        ax.plot(np.arange(1, len(found) + 1), found, label=label, **pen(number))
+    ax.axhline(1, color=GREY, linestyle=":", linewidth=1.5)
+    ax.set(yscale="log", xlim=(0, None), xlabel="rank (1 = largest)")
+    ax.set_title("Eigenvalues after preconditioning: 1 is perfect")
+    ax.set_ylabel("eigenvalue (no unit)")
+    ax.grid(True)
+    ax.legend()
+    return ax
+
+
+@style()
+def cosine_against_damping(dampings: Any, cosines: Mapping[str, Any], *, ax: Any | None = None) -> Any:
+    """Draw how well the direction of each approximate step agrees with the exact one, against damping.
+
+    Args:
+        dampings: (m,), lambda > 0.
+        cosines: (m,) each, by name: cosine between (F_approx + lambda I)^{-1} grad and
+            (F + lambda I)^{-1} grad.
+        ax: axes to draw into.
+    """
+    x = positive(dampings, "dampings")
+    ax = axes_for(ax)
+    lowest = 1.0
+    for number, (name, values) in enumerate(some(dict(cosines), "curve").items()):
+        y = checked(values, (len(x),), f"cosines of {name}")
+        if (np.abs(y) > 1 + 1e-6).any():
+            raise ValueError(f"expected cosines of {name} in [-1, 1], got {float(np.abs(y).max()):.3g}")
+        ax.plot(x, y, label=name, **marked_pen(number))
+        lowest = min(lowest, float(np.nanmin(y)))
+    ax.axhline(1, color=GREY, linestyle=":", linewidth=1.5)
+    ax.set(xscale="log", ylim=(min(0.0, lowest - 0.05), 1.04), title="Directions of the damped steps")
+    ax.set_xlabel(r"damping $\lambda$ (nats per squared weight)")
+    ax.set_ylabel("cosine with the exact step")
+    ax.grid(True)
+    ax.legend()
+    return ax
+
+
+def positive(values: Any, what: str) -> Array:
+    """Check a vector (m,) of positive numbers, for a log axis."""
+    found = checked(values, ("m",), what, finite=True)
+    if found.min() <= 0:
+        raise ValueError(f"expected {what} > 0, got {float(found.min()):.3g}")
+    return found
