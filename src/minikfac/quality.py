@@ -29,7 +29,6 @@ from .fisher import (
     kfac,
 )
 from .fisher.damping import add_to_diagonal
-from .fisher.matrix import check_damping
 from .linalg import (
     SingularMatrixError,
     cholesky,
@@ -94,19 +93,26 @@ def compare(
         the diagonal block of the matrix and of the inverse, and the step on the layer's parameters.
 
     Raises:
-        ValueError: on shapes that do not fit, negative damping, or a singular matrix without damping.
+        ValueError: on shapes that do not fit, a gradient with NaN, no approximations, methods for unknown
+            ones, negative damping, or a singular matrix without damping.
+        TypeError: on what is no Fisher matrix.
     """
-    check_damping(damping)
-    if gradient.shape != (F.shape[0],):
-        raise ValueError(f"expected a gradient of shape ({F.shape[0]},), got {gradient.shape}")
+    unknown = [name for name in methods or {} if name not in approximations]
+    if unknown or not approximations:
+        raise ValueError(
+            f"expected approximations, and methods for some of them, got approximations "
+            f"{list(approximations)} and methods for {list(methods or {})}"
+        )
     reference = _Reference.of(F, gradient, damping)
     rows: list[Row] = []
     for name, given in approximations.items():
         if on_progress is not None:
             on_progress(name)
         started = time.perf_counter()
-        matrix = given if isinstance(given, FisherMatrix) else given()
-        build_seconds = None if isinstance(given, FisherMatrix) else time.perf_counter() - started
+        matrix = given() if callable(given) else given
+        build_seconds = time.perf_counter() - started if callable(given) else None
+        if not isinstance(matrix, FisherMatrix):
+            raise TypeError(f"expected {name!r} to be a Fisher matrix, got {type(matrix).__name__}")
         if matrix.shape != F.shape:
             raise ValueError(f"expected {name!r} of shape {F.shape}, got {matrix.shape}")
         found = _measure(reference, matrix, (methods or {}).get(name), cg_limit)
@@ -132,6 +138,12 @@ class _Reference:
 
     @classmethod
     def of(cls, F: DenseMatrix, gradient: Array, damping: float) -> _Reference:
+        if not isinstance(F, DenseMatrix):
+            raise TypeError(f"expected the dense matrix of fisher.exact, got {type(F).__name__}")
+        if gradient.shape != (F.shape[0],):
+            raise ValueError(f"expected a gradient of shape ({F.shape[0]},), got {gradient.shape}")
+        if not bool(array_module(gradient).isfinite(gradient).all()):
+            raise ValueError("expected a finite gradient, got NaN or infinite entries")
         damped = F.damped(damping).array
         L = cholesky(damped, F.name if damping == 0 else f"{F.name} + damping")
         inverse = cholesky_inverse(L.copy())
@@ -216,13 +228,13 @@ def _matrix_errors(reference: _Reference, dense: Array) -> list[Row]:
     for part, own in enumerate(_parts(reference.F)):
         block, wrong, near = F[own, own], difference[own, own], dense[own, own]
         norm = reference.norm if part == 0 else _norm(block)
-        squared = _inner(near, near)
         rows.append(
             {
-                "error": _norm(wrong) / norm,
-                "spectral_error": _spectral_norm(wrong)
-                / (reference.spectral_norm if part == 0 else _spectral_norm(block)),
-                "c_star": _inner(near, block) / squared if squared > 0 else math.nan,
+                "error": _ratio(_norm(wrong), norm),
+                "spectral_error": _ratio(
+                    _spectral_norm(wrong), reference.spectral_norm if part == 0 else _spectral_norm(block)
+                ),
+                "c_star": _ratio(_inner(near, block), _inner(near, near)),
             }
         )
     return rows
@@ -246,8 +258,8 @@ def _step_row(reference: _Reference, step: Array, own: slice) -> Row:
 def _share(reference: _Reference, step: Array) -> float:
     """Decrease of 1/2 d'(F + lambda I)d - g'd along the step, best scaled, over that of the exact step."""
     along = float(reference.gradient @ step)
-    decrease = along**2 / float(step @ (reference.damped @ step))
-    return decrease / float(reference.gradient @ reference.step)
+    decrease = _ratio(along**2, float(step @ (reference.damped @ step)))
+    return _ratio(decrease, float(reference.gradient @ reference.step))
 
 
 def _extremes(
@@ -455,11 +467,16 @@ def format_cell(value: Any) -> str:
         return "not reached" if value == math.inf else "-"
     if isinstance(value, int) or (isinstance(value, float) and value.is_integer() and abs(value) >= 100):
         return f"{int(value):,}"
-    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return f"{value:.3g}" if abs(value) < 999.5 else f"{value:,.0f}"
 
 
 def _inner(A: Array, B: Array) -> float:
     return float(array_module(A).einsum("ij,ij->", A, B))
+
+
+def _ratio(a: float, b: float) -> float:
+    """a / b; nan where there is nothing to compare with, as in the block of a layer of dead units."""
+    return a / b if b != 0 else math.nan
 
 
 def _norm(A: Array) -> float:
@@ -480,6 +497,4 @@ def _spectral_norm(A: Array) -> float:
 def _cosine(step: Array, exact_step: Array) -> tuple[float, float]:
     """Cosine between two steps, and the ratio of their lengths."""
     a, b = float((step @ step) ** 0.5), float((exact_step @ exact_step) ** 0.5)
-    if a == 0 or b == 0:
-        return math.nan, math.nan
-    return float(step @ exact_step) / (a * b), a / b
+    return _ratio(float(step @ exact_step), a * b), _ratio(a, b)
