@@ -58,8 +58,17 @@ def kfac(signals: Signals, reduce: bool = False) -> BlockDiagonal:
 
 
 def Kronecker(factors: Sequence[tuple[Array, Array]], names: Sequence[str] | None = None) -> BlockDiagonal:
-    """The K-FAC matrix from factors (A, G) that were averaged elsewhere."""
+    """The K-FAC matrix from factors (A, G) that were averaged elsewhere.
+
+    Raises:
+        ValueError: on factors that are not square, or another number of names than of factors.
+    """
     names = names or [f"layer{number}" for number in range(len(factors))]
+    if len(names) != len(factors):
+        raise ValueError(f"expected {len(factors)} names, one per pair of factors, got {len(names)}")
+    for (A, G), name in zip(factors, names, strict=True):
+        if A.ndim != 2 or G.ndim != 2 or A.shape[0] != A.shape[1] or G.shape[0] != G.shape[1]:
+            raise ValueError(f"expected square A and G for {name}, got shapes {A.shape} and {G.shape}")
     return BlockDiagonal([KroneckerBlock(A, G, name) for (A, G), name in zip(factors, names, strict=True)])
 
 
@@ -125,6 +134,7 @@ class KroneckerBlock(FisherMatrix):
         return KroneckerSolver(L_A, L_G)
 
     def logdet(self, damping: float = 0.0, method: str | None = None) -> float:
+        check_method(method, ("eigen", "factored"))
         if check_damping(damping) > 0 and method != "factored":
             return self.damped(damping).logdet()
         L = self.inverse(damping, method)

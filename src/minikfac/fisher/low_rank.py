@@ -135,7 +135,7 @@ class LowRank(FisherMatrix):
     def _small_cholesky(self, ridge: float) -> Array:
         small = self.sign * (self.B.T @ self.B)
         small.reshape(-1)[:: len(small) + 1] += ridge
-        return cholesky(self.sign * small if self.sign < 0 else small, self.name)
+        return cholesky(small, self.name)
 
     def logdet(self, damping: float = 0.0, method: str | None = None) -> float:
         """By the determinant lemma: (P - r) log ridge + log det(ridge I + B^T B)."""

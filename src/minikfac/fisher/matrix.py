@@ -51,8 +51,16 @@ class Operator(ABC):
         def apply(v: Any) -> Any:
             return to_host(self @ array_module(self.like).asarray(v, dtype=self.like.dtype))
 
+        def apply_to_one(v: Any) -> Any:
+            return apply(v.reshape(-1))
+
         return scipy.sparse.linalg.LinearOperator(
-            self.shape, matvec=lambda v: apply(v.reshape(-1)), matmat=apply, dtype=self.like.dtype
+            self.shape,
+            matvec=apply_to_one,
+            rmatvec=apply_to_one,  # symmetric
+            matmat=apply,
+            rmatmat=apply,
+            dtype=self.like.dtype,
         )
 
 

@@ -47,8 +47,8 @@ def nearest_kronecker(signals: Signals, tolerance: float = 1e-10, max_iterations
 
     Args:
         signals: of :func:`minikfac.fisher.signals`.
-        tolerance: stop when no factor A moves by more, relative to its Frobenius norm. A's error is
-            then of that size and the distance to F, at its minimum, of its square.
+        tolerance: stop when no factor A moves by more, relative to its Frobenius norm, or by more than
+            rounding. A's error is then of that size and the distance to F, at its minimum, of its square.
         max_iterations: at most.
 
     Raises:
@@ -57,6 +57,7 @@ def nearest_kronecker(signals: Signals, tolerance: float = 1e-10, max_iterations
     start = [block.A for block in kfac(signals).blocks]  # type: ignore[attr-defined]
     traces = [float(A.trace()) for A in start]
     As = [_unit(A) for A in start]
+    tolerance = max(tolerance, 10 * float(array_module(As[0]).finfo(As[0].dtype).eps))
     for _ in range(max_iterations):
         Gs = _beside(signals, _best_G, As)
         old = As
@@ -70,7 +71,8 @@ def nearest_kronecker(signals: Signals, tolerance: float = 1e-10, max_iterations
             f"(tolerance {tolerance:.1e}); allow more iterations or a larger tolerance"
         )
     Gs = _beside(signals, _best_G, As)
-    scales = [trace / float(A.trace()) if trace > 0 else 1.0 for A, trace in zip(As, traces, strict=True)]
+    sums = [float(A.trace()) for A in As]  # 0 where a block is 0, as below a dead layer
+    scales = [trace / own if own > 0 else 1.0 for trace, own in zip(traces, sums, strict=True)]
     return Kronecker(
         [(A * scale, G / scale) for A, G, scale in zip(As, Gs, scales, strict=True)], signals.names
     )
