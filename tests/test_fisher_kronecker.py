@@ -42,7 +42,7 @@ def synthetic_blocks(signals: fisher.Signals) -> list[np.ndarray]:
     return [F[own, own] for own in signals.slices]
 
 
-# factors ----------------------------------------------------------------------------------------------------
+# factors -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("batch_size", [None, 3])
@@ -93,7 +93,7 @@ def test_factors_averaged_elsewhere_make_the_same_matrix() -> None:
     assert [block.name for block in G.blocks] == ["layer0", "layer1", "layer2"]
 
 
-# EKFAC ------------------------------------------------------------------------------------------------------
+# EKFAC ---------------------------------------------------------------------------------------------------
 
 
 def in_the_eigenbasis(F: np.ndarray, A: np.ndarray, G: np.ndarray) -> np.ndarray:
@@ -120,7 +120,7 @@ def test_ekfac_reads_chunks_twice() -> None:
         assert error(block.to_dense(), expected) < EXACT
 
 
-# nearest Kronecker product ----------------------------------------------------------------------------------
+# nearest Kronecker product -------------------------------------------------------------------------------
 
 
 def van_loan(F: np.ndarray, inputs: int, outputs: int) -> np.ndarray:
@@ -173,7 +173,7 @@ def test_a_dead_layer_has_a_block_of_zeros_that_damping_inverts(make: Any) -> No
     assert F.blocks[1].trace() > 0
 
 
-# damping ----------------------------------------------------------------------------------------------------
+# damping -------------------------------------------------------------------------------------------------
 
 
 def random_factors(seed: int, inputs: int = 4, outputs: int = 3) -> tuple[np.ndarray, np.ndarray]:
@@ -244,7 +244,7 @@ def test_large_damping_makes_every_solve_a_division() -> None:
         assert error(F.solve(v, 1e10, method) * 1e10, v) < tolerance
 
 
-# a kind per layer -------------------------------------------------------------------------------------------
+# a kind per layer ----------------------------------------------------------------------------------------
 
 KINDS = {
     "exact": fisher.block_diagonal,
@@ -272,7 +272,7 @@ def test_mixed_has_a_default_for_the_layers_left_out() -> None:
     assert kinds == [fisher.DiagonalBlock, fisher.DiagonalBlock, fisher.KroneckerBlock]
 
 
-# errors -----------------------------------------------------------------------------------------------------
+# errors --------------------------------------------------------------------------------------------------
 
 
 def test_unknown_kinds_and_layers_are_refused() -> None:

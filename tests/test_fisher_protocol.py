@@ -89,7 +89,7 @@ def build(kind: str, case: Case) -> fisher.FisherMatrix:
 every_kind = pytest.mark.parametrize("kind", KINDS)
 damping = st.floats(1e-3, 10)
 
-# products and looks ---------------------------------------------------------------------------------------
+# products and looks --------------------------------------------------------------------------------------
 
 
 @every_kind
@@ -138,7 +138,7 @@ def test_scipys_solvers_take_it() -> None:
     assert error(top, np.linalg.eigvalsh(F.to_dense())[-1:]) < SOLVE
 
 
-# damping and inverses -------------------------------------------------------------------------------------
+# damping and inverses ------------------------------------------------------------------------------------
 
 
 @every_kind
@@ -217,7 +217,7 @@ def test_an_inverse_keeps_its_factorization() -> None:
         assert (inverse @ v == expected).all()
 
 
-# singular matrices ----------------------------------------------------------------------------------------
+# singular matrices ---------------------------------------------------------------------------------------
 
 
 def dead_pixel() -> Case:
@@ -290,7 +290,7 @@ def test_the_chain_has_no_pseudo_inverse() -> None:
         F.inverse(pseudo_inverse=True)
 
 
-# arguments ------------------------------------------------------------------------------------------------
+# arguments -----------------------------------------------------------------------------------------------
 
 
 @every_kind
@@ -326,7 +326,7 @@ def test_vectors_of_another_shape_are_refused(kind: str, shape: tuple[int, ...])
             operator @ np.ones(shape)
 
 
-# memory ---------------------------------------------------------------------------------------------------
+# memory --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -367,7 +367,7 @@ def test_matrices_print_their_kind(kind: str) -> None:
     assert repr(build(kind, make_case(output="bernoulli", n=30)))
 
 
-# matrix-free ----------------------------------------------------------------------------------------------
+# matrix-free ---------------------------------------------------------------------------------------------
 
 
 @given(case=cases(), lam=damping)
@@ -449,7 +449,7 @@ def test_conjugate_gradients_say_when_they_fail() -> None:
         fisher.MatrixFree(lambda v: -v, case.theta).solve(v)
 
 
-# low rank -------------------------------------------------------------------------------------------------
+# low rank ------------------------------------------------------------------------------------------------
 
 
 def test_low_rank_of_full_rank_is_the_exact_matrix() -> None:

@@ -79,7 +79,7 @@ def test_model_targets_carry_the_roots_of_their_probabilities() -> None:
                 assert error(case.signals()[layer].g[k, n, 0], expected) < EXACT
 
 
-# E[g] = 0 under the model, not under the labels -------------------------------------------------------------
+# E[g] = 0 under the model, not under the labels ----------------------------------------------------------
 
 
 def test_derivatives_average_to_zero_over_the_models_targets() -> None:
@@ -121,7 +121,7 @@ def test_sampled_derivatives_average_to_zero_within_their_error(case: Case) -> N
         assert (abs(g.mean(0)) < 5 * g.std(0) / n_samples**0.5).all()
 
 
-# chunks -----------------------------------------------------------------------------------------------------
+# chunks --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("options", [{}, {"targets": "sampled", "n_samples": 3}, {"targets": "data"}])
@@ -190,7 +190,7 @@ def test_float32_parameters_give_float32_signals(case: Case, options: dict[str, 
     assert error(single.g, double.g) < FLOAT32
 
 
-# layers -----------------------------------------------------------------------------------------------------
+# layers --------------------------------------------------------------------------------------------------
 
 
 def test_layers_go_by_index_or_name(case: Case) -> None:
@@ -217,7 +217,7 @@ def test_selected_layers_keep_their_names_and_are_a_chain_where_they_are_neighbo
             assert [layer.weight_shape for layer in chunk] == [whole[n].weight_shape for n in numbers]
 
 
-# errors -----------------------------------------------------------------------------------------------------
+# errors --------------------------------------------------------------------------------------------------
 
 CASE = make_case()
 
