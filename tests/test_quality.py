@@ -506,9 +506,24 @@ def test_over_seeds_gives_means_and_standard_deviations() -> None:
     assert found.damping == LAM
 
 
-def test_over_seeds_needs_two() -> None:
+def test_over_seeds_prints_and_writes_both(tmp_path: Path) -> None:
+    found = quality.over_seeds(of_seed, range(3))
+    assert found.spread is not None
+    mean, spread = found["K-FAC"]["error"], found.spread[0]["error"]
+    assert f"{mean:.3g} ± {spread:.3g}" in str(found)
+    assert f" ± {found.spread[2]['c_star']:.3g}" in found.table("dense1")[1][0][3]
+    found.to_csv(tmp_path / "seeds.csv")
+    with open(tmp_path / "seeds.csv", newline="", encoding="utf-8") as file:
+        whole, layer, _ = csv.DictReader(file)
+    assert (float(whole["error"]), float(whole["error_sd"])) == (mean, spread)
+    assert layer["share_sd"] == ""
+
+
+def test_over_seeds_needs_two_of_a_kind() -> None:
     with pytest.raises(ValueError, match="at least two seeds, got 1"):
         quality.over_seeds(of_seed, [0])
+    with pytest.raises(ValueError, match="the same rows for every seed, got 2 kinds"):
+        quality.over_seeds(lambda seed: of_seed(0) if seed else compare(CASES["bernoulli"]), [0, 1])
 
 
 @pytest.fixture(scope="module")

@@ -366,12 +366,15 @@ def over_seeds(make: Callable[[int], Comparison], seeds: Iterable[int]) -> Compa
         seeds: at least two.
 
     Raises:
-        ValueError: on fewer than two seeds.
+        ValueError: on fewer than two seeds, or rows that differ.
     """
     runs = [make(seed) for seed in seeds]
     if len(runs) < 2:
         raise ValueError(f"expected at least two seeds, got {len(runs)}")
     means, spreads = [], []
+    labels = {tuple((row["approximation"], row["layer"]) for row in run.rows) for run in runs}
+    if len(labels) > 1:
+        raise ValueError(f"expected the same rows for every seed, got {len(labels)} kinds of comparison")
     for same in zip(*(run.rows for run in runs), strict=True):
         mean, spread = dict(same[0]), dict(same[0])
         for column in COLUMNS:
@@ -426,21 +429,38 @@ class Comparison:
         raise KeyError(f"expected an approximation among {known}, got {approximation!r}")
 
     def to_csv(self, path: str | Path) -> None:
-        """Write all rows, one per approximation and layer."""
+        """Write all rows, one per approximation and layer; over seeds with columns ``NAME_sd`` too."""
+        columns, rows = ["approximation", "layer", *COLUMNS], self.rows
+        if self.spread is not None:
+            columns += [f"{column}_sd" for column in COLUMNS]
+            rows = [
+                row | {f"{column}_sd": spread.get(column) for column in COLUMNS}
+                for row, spread in zip(rows, self.spread, strict=True)
+            ]
         with open(path, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, ["approximation", "layer", *COLUMNS], restval="")
+            writer = csv.DictWriter(file, columns, restval="")
             writer.writeheader()
-            writer.writerows(self.rows)
+            writer.writerows(rows)
 
     def table(
         self, layer: str = _WHOLE, columns: Sequence[str] = tuple(COLUMNS)
     ) -> tuple[list[str], list[list[str]]]:
-        """Header and cells as text, for all parameters or one layer; empty columns are left out."""
+        """Header and cells as text, for all parameters or one layer; empty columns are left out.
+
+        Over seeds a cell is a mean and a standard deviation, as in "0.52 ± 0.03".
+        """
         rows = self.layer(layer)
+        spreads = [row for row in self.spread or self.rows if row["layer"] == layer]
+
+        def cell(row: Row, spread: Row, column: str) -> str:
+            text = format_cell(row.get(column))
+            return f"{text} ± {format_cell(spread[column])}" if text and self.spread else text
+
         shown = [column for column in columns if any(row.get(column) is not None for row in rows)]
         header = ["approximation", *(column.replace("_", " ") for column in shown)]
         return header, [
-            [row["approximation"], *(format_cell(row.get(column)) for column in shown)] for row in rows
+            [row["approximation"], *(cell(row, spread, column) for column in shown)]
+            for row, spread in zip(rows, spreads, strict=True)
         ]
 
     def __str__(self) -> str:
