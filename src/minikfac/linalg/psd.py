@@ -29,11 +29,11 @@ def _scipy_linalg(xp: ModuleType) -> ModuleType:
 def rank(M: Array) -> int:
     """Numerical rank of a positive semi-definite (n, n) matrix, by Cholesky with pivoting (n^3 / 3 flops).
 
-    A pivot counts while it is above n eps times the largest diagonal entry.
+    A pivot counts while it is above max(n, 20) eps times the largest diagonal entry.
     """
     M = to_host(M)
     factorize = scipy.linalg.get_lapack_funcs("pstrf", (M,))
-    tolerance = len(M) * _epsilon(M) * max(float(M.diagonal().max(initial=0.0)), 0.0)
+    tolerance = max(len(M), 20) * _epsilon(M) * max(float(M.diagonal().max(initial=0.0)), 0.0)
     return int(factorize(M, tol=tolerance, lower=1)[2])
 
 
@@ -44,8 +44,9 @@ def _epsilon(M: Array) -> float:
 def cholesky(M: Array, name: str = "matrix", overwrite: bool = False) -> Array:
     """Return the lower Cholesky factor L, M = L L^T, of a symmetric positive definite (n, n) matrix.
 
-    A matrix counts as singular when the factorization breaks down or when a squared pivot falls under
-    n eps times the largest, which is where the pivots of an exactly singular matrix end up.
+    A matrix counts as singular when the factorization breaks down or when its smallest eigenvalue is
+    under 10 eps times the largest diagonal entry, which is where rounding leaves that of an exactly
+    singular matrix. Its pivots tell less: none need be small where the null vector is spread out.
 
     Args:
         M: (n, n); only its lower triangle is read.
@@ -66,8 +67,7 @@ def cholesky(M: Array, name: str = "matrix", overwrite: bool = False) -> Array:
     else:
         L, broke_down = _device_cholesky(xp, M)
     if not broke_down:
-        pivots = L.diagonal() ** 2
-        broke_down = not bool(pivots.min() > len(M) * _epsilon(M) * pivots.max())  # NaN counts too
+        broke_down = not _smallest_eigenvalue(L) > 10 * _epsilon(L)  # NaN counts too
     if broke_down:
         if not bool(xp.isfinite(M).all()):
             raise ValueError(f"expected finite numbers, but {name} ({len(M)} x {len(M)}) has NaN or infinity")
@@ -80,6 +80,19 @@ def cholesky(M: Array, name: str = "matrix", overwrite: bool = False) -> Array:
             "use damping > 0, or pseudo_inverse=True to leave its null space out"
         )
     return L
+
+
+def _smallest_eigenvalue(L: Array) -> float:
+    """Smallest eigenvalue of L L^T over its largest diagonal entry, by inverse iteration.
+
+    Two steps do: near singularity each outgrows what it started from by 1 / eps.
+    """
+    xp = array_module(L)
+    largest = xp.einsum("ij,ij->i", L, L).max()
+    v = xp.cos(xp.arange(1, len(L) + 1, dtype=L.dtype) ** 2)  # no pattern, so not orthogonal to what matters
+    for _ in range(2):
+        v = cholesky_solve(L, largest * v / abs(v).max())
+    return 1 / float(abs(v).max())
 
 
 def _device_cholesky(xp: ModuleType, M: Array) -> tuple[Array, bool]:
