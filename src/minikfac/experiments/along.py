@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from .. import fisher
-from ..backend import Array, array_module
+from ..backend import Array
 from ..datasets import Dataset
 from ..network import Network
 from .training import History, Optimizer, train
@@ -43,7 +44,12 @@ def quality_along_training(
     Returns:
         A history whose records hold ``error/NAME/LAYER``, the relative Frobenius error of a layer's block,
         and ``c_star/NAME/LAYER``, the best scalar.
+
+    Raises:
+        ValueError: on n_examples < 1, or what :func:`train` refuses.
     """
+    if n_examples < 1:
+        raise ValueError(f"expected n_examples >= 1, got {n_examples}")
     built = approximations or {"K-FAC": fisher.kfac}
     x = dataset.x_train[:n_examples]
 
@@ -54,9 +60,10 @@ def quality_along_training(
         for name, build in built.items():
             for layer, block, near in zip(signals.names, exact.blocks, build(signals).blocks, strict=True):
                 F, M = block.to_dense(), near.to_dense()
-                norm = array_module(F).linalg.norm
-                record[f"error/{name}/{layer}"] = float(norm(F - M) / norm(F))
-                record[f"c_star/{name}/{layer}"] = float((M * F).sum() / (M * M).sum())
+                norm_F, norm_M = float((F * F).sum()), float((M * M).sum())  # squared; 0 below dead units
+                error = (float(((F - M) ** 2).sum()) / norm_F) ** 0.5 if norm_F > 0 else math.nan
+                record[f"error/{name}/{layer}"] = error
+                record[f"c_star/{name}/{layer}"] = float((M * F).sum()) / norm_M if norm_M > 0 else math.nan
         return record
 
     return train(net, theta, opt, dataset, steps, batch_size, seed, every, track, progress)

@@ -110,6 +110,7 @@ def train(
                     "examples": step * batch_size,
                     **evaluate(net, history.theta, dataset),
                 }
+                _check_loss(record["loss"], step)
                 if track is not None:
                     record |= track(step, history.theta)
                 history.records.append(record)
@@ -121,12 +122,16 @@ def train(
             batch = (dataset.x_train[rows], dataset.y_train[rows])
             rng = np.random.default_rng([seed, step])
             history.theta, history.state, info = opt.step(history.theta, history.state, batch, rng)
-            if not math.isfinite(info["loss"]):
-                raise FloatingPointError(
-                    f"expected a finite loss, got {info['loss']} in step {step}; use a smaller step size"
-                )
+            _check_loss(info["loss"], step)
             bar.advance()
     return history
+
+
+def _check_loss(loss: float, step: int) -> None:
+    if not math.isfinite(loss):
+        raise FloatingPointError(
+            f"expected a finite loss, got {loss} in step {step}; use a smaller step size"
+        )
 
 
 def evaluate(net: Network, theta: Array, dataset: Dataset) -> dict[str, float]:

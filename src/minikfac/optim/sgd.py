@@ -42,7 +42,7 @@ class SGD:
     def step(
         self, theta: Array, state: dict[str, Any], batch: tuple[Array, Array], rng: Any = None
     ) -> tuple[Array, dict[str, Any], dict[str, float]]:
-        """Return theta, state and info (the loss before the step, on this batch) after one step.
+        """Return theta, state and info (``loss``, on this batch and where the gradient is taken).
 
         Args:
             theta: (P,).
