@@ -21,11 +21,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import minikfac as mk
-from minikfac import datasets, fisher, plots
+from minikfac import datasets, fisher, plots, quality
 
 SIZES = [64, 20, 20, 20, 20, 20, 10]
 MIDDLE = [1, 2, 3, 4]
 LAM = 1e-2
+LAM_INVERSE = 1e-4
 
 
 class Study:
@@ -117,18 +118,18 @@ def matrices_three(study: Study) -> Any:
 def damped_inverse(study: Study) -> np.ndarray:
     """Inverse of K-FAC with all its blocks, the diagonal ones damped as the approximations are."""
     kfac = fisher.kfac(study.middle)
-    added = kfac.damped(LAM, "factored").to_dense() - kfac.to_dense()
+    added = kfac.damped(LAM_INVERSE, "factored").to_dense() - kfac.to_dense()
     return np.linalg.inv(study.approximations["K-FAC, all blocks"] + added)
 
 
 def matrices_inverse(study: Study) -> Any:
     chosen = {
-        "block-diagonal": fisher.kfac(study.middle).inverse(LAM, "factored").to_dense(),
-        "block-tridiagonal": fisher.block_tridiagonal(study.middle).inverse(LAM).to_dense(),
+        "block-diagonal": fisher.kfac(study.middle).inverse(LAM_INVERSE, "factored").to_dense(),
+        "block-tridiagonal": fisher.block_tridiagonal(study.middle).inverse(LAM_INVERSE).to_dense(),
     }
     return plots.matrices(
         damped_inverse(study), chosen, study.middle.names, study.middle_sizes,
-        reference="inverse of K-FAC", unit="squared weight per nat",
+        reference="inverse of K-FAC", unit="squared weight per nat", percentile=95,
     )  # fmt: skip
 
 
@@ -144,18 +145,19 @@ def block_means_inverse(study: Study) -> Any:
 
 
 def ledger(study: Study) -> Any:
-    labels = {
-        "activations independent of derivatives": "K-FAC, all blocks",
-        "and no correlations between layers (K-FAC)": "K-FAC",
-        "no correlations at all": "diagonal",
+    return plots.ledger(quality.ledger(study.middle, study.gradient, LAM))
+
+
+def quality_bars(study: Study) -> Any:
+    s = study.middle
+    built = {
+        "block-diagonal": fisher.block_diagonal(s),
+        "K-FAC": fisher.kfac(s),
+        "EKFAC": fisher.ekfac(s),
+        "diagonal": fisher.diagonal(s),
+        "low rank": fisher.low_rank(s, rank=100),
     }
-    exact = step(study.F, study.gradient, LAM)
-    rows = [{"label": "nothing assumed: exact", "error": 0.0, "step_cosine": 1.0}]
-    for label, name in labels.items():
-        M = study.approximations[name]
-        found = cosine(exact, step(M, study.gradient, LAM))
-        rows.append({"label": label, "error": error(study.F, M), "step_cosine": found})
-    return plots.ledger(rows)
+    return plots.quality_bars(quality.compare(fisher.exact(s), built, study.gradient, LAM).whole())
 
 
 def spectra(study: Study) -> Any:
@@ -242,12 +244,60 @@ def mean_derivatives(study: Study) -> Any:
     return plots.mean_derivatives(g.mean((0, 1)), labels.mean(0), error, xlabel="output unit (digit)")
 
 
+def forward_backward(study: Study) -> Any:
+    net, theta = study.net, study.snapshots[50]
+    probabilities = net.predict(theta, study.data.x_test)
+    row = int(np.abs(probabilities.max(1) - 0.72).argmin())
+    x, p = study.data.x_test[row : row + 1], probabilities[row]
+    target = int(p.argsort()[-2])
+    tape = net.forward(theta, x)
+    g = net.backward(theta, tape, (p - np.eye(10)[target])[None])
+    return plots.forward_backward(
+        x.reshape(8, 8), [abar[0, 0, :-1] for abar in tape.abar[1:]], p, target,
+        int(study.data.y_test[row]), [own[0, 0] for own in g],
+    )  # fmt: skip
+
+
+def graphical_models(study: Study) -> Any:
+    return plots.graphical_models(4)
+
+
+def memory(study: Study) -> Any:
+    autoencoder = [784, 1000, 500, 250, 30, 250, 500, 1000, 784]
+    nets = {
+        "digits net": plots.count_floats(SIZES),
+        "net of MG15": plots.count_floats([256, 20, 20, 20, 20, 20, 10]),
+        "MNIST autoencoder": plots.count_floats(autoencoder),
+    }
+    return plots.memory(nets, budgets={"80 GB, a large GPU": 80e9})
+
+
+def quality_along_training(study: Study) -> Any:
+    steps = sorted(study.snapshots)
+    errors: dict[str, list[float]] = {name: [] for name in study.net.names}
+    for when in steps:
+        signals = fisher.signals(study.net, study.snapshots[when], study.x[:200])
+        exact, kfac = fisher.block_diagonal(signals), fisher.kfac(signals)
+        for name, F, M in zip(study.net.names, exact.blocks, kfac.blocks, strict=True):
+            errors[name].append(error(F.to_dense(), M.to_dense()))
+    return plots.quality_along_training(steps, errors, title="Error of K-FAC's blocks along training")
+
+
+def training_curve(study: Study) -> Any:
+    return plots.training_curve({"Adam": study.records})
+
+
+def test_error_curve(study: Study) -> Any:
+    return plots.training_curve(study.records, "test_error")
+
+
 FIGURES: dict[str, Callable[[Study], Any]] = {
     draw.__name__: draw
     for draw in (
         matrices_one, matrices_three, matrices_inverse, block_means, block_means_inverse, ledger, spectra,
         preconditioned_spectra, cosine_against_damping, gradient_scatter, kl_against_quadratic,
-        monte_carlo_error, mean_derivatives,
+        monte_carlo_error, mean_derivatives, quality_bars, forward_backward, graphical_models, memory,
+        quality_along_training, training_curve, test_error_curve,
     )
 }  # fmt: skip
 

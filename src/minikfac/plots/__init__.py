@@ -5,22 +5,33 @@ subfigure) and return a list of axes. Without it a new figure is made, 1280 pixe
 """
 
 from .gradients import gradient_scatter, kl_against_quadratic, mean_derivatives, monte_carlo_error
-from .ledger import ledger
+from .ledger import ledger, quality_bars
 from .matrices import block_means, matrices
+from .memory import count_floats, memory
+from .models import graphical_models
+from .signals import forward_backward
 from .spectra import cosine_against_damping, preconditioned_spectra, spectra
 from .style import COLORS, style
+from .training import quality_along_training, training_curve
 
 __all__ = [
     "COLORS",
     "block_means",
+    "count_floats",
     "cosine_against_damping",
+    "forward_backward",
     "gradient_scatter",
+    "graphical_models",
     "kl_against_quadratic",
     "ledger",
     "matrices",
     "mean_derivatives",
+    "memory",
     "monte_carlo_error",
     "preconditioned_spectra",
+    "quality_along_training",
+    "quality_bars",
     "spectra",
     "style",
+    "training_curve",
 ]

@@ -63,35 +63,35 @@ def gradient_scatter(
     circle = np.array([np.cos(angles := np.linspace(0, 2 * np.pi, 200)), np.sin(angles)])
 
     for radius, dash in ((1, "-"), (2, "--")):
-        u = vectors @ (np.sqrt(values)[:, None] * circle) * radius
-        left.plot(*u, dash, color=BLUE, label=f"F: {radius} standard deviation{'s' * (radius > 1)}")
+        left.plot(*vectors @ (np.sqrt(values)[:, None] * circle) * radius, dash, color=BLUE)
     reach = 1.05 * max(2 * np.sqrt(np.diag(F)).max(), float(np.percentile(np.abs(samples), 99)))
     outside = int((np.abs(samples) > reach).any(axis=1).sum())
-    label = f"{len(samples)} sampled gradients" + (f" ({outside} outside)" if outside else "")
-    left.plot(*samples.T, ".", color=SKY, markersize=5, alpha=0.7, label=label, zorder=1)
-    left.set_title("Gradients vary by F")
+    left.plot(*samples.T, ".", color=SKY, markersize=5, alpha=0.7, zorder=1)
+    seen = f"{len(samples)} sampled gradients" + (f" ({outside} outside)" if outside else "")
+    left.set_title(f"{seen}\nellipses: $F$, 1 and 2 standard deviations")
     left.set_xlabel(f"gradient by {names[0]} (nats per unit)")
     left.set_ylabel(f"gradient by {names[1]} (nats per unit)")
 
     for factor, dash in ((1, "-"), (4, "--")):
         d = vectors @ (np.sqrt(2 * factor * divergence / values)[:, None] * circle)
-        right.plot(*d, dash, color=VERMILLION, label=f"KL = {short(factor * divergence)} nats")
-    right.set_title(r"Steps of equal divergence: $F^{-1}$")
+        right.plot(*d, dash, color=VERMILLION)
+    levels = f"{short(divergence)} and {short(4 * divergence)}"
+    right.set_title(f"Steps that change the model by {levels} nats\nellipses: $F^{{-1}}$")
     right.set_xlabel(f"change of {names[0]}")
     right.set_ylabel(f"change of {names[1]}")
-    spread = 1.25 * float(np.abs(d).max())
     # the axes of the ellipses: the same directions, long and short exchanged
-    names = ("low curvature", "high curvature")
     for ax, lengths, extent in (
         (left, 2 * np.sqrt(values), reach),
-        (right, np.sqrt(8 * divergence / values), spread),
+        (right, np.sqrt(8 * divergence / values), 1.5 * float(np.abs(d).max())),
     ):
-        for length, direction, color, name in zip(lengths, vectors.T, (GREEN, BLACK), names, strict=True):
+        for length, direction, color, name in zip(
+            lengths, vectors.T, (GREEN, BLACK), ("low curvature", "high curvature"), strict=True
+        ):
             ends = np.outer([-length, length], direction)
             ax.plot(*ends.T, color=color, linewidth=1.5, label=name)
         ax.set(xlim=(-extent, extent), ylim=(-extent, extent), aspect="equal")
-        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16))
         ax.grid(True)
+    right.legend(loc="upper right")
     return [left, right]
 
 

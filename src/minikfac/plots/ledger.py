@@ -1,37 +1,47 @@
-"""The ledger of assumptions: what each step from the exact Fisher matrix to an approximation costs."""
+"""Bars of how good approximations are: the ledger of assumptions, and the quality table."""
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
-from .style import BLUE, GREEN, GREY, figure_for, short, some, style
+from .style import BLUE, GREEN, GREY, ORANGE, PURPLE, figure_for, short, some, style
 
-MEASURES = {
-    "step_cosine": "cosine of the step with the exact\nnatural gradient step (1 is best)",
-    "share": "share of the exact step's decrease\nof the objective (1 is best)",
+TITLES = {
+    "error": "relative error\nof the matrix\n(0 is best)",
+    "spectral_error": "relative error,\nspectral norm\n(0 is best)",
+    "inverse_error": "relative error\nof the inverse\n(0 is best)",
+    "c_star": "best scalar\nfor the matrix\n(1: right scale)",
+    "step_cosine": "cosine with\nthe exact step\n(1 is best)",
+    "step_length": "length relative to\nthe exact step\n(1 is best)",
+    "share": "share of the exact\nstep's decrease\n(1 is best)",
+    "kl": "KL of the\nGaussians, nats\n(0 is best)",
+    "condition": "condition after\npreconditioning\n(1 is best)",
+    "cg_iterations": "CG iterations\nto 1e-6\n(fewer is better)",
+    "floats": "numbers\nstored\n(fewer is better)",
 }
+BEST = {"step_cosine": 1.0, "share": 1.0, "c_star": 1.0, "step_length": 1.0}
+HUES = (BLUE, GREEN, PURPLE, ORANGE)
 
 
 @style()
 def ledger(
     rows: Sequence[Mapping[str, Any]],
     *,
-    cumulative: bool = True,
     title: str = "What each assumption costs",
     fig: Any | None = None,
 ) -> list[Any]:
     """Draw the error after each assumption as bars, first row on top, and the step's quality beside it.
 
     Args:
-        rows: each with ``label`` (what is assumed), ``error`` (relative Frobenius error against the exact
-            Fisher matrix) and, in all rows or none, ``step_cosine`` or ``share`` (of the decrease).
-        cumulative: whether each row assumes what the rows above it do and one thing more; the change of
-            the error is then written beside it.
+        rows: of :func:`minikfac.quality.ledger`: ``label`` (what is assumed), ``error`` (relative Frobenius
+            distance from the exact matrix) and, in all rows or none, ``cost`` (distance from the row above),
+            ``step_cosine``, ``share`` (of the exact step's decrease).
         title: of the figure.
         fig: a figure or subfigure to draw into.
 
@@ -42,42 +52,128 @@ def ledger(
         ValueError: on no rows, or rows that lack a key the others have.
     """
     some(rows, "row")
-    measures = [key for key in MEASURES if any(key in row for row in rows)]
-    for row in rows:
-        missing = [key for key in ("label", "error", *measures) if key not in row]
-        if missing:
-            raise ValueError(f"expected {', '.join(missing)} in every row, got a row with {', '.join(row)}")
-    fig = figure_for(fig, 1.3 + 0.62 * len(rows))
-    axes = fig.subplots(1, 1 + len(measures), sharey=True, squeeze=False)[0]
-    labels = [textwrap.fill(str(row["label"]), 34) for row in rows]
+    optional = [key for key in ("cost", "step_cosine", "share") if any(key in row for row in rows)]
+    _check(rows, ("label", "error", *optional))
+    measures = [key for key in optional if key != "cost"]
+    fig = figure_for(fig, 1.8 + 0.75 * len(rows))
+    widths = [1.5, *(1 for _ in measures)]
+    axes = fig.subplots(1, len(widths), sharey=True, squeeze=False, width_ratios=widths)[0]
     places = np.arange(len(rows))
-    values = [float(row["error"]) for row in rows]
-    notes = [short(value) for value in values]
-    xlabel = "relative error of the matrix\n(Frobenius norm, 0 is best)"
-    if cumulative:
-        changes = [f"  ({b - a:+.2f})".replace("-", "−") for a, b in pairwise(values)]
-        notes = [notes[0], *(note + change for note, change in zip(notes[1:], changes, strict=True))]
-        xlabel = "relative error of the matrix\n(Frobenius norm; change by this step)"
-    _bars(axes[0], places, values, notes, BLUE)
-    axes[0].set_xlabel(xlabel)
-    axes[0].set_yticks(places, labels)
+    errors = [float(row["error"]) for row in rows]
+    if "cost" in optional:
+        _bars(axes[0], places - 0.2, errors, BLUE, height=0.36, label="after all steps so far")
+        costs = [float(row["cost"]) for row in rows]
+        _bars(axes[0], places + 0.2, costs, ORANGE, height=0.36, label="by this step", hatch="//")
+        _leave_room(axes[0], errors + costs)
+        axes[0].legend(loc="upper right")
+    else:
+        _bars(axes[0], places, errors, BLUE)
+        _leave_room(axes[0], errors)
+    axes[0].set_xlabel("relative error of the matrix\n(Frobenius norm, 0 is best)")
+    axes[0].set_yticks(places, [textwrap.fill(str(row["label"]), 24) for row in rows])
     axes[0].invert_yaxis()
-    for ax, key in zip(axes[1:], measures, strict=True):
+    for ax, key, hue in zip(axes[1:], measures, HUES[1:], strict=False):
         values = [float(row[key]) for row in rows]
-        _bars(ax, places, values, [short(value) for value in values], GREEN)
-        ax.set_xlabel(MEASURES[key])
-        ax.axvline(1, color=GREY, linestyle="--", linewidth=1.2)
+        _mark_best(ax, key)
+        _bars(ax, places, values, hue)
+        _leave_room(ax, values, least=1.0)
+        ax.set_xlabel("\n".join(TITLES[key].rsplit("\n", 1)[0].split("\n")) + "\n(1 is best)")
     fig.suptitle(title)
     return list(axes)
 
 
-def _bars(ax: Any, places: Any, values: Sequence[float], notes: Sequence[str], color: str) -> None:
-    bars = ax.barh(places, values, color=color, height=0.62)
+@style()
+def quality_bars(
+    rows: Sequence[Mapping[str, Any]],
+    columns: Sequence[str] = ("error", "step_cosine", "share", "cg_iterations"),
+    *,
+    spread: Sequence[Mapping[str, Any]] | None = None,
+    title: str = "Quality of the approximations",
+    fig: Any | None = None,
+) -> list[Any]:
+    """Draw columns of the quality table side by side, one bar per approximation.
+
+    Args:
+        rows: as those of ``minikfac.quality.Comparison.whole()``: ``approximation`` and the columns. None
+            and NaN are drawn as a dash, infinity as a hatched bar (the limit was reached).
+        columns: which to draw.
+        spread: the same rows with standard deviations over seeds, drawn as error bars.
+        title: of the figure.
+        fig: a figure or subfigure to draw into.
+
+    Returns:
+        The axes, one per column.
+
+    Raises:
+        ValueError: on no rows or columns, or rows that lack one.
+    """
+    some(columns, "column")
+    _check(some(rows, "row"), ("approximation", *columns))
+    if spread is not None and len(spread) != len(rows):
+        raise ValueError(f"expected {len(rows)} rows of spread, got {len(spread)}")
+    fig = figure_for(fig, 1.7 + 0.5 * len(rows))
+    axes = fig.subplots(1, len(columns), sharey=True, squeeze=False)[0]
+    places = np.arange(len(rows))
+    for ax, key, number in zip(axes, columns, range(len(columns)), strict=True):
+        values = [math.nan if row[key] is None else float(row[key]) for row in rows]
+        finite = [value for value in values if math.isfinite(value)] or [1.0]
+        drawn = [1.1 * max(finite) if value == math.inf else value for value in values]
+        notes = ["limit" if value == math.inf else short(value) for value in values]
+        errors = None if spread is None else [float(row.get(key) or 0) for row in spread]
+        _mark_best(ax, key)
+        bars = _bars(
+            ax, places, drawn, HUES[number % len(HUES)], notes=notes, xerr=errors, error_kw={"lw": 1.2}
+        )
+        for bar, value in zip(bars, values, strict=True):
+            if value == math.inf:
+                bar.set(fill=False, hatch="//", edgecolor=GREY)
+        _leave_room(ax, [value for value in drawn if math.isfinite(value)] or [1.0], 0.6, BEST.get(key, 0.0))
+        ax.set_title(TITLES.get(key, key.replace("_", " ")), fontsize=11)
+    axes[0].set_yticks(places, [textwrap.fill(str(row["approximation"]), 18) for row in rows])
+    axes[0].invert_yaxis()
+    fig.suptitle(title)
+    return list(axes)
+
+
+def _check(rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> None:
+    for row in rows:
+        missing = [key for key in keys if key not in row]
+        if missing:
+            raise ValueError(f"expected {', '.join(missing)} in every row, got a row with {', '.join(row)}")
+
+
+def _bars(
+    ax: Any,
+    places: Any,
+    values: Sequence[float],
+    color: str,
+    *,
+    height: float = 0.62,
+    notes: Sequence[str] | None = None,
+    **options: Any,
+) -> Any:
+    """Horizontal bars with their values written at their ends."""
+    widths = np.nan_to_num(np.array(values, dtype=float))
+    edge = "white" if "hatch" in options else color
+    bars = ax.barh(places, widths, color=color, edgecolor=edge, height=height, **options)
+    notes = [short(value) for value in values] if notes is None else notes
+    notes = ["–" if note == "nan" else note.replace("-", "−") for note in notes]
     for label in ax.bar_label(bars, notes, padding=4, fontsize=11):
         label.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1})
     ax.axvline(0, color="black", linewidth=1)
     ax.tick_params(axis="y", length=0)
-    low, high = min(0.0, *values), max(0.0, *values)
-    room = (high - low) or 1.0
-    ax.set_xticks([tick for tick in ax.get_xticks() if low <= tick <= 1.001 * high])
-    ax.set_xlim(low - (0.35 * room if low < 0 else 0), high + 0.45 * room)
+    return bars
+
+
+def _mark_best(ax: Any, key: str) -> None:
+    if key in BEST:
+        ax.axvline(BEST[key], color=GREY, linestyle="--", linewidth=1.2, zorder=0)
+
+
+def _leave_room(ax: Any, values: Sequence[float], room: float = 0.3, least: float = 0.0) -> None:
+    """Limits with room for the numbers, and ticks only where there are bars, or up to ``least``."""
+    low, high = min(0.0, *values), max(0.0, least, *values)
+    extent = (high - low) or 1.0
+    ticks = [tick for tick in MaxNLocator(3).tick_values(low, high) if low <= tick <= 1.02 * high]
+    ax.set_xlim(low - (room * extent if low < 0 else 0), high + room * extent)
+    ax.set_xticks(ticks, [short(tick).replace("-", "−") for tick in ticks])

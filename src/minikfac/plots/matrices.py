@@ -116,7 +116,7 @@ def matrices(
     square = f"{pool} of {side}×{side} entries" if side > 1 else "one entry per square"
     notes = [
         f"grey: {square}",
-        f"black: {scientific(limit)} and more ({percentile:g}% are below)",
+        f"black: {scientific(limit)} or more (top {100 - percentile:g}%)",
         f"differences: Frobenius norm relative to {reference}",
     ]
     if alone:
@@ -128,7 +128,7 @@ def matrices(
         place = corner.inset_axes((0.03, 0.9, 0.9, 0.07))
         bar = fig.colorbar(image, cax=place, orientation="horizontal", extend="max")
         text = [f"absolute value\n({unit})", *(textwrap.fill(note, 120 // columns) for note in notes)]
-        corner.text(0.0, 0.72, "\n".join(text), va="top", fontsize=11).set_in_layout(False)
+        place.set_xlabel("\n".join(text), fontsize=11, loc="left")
     bar.formatter.set_powerlimits((-2, 3))
     return axes
 

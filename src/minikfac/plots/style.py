@@ -45,6 +45,8 @@ RC: dict[str, Any] = {
     "axes.axisbelow": True,
     "grid.color": "#dddddd",
     "lines.linewidth": 2.0,
+    "figure.constrained_layout.w_pad": 0.08,
+    "figure.constrained_layout.h_pad": 0.08,
     "lines.markersize": 6.0,
     "axes.prop_cycle": cycler(color=COLORS),
 }

@@ -1,0 +1,96 @@
+"""Curves along training: losses, errors, and the quality of an approximation as the net changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from .style import axes_for, checked, marked_pen, pen, plain_log_ticks, some, style
+
+LABELS = {
+    "step": "step",
+    "examples": "examples seen",
+    "seconds": "time (s)",
+    "loss": "training loss (nats per example)",
+    "test_loss": "test loss (nats per example)",
+    "test_error": "test error (% of examples)",
+    "train_error": "training error (% of examples)",
+    "damping": r"damping $\lambda$",
+}
+PERCENT = ("test_error", "train_error")
+
+
+@style()
+def training_curve(
+    runs: Mapping[str, Sequence[Mapping[str, Any]]] | Sequence[Mapping[str, Any]],
+    y: str = "loss",
+    x: str = "step",
+    *,
+    log: bool | None = None,
+    ax: Any | None = None,
+) -> Any:
+    """Draw a column of the records of one or several runs.
+
+    Args:
+        runs: records by name of the run, or those of a single one; ``History.records`` are records.
+        y: the column drawn; "test_error" and "train_error" are shares, drawn in per cent.
+        x: the column along which.
+        log: whether y is on a log axis; losses are by default.
+        ax: axes to draw into.
+
+    Raises:
+        ValueError: on a run without records that hold both columns.
+    """
+    named = dict(runs) if isinstance(runs, Mapping) else {"": runs}
+    ax = axes_for(ax)
+    for number, (name, records) in enumerate(some(named, "run").items()):
+        points = [(row[x], row[y]) for row in records if x in row and y in row]
+        if not points:
+            raise ValueError(f"expected records of {name or 'the run'} with {x} and {y}, got none")
+        found = np.array(points, dtype=float).T
+        scale = 100 if y in PERCENT else 1
+        ax.plot(found[0], scale * found[1], label=name or None, **pen(number))
+    log = y.endswith("loss") if log is None else log
+    if log:
+        ax.set_yscale("log")
+        plain_log_ticks(ax.yaxis)
+    elif y in PERCENT:
+        ax.set_ylim(bottom=0)
+    ylabel = LABELS.get(y, y.replace("_", " "))
+    ax.set(xlabel=LABELS.get(x, x.replace("_", " ")), ylabel=ylabel)
+    ax.set_title(ylabel.split(" (")[0].capitalize() if y in LABELS and y != "damping" else "Training")
+    ax.grid(True)
+    if named.keys() != {""}:
+        ax.legend()
+    return ax
+
+
+@style()
+def quality_along_training(
+    steps: Any,
+    errors: Mapping[str, Any],
+    *,
+    ylabel: str = "relative error of the block (Frobenius)",
+    title: str = "Quality of the approximation along training",
+    ax: Any | None = None,
+) -> Any:
+    """Draw how an approximation's error changes as the net is trained, per layer or approximation.
+
+    Args:
+        steps: (m,), when it was measured.
+        errors: (m,) each, by name.
+        ylabel: what was measured.
+        title: of the picture.
+        ax: axes to draw into.
+    """
+    x = checked(steps, ("m",), "steps")
+    ax = axes_for(ax)
+    for number, (name, values) in enumerate(some(dict(errors), "curve").items()):
+        ax.plot(x, checked(values, (len(x),), f"errors of {name}"), label=name, **marked_pen(number))
+    ax.set(xlabel="step", ylabel=ylabel, title=title)
+    ax.set_ylim(bottom=min(0.0, ax.get_ylim()[0]))
+    ax.grid(True)
+    ax.legend(ncols=2)
+    return ax
