@@ -1,0 +1,289 @@
+"""The training loop: order by position, records, and what it refuses."""
+
+import itertools
+import math
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+from fisher_oracles import EXACT, error
+
+import minikfac as mk
+from minikfac import experiments, fisher, optim
+from minikfac.datasets import Dataset
+from minikfac.experiments.training import batches, evaluate
+
+N, TEST = 50, 20
+
+
+def labelled(output: str = "categorical") -> tuple[mk.Network, np.ndarray, Dataset]:
+    """Two of three classes split by a plane each; or targets of another kind."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((N + TEST, 4))
+    y = (x[:, 0] > 0).astype(int) + (x[:, 1] > 0.5)
+    if output != "categorical":
+        y = np.eye(3)[y]
+    net = mk.mlp([4, 6, 3], "tanh", output)
+    data = Dataset(x[:N], y[:N], x[N:], y[N:], "planes")
+    return net, net.init(np.random.default_rng(1)), data
+
+
+def train(steps: int = 12, **options: Any) -> experiments.History:
+    net, theta, data = labelled()
+    opt = optim.SGD(net, 0.3, 0.9)
+    return experiments.train(
+        net, theta, opt, data, **{"steps": steps, "batch_size": 8, "progress": False} | options
+    )
+
+
+class Recorder:
+    """An optimizer that notes what it is given and shifts theta by one."""
+
+    def __init__(self, losses: tuple[float, ...] = ()) -> None:
+        self.batches: list[np.ndarray] = []
+        self.draws: list[float] = []
+        self.losses = losses
+
+    def init(self, theta: np.ndarray) -> dict[str, Any]:
+        return {"steps": 0}
+
+    def step(
+        self, theta: np.ndarray, state: dict[str, Any], batch: tuple[np.ndarray, np.ndarray], rng: Any
+    ) -> tuple[np.ndarray, dict[str, Any], dict[str, float]]:
+        self.batches.append(batch[0])
+        self.draws.append(float(rng.random()))
+        at = state["steps"]
+        return theta + 1, {"steps": at + 1}, {"loss": self.losses[at] if at < len(self.losses) else 0.0}
+
+
+def record(steps: int, seed: int = 0, batch_size: int = 8, **options: Any) -> Recorder:
+    net, theta, data = labelled()
+    opt = Recorder()
+    experiments.train(net, theta, opt, data, steps, batch_size, seed, progress=False, **options)
+    return opt
+
+
+# order ----------------------------------------------------------------------------------------------------
+
+
+def test_two_runs_are_the_same_to_the_bit() -> None:
+    first, second = train(), train()
+    assert np.array_equal(first.theta, second.theta)
+    assert first.records == second.records
+    assert not np.array_equal(first.theta, train(seed=1).theta)
+
+
+@pytest.mark.parametrize("every", [1, 5, 100])
+def test_measuring_more_or_less_changes_nothing(every: int) -> None:
+    assert np.array_equal(train(measure_every=every).theta, train().theta)
+
+
+def test_a_run_is_the_beginning_of_a_longer_one() -> None:
+    short, long = record(9), record(20)  # six steps an epoch
+    assert all(np.array_equal(a, b) for a, b in zip(short.batches, long.batches, strict=False))
+    assert short.draws == long.draws[:9]
+    assert len(set(long.draws)) == 20
+
+
+def test_an_epoch_visits_every_example_at_most_once_in_an_order_of_its_own() -> None:
+    drawn = np.array(list(itertools.islice(batches(N, 8, 0), 18))).reshape(3, 48)
+    assert all(len(set(epoch)) == 48 for epoch in drawn)
+    assert set(drawn.ravel()) == set(range(N))
+    assert not np.array_equal(drawn[0], drawn[1])
+
+
+def test_a_batch_may_be_the_whole_set() -> None:
+    (first, second) = record(2, batch_size=N).batches
+    assert (
+        sorted(map(tuple, first)) == sorted(map(tuple, second)) == sorted(map(tuple, labelled()[2].x_train))
+    )
+
+
+def test_the_targets_belong_to_the_inputs() -> None:
+    net, theta, data = labelled()
+    of = {tuple(x): y for x, y in zip(data.x_train, data.y_train, strict=True)}
+
+    class Check(Recorder):
+        def step(self, theta: Any, state: Any, batch: Any, rng: Any) -> Any:
+            assert [of[tuple(x)] for x in batch[0]] == list(batch[1])
+            return super().step(theta, state, batch, rng)
+
+    opt = Check()
+    experiments.train(net, theta, opt, data, 7, 8, progress=False)
+    assert len(opt.batches) == 7
+
+
+# records --------------------------------------------------------------------------------------------------
+
+
+def test_start_and_end_are_always_measured() -> None:
+    history = train(steps=7, measure_every=3)
+    assert [r["step"] for r in history.records] == [0, 3, 6, 7]
+    assert list(history["examples"]) == [0, 24, 48, 56]
+    assert [r["step"] for r in train(steps=30).records] == list(range(0, 31, 3))
+    assert [r["step"] for r in train(steps=0).records] == [0]
+
+
+def test_records_hold_losses_of_the_whole_parts() -> None:
+    net, _, data = labelled()
+    history = train()
+    z = net.forward(history.theta, data.x_test).z
+    last = history.records[-1]
+    assert last["loss"] == pytest.approx(net.loss(history.theta, data.x_train, data.y_train), rel=EXACT)
+    assert last["test_loss"] == pytest.approx(net.loss(history.theta, data.x_test, data.y_test), rel=EXACT)
+    assert last["test_error"] == np.mean(z.argmax(1) != data.y_test)
+
+
+@pytest.mark.parametrize("output", ["bernoulli", "gaussian"])
+def test_only_labels_can_be_wrong(output: str) -> None:
+    net, theta, data = labelled(output)
+    assert set(evaluate(net, theta, data)) == {"loss", "test_loss"}
+
+
+def test_training_learns() -> None:
+    history = train(steps=100)
+    assert history["loss"][-1] < 0.3 * history["loss"][0]
+    assert history["test_error"][-1] < history["test_error"][0]
+
+
+def test_theta_is_not_changed_and_the_last_is_returned() -> None:
+    net, theta, data = labelled()
+    before = theta.copy()
+    history = experiments.train(net, theta, Recorder(), data, 3, 8, progress=False)
+    assert np.array_equal(theta, before)
+    assert error(history.theta, theta + 3) < EXACT
+    assert history.state == {"steps": 3}
+
+
+def test_track_adds_to_the_records() -> None:
+    history = train(
+        steps=4, measure_every=2, track=lambda step, theta: {"norm": float(theta @ theta), "twice": 2 * step}
+    )
+    assert list(history["twice"]) == [0, 4, 8]
+    assert history["norm"][-1] == history.theta @ history.theta
+
+
+def test_a_column_is_nan_where_a_record_lacks_it() -> None:
+    history = train(steps=4, measure_every=2, track=lambda step, theta: {"late": 1.0} if step > 2 else {})
+    assert [math.isnan(value) for value in history["late"]] == [True, True, False]
+    with pytest.raises(KeyError, match=r"expected a column among step, examples, loss, .* got 'accuracy'"):
+        history["accuracy"]
+
+
+# errors ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("batch_size", [0, -3, N + 1])
+def test_a_batch_must_fit_the_training_set(batch_size: int) -> None:
+    with pytest.raises(ValueError, match=f"batch_size from 1 to {N}, .* got {batch_size}"):
+        train(batch_size=batch_size)
+
+
+def test_numbers_of_steps_are_checked() -> None:
+    with pytest.raises(ValueError, match="expected steps >= 0, got -1"):
+        train(steps=-1)
+    with pytest.raises(ValueError, match="expected measure_every >= 1, got 0"):
+        train(measure_every=0)
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_stops_the_run(loss: float) -> None:
+    net, theta, data = labelled()
+    opt = Recorder((0.5, loss))
+    with pytest.raises(FloatingPointError, match=f"got {loss} in step 1; use a smaller step size"):
+        experiments.train(net, theta, opt, data, 10, 8, progress=False)
+    assert len(opt.batches) == 2
+
+
+def test_a_run_that_ends_in_nan_raises_too() -> None:
+    net, theta, data = labelled()
+
+    class Diverge(Recorder):
+        def step(self, theta: Any, state: Any, batch: Any, rng: Any) -> Any:
+            return theta * math.nan, state, {"loss": 0.5}
+
+    with pytest.raises(FloatingPointError, match="got nan in step 1"):
+        experiments.train(net, theta, Diverge(), data, 1, 8, progress=False)
+
+
+def test_too_large_a_step_size_is_named() -> None:
+    net, theta, data = labelled("gaussian")
+    with np.errstate(all="ignore"), pytest.raises(FloatingPointError, match="use a smaller step size"):
+        experiments.train(net, theta, optim.SGD(net, 1e200), data, 10, 8, progress=False)
+
+
+# progress -------------------------------------------------------------------------------------------------
+
+
+def test_progress_false_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    train()
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_bar_goes_to_standard_error_only(capfd: pytest.CaptureFixture[str]) -> None:
+    train(progress=True)
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert "training: 100%" in err
+    assert "test error 0." in err
+
+
+def test_training_runs_without_tqdm(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    assert np.array_equal(train(progress=True).theta, train().theta)
+    assert capfd.readouterr() == ("", "")
+
+
+# quality along training -----------------------------------------------------------------------------------
+
+
+def test_quality_along_training_measures_each_layer_every_k_steps() -> None:
+    net, theta, data = labelled()
+    opt = optim.SGD(net, 0.3)
+    kinds = {"K-FAC": fisher.kfac, "diagonal": fisher.diagonal, "itself": fisher.block_diagonal}
+    history = experiments.quality_along_training(
+        net, theta, opt, data, 6, 2, kinds, n_examples=30, batch_size=8, progress=False
+    )
+    assert list(history["step"]) == [0, 2, 4, 6]
+    assert np.array_equal(history.theta, experiments.train(net, theta, opt, data, 6, 8, progress=False).theta)
+    for at, parameters in ((0, theta), (-1, history.theta)):
+        signals = fisher.signals(net, parameters, data.x_train[:30])
+        F = fisher.exact(signals).to_dense()
+        for name, build in kinds.items():
+            M = build(signals).to_dense()
+            for layer, own in zip(net.names, net.slices, strict=True):
+                expected = np.linalg.norm((F - M)[own, own]) / np.linalg.norm(F[own, own])
+                best = (M * F)[own, own].sum() / (M[own, own] ** 2).sum()
+                found = history[f"error/{name}/{layer}"][at], history[f"c_star/{name}/{layer}"][at]
+                assert found == pytest.approx((expected, best), rel=1e-9, abs=EXACT)
+    assert max(history["error/itself/dense0"]) < EXACT < min(history["error/K-FAC/dense0"])
+
+
+def test_quality_along_training_is_of_kfac_by_default() -> None:
+    net, theta, data = labelled()
+    history = experiments.quality_along_training(
+        net, theta, optim.SGD(net, 0.3), data, 2, 1, batch_size=8, progress=False
+    )
+    assert {key.split("/")[1] for key in history.records[0] if "/" in key} == {"K-FAC"}
+
+
+def test_quality_along_training_refuses_no_examples() -> None:
+    net, theta, data = labelled()
+    with pytest.raises(ValueError, match="expected n_examples >= 1, got 0"):
+        experiments.quality_along_training(net, theta, optim.SGD(net, 0.3), data, 2, 1, n_examples=0)
+
+
+def test_quality_along_training_has_no_error_below_dead_units() -> None:
+    net = mk.mlp([4, 6, 3], "relu")
+    _, _, data = labelled()
+    theta = net.init(np.random.default_rng(0))
+    W = net.unpack(theta)[0]
+    W[:-1], W[-1] = 0, -1.0  # no unit ever fires
+    history = experiments.quality_along_training(
+        net, theta, optim.SGD(net, 0.1), data, 1, 1, batch_size=8, progress=False
+    )
+    assert np.isnan(history["error/K-FAC/dense0"]).all()
+    assert history["error/K-FAC/dense1"] == pytest.approx([0, 0], abs=EXACT)
