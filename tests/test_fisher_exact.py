@@ -70,6 +70,11 @@ def test_exact_with_the_labels_is_the_empirical_fisher_matrix(case: Case) -> Non
     assert error(F.to_dense(), fisher_matrix(empirical_terms(case))) < EXACT
 
 
+def test_exact_with_sampled_targets_averages_over_the_samples(case: Case) -> None:
+    signals = case.signals(targets="sampled", n_samples=4, rng=np.random.default_rng(0))
+    assert error(fisher.exact(signals).to_dense(), synthetic_fisher(signals)) < EXACT
+
+
 @pytest.mark.parametrize("batch_size", [1, 3, 6])
 def test_uneven_chunks_change_nothing(case: Case, batch_size: int) -> None:
     F = fisher.exact(case.signals(batch_size=batch_size))
@@ -121,7 +126,6 @@ def test_gradients_are_summed_over_locations(k: int) -> None:
     assert error(fisher.diagonal(signals).diagonal(), expected.diagonal()) < EXACT
 
 
-@pytest.mark.xfail(reason="exact mirrors diagonal blocks of shared weights, which lack the second symmetry")
 @pytest.mark.parametrize("k", [1, 3])
 def test_exact_sums_gradients_over_locations(k: int) -> None:
     signals = random_signals(k=k, shapes=((3, 4, 2), (1, 2, 3), (2, 70, 2)))

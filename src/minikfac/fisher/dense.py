@@ -2,26 +2,36 @@
 
     F = E[ D D^T ],   D = d log p / d theta,   one row and one column per parameter.
 
-For dense layers an entry is E[ abar_i abar'_j sum_k g_ko g'_kp ]. The sum over targets is done *inside*
-each example, before anything of size P appears, so the cost is N P^2 and not K N P^2. On a diagonal
-block the entry is symmetric in (i, j) and in (o, p) separately: about a quarter of it is computed.
+Between two dense layers an entry is
+
+    F[i o, j p] = E[ q_ij c_op ],   q_ij = abar_i abar'_j,   c_op = sum_k g_ko g'_kp,
+
+so a block is one matrix product over the examples. The sum over targets is done *inside* each example,
+before anything of size P appears: the cost is N P^2 and not K N P^2. F is symmetric, and its diagonal
+blocks are so in (i, j) and in (o, p) separately; hardly more than what then differs is computed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from ..backend import Array, array_module, check_memory
 from ..linalg import cholesky, cholesky_inverse, cholesky_solve, pseudo_inverse
 from .block_diagonal import BlockDiagonal
 from .damping import add_to_diagonal
 from .matrix import FisherMatrix, Operator, check_damping, check_method
+from .parallel import for_each
 from .signals import LayerSignals, Signals
 
-_TILE = 64
-"""Inputs per tile of a diagonal block: enough for a fast product, few enough to skip half of the tiles."""
 _SCRATCH = 2**20
-"""Entries of one weighted copy of abar, so that it stays in the cache."""
+"""Numbers in a scratch array: enough for fast matrix products, few enough to stay in the cache."""
+_EXAMPLES = 1024
+"""Examples per matrix product, for the same reason."""
+_TILE = 8
+"""Inputs, and outputs, per tile of a diagonal block: of tiles off the diagonal only half are computed."""
+_GRADIENTS = 2**24
+"""Numbers in the per-example gradients that are held at once, for layers with shared weights."""
 
 
 def exact(signals: Signals) -> DenseMatrix:
@@ -34,18 +44,15 @@ def exact(signals: Signals) -> DenseMatrix:
     F = _allocate(
         signals, slices[-1].stop, "the exact Fisher matrix", "fisher.kfac, block_diagonal or product"
     )
-    # a cross block is computed with the layer of more inputs first, and mirrored
-    pairs = [(a, b) for a in range(len(slices)) for b in range(a)]
-    pairs = [(a, b) if signals.shapes[a][0] >= signals.shapes[b][0] else (b, a) for a, b in pairs]
     for chunk in signals:
-        for layer, own in zip(chunk, slices, strict=True):
-            _add_block(layer, F[own, own], signals.n)
-        for a, b in pairs:
-            _add_cross_block(chunk[a], chunk[b], F[slices[a], slices[b]], signals.n)
-    for own, shape in zip(slices, signals.shapes, strict=True):
-        _mirror_block(F[own, own], shape)
-    for a, b in pairs:
-        _transpose_into(F[slices[a], slices[b]], F[slices[b], slices[a]])
+        pairs = [
+            (first, second, F[slices[a], slices[b]])
+            for a, first in enumerate(chunk)
+            for b, second in enumerate(chunk)
+            if a <= b
+        ]
+        _add_blocks(pairs, signals.n)
+    _mirror(F)
     return DenseMatrix(F, signals.names, slices, "the exact Fisher matrix")
 
 
@@ -60,10 +67,9 @@ def block_diagonal(signals: Signals) -> BlockDiagonal:
         for own, name in zip(signals.slices, signals.names, strict=True)
     ]
     for chunk in signals:
-        for layer, block in zip(chunk, blocks, strict=True):
-            _add_block(layer, block, signals.n)
-    for layer, block, shape in zip(chunk, blocks, signals.shapes, strict=True):
-        _mirror_block(block, shape, n_locations=layer.abar.shape[1])
+        _add_blocks([(layer, layer, out) for layer, out in zip(chunk, blocks, strict=True)], signals.n)
+    for block in blocks:
+        _mirror(block)
     return BlockDiagonal(
         [DenseMatrix(F, name=f"the block of {name}") for F, name in zip(blocks, signals.names, strict=True)]
     )
@@ -76,76 +82,77 @@ def _allocate(signals: Signals, size: int, what: str, instead: str) -> Array:
     return xp.zeros((size, size), dtype=like.dtype)
 
 
-def _target_sums(g: Array, o: int, h: Array) -> Array:
-    """c[n, p] = sum_k g[k, n, o] h[k, n, p]: the expectation over targets, example by example."""
-    return array_module(g).einsum("kn,knp->np", g[:, :, o], h)
+def _add_blocks(pairs: Sequence[tuple[LayerSignals, LayerSignals, Array]], n: int) -> None:
+    """Add 1/n of the block between two layers to its part of F (I O, J P), for every pair.
+
+    Of the block of a layer with itself only the upper triangle is sure to be there, for ``_mirror``.
+    """
+    tasks: list[Callable[[], None]] = []
+    for first, second, out in pairs:
+        if first.abar.shape[1] > 1 or second.abar.shape[1] > 1:
+            _add_gradient_products(first, second, out, n)
+            continue
+        inputs = first.abar.shape[-1]
+        step = _step(second.abar.shape[-1], diagonal=first is second)
+        for start in range(0, inputs, step):
+            i = slice(start, min(start + step, inputs))
+            tasks.append(partial(_add_rows, first, second, out, n, i))
+    for_each(tasks, pairs[0][2])
 
 
-def _add_block(layer: LayerSignals, out: Array, n: int) -> None:
-    """Add 1/n of a layer's block to out (I O, I O), for tiles i <= j and outputs o <= p only."""
-    if layer.abar.shape[1] > 1:
-        _add_gradient_products(layer, layer, out, n)
-        return
-    abar, g = layer.abar[:, 0], layer.g[:, :, 0]
-    examples, inputs = abar.shape
-    outputs = g.shape[-1]
-    F = out.reshape(inputs, outputs, inputs, outputs)
-    for o in range(outputs):
-        c = _target_sums(g, o, g[:, :, o:]) / n
-        for i in range(0, inputs, _TILE):
-            tile = abar[:, i : i + _TILE]
-            step = max(1, _SCRATCH // tile.size)
-            for p in range(0, c.shape[1], step):
-                weighted = c[:, p : p + step, None] * tile[:, None, :]
-                found = weighted.reshape(examples, -1).T @ abar[:, i:]  # (p i, j)
-                found = found.reshape(-1, tile.shape[1], inputs - i)
-                stop = o + p + len(found)
-                F[i : i + _TILE, o, i:, o + p : stop] += found.transpose(1, 2, 0)
+def _step(width: int, diagonal: bool) -> int:
+    """How many inputs (outputs) at once, when each is combined with ``width`` others in every example."""
+    step = max(1, _SCRATCH // (_EXAMPLES * width))
+    return min(step, _TILE) if diagonal else step
 
 
-def _mirror_block(block: Array, shape: tuple[int, ...], n_locations: int = 1) -> None:
-    """Fill in what the two symmetries of a diagonal block left out; with shared weights that is nothing."""
-    if n_locations > 1:
-        return
-    inputs, outputs = shape
-    F = block.reshape(inputs, outputs, inputs, outputs)
-    for i in range(0, inputs, _TILE):
-        rows = slice(i, i + _TILE)
-        for o in range(outputs):
-            F[rows, o + 1 :, i:, o] = F[rows, o, i:, o + 1 :].transpose(0, 2, 1)
-        F[i + _TILE :, :, rows] = F[rows, :, i + _TILE :].transpose(2, 1, 0, 3)
-
-
-def _add_cross_block(first: LayerSignals, second: LayerSignals, out: Array, n: int) -> None:
-    """Add 1/n of the block between two layers to out (I O, I' O')."""
-    if first.abar.shape[1] > 1 or second.abar.shape[1] > 1:
-        _add_gradient_products(first, second, out, n)
-        return
-    abar, g = first.abar[:, 0], first.g[:, :, 0]
-    other, h = second.abar[:, 0], second.g[:, :, 0]
-    F = out.reshape(abar.shape[1], g.shape[-1], other.shape[1], h.shape[-1])
-    step = max(1, _SCRATCH // (len(abar) * h.shape[-1]))
-    for o in range(g.shape[-1]):
-        c = _target_sums(g, o, h) / n
-        for j in range(0, other.shape[1], step):
-            weighted = other[:, j : j + step, None] * c[:, None, :]
-            found = abar.T @ weighted.reshape(len(abar), -1)  # (i, j p)
-            F[:, o, j : j + step] += found.reshape(len(found), -1, h.shape[-1])
+def _add_rows(first: LayerSignals, second: LayerSignals, out: Array, n: int, i: slice) -> None:
+    """Add 1/n of the block between two dense layers to out (I O, J P), for a slice i of the inputs."""
+    g, h = first.g[:, :, 0], second.g[:, :, 0]
+    F = out.reshape(first.abar.shape[-1], g.shape[-1], second.abar.shape[-1], h.shape[-1])
+    diagonal = first is second
+    j = slice(i.start if diagonal else 0, F.shape[2])
+    step = _step(F.shape[3], diagonal)
+    for start in range(0, len(first.abar), _EXAMPLES):
+        part = slice(start, start + _EXAMPLES)
+        q = first.abar[part, 0, i, None] * second.abar[part, :, j]  # (n, i, j)
+        for o in range(0, F.shape[1], step):
+            p = o if diagonal else 0
+            c = g[:, part, o : o + step].transpose(1, 2, 0) @ h[:, part, p:].transpose(1, 0, 2)  # (n, o, p)
+            found = q.reshape(len(q), -1).T @ (c.reshape(len(c), -1) / n)
+            found = found.reshape(q.shape[1:] + c.shape[1:])  # (i, j, o, p)
+            F[i, o : o + step, j, p:] += found.transpose(0, 2, 1, 3)
+            if diagonal:  # the other half of the symmetry in (o, p)
+                F[i, o + step :, j, o : o + step] += found[..., step:].transpose(0, 3, 1, 2)
 
 
 def _add_gradient_products(first: LayerSignals, second: LayerSignals, out: Array, n: int) -> None:
     """The same for shared weights, by per-example gradients: K N P P' multiplications."""
-    left, right = (
-        layer.gradients().reshape(-1, size) for layer, size in zip((first, second), out.shape, strict=True)
-    )
-    out += left.T @ right / n
+    step = max(1, _GRADIENTS // (len(first.g) * max(out.shape)))
+    tile = max(1, _SCRATCH // out.shape[1])
+    for start in range(0, len(first.abar), step):
+        left, right = (
+            LayerSignals(layer.abar[start : start + step], layer.g[:, start : start + step])
+            .gradients()
+            .reshape(-1, size)
+            for layer, size in zip((first, second), out.shape, strict=True)
+        )
+        for i in range(0, len(out), tile):
+            j = i if first is second else 0
+            out[i : i + tile, j:] += (left[:, i : i + tile] / n).T @ right[:, j:]
 
 
-def _transpose_into(source: Array, target: Array, tile: int = 512) -> None:
-    """target = source^T, tile by tile: NumPy's own copy of a large transpose misses the cache."""
-    for i in range(0, source.shape[0], tile):
-        for j in range(0, source.shape[1], tile):
-            target[j : j + tile, i : i + tile] = source[i : i + tile, j : j + tile].T
+def _mirror(F: Array, tile: int = 128) -> None:
+    """Copy what is above the diagonal to below, tile by tile: a large transpose misses the cache."""
+
+    def fill(start: int) -> None:
+        own = slice(start, start + tile)
+        for k in range(start, min(start + tile, len(F))):
+            F[k + 1 : start + tile, k] = F[k, k + 1 : start + tile]
+        for other in range(start + tile, len(F), tile):
+            F[other : other + tile, own] = F[own, other : other + tile].T
+
+    for_each([partial(fill, start) for start in range(0, len(F), tile)], F)
 
 
 class DenseMatrix(FisherMatrix):
