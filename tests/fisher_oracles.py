@@ -72,14 +72,17 @@ def make_case(
     n: int = 7,
     seed: int = 0,
     bias: bool = True,
+    scale: float = 1,
 ) -> Case:
+    """Weights have variance 0.8 scale^2 / I: with 1 the net is mildly curved, with 3 strongly."""
     rng = np.random.default_rng(seed)
     net = mk.mlp(list(sizes), activation, output, bias)
     theta = 0.3 * rng.standard_normal(net.n_params)
     start = 0
-    for i, o in itertools.pairwise(sizes):  # weights of variance 1 / I, and biases
+    for i, o in itertools.pairwise(sizes):
         theta[start : start + i * o] *= 3 / i**0.5
         start += (i + bias) * o
+    theta *= scale
     x = rng.standard_normal((n, sizes[0]))
     y = {
         "categorical": lambda: rng.integers(0, sizes[-1], n),
