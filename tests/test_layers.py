@@ -253,9 +253,9 @@ def test_dense_refuses_inputs_of_another_shape(shape):
 
 def test_sizes_of_neighbours_must_fit():
     chain = layers.Sequential((layers.Dense(4, 3), layers.Tanh(), layers.Dense(4, 2)))
-    with pytest.raises(ValueError, match="expected 4 inputs to Dense.*, got 3"):
+    with pytest.raises(ValueError, match=r"expected 4 inputs to Dense.*, got 3"):
         chain.output_features(None)
-    with pytest.raises(ValueError, match="expected 4 inputs to Dense.*, got 7"):
+    with pytest.raises(ValueError, match=r"expected 4 inputs to Dense.*, got 7"):
         chain.output_features(7)
 
 
