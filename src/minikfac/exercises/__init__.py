@@ -1,0 +1,51 @@
+"""Exercises that check themselves: a task, a function to fill in, hints, and an answer in one sentence.
+
+    >>> from minikfac import exercises
+    >>> exercises.available()
+    ['kronecker-factors']
+    >>> exercise = exercises.find("kronecker-factors")     # or exercises.kronecker_factors
+    >>> print(exercise.task.splitlines()[0])
+    Write the two factors of K-FAC.
+
+``print(inspect.getsource(exercise.starter))`` shows the function to fill in, ``exercise.hint(1)`` helps, and
+``exercise.check(my_factors)`` says what is right or wrong:
+
+    >>> exercise.check(lambda abar, g: (abar.T @ abar, g[0].T @ g[0]))
+    A is 11 times what it should be: the sum over examples is not divided by N; G is another matrix (and
+    11 times even that): only term 0 of the K target terms went in, and they are to be summed.
+
+Each exercise is one file that makes an :class:`Exercise`, and one line in this one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from .exercise import Exercise, Verdict
+from .factors import kronecker_factors
+
+__all__ = ["Exercise", "Verdict", "available", "check", "find", "kronecker_factors"]
+
+_ALL = {exercise.name: exercise for exercise in (kronecker_factors,)}
+
+
+def available() -> list[str]:
+    """Names of the exercises, in the order of the course."""
+    return list(_ALL)
+
+
+def find(name: str) -> Exercise:
+    """Return an exercise by its name.
+
+    Raises:
+        ValueError: on an unknown name.
+    """
+    if name not in _ALL:
+        raise ValueError(f"expected an exercise among {', '.join(_ALL)}, got {name!r}")
+    return _ALL[name]
+
+
+def check(name: str, answer: Callable[..., Any]) -> Verdict:
+    """Judge an answer to the exercise of this name; see :meth:`Exercise.check`."""
+    return find(name).check(answer)
