@@ -76,7 +76,7 @@ def gradient_scatter(
         d = vectors @ (np.sqrt(2 * factor * divergence / values)[:, None] * circle)
         right.plot(*d, dash, color=VERMILLION)
     levels = f"{short(divergence)} and {short(4 * divergence)}"
-    right.set_title(f"Steps that change the model by {levels} nats\nellipses: $F^{{-1}}$")
+    right.set_title(f"Steps of KL {levels} nats\nellipses: $F^{{-1}}$")
     right.set_xlabel(f"change of {names[0]}")
     right.set_ylabel(f"change of {names[1]}")
     # the axes of the ellipses: the same directions, long and short exchanged

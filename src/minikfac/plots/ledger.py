@@ -174,6 +174,10 @@ def _leave_room(ax: Any, values: Sequence[float], room: float = 0.3, least: floa
     """Limits with room for the numbers, and ticks only where there are bars, or up to ``least``."""
     low, high = min(0.0, *values), max(0.0, least, *values)
     extent = (high - low) or 1.0
-    ticks = [tick for tick in MaxNLocator(3).tick_values(low, high) if low <= tick <= 1.02 * high]
+    ticks = [
+        tick
+        for tick in MaxNLocator(2, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+        if low <= tick <= 1.02 * high
+    ]
     ax.set_xlim(low - (room * extent if low < 0 else 0), high + room * extent)
     ax.set_xticks(ticks, [short(tick).replace("-", "−") for tick in ticks])

@@ -12,9 +12,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.ticker import FuncFormatter
 
 from ..backend import Array
-from .style import BLUE, MAGNITUDE, WIDTH, axes_for, checked, figure_for, scientific, some, style
+from .style import BLUE, MAGNITUDE, WIDTH, axes_for, checked, figure_for, some, style
 
 
 def pool_magnitudes(F: Any, side: int, how: str = "mean") -> Array:
@@ -88,48 +89,53 @@ def matrices(
     side = -(-len(F) // cells)
     exact = pool_magnitudes(F, side, pool)
     limit = float(np.percentile(exact, percentile)) or float(exact.max()) or 1.0
-    columns = len(approximations) + 1
-    alone = columns == 2
+    rows, columns = (1, 3) if len(approximations) == 1 else (2, 1 + len(approximations))
+    width = WIDTH if fig is None else fig.bbox.width / fig.dpi
+    turned = _too_long(names, sizes, 0.8 * width / columns)
     # a square per picture, and room for titles and names
-    fig = figure_for(fig, WIDTH / 3 + 0.55 if alone else 2 * (WIDTH / columns) + 0.8)
-    width = 0.8 * fig.bbox.width / (columns + alone)  # of a picture, in pixels
-    grid = fig.add_gridspec(1, 3) if alone else fig.add_gridspec(2, columns)
+    fig = figure_for(fig, rows * (WIDTH / columns + (0.7 if turned else 0.35)) + (0.2 if rows == 1 else 0))
+    grid = fig.add_gridspec(rows, columns)
 
-    def draw(cell: Any, M: Array, title: str, first: bool) -> Any:
-        ax = fig.add_subplot(cell)
+    def draw(row: int, column: int, M: Array, title: str) -> Any:
+        ax = fig.add_subplot(grid[row, column])
         extent = (0, side * len(M), side * len(M), 0)
         image = ax.imshow(M, cmap=MAGNITUDE, vmin=0, vmax=limit, extent=extent)
         ax.set(xlim=(0, len(F)), ylim=(len(F), 0), title=title)
-        _mark_layers(ax, names, sizes, width, on_y=first)
+        _mark_layers(ax, names, sizes, turned, on_y=row == column == 0)
         return image
 
-    image = draw(grid[0, 0], exact, reference, True)
+    image = draw(0, 0, exact, reference)
     axes = [image.axes]
     norm = float(np.linalg.norm(F)) or 1.0
-    for number, (name, M) in enumerate(approximations.items(), start=1):
-        D = F - M
-        error = float(np.linalg.norm(D)) / norm
-        cell = grid[0, 2] if alone else grid[1, number]
-        draw(grid[0, number], pool_magnitudes(M, side, pool), name, False)
-        draw(cell, pool_magnitudes(D, side, pool), f"difference: {error:.0%}", False)
-        axes += fig.axes[-2:]
+    for column, (name, M) in enumerate(approximations.items(), start=1):
+        axes.append(draw(0, column, pool_magnitudes(M, side, pool), name).axes)
+        M = F - M
+        error = f"difference: {np.linalg.norm(M) / norm:.0%}"
+        below = (0, 2) if rows == 1 else (1, column)
+        axes.append(draw(*below, pool_magnitudes(M, side, pool), error).axes)
+
+    power = int(np.floor(np.log10(limit)))
+    power = 0 if -1 <= power <= 2 else power
+    scale = rf", in $10^{{{power}}}$" if power else ""
+    label = f"absolute value{scale}\n({unit})"
     square = f"{pool} of {side}×{side} entries" if side > 1 else "one entry per square"
     notes = [
         f"grey: {square}",
-        f"black: {scientific(limit)} or more (top {100 - percentile:g}%)",
+        f"black: {limit / 10.0**power:.2g} or more (top {100 - percentile:g}%)",
         f"differences: Frobenius norm relative to {reference}",
     ]
-    if alone:
-        bar = fig.colorbar(image, ax=axes, extend="max", shrink=0.8, label=f"absolute value\n({unit})")
+    if rows == 1:
+        bar = fig.colorbar(image, ax=axes, extend="max", shrink=0.8, label=label)
         fig.supxlabel("; ".join(notes), fontsize=10)
     else:
         corner = fig.add_subplot(grid[1, 0])
         corner.axis("off")
         place = corner.inset_axes((0.03, 0.9, 0.9, 0.07))
         bar = fig.colorbar(image, cax=place, orientation="horizontal", extend="max")
-        text = [f"absolute value\n({unit})", *(textwrap.fill(note, 120 // columns) for note in notes)]
-        place.set_xlabel("\n".join(text), fontsize=11, loc="left")
-    bar.formatter.set_powerlimits((-2, 3))
+        notes = [textwrap.fill(note, 104 // columns) for note in notes]
+        place.set_xlabel("\n".join([label, *notes]), fontsize=11, loc="left")
+    bar.formatter = FuncFormatter(lambda value, _: f"{value / 10.0**power:g}")
+    bar.update_ticks()
     return axes
 
 
@@ -191,17 +197,22 @@ def _check_sizes(F: Array, sizes: Sequence[int], names: Sequence[str]) -> list[i
     return [int(size) for size in sizes]
 
 
-def _mark_layers(ax: Any, names: Sequence[str], sizes: Sequence[int], width: float, on_y: bool) -> None:
-    """Lines between layers; names in the middle of each, along x and, if asked, y; turned if too long."""
+def _too_long(names: Sequence[str], sizes: Sequence[int], width: float) -> bool:
+    """Whether a layer's name is longer than its share of a picture of this width in inches."""
+    letter = 0.6 * 11 / 72
+    shares = [width * size / sum(sizes) for size in sizes]
+    return any(letter * len(name) > share for name, share in zip(names, shares, strict=True))
+
+
+def _mark_layers(ax: Any, names: Sequence[str], sizes: Sequence[int], turned: bool, on_y: bool) -> None:
+    """Lines between layers; names in the middle of each, along x and, if asked, y."""
     ends = np.cumsum(sizes)
     for end in ends[:-1]:
         ax.axhline(end, color=BLUE, linewidth=0.8)
         ax.axvline(end, color=BLUE, linewidth=0.8)
     middles = ends - np.array(sizes) / 2
-    letter = 0.6 * 11 / 72 * ax.figure.dpi
-    fits = all(len(name) * letter < size / ends[-1] * width for name, size in zip(names, sizes, strict=True))
-    ax.set_xticks(middles, names, rotation=0 if fits else 90)
-    ax.set_yticks(middles, names if on_y else [""] * len(names), rotation=90 if fits else 0, va="center")
+    ax.set_xticks(middles, names, rotation=90 if turned else 0)
+    ax.set_yticks(middles, names if on_y else [""] * len(names), rotation=0 if turned else 90, va="center")
     ax.tick_params(length=0)
     for spine in ax.spines.values():
         spine.set_visible(True)

@@ -38,9 +38,8 @@ def human_bytes(count: float) -> str:
         return f"{count:.1g} B"
     power = min(int(np.log10(count) + 1e-9) // 3, len(UNITS) - 1)
     value = count / 1000.0**power
-    return (
-        f"{value:.1f} {UNITS[power]}" if value < 9.95 and value % 1 > 0.04 else f"{value:.0f} {UNITS[power]}"
-    )
+    digits = 1 if value < 9.95 and value % 1 > 0.04 else 0
+    return f"{value:.{digits}f} {UNITS[power]}"
 
 
 @style()
@@ -79,6 +78,7 @@ def memory(
         ax.annotate(
             f"{name}: {human_bytes(small)}", (p, small), (8, 4), textcoords="offset points", va="bottom",
             color=BLUE,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1, "alpha": 0.85},
         )  # fmt: skip
     for name, level in (budgets or {}).items():
         ax.axhline(level, color=GREEN, linestyle=":", linewidth=1.5)

@@ -72,7 +72,7 @@ def forward_backward(
     first.imshow(image, cmap=MAGNITUDE, interpolation="nearest")
     first.set(xticks=[], yticks=[], title=f"input, label {names[label]}")
     first.spines[:].set_visible(False)
-    first.set_xlabel("forward: activations a", color=BLUE)
+    first.set_xlabel("forward: activations", color=BLUE)
     forward = [first] + [
         _strip(fig.add_subplot(grid[0, layer]), values, f"$a_{layer}$")
         for layer, values in enumerate(a, start=1)

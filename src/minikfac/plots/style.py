@@ -114,7 +114,8 @@ def checked(array: Any, shape: tuple[int | str, ...], what: str, finite: bool = 
     Traceback (most recent call last):
     ValueError: expected samples of shape (n, 2), got (1, 3)
     """
-    found = np.asarray(to_host(array), dtype=float)
+    found = to_host(array)
+    found = found if found.dtype.kind == "f" else found.astype(float)
     if found.ndim != len(shape) or any(
         isinstance(extent, int) and extent != length
         for extent, length in zip(shape, found.shape, strict=True)
@@ -149,18 +150,6 @@ def short(value: float) -> str:
         text = f"{round(value, 2 - int(np.floor(np.log10(abs(value))))):.{digits}f}"
         return text.rstrip("0").rstrip(".") if "." in text else text
     return f"{value:.1e}"
-
-
-def scientific(value: float, digits: int = 1) -> str:
-    """The number in powers of ten, as matplotlib writes formulas; plain where that is shorter.
-
-    >>> scientific(0.00123), scientific(1.13)
-    ('$1.2 \\\\times 10^{-3}$', '1.1')
-    """
-    if 0.1 <= abs(value) < 100:
-        return f"{value:.{digits}f}"
-    mantissa, exponent = f"{value:.{digits}e}".split("e")
-    return rf"${mantissa} \times 10^{{{int(exponent)}}}$"
 
 
 def plain_log_ticks(axis: Any) -> None:
