@@ -1,0 +1,176 @@
+"""A stand-in for CuPy on a machine without a GPU: its arrays refuse to mix with those of the host.
+
+As in CuPy, a host array beside a device array is a TypeError, and so is a conversion to the host that nobody
+asked for. The numbers are NumPy's.
+"""
+
+import sys
+import types
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+import scipy.sparse.linalg
+
+
+class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801
+    """An array on the pretended device."""
+
+    def __init__(self, host: Any) -> None:
+        self._host = np.asarray(host)
+
+    def __array__(self, *_: Any, **__: Any) -> Any:
+        raise TypeError("implicit conversion to a NumPy array is not allowed; use .get()")
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
+        return on_device(getattr(ufunc, method))(*inputs, **options)
+
+    def __array_function__(self, function: Any, _: Any, args: Any, options: Any) -> Any:
+        return on_device(function)(*args, **options)
+
+    def __getattr__(self, name: str) -> Any:  # methods and attributes
+        if name.startswith("__"):  # such as __array_interface__, the back door of np.asarray
+            raise AttributeError(name)
+        found = getattr(self._host, name)
+        return on_device(found) if callable(found) else to_device(found)
+
+    def __getitem__(self, key: Any) -> Any:
+        return ndarray(self._host[to_host(key)])
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self._host[to_host(key)] = to_host(value)
+
+    def __len__(self) -> int:
+        return len(self._host)
+
+    def __iter__(self) -> Iterator[Any]:
+        return (ndarray(row) for row in self._host)
+
+    def __bool__(self) -> bool:
+        return bool(self._host)
+
+    def __float__(self) -> float:
+        return float(self._host)
+
+    def __int__(self) -> int:
+        return int(self._host)
+
+    def get(self) -> np.ndarray:
+        return self._host.copy()
+
+
+def to_host(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        raise TypeError("unsupported type <class 'numpy.ndarray'>: a host array beside a device array")
+    if isinstance(value, list | tuple) and not hasattr(value, "_fields"):
+        return type(value)(map(to_host, value))
+    return value._host if isinstance(value, ndarray) else value
+
+
+def to_device(value: Any) -> Any:
+    """Wrap arrays, and NumPy's scalars, which CuPy leaves on the device as arrays without axes."""
+    if isinstance(value, np.ndarray | np.generic):
+        return ndarray(value)
+    if isinstance(value, tuple) and any(isinstance(part, np.ndarray) for part in value):
+        return tuple(map(to_device, value))
+    return value
+
+
+def on_device(function: Callable) -> Callable:
+    def call(*args: Any, **options: Any) -> Any:
+        found = function(*map(to_host, args), **{name: to_host(value) for name, value in options.items()})
+        out = options.get("out")
+        return (out[0] if isinstance(out, tuple) else out) if out is not None else to_device(found)
+
+    return call
+
+
+class Module(types.ModuleType):
+    """A library whose functions are those of another one, for arrays of the device."""
+
+    def __init__(self, name: str, library: Any, **own: Any) -> None:
+        super().__init__(name)
+        self.__dict__.update(own, _library=library)
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._library, name)
+        return on_device(found) if callable(found) and not isinstance(found, type) else found
+
+
+def _eigsh(operator: Any, k: int, *, which: str, tol: float, v0: ndarray) -> Any:
+    n, product = operator.shape[0], operator.matvec
+    host = scipy.sparse.linalg.LinearOperator(
+        (n, n), lambda v: product(ndarray(v)).get(), dtype=operator.dtype
+    )
+    return to_device(scipy.sparse.linalg.eigsh(host, k, which=which, tol=tol, v0=v0.get()))
+
+
+class _Generator:
+    def __init__(self, seed: int) -> None:
+        self._rng = np.random.default_rng(seed)
+
+    def __getattr__(self, name: str) -> Any:
+        return on_device(getattr(self._rng, name))
+
+
+class CUDARuntimeError(RuntimeError):
+    """What CuPy raises where there is no GPU of that number."""
+
+
+@contextmanager
+def _device(number: int) -> Iterator[None]:
+    if number:
+        raise CUDARuntimeError("cudaErrorInvalidDevice: invalid device ordinal")
+    yield
+
+
+FREE, POOLED = 2**40, 2**30  # bytes
+CUPY = Module(
+    "cupy",
+    np,
+    ndarray=ndarray,
+    asarray=lambda array, dtype=None: ndarray(np.array(getattr(array, "_host", array), dtype)),
+    linalg=Module("cupy.linalg", np.linalg),
+    random=types.SimpleNamespace(default_rng=_Generator),
+    get_default_memory_pool=lambda: types.SimpleNamespace(free_bytes=lambda: POOLED),
+    cuda=types.SimpleNamespace(
+        Device=_device,
+        runtime=types.SimpleNamespace(CUDARuntimeError=CUDARuntimeError, memGetInfo=lambda: (FREE, 2 * FREE)),
+    ),
+)
+MODULES: dict[str, Any] = {
+    "cupy": CUPY,
+    "cupyx": Module("cupyx", None, errstate=lambda linalg: nullcontext()),
+    "cupyx.scipy": Module("cupyx.scipy", None),
+    "cupyx.scipy.linalg": Module("cupyx.scipy.linalg", scipy.linalg),
+    "cupyx.scipy.sparse": Module("cupyx.scipy.sparse", None),
+    "cupyx.scipy.sparse.linalg": Module(
+        "cupyx.scipy.sparse.linalg",
+        None,
+        eigsh=_eigsh,
+        LinearOperator=lambda shape, matvec, dtype: types.SimpleNamespace(
+            shape=shape, matvec=matvec, dtype=dtype
+        ),
+    ),
+}
+for _name, _module in MODULES.items():
+    if "." in _name:
+        _parent, _, _child = _name.rpartition(".")
+        setattr(MODULES[_parent], _child, _module)
+
+
+@contextmanager
+def installed() -> Iterator[Module]:
+    """Put the stand-in where CuPy would be."""
+    before = {name: sys.modules.get(name) for name in MODULES}
+    sys.modules.update(MODULES)
+    try:
+        yield CUPY
+    finally:
+        for name, module in before.items():
+            if module is None:
+                del sys.modules[name]
+            else:
+                sys.modules[name] = module

@@ -1,0 +1,157 @@
+"""Which library an array belongs to, the way between host and device, and what is refused."""
+
+import importlib
+import re
+import sys
+
+import numpy as np
+import pytest
+import standin
+
+import minikfac as mk
+from minikfac import backend
+
+
+@pytest.fixture
+def cupy():
+    with standin.installed() as module:
+        yield module
+
+
+# without CuPy --------------------------------------------------------------
+
+
+def test_the_library_of_host_arrays_scalars_and_nothing_is_numpy():
+    assert mk.array_module(np.ones(2), np.ones(3)) is np
+    assert mk.array_module(1.0) is np
+    assert mk.array_module() is np
+
+
+def test_to_host_and_to_device_cpu_leave_a_host_array_alone():
+    array = np.ones(3)
+    assert mk.to_host(array) is array
+    assert mk.to_device(array, "cpu") is array
+
+
+def test_to_device_without_cupy_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)  # as if it were not installed
+    with pytest.raises(
+        RuntimeError, match=re.escape("device 'cuda' needs CuPy: pip install 'minikfac[gpu]'")
+    ):
+        mk.to_device(np.ones(3))
+
+
+@pytest.mark.parametrize(
+    "device", ["gpu", "cuda:", "cuda:x", "cuda:-1", "cpu:0", "cpu:", "", "cuda0", "cuda:²"]
+)
+def test_to_device_refuses_other_names(device):
+    message = f"expected device 'cpu', 'cuda' or 'cuda:N', got {device!r}"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        mk.to_device(np.ones(3), device)
+
+
+@pytest.mark.parametrize("thing", [[1.0], 1.0, np.float64(1), None])
+def test_check_array_refuses_what_is_no_array(thing):
+    message = f"expected theta to be a NumPy or CuPy array, got {type(thing).__name__}"
+    with pytest.raises(TypeError, match=message):
+        backend.check_array(thing, "theta")
+
+
+def test_check_array_accepts_arrays():
+    backend.check_array(np.ones(()), "theta")
+
+
+# with the stand-in --------------------------------------------------------------
+
+
+def test_the_library_of_device_arrays_is_cupy(cupy):
+    array = mk.to_device(np.ones(3))
+    assert isinstance(array, cupy.ndarray)
+    assert mk.array_module(array, 2 * array) is cupy
+    assert mk.array_module(np.ones(3)) is np
+    backend.check_array(array, "theta")
+
+
+def test_arrays_of_two_devices_are_refused(cupy):
+    host, device = np.ones(3), mk.to_device(np.ones(3))
+    with pytest.raises(
+        TypeError, match=r"all arrays on one device, got arrays on: host, device; move them with"
+    ):
+        mk.array_module(host, device)
+
+
+def test_arrays_go_to_the_device_and_come_back_as_copies(cupy):
+    host = np.arange(3.0)
+    for name in ("cuda", "cuda:0"):
+        device = mk.to_device(host, name)
+        back = mk.to_host(device)
+        assert isinstance(back, np.ndarray) and (back == host).all()
+        assert not np.shares_memory(back, host)
+    assert isinstance(mk.to_device(device, "cpu"), np.ndarray)
+
+
+def test_a_device_that_is_not_there_is_named(cupy):
+    with pytest.raises(RuntimeError, match="no usable GPU for device 'cuda:3': cudaErrorInvalidDevice"):
+        mk.to_device(np.ones(3), "cuda:3")
+
+
+def test_a_net_refuses_parameters_and_inputs_on_two_devices(cupy):
+    net = mk.mlp([3, 2])
+    theta, x = net.init(np.random.default_rng(0)), np.ones((2, 3))
+    with pytest.raises(TypeError, match="got arrays on: device, host"):
+        net.forward(mk.to_device(theta), x)
+    with pytest.raises(TypeError, match="got arrays on: host, device"):
+        net.forward(theta, mk.to_device(x))
+
+
+# memory --------------------------------------------------------------
+
+
+def test_check_memory_says_how_much_is_needed_how_much_is_free_and_what_to_use_instead(monkeypatch):
+    monkeypatch.setattr(backend, "available_memory", lambda xp: 3 * 2**30)
+    message = (
+        "the exact Fisher matrix (40,000 x 40,000, float32) needs 6.0 GiB, 3.0 GiB are free; use fisher.kfac"
+    )
+    with pytest.raises(MemoryError, match=re.escape(message)):
+        backend.check_memory((40_000, 40_000), np.float32, "the exact Fisher matrix", "fisher.kfac")
+
+
+def test_check_memory_counts_bytes_and_lets_pass_what_fits(monkeypatch):
+    monkeypatch.setattr(backend, "available_memory", lambda xp: 800)
+    backend.check_memory((10, 10), np.float64, "a matrix", "less")
+    with pytest.raises(MemoryError, match="a matrix"):
+        backend.check_memory((101,), np.float64, "a matrix", "less")
+
+
+def test_check_memory_does_not_overflow():
+    with pytest.raises(MemoryError, match=r"needs 66,168,266,162,176\.0 GiB"):
+        backend.check_memory((np.int32(2**30), np.int32(2**30), 7703), np.float64, "a tensor", "less")
+
+
+def test_available_memory_of_the_host_is_a_plausible_number():
+    assert 2**20 < backend.available_memory() < 2**63
+
+
+def test_available_memory_without_the_files_of_linux_comes_from_the_system(monkeypatch):
+    def missing(*_, **__):
+        raise FileNotFoundError
+
+    monkeypatch.setattr("builtins.open", missing)
+    assert backend.available_memory() > 2**20
+    monkeypatch.setattr(backend.os, "sysconf", missing)
+    assert backend.available_memory() == 2**63 - 1
+
+
+def test_available_memory_of_a_device_counts_what_its_pool_keeps(cupy):
+    assert backend.available_memory(cupy) == standin.FREE + standin.POOLED
+    with pytest.raises(MemoryError, match="a matrix"):
+        backend.check_memory((standin.FREE + standin.POOLED + 1,), np.int8, "a matrix", "less", cupy)
+
+
+# the package --------------------------------------------------------------
+
+
+def test_rooms_are_imported_when_they_are_used():
+    assert mk.datasets is importlib.import_module("minikfac.datasets")
+    with pytest.raises(AttributeError, match="module 'minikfac' has no attribute 'nothing'"):
+        mk.nothing  # noqa: B018
