@@ -110,6 +110,14 @@ def matrices_one(study: Study) -> Any:
     return plots.matrices(study.F, approximations, study.middle.names, study.middle_sizes)
 
 
+def matrices_whole(study: Study) -> Any:
+    s = study.signals
+    sizes = [own.stop - own.start for own in s.slices]
+    return plots.matrices(
+        fisher.exact(s).to_dense(), {"K-FAC": fisher.kfac(s).to_dense()}, s.names, sizes, pool="max"
+    )
+
+
 def matrices_three(study: Study) -> Any:
     chosen = {name: study.approximations[name] for name in ("K-FAC, all blocks", "K-FAC", "diagonal")}
     return plots.matrices(study.F, chosen, study.middle.names, study.middle_sizes)
@@ -294,7 +302,8 @@ def test_error_curve(study: Study) -> Any:
 FIGURES: dict[str, Callable[[Study], Any]] = {
     draw.__name__: draw
     for draw in (
-        matrices_one, matrices_three, matrices_inverse, block_means, block_means_inverse, ledger, spectra,
+        matrices_one, matrices_whole, matrices_three, matrices_inverse,
+        block_means, block_means_inverse, ledger, spectra,
         preconditioned_spectra, cosine_against_damping, gradient_scatter, kl_against_quadratic,
         monte_carlo_error, mean_derivatives, quality_bars, forward_backward, graphical_models, memory,
         quality_along_training, training_curve, test_error_curve,

@@ -20,7 +20,7 @@ def count_floats(sizes: Sequence[int], bias: bool = True) -> tuple[int, int]:
     The autoencoder of [HS06] on MNIST:
 
     >>> count_floats([784, 1000, 500, 250, 30, 250, 500, 1000, 784])
-    (2837314, 6503310)
+    (2837314, 6489748)
     """
     if len(sizes) < 2:
         raise ValueError(f"expected at least two sizes, inputs and outputs, got {list(sizes)}")
