@@ -121,7 +121,7 @@ def matrices(
     square = f"{pool} of {side}×{side} entries" if side > 1 else "one entry per square"
     notes = [
         f"grey: {square}",
-        f"black: {limit / 10.0**power:.2g} or more (top {100 - percentile:g}%)",
+        f"black: from {limit / 10.0**power:.2g} (top {100 - percentile:g}%)",
         f"differences: Frobenius norm relative to {reference}",
     ]
     if rows == 1:
