@@ -1,0 +1,319 @@
+"""The same matrices by PyTorch, curvlinops and nngeometry, written by others from the same papers.
+
+Orders and scales differ from library to library; `torch_layout` writes out how.
+"""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+from torch_layout import torch_order, torch_scale
+
+import minikfac as mk
+from minikfac import fisher
+
+pytestmark = pytest.mark.oracle
+
+N = 13
+TOLERANCE = 1e-12
+"""Largest difference relative to the largest entry, in float64."""
+
+
+@pytest.fixture(autouse=True)
+def float64() -> Iterator[None]:
+    """Make float64 PyTorch's own default: nngeometry takes its epsilon from there."""
+    import torch
+
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)
+
+
+@dataclass(frozen=True)
+class Case:
+    """The same net and data, here and in PyTorch."""
+
+    name: str
+    output: str
+    module: Any
+    X: Any
+    Y: Any
+    net: mk.Network
+    theta: np.ndarray
+    x: np.ndarray
+    y: np.ndarray
+
+    @property
+    def order(self) -> np.ndarray:
+        shapes = [tuple(p.shape) for p in self.module.parameters() if p.ndim == 2]
+        return torch_order(shapes, bias=self.has_bias)
+
+    @property
+    def has_bias(self) -> bool:
+        return any(p.ndim == 1 for p in self.module.parameters())
+
+    def ours(self, matrix: Any) -> np.ndarray:
+        """A matrix over PyTorch's parameters in our order."""
+        return np.asarray(matrix.detach())[np.ix_(self.order, self.order)]
+
+    def signals(self, **arguments: Any) -> fisher.Signals:
+        return fisher.signals(self.net, self.theta, self.x, **arguments)
+
+    def scale(self, reduction: str = "mean") -> float:
+        return torch_scale(self.output, N, self.net.shapes[-1][-1], reduction)
+
+    def empirical_scale(self, reduction: str = "mean") -> float:
+        """In an empirical Fisher matrix the 2 of the squared error's gradients enters squared, 1/C once."""
+        return self.scale(reduction) * (2 if self.output == "gaussian" else 1)
+
+    def loss(self, reduction: str = "mean") -> Any:
+        from torch import nn
+
+        kind = {"categorical": nn.CrossEntropyLoss, "bernoulli": nn.BCEWithLogitsLoss, "gaussian": nn.MSELoss}
+        return kind[self.output](reduction=reduction)
+
+    def curvlinops(self, kind: str, reduction: str = "mean", **arguments: Any) -> np.ndarray:
+        """A linear operator of curvlinops times the identity, in our order."""
+        import curvlinops
+        import torch
+
+        parameters = list(self.module.parameters())
+        operator = getattr(curvlinops, kind + "LinearOperator")(
+            self.module, self.loss(reduction), parameters, [(self.X, self.Y)], **arguments
+        )
+        return self.ours(operator @ torch.eye(self.net.n_params))
+
+    def nngeometry(self, representation: Any) -> Any:
+        """The Fisher matrix of nngeometry; it knows the categorical and the Gaussian distribution."""
+        from nngeometry.metrics import FIM
+
+        variant = {"categorical": "classif_logits", "gaussian": "regression"}[self.output]
+        return FIM(self.module, self.loader, representation, variant)
+
+    @property
+    def loader(self) -> Any:
+        from torch.utils.data import DataLoader, TensorDataset
+
+        return DataLoader(TensorDataset(self.X, self.Y), batch_size=5)  # the last batch is smaller
+
+
+NETS: dict[str, tuple[list[int], str, bool]] = {
+    "one layer": ([5, 4], "Tanh", True),
+    "tanh": ([6, 5, 4, 3], "Tanh", True),
+    "logistic": ([4, 6, 3], "Sigmoid", True),
+    "relu": ([7, 8, 5], "ReLU", True),
+    "without bias": ([6, 5, 4], "Tanh", False),
+}
+OUTPUTS = ("categorical", "bernoulli", "gaussian")
+
+
+def make(name: str, output: str) -> Case:
+    import torch
+
+    sizes, activation, bias = NETS[name]
+    torch.manual_seed(0)
+    parts: list[Any] = []
+    for n_in, n_out in itertools.pairwise(sizes):
+        parts += [torch.nn.Linear(n_in, n_out, bias=bias), getattr(torch.nn, activation)()]
+    module = torch.nn.Sequential(*parts[:-1]).double()
+    net, theta = mk.from_torch(module, output)
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((N, sizes[0]))
+    y = {
+        "categorical": rng.integers(0, sizes[-1], N),
+        "bernoulli": rng.integers(0, 2, (N, sizes[-1])).astype(float),  # curvlinops refuses others
+        "gaussian": rng.standard_normal((N, sizes[-1])),
+    }[output]
+    return Case(name, output, module, torch.from_numpy(x), torch.from_numpy(y), net, theta, x, y)
+
+
+@pytest.fixture(params=NETS)
+def net_name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(params=OUTPUTS)
+def case(net_name: str, request: pytest.FixtureRequest) -> Case:
+    return make(net_name, request.param)
+
+
+@pytest.fixture(params=["categorical", "gaussian"])
+def nngeometry_case(net_name: str, request: pytest.FixtureRequest) -> Case:
+    return make(net_name, request.param)
+
+
+def agree(found: np.ndarray, expected: np.ndarray) -> None:
+    assert found.shape == expected.shape
+    assert abs(found - expected).max() < TOLERANCE * abs(expected).max()
+
+
+# the net ------------------------------------------------------------------------------------------
+
+
+def test_a_net_from_torch_predicts_the_same(case: Case) -> None:
+    import torch
+
+    z = case.module(case.X)
+    mean = {"categorical": lambda z: z.softmax(1), "bernoulli": torch.sigmoid, "gaussian": lambda z: z}
+    agree(case.net.predict(case.theta, case.x), mean[case.output](z).detach().numpy())
+
+
+def test_loss_and_gradient(case: Case) -> None:
+    import torch
+
+    loss = case.loss()(case.module(case.X), case.Y) / case.scale()
+    parts = torch.autograd.grad(loss, list(case.module.parameters()))
+    grad = torch.cat([part.reshape(-1) for part in parts]).numpy()[case.order]
+    found_loss, found_grad = case.net.loss_and_gradient(case.theta, case.x, case.y)
+    assert found_loss == pytest.approx(loss.item(), rel=TOLERANCE)
+    agree(found_grad, grad)
+
+
+# the exact Fisher matrix --------------------------------------------------------------------------
+
+
+def test_exact_fisher_is_the_gauss_newton_matrix_of_torch_func(case: Case) -> None:
+    import torch
+    from torch.func import functional_call, hessian, jacrev, vmap
+
+    def z(parameters: dict[str, Any], x: Any) -> Any:
+        return functional_call(case.module, parameters, (x,))
+
+    parameters = {name: p.detach() for name, p in case.module.named_parameters()}
+    parts = vmap(jacrev(z), (None, 0))(parameters, case.X)
+    J = torch.cat([part.flatten(2) for part in parts.values()], dim=2)  # (N, C, P)
+    with torch.no_grad():
+        H = vmap(hessian(case.loss("sum")))(case.module(case.X), case.Y)  # (N, C, C)
+    F = torch.einsum("ncp,ncd,ndq->pq", J, H, J) / case.scale("sum")
+    agree(fisher.exact(case.signals()).to_dense(), case.ours(F))
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_exact_fisher_is_the_gauss_newton_matrix_of_curvlinops(case: Case, reduction: str) -> None:
+    F = case.curvlinops("GGN", reduction) / case.scale(reduction)
+    agree(fisher.exact(case.signals()).to_dense(), F)
+
+
+def test_exact_fisher_is_that_of_nngeometry(nngeometry_case: Case) -> None:
+    from nngeometry.object import PMatDense
+
+    F = nngeometry_case.nngeometry(PMatDense).to_torch()
+    agree(fisher.exact(nngeometry_case.signals()).to_dense(), nngeometry_case.ours(F))
+
+
+def test_matrix_free_products_are_those_of_curvlinops(case: Case) -> None:
+    F = case.curvlinops("GGN") / case.scale()
+    v = np.random.default_rng(2).standard_normal(case.net.n_params)
+    agree(fisher.product(case.net, case.theta, case.x) @ v, F @ v)
+    agree(fisher.gauss_newton(case.net, case.theta, case.x, case.y) @ v, F @ v)
+
+
+def test_exact_blocks_are_those_of_nngeometry(nngeometry_case: Case) -> None:
+    from nngeometry.object import PMatBlockDiag
+
+    F = nngeometry_case.nngeometry(PMatBlockDiag).to_torch()
+    agree(fisher.block_diagonal(nngeometry_case.signals()).to_dense(), nngeometry_case.ours(F))
+
+
+def test_diagonal_is_that_of_nngeometry(nngeometry_case: Case) -> None:
+    from nngeometry.object import PMatDiag
+
+    F = nngeometry_case.nngeometry(PMatDiag).get_diag().numpy()
+    agree(fisher.diagonal(nngeometry_case.signals()).diagonal(), F[nngeometry_case.order])
+
+
+# other curvature matrices -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_empirical_fisher_is_that_of_curvlinops(case: Case, reduction: str) -> None:
+    EF = case.curvlinops("EF", reduction) / case.empirical_scale(reduction)
+    agree(fisher.exact(case.signals(y=case.y, targets="data")).to_dense(), EF)
+
+
+def test_hessian_is_that_of_curvlinops(case: Case) -> None:
+    H = case.curvlinops("Hessian") / case.scale()
+    agree(fisher.hessian(case.net, case.theta, case.x, case.y).to_dense(), H)
+
+
+# K-FAC --------------------------------------------------------------------------------------------
+
+TYPE_2 = dict(fisher_type="type-2", separate_weight_and_bias=False)
+"""The exact expectation over targets, and the bias as one more input: what the papers do."""
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_kfac_is_that_of_curvlinops(case: Case, reduction: str) -> None:
+    K = case.curvlinops("KFAC", reduction, **TYPE_2) / case.scale(reduction)
+    agree(fisher.kfac(case.signals()).to_dense(), K)
+
+
+def test_kronecker_factors_are_those_of_curvlinops(case: Case) -> None:
+    """A (I, I) has the bias last in both; the scale of the loss sits in their G."""
+    import torch
+    from curvlinops import KFACLinearOperator
+
+    parameters = list(case.module.parameters())
+    K = KFACLinearOperator(case.module, case.loss(), parameters, [(case.X, case.Y)], **TYPE_2)
+    K @ torch.zeros(case.net.n_params)
+    linear = [str(place) for place, part in enumerate(case.module) if isinstance(part, torch.nn.Linear)]
+    for layer, block in zip(linear, fisher.kfac(case.signals()).blocks, strict=True):
+        assert isinstance(block, fisher.KroneckerBlock)
+        agree(block.A, K._input_covariances[layer].numpy())
+        agree(block.G, K._gradient_covariances[layer].numpy() / case.scale())
+
+
+def test_kfac_is_that_of_nngeometry(nngeometry_case: Case) -> None:
+    from nngeometry.object import PMatKFAC
+
+    K = nngeometry_case.nngeometry(PMatKFAC).to_torch(split_weight_bias=nngeometry_case.has_bias)
+    agree(fisher.kfac(nngeometry_case.signals()).to_dense(), nngeometry_case.ours(K))
+
+
+def test_kronecker_factors_are_those_of_nngeometry(nngeometry_case: Case) -> None:
+    """With C outputs, or C - 1 columns of the softmax's root, theirs are A sqrt(K) and G / sqrt(K)."""
+    from nngeometry.object import PMatKFAC
+
+    theirs = nngeometry_case.nngeometry(PMatKFAC).data.values()
+    outputs = nngeometry_case.net.shapes[-1][-1]
+    root = (outputs - (nngeometry_case.output == "categorical")) ** 0.5
+    for (A, G), block in zip(theirs, fisher.kfac(nngeometry_case.signals()).blocks, strict=True):
+        assert isinstance(block, fisher.KroneckerBlock)
+        agree(block.A, A.numpy() / root)
+        agree(block.G, G.detach().numpy() * root)
+
+
+def test_empirical_kfac_is_that_of_curvlinops(case: Case) -> None:
+    K = case.curvlinops("KFAC", fisher_type="empirical", separate_weight_and_bias=False)
+    K = K / case.empirical_scale()
+    agree(fisher.kfac(case.signals(y=case.y, targets="data")).to_dense(), K)
+
+
+def test_damped_kfac_solves_are_those_of_curvlinops(case: Case) -> None:
+    import torch
+    from curvlinops import KFACInverseLinearOperator, KFACLinearOperator
+
+    lam = 0.1
+    parameters = list(case.module.parameters())
+    K = KFACLinearOperator(case.module, case.loss(), parameters, [(case.X, case.Y)], **TYPE_2)
+    inverse = KFACInverseLinearOperator(K, damping=lam * case.scale(), use_exact_damping=True)
+    expected = case.ours(inverse @ torch.eye(case.net.n_params)) * case.scale()
+    agree(fisher.kfac(case.signals()).inverse(damping=lam).to_dense(), expected)
+
+
+def test_ekfac_is_that_of_curvlinops(case: Case) -> None:
+    E = case.curvlinops("EKFAC", **TYPE_2) / case.scale()
+    agree(fisher.ekfac(case.signals()).to_dense(), E)
+
+
+def test_ekfac_is_that_of_nngeometry(nngeometry_case: Case) -> None:
+    from nngeometry.object import PMatEKFAC
+
+    E = nngeometry_case.nngeometry(PMatEKFAC)
+    E.update_diag(nngeometry_case.loader)
+    found = E.to_torch(split_weight_bias=nngeometry_case.has_bias)
+    agree(fisher.ekfac(nngeometry_case.signals()).to_dense(), nngeometry_case.ours(found))
