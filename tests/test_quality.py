@@ -3,6 +3,7 @@
 import csv
 import functools
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from fisher_oracles import (
     make_case,
     terms,
 )
+from threadpoolctl import threadpool_limits
 
 import minikfac as mk
 from minikfac import fisher, quality
@@ -36,6 +38,13 @@ CASES = {
     "categorical": make_case((4, 3, 4, 3), "tanh", "categorical", n=25),
 }
 METHODS = {"factored": "factored"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """On matrices this small, threads that wait for one another take longer than the work."""
+    with threadpool_limits(1):
+        yield
 
 
 @pytest.fixture(params=CASES)
