@@ -1,4 +1,4 @@
-"""Progress bars: tqdm's where it is installed, silence where it is not or where nobody is watching."""
+"""Progress bars: tqdm's on standard error where it is installed, silence where it is not."""
 
 from __future__ import annotations
 

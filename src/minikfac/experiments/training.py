@@ -52,7 +52,7 @@ def batches(n: int, batch_size: int, seed: int) -> Iterator[np.ndarray]:
     """Yield index arrays for ever: each epoch in an order of its own, a rest under batch_size left out."""
     epoch = 0
     while True:
-        order = np.random.default_rng([seed, epoch]).permutation(n)
+        order = np.random.default_rng([seed, epoch, 1]).permutation(n)  # no step's stream of targets
         for start in range(0, n - batch_size + 1, batch_size):
             yield order[start : start + batch_size]
         epoch += 1
@@ -73,7 +73,7 @@ def train(
     """Train a net.
 
     Randomness is by position: step k uses ``default_rng([seed, k])``, epoch e is ordered by
-    ``default_rng([seed, e])``.
+    ``default_rng([seed, e, 1])``.
 
     Args:
         net: the network.
