@@ -65,6 +65,13 @@ def test_kron_sum_solver_inverts_the_sum(sign, i, o, seed):
     close(found.ravel(), expected, **EXACT)
 
 
+def test_kron_sum_solver_clips_what_rounding_put_outside_of_0_to_1():
+    one = np.eye(3)
+    for sign, expected in ((-1, [0.0, 0.5, 1.0]), (1, [0.0, 0.5, 1.5])):
+        scale = linalg.kron_sum_solver(one, one, np.diag([-0.1, 0.5, 1.5]), 0.5 * one, sign)[2]
+        close(1 / scale[:, 0], 1 + sign * 0.5 * np.array(expected), **EXACT)
+
+
 def test_kron_sum_solver_refuses_a_difference_that_is_singular():
     A, G = off_diagonal_of_1_to_3(3), off_diagonal_of_1_to_3(2)
     with pytest.raises(
