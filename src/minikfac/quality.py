@@ -15,11 +15,13 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from .backend import Array, array_module, to_host
 from .fisher import (
+    BlockDiagonal,
     DenseMatrix,
     FisherMatrix,
     Operator,
@@ -28,11 +30,13 @@ from .fisher import (
     exact,
     kfac,
 )
+from .fisher.block_diagonal import BlockDiagonalOperator
 from .fisher.damping import add_to_diagonal
 from .linalg import (
     SingularMatrixError,
     cholesky,
     cholesky_inverse,
+    cholesky_solve,
     conjugate_gradients,
     extreme_eigenpairs,
     triangular_solve,
@@ -60,9 +64,22 @@ COLUMNS: dict[str, str] = {
 }
 """What each column of a comparison means."""
 
+MEASURES: dict[str, tuple[str, ...]] = {
+    "matrix": ("error", "c_star"),
+    "spectral": ("spectral_error",),
+    "inverse": ("inverse_error",),
+    "step": ("step_cosine", "step_length", "share"),
+    "kl": ("kl",),
+    "spectrum": ("eigenvalue_min", "eigenvalue_max", "condition"),
+    "cg": ("cg_iterations",),
+}
+"""Columns that are computed together, by a name under which they can be asked for."""
+
 _WHOLE = "all"
 _SMALL = 2000
 """Up to this many parameters the preconditioned spectrum is computed whole, above it by Lanczos."""
+_STRIP = 256
+"""Rows of large matrices that are compared at a time, so that no third matrix is needed."""
 
 
 def compare(
@@ -73,6 +90,8 @@ def compare(
     methods: Mapping[str, str] | None = None,
     cg_limit: int = 500,
     on_progress: Callable[[str], None] | None = None,
+    measures: Sequence[str] | None = None,
+    reference: Reference | None = None,
 ) -> Comparison:
     """Measure approximations against the exact Fisher matrix, whole and layer by layer.
 
@@ -84,6 +103,8 @@ def compare(
         methods: how to damp an approximation, by name, where not by its default ("factored" for K-FAC).
         cg_limit: most iterations of conjugate gradients; a row that reaches it has ``math.inf``.
         on_progress: called with the name of each approximation before its turn.
+        measures: names among :data:`MEASURES`; all by default. What is left out is absent from the rows.
+        reference: :meth:`Reference.of` the same F, gradient and damping, if it is there already.
 
     Returns:
         One row per approximation for all parameters, and one per parameter layer; the columns are
@@ -94,7 +115,7 @@ def compare(
 
     Raises:
         ValueError: on shapes that do not fit, a gradient with NaN, no approximations, methods for unknown
-            ones, negative damping, or a singular matrix without damping.
+            ones, unknown measures, negative damping, or a singular matrix without damping.
         TypeError: on what is no Fisher matrix.
     """
     unknown = [name for name in methods or {} if name not in approximations]
@@ -103,7 +124,11 @@ def compare(
             f"expected approximations, and methods for some of them, got approximations "
             f"{list(approximations)} and methods for {list(methods or {})}"
         )
-    reference = _Reference.of(F, gradient, damping)
+    chosen = tuple(MEASURES) if measures is None else tuple(measures)
+    strange = [name for name in chosen if name not in MEASURES]
+    if strange:
+        raise ValueError(f"expected measures among {', '.join(MEASURES)}, got {', '.join(strange)}")
+    reference = Reference.of(F, gradient, damping) if reference is None else reference
     rows: list[Row] = []
     for name, given in approximations.items():
         if on_progress is not None:
@@ -115,29 +140,51 @@ def compare(
             raise TypeError(f"expected {name!r} to be a Fisher matrix, got {type(matrix).__name__}")
         if matrix.shape != F.shape:
             raise ValueError(f"expected {name!r} of shape {F.shape}, got {matrix.shape}")
-        found = _measure(reference, matrix, (methods or {}).get(name), cg_limit)
+        found = _measure(reference, matrix, (methods or {}).get(name), cg_limit, chosen)
         found[0]["build_seconds"] = build_seconds
         rows += [{"approximation": name, **row} for row in found]
     return Comparison(rows, damping)
 
 
-@dataclass(frozen=True)
-class _Reference:
-    """The exact side of a comparison, computed once."""
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """The exact side of a comparison, computed once.
+
+    Attributes:
+        F: the exact matrix.
+        gradient: (P,).
+        damping: lambda.
+        damped: F + lambda I.
+        L: its Cholesky factor.
+        step: the exact step (F + lambda I)^{-1} gradient.
+        product: v -> F v by the quickest way there is.
+    """
 
     F: DenseMatrix
+    gradient: Array
+    damping: float
     damped: Array
     L: Array
-    inverse: Array
-    norm: float
-    inverse_norm: float
-    spectral_norm: float
-    gradient: Array
     step: Array
-    damping: float
+    product: Callable[[Array], Array]
 
     @classmethod
-    def of(cls, F: DenseMatrix, gradient: Array, damping: float) -> _Reference:
+    def of(
+        cls,
+        F: DenseMatrix,
+        gradient: Array,
+        damping: float,
+        product: Callable[[Array], Array] | None = None,
+    ) -> Reference:
+        """Factorize F + lambda I and take the exact step.
+
+        Args:
+            F: the exact matrix.
+            gradient: (P,).
+            damping: lambda.
+            product: v -> F v, where there is a quicker way than the dense matrix, as that of
+                :func:`minikfac.fisher.product` for some thousand parameters.
+        """
         if not isinstance(F, DenseMatrix):
             raise TypeError(f"expected the dense matrix of fisher.exact, got {type(F).__name__}")
         if gradient.shape != (F.shape[0],):
@@ -146,129 +193,219 @@ class _Reference:
             raise ValueError("expected a finite gradient, got NaN or infinite entries")
         damped = F.damped(damping).array
         L = cholesky(damped, F.name if damping == 0 else f"{F.name} + damping")
-        inverse = cholesky_inverse(L.copy())
-        top = extreme_eigenpairs(lambda v: F.array @ v, gradient, tolerance=1e-3)[0]
-        return cls(
-            F,
-            damped,
-            L,
-            inverse,
-            _norm(F.array),
-            _norm(inverse),
-            float(top[-1]),
-            gradient,
-            inverse @ gradient,
-            damping,
-        )
+        step = cholesky_solve(L, gradient)
+        return cls(F, gradient, damping, damped, L, step, product or (lambda v: F.array @ v))
+
+    @cached_property
+    def inverse(self) -> Array:
+        """(F + lambda I)^{-1}."""
+        return cholesky_inverse(self.L.copy())
+
+    @cached_property
+    def logdet(self) -> float:
+        """log det (F + lambda I)."""
+        return 2 * float(array_module(self.L).log(self.L.diagonal()).sum())
+
+    @cached_property
+    def parts(self) -> list[slice]:
+        """All parameters, then each layer's."""
+        return [slice(0, self.F.shape[0]), *self.F.slices]
+
+    @cached_property
+    def squares(self) -> list[float]:
+        """||F||_F^2 and that of each diagonal block."""
+        return [_inner(self.F.array[own, own], self.F.array[own, own]) for own in self.parts]
+
+    @cached_property
+    def inverse_squares(self) -> list[float]:
+        """The same of the damped inverse."""
+        return [_inner(self.inverse[own, own], self.inverse[own, own]) for own in self.parts]
+
+    @cached_property
+    def between(self) -> float:
+        """||.||_F^2 of what lies between layers in F."""
+        return _square_between(self.F.array, self.F.slices)
+
+    @cached_property
+    def inverse_between(self) -> float:
+        """The same of the damped inverse."""
+        return _square_between(self.inverse, self.F.slices)
+
+    @cached_property
+    def spectral_norms(self) -> list[float]:
+        """||F||_2 and that of each diagonal block."""
+        return [
+            _spectral_norm(product, like) for product, like in zip(self.products, self.likes, strict=True)
+        ]
+
+    @cached_property
+    def products(self) -> list[Callable[[Array], Array]]:
+        """v -> F v, and the same with each diagonal block."""
+        return [self.product, *(_times(self.F.array[own, own]) for own in self.F.slices)]
+
+    @cached_property
+    def likes(self) -> list[Array]:
+        """Vectors of the lengths of :attr:`parts`."""
+        return [self.gradient[own] for own in self.parts]
 
 
-def _measure(reference: _Reference, matrix: FisherMatrix, method: str | None, cg_limit: int) -> list[Row]:
-    F, damping = reference.F, reference.damping
+def _measure(
+    reference: Reference, matrix: FisherMatrix, method: str | None, cg_limit: int, measures: Sequence[str]
+) -> list[Row]:
+    damping = reference.damping
     started = time.perf_counter()
     solver = matrix.inverse(damping, method)
     step = solver @ reference.gradient
     solve_seconds = time.perf_counter() - started
 
-    inverse = solver.to_dense()
-    trace = _inner(inverse, reference.damped)  # of (F~ + lambda I)^{-1} (F + lambda I)
-    log_det_exact = 2 * float(array_module(step).log(reference.L.diagonal()).sum())
-    kl = 0.5 * (trace - len(step) - log_det_exact + matrix.logdet(damping, method))
-    inverse_rows = _inverse_errors(reference, inverse)
-    low, high = _extremes(reference, matrix.damped(damping, method), solver, inverse)
-    del inverse
-    cg = conjugate_gradients(
-        lambda v: reference.damped @ v, reference.gradient, 1e-6, cg_limit, lambda r: solver @ r
-    )
-    rows = [
-        {**errors, "inverse_error": inverse_error, **_step_row(reference, step, own)}
-        for errors, inverse_error, own in zip(
-            _matrix_errors(reference, _undamped(matrix, damping, method)),
-            inverse_rows,
-            _parts(F),
-            strict=True,
+    rows: list[Row] = [{} for _ in reference.parts]
+    if "matrix" in measures or "spectral" in measures:
+        near = _undamped(matrix, damping, method)
+        if "matrix" in measures:
+            _update(rows, _matrix_errors(reference, near))
+        if "spectral" in measures:
+            _update(rows, _spectral_errors(reference, near))
+    if "inverse" in measures or "kl" in measures:
+        errors, trace = _inverse_errors(reference, solver, "inverse" in measures)
+        _update(rows, errors)
+        if "kl" in measures:
+            log_dets = matrix.logdet(damping, method) - reference.logdet
+            rows[0]["kl"] = 0.5 * (trace - len(step) + log_dets)
+    if "step" in measures:
+        _update(rows, [_step_row(reference, step, own) for own in reference.parts])
+        rows[0]["share"] = _share(reference, step)
+    if "spectrum" in measures:
+        low, high = _extremes(reference, matrix.damped(damping, method), solver)
+        rows[0] |= {"eigenvalue_min": low, "eigenvalue_max": high, "condition": high / low}
+    if "cg" in measures:
+        cg = conjugate_gradients(
+            lambda v: reference.product(v) + damping * v,
+            reference.gradient,
+            1e-6,
+            cg_limit,
+            lambda r: solver @ r,
         )
-    ]
-    rows[0] |= {
-        "share": _share(reference, step),
-        "kl": kl,
-        "eigenvalue_min": low,
-        "eigenvalue_max": high,
-        "condition": high / low,
-        "cg_iterations": cg.iterations if cg.converged else math.inf,
-        "floats": matrix.floats,
-        "solve_seconds": solve_seconds,
-    }
-    names = (_WHOLE, *F.names)
+        rows[0]["cg_iterations"] = cg.iterations if cg.converged else math.inf
+    rows[0] |= {"floats": matrix.floats, "solve_seconds": solve_seconds}
+    names = (_WHOLE, *reference.F.names)
     return [{"layer": name, **row} for name, row in zip(names, rows, strict=True)]
 
 
-def _parts(F: DenseMatrix) -> list[slice]:
-    """All parameters, then each layer's."""
-    return [slice(0, F.shape[0]), *F.slices]
+def _update(rows: list[Row], found: Sequence[Row]) -> None:
+    for row, new in zip(rows, found, strict=True):
+        row |= new
 
 
-def _undamped(matrix: FisherMatrix, damping: float, method: str | None) -> Array:
+@dataclass(frozen=True)
+class _Shifted:
+    """matrix - shift I, and whether it consists of one block per layer."""
+
+    matrix: FisherMatrix
+    shift: float
+
+    def product(self, v: Array) -> Array:
+        return self.matrix @ v - self.shift * v
+
+    def dense(self) -> Array:
+        dense = self.matrix.to_dense()
+        return add_to_diagonal(dense, -self.shift) if self.shift else dense
+
+    def blocks(self, slices: Sequence[slice]) -> list[_Shifted] | None:
+        """One for each layer, None where there is something between layers too."""
+        if not isinstance(self.matrix, BlockDiagonal) or self.matrix.slices != tuple(slices):
+            return None
+        return [_Shifted(block, self.shift) for block in self.matrix.blocks]
+
+
+def _undamped(matrix: FisherMatrix, damping: float, method: str | None) -> _Shifted:
     """The matrix itself; or, where damping is part of what it is, the damped matrix less lambda I.
 
     The latter for factored damping, and for block-tridiagonal matrices that do not exist undamped.
     """
     if method is None:
         try:
-            return matrix.to_dense()
+            matrix @ (0 * matrix.diagonal())
+            return _Shifted(matrix, 0.0)
         except SingularMatrixError:
             pass
-    return add_to_diagonal(matrix.damped(damping, method).to_dense(), -damping)
+    return _Shifted(matrix.damped(damping, method), damping)
 
 
-def _matrix_errors(reference: _Reference, dense: Array) -> list[Row]:
+def _matrix_errors(reference: Reference, near: _Shifted) -> list[Row]:
     """Errors of the matrix and of its diagonal blocks."""
-    F = reference.F.array
-    difference = F - dense
-    rows = []
-    for part, own in enumerate(_parts(reference.F)):
-        block, wrong, near = F[own, own], difference[own, own], dense[own, own]
-        norm = reference.norm if part == 0 else _norm(block)
-        rows.append(
-            {
-                "error": _ratio(_norm(wrong), norm),
-                "spectral_error": _ratio(
-                    _spectral_norm(wrong), reference.spectral_norm if part == 0 else _spectral_norm(block)
-                ),
-                "c_star": _ratio(_inner(near, block), _inner(near, near)),
-            }
+    F, slices = reference.F.array, reference.F.slices
+    blocks = near.blocks(slices)
+    if blocks is None:
+        dense = near.dense()
+        sums = [_sums(F[own, own], dense[own, own]) for own in reference.parts]
+    else:  # layer by layer: what lies between layers is wrong as a whole
+        sums = [_sums(F[own, own], block.dense()) for own, block in zip(slices, blocks, strict=True)]
+        wrong, inner, square = (sum(parts) for parts in zip(*sums, strict=True))
+        sums = [(wrong + reference.between, inner, square), *sums]
+    return [
+        {"error": _ratio(wrong**0.5, whole**0.5), "c_star": _ratio(inner, square)}
+        for (wrong, inner, square), whole in zip(sums, reference.squares, strict=True)
+    ]
+
+
+def _spectral_errors(reference: Reference, near: _Shifted) -> list[Row]:
+    """Spectral errors of the matrix and of its diagonal blocks, by Lanczos iteration on the difference."""
+    blocks = near.blocks(reference.F.slices)
+    if blocks is None:
+        dense = near.dense()
+        others = [near.product, *(_times(dense[own, own]) for own in reference.F.slices)]
+    else:
+        others = [near.product, *(block.product for block in blocks)]
+    return [
+        {"spectral_error": _ratio(_spectral_norm(product, like, other), norm)}
+        for product, other, like, norm in zip(
+            reference.products, others, reference.likes, reference.spectral_norms, strict=True
         )
-    return rows
+    ]
 
 
-def _inverse_errors(reference: _Reference, inverse: Array) -> list[float]:
-    """Relative errors of the damped inverse and of its diagonal blocks."""
-    errors = []
-    for part, own in enumerate(_parts(reference.F)):
-        block = reference.inverse[own, own]
-        norm = reference.inverse_norm if part == 0 else _norm(block)
-        errors.append(_norm(block - inverse[own, own]) / norm)
-    return errors
+def _inverse_errors(reference: Reference, solver: Operator, errors: bool) -> tuple[list[Row], float]:
+    """Errors of the damped inverse and of its diagonal blocks, and tr (F~ + lambda I)^{-1} (F + lambda I)."""
+    slices, rows, trace = reference.F.slices, [], 0.0
+    if isinstance(solver, BlockDiagonalOperator) and solver.slices == slices:
+        squares = []
+        for own, block in zip(slices, solver.parts, strict=True):
+            dense = block.to_dense()
+            trace += _inner(dense, reference.damped[own, own])
+            squares.append(_square_distance(reference.inverse[own, own], dense) if errors else 0.0)
+        squares = [sum(squares) + (reference.inverse_between if errors else 0.0), *squares]
+    else:
+        dense = solver.to_dense()
+        trace = _inner(dense, reference.damped)
+        squares = [
+            _square_distance(reference.inverse[own, own], dense[own, own]) if errors else 0.0
+            for own in reference.parts
+        ]
+    if errors:
+        rows = [
+            {"inverse_error": (wrong / whole) ** 0.5}
+            for wrong, whole in zip(squares, reference.inverse_squares, strict=True)
+        ]
+    return rows or [{} for _ in reference.parts], trace
 
 
-def _step_row(reference: _Reference, step: Array, own: slice) -> Row:
+def _step_row(reference: Reference, step: Array, own: slice) -> Row:
     cosine, length = _cosine(step[own], reference.step[own])
     return {"step_cosine": cosine, "step_length": length}
 
 
-def _share(reference: _Reference, step: Array) -> float:
+def _share(reference: Reference, step: Array) -> float:
     """Decrease of 1/2 d'(F + lambda I)d - g'd along the step, best scaled, over that of the exact step."""
     along = float(reference.gradient @ step)
     decrease = _ratio(along**2, float(step @ (reference.damped @ step)))
     return _ratio(decrease, float(reference.gradient @ reference.step))
 
 
-def _extremes(
-    reference: _Reference, damped: FisherMatrix, solver: Operator, inverse: Array
-) -> tuple[float, float]:
+def _extremes(reference: Reference, damped: FisherMatrix, solver: Operator) -> tuple[float, float]:
     """Extreme eigenvalues of (F~ + lambda I)^{-1} (F + lambda I), those of L^T (F~ + lambda I)^{-1} L."""
     L, xp = reference.L, array_module(reference.L)
     if len(L) <= _SMALL:
-        values = xp.linalg.eigvalsh(L.T @ inverse @ L)
+        values = xp.linalg.eigvalsh(L.T @ solver.to_dense() @ L)
         return float(values[0]), float(values[-1])
 
     def forward(v: Array) -> Array:
@@ -314,7 +451,13 @@ def step_cosines(
     return cosines
 
 
-def ledger(signals: Signals, gradient: Array, damping: float, F: DenseMatrix | None = None) -> list[Row]:
+def ledger(
+    signals: Signals,
+    gradient: Array,
+    damping: float,
+    F: DenseMatrix | None = None,
+    reference: Reference | None = None,
+) -> list[Row]:
     """The assumption ledger: what each assumption on the way from the exact Fisher to K-FAC costs.
 
     Each row adds one assumption to those above it. All rows hold damped matrices M + lambda I, whose
@@ -325,37 +468,58 @@ def ledger(signals: Signals, gradient: Array, damping: float, F: DenseMatrix | N
         gradient: (P,), on which steps are taken.
         damping: lambda > 0.
         F: the exact matrix, if it is there already.
+        reference: :meth:`Reference.of` it, if that is there already.
 
     Returns:
         Rows with ``label``, ``error`` (relative Frobenius distance from the exact matrix), ``cost``
         (distance from the row above, relative to the same norm), ``c_star``, ``step_cosine``,
         ``step_length`` and ``share`` of the exact step's progress.
     """
-    F = exact(signals) if F is None else F
+    if reference is None:
+        reference = Reference.of(exact(signals) if F is None else F, gradient, damping)
     approximation = kfac(signals)
     steps: list[tuple[str, FisherMatrix, str | None]] = [
-        ("exact Fisher matrix", F, None),
         ("no correlations between layers", block_diagonal(signals), None),
         ("activations independent of derivatives", approximation, None),
         ("factored damping", approximation, "factored"),
     ]
-    reference = _Reference.of(F, gradient, damping)
-    above, rows = reference.damped, []
+    exact_blocks = [reference.damped[own, own] for own in reference.F.slices]
+    rows: list[Row] = [_ledger_row(reference, "exact Fisher matrix", 0.0, 0.0, 1.0, reference.step)]
+    above, between = exact_blocks, reference.between  # all that follows lacks what is between layers
     for label, matrix, method in steps:
-        dense = matrix.damped(damping, method).to_dense()
+        blocks = [block.to_dense() for block in matrix.damped(damping, method).blocks]
+        wrong, inner, own_square = (
+            sum(parts)
+            for parts in zip(*(_sums(F, M) for F, M in zip(exact_blocks, blocks, strict=True)), strict=True)
+        )
+        cost = between + sum(_square_distance(a, b) for a, b in zip(above, blocks, strict=True))
         step = matrix.solve(gradient, damping, method)
         rows.append(
-            {
-                "label": label,
-                "error": _norm(dense - reference.damped) / reference.norm,
-                "cost": _norm(dense - above) / reference.norm,
-                "c_star": _inner(dense, reference.damped) / _inner(dense, dense),
-                **_step_row(reference, step, slice(None)),
-                "share": _share(reference, step),
-            }
+            _ledger_row(
+                reference,
+                label,
+                (wrong + reference.between) ** 0.5,
+                cost**0.5,
+                inner / own_square,
+                step,
+            )
         )
-        above = dense
+        above, between = blocks, 0.0
     return rows
+
+
+def _ledger_row(
+    reference: Reference, label: str, error: float, cost: float, c_star: float, step: Array
+) -> Row:
+    norm = reference.squares[0] ** 0.5
+    return {
+        "label": label,
+        "error": error / norm,
+        "cost": cost / norm,
+        "c_star": c_star,
+        **_step_row(reference, step, slice(None)),
+        "share": _share(reference, step),
+    }
 
 
 def over_seeds(make: Callable[[int], Comparison], seeds: Iterable[int]) -> Comparison:
@@ -499,18 +663,43 @@ def _ratio(a: float, b: float) -> float:
     return a / b if b != 0 else math.nan
 
 
-def _norm(A: Array) -> float:
-    """Frobenius norm of a matrix, without a copy of it."""
-    return math.sqrt(_inner(A, A))
+def _sums(F: Array, M: Array) -> tuple[float, float, float]:
+    """||F - M||_F^2, <M, F> and ||M||_F^2."""
+    return _square_distance(F, M), _inner(M, F), _inner(M, M)
 
 
-def _spectral_norm(A: Array) -> float:
-    """Largest eigenvalue in magnitude of a symmetric matrix, to 0.1 %."""
-    if not bool(A.any()):
-        return 0.0
-    values = extreme_eigenpairs(lambda v: A @ v, array_module(A).empty(len(A), dtype=A.dtype), 1, "LM", 1e-3)[
-        0
-    ]
+def _square_distance(A: Array, B: Array) -> float:
+    """||A - B||_F^2, strip by strip."""
+    total = 0.0
+    for start in range(0, len(A), _STRIP):
+        difference = A[start : start + _STRIP] - B[start : start + _STRIP]
+        total += _inner(difference, difference)
+    return total
+
+
+def _square_between(A: Array, slices: Sequence[slice]) -> float:
+    """||.||_F^2 of all blocks off the diagonal, of a symmetric matrix."""
+    return 2 * sum(_inner(A[a, b], A[a, b]) for number, a in enumerate(slices) for b in slices[:number])
+
+
+def _times(A: Array) -> Callable[[Array], Array]:
+    """v -> A v."""
+    return lambda v: A @ v
+
+
+def _spectral_norm(
+    product: Callable[[Array], Array], like: Array, other: Callable[[Array], Array] | None = None
+) -> float:
+    """Largest eigenvalue in magnitude of a symmetric matrix, or of the difference of two, to 0.1 %."""
+    xp = array_module(like)
+    v = xp.random.default_rng(1).standard_normal(len(like)).astype(like.dtype)
+    Mv = product(v)
+    wrong = Mv if other is None else Mv - other(v)
+    rounding = 100 * float(xp.finfo(like.dtype).eps) * float((Mv @ Mv) ** 0.5)
+    if float((wrong @ wrong) ** 0.5) <= (0.0 if other is None else rounding):
+        return 0.0  # Lanczos would have nothing to begin with, or iterate on rounding errors
+    difference = product if other is None else (lambda v: product(v) - other(v))
+    values = extreme_eigenpairs(difference, like, 1, "LM", 1e-3)[0]
     return abs(float(to_host(values)[-1]))
 
 

@@ -23,6 +23,11 @@ class BlockDiagonalOperator(Operator):
         self.slices = tuple(slice(a, b) for a, b in pairwise(ends))
 
     @property
+    def parts(self) -> Sequence[Operator]:
+        """The operators, one per slice."""
+        return self._blocks
+
+    @property
     def shape(self) -> tuple[int, int]:
         return (self.slices[-1].stop, self.slices[-1].stop)
 
