@@ -72,7 +72,9 @@ def cholesky(M: Array, name: str = "matrix", overwrite: bool = False) -> Array:
         if not bool(xp.isfinite(M).all()):
             raise ValueError(f"expected finite numbers, but {name} ({len(M)} x {len(M)}) has NaN or infinity")
         if overwrite:
-            raise SingularMatrixError(f"{name} ({len(M)} x {len(M)}) is singular; use damping > 0")
+            raise SingularMatrixError(
+                f"{name} ({len(M)} x {len(M)}) is singular to working precision; use more damping"
+            )
         r = rank(M)
         what = f"has numerical rank {r}" if r < len(M) else "is not positive definite to working precision"
         raise SingularMatrixError(
