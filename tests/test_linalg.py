@@ -143,7 +143,8 @@ def test_cholesky_refuses_zeros_and_indefinite_matrices():
 
 
 def test_cholesky_does_without_the_rank_where_the_matrix_is_overwritten():
-    with pytest.raises(linalg.SingularMatrixError, match=r"F \(3 x 3\) is singular to working precision; use more damping"):
+    message = r"F \(3 x 3\) is singular to working precision; use more damping"
+    with pytest.raises(linalg.SingularMatrixError, match=message):
         linalg.cholesky(np.ones((3, 3)), "F", overwrite=True)
 
 
