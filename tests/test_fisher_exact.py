@@ -137,6 +137,20 @@ def test_exact_holds_for_many_examples_and_outputs() -> None:
     assert error(fisher.exact(signals).to_dense(), synthetic_fisher(signals)) < EXACT
 
 
+@pytest.mark.parametrize(
+    "sizes",
+    [{"_SCRATCH": 1, "_GRADIENTS": 1}, {"_SCRATCH": 40, "_EXAMPLES": 4, "_TILE": 2, "_GRADIENTS": 70}],
+)
+@pytest.mark.parametrize("t", [(1, 1, 1), (3, 1, 2)])
+def test_the_size_of_the_scratch_memory_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch, sizes: dict[str, int], t: tuple[int, int, int]
+) -> None:
+    for name, size in sizes.items():
+        monkeypatch.setattr(f"minikfac.fisher.dense.{name}", size)
+    signals = random_signals(n=9, shapes=((t[0], 5, 4), (t[1], 3, 7), (t[2], 6, 3)))
+    assert error(fisher.exact(signals).to_dense(), synthetic_fisher(signals)) < EXACT
+
+
 def test_float32_stays_float32() -> None:
     case = CASES["categorical"]
     expected = fisher_matrix(terms(case))
