@@ -75,8 +75,8 @@ test-tutorials: $(VENV)/.tutorials
 test-all: $(VENV)/.oracles lint
 	HYPOTHESIS_PROFILE=long $(BIN)/pytest -m "" --doctest-modules tests src/minikfac
 
-bench: $(VENV)/.base
-	@set -e; for script in $(sort $(wildcard benchmarks/[a-z]*.py)); do \
+bench: $(VENV)/.oracles
+	@set -e; for script in $(addprefix benchmarks/,exact_fisher.py exact_fisher_memory.py kfac_factors.py); do \
 	    echo "== $$script"; $(BIN)/python "$$script"; \
 	done
 
