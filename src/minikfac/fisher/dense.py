@@ -145,10 +145,11 @@ def _add_gradient_products(first: LayerSignals, second: LayerSignals, out: Array
 def _mirror(F: Array, tile: int = 128) -> None:
     """Copy what is above the diagonal to below, tile by tile: a large transpose misses the cache."""
 
+    xp = array_module(F)
+
     def fill(start: int) -> None:
         own = slice(start, start + tile)
-        for k in range(start, min(start + tile, len(F))):
-            F[k + 1 : start + tile, k] = F[k, k + 1 : start + tile]
+        F[own, own] = xp.triu(F[own, own]) + xp.triu(F[own, own], 1).T
         for other in range(start + tile, len(F), tile):
             F[other : other + tile, own] = F[own, other : other + tile].T
 
