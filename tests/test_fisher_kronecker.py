@@ -18,7 +18,7 @@ from fisher_oracles import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minikfac import fisher
+from minikfac import fisher, mlp
 
 NEAREST = 1e-8
 """Relative error of the power iteration at its default tolerance."""
@@ -305,3 +305,21 @@ def test_kronecker_products_between_layers_need_dense_layers() -> None:
         ValueError, match="expected dense layers for khatri_rao, got shared weights in layer0"
     ):
         fisher.khatri_rao(random_signals())
+
+
+def test_mixed_damps_each_block_in_the_way_it_knows():
+    rng = np.random.default_rng(0)
+    net = mlp([4, 3, 2], output="bernoulli")
+    signals = fisher.signals(net, net.init(rng), rng.standard_normal((20, 4)))
+    F = fisher.mixed(signals, {0: "exact", 1: "kfac"})
+    damped = F.damped(0.1, method="factored").to_dense()
+    exact, kronecker = (
+        fisher.block_diagonal(signals).damped(0.1),
+        fisher.kfac(signals).damped(0.1, "factored"),
+    )
+    own, other = signals.slices
+    np.testing.assert_array_equal(damped[own, own], exact.blocks[0].to_dense())
+    np.testing.assert_array_equal(damped[other, other], kronecker.blocks[1].to_dense())
+    np.testing.assert_allclose(F.inverse(0.1, method="factored").to_dense() @ damped, np.eye(23), atol=1e-12)
+    with pytest.raises(ValueError, match="expected 'eigen' or 'factored', got 'other'"):
+        F.inverse(0.1, method="other")

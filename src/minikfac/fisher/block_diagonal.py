@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from itertools import accumulate, pairwise
 
 from ..backend import Array, array_module
-from .matrix import FisherMatrix, Operator
+from .matrix import FisherMatrix, Operator, check_method
 
 
 class BlockDiagonalOperator(Operator):
@@ -47,7 +47,11 @@ class BlockDiagonalOperator(Operator):
 
 
 class BlockDiagonal(BlockDiagonalOperator, FisherMatrix):
-    """A block-diagonal curvature matrix; ``blocks[l]`` belongs to parameter layer l."""
+    """A block-diagonal curvature matrix; ``blocks[l]`` belongs to parameter layer l.
+
+    A damping method that only some blocks know ("factored" of Kronecker blocks beside exact ones) goes
+    to these; the others are damped in their own way.
+    """
 
     def __init__(self, blocks: Sequence[FisherMatrix]) -> None:
         super().__init__(blocks)
@@ -72,7 +76,7 @@ class BlockDiagonal(BlockDiagonalOperator, FisherMatrix):
         return sum(block.trace() for block in self.blocks)
 
     def damped(self, lam: float, method: str | None = None) -> BlockDiagonal:
-        return BlockDiagonal([block.damped(lam, method) for block in self.blocks])
+        return BlockDiagonal([block.damped(lam, own) for block, own in self._with_methods(method)])
 
     def inverse(
         self,
@@ -81,8 +85,18 @@ class BlockDiagonal(BlockDiagonalOperator, FisherMatrix):
         pseudo_inverse: bool = False,
         explicit: bool = False,
     ) -> Operator:
-        inverses = [block.inverse(damping, method, pseudo_inverse, explicit) for block in self.blocks]
-        return BlockDiagonalOperator(inverses)
+        return BlockDiagonalOperator(
+            [
+                block.inverse(damping, own, pseudo_inverse, explicit)
+                for block, own in self._with_methods(method)
+            ]
+        )
 
     def logdet(self, damping: float = 0.0, method: str | None = None) -> float:
-        return sum(block.logdet(damping, method) for block in self.blocks)
+        return sum(block.logdet(damping, own) for block, own in self._with_methods(method))
+
+    def _with_methods(self, method: str | None) -> list[tuple[FisherMatrix, str | None]]:
+        """Each block with the way of damping that was asked for, or its own where it has no such choice."""
+        known = tuple(dict.fromkeys(name for block in self.blocks for name in block.damping_methods))
+        check_method(method, known)
+        return [(block, method if method in block.damping_methods else None) for block in self.blocks]

@@ -6,6 +6,7 @@ K-FAC with exact damping has this form, and so has EKFAC.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from ..backend import Array, array_module
 from ..linalg import SingularMatrixError, kron_apply
@@ -20,6 +21,7 @@ class EigenBlock(FisherMatrix):
     U_G: Array
     s: Array
     name: str = "layer"
+    damping_methods: ClassVar[tuple[str, ...]] = ("eigen",)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -45,7 +47,7 @@ class EigenBlock(FisherMatrix):
         return float(self.s.sum())
 
     def damped(self, lam: float, method: str | None = None) -> EigenBlock:
-        check_method(method, ("eigen",))
+        check_method(method, self.damping_methods)
         return replace(self, s=self.s + check_damping(lam))
 
     def inverse(
@@ -55,7 +57,7 @@ class EigenBlock(FisherMatrix):
         pseudo_inverse: bool = False,
         explicit: bool = False,
     ) -> EigenBlock:
-        check_method(method, ("eigen",))
+        check_method(method, self.damping_methods)
         s = self.s + check_damping(damping)
         xp = array_module(s)
         keep = s > s.size * float(xp.finfo(s.dtype).eps) * s.max()

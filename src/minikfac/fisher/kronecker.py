@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ..backend import Array, array_module
 from ..linalg import cholesky, cholesky_inverse, cholesky_solve, eigh, kron_apply, kron_dense, pseudo_inverse
@@ -83,6 +84,7 @@ class KroneckerBlock(FisherMatrix):
     A: Array
     G: Array
     name: str = "layer"
+    damping_methods: ClassVar[tuple[str, ...]] = ("eigen", "factored")
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -109,7 +111,7 @@ class KroneckerBlock(FisherMatrix):
         return float(self.A.trace() * self.G.trace())
 
     def damped(self, lam: float, method: str | None = None) -> FisherMatrix:
-        check_method(method, ("eigen", "factored"))
+        check_method(method, self.damping_methods)
         if method == "factored":
             return KroneckerBlock(*factored_damping(self.A, self.G, check_damping(lam)), self.name)
         (a, U_A), (g, U_G) = eigh(self.A), eigh(self.G)
@@ -122,7 +124,7 @@ class KroneckerBlock(FisherMatrix):
         pseudo_inverse: bool = False,
         explicit: bool = False,
     ) -> Operator:
-        check_method(method, ("eigen", "factored"))
+        check_method(method, self.damping_methods)
         if check_damping(damping) > 0 and method != "factored":
             return self.damped(damping).inverse()
         if damping == 0 and pseudo_inverse:
@@ -134,7 +136,7 @@ class KroneckerBlock(FisherMatrix):
         return KroneckerSolver(L_A, L_G)
 
     def logdet(self, damping: float = 0.0, method: str | None = None) -> float:
-        check_method(method, ("eigen", "factored"))
+        check_method(method, self.damping_methods)
         if check_damping(damping) > 0 and method != "factored":
             return self.damped(damping).logdet()
         L = self.inverse(damping, method)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import scipy.sparse.linalg
 
@@ -73,6 +73,8 @@ class FisherMatrix(Operator):
     """
 
     name: str = "Fisher matrix"
+    damping_methods: ClassVar[tuple[str, ...]] = ()
+    """What ``method`` may be, where there is a choice of how to damp."""
 
     @property
     @abstractmethod

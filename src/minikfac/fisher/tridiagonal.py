@@ -25,6 +25,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 from ..backend import Array, array_module
 from ..linalg import cholesky, cholesky_inverse, cholesky_solve, kron_apply, kron_dense, kron_sum_solver
@@ -72,6 +73,7 @@ class BlockTridiagonal(FisherMatrix):
     cross: tuple[Pair, ...]
     names: tuple[str, ...]
     name: str = "the block-tridiagonal matrix"
+    damping_methods: ClassVar[tuple[str, ...]] = ("factored",)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -95,7 +97,7 @@ class BlockTridiagonal(FisherMatrix):
         return array_module(self.like).concatenate([block.diagonal() for block in self.blocks])
 
     def damped(self, lam: float, method: str | None = None) -> BlockTridiagonal:
-        check_method(method, ("factored",))
+        check_method(method, self.damping_methods)
         if check_damping(lam) == 0:
             return self
         own = tuple(factored_damping(A, G, lam) for A, G in self.own)
