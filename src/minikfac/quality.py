@@ -306,6 +306,7 @@ class _Shifted:
     def product(self, v: Array) -> Array:
         return self.matrix @ v - self.shift * v
 
+    @cached_property
     def dense(self) -> Array:
         dense = self.matrix.to_dense()
         return add_to_diagonal(dense, -self.shift) if self.shift else dense
@@ -336,10 +337,10 @@ def _matrix_errors(reference: Reference, near: _Shifted) -> list[Row]:
     F, slices = reference.F.array, reference.F.slices
     blocks = near.blocks(slices)
     if blocks is None:
-        dense = near.dense()
+        dense = near.dense
         sums = [_sums(F[own, own], dense[own, own]) for own in reference.parts]
     else:  # layer by layer: what lies between layers is wrong as a whole
-        sums = [_sums(F[own, own], block.dense()) for own, block in zip(slices, blocks, strict=True)]
+        sums = [_sums(F[own, own], block.dense) for own, block in zip(slices, blocks, strict=True)]
         wrong, inner, square = (sum(parts) for parts in zip(*sums, strict=True))
         sums = [(wrong + reference.between, inner, square), *sums]
     return [
@@ -352,7 +353,7 @@ def _spectral_errors(reference: Reference, near: _Shifted) -> list[Row]:
     """Spectral errors of the matrix and of its diagonal blocks, by Lanczos iteration on the difference."""
     blocks = near.blocks(reference.F.slices)
     if blocks is None:
-        dense = near.dense()
+        dense = near.dense
         others = [near.product, *(_times(dense[own, own]) for own in reference.F.slices)]
     else:
         others = [near.product, *(block.product for block in blocks)]

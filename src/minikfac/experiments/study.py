@@ -9,21 +9,46 @@ from typing import Any
 import numpy as np
 
 from .. import fisher, quality
-from ..backend import Array
+from ..backend import Array, array_module
 from ..network import Network
 from .progress import progress_bar
+
+
+class NoCurvature(fisher.BlockDiagonal):
+    """Zero: with damping a multiple of the identity, so that its step is the plain gradient's."""
+
+    @property
+    def floats(self) -> int:
+        return 0
+
+
+def no_curvature(signals: fisher.Signals) -> NoCurvature:
+    """The baseline that every approximation should beat."""
+    return NoCurvature(
+        [
+            fisher.DiagonalBlock(0 * block.diagonal(), name)
+            for block, name in zip(fisher.diagonal(signals).blocks, signals.names, strict=True)
+        ]
+    )
+
 
 APPROXIMATIONS: dict[str, tuple[Callable[[fisher.Signals], fisher.FisherMatrix], str | None]] = {
     "block-diagonal": (fisher.block_diagonal, None),
     "K-FAC": (fisher.kfac, None),
-    "K-FAC, factored damping": (fisher.kfac, "factored"),
+    "K-FAC (factored damping)": (fisher.kfac, "factored"),
     "block-tridiagonal": (fisher.block_tridiagonal, None),
     "EKFAC": (fisher.ekfac, None),
     "nearest Kronecker": (fisher.nearest_kronecker, None),
     "diagonal": (fisher.diagonal, None),
     "low rank": (lambda signals: fisher.low_rank(signals, min(100, signals.slices[-1].stop)), None),
+    "no curvature": (no_curvature, None),
 }
 """By name: how it is built from signals, and how it is damped where not by its default."""
+
+QUICK = 5000
+"""Up to this many parameters every measure is quick."""
+_SLOW = ("spectrum",)
+"""Measures that are left out above."""
 
 
 @dataclass(frozen=True)
@@ -32,14 +57,15 @@ class Study:
 
     Attributes:
         net, theta, x, y: what was studied; x is the batch of the expectation.
-        signals: of that batch.
+        signals: of that batch, of the layers that were studied.
         F: the exact Fisher matrix.
         matrices: the approximations by name.
         methods: how some are damped.
-        gradient: of the loss on the batch (P,).
+        gradient: of the loss on the batch by the parameters of these layers (P,).
         damping: lambda.
         comparison: the quality table.
         ledger: rows of the assumption ledger.
+        left_out: measures that were not computed, because that would take long and nobody asked for them.
     """
 
     net: Network
@@ -54,6 +80,7 @@ class Study:
     damping: float
     comparison: quality.Comparison
     ledger: list[dict[str, Any]]
+    left_out: tuple[str, ...] = ()
 
 
 def fisher_study(
@@ -67,6 +94,8 @@ def fisher_study(
     n_samples: int = 1,
     seed: int = 0,
     progress: bool = True,
+    layers: Sequence[int | str] | None = None,
+    measures: Sequence[str] | None = None,
 ) -> Study:
     """Build the exact Fisher matrix and approximations of it, and measure how good each one is.
 
@@ -82,6 +111,9 @@ def fisher_study(
         n_samples: per example, for "sampled".
         seed: of the sampled targets.
         progress: show a bar.
+        layers: restrict the study to these parameter layers, by index or name; all by default.
+        measures: names among :data:`minikfac.quality.MEASURES`; by default all of them up to 5,000
+            parameters, and without the slowest above.
 
     Raises:
         ValueError: on unknown names, or what the parts refuse.
@@ -91,17 +123,19 @@ def fisher_study(
         raise ValueError(
             f"expected approximations among {', '.join(APPROXIMATIONS)}; got {unknown or 'none'}"
         )
-    exact_signals = fisher.signals(net, theta, x)
+    chosen = list(range(len(net.names))) if layers is None else _positions(net, layers)
+    exact_signals = fisher.signals(net, theta, x).select(chosen)
     signals = exact_signals
     if targets != "model":
         rng = np.random.default_rng(seed) if targets == "sampled" else None
         labels = y if targets == "data" else None
-        signals = fisher.signals(net, theta, x, labels, targets, n_samples, rng)
+        signals = fisher.signals(net, theta, x, labels, targets, n_samples, rng).select(chosen)
     with progress_bar("Fisher matrices", len(approximations) + 2, progress) as bar:
         bar.note("exact")
         F = fisher.exact(exact_signals)
         bar.advance()
-        gradient = net.gradient(theta, x, y)
+        whole = net.gradient(theta, x, y)
+        gradient = array_module(whole).concatenate([whole[net.slices[layer]] for layer in chosen])
         matrices: dict[str, fisher.FisherMatrix] = {}
 
         def build(name: str) -> fisher.FisherMatrix:
@@ -115,8 +149,32 @@ def fisher_study(
 
         methods = {name: method for name in approximations if (method := APPROXIMATIONS[name][1])}
         builders = {name: lambda name=name: build(name) for name in approximations}
-        comparison = quality.compare(F, builders, gradient, damping, methods, on_progress=announce)
+        left_out = () if measures or F.shape[0] <= QUICK else _SLOW
+        wanted = measures or [name for name in quality.MEASURES if name not in left_out]
+        asked = list(dict.fromkeys(["matrix", "step", *wanted]))  # both are quick, and the report needs them
+        # products with F by a pass forward and back, where these are quicker than those with the dense matrix
+        quick = fisher.product(net, theta, x).__matmul__ if layers is None and F.shape[0] > QUICK else None
+        reference = quality.Reference.of(F, gradient, damping, quick)
+        comparison = quality.compare(F, builders, gradient, damping, methods, 500, announce, asked, reference)
         bar.advance("ledger")
-        rows = quality.ledger(exact_signals, gradient, damping, F)
+        rows = quality.ledger(exact_signals, gradient, damping, F, reference)
         bar.advance()
-    return Study(net, theta, x, y, exact_signals, F, matrices, methods, gradient, damping, comparison, rows)
+    return Study(
+        net, theta, x, y, exact_signals, F, matrices, methods, gradient, damping, comparison, rows, left_out
+    )
+
+
+def _positions(net: Network, layers: Sequence[int | str]) -> list[int]:
+    """Indices of layers given by index or name, in the order of the net."""
+    known = ", ".join(net.names)
+    found = set()
+    for layer in layers:
+        if isinstance(layer, str) and layer in net.names:
+            found.add(net.names.index(layer))
+        elif not isinstance(layer, str) and 0 <= layer < len(net.names):
+            found.add(layer)
+        else:
+            raise ValueError(f"expected layers among {known}, or 0 to {len(net.names) - 1}, got {layer!r}")
+    if not found:
+        raise ValueError(f"expected at least one layer among {known}, got none")
+    return sorted(found)

@@ -1,0 +1,469 @@
+"""The command line: ``minikfac tour``, ``fisher``, ``figures`` and ``data``.
+
+Thin: it reads options, calls :mod:`minikfac.experiments` and :mod:`minikfac.report`, and prints. What is
+wrong with the input ends in one line on standard error and exit code 2; an interrupt in 130.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from . import __version__
+
+if TYPE_CHECKING:
+    from .datasets import Dataset
+    from .experiments.tour import Findings
+    from .quality import Comparison
+
+HIDDEN = (20, 20, 20, 20, 20)
+"""Units of the hidden layers where no net is given: those of the paper's small net [MG15, sec. 3.1]."""
+EXPECTED = (
+    ArithmeticError,
+    ImportError,
+    KeyError,
+    MemoryError,
+    OSError,
+    TypeError,
+    ValueError,
+)
+"""What wrong input, a lack of memory or a missing library raise; anything else is a bug of the package."""
+
+app = typer.Typer(
+    help="The Fisher matrix of a neural net, K-FAC and other approximations of it, from scratch. "
+    "Begin with [bold]minikfac tour[/bold].",
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+data_app = typer.Typer(
+    help="List, fetch and check data sets. The digits come with the package; others are downloaded once, "
+    "with checksums.",
+    epilog="Example: minikfac data fetch usps",
+)
+app.add_typer(data_app, name="data")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"minikfac {__version__}")
+        raise typer.Exit()
+
+
+@app.callback(epilog="Example: minikfac tour --out minikfac-tour")
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show where an error comes from; may stand anywhere.")
+    ] = False,
+) -> None:
+    """Take the options that all commands share."""
+
+
+@app.command(epilog="Example: minikfac tour --out minikfac-tour")
+def tour(
+    out: Annotated[Path, typer.Option(help="Folder for the report; made if need be.")] = Path(
+        "minikfac-tour"
+    ),
+    seed: Annotated[int, typer.Option(help="Of initialization, order and drawn targets.", min=0)] = 0,
+) -> None:
+    """Train a small net on handwritten digits and show how well each matrix approximates its Fisher matrix.
+
+    The Fisher matrix says how much a net's predictions change when its weights do. The tour builds it
+    exactly, builds K-FAC and other approximations of it from the same two signals of backpropagation, and
+    leaves a report that explains what each of them assumes and what that costs. Takes about a minute.
+    """
+    from . import datasets, report
+    from .experiments.tour import Settings
+    from .experiments.tour import tour as run
+
+    started = time.perf_counter()
+    _writable(out)
+    found = run(datasets.digits(), Settings(seed=seed))
+    _print_findings(found)
+    written = report.write_report(found, out)
+    _say(f"Report: {written.page}  ({time.perf_counter() - started:.0f} s)")
+
+
+@app.command(
+    epilog="Example: minikfac fisher --net 64-20-20-10 --activation relu --steps 100 --save my-net",
+)
+def fisher(
+    net: Annotated[
+        str | None,
+        typer.Option(help="Units per layer, as in 64-20-20-10; five hidden layers of 20 by default."),
+    ] = None,
+    activation: Annotated[
+        str, typer.Option(help="Of hidden units: tanh, logistic, relu, softplus or identity.")
+    ] = "tanh",
+    data: Annotated[
+        str, typer.Option(help="digits, mnist, usps, or your own FILE.npz with x_train and y_train.")
+    ] = "digits",
+    folder: Annotated[
+        Path | None, typer.Option(help="Where the files of mnist or usps are, if not in the cache.")
+    ] = None,
+    components: Annotated[
+        int | None, typer.Option(help="Use so many principal components of the digits as inputs.")
+    ] = None,
+    output: Annotated[
+        str, typer.Option(help="Distribution of the target: categorical, bernoulli or gaussian.")
+    ] = "categorical",
+    steps: Annotated[int, typer.Option(help="Of training before the study; 0: as initialized.")] = 200,
+    lr: Annotated[float, typer.Option(help="Learning rate of that training (SGD, momentum 0.9).")] = 0.05,
+    examples: Annotated[
+        int | None, typer.Option(help="N, over which the Fisher matrix is a mean; at most 1000 by default.")
+    ] = None,
+    approximations: Annotated[
+        str | None, typer.Option(help="Which to build, with commas between them; all by default.")
+    ] = None,
+    targets: Annotated[
+        str,
+        typer.Option(
+            help="Where the approximations' targets come from: model (exact expectation), sampled from the "
+            "model, or data (the labels: empirical Fisher)."
+        ),
+    ] = "model",
+    samples: Annotated[int, typer.Option(help="Targets per example, where they are sampled.")] = 1,
+    damping: Annotated[float, typer.Option(help="lambda > 0, added to the diagonal.")] = 1e-2,
+    layers: Annotated[
+        str, typer.Option(help="Restrict the study: all, middle, a range as 1-4 or a list as 0,2.")
+    ] = "all",
+    measures: Annotated[
+        str | None,
+        typer.Option(help="Groups of measures, with commas between them, or all; what is quick by default."),
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Repeat over so many seeds, for error bars.", min=1)] = 1,
+    along: Annotated[bool, typer.Option("--along", help="Measure K-FAC's error along training too.")] = False,
+    seed: Annotated[int, typer.Option(help="Of initialization, order and drawn targets.", min=0)] = 0,
+    dtype: Annotated[
+        str, typer.Option(help="float64 or float32 (half the memory, twice as fast).")
+    ] = "float64",
+    save: Annotated[
+        Path | None, typer.Option(help="Folder for report, figures, results.json and quality.csv.")
+    ] = None,
+) -> None:
+    """Build the Fisher matrix of a net of your own and measure every approximation against it.
+
+    The exact Fisher matrix has a row and a column per parameter, so nets of up to some 10,000 parameters can
+    be studied whole; --layers picks a part of larger ones.
+    """
+    from . import report
+    from .experiments.tour import tour as run
+
+    started = time.perf_counter()
+    if save is not None:
+        _writable(save)
+    dataset = _load(data, folder, components, net, dtype)
+    settings = _settings(
+        dataset,
+        net=net,
+        activation=activation,
+        output=output,
+        steps=steps,
+        lr=lr,
+        n_examples=min(1000, len(dataset.x_train)) if examples is None else examples,
+        damping=damping,
+        approximations=approximations,
+        targets=targets,
+        n_samples=samples,
+        layers=layers,
+        measures=measures,
+        seed=seed,
+        seeds=seeds,
+        along=along,
+        dtype=dtype,
+    )
+    found = run(dataset, settings, pictures=save is not None)
+    _print_findings(found)
+    if save is not None:
+        written = report.write_report(found, save)
+        _say(f"Report: {written.page}  ({time.perf_counter() - started:.0f} s)")
+    else:
+        _say(f"{time.perf_counter() - started:.0f} s; --save FOLDER writes figures and a report")
+
+
+@app.command(epilog="Example: minikfac figures --out slides --format svg")
+def figures(
+    out: Annotated[Path, typer.Option(help="Folder for the files; made if need be.")] = Path(
+        "minikfac-figures"
+    ),
+    image_format: Annotated[str, typer.Option("--format", help="png, svg or pdf.")] = "png",
+    seed: Annotated[int, typer.Option(help="Of the tour that is drawn.", min=0)] = 0,
+) -> None:
+    """Draw the tour's figures as files for slides: each shows one statement about the Fisher matrix."""
+    from . import datasets
+    from .experiments.progress import progress_bar
+    from .experiments.tour import Settings
+    from .experiments.tour import tour as run
+    from .report.figures import FORMATS, available, draw_all
+
+    if image_format not in FORMATS:
+        raise ValueError(f"expected --format among {', '.join(FORMATS)}, got {image_format!r}")
+    _writable(out)
+    found = run(datasets.digits(), Settings(seed=seed))
+    with progress_bar("figures", len(available(found))) as bar:
+        for name, _ in draw_all(found, out, image_format):
+            bar.advance(name)
+    _say(f"Figures: {out}")
+
+
+@data_app.command("list", epilog="Example: minikfac data list")
+def data_list() -> None:
+    """List the data sets that can be named, with their sizes, sources and terms."""
+    from . import datasets
+
+    for row in datasets.available():
+        _say(f"{row.name}  ({row.where})")
+        _say(f"    {row.what}; {row.images} images, {row.size}")
+        _say(f"    {row.licence}; {row.source}")
+
+
+@data_app.command("fetch", epilog="Example: minikfac data fetch mnist")
+def data_fetch(name: Annotated[str, typer.Argument(help="digits, mnist or usps.")]) -> None:
+    """Download a data set into the cache and verify its checksums; does nothing where it is there already."""
+    from . import datasets
+
+    _say(f"{name}: {datasets.fetch(name)}")
+
+
+@data_app.command("check", epilog="Example: minikfac data check usps --folder my-data/usps")
+def data_check(
+    name: Annotated[str, typer.Argument(help="digits, mnist, usps or FILE.npz.")],
+    folder: Annotated[Path | None, typer.Option(help="The folder to check; the cache by default.")] = None,
+) -> None:
+    """Verify the structure and the checksums of a data set's files, one line per file; downloads nothing."""
+    from . import datasets
+
+    rows = datasets.check(name, folder)
+    for file, status in rows:
+        _say(f"{file}: {status}")
+    bad = sum(not status.startswith("ok") for _, status in rows)
+    if bad:
+        raise ValueError(f"{bad} of {len(rows)} files of {name} are not in order")
+
+
+# options to settings ----------------------------------------------------------------------------------
+
+
+def parse_sizes(text: str) -> tuple[int, ...]:
+    """Read units per layer.
+
+    >>> parse_sizes("64-20-10")
+    (64, 20, 10)
+    """
+    if not re.fullmatch(r"\d+(-\d+)+", text):
+        raise ValueError(f"expected --net as units per layer, such as 64-20-10, got {text!r}")
+    sizes = tuple(map(int, text.split("-")))
+    if min(sizes) < 1:
+        raise ValueError(f"expected --net with at least one unit per layer, got {text!r}")
+    return sizes
+
+
+def parse_layers(text: str, n_layers: int) -> tuple[int, ...] | None:
+    """Read a choice of layers; None means all of them.
+
+    >>> parse_layers("1-3", 6), parse_layers("0,5", 6), parse_layers("middle", 4), parse_layers("all", 4)
+    ((1, 2, 3), (0, 5), (1, 2), None)
+    """
+    if text == "all":
+        return None
+    if text == "middle":
+        if n_layers < 3:
+            raise ValueError(f"expected a net of three layers or more for --layers middle, got {n_layers}")
+        return tuple(range(1, n_layers - 1))
+    chosen: list[int] = []
+    for part in text.split(","):
+        found = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
+        first, last = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
+        if first > last or last >= n_layers:
+            raise ValueError(
+                f"expected --layers as all, middle, a range as 1-4 or a list as 0,2, of layers 0 to "
+                f"{n_layers - 1}; got {text!r}"
+            )
+        chosen += range(first, last + 1)
+    return tuple(sorted(set(chosen)))
+
+
+def parse_names(text: str | None, known: Sequence[str], option: str) -> tuple[str, ...] | None:
+    """Read names with commas between them, whatever their case and hyphens; None stays None.
+
+    >>> parse_names("kfac,Diagonal", ["K-FAC", "diagonal"], "--approximations")
+    ('K-FAC', 'diagonal')
+    """
+    if text is None:
+        return None
+    if text == "all":
+        return tuple(known)
+    plain = {_letters(name): name for name in known}
+    chosen = [part for part in text.split(",") if part.strip()]
+    unknown = [part.strip() for part in chosen if _letters(part) not in plain]
+    if unknown or not chosen:
+        raise ValueError(f"expected {option} among {', '.join(known)}; got {', '.join(unknown) or 'none'}")
+    return tuple(dict.fromkeys(plain[_letters(part)] for part in chosen))
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def _load(data: str, folder: Path | None, components: int | None, net: str | None, dtype: str) -> Dataset:
+    """Load the data; MNIST at the size that the net asks for, 16 x 16 where there is none."""
+    from . import datasets
+
+    options: dict[str, Any] = {"dtype": dtype}
+    if dtype not in ("float64", "float32"):
+        raise ValueError(f"expected --dtype float64 or float32, got {dtype!r}")
+    if components is not None:
+        if data != "digits":
+            raise ValueError(f"expected --components only with --data digits, got --data {data}")
+        options["components"] = components
+    if data == "mnist":
+        inputs = parse_sizes(net)[0] if net is not None else 256
+        side = round(inputs**0.5)
+        options["size"] = side if side**2 == inputs and side <= 28 else 28
+    return datasets.load(data, folder, **options)
+
+
+def _settings(dataset: Dataset, net: str | None, layers: str, **options: Any) -> Any:
+    from .experiments import APPROXIMATIONS
+    from .experiments.tour import Settings
+    from .quality import MEASURES
+
+    outputs = dataset.n_classes or dataset.y_train.shape[1]
+    sizes = parse_sizes(net) if net is not None else (dataset.x_train.shape[1], *HIDDEN, outputs)
+    chosen = parse_names(options.pop("approximations"), list(APPROXIMATIONS), "--approximations")
+    measures = parse_names(options.pop("measures"), list(MEASURES), "--measures")
+    return Settings(
+        sizes=sizes,
+        layers=parse_layers(layers, len(sizes) - 1),
+        approximations=chosen or tuple(APPROXIMATIONS),
+        measures=measures,
+        **options,
+    )
+
+
+def _writable(folder: Path) -> None:
+    """Make the folder now: not to be able to write is better known before the work than after it."""
+    folder.expanduser().mkdir(parents=True, exist_ok=True)
+
+
+# what is printed --------------------------------------------------------------------------------------
+
+
+def _console() -> Console:
+    """A console as wide as the terminal; what is piped is not cut off at 80 columns."""
+    return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=140)
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def _print_findings(found: Findings) -> None:
+    study, comparison = found.study, found.study.comparison
+    last = found.history.records[-1]
+    error = f", test error {last['test_error']:.1%}" if "test_error" in last else ""
+    _say(
+        f"\n{found.dataset.name}, net {'-'.join(map(str, found.settings.sizes))}, "
+        f"{study.F.shape[0]:,} parameters, {len(found.x):,} examples, damping {study.damping:g}; "
+        f"after {found.settings.steps} steps loss {last['loss']:.3g}{error}\n"
+    )
+    _print_comparison(comparison)
+    _print_table(
+        "The ledger of assumptions",
+        ["assumption", "error", "cost", "c star", "step cosine", "share"],
+        [
+            [
+                str(row["label"]),
+                *(f"{row[key]:.3g}" for key in ("error", "cost", "c_star", "step_cosine", "share")),
+            ]
+            for row in study.ledger
+        ],
+    )
+    if study.left_out:
+        _say(
+            f"Left out at this size: {', '.join(study.left_out)} (--measures all computes everything, "
+            "--layers middle studies a part)\n"
+        )
+
+
+def _print_comparison(comparison: Comparison) -> None:
+    from .quality import COLUMNS
+
+    columns = list(COLUMNS)
+    cut = columns.index("kl")
+    titles = ("As a matrix and as a step", "As a model and as a preconditioner")
+    for title, part in zip(titles, (columns[:cut], columns[cut:]), strict=True):
+        _print_table(title, *comparison.table(columns=part))
+
+
+def _print_table(title: str, header: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for number, name in enumerate(header):
+        table.add_column(name, justify="right" if number else "left", no_wrap=number == 0)
+    for row in cells:
+        table.add_row(*row)
+    _console().print(table)
+
+
+# errors -----------------------------------------------------------------------------------------------
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0 on success, 2 on wrong input, 130 on an interrupt."""
+    sys.exit(run(list(sys.argv[1:] if arguments is None else arguments)))
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command line and return the exit code."""
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    if not arguments or arguments == ["data"]:
+        arguments.append("--help")
+    for stream in (sys.stdout, sys.stderr):  # a terminal that lacks a letter shows another, and no error
+        reconfigure: Callable[..., None] | None = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="replace")
+    try:
+        code = app(args=arguments, prog_name="minikfac", standalone_mode=False)
+    except (KeyboardInterrupt, typer.Abort):
+        code = 130
+    except EXPECTED as error:
+        if debug:
+            raise
+        return _fail(_message(error))
+    except Exception as error:  # click's own: unknown options and commands
+        if debug or not hasattr(error, "format_message"):
+            raise
+        return _fail(error.format_message())
+    if code == 130:
+        print("minikfac: interrupted", file=sys.stderr)
+    return code if isinstance(code, int) else 0
+
+
+def _message(error: BaseException) -> str:
+    """What an error says; a KeyError wraps it in quotes."""
+    if isinstance(error, KeyError) and error.args:
+        return str(error.args[0])
+    return str(error) or type(error).__name__
+
+
+def _fail(message: str) -> int:
+    print(f"minikfac: {' '.join(message.split())}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    main()

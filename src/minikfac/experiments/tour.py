@@ -1,0 +1,469 @@
+"""The tour: one net, one data set, and every number behind the report's tables and figures.
+
+    prepare  settings, data     -> net, theta (trained by SGD with momentum, measured on the way)
+    examine  net, theta, data   -> Findings: study, matrices of the middle layers, pictures
+
+The tour itself is this for the bundled digits; ``minikfac fisher`` is it for a net and data of one's own.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from .. import fisher, optim, quality
+from ..backend import Array, check_memory
+from ..datasets import Dataset
+from ..network import Network, mlp, outputs
+from .along import quality_along_training
+from .middle import MiddleLayers, middle_layers, picture_layers
+from .pictures import (
+    Divergence,
+    MeanDerivatives,
+    Passage,
+    Sampling,
+    Scatter,
+    divergence,
+    gradient_scatter,
+    mean_derivatives,
+    memory_rows,
+    passage,
+    sampling,
+)
+from .progress import progress_bar
+from .study import APPROXIMATIONS, QUICK, Study, fisher_study
+from .threads import one_thread
+from .training import History, train
+
+TOUR_SIZES = (64, 20, 20, 20, 20, 20, 10)
+AUTOENCODER = (784, 1000, 500, 250, 30, 250, 500, 1000, 784)
+"""The autoencoder of MNIST, with which second-order optimizers are compared [MG15, sec. 13]."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to study.
+
+    Attributes:
+        sizes: units per layer.
+        activation, output: of :func:`minikfac.mlp`.
+        steps: of training before the study; 0 studies the net as it was initialized.
+        batch_size, lr, momentum: of that training.
+        n_examples: N, the batch over which the Fisher matrices are means.
+        damping: lambda > 0.
+        approximations: names among :data:`minikfac.experiments.APPROXIMATIONS`.
+        targets, n_samples: from where the approximations take their targets.
+        layers: to which the study is restricted, by index; None for all.
+        seed: of initialization, order, and everything drawn.
+        seeds: how many, for error bars of the table; each draws its own targets, or its own net.
+        along: measure K-FAC's error along training.
+        measures: names among :data:`minikfac.quality.MEASURES`; None for what is quick at this size.
+        dtype: "float64" or "float32".
+    """
+
+    sizes: tuple[int, ...] = TOUR_SIZES
+    activation: str = "tanh"
+    output: str = "categorical"
+    steps: int = 200
+    batch_size: int = 100
+    lr: float = 0.05
+    momentum: float = 0.9
+    n_examples: int = 1000
+    damping: float = 1e-2
+    approximations: tuple[str, ...] = tuple(APPROXIMATIONS)
+    targets: str = "model"
+    n_samples: int = 1
+    layers: tuple[int, ...] | None = None
+    seed: int = 0
+    seeds: int = 1
+    along: bool = True
+    measures: tuple[str, ...] | None = None
+    dtype: str = "float64"
+
+
+@dataclass
+class Findings:
+    """Everything the report shows; parts that were not asked for are None.
+
+    Attributes:
+        settings: what was asked for.
+        net, theta0, theta: the net before and after training.
+        dataset: what it was trained on; ``x, y`` are the N examples of the study.
+        history: of the training.
+        study: matrices, quality table and ledger.
+        middle: matrices of the middle layers.
+        cosines: ``dampings`` and ``curves`` by name of the approximation, and ``where`` they were taken.
+        passage, means, means_start, scatter, divergence, sampling: see :mod:`.pictures`.
+        memory: rows of :func:`.pictures.memory_rows`.
+        seconds: wall time by stage.
+    """
+
+    settings: Settings
+    net: Network
+    theta0: Array
+    theta: Array
+    dataset: Dataset
+    x: Array
+    y: Array
+    history: History
+    study: Study
+    middle: MiddleLayers | None = None
+    cosines: dict[str, Any] | None = None
+    passage: Passage | None = None
+    means: MeanDerivatives | None = None
+    means_start: MeanDerivatives | None = None
+    scatter: Scatter | None = None
+    divergence: Divergence | None = None
+    sampling: Sampling | None = None
+    memory: list[dict[str, Any]] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def with_targets(dataset: Dataset, net: Network) -> Dataset:
+    """Fit the targets of a data set to the outputs of a net.
+
+    Labels stay labels for categorical outputs. For others they become rows of 0 and 1, unless the net has
+    as many outputs as inputs: then it is an autoencoder and the inputs are its targets.
+
+    Raises:
+        ValueError: if inputs or targets do not fit, with what the data has.
+    """
+    n_in, n_out = net.shapes[0][0] - 1, net.shapes[-1][1]
+    features = dataset.x_train.shape[1]
+    classes = dataset.n_classes
+    if features != n_in:
+        raise ValueError(
+            f"expected a net with {features} inputs, as {dataset.name} has, got one with {n_in}; "
+            f"begin it with {features}-"
+        )
+    if isinstance(net.output, outputs.Categorical):
+        if classes is None:
+            raise ValueError(
+                f"expected labels for a categorical output, got targets {dataset.y_train.shape} in "
+                f"{dataset.name}; use the output gaussian or bernoulli"
+            )
+        if n_out < classes:
+            raise ValueError(
+                f"expected a net with {classes} outputs, one per class of {dataset.name}, got {n_out}; "
+                f"end it with -{classes}"
+            )
+        return dataset
+    if n_out == features and n_out != classes:
+        return replace(dataset, y_train=dataset.x_train, y_test=dataset.x_test, n_classes=None)
+    if classes is None:
+        if dataset.y_train.shape[1] != n_out:
+            raise ValueError(
+                f"expected a net with {dataset.y_train.shape[1]} outputs, as {dataset.name} has targets, "
+                f"got {n_out}"
+            )
+        return dataset
+    if n_out != classes:
+        raise ValueError(
+            f"expected a net with {classes} outputs, one per class of {dataset.name}, or {features}, "
+            f"its inputs again (an autoencoder); got {n_out}"
+        )
+    y_train, y_test = (
+        (y[:, None] == np.arange(classes)).astype(dataset.x_train.dtype)
+        for y in (dataset.y_train, dataset.y_test)
+    )
+    return replace(dataset, y_train=y_train, y_test=y_test, n_classes=None)
+
+
+def make_net(settings: Settings, dataset: Dataset) -> Network:
+    """Make the net, and refuse what cannot be studied before any work is spent on it.
+
+    Raises:
+        ValueError: on a net that does not fit the data, or settings out of range.
+        MemoryError: where the exact Fisher matrix and what it is compared with do not fit, with the size.
+    """
+    net = mlp(settings.sizes, settings.activation, settings.output)
+    with_targets(dataset, net)
+    n_train = len(dataset.x_train)
+    if settings.steps < 0:
+        raise ValueError(f"expected steps >= 0, got {settings.steps}")
+    if not 0 < settings.damping < math.inf:
+        raise ValueError(f"expected damping > 0, got {settings.damping}")
+    if not 1 <= settings.n_examples <= n_train:
+        raise ValueError(
+            f"expected examples from 1 to {n_train}, the training part of {dataset.name}, "
+            f"got {settings.n_examples}"
+        )
+    if settings.targets not in ("model", "sampled", "data"):
+        raise ValueError(f"expected targets 'model', 'sampled' or 'data', got {settings.targets!r}")
+    if settings.n_samples < 1 or (settings.targets != "sampled" and settings.n_samples != 1):
+        raise ValueError(
+            f"expected samples >= 1, and other than 1 only with targets 'sampled', got {settings.n_samples} "
+            f"with targets {settings.targets!r}"
+        )
+    n_params = _studied_parameters(settings, net)
+    check_memory(
+        (_COPIES, n_params, n_params),
+        settings.dtype,
+        f"the study of {n_params:,} parameters, with {_COPIES} matrices of that size at a time,",
+        "fewer parameters (a part of the layers, a smaller net), or fisher.kfac and fisher.product, which "
+        "need no such matrix",
+    )
+    return net
+
+
+_COPIES = 6
+"""F, F + lambda I, its factor and inverse, an approximation and its inverse."""
+
+
+def _studied_parameters(settings: Settings, net: Network) -> int:
+    sizes = [i * o for i, o in net.shapes]
+    if settings.layers is None:
+        return sum(sizes)
+    wrong = [layer for layer in settings.layers if not 0 <= layer < len(sizes)]
+    if wrong or not settings.layers:
+        raise ValueError(f"expected layers from 0 to {len(sizes) - 1}, got {list(settings.layers)}")
+    return sum(sizes[layer] for layer in set(settings.layers))
+
+
+def prepare(
+    settings: Settings, dataset: Dataset, progress: bool = True
+) -> tuple[Network, Array, Dataset, History]:
+    """Make the net and train it.
+
+    Returns:
+        The net, its parameters before training, the data set with targets that fit, and the history, which
+        ends in the parameters after training.
+
+    Raises:
+        ValueError, MemoryError: of :func:`make_net`.
+    """
+    net = make_net(settings, dataset)
+    dataset = with_targets(dataset, net)
+    n_train = len(dataset.x_train)
+    theta0 = net.init(np.random.default_rng(settings.seed), dtype=settings.dtype)
+    opt = optim.SGD(net, lr=settings.lr, momentum=settings.momentum)
+    batch_size = min(settings.batch_size, n_train)
+    if settings.along and settings.steps:
+        history = quality_along_training(
+            net,
+            theta0,
+            opt,
+            dataset,
+            settings.steps,
+            max(1, settings.steps // 10),
+            n_examples=min(500, settings.n_examples),
+            batch_size=batch_size,
+            seed=settings.seed,
+            progress=progress,
+        )
+    else:
+        history = train(
+            net, theta0, opt, dataset, settings.steps, batch_size, settings.seed, progress=progress
+        )
+    return net, theta0, dataset, history
+
+
+def tour(
+    dataset: Dataset,
+    settings: Settings | None = None,
+    pictures: bool = True,
+    progress: bool = True,
+) -> Findings:
+    """Train a net and lay its Fisher matrix and every approximation of it open.
+
+    Args:
+        dataset: inputs (N, features).
+        settings: what to study; the defaults are those of ``minikfac tour``.
+        pictures: whether to compute what only figures need.
+        progress: show bars.
+
+    Raises:
+        ValueError: on settings that do not fit each other or the data.
+        MemoryError: where the Fisher matrix does not fit, before any work is spent on it.
+    """
+    settings = settings or Settings()
+    net = make_net(settings, dataset)
+    with one_thread(_studied_parameters(settings, net) <= QUICK):
+        return _tour(dataset, settings, pictures, progress)
+
+
+def _tour(dataset: Dataset, settings: Settings, pictures: bool, progress: bool) -> Findings:
+    clock = Clock()
+    net, theta0, dataset, history = prepare(settings, dataset, progress)
+    clock.stop("training")
+    theta, n = history.theta, settings.n_examples
+    x, y = dataset.x_train[:n], dataset.y_train[:n]
+    study = fisher_study(
+        net,
+        theta,
+        x,
+        y,
+        settings.approximations,
+        settings.damping,
+        settings.targets,
+        settings.n_samples,
+        settings.seed,
+        progress,
+        settings.layers,
+        settings.measures,
+    )
+    clock.stop("Fisher matrices")
+    found = Findings(settings, net, theta0, theta, dataset, x, y, history, study)
+    if settings.seeds > 1:
+        found.study = replace(study, comparison=_over_seeds(found, dataset, progress))
+        clock.stop("seeds")
+    if pictures:
+        _add_pictures(found, clock, progress)
+    found.seconds = clock.seconds
+    return found
+
+
+class Clock:
+    """Wall time by stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def stop(self, stage: str) -> None:
+        """Book what passed since the last stop to a stage."""
+        now = time.perf_counter()
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._last
+        self._last = now
+
+
+def _over_seeds(found: Findings, dataset: Dataset, progress: bool) -> quality.Comparison:
+    """Repeat the study with other seeds: other drawn targets or, where none are drawn, other nets."""
+    settings = found.settings
+    with progress_bar("seeds", settings.seeds, progress) as bar:
+
+        def again(number: int) -> quality.Comparison:
+            seed = settings.seed + number
+            if number == 0:
+                comparison = found.study.comparison
+            else:
+                theta = found.theta
+                if settings.targets != "sampled":
+                    own = replace(settings, seed=seed, along=False)
+                    theta = prepare(own, dataset, progress=False)[3].theta
+                comparison = fisher_study(
+                    found.net,
+                    theta,
+                    found.x,
+                    found.y,
+                    settings.approximations,
+                    settings.damping,
+                    settings.targets,
+                    settings.n_samples,
+                    seed,
+                    False,
+                    settings.layers,
+                    settings.measures,
+                ).comparison
+            bar.advance()
+            return comparison
+
+        return quality.over_seeds(again, range(settings.seeds))
+
+
+def _add_pictures(found: Findings, clock: Clock, progress: bool) -> None:
+    settings, net, theta, x, y = found.settings, found.net, found.theta, found.x, found.y
+    seed, study = settings.seed, found.study
+    n_params = [i * o for i, o in net.shapes]
+    own = list(settings.layers) if settings.layers is not None else list(range(len(n_params)))
+    chosen = [own[place] for place in picture_layers([n_params[layer] for layer in own])]
+    few = slice(0, min(500, len(x)))
+
+    def all_middle() -> None:
+        if not chosen:
+            return
+        signals = fisher.signals(net, theta, x).select(chosen)
+        found.middle = middle_layers(signals, settings.damping)
+
+    def cosines() -> None:
+        found.cosines = cosines_against_damping(study, chosen)
+
+    def single_example() -> None:
+        found.passage = passage(net, theta, found.dataset.x_test, found.dataset.y_test, seed)
+
+    def means() -> None:
+        found.means_start = mean_derivatives(net, found.theta0, x, y, seed)
+        found.means = mean_derivatives(net, theta, x, y, seed)
+
+    def scatter() -> None:
+        layer = chosen[-1] if chosen else own[-1]
+        found.scatter = gradient_scatter(net, theta, x, layer, seed)
+
+    def kl() -> None:
+        found.divergence = divergence(net, theta, x, seed)
+
+    def sampled() -> None:
+        if chosen:
+            found.sampling = sampling(net, theta, x[few], y[few], chosen, seed=seed)
+
+    def memory() -> None:
+        found.memory = memory_rows(memory_nets(settings.sizes))
+
+    stages: dict[str, Callable[[], None]] = {
+        "one example": single_example,
+        "mean gradients": means,
+        "sampled gradients": scatter,
+        "divergence": kl,
+        "middle layers": all_middle,
+        "damping": cosines,
+        "sampled targets": sampled,
+        "memory": memory,
+    }
+    with progress_bar("pictures", len(stages), progress) as bar:
+        for name, compute in stages.items():
+            bar.note(name)
+            compute()
+            clock.stop(name)
+            bar.advance()
+
+
+def memory_nets(sizes: Sequence[int]) -> dict[str, Sequence[int]]:
+    """Nets whose memory is compared: this one, the paper's, and larger ones."""
+    nets: dict[str, Sequence[int]] = {"this net": sizes}
+    known = {
+        "the paper's small net": (256, 20, 20, 20, 20, 20, 10),
+        "one hidden layer of 800": (784, 800, 10),
+        "MNIST autoencoder": AUTOENCODER,
+    }
+    return nets | {name: own for name, own in known.items() if tuple(own) != tuple(sizes)}
+
+
+_EXACT_STEPS = 4000
+"""Most parameters for which the exact step is computed for each of many dampings."""
+
+
+def cosines_against_damping(study: Study, layers: Sequence[int]) -> dict[str, Any] | None:
+    """Cosines of approximate steps with the exact one for dampings from 1e-5 to 10.
+
+    For all parameters where these are at most 4,000, else for the layers given.
+    """
+    dampings = [10.0**power for power in range(-5, 2)]
+    chosen = ["block-diagonal", "K-FAC", "block-tridiagonal", "diagonal"]
+    signals, F, gradient = study.signals, study.F, study.gradient
+    where = "all"
+    if F.shape[0] > _EXACT_STEPS:
+        if not layers:
+            return None
+        where = "middle"
+        places = [study.signals.names.index(study.net.names[layer]) for layer in layers]
+        signals = study.signals.select(places)
+        gradient = np.concatenate([gradient[study.signals.slices[place]] for place in places])
+        F = fisher.exact(signals)
+        chosen = [name for name in chosen if name in study.matrices]
+        matrices = {name: APPROXIMATIONS[name][0](signals) for name in chosen}
+    else:
+        matrices = {name: study.matrices[name] for name in chosen if name in study.matrices}
+    if not matrices:
+        return None
+    curves = quality.step_cosines(F, matrices, gradient, dampings)
+    return {"dampings": dampings, "curves": curves, "where": where}
+
+
+def settings_record(settings: Settings) -> dict[str, Any]:
+    """Settings as plain data."""
+    return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(settings).items()}

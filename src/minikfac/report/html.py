@@ -1,0 +1,155 @@
+"""One self-contained page: pictures inside, no script, nothing loaded from anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from string import Template
+
+from .figures import data_address
+from .text import Figure, Section, Table
+
+STYLE = """
+:root { color-scheme: light; }
+* { box-sizing: border-box; }
+body { margin: 0; background: #f4f4f2; color: #1a1a1a; font: 17px/1.55 system-ui, -apple-system, "Segoe UI",
+  Roboto, "Helvetica Neue", Arial, sans-serif; overflow-wrap: break-word; }
+main { max-width: 1000px; margin: 0 auto; padding: 28px 40px 60px; background: #fff; }
+h1 { font-size: 1.85rem; line-height: 1.2; margin: 0.4rem 0 1rem; }
+h2 { font-size: 1.35rem; line-height: 1.25; margin: 3rem 0 0.6rem; padding-top: 1rem;
+  border-top: 1px solid #d9d9d6; }
+p { margin: 0 0 1rem; }
+a { color: #0060a0; }
+sup, sub { line-height: 0; }
+nav { margin: 1.6rem 0 0; padding: 0.8rem 1.2rem; background: #f4f4f2; border-radius: 6px;
+  font-size: 0.95rem; }
+nav ol { margin: 0.3rem 0 0; padding-left: 1.5rem; columns: 3 15rem; column-gap: 2rem; }
+nav li { break-inside: avoid; padding-right: 0.5rem; }
+figure { margin: 1.2rem 0 1.8rem; }
+figure img { display: block; width: 100%; max-width: 1000px; height: auto; }
+figcaption { margin-top: 0.5rem; color: #505050; font-size: 0.93rem; }
+.numbers { display: grid; grid-template-columns: repeat(auto-fit, minmax(15rem, 1fr)); gap: 1rem;
+  margin: 1.2rem 0; padding: 0; list-style: none; }
+.numbers li { padding: 0.9rem 1.1rem; background: #eef4f9; border-left: 4px solid #0072b2;
+  border-radius: 4px; }
+.numbers b { display: block; font-size: 1.6rem; line-height: 1.25; }
+.numbers span { color: #404040; font-size: 0.95rem; }
+.table { overflow-x: auto; margin: 1.2rem 0 1.8rem; max-width: 100%; }
+table { border-collapse: collapse; font-size: 0.86rem; font-variant-numeric: tabular-nums; }
+caption { caption-side: bottom; text-align: left; color: #505050; padding-top: 0.5rem; font-size: 0.95rem; }
+th, td { padding: 0.32rem 0.6rem; text-align: right; white-space: nowrap; border-bottom: 1px solid #e4e4e1; }
+th { vertical-align: bottom; font-weight: 600; background: #f4f4f2; }
+thead th { white-space: normal; min-width: 4.2rem; }
+th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: #fff; }
+thead th:first-child { background: #f4f4f2; }
+.words td { white-space: normal; text-align: left; }
+.words th { text-align: left; }
+.words td:first-child { white-space: nowrap; }
+footer { margin-top: 3rem; padding-top: 1rem; border-top: 1px solid #d9d9d6; color: #505050;
+  font-size: 0.9rem; }
+@media (max-width: 640px) {
+  body { font-size: 16px; }
+  main { padding: 16px 16px 40px; }
+  h1 { font-size: 1.45rem; }
+  h2 { font-size: 1.2rem; margin-top: 2.2rem; }
+  nav ol { columns: 1; }
+  .numbers b { font-size: 1.35rem; }
+  th, td { padding: 0.3rem 0.45rem; }
+}
+@media print { body, main { background: #fff; } figure, tr { break-inside: avoid; } nav { display: none; } }
+"""
+
+PAGE = Template("""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="generator" content="minikfac $version">
+<title>$title</title>
+<style>$style</style>
+</head>
+<body>
+<main>
+<header>
+<h1>$title</h1>
+$summary
+</header>
+<nav aria-label="Contents"><b>Contents</b>
+<ol>
+$contents
+</ol></nav>
+$sections
+<footer>Made by minikfac $version.</footer>
+</main>
+</body>
+</html>
+""")
+
+
+def page(
+    title: str,
+    summary: tuple[Sequence[str], Sequence[tuple[str, str]], Figure | None],
+    sections: Sequence[Section],
+    pictures: Mapping[str, Path],
+    version: str,
+) -> str:
+    """Write the page.
+
+    Args:
+        title: plain text.
+        summary: paragraphs (HTML), numbers with what they are, and a figure.
+        sections: what follows.
+        pictures: PNG files by figure name; figures without one are left out.
+        version: of the package.
+    """
+    paragraphs, numbers, figure = summary
+    top = [f"<p>{text}</p>" for text in paragraphs]
+    top.append('<ul class="numbers">')
+    top += [f"<li><b>{escape(value)}</b><span>{escape(what)}</span></li>" for value, what in numbers]
+    top.append("</ul>")
+    if figure is not None:
+        top.append(_figure(figure, pictures))
+    return PAGE.substitute(
+        title=escape(title),
+        style=STYLE,
+        version=escape(version),
+        summary="\n".join(top),
+        contents="\n".join(f'<li><a href="#{s.key}">{escape(s.title)}</a></li>' for s in sections),
+        sections="\n".join(_section(section, pictures) for section in sections),
+    )
+
+
+def _section(section: Section, pictures: Mapping[str, Path]) -> str:
+    parts = [f'<section id="{section.key}">', f"<h2>{escape(section.title)}</h2>"]
+    for part in section.parts:
+        if isinstance(part, Figure):
+            parts.append(_figure(part, pictures))
+        elif isinstance(part, Table):
+            parts.append(_table(part))
+        else:
+            parts.append(f"<p>{part}</p>")
+    return "\n".join([*parts, "</section>"])
+
+
+def _figure(figure: Figure, pictures: Mapping[str, Path]) -> str:
+    path = pictures.get(figure.name)
+    if path is None:
+        return ""
+    return (
+        f'<figure><img src="{data_address(path)}" alt="{escape(figure.caption)}">'
+        f"<figcaption>{escape(figure.caption)}</figcaption></figure>"
+    )
+
+
+def _table(table: Table) -> str:
+    kind = ' class="words"' if len(table.header) == 2 else ""
+    head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in table.header)
+    body = "\n".join(
+        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in table.cells
+    )
+    caption = f"<caption>{escape(table.caption)}</caption>" if table.caption else ""
+    return (
+        f'<div class="table" tabindex="0"><table{kind}>{caption}<thead><tr>{head}</tr></thead>\n'
+        f"<tbody>{body}</tbody></table></div>"
+    )

@@ -1,0 +1,98 @@
+"""Every number of a run as plain data: what goes into results.json."""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import __version__
+from ..experiments.tour import Findings, settings_record
+
+
+def results(found: Findings) -> dict[str, Any]:
+    """Numbers, settings, versions. Matrices are left out, their errors and eigenvalues are in."""
+    comparison, middle = found.study.comparison, found.middle
+    record: dict[str, Any] = {
+        "versions": versions(),
+        "settings": settings_record(found.settings),
+        "data": {
+            "name": found.dataset.name,
+            "training_examples": len(found.dataset.x_train),
+            "test_examples": len(found.dataset.x_test),
+            "inputs": found.dataset.x_train.shape[1],
+            "classes": found.dataset.n_classes,
+        },
+        "net": {
+            "parameters": found.net.n_params,
+            "layers": {
+                name: list(shape) for name, shape in zip(found.net.names, found.net.shapes, strict=True)
+            },
+            "studied_parameters": found.study.F.shape[0],
+            "studied_layers": list(found.study.F.names),
+        },
+        "training": found.history.records,
+        "damping": found.study.damping,
+        "quality": comparison.to_dicts(),
+        "quality_spread": comparison.spread,
+        "ledger": found.study.ledger,
+        "step_cosines": found.cosines,
+        "memory": found.memory,
+        "seconds": found.seconds,
+    }
+    for key in ("passage", "means_start", "means", "divergence", "sampling"):
+        part = getattr(found, key)
+        if part is not None:
+            record[key] = dict(vars(part))
+    if found.scatter is not None:
+        record["scatter"] = {k: v for k, v in vars(found.scatter).items() if k != "samples"}
+    if middle is not None:
+        record["middle_layers"] = {
+            "layers": list(middle.names),
+            "sizes": list(middle.sizes),
+            "errors": middle.errors,
+            "eigenvalues": middle.eigenvalues,
+            "preconditioned_eigenvalues": middle.preconditioned,
+        }
+    return plain(record)
+
+
+def versions() -> dict[str, str]:
+    """Of the package, Python and the libraries that compute."""
+    found = {"minikfac": __version__, "python": platform.python_version(), "platform": sys.platform}
+    for name in ("numpy", "scipy", "matplotlib"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def plain(value: Any) -> Any:
+    """Arrays to lists, numbers to Python's, and what JSON cannot hold (NaN, infinity) to None.
+
+    >>> plain({"a": np.array([1.0, np.nan]), "b": (np.int64(3), float("inf"))})
+    {'a': [1.0, None], 'b': [3, None]}
+    """
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def write_results(found: Findings, path: Path) -> None:
+    """Write results.json."""
+    path.write_text(json.dumps(results(found), indent=1, allow_nan=False) + "\n", encoding="utf-8")
