@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from types import ModuleType
 
 from ..backend import Array, array_module, check_memory
 from ..linalg import cholesky, cholesky_inverse, cholesky_solve, pseudo_inverse
@@ -29,7 +30,9 @@ _SCRATCH = 2**20
 _EXAMPLES = 1024
 """Examples per matrix product, for the same reason."""
 _TILE = 8
-"""Inputs, and outputs, per tile of a diagonal block: of tiles off the diagonal only half are computed."""
+"""At most so many inputs at once in a diagonal block, where only what is right of the diagonal is needed."""
+_ROWS = 32
+"""Inputs whose rows of a block are one thread's task."""
 _GRADIENTS = 2**24
 """Numbers in the per-example gradients that are held at once, for layers with shared weights."""
 
@@ -67,7 +70,7 @@ def block_diagonal(signals: Signals) -> BlockDiagonal:
         for own, name in zip(signals.slices, signals.names, strict=True)
     ]
     for chunk in signals:
-        _add_blocks([(layer, layer, out) for layer, out in zip(chunk, blocks, strict=True)], signals.n)
+        _add_blocks([(layer, layer, block) for layer, block in zip(chunk, blocks, strict=True)], signals.n)
     for block in blocks:
         _mirror(block)
     return BlockDiagonal(
@@ -85,45 +88,62 @@ def _allocate(signals: Signals, size: int, what: str, instead: str) -> Array:
 def _add_blocks(pairs: Sequence[tuple[LayerSignals, LayerSignals, Array]], n: int) -> None:
     """Add 1/n of the block between two layers to its part of F (I O, J P), for every pair.
 
-    Of the block of a layer with itself only the upper triangle is sure to be there, for ``_mirror``.
+    Of the block of a layer with itself, only the upper triangle is sure to be there, for ``_mirror``.
     """
     tasks: list[Callable[[], None]] = []
     for first, second, out in pairs:
         if first.abar.shape[1] > 1 or second.abar.shape[1] > 1:
             _add_gradient_products(first, second, out, n)
             continue
-        inputs = first.abar.shape[-1]
-        step = _step(second.abar.shape[-1], diagonal=first is second)
-        for start in range(0, inputs, step):
-            i = slice(start, min(start + step, inputs))
-            tasks.append(partial(_add_rows, first, second, out, n, i))
+        for inputs in _slices(0, first.abar.shape[2], _ROWS):
+            tasks.append(partial(_add_rows, first, second, out, n, inputs))
     for_each(tasks, pairs[0][2])
 
 
-def _step(width: int, diagonal: bool) -> int:
-    """How many inputs (outputs) at once, when each is combined with ``width`` others in every example."""
-    step = max(1, _SCRATCH // (_EXAMPLES * width))
-    return min(step, _TILE) if diagonal else step
-
-
-def _add_rows(first: LayerSignals, second: LayerSignals, out: Array, n: int, i: slice) -> None:
-    """Add 1/n of the block between two dense layers to out (I O, J P), for a slice i of the inputs."""
+def _add_rows(first: LayerSignals, second: LayerSignals, out: Array, n: int, inputs: slice) -> None:
+    """Add 1/n of the block between two dense layers to out (I O, J P), for some of its inputs."""
     g, h = first.g[:, :, 0], second.g[:, :, 0]
-    F = out.reshape(first.abar.shape[-1], g.shape[-1], second.abar.shape[-1], h.shape[-1])
+    (I, O), (J, P) = first.weight_shape, second.weight_shape
+    F = out.reshape(I, O, J, P)
     diagonal = first is second
-    j = slice(i.start if diagonal else 0, F.shape[2])
-    step = _step(F.shape[3], diagonal)
-    for start in range(0, len(first.abar), _EXAMPLES):
-        part = slice(start, start + _EXAMPLES)
-        q = first.abar[part, 0, i, None] * second.abar[part, :, j]  # (n, i, j)
-        for o in range(0, F.shape[1], step):
-            p = o if diagonal else 0
-            c = g[:, part, o : o + step].transpose(1, 2, 0) @ h[:, part, p:].transpose(1, 0, 2)  # (n, o, p)
-            found = q.reshape(len(q), -1).T @ (c.reshape(len(c), -1) / n)
-            found = found.reshape(q.shape[1:] + c.shape[1:])  # (i, j, o, p)
-            F[i, o : o + step, j, p:] += found.transpose(0, 2, 1, 3)
-            if diagonal:  # the other half of the symmetry in (o, p)
-                F[i, o + step :, j, o : o + step] += found[..., step:].transpose(0, 3, 1, 2)
+    tile = min(_TILE, _step(J)) if diagonal else _step(J)
+    for part in _slices(0, len(first.abar), _EXAMPLES):
+        for o in _slices(0, O, _step(P)):
+            p = slice(o.start if diagonal else 0, P)
+            c = g[:, part, o].transpose(1, 2, 0) @ h[:, part, p].transpose(1, 0, 2)  # (n, o, p)
+            columns = c.reshape(len(c), -1) / n
+            if diagonal:
+                different, place = _up_to_symmetry(c.shape[1], c.shape[2], array_module(c))
+                columns = columns[:, different]
+            for i in _slices(inputs.start, inputs.stop, tile):
+                j = slice(i.start if diagonal else 0, J)
+                q = first.abar[part, 0, i, None] * second.abar[part, :, j]  # (n, i, j)
+                found = q.reshape(len(q), -1).T @ columns
+                if diagonal:
+                    found = found.take(place, axis=1)
+                found = found.reshape(q.shape[1:] + c.shape[1:])  # (i, j, o, p)
+                F[i, o, j, p] += found.transpose(0, 2, 1, 3)
+                if diagonal and o.stop < O:  # the symmetry in (o, p), beyond this slice of the outputs
+                    F[i, o.stop :, j, o] += found[..., o.stop - o.start :].transpose(0, 3, 1, 2)
+
+
+def _step(width: int) -> int:
+    """How many inputs (outputs) at once, when each is combined with ``width`` others in every example."""
+    return max(1, _SCRATCH // (_EXAMPLES * width))
+
+
+def _slices(start: int, stop: int, step: int) -> list[slice]:
+    return [slice(begin, min(begin + step, stop)) for begin in range(start, stop, step)]
+
+
+def _up_to_symmetry(rows: int, columns: int, xp: ModuleType) -> tuple[Array, Array]:
+    """Which entries (o, p) of a raveled c differ, those with p >= o, and where among them each entry is."""
+    o, p = xp.triu_indices(rows, m=columns)
+    place = xp.zeros((rows, columns), dtype=int)
+    place[o, p] = xp.arange(len(o))
+    square = place[:, :rows]
+    place[:, :rows] = xp.maximum(square, square.T)
+    return o * columns + p, place.reshape(-1)
 
 
 def _add_gradient_products(first: LayerSignals, second: LayerSignals, out: Array, n: int) -> None:
@@ -144,16 +164,14 @@ def _add_gradient_products(first: LayerSignals, second: LayerSignals, out: Array
 
 def _mirror(F: Array, tile: int = 128) -> None:
     """Copy what is above the diagonal to below, tile by tile: a large transpose misses the cache."""
-
     xp = array_module(F)
 
-    def fill(start: int) -> None:
-        own = slice(start, start + tile)
+    def fill(own: slice) -> None:
         F[own, own] = xp.triu(F[own, own]) + xp.triu(F[own, own], 1).T
-        for other in range(start + tile, len(F), tile):
-            F[other : other + tile, own] = F[own, other : other + tile].T
+        for other in _slices(own.stop, len(F), tile):
+            F[other, own] = F[own, other].T
 
-    for_each([partial(fill, start) for start in range(0, len(F), tile)], F)
+    for_each([partial(fill, own) for own in _slices(0, len(F), tile)], F)
 
 
 class DenseMatrix(FisherMatrix):
