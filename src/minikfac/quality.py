@@ -14,9 +14,11 @@ import csv
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from .backend import Array, array_module, to_host
@@ -92,6 +94,7 @@ def compare(
     on_progress: Callable[[str], None] | None = None,
     measures: Sequence[str] | None = None,
     reference: Reference | None = None,
+    workers: int = 1,
 ) -> Comparison:
     """Measure approximations against the exact Fisher matrix, whole and layer by layer.
 
@@ -105,6 +108,8 @@ def compare(
         on_progress: called with the name of each approximation before its turn.
         measures: names among :data:`MEASURES`; all by default. What is left out is absent from the rows.
         reference: :meth:`Reference.of` the same F, gradient and damping, if it is there already.
+        workers: approximations that are measured at the same time, each on a thread; worth while where
+            products are told to use one thread each. Seconds then mean less.
 
     Returns:
         One row per approximation for all parameters, and one per parameter layer; the columns are
@@ -129,8 +134,8 @@ def compare(
     if strange:
         raise ValueError(f"expected measures among {', '.join(MEASURES)}, got {', '.join(strange)}")
     reference = Reference.of(F, gradient, damping) if reference is None else reference
-    rows: list[Row] = []
-    for name, given in approximations.items():
+
+    def rows_of(name: str, given: Approximation) -> list[Row]:
         if on_progress is not None:
             on_progress(name)
         started = time.perf_counter()
@@ -142,8 +147,14 @@ def compare(
             raise ValueError(f"expected {name!r} of shape {F.shape}, got {matrix.shape}")
         found = _measure(reference, matrix, (methods or {}).get(name), cg_limit, chosen)
         found[0]["build_seconds"] = build_seconds
-        rows += [{"approximation": name, **row} for row in found]
-    return Comparison(rows, damping)
+        return [{"approximation": name, **row} for row in found]
+
+    if workers == 1:
+        tables = [rows_of(name, given) for name, given in approximations.items()]
+    else:
+        with ThreadPoolExecutor(workers) as pool:
+            tables = list(pool.map(rows_of, approximations, approximations.values()))
+    return Comparison([row for table in tables for row in table], damping)
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,6 +169,7 @@ class Reference:
         L: its Cholesky factor.
         step: the exact step (F + lambda I)^{-1} gradient.
         product: v -> F v by the quickest way there is.
+        lock: held while the inverse is computed, so that no thread does it twice.
     """
 
     F: DenseMatrix
@@ -167,6 +179,7 @@ class Reference:
     L: Array
     step: Array
     product: Callable[[Array], Array]
+    lock: Any = field(default_factory=Lock, repr=False)
 
     @classmethod
     def of(
@@ -196,9 +209,14 @@ class Reference:
         step = cholesky_solve(L, gradient)
         return cls(F, gradient, damping, damped, L, step, product or (lambda v: F.array @ v))
 
-    @cached_property
+    @property
     def inverse(self) -> Array:
         """(F + lambda I)^{-1}."""
+        with self.lock:
+            return self._inverse
+
+    @cached_property
+    def _inverse(self) -> Array:
         return cholesky_inverse(self.L.copy())
 
     @cached_property
@@ -265,12 +283,6 @@ def _measure(
             _update(rows, _matrix_errors(reference, near))
         if "spectral" in measures:
             _update(rows, _spectral_errors(reference, near))
-    if "inverse" in measures or "kl" in measures:
-        errors, trace = _inverse_errors(reference, solver, "inverse" in measures)
-        _update(rows, errors)
-        if "kl" in measures:
-            log_dets = matrix.logdet(damping, method) - reference.logdet
-            rows[0]["kl"] = 0.5 * (trace - len(step) + log_dets)
     if "step" in measures:
         _update(rows, [_step_row(reference, step, own) for own in reference.parts])
         rows[0]["share"] = _share(reference, step)
@@ -286,6 +298,12 @@ def _measure(
             lambda r: solver @ r,
         )
         rows[0]["cg_iterations"] = cg.iterations if cg.converged else math.inf
+    if "inverse" in measures or "kl" in measures:  # last: other threads may still compute the exact inverse
+        errors, trace = _inverse_errors(reference, solver, "inverse" in measures)
+        _update(rows, errors)
+        if "kl" in measures:
+            log_dets = matrix.logdet(damping, method) - reference.logdet
+            rows[0]["kl"] = 0.5 * (trace - len(step) + log_dets)
     rows[0] |= {"floats": matrix.floats, "solve_seconds": solve_seconds}
     names = (_WHOLE, *reference.F.names)
     return [{"layer": name, **row} for name, row in zip(names, rows, strict=True)]
@@ -458,6 +476,7 @@ def ledger(
     damping: float,
     F: DenseMatrix | None = None,
     reference: Reference | None = None,
+    exact_blocks: FisherMatrix | None = None,
 ) -> list[Row]:
     """The assumption ledger: what each assumption on the way from the exact Fisher to K-FAC costs.
 
@@ -470,6 +489,7 @@ def ledger(
         damping: lambda > 0.
         F: the exact matrix, if it is there already.
         reference: :meth:`Reference.of` it, if that is there already.
+        exact_blocks: of :func:`minikfac.fisher.block_diagonal` on these signals, likewise.
 
     Returns:
         Rows with ``label``, ``error`` (relative Frobenius distance from the exact matrix), ``cost``
@@ -480,18 +500,18 @@ def ledger(
         reference = Reference.of(exact(signals) if F is None else F, gradient, damping)
     approximation = kfac(signals)
     steps: list[tuple[str, FisherMatrix, str | None]] = [
-        ("no correlations between layers", block_diagonal(signals), None),
+        ("no correlations between layers", exact_blocks or block_diagonal(signals), None),
         ("activations independent of derivatives", approximation, None),
         ("factored damping", approximation, "factored"),
     ]
-    exact_blocks = [reference.damped[own, own] for own in reference.F.slices]
+    damped_blocks = [reference.damped[own, own] for own in reference.F.slices]
     rows: list[Row] = [_ledger_row(reference, "exact Fisher matrix", 0.0, 0.0, 1.0, reference.step)]
-    above, between = exact_blocks, reference.between  # all that follows lacks what is between layers
+    above, between = damped_blocks, reference.between  # all that follows lacks what is between layers
     for label, matrix, method in steps:
         blocks = [block.to_dense() for block in matrix.damped(damping, method).blocks]
         wrong, inner, own_square = (
             sum(parts)
-            for parts in zip(*(_sums(F, M) for F, M in zip(exact_blocks, blocks, strict=True)), strict=True)
+            for parts in zip(*(_sums(F, M) for F, M in zip(damped_blocks, blocks, strict=True)), strict=True)
         )
         cost = between + sum(_square_distance(a, b) for a, b in zip(above, blocks, strict=True))
         step = matrix.solve(gradient, damping, method)

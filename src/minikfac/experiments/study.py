@@ -12,6 +12,7 @@ from .. import fisher, quality
 from ..backend import Array, array_module
 from ..network import Network
 from .progress import progress_bar
+from .threads import one_thread, workers
 
 
 class NoCurvature(fisher.BlockDiagonal):
@@ -142,9 +143,12 @@ def fisher_study(
             matrices[name] = APPROXIMATIONS[name][0](signals)
             return matrices[name]
 
+        started: list[str] = []
+
         def announce(name: str) -> None:
-            if matrices:
+            if started:
                 bar.advance()
+            started.append(name)
             bar.note(name)
 
         methods = {name: method for name in approximations if (method := APPROXIMATIONS[name][1])}
@@ -154,10 +158,23 @@ def fisher_study(
         asked = list(dict.fromkeys(["matrix", "step", *wanted]))  # both are quick, and the report needs them
         # products with F by a pass forward and back, where these are quicker than those with the dense matrix
         quick = fisher.product(net, theta, x).__matmul__ if layers is None and F.shape[0] > QUICK else None
-        reference = quality.Reference.of(F, gradient, damping, quick)
-        comparison = quality.compare(F, builders, gradient, damping, methods, 500, announce, asked, reference)
-        bar.advance("ledger")
-        rows = quality.ledger(exact_signals, gradient, damping, F, reference)
+        with one_thread():
+            reference = quality.Reference.of(F, gradient, damping, quick)
+            comparison = quality.compare(
+                F,
+                builders,
+                gradient,
+                damping,
+                methods,
+                on_progress=announce,
+                measures=asked,
+                reference=reference,
+                workers=workers(4 if F.shape[0] <= QUICK else 2),
+            )
+            matrices = {name: matrices[name] for name in approximations}  # threads keep no order
+            bar.advance("ledger")
+            blocks = matrices.get("block-diagonal") if targets == "model" else None
+            rows = quality.ledger(exact_signals, gradient, damping, F, reference, blocks)
         bar.advance()
     return Study(
         net, theta, x, y, exact_signals, F, matrices, methods, gradient, damping, comparison, rows, left_out

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -36,8 +37,8 @@ from .pictures import (
     sampling,
 )
 from .progress import progress_bar
-from .study import APPROXIMATIONS, QUICK, Study, fisher_study
-from .threads import one_thread
+from .study import APPROXIMATIONS, Study, fisher_study
+from .threads import one_thread, workers
 from .training import History, train
 
 TOUR_SIZES = (64, 20, 20, 20, 20, 20, 10)
@@ -211,8 +212,8 @@ def make_net(settings: Settings, dataset: Dataset) -> Network:
     return net
 
 
-_COPIES = 6
-"""F, F + lambda I, its factor and inverse, an approximation and its inverse."""
+_COPIES = 8
+"""F, F + lambda I, its factor and inverse; an approximation and its inverse, on two threads."""
 
 
 def _studied_parameters(settings: Settings, net: Network) -> int:
@@ -282,14 +283,9 @@ def tour(
         MemoryError: where the Fisher matrix does not fit, before any work is spent on it.
     """
     settings = settings or Settings()
-    net = make_net(settings, dataset)
-    with one_thread(_studied_parameters(settings, net) <= QUICK):
-        return _tour(dataset, settings, pictures, progress)
-
-
-def _tour(dataset: Dataset, settings: Settings, pictures: bool, progress: bool) -> Findings:
     clock = Clock()
-    net, theta0, dataset, history = prepare(settings, dataset, progress)
+    with one_thread():
+        net, theta0, dataset, history = prepare(settings, dataset, progress)
     clock.stop("training")
     theta, n = history.theta, settings.n_examples
     x, y = dataset.x_train[:n], dataset.y_train[:n]
@@ -405,21 +401,25 @@ def _add_pictures(found: Findings, clock: Clock, progress: bool) -> None:
         found.memory = memory_rows(memory_nets(settings.sizes))
 
     stages: dict[str, Callable[[], None]] = {
+        "middle layers": all_middle,
+        "damping": cosines,
+        "sampled targets": sampled,
         "one example": single_example,
         "mean gradients": means,
         "sampled gradients": scatter,
         "divergence": kl,
-        "middle layers": all_middle,
-        "damping": cosines,
-        "sampled targets": sampled,
         "memory": memory,
     }
-    with progress_bar("pictures", len(stages), progress) as bar:
-        for name, compute in stages.items():
-            bar.note(name)
-            compute()
-            clock.stop(name)
-            bar.advance()
+    with progress_bar("pictures", len(stages), progress) as bar, one_thread():
+
+        def run(name: str) -> None:
+            started = time.perf_counter()
+            stages[name]()
+            clock.seconds[name] = time.perf_counter() - started
+            bar.advance(name)
+
+        with ThreadPoolExecutor(workers(4)) as pool:
+            list(pool.map(run, stages))
 
 
 def memory_nets(sizes: Sequence[int]) -> dict[str, Sequence[int]]:

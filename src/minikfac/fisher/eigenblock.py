@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from ..backend import Array, array_module
-from ..linalg import SingularMatrixError, kron_apply
+from ..linalg import SingularMatrixError, kron_apply, kron_eigen_dense
 from .matrix import FisherMatrix, check_damping, check_method
 
 
@@ -39,6 +39,9 @@ class EigenBlock(FisherMatrix):
         rotated = kron_apply(self.U_A.T, self.U_G.T, v)
         scaled = self.s.reshape((-1,) + (1,) * (v.ndim - 1)) * rotated
         return kron_apply(self.U_A, self.U_G, scaled)
+
+    def to_dense(self) -> Array:
+        return kron_eigen_dense(self.U_A, self.U_G, self.s)
 
     def diagonal(self) -> Array:
         return (self.U_A**2 @ self.s @ (self.U_G**2).T).reshape(-1)

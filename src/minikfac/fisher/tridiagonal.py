@@ -28,7 +28,15 @@ from functools import cached_property
 from typing import ClassVar
 
 from ..backend import Array, array_module
-from ..linalg import cholesky, cholesky_inverse, cholesky_solve, kron_apply, kron_dense, kron_sum_solver
+from ..linalg import (
+    cholesky,
+    cholesky_inverse,
+    cholesky_solve,
+    kron_apply,
+    kron_dense,
+    kron_eigen_dense,
+    kron_sum_solver,
+)
 from .damping import factored_damping
 from .khatri_rao import check_dense, cross_factors
 from .kronecker import KroneckerBlock, factors
@@ -225,8 +233,7 @@ class BlockTridiagonalInverse(Operator):
                 F[own, own] += kron_dense(*self.top)
                 continue
             K1, K2, scale = self.sigma[layer]
-            root = kron_dense(K1, K2)
-            Lambda = (root * scale.reshape(-1)) @ root.T
+            Lambda = kron_eigen_dense(K1, K2, scale)
             above = slice(start, start + self._sizes[layer + 1])
             Psi = kron_dense(*self.psi[layer])
             F[own, own] += Lambda

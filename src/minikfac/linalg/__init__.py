@@ -4,7 +4,7 @@ Kronecker products, positive semi-definite matrices, conjugate gradients, extrem
 """
 
 from .cg import CGResult, conjugate_gradients
-from .kronecker import kron_apply, kron_dense, kron_sum_solver
+from .kronecker import kron_apply, kron_dense, kron_eigen_dense, kron_sum_solver
 from .lanczos import extreme_eigenpairs
 from .psd import (
     SingularMatrixError,
@@ -29,6 +29,7 @@ __all__ = [
     "extreme_eigenpairs",
     "kron_apply",
     "kron_dense",
+    "kron_eigen_dense",
     "kron_sum_solver",
     "pseudo_inverse",
     "rank",

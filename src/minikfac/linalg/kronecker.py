@@ -35,6 +35,23 @@ def kron_dense(A: Array, G: Array) -> Array:
     return product.reshape(A.shape[0] * G.shape[0], -1)
 
 
+def kron_eigen_dense(U_A: Array, U_G: Array, s: Array) -> Array:
+    """Return (U_A (x) U_G) diag(s) (U_A (x) U_G)^T as an (I O, I O) array, in 2 I^3 O^2 multiplications.
+
+    Args:
+        U_A: (I, I).
+        U_G: (O, O).
+        s: (I, O).
+    """
+    i, o = s.shape
+    xp = array_module(U_A, U_G, s)
+    H = s @ (U_G[:, None] * U_G).reshape(o * o, o).T  # (I, O O): the sum over columns of U_G
+    M = xp.empty((i, o, i, o), dtype=s.dtype)
+    for row in range(i):
+        M[row] = ((U_A * U_A[row]) @ H).reshape(i, o, o).swapaxes(0, 1)
+    return M.reshape(i * o, i * o)
+
+
 def kron_sum_solver(
     A: Array, G: Array, C: Array, D: Array, sign: int, names: tuple[str, str] = ("A", "G")
 ) -> tuple[Array, Array, Array]:
