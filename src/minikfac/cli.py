@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import sys
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -380,6 +381,8 @@ def _print_findings(found: Findings) -> None:
         f"{study.F.shape[0]:,} parameters, {len(found.x):,} examples, damping {study.damping:g}; "
         f"after {found.settings.steps} steps loss {last['loss']:.3g}{error}\n"
     )
+    if last["loss"] > found.history.records[0]["loss"]:
+        _say("Training made the loss larger than it was: a smaller --lr may help.\n")
     _print_comparison(comparison)
     _print_table(
         "The ledger of assumptions",
@@ -436,6 +439,8 @@ def run(arguments: list[str]) -> int:
         reconfigure: Callable[..., None] | None = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="replace")
+    if not debug:
+        warnings.filterwarnings("ignore", category=RuntimeWarning)  # what matters of overflow is an error
     try:
         code = app(args=arguments, prog_name="minikfac", standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
@@ -454,7 +459,9 @@ def run(arguments: list[str]) -> int:
 
 
 def _message(error: BaseException) -> str:
-    """What an error says; a KeyError wraps it in quotes."""
+    """What an error says, without the quotes of a KeyError and the numbers of the operating system."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     if isinstance(error, KeyError) and error.args:
         return str(error.args[0])
     return str(error) or type(error).__name__

@@ -303,7 +303,7 @@ def _measure(
         _update(rows, errors)
         if "kl" in measures:
             log_dets = matrix.logdet(damping, method) - reference.logdet
-            rows[0]["kl"] = 0.5 * (trace - len(step) + log_dets)
+            rows[0]["kl"] = max(0.0, 0.5 * (trace - len(step) + log_dets))  # less is rounding
     rows[0] |= {"floats": matrix.floats, "solve_seconds": solve_seconds}
     names = (_WHOLE, *reference.F.names)
     return [{"layer": name, **row} for name, row in zip(names, rows, strict=True)]

@@ -280,7 +280,7 @@ def sampling(
     y: Array,
     layers: Sequence[int],
     counts: Sequence[int] = (1, 2, 4, 8, 16, 32),
-    seeds: int = 3,
+    seeds: int = 5,
     seed: int = 0,
 ) -> Sampling:
     """Estimate the Fisher matrix of some layers from drawn targets and from labels."""

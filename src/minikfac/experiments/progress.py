@@ -1,7 +1,9 @@
-"""Progress bars: tqdm's on standard error where it is installed, silence where it is not."""
+"""Progress: tqdm's bars on a terminal, plain lines elsewhere, silence where tqdm is not installed."""
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -28,17 +30,25 @@ class Bar:
 
 @contextmanager
 def progress_bar(what: str, total: int, show: bool = True) -> Iterator[Bar]:
-    """Show a progress bar on standard error while the block runs."""
+    """Show progress on standard error while the block runs.
+
+    On a terminal this is a bar; in a file or a pipe, where a bar would leave control codes, a line at the
+    end with the time it took.
+    """
     bar = None
-    if show:
+    terminal = sys.stderr is not None and sys.stderr.isatty()
+    if show and terminal:
         try:
             from tqdm import tqdm
         except ImportError:  # a bar is a comfort, not a need
             pass
         else:
             bar = tqdm(total=total, desc=what, dynamic_ncols=True)
+    started = time.perf_counter()
     try:
         yield Bar(bar)
+        if show and not terminal and sys.stderr is not None:
+            print(f"{what}: {time.perf_counter() - started:.1f} s", file=sys.stderr, flush=True)
     finally:
         if bar is not None:
             bar.close()

@@ -261,6 +261,12 @@ def prepare(
         history = train(
             net, theta0, opt, dataset, settings.steps, batch_size, settings.seed, progress=progress
         )
+    first, last = (history.records[place]["loss"] for place in (0, -1))
+    if not last < 10 * (1 + first):
+        raise ValueError(
+            f"expected training to lower the loss, got {first:.3g} before and {last:.3g} after "
+            f"{settings.steps} steps with lr={settings.lr:g}; use a smaller lr"
+        )
     return net, theta0, dataset, history
 
 
@@ -427,7 +433,7 @@ def memory_nets(sizes: Sequence[int]) -> dict[str, Sequence[int]]:
     nets: dict[str, Sequence[int]] = {"this net": sizes}
     known = {
         "the paper's small net": (256, 20, 20, 20, 20, 20, 10),
-        "one hidden layer of 800": (784, 800, 10),
+        "MNIST, 784-300-100-10": (784, 300, 100, 10),
         "MNIST autoencoder": AUTOENCODER,
     }
     return nets | {name: own for name, own in known.items() if tuple(own) != tuple(sizes)}

@@ -78,8 +78,9 @@ def blocks(found: Findings) -> Any:
         plots.block_means(
             middle.inverses["kronecker"], middle.sizes, middle.names, unit="squared weight per nat", ax=right
         )
-        left.set_title("F̃, " + left.get_title(), fontsize=11)
-        right.set_title("inverse of F̃, " + right.get_title(), fontsize=11)
+        for ax, what in ((left, "F̃"), (right, "inverse of F̃")):
+            title = ax.get_title()
+            ax.set_title(f"{what}: {title[0].lower()}{title[1:]}", fontsize=11)
     return fig
 
 

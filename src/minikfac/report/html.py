@@ -28,16 +28,19 @@ nav ol { margin: 0.3rem 0 0; padding-left: 1.5rem; columns: 3 15rem; column-gap:
 nav li { break-inside: avoid; padding-right: 0.5rem; }
 figure { margin: 1.2rem 0 1.8rem; }
 figure img { display: block; width: 100%; max-width: 1000px; height: auto; }
+label { display: block; overflow-x: auto; }
+label input { position: absolute; opacity: 0; pointer-events: none; }
+label input:focus-visible + img { outline: 3px solid #0072b2; }
+.hint { display: none; }
 figcaption { margin-top: 0.5rem; color: #505050; font-size: 0.93rem; }
 .numbers { display: grid; grid-template-columns: repeat(auto-fit, minmax(15rem, 1fr)); gap: 1rem;
   margin: 1.2rem 0; padding: 0; list-style: none; }
 .numbers li { padding: 0.9rem 1.1rem; background: #eef4f9; border-left: 4px solid #0072b2;
   border-radius: 4px; }
-.numbers b { display: block; font-size: 1.6rem; line-height: 1.25; }
+.numbers b { display: block; font-size: 1.45rem; line-height: 1.25; }
 .numbers span { color: #404040; font-size: 0.95rem; }
-.table { overflow-x: auto; margin: 1.2rem 0 1.8rem; max-width: 100%; }
+.table div { overflow-x: auto; }
 table { border-collapse: collapse; font-size: 0.86rem; font-variant-numeric: tabular-nums; }
-caption { caption-side: bottom; text-align: left; color: #505050; padding-top: 0.5rem; font-size: 0.95rem; }
 th, td { padding: 0.32rem 0.6rem; text-align: right; white-space: nowrap; border-bottom: 1px solid #e4e4e1; }
 th { vertical-align: bottom; font-weight: 600; background: #f4f4f2; }
 thead th { white-space: normal; min-width: 4.2rem; }
@@ -56,6 +59,10 @@ footer { margin-top: 3rem; padding-top: 1rem; border-top: 1px solid #d9d9d6; col
   nav ol { columns: 1; }
   .numbers b { font-size: 1.35rem; }
   th, td { padding: 0.3rem 0.45rem; }
+  td:first-child { white-space: normal; min-width: 7.5rem; }
+  .hint { display: inline; }
+  label { cursor: zoom-in; }
+  label input:checked + img { width: 1000px; max-width: none; cursor: zoom-out; }
 }
 @media print { body, main { background: #fff; } figure, tr { break-inside: avoid; } nav { display: none; } }
 """
@@ -137,8 +144,10 @@ def _figure(figure: Figure, pictures: Mapping[str, Path]) -> str:
     if path is None:
         return ""
     return (
-        f'<figure><img src="{data_address(path)}" alt="{escape(figure.caption)}">'
-        f"<figcaption>{escape(figure.caption)}</figcaption></figure>"
+        f'<figure><label><input type="checkbox" aria-label="Enlarge the picture">'
+        f'<img src="{data_address(path)}" alt="{escape(figure.caption)}"></label>'
+        f'<figcaption>{escape(figure.caption)} <span class="hint">Tap the picture to enlarge it.</span>'
+        "</figcaption></figure>"
     )
 
 
@@ -148,8 +157,8 @@ def _table(table: Table) -> str:
     body = "\n".join(
         "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in table.cells
     )
-    caption = f"<caption>{escape(table.caption)}</caption>" if table.caption else ""
+    caption = f"<figcaption>{escape(table.caption)}</figcaption>" if table.caption else ""
     return (
-        f'<div class="table" tabindex="0"><table{kind}>{caption}<thead><tr>{head}</tr></thead>\n'
-        f"<tbody>{body}</tbody></table></div>"
+        f'<figure class="table"><div tabindex="0"><table{kind}><thead><tr>{head}</tr></thead>\n'
+        f"<tbody>{body}</tbody></table></div>{caption}</figure>"
     )

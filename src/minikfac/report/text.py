@@ -17,6 +17,7 @@ import numpy as np
 from .. import quality
 from ..experiments.tour import Findings
 from ..network import outputs
+from ..plots.memory import human_bytes
 from ..quality import format_cell
 
 Row = Mapping[str, Any]
@@ -91,24 +92,11 @@ def count(number: float) -> str:
     return f"{int(number):,}"
 
 
-def human_bytes(size: float) -> str:
-    """Bytes in units of 1000.
-
-    >>> human_bytes(26e6), human_bytes(3.22e13), human_bytes(34120)
-    ('26 MB', '32 TB', '34 kB')
-    """
-    for unit in ("B", "kB", "MB", "GB", "TB", "PB"):
-        if size < 999.5 or unit == "PB":
-            return f"{size:.0f} {unit}"
-        size /= 1000
-    raise AssertionError
-
-
 def number(value: float) -> str:
     """Three digits; small and large ones in powers of ten.
 
-    >>> number(0.1234), number(1.5e-18), number(1500.0)
-    ('0.123', '1.5 × 10<sup>−18</sup>', '1,500')
+    >>> number(0.1234), number(1.5e-18), number(1e-5), number(1500.0)
+    ('0.123', '1.5 × 10<sup>−18</sup>', '10<sup>−5</sup>', '1,500')
     """
     if value == 0:
         return "0"
@@ -117,12 +105,13 @@ def number(value: float) -> str:
     if 1e-3 <= abs(value) < 1e6:
         return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
     mantissa, exponent = f"{value:.1e}".split("e")
-    return f"{mantissa} × 10<sup>{int(exponent)}</sup>".replace("-", "−")
+    power = f"10<sup>{int(exponent)}</sup>"
+    return (power if mantissa == "1.0" else f"{mantissa} × {power}").replace("-", "−")
 
 
 def net_name(found: Findings) -> str:
-    """64-20-10."""
-    return "-".join(map(str, found.settings.sizes))
+    """64-20-10, in hyphens at which no line is broken."""
+    return "‑".join(map(str, found.settings.sizes))
 
 
 def _has(found: Findings, name: str) -> bool:
@@ -134,7 +123,7 @@ def _has(found: Findings, name: str) -> bool:
 
 def title(found: Findings) -> str:
     """The heading of the page."""
-    return f"How good is K-FAC? The Fisher matrix of a {net_name(found)} net on {found.dataset.name}"
+    return f"How good is K-FAC? The Fisher matrix of a net for {found.dataset.name}, {net_name(found)}"
 
 
 def summary(found: Findings) -> tuple[list[str], list[tuple[str, str]], Figure | None]:
@@ -172,7 +161,8 @@ def summary(found: Findings) -> tuple[list[str], list[tuple[str, str]], Figure |
         figure = Figure(
             "matrices-kronecker",
             "The idea in one picture. Left: sizes of the entries of the exact Fisher matrix of "
-            f"{_layers(found)}. Middle: made from products of small matrices. Right: what differs, on the "
+            f"{_layers_and_weights(found)}. Middle: made from products of small matrices. Right: what "
+            "differs, on the "
             f"same scale; it is {percent(error)} of the exact matrix (Frobenius norm). "
             + (
                 "The coarse structure survives, the fine one does not."
@@ -188,12 +178,19 @@ def summary(found: Findings) -> tuple[list[str], list[tuple[str, str]], Figure |
 
 
 def _layers(found: Findings) -> str:
+    """Which layers the matrices in pictures belong to."""
     assert found.middle is not None
     names = found.middle.names
-    which = "all layers" if len(names) == len(found.net.names) else f"{len(names)} of the layers"
+    if len(names) == len(found.net.names):
+        return "all layers"
     if len(found.net.names) - len(names) == 2 and names[0] == found.net.names[1]:
-        which = f"the {len(names)} middle layers"
-    return f"{which} ({count(sum(found.middle.sizes))} weights)"
+        return f"the {len(names)} middle layers"
+    return names[0] if len(names) == 1 else f"the layers {_list(names)}"
+
+
+def _layers_and_weights(found: Findings) -> str:
+    assert found.middle is not None
+    return f"{_layers(found)} ({count(sum(found.middle.sizes))} weights)"
 
 
 # sections ---------------------------------------------------------------------------------------------
@@ -329,7 +326,8 @@ def sampled_gradients(found: Findings) -> Section | None:
         "they are wide, with long and short axes exchanged.",
         Figure(
             "gradient-scatter",
-            "Left: sampled gradients of two weights and the ellipse of F. Right: steps of equal divergence.",
+            "Left: sampled gradients of two parameters and the ellipse of F. Right: steps of equal "
+            "divergence.",
         ),
     ]
     return Section("scatter", "F is the covariance of sampled gradients", parts)
@@ -372,7 +370,8 @@ def matrices(found: Findings) -> Section | None:
         return None
     errors = middle.errors
     parts: list[str | Figure | Table] = [
-        f"Entries of <i>F</i> for {_layers(found)}, by size: white is 0. Blue lines part the layers. The "
+        f"Entries of <i>F</i> for {_layers_and_weights(found)}, by size: white is 0. Blue lines part the "
+        "layers. The "
         "entry of weights (<i>i</i>, <i>o</i>) and (<i>j</i>, <i>p</i>) is the mean of <i>ā<sub>i</sub> "
         "ā<sub>j</sub> g<sub>o</sub> g<sub>p</sub></i>. K-FAC's first assumption is that activations are "
         "independent of derivatives. Then the mean of the product is the product of the means of "
@@ -468,7 +467,7 @@ def ledger(found: Findings) -> Section:
         "The ledger of assumptions",
         [
             "From the exact matrix to K-FAC as it is used, one assumption after the other, and what each "
-            f"costs. As a matrix, the dearest is “{worst['label']}” ({percent(worst['cost'])}). As a step, "
+            f"costs. As a matrix, the costliest is “{worst['label']}” ({percent(worst['cost'])}). As a step, "
             "it "
             f"is “{where}”: the share of the exact step's progress falls by {100 * drop:.0f} percentage "
             f"points there, and is {percent(rows[-1]['share'])} in the end.",
@@ -518,6 +517,14 @@ def quality_table(found: Findings) -> Section:
         f"{by_share['approximation']}, with {percent(by_share['share'])} of the exact step's progress and "
         f"{count(by_share['floats'])} numbers."
     )
+    limit = 10 * found.study.F.shape[0]
+    small = [row for row in rows if row["floats"] <= limit]
+    if small and by_share["floats"] > limit:
+        best = max(small, key=lambda row: row["share"])
+        text += (
+            f" Among those that store no more than ten numbers per parameter it is {best['approximation']}, "
+            f"with {percent(best['share'])} of the progress and {count(best['floats'])} numbers."
+        )
     notes = []
     if _has(found, "no curvature"):
         plain = comparison["no curvature"]
@@ -654,34 +661,26 @@ def spectra(found: Findings) -> Section | None:
     plain = conditions.pop("none")
     better = [name for name, condition in conditions.items() if condition < plain]
     worse = [name for name in conditions if name not in better]
-    verdict = " ".join(
-        text
-        for text in (
-            f"{_list(better)} make{'s' if len(better) == 1 else ''} it smaller." if better else "",
-            f"{_list(worse)} {'does' if len(worse) == 1 else 'do'} not: as a whole spectrum "
-            f"{'it is' if len(worse) == 1 else 'they are'} further from 1 than with damping alone."
-            if worse
-            else "",
-        )
-        if text
+    verdict = _list(
+        [f"{how} with {_list(names)}" for how, names in (("smaller", better), ("larger", worse)) if names]
     )
     return Section(
         "spectra",
         "Eigenvalues",
         [
             f"A few directions in weight space decide nearly everything: of the {count(len(values))} "
-            f"eigenvalues of the exact matrix ({_layers(found)}), the largest {count(few)} hold "
+            f"eigenvalues of the exact matrix of {_layers(found)}, the largest {count(few)} hold "
             f"{percent(float(values[:few].sum()) / total)} of the sum, and {count(above)} lie above the "
             f"damping λ = {number(middle.damping)}. In all other directions the damping decides how long a "
             "step is."
             if above < len(values) / 2
-            else f"Of the {count(len(values))} eigenvalues of the exact matrix ({_layers(found)}), "
+            else f"Of the {count(len(values))} eigenvalues of the exact matrix of {_layers(found)}, "
             f"{count(above)} lie above the damping λ = {number(middle.damping)}.",
             Figure("spectra", "Eigenvalues of the exact matrix and of approximations, largest first."),
             "Divide the exact damped matrix by an approximation, and all eigenvalues should be 1. Their "
             "ratio of largest to smallest, the condition number, is "
             + ", ".join(f"{number(condition)} with {name}" for name, condition in conditions.items())
-            + f", and {number(plain)} without any. {verdict}",
+            + f", and {number(plain)} with none: it is {verdict} than with damping alone.",
             Figure(
                 "preconditioned-spectra",
                 "Eigenvalues after division by an approximation; a flat line at 1 is perfect.",
@@ -705,8 +704,9 @@ def damping(found: Findings) -> Section | None:
         "Steps against damping",
         [
             f"Add more damping, and every step turns towards the plain gradient: for λ = {number(top)} all "
-            f"directions agree with the exact one to a cosine of {number(large)} or more, and the "
-            f"approximation hardly matters. For λ = {number(dampings[0])} the cosines are "
+            f"directions agree with the exact one to a cosine of {number(large)} or more"
+            + (", and the approximation hardly matters" if large > 0.95 else "")
+            + f". For λ = {number(dampings[0])} the cosines are "
             + ", ".join(f"{number(cosine)} ({name})" for name, cosine in small.items())
             + f"; {best} is the closest. An approximation needs damping not only because data are few, but "
             f"to cover for its own errors. (For {where}.)",
@@ -749,9 +749,11 @@ def sampling(found: Findings) -> Section | None:
             + (
                 f"Multiplied by {number(scale)} it would come closest: "
                 + (
-                    "a net that is mostly right has smaller gradients for its labels than for its own doubts."
+                    "gradients for labels are smaller than those for targets drawn from the model, as if the "
+                    "net were right more often than it believes."
                     if scale > 1.1
-                    else "a net that is often wrong has larger gradients for labels than for its own guesses."
+                    else "gradients for labels are larger than those for targets drawn from the model, as if "
+                    "the net were wrong more often than it believes."
                 )
                 if abs(scale - 1) > 0.1
                 else f"Its best scalar is {number(scale)}, so the scale is right and the directions are not."
