@@ -47,14 +47,14 @@ def exact(signals: Signals) -> DenseMatrix:
     F = _allocate(
         signals, slices[-1].stop, "the exact Fisher matrix", "fisher.kfac, block_diagonal or product"
     )
-    for chunk in signals:
+    for number, chunk in enumerate(signals):
         pairs = [
             (first, second, F[slices[a], slices[b]])
             for a, first in enumerate(chunk)
             for b, second in enumerate(chunk)
             if a <= b
         ]
-        _add_blocks(pairs, signals.n)
+        _add_blocks(pairs, signals.n, fresh=number == 0)
     _mirror(F)
     return DenseMatrix(F, signals.names, slices, "the exact Fisher matrix")
 
@@ -69,8 +69,9 @@ def block_diagonal(signals: Signals) -> BlockDiagonal:
         _allocate(signals, own.stop - own.start, f"the exact Fisher block of {name}", "fisher.kfac")
         for own, name in zip(signals.slices, signals.names, strict=True)
     ]
-    for chunk in signals:
-        _add_blocks([(layer, layer, block) for layer, block in zip(chunk, blocks, strict=True)], signals.n)
+    for number, chunk in enumerate(signals):
+        pairs = [(layer, layer, block) for layer, block in zip(chunk, blocks, strict=True)]
+        _add_blocks(pairs, signals.n, fresh=number == 0)
     for block in blocks:
         _mirror(block)
     return BlockDiagonal(
@@ -82,25 +83,28 @@ def _allocate(signals: Signals, size: int, what: str, instead: str) -> Array:
     like = next(iter(signals))[0].abar
     xp = array_module(like)
     check_memory((size, size), like.dtype, what, instead, xp)
-    return xp.zeros((size, size), dtype=like.dtype)
+    return xp.empty((size, size), dtype=like.dtype)
 
 
-def _add_blocks(pairs: Sequence[tuple[LayerSignals, LayerSignals, Array]], n: int) -> None:
+def _add_blocks(pairs: Sequence[tuple[LayerSignals, LayerSignals, Array]], n: int, fresh: bool) -> None:
     """Add 1/n of the block between two layers to its part of F (I O, J P), for every pair.
 
-    Of the block of a layer with itself, only the upper triangle is sure to be there, for ``_mirror``.
+    Where F is fresh, its memory still arbitrary, it is written instead. Of the block of a layer with
+    itself, only the upper triangle is sure to be there, for ``_mirror``.
     """
     tasks: list[Callable[[], None]] = []
     for first, second, out in pairs:
         if first.abar.shape[1] > 1 or second.abar.shape[1] > 1:
-            _add_gradient_products(first, second, out, n)
+            _add_gradient_products(first, second, out, n, fresh)
             continue
         for inputs in _slices(0, first.abar.shape[2], _ROWS):
-            tasks.append(partial(_add_rows, first, second, out, n, inputs))
+            tasks.append(partial(_add_rows, first, second, out, n, fresh, inputs))
     for_each(tasks, pairs[0][2])
 
 
-def _add_rows(first: LayerSignals, second: LayerSignals, out: Array, n: int, inputs: slice) -> None:
+def _add_rows(
+    first: LayerSignals, second: LayerSignals, out: Array, n: int, fresh: bool, inputs: slice
+) -> None:
     """Add 1/n of the block between two dense layers to out (I O, J P), for some of its inputs."""
     g, h = first.g[:, :, 0], second.g[:, :, 0]
     (I, O), (J, P) = first.weight_shape, second.weight_shape
@@ -111,20 +115,29 @@ def _add_rows(first: LayerSignals, second: LayerSignals, out: Array, n: int, inp
         for o in _slices(0, O, _step(P)):
             p = slice(o.start if diagonal else 0, P)
             c = g[:, part, o].transpose(1, 2, 0) @ h[:, part, p].transpose(1, 0, 2)  # (n, o, p)
-            columns = c.reshape(len(c), -1) / n
+            columns = c.reshape(len(c), -1)
             if diagonal:
                 different, place = _up_to_symmetry(c.shape[1], c.shape[2], array_module(c))
                 columns = columns[:, different]
             for i in _slices(inputs.start, inputs.stop, tile):
                 j = slice(i.start if diagonal else 0, J)
-                q = first.abar[part, 0, i, None] * second.abar[part, :, j]  # (n, i, j)
+                q = (first.abar[part, 0, i, None] / n) * second.abar[part, :, j]  # (n, i, j)
                 found = q.reshape(len(q), -1).T @ columns
                 if diagonal:
                     found = found.take(place, axis=1)
                 found = found.reshape(q.shape[1:] + c.shape[1:])  # (i, j, o, p)
-                F[i, o, j, p] += found.transpose(0, 2, 1, 3)
+                _add(F[i, o, j, p], found.transpose(0, 2, 1, 3), fresh and part.start == 0)
                 if diagonal and o.stop < O:  # the symmetry in (o, p), beyond this slice of the outputs
-                    F[i, o.stop :, j, o] += found[..., o.stop - o.start :].transpose(0, 3, 1, 2)
+                    beyond = found[..., o.stop - o.start :].transpose(0, 3, 1, 2)
+                    _add(F[i, o.stop :, j, o], beyond, fresh and part.start == 0)
+
+
+def _add(out: Array, found: Array, fresh: bool) -> None:
+    """Add found to out, or write it where out is fresh: half the traffic to memory."""
+    if fresh:
+        out[...] = found
+    else:
+        out += found
 
 
 def _step(width: int) -> int:
@@ -146,7 +159,9 @@ def _up_to_symmetry(rows: int, columns: int, xp: ModuleType) -> tuple[Array, Arr
     return o * columns + p, place.reshape(-1)
 
 
-def _add_gradient_products(first: LayerSignals, second: LayerSignals, out: Array, n: int) -> None:
+def _add_gradient_products(
+    first: LayerSignals, second: LayerSignals, out: Array, n: int, fresh: bool
+) -> None:
     """The same for shared weights, by per-example gradients: K N P P' multiplications."""
     step = max(1, _GRADIENTS // (len(first.g) * max(out.shape)))
     tile = max(1, _SCRATCH // out.shape[1])
@@ -159,7 +174,8 @@ def _add_gradient_products(first: LayerSignals, second: LayerSignals, out: Array
         )
         for i in range(0, len(out), tile):
             j = i if first is second else 0
-            out[i : i + tile, j:] += (left[:, i : i + tile] / n).T @ right[:, j:]
+            found = (left[:, i : i + tile] / n).T @ right[:, j:]
+            _add(out[i : i + tile, j:], found, fresh and start == 0)
 
 
 def _mirror(F: Array, tile: int = 128) -> None:
