@@ -113,8 +113,10 @@ def middle_layers(signals: fisher.Signals, damping: float) -> MiddleLayers:
         "inverse kfac to kronecker, diagonal blocks": _block_error(
             inverses["kronecker"], inverses["kfac"], signals.slices
         ),
-        "outside the tridiagonal": _share_outside(kronecker, signals.slices),
-        "inverse outside the tridiagonal": _share_outside(inverses["kronecker"], signals.slices),
+        "outside the diagonal": _share_outside(kronecker, signals.slices, 0),
+        "outside the tridiagonal": _share_outside(kronecker, signals.slices, 1),
+        "inverse outside the diagonal": _share_outside(inverses["kronecker"], signals.slices, 0),
+        "inverse outside the tridiagonal": _share_outside(inverses["kronecker"], signals.slices, 1),
     }
     if chain is not None:
         errors |= {
@@ -154,12 +156,12 @@ def _block_error(M: Array, near: Array, slices: Sequence[slice]) -> float:
     return (wrong / sum(float((M[own, own] ** 2).sum()) for own in slices)) ** 0.5
 
 
-def _share_outside(M: Array, slices: Sequence[slice]) -> float:
-    """Share of the sum of |M| that lies outside the diagonal blocks and their neighbours."""
+def _share_outside(M: Array, slices: Sequence[slice], distance: int) -> float:
+    """Share of the sum of |M| in blocks further from the diagonal than ``distance``."""
     total = outside = 0.0
     for a, rows in enumerate(slices):
         for b, columns in enumerate(slices):
             found = float(abs(M[rows, columns]).sum())
             total += found
-            outside += found if abs(a - b) > 1 else 0.0
+            outside += found if abs(a - b) > distance else 0.0
     return outside / total

@@ -20,6 +20,7 @@ import numpy as np
 from .. import fisher, optim, quality
 from ..backend import Array, check_memory
 from ..datasets import Dataset
+from ..linalg import SingularMatrixError
 from ..network import Network, mlp, outputs
 from .along import quality_along_training
 from .middle import MiddleLayers, middle_layers, picture_layers
@@ -466,8 +467,17 @@ def cosines_against_damping(study: Study, layers: Sequence[int]) -> dict[str, An
         matrices = {name: study.matrices[name] for name in chosen if name in study.matrices}
     if not matrices:
         return None
-    curves = quality.step_cosines(F, matrices, gradient, dampings)
-    return {"dampings": dampings, "curves": curves, "where": where}
+    curves: dict[str, list[float]] = {name: [] for name in matrices}
+    solvable = []
+    for damping in dampings:
+        try:
+            found = quality.step_cosines(F, matrices, gradient, [damping])
+        except SingularMatrixError:  # too little for the precision at hand
+            continue
+        solvable.append(damping)
+        for name, values in found.items():
+            curves[name] += values
+    return {"dampings": solvable, "curves": curves, "where": where} if solvable else None
 
 
 def settings_record(settings: Settings) -> dict[str, Any]:

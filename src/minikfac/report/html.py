@@ -60,7 +60,7 @@ footer { margin-top: 3rem; padding-top: 1rem; border-top: 1px solid #d9d9d6; col
   .numbers b { font-size: 1.35rem; }
   th, td { padding: 0.3rem 0.45rem; }
   td:first-child { white-space: normal; min-width: 7.5rem; }
-  .hint { display: inline; }
+  header .hint { display: inline; }
   label { cursor: zoom-in; }
   label input:checked + img { width: 1000px; max-width: none; cursor: zoom-out; }
 }

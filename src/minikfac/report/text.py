@@ -82,7 +82,9 @@ def percent(share: float) -> str:
     """
     if not math.isfinite(share):
         return "an undefined share"
-    if share == 0 or abs(share) >= 0.095:
+    if abs(share) < 1e-9:  # rounding
+        return "0%"
+    if abs(share) >= 0.095:
         return f"{100 * share:.0f}%"
     return f"{100 * share:.{max(1, -math.floor(math.log10(abs(100 * share))))}f}%"
 
@@ -103,10 +105,19 @@ def number(value: float) -> str:
     if not math.isfinite(value):
         return "not reached" if value == math.inf else "undefined"
     if 1e-3 <= abs(value) < 1e6:
-        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+        return (f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}").replace("-", "−")
     mantissa, exponent = f"{value:.1e}".split("e")
     power = f"10<sup>{int(exponent)}</sup>"
     return (power if mantissa == "1.0" else f"{mantissa} × {power}").replace("-", "−")
+
+
+def examples(n: int) -> str:
+    """A number of examples in words.
+
+    >>> examples(1), examples(1000)
+    ('1 example', '1,000 examples')
+    """
+    return f"{count(n)} example{'s' if n != 1 else ''}"
 
 
 def net_name(found: Findings) -> str:
@@ -273,13 +284,12 @@ def mean_gradient(found: Findings) -> Section | None:
     start, end = found.means_start, found.means
     if start is None or end is None:
         return None
-    n = count(len(found.x))
     zero = start.model_norm < 1e-6 * max(start.label_norm, 1e-30)
     parts: list[str | Figure | Table] = [
         "If targets are drawn from the model's own predictions, gradients have mean zero: the model is "
         "always right about itself on average. So their covariance, which is <i>F</i>, is the mean of "
         "their products. Before training, with the expectation over targets taken exactly, the mean "
-        f"gradient over {n} examples has length {number(start.model_norm)}"
+        f"gradient over {examples(len(found.x))} has length {number(start.model_norm)}"
         + (" (zero up to rounding)" if zero else "")
         + f"; with one drawn target per example, {number(start.sampled_norm)}; with the labels, "
         f"<b>{number(start.label_norm)}</b>. "
@@ -388,12 +398,18 @@ def matrices(found: Findings) -> Section | None:
     ]
     if len(middle.sizes) < 2:
         return Section("matrices", "The matrices", parts)
-    outside, inverse_outside = errors["outside the tridiagonal"], errors["inverse outside the tridiagonal"]
+    many = len(middle.sizes) > 2
+    which = "outside the tridiagonal" if many else "outside the diagonal"
+    pairs = (
+        "pairs of layers that are not neighbours hold" if many else "what lies between the two layers holds"
+    )
+    outside, inverse_outside = errors[which], errors[f"inverse {which}"]
     parts += [
-        "<i>F̃</i> has large entries between layers too. Its inverse, which is what an optimizer needs, is "
+        "<i>F̃</i> has entries between layers too. Its inverse, which is what an optimizer needs, is "
         + ("simpler" if inverse_outside < outside else "no simpler here")
-        + f": pairs of layers that are not neighbours hold {percent(outside)} of the sum of sizes in "
-        f"<i>F̃</i> and {percent(inverse_outside)} of it in the inverse. "
+        + f": {pairs} {percent(outside)} of the sum of sizes in <i>F̃</i> and {percent(inverse_outside)} of "
+        "it "
+        "in the inverse. "
         + (
             "So the second assumption is made about the inverse: leave out what lies between layers "
             "(K-FAC, block-diagonal), or keep neighbours only (block-tridiagonal)."
@@ -422,7 +438,9 @@ def matrices(found: Findings) -> Section | None:
             + (
                 "The latter is close even off its three diagonals, where nothing was stored: layers that "
                 "are not neighbours are tied through those between them."
-                if chain < 0.5 * kfac
+                if many and chain < 0.5 * kfac
+                else "With two layers there are only neighbours, and nothing is left out."
+                if not many
                 else "Here the chain helps little."
             ),
             Figure(
@@ -731,7 +749,7 @@ def sampling(found: Findings) -> Section | None:
         "sampling",
         "Exact, sampled and empirical",
         [
-            "The expectation over targets can be taken exactly, as above (one pass back per class), or by "
+            "The expectation over targets can be taken exactly, as above (one pass back per output), or by "
             f"drawing targets. With {drawn.counts[0]} per example the Fisher matrix is off by "
             f"{percent(first)}, with {drawn.counts[-1]} by {percent(last)}; the slope on log axes is "
             f"{f'{drawn.slope:.2f}'.replace('-', '−')}"
@@ -758,7 +776,7 @@ def sampling(found: Findings) -> Section | None:
                 if abs(scale - 1) > 0.1
                 else f"Its best scalar is {number(scale)}, so the scale is right and the directions are not."
             )
-            + f" ({_list(drawn.names)}; {count(drawn.n)} examples.)",
+            + f" ({_list(drawn.names)}; {examples(drawn.n)}.)",
             Figure("sampling", "Relative error against the number of drawn targets per example."),
         ],
     )
