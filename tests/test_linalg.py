@@ -344,3 +344,10 @@ def test_conjugate_gradients_refuse_a_preconditioner_that_is_not_definite(sign):
         ValueError, match=r"expected a positive definite preconditioner, got .* \(iteration 0\)"
     ):
         linalg.conjugate_gradients(lambda v: v, np.ones(3), precondition=lambda r: sign * r)
+
+
+def test_kron_eigen_dense_is_the_product_of_its_parts() -> None:
+    rng = np.random.default_rng(0)
+    U_A, U_G, s = rng.normal(size=(4, 4)), rng.normal(size=(3, 3)), rng.random((4, 3))
+    U = np.kron(U_A, U_G)
+    np.testing.assert_allclose(linalg.kron_eigen_dense(U_A, U_G, s), (U * s.ravel()) @ U.T, rtol=1e-12)

@@ -104,6 +104,11 @@ class LowRank(FisherMatrix):
     def _product(self, v: Array) -> Array:
         return self.ridge * v + self.sign * (self.B @ (self.B.T @ v))
 
+    def to_dense(self) -> Array:
+        dense = self.sign * (self.B @ self.B.T)
+        dense.reshape(-1)[:: len(dense) + 1] += self.ridge
+        return dense
+
     def diagonal(self) -> Array:
         return self.ridge + self.sign * (self.B**2).sum(1)
 
