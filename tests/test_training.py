@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 import sys
 from typing import Any
 
@@ -221,7 +222,10 @@ def test_progress_false_prints_nothing(capfd: pytest.CaptureFixture[str]) -> Non
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_bar_goes_to_standard_error_only(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_bar_goes_to_standard_error_only(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     train(progress=True)
     out, err = capfd.readouterr()
     assert out == ""
@@ -229,10 +233,18 @@ def test_a_bar_goes_to_standard_error_only(capfd: pytest.CaptureFixture[str]) ->
     assert "test error 0." in err
 
 
+def test_a_file_gets_a_plain_line_instead_of_a_bar(capfd: pytest.CaptureFixture[str]) -> None:
+    train(progress=True)
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert re.fullmatch(r"training: \d+\.\d s\n", err)
+
+
 def test_training_runs_without_tqdm(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "tqdm", None)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     assert np.array_equal(train(progress=True).theta, train().theta)
     assert capfd.readouterr() == ("", "")
 
