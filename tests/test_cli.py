@@ -69,6 +69,14 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str], arguments: list[str], 
     assert expected in out
 
 
+def test_help_names_every_approximation_and_measure() -> None:
+    from minikfac.experiments import APPROXIMATIONS
+    from minikfac.quality import MEASURES
+
+    assert all(name in cli.APPROXIMATIONS_HELP for name in APPROXIMATIONS)
+    assert all(name in cli.MEASURES_HELP for name in MEASURES)
+
+
 def test_a_study_prints_table_and_ledger(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = run(capsys, "fisher", *QUICK, "--approximations", "kfac,Diagonal")
     assert code == 0

@@ -39,6 +39,15 @@ EXPECTED = (
 )
 """What wrong input, a lack of memory or a missing library raise; anything else is a bug of the package."""
 
+APPROXIMATIONS_HELP = (
+    "Which to build, all by default; with commas between them: block-diagonal, K-FAC, K-FAC (factored damping), "
+    "block-tridiagonal, EKFAC, nearest Kronecker, diagonal, low rank, no curvature (the plain gradient)."
+)
+MEASURES_HELP = (
+    "Groups of columns, with commas between them: matrix, spectral, inverse, step, kl, spectrum, cg; or all. "
+    "What is quick by default: all but spectrum above 5,000 parameters."
+)
+
 app = typer.Typer(
     help="The Fisher matrix of a neural net, K-FAC and other approximations of it, from scratch. "
     "Begin with [bold]minikfac tour[/bold].",
@@ -82,9 +91,10 @@ def tour(
 ) -> None:
     """Train a small net on handwritten digits and show how well each matrix approximates its Fisher matrix.
 
-    The Fisher matrix says how much a net's predictions change when its weights do. The tour builds it
-    exactly, builds K-FAC and other approximations of it from the same two signals of backpropagation, and
-    leaves a report that explains what each of them assumes and what that costs. Takes about a minute.
+    The Fisher matrix says how much a net's predictions change when its weights
+    do. The tour builds it exactly, builds K-FAC and other approximations of it
+    from the same two signals of backpropagation, and leaves a report that
+    explains what each of them assumes and what that costs: half a minute.
     """
     from . import datasets, report
     from .experiments.tour import Settings
@@ -126,9 +136,7 @@ def fisher(
     examples: Annotated[
         int | None, typer.Option(help="N, over which the Fisher matrix is a mean; at most 1000 by default.")
     ] = None,
-    approximations: Annotated[
-        str | None, typer.Option(help="Which to build, with commas between them; all by default.")
-    ] = None,
+    approximations: Annotated[str | None, typer.Option(help=APPROXIMATIONS_HELP)] = None,
     targets: Annotated[
         str,
         typer.Option(
@@ -143,7 +151,7 @@ def fisher(
     ] = "all",
     measures: Annotated[
         str | None,
-        typer.Option(help="Groups of measures, with commas between them, or all; what is quick by default."),
+        typer.Option(help=MEASURES_HELP),
     ] = None,
     seeds: Annotated[int, typer.Option(help="Repeat over so many seeds, for error bars.", min=1)] = 1,
     along: Annotated[bool, typer.Option("--along", help="Measure K-FAC's error along training too.")] = False,
@@ -157,8 +165,9 @@ def fisher(
 ) -> None:
     """Build the Fisher matrix of a net of your own and measure every approximation against it.
 
-    The exact Fisher matrix has a row and a column per parameter, so nets of up to some 10,000 parameters can
-    be studied whole; --layers picks a part of larger ones.
+    The exact Fisher matrix has a row and a column per parameter, so nets of up
+    to some 10,000 parameters can be studied whole; --layers picks a part of
+    larger ones.
     """
     from . import report
     from .experiments.tour import tour as run
