@@ -40,8 +40,9 @@ EXPECTED = (
 """What wrong input, a lack of memory or a missing library raise; anything else is a bug of the package."""
 
 APPROXIMATIONS_HELP = (
-    "Which to build, all by default; with commas between them: block-diagonal, K-FAC, K-FAC (factored damping), "
-    "block-tridiagonal, EKFAC, nearest Kronecker, diagonal, low rank, no curvature (the plain gradient)."
+    "Which to build, all by default; with commas between them: block-diagonal, K-FAC, "
+    "K-FAC (factored damping), block-tridiagonal, EKFAC, nearest Kronecker, diagonal, low rank, "
+    "no curvature (the plain gradient)."
 )
 MEASURES_HELP = (
     "Groups of columns, with commas between them: matrix, spectral, inverse, step, kl, spectrum, cg; or all. "
