@@ -18,7 +18,8 @@ from functools import partial
 from types import ModuleType
 
 from ..backend import Array, array_module, check_memory
-from ..linalg import cholesky, cholesky_inverse, cholesky_solve, pseudo_inverse
+from ..linalg import cholesky, cholesky_inverse, cholesky_solve
+from ..linalg import pseudo_inverse as pinv
 from .block_diagonal import BlockDiagonal
 from .damping import add_to_diagonal
 from .matrix import FisherMatrix, Operator, check_damping, check_method
@@ -253,7 +254,7 @@ class DenseMatrix(FisherMatrix):
     ) -> Operator:
         check_method(method)
         if check_damping(damping) == 0 and pseudo_inverse:
-            return DenseMatrix(_pseudo_inverse(self.array), self.names, self.slices, self.name)
+            return DenseMatrix(pinv(self.array), self.names, self.slices, self.name)
         L = self._cholesky(damping)
         if explicit:
             return DenseMatrix(cholesky_inverse(L), self.names, self.slices, self.name)
@@ -267,9 +268,6 @@ class DenseMatrix(FisherMatrix):
     def logdet(self, damping: float = 0.0, method: str | None = None) -> float:
         check_method(method)
         return CholeskySolver(self._cholesky(check_damping(damping))).logdet()
-
-
-_pseudo_inverse = pseudo_inverse  # inside ``inverse`` the name is that of an argument
 
 
 class CholeskySolver(Operator):

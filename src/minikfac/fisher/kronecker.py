@@ -24,7 +24,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ..backend import Array, array_module
-from ..linalg import cholesky, cholesky_inverse, cholesky_solve, eigh, kron_apply, kron_dense, pseudo_inverse
+from ..linalg import cholesky, cholesky_inverse, cholesky_solve, eigh, kron_apply, kron_dense
+from ..linalg import pseudo_inverse as pinv
 from .block_diagonal import BlockDiagonal
 from .damping import factored_damping, tikhonov_eigenvalues
 from .eigenblock import EigenBlock
@@ -128,7 +129,7 @@ class KroneckerBlock(FisherMatrix):
         if check_damping(damping) > 0 and method != "factored":
             return self.damped(damping).inverse()
         if damping == 0 and pseudo_inverse:
-            return KroneckerBlock(_pseudo_inverse(self.A), _pseudo_inverse(self.G), self.name)
+            return KroneckerBlock(pinv(self.A), pinv(self.G), self.name)
         A, G = factored_damping(self.A, self.G, damping) if damping > 0 else (self.A, self.G)
         L_A, L_G = cholesky(A, f"A of {self.name}"), cholesky(G, f"G of {self.name}")
         if explicit:
@@ -142,9 +143,6 @@ class KroneckerBlock(FisherMatrix):
         L = self.inverse(damping, method)
         assert isinstance(L, KroneckerSolver)
         return L.logdet()
-
-
-_pseudo_inverse = pseudo_inverse  # inside ``inverse`` the name is that of an argument
 
 
 @dataclass(frozen=True, eq=False)
