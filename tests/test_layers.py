@@ -254,9 +254,9 @@ def test_dense_refuses_inputs_of_another_shape(shape):
 def test_sizes_of_neighbours_must_fit():
     chain = layers.Sequential((layers.Dense(4, 3), layers.Tanh(), layers.Dense(4, 2)))
     with pytest.raises(ValueError, match=r"expected 4 inputs to Dense.*, got 3"):
-        chain.output_features(None)
+        chain.output_shape(None)
     with pytest.raises(ValueError, match=r"expected 4 inputs to Dense.*, got 7"):
-        chain.output_features(7)
+        chain.output_shape((7,))
 
 
 def test_a_layer_without_a_second_derivative_says_so():

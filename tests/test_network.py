@@ -404,7 +404,7 @@ def test_theta_must_be_one_flat_array_of_floats(theta, error, message):
 @pytest.mark.parametrize(
     ("x", "error", "message"),
     [
-        (X[0], ValueError, r"expected a batch of at least one example, \(N, features\), got shape \(4,\)"),
+        (X[0], ValueError, r"expected a batch of at least one example, \(N, features\) or .*, got shape \(4,\)"),
         (X[:0], ValueError, r"expected a batch of at least one example, .* got shape \(0, 4\)"),
         (X[:, :3], ValueError, r"expected inputs of shape \(N, 4\) to Dense\(.*got \(6, 3\)"),
         (X[None], ValueError, r"expected inputs of shape \(N, 4\) to Dense\(.*got \(1, 6, 4\)"),
@@ -481,8 +481,8 @@ def test_init_refuses_other_dtypes(dtype):
 
 
 def test_init_refuses_unknown_schemes_and_seeds_in_place_of_generators():
-    with pytest.raises(ValueError, match="expected scheme 'glorot' or 'sparse', got 'he'"):
-        NET.init(np.random.default_rng(0), "he")
+    with pytest.raises(ValueError, match="expected scheme 'glorot' or 'he' or 'sparse', got 'xavier'"):
+        NET.init(np.random.default_rng(0), "xavier")
     with pytest.raises(TypeError, match=r"expected rng = numpy\.random\.default_rng\(seed\), got 0"):
         NET.init(0)
 

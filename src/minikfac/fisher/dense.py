@@ -20,10 +20,10 @@ from types import ModuleType
 from ..backend import Array, array_module, check_memory
 from ..linalg import cholesky, cholesky_inverse, cholesky_solve
 from ..linalg import pseudo_inverse as pinv
+from ..parallel import for_each
 from .block_diagonal import BlockDiagonal
 from .damping import add_to_diagonal
 from .matrix import FisherMatrix, Operator, check_damping, check_method
-from .parallel import for_each
 from .signals import LayerSignals, Signals
 
 _SCRATCH = 2**20

@@ -10,11 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 from itertools import accumulate, pairwise
 from typing import Any
 
 from ..backend import Array, array_module, check_array
+from ..parallel import chunks, for_each, sum_over_chunks
 from .layers import Dense, Layer, Pointwise, Record, Sequential
+from .layers.dense import SCHEMES
 from .outputs import Output
 
 
@@ -24,15 +27,41 @@ class Tape:
 
     Attributes:
         z: (N, C), natural parameters of the output distribution.
-        abar: per parameter layer (N, T, I), what went into its weights, with a constant 1 appended.
-        s: per parameter layer (N, T, O), the pre-activations that came out.
         record: the layers' own notes for the way back.
+        stats: running statistics of batch normalization after this pass; [] for most nets.
     """
 
     z: Array
-    abar: list[Array]
-    s: list[Array]
     record: Record
+    stats: list[Array]
+    _body: Layer
+
+    @cached_property
+    def _signals(self) -> list[tuple[Array, Array]]:
+        return self._body.signals(self.record)
+
+    @property
+    def abar(self) -> list[Array]:
+        """Per parameter layer (N, T, I), what went into its weights, with a constant 1 appended.
+
+        Scale-and-shift layers have (N, T, 2, C): the normalized input, and 1.
+        """
+        return [abar for abar, _ in self._signals]
+
+    @property
+    def s(self) -> list[Array]:
+        """Per parameter layer (N, T, O), the pre-activations that came out."""
+        return [s for _, s in self._signals]
+
+    @property
+    def grids(self) -> list[tuple[int, int]]:
+        """Per parameter layer (H, W): its T = H W locations lie row by row."""
+        return self._body.grids(self.record)
+
+    @property
+    def batch_stats(self) -> list[Array]:
+        """Per batch normalization (2, C), mean and variance that this pass used."""
+        return self._body.statistics(self.record)
 
 
 class Network:
@@ -59,7 +88,7 @@ class Network:
         parameter_layers = self._body.parameter_layers
         if not parameter_layers:
             raise ValueError("expected at least one layer with parameters, got none")
-        self._body.output_features(None)
+        self._body.output_shape(None)
         self.shapes = self._body.weight_shapes
         kinds = [getattr(layer, "kind", type(layer).__name__.lower()) for layer in parameter_layers]
         self.names = tuple(f"{kind}{number}" for number, kind in enumerate(kinds))
@@ -87,8 +116,9 @@ class Network:
 
         Args:
             rng: a ``numpy.random.Generator``.
-            scheme: "glorot", weights N(0, 2 / (n_in + n_out)) [GB10]; or "sparse", 15 incoming weights
-                per unit from N(0, 1) and the others 0 [Martens10, sec. 5].
+            scheme: "glorot", weights N(0, 2 / (n_in + n_out)) [GB10]; "he", N(0, 2 / n_in) [HZRS15]; or
+                "sparse", 15 incoming weights per unit from N(0, 1) and the others 0 [Martens10, sec. 5].
+                A convolution's n_in is kh kw c_in. Scales of normalization begin at 1, shifts at 0.
             dtype: float32 or float64.
 
         Raises:
@@ -97,8 +127,8 @@ class Network:
         """
         if not hasattr(rng, "standard_normal"):
             raise TypeError(f"expected rng = numpy.random.default_rng(seed), got {rng!r}")
-        if scheme not in ("glorot", "sparse"):
-            raise ValueError(f"expected scheme 'glorot' or 'sparse', got {scheme!r}")
+        if scheme not in SCHEMES:
+            raise ValueError(f"expected scheme {' or '.join(map(repr, SCHEMES))}, got {scheme!r}")
         Ws = [layer.initial_weights(rng, scheme) for layer in self._body.parameter_layers]  # type: ignore[attr-defined]
         theta = self.pack(Ws).astype(dtype)
         self.unpack(theta)  # refuses other dtypes
@@ -124,8 +154,28 @@ class Network:
 
     # passes -------------------------------------------------------------------------------------
 
-    def forward(self, theta: Array, x: Array) -> Tape:
-        """Run the net on inputs x (N, features).
+    def init_stats(self) -> list[Array]:
+        """Return running statistics before any batch was seen, (2, C) of mean 0 and variance 1 on the host.
+
+        One array per batch normalization, so [] for most nets.
+        """
+        found = []
+        for shape in self._body.statistics_shapes:
+            found.append(array_module().zeros(shape))
+            found[-1][1] = 1
+        return found
+
+    def forward(
+        self, theta: Array, x: Array, stats: Sequence[Array] | None = None, train: bool = False
+    ) -> Tape:
+        """Run the net on inputs x, (N, features) or images (N, H, W, C).
+
+        Args:
+            theta: (P,).
+            x: inputs.
+            stats: running statistics of batch normalization; those of :meth:`init_stats` by default.
+            train: let batch normalization use the statistics of this batch, and average them into
+                ``tape.stats``, instead of using the running ones.
 
         Raises:
             ValueError: on an empty batch, integers, NaN or infinite values, or shapes that do not fit.
@@ -133,9 +183,34 @@ class Network:
         """
         Ws = self.unpack(theta)
         x = _check_inputs(theta, x)
-        z, record = self._body.forward(Ws, x)
-        pairs = self._body.signals(record)
-        return Tape(z, [abar for abar, _ in pairs], [s for _, s in pairs], record)
+        running = self._check_stats(theta, stats)
+        z, record = self._body.forward(Ws, x, None if train else running)
+        if z.ndim != 2:
+            raise ValueError(f"expected outputs (N, C) of the last layer, got {z.shape}; add a Flatten()")
+        if train:
+            decays = [layer.decay for layer in self._body.parameter_layers if layer.statistics_shapes]  # type: ignore[attr-defined]
+            running = [
+                decay * old + (1 - decay) * new
+                for decay, old, new in zip(decays, running, self._body.statistics(record), strict=True)
+            ]
+        return Tape(z, record, running, self._body)
+
+    def _check_stats(self, theta: Array, stats: Sequence[Array] | None) -> list[Array]:
+        """Statistics in the dtype and on the device of theta."""
+        stats = self.init_stats() if stats is None else stats
+        shapes = tuple(tuple(own.shape) for own in stats)
+        if shapes != self._body.statistics_shapes:
+            raise ValueError(
+                f"expected statistics of shapes {list(self._body.statistics_shapes)}, got {list(shapes)}"
+            )
+        return [array_module(theta).asarray(own, dtype=theta.dtype) for own in stats]
+
+    def _chunks(self, theta: Array, x: Array, train: bool) -> list[slice]:
+        """Rows of x for passes that are run apart; all together where batch normalization couples them."""
+        check_array(x, "x")
+        if x.ndim < 2 or (train and self._body.statistics_shapes):
+            return [slice(None)]
+        return chunks(len(x), self._body.example_size(x.shape[1:]), theta)
 
     def backward(self, theta: Array, tape: Tape, dz: Array) -> list[Array]:
         """Propagate dL/dz back to the pre-activations of every parameter layer.
@@ -174,9 +249,8 @@ class Network:
 
     def _add_up(self, abars: list[Array], gs: list[Array], out: Array, scale: float) -> None:
         """Write scale * sum_n sum_t abar g^T of every layer into the flat array out."""
-        xp = array_module(out)
         for abar, g, W in zip(abars, gs, self.unpack(out), strict=True):
-            xp.matmul(abar.reshape(-1, abar.shape[-1]).T, g.reshape(-1, g.shape[-1]), out=W)
+            _weight_gradient(abar, g, W)
         if scale != 1:
             out *= scale
 
@@ -192,44 +266,89 @@ class Network:
         dz = self.output.gradient(tape.z, y)
         rdz = self.output.hessian_product(tape.z, y, rz)
         found = self._body.backward_jvp(Ws, Vs, tape.record, tangent, dz, rdz)[2]
-        parts = [rabar.T @ g + abar.T @ rg for abar, rabar, g, rg in found]
-        return self.pack(parts) / len(tape.z)
+        total, part = array_module(theta).empty_like(theta), array_module(theta).empty_like(theta)
+        self._add_up([rabar for _, rabar, _, _ in found], [g for _, _, g, _ in found], total, 1.0)
+        self._add_up([abar for abar, _, _, _ in found], [rg for _, _, _, rg in found], part, 1.0)
+        return (total + part) / len(tape.z)
 
     # what a net is used for -----------------------------------------------------------------------
 
-    def loss(self, theta: Array, x: Array, y: Array) -> float:
+    def loss(self, theta: Array, x: Array, y: Array, stats: Sequence[Array] | None = None) -> float:
         """Mean negative log-likelihood over examples, in nats, summed over output units."""
-        z = self.forward(theta, x).z
+        z = self._natural_parameters(theta, x, stats)
         self.output.check(y, *z.shape)
         return float(self.output.nll(z, y).mean())
 
-    def loss_and_gradient(self, theta: Array, x: Array, y: Array) -> tuple[float, Array]:
-        """Return the loss and its gradient (P,): means over the N examples."""
-        tape = self.forward(theta, x)
-        self.output.check(y, *tape.z.shape)
+    def loss_and_gradient(
+        self,
+        theta: Array,
+        x: Array,
+        y: Array,
+        stats: Sequence[Array] | None = None,
+        train: bool = False,
+    ) -> tuple[float, Array]:
+        """Return the loss and its gradient (P,): means over the N examples.
+
+        ``stats`` and ``train`` are those of :meth:`forward`. The batch is taken in chunks, on all cores,
+        unless batch normalization couples its examples.
+        """
+        rows = self._chunks(theta, x, train)
+
+        def sums(own: slice) -> tuple[Array, Array]:
+            tape = self.forward(theta, x[own], stats, train)
+            if not own.start:  # once, when it is known how many outputs there are
+                self.output.check(y, len(x), tape.z.shape[1])
+            return self._loss_and_gradient_sums(theta, tape, y[own])
+
+        loss, grad = sum_over_chunks(sums, rows, theta)
+        grad /= len(x)
+        return float(loss) / len(x), grad
+
+    def _loss_and_gradient_sums(self, theta: Array, tape: Tape, y: Array) -> tuple[Array, Array]:
         grad = array_module(theta).empty_like(theta)
         gs = self.backward(theta, tape, self.output.gradient(tape.z, y))
-        self._add_up(tape.abar, gs, grad, 1 / len(tape.z))
-        return float(self.output.nll(tape.z, y).mean()), grad
+        self._add_up(tape.abar, gs, grad, 1.0)
+        return self.output.nll(tape.z, y).sum(), grad
 
-    def gradient(self, theta: Array, x: Array, y: Array) -> Array:
+    def gradient(self, theta: Array, x: Array, y: Array, stats: Sequence[Array] | None = None) -> Array:
         """Return the gradient (P,) of the mean loss."""
-        return self.loss_and_gradient(theta, x, y)[1]
+        return self.loss_and_gradient(theta, x, y, stats)[1]
 
-    def predict(self, theta: Array, x: Array) -> Array:
+    def predict(self, theta: Array, x: Array, stats: Sequence[Array] | None = None) -> Array:
         """Return the mean of the target, (N, C): class probabilities, or the Gaussian's mean."""
-        return self.output.mean(self.forward(theta, x).z)
+        return self.output.mean(self._natural_parameters(theta, x, stats))
 
-    def kl(self, theta: Array, theta2: Array, x: Array) -> float:
+    def kl(self, theta: Array, theta2: Array, x: Array, stats: Sequence[Array] | None = None) -> float:
         """Mean KL( p_theta(. | x) || p_theta2(. | x) ) over the inputs x, in nats."""
-        return float(self.output.kl(self.forward(theta, x).z, self.forward(theta2, x).z).mean())
+        z, z2 = (self._natural_parameters(own, x, stats) for own in (theta, theta2))
+        return float(self.output.kl(z, z2).mean())
+
+    def _z(self, theta: Array, x: Array, stats: Sequence[Array] | None) -> Array:
+        return self.forward(theta, x, stats).z
+
+    def _natural_parameters(self, theta: Array, x: Array, stats: Sequence[Array] | None) -> Array:
+        """z (N, C) alone, chunk by chunk: what a pass leaves behind is not kept."""
+        rows = self._chunks(theta, x, train=False)
+        parts = for_each([partial(self._z, theta, x[own], stats) for own in rows], theta)
+        return parts[0] if len(parts) == 1 else array_module(theta).concatenate(parts)
+
+
+def _weight_gradient(abar: Array, g: Array, out: Array) -> None:
+    """Write sum_n sum_t abar g^T into out; for scale and shift, abar times g."""
+    xp = array_module(out)
+    if abar.ndim == 4:
+        xp.einsum("ntic,ntc->ic", abar, g, out=out)
+    else:
+        xp.matmul(abar.reshape(-1, abar.shape[-1]).T, g.reshape(-1, g.shape[-1]), out=out)
 
 
 def _check_inputs(theta: Array, x: Array) -> Array:
     check_array(x, "x")
     xp = array_module(theta, x)
     if x.ndim < 2 or x.size == 0:
-        raise ValueError(f"expected a batch of at least one example, (N, features), got shape {x.shape}")
+        raise ValueError(
+            f"expected a batch of at least one example, (N, features) or (N, H, W, C), got shape {x.shape}"
+        )
     if x.dtype.kind != "f":
         raise ValueError(f"expected inputs of a floating dtype, got {x.dtype}; convert and scale them first")
     if xp.__name__ == "numpy" and not xp.isfinite(x).all():  # on a GPU the answer would hold up the queue

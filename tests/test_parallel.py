@@ -8,7 +8,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 import minikfac as mk
 from minikfac import fisher
-from minikfac.fisher.parallel import for_each
+from minikfac.parallel import for_each
 
 
 def blas_threads() -> list[int]:

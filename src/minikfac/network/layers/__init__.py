@@ -1,0 +1,42 @@
+"""The layers of a network, each forward, backward and in the R-operator by hand.
+
+===========================  ======================================================================
+parameters                   ``Dense``, ``Conv2d``; scale and shift of ``LayerNorm``, ``GroupNorm``,
+                             ``BatchNorm``
+none                         ``Tanh``, ``Logistic``, ``ReLU``, ``Softplus``, ``Identity``; ``MaxPool2d``,
+                             ``AvgPool2d``, ``GlobalAvgPool``, ``Flatten``; ``LocalResponseNorm``
+of layers                    ``Sequential``, ``Residual``, ``Parallel``
+===========================  ======================================================================
+
+Pooling has no parameters, so it needs no curvature: derivatives flow through it.
+"""
+
+from .base import Layer, Record, Shape
+from .composite import Composite, Parallel, Residual, Sequential
+from .convolution import Conv2d
+from .dense import Dense
+from .pointwise import ACTIVATIONS, Identity, Logistic, Pointwise, ReLU, Softplus, Tanh
+from .pooling import AvgPool2d, Flatten, GlobalAvgPool, MaxPool2d
+
+__all__ = [
+    "ACTIVATIONS",
+    "AvgPool2d",
+    "Composite",
+    "Conv2d",
+    "Dense",
+    "Flatten",
+    "GlobalAvgPool",
+    "Identity",
+    "Layer",
+    "Logistic",
+    "MaxPool2d",
+    "Parallel",
+    "Pointwise",
+    "ReLU",
+    "Record",
+    "Residual",
+    "Sequential",
+    "Shape",
+    "Softplus",
+    "Tanh",
+]

@@ -1,0 +1,145 @@
+"""What a layer does: forward, backward and the R-operator, by hand.
+
+A layer is a description and holds no numbers. Its weights come as a list ``Ws`` with one array per
+parameter layer inside it; what a pass leaves behind for the way back comes as a record.
+
+    forward   x -> y                       y = phi(x), or s = abar W
+    backward  dL/dy -> dL/dx               g = dL/ds is kept: with abar it makes every Fisher matrix
+    jvp       (x', W') -> y'               derivatives along a direction [Pearlmutter94]
+
+Shapes: x is (N, features) or, for images, (N, H, W, C). Derivatives that travel backward may carry
+leading axes, (K, N, features), for K of them at once. Every parameter layer has T locations, one unless
+its weights are shared:
+
+    abar (N, T, I)   what goes into the weights      s, g (N, T, O)   what comes out, and dL/ds
+
+Only batch normalization knows statistics: running ones are handed in like weights, and where none are
+(``stats=None``, training) it takes those of the batch.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from numbers import Integral
+from typing import Any
+
+from ...backend import Array
+
+Record = Any
+"""What a layer keeps of a forward pass; each layer knows its own."""
+
+Shape = tuple[int | None, ...]
+"""Of one example, (features,) or (H, W, C); None for an extent that is not known yet."""
+
+
+class Layer(ABC):
+    """One step of a network."""
+
+    @property
+    def weight_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Shapes of the weights, one per parameter layer inside, depth first."""
+        return ()
+
+    @property
+    def parameter_layers(self) -> tuple[Layer, ...]:
+        """The parameter layers inside, depth first."""
+        return ()
+
+    @property
+    def statistics_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Shapes of the running statistics, one per batch normalization inside, depth first."""
+        return ()
+
+    def output_shape(self, shape: Shape | None) -> Shape | None:
+        """Shape of one example that comes out; None where nothing is known.
+
+        Raises:
+            ValueError: if the layer takes another shape.
+        """
+        return shape
+
+    def example_size(self, shape: Shape) -> int:
+        """How many numbers the largest array of a pass holds for one example of this shape."""
+        return max(_size(shape), _size(self.output_shape(shape)))
+
+    @abstractmethod
+    def forward(
+        self, Ws: Sequence[Array], x: Array, stats: Sequence[Array] | None = None
+    ) -> tuple[Array, Record]:
+        """Return y and the record of this pass; with ``stats`` None, a pass of training."""
+
+    @abstractmethod
+    def backward(
+        self, Ws: Sequence[Array], record: Record, dy: Array, need_dx: bool = True
+    ) -> tuple[Array | None, list[Array]]:
+        """Return dL/dx (None unless needed) and g = dL/ds of the parameter layers inside."""
+
+    @abstractmethod
+    def jvp(
+        self, Ws: Sequence[Array], Vs: Sequence[Array], record: Record, dx: Array | None
+    ) -> tuple[Array | None, Record]:
+        """Return the derivative of y along (dx, Vs), None if zero, and what ``backward_jvp`` needs."""
+
+    def backward_jvp(
+        self, Ws: Sequence[Array], Vs: Sequence[Array], record: Record, tangent: Record, dy: Array, rdy: Array
+    ) -> tuple[Array, Array, list[tuple[Array, Array, Array, Array]]]:
+        """Differentiate the backward pass along a direction: the second half of a Hessian product.
+
+        Args:
+            Ws: weights.
+            Vs: the direction, in the shapes of the weights.
+            record: of the forward pass.
+            tangent: the second result of ``jvp``.
+            dy: dL/dy, (N, features).
+            rdy: its derivative along the direction.
+
+        Returns:
+            dL/dx, its derivative, and per parameter layer (abar, R abar, g, R g).
+        """
+        raise ValueError(f"the Hessian is not implemented for {type(self).__name__} layers")
+
+    def signals(self, record: Record) -> list[tuple[Array, Array]]:
+        """Return (abar, s) of each parameter layer inside, from the record of a forward pass."""
+        return []
+
+    def grids(self, record: Record) -> list[tuple[int, int]]:
+        """Return (H, W) of each parameter layer inside: its T = H W locations lie row by row."""
+        return []
+
+    def statistics(self, record: Record) -> list[Array]:
+        """Return the statistics that each batch normalization inside used in this pass."""
+        return []
+
+
+class Rearrangement(Layer):
+    """A layer without parameters that is linear given what its record says: pooling, flattening."""
+
+    def backward_jvp(
+        self, Ws: Sequence[Array], Vs: Sequence[Array], record: Record, tangent: Record, dy: Array, rdy: Array
+    ) -> tuple[Array, Array, list[tuple[Array, Array, Array, Array]]]:
+        dx, rdx = self.backward(Ws, record, dy)[0], self.backward(Ws, record, rdy)[0]
+        assert dx is not None and rdx is not None
+        return dx, rdx, []
+
+
+def check_positive(layer: str, **values: Any) -> None:
+    """Refuse what is no positive whole number, naming it."""
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+            raise ValueError(f"expected {layer} {name} to be a positive whole number, got {value!r}")
+
+
+def check_images(layer: Layer, shape: Shape | None, channels: int | None = None) -> None:
+    """Refuse a shape of one example that is known and not (H, W, channels)."""
+    if shape is None:
+        return
+    wanted = "C" if channels is None else channels
+    if len(shape) != 3 or (channels is not None and shape[2] not in (None, channels)):
+        shown = ", ".join("?" if extent is None else str(extent) for extent in shape)
+        raise ValueError(f"expected images (N, H, W, {wanted}) into {layer}, got (N, {shown})")
+
+
+def _size(shape: Shape | None) -> int:
+    return 0 if shape is None else math.prod(extent or 1 for extent in shape)

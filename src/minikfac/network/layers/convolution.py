@@ -1,0 +1,203 @@
+"""The convolution: a dense layer on every patch of an image, with the same weights everywhere.
+
+    s_t = abar_t W,    abar_t = [patch at location t, 1]          T = Ho Wo locations
+
+so s, the weight gradient sum_t abar_t g_t^T and KFC's sum_t abar_t abar_t^T all read the same patches
+(im2col), made once per pass. On the way back each patch adds its derivatives to the pixels that it came
+from (col2im), one kernel offset after the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+from ...backend import Array, array_module, check_array
+from .base import Layer, Record, Shape, check_images, check_positive
+from .dense import initial_weights
+from .windows import Windows, pair
+
+
+@dataclass(frozen=True)
+class Conv2d(Layer):
+    """Cross-correlation of images (N, H, W, c_in) with c_out kernels, as in PyTorch.
+
+    W is (kh kw c_in + 1, c_out): a patch is ordered (row, column, channel), and the bias is the last row.
+
+    Attributes:
+        c_in, c_out: channels.
+        kernel_size: kh = kw, or (kh, kw).
+        stride: likewise.
+        padding: pixels on each side, likewise; "valid" for none; "same" for as many outputs as inputs, for
+            stride 1 (an odd pixel goes below and to the right).
+        bias: whether there is one.
+        pad_value: what the padding holds, a number or one per channel.
+    """
+
+    c_in: int
+    c_out: int
+    kernel_size: int | tuple[int, int]
+    stride: int | tuple[int, int] = 1
+    padding: int | tuple[int, int] | str = 0
+    bias: bool = True
+    pad_value: float | tuple[float, ...] = 0.0
+    kind: ClassVar[str] = "conv"
+
+    def __post_init__(self) -> None:
+        check_positive("Conv2d", c_in=self.c_in, c_out=self.c_out)
+        pair("Conv2d", "kernel_size", self.kernel_size, 1)
+        pair("Conv2d", "stride", self.stride, 1)
+        if self.padding not in ("valid", "same"):
+            if isinstance(self.padding, str):
+                raise ValueError(f"expected Conv2d padding 'valid', 'same' or numbers, got {self.padding!r}")
+            pair("Conv2d", "padding", self.padding, 0)
+        elif self.padding == "same" and pair("Conv2d", "stride", self.stride, 1) != (1, 1):
+            raise ValueError(f"expected stride 1 with padding 'same', got {self.stride}; give numbers")
+        if self.bias not in (False, True):
+            raise ValueError(f"expected Conv2d bias to be True or False, got {self.bias!r}")
+        value = self.pad_value
+        if not isinstance(value, int | float):
+            value = tuple(float(v) for v in value)  # plain numbers, so that the layer holds no arrays
+            if len(value) != self.c_in:
+                raise ValueError(f"expected one pad_value or {self.c_in}, got {len(value)}")
+            object.__setattr__(self, "pad_value", value)
+
+    @cached_property
+    def windows(self) -> Windows:
+        """How the kernel slides."""
+        kernel = pair("Conv2d", "kernel_size", self.kernel_size, 1)
+        stride = pair("Conv2d", "stride", self.stride, 1)
+        if self.padding == "valid":
+            before = after = (0, 0)
+        elif self.padding == "same":
+            before = ((kernel[0] - 1) // 2, (kernel[1] - 1) // 2)
+            after = (kernel[0] // 2, kernel[1] // 2)
+        else:
+            before = after = pair("Conv2d", "padding", self.padding, 0)
+        return Windows(kernel, stride, before, after)
+
+    @property
+    def patch_size(self) -> int:
+        """kh kw c_in."""
+        kh, kw = self.windows.kernel
+        return kh * kw * self.c_in
+
+    @property
+    def weight_shape(self) -> tuple[int, int]:
+        """(I, O), the bias row counted."""
+        return (self.patch_size + self.bias, self.c_out)
+
+    @property
+    def weight_shapes(self) -> tuple[tuple[int, ...], ...]:
+        return (self.weight_shape,)
+
+    @property
+    def parameter_layers(self) -> tuple[Layer, ...]:
+        return (self,)
+
+    def output_shape(self, shape: Shape | None) -> Shape | None:
+        check_images(self, shape, self.c_in)
+        return (*self.windows.output_extents(shape or (None, None)), self.c_out)
+
+    def example_size(self, shape: Shape) -> int:
+        ho, wo, _ = self.output_shape(shape) or (1, 1, 1)
+        return (ho or 1) * (wo or 1) * self.weight_shape[0]
+
+    def initial_weights(self, rng: Any, scheme: str) -> Array:
+        """Draw W (I, O) in float64; the schemes are those of :meth:`minikfac.Network.init`."""
+        kh, kw = self.windows.kernel
+        return initial_weights(rng, scheme, self.weight_shape, self.patch_size, kh * kw * self.c_out)
+
+    def forward(
+        self, Ws: Sequence[Array], x: Array, stats: Sequence[Array] | None = None
+    ) -> tuple[Array, Record]:
+        if x.ndim != 4 or x.shape[3] != self.c_in:
+            raise ValueError(f"expected images (N, H, W, {self.c_in}) into {self}, got {x.shape}")
+        ho, wo = self.windows.grid(x.shape[1:3])
+        abar = array_module(x).empty((len(x), ho, wo, self.weight_shape[0]), dtype=x.dtype)
+        self.windows.patches(x, abar[..., : self.patch_size], self.pad_value)
+        abar[..., self.patch_size :] = 1
+        abar = abar.reshape(len(x), ho * wo, -1)
+        s = (abar.reshape(-1, abar.shape[2]) @ Ws[0]).reshape(len(x), ho, wo, self.c_out)
+        return s, (abar, s, x.shape[1:])
+
+    def backward(
+        self, Ws: Sequence[Array], record: Record, dy: Array, need_dx: bool = True
+    ) -> tuple[Array | None, list[Array]]:
+        g = dy.reshape(*dy.shape[:-3], -1, self.c_out)
+        return (self._to_pixels(Ws[0], record[2], dy) if need_dx else None), [g]
+
+    def _to_pixels(self, W: Array, shape: tuple[int, ...], dy: Array) -> Array:
+        """Add g_t W^T to the pixels of patch t, for dy (..., N, Ho, Wo, O): col2im."""
+        xp, windows = array_module(dy), self.windows
+        h, w = (shape[axis] + windows.before[axis] + windows.after[axis] for axis in range(2))
+        dx = xp.zeros((*dy.shape[:-3], h, w, self.c_in), dtype=dy.dtype)
+        g = dy.reshape(-1, self.c_out)
+        part = xp.empty((len(g), self.c_in), dtype=dy.dtype)
+        for place, index in enumerate(windows.pixels(dy.shape[-3:-1])):
+            xp.matmul(g, W[place * self.c_in : (place + 1) * self.c_in].T, out=part)
+            dx[index] += part.reshape(*dy.shape[:-1], self.c_in)
+        return windows.inside(dx)
+
+    def jvp(
+        self, Ws: Sequence[Array], Vs: Sequence[Array], record: Record, dx: Array | None
+    ) -> tuple[Array | None, Record]:
+        abar, s, _ = record
+        ds = abar @ Vs[0]
+        rabar = None
+        if dx is not None:  # the padding and the constant 1 do not move
+            rabar = array_module(dx).zeros((*s.shape[:3], abar.shape[2]), dtype=abar.dtype)
+            self.windows.patches(dx, rabar[..., : self.patch_size])
+            rabar = rabar.reshape(abar.shape)
+            ds = ds + rabar @ Ws[0]
+        return ds.reshape(s.shape), rabar
+
+    def backward_jvp(
+        self, Ws: Sequence[Array], Vs: Sequence[Array], record: Record, tangent: Record, dy: Array, rdy: Array
+    ) -> tuple[Array, Array, list[tuple[Array, Array, Array, Array]]]:
+        abar, _, shape = record
+        rabar = array_module(dy).zeros_like(abar) if tangent is None else tangent
+        dx = self._to_pixels(Ws[0], shape, dy)
+        rdx = self._to_pixels(Ws[0], shape, rdy) + self._to_pixels(Vs[0], shape, dy)
+        g, rg = (d.reshape(*abar.shape[:2], self.c_out) for d in (dy, rdy))
+        return dx, rdx, [(abar, rabar, g, rg)]
+
+    def signals(self, record: Record) -> list[tuple[Array, Array]]:
+        abar, s, _ = record
+        return [(abar, s.reshape(*abar.shape[:2], self.c_out))]
+
+    def grids(self, record: Record) -> list[tuple[int, int]]:
+        return [record[1].shape[1:3]]
+
+    @staticmethod
+    def join(weight: Array, bias: Array | None) -> Array:
+        """Make W (I, O) of PyTorch's weight (c_out, c_in, kh, kw) and bias (c_out,), or None.
+
+        Raises:
+            ValueError: on shapes that do not belong together.
+            TypeError: on lists, tensors and the like.
+        """
+        check_array(weight, "weight")
+        if bias is not None:
+            check_array(bias, "bias")
+        if weight.ndim != 4 or (bias is not None and bias.shape != weight.shape[:1]):
+            came = f"{weight.shape} and {None if bias is None else bias.shape}"
+            raise ValueError(f"expected a weight (c_out, c_in, kh, kw) and a bias (c_out,), got {came}")
+        W = weight.transpose(2, 3, 1, 0).reshape(-1, len(weight))
+        if bias is None:
+            return W.copy()
+        return array_module(weight, bias).concatenate([W, bias[None]])
+
+    def split(self, W: Array) -> tuple[Array, Array | None]:
+        """Take W apart into PyTorch's weight (c_out, c_in, kh, kw) and bias (c_out,), None without one.
+
+        Raises:
+            ValueError: on another shape than ``weight_shape``.
+        """
+        check_array(W, "W")
+        if W.shape != self.weight_shape:
+            raise ValueError(f"expected W of shape {self.weight_shape}, got {W.shape}")
+        weight = W[: self.patch_size].reshape(*self.windows.kernel, self.c_in, self.c_out)
+        return weight.transpose(3, 2, 0, 1).copy(), W[-1].copy() if self.bias else None

@@ -1,0 +1,157 @@
+"""The dense layer: every input goes to every output.
+
+s = abar W,    abar = [x, 1]
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from ...backend import Array, array_module, check_array
+from .base import Layer, Record, Shape, check_positive
+
+SCHEMES = ("glorot", "he", "sparse")
+"""How weights can be drawn."""
+
+
+def initial_weights(rng: Any, scheme: str, shape: tuple[int, int], fan_in: int, fan_out: int) -> Array:
+    """Draw weights (I, O) in float64, biases 0.
+
+    Args:
+        rng: a ``numpy.random.Generator``.
+        scheme: among :data:`SCHEMES`.
+        shape: (I, O); rows from ``fan_in`` on are biases.
+        fan_in: how many weights enter a unit.
+        fan_out: how many units a unit below enters.
+    """
+    xp = array_module()
+    W = xp.zeros(shape)
+    if scheme == "sparse":
+        connections = min(15, fan_in)
+        for o in range(shape[1]):
+            chosen = rng.choice(fan_in, connections, replace=False)
+            W[chosen, o] = rng.standard_normal(connections)
+    else:
+        variance = 2 / fan_in if scheme == "he" else 2 / (fan_in + fan_out)
+        W[:fan_in] = rng.standard_normal((fan_in, shape[1]))
+        W[:fan_in] *= math.sqrt(variance)
+    return W
+
+
+@dataclass(frozen=True)
+class Dense(Layer):
+    """s = abar W with abar = [x, 1]; W is (n_in + 1, n_out) with the bias in its last row.
+
+    Without a bias, abar = x and W is (n_in, n_out). W is the transpose of the papers' matrix.
+    """
+
+    n_in: int
+    n_out: int
+    bias: bool = True
+    kind: ClassVar[str] = "dense"
+
+    def __post_init__(self) -> None:
+        check_positive("Dense", n_in=self.n_in, n_out=self.n_out)
+        if self.bias not in (False, True):
+            raise ValueError(f"expected Dense bias to be True or False, got {self.bias!r}")
+
+    @property
+    def weight_shape(self) -> tuple[int, int]:
+        """(I, O), the bias row counted."""
+        return (self.n_in + self.bias, self.n_out)
+
+    @property
+    def weight_shapes(self) -> tuple[tuple[int, ...], ...]:
+        return (self.weight_shape,)
+
+    @property
+    def parameter_layers(self) -> tuple[Layer, ...]:
+        return (self,)
+
+    def output_shape(self, shape: Shape | None) -> Shape | None:
+        if shape is not None and (len(shape) != 1 or shape[0] not in (None, self.n_in)):
+            hint = "; put a Flatten() before it" if len(shape) == 3 else ""
+            came = shape[0] if len(shape) == 1 else shape
+            raise ValueError(f"expected {self.n_in} inputs to {self}, got {came}{hint}")
+        return (self.n_out,)
+
+    def initial_weights(self, rng: Any, scheme: str) -> Array:
+        """Draw W (I, O) in float64; the schemes are those of :meth:`minikfac.Network.init`."""
+        return initial_weights(rng, scheme, self.weight_shape, self.n_in, self.n_out)
+
+    def forward(
+        self, Ws: Sequence[Array], x: Array, stats: Sequence[Array] | None = None
+    ) -> tuple[Array, Record]:
+        if x.ndim != 2 or x.shape[1] != self.n_in:
+            hint = "; put a Flatten() before it" if x.ndim == 4 else ""
+            raise ValueError(f"expected inputs of shape (N, {self.n_in}) to {self}, got {x.shape}{hint}")
+        abar = x
+        if self.bias:
+            abar = array_module(x).empty((len(x), self.n_in + 1), dtype=x.dtype)
+            abar[:, :-1] = x
+            abar[:, -1] = 1
+        s = abar @ Ws[0]
+        return s, (abar, s)
+
+    def backward(
+        self, Ws: Sequence[Array], record: Record, dy: Array, need_dx: bool = True
+    ) -> tuple[Array | None, list[Array]]:
+        dx = None
+        if need_dx:  # one large product: NumPy would loop over the leading axes
+            dx = (dy.reshape(-1, self.n_out) @ Ws[0][: self.n_in].T).reshape(*dy.shape[:-1], self.n_in)
+        return dx, [dy[..., None, :]]
+
+    def jvp(
+        self, Ws: Sequence[Array], Vs: Sequence[Array], record: Record, dx: Array | None
+    ) -> tuple[Array | None, Record]:
+        ds = record[0] @ Vs[0]
+        return (ds if dx is None else ds + dx @ Ws[0][: self.n_in]), dx
+
+    def backward_jvp(
+        self, Ws: Sequence[Array], Vs: Sequence[Array], record: Record, tangent: Record, dy: Array, rdy: Array
+    ) -> tuple[Array, Array, list[tuple[Array, Array, Array, Array]]]:
+        xp = array_module(dy)
+        abar, rabar = record[0], xp.zeros_like(record[0])
+        if tangent is not None:
+            rabar[:, : self.n_in] = tangent
+        W, V = Ws[0][: self.n_in], Vs[0][: self.n_in]
+        found = [(abar[:, None], rabar[:, None], dy[:, None], rdy[:, None])]
+        return dy @ W.T, rdy @ W.T + dy @ V.T, found
+
+    def signals(self, record: Record) -> list[tuple[Array, Array]]:
+        abar, s = record
+        return [(abar[:, None, :], s[:, None, :])]
+
+    def grids(self, record: Record) -> list[tuple[int, int]]:
+        return [(1, 1)]
+
+    @staticmethod
+    def join(weight: Array, bias: Array | None) -> Array:
+        """Make W (I, O) of PyTorch's weight (n_out, n_in) and bias (n_out,), or None.
+
+        Raises:
+            ValueError: on shapes that do not belong together.
+            TypeError: on lists, tensors and the like.
+        """
+        check_array(weight, "weight")
+        if bias is not None:
+            check_array(bias, "bias")
+        if weight.ndim != 2 or (bias is not None and bias.shape != weight.shape[:1]):
+            came = f"{weight.shape} and {None if bias is None else bias.shape}"
+            raise ValueError(f"expected a weight (n_out, n_in) and a bias (n_out,), got {came}")
+        if bias is None:
+            return weight.T.copy()
+        return array_module(weight, bias).concatenate([weight.T, bias[None]])
+
+    @staticmethod
+    def split(W: Array, bias: bool = True) -> tuple[Array, Array | None]:
+        """Take W apart into PyTorch's weight (n_out, n_in) and bias (n_out,).
+
+        Args:
+            W: (I, O).
+            bias: whether the last row of W is one; without it the second result is None.
+        """
+        return (W[:-1].T.copy(), W[-1].copy()) if bias else (W.T.copy(), None)

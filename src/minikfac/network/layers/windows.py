@@ -1,0 +1,119 @@
+"""Windows that slide over images: what convolution and pooling have in common.
+
+A window of kh x kw pixels moves in steps of (sh, sw) over an image padded by ph pixels above and below
+and pw left and right; it stops at Ho x Wo locations, numbered row by row. Pixel (i, j) of all windows
+together is one strided slice of the padded image: work goes by such slices, kh kw of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from numbers import Integral
+from typing import Any
+
+from ...backend import Array, array_module
+from .base import Shape
+
+Pair = tuple[int, int]
+Index = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Windows:
+    """How windows slide.
+
+    Attributes:
+        kernel: (kh, kw).
+        stride: (sh, sw).
+        before, after: padding above and left, below and right.
+    """
+
+    kernel: Pair
+    stride: Pair
+    before: Pair
+    after: Pair
+
+    @property
+    def padded(self) -> bool:
+        return any(self.before + self.after)
+
+    def grid(self, extents: Pair) -> Pair:
+        """(Ho, Wo) on images of H x W pixels.
+
+        Raises:
+            ValueError: if an image, padded, is smaller than a window.
+        """
+        found = [self._stops(extents[axis], axis) for axis in range(2)]
+        if min(found) < 1:
+            h, w = (extents[axis] + self.before[axis] + self.after[axis] for axis in range(2))
+            kh, kw = self.kernel
+            raise ValueError(f"expected images of at least {kh} x {kw} pixels with padding, got {h} x {w}")
+        return found[0], found[1]
+
+    def output_extents(self, shape: Shape) -> Shape:
+        """(Ho, Wo) of one example (H, W, ...), None where an extent is."""
+        known = tuple(1 << 30 if extent is None else extent for extent in shape[:2])
+        grid = self.grid((known[0], known[1]))
+        return tuple(None if extent is None else stops for extent, stops in zip(shape[:2], grid, strict=True))
+
+    def _stops(self, extent: int, axis: int) -> int:
+        room = extent + self.before[axis] + self.after[axis] - self.kernel[axis]
+        return room // self.stride[axis] + 1 if room >= 0 else 0
+
+    def pad(self, x: Array, value: Any = 0.0) -> Array:
+        """Pad images (N, H, W, C) with a number, or one per channel."""
+        if not self.padded:
+            return x
+        (top, left), (h, w) = self.before, x.shape[1:3]
+        shape = (len(x), top + h + self.after[0], left + w + self.after[1], x.shape[3])
+        wide = array_module(x).empty(shape, dtype=x.dtype)
+        frame = (  # what lies around the image
+            wide[:, :top],
+            wide[:, top + h :],
+            wide[:, top : top + h, :left],
+            wide[:, top : top + h, left + w :],
+        )
+        for part in frame:
+            part[...] = array_module(x).asarray(value, dtype=x.dtype)
+        self.inside(wide)[...] = x
+        return wide
+
+    def inside(self, wide: Array) -> Array:
+        """The image without its padding, a view; leading axes are free."""
+        h, w = wide.shape[-3:-1]
+        return wide[..., self.before[0] : h - self.after[0], self.before[1] : w - self.after[1], :]
+
+    def pixels(self, grid: Pair) -> Iterator[Index]:
+        """Where pixel (0, 0), (0, 1), ... of all windows lies in the padded images (..., H, W, C)."""
+        (kh, kw), (sh, sw), (ho, wo) = self.kernel, self.stride, grid
+        for i in range(kh):
+            for j in range(kw):
+                rows, columns = slice(i, i + sh * (ho - 1) + 1, sh), slice(j, j + sw * (wo - 1) + 1, sw)
+                yield ..., rows, columns, slice(None)
+
+    def patches(self, x: Array, out: Array, value: Any = 0.0) -> None:
+        """Write what each window sees, in the order (kh, kw, C), into out (N, Ho, Wo, kh kw C)."""
+        wide = self.pad(x, value)
+        n, h, w, c = wide.shape
+        (kh, kw), (sh, sw) = self.kernel, self.stride
+        # the kw pixels of one row of a window are neighbours in memory: copy them together
+        lines = array_module(x).lib.stride_tricks.sliding_window_view(wide.reshape(n, h, w * c), kw * c, 2)
+        for i in range(kh):
+            rows = slice(i, i + sh * (out.shape[1] - 1) + 1, sh)
+            out[..., i * kw * c : (i + 1) * kw * c] = lines[:, rows, :: sw * c]
+
+
+def pair(layer: str, name: str, value: Any, least: int) -> Pair:
+    """Read a number, or one for the height and one for the width.
+
+    Raises:
+        ValueError: on anything else, or less than ``least``.
+    """
+    both = (value, value) if isinstance(value, Integral) else value
+    fits = isinstance(both, tuple | list) and len(both) == 2
+    if not fits or any(isinstance(v, bool) or not isinstance(v, Integral) or v < least for v in both):
+        raise ValueError(
+            f"expected {layer} {name} to be a whole number >= {least} or a pair of them, got {value!r}"
+        )
+    return int(both[0]), int(both[1])
