@@ -15,19 +15,24 @@ from .base import Layer, Record, Shape
 from .composite import Composite, Parallel, Residual, Sequential
 from .convolution import Conv2d
 from .dense import Dense
+from .normalization import BatchNorm, GroupNorm, LayerNorm, LocalResponseNorm
 from .pointwise import ACTIVATIONS, Identity, Logistic, Pointwise, ReLU, Softplus, Tanh
 from .pooling import AvgPool2d, Flatten, GlobalAvgPool, MaxPool2d
 
 __all__ = [
     "ACTIVATIONS",
     "AvgPool2d",
+    "BatchNorm",
     "Composite",
     "Conv2d",
     "Dense",
     "Flatten",
     "GlobalAvgPool",
+    "GroupNorm",
     "Identity",
     "Layer",
+    "LayerNorm",
+    "LocalResponseNorm",
     "Logistic",
     "MaxPool2d",
     "Parallel",

@@ -1,0 +1,309 @@
+"""Normalization: subtract a mean, divide by a standard deviation, then scale and shift each channel.
+
+    xhat = (x - mean) / sqrt(var + eps)          s = xhat * scale + shift          W (2, C) = [scale; shift]
+
+The layers differ only in what mean and var are taken over:
+
+    LayerNorm   the channels of one example at one location [BKH16]
+    GroupNorm   a group of channels of one example, at all locations [WH18]
+    BatchNorm   one channel of all examples at all locations [IS15]
+
+The statistics move with x. Along dx, and just so on the way back (the map is its own adjoint),
+
+    dxhat = (dx - mean(dx) - xhat mean(dx xhat)) / sqrt(var + eps)
+
+Batch normalization with running statistics holds them constant, so that only the division is left.
+As a parameter layer, abar (N, T, 2, C) is [xhat; 1] and a gradient sum_t abar[n, t] g[n, t] for each channel.
+
+LocalResponseNorm divides by a power of the neighbouring channels' squares, and has no parameters [KSH12].
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+from ...backend import Array, array_module
+from .base import Layer, Record, Shape, check_positive
+
+
+class _Pass(NamedTuple):
+    """What a normalization keeps of a pass.
+
+    Attributes:
+        xhat: (N, T, C).
+        inverse: 1 / sqrt(var + eps), to be broadcast against xhat; mean, variance: likewise.
+        s: (N, T, C), what came out.
+        shape: of one example.
+        constant: whether mean and variance were handed in, so that they do not move with x.
+    """
+
+    xhat: Array
+    inverse: Array
+    s: Array
+    shape: tuple[int, ...]
+    mean: Array
+    variance: Array
+    constant: bool
+
+
+class _Normalization(Layer):
+    """Scale and shift of a normalized input; a subclass says over what the mean is taken."""
+
+    eps: float
+
+    @property
+    @abstractmethod
+    def weight_shape(self) -> tuple[int, int]:
+        """(2, C)."""
+
+    @abstractmethod
+    def mean(self, x: Array) -> Array:
+        """Mean of x (..., N, T, C) over the values that are normalized together, to be broadcast."""
+
+    @property
+    def weight_shapes(self) -> tuple[tuple[int, ...], ...]:
+        return (self.weight_shape,)
+
+    @property
+    def parameter_layers(self) -> tuple[Layer, ...]:
+        return (self,)
+
+    def output_shape(self, shape: Shape | None) -> Shape | None:
+        channels = self.weight_shape[1]
+        if shape is None:
+            return None
+        if len(shape) not in (1, 3) or shape[-1] not in (None, channels):
+            shown = ", ".join("?" if extent is None else str(extent) for extent in shape)
+            expected = f"(N, {channels}) or images (N, H, W, {channels})"
+            raise ValueError(f"expected inputs {expected} to {self}, got (N, {shown})")
+        return (*shape[:-1], channels)
+
+    def example_size(self, shape: Shape) -> int:
+        return 2 * super().example_size(shape)  # abar: a constant 1 beside each xhat
+
+    def initial_weights(self, rng: Any, scheme: str) -> Array:
+        """Return scales of 1 and shifts of 0, (2, C) in float64; nothing is drawn."""
+        W = array_module().zeros(self.weight_shape)
+        W[0] = 1
+        return W
+
+    def forward(
+        self, Ws: Sequence[Array], x: Array, stats: Sequence[Array] | None = None
+    ) -> tuple[Array, Record]:
+        self.output_shape(x.shape[1:])
+        wide = x.reshape(len(x), -1, x.shape[-1])
+        running = stats[0] if self.statistics_shapes and stats is not None else None
+        mean = self.mean(wide) if running is None else running[0]
+        centred = wide - mean
+        variance = self.mean(centred * centred) if running is None else running[1]
+        inverse = 1 / array_module(x).sqrt(variance + self.eps)
+        xhat = centred * inverse
+        s = xhat * Ws[0][0] + Ws[0][1]
+        record = _Pass(xhat, inverse, s, x.shape[1:], mean, variance, running is not None)
+        return s.reshape(x.shape), record
+
+    def _differential(self, record: _Pass, d: Array) -> Array:
+        """Apply the derivative of xhat by x, its own adjoint, to d (..., N, T, C)."""
+        if record.constant:
+            return d * record.inverse
+        return (d - self.mean(d) - record.xhat * self.mean(d * record.xhat)) * record.inverse
+
+    def backward(
+        self, Ws: Sequence[Array], record: Record, dy: Array, need_dx: bool = True
+    ) -> tuple[Array | None, list[Array]]:
+        g = dy.reshape(*dy.shape[: -len(record.shape)], *record.xhat.shape[1:])
+        dx = self._differential(record, g * Ws[0][0]).reshape(dy.shape) if need_dx else None
+        return dx, [g]
+
+    def jvp(
+        self, Ws: Sequence[Array], Vs: Sequence[Array], record: Record, dx: Array | None
+    ) -> tuple[Array | None, Record]:
+        ds = record.xhat * Vs[0][0] + Vs[0][1]
+        if dx is not None:
+            ds += Ws[0][0] * self._differential(record, dx.reshape(record.xhat.shape))
+        return ds.reshape(len(ds), *record.shape), None
+
+    def signals(self, record: Record) -> list[tuple[Array, Array]]:
+        xp = array_module(record.xhat)
+        return [(xp.stack([record.xhat, xp.ones_like(record.xhat)], axis=2), record.s)]
+
+    def grids(self, record: Record) -> list[tuple[int, int]]:
+        return [(record.shape[0], record.shape[1]) if len(record.shape) == 3 else (1, 1)]
+
+
+@dataclass(frozen=True)
+class LayerNorm(_Normalization):
+    """Normalize over the last axis: each example, at each location, alone.
+
+    Attributes:
+        features: C.
+        eps: added to the variance.
+    """
+
+    features: int
+    eps: float = 1e-5
+    kind: ClassVar[str] = "layernorm"
+
+    def __post_init__(self) -> None:
+        check_positive("LayerNorm", features=self.features)
+        _check_eps(self)
+
+    @property
+    def weight_shape(self) -> tuple[int, int]:
+        """(2, C)."""
+        return (2, self.features)
+
+    def mean(self, x: Array) -> Array:
+        """Mean of x (..., N, T, C) over channels."""
+        return x.mean(-1, keepdims=True)
+
+
+@dataclass(frozen=True)
+class GroupNorm(_Normalization):
+    """Normalize each example alone, over all locations and the channels of a group.
+
+    Attributes:
+        groups: how many; a group has C / groups neighbouring channels.
+        channels: C.
+        eps: added to the variance.
+    """
+
+    groups: int
+    channels: int
+    eps: float = 1e-5
+    kind: ClassVar[str] = "groupnorm"
+
+    def __post_init__(self) -> None:
+        check_positive("GroupNorm", groups=self.groups, channels=self.channels)
+        if self.channels % self.groups:
+            raise ValueError(f"expected groups that divide the {self.channels} channels, got {self.groups}")
+        _check_eps(self)
+
+    @property
+    def weight_shape(self) -> tuple[int, int]:
+        """(2, C)."""
+        return (2, self.channels)
+
+    def mean(self, x: Array) -> Array:
+        """Mean of x (..., N, T, C) over locations and the channels of a group."""
+        size = self.channels // self.groups
+        grouped = x.mean(-2, keepdims=True).reshape(*x.shape[:-2], 1, self.groups, size)
+        return grouped.mean(-1).repeat(size, axis=-1)
+
+
+@dataclass(frozen=True)
+class BatchNorm(_Normalization):
+    """Normalize each channel over all examples and locations.
+
+    Handed statistics [mean; variance] (2, C), it uses them as constants. Without, in training, it takes
+    those of the batch; their derivatives then couple all examples of the batch.
+
+    Attributes:
+        features: C.
+        decay: of running statistics, new = decay * old + (1 - decay) * batch's; PyTorch's momentum is
+            1 - decay. The variance is biased, a mean over values, in running statistics too (PyTorch's
+            running variance is not).
+        eps: added to the variance.
+    """
+
+    features: int
+    decay: float = 0.9
+    eps: float = 1e-5
+    kind: ClassVar[str] = "batchnorm"
+
+    def __post_init__(self) -> None:
+        check_positive("BatchNorm", features=self.features)
+        if not 0 <= self.decay < 1:
+            raise ValueError(f"expected BatchNorm decay of at least 0 and below 1, got {self.decay}")
+        _check_eps(self)
+
+    @property
+    def weight_shape(self) -> tuple[int, int]:
+        """(2, C)."""
+        return (2, self.features)
+
+    @property
+    def statistics_shapes(self) -> tuple[tuple[int, ...], ...]:
+        return ((2, self.features),)
+
+    def mean(self, x: Array) -> Array:
+        """Mean of x (..., N, T, C) over examples and locations."""
+        return x.mean(-2, keepdims=True).mean(-3, keepdims=True)  # short sums round less than one long one
+
+    def forward(
+        self, Ws: Sequence[Array], x: Array, stats: Sequence[Array] | None = None
+    ) -> tuple[Array, Record]:
+        if stats is None and x.size == self.features:
+            raise ValueError(f"expected several values per channel in a batch for {self}, got {x.shape}")
+        return super().forward(Ws, x, stats)
+
+    def statistics(self, record: Record) -> list[Array]:
+        return [array_module(record.mean).stack([record.mean.reshape(-1), record.variance.reshape(-1)])]
+
+
+@dataclass(frozen=True)
+class LocalResponseNorm(Layer):
+    """y = x / D^beta with D = k + alpha / size * (sum of x^2 over neighbouring channels) [KSH12, sec. 3.3].
+
+    The window around a channel holds size // 2 channels before it and (size - 1) // 2 after it, zeros
+    beyond the first and the last, as in PyTorch. The paper's alpha is our alpha / size.
+
+    Attributes:
+        size: channels in a window.
+        alpha, beta, k: as above.
+    """
+
+    size: int
+    alpha: float = 1e-4
+    beta: float = 0.75
+    k: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_positive("LocalResponseNorm", size=self.size)
+        if not (0 <= self.alpha < math.inf and 0 < self.k < math.inf and math.isfinite(self.beta)):
+            raise ValueError(f"expected alpha >= 0, k > 0 and a finite beta, got {self}")
+
+    def _window_sum(self, x: Array, before: int) -> Array:
+        """Sum x (..., C) over windows that begin ``before`` channels ahead of each channel."""
+        c = x.shape[-1]
+        wide = array_module(x).zeros((*x.shape[:-1], c + self.size - 1), dtype=x.dtype)
+        wide[..., before : before + c] = x
+        total = wide[..., :c].copy()
+        for start in range(1, self.size):
+            total += wide[..., start : start + c]
+        return total
+
+    def forward(
+        self, Ws: Sequence[Array], x: Array, stats: Sequence[Array] | None = None
+    ) -> tuple[Array, Record]:
+        D = self.k + self.alpha / self.size * self._window_sum(x * x, self.size // 2)
+        power = D**-self.beta
+        return x * power, (x, D, power)
+
+    def backward(
+        self, Ws: Sequence[Array], record: Record, dy: Array, need_dx: bool = True
+    ) -> tuple[Array | None, list[Array]]:
+        if not need_dx:
+            return None, []
+        x, D, power = record
+        # who is in my window has me in the mirrored one
+        inner = self._window_sum(dy * x * power / D, (self.size - 1) // 2)
+        return dy * power - 2 * self.beta * self.alpha / self.size * x * inner, []
+
+    def jvp(
+        self, Ws: Sequence[Array], Vs: Sequence[Array], record: Record, dx: Array | None
+    ) -> tuple[Array | None, Record]:
+        if dx is None:
+            return None, None
+        x, D, power = record
+        inner = self._window_sum(x * dx, self.size // 2)
+        return dx * power - 2 * self.beta * self.alpha / self.size * x * power / D * inner, None
+
+
+def _check_eps(layer: _Normalization) -> None:
+    if not 0 < layer.eps < math.inf:
+        raise ValueError(f"expected {type(layer).__name__} eps > 0, got {layer.eps}")
