@@ -9,6 +9,10 @@ Between two dense layers an entry is
 so a block is one matrix product over the examples. The sum over targets is done *inside* each example,
 before anything of size P appears: the cost is N P^2 and not K N P^2. F is symmetric, and its diagonal
 blocks are so in (i, j) and in (o, p) separately; hardly more than what then differs is computed.
+
+Where weights are shared the gradient of an example is a sum over T locations, and its square one over
+pairs of them. The pairs, each like a dense layer, cost T^2 N P^2; true per-example gradients and one
+matrix product, K N P^2. The smaller of T^2 and K decides, and neither assumes anything.
 """
 
 from __future__ import annotations
@@ -80,6 +84,22 @@ def block_diagonal(signals: Signals) -> BlockDiagonal:
     )
 
 
+def beside_whole_blocks(
+    signals: Signals, build: Callable[[Signals], Sequence[FisherMatrix]]
+) -> BlockDiagonal:
+    """Blocks that ``build`` makes of the layers with weight matrices, and whole ones of scale and shift."""
+    whole = signals.scale_and_shift
+    if not any(whole):
+        return BlockDiagonal(build(signals))
+    groups = {kind: [l for l, own in enumerate(whole) if own == kind] for kind in (False, True)}
+    blocks: dict[int, FisherMatrix] = dict(
+        zip(groups[True], block_diagonal(signals.select(groups[True])).blocks, strict=True)
+    )
+    if groups[False]:
+        blocks |= dict(zip(groups[False], build(signals.select(groups[False])), strict=True))
+    return BlockDiagonal([blocks[l] for l in range(len(signals))])
+
+
 def _allocate(signals: Signals, size: int, what: str, instead: str) -> Array:
     like = next(iter(signals))[0].abar
     xp = array_module(like)
@@ -95,24 +115,52 @@ def _add_blocks(pairs: Sequence[tuple[LayerSignals, LayerSignals, Array]], n: in
     """
     tasks: list[Callable[[], None]] = []
     for first, second, out in pairs:
-        if first.abar.shape[1] > 1 or second.abar.shape[1] > 1:
+        if not _by_pairs_of_locations(first, second):
             _add_gradient_products(first, second, out, n, fresh)
             continue
         for inputs in _slices(0, first.abar.shape[2], _ROWS):
             tasks.append(partial(_add_rows, first, second, out, n, fresh, inputs))
-    for_each(tasks, pairs[0][2])
+    if tasks:
+        for_each(tasks, pairs[0][2])
+
+
+def _by_pairs_of_locations(first: LayerSignals, second: LayerSignals) -> bool:
+    """Whether to sum over pairs of locations and not over targets: what is fewer decides."""
+    if first.scale_and_shift or second.scale_and_shift:
+        return False
+    pairs = first.abar.shape[1] * second.abar.shape[1]
+    return pairs == 1 or pairs <= len(first.g)
 
 
 def _add_rows(
     first: LayerSignals, second: LayerSignals, out: Array, n: int, fresh: bool, inputs: slice
 ) -> None:
-    """Add 1/n of the block between two dense layers to out (I O, J P), for some of its inputs."""
-    g, h = first.g[:, :, 0], second.g[:, :, 0]
-    (I, O), (J, P) = first.weight_shape, second.weight_shape
-    F = out.reshape(I, O, J, P)
-    diagonal = first is second
+    """Add 1/n of the block between two layers to out (I O, J P), for some of its inputs."""
+    places = [(t, u) for t in range(first.abar.shape[1]) for u in range(second.abar.shape[1])]
+    for t, u in places:
+        own, other = (
+            (layer.abar[:, place], layer.g[:, :, place]) for layer, place in ((first, t), (second, u))
+        )
+        diagonal = first is second and len(places) == 1
+        _add_location_rows(*own, *other, out, n, fresh and (t, u) == (0, 0), inputs, diagonal)
+
+
+def _add_location_rows(
+    abar: Array,
+    g: Array,
+    abar2: Array,
+    h: Array,
+    out: Array,
+    n: int,
+    fresh: bool,
+    inputs: slice,
+    diagonal: bool,
+) -> None:
+    """The same for one location of each layer: abar (N, I) with g (K, N, O), and (N, J) with h (K, N, P)."""
+    O, J, P = g.shape[2], abar2.shape[1], h.shape[2]
+    F = out.reshape(abar.shape[1], O, J, P)
     tile = min(_TILE, _step(J)) if diagonal else _step(J)
-    for part in _slices(0, len(first.abar), _EXAMPLES):
+    for part in _slices(0, len(abar), _EXAMPLES):
         for o in _slices(0, O, _step(P)):
             p = slice(o.start if diagonal else 0, P)
             c = g[:, part, o].transpose(1, 2, 0) @ h[:, part, p].transpose(1, 0, 2)  # (n, o, p)
@@ -122,7 +170,7 @@ def _add_rows(
                 columns = columns[:, different]
             for i in _slices(inputs.start, inputs.stop, tile):
                 j = slice(i.start if diagonal else 0, J)
-                q = (first.abar[part, 0, i, None] / n) * second.abar[part, :, j]  # (n, i, j)
+                q = (abar[part, i, None] / n) * abar2[part, None, j]  # (n, i, j)
                 found = q.reshape(len(q), -1).T @ columns
                 if diagonal:
                     found = found.take(place, axis=1)
@@ -167,10 +215,9 @@ def _add_gradient_products(
     step = max(1, _GRADIENTS // (len(first.g) * max(out.shape)))
     tile = max(1, _SCRATCH // out.shape[1])
     for start in range(0, len(first.abar), step):
+        rows = slice(start, start + step)
         left, right = (
-            LayerSignals(layer.abar[start : start + step], layer.g[:, start : start + step])
-            .gradients()
-            .reshape(-1, size)
+            LayerSignals(layer.abar[rows], layer.g[:, rows]).gradients().reshape(-1, size)
             for layer, size in zip((first, second), out.shape, strict=True)
         )
         for i in range(0, len(out), tile):

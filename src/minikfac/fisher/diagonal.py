@@ -18,9 +18,9 @@ from .signals import LayerSignals, Signals
 
 def _squared_gradients(layer: LayerSignals) -> tuple[Array]:
     """Sum over examples and terms of DW^2, (I O,)."""
-    if layer.abar.shape[1] == 1:
+    if layer.abar.shape[1] == 1 and not layer.scale_and_shift:
         return (((layer.abar[:, 0] ** 2).T @ (layer.g[:, :, 0] ** 2).sum(0)).reshape(-1),)
-    return ((layer.gradients() ** 2).sum((0, 1)),)
+    return (sum((piece.gradients() ** 2).sum((0, 1)) for piece in layer.pieces()),)
 
 
 def diagonal(signals: Signals) -> BlockDiagonal:

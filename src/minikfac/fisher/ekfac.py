@@ -9,11 +9,10 @@ norm; K-FAC never is. It reads the signals twice.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from ..backend import Array
 from ..linalg import eigh
 from .block_diagonal import BlockDiagonal
+from .dense import beside_whole_blocks
 from .eigenblock import EigenBlock
 from .kronecker import factors
 from .signals import LayerSignals, Signals
@@ -24,19 +23,25 @@ def _squared_gradients(layer: LayerSignals, U_A: Array, U_G: Array) -> Array:
     abar, g = layer.abar @ U_A, layer.g @ U_G
     if abar.shape[1] == 1:  # DW = abar g^T: the square of the product is the product of squares
         return (abar[:, 0] ** 2).T @ (g[:, :, 0] ** 2).sum(0)
-    gradients = LayerSignals(abar, g).gradients()
-    return (gradients**2).sum((0, 1)).reshape(layer.weight_shape)
+    squares = sum((piece.gradients() ** 2).sum((0, 1)) for piece in LayerSignals(abar, g).pieces())
+    return squares.reshape(layer.weight_shape)  # type: ignore[union-attr]
 
 
 def ekfac(signals: Signals) -> BlockDiagonal:
-    """Fisher matrix that is diagonal in K-FAC's eigenbasis, block by block."""
+    """Fisher matrix that is diagonal in K-FAC's eigenbasis, block by block.
+
+    The scale and shift of a normalization have their whole block, as in K-FAC.
+    """
+    return beside_whole_blocks(signals, _eigen_blocks)
+
+
+def _eigen_blocks(signals: Signals) -> list[EigenBlock]:
     bases = [(eigh(A)[1], eigh(G)[1]) for A, G in signals.mean(factors)]
 
     def scales(chunk: list[LayerSignals]) -> list[tuple[Array]]:
         return [(_squared_gradients(layer, *basis),) for layer, basis in zip(chunk, bases, strict=True)]
 
-    blocks: Iterator[EigenBlock] = (
+    return [
         EigenBlock(U_A, U_G, s, name)
         for (U_A, U_G), (s,), name in zip(bases, signals.mean_over_chunks(scales), signals.names, strict=True)
-    )
-    return BlockDiagonal(list(blocks))
+    ]

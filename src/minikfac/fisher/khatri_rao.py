@@ -27,8 +27,9 @@ def check_dense(signals: Signals, what: str) -> None:
         ValueError: naming the layer.
     """
     for layer, name in zip(next(iter(signals)), signals.names, strict=True):
-        if layer.abar.shape[1] > 1:
-            raise ValueError(f"expected dense layers for {what}, got shared weights in {name}")
+        if layer.abar.shape[1] > 1 or layer.scale_and_shift:
+            kind = "scale and shift" if layer.scale_and_shift else "shared weights"
+            raise ValueError(f"expected dense layers for {what}, got {kind} in {name}")
 
 
 def khatri_rao(signals: Signals) -> DenseMatrix:

@@ -13,8 +13,9 @@ and for shared weights, derivatives at different locations count as uncorrelated
 
     A = E[ sum_t abar_t abar_t^T ],    G = (1/T) E[ sum_t g_t g_t^T ].
 
-Exact where one of the two does not vary: a single example, the last layer under squared error, deep
-linear nets. In general it is not.
+Exact where one of the two does not vary: a single example of a dense layer, the last layer under squared
+error, deep linear nets. In general it is not. The scale and shift of a normalization are few: they have
+their whole block.
 """
 
 from __future__ import annotations
@@ -28,21 +29,29 @@ from ..linalg import cholesky, cholesky_inverse, cholesky_solve, eigh, kron_appl
 from ..linalg import pseudo_inverse as pinv
 from .block_diagonal import BlockDiagonal
 from .damping import factored_damping, tikhonov_eigenvalues
+from .dense import DenseMatrix
 from .eigenblock import EigenBlock
 from .matrix import FisherMatrix, Operator, check_damping, check_method
 from .signals import LayerSignals, Signals
 
 
-def factors(layer: LayerSignals) -> tuple[Array, Array]:
-    """Sums over examples of the two Kronecker factors of a layer: A (I, I) and G (O, O)."""
+def factors(layer: LayerSignals) -> tuple[Array, ...]:
+    """Sums over examples of the two Kronecker factors of a layer: A (I, I) and G (O, O).
+
+    For scale and shift, the whole block (2 C, 2 C) instead.
+    """
+    if layer.scale_and_shift:
+        return (layer.second_moment(),)
     n, t, i = layer.abar.shape
     abar = layer.abar.reshape(n * t, i)
     g = layer.g.reshape(-1, layer.g.shape[-1])
     return abar.T @ abar, g.T @ g / t
 
 
-def reduced_factors(layer: LayerSignals) -> tuple[Array, Array]:
+def reduced_factors(layer: LayerSignals) -> tuple[Array, ...]:
     """The same with locations summed (abar) and averaged (g) first [EIST23, sec. 3.3]."""
+    if layer.scale_and_shift:
+        return factors(layer)
     abar = layer.abar.sum(1)
     g = layer.g.mean(2).reshape(-1, layer.g.shape[-1])
     return abar.T @ abar, g.T @ g
@@ -55,12 +64,11 @@ def kfac(signals: Signals, reduce: bool = False) -> BlockDiagonal:
         signals: of :func:`minikfac.fisher.signals`.
         reduce: sum over locations before the outer products, KFAC-reduce; the same where T = 1.
     """
-    pairs = signals.mean(reduced_factors if reduce else factors)
-    return Kronecker([(A, G) for A, G in pairs], signals.names)
+    return Kronecker(signals.mean(reduced_factors if reduce else factors), signals.names)
 
 
-def Kronecker(factors: Sequence[tuple[Array, Array]], names: Sequence[str] | None = None) -> BlockDiagonal:
-    """The K-FAC matrix from factors (A, G) that were averaged elsewhere.
+def Kronecker(factors: Sequence[tuple[Array, ...]], names: Sequence[str] | None = None) -> BlockDiagonal:
+    """The K-FAC matrix from factors (A, G), or whole blocks (F,), that were averaged elsewhere.
 
     Raises:
         ValueError: on factors that are not square, or another number of names than of factors.
@@ -68,10 +76,16 @@ def Kronecker(factors: Sequence[tuple[Array, Array]], names: Sequence[str] | Non
     names = names or [f"layer{number}" for number in range(len(factors))]
     if len(names) != len(factors):
         raise ValueError(f"expected {len(factors)} names, one per pair of factors, got {len(names)}")
-    for (A, G), name in zip(factors, names, strict=True):
-        if A.ndim != 2 or G.ndim != 2 or A.shape[0] != A.shape[1] or G.shape[0] != G.shape[1]:
-            raise ValueError(f"expected square A and G for {name}, got shapes {A.shape} and {G.shape}")
-    return BlockDiagonal([KroneckerBlock(A, G, name) for (A, G), name in zip(factors, names, strict=True)])
+    blocks: list[FisherMatrix] = []
+    for own, name in zip(factors, names, strict=True):
+        if len(own) not in (1, 2) or any(M.ndim != 2 or M.shape[0] != M.shape[1] for M in own):
+            shapes = " and ".join(str(M.shape) for M in own)
+            raise ValueError(f"expected square A and G for {name}, got shapes {shapes}")
+        if len(own) == 2:
+            blocks.append(KroneckerBlock(own[0], own[1], name))
+        else:
+            blocks.append(DenseMatrix(own[0], name=f"the block of {name}"))
+    return BlockDiagonal(blocks)
 
 
 @dataclass(frozen=True, eq=False)

@@ -58,13 +58,10 @@ def _product(signals: Signals, v: Array) -> Array:
 
     def sums(chunk: list[LayerSignals]) -> list[tuple[Array]]:
         along = sum(
-            (((layer.abar @ V)[None] * layer.g).sum((2, 3)) for layer, V in zip(chunk, Vs, strict=True)),
+            (layer.along(V) for layer, V in zip(chunk, Vs, strict=True)),
             start=xp.zeros((), dtype=v.dtype),
         )  # (K, N): each gradient along v
-        return [
-            (xp.tensordot(layer.abar, (layer.g * along[:, :, None, None]).sum(0), ((0, 1), (0, 1))),)
-            for layer in chunk
-        ]
+        return [(layer.summed_gradients(along),) for layer in chunk]
 
     return xp.concatenate([DW.reshape(-1) for (DW,) in signals.mean_over_chunks(sums)])
 

@@ -13,9 +13,11 @@ error has above this one's is due to *which* A and G it takes; the rest, to taki
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from ..backend import Array, array_module
 from .block_diagonal import BlockDiagonal
+from .dense import beside_whole_blocks
 from .kronecker import Kronecker, kfac
 from .signals import LayerSignals, Signals
 
@@ -26,8 +28,11 @@ def _best_G(layer: LayerSignals, A: Array) -> tuple[Array]:
         abar, g = layer.abar[:, 0], layer.g[:, :, 0]
         weights = ((abar @ A) * abar).sum(-1)
         return (g.reshape(-1, g.shape[-1]).T @ (g * weights[:, None]).reshape(-1, g.shape[-1]),)
-    DW = layer.gradients().reshape(-1, *layer.weight_shape)
-    return (array_module(DW).tensordot(DW, A @ DW, ((0, 1), (0, 1))),)
+    total: Any = 0
+    for piece in layer.pieces():
+        DW = piece.gradients().reshape(-1, *layer.weight_shape)
+        total = total + array_module(DW).tensordot(DW, A @ DW, ((0, 1), (0, 1)))
+    return (total,)
 
 
 def _best_A(layer: LayerSignals, G: Array) -> tuple[Array]:
@@ -36,14 +41,18 @@ def _best_A(layer: LayerSignals, G: Array) -> tuple[Array]:
         abar, g = layer.abar[:, 0], layer.g[:, :, 0]
         weights = ((g @ G) * g).sum((0, 2))
         return ((abar * weights[:, None]).T @ abar,)
-    DW = layer.gradients().reshape(-1, *layer.weight_shape)
-    return (array_module(DW).tensordot(DW, DW @ G, ((0, 2), (0, 2))),)
+    total: Any = 0
+    for piece in layer.pieces():
+        DW = piece.gradients().reshape(-1, *layer.weight_shape)
+        total = total + array_module(DW).tensordot(DW, DW @ G, ((0, 2), (0, 2)))
+    return (total,)
 
 
 def nearest_kronecker(signals: Signals, tolerance: float = 1e-10, max_iterations: int = 500) -> BlockDiagonal:
     """Block-diagonal matrix of the Kronecker products nearest to the exact blocks.
 
-    A is scaled to the trace that K-FAC's A has. The signals are read twice per iteration.
+    A is scaled to the trace that K-FAC's A has. The signals are read twice per iteration. The scale and
+    shift of a normalization have their whole block.
 
     Args:
         signals: of :func:`minikfac.fisher.signals`.
@@ -54,6 +63,10 @@ def nearest_kronecker(signals: Signals, tolerance: float = 1e-10, max_iterations
     Raises:
         ValueError: if the iteration did not converge.
     """
+    return beside_whole_blocks(signals, lambda own: _nearest(own, tolerance, max_iterations).blocks)
+
+
+def _nearest(signals: Signals, tolerance: float, max_iterations: int) -> BlockDiagonal:
     start = [block.A for block in kfac(signals).blocks]  # type: ignore[attr-defined]
     traces = [float(A.trace()) for A in start]
     As = [_unit(A) for A in start]

@@ -10,7 +10,9 @@ square-root weight folded in, so that every expectation is (1/N) sum_n sum_k:
     targets="sampled"  K = n_samples targets drawn from the model, weight 1 / sqrt(n_samples)
     targets="data"     K = 1, the labels themselves: the empirical Fisher [KBH19]
 
-The gradient of one example for one term is sum_t abar[n, t] g[k, n, t]^T.
+The gradient of one example for one term is sum_t abar[n, t] g[k, n, t]^T. Scale and shift of a
+normalization, W (2, C), enter every location as s = scale * xhat + shift; there abar is (N, T, 2, C), xhat
+and 1, and the gradient is sum_t abar[n, t] * g[k, n, t].
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from typing import Any
 
 from ..backend import Array, array_module
 from ..network import Network
+from ..network.outputs import Output
 
 
 @dataclass(frozen=True)
@@ -30,25 +33,62 @@ class LayerSignals:
     """What one parameter layer contributes.
 
     Attributes:
-        abar: (N, T, I).
+        abar: (N, T, I); (N, T, 2, C) for scale and shift.
         g: (K, N, T, O), per example and never divided by N.
+        grid: (H, W) with H W = T where locations are those of an image, row by row.
     """
 
     abar: Array
     g: Array
+    grid: tuple[int, int] | None = None
+
+    @property
+    def scale_and_shift(self) -> bool:
+        """Whether the weights are those of a normalization, (2, C)."""
+        return self.abar.ndim == 4
 
     @property
     def weight_shape(self) -> tuple[int, int]:
-        """(I, O)."""
-        return self.abar.shape[-1], self.g.shape[-1]
+        """(I, O), or (2, C)."""
+        return (2 if self.scale_and_shift else self.abar.shape[-1]), self.g.shape[-1]
 
     def gradients(self) -> Array:
         """Per-example gradients of the negative log-likelihood, (K, N, I O), one per term."""
-        n, t, i = self.abar.shape
-        k, _, _, o = self.g.shape
+        k, n, t, o = self.g.shape
+        xp = array_module(self.g)
+        if self.scale_and_shift:
+            return xp.einsum("ntic,kntc->knic", self.abar, self.g).reshape(k, n, -1)
         if t == 1:
-            return (self.abar[:, 0, :, None] * self.g[:, :, 0, None, :]).reshape(k, n, i * o)
-        return (self.abar.transpose(0, 2, 1) @ self.g).reshape(k, n, i * o)
+            return (self.abar[:, 0, :, None] * self.g[:, :, 0, None, :]).reshape(k, n, -1)
+        return (self.abar.transpose(0, 2, 1) @ self.g).reshape(k, n, -1)
+
+    def pieces(self, most: int = 2**24) -> Iterator[LayerSignals]:
+        """Divide the examples so that the per-example gradients of a piece are about ``most`` numbers."""
+        step = max(1, most // (len(self.g) * math.prod(self.weight_shape)))
+        for start in range(0, len(self.abar), step):
+            rows = slice(start, start + step)
+            yield LayerSignals(self.abar[rows], self.g[:, rows], self.grid)
+
+    def second_moment(self) -> Array:
+        """Sum over examples and terms of D D^T for the gradients D: N times the exact block, (P, P)."""
+        total: Any = 0
+        for piece in self.pieces():
+            D = piece.gradients().reshape(-1, math.prod(self.weight_shape))
+            total = total + D.T @ D
+        return total
+
+    def along(self, V: Array) -> Array:
+        """Each example's gradient times a direction V in weights, (K, N)."""
+        ds = (self.abar * V).sum(-2) if self.scale_and_shift else self.abar @ V
+        return (ds[None] * self.g).sum((2, 3))
+
+    def summed_gradients(self, weights: Array) -> Array:
+        """Sum over examples and terms of weights (K, N) times gradients, in the shape of W."""
+        xp = array_module(self.g)
+        g = (self.g * weights[:, :, None, None]).sum(0)
+        if self.scale_and_shift:
+            return xp.einsum("ntic,ntc->ic", self.abar, g)
+        return xp.tensordot(self.abar, g, ((0, 1), (0, 1)))
 
 
 @dataclass(frozen=True)
@@ -89,9 +129,9 @@ class Signals:
             raise ValueError(f"expected {len(held)} names, one per layer, got {len(names)}")
         k, n = held[0].g.shape[0], held[0].abar.shape[0]
         for layer, name in zip(held, names, strict=True):
-            t = layer.abar.shape[1] if layer.abar.ndim == 3 else "T"
+            t = layer.abar.shape[1] if layer.abar.ndim in (3, 4) else "T"
             if (
-                layer.abar.ndim != 3
+                layer.abar.ndim not in (3, 4)
                 or layer.g.ndim != 4
                 or (len(layer.abar), *layer.g.shape[:3]) != (n, k, n, t)
             ):
@@ -99,7 +139,7 @@ class Signals:
                     f"expected abar ({n}, {t}, I) and g ({k}, {n}, {t}, O) for {name}, "
                     f"got {layer.abar.shape} and {layer.g.shape}"
                 )
-        dense = all(layer.abar.shape[1] == 1 for layer in held)
+        dense = all(layer.abar.shape[1] == 1 and not layer.scale_and_shift for layer in held)
         shapes = tuple(layer.weight_shape for layer in held)
         return cls(names, shapes, len(held[0].abar), 1, lambda: iter([held]), dense)
 
@@ -108,6 +148,11 @@ class Signals:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @property
+    def scale_and_shift(self) -> tuple[bool, ...]:
+        """Which layers are those of a normalization."""
+        return tuple(layer.scale_and_shift for layer in next(iter(self)))
 
     @property
     def slices(self) -> tuple[slice, ...]:
@@ -190,13 +235,19 @@ def signals(
     n_samples: int = 1,
     rng: Any = None,
     batch_size: int | None = None,
+    stats: Sequence[Array] | None = None,
+    train: bool = False,
 ) -> Signals:
     """Run a net forward and backward and keep abar and g of every parameter layer.
+
+    Batch normalization in training couples the examples of a batch, and then no example has a gradient of
+    its own. Here its statistics are constants, as in every library; what that leaves out is in
+    :func:`minikfac.fisher.joint`.
 
     Args:
         net: the network.
         theta: (P,).
-        x: inputs (N, features).
+        x: inputs, (N, features) or images (N, H, W, C).
         y: targets, for ``targets="data"`` only.
         targets: "model" (exact expectation over the model's targets, K = C), "sampled" (Monte Carlo,
             K = n_samples) or "data" (the labels: empirical Fisher, K = 1).
@@ -204,41 +255,26 @@ def signals(
         rng: a ``numpy.random.Generator``, for ``targets="sampled"``.
         batch_size: examples per chunk. With it the result is a recipe that recomputes the chunks each
             time it is read, and only one chunk is in memory; without it there is one chunk, kept.
+        stats: running statistics of batch normalization; those of ``net.init_stats()`` by default.
+        train: use the statistics of this batch instead.
 
     Raises:
         ValueError: on arguments that do not go together, or what ``Network.forward`` refuses.
     """
-    if targets not in ("model", "sampled", "data"):
-        raise ValueError(f"expected targets 'model', 'sampled' or 'data', got {targets!r}")
-    if (y is None) == (targets == "data"):
-        raise ValueError(f"expected targets y exactly where targets='data', got targets={targets!r}")
-    if (rng is None) == (targets == "sampled"):
+    if (rng is None) == (targets == "sampled") and targets in TARGETS:
         raise ValueError(f"expected a generator rng exactly where targets='sampled', got targets={targets!r}")
-    if n_samples < 1 or (targets != "sampled" and n_samples != 1):
-        raise ValueError(f"expected n_samples >= 1, and other than 1 only where sampled, got {n_samples}")
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"expected batch_size >= 1, got {batch_size}")
-    n = len(x)
-    if y is not None:
-        net.output.check(y, n, net.shapes[-1][-1])
-    noise = None
-    if rng is not None:  # for the whole batch at once: chunks take their rows of it
-        noise = array_module(theta).asarray(net.output.noise(rng, n, n_samples, net.shapes[-1][-1]))
+    terms = Terms.of(net, theta, x, y, targets, n_samples, rng)
+    if train:
+        stats = net.forward(theta, x, stats, train=True).batch_stats
 
     def chunk(rows: slice) -> list[LayerSignals]:
-        tape = net.forward(theta, x[rows])
-        if targets == "model":
-            dz = net.output.fisher_root(tape.z)
-        elif targets == "data":
-            assert y is not None
-            dz = net.output.gradient(tape.z, y[rows])[None]
-        else:
-            assert noise is not None
-            drawn = net.output.transform_noise(tape.z, noise[rows])
-            dz = (net.output.mean(tape.z) - net.output.encode(drawn, tape.z)) / n_samples**0.5
-        g = net.backward(theta, tape, dz)
-        return [LayerSignals(abar, own) for abar, own in zip(tape.abar, g, strict=True)]
+        tape = net.forward(theta, x[rows], stats)
+        g = net.backward(theta, tape, terms(tape.z, rows))
+        return [LayerSignals(*own) for own in zip(tape.abar, g, tape.grids, strict=True)]
 
+    n = len(x)
     if batch_size is None or batch_size >= n:
         whole = Signals.from_layers(chunk(slice(None)), net.names)
         return replace(whole, dense_chain=net.is_dense_chain)
@@ -251,3 +287,60 @@ def signals(
         lambda: (chunk(slice(start, start + batch_size)) for start in starts),
         net.is_dense_chain,
     )
+
+
+TARGETS = ("model", "sampled", "data")
+"""Where targets can come from."""
+
+
+@dataclass(frozen=True)
+class Terms:
+    """The terms of the expectation over targets: derivatives dz (K, N, C) with their root weights.
+
+    Attributes:
+        output: the output distribution.
+        targets: among :data:`TARGETS`.
+        n_samples: targets drawn per example.
+        y: labels, for "data".
+        noise: drawn for the whole batch at once, of which chunks take their rows, for "sampled".
+    """
+
+    output: Output
+    targets: str
+    n_samples: int
+    y: Array | None
+    noise: Array | None
+
+    @classmethod
+    def of(
+        cls, net: Network, theta: Array, x: Array, y: Array | None, targets: str, n_samples: int, rng: Any
+    ) -> Terms:
+        """Check what was asked for, and draw.
+
+        Raises:
+            ValueError: on arguments that do not go together.
+        """
+        if targets not in TARGETS:
+            raise ValueError(f"expected targets 'model', 'sampled' or 'data', got {targets!r}")
+        if (y is None) == (targets == "data"):
+            raise ValueError(f"expected targets y exactly where targets='data', got targets={targets!r}")
+        if n_samples < 1 or (targets != "sampled" and n_samples != 1):
+            raise ValueError(f"expected n_samples >= 1, and other than 1 only where sampled, got {n_samples}")
+        noise = None
+        if y is not None or targets == "sampled":
+            units = net.n_outputs(x)
+            if y is not None:
+                net.output.check(y, len(x), units)
+            else:
+                noise = array_module(theta).asarray(net.output.noise(rng, len(x), n_samples, units))
+        return cls(net.output, targets, n_samples, y, noise)
+
+    def __call__(self, z: Array, rows: slice) -> Array:
+        """Derivatives (K, n, C) for the examples of a chunk."""
+        if self.targets == "model":
+            return self.output.fisher_root(z)
+        if self.y is not None:
+            return self.output.gradient(z, self.y[rows])[None]
+        assert self.noise is not None
+        drawn = self.output.transform_noise(z, self.noise[rows])
+        return (self.output.mean(z) - self.output.encode(drawn, z)) / self.n_samples**0.5

@@ -165,6 +165,14 @@ class Network:
             found[-1][1] = 1
         return found
 
+    def n_outputs(self, x: Array) -> int:
+        """C, how many natural parameters come out for inputs like x."""
+        check_array(x, "x")
+        shape = self._body.output_shape(x.shape[1:])
+        if shape is None or len(shape) != 1 or shape[0] is None:
+            raise ValueError(f"expected outputs (N, C) of the last layer, got {shape}; add a Flatten()")
+        return shape[0]
+
     def forward(
         self, theta: Array, x: Array, stats: Sequence[Array] | None = None, train: bool = False
     ) -> Tape:
