@@ -9,6 +9,7 @@ Weights are dealt out depth first, in the order in which the parts are named.
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,6 +39,9 @@ class Composite(Layer):
     @property
     def statistics_shapes(self) -> tuple[tuple[int, ...], ...]:
         return tuple(shape for part in self.parts for shape in part.statistics_shapes)
+
+    def example_size(self, shape: Shape) -> int:
+        return max(super().example_size(shape), *(part.example_size(shape) for part in self.parts))
 
     def _deal(self, Ws: Sequence[Array]) -> list[Sequence[Array]]:
         """Deal the weights out to the parts."""
@@ -76,7 +80,7 @@ class Sequential(Composite):
         return shape
 
     def example_size(self, shape: Shape) -> int:
-        size, now = 0, shape
+        size, now = math.prod(extent or 1 for extent in shape), shape
         for layer in self.layers:
             size = max(size, layer.example_size(now))
             now = layer.output_shape(now) or now
@@ -161,9 +165,6 @@ class Residual(Composite):
             raise ValueError(f"expected one shape from body and shortcut of Residual, got {ours} and {other}")
         return ours
 
-    def example_size(self, shape: Shape) -> int:
-        return max(self.body.example_size(shape), self.shortcut.example_size(shape))
-
     def forward(
         self, Ws: Sequence[Array], x: Array, stats: Sequence[Array] | None = None
     ) -> tuple[Array, Record]:
@@ -238,9 +239,6 @@ class Parallel(Composite):
         channels = [own[-1] for own in known]
         where = tuple(next(iter(extents), None) for extents in places) if len(known[0]) == 3 else ()
         return (*where, None if None in channels else sum(c for c in channels if c is not None))
-
-    def example_size(self, shape: Shape) -> int:
-        return max(branch.example_size(shape) for branch in self.branches)
 
     def forward(
         self, Ws: Sequence[Array], x: Array, stats: Sequence[Array] | None = None

@@ -103,7 +103,7 @@ class Conv2d(Layer):
 
     def example_size(self, shape: Shape) -> int:
         ho, wo, _ = self.output_shape(shape) or (1, 1, 1)
-        return (ho or 1) * (wo or 1) * self.weight_shape[0]
+        return max(super().example_size(shape), (ho or 1) * (wo or 1) * self.weight_shape[0])
 
     def initial_weights(self, rng: Any, scheme: str) -> Array:
         """Draw W (I, O) in float64; the schemes are those of :meth:`minikfac.Network.init`."""

@@ -78,6 +78,9 @@ class Dense(Layer):
             raise ValueError(f"expected {self.n_in} inputs to {self}, got {came}{hint}")
         return (self.n_out,)
 
+    def example_size(self, shape: Shape) -> int:
+        return max(self.weight_shape)  # abar or s
+
     def initial_weights(self, rng: Any, scheme: str) -> Array:
         """Draw W (I, O) in float64; the schemes are those of :meth:`minikfac.Network.init`."""
         return initial_weights(rng, scheme, self.weight_shape, self.n_in, self.n_out)
