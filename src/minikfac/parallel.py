@@ -34,18 +34,25 @@ def for_each(tasks: Sequence[Callable[[], T]], like: Array) -> list[T]:
     Returns:
         Their results, in the order of the tasks.
     """
-    if len(tasks) < 2 or array_module(like).__name__ != "numpy":
+    threads = blas_threads(like) if len(tasks) > 1 else 1
+    if threads == 1:
         return [task() for task in tasks]
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(lambda task: task(), tasks))
+
+
+def blas_threads(like: Array) -> int:
+    """How many threads a matrix product of such arrays uses; 1 where that cannot be known or steered."""
+    if array_module(like).__name__ != "numpy":
+        return 1
     try:
         from threadpoolctl import ThreadpoolController
     except ImportError:
-        return [task() for task in tasks]
+        return 1
     blas = ThreadpoolController().select(user_api="blas")
-    threads = max((library["num_threads"] for library in blas.info()), default=1)
-    if threads == 1:
-        return [task() for task in tasks]
-    with blas.limit(limits=1), ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(lambda task: task(), tasks))
+    return max((library["num_threads"] for library in blas.info()), default=1)
 
 
 def chunks(n: int, example_size: int, like: Array) -> list[slice]:
@@ -66,30 +73,32 @@ def chunks(n: int, example_size: int, like: Array) -> list[slice]:
 
 
 def sum_over_chunks(
-    statistic: Callable[[slice], Sequence[Array]], rows: Sequence[slice], like: Array
-) -> list[Array]:
-    """Add up the arrays that ``statistic`` gives for each chunk of the examples.
+    statistics: Callable[[slice], Sequence[Sequence[Array]]], rows: Sequence[slice], like: Array
+) -> list[list[Array]]:
+    """Add up the arrays that ``statistics`` gives for each chunk of the examples, group by group.
 
     One running sum is kept per thread, so the memory does not grow with the number of chunks.
 
     Args:
-        statistic: takes the rows of a chunk, returns arrays that it made for the sum alone.
+        statistics: takes the rows of a chunk, returns groups of arrays that it made for the sum alone.
         rows: of :func:`chunks`.
         like: one of the arrays at work.
     """
-    if len(rows) == 1:
-        return list(statistic(rows[0]))
-    strands = min(len(rows), 8)
 
-    def strand(own: Sequence[slice]) -> list[Array]:
-        total = list(statistic(own[0]))
+    def strand(own: Sequence[slice]) -> list[list[Array]]:
+        total = [list(group) for group in statistics(own[0])]
         for part in own[1:]:
-            for place, found in enumerate(statistic(part)):
-                total[place] += found
+            _add(total, statistics(part))
         return total
 
+    strands = min(len(rows), blas_threads(like))
     total, *others = for_each([partial(strand, rows[s::strands]) for s in range(strands)], like)
     for other in others:
-        for place, found in enumerate(other):
-            total[place] += found
+        _add(total, other)
     return total
+
+
+def _add(total: list[list[Array]], found: Sequence[Sequence[Array]]) -> None:
+    for group, more in zip(total, found, strict=True):
+        for place, array in enumerate(more):
+            group[place] += array

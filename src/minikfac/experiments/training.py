@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -108,7 +108,7 @@ def train(
                 record = {
                     "step": step,
                     "examples": step * batch_size,
-                    **evaluate(net, history.theta, dataset),
+                    **evaluate(net, history.theta, dataset, history.state.get("stats")),
                 }
                 _check_loss(record["loss"], step)
                 if track is not None:
@@ -134,11 +134,16 @@ def _check_loss(loss: float, step: int) -> None:
         )
 
 
-def evaluate(net: Network, theta: Array, dataset: Dataset) -> dict[str, float]:
-    """Mean losses of both parts and, for labels, the share of wrong ones in the test part."""
-    z = net.forward(theta, dataset.x_test).z
+def evaluate(
+    net: Network, theta: Array, dataset: Dataset, stats: Sequence[Array] | None = None
+) -> dict[str, float]:
+    """Mean losses of both parts and, for labels, the share of wrong ones in the test part.
+
+    ``stats`` are the running statistics of batch normalization, in an optimizer's state.
+    """
+    z = net.natural_parameters(theta, dataset.x_test, stats)
     found = {
-        "loss": net.loss(theta, dataset.x_train, dataset.y_train),
+        "loss": net.loss(theta, dataset.x_train, dataset.y_train, stats),
         "test_loss": float(net.output.nll(z, dataset.y_test).mean()),
     }
     if isinstance(net.output, outputs.Categorical):

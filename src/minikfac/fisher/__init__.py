@@ -5,6 +5,8 @@
 ``block_diagonal``     no correlations between layers
 ``diagonal``           no correlations at all
 ``kfac``               block-diagonal, each block a Kronecker product A (x) G
+``ladder``             the assumptions between the exact blocks and K-FAC, in dense blocks
+``fully_correlated``   derivatives at all locations equal, not uncorrelated: T times KFC
 ``khatri_rao``         Kronecker products between layers too, (P, P)
 ``block_tridiagonal``  K-FAC whose inverse couples neighbouring layers
 ``ekfac``              K-FAC's eigenvectors with the best eigenvalues
@@ -25,8 +27,10 @@ from .dense import DenseMatrix, block_diagonal, exact
 from .diagonal import DiagonalBlock, diagonal
 from .eigenblock import EigenBlock
 from .ekfac import ekfac
+from .estimate import gradient_and_kfac
 from .khatri_rao import khatri_rao
 from .kronecker import Kronecker, KroneckerBlock, kfac
+from .ladder import LADDER, fully_correlated, ladder
 from .low_rank import LowRank, low_rank
 from .matrix import FisherMatrix, Operator
 from .matrix_free import MatrixFree, gauss_newton, hessian, product
@@ -36,6 +40,7 @@ from .signals import LayerSignals, Signals, signals
 from .tridiagonal import BlockTridiagonal, block_tridiagonal
 
 __all__ = [
+    "LADDER",
     "BlockDiagonal",
     "BlockTridiagonal",
     "DenseMatrix",
@@ -55,10 +60,13 @@ __all__ = [
     "ekfac",
     "exact",
     "factored_damping",
+    "fully_correlated",
+    "gradient_and_kfac",
     "gauss_newton",
     "hessian",
     "kfac",
     "khatri_rao",
+    "ladder",
     "low_rank",
     "mixed",
     "nearest_kronecker",

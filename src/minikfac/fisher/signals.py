@@ -261,8 +261,6 @@ def signals(
     Raises:
         ValueError: on arguments that do not go together, or what ``Network.forward`` refuses.
     """
-    if (rng is None) == (targets == "sampled") and targets in TARGETS:
-        raise ValueError(f"expected a generator rng exactly where targets='sampled', got targets={targets!r}")
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"expected batch_size >= 1, got {batch_size}")
     terms = Terms.of(net, theta, x, y, targets, n_samples, rng)
@@ -324,6 +322,10 @@ class Terms:
             raise ValueError(f"expected targets 'model', 'sampled' or 'data', got {targets!r}")
         if (y is None) == (targets == "data"):
             raise ValueError(f"expected targets y exactly where targets='data', got targets={targets!r}")
+        if (rng is None) == (targets == "sampled"):
+            raise ValueError(
+                f"expected a generator rng exactly where targets='sampled', got targets={targets!r}"
+            )
         if n_samples < 1 or (targets != "sampled" and n_samples != 1):
             raise ValueError(f"expected n_samples >= 1, and other than 1 only where sampled, got {n_samples}")
         noise = None

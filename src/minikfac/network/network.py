@@ -213,7 +213,7 @@ class Network:
             )
         return [array_module(theta).asarray(own, dtype=theta.dtype) for own in stats]
 
-    def _chunks(self, theta: Array, x: Array, train: bool) -> list[slice]:
+    def chunks(self, theta: Array, x: Array, train: bool = False) -> list[slice]:
         """Rows of x for passes that are run apart; all together where batch normalization couples them."""
         check_array(x, "x")
         if x.ndim < 2 or (train and self._body.statistics_shapes):
@@ -251,16 +251,21 @@ class Network:
         gs = self.backward(theta, tape, dz)
         if dz.ndim != 2:
             raise ValueError(f"expected dz of shape {tape.z.shape}, got {dz.shape}")
-        total = array_module(theta).empty_like(theta)
-        self._add_up(tape.abar, gs, total, 1.0)
-        return total
+        return self.summed_gradient(theta, tape.abar, gs)
 
-    def _add_up(self, abars: list[Array], gs: list[Array], out: Array, scale: float) -> None:
-        """Write scale * sum_n sum_t abar g^T of every layer into the flat array out."""
-        for abar, g, W in zip(abars, gs, self.unpack(out), strict=True):
-            _weight_gradient(abar, g, W)
-        if scale != 1:
-            out *= scale
+    def summed_gradient(self, theta: Array, abars: Sequence[Array], gs: Sequence[Array]) -> Array:
+        """Return sum_n sum_t abar g^T of every layer in one flat array like theta, (P,).
+
+        For scale and shift it is the sum of abar * g.
+        """
+        xp = array_module(theta)
+        total = xp.empty_like(theta)
+        for abar, g, W in zip(abars, gs, self.unpack(total), strict=True):
+            if abar.ndim == 4:
+                xp.einsum("ntic,ntc->ic", abar, g, out=W)
+            else:
+                xp.matmul(abar.reshape(-1, abar.shape[-1]).T, g.reshape(-1, g.shape[-1]), out=W)
+        return total
 
     def hessian_product(self, theta: Array, tape: Tape, y: Array, v: Array) -> Array:
         """Return H v (P,) for the Hessian H of the mean loss over the examples of the tape.
@@ -274,16 +279,15 @@ class Network:
         dz = self.output.gradient(tape.z, y)
         rdz = self.output.hessian_product(tape.z, y, rz)
         found = self._body.backward_jvp(Ws, Vs, tape.record, tangent, dz, rdz)[2]
-        total, part = array_module(theta).empty_like(theta), array_module(theta).empty_like(theta)
-        self._add_up([rabar for _, rabar, _, _ in found], [g for _, _, g, _ in found], total, 1.0)
-        self._add_up([abar for abar, _, _, _ in found], [rg for _, _, _, rg in found], part, 1.0)
-        return (total + part) / len(tape.z)
+        abars, rabars, gs, rgs = zip(*found, strict=True)
+        total = self.summed_gradient(theta, rabars, gs) + self.summed_gradient(theta, abars, rgs)
+        return total / len(tape.z)
 
     # what a net is used for -----------------------------------------------------------------------
 
     def loss(self, theta: Array, x: Array, y: Array, stats: Sequence[Array] | None = None) -> float:
         """Mean negative log-likelihood over examples, in nats, summed over output units."""
-        z = self._natural_parameters(theta, x, stats)
+        z = self.natural_parameters(theta, x, stats)
         self.output.check(y, *z.shape)
         return float(self.output.nll(z, y).mean())
 
@@ -300,23 +304,31 @@ class Network:
         ``stats`` and ``train`` are those of :meth:`forward`. The batch is taken in chunks, on all cores,
         unless batch normalization couples its examples.
         """
-        rows = self._chunks(theta, x, train)
+        loss, grad, _ = self.gradient_pass(theta, x, y, stats, train)
+        return loss, grad
 
-        def sums(own: slice) -> tuple[Array, Array]:
+    def gradient_pass(
+        self,
+        theta: Array,
+        x: Array,
+        y: Array,
+        stats: Sequence[Array] | None = None,
+        train: bool = True,
+    ) -> tuple[float, Array, list[Array]]:
+        """Return the loss, its gradient (P,) and the running statistics after it: a step of training."""
+        rows = self.chunks(theta, x, train)
+        after: list[Array] = []
+
+        def sums(own: slice) -> list[list[Array]]:
             tape = self.forward(theta, x[own], stats, train)
             if not own.start:  # once, when it is known how many outputs there are
                 self.output.check(y, len(x), tape.z.shape[1])
-            return self._loss_and_gradient_sums(theta, tape, y[own])
+                after[:] = tape.stats
+            gs = self.backward(theta, tape, self.output.gradient(tape.z, y[own]))
+            return [[self.output.nll(tape.z, y[own]).sum(), self.summed_gradient(theta, tape.abar, gs)]]
 
-        loss, grad = sum_over_chunks(sums, rows, theta)
-        grad /= len(x)
-        return float(loss) / len(x), grad
-
-    def _loss_and_gradient_sums(self, theta: Array, tape: Tape, y: Array) -> tuple[Array, Array]:
-        grad = array_module(theta).empty_like(theta)
-        gs = self.backward(theta, tape, self.output.gradient(tape.z, y))
-        self._add_up(tape.abar, gs, grad, 1.0)
-        return self.output.nll(tape.z, y).sum(), grad
+        ((loss, grad),) = sum_over_chunks(sums, rows, theta)
+        return float(loss) / len(x), grad / len(x), after
 
     def gradient(self, theta: Array, x: Array, y: Array, stats: Sequence[Array] | None = None) -> Array:
         """Return the gradient (P,) of the mean loss."""
@@ -324,30 +336,21 @@ class Network:
 
     def predict(self, theta: Array, x: Array, stats: Sequence[Array] | None = None) -> Array:
         """Return the mean of the target, (N, C): class probabilities, or the Gaussian's mean."""
-        return self.output.mean(self._natural_parameters(theta, x, stats))
+        return self.output.mean(self.natural_parameters(theta, x, stats))
 
     def kl(self, theta: Array, theta2: Array, x: Array, stats: Sequence[Array] | None = None) -> float:
         """Mean KL( p_theta(. | x) || p_theta2(. | x) ) over the inputs x, in nats."""
-        z, z2 = (self._natural_parameters(own, x, stats) for own in (theta, theta2))
+        z, z2 = (self.natural_parameters(own, x, stats) for own in (theta, theta2))
         return float(self.output.kl(z, z2).mean())
 
     def _z(self, theta: Array, x: Array, stats: Sequence[Array] | None) -> Array:
         return self.forward(theta, x, stats).z
 
-    def _natural_parameters(self, theta: Array, x: Array, stats: Sequence[Array] | None) -> Array:
+    def natural_parameters(self, theta: Array, x: Array, stats: Sequence[Array] | None = None) -> Array:
         """z (N, C) alone, chunk by chunk: what a pass leaves behind is not kept."""
-        rows = self._chunks(theta, x, train=False)
+        rows = self.chunks(theta, x)
         parts = for_each([partial(self._z, theta, x[own], stats) for own in rows], theta)
         return parts[0] if len(parts) == 1 else array_module(theta).concatenate(parts)
-
-
-def _weight_gradient(abar: Array, g: Array, out: Array) -> None:
-    """Write sum_n sum_t abar g^T into out; for scale and shift, abar times g."""
-    xp = array_module(out)
-    if abar.ndim == 4:
-        xp.einsum("ntic,ntc->ic", abar, g, out=out)
-    else:
-        xp.matmul(abar.reshape(-1, abar.shape[-1]).T, g.reshape(-1, g.shape[-1]), out=out)
 
 
 def _check_inputs(theta: Array, x: Array) -> Array:

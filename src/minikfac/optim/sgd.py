@@ -36,8 +36,8 @@ class SGD:
             raise ValueError(f"expected momentum in [0, 1), got {self.momentum}")
 
     def init(self, theta: Array) -> dict[str, Any]:
-        """Return the state before the first step: the velocity (P,), zero."""
-        return {"velocity": 0 * theta}
+        """Return the state before the first step: zero velocity (P,), and the statistics of the net."""
+        return {"velocity": 0 * theta, "stats": self.net.init_stats()}
 
     def step(
         self, theta: Array, state: dict[str, Any], batch: tuple[Array, Array], rng: Any = None
@@ -51,6 +51,7 @@ class SGD:
             rng: unused; optimizers that sample targets need one.
         """
         velocity = self.momentum * state["velocity"]
-        loss, grad = self.net.loss_and_gradient(theta + velocity if self.nesterov else theta, *batch)
+        at = theta + velocity if self.nesterov else theta
+        loss, grad, stats = self.net.gradient_pass(at, *batch, state["stats"])
         velocity = velocity - self.lr * grad
-        return theta + velocity, {"velocity": velocity}, {"loss": loss}
+        return theta + velocity, {"velocity": velocity, "stats": stats}, {"loss": loss}

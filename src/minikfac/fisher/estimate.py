@@ -1,0 +1,88 @@
+"""The gradient of a mini-batch and its K-FAC factors from one forward pass.
+
+    forward   abar, z                              patches of images are made once
+    backward  g of the loss, g of drawn targets    both at once, two terms of one pass
+    products  sum abar g^T,   A, G                 all read the same abar
+
+The batch is taken in chunks that fit into the cache, on all cores. It is the same as
+``net.loss_and_gradient`` and ``fisher.kfac(fisher.signals(...))``, in less time and memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from ..backend import Array, array_module
+from ..network import Network
+from ..parallel import sum_over_chunks
+from .block_diagonal import BlockDiagonal
+from .kronecker import Kronecker, factors, reduced_factors
+from .signals import LayerSignals, Terms
+
+
+class Estimate(NamedTuple):
+    """What one mini-batch says.
+
+    Attributes:
+        loss: mean over examples, nats.
+        gradient: of it, (P,).
+        fisher: the K-FAC matrix.
+        stats: running statistics of batch normalization after the pass; [] for most nets.
+    """
+
+    loss: float
+    gradient: Array
+    fisher: BlockDiagonal
+    stats: list[Array]
+
+
+def gradient_and_kfac(
+    net: Network,
+    theta: Array,
+    x: Array,
+    y: Array,
+    targets: str = "sampled",
+    n_samples: int = 1,
+    rng: Any = None,
+    reduce: bool = False,
+    stats: Sequence[Array] | None = None,
+    train: bool = False,
+) -> Estimate:
+    """Return the mean loss, its gradient, and the K-FAC matrix of the same examples.
+
+    Args:
+        net: the network.
+        theta: (P,).
+        x: inputs.
+        y: targets of the loss.
+        targets, n_samples, rng: of the expectation in the factors, as in :func:`minikfac.fisher.signals`.
+        reduce: KFAC-reduce, as in :func:`minikfac.fisher.kfac`.
+        stats, train: of batch normalization; in training the gradient is the one of the coupled batch, and
+            the factors hold its statistics constant.
+
+    Raises:
+        ValueError: on arguments that do not go together.
+    """
+    terms = Terms.of(net, theta, x, y if targets == "data" else None, targets, n_samples, rng)
+    net.output.check(y, len(x), net.n_outputs(x))
+    statistic = reduced_factors if reduce else factors
+    coupled = train and bool(net.init_stats())
+    after = list(stats or net.init_stats())
+    if coupled:  # two passes: what g is depends on whether the statistics of the batch move along
+        loss, grad, after = net.gradient_pass(theta, x, y, stats)
+        stats = net.forward(theta, x, stats, train).batch_stats
+
+    def sums(rows: slice) -> list[Sequence[Array]]:
+        tape = net.forward(theta, x[rows], stats)
+        dz = net.output.gradient(tape.z, y[rows])[None]
+        g = net.backward(theta, tape, array_module(dz).concatenate([dz, terms(tape.z, rows)]))
+        gradient = net.summed_gradient(theta, tape.abar, [own[0] for own in g])
+        layers = [LayerSignals(abar, own[1:]) for abar, own in zip(tape.abar, g, strict=True)]
+        return [(net.output.nll(tape.z, y[rows]).sum(), gradient), *map(statistic, layers)]
+
+    groups = sum_over_chunks(sums, net.chunks(theta, x), theta)
+    (loss_mean, grad_mean), *pairs = (tuple(total / len(x) for total in group) for group in groups)
+    if not coupled:
+        loss, grad = float(loss_mean), grad_mean
+    return Estimate(loss, grad, Kronecker(pairs, net.names), after)

@@ -1,0 +1,101 @@
+"""Gradient and K-FAC factors from one pass: the same as from two."""
+
+import numpy as np
+import pytest
+from oracles import EXACT, close
+
+import minikfac as mk
+from minikfac import fisher, layers, optim
+
+RNG = np.random.default_rng(0)
+X = RNG.standard_normal((7, 6, 6, 2))
+Y = RNG.integers(0, 3, 7)
+
+
+def conv_net(*between: layers.Layer) -> mk.Network:
+    return mk.Network(
+        [
+            layers.Conv2d(2, 3, 3, padding=1),
+            *between,
+            layers.Tanh(),
+            layers.MaxPool2d(2),
+            layers.Flatten(),
+            layers.Dense(27, 3),
+        ],
+        mk.outputs.Categorical(),
+    )
+
+
+def rng():
+    return np.random.default_rng(5)
+
+
+@pytest.fixture(params=["whole batch", "chunks"])
+def chunk_size(request, monkeypatch):
+    if request.param == "chunks":
+        monkeypatch.setattr("minikfac.parallel._CHUNK", 2000)
+
+
+@pytest.mark.parametrize("reduce", [False, True])
+@pytest.mark.parametrize("options", [{"targets": "model"}, {"n_samples": 2, "rng": rng}, {"targets": "data"}])
+def test_one_pass_gives_what_two_give(chunk_size, options, reduce):
+    net = conv_net(layers.GroupNorm(1, 3))
+    theta = net.init(np.random.default_rng(1))
+    options = {key: value() if callable(value) else value for key, value in options.items()}
+    again = {key: rng() if key == "rng" else value for key, value in options.items()}
+    found = fisher.gradient_and_kfac(net, theta, X, Y, reduce=reduce, **options)
+    loss, grad = net.loss_and_gradient(theta, X, Y)
+    labels = Y if options.get("targets") == "data" else None
+    again.setdefault("targets", "sampled")
+    F = fisher.kfac(fisher.signals(net, theta, X, labels, **again), reduce=reduce)
+    close(found.loss, loss, **EXACT)
+    close(found.gradient, grad, **EXACT)
+    close(found.fisher.to_dense(), F.to_dense(), **EXACT)
+    assert found.stats == []
+
+
+def test_chunks_were_really_made(chunk_size, request):
+    net = conv_net()
+    rows = net.chunks(net.init(rng()), X)
+    assert (len(rows) > 1) == ("chunks" in request.node.callspec.id)
+
+
+def test_in_training_the_gradient_is_coupled_and_the_factors_hold_the_statistics(chunk_size):
+    net = conv_net(layers.BatchNorm(3))
+    theta = net.init(np.random.default_rng(1))
+    stats = [np.array([[0.1, 0.2, 0.3], [1.0, 2.0, 3.0]])]
+    found = fisher.gradient_and_kfac(net, theta, X, Y, "model", stats=stats, train=True)
+    loss, grad, after = net.gradient_pass(theta, X, Y, stats)
+    close(found.loss, loss, **EXACT)
+    close(found.gradient, grad, **EXACT)
+    close(found.stats[0], after[0], **EXACT)
+    F = fisher.kfac(fisher.signals(net, theta, X, train=True))
+    close(found.fisher.to_dense(), F.to_dense(), **EXACT)
+    running = fisher.gradient_and_kfac(net, theta, X, Y, "model", stats=stats)
+    close(running.gradient, net.gradient(theta, X, Y, stats), **EXACT)
+    close(running.stats[0], stats[0], **EXACT)
+    assert abs(running.loss - loss) > 1e-3  # the running statistics are others than the batch's
+
+
+def test_a_generator_is_needed_to_sample_and_targets_are_checked():
+    net = conv_net()
+    theta = net.init(rng())
+    with pytest.raises(ValueError, match="expected a generator rng exactly where targets='sampled'"):
+        fisher.gradient_and_kfac(net, theta, X, Y)
+    with pytest.raises(ValueError, match="expected labels"):
+        fisher.gradient_and_kfac(net, theta, X, Y + 1, targets="model")
+
+
+def test_sgd_carries_the_statistics_of_batch_normalization():
+    net = conv_net(layers.BatchNorm(3))
+    theta = net.init(np.random.default_rng(1))
+    opt = optim.SGD(net, lr=0.1)
+    state = opt.init(theta)
+    before = state["stats"][0].copy()
+    moved, after, info = opt.step(theta, state, (X, Y))
+    loss, grad, stats = net.gradient_pass(theta, X, Y)
+    close(info["loss"], loss, **EXACT)
+    close(moved, theta - 0.1 * grad, **EXACT)
+    close(after["stats"][0], stats[0], **EXACT)
+    close(state["stats"][0], before, **EXACT)  # nothing is changed in place
+    assert abs(after["stats"][0] - before).max() > 1e-3
