@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Real
 from typing import Any, ClassVar
 
 from ...backend import Array, array_module, check_array
@@ -57,12 +58,8 @@ class Conv2d(Layer):
             raise ValueError(f"expected stride 1 with padding 'same', got {self.stride}; give numbers")
         if self.bias not in (False, True):
             raise ValueError(f"expected Conv2d bias to be True or False, got {self.bias!r}")
-        value = self.pad_value
-        if not isinstance(value, int | float):
-            value = tuple(float(v) for v in value)  # plain numbers, so that the layer holds no arrays
-            if len(value) != self.c_in:
-                raise ValueError(f"expected one pad_value or {self.c_in}, got {len(value)}")
-            object.__setattr__(self, "pad_value", value)
+        # plain numbers, so that the layer holds no arrays
+        object.__setattr__(self, "pad_value", _pad_values(self.pad_value, self.c_in))
 
     @cached_property
     def windows(self) -> Windows:
@@ -201,3 +198,15 @@ class Conv2d(Layer):
             raise ValueError(f"expected W of shape {self.weight_shape}, got {W.shape}")
         weight = W[: self.patch_size].reshape(*self.windows.kernel, self.c_in, self.c_out)
         return weight.transpose(3, 2, 0, 1).copy(), W[-1].copy() if self.bias else None
+
+
+def _pad_values(value: Any, channels: int) -> float | tuple[float, ...]:
+    """Read a number, or one per channel."""
+    many = not isinstance(value, Real)
+    try:
+        found = tuple(float(v) for v in (value if many else [value]))
+    except (TypeError, ValueError):
+        raise ValueError(f"expected pad_value to be a number or {channels} of them, got {value!r}") from None
+    if many and len(found) != channels:
+        raise ValueError(f"expected one pad_value or {channels}, got {len(found)}")
+    return found if many else found[0]
