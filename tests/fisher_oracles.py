@@ -182,14 +182,18 @@ def cross_factors(case: Case, layer: int, other: int) -> tuple[np.ndarray, np.nd
 
 
 def random_signals(
-    n: int = 5, shapes: Sequence[tuple[int, int, int]] = ((3, 4, 2), (2, 3, 3)), k: int = 3, seed: int = 0
+    n: int = 5,
+    shapes: Sequence[tuple[int, int, int]] = ((3, 4, 2), (2, 3, 3)),
+    k: int = 3,
+    seed: int = 0,
+    grids: Sequence[tuple[int, int] | None] | None = None,
 ) -> fisher.Signals:
     """Layers of T locations, I inputs and O outputs each: ``shapes`` holds (T, I, O)."""
     rng = np.random.default_rng(seed)
     return fisher.Signals.from_layers(
         [
-            fisher.LayerSignals(rng.standard_normal((n, t, i)) + 0.5, rng.standard_normal((k, n, t, o)))
-            for t, i, o in shapes
+            fisher.LayerSignals(rng.standard_normal((n, t, i)) + 0.5, rng.standard_normal((k, n, t, o)), grid)
+            for (t, i, o), grid in zip(shapes, grids or [None] * len(shapes), strict=True)
         ]
     )
 
@@ -226,6 +230,40 @@ def synthetic_factors(layer: fisher.LayerSignals, reduce: bool = False) -> tuple
             for t in range(0 if reduce else T):
                 G += np.outer(layer.g[k, n, t], layer.g[k, n, t]) / (N * T)
     return A, G
+
+
+def moment(signal: np.ndarray, t: int, u: int) -> np.ndarray:
+    """E[ v_t v_u^T ] of v (K, N, T, I), one outer product at a time."""
+    K, N = signal.shape[:2]
+    return sum(np.outer(signal[k, n, t], signal[k, n, u]) for k in range(K) for n in range(N)) / N
+
+
+def ladder_block(layer: fisher.LayerSignals, assume: set[str]) -> np.ndarray:
+    """A layer's block under assumptions, one pair of locations at a time."""
+    abar, g = layer.abar[None], layer.g
+    (K, N, T, _), (H, W) = g.shape, layer.grid or (1, layer.abar.shape[1])
+    places = [divmod(t, W) for t in range(H * W)]
+    pairs = [(t, u) for t in range(T) for u in range(T) if t == u or "SUD" not in assume]
+    if "IAD" not in assume:
+        return sum(
+            np.kron(np.outer(abar[0, n, t], abar[0, n, u]), np.outer(g[k, n, t], g[k, n, u])) / N
+            for t, u in pairs
+            for n in range(N)
+            for k in range(K)
+        )
+
+    def second(t: int, u: int) -> np.ndarray:
+        if "SH" not in assume:
+            return moment(g, t, u)
+        alike = [
+            moment(g, a, b)
+            for a in range(T)
+            for b in range(T)
+            if np.subtract(places[b], places[a]).tolist() == np.subtract(places[u], places[t]).tolist()
+        ]
+        return sum(alike) / len(alike)
+
+    return sum(np.kron(moment(abar, t, u), second(t, u)) for t, u in pairs)
 
 
 # damping and the chain, densely ---------------------------------------------------------------------------

@@ -1,0 +1,261 @@
+"""The ladder from a convolution's exact Fisher block down to KFC, one assumption at a time [GM16, sec. 3].
+
+The exact block holds T^2 pairs of locations t, u:
+
+    F = E[ sum_t sum_u  abar_t abar_u^T (x) g_t g_u^T ]
+
+    IAD   activations are independent of derivatives: the expectation of the product is that of each
+    SUD   derivatives at different locations are uncorrelated: pairs t != u are left out
+    SH    derivatives are homogeneous in space: E[ g_t g_u^T ] = Gamma(u - t), the mean over all pairs
+          of locations of the grid at that distance
+
+    {}         F, as it stands
+    SUD        E[ sum_t abar_t abar_t^T (x) g_t g_t^T ]
+    IAD        sum_tu E[ abar_t abar_u^T ] (x) E[ g_t g_u^T ]
+    IAD, SUD   sum_t E[ abar_t abar_t^T ] (x) E[ g_t g_t^T ]
+    IAD, SH    sum_tu E[ abar_t abar_u^T ] (x) Gamma(u - t)
+    all        sum_t E[ abar_t abar_t^T ] (x) Gamma(0):  KFC, one Kronecker product
+
+SH speaks of second moments of the derivatives by themselves, which only IAD gives the block; without it
+SH is undefined. Activations need no SH: theirs are the real patches, padding included. Where T = 1, IAD
+alone is K-FAC, and the other two say nothing.
+
+None of these is better than another as a rule: errors can fall when an assumption is added. And {IAD, SH}
+can be indefinite: means over fewer and fewer pairs, at growing distance, need not belong to any
+covariance.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection
+from dataclasses import replace
+from typing import Any
+
+from ..backend import Array, array_module, check_memory
+from ..linalg import SingularMatrixError
+from .block_diagonal import BlockDiagonal
+from .dense import DenseMatrix, beside_whole_blocks, block_diagonal
+from .kronecker import Kronecker, factors, kfac
+from .signals import LayerSignals, Signals
+
+LADDER: dict[frozenset[str], str] = {
+    frozenset(): "exact blocks",
+    frozenset({"SUD"}): "SUD: derivatives uncorrelated in space",
+    frozenset({"IAD"}): "IAD: activations independent of derivatives",
+    frozenset({"IAD", "SUD"}): "IAD + SUD",
+    frozenset({"IAD", "SH"}): "IAD + SH: derivatives homogeneous in space",
+    frozenset({"IAD", "SH", "SUD"}): "IAD + SH + SUD: KFC",
+}
+"""The sets of assumptions that mean something, in order, and what tables and figures call them."""
+
+_ASSUMPTIONS = ("IAD", "SH", "SUD")
+_SCRATCH = 2**26
+"""Numbers in the second moments of some locations with all others that are held at once."""
+
+
+def ladder(signals: Signals, assume: Collection[str]) -> BlockDiagonal:
+    """The block-diagonal Fisher matrix under a set of assumptions, in dense blocks, for looking at.
+
+    Dense layers have one location: exact under {} and {SUD}, K-FAC under the others. The scale and shift
+    of a normalization keep their whole block under all of them. Signals in chunks are read again for
+    every layer.
+
+    Args:
+        signals: of :func:`minikfac.fisher.signals`.
+        assume: among "IAD", "SH" and "SUD", a set that :data:`LADDER` holds.
+
+    Returns:
+        One :class:`DenseMatrix` per layer. Under {IAD, SH} a block can be indefinite: ``solve`` then
+        needs damping above minus its smallest eigenvalue, and says how much that is.
+
+    Raises:
+        ValueError: on unknown assumptions, SH without IAD, or SH on locations whose grid is not known.
+        MemoryError: before any work, with the size in GiB, if a block or the second moments do not fit.
+    """
+    assumed = _check(assume)
+    if "IAD" not in assumed:
+        return block_diagonal(_locations_as_examples(signals) if assumed else signals)
+    label = " + ".join(name for name in _ASSUMPTIONS if name in assumed)
+
+    def blocks(own: Signals) -> list[DenseMatrix]:
+        names = [f"the {label} block of {name}" for name in own.names]
+        for shape, name in zip(own.shapes, names, strict=True):
+            _check_block(own, math.prod(shape), name)
+        arrays = [_BLOCKS[assumed](own.select([layer])) for layer in range(len(own))]
+        return [_LadderBlock(F, name=name) for F, name in zip(arrays, names, strict=True)]
+
+    return beside_whole_blocks(signals, blocks)
+
+
+def fully_correlated(signals: Signals) -> BlockDiagonal:
+    """T times KFC: derivatives are the same at all locations, and not uncorrelated.
+
+    The other end of the scale from SUD: exact where activations and derivatives vary neither in space
+    nor between examples. The number of locations goes into G, E[ sum_t g_t g_t^T ].
+    """
+
+    def statistic(layer: LayerSignals) -> tuple[Array, ...]:
+        found = factors(layer)
+        return found if len(found) == 1 else (found[0], found[1] * layer.g.shape[2])
+
+    return Kronecker(signals.mean(statistic), signals.names)
+
+
+def _check(assume: Collection[str]) -> frozenset[str]:
+    if isinstance(assume, str):
+        raise ValueError(f"expected a set of assumptions, got the string {assume!r}")
+    assumed = frozenset(assume)
+    if unknown := sorted(map(str, assumed - set(_ASSUMPTIONS))):
+        raise ValueError(f"expected assumptions among IAD, SH, SUD, got {', '.join(unknown)}")
+    if assumed not in LADDER:
+        raise ValueError(
+            f"expected IAD beside SH, got {', '.join(sorted(assumed))}: SH speaks of second moments of the "
+            "derivatives by themselves, which only IAD separates from the activations"
+        )
+    return assumed
+
+
+def _check_block(signals: Signals, size: int, what: str) -> None:
+    like = next(iter(signals))[0].abar
+    # the block, and a second array to bring its axes into their order
+    check_memory((2, size, size), like.dtype, what, "fisher.kfac", array_module(like))
+
+
+def _locations_as_examples(signals: Signals) -> Signals:
+    """Each location an example of its own, as if the pairs t != u did not exist; n stays N."""
+
+    def flat(layer: LayerSignals) -> LayerSignals:
+        if layer.scale_and_shift:
+            return layer
+        i, (k, _, _, o) = layer.abar.shape[-1], layer.g.shape
+        return LayerSignals(layer.abar.reshape(-1, 1, i), layer.g.reshape(k, -1, 1, o))
+
+    return replace(signals, make_chunks=lambda: ([flat(layer) for layer in chunk] for chunk in signals))
+
+
+def _kfc(signals: Signals) -> Array:
+    return kfac(signals).blocks[0].to_dense()
+
+
+def _independent_uncorrelated(signals: Signals) -> Array:
+    """sum_t E[ abar_t abar_t^T ] (x) E[ g_t g_t^T ]: one matrix product over the locations."""
+
+    def statistic(layer: LayerSignals) -> tuple[Array, Array]:
+        abar, g = layer.abar.swapaxes(0, 1), layer.g  # (T, N, I), (K, N, T, O)
+        g = g.transpose(2, 0, 1, 3).reshape(g.shape[2], -1, g.shape[3])  # (T, K N, O)
+        return abar.swapaxes(1, 2) @ abar, g.swapaxes(1, 2) @ g
+
+    ((A, G),) = signals.mean(statistic)
+    return _sum_of_products(A, G)
+
+
+def _independent(signals: Signals) -> Array:
+    """sum_tu E[ abar_t abar_u^T ] (x) E[ g_t g_u^T ], some t at a time with all u.
+
+    A pair (u, t) gives the transpose of the pair (t, u): half of them are summed.
+    """
+    (layer,) = next(iter(signals))
+    (i, o), t = layer.weight_shape, layer.abar.shape[1]
+    xp, dtype = array_module(layer.abar), layer.abar.dtype
+    step = max(1, min(t, _SCRATCH // (t * (i * i + o * o))))
+    moments = (2, step, t, i * i + o * o)  # twice: once as they come, once with the axes in order
+    what = f"second moments of {signals.names[0]} at {step} locations with all {t}"
+    check_memory(moments, dtype, what, "fisher.kfac", xp)
+    half: Any = 0
+    for start in range(0, t, step):
+        rows = slice(start, start + step)
+        ((A, G),) = signals.mean(
+            lambda layer, rows=rows: (  # type: ignore[misc]
+                _pairs_of_locations(layer.abar[None], rows),
+                _pairs_of_locations(layer.g, rows),
+            )
+        )
+        weights = xp.triu(xp.ones(G.shape[:2], dtype=dtype))  # all u >= t, once
+        weights -= 0.5 * xp.eye(*G.shape[:2], dtype=dtype)  # and u = t half
+        G *= weights[:, :, None, None]
+        half = half + _sum_of_products(A.reshape(-1, i, i), G.reshape(-1, o, o))
+    return half + half.T
+
+
+def _pairs_of_locations(signal: Array, rows: slice) -> Array:
+    """Sum over terms and examples of v_t v_u^T for t in ``rows``, u from its start: (t, u, I, I).
+
+    Args:
+        signal: (K, N, T, I).
+        rows: of locations.
+    """
+    k, n, _, i = signal.shape
+    left = signal[:, :, rows].reshape(k * n, -1)
+    right = signal[:, :, rows.start :].reshape(k * n, -1)
+    return (left.T @ right).reshape(left.shape[1] // i, i, -1, i).swapaxes(1, 2)
+
+
+def _homogeneous(signals: Signals) -> Array:
+    """sum over shifts delta of sum_t E[ abar_t abar_{t + delta}^T ] (x) Gamma(delta).
+
+    The shift -delta gives the transpose of the shift delta: half of them are summed.
+    """
+    (layer,) = next(iter(signals))
+    t, i = layer.abar.shape[1:]
+    h, w = layer.grid or (1, 1)
+    if h * w != t:
+        raise ValueError(
+            f"expected the grid (H, W) of the {t} locations of {signals.names[0]} for SH, got {layer.grid}"
+        )
+    xp, dtype = array_module(layer.abar), layer.abar.dtype
+    shifts = [(y, x) for y in range(h) for x in range(1 - w if y else 0, w)]
+    moments = (2, len(shifts), i * i)
+    check_memory(moments, dtype, f"second moments of {signals.names[0]} at all shifts", "fisher.kfac", xp)
+
+    def statistic(layer: LayerSignals) -> tuple[Array, Array]:
+        abar = layer.abar.reshape(-1, h, w, i)
+        g = layer.g.reshape(-1, h, w, layer.g.shape[-1])
+        return tuple(xp.stack([_shifted(v, *shift) for shift in shifts]) for v in (abar, g))  # type: ignore[return-value]
+
+    ((A, G),) = signals.mean(statistic)
+    pairs = [(h - y) * (w - abs(x)) * (2 if (y, x) == (0, 0) else 1) for y, x in shifts]
+    half = _sum_of_products(A, G / xp.asarray(pairs, dtype=dtype)[:, None, None])
+    return half + half.T
+
+
+def _shifted(v: Array, y: int, x: int) -> Array:
+    """Sum over images and locations t of v_t v_{t + (y, x)}^T, for v (N, H, W, I) and y >= 0."""
+    h, w, i = v.shape[1:]
+    first = v[:, : h - y, max(0, -x) : w - max(0, x)].reshape(-1, i)
+    second = v[:, y:, max(0, x) : w - max(0, -x)].reshape(-1, i)
+    return first.T @ second
+
+
+def _sum_of_products(A: Array, G: Array) -> Array:
+    """Sum over pairs of A (pairs, I, I) (x) G (pairs, O, O), as one matrix product, (I O, I O)."""
+    i, o = A.shape[1], G.shape[1]
+    F = A.reshape(-1, i * i).T @ G.reshape(-1, o * o)  # (i j, o p)
+    return F.reshape(i, i, o, o).swapaxes(1, 2).reshape(i * o, i * o)
+
+
+_BLOCKS: dict[frozenset[str], Callable[[Signals], Array]] = {
+    frozenset({"IAD"}): _independent,
+    frozenset({"IAD", "SUD"}): _independent_uncorrelated,
+    frozenset({"IAD", "SH"}): _homogeneous,
+    frozenset({"IAD", "SH", "SUD"}): _kfc,
+}
+"""The block of a layer, of signals of that layer alone."""
+
+
+class _LadderBlock(DenseMatrix):
+    """A block that may be indefinite, and says so."""
+
+    def _cholesky(self, damping: float) -> Array:
+        try:
+            return super()._cholesky(damping)
+        except SingularMatrixError as error:
+            xp = array_module(self.array)
+            values = xp.linalg.eigvalsh(self.array)
+            lowest, rounding = float(values[0]), len(values) * float(xp.finfo(values.dtype).eps * values[-1])
+            if -lowest <= max(damping, rounding):
+                raise
+            raise SingularMatrixError(
+                f"expected damping above {-lowest:.3g}, minus the smallest eigenvalue of {self.name} "
+                f"({self.shape[0]} x {self.shape[0]}), which is indefinite; got {damping:.3g}"
+            ) from error
