@@ -10,9 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import cache, partial
 from itertools import pairwise
-from typing import TypeVar
+from types import ModuleType
+from typing import Any, TypeVar
 
 from .backend import Array, array_module
 
@@ -35,24 +36,36 @@ def for_each(tasks: Sequence[Callable[[], T]], like: Array) -> list[T]:
         Their results, in the order of the tasks.
     """
     threads = blas_threads(like) if len(tasks) > 1 else 1
-    if threads == 1:
+    blas = _controller()
+    if threads == 1 or blas is None:
         return [task() for task in tasks]
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
+    with blas.limit(limits=1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
         return list(pool.map(lambda task: task(), tasks))
 
 
 def blas_threads(like: Array) -> int:
     """How many threads a matrix product of such arrays uses; 1 where that cannot be known or steered."""
-    if array_module(like).__name__ != "numpy":
+    blas = _controller()
+    if array_module(like).__name__ != "numpy" or blas is None:
         return 1
+    return max(
+        (library["num_threads"] for library in blas.info() if library["user_api"] == "blas"), default=1
+    )
+
+
+def _controller() -> Any:
+    """What steers the threads of BLAS; None without threadpoolctl."""
     try:
-        from threadpoolctl import ThreadpoolController
+        import threadpoolctl
     except ImportError:
-        return 1
-    blas = ThreadpoolController().select(user_api="blas")
-    return max((library["num_threads"] for library in blas.info()), default=1)
+        return None
+    return _loaded(threadpoolctl)
+
+
+@cache
+def _loaded(threadpoolctl: ModuleType) -> Any:
+    """The BLAS libraries that are loaded: looked up once, since that takes as long as a small step."""
+    return threadpoolctl.ThreadpoolController()
 
 
 def chunks(n: int, example_size: int, like: Array) -> list[slice]:
@@ -65,7 +78,7 @@ def chunks(n: int, example_size: int, like: Array) -> list[slice]:
     """
     if array_module(like).__name__ != "numpy":
         return [slice(0, n)]
-    count = math.ceil(n / max(1, _CHUNK // max(1, example_size)))
+    count = max(1, math.ceil(n / max(1, _CHUNK // max(1, example_size))))
     if count > 1:
         count = min(n, count + count % 2)  # so that two threads end together
     ends = [n * number // count for number in range(count + 1)]
