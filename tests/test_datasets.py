@@ -1,92 +1,52 @@
 """Data sets: the bundled digits, readers and every way in which a file can be wrong, cache, catalogue.
 
-Small files are written here, by writers that share no code with the package. Tests of the real files use the
-folder that MINIKFAC_DATA names (with mnist/, mnist-small/, usps/), or shared/data beside the repository.
+Small files are written by `dataset_files`. Tests of the real files use the folder that MINIKFAC_DATA names
+(with mnist/, mnist-small/, usps/), or shared/data beside the repository. Photographs are in `test_images`.
 """
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import os
 import shutil
-import struct
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from dataset_files import (
+    CIFAR_FILES,
+    DAMAGES,
+    cifar_contents,
+    damaged,
+    idx_bytes,
+    real,
+    small_cifar,
+    small_mnist,
+    small_usps,
+    tar_bytes,
+    usps_lines,
+    write,
+    write_lines,
+    write_mnist,
+    write_svhn,
+)
 
 from minikfac import datasets
+from minikfac.datasets.cache import extract
 from minikfac.datasets.dataset import Dataset
 from minikfac.datasets.mnist import area_weights, shrink
 from minikfac.datasets.usps import digest as usps_digest
 
 EXACT = dict(rtol=0, atol=1e-12)
 FLOAT32 = dict(rtol=0, atol=1e-6)
-ROOT = Path(__file__).parents[1]
-
-
-def real(name: str) -> Path:
-    """The folder of a real data set, or a skipped test."""
-    base = Path(os.environ.get("MINIKFAC_DATA") or ROOT.parent / "shared" / "data")
-    if not (base / name).is_dir():
-        pytest.skip(
-            f"no real files: MINIKFAC_DATA (or shared/data beside the repository) has no folder {name}/"
-        )
-    return base / name
-
-
-# --- writers ---
-
-
-def idx_bytes(array: np.ndarray, magic: bytes | None = None) -> bytes:
-    head = bytes([0, 0, 8, array.ndim]) if magic is None else magic
-    return head + b"".join(struct.pack(">I", n) for n in array.shape) + array.astype(np.uint8).tobytes()
-
-
-def write(path: Path, content: bytes) -> Path:
-    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
-    return path
-
-
-def small_mnist() -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(0)
-    return {
-        "train-images-idx3-ubyte": rng.integers(0, 256, (7, 28, 28)),
-        "train-labels-idx1-ubyte": np.array([3, 1, 4, 1, 5, 9, 2]),
-        "t10k-images-idx3-ubyte": rng.integers(0, 256, (3, 28, 28)),
-        "t10k-labels-idx1-ubyte": np.array([6, 5, 0]),
-    }
-
-
-def write_mnist(folder: Path, arrays: dict[str, np.ndarray], suffix: str = ".gz") -> Path:
-    for name, array in arrays.items():
-        write(folder / (name + suffix), idx_bytes(array))
-    return folder
 
 
 @pytest.fixture
 def mnist_folder(tmp_path: Path) -> Path:
     return write_mnist(tmp_path, small_mnist())
-
-
-def small_usps(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(seed)
-    return rng.integers(-1000, 1001, (n, 256)) / 1000, rng.integers(0, 10, n)
-
-
-def usps_lines(values: np.ndarray, labels: np.ndarray) -> list[str]:
-    return [
-        " ".join([f"{label:.4f}", *(f"{value:.4f}" for value in row)])
-        for label, row in zip(labels, values, strict=True)
-    ]
-
-
-def write_lines(path: Path, lines: list[str]) -> Path:
-    return write(path, ("\n".join(lines) + "\n").encode())
 
 
 @pytest.fixture
@@ -341,24 +301,6 @@ def test_idx_refuses(tmp_path: Path, content: bytes, message: str, suffix: str) 
     path = write(tmp_path / f"file{suffix}", content)
     with pytest.raises(ValueError, match=message.replace("file:", f"file{suffix}:")):
         datasets.read_idx(path, ndim=3)
-
-
-def damaged(content: bytes, how: str) -> bytes:
-    packed = bytearray(gzip.compress(content))
-    if how == "truncated":
-        return bytes(packed[: len(packed) // 2])
-    if how == "cut in the header":
-        return bytes(packed[:5])
-    if how == "altered":
-        packed[len(packed) // 2] ^= 0xFF
-    elif how == "wrong checksum":
-        packed[-6] ^= 0xFF
-    elif how == "followed by other bytes":
-        packed += b"more"
-    return bytes(packed)
-
-
-DAMAGES = ["truncated", "cut in the header", "altered", "wrong checksum", "followed by other bytes"]
 
 
 @pytest.mark.parametrize("how", DAMAGES)
@@ -752,14 +694,20 @@ def test_a_download_with_another_checksum_is_refused(server: Path, cache: Path) 
     assert list((cache / "mnist").iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["mnist", "usps"])
-def test_a_failed_download_says_what_to_do(server: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("mnist", "train-images-idx3-ubyte.gz"),
+        ("usps", "zip.train.gz"),
+        ("cifar10", "cifar-10-binary.tar.gz"),
+        ("svhn", "train_32x32.mat"),
+    ],
+)
+def test_a_failed_download_says_what_to_do(server: Path, name: str, file: str) -> None:
     with pytest.raises(ConnectionError) as caught:
         datasets.load(name)
     message = str(caught.value)
-    assert message.startswith(
-        f"{name}: could not fetch {'zip.train.gz' if name == 'usps' else 'train-images'}"
-    )
+    assert message.startswith(f"{name}: could not fetch {file} from http")
     assert "404 Client Error" in message
     assert message.endswith("if you have the files, pass folder= with the folder that holds them")
     assert "\n" not in message
@@ -788,6 +736,115 @@ def test_usps_download_is_judged_by_its_values(
     ):
         datasets.usps()
     assert len(datasets.usps().x_test) == 4  # fetched anew
+
+
+def serve_small_cifar(server: Path, monkeypatch: pytest.MonkeyPatch, contents: dict[str, bytes]) -> None:
+    """Serve an archive with a folder, a link and a file that nobody asked for besides the wanted ones."""
+    module = sys.modules["minikfac.datasets.cifar10"]
+    folder, link = tarfile.TarInfo("cifar-10-batches-bin"), tarfile.TarInfo("cifar-10-batches-bin/link.bin")
+    folder.type, link.type, link.linkname = tarfile.DIRTYPE, tarfile.SYMTYPE, "/etc/passwd"
+    named = {f"cifar-10-batches-bin/{name}": content for name, content in contents.items()}
+    archive = tar_bytes(named | {"../outside.bin": b"outside", "readme.html": b"<html>"}, folder, link)
+    (server / "cifar-10-binary.tar.gz").write_bytes(archive)
+    monkeypatch.setattr(module, "MD5", hashlib.md5(archive).hexdigest())
+    sums = {name: hashlib.sha256(cifar_contents()[name]).hexdigest() for name in CIFAR_FILES}
+    monkeypatch.setattr(module, "SHA256", sums)
+
+
+def test_cifar10_is_fetched_once_and_unpacked(
+    server: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve_small_cifar(server, monkeypatch, cifar_contents())
+    assert where("cifar10") == "not fetched"
+    assert datasets.fetch("cifar10") == cache / "cifar10"
+    assert where("cifar10") == "cached"
+    assert {path.name for path in cache.rglob("*")} == {
+        "cifar10",
+        *cifar_contents(),
+    }  # nothing else, anywhere
+    assert not (cache.parent / "outside.bin").exists()
+    assert {status[:3] for _, status in datasets.check("cifar10")} == {"ok:"}
+    shutil.rmtree(server)
+    data = datasets.cifar10()  # from the cache alone
+    assert data.x_train.shape == (10, 32, 32, 3)
+    np.testing.assert_array_equal(data.y_test, small_cifar(3, 5)[1])
+
+
+@pytest.mark.parametrize("name", ["data_batch_3.bin", "batches.meta.txt"])
+def test_cifar10_altered_in_the_cache_is_fetched_anew(
+    server: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    serve_small_cifar(server, monkeypatch, cifar_contents())
+    path = datasets.fetch("cifar10") / name
+    if name.endswith(".bin"):
+        content = bytearray(path.read_bytes())
+        content[100] ^= 1
+        path.write_bytes(bytes(content))
+    else:
+        path.unlink()
+    datasets.cifar10()
+    assert path.read_bytes() == cifar_contents()[name]
+
+
+def test_cifar10_refuses_another_archive(server: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (server / "cifar-10-binary.tar.gz").write_bytes(tar_bytes({}))
+    with pytest.raises(ValueError, match=r"cifar10: could not fetch cifar-10-binary.tar.gz from .* \(.*hash"):
+        datasets.cifar10()
+    assert list((cache / "cifar10").iterdir()) == []
+    serve_small_cifar(server, monkeypatch, {**cifar_contents(), "data_batch_2.bin": b"\0" * 3073})
+    with pytest.raises(ValueError, match=r"cifar10: expected files with the checksums of CIFAR-10"):
+        datasets.cifar10()
+
+
+def test_unpacking_writes_what_was_asked_for_and_no_more(tmp_path: Path) -> None:
+    folder = tmp_path / "here"
+    folder.mkdir()
+    path = folder / "archive.tar.gz"
+    path.write_bytes(tar_bytes({"a/b": b"inside", "../c": b"climbs", "a/d": b"unwanted"}))
+    extract(path, {"a/b": "b", "../c": "c"})
+    assert {file.name for file in folder.iterdir()} == {"archive.tar.gz", "b", "c"}
+    assert ((folder / "b").read_bytes(), (folder / "c").read_bytes()) == (b"inside", b"climbs")
+    assert list(tmp_path.iterdir()) == [folder]
+    with pytest.raises(ValueError, match=r"archive.tar.gz: expected the files a/b, a/x, got no a/x"):
+        extract(path, {"a/b": "b", "a/x": "x"})
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE])
+def test_unpacking_refuses_what_is_not_a_file(tmp_path: Path, kind: bytes) -> None:
+    secret, info = tmp_path / "secret", tarfile.TarInfo("wanted")
+    secret.write_text("secret")
+    info.type, info.linkname = kind, str(secret)
+    path = tmp_path / "archive.tar.gz"
+    path.write_bytes(tar_bytes({}, info))
+    with pytest.raises(ValueError, match=r"expected the files wanted, got no wanted"):
+        extract(path, {"wanted": "wanted"})
+    assert not (tmp_path / "wanted").exists()
+
+
+@pytest.mark.parametrize("how", ["truncated", "cut in the header", "not packed"])
+def test_unpacking_refuses_damaged_archives(tmp_path: Path, how: str) -> None:
+    path, content = tmp_path / "archive.tar.gz", np.random.default_rng(0).bytes(50_000)
+    archive = tar_bytes({"first": b"1", "wanted": content})
+    cut = {"truncated": archive[:20_000], "cut in the header": archive[:5], "not packed": b"x" * 2000}
+    path.write_bytes(cut[how])
+    with pytest.raises(ValueError, match=r"archive.tar.gz: expected a complete .tar.gz, got a truncated or"):
+        extract(path, {"wanted": "wanted"})
+    assert not (tmp_path / "wanted").exists()  # half a file is no file
+
+
+def test_svhn_is_fetched_once(server: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for seed, name in enumerate(("train_32x32.mat", "test_32x32.mat")):
+        images, labels = small_cifar(4, seed)
+        write_svhn(server / name, images, labels + 1)
+    sums = {path.name: hashlib.md5(path.read_bytes()).hexdigest() for path in server.iterdir()}
+    with pytest.raises(ValueError, match=r"svhn: could not fetch train_32x32.mat from http.* \(.*hash"):
+        datasets.fetch("svhn")
+    monkeypatch.setattr(sys.modules["minikfac.datasets.svhn"], "MD5", sums)
+    assert datasets.fetch("svhn") == cache / "svhn"
+    assert where("svhn") == "cached"
+    assert [status[:3] for _, status in datasets.check("svhn")] == ["ok:", "ok:"]
+    shutil.rmtree(server)
+    assert datasets.svhn().x_test.shape == (4, 32, 32, 3)
 
 
 def test_without_pooch(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -827,19 +884,25 @@ def test_load_usps(usps_folder: Path) -> None:
         (
             "mnits",
             {},
-            r"expected one of digits, mnist, usps or the path of an .npz file, got 'mnits'; .*mean mnist\?",
+            r"expected one of digits, mnist, usps, cifar10, svhn or the path .*, got 'mnits'; .*mean mnist\?",
         ),
         ("MNIST", {}, r"got 'MNIST'; did you mean mnist\?"),
-        ("svhn-like", {}, r"expected one of digits, mnist, usps .*, got 'svhn-like'$"),
+        ("cifar-10", {}, r"got 'cifar-10'; did you mean cifar10\?"),
+        ("imagenet", {}, r"expected one of digits, mnist, usps, .*, got 'imagenet'$"),
         ("mine.npy", {}, r"or the path of an .npz file, got 'mine.npy'$"),
-        ("digits", {"size": 8}, r"digits: expected options among components, images, dtype, got size"),
-        ("digits", {"folder": "."}, r"digits: expected options among components, images, dtype, got folder"),
+        ("digits", {"size": 8}, r"digits: expected options among components, images, dtype, .*, got size"),
+        ("digits", {"folder": "."}, r"digits: expected options among components, images, .*, got folder"),
         (
             "mnist",
             {"components": 3},
-            r"mnist: expected options among folder, size, images, dtype, got components",
+            r"mnist: expected options among folder, size, images, dtype, n_train, n_test, got components",
         ),
-        ("mine.npz", {"size": 3}, r"an .npz file: expected options among images, dtype, got size"),
+        (
+            "svhn",
+            {"size": 3},
+            r"svhn: expected options among folder, images, dtype, n_train, .*, got size",
+        ),
+        ("mine.npz", {"size": 3}, r"an .npz file: expected options among images, dtype, .*, got size"),
     ],
 )
 def test_load_refuses(name: str, options: dict[str, object], message: str) -> None:
@@ -849,8 +912,8 @@ def test_load_refuses(name: str, options: dict[str, object], message: str) -> No
 
 def test_available_lists_all_sets(cache: Path) -> None:
     rows = datasets.available()
-    assert [row.name for row in rows] == ["digits", "mnist", "usps"]
-    assert [row.where for row in rows] == ["bundled", "not fetched", "not fetched"]
+    assert [row.name for row in rows] == ["digits", "mnist", "usps", "cifar10", "svhn"]
+    assert [row.where for row in rows] == ["bundled"] + ["not fetched"] * 4
     assert "CC BY 4.0" in rows[0].licence
     assert all(all(row) for row in rows)
     assert not cache.exists()
@@ -890,7 +953,7 @@ def test_check_of_usps(usps_folder: Path) -> None:
 
 
 def test_check_of_an_empty_cache(cache: Path) -> None:
-    for name, count in (("mnist", 4), ("usps", 2)):
+    for name, count in (("mnist", 4), ("usps", 2), ("cifar10", 6), ("svhn", 2)):
         statuses = [status for _, status in datasets.check(name)]
         assert len(statuses) == count
         assert all(status.startswith("missing: ") for status in statuses)

@@ -121,10 +121,13 @@ def fisher(
         str, typer.Option(help="Of hidden units: tanh, logistic, relu, softplus or identity.")
     ] = "tanh",
     data: Annotated[
-        str, typer.Option(help="digits, mnist, usps, or your own FILE.npz with x_train and y_train.")
+        str,
+        typer.Option(
+            help="digits, mnist, usps, cifar10, svhn, or your own FILE.npz with x_train and y_train."
+        ),
     ] = "digits",
     folder: Annotated[
-        Path | None, typer.Option(help="Where the files of mnist or usps are, if not in the cache.")
+        Path | None, typer.Option(help="Where the files of the data set are, if not in the cache.")
     ] = None,
     components: Annotated[
         int | None, typer.Option(help="Use so many principal components of the digits as inputs.")
@@ -242,7 +245,7 @@ def data_list() -> None:
 
 
 @data_app.command("fetch", epilog="Example: minikfac data fetch mnist")
-def data_fetch(name: Annotated[str, typer.Argument(help="digits, mnist or usps.")]) -> None:
+def data_fetch(name: Annotated[str, typer.Argument(help="digits, mnist, usps, cifar10 or svhn.")]) -> None:
     """Download a data set into the cache and verify its checksums; does nothing where it is there already."""
     from . import datasets
 
@@ -251,7 +254,7 @@ def data_fetch(name: Annotated[str, typer.Argument(help="digits, mnist or usps."
 
 @data_app.command("check", epilog="Example: minikfac data check usps --folder my-data/usps")
 def data_check(
-    name: Annotated[str, typer.Argument(help="digits, mnist, usps or FILE.npz.")],
+    name: Annotated[str, typer.Argument(help="digits, mnist, usps, cifar10, svhn or FILE.npz.")],
     folder: Annotated[Path | None, typer.Option(help="The folder to check; the cache by default.")] = None,
 ) -> None:
     """Verify the structure and the checksums of a data set's files, one line per file; downloads nothing."""
@@ -333,7 +336,7 @@ def _load(data: str, folder: Path | None, components: int | None, net: str | Non
     """Load the data; MNIST at the size that the net asks for, 16 x 16 where there is none."""
     from . import datasets
 
-    options: dict[str, Any] = {"dtype": dtype}
+    options: dict[str, Any] = {"dtype": dtype, "images": False}
     if dtype not in ("float64", "float32"):
         raise ValueError(f"expected --dtype float64 or float32, got {dtype!r}")
     if components is not None:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import gzip
 import importlib.util
 import os
+import shutil
+import tarfile
 import textwrap
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -69,6 +71,38 @@ def download(name: str, file: str, addresses: Sequence[str], md5: str | None = N
         f"{name}: could not fetch {file} from {' or '.join(addresses)} ({reason}); "
         "if you have the files, pass folder= with the folder that holds them"
     ) from error
+
+
+def extract(archive: Path, members: Mapping[str, str]) -> None:
+    """Unpack files of a .tar.gz into the folder in which it lies; all else in it is left alone.
+
+    Only the names given here are written: an archive cannot reach another place, nor make a link. A file
+    appears once it is whole.
+
+    Args:
+        archive: The .tar.gz. Its checksum is the caller's concern: an altered byte may go unnoticed here.
+        members: The name of each wanted file in the archive, and the plain name that it gets.
+
+    Raises:
+        ValueError: If a wanted file is missing or no regular file, or the archive is truncated or no archive.
+    """
+    left = dict(members)
+    try:
+        with tarfile.open(archive, "r:gz") as tar:
+            for member in tar:
+                content = tar.extractfile(member) if member.isreg() and member.name in left else None
+                if content is not None:
+                    target = archive.parent / left.pop(member.name)
+                    part = target.with_name(f"{target.name}.part")
+                    with part.open("wb") as out:
+                        shutil.copyfileobj(content, out)
+                    part.replace(target)
+    except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(
+            f"{archive}: expected a complete .tar.gz, got a truncated or damaged one ({error})"
+        ) from error
+    if left:
+        raise ValueError(f"{archive}: expected the files {', '.join(members)}, got no {', '.join(left)}")
 
 
 def is_cached(name: str, files: Sequence[str]) -> bool:

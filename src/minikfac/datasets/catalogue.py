@@ -1,7 +1,7 @@
 """The catalogue: what data sets there are, and one way to load, fetch and check each by its name.
 
-A further set is one `Entry`: a module with a reader that takes `images` and `dtype` (and `folder` unless it
-is bundled), a function that fetches its files and one that checks them.
+A further set is one `Entry`: a module with a reader that takes `images`, `dtype`, `n_train` and `n_test` (and
+`folder` unless it is bundled), a function that fetches its files and one that checks them.
 """
 
 from __future__ import annotations
@@ -14,11 +14,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from minikfac.datasets.cache import is_cached
+from minikfac.datasets.cifar10 import FILES as CIFAR10_FILES
+from minikfac.datasets.cifar10 import check_cifar10, cifar10, fetch_cifar10
 from minikfac.datasets.dataset import Dataset
 from minikfac.datasets.digits import check_digits, digits
 from minikfac.datasets.mnist import FILES as MNIST_FILES
 from minikfac.datasets.mnist import check_mnist, fetch_mnist, mnist
 from minikfac.datasets.npz import from_npz
+from minikfac.datasets.svhn import FILES as SVHN_FILES
+from minikfac.datasets.svhn import check_svhn, fetch_svhn, svhn
 from minikfac.datasets.usps import FILES as USPS_FILES
 from minikfac.datasets.usps import check_usps, fetch_usps, usps
 
@@ -86,6 +90,30 @@ ENTRIES = (
         fetch=fetch_usps,
         files=USPS_FILES,
     ),
+    Entry(
+        name="cifar10",
+        what="photographs of ten kinds of things, 32x32 in colour",
+        images="50000 + 10000",
+        size="170 MB",
+        licence="no formal licence; its authors ask to cite A. Krizhevsky (2009)",
+        source="https://www.cs.toronto.edu/~kriz/cifar.html",
+        load=cifar10,
+        check=check_cifar10,
+        fetch=fetch_cifar10,
+        files=CIFAR10_FILES,
+    ),
+    Entry(
+        name="svhn",
+        what="digits of house numbers in street photographs, 32x32 in colour",
+        images="73257 + 26032",
+        size="246 MB",
+        licence="for non-commercial use only",
+        source="http://ufldl.stanford.edu/housenumbers",
+        load=svhn,
+        check=check_svhn,
+        fetch=fetch_svhn,
+        files=SVHN_FILES,
+    ),
 )
 
 
@@ -93,10 +121,11 @@ def load(name_or_path: str | Path, folder: str | Path | None = None, **options: 
     """Load a data set by its name, or your own from a path to an .npz file.
 
     Args:
-        name_or_path: "digits", "mnist", "usps", or the path of a file that ends in .npz.
+        name_or_path: "digits", "mnist", "usps", "cifar10", "svhn", or the path of a file that ends in .npz.
         folder: Where the files of the set are; None for the cache, to which they are downloaded once.
-        options: Further arguments of that set's reader: `images`, `dtype`, `components` (digits), `size`
-            (mnist).
+        options: Further arguments of that set's reader: `images`, `dtype`, `n_train`, `n_test`, `components`
+            (digits), `size` (mnist). Photographs come as images (N, H, W, C), all others flat unless `images`
+            says otherwise.
 
     Raises:
         ValueError: If there is no such set, or its reader has no such option.

@@ -5,7 +5,8 @@
 | `x_train, x_test`  | (N, features), or images (N, H, W, C) | float64, float32 |
 | `y_train, y_test`  | labels (N,), or targets (N, C)        | int64, or float  |
 
-The readers of images put pixels into [0, 1]: 0 is background, 1 is ink. A `Dataset` that exists is valid:
+The readers of images put pixels into [0, 1]; of handwritten digits, 0 is background and 1 is ink. Images may
+lie flat: `as_vectors` and `as_images` go from one shape to the other. A `Dataset` that exists is valid:
 shapes agree, inputs are finite, labels count from 0.
 """
 
@@ -32,10 +33,11 @@ class Dataset:
         image_shape: (H, W, C) of one image, also where inputs are flat; None where inputs are not images.
         n_classes: Number of classes; filled in as the largest label + 1 where it is not given; None for
             targets.
+        class_names: One for each class, in the order of the labels; None where the labels say enough.
 
     Raises:
-        ValueError: If shapes or lengths disagree, a part is empty, inputs are not finite floats, or labels
-            are out of range.
+        ValueError: If shapes or lengths disagree, a part is empty, inputs are not finite floats, labels are
+            out of range, or there is not one name for each class.
     """
 
     x_train: np.ndarray
@@ -45,6 +47,7 @@ class Dataset:
     name: str
     image_shape: tuple[int, int, int] | None = None
     n_classes: int | None = None
+    class_names: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         check_examples(self.x_train, self.y_train, f"{self.name}: x_train", f"{self.name}: y_train")
@@ -57,6 +60,11 @@ class Dataset:
                 )
         self._fill_image_shape()
         self._fill_n_classes()
+        if self.class_names is not None and len(self.class_names) != self.n_classes:
+            raise ValueError(
+                f"{self.name}: expected one class name for each of {self.n_classes or 'no'} classes, "
+                f"got {len(self.class_names)}"
+            )
 
     def _fill_image_shape(self) -> None:
         shape = self.x_train.shape[1:]
@@ -90,14 +98,38 @@ class Dataset:
         Raises:
             ValueError: If a number is not between 1 and the number of examples that there are.
         """
-        train = _draw(n_train, len(self.x_train), seed, "n_train")
-        test = _draw(n_test, len(self.x_test), seed, "n_test")
+        train = draw(n_train, len(self.x_train), "n_train", seed)
+        test = draw(n_test, len(self.x_test), "n_test", seed)
         return replace(
             self,
             x_train=self.x_train[train],
             y_train=self.y_train[train],
             x_test=self.x_test[test],
             y_test=self.y_test[test],
+        )
+
+    def as_images(self) -> Dataset:
+        """Return the same data with inputs (N, H, W, C); no copy where the arrays allow it.
+
+        Raises:
+            ValueError: If the inputs are not images: there is no `image_shape`.
+        """
+        if self.image_shape is None:
+            raise ValueError(
+                f"{self.name}: expected images, flat or not, with image_shape (H, W, C), "
+                f"got inputs {self.x_train.shape} without one"
+            )
+        return self._reshaped(self.image_shape)
+
+    def as_vectors(self) -> Dataset:
+        """Return the same data with inputs (N, features); `image_shape` is kept, so `as_images` undoes it."""
+        return self._reshaped((-1,))
+
+    def _reshaped(self, shape: tuple[int, ...]) -> Dataset:
+        return replace(
+            self,
+            x_train=self.x_train.reshape(len(self.x_train), *shape),
+            x_test=self.x_test.reshape(len(self.x_test), *shape),
         )
 
     def __repr__(self) -> str:
@@ -134,6 +166,15 @@ def check_examples(x: np.ndarray, y: np.ndarray, x_name: str, y_name: str) -> No
         if y.dtype.kind != "f" or y.shape[1] == 0:
             raise ValueError(f"{y_name}: expected targets (N, C) of floats, got {y.shape} {y.dtype}")
         check_finite(y, y_name)
+
+
+def check_images(x: np.ndarray, name: str) -> None:
+    """Raise ValueError unless `x` are finite images (N, H, W, C), floats, at least one."""
+    if x.ndim != 4 or 0 in x.shape:
+        raise ValueError(f"{name}: expected images (N, H, W, C), got {x.shape}")
+    if x.dtype.kind != "f":
+        raise ValueError(f"{name}: expected floats, got {x.dtype}; divide bytes by 255 first")
+    check_finite(x, name)
 
 
 def check_finite(x: np.ndarray, name: str) -> None:
@@ -190,7 +231,8 @@ def split(n: int, test_share: float, seed: int) -> tuple[np.ndarray, np.ndarray]
     return order[n_test:], order[:n_test]
 
 
-def _draw(n: int | None, available: int, seed: int, name: str) -> np.ndarray | slice:
+def draw(n: int | None, available: int, name: str, seed: int = 0) -> np.ndarray | slice:
+    """Return the indices of n examples at random, those of `Dataset.subset`; None stands for all of them."""
     if n is None:
         return slice(None)
     return np.random.default_rng(seed).permutation(available)[: whole_number(n, 1, available, name)]

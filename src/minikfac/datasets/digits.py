@@ -27,7 +27,13 @@ FILE = Path(__file__).with_name("digits.npz")
 SHA256 = "d4da056ec4ae53451b4da417eafb6d202b001549afc8315e585df013ae0817d8"
 
 
-def digits(components: int | None = None, images: bool = False, dtype: DTypeLike = np.float64) -> Dataset:
+def digits(
+    components: int | None = None,
+    images: bool = False,
+    dtype: DTypeLike = np.float64,
+    n_train: int | None = None,
+    n_test: int | None = None,
+) -> Dataset:
     """Load the bundled 8x8 digits [AH98].
 
     Args:
@@ -35,13 +41,16 @@ def digits(components: int | None = None, images: bool = False, dtype: DTypeLike
             whitened, by decreasing variance; None for the 64 pixels in [0, 1].
         images: Whether inputs are (N, 8, 8, 1) rather than (N, 64).
         dtype: float64 or float32.
+        n_train: Number of training examples, drawn as `Dataset.subset` does; None for all. Components are
+            those of all.
+        n_test: Number of test examples.
 
     Returns:
-        1,500 training and 297 test examples, labels 0..9.
+        1,500 training and 297 test examples or fewer, labels 0..9.
 
     Raises:
         ValueError: If `components` is not a whole number from 1 to the rank of the training set, or is
-            combined with `images=True`.
+            combined with `images=True`; if there are fewer examples than asked for.
 
     >>> digits(components=16)
     Dataset(digits: 1500 train, 297 test, inputs 16 float64, 10 classes)
@@ -70,7 +79,7 @@ def digits(components: int | None = None, images: bool = False, dtype: DTypeLike
         name,
         image_shape,
         n_classes=10,
-    )
+    ).subset(n_train, n_test)
 
 
 def principal_directions(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

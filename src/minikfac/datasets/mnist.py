@@ -20,7 +20,14 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from minikfac.datasets.cache import cache_folder, download, find_file, read_bytes
-from minikfac.datasets.dataset import Dataset, check_labels, existing_folder, float_dtype, whole_number
+from minikfac.datasets.dataset import (
+    Dataset,
+    check_labels,
+    draw,
+    existing_folder,
+    float_dtype,
+    whole_number,
+)
 from minikfac.datasets.idx import read_idx
 
 PARTS = {"train": "train", "test": "t10k"}
@@ -45,9 +52,14 @@ SIDE = 28
 
 
 def mnist(
-    folder: str | Path | None = None, size: int = SIDE, images: bool = False, dtype: DTypeLike = np.float64
+    folder: str | Path | None = None,
+    size: int = SIDE,
+    images: bool = False,
+    dtype: DTypeLike = np.float64,
+    n_train: int | None = None,
+    n_test: int | None = None,
 ) -> Dataset:
-    """Load MNIST.
+    """Load MNIST, or a set in the same four files, such as Fashion-MNIST.
 
     Args:
         folder: Folder with the four IDX files, packed or not. Their content must be consistent, not
@@ -56,6 +68,8 @@ def mnist(
         size: Rows and columns of an image, 1..28; less than 28 by exact area averaging.
         images: Whether inputs are (N, size, size, 1) rather than (N, size * size).
         dtype: float64 or float32; all of MNIST at full size takes 0.44 GB in float64.
+        n_train: Number of training images, drawn as `Dataset.subset` does; None for all.
+        n_test: Number of test images.
 
     Returns:
         Pixels in [0, 1] (1 = ink), labels 0..9.
@@ -63,19 +77,20 @@ def mnist(
     Raises:
         FileNotFoundError: If `folder` or a file in it is missing.
         ValueError: If a file is truncated, damaged or not what its name says, or the numbers of images and
-            labels differ.
+            labels differ, or there are fewer than asked for.
         ConnectionError: If a download failed.
     """
     dtype = float_dtype(dtype)
     size = whole_number(size, 1, SIDE, "size")
     source = fetch_mnist() if folder is None else existing_folder(folder)
     arrays: list[np.ndarray] = []
-    for part in PARTS:
+    for part, count in (("train", n_train), ("test", n_test)):
         pixels, labels = read_part(source, part)
-        x = shrink(pixels, size, dtype)
+        rows = draw(count, len(labels), f"n_{part}")
+        x = shrink(pixels[rows], size, dtype)
         arrays += [
             x.reshape(-1, size, size, 1) if images else x.reshape(-1, size * size),
-            labels.astype(np.int64),
+            labels[rows].astype(np.int64),
         ]
     x_train, y_train, x_test, y_test = arrays
     name = "mnist" if size == SIDE else f"mnist-{size}x{size}"

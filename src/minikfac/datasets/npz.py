@@ -20,7 +20,13 @@ SEED = 0
 WANTED = "x_train and y_train (and x_test and y_test), or x and y"
 
 
-def from_npz(path: str | Path, images: bool = False, dtype: DTypeLike = np.float64) -> Dataset:
+def from_npz(
+    path: str | Path,
+    images: bool = False,
+    dtype: DTypeLike = np.float64,
+    n_train: int | None = None,
+    n_test: int | None = None,
+) -> Dataset:
     """Load arrays from an .npz file as made by `np.savez`.
 
     Args:
@@ -28,6 +34,8 @@ def from_npz(path: str | Path, images: bool = False, dtype: DTypeLike = np.float
             its targets labels (N,), whole numbers from 0, or (N, C), floats.
         images: Whether inputs stay images (N, H, W, C) rather than flat (N, H * W * C).
         dtype: float64 or float32, for inputs and targets.
+        n_train: Number of training examples, drawn as `Dataset.subset` does; None for all.
+        n_test: Number of test examples.
 
     Returns:
         The data set, named after the file.
@@ -35,8 +43,8 @@ def from_npz(path: str | Path, images: bool = False, dtype: DTypeLike = np.float
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If the file is no .npz, arrays are missing, hold objects or are empty, lengths or shapes
-            disagree, inputs are integers (images must be scaled first) or not finite, or labels are not
-            whole numbers from 0.
+            disagree, inputs are integers (images must be scaled first) or not finite, labels are not whole
+            numbers from 0, or there are fewer examples than asked for.
     """
     dtype = float_dtype(dtype)
     path = Path(path).expanduser()
@@ -53,7 +61,7 @@ def from_npz(path: str | Path, images: bool = False, dtype: DTypeLike = np.float
         arrays.append(np.asarray(x if images else x.reshape(len(x), -1), dtype=dtype))
         arrays.append(np.asarray(y, dtype=np.int64 if y.ndim == 1 else dtype))
     x_train, y_train, x_test, y_test = arrays
-    return Dataset(x_train, y_train, x_test, y_test, path.stem, image_shape)
+    return Dataset(x_train, y_train, x_test, y_test, path.stem, image_shape).subset(n_train, n_test)
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:

@@ -33,15 +33,23 @@ FILES = tuple(f"{file}.gz" for file in SHA256)
 SIDE = 16
 
 
-def usps(folder: str | Path | None = None, images: bool = False, dtype: DTypeLike = np.float64) -> Dataset:
+def usps(
+    folder: str | Path | None = None,
+    images: bool = False,
+    dtype: DTypeLike = np.float64,
+    n_train: int | None = None,
+    n_test: int | None = None,
+) -> Dataset:
     """Load the USPS digits.
 
     Args:
         folder: Folder with zip.train.gz and zip.test.gz, packed or not. Their content must be consistent, not
             official: a part of the set is read as well (`check` tells). None downloads the files to the
-                cache once.
+            cache once.
         images: Whether inputs are (N, 16, 16, 1) rather than (N, 256).
         dtype: float64 or float32.
+        n_train: Number of training examples, drawn as `Dataset.subset` does; None for all.
+        n_test: Number of test examples.
 
     Returns:
         Pixels in [0, 1] (1 = ink; the files have -1..1), labels 0..9.
@@ -49,7 +57,7 @@ def usps(folder: str | Path | None = None, images: bool = False, dtype: DTypeLik
     Raises:
         FileNotFoundError: If `folder` or a file in it is missing.
         ValueError: If a file is truncated, damaged or has a line that is not a label 0..9 and 256 values in
-            [-1, 1].
+            [-1, 1]; if there are fewer examples than asked for.
         ConnectionError: If a download failed.
     """
     dtype = float_dtype(dtype)
@@ -63,7 +71,8 @@ def usps(folder: str | Path | None = None, images: bool = False, dtype: DTypeLik
     for values, labels in parts.values():
         arrays += [((values + 1) / 2).astype(dtype, copy=False).reshape(shape), labels]
     x_train, y_train, x_test, y_test = arrays
-    return Dataset(x_train, y_train, x_test, y_test, "usps", image_shape=(SIDE, SIDE, 1), n_classes=10)
+    data = Dataset(x_train, y_train, x_test, y_test, "usps", image_shape=(SIDE, SIDE, 1), n_classes=10)
+    return data.subset(n_train, n_test)
 
 
 def fetch_usps() -> Path:
