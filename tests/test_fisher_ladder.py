@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-from fisher_oracles import EXACT, FLOAT32, SOLVE, error, ladder_block, random_signals
+from fisher_oracles import EXACT, FLOAT32, SOLVE, error, ladder_block, moment, random_signals
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -237,6 +237,20 @@ def test_fully_correlated_is_t_times_kfc() -> None:
         expected = factors[name] * b.to_dense() if name in factors else F.to_dense()
         assert error(a.to_dense(), expected) < EXACT
         assert isinstance(a, fisher.KroneckerBlock) == (name in factors)
+
+
+def test_reduce_and_fully_correlated_average_what_iad_leaves_apart() -> None:
+    """Over all pairs of locations for derivatives; over equal locations for both."""
+    (layer,) = next(iter(random_signals(4, ((6, 3, 2),), grids=((2, 3),))))
+    signals = fisher.Signals.from_layers([layer])
+    T, abar = 6, layer.abar[None]
+    As = [[moment(abar, t, u) for u in range(T)] for t in range(T)]
+    Gs = [[moment(layer.g, t, u) for u in range(T)] for t in range(T)]
+    mean_pair = sum(Gs[t][u] for t in range(T) for u in range(T)) / T**2
+    reduced = sum(np.kron(As[t][u], mean_pair) for t in range(T) for u in range(T))
+    assert error(fisher.kfac(signals, reduce=True).to_dense(), reduced) < EXACT
+    A, G = (sum(moments[t][t] for t in range(T)) / T for moments in (As, Gs))
+    assert error(fisher.fully_correlated(signals).to_dense(), T**2 * np.kron(A, G)) < EXACT
 
 
 def test_fully_correlated_is_exact_for_constant_signals() -> None:

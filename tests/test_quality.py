@@ -19,13 +19,15 @@ from fisher_oracles import (
     error,
     factored,
     fisher_matrix,
+    ladder_block,
     make_case,
+    synthetic_factors,
     terms,
 )
 from threadpoolctl import threadpool_limits
 
 import minikfac as mk
-from minikfac import fisher, quality
+from minikfac import fisher, layers, outputs, quality
 
 LAM = 0.05
 LANCZOS = 2e-2
@@ -479,10 +481,184 @@ def test_the_ledger_adds_one_assumption_a_row(case: Case) -> None:
             "share": decrease(damped[0], grad, step) / decrease(damped[0], grad, exact_step),
         }
         assert {column: row[column] for column in expected} == pytest.approx(expected, rel=SOLVE, abs=EXACT)
+    assert [row["above"] for row in rows] == [None, *(row["label"] for row in rows[:-1])]
     assert rows[0]["error"] == rows[0]["cost"] == 0
     assert min(row["cost"] for row in rows[1:]) > 1e-3
     given = quality.ledger(case.signals(), grad, LAM, fisher.exact(case.signals()))
     assert given == rows
+
+
+CONV_ROWS = {  # label: assumptions or kind, and the row it is compared with
+    "exact Fisher matrix": ("exact", None),
+    "no correlations between layers": ("blocks", "exact Fisher matrix"),
+    "SUD: derivatives uncorrelated in space": ({"SUD"}, "no correlations between layers"),
+    "IAD: activations independent of derivatives": ({"IAD"}, "no correlations between layers"),
+    "IAD + SUD": ({"IAD", "SUD"}, "IAD: activations independent of derivatives"),
+    "IAD + SH: derivatives homogeneous in space": (
+        {"IAD", "SH"},
+        "IAD: activations independent of derivatives",
+    ),
+    "IAD + SH + SUD: KFC": ({"IAD", "SH", "SUD"}, "IAD + SH: derivatives homogeneous in space"),
+    "KFAC-reduce: derivatives alike at all distances": (
+        "reduce",
+        "IAD: activations independent of derivatives",
+    ),
+    "T x KFC: the same at all locations": ("T x KFC", "IAD: activations independent of derivatives"),
+    "factored damping": ("factored", "IAD + SH + SUD: KFC"),
+}
+
+
+@functools.cache
+def conv_case() -> tuple[fisher.Signals, np.ndarray]:
+    """Signals and gradient of convolutions with a normalization between and a dense layer above."""
+    rng = np.random.default_rng(0)
+    net = mk.Network(
+        [
+            layers.Conv2d(1, 2, 2, padding=(0, 1)),
+            layers.GroupNorm(1, 2),
+            layers.Tanh(),
+            layers.Conv2d(2, 2, 2, bias=False),
+            layers.Tanh(),
+            layers.Flatten(),
+            layers.Dense(6, 3),
+        ],
+        outputs.Categorical(),
+    )
+    theta = net.init(rng) + 0.3 * rng.standard_normal(net.n_params)
+    x, y = rng.standard_normal((20, 3, 3, 1)), rng.integers(0, 3, 20)
+    return fisher.signals(net, theta, x), net.gradient(theta, x, y)
+
+
+def conv_blocks(kind: str | set[str]) -> list[np.ndarray]:
+    """Undamped blocks of a row in :data:`CONV_ROWS`, by loops."""
+    found = []
+    for layer in next(iter(conv_case()[0])):
+        rows = layer.gradients().reshape(-1, layer.weight_shape[0] * layer.weight_shape[1])
+        whole = rows.T @ rows / len(layer.abar)
+        T = layer.abar.shape[1]
+        if layer.scale_and_shift or kind == "blocks":
+            found.append(whole)
+        elif isinstance(kind, set):
+            found.append(ladder_block(layer, kind))
+        elif kind == "factored":
+            A, G = factored(*synthetic_factors(layer), LAM)
+            found.append(np.kron(A, G) - LAM * np.eye(len(whole)))
+        else:
+            scale = T if kind == "T x KFC" else 1
+            found.append(scale * np.kron(*synthetic_factors(layer, reduce=kind == "reduce")))
+    return found
+
+
+def ledger_row(M: np.ndarray, above: np.ndarray, F: np.ndarray, grad: np.ndarray) -> dict[str, float]:
+    """A row of the ledger by its definition, from undamped matrices."""
+    M_lam, F_lam = (own + LAM * np.eye(len(F)) for own in (M, F))
+    step, exact_step = np.linalg.solve(M_lam, grad), np.linalg.solve(F_lam, grad)
+    values = np.linalg.eigvalsh(M)
+    row = {
+        "error": np.linalg.norm(M - F) / np.linalg.norm(F),
+        "cost": np.linalg.norm(M - above) / np.linalg.norm(F),
+        "c_star": (M_lam * F_lam).sum() / (M_lam**2).sum(),
+        "step_cosine": step @ exact_step / np.linalg.norm(step) / np.linalg.norm(exact_step),
+        "step_length": np.linalg.norm(step) / np.linalg.norm(exact_step),
+        "share": decrease(F_lam, grad, step) / decrease(F_lam, grad, exact_step),
+        "lowest_eigenvalue": values[0] / abs(values).max(),
+    }
+    if values[0] < -LAM:
+        row |= dict.fromkeys(("step_cosine", "step_length", "share"), math.nan)
+    return row
+
+
+def check_rows(
+    rows: list[dict], matrices: dict[str, np.ndarray], F: np.ndarray, grad: np.ndarray, chain: dict
+) -> None:
+    assert [row["label"] for row in rows] == list(matrices)
+    for row in rows:
+        above = chain[row["label"]]
+        assert row["above"] == above
+        expected = ledger_row(matrices[row["label"]], matrices[above or row["label"]], F, grad)
+        found = {column: row[column] for column in expected if column in row}
+        expected = {column: expected[column] for column in found}
+        assert found == pytest.approx(expected, rel=SOLVE, abs=EXACT, nan_ok=True), row["label"]
+
+
+def test_the_ledger_of_a_convolutional_net_has_a_row_for_every_set_of_assumptions() -> None:
+    signals, grad = conv_case()
+    F = synthetic_whole(signals)
+    matrices = {
+        label: F if kind == "exact" else scipy.linalg.block_diag(*conv_blocks(kind))
+        for label, (kind, _) in CONV_ROWS.items()
+    }
+    rows = quality.ledger(signals, grad, LAM)
+    check_rows(rows, matrices, F, grad, {label: above for label, (_, above) in CONV_ROWS.items()})
+    assert min(row["cost"] for row in rows[1:]) > 1e-3
+
+
+def synthetic_whole(signals: fisher.Signals) -> np.ndarray:
+    (chunk,) = signals
+    rows = np.concatenate([layer.gradients() for layer in chunk], axis=2)
+    rows = rows.reshape(-1, rows.shape[2])
+    return rows.T @ rows / signals.n
+
+
+def test_the_ledger_of_a_layer_is_that_of_its_block() -> None:
+    signals, grad = conv_case()
+    chain = {
+        label: "exact Fisher matrix" if above == "no correlations between layers" else above
+        for label, (_, above) in CONV_ROWS.items()
+    }
+    for position in (0, 2):
+        own = signals.slices[position]
+        F = conv_blocks("blocks")[position]
+        matrices = {
+            label: F if kind == "exact" else conv_blocks(kind)[position]
+            for label, (kind, _) in CONV_ROWS.items()
+            if kind != "blocks"
+        }
+        for given in (position, signals.names[position]):
+            rows = quality.layer_ledger(signals, given, grad, LAM)
+            assert all("lowest_eigenvalue" in row for row in rows)
+            check_rows(rows, matrices, F, grad[own], chain)
+
+
+def test_the_ledger_of_a_dense_layer_and_of_a_normalization() -> None:
+    signals, grad = conv_case()
+    rows = quality.layer_ledger(signals, "dense3", grad, LAM)
+    assert [row["label"] for row in rows] == [
+        "exact Fisher matrix",
+        "activations independent of derivatives",
+        "factored damping",
+    ]
+    assert [row["above"] for row in rows] == [None, *(row["label"] for row in rows[:-1])]
+    F, K = (conv_blocks(kind)[3] for kind in ("blocks", {"IAD"}))
+    expected = ledger_row(K, F, F, grad[signals.slices[3]])
+    assert {column: rows[1][column] for column in expected} == pytest.approx(expected, rel=SOLVE, abs=EXACT)
+    assert len(quality.layer_ledger(signals, "groupnorm1", grad, LAM)) == 1
+
+
+def test_an_indefinite_row_has_no_step() -> None:
+    """Signals at two opposite corners of a grid: SH takes a mean over nine pairs beside that over one."""
+    rng = np.random.default_rng(0)
+    abar, g = 0.2 * rng.standard_normal((4, 9, 3)), np.zeros((2, 4, 9, 2))
+    abar[:, 0] = abar[:, 8] = rng.standard_normal((4, 3))
+    g[:, :, 0] = rng.standard_normal((2, 4, 2))
+    g[:, :, 8] = -g[:, :, 0]
+    signals = fisher.Signals.from_layers([fisher.LayerSignals(abar, g, (3, 3))])
+    rows = {row["label"]: row for row in quality.layer_ledger(signals, 0, np.ones(6), LAM)}
+    indefinite = rows.pop("IAD + SH: derivatives homogeneous in space")
+    for column in ("step_cosine", "step_length", "share"):
+        assert math.isnan(indefinite[column])
+        assert all(math.isfinite(row[column]) for row in rows.values())
+    assert indefinite["lowest_eigenvalue"] < -0.1
+    assert all(row["lowest_eigenvalue"] > -EXACT for row in list(rows.values())[:-1])
+    assert math.isfinite(indefinite["error"])
+    whole = quality.ledger(signals, np.ones(6), LAM)
+    assert [row["label"] for row in whole if math.isnan(row["step_cosine"])] == [indefinite["label"]]
+
+
+def test_the_ledger_of_a_layer_refuses_a_gradient_of_that_layer_alone() -> None:
+    signals, grad = conv_case()
+    with pytest.raises(ValueError, match=r"expected a gradient of shape \(51,\), got \(10,\)"):
+        quality.layer_ledger(signals, 0, grad[:10], LAM)
 
 
 def test_the_ledger_refuses_what_a_comparison_refuses(case: Case) -> None:

@@ -16,13 +16,14 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
 from .backend import Array, array_module, to_host
 from .fisher import (
+    LADDER,
     BlockDiagonal,
     DenseMatrix,
     FisherMatrix,
@@ -30,7 +31,9 @@ from .fisher import (
     Signals,
     block_diagonal,
     exact,
+    fully_correlated,
     kfac,
+    ladder,
 )
 from .fisher.block_diagonal import BlockDiagonalOperator
 from .fisher.damping import add_to_diagonal
@@ -480,8 +483,14 @@ def ledger(
 ) -> list[Row]:
     """The assumption ledger: what each assumption on the way from the exact Fisher to K-FAC costs.
 
-    Each row adds one assumption to those above it. All rows hold damped matrices M + lambda I, whose
-    differences are those of the M, and the last replaces exact by factored damping.
+    Each row adds one assumption to another row, the one that ``above`` names: as a rule the one before it.
+    All rows hold damped matrices M + lambda I, whose differences are those of the M, and the last replaces
+    exact by factored damping.
+
+    Where weights are shared, each set of assumptions in :func:`minikfac.fisher.ladder` has a row, and so
+    have two other ways to go on from independence: KFAC-reduce takes the second moments of derivatives
+    at every pair of locations for their mean over all pairs; T x KFC takes those of derivatives and of
+    activations for their means over equal locations, t = u.
 
     Args:
         signals: of :func:`minikfac.fisher.signals`.
@@ -492,55 +501,141 @@ def ledger(
         exact_blocks: of :func:`minikfac.fisher.block_diagonal` on these signals, likewise.
 
     Returns:
-        Rows with ``label``, ``error`` (relative Frobenius distance from the exact matrix), ``cost``
-        (distance from the row above, relative to the same norm), ``c_star``, ``step_cosine``,
-        ``step_length`` and ``share`` of the exact step's progress.
+        Rows with ``label``, ``above`` (the label of another row; None for the first), ``error`` (relative
+        Frobenius distance from the exact matrix), ``cost`` (distance from the row ``above``, relative to
+        the same norm), ``c_star``, ``step_cosine``, ``step_length`` and ``share`` of the exact step's
+        progress. Where M + lambda I is indefinite, as under IAD + SH it can be, it gives no step of
+        descent: these three are nan.
     """
     if reference is None:
         reference = Reference.of(exact(signals) if F is None else F, gradient, damping)
+    first = ("no correlations between layers", _EXACT, exact_blocks or block_diagonal(signals), None)
+    return _ledger_rows(reference, [first, *_assumptions(signals, first[0])])
+
+
+def layer_ledger(signals: Signals, layer: int | str, gradient: Array, damping: float) -> list[Row]:
+    """The assumption ledger of one layer: its block of the matrix, and the step on its parameters alone.
+
+    Args:
+        signals: of :func:`minikfac.fisher.signals`.
+        layer: index or name.
+        gradient: (P,), of all layers.
+        damping: lambda > 0.
+
+    Returns:
+        Rows as those of :func:`ledger`, without one for correlations between layers and with
+        ``lowest_eigenvalue``: the smallest eigenvalue of M over the largest in magnitude, from -1 to 1 and
+        negative for an indefinite M.
+    """
+    position, size = signals.index(layer), signals.slices[-1].stop
+    if gradient.shape != (size,):
+        raise ValueError(f"expected a gradient of shape ({size},), got {gradient.shape}")
+    own = signals.select([position])
+    reference = Reference.of(exact(own), gradient[signals.slices[position]], damping)
+    return _ledger_rows(reference, _assumptions(own, _EXACT), eigenvalues=True)
+
+
+_EXACT = "exact Fisher matrix"
+_Step = tuple[str, str, FisherMatrix | Callable[[], FisherMatrix], str | None]
+"""A row's label, that of the row above, the matrix, and how it is damped."""
+
+
+def _assumptions(signals: Signals, blocks: str) -> list[_Step]:
+    """What follows the exact blocks, in a row of label ``blocks``."""
+    chunk = next(iter(signals))
+    if all(layer.scale_and_shift for layer in chunk):
+        return []  # they stay exact
     approximation = kfac(signals)
-    steps: list[tuple[str, FisherMatrix, str | None]] = [
-        ("no correlations between layers", exact_blocks or block_diagonal(signals), None),
-        ("activations independent of derivatives", approximation, None),
-        ("factored damping", approximation, "factored"),
+    if all(layer.scale_and_shift or layer.abar.shape[1] == 1 for layer in chunk):
+        label = "activations independent of derivatives"
+        return [
+            (label, blocks, approximation, None),
+            ("factored damping", label, approximation, "factored"),
+        ]
+    sud, iad, iad_sud, iad_sh, kfc = list(LADDER)[1:]
+    steps: list[_Step] = [
+        (LADDER[assumed], above, partial(ladder, signals, assumed), None)
+        for assumed, above in (
+            (sud, blocks),
+            (iad, blocks),
+            (iad_sud, LADDER[iad]),
+            (iad_sh, LADDER[iad]),
+        )
     ]
+    return [
+        *steps,
+        (LADDER[kfc], LADDER[iad_sh], approximation, None),
+        ("KFAC-reduce: derivatives alike at all distances", LADDER[iad], kfac(signals, reduce=True), None),
+        ("T x KFC: the same at all locations", LADDER[iad], fully_correlated(signals), None),
+        ("factored damping", LADDER[kfc], approximation, "factored"),
+    ]
+
+
+def _ledger_rows(reference: Reference, steps: Sequence[_Step], eigenvalues: bool = False) -> list[Row]:
+    damping = reference.damping
     damped_blocks = [reference.damped[own, own] for own in reference.F.slices]
-    rows: list[Row] = [_ledger_row(reference, "exact Fisher matrix", 0.0, 0.0, 1.0, reference.step)]
-    above, between = damped_blocks, reference.between  # all that follows lacks what is between layers
-    for label, matrix, method in steps:
+    rows: list[Row] = [_ledger_row(reference, (_EXACT, None), 0.0, 0.0, 1.0, reference.step)]
+    if eigenvalues:
+        rows[0]["lowest_eigenvalue"] = _lowest_eigenvalue(damped_blocks, damping)
+    kept = {_EXACT: damped_blocks}
+    for number, (label, above, given, method) in enumerate(steps):
+        matrix = given() if callable(given) else given
         blocks = [block.to_dense() for block in matrix.damped(damping, method).blocks]
         wrong, inner, own_square = (
             sum(parts)
             for parts in zip(*(_sums(F, M) for F, M in zip(damped_blocks, blocks, strict=True)), strict=True)
         )
-        cost = between + sum(_square_distance(a, b) for a, b in zip(above, blocks, strict=True))
-        step = matrix.solve(gradient, damping, method)
+        # all that follows the exact matrix lacks what is between layers
+        cost = sum(_square_distance(a, b) for a, b in zip(kept[above], blocks, strict=True))
+        cost += reference.between if above == _EXACT else 0.0
+        try:
+            step = matrix.solve(reference.gradient, damping, method)
+        except SingularMatrixError:
+            if label != LADDER[frozenset({"IAD", "SH"})]:
+                raise
+            step = math.nan * reference.gradient
         rows.append(
             _ledger_row(
                 reference,
-                label,
+                (label, above),
                 (wrong + reference.between) ** 0.5,
                 cost**0.5,
                 inner / own_square,
                 step,
             )
         )
-        above, between = blocks, 0.0
+        if eigenvalues:
+            rows[-1]["lowest_eigenvalue"] = _lowest_eigenvalue(blocks, damping)
+        later = {other for _, other, _, _ in steps[number + 1 :]}
+        kept = {name: held for name, held in (kept | {label: blocks}).items() if name in later}
     return rows
 
 
 def _ledger_row(
-    reference: Reference, label: str, error: float, cost: float, c_star: float, step: Array
+    reference: Reference,
+    labels: tuple[str, str | None],
+    error: float,
+    cost: float,
+    c_star: float,
+    step: Array,
 ) -> Row:
     norm = reference.squares[0] ** 0.5
     return {
-        "label": label,
+        "label": labels[0],
+        "above": labels[1],
         "error": error / norm,
         "cost": cost / norm,
         "c_star": c_star,
         **_step_row(reference, step, slice(None)),
         "share": _share(reference, step),
     }
+
+
+def _lowest_eigenvalue(damped_blocks: Sequence[Array], damping: float) -> float:
+    """Smallest eigenvalue over the largest in magnitude, of the undamped blocks together."""
+    values = [array_module(M).linalg.eigvalsh(M) - damping for M in damped_blocks]
+    low, high = min(float(own[0]) for own in values), max(float(own[-1]) for own in values)
+    return _ratio(low, max(high, -low))
 
 
 def over_seeds(make: Callable[[int], Comparison], seeds: Iterable[int]) -> Comparison:
