@@ -1,13 +1,17 @@
-"""What the benchmarks share: alternating timings, facts about the machine, and records."""
+"""What the benchmarks share: timings in turn, memory, where time goes, the machine, records."""
 
+import concurrent.futures.thread
 import importlib.metadata
 import json
+import linecache
 import os
 import platform
 import statistics
 import subprocess
 import sys
+import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +21,15 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 RESULTS = Path(__file__).parent / "results"
-LIBRARIES = ("minikfac", "numpy", "scipy", "torch", "curvlinops-for-pytorch", "nngeometry")
+LIBRARIES = (
+    "minikfac",
+    "numpy",
+    "scipy",
+    "torch",
+    "curvlinops-for-pytorch",
+    "backpack-for-pytorch",
+    "nngeometry",
+)
 
 
 def use_threads(n: int) -> None:
@@ -76,6 +88,65 @@ def operands(dtype: Any, n: int = 1000, size: int = 2000) -> tuple[Any, Any]:
     """Make two NumPy matrices of the shapes that matter here: a sum over ``n`` examples."""
     rng = np.random.default_rng(0)
     return rng.standard_normal((size, n)).astype(dtype), rng.standard_normal((n, size)).astype(dtype)
+
+
+def line_seconds(work: Callable[[], Any], runs: int, package: str = "minikfac") -> dict[str, float]:
+    """Find the lines of a package that take the time, by looking every millisecond where each thread is.
+
+    Args:
+        work: is run ``runs`` times, after once that does not count.
+        package: a line of it answers for all that it calls.
+
+    Returns:
+        Seconds per run by "function: line", added up over threads, the longest first, those above half a
+        percent. Lines that wait for other threads are left out.
+    """
+    waiting = {threading.__file__, concurrent.futures.thread.__file__}
+    found: Counter[str] = Counter()
+    done = threading.Event()
+
+    def watch() -> None:
+        last = time.perf_counter()
+        while not done.wait(1e-3):
+            now = time.perf_counter()
+            for thread, frame in sys._current_frames().items():
+                if thread == threading.get_ident() or frame.f_code.co_filename in waiting:
+                    continue
+                at: Any = frame
+                while at is not None and not at.f_globals.get("__name__", "").startswith(package):
+                    at = at.f_back
+                if at is not None:
+                    line = linecache.getline(at.f_code.co_filename, at.f_lineno).strip()
+                    found[f"{at.f_code.co_qualname}: {line}"] += (now - last) / runs
+            last = now
+
+    work()
+    watcher = threading.Thread(target=watch)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-4)  # the watcher is let in soon
+    watcher.start()
+    try:
+        for _ in range(runs):
+            work()
+    finally:
+        done.set()
+        watcher.join()
+        sys.setswitchinterval(interval)
+    total = found.total()
+    return {line: seconds for line, seconds in found.most_common() if seconds > 0.005 * total}
+
+
+def resident(field: str) -> int:
+    """Bytes of this process: VmRSS now, VmHWM at most so far, or since :func:`forget_peak`."""
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        if line.startswith(field + ":"):
+            return int(line.split()[1]) * 1024
+    raise SystemExit(f"expected {field} in /proc/self/status")
+
+
+def forget_peak() -> None:
+    """Let VmHWM begin anew at what the process holds now."""
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
 def machine() -> dict[str, Any]:

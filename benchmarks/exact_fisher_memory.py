@@ -9,7 +9,6 @@ import json
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 CASES: list[dict[str, Any]] = [
@@ -18,14 +17,6 @@ CASES: list[dict[str, Any]] = [
     {"sizes": [824, 24, 8], "dtype": "float64", "examples": 1000},  # P = 20,000
     {"sizes": [99, 120, 40, 60, 12], "dtype": "float64", "examples": 1000},  # P = 20,032, wide layers
 ]
-
-
-def resident(field: str) -> int:
-    """Bytes of this process: VmRSS now, VmHWM at most so far."""
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-        if line.startswith(field + ":"):
-            return int(line.split()[1]) * 1024
-    raise SystemExit(f"expected {field} in /proc/self/status")
 
 
 def measure(case: dict[str, Any], threads: int) -> None:
@@ -43,12 +34,12 @@ def measure(case: dict[str, Any], threads: int) -> None:
     x = rng.standard_normal((case["examples"], case["sizes"][0])).astype(case["dtype"])
     small = mk.mlp([3, 2])  # touches all code once, so that it counts as imported
     fisher.exact(fisher.signals(small, small.init(rng), rng.standard_normal((5, 3))))
-    baseline = resident("VmRSS")
+    baseline = common.resident("VmRSS")
     start = time.perf_counter()
     signals = fisher.signals(net, theta, x)
     F = fisher.exact(signals).array
     seconds = time.perf_counter() - start
-    peak = resident("VmHWM")
+    peak = common.resident("VmHWM")
     assert np.isfinite(F.trace()) and F.shape == (net.n_params, net.n_params)
     found = {
         "parameters": net.n_params,

@@ -1,6 +1,6 @@
 """The nets of the benchmarks, here and in PyTorch with the same weights."""
 
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -29,16 +29,64 @@ def make(name: str, n: int, dtype: Any = np.float32) -> tuple[mk.Network, Any, A
     return net, theta, x, y, module
 
 
+def make_conv(
+    n: int, channels: tuple[int, ...] = (3, 32, 32, 64), side: int = 32
+) -> tuple[mk.Network, Any, Any, Any, torch.nn.Module]:
+    """Return net, theta, images (n, side, side, 3) and labels, float32, and the net in PyTorch.
+
+    Convolutions of 5 x 5 that keep the size, each with ReLU and 2 x 2 max-pooling, and a dense layer: about
+    the net of [GM16, sec. 5] for CIFAR-10, with plainer pools and no response normalization.
+    """
+    ours: list[layers.Layer] = []
+    theirs: list[torch.nn.Module] = []
+    torch.manual_seed(0)
+    for c_in, c_out in pairwise(channels):
+        ours += [layers.Conv2d(c_in, c_out, 5, padding=2), layers.ReLU(), layers.MaxPool2d(2)]
+        theirs += [torch.nn.Conv2d(c_in, c_out, 5, padding=2), torch.nn.ReLU(), torch.nn.MaxPool2d(2)]
+    features = channels[-1] * (side >> len(channels) - 1) ** 2
+    net = mk.Network([*ours, layers.Flatten(), layers.Dense(features, 10)], mk.outputs.Categorical())
+    module = torch.nn.Sequential(*theirs, torch.nn.Flatten(), torch.nn.Linear(features, 10))
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((n, side, side, channels[0])).astype(np.float32)
+    y = rng.integers(0, 10, n)
+    theta = torch.nn.utils.parameters_to_vector(module.parameters()).detach().numpy()[torch_order(module)]
+    return net, theta, x, y, module
+
+
+def torch_places(module: torch.nn.Module) -> list[Any]:
+    """Where each entry of our weights (I, O) lies in PyTorch's flat vector, one array per layer."""
+    found = []
+    start, channels = 0, 1
+    for part in module.modules():
+        if not isinstance(part, torch.nn.Linear | torch.nn.Conv2d):
+            continue
+        size, o = part.weight.numel(), len(part.weight)
+        weight = np.arange(start, start + size).reshape(part.weight.shape)
+        bias = np.arange(start + size, start + size + o)
+        start += size + o
+        if isinstance(part, torch.nn.Conv2d):
+            channels = o
+            found.append(layers.Conv2d.join(weight, bias))
+        else:  # where images were flattened, theirs have the channels first, ours last
+            weight = weight.reshape(o, channels, -1).swapaxes(1, 2).reshape(o, -1)
+            channels = 1
+            found.append(layers.Dense.join(weight, bias))
+    return found
+
+
 def torch_order(module: torch.nn.Module) -> Any:
-    """Where each of our parameters lies in PyTorch's flat vector, (weight (O, I), bias (O,)) by layer.
+    """Where each of our parameters lies in PyTorch's flat vector, weight and bias by layer.
 
     theta = theta_torch[order], and F = F_torch[order][:, order].
     """
-    parameters = list(module.parameters())
-    starts = accumulate((p.numel() for p in parameters), initial=0)
-    places = [
-        np.arange(start, start + p.numel()).reshape(p.shape)
-        for p, start in zip(parameters, starts, strict=False)
-    ]
-    joined = [layers.Dense.join(places[k], places[k + 1]) for k in range(0, len(places), 2)]
-    return np.concatenate([W.reshape(-1) for W in joined]).astype(int)
+    return np.concatenate([places.reshape(-1) for places in torch_places(module)])
+
+
+def torch_inputs(module: torch.nn.Module) -> list[Any]:
+    """Where each input of a layer, the bias last, lies in PyTorch's order: A = A_torch[order][:, order]."""
+    found = []
+    for places in torch_places(module):
+        first = places[:, 0] - places.min()  # output 0: its weights come first
+        first[-1] = len(first) - 1
+        found.append(first)
+    return found
