@@ -641,7 +641,7 @@ def test_an_indefinite_row_has_no_step() -> None:
     abar, g = 0.2 * rng.standard_normal((4, 9, 3)), np.zeros((2, 4, 9, 2))
     abar[:, 0] = abar[:, 8] = rng.standard_normal((4, 3))
     g[:, :, 0] = rng.standard_normal((2, 4, 2))
-    g[:, :, 8] = -g[:, :, 0]
+    g[:, :, 8] = -0.9 * g[:, :, 0]
     signals = fisher.Signals.from_layers([fisher.LayerSignals(abar, g, (3, 3))])
     rows = {row["label"]: row for row in quality.layer_ledger(signals, 0, np.ones(6), LAM)}
     indefinite = rows.pop("IAD + SH: derivatives homogeneous in space")

@@ -576,7 +576,7 @@ def _ledger_rows(reference: Reference, steps: Sequence[_Step], eigenvalues: bool
     damped_blocks = [reference.damped[own, own] for own in reference.F.slices]
     rows: list[Row] = [_ledger_row(reference, (_EXACT, None), 0.0, 0.0, 1.0, reference.step)]
     if eigenvalues:
-        rows[0]["lowest_eigenvalue"] = _lowest_eigenvalue(damped_blocks, damping)
+        rows[0]["lowest_eigenvalue"] = _lowest_eigenvalue(reference.F.blocks)
     kept = {_EXACT: damped_blocks}
     for number, (label, above, given, method) in enumerate(steps):
         matrix = given() if callable(given) else given
@@ -605,7 +605,8 @@ def _ledger_rows(reference: Reference, steps: Sequence[_Step], eigenvalues: bool
             )
         )
         if eigenvalues:
-            rows[-1]["lowest_eigenvalue"] = _lowest_eigenvalue(blocks, damping)
+            undamped = matrix.damped(damping, method).blocks if method else matrix.blocks
+            rows[-1]["lowest_eigenvalue"] = _lowest_eigenvalue(undamped, damping if method else 0.0)
         later = {other for _, other, _, _ in steps[number + 1 :]}
         kept = {name: held for name, held in (kept | {label: blocks}).items() if name in later}
     return rows
@@ -631,9 +632,9 @@ def _ledger_row(
     }
 
 
-def _lowest_eigenvalue(damped_blocks: Sequence[Array], damping: float) -> float:
-    """Smallest eigenvalue over the largest in magnitude, of the undamped blocks together."""
-    values = [array_module(M).linalg.eigvalsh(M) - damping for M in damped_blocks]
+def _lowest_eigenvalue(blocks: Sequence[FisherMatrix], shift: float = 0.0) -> float:
+    """Smallest eigenvalue of the blocks less shift I over the largest in magnitude."""
+    values = [spectrum(block) - shift for block in blocks]
     low, high = min(float(own[0]) for own in values), max(float(own[-1]) for own in values)
     return _ratio(low, max(high, -low))
 
