@@ -1,5 +1,6 @@
 """Nets taken over from PyTorch: with PyTorch itself, and with look-alikes where it is not installed."""
 
+import copy
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,6 +16,7 @@ from minikfac import layers
 class FakeTensor:
     def __init__(self, array):
         self.array = array
+        self.dtype = f"torch.{array.dtype}"
 
     def detach(self):
         return self
@@ -47,6 +49,53 @@ class Sequential(list):
 
 def flatten(start=1, end=-1):
     return module("Flatten", start_dim=start, end_dim=end)
+
+
+def conv(c_in, c_out, kernel=(3, 3), bias=True, dtype=np.float64, **options):
+    rng = np.random.default_rng(c_in)
+    weight, b = (FakeTensor(rng.standard_normal(s).astype(dtype)) for s in ((c_out, c_in, *kernel), c_out))
+    usual = dict(stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1, padding_mode="zeros")
+    sizes = dict(in_channels=c_in, out_channels=c_out, kernel_size=kernel)
+    return module("Conv2d", weight=weight, bias=b if bias else None, **sizes, **{**usual, **options})
+
+
+def max_pool(kernel=2, **options):
+    usual = dict(stride=kernel, padding=0, dilation=1, ceil_mode=False, return_indices=False)
+    return module("MaxPool2d", kernel_size=kernel, **{**usual, **options})
+
+
+def avg_pool(kernel=2, **options):
+    usual = dict(stride=kernel, padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None)
+    return module("AvgPool2d", kernel_size=kernel, **{**usual, **options})
+
+
+def global_pool(size=1):
+    return module("AdaptiveAvgPool2d", output_size=size)
+
+
+def norm(kind, features, **options):
+    """BatchNorm1d, BatchNorm2d, GroupNorm of two groups, or LayerNorm, with random numbers."""
+    rng = np.random.default_rng(features)
+    numbers = dict(weight=rng.standard_normal(features), bias=rng.standard_normal(features))
+    if kind.startswith("BatchNorm"):
+        numbers |= dict(running_mean=rng.standard_normal(features), running_var=rng.uniform(1, 2, features))
+        rest = dict(num_features=features, momentum=0.1)
+    elif kind == "GroupNorm":
+        rest = dict(num_groups=2, num_channels=features)
+    else:
+        rest = dict(normalized_shape=(features,))
+    tensors = {name: FakeTensor(array) for name, array in numbers.items()}
+    return module(kind, **{**tensors, **rest, "eps": 1e-5, **options})
+
+
+def response_norm():
+    return module("LocalResponseNorm", size=3, alpha=0.5, beta=0.7, k=2.0)
+
+
+def container(kind, *parts):
+    """A module with modules inside, printed on several lines."""
+    made = type(kind, (SimpleNamespace,), {"__repr__": lambda self: f"{kind}(\n  (0): ...\n)"})
+    return made(children=lambda: iter(parts))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -100,12 +149,93 @@ def test_the_output_is_the_one_named(output):
         ),
         (
             [linear(2, 2), module("GELU")],
-            r"for layer 1, GELU\(\): known are Linear, Softplus .*, ReLU, Sigmoid",
+            r"for layer 1, GELU\(\): known are Linear, Conv2d, .*Softplus .*, ReLU, Sigmoid",
         ),
         ([linear(2, 2), module("Softplus", beta=2)], r"no counterpart for layer 1, Softplus\(\): known are"),
-        ([linear(2, 2), flatten()], r"no counterpart for layer 1, Flatten\(\): known are"),
-        ([flatten(0), linear(2, 2)], r"no counterpart for layer 0, Flatten\(\): known are"),
-        ([flatten(1, 2), linear(2, 2)], r"no counterpart for layer 0, Flatten\(\): known are"),
+        ([flatten(0), linear(2, 2)], r"no counterpart for layer 0, Flatten\(\): only Flatten\(1, -1\) is"),
+        ([flatten(1, 2), linear(2, 2)], r"no counterpart for layer 0, Flatten\(\): only Flatten\(1, -1\) is"),
+        ([linear(2, 2), module("Dropout2d")], "no counterpart for layer 1, .*: leave it out: curvature is"),
+        ([linear(2, 2, dtype=np.float16)], "for layer 0, .*: its weight is float16: convert by module.float"),
+        (
+            [conv(1, 2), container("BasicBlock", conv(2, 2))],
+            "no counterpart for layer 1, BasicBlock: build the net by hand, with layers.Residual .*weights "
+            "over by Dense.join and Conv2d.join",
+        ),
+        ([conv(4, 4, groups=2)], r"no counterpart for layer 0, Conv2d\(\): only groups=1, dilation=1 and"),
+        ([conv(4, 4, dilation=(2, 1))], r"for layer 0, Conv2d\(\): only groups=1, dilation=1 and"),
+        ([conv(4, 4, padding_mode="reflect")], r"for layer 0, .*: only .* padding_mode='zeros' are known"),
+        ([max_pool(ceil_mode=True)], r"layer 0, MaxPool2d\(\): ceil_mode=True is not known; give a padding"),
+        ([avg_pool(ceil_mode=True)], r"layer 0, AvgPool2d\(\): ceil_mode=True is not known; give a padding"),
+        ([max_pool(dilation=2)], r"layer 0, MaxPool2d\(\): only dilation=1 and return_indices=False"),
+        ([max_pool(return_indices=True)], r"layer 0, .*: only dilation=1 and return_indices=False are known"),
+        ([avg_pool(divisor_override=3)], r"layer 0, AvgPool2d\(\): only divisor_override=None is known"),
+        ([avg_pool(padding=1, count_include_pad=False)], "0, .*: .* with padding count_include_pad=True"),
+        ([conv(1, 2), global_pool(2)], r"layer 1, AdaptiveAvgPool2d\(\): only an output of 1 x 1 is known"),
+        (
+            [max_pool(), flatten(), linear(4, 2)],
+            r"layer 1, Flatten\(\): it is not known how many channels .*; build the net by hand, permute",
+        ),
+        ([conv(1, 2), flatten()], r"layer 1, .*: it gives outputs in the order .* put an AdaptiveAvgPool2d"),
+        (
+            [conv(1, 3), flatten(), linear(8, 2)],
+            r"layer 2, .*: it takes 8 features, of images with 3 channels",
+        ),
+        (
+            [conv(1, 2), linear(2, 2)],
+            r"no counterpart for layer 1, .*: images .* come in: put a Flatten before",
+        ),
+        (
+            [conv(1, 2), global_pool(), linear(2, 2)],
+            r"for layer 2, .*: images .* come in: put a Flatten before",
+        ),
+        (
+            [linear(2, 2), conv(2, 2)],
+            r"no counterpart for layer 1, .*: flat features come in: it takes images",
+        ),
+        ([flatten(), max_pool()], "no counterpart for layer 1, .*: flat features come in: it takes images"),
+        (
+            [conv(1, 2), global_pool(), conv(2, 2, (1, 1))],
+            r"layer 2, .*: 1 x 1 images come in: use Flatten and Linear behind AdaptiveAvgPool2d\(1\)",
+        ),
+        (
+            [conv(1, 2), norm("BatchNorm1d", 2)],
+            r"layer 1, BatchNorm1d\(\): images .*: put a Flatten before it",
+        ),
+        ([conv(1, 2), global_pool(), norm("BatchNorm1d", 2)], "for layer 2, .*: put a Flatten before it"),
+        (
+            [linear(2, 2), norm("BatchNorm2d", 2)],
+            r"layer 1, BatchNorm2d\(\): flat features come in: it takes",
+        ),
+        (
+            [norm("BatchNorm1d", 2, weight=None, bias=None)],
+            "0, .*: normalization has .* make it with affine=T",
+        ),
+        ([norm("GroupNorm", 2, weight=None, bias=None)], "0, .*: normalization has .* make it with affine=T"),
+        (
+            [norm("LayerNorm", 2, bias=None)],
+            "0, .*: .* make it with elementwise_affine=True and bias=True; a w",
+        ),
+        (
+            [norm("BatchNorm1d", 2, running_mean=None, running_var=None)],
+            r"layer 0, BatchNorm1d\(\): statistics .*: make it with track_running_stats=True and a momentum",
+        ),
+        (
+            [norm("BatchNorm1d", 2, momentum=None)],
+            "layer 0, .*: statistics are averaged .* a momentum above 0",
+        ),
+        (
+            [norm("BatchNorm1d", 2, momentum=0.0)],
+            "layer 0, .*: statistics are averaged .* a momentum above 0",
+        ),
+        (
+            [conv(1, 2), flatten(), norm("GroupNorm", 8)],
+            r"layer 2, GroupNorm\(\): its groups of features would be others .*: put it before the Flatten",
+        ),
+        (
+            [conv(1, 2), norm("LayerNorm", 2)],
+            r"layer 1, LayerNorm\(\): only .* flat .*; for images use GroupN",
+        ),
+        ([norm("LayerNorm", 4, normalized_shape=(2, 2))], r"layer 0, .*: only LayerNorm\(features\) of flat"),
         ([Sequential(linear(2, 2), module("Tanh")), module("GELU")], r"no counterpart for layer 2, GELU\(\)"),
         ([module("Tanh")], "expected at least one layer with parameters, got none"),
         ([], "expected at least one layer with parameters, got none"),
@@ -118,12 +248,119 @@ def test_what_has_no_counterpart_is_named(parts, message):
 
 
 def test_other_modules_and_outputs_are_refused():
-    with pytest.raises(ValueError, match=r"expected a torch\.nn\.Sequential, got Linear"):
-        mk.from_torch(linear(2, 2))
+    for read in (mk.from_torch, mk.stats_from_torch):
+        with pytest.raises(
+            ValueError, match=r"expected a torch\.nn\.Sequential, got Linear; build the net by"
+        ):
+            read(linear(2, 2))
     with pytest.raises(
         ValueError, match="expected output one of bernoulli, categorical, gaussian, got 'softmax'"
     ):
         mk.from_torch(Sequential(linear(2, 2)), "softmax")
+
+
+def test_layers_with_the_same_weights_are_refused():
+    first, last = linear(2, 2), linear(2, 2)
+    tied = module("Linear", in_features=2, out_features=2, weight=first.weight, bias=last.bias)
+    for again in (first, tied):
+        with pytest.raises(
+            ValueError, match=r"for layer 2, Linear\(\): its weights are those of layer 0; here"
+        ):
+            mk.from_torch(Sequential(first, module("Tanh"), again))
+    assert len(mk.from_torch(Sequential(first, module("Tanh"), last))[0].shapes) == 2
+
+
+@pytest.mark.parametrize(
+    ("parts", "ours"),
+    [
+        ([conv(2, 3, (2, 3))], [layers.Conv2d(2, 3, (2, 3), (1, 1), (0, 0))]),
+        (
+            [conv(2, 3, bias=False, stride=(2, 1), padding=(0, 1))],
+            [layers.Conv2d(2, 3, (3, 3), (2, 1), (0, 1), bias=False)],
+        ),
+        ([conv(2, 3, padding="same")], [layers.Conv2d(2, 3, (3, 3), (1, 1), "same")]),
+        ([conv(2, 3, padding="valid")], [layers.Conv2d(2, 3, (3, 3), (1, 1), "valid")]),
+        ([conv(2, 3), max_pool((2, 3), stride=1)], [..., layers.MaxPool2d((2, 3), 1, 0)]),
+        ([conv(2, 3), avg_pool(3, stride=2, padding=1)], [..., layers.AvgPool2d(3, 2, 1)]),
+        ([conv(2, 3), avg_pool(2, count_include_pad=False)], [..., layers.AvgPool2d(2, 2, 0)]),
+        ([conv(2, 3), global_pool()], [..., layers.GlobalAvgPool()]),
+        ([conv(2, 3), global_pool((1, 1)), flatten()], [..., layers.GlobalAvgPool()]),
+        ([conv(2, 3), norm("BatchNorm2d", 3, momentum=0.25)], [..., layers.BatchNorm(3, 0.75, 1e-5)]),
+        ([linear(2, 3), norm("BatchNorm1d", 3, eps=0.1)], [..., layers.BatchNorm(3, 0.9, 0.1)]),
+        ([conv(2, 4), norm("GroupNorm", 4, eps=0.1)], [..., layers.GroupNorm(2, 4, 0.1)]),
+        ([linear(2, 4), norm("GroupNorm", 4)], [..., layers.GroupNorm(2, 4, 1e-5)]),
+        ([linear(2, 4), norm("LayerNorm", 4, eps=0.1)], [..., layers.LayerNorm(4, 0.1)]),
+        ([conv(2, 3), response_norm()], [..., layers.LocalResponseNorm(3, 0.5, 0.7, 2.0)]),
+        ([linear(2, 4), flatten(), linear(4, 2)], [..., layers.Dense(4, 2)]),
+        ([conv(1, 2), flatten(-3, 3), linear(4, 2)], [..., layers.Flatten(), layers.Dense(4, 2)]),
+        ([norm("BatchNorm2d", 4), flatten(), linear(8, 2)], [..., layers.Flatten(), layers.Dense(8, 2)]),
+        ([norm("GroupNorm", 4), flatten(), linear(8, 2)], [..., layers.Flatten(), layers.Dense(8, 2)]),
+        (
+            [norm("GroupNorm", 4), linear(4, 2), flatten(), linear(2, 2)],
+            [..., layers.Dense(4, 2), layers.Dense(2, 2)],
+        ),
+    ],
+)
+def test_each_layer_has_its_counterpart(parts, ours):
+    found = mk.from_torch(Sequential(*parts))[0].layers
+    assert found[ours[0] is ... :] == tuple(own for own in ours if own is not ...)
+
+
+# Flatten runs over (c, h, w) there and over (h, w, c) here. The oracle stays in PyTorch's layout.
+
+C, H, W = 3, 2, 4
+
+
+def behind_flatten(*parts):
+    """What a Sequential that begins with Flatten becomes; a convolution that changes nothing says C."""
+    same = conv(C, C, (1, 1), bias=False)
+    same.weight = FakeTensor(np.eye(C)[:, :, None, None])
+    module = Sequential(same, flatten(), *parts)
+    images = np.random.default_rng(1).standard_normal((5, C, H, W))
+    net, theta = mk.from_torch(module, "gaussian")
+    z = net.forward(theta, images.transpose(0, 2, 3, 1), mk.stats_from_torch(module)).z
+    return z, images.reshape(5, C * H * W)
+
+
+def test_the_first_linear_behind_a_flatten_of_images_is_permuted():
+    first, second = linear(C * H * W, 6, dtype=np.float64), linear(6, 2, dtype=np.float64)
+    z, x = behind_flatten(module("ReLU"), first, module("Tanh"), flatten(), second)
+    hidden = np.tanh(np.maximum(x, 0) @ first.weight.array.T + first.bias.array)
+    close(z, hidden @ second.weight.array.T + second.bias.array, **EXACT)
+    without, _ = mk.from_torch(Sequential(flatten(), first))
+    assert without.layers == (layers.Dense(C * H * W, 6),)
+
+
+def test_normalization_between_flatten_and_linear_is_permuted_with_its_statistics():
+    batch, layer = norm("BatchNorm1d", C * H * W), norm("LayerNorm", C * H * W)
+    last = linear(C * H * W, 2, bias=False, dtype=np.float64)
+    z, x = behind_flatten(batch, module("Tanh"), layer, last)
+    x = (x - batch.running_mean.array) / np.sqrt(batch.running_var.array + 1e-5)
+    x = np.tanh(x * batch.weight.array + batch.bias.array)
+    x = (x - x.mean(1, keepdims=True)) / np.sqrt(x.var(1, keepdims=True) + 1e-5)
+    close(z, (x * layer.weight.array + layer.bias.array) @ last.weight.array.T, **EXACT)
+
+
+def test_one_channel_or_one_pixel_needs_no_permutation():
+    pooled, grey = conv(2, 3), conv(2, 1)
+    last = linear(3, 2, dtype=np.float64)
+    for parts in ([pooled, global_pool(), flatten(), last], [grey, flatten(), last]):
+        net, theta = mk.from_torch(Sequential(*parts))
+        close(net.unpack(theta)[-1][:-1], last.weight.array.T, rtol=0, atol=0)
+    assert len(mk.from_torch(Sequential(grey, flatten()))[0].layers) == 2  # outputs, in one order anyway
+
+
+def test_running_statistics_come_in_the_order_of_the_layers_and_as_copies():
+    first, second = norm("BatchNorm2d", 3), norm("BatchNorm1d", 2)
+    whole = Sequential(conv(1, 3), first, Sequential(global_pool(), flatten(), linear(3, 2), second))
+    stats = mk.stats_from_torch(whole)
+    net, theta = mk.from_torch(whole)
+    assert [own.shape for own in net.init_stats()] == [own.shape for own in stats]
+    for own, part, W in zip(stats, (first, second), [net.unpack(theta)[n] for n in (1, 3)], strict=True):
+        close(own, [part.running_mean.array, part.running_var.array], rtol=0, atol=0)
+        close(W, [part.weight.array, part.bias.array], rtol=0, atol=0)
+        assert not np.shares_memory(own, part.running_mean.array)
+    assert mk.stats_from_torch(Sequential(linear(2, 2))) == []
 
 
 # PyTorch itself --------------------------------------------------------------
@@ -215,3 +452,127 @@ def test_layers_of_pytorch_without_counterpart_are_named():
         mk.from_torch(nn.Sequential(nn.Linear(2, 2), nn.Dropout()))
     with pytest.raises(ValueError, match=r"no counterpart for layer 0, LSTM\(2, 2\): known are Linear"):
         mk.from_torch(nn.Sequential(nn.LSTM(2, 2)))
+
+
+def image_models(nn):
+    """Nets of images (N, 3, 9, 12) with every layer that has a counterpart; the first has nearly all."""
+    conv = nn.Sequential(
+        nn.Conv2d(3, 4, (3, 2), stride=(1, 2), padding=(1, 0)),
+        nn.BatchNorm2d(4),
+        nn.Tanh(),
+        nn.MaxPool2d((2, 3), stride=(1, 2), padding=(1, 1)),
+        nn.GroupNorm(2, 4),
+        nn.Conv2d(4, 6, (2, 3), padding="same", bias=False),
+        nn.LocalResponseNorm(3, alpha=0.5, beta=0.7, k=2.0),
+        nn.ReLU(),
+        nn.AvgPool2d(3, stride=2, padding=1),
+    )
+    features = 6 * 5 * 2
+    return {
+        "all": nn.Sequential(
+            conv,
+            nn.Flatten(),
+            nn.Softplus(),
+            nn.BatchNorm1d(features, momentum=0.3, eps=1e-3),
+            nn.Identity(),
+            nn.LayerNorm(features),
+            nn.Linear(features, 8),
+            nn.Sigmoid(),
+            nn.BatchNorm1d(8),
+            nn.GroupNorm(4, 8),
+            nn.LayerNorm(8, eps=1e-3),
+            nn.Linear(8, 3),
+        ),
+        "global": nn.Sequential(
+            nn.GroupNorm(1, 3),
+            nn.Conv2d(3, 6, 3, stride=2),
+            nn.BatchNorm2d(6),
+            nn.AdaptiveAvgPool2d(1),
+            nn.BatchNorm2d(6),
+            nn.ReLU(),
+            nn.GroupNorm(3, 6),
+            nn.Flatten(),
+            nn.Linear(6, 3),
+        ),
+        "pool first": nn.Sequential(
+            nn.AvgPool2d(2),
+            nn.MaxPool2d(2, padding=1),
+            nn.Conv2d(3, 3, 1),
+            nn.Flatten(-3, 3),
+            nn.Linear(3 * 3 * 4, 3, bias=False),
+        ),
+        "convolution only": nn.Sequential(
+            nn.Conv2d(3, 2, (9, 12), padding="valid"), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+        ),
+    }
+
+
+def image_case(name, dtype="float64"):
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    model = image_models(torch.nn)[name].to(getattr(torch, dtype))
+    with torch.no_grad():
+        for part in model.modules():  # scales, shifts and statistics that are not all alike
+            if part.__class__.__name__ in ("BatchNorm1d", "BatchNorm2d", "GroupNorm", "LayerNorm"):
+                part.weight.uniform_(0.5, 2)
+                part.bias.normal_()
+            if part.__class__.__name__ in ("BatchNorm1d", "BatchNorm2d"):
+                part.running_mean.normal_(std=0.3)
+                part.running_var.uniform_(0.5, 2)
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((5, 3, 9, 12)).astype(dtype)
+    return torch, model, x, rng.integers(0, 2, 5)
+
+
+@pytest.mark.oracle
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning")
+@pytest.mark.parametrize("train", [False, True])
+@pytest.mark.parametrize(
+    ("name", "dtype", "tolerance"),
+    [
+        ("all", "float64", EXACT),
+        ("all", "float32", FLOAT32),  # the next loses digits in training, in PyTorch too
+        ("global", "float64", EXACT),
+        ("pool first", "float64", EXACT),
+        ("convolution only", "float64", EXACT),
+    ],
+)
+def test_outputs_and_gradients_on_images_are_those_of_pytorch(name, train, dtype, tolerance):
+    torch, model, x, y = image_case(name, dtype)
+    net, theta = mk.from_torch(model)
+    stats, images = mk.stats_from_torch(model), x.transpose(0, 2, 3, 1)
+    z = model.train(train)(torch.from_numpy(x)).reshape(len(x), -1)
+    loss = torch.nn.functional.cross_entropy(z, torch.from_numpy(y))
+    loss.backward()
+    ours, gradient = net.loss_and_gradient(theta, images, y, stats, train)
+    assert theta.dtype == gradient.dtype == dtype
+    close(net.forward(theta, images, stats, train).z, z.detach().numpy(), **tolerance)
+    close(ours, loss.item(), **tolerance)
+    derivatives = copy.deepcopy(model)  # a net whose weights are the gradient
+    for parameter, own in zip(derivatives.parameters(), model.parameters(), strict=True):
+        parameter.data = own.grad
+    close(gradient, mk.from_torch(derivatives)[1], **tolerance)
+
+
+@pytest.mark.oracle
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning")
+def test_statistics_of_pytorch_are_needed_for_the_same_outputs():
+    torch, model, x, _ = image_case("all")
+    net, theta = mk.from_torch(model)
+    z = model.eval()(torch.from_numpy(x)).detach().numpy()
+    assert abs(net.forward(theta, x.transpose(0, 2, 3, 1)).z - z).max() > 0.1
+
+
+@pytest.mark.oracle
+def test_modules_of_pytorch_without_counterpart_are_named():
+    nn = pytest.importorskip("torch").nn
+    block = nn.TransformerEncoderLayer(4, 2)
+    with pytest.raises(ValueError, match=r"for layer 1, TransformerEncoderLayer: build the net by hand"):
+        mk.from_torch(nn.Sequential(nn.Linear(4, 4), block))
+    with pytest.raises(ValueError, match=r"layer 0, Conv2d\(2, 2, .*groups=2\): only groups=1"):
+        mk.from_torch(nn.Sequential(nn.Conv2d(2, 2, 3, groups=2)))
+    with pytest.raises(ValueError, match=r"layer 0, Linear\(.*\): its weight is bfloat16: convert by"):
+        mk.from_torch(nn.Sequential(nn.Linear(2, 2)).bfloat16())
+    shared = nn.Linear(2, 2)
+    with pytest.raises(ValueError, match=r"layer 2, Linear\(.*\): its weights are those of layer 0"):
+        mk.from_torch(nn.Sequential(shared, nn.Tanh(), shared))

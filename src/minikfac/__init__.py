@@ -11,7 +11,7 @@ from types import ModuleType
 
 from . import fisher
 from .backend import array_module, to_device, to_host
-from .network import Network, from_torch, layers, mlp, outputs
+from .network import Network, from_torch, layers, mlp, outputs, presets, stats_from_torch
 
 __version__ = "0.1.0"
 
@@ -23,6 +23,8 @@ __all__ = [
     "layers",
     "mlp",
     "outputs",
+    "presets",
+    "stats_from_torch",
     "to_device",
     "to_host",
 ]
