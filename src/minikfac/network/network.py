@@ -262,7 +262,7 @@ class Network:
         total = xp.empty_like(theta)
         for abar, g, W in zip(abars, gs, self.unpack(total), strict=True):
             if abar.ndim == 4:
-                xp.einsum("ntic,ntc->ic", abar, g, out=W)
+                W[...] = xp.einsum("ntic,ntc->ic", abar, g)  # CuPy's has no out
             else:
                 xp.matmul(abar.reshape(-1, abar.shape[-1]).T, g.reshape(-1, g.shape[-1]), out=W)
         return total
