@@ -13,6 +13,7 @@
 ``nearest_kronecker``  the best that any A (x) G can do
 ``low_rank``           the leading eigenvectors
 ``mixed``              a kind per layer
+``joint``              of a batch that batch normalization couples in training, (P, P)
 ``product``            matrix-free, as are ``gauss_newton`` and ``hessian``
 =====================  ===========================================================================
 
@@ -28,6 +29,7 @@ from .diagonal import DiagonalBlock, diagonal
 from .eigenblock import EigenBlock
 from .ekfac import ekfac
 from .estimate import gradient_and_kfac
+from .joint import joint
 from .khatri_rao import khatri_rao
 from .kronecker import Kronecker, KroneckerBlock, kfac
 from .ladder import LADDER, fully_correlated, ladder
@@ -64,6 +66,7 @@ __all__ = [
     "gradient_and_kfac",
     "gauss_newton",
     "hessian",
+    "joint",
     "kfac",
     "khatri_rao",
     "ladder",

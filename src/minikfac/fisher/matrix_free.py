@@ -19,15 +19,20 @@ from ..network import Network
 from .matrix import FisherMatrix, Operator, check_damping, check_method
 
 
-def product(net: Network, theta: Array, x: Array) -> MatrixFree:
+def product(
+    net: Network, theta: Array, x: Array, stats: Sequence[Array] | None = None, train: bool = False
+) -> MatrixFree:
     """The exact Fisher matrix, matrix-free: memory of one pass, K backward columns never formed.
 
     Args:
         net: the network.
         theta: (P,).
-        x: inputs (N, features).
+        x: inputs, (N, features) or (N, H, W, C).
+        stats: running statistics of batch normalization; those of ``net.init_stats()`` by default.
+        train: the statistics are those of the batch and move with theta: the matrix of
+            :func:`minikfac.fisher.joint`.
     """
-    tape = net.forward(theta, x)
+    tape = net.forward(theta, x, stats, train)
     xp = array_module(theta)
     b = net.output.fisher_root(tape.z)
 
@@ -39,9 +44,19 @@ def product(net: Network, theta: Array, x: Array) -> MatrixFree:
     return MatrixFree(apply, theta, "the Fisher matrix")
 
 
-def gauss_newton(net: Network, theta: Array, x: Array, y: Array) -> MatrixFree:
-    """The generalized Gauss-Newton matrix of the mean loss, matrix-free [Schraudolph02]."""
-    tape = net.forward(theta, x)
+def gauss_newton(
+    net: Network,
+    theta: Array,
+    x: Array,
+    y: Array,
+    stats: Sequence[Array] | None = None,
+    train: bool = False,
+) -> MatrixFree:
+    """The generalized Gauss-Newton matrix of the mean loss, matrix-free [Schraudolph02].
+
+    ``stats`` and ``train`` are those of :func:`product`.
+    """
+    tape = net.forward(theta, x, stats, train)
     net.output.check(y, *tape.z.shape)
 
     def apply(v: Array) -> Array:
@@ -51,9 +66,15 @@ def gauss_newton(net: Network, theta: Array, x: Array, y: Array) -> MatrixFree:
     return MatrixFree(apply, theta, "the Gauss-Newton matrix")
 
 
-def hessian(net: Network, theta: Array, x: Array, y: Array) -> MatrixFree:
-    """The Hessian of the mean loss, matrix-free [Pearlmutter94]. It can be indefinite."""
-    tape = net.forward(theta, x)
+def hessian(
+    net: Network, theta: Array, x: Array, y: Array, stats: Sequence[Array] | None = None
+) -> MatrixFree:
+    """The Hessian of the mean loss, matrix-free [Pearlmutter94]. It can be indefinite.
+
+    Not of nets with normalizations: their second derivatives are not implemented, and asking for a product
+    raises a ValueError.
+    """
+    tape = net.forward(theta, x, stats)
     net.output.check(y, *tape.z.shape)
     return MatrixFree(lambda v: net.hessian_product(theta, tape, y, v), theta, "the Hessian")
 

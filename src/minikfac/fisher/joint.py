@@ -1,0 +1,75 @@
+"""The exact Fisher matrix of a batch whose examples are coupled by batch normalization in training [IS15].
+
+There the mean and variance of a channel are those of the batch, so that z_n depends on all inputs. Given
+the inputs the targets are still independent of one another, and the joint distribution of the batch's
+targets has the Fisher matrix N F with
+
+    F = (1/N) sum_n sum_k d_nk d_nk^T,     d_nk = (d z_n / d theta)^T b_nk
+
+where b_nk is column k of the root of the output's Fisher matrix at z_n. Each d_nk is a pass of its own back
+through the coupled batch, from a derivative that is zero in all examples but n. Passing the columns of all
+examples back at once would add up d_1k to d_Nk; the signs of the columns are arbitrary, and so would the
+square of that sum be.
+
+Where nothing couples the examples this is :func:`minikfac.fisher.exact`. Where a unit is normalized, its
+output does not change as all its incoming weights grow by one factor, nor with its bias: F is singular
+along both (up to the eps of the normalization). Statistics held constant, as in
+:func:`minikfac.fisher.signals`, give another matrix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..backend import Array, array_module, check_memory
+from ..network import Network, Tape
+from .dense import DenseMatrix
+
+_SCRATCH = 2**24
+"""Numbers in the largest array of a backward pass."""
+
+
+def joint(net: Network, theta: Array, x: Array, stats: Sequence[Array] | None = None) -> DenseMatrix:
+    """The exact Fisher matrix of all parameters in training, (P, P): of the targets of a batch together.
+
+    N K backward passes through the whole batch; ``fisher.product(..., train=True)`` is the same matrix by
+    its products, each a pass forward and one back.
+
+    Args:
+        net: the network.
+        theta: (P,).
+        x: inputs of one batch, (N, features) or (N, H, W, C).
+        stats: running statistics; in training they are checked, and not used.
+
+    Raises:
+        MemoryError: before any work, with the size in GiB, if it does not fit.
+    """
+    xp, size = array_module(theta), net.n_params
+    instead = "fisher.product(..., train=True)"
+    check_memory((size, size), theta.dtype, "the joint Fisher matrix", instead, xp)
+    tape = net.forward(theta, x, stats, train=True)
+    b = net.output.fisher_root(tape.z)  # (K, N, C)
+    k, n, c = b.shape
+    widest = max(max(abar.size, s.size) for abar, s in zip(tape.abar, tape.s, strict=True))
+    step = max(1, _SCRATCH // (k * max(widest, size)))
+    F = xp.zeros((size, size), dtype=theta.dtype)
+    for start in range(0, n, step):
+        own = xp.arange(start, min(start + step, n))
+        dz = xp.zeros((len(own), k, n, c), dtype=b.dtype)
+        dz[own - start, :, own] = b[:, own].swapaxes(0, 1)
+        D = _gradients(net, theta, tape, dz.reshape(-1, n, c))
+        F += D.T @ D
+    return DenseMatrix(F / n, net.names, net.slices, "the joint Fisher matrix")
+
+
+def _gradients(net: Network, theta: Array, tape: Tape, dz: Array) -> Array:
+    """J^T dz, summed over the batch, for each of the derivatives dz (D, N, C): (D, P)."""
+    xp = array_module(theta)
+    parts = []
+    for abar, g in zip(tape.abar, net.backward(theta, tape, dz), strict=True):
+        if abar.ndim == 4:
+            part = xp.einsum("ntic,dntc->dic", abar, g)
+        else:
+            part = abar.reshape(-1, abar.shape[-1]).T @ g.reshape(len(g), -1, g.shape[-1])
+        parts.append(part.reshape(len(dz), -1))
+    return xp.concatenate(parts, axis=1)
