@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache, partial
+from functools import cache
 from itertools import pairwise
 from types import ModuleType
 from typing import Any, TypeVar
@@ -19,7 +19,7 @@ from .backend import Array, array_module
 
 T = TypeVar("T")
 
-_CHUNK = 2**20
+_CHUNK = 2**21
 """Numbers in the largest array of a chunk: enough for fast matrix products, few enough for the cache."""
 
 
@@ -83,35 +83,3 @@ def chunks(n: int, example_size: int, like: Array) -> list[slice]:
         count = min(n, count + count % 2)  # so that two threads end together
     ends = [n * number // count for number in range(count + 1)]
     return [slice(a, b) for a, b in pairwise(ends)]
-
-
-def sum_over_chunks(
-    statistics: Callable[[slice], Sequence[Sequence[Array]]], rows: Sequence[slice], like: Array
-) -> list[list[Array]]:
-    """Add up the arrays that ``statistics`` gives for each chunk of the examples, group by group.
-
-    One running sum is kept per thread, so the memory does not grow with the number of chunks.
-
-    Args:
-        statistics: takes the rows of a chunk, returns groups of arrays that it made for the sum alone.
-        rows: of :func:`chunks`.
-        like: one of the arrays at work.
-    """
-
-    def strand(own: Sequence[slice]) -> list[list[Array]]:
-        total = [list(group) for group in statistics(own[0])]
-        for part in own[1:]:
-            _add(total, statistics(part))
-        return total
-
-    strands = min(len(rows), blas_threads(like))
-    total, *others = for_each([partial(strand, rows[s::strands]) for s in range(strands)], like)
-    for other in others:
-        _add(total, other)
-    return total
-
-
-def _add(total: list[list[Array]], found: Sequence[Sequence[Array]]) -> None:
-    for group, more in zip(total, found, strict=True):
-        for place, array in enumerate(more):
-            group[place] += array

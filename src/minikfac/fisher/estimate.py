@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ..backend import Array, array_module
+from ..linalg import Sums, sum_over_chunks
 from ..network import Network
-from ..parallel import sum_over_chunks
 from .block_diagonal import BlockDiagonal
-from .kronecker import Kronecker, factors, reduced_factors
+from .kronecker import Kronecker, factor_rows, reduced_factor_rows
 from .signals import LayerSignals, Terms
 
 
@@ -66,23 +66,28 @@ def gradient_and_kfac(
     """
     terms = Terms.of(net, theta, x, y if targets == "data" else None, targets, n_samples, rng)
     net.output.check(y, len(x), net.n_outputs(x))
-    statistic = reduced_factors if reduce else factors
+    factor_rows_of = reduced_factor_rows if reduce else factor_rows
     coupled = train and bool(net.init_stats())
     after = list(stats or net.init_stats())
     if coupled:  # two passes: what g is depends on whether the statistics of the batch move along
         loss, grad, after = net.gradient_pass(theta, x, y, stats)
         stats = net.forward(theta, x, stats, train).batch_stats
 
-    def sums(rows: slice) -> list[Sequence[Array]]:
+    def add(rows: slice, sums: Sums) -> None:
         tape = net.forward(theta, x[rows], stats)
         dz = net.output.gradient(tape.z, y[rows])[None]
         g = net.backward(theta, tape, array_module(dz).concatenate([dz, terms(tape.z, rows)]))
-        gradient = net.summed_gradient(theta, tape.abar, [own[0] for own in g])
-        layers = [LayerSignals(abar, own[1:]) for abar, own in zip(tape.abar, g, strict=True)]
-        return [(net.output.nll(tape.z, y[rows]).sum(), gradient), *map(statistic, layers)]
+        sums.add("loss", net.output.nll(tape.z, y[rows]).sum())
+        sums.add("gradient", net.summed_gradient(theta, tape.abar, [own[0] for own in g]))
+        for l, (abar, own) in enumerate(zip(tape.abar, g, strict=True)):
+            for place, M in enumerate(factor_rows_of(LayerSignals(abar, own[1:]))):
+                sums.add_gram((l, place), M)
 
-    groups = sum_over_chunks(sums, net.chunks(theta, x), theta)
-    (loss_mean, grad_mean), *pairs = (tuple(total / len(x) for total in group) for group in groups)
+    sums = sum_over_chunks(add, net.chunks(theta, x), theta)
+    pairs = [
+        tuple(sums[l, place] / len(x) for place in range(2) if (l, place) in sums)
+        for l in range(len(net.names))
+    ]
     if not coupled:
-        loss, grad = float(loss_mean), grad_mean
+        loss, grad = float(sums["loss"]) / len(x), sums["gradient"] / len(x)
     return Estimate(loss, grad, Kronecker(pairs, net.names), after)

@@ -35,26 +35,28 @@ from .matrix import FisherMatrix, Operator, check_damping, check_method
 from .signals import LayerSignals, Signals
 
 
-def factors(layer: LayerSignals) -> tuple[Array, ...]:
-    """Sums over examples of the two Kronecker factors of a layer: A (I, I) and G (O, O).
+def factor_rows(layer: LayerSignals) -> tuple[Array, ...]:
+    """Rows abar (N T, I) and g / sqrt(T) (K N T, O): A and G are the sums of their outer products, over N.
 
-    For scale and shift, the whole block (2 C, 2 C) instead.
+    For scale and shift, the gradients (K N, 2 C) instead, whose outer products make the whole block.
     """
     if layer.scale_and_shift:
-        return (layer.second_moment(),)
-    n, t, i = layer.abar.shape
-    abar = layer.abar.reshape(n * t, i)
-    g = layer.g.reshape(-1, layer.g.shape[-1])
-    return abar.T @ abar, g.T @ g / t
+        return (layer.gradients().reshape(-1, 2 * layer.g.shape[-1]),)
+    t = layer.abar.shape[1]
+    g = layer.g if t == 1 else layer.g * layer.g.dtype.type(t**-0.5)
+    return layer.abar.reshape(-1, layer.abar.shape[-1]), g.reshape(-1, g.shape[-1])
 
 
-def reduced_factors(layer: LayerSignals) -> tuple[Array, ...]:
+def reduced_factor_rows(layer: LayerSignals) -> tuple[Array, ...]:
     """The same with locations summed (abar) and averaged (g) first [EIST23, sec. 3.3]."""
     if layer.scale_and_shift:
-        return factors(layer)
-    abar = layer.abar.sum(1)
-    g = layer.g.mean(2).reshape(-1, layer.g.shape[-1])
-    return abar.T @ abar, g.T @ g
+        return factor_rows(layer)
+    return layer.abar.sum(1), layer.g.mean(2).reshape(-1, layer.g.shape[-1])
+
+
+def factors(layer: LayerSignals, reduce: bool = False) -> tuple[Array, ...]:
+    """Sums over examples of the two Kronecker factors of a layer, A (I, I) and G (O, O)."""
+    return tuple(rows.T @ rows for rows in (reduced_factor_rows if reduce else factor_rows)(layer))
 
 
 def kfac(signals: Signals, reduce: bool = False) -> BlockDiagonal:
@@ -64,7 +66,7 @@ def kfac(signals: Signals, reduce: bool = False) -> BlockDiagonal:
         signals: of :func:`minikfac.fisher.signals`.
         reduce: sum over locations before the outer products, KFAC-reduce; the same where T = 1.
     """
-    return Kronecker(signals.mean(reduced_factors if reduce else factors), signals.names)
+    return Kronecker(signals.mean(lambda layer: factors(layer, reduce)), signals.names)
 
 
 def Kronecker(factors: Sequence[tuple[Array, ...]], names: Sequence[str] | None = None) -> BlockDiagonal:

@@ -54,7 +54,7 @@ class LayerSignals:
 
     def gradients(self) -> Array:
         """Per-example gradients of the negative log-likelihood, (K, N, I O), one per term."""
-        k, n, t, o = self.g.shape
+        k, n, t = self.g.shape[:3]
         xp = array_module(self.g)
         if self.scale_and_shift:
             return xp.einsum("ntic,kntc->knic", self.abar, self.g).reshape(k, n, -1)

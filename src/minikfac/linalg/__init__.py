@@ -17,10 +17,12 @@ from .psd import (
     symmetrize,
     triangular_solve,
 )
+from .sums import Sums, sum_over_chunks
 
 __all__ = [
     "CGResult",
     "SingularMatrixError",
+    "Sums",
     "cholesky",
     "cholesky_inverse",
     "cholesky_solve",
@@ -33,6 +35,7 @@ __all__ = [
     "kron_sum_solver",
     "pseudo_inverse",
     "rank",
+    "sum_over_chunks",
     "symmetrize",
     "triangular_solve",
 ]

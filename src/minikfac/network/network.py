@@ -15,7 +15,8 @@ from itertools import accumulate, pairwise
 from typing import Any
 
 from ..backend import Array, array_module, check_array
-from ..parallel import chunks, for_each, sum_over_chunks
+from ..linalg import Sums, sum_over_chunks
+from ..parallel import chunks, for_each
 from .layers import Dense, Layer, Pointwise, Record, Sequential
 from .layers.dense import SCHEMES
 from .outputs import Output
@@ -263,8 +264,9 @@ class Network:
         for abar, g, W in zip(abars, gs, self.unpack(total), strict=True):
             if abar.ndim == 4:
                 W[...] = xp.einsum("ntic,ntc->ic", abar, g)  # CuPy's has no out
-            else:
-                xp.matmul(abar.reshape(-1, abar.shape[-1]).T, g.reshape(-1, g.shape[-1]), out=W)
+            else:  # the long side of W last: BLAS is up to twice as fast that way round
+                a, b = abar.reshape(-1, abar.shape[-1]), g.reshape(-1, g.shape[-1])
+                W[...] = (b.T @ a).T if a.shape[1] > b.shape[1] else a.T @ b
         return total
 
     def hessian_product(self, theta: Array, tape: Tape, y: Array, v: Array) -> Array:
@@ -319,16 +321,17 @@ class Network:
         rows = self.chunks(theta, x, train)
         after: list[Array] = []
 
-        def sums(own: slice) -> list[list[Array]]:
+        def add(own: slice, sums: Sums) -> None:
             tape = self.forward(theta, x[own], stats, train)
             if not own.start:  # once, when it is known how many outputs there are
                 self.output.check(y, len(x), tape.z.shape[1])
                 after[:] = tape.stats
             gs = self.backward(theta, tape, self.output.gradient(tape.z, y[own]))
-            return [[self.output.nll(tape.z, y[own]).sum(), self.summed_gradient(theta, tape.abar, gs)]]
+            sums.add("loss", self.output.nll(tape.z, y[own]).sum())
+            sums.add("gradient", self.summed_gradient(theta, tape.abar, gs))
 
-        ((loss, grad),) = sum_over_chunks(sums, rows, theta)
-        return float(loss) / len(x), grad / len(x), after
+        sums = sum_over_chunks(add, rows, theta)
+        return float(sums["loss"]) / len(x), sums["gradient"] / len(x), after
 
     def gradient(self, theta: Array, x: Array, y: Array, stats: Sequence[Array] | None = None) -> Array:
         """Return the gradient (P,) of the mean loss."""

@@ -1,0 +1,67 @@
+"""Sums over chunks against sums over everything."""
+
+import numpy as np
+import pytest
+from oracles import EXACT, close
+
+from minikfac.linalg import Sums, sum_over_chunks
+from minikfac.parallel import chunks
+
+RNG = np.random.default_rng(0)
+M = RNG.standard_normal((50, 7))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n_chunks", [1, 2, 7, 50])
+def test_sums_over_chunks_are_those_over_everything(n_chunks, dtype):
+    rows = [slice(part[0], part[-1] + 1) for part in np.array_split(np.arange(50), n_chunks)]
+    data = M.astype(dtype)
+
+    def add(own, sums):
+        sums.add("sum", data[own].sum(0))
+        sums.add_gram(("layer", 0), data[own])
+
+    sums = sum_over_chunks(add, rows, data)
+    gram = sums["layer", 0]
+    exact = {"rtol": 1e-4, "atol": 1e-4} if dtype == np.float32 else EXACT
+    close(sums["sum"], data.sum(0), **exact)
+    close(gram, data.T @ data, **exact)
+    assert (gram == gram.T).all()
+    assert gram.dtype == sums["sum"].dtype == dtype
+    assert "sum" in sums
+    assert "other" not in sums
+
+
+def test_rows_are_read_only_once_and_not_changed():
+    data = M.copy()
+    data.flags.writeable = False
+    sums = Sums()
+    sums.add_gram("A", data)
+    first = sums["A"]
+    sums.add_gram("A", data)
+    close(sums["A"], 2 * first, **EXACT)
+    close(first, M.T @ M, **EXACT)  # a sum that was read does not move on
+
+
+def test_rows_that_are_not_contiguous_count_the_same():
+    sums = Sums()
+    sums.add_gram("A", M[::2, 1:4])
+    sums.add_gram("A", M.T[:3, :3])
+    close(sums["A"], M[::2, 1:4].T @ M[::2, 1:4] + M[:3, :3] @ M[:3, :3].T, **EXACT)
+
+
+def test_an_error_in_a_chunk_comes_out():
+    def add(own, sums):
+        raise ZeroDivisionError("in a chunk")
+
+    with pytest.raises(ZeroDivisionError, match="in a chunk"):
+        sum_over_chunks(add, [slice(0, 1), slice(1, 2)], M)
+
+
+def test_chunks_cover_the_examples_in_order():
+    for n, size in ((1, 1), (128, 200_000), (129, 2**22), (7, 2**30)):
+        rows = chunks(n, size, M)
+        assert np.concatenate([np.arange(n)[own] for own in rows]).tolist() == list(range(n))
+        lengths = {own.stop - own.start for own in rows}
+        assert max(lengths) - min(lengths) <= 1
+        assert len(rows) == 1 or len(rows) % 2 == 0 or len(rows) == n
