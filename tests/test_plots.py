@@ -12,10 +12,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
-from matplotlib.patches import Circle
+from matplotlib.patches import Circle, Rectangle
+from scipy.signal import correlate2d
 
 import minikfac as mk
 from minikfac import fisher, plots, quality
+from minikfac.plots.exactness import walk
 from minikfac.plots.matrices import mean_magnitudes, pool_magnitudes
 from minikfac.plots.style import COLORS, short
 
@@ -38,6 +40,19 @@ LEDGER = [
     {"label": "activations independent", "error": 0.7, "cost": 0.3, "step_cosine": 0.8, "share": 0.5},
 ]
 RECORDS = [{"step": s, "loss": 2.0 / (s + 1), "test_error": 0.5 / (s + 1)} for s in range(5)]
+
+
+CONV_LEDGER = [
+    dict(zip(("label", "above", "error", "cost", "c_star", "step_cosine"), row, strict=True))
+    for row in (
+        ("exact Fisher matrix", None, 0.0, 0.0, 1.0, 1.0),
+        ("SUD: uncorrelated", "exact Fisher matrix", 0.7, 0.7, 1.5, 0.9),
+        ("IAD: independent", "exact Fisher matrix", 0.3, 0.3, 0.9, math.nan),
+        ("T x KFC", "IAD: independent", 19.0, 18.0, 0.05, -0.2),
+    )
+]
+TILES = {"conv0": {"a": np.eye(3), "g": -np.eye(3)}, "conv1": {"a": np.zeros((5, 3)), "g": np.ones((1, 1))}}
+WALK = {"values": [0.0, 1.0, 2.0], "errors": {"KFC": [1e-15, 0.01, 0.5], "reduce": [3.0, 0.5, 0.0]}}
 
 
 def symmetric(size: int) -> np.ndarray:
@@ -65,6 +80,14 @@ def picture(number: int = 3) -> dict[str, Any]:
     }
 
 
+def shifts() -> dict[str, Any]:
+    """Arguments of shifted_products for a 3 x 3 kernel on 5 x 5 pixels with padding."""
+    a, g = np.pad(RNG.normal(size=(5, 5)), 1), RNG.normal(size=(5, 5))
+    products = correlate2d(a, g, mode="full")
+    kernel, padding = (4, 4, 3, 3), (1, 1, 1, 1)
+    return {"activation": a, "derivative": g, "products": products, "kernel": kernel, "padding": padding}
+
+
 ON_AXES = {
     "block_means": lambda ax: plots.block_means(symmetric(12), SIZES, NAMES, ax=ax),
     "spectra": lambda ax: plots.spectra({"F": [3.0, 1.0, 2.0], "K": [1.0, 0.0, -1.0]}, 0.1, ax=ax),
@@ -84,6 +107,13 @@ ON_AXES = {
     ),
     "quality_along_training": lambda ax: plots.quality_along_training([0, 10], {"dense0": [0.1, 0.4]}, ax=ax),
     "training_curve": lambda ax: plots.training_curve({"a": RECORDS, "b": RECORDS}, ax=ax),
+    "correlation_against_offset": lambda ax: plots.correlation_against_offset(
+        {"max-pooling": {"conv0": [0.1, 0.0, 0.0], "conv1": [0.2, math.nan]}}, ax=ax
+    ),
+    "error_against_batch": lambda ax: plots.error_against_batch(
+        [4, 8], {"all": [[1, 2, 3], [2, 3, 4]]}, ax=ax
+    ),
+    "walk": lambda ax: walk(**WALK, knob="strength", title="a net", ax=ax),
 }
 ON_FIGURE = {
     "matrices": lambda fig: plots.matrices(symmetric(12), {"K": symmetric(12)}, NAMES, SIZES, fig=fig),
@@ -95,6 +125,16 @@ ON_FIGURE = {
     "gradient_scatter": lambda fig: plots.gradient_scatter(RNG.normal(size=(50, 2)), np.eye(2), fig=fig),
     "forward_backward": lambda fig: plots.forward_backward(**picture(), fig=fig),
     "graphical_models": lambda fig: plots.graphical_models(3, fig=fig),
+    "autocorrelation": lambda fig: plots.autocorrelation(TILES, fig=fig),
+    "between_maps": lambda fig: plots.between_maps(TILES, fig=fig),
+    "variance_maps": lambda fig: plots.variance_maps({"conv0": {"a": np.ones((3, 4))}}, fig=fig),
+    "shifted_products": lambda fig: plots.shifted_products(**shifts(), fig=fig),
+    "ladder_blocks": lambda fig: plots.ladder_blocks(
+        {name: symmetric(12) for name in ("exact", *"abcde")}, fig=fig
+    ),
+    "layer_ledger": lambda fig: plots.layer_ledger({"conv0": CONV_LEDGER, "conv1": CONV_LEDGER}, fig=fig),
+    "ledger of a convolution": lambda fig: plots.ledger(CONV_LEDGER, fig=fig),
+    "exactness": lambda fig: plots.exactness([{**WALK, "knob": "strength", "title": "a net"}] * 3, fig=fig),
 }
 
 
@@ -323,6 +363,190 @@ def test_quality_bars_refuse() -> None:
         plots.quality_bars(ROWS, [])
     with pytest.raises(ValueError, match="expected 2 rows of spread, got 1"):
         plots.quality_bars(ROWS, spread=ROWS[:1])
+
+
+def test_a_bar_that_is_far_too_long_is_cut_off_and_says_so() -> None:
+    errors = plots.ledger(CONV_LEDGER)[0]
+    assert widths(errors) == pytest.approx([0.0, 0.7, 0.3, 1.15 * 0.7])
+    notes = [text.get_text() for text in errors.texts]
+    assert notes == ["0", "0.7", "0.3", "19 (cut off)", "0", "0.7", "0.3", "18"]
+    assert widths(plots.ledger(CONV_LEDGER[:3])[0]) == [0.0, 0.7, 0.3]
+
+
+def test_a_row_that_is_no_step_from_the_one_over_it_names_its_own() -> None:
+    labels = [text.get_text() for text in plots.ledger(CONV_LEDGER)[0].get_yticklabels()]
+    assert labels[1] == "SUD: uncorrelated" and labels[3] == "T x KFC"
+    assert labels[2] == "IAD: independent\n(step from: exact Fisher matrix)"
+
+
+def test_layer_ledgers_have_a_dot_per_layer_and_finite_value() -> None:
+    axes = plots.layer_ledger({"conv0": CONV_LEDGER, "conv1": CONV_LEDGER[:3] + CONV_LEDGER[3:]})
+    for ax, expected in zip(axes, ([0.7, 0.3, 19.0], [1.5, 0.9, 0.05], [0.9, -0.2]), strict=True):
+        first, second = [line for line in ax.get_lines() if line.get_marker() != "None"]
+        assert list(first.get_xdata()) == list(second.get_xdata()) == expected
+        assert (np.asarray(second.get_ydata()) > np.asarray(first.get_ydata())).all()
+    assert [ax.get_xscale() for ax in axes] == ["log", "log", "linear"]
+    labels = [text.get_text() for text in axes[0].get_yticklabels()]
+    assert labels == [
+        "SUD: uncorrelated",
+        "IAD: independent",
+        "T x KFC",
+    ]  # the exact one has no error to show
+    assert axes[2].get_xlim()[0] < -0.2
+
+
+def test_layer_ledgers_refuse() -> None:
+    with pytest.raises(ValueError, match="expected at least one layer, got none"):
+        plots.layer_ledger({})
+    with pytest.raises(ValueError, match="the same labels for every layer, got others for b"):
+        plots.layer_ledger({"a": CONV_LEDGER, "b": CONV_LEDGER[:2]})
+    with pytest.raises(ValueError, match="expected share in every row"):
+        plots.layer_ledger({"a": CONV_LEDGER}, ["share"])
+
+
+def test_ladders_of_blocks_share_a_scale_and_give_errors() -> None:
+    F, M = symmetric(12), symmetric(12)
+    axes = plots.ladder_blocks({"exact": F, "IAD": M, "KFC": 0 * F}, cells=6, columns=2)
+    images = [ax.images[0] for ax in axes]
+    for image, expected in zip(images, (F, M, 0 * F), strict=True):
+        np.testing.assert_allclose(image.get_array(), pool_magnitudes(expected, 2))
+    assert {image.get_clim() for image in images} == {(0, np.percentile(pool_magnitudes(F, 2), 99))}
+    wrong = f"wrong by {np.linalg.norm(F - M) / np.linalg.norm(F):.0%}"
+    assert [ax.get_xlabel() for ax in axes] == ["12 × 12", wrong, "wrong by 100%"]
+    assert "mean of 2×2 entries" in axes[0].figure.get_supxlabel()
+    with pytest.raises(ValueError, match=r"expected b of shape \(12, 12\), got \(3, 3\)"):
+        plots.ladder_blocks({"a": F, "b": np.eye(3)})
+    with pytest.raises(ValueError, match=r"expected square blocks, got shape \(2, 3\)"):
+        plots.ladder_blocks({"a": np.ones((2, 3))})
+
+
+def test_short_names_can_stay_upright() -> None:
+    axes = plots.matrices(symmetric(22), {"K": symmetric(22)}, ["a", "b", "c"], [1, 20, 1], upright=True)
+    for ax in axes:
+        assert {tick.get_rotation() for tick in (*ax.get_xticklabels(), *ax.get_yticklabels())} == {0}
+
+
+# maps ---------------------------------------------------------------------------------------------
+
+
+def test_tiles_of_correlations_share_one_scale() -> None:
+    for draw in (plots.autocorrelation, plots.between_maps):
+        axes = draw(TILES)
+        tiles = [tile for own in TILES.values() for tile in own.values()]
+        for ax, tile in zip(axes, tiles, strict=True):
+            np.testing.assert_array_equal(ax.images[0].get_array(), tile)
+            assert ax.images[0].get_clim() == (-1, 1)
+        assert [ax.get_title() for ax in axes] == ["a", "g", "", ""]
+        assert axes[0].get_ylabel().startswith("conv0") and axes[2].get_ylabel().startswith("conv1")
+    wide = plots.autocorrelation(TILES)[2]
+    assert (wide.get_xlim(), wide.get_ylim()) == ((-1.5, 1.5), (2.5, -2.5))  # 0 in the middle
+
+
+def test_numbers_in_tiles_are_those_of_the_data() -> None:
+    tile = np.array([[1.0, -0.04], [-0.04, math.nan]])
+    (ax,) = plots.between_maps({"conv0": {"g": tile}})
+    assert [text.get_text() for text in ax.texts] == ["1.0", "0.0", "0.0", "–"]
+    (ax,) = plots.variance_maps({"conv0": {"g": np.array([[0.5, 1.5]])}})
+    assert [text.get_text() for text in ax.texts] == ["0.5", "1.5"]
+    assert ax.images[0].get_clim() == (0, 1.5)
+    (ax,) = plots.variance_maps({"conv0": {"g": np.ones((9, 9))}})
+    assert not ax.texts  # too small to be read
+
+
+@pytest.mark.parametrize(
+    ("draw", "tiles", "message"),
+    [
+        (plots.autocorrelation, {}, "at least one row of pictures, got none"),
+        (plots.autocorrelation, {"r": {}}, "expected the columns of pictures, got"),
+        (plots.autocorrelation, {"r": {"a": np.ones((2, 3))}}, r"odd number of shifts .* shape \(2, 3\)"),
+        (plots.autocorrelation, {"r": {"a": 2 * np.eye(3)}}, r"of r, a in \[-1, 1\], got 2"),
+        (plots.between_maps, {"r": {"a": np.ones(3)}}, r"of r, a of shape \(maps, maps\), got \(3,\)"),
+        (plots.variance_maps, {"r": {"a": -np.eye(3)}}, "expected variances >= 0 of a, got -1"),
+        (
+            plots.variance_maps,
+            {"r": {"a": np.eye(3)}, "s": {"b": np.eye(3)}},
+            r"expected the columns a, got \['b'\] in s",
+        ),
+    ],
+)
+def test_tiles_refuse(draw: Any, tiles: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        draw(tiles)
+
+
+def test_offsets_begin_at_one() -> None:
+    ax = plots.correlation_against_offset({"max": {"conv0": [0.3, 0.2, 0.1]}, "avg": {"conv0": [0.5]}})
+    first, second = ax.get_lines()
+    assert list(first.get_xdata()) == [1, 2, 3] and list(second.get_ydata()) == [0.5]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["max: conv0", "avg: conv0"]
+    with pytest.raises(ValueError, match=r"expected strengths of max, conv0 in \[0, 1\], got 1.5"):
+        plots.correlation_against_offset({"max": {"conv0": [1.5]}})
+
+
+def test_the_kernel_is_marked_among_the_shifts() -> None:
+    given = shifts()
+    activation, derivative, products, gradient = plots.shifted_products(**given)
+    np.testing.assert_array_equal(activation.images[0].get_array(), given["activation"])
+    np.testing.assert_array_equal(derivative.images[0].get_array(), given["derivative"])
+    np.testing.assert_array_equal(products.images[0].get_array(), given["products"])
+    np.testing.assert_array_equal(gradient.images[0].get_array(), given["products"][4:7, 4:7])
+    assert products.images[0].get_clim() == gradient.images[0].get_clim()
+    (frame,) = [patch for patch in products.patches if isinstance(patch, Rectangle)]
+    assert (*frame.get_xy(), frame.get_width(), frame.get_height()) == (3.5, 3.5, 3, 3)
+    (image,) = [patch for patch in activation.patches if isinstance(patch, Rectangle)]
+    assert (*image.get_xy(), image.get_width(), image.get_height()) == (0.5, 0.5, 5, 5)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"products": np.ones((10, 11))}, r"expected products of shape \(11, 11\), got \(10, 11\)"),
+        ({"kernel": (9, 4, 3, 3)}, r"expected a kernel inside the products \(11, 11\), got \(9, 4, 3, 3\)"),
+        ({"kernel": (-1, 4, 3, 3)}, "expected a kernel inside the products"),
+        ({"derivative": np.ones(5)}, r"expected derivative of shape \(Ho, Wo\), got \(5,\)"),
+    ],
+)
+def test_shifted_products_refuse(changed: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        plots.shifted_products(**(shifts() | changed))
+
+
+# walks and batches --------------------------------------------------------------------------------
+
+
+def test_walks_put_exact_points_on_the_line_that_says_so() -> None:
+    ax = walk(**WALK, knob="strength")
+    kfc, kfc_exact, reduce, reduce_exact, _ = ax.get_lines()
+    assert list(kfc.get_ydata()) == [0, 0.01, 0.5] and list(reduce.get_ydata()) == [3.0, 0.5, 0]
+    assert list(kfc_exact.get_xdata()) == [0] and list(reduce_exact.get_xdata()) == [2]
+    labels = [text.get_text() for text in ax.get_yticklabels()]
+    assert labels == ["exact", "0.001", "0.01", "0.1", "1"]
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["0", "1", "2"]
+    with pytest.raises(ValueError, match=r"expected errors of KFC >= 0, got -1"):
+        walk([1.0], {"KFC": [-1.0]}, knob="strength")
+
+
+def test_exactness_has_one_legend_and_needs_every_key() -> None:
+    axes = plots.exactness([{**WALK, "knob": "a", "title": "b"}] * 3)
+    assert len(axes) == 3 and len(axes[0].figure.axes) == 3
+    (legend,) = axes[0].figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["KFC", "reduce"]
+    with pytest.raises(ValueError, match="expected knob, title in every walk, got one with values, errors"):
+        plots.exactness([WALK])
+    with pytest.raises(ValueError, match="at least one walk, got none"):
+        plots.exactness([])
+
+
+def test_errors_against_the_batch_are_median_and_range() -> None:
+    ax = plots.error_against_batch([4, 8], {"all": [[1.0, 2.0, 6.0], [3.0, 4.0, 5.0]]})
+    assert list(ax.get_lines()[0].get_ydata()) == [2.0, 4.0]
+    heights = ax.collections[0].get_paths()[0].vertices[:, 1]
+    assert (heights.min(), heights.max()) == (1.0, 6.0)
+    assert ax.get_ylim()[0] == 0
+    with pytest.raises(ValueError, match="expected errors of all >= 0, got -1"):
+        plots.error_against_batch([4], {"all": [[-1.0]]})
+    with pytest.raises(ValueError, match=r"expected errors of all of shape \(1, batches\), got \(2, 1\)"):
+        plots.error_against_batch([4], {"all": [[1.0], [2.0]]})
 
 
 # spectra ------------------------------------------------------------------------------------------

@@ -4,8 +4,12 @@ Functions of one picture take ``ax`` and return axes; functions of several take 
 subfigure) and return a list of axes. Without it a new figure is made, 1280 pixels wide.
 """
 
+from .coupling import error_against_batch
+from .exactness import exactness
 from .gradients import gradient_scatter, kl_against_quadratic, mean_derivatives, monte_carlo_error
-from .ledger import ledger, quality_bars
+from .ladder import ladder_blocks
+from .ledger import layer_ledger, ledger, quality_bars
+from .maps import autocorrelation, between_maps, correlation_against_offset, shifted_products, variance_maps
 from .matrices import block_means, matrices
 from .memory import count_floats, memory
 from .models import graphical_models
@@ -16,13 +20,20 @@ from .training import quality_along_training, training_curve
 
 __all__ = [
     "COLORS",
+    "autocorrelation",
+    "between_maps",
     "block_means",
-    "count_floats",
+    "correlation_against_offset",
     "cosine_against_damping",
+    "count_floats",
+    "error_against_batch",
+    "exactness",
     "forward_backward",
     "gradient_scatter",
     "graphical_models",
     "kl_against_quadratic",
+    "ladder_blocks",
+    "layer_ledger",
     "ledger",
     "matrices",
     "mean_derivatives",
@@ -31,7 +42,9 @@ __all__ = [
     "preconditioned_spectra",
     "quality_along_training",
     "quality_bars",
+    "shifted_products",
     "spectra",
     "style",
     "training_curve",
+    "variance_maps",
 ]

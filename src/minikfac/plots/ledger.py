@@ -10,7 +10,20 @@ from typing import Any
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from .style import BLUE, GREEN, GREY, ORANGE, PURPLE, figure_for, short, some, style
+from .style import (
+    BLUE,
+    COLORS,
+    GREEN,
+    GREY,
+    MARKERS,
+    ORANGE,
+    PURPLE,
+    figure_for,
+    plain_log_ticks,
+    short,
+    some,
+    style,
+)
 
 TITLES = {
     "error": "relative error\nof the matrix\n(0 is best)",
@@ -60,17 +73,22 @@ def ledger(
     axes = fig.subplots(1, len(widths), sharey=True, squeeze=False, width_ratios=widths)[0]
     places = np.arange(len(rows))
     errors = [float(row["error"]) for row in rows]
-    if "cost" in optional:
-        _bars(axes[0], places - 0.2, errors, BLUE, height=0.36, label="after all steps so far")
-        costs = [float(row["cost"]) for row in rows]
-        _bars(axes[0], places + 0.2, costs, ORANGE, height=0.36, label="by this step", hatch="//")
-        _leave_room(axes[0], errors + costs)
+    costs = [float(row["cost"]) for row in rows] if "cost" in optional else []
+    longest = _longest_bar(errors + costs)
+    notes = [short(value) + (" (cut off)" if value > longest else "") for value in errors]
+    drawn = [min(value, longest) for value in errors]
+    if costs:
+        _bars(axes[0], places - 0.2, drawn, BLUE, height=0.36, label="after all steps so far", notes=notes)
+        own = [min(value, longest) for value in costs]
+        notes = [short(value) for value in costs]
+        _bars(axes[0], places + 0.2, own, ORANGE, height=0.36, label="by this step", hatch="//", notes=notes)
         axes[0].legend(loc="upper right")
+        drawn = drawn + own
     else:
-        _bars(axes[0], places, errors, BLUE)
-        _leave_room(axes[0], errors)
+        _bars(axes[0], places, drawn, BLUE, notes=notes)
+    _leave_room(axes[0], drawn, 0.45 if longest < max(errors + costs) else 0.3)
     axes[0].set_xlabel("relative error of the matrix\n(Frobenius norm, 0 is best)")
-    axes[0].set_yticks(places, [textwrap.fill(str(row["label"]), 24) for row in rows])
+    axes[0].set_yticks(places, _labels(rows))
     axes[0].invert_yaxis()
     for ax, key, hue in zip(axes[1:], measures, HUES[1:], strict=False):
         values = [float(row[key]) for row in rows]
@@ -80,6 +98,69 @@ def ledger(
         ax.set_xlabel("\n".join(TITLES[key].rsplit("\n", 1)[0].split("\n")) + "\n(1 is best)")
     fig.suptitle(title)
     return list(axes)
+
+
+@style()
+def layer_ledger(
+    ledgers: Mapping[str, Sequence[Mapping[str, Any]]],
+    columns: Sequence[str] = ("error", "c_star", "step_cosine"),
+    *,
+    title: str = "What each assumption costs, layer by layer",
+    fig: Any | None = None,
+) -> list[Any]:
+    """Draw the ledgers of several layers as dots, one row per set of assumptions, one colour per layer.
+
+    Errors and scalars are on log axes; what is not positive there, as the error of the exact matrix, and
+    what is not finite, has no dot.
+
+    Args:
+        ledgers: rows of :func:`minikfac.quality.layer_ledger` by layer, the same labels in all of them.
+        columns: which to draw.
+        title: of the figure.
+        fig: a figure or subfigure to draw into.
+
+    Returns:
+        The axes, one per column.
+
+    Raises:
+        ValueError: on no layers or columns, labels that differ, or rows that lack a column.
+    """
+    some(columns, "column")
+    named = {name: list(rows) for name, rows in some(dict(ledgers), "layer").items()}
+    labels = [str(row.get("label")) for row in next(iter(named.values()))]
+    for name, rows in named.items():
+        _check(some(rows, "row"), ("label", *columns))
+        if [str(row["label"]) for row in rows] != labels:
+            raise ValueError(f"expected the same labels for every layer, got others for {name}")
+    shown = [place for place, label in enumerate(labels) if place or "exact" not in label]
+    fig = figure_for(fig, 1.9 + 0.55 * len(shown))
+    axes = list(fig.subplots(1, len(columns), sharey=True, squeeze=False)[0])
+    places = np.arange(len(shown))
+    for ax, key in zip(axes, columns, strict=True):
+        _mark_best(ax, key)
+        log = key in ("error", "c_star")
+        for number, (name, rows) in enumerate(named.items()):
+            values = np.array([float(rows[place][key]) for place in shown])
+            seen = np.isfinite(values) & ((values > 0) | (not log))
+            offset = 0.16 * (number - (len(named) - 1) / 2)
+            ax.plot(
+                values[seen], places[seen] + offset, linestyle="", markersize=8, label=name,
+                color=COLORS[number % len(COLORS)], marker=MARKERS[number % len(MARKERS)],
+            )  # fmt: skip
+        if log:
+            ax.set_xscale("log")
+            plain_log_ticks(ax.xaxis)
+        elif key == "step_cosine":
+            ax.set_xlim(min(0.0, ax.get_xlim()[0]), 1.05)
+        ax.set_title(TITLES.get(key, key.replace("_", " ")), fontsize=11)
+        ax.grid(True)
+        ax.tick_params(axis="y", length=0)
+    axes[0].set_yticks(places, [textwrap.fill(labels[place], 26) for place in shown])
+    axes[0].set_ylim(len(shown) - 0.5, -0.5)
+    handles, names = axes[0].get_legend_handles_labels()
+    fig.legend(handles, names, loc="outside lower center", ncols=len(names))
+    fig.suptitle(title)
+    return axes
 
 
 @style()
@@ -133,6 +214,24 @@ def quality_bars(
     axes[0].invert_yaxis()
     fig.suptitle(title)
     return list(axes)
+
+
+def _labels(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Labels of the rows, and what a row is added to where that is not the row over it."""
+    found = []
+    for number, row in enumerate(rows):
+        label, above = str(row["label"]), row.get("above")
+        lines = textwrap.wrap(label, 30)
+        if above is not None and number and above != rows[number - 1]["label"]:
+            lines += textwrap.wrap(f"(step from: {str(above).split(':')[0]})", 42)
+        found.append("\n".join(lines))
+    return found
+
+
+def _longest_bar(values: Sequence[float]) -> float:
+    """Where bars are cut off, so that one that is far too long does not hide the others."""
+    usual = [value for value in values if 0 < value <= 3]
+    return 1.15 * max(usual) if usual and max(values) > 3 * max(usual) else max(values)
 
 
 def _check(rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> None:

@@ -55,6 +55,7 @@ def matrices(
     pool: str = "mean",
     percentile: float = 99.0,
     cells: int = 350,
+    upright: bool = False,
     fig: Any | None = None,
 ) -> list[Any]:
     """Draw |F|, each approximation and each |difference|, all on one grey scale [MG15, figs. 2, 5, 6].
@@ -72,6 +73,7 @@ def matrices(
         pool: "mean" or "max": what stands for a square of entries.
         percentile: of the squares of F: black is its value and all above.
         cells: at most so many squares per side.
+        upright: never turn names; for short ones.
         fig: a figure or subfigure to draw into.
 
     Returns:
@@ -91,7 +93,7 @@ def matrices(
     limit = float(np.percentile(exact, percentile)) or float(exact.max()) or 1.0
     rows, columns = (1, 3) if len(approximations) == 1 else (2, 1 + len(approximations))
     width = WIDTH if fig is None else fig.bbox.width / fig.dpi
-    turned = _too_long(names, sizes, 0.8 * width / columns)
+    turned = not upright and _too_long(names, sizes, 0.8 * width / columns)
     # a square per picture, and room for titles and names
     fig = figure_for(fig, rows * (WIDTH / columns + (0.7 if turned else 0.35)) + (0.2 if rows == 1 else 0))
     grid = fig.add_gridspec(rows, columns)
@@ -101,7 +103,7 @@ def matrices(
         extent = (0, side * len(M), side * len(M), 0)
         image = ax.imshow(M, cmap=MAGNITUDE, vmin=0, vmax=limit, extent=extent)
         ax.set(xlim=(0, len(F)), ylim=(len(F), 0), title=title)
-        _mark_layers(ax, names, sizes, turned, on_y=row == column == 0)
+        _mark_layers(ax, names, sizes, turned, row == column == 0, upright)
         return image
 
     image = draw(0, 0, exact, reference)
@@ -204,7 +206,9 @@ def _too_long(names: Sequence[str], sizes: Sequence[int], width: float) -> bool:
     return any(letter * len(name) > share for name, share in zip(names, shares, strict=True))
 
 
-def _mark_layers(ax: Any, names: Sequence[str], sizes: Sequence[int], turned: bool, on_y: bool) -> None:
+def _mark_layers(
+    ax: Any, names: Sequence[str], sizes: Sequence[int], turned: bool, on_y: bool, upright: bool
+) -> None:
     """Lines between layers; names in the middle of each, along x and, if asked, y."""
     ends = np.cumsum(sizes)
     for end in ends[:-1]:
@@ -212,7 +216,9 @@ def _mark_layers(ax: Any, names: Sequence[str], sizes: Sequence[int], turned: bo
         ax.axvline(end, color=BLUE, linewidth=0.8)
     middles = ends - np.array(sizes) / 2
     ax.set_xticks(middles, names, rotation=90 if turned else 0)
-    ax.set_yticks(middles, names if on_y else [""] * len(names), rotation=0 if turned else 90, va="center")
+    ax.set_yticks(
+        middles, names if on_y else [""] * len(names), rotation=0 if turned or upright else 90, va="center"
+    )
     ax.tick_params(length=0)
     for spine in ax.spines.values():
         spine.set_visible(True)

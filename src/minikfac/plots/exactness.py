@@ -1,0 +1,103 @@
+"""Walks away from exact cases: errors of KFC and its relatives against a knob."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from .style import GREY, axes_for, checked, figure_for, marked_pen, short, some, style
+
+FLOOR = 1e-3
+"""Errors are drawn on a log axis down to here, and linearly below."""
+
+
+@style()
+def walk(
+    values: Any,
+    errors: Mapping[str, Any],
+    *,
+    knob: str,
+    title: str = "",
+    rounding: float = 1e-10,
+    ax: Any | None = None,
+) -> Any:
+    """Draw errors along a knob; those that are rounding lie on the line marked "exact", filled.
+
+    Args:
+        values: (m,), of the knob, in ascending order; drawn at equal distances.
+        errors: (m,) each, relative Frobenius errors by name of the approximation.
+        knob: what is turned.
+        title: of the axes.
+        rounding: errors below this are exact.
+        ax: axes to draw into.
+
+    Raises:
+        ValueError: on negative errors.
+    """
+    x = checked(values, ("m",), "values")
+    ax = axes_for(ax)
+    places = np.arange(len(x))
+    highest = 1.0
+    for number, (name, given) in enumerate(some(dict(errors), "approximation").items()):
+        y = checked(given, (len(x),), f"errors of {name}", finite=True)
+        if y.min() < 0:
+            raise ValueError(f"expected errors of {name} >= 0, got {float(y.min()):.3g}")
+        exact = y < rounding
+        drawn = np.where(exact, 0, y)
+        pen = marked_pen(number)
+        ax.plot(places, drawn, label=name, **pen, markerfacecolor="white", clip_on=False, zorder=3)
+        if exact.any():
+            size = max(5, 12 - 3 * number)  # one within the other where they coincide
+            ax.plot(
+                places[exact], drawn[exact], **pen, linestyle="", markersize=size, clip_on=False, zorder=4
+            )
+        highest = max(highest, float(y.max()))
+    ax.set_yscale("symlog", linthresh=FLOOR, linscale=0.6)
+    decades = [10.0**power for power in range(-3, int(np.ceil(np.log10(highest))) + 1)]
+    ticks = [0.0, *(tick for tick in decades if tick <= 1.01 * highest)]
+    ax.yaxis.set_major_locator(FixedLocator(ticks))
+    ax.yaxis.set_minor_locator(NullLocator())
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: "exact" if value == 0 else f"{value:g}"))
+    ax.set_ylim(0, 1.7 * highest)
+    ax.axhline(1, color=GREY, linestyle=":", linewidth=1.2)
+    ax.set_xticks(places, [short(float(value)) for value in x])
+    ax.set(xlabel=knob, ylabel="relative error (Frobenius)")
+    ax.set_title(title, fontsize=11)
+    ax.grid(True)
+    return ax
+
+
+@style()
+def exactness(walks: Sequence[Mapping[str, Any]], *, fig: Any | None = None) -> list[Any]:
+    """Draw several walks, two beside each other.
+
+    Args:
+        walks: each with ``values``, ``errors``, ``knob`` and ``title``, as for :func:`walk`.
+        fig: a figure or subfigure to draw into.
+
+    Returns:
+        The axes, one per walk.
+
+    Raises:
+        ValueError: on no walks, or one that lacks a key.
+    """
+    some(walks, "walk")
+    for own in walks:
+        missing = [key for key in ("values", "errors", "knob", "title") if key not in own]
+        if missing:
+            raise ValueError(f"expected {', '.join(missing)} in every walk, got one with {', '.join(own)}")
+    rows = -(-len(walks) // 2)
+    columns = min(2, len(walks))
+    fig = figure_for(fig, 3.6 * rows + 0.5)
+    axes = list(fig.subplots(rows, columns, squeeze=False).ravel())
+    for ax, own in zip(axes, walks, strict=False):
+        walk(own["values"], own["errors"], knob=own["knob"], title=own["title"], ax=ax)
+    for ax in axes[len(walks) :]:
+        ax.remove()
+    axes = axes[: len(walks)]
+    handles, labels = axes[0].get_legend_handles_labels()
+    fig.legend(handles, labels, loc="outside upper center", ncols=len(labels))
+    return axes
