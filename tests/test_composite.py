@@ -83,6 +83,21 @@ def test_a_branch_that_does_not_move_has_derivative_0():
     at = Pass(Case(Parallel(Conv2d(2, 3, 1), AvgPool2d(3, 1, 1)), IMAGE))
     dy = at.layer.jvp(at.Ws, at.Vs, at.record, None)[0]
     assert dy.shape == at.y.shape and dy[..., :3].any() and not dy[..., 3:].any()
+    Ws, Vs = ([W.astype(np.float32) for W in own] for own in (at.Ws, at.Vs))
+    record = at.layer.forward(Ws, at.x.astype(np.float32))[1]
+    assert at.layer.jvp(Ws, Vs, record, None)[0].dtype == np.float32
+
+
+def test_nothing_below_the_first_weights_is_differentiated_on_the_way_back():
+    class Once(Tanh):
+        def backward(self, *_):
+            raise AssertionError("not needed")
+
+    net = mk.Network([Once(), Dense(3, 2), Tanh(), Dense(2, 1)], outputs.Gaussian())
+    theta, x = np.ones(net.n_params), np.ones((2, 3))
+    net.backward(theta, net.forward(theta, x), np.ones((2, 1)))
+    with pytest.raises(AssertionError, match="not needed"):
+        Sequential(net.layers).backward(net.unpack(theta), net.forward(theta, x).record, np.ones((2, 1)))
 
 
 def test_one_after_the_other_is_one_in_the_other():
@@ -419,6 +434,10 @@ def test_channels_of_branches_add_up_for_the_layer_above():
             [Parallel(Conv2d(2, 3, 1), Conv2d(2, 2, 1)), Conv2d(6, 1, 1), Flatten()], outputs.Gaussian()
         )
     assert Parallel(Dense(4, 3), Dense(4, 2)).output_shape((4,)) == (5,)
+    # what a branch without weights adds is known only when an image is
+    layer = Parallel(Conv2d(2, 3, 1), MaxPool2d(3, 1, 1))
+    assert layer.output_shape(None) is None and layer.output_shape(IMAGE) == (5, 4, 5)
+    mk.Network([layer, Conv2d(5, 1, 1), GlobalAvgPool()], outputs.Gaussian())
     with pytest.raises(ValueError, match=r"expected 4 inputs to Dense\(.*got 5"):
         mk.Network([Parallel(Dense(2, 3), Dense(2, 2)), Dense(4, 1)], outputs.Gaussian())
 

@@ -478,7 +478,7 @@ def test_conv_refuses_arguments_that_make_none(arguments, message):
         ((0,), "expected {} kernel_size to be a whole number >= 1 or a pair of them, got 0"),
         ((2, 0), "expected {} stride to be a whole number >= 1 or a pair of them, got 0"),
         ((2, 2, "same"), "expected {} padding to be a whole number >= 0 or a pair of them, got 'same'"),
-        ((2, 2, 2), r"expected padding of at most half a window in {}\(kernel_size=2"),
+        ((3, 1, 2), r"expected padding of at most half a window in {}\(kernel_size=3"),
         (((3, 2), 1, (1, 2)), "expected padding of at most half a window in {}"),
     ],
 )
