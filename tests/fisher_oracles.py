@@ -199,11 +199,12 @@ def random_signals(
 
 
 def gradient_rows(layer: fisher.LayerSignals) -> np.ndarray:
-    """sum_t abar_t g_t^T as one row per (k, n)."""
+    """sum_t abar_t g_t^T as one row per (k, n); for scale and shift, sum_t abar_t times g_t."""
     K, N, T, _ = layer.g.shape
+    times = np.multiply if layer.abar.ndim == 4 else np.outer
     return np.array(
         [
-            sum(np.outer(layer.abar[n, t], layer.g[k, n, t]) for t in range(T)).ravel()
+            sum(times(layer.abar[n, t], layer.g[k, n, t]) for t in range(T)).ravel()
             for k in range(K)
             for n in range(N)
         ]
