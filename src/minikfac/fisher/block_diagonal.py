@@ -6,15 +6,10 @@ Exact blocks, Kronecker blocks, diagonals: each kind is a list of blocks, one pe
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from itertools import accumulate, pairwise
 
 from ..backend import Array, array_module
-from ..parallel import for_each
 from .matrix import FisherMatrix, Operator, check_method
-
-_WORTHWHILE = 1e6
-"""Multiplications from which on blocks are inverted on several threads."""
 
 
 class BlockDiagonalOperator(Operator):
@@ -90,13 +85,11 @@ class BlockDiagonal(BlockDiagonalOperator, FisherMatrix):
         pseudo_inverse: bool = False,
         explicit: bool = False,
     ) -> Operator:
-        tasks = [
-            partial(block.inverse, damping, own, pseudo_inverse, explicit)
-            for block, own in self._with_methods(method)
-        ]
-        work = sum(block.floats**1.5 for block in self.blocks)  # about n^3, for factors of n rows
         return BlockDiagonalOperator(
-            for_each(tasks, self.like) if work > _WORTHWHILE else [t() for t in tasks]
+            [
+                block.inverse(damping, own, pseudo_inverse, explicit)
+                for block, own in self._with_methods(method)
+            ]
         )
 
     def logdet(self, damping: float = 0.0, method: str | None = None) -> float:
