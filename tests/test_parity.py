@@ -13,7 +13,7 @@ import pytest
 from torch_layout import torch_order, torch_scale
 
 import minikfac as mk
-from minikfac import fisher
+from minikfac import fisher, layers, outputs
 
 pytestmark = pytest.mark.oracle
 
@@ -35,10 +35,14 @@ def float64() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Case:
-    """The same net and data, here and in PyTorch."""
+    """The same net and data, here and in PyTorch; images are (N, H, W, C) here and (N, C, H, W) there.
+
+    ``order`` is where each of our parameters lies in PyTorch's flat vector.
+    """
 
     name: str
     output: str
+    order: np.ndarray
     module: Any
     X: Any
     Y: Any
@@ -48,17 +52,21 @@ class Case:
     y: np.ndarray
 
     @property
-    def order(self) -> np.ndarray:
-        shapes = [tuple(p.shape) for p in self.module.parameters() if p.ndim == 2]
-        return torch_order(shapes, bias=self.has_bias)
-
-    @property
     def has_bias(self) -> bool:
         return any(p.ndim == 1 for p in self.module.parameters())
 
     def ours(self, matrix: Any) -> np.ndarray:
         """A matrix over PyTorch's parameters in our order."""
         return np.asarray(matrix.detach())[np.ix_(self.order, self.order)]
+
+    def inputs(self, layer: int) -> np.ndarray:
+        """Where each row of our A lies in PyTorch's, the bias last in both."""
+        own = self.order[self.net.slices[layer]].reshape(self.net.shapes[layer])[:, 0]
+        rows = own[: len(own) - self.has_bias] - own[: len(own) - self.has_bias].min()
+        return np.append(rows, len(rows)) if self.has_bias else rows
+
+    def locations(self, layer: int) -> int:
+        return self.signals()[layer].abar.shape[1]
 
     def signals(self, **arguments: Any) -> fisher.Signals:
         return fisher.signals(self.net, self.theta, self.x, **arguments)
@@ -108,30 +116,90 @@ NETS: dict[str, tuple[list[int], str, bool]] = {
     "relu": ([7, 8, 5], "ReLU", True),
     "without bias": ([6, 5, 4], "Tanh", False),
 }
-OUTPUTS = ("categorical", "bernoulli", "gaussian")
+CONVOLUTIONAL = {
+    "convolutions": ((5, 4, 2), lambda nn: [
+        nn.Conv2d(2, 3, 3, padding=1), nn.Tanh(), nn.AvgPool2d(2), nn.Conv2d(3, 4, (2, 1)), nn.Tanh(),
+        nn.Flatten(), nn.Linear(8, 3),
+    ]),
+    "strides and max-pooling": ((7, 6, 2), lambda nn: [
+        nn.Conv2d(2, 3, (3, 2), stride=2, padding=(1, 0)), nn.ReLU(), nn.MaxPool2d(2, 1),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 4),
+    ]),
+    "convolutions without bias": ((4, 4, 1), lambda nn: [
+        nn.Conv2d(1, 2, 2, bias=False), nn.Sigmoid(), nn.Flatten(), nn.Linear(18, 3, bias=False),
+    ]),
+}  # fmt: skip
+"""Extents (H, W, C) of images, and what makes the parts of a module."""
+ALL = [*NETS, *CONVOLUTIONAL]
+OUTPUT_TYPES = {
+    "categorical": outputs.Categorical,
+    "bernoulli": outputs.Bernoulli,
+    "gaussian": outputs.Gaussian,
+}
+OUTPUTS = tuple(OUTPUT_TYPES)
 
 
 def make(name: str, output: str) -> Case:
     import torch
 
-    sizes, activation, bias = NETS[name]
     torch.manual_seed(0)
     parts: list[Any] = []
-    for n_in, n_out in itertools.pairwise(sizes):
-        parts += [torch.nn.Linear(n_in, n_out, bias=bias), getattr(torch.nn, activation)()]
-    module = torch.nn.Sequential(*parts[:-1]).double()
+    if name in NETS:
+        sizes, activation, bias = NETS[name]
+        for n_in, n_out in itertools.pairwise(sizes):
+            parts += [torch.nn.Linear(n_in, n_out, bias=bias), getattr(torch.nn, activation)()]
+        module = torch.nn.Sequential(*parts[:-1]).double()
+        order = torch_order([(n_out, n_in) for n_in, n_out in itertools.pairwise(sizes)], bias)
+        shape: tuple[int, ...] = (sizes[0],)
+    else:
+        shape, of_torch = CONVOLUTIONAL[name]
+        module = torch.nn.Sequential(*of_torch(torch.nn)).double()
+        order = image_order(module)
     net, theta = mk.from_torch(module, output)
+    x, y = data(output, shape, net.shapes[-1][-1])
+    X = torch.from_numpy(x if x.ndim == 2 else x.transpose(0, 3, 1, 2).copy())
+    return Case(name, output, order, module, X, torch.from_numpy(y), net, theta, x, y)
+
+
+def data(output: str, shape: tuple[int, ...], c: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(1)
-    x = rng.standard_normal((N, sizes[0]))
+    x = rng.standard_normal((N, *shape))
     y = {
-        "categorical": rng.integers(0, sizes[-1], N),
-        "bernoulli": rng.integers(0, 2, (N, sizes[-1])).astype(float),  # curvlinops refuses others
-        "gaussian": rng.standard_normal((N, sizes[-1])),
+        "categorical": rng.integers(0, c, N),
+        "bernoulli": rng.integers(0, 2, (N, c)).astype(float),  # curvlinops refuses others
+        "gaussian": rng.standard_normal((N, c)),
     }[output]
-    return Case(name, output, module, torch.from_numpy(x), torch.from_numpy(y), net, theta, x, y)
+    return x, y
 
 
-@pytest.fixture(params=NETS)
+def image_order(module: Any) -> np.ndarray:
+    """``torch_order`` for convolutions (O, C, kh, kw), and a linear layer above flattened images (C, H, W).
+
+    Here both are (h, w, c) by outputs, with a row for the bias; a normalization has a row of scales and one
+    of shifts.
+    """
+    places, start, channels = [], 0, 0
+    for part in module.modules():
+        if getattr(part, "weight", None) is None:
+            continue
+        shape, size = tuple(part.weight.shape), part.weight.numel()
+        own = np.arange(start, start + size)
+        if len(shape) == 4:
+            channels = shape[0]
+            own = own.reshape(shape).transpose(2, 3, 1, 0)
+        elif channels and len(shape) == 2:  # features (c, h w) of a map
+            own, channels = own.reshape(shape[0], channels, -1).transpose(2, 1, 0), 0
+        else:
+            own = own.reshape(shape).T
+        places.append(own.ravel())
+        start += size
+        if part.bias is not None:
+            places.append(np.arange(start, start + shape[0]))
+            start += shape[0]
+    return np.concatenate(places)
+
+
+@pytest.fixture(params=ALL)
 def net_name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -181,7 +249,7 @@ def test_exact_fisher_is_the_gauss_newton_matrix_of_torch_func(case: Case) -> No
     from torch.func import functional_call, hessian, jacrev, vmap
 
     def z(parameters: dict[str, Any], x: Any) -> Any:
-        return functional_call(case.module, parameters, (x,))
+        return functional_call(case.module, parameters, (x[None],))[0]
 
     parameters = {name: p.detach() for name, p in case.module.named_parameters()}
     parts = vmap(jacrev(z), (None, 0))(parameters, case.X)
@@ -252,19 +320,25 @@ def test_kfac_is_that_of_curvlinops(case: Case, reduction: str) -> None:
     agree(fisher.kfac(case.signals()).to_dense(), K)
 
 
+def test_reduced_kfac_is_that_of_curvlinops(case: Case) -> None:
+    K = case.curvlinops("KFAC", kfac_approx="reduce", **TYPE_2) / case.scale()
+    agree(fisher.kfac(case.signals(), reduce=True).to_dense(), K)
+
+
 def test_kronecker_factors_are_those_of_curvlinops(case: Case) -> None:
-    """A (I, I) has the bias last in both; the scale of the loss sits in their G."""
+    """The scale of the loss sits in their G, and so does the number of locations, which is in our A."""
     import torch
     from curvlinops import KFACLinearOperator
 
     parameters = list(case.module.parameters())
     K = KFACLinearOperator(case.module, case.loss(), parameters, [(case.X, case.Y)], **TYPE_2)
     K @ torch.zeros(case.net.n_params)
-    linear = [str(place) for place, part in enumerate(case.module) if isinstance(part, torch.nn.Linear)]
-    for layer, block in zip(linear, fisher.kfac(case.signals()).blocks, strict=True):
+    places = [str(place) for place, part in enumerate(case.module) if list(part.parameters())]
+    for layer, (place, block) in enumerate(zip(places, fisher.kfac(case.signals()).blocks, strict=True)):
         assert isinstance(block, fisher.KroneckerBlock)
-        agree(block.A, K._input_covariances[layer].numpy())
-        agree(block.G, K._gradient_covariances[layer].numpy() / case.scale())
+        rows, T = case.inputs(layer), case.locations(layer)
+        agree(block.A, T * K._input_covariances[place].numpy()[np.ix_(rows, rows)])
+        agree(block.G, K._gradient_covariances[place].numpy() / (T * case.scale()))
 
 
 def test_kfac_is_that_of_nngeometry(nngeometry_case: Case) -> None:
@@ -281,9 +355,11 @@ def test_kronecker_factors_are_those_of_nngeometry(nngeometry_case: Case) -> Non
     theirs = nngeometry_case.nngeometry(PMatKFAC).data.values()
     outputs = nngeometry_case.net.shapes[-1][-1]
     root = (outputs - (nngeometry_case.output == "categorical")) ** 0.5
-    for (A, G), block in zip(theirs, fisher.kfac(nngeometry_case.signals()).blocks, strict=True):
+    blocks = fisher.kfac(nngeometry_case.signals()).blocks
+    for layer, ((A, G), block) in enumerate(zip(theirs, blocks, strict=True)):
         assert isinstance(block, fisher.KroneckerBlock)
-        agree(block.A, A.numpy() / root)
+        rows = nngeometry_case.inputs(layer)
+        agree(block.A, A.numpy()[np.ix_(rows, rows)] / root)
         agree(block.G, G.detach().numpy() * root)
 
 
@@ -317,3 +393,103 @@ def test_ekfac_is_that_of_nngeometry(nngeometry_case: Case) -> None:
     E.update_diag(nngeometry_case.loader)
     found = E.to_torch(split_weight_bias=nngeometry_case.has_bias)
     agree(fisher.ekfac(nngeometry_case.signals()).to_dense(), nngeometry_case.ours(found))
+
+
+# branches and normalizations, put together by hand -------------------------------------------------
+
+
+def residual(output: str, normalized: bool) -> tuple[Case, list[np.ndarray]]:
+    """A residual layer, with batch normalization at running statistics or without any; and the statistics."""
+    import torch
+    from torch import nn
+
+    class Residual(nn.Module):
+        def __init__(self, body: Any, shortcut: Any) -> None:
+            super().__init__()
+            self.body, self.shortcut = body, shortcut
+
+        def forward(self, x: Any) -> Any:
+            return self.body(x) + self.shortcut(x)
+
+    torch.manual_seed(0)
+    norm = [nn.BatchNorm2d(3)] if normalized else []
+    body = nn.Sequential(nn.Conv2d(2, 3, 3, padding=1), *norm, nn.Tanh(), nn.Conv2d(3, 4, (1, 2)))
+    module = nn.Sequential(
+        nn.Conv2d(1, 2, 2),
+        nn.Tanh(),
+        Residual(body, nn.Conv2d(2, 4, (1, 2), bias=not normalized)),
+        nn.Tanh(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(4, 3),
+    ).double()
+    stats = []
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            for own in (part.weight.data, part.bias.data, part.running_mean):
+                own.normal_()
+            part.running_var.uniform_(0.5, 2)
+            stats.append(np.stack([part.running_mean.numpy(), part.running_var.numpy()]))
+    module.eval()
+
+    body_here = [
+        layers.Conv2d(2, 3, 3, padding=1),
+        *([layers.BatchNorm(3)] if normalized else []),
+        layers.Tanh(),
+        layers.Conv2d(3, 4, (1, 2)),
+    ]
+    net = mk.Network(
+        [
+            layers.Conv2d(1, 2, 2),
+            layers.Tanh(),
+            layers.Residual(body_here, layers.Conv2d(2, 4, (1, 2), bias=not normalized)),
+            layers.Tanh(),
+            layers.GlobalAvgPool(),
+            layers.Dense(4, 3),
+        ],
+        OUTPUT_TYPES[output](),
+    )
+    order = image_order(module)
+    theta = nn.utils.parameters_to_vector(module.parameters()).detach().numpy()[order]
+    x, y = data(output, (4, 5, 1), 3)
+    X = torch.from_numpy(x.transpose(0, 3, 1, 2).copy())
+    return Case("residual", output, order, module, X, torch.from_numpy(y), net, theta, x, y), stats
+
+
+@pytest.fixture(params=OUTPUTS)
+def residual_case(request: pytest.FixtureRequest) -> Case:
+    return residual(request.param, normalized=False)[0]
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+@pytest.mark.parametrize("normalized", [False, True])
+def test_exact_fisher_of_a_residual_net_is_the_gauss_newton_matrix_of_curvlinops(
+    output: str, normalized: bool
+) -> None:
+    case, stats = residual(output, normalized)
+    z = case.module(case.X).detach().numpy()
+    agree(case.net.forward(case.theta, case.x, stats).z, z)
+    F = case.curvlinops("GGN") / case.scale()
+    agree(fisher.exact(case.signals(stats=stats)).to_dense(), F)
+    agree(fisher.product(case.net, case.theta, case.x, stats).to_dense(), F)
+
+
+@pytest.mark.parametrize("approximation", ["expand", "reduce"])
+def test_kfac_of_a_residual_net_is_that_of_curvlinops(residual_case: Case, approximation: str) -> None:
+    K = residual_case.curvlinops("KFAC", kfac_approx=approximation, **TYPE_2) / residual_case.scale()
+    agree(fisher.kfac(residual_case.signals(), reduce=approximation == "reduce").to_dense(), K)
+
+
+def test_ekfac_of_a_residual_net_is_that_of_curvlinops(residual_case: Case) -> None:
+    E = residual_case.curvlinops("EKFAC", **TYPE_2) / residual_case.scale()
+    agree(fisher.ekfac(residual_case.signals()).to_dense(), E)
+
+
+@pytest.mark.parametrize("output", ["categorical", "gaussian"])
+def test_matrices_of_a_residual_net_are_those_of_nngeometry(output: str) -> None:
+    from nngeometry.object import PMatDense, PMatKFAC
+
+    case, _ = residual(output, normalized=False)
+    agree(fisher.exact(case.signals()).to_dense(), case.ours(case.nngeometry(PMatDense).to_torch()))
+    K = case.nngeometry(PMatKFAC).to_torch(split_weight_bias=True)
+    agree(fisher.kfac(case.signals()).to_dense(), case.ours(K))
