@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 import scipy.signal
+import standin
 from fisher_oracles import EXACT, SOLVE, error, gradient_rows, synthetic_factors, synthetic_fisher
 from hypothesis import given
 from hypothesis import strategies as st
@@ -444,6 +445,23 @@ def test_damped_solves_are_those_of_dense_matrices(dense_oracle: Oracle, lam: fl
         matrix = make(signals)
         expected = scipy.linalg.solve(matrix.to_dense() + lam * np.eye(len(F)), v)
         assert error(matrix.solve(v, lam), expected) < SOLVE
+
+
+def test_all_matrices_of_convolutions_stay_on_the_device() -> None:
+    net, theta, x = everything()
+    y, v = np.arange(5) % 3, np.random.default_rng(1).standard_normal(len(theta))
+
+    def products(*arrays: np.ndarray) -> dict[str, np.ndarray]:
+        theta, x, y, v = arrays
+        found = matrices(net, theta, x, y)
+        del found["hessian"]  # which normalizations do not have
+        return {name: matrix @ v for name, matrix in found.items()}
+
+    expected = products(theta, x, y, v)
+    with standin.installed():
+        for name, found in products(*map(mk.to_device, (theta, x, y, v))).items():
+            assert isinstance(found, standin.ndarray), name
+            assert error(mk.to_host(found), expected[name]) < SOLVE, name
 
 
 @pytest.mark.parametrize(

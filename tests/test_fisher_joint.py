@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import standin
 from fisher_oracles import EXACT, FLOAT32, error
 from oracles import all_targets, derivative, loop_mean
 
@@ -244,6 +245,20 @@ def test_single_precision() -> None:
     found = fisher.joint(net, theta.astype("f"), x.astype("f")).array
     assert found.dtype == np.float32
     assert error(found, fisher.joint(net, theta, x).array) < 10 * FLOAT32
+
+
+def test_joint_stays_on_the_device() -> None:
+    net, theta, x = branches(BATCH)
+    v = np.random.default_rng(0).standard_normal(len(theta))
+
+    def products(theta: np.ndarray, x: np.ndarray, v: np.ndarray) -> list[np.ndarray]:
+        return [fisher.joint(net, theta, x) @ v, fisher.product(net, theta, x, train=True) @ v]
+
+    expected = products(theta, x, v)
+    with standin.installed():
+        for found, right in zip(products(*map(mk.to_device, (theta, x, v))), expected, strict=True):
+            assert isinstance(found, standin.ndarray)
+            assert error(mk.to_host(found), right) < EXACT
 
 
 def test_what_does_not_fit_is_refused_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
