@@ -71,7 +71,7 @@ def gradient_and_kfac(
     after = list(stats or net.init_stats())
     if coupled:  # two passes: what g is depends on whether the statistics of the batch move along
         loss, grad, after = net.gradient_pass(theta, x, y, stats)
-        stats = net.forward(theta, x, stats, train).batch_stats
+        stats = net.batch_stats(theta, x)
 
     def add(rows: slice, sums: Sums) -> None:
         tape = net.forward(theta, x[rows], stats)

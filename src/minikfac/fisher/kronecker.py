@@ -90,6 +90,13 @@ def Kronecker(factors: Sequence[tuple[Array, ...]], names: Sequence[str] | None 
     return BlockDiagonal(blocks)
 
 
+def factors_of(F: BlockDiagonal) -> list[tuple[Array, ...]]:
+    """What :func:`Kronecker` takes: (A, G) of each Kronecker block, (F,) of each dense one."""
+    return [
+        (block.A, block.G) if isinstance(block, KroneckerBlock) else (block.to_dense(),) for block in F.blocks
+    ]
+
+
 @dataclass(frozen=True, eq=False)
 class KroneckerBlock(FisherMatrix):
     """A (x) G, acting on weights V (I, O) as A V G; A (I, I) and G (O, O) are symmetric.
@@ -143,7 +150,7 @@ class KroneckerBlock(FisherMatrix):
     ) -> Operator:
         check_method(method, self.damping_methods)
         if check_damping(damping) > 0 and method != "factored":
-            return self.damped(damping).inverse()
+            return self.damped(0.0).inverse(damping)
         if damping == 0 and pseudo_inverse:
             return KroneckerBlock(pinv(self.A), pinv(self.G), self.name)
         A, G = factored_damping(self.A, self.G, damping) if damping > 0 else (self.A, self.G)
@@ -155,7 +162,7 @@ class KroneckerBlock(FisherMatrix):
     def logdet(self, damping: float = 0.0, method: str | None = None) -> float:
         check_method(method, self.damping_methods)
         if check_damping(damping) > 0 and method != "factored":
-            return self.damped(damping).logdet()
+            return self.damped(0.0).logdet(damping)
         L = self.inverse(damping, method)
         assert isinstance(L, KroneckerSolver)
         return L.logdet()

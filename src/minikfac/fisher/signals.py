@@ -265,7 +265,7 @@ def signals(
         raise ValueError(f"expected batch_size >= 1, got {batch_size}")
     terms = Terms.of(net, theta, x, y, targets, n_samples, rng)
     if train:
-        stats = net.forward(theta, x, stats, train=True).batch_stats
+        stats = net.batch_stats(theta, x)
 
     def chunk(rows: slice) -> list[LayerSignals]:
         tape = net.forward(theta, x[rows], stats)

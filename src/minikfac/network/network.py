@@ -174,6 +174,15 @@ class Network:
             raise ValueError(f"expected outputs (N, C) of the last layer, got {shape}; add a Flatten()")
         return shape[0]
 
+    def batch_stats(self, theta: Array, x: Array) -> list[Array]:
+        """Return the statistics that batch normalization takes of a batch in training, (2, C) each.
+
+        Handed to other passes they are constants there. [] for most nets, at no cost.
+        """
+        if not self._body.statistics_shapes:
+            return []
+        return self.forward(theta, x, train=True).batch_stats
+
     def forward(
         self, theta: Array, x: Array, stats: Sequence[Array] | None = None, train: bool = False
     ) -> Tape:
@@ -246,6 +255,25 @@ class Network:
         u = self._body.jvp(self.unpack(theta), self.unpack(v), tape.record, None)[0]
         assert u is not None
         return u
+
+    def fisher_gram(
+        self, theta: Array, x: Array, directions: Array, stats: Sequence[Array] | None = None
+    ) -> Array:
+        """Return d_i^T F d_j (m, m) for directions d (m, P) and the exact Fisher matrix F over x.
+
+        One R-operator pass per direction, and no pass backward: (J d_i)^T F_R (J d_j) with the output's own
+        Fisher matrix F_R [MG15, app. C].
+        """
+        xp = array_module(theta)
+
+        def add(rows: slice, sums: Sums) -> None:
+            tape = self.forward(theta, x[rows], stats)
+            u = xp.stack([self.jvp(theta, tape, d) for d in directions])  # (m, n, C)
+            Fu = xp.stack([self.output.fisher_product(tape.z, own) for own in u])
+            sums.add("gram", u.reshape(len(u), -1) @ Fu.reshape(len(u), -1).T)
+
+        gram = sum_over_chunks(add, self.chunks(theta, x), theta)["gram"] / len(x)
+        return (gram + gram.T) / 2
 
     def vjp(self, theta: Array, tape: Tape, dz: Array) -> Array:
         """Return J^T dz summed over examples, (P,): the adjoint of :meth:`jvp`. dz is (N, C)."""

@@ -47,6 +47,10 @@ class Output(ABC):
 
     def hessian_product(self, z: Array, y: Array, u: Array) -> Array:
         """Second derivative of -log p(y | z) by z, times u (N, C). It does not depend on y here."""
+        return self.fisher_product(z, u)
+
+    def fisher_product(self, z: Array, u: Array) -> Array:
+        """The Fisher matrix of z times u (N, C), example by example."""
         return self._variance_product(self.mean(z), u)
 
     @abstractmethod

@@ -1,0 +1,35 @@
+"""Averages over steps: of statistics, and of the iterates themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..backend import Array
+
+Groups = Sequence[tuple[Array, ...]]
+
+
+def moving_average(old: Groups | None, new: Groups, k: int, decay: float) -> list[tuple[Array, ...]]:
+    """Return eps old + (1 - eps) new with eps = min(1 - 1/k, decay), group by group [MG15, sec. 5].
+
+    The first step takes the new as it is, the first 1 / (1 - decay) steps a flat mean.
+
+    Args:
+        old: of the last step, None before the first.
+        new: arrays of this step in the same groups.
+        k: step, from 1.
+        decay: in [0, 1).
+    """
+    if old is None:
+        return list(new)
+    eps = min(1 - 1 / k, decay)
+    return [
+        tuple(eps * a + (1 - eps) * b for a, b in zip(before, now, strict=True))
+        for before, now in zip(old, new, strict=True)
+    ]
+
+
+def average_iterates(average: Array, theta: Array, k: int, decay: float) -> Array:
+    """Return the average of the parameters after step k, with weight min(1 - 1/k, decay) on the old."""
+    xi = min(1 - 1 / k, decay)
+    return xi * average + (1 - xi) * theta

@@ -1,0 +1,75 @@
+"""The quadratic model of the objective with the exact Fisher matrix, along a few directions [MG15, sec. 6.4].
+
+    M(delta) = 1/2 delta^T (F + damping I) delta + gradient^T delta
+
+For delta = sum_i c_i d_i it takes J d_i alone, one forward pass each: d_i^T F d_j = (J d_i)^T F_R (J d_j)
+with the output's own Fisher matrix F_R. A proposal is re-scaled by the c that minimizes M; with the last
+update as a second direction that is momentum [MG15, sec. 7].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..backend import Array, array_module
+from ..network import Network
+
+
+@dataclass(frozen=True)
+class QuadraticModel:
+    """M as a function of c.
+
+    Attributes:
+        curvature: d_i^T (F + damping I) d_j, one row per direction.
+        slope: gradient^T d_i.
+    """
+
+    curvature: tuple[tuple[float, ...], ...]
+    slope: tuple[float, ...]
+
+    @classmethod
+    def along(
+        cls,
+        net: Network,
+        theta: Array,
+        x: Array,
+        gradient: Array,
+        directions: Sequence[Array],
+        damping: float,
+        stats: Sequence[Array] | None = None,
+    ) -> QuadraticModel:
+        """Build the model along directions (P,).
+
+        Args:
+            net: the network.
+            theta: (P,).
+            x: inputs of the expectation in F.
+            gradient: of the objective, (P,).
+            directions: one or two.
+            damping: lambda + eta.
+            stats: of batch normalization.
+        """
+        d = array_module(theta).stack(list(directions))
+        gram = net.fisher_gram(theta, x, d, stats) + damping * (d @ d.T)
+        rows = tuple(tuple(float(v) for v in row) for row in gram)
+        return cls(rows, tuple(float(v) for v in d @ gradient))
+
+    def minimum(self) -> tuple[float, ...]:
+        """Return the best c; directions that say the same count once."""
+        (a, *_), b = self.curvature[0], self.slope
+        alone = -b[0] / a if a > 0 else 0.0
+        if len(b) == 1:
+            return (alone,)
+        c, d = self.curvature[0][1], self.curvature[1][1]
+        determinant = a * d - c * c
+        if not determinant > 1e-10 * a * d:
+            return alone, 0.0
+        return (c * b[1] - d * b[0]) / determinant, (c * b[0] - a * b[1]) / determinant
+
+    def value(self, c: Sequence[float]) -> float:
+        """M at sum_i c_i d_i; M(0) = 0."""
+        square = sum(
+            c[i] * c[j] * entry for i, row in enumerate(self.curvature) for j, entry in enumerate(row)
+        )
+        return 0.5 * square + sum(own * slope for own, slope in zip(c, self.slope, strict=True))

@@ -1,0 +1,394 @@
+"""K-FAC, KFC-pre and the natural gradient against dense formulas and exact statements."""
+
+import math
+
+import numpy as np
+import pytest
+from oracles import EXACT, close
+
+import minikfac as mk
+from minikfac import fisher, layers, linalg, optim
+from minikfac.optim.averages import average_iterates, moving_average
+
+N, NEVER = 12, 10**9
+SMALL = {"rtol": 1e-8, "atol": 1e-10}
+
+
+def problem(output="categorical", seed=0):
+    rng = np.random.default_rng(seed)
+    net = mk.mlp([4, 5, 3], "tanh", output)
+    x = rng.standard_normal((N, 4))
+    y = rng.integers(0, 3, N) if output == "categorical" else rng.standard_normal((N, 3))
+    return net, 0.5 * net.init(rng), x, y
+
+
+def conv_problem(*norm):
+    rng = np.random.default_rng(3)
+    net = mk.Network(
+        [layers.Conv2d(1, 3, 3, padding=1), *norm, layers.Tanh(), layers.Flatten(), layers.Dense(48, 4)],
+        mk.outputs.Categorical(),
+    )
+    return net, net.init(rng), rng.standard_normal((N, 4, 4, 1)), rng.integers(0, 4, N)
+
+
+def rng_of(step):
+    return np.random.default_rng([0, step])
+
+
+# the quadratic model ------------------------------------------------------
+
+
+@pytest.mark.parametrize("output", ["categorical", "gaussian"])
+def test_alpha_and_mu_are_the_solution_of_the_dense_system(output):
+    net, theta, x, y = problem(output)
+    rng = np.random.default_rng(1)
+    F = fisher.exact(fisher.signals(net, theta, x)).array + 0.3 * np.eye(net.n_params)
+    grad = net.gradient(theta, x, y)
+    d = rng.standard_normal((2, net.n_params))
+    model = optim.QuadraticModel.along(net, theta, x, grad, list(d), 0.3)
+    c = model.minimum()
+    close(c, -np.linalg.solve(d @ F @ d.T, d @ grad), **SMALL)
+    delta = np.array(c) @ d
+    close(model.value(c), 0.5 * delta @ F @ delta + grad @ delta, **SMALL)
+    close(model.value(c), 0.5 * grad @ delta, **SMALL)  # at the minimum
+    alone = optim.QuadraticModel.along(net, theta, x, grad, [d[0]], 0.3).minimum()
+    close(alone, [-(grad @ d[0]) / (d[0] @ F @ d[0])], **SMALL)
+    assert model.value(c) < model.value((alone[0], 0.0)) < 0
+
+
+def test_two_directions_that_say_the_same_count_once():
+    net, theta, x, y = problem()
+    grad = net.gradient(theta, x, y)
+    model = optim.QuadraticModel.along(net, theta, x, grad, [-grad, -2 * grad], 0.1)
+    alone = optim.QuadraticModel.along(net, theta, x, grad, [-grad], 0.1)
+    close(model.minimum(), (alone.minimum()[0], 0.0), **SMALL)
+    assert model.minimum()[1] == 0
+    assert optim.QuadraticModel.along(net, theta, x, grad, [0 * grad], 0.0).minimum() == (0.0,)
+
+
+def test_gram_matrices_by_chunks_are_those_of_the_batch(monkeypatch):
+    net, theta, x, _ = problem()
+    d = np.random.default_rng(1).standard_normal((3, net.n_params))
+    F = fisher.exact(fisher.signals(net, theta, x)).array
+    close(net.fisher_gram(theta, x, d), d @ F @ d.T, **SMALL)
+    monkeypatch.setattr("minikfac.parallel._CHUNK", 12)
+    assert len(net.chunks(theta, x)) > 1
+    close(net.fisher_gram(theta, x, d), d @ F @ d.T, **SMALL)
+
+
+# averages -----------------------------------------------------------------
+
+
+def test_moving_averages_begin_as_means_and_forget_later():
+    values = np.random.default_rng(0).standard_normal((30, 2))
+    mean = None
+    for k, value in enumerate(values, start=1):
+        mean = moving_average(mean, [(value,), (2 * value, value)], k, 0.9)
+        if k <= 10:
+            close(mean[0][0], values[:k].mean(0), **EXACT)
+            close(mean[1][0], 2 * values[:k].mean(0), **EXACT)
+    weights = 0.1 * 0.9 ** np.arange(19, -1, -1)  # steps 11 to 30, on top of the mean of ten
+    close(mean[0][0], weights @ values[10:] + 0.9**20 * values[:10].mean(0), **EXACT)
+
+
+def test_iterates_are_averaged_the_same_way():
+    average = np.zeros(2)
+    for k in range(1, 6):
+        average = average_iterates(average, np.full(2, float(k)), k, 0.99)
+    close(average, 3.0, **EXACT)
+
+
+# K-FAC --------------------------------------------------------------------
+
+
+def linear_problem():
+    rng = np.random.default_rng(2)
+    net = mk.mlp([6, 4], output="gaussian")
+    return (
+        net,
+        net.init(rng),
+        rng.standard_normal((40, 6)) * [1, 2, 3, 0.3, 1, 5],
+        rng.standard_normal((40, 4)),
+    )
+
+
+def quadratic_kfac(net, **options):
+    return optim.KFAC(
+        net, lam=0.0, l2=0.1, gamma=0.7, tau1=1, tau2=1, T2=NEVER, T3=1, targets="model", **options
+    )
+
+
+def test_with_momentum_on_a_quadratic_it_is_preconditioned_conjugate_gradients():
+    net, theta, x, y = linear_problem()
+    opt = quadratic_kfac(net, T1=NEVER)
+    F = fisher.exact(fisher.signals(net, theta, x)).array + 0.1 * np.eye(net.n_params)
+    B = fisher.kfac(fisher.signals(net, theta, x)).inverse(0.7**2, method="factored")
+    b = F @ theta - (net.gradient(theta, x, y) + 0.1 * theta)
+    at, state = theta, opt.init(theta)
+    for k in range(1, 6):
+        at, state, _ = opt.step(at, state, (x, y), rng_of(k))
+        cg = linalg.conjugate_gradients(lambda v: F @ v, b, 0.0, k, lambda r: B @ r, x0=theta)
+        close(at, cg.x, **SMALL)
+    plain, state = theta, (single := quadratic_kfac(net, T1=NEVER, momentum=False)).init(theta)
+    for k in range(1, 6):
+        plain, state, _ = single.step(plain, state, (x, y), rng_of(k))
+    assert abs(plain - at).max() > 1e-3  # without momentum it is not
+
+
+def test_the_model_foretells_a_quadratic_exactly():
+    net, theta, x, y = linear_problem()
+    opt = quadratic_kfac(net, T1=1)
+    state = opt.init(theta)
+    for k in range(1, 4):
+        theta, state, info = opt.step(theta, state, (x, y), rng_of(k))
+        close(info["rho"], 1.0, rtol=1e-9, atol=0)
+    net, theta, x, y = problem()
+    opt = optim.KFAC(net, lam=0.1, T1=1, tau1=1, tau2=1)
+    assert abs(opt.step(theta, opt.init(theta), (x, y), rng_of(1))[2]["rho"] - 1) > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("rho", "factor"), [(0.9, 0.95**5), (0.5, 1), (0.1, 0.95**-5), (-math.inf, 0.95**-5)]
+)
+def test_lambda_falls_where_the_model_is_good_and_rises_where_it_is_not(rho, factor):
+    net = problem()[0]
+    close(optim.KFAC(net)._adapted(2.0, rho), 2 * factor, **EXACT)
+
+
+def test_a_step_that_raises_the_objective_raises_lambda():
+    net, theta, x, y = problem()
+    opt = optim.KFAC(net, rescale=False, lr=300.0, T1=1)
+    _, state, info = opt.step(theta, opt.init(theta), (x, y), rng_of(1))
+    assert info["rho"] == -math.inf
+    close(state["lam"], 1 / 0.95, **EXACT)
+    good = optim.KFAC(net, T1=1, tau1=1, tau2=1)
+    _, state, info = good.step(theta, good.init(theta), (x, y), rng_of(1))
+    assert info["rho"] > 0.75
+    close(state["lam"], 0.95, **EXACT)
+
+
+def test_a_rejected_step_leaves_theta_as_it_was():
+    net, theta, x, y = problem("gaussian")
+    opt = optim.KFAC(net, rescale=False, lr=1e200, T1=1)
+    with np.errstate(all="ignore"):
+        after, state, info = opt.step(theta, opt.init(theta), (x, y), rng_of(1))
+    assert np.array_equal(after, theta)
+    assert not state["delta"].any()
+    assert info["rho"] == -math.inf
+    assert state["lam"] > opt.lam
+
+
+def dense_proposal(net, theta, x, y, gamma, lam, l2, last=None):
+    """delta and M by dense matrices, on the whole batch, with the exact expectation in the factors."""
+    signals = fisher.signals(net, theta, x)
+    parts = []
+    for block in fisher.kfac(signals).blocks:
+        pi = math.sqrt(np.trace(block.A) / len(block.A) / (np.trace(block.G) / len(block.G)))
+        A, G = block.A + pi * gamma * np.eye(len(block.A)), block.G + gamma / pi * np.eye(len(block.G))
+        parts.append(np.linalg.inv(np.kron(A, G)))
+    grad = net.gradient(theta, x, y) + l2 * theta
+    proposal = np.concatenate([-part @ grad[own] for part, own in zip(parts, net.slices, strict=True)])
+    d = np.stack([proposal] if last is None else [proposal, last])
+    F = fisher.exact(signals).array + (lam + l2) * np.eye(len(theta))
+    c = -np.linalg.solve(d @ F @ d.T, d @ grad)
+    delta = c @ d
+    return delta, 0.5 * delta @ F @ delta + grad @ delta
+
+
+def test_steps_are_those_of_dense_matrices_and_gamma_is_the_best_of_three():
+    net, theta, x, y = problem()
+    opt = optim.KFAC(net, lam=0.2, l2=0.01, tau1=1, tau2=1, T1=NEVER, T2=2, T3=1, decay=0.0, targets="model")
+    state = opt.init(theta)
+    close(state["gamma"], math.sqrt(0.21), **EXACT)
+    delta, model = dense_proposal(net, theta, x, y, state["gamma"], 0.2, 0.01)
+    at, state, info = opt.step(theta, state, (x, y), rng_of(1))
+    close(at, theta + delta, **SMALL)
+    close(info["model"], model, **SMALL)
+    w2 = math.sqrt(0.95) ** 2
+    options = [
+        (dense_proposal(net, at, x, y, gamma, 0.2, 0.01, delta), gamma)
+        for gamma in (state["gamma"], state["gamma"] * w2, state["gamma"] / w2)
+    ]
+    (delta, model), gamma = min(options, key=lambda option: option[0][1])
+    after, state, info = opt.step(at, state, (x, y), rng_of(2))
+    close(after, at + delta, **SMALL)
+    close([info["model"], info["gamma"], state["gamma"]], [model, gamma, gamma], **SMALL)
+    assert gamma != options[0][1]  # another one than before was better
+
+
+def test_inverses_are_kept_between_their_turns_and_renewed_in_the_first_three_steps():
+    net, theta, x, y = problem()
+    opt = optim.KFAC(net, T3=6, T2=NEVER)
+    state = opt.init(theta)
+    new = []
+    for k in range(1, 14):
+        before = state["inverse"]
+        theta, state, _ = opt.step(theta, state, (x, y), rng_of(k))
+        if state["inverse"] is not before:
+            new.append(k)
+    assert new == [1, 2, 3, 6, 12]
+
+
+def test_the_tridiagonal_inverse_is_that_of_the_factors():
+    net, theta, x, y = problem()
+    opt = optim.KFAC(
+        net, lam=0.2, structure="block_tridiagonal", tau1=1, tau2=1, T1=NEVER, T3=1, targets="model"
+    )
+    at = opt.step(theta, opt.init(theta), (x, y), rng_of(1))[0]
+    F = fisher.block_tridiagonal(fisher.signals(net, theta, x))
+    grad = net.gradient(theta, x, y) + opt.l2 * theta
+    d = -F.solve(grad, damping=0.2 + opt.l2)
+    model = optim.QuadraticModel.along(net, theta, x, grad, [d], 0.2 + opt.l2)
+    close(at, theta + model.minimum()[0] * d, **SMALL)
+    other = optim.KFAC(net, lam=0.2, tau1=1, tau2=1, T1=NEVER, T3=1, targets="model")
+    assert abs(other.step(theta, other.init(theta), (x, y), rng_of(1))[0] - at).max() > 1e-4
+    conv, theta, x, y = conv_problem()
+    opt = optim.KFAC(conv, structure="block_tridiagonal")
+    with pytest.raises(ValueError, match="expected a chain of dense layers for block_tridiagonal"):
+        opt.step(theta, opt.init(theta), (x, y), rng_of(1))
+
+
+def test_shares_of_the_batch_are_its_first_examples():
+    net, theta, x, y = problem()
+    opt = optim.KFAC(net, lam=0.2, tau1=1 / 6, tau2=1 / 3, T1=NEVER, targets="model")
+    _, state, _ = opt.step(theta, opt.init(theta), (x, y), rng_of(1))
+    F = fisher.kfac(fisher.signals(net, theta, x[:2]))
+    for own, block in zip(state["factors"], F.blocks, strict=True):
+        close(own[0], block.A, **EXACT)
+        close(own[1], block.G, **EXACT)
+
+
+# KFC-pre ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("clip_norm", ["fisher", "kfac"])
+@pytest.mark.parametrize("clip", [None, 1e-4, 1e4])
+def test_kfc_pre_is_its_formula(clip, clip_norm):
+    net, theta, x, y = conv_problem(layers.GroupNorm(1, 3))
+    opt = optim.KFCPre(
+        net, lr=0.1, momentum=0.8, damping=0.05, l2=0.01, clip=clip, clip_norm=clip_norm, clip_share=1, Tf=1
+    )
+    state = opt.init(theta)
+    F = fisher.kfac(fisher.signals(net, theta, x, targets="sampled", rng=rng_of(1)))
+    exact = fisher.exact(fisher.signals(net, theta, x)).array
+    grad = net.gradient(theta, x, y) + 0.01 * theta
+    v = -0.1 * F.solve(grad, damping=0.06, method="factored")
+    nu = v @ exact @ v + 0.01 * v @ v if clip_norm == "fisher" else -0.1 * v @ grad
+    scale = 1.0 if clip is None else min(1.0, math.sqrt(clip / nu))
+    at, state, info = opt.step(theta, state, (x, y), rng_of(1))
+    close(at, theta + scale * v, **SMALL)
+    if clip is not None:
+        assert (scale < 1) == (clip < 1)
+        close([info["nu"], info["scale"]], [nu, scale], **SMALL)
+    velocity = state["velocity"]
+    after, state, info = opt.step(at, state, (x, y), rng_of(2))
+    close(after - at, state["velocity"], **SMALL)
+    both = moving_average(
+        fisher.kronecker.factors_of(F),
+        fisher.kronecker.factors_of(
+            fisher.kfac(fisher.signals(net, at, x, targets="sampled", rng=rng_of(2)))
+        ),
+        2,
+        0.95,
+    )
+    step = -0.1 * fisher.Kronecker(both).solve(
+        net.gradient(at, x, y) + 0.01 * at, damping=0.06, method="factored"
+    )
+    close(state["velocity"], 0.8 * velocity + info.get("scale", 1.0) * step, **SMALL)
+    close(state["average"], (at + after) / 2, **SMALL)
+
+
+def test_statistics_and_inverses_have_periods():
+    net, theta, x, y = conv_problem(layers.BatchNorm(3))
+    opt = optim.KFCPre(net, lr=0.01, Ts=2, Tf=3)
+    state = opt.init(theta)
+    factors, inverses = [], []
+    for k in range(1, 8):
+        before = state
+        theta, state, _ = opt.step(theta, state, (x, y), rng_of(k))
+        factors += [k] * (state["factors"] is not before["factors"])
+        inverses += [k] * (state["inverse"] is not before["inverse"])
+    assert factors == [1, 3, 5, 7]
+    assert inverses == [1, 4, 7]
+    assert abs(state["stats"][0] - net.init_stats()[0]).max() > 1e-3
+
+
+# the natural gradient -----------------------------------------------------
+
+
+def test_one_natural_step_solves_least_squares():
+    net, theta, x, y = linear_problem()
+    opt = optim.NaturalGradient(net, damping=0.0)
+    found = opt.step(theta, opt.init(theta), (x, y))[0]
+    abar = np.concatenate([x, np.ones((len(x), 1))], axis=1)
+    close(net.unpack(found)[0], np.linalg.lstsq(abar, y, rcond=None)[0], **SMALL)
+    one = optim.SGD(net, lr=1e-3)
+    assert abs(one.step(theta, one.init(theta), (x, y))[0] - found).max() > 0.1
+
+
+def test_a_damped_natural_step_is_the_dense_solution():
+    net, theta, x, y = problem()
+    opt = optim.NaturalGradient(net, lr=0.5, damping=0.1, n_fisher=5)
+    found, _, info = opt.step(theta, opt.init(theta), (x, y))
+    F = fisher.exact(fisher.signals(net, theta, x[:5])).array
+    step = np.linalg.solve(F + 0.1 * np.eye(len(F)), net.gradient(theta, x, y))
+    close(found, theta - 0.5 * step, **SMALL)
+    assert info["loss"] == net.loss(theta, x, y)
+
+
+# all ----------------------------------------------------------------------
+
+
+ALL = {
+    "KFAC": lambda net: optim.KFAC(net, lam=1.0, tau1=1, tau2=1),
+    "KFCPre": lambda net: optim.KFCPre(net, lr=0.05, damping=0.1),
+    "NaturalGradient": lambda net: optim.NaturalGradient(net, lr=0.5, damping=0.5),
+}
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("norm", [None, "batch", "group"])
+def test_nothing_is_changed_in_place_and_the_loss_falls(name, norm):
+    kinds = {None: (), "batch": (layers.BatchNorm(3),), "group": (layers.GroupNorm(3, 3),)}
+    net, theta, x, y = conv_problem(*kinds[norm])
+    opt = ALL[name](net)
+    state = opt.init(theta)
+    losses = []
+    for k in range(1, 6):
+        theta.flags.writeable = False
+        copies = {key: value.copy() for key, value in state.items() if isinstance(value, np.ndarray)}
+        before = state
+        theta, state, info = opt.step(theta, state, (x, y), rng_of(k))
+        assert all(np.array_equal(before[key], value) for key, value in copies.items())
+        losses.append(info["loss"])
+    assert losses[-1] < 0.95 * losses[0]
+    assert state["step"] == 5
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda net: optim.KFAC(net, structure="dense"), "expected structure 'block_diagonal' or"),
+        (lambda net: optim.KFAC(net, lam=-1), "expected lam >= 0, l2 >= 0 and gamma > 0"),
+        (lambda net: optim.KFAC(net, lam=0, l2=0), "expected lam >= 0, l2 >= 0 and gamma > 0"),
+        (lambda net: optim.KFAC(net, tau1=0), r"expected tau1 and tau2 in \(0, 1\], got 0 and 0.25"),
+        (lambda net: optim.KFAC(net, T3=0), "expected T1, T2 and T3 of at least 1, got 5, 20, 0"),
+        (lambda net: optim.KFAC(net, decay=1), r"expected decay and averaging in \[0, 1\) and lr > 0"),
+        (lambda net: optim.KFAC(net, targets="data"), "expected targets 'sampled' or 'model', got 'data'"),
+        (lambda net: optim.KFCPre(net, lr=0), r"expected lr > 0 and momentum in \[0, 1\), got 0 and 0.9"),
+        (
+            lambda net: optim.KFCPre(net, 1, damping=0),
+            "expected damping and l2 >= 0, one above 0, got 0 and 0",
+        ),
+        (lambda net: optim.KFCPre(net, 1, Tf=0), "expected Ts and Tf of at least 1, got 1 and 0"),
+        (lambda net: optim.KFCPre(net, 1, clip_norm="l2"), "expected clip_norm 'fisher' or 'kfac'"),
+        (lambda net: optim.KFCPre(net, 1, clip=0), "expected clip > 0 or None, got 0"),
+        (lambda net: optim.KFCPre(net, 1, averaging=1), r"expected decay and averaging in \[0, 1\)"),
+        (lambda net: optim.NaturalGradient(net, lr=0), "expected lr > 0, got 0"),
+        (lambda net: optim.NaturalGradient(net, damping=-1), "expected damping >= 0, got -1"),
+        (lambda net: optim.NaturalGradient(net, n_fisher=0), "expected n_fisher >= 1, got 0"),
+    ],
+)
+def test_wrong_arguments_are_named(make, message):
+    with pytest.raises(ValueError, match=message):
+        make(problem()[0])
