@@ -63,7 +63,8 @@ class EigenBlock(FisherMatrix):
         check_method(method, self.damping_methods)
         s = self.s + check_damping(damping)
         xp = array_module(s)
-        keep = s > s.size * float(xp.finfo(s.dtype).eps) * s.max()
+        # an eigenvalue is no better known than the factors' are; beside lambda none needs to be
+        keep = s > (0 if damping > 0 else max(s.shape) * float(xp.finfo(s.dtype).eps) * s.max())
         if not pseudo_inverse and not bool(keep.all()):
             raise SingularMatrixError(
                 f"expected a positive definite matrix, but the block of {self.name} has numerical rank "
