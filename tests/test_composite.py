@@ -452,6 +452,12 @@ def test_only_layers_can_be_parts(make):
         make([Tanh])
 
 
+def test_one_after_the_other_takes_layers_in_any_sequence():
+    assert Sequential([Tanh(), Flatten()]) == Sequential((Tanh(), Flatten()))
+    with pytest.raises(TypeError, match=r"expected layers of minikfac\.layers, got 2"):
+        Sequential((Tanh(), 2))
+
+
 def test_composites_are_printed_with_their_parts():
     assert repr(Residual(Tanh())) == "Residual(Tanh(), shortcut=Sequential(layers=()))"
     assert repr(Parallel(Tanh(), [ReLU(), Tanh()])) == "Parallel(Tanh(), Sequential(layers=(ReLU(), Tanh())))"

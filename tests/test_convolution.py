@@ -291,6 +291,13 @@ def test_max_pooling_of_large_windows_tells_all_places_apart():
         assert np.argwhere(dx).tolist() == [[0, *place, 0]]
 
 
+def test_one_window_as_large_as_a_photograph():
+    x = np.zeros((1, 200, 200, 1))  # 40,000 places: more than 32,767
+    x[0, 190, 7] = 1
+    dx = MaxPool2d(200).backward([], MaxPool2d(200).forward([], x)[1], np.ones((1, 1, 1, 1)))[0]
+    assert np.argwhere(dx).tolist() == [[0, 190, 7, 0]]
+
+
 def test_padding_never_wins_a_max_and_counts_in_a_mean():
     x = np.full((1, 2, 2, 1), -4.0)
     close(MaxPool2d(2, 2, 1).forward([], x)[0], np.full((1, 2, 2, 1), -4.0), **EXACT)
@@ -462,8 +469,13 @@ def test_sparse_initial_kernels_have_15_weights_per_unit():
         ((2, 2, 3, (1, 2), "same"), r"expected stride 1 with padding 'same', got \(1, 2\)"),
         ((2, 2, 3, 1, 0, "yes"), "expected Conv2d bias to be True or False, got 'yes'"),
         ((2, 2, 3, 1, 0, True, (1.0, 2.0, 3.0)), "expected one pad_value or 2, got 3"),
-        ((2, 2, 3, 1, 0, True, "zero"), "expected pad_value to be a number or 2 of them, got 'zero'"),
-        ((2, 2, 3, 1, 0, True, None), "expected pad_value to be a number or 2 of them, got None"),
+        ((2, 2, 3, 1, 0, True, "zero"), "expected pad_value to be a finite number or 2 of them, got 'zero'"),
+        ((2, 2, 3, 1, 0, True, None), "expected pad_value to be a finite number or 2 of them, got None"),
+        ((2, 2, 3, 1, 0, True, "01"), "expected pad_value to be a finite number or 2 of them, got '01'"),
+        ((2, 2, 3, 1, 0, True, float("nan")), "expected pad_value to be a finite number .*, got nan"),
+        ((2, 2, 3, 1, 0, True, (0, float("inf"))), r"expected pad_value to be .*, got \(0, inf\)"),
+        ((2, 2, 3, 1, 0, 1), "expected Conv2d bias to be True or False, got 1"),
+        ((2, 2, 3, 1, 0, 1.0), "expected Conv2d bias to be True or False, got 1.0"),
     ],
 )
 def test_conv_refuses_arguments_that_make_none(arguments, message):

@@ -373,7 +373,7 @@ def test_dense_takes_numpys_whole_numbers():
     assert Dense(np.int64(3), np.uint8(2)).weight_shape == (4, 2)
 
 
-@pytest.mark.parametrize("bias", [10, "yes", None])
+@pytest.mark.parametrize("bias", [10, 1, 1.0, "yes", None])
 def test_dense_refuses_a_bias_that_is_no_yes_or_no(bias):
     with pytest.raises(ValueError, match=f"expected Dense bias to be True or False, got {bias!r}"):
         Dense(3, 2, bias)

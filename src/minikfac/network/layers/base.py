@@ -131,6 +131,12 @@ def check_positive(layer: str, **values: Any) -> None:
             raise ValueError(f"expected {layer} {name} to be a positive whole number, got {value!r}")
 
 
+def check_bias(layer: str, bias: Any) -> None:
+    """Refuse what is neither True nor False: a number would count as that many rows of W."""
+    if not isinstance(bias, bool):
+        raise ValueError(f"expected {layer} bias to be True or False, got {bias!r}")
+
+
 def check_images(layer: Layer, shape: Shape | None, channels: int | None = None) -> None:
     """Refuse a shape of one example that is known and not (H, W, channels)."""
     if shape is None:

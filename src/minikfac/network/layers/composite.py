@@ -66,9 +66,19 @@ class Composite(Layer):
 
 @dataclass(frozen=True)
 class Sequential(Composite):
-    """One layer after the other."""
+    """One layer after the other.
+
+    Raises:
+        TypeError: on what is no layer.
+    """
 
     layers: tuple[Layer, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layers", tuple(self.layers))
+        for layer in self.layers:
+            if not isinstance(layer, Layer):
+                raise TypeError(f"expected layers of minikfac.layers, got {layer!r}")
 
     @property
     def parts(self) -> tuple[Layer, ...]:
@@ -255,7 +265,7 @@ class Parallel(Composite):
         if len({y.shape[:-1] for y in ys}) > 1:
             shapes = ", ".join(str(y.shape) for y in ys)
             raise ValueError(f"expected branches of Parallel with one height and width, got {shapes}")
-        return array_module(x).concatenate(ys, axis=-1), _Widths(records, [y.shape for y in ys])
+        return array_module(x).concatenate(ys, axis=-1), _BranchRecords(records, [y.shape for y in ys])
 
     def _parts_of(self, record: Record, dy: Array) -> list[Array]:
         """Cut what belongs to the joined output into what belongs to each branch."""
@@ -297,7 +307,7 @@ class Parallel(Composite):
         )
 
 
-class _Widths(list[Record]):
+class _BranchRecords(list[Record]):
     """The records of parallel branches, and the shapes of what came out of them."""
 
     def __init__(self, records: Sequence[Record], shapes: list[tuple[int, ...]]) -> None:
@@ -315,10 +325,8 @@ def as_layer(layers: Layer | Sequence[Layer]) -> Layer:
         return layers
     if not isinstance(layers, Sequence):
         raise TypeError(f"expected a layer of minikfac.layers, or several, got {layers!r}")
-    for layer in layers:
-        if not isinstance(layer, Layer):
-            raise TypeError(f"expected layers of minikfac.layers, got {layer!r}")
-    return layers[0] if len(layers) == 1 else Sequential(tuple(layers))
+    chain = Sequential(tuple(layers))
+    return chain.layers[0] if len(layers) == 1 else chain
 
 
 def _jvps(

@@ -9,6 +9,7 @@ from (col2im), one kernel offset after the other.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +17,7 @@ from numbers import Real
 from typing import Any, ClassVar
 
 from ...backend import Array, array_module, check_array
-from .base import Layer, Record, Shape, check_images, check_positive
+from .base import Layer, Record, Shape, check_bias, check_images, check_positive
 from .dense import initial_weights
 from .windows import Windows, pair
 
@@ -56,8 +57,7 @@ class Conv2d(Layer):
             pair("Conv2d", "padding", self.padding, 0)
         elif self.padding == "same" and pair("Conv2d", "stride", self.stride, 1) != (1, 1):
             raise ValueError(f"expected stride 1 with padding 'same', got {self.stride}; give numbers")
-        if self.bias not in (False, True):
-            raise ValueError(f"expected Conv2d bias to be True or False, got {self.bias!r}")
+        check_bias("Conv2d", self.bias)
         # plain numbers, so that the layer holds no arrays
         object.__setattr__(self, "pad_value", _pad_values(self.pad_value, self.c_in))
 
@@ -201,12 +201,14 @@ class Conv2d(Layer):
 
 
 def _pad_values(value: Any, channels: int) -> float | tuple[float, ...]:
-    """Read a number, or one per channel."""
+    """Read a finite number, or one per channel."""
     many = not isinstance(value, Real)
     try:
         found = tuple(float(v) for v in (value if many else [value]))
     except (TypeError, ValueError):
-        raise ValueError(f"expected pad_value to be a number or {channels} of them, got {value!r}") from None
+        found = (math.nan,)
+    if isinstance(value, str) or not all(map(math.isfinite, found)):
+        raise ValueError(f"expected pad_value to be a finite number or {channels} of them, got {value!r}")
     if many and len(found) != channels:
         raise ValueError(f"expected one pad_value or {channels}, got {len(found)}")
     return found if many else found[0]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ...backend import Array, array_module, check_array
-from .base import Layer, Record, Shape, check_positive
+from .base import Layer, Record, Shape, check_bias, check_positive
 
 SCHEMES = ("glorot", "he", "sparse")
 """How weights can be drawn."""
@@ -55,8 +55,7 @@ class Dense(Layer):
 
     def __post_init__(self) -> None:
         check_positive("Dense", n_in=self.n_in, n_out=self.n_out)
-        if self.bias not in (False, True):
-            raise ValueError(f"expected Dense bias to be True or False, got {self.bias!r}")
+        check_bias("Dense", self.bias)
 
     @property
     def weight_shape(self) -> tuple[int, int]:

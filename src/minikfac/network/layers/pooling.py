@@ -78,7 +78,7 @@ class MaxPool2d(_Pool2d):
         xp, wide = array_module(x), self.windows.pad(x, -math.inf)
         pixels = self.windows.pixels(grid)
         y = wide[next(pixels)].copy()
-        which = xp.zeros(y.shape, dtype=xp.int16 if math.prod(self.windows.kernel) > 127 else xp.int8)
+        which = xp.zeros(y.shape, dtype=xp.int32 if math.prod(self.windows.kernel) > 127 else xp.int8)
         for place, index in enumerate(pixels, start=1):
             value = wide[index]
             later = (value > y).astype(which.dtype)  # arithmetic is faster than a masked copy by far
