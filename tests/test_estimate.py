@@ -74,6 +74,8 @@ def test_in_training_the_gradient_is_coupled_and_the_factors_hold_the_statistics
     running = fisher.gradient_and_kfac(net, theta, X, Y, "model", stats=stats)
     close(running.gradient, net.gradient(theta, X, Y, stats), **EXACT)
     close(running.stats[0], stats[0], **EXACT)
+    single = fisher.gradient_and_kfac(net, theta.astype(np.float32), X, Y, "model", stats=np.stack(stats))
+    assert single.stats[0].dtype == np.float32
     assert abs(running.loss - loss) > 1e-3  # the running statistics are others than the batch's
 
 
@@ -82,6 +84,10 @@ def test_a_generator_is_needed_to_sample_and_targets_are_checked():
     theta = net.init(rng())
     with pytest.raises(ValueError, match="expected a generator rng exactly where targets='sampled'"):
         fisher.gradient_and_kfac(net, theta, X, Y)
+    with pytest.raises(TypeError, match=r"expected rng = numpy\.random\.default_rng\(seed\), got 0"):
+        fisher.gradient_and_kfac(net, theta, X, Y, rng=0)
+    with pytest.raises(ValueError, match="expected a batch of at least one example"):
+        fisher.gradient_and_kfac(net, theta, X[:0], Y[:0], rng=rng())
     with pytest.raises(ValueError, match="expected labels"):
         fisher.gradient_and_kfac(net, theta, X, Y + 1, targets="model")
 

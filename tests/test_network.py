@@ -354,6 +354,8 @@ def test_mlp_refuses_what_it_cannot_build(arguments, message):
         ([], GAUSSIAN, ValueError, "expected at least one layer with parameters, got none"),
         ([layers.Tanh()], GAUSSIAN, ValueError, "expected at least one layer with parameters, got none"),
         ([layers.Tanh], GAUSSIAN, TypeError, r"expected layers of minikfac\.layers, got <class"),
+        (layers.Dense(2, 2), GAUSSIAN, TypeError, r"expected a list of layers of .*, got Dense\(n_in=2"),
+        ([[layers.Dense(2, 2)]], GAUSSIAN, TypeError, r"expected layers of minikfac\.layers, got \[Dense"),
         (
             [layers.Dense(2, 2), "tanh"],
             GAUSSIAN,
@@ -404,7 +406,11 @@ def test_theta_must_be_one_flat_array_of_floats(theta, error, message):
 @pytest.mark.parametrize(
     ("x", "error", "message"),
     [
-        (X[0], ValueError, r"expected a batch of at least one example, \(N, features\) or .*, got shape \(4,\)"),
+        (
+            X[0],
+            ValueError,
+            r"expected a batch of at least one example, \(N, features\) or .*, got shape \(4,\)",
+        ),
         (X[:0], ValueError, r"expected a batch of at least one example, .* got shape \(0, 4\)"),
         (X[:, :3], ValueError, r"expected inputs of shape \(N, 4\) to Dense\(.*got \(6, 3\)"),
         (X[None], ValueError, r"expected inputs of shape \(N, 4\) to Dense\(.*got \(1, 6, 4\)"),
@@ -426,6 +432,24 @@ def test_inputs_must_be_finite(bad):
         ValueError, match="expected finite inputs, got NaN or infinite values in 2 of 6 examples"
     ):
         NET.forward(THETA, x)
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered in cast")
+def test_inputs_too_large_for_theta_are_infinite():
+    with pytest.raises(ValueError, match="infinite values in 1 of 6 examples"):
+        NET.forward(THETA.astype(np.float32), np.where(X == X[2, 1], 1e300, X))
+
+
+@pytest.mark.parametrize("x", [X[0, 0], X[0], X[:0]])
+def test_whatever_cuts_a_batch_names_one_that_is_none(x):
+    with pytest.raises(ValueError, match="expected a batch of at least one example"):
+        NET.loss(THETA, np.asarray(x), Y)
+    with pytest.raises(ValueError, match="expected a batch of at least one example"):
+        NET.gradient(THETA, np.asarray(x), Y)
+
+
+def test_layers_may_come_from_a_generator():
+    assert mk.Network((layer for layer in NET.layers), NET.output).shapes == NET.shapes
 
 
 def test_inputs_of_half_precision_are_converted():

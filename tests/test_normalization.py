@@ -356,6 +356,15 @@ def test_statistics_of_other_shapes_are_refused(stats, came, train):
         NET.predict(THETA, X, stats)
 
 
+def test_statistics_that_are_no_arrays_or_no_variances_are_refused():
+    with pytest.raises(
+        TypeError, match="expected each of the statistics to be a NumPy or CuPy array, got list"
+    ):
+        NET.forward(THETA, X, [own.tolist() for own in STATS])
+    with pytest.raises(ValueError, match=r"expected variances >= 0 among the statistics, got -0\.5"):
+        NET.forward(THETA, X, [STATS[0], np.array([[0.0, 0.0, 0.0], [1.0, -0.5, 1.0]])])
+
+
 def test_a_net_without_batch_norms_refuses_statistics():
     net = mk.mlp([4, 3])
     with pytest.raises(ValueError, match=r"expected statistics of shapes \[\], got \[\(2, 3\)\]"):

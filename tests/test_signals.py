@@ -230,9 +230,12 @@ CASE = make_case()
         ({"y": CASE.y}, "expected targets y exactly where targets='data', got targets='model'"),
         ({"targets": "sampled"}, "expected a generator rng exactly where targets='sampled'"),
         ({"rng": rng()}, "expected a generator rng exactly where .* got targets='model'"),
-        ({"n_samples": 2}, "expected n_samples >= 1, and other than 1 only where sampled, got 2"),
-        ({"targets": "sampled", "n_samples": 0, "rng": rng()}, "expected n_samples >= 1.* got 0"),
-        ({"batch_size": 0}, "expected batch_size >= 1, got 0"),
+        ({"n_samples": 2}, "expected n_samples other than 1 only where targets='sampled', got 2"),
+        ({"targets": "sampled", "n_samples": 0, "rng": rng()}, "expected n_samples to be a .* >= 1, got 0"),
+        ({"targets": "sampled", "n_samples": 1.5, "rng": rng()}, "expected n_samples to be .* got 1.5"),
+        ({"batch_size": 0}, "expected batch_size to be a whole number >= 1, got 0"),
+        ({"batch_size": 2.5}, "expected batch_size to be a whole number >= 1, got 2.5"),
+        ({"batch_size": "2"}, "expected batch_size to be a whole number >= 1, got '2'"),
         ({"targets": "data", "y": CASE.y[:3]}, r"expected labels of shape \(7,\), got \(3,\)"),
         ({"targets": "data", "y": CASE.y + 7}, r"expected labels in 0\.\.2"),
     ],
@@ -240,6 +243,11 @@ CASE = make_case()
 def test_arguments_that_do_not_go_together(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         CASE.signals(**options)
+
+
+def test_a_seed_is_no_generator() -> None:
+    with pytest.raises(TypeError, match=r"expected rng = numpy\.random\.default_rng\(seed\), got 0"):
+        CASE.signals(targets="sampled", rng=0)
 
 
 def test_bad_inputs_are_refused() -> None:
@@ -285,6 +293,8 @@ def layer_of(abar: tuple[int, ...], g: tuple[int, ...]) -> fisher.LayerSignals:
             None,
             r"expected abar \(5, 1, I\) and g \(3, 5, 1, O\) for layer1, got .* and \(2, 5, 1, 2\)",
         ),
+        ([layer_of((5, 4, 3, 2), (3, 5, 4, 2))], None, r"expected abar \(5, 4, 2, C\) .* got \(5, 4, 3, 2\)"),
+        ([layer_of((5, 4, 2, 6), (3, 5, 4, 7))], None, r"expected abar \(5, 4, 2, C\) .* and \(3, 5, 4, 7\)"),
     ],
 )
 def test_arrays_that_do_not_belong_together(layers: list[Any], names: list[str] | None, message: str) -> None:

@@ -64,17 +64,20 @@ def gradient_and_kfac(
     Raises:
         ValueError: on arguments that do not go together.
     """
+    chunks = net.chunks(theta, x)
     terms = Terms.of(net, theta, x, y if targets == "data" else None, targets, n_samples, rng)
     net.output.check(y, len(x), net.n_outputs(x))
     factor_rows_of = reduced_factor_rows if reduce else factor_rows
     coupled = train and bool(net.init_stats())
-    after = list(stats or net.init_stats())
+    after: list[Array] = []
     if coupled:  # two passes: what g is depends on whether the statistics of the batch move along
         loss, grad, after = net.gradient_pass(theta, x, y, stats)
         stats = net.batch_stats(theta, x)
 
     def add(rows: slice, sums: Sums) -> None:
         tape = net.forward(theta, x[rows], stats)
+        if not (coupled or rows.start):
+            after[:] = tape.stats
         dz = net.output.gradient(tape.z, y[rows])[None]
         g = net.backward(theta, tape, array_module(dz).concatenate([dz, terms(tape.z, rows)]))
         sums.add("loss", net.output.nll(tape.z, y[rows]).sum())
@@ -83,7 +86,7 @@ def gradient_and_kfac(
             for place, M in enumerate(factor_rows_of(LayerSignals(abar, own[1:]))):
                 sums.add_gram((l, place), M)
 
-    sums = sum_over_chunks(add, net.chunks(theta, x), theta)
+    sums = sum_over_chunks(add, chunks, theta)
     pairs = [
         tuple(sums[l, place] / len(x) for place in range(2) if (l, place) in sums)
         for l in range(len(net.names))

@@ -21,6 +21,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
+from numbers import Integral
 from typing import Any
 
 from ..backend import Array, array_module
@@ -130,6 +131,11 @@ class Signals:
         k, n = held[0].g.shape[0], held[0].abar.shape[0]
         for layer, name in zip(held, names, strict=True):
             t = layer.abar.shape[1] if layer.abar.ndim in (3, 4) else "T"
+            if layer.scale_and_shift and layer.abar.shape[2:] != (2, layer.g.shape[-1]):
+                raise ValueError(
+                    f"expected abar ({n}, {t}, 2, C) and g ({k}, {n}, {t}, C) for scale and shift of {name}, "
+                    f"got {layer.abar.shape} and {layer.g.shape}"
+                )
             if (
                 layer.abar.ndim not in (3, 4)
                 or layer.g.ndim != 4
@@ -260,9 +266,10 @@ def signals(
 
     Raises:
         ValueError: on arguments that do not go together, or what ``Network.forward`` refuses.
+        TypeError: if rng is no generator, such as a seed.
     """
-    if batch_size is not None and batch_size < 1:
-        raise ValueError(f"expected batch_size >= 1, got {batch_size}")
+    if batch_size is not None and not (isinstance(batch_size, Integral) and batch_size >= 1):
+        raise ValueError(f"expected batch_size to be a whole number >= 1, got {batch_size!r}")
     terms = Terms.of(net, theta, x, y, targets, n_samples, rng)
     if train:
         stats = net.batch_stats(theta, x)
@@ -317,6 +324,7 @@ class Terms:
 
         Raises:
             ValueError: on arguments that do not go together.
+            TypeError: if rng is no generator, such as a seed.
         """
         if targets not in TARGETS:
             raise ValueError(f"expected targets 'model', 'sampled' or 'data', got {targets!r}")
@@ -326,8 +334,12 @@ class Terms:
             raise ValueError(
                 f"expected a generator rng exactly where targets='sampled', got targets={targets!r}"
             )
-        if n_samples < 1 or (targets != "sampled" and n_samples != 1):
-            raise ValueError(f"expected n_samples >= 1, and other than 1 only where sampled, got {n_samples}")
+        if rng is not None and not hasattr(rng, "standard_normal"):
+            raise TypeError(f"expected rng = numpy.random.default_rng(seed), got {rng!r}")
+        if not isinstance(n_samples, Integral) or n_samples < 1:
+            raise ValueError(f"expected n_samples to be a whole number >= 1, got {n_samples!r}")
+        if targets != "sampled" and n_samples != 1:
+            raise ValueError(f"expected n_samples other than 1 only where targets='sampled', got {n_samples}")
         noise = None
         if y is not None or targets == "sampled":
             units = net.n_outputs(x)

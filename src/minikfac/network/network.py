@@ -8,7 +8,7 @@ gradient of layer l          =  (1/N) sum_n sum_t abar[n, t] g[n, t]^T
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import accumulate, pairwise
@@ -79,12 +79,11 @@ class Network:
 
     def __init__(self, layers: Sequence[Layer], output: Output) -> None:
         """Raises ValueError on no layers or sizes that do not fit together, TypeError on what is no layer."""
-        for layer in layers:
-            if not isinstance(layer, Layer):
-                raise TypeError(f"expected layers of minikfac.layers, got {layer!r}")
+        if not isinstance(layers, Iterable):
+            raise TypeError(f"expected a list of layers of minikfac.layers, got {layers!r}")
+        self._body = Sequential(tuple(layers))
         if not isinstance(output, Output):
             raise TypeError(f"expected an output of minikfac.outputs, got {output!r}")
-        self._body = Sequential(tuple(layers))
         self.output = output
         parameter_layers = self._body.parameter_layers
         if not parameter_layers:
@@ -216,17 +215,24 @@ class Network:
     def _check_stats(self, theta: Array, stats: Sequence[Array] | None) -> list[Array]:
         """Statistics in the dtype and on the device of theta."""
         stats = self.init_stats() if stats is None else stats
+        for own in stats:
+            check_array(own, "each of the statistics")
         shapes = tuple(tuple(own.shape) for own in stats)
         if shapes != self._body.statistics_shapes:
             raise ValueError(
                 f"expected statistics of shapes {list(self._body.statistics_shapes)}, got {list(shapes)}"
             )
-        return [array_module(theta).asarray(own, dtype=theta.dtype) for own in stats]
+        xp = array_module(theta)
+        found = [xp.asarray(own, dtype=theta.dtype) for own in stats]
+        if xp.__name__ == "numpy" and any((own[1] < 0).any() for own in found):
+            lowest = min(float(own[1].min()) for own in found)
+            raise ValueError(f"expected variances >= 0 among the statistics, got {lowest:g}")
+        return found
 
     def chunks(self, theta: Array, x: Array, train: bool = False) -> list[slice]:
         """Rows of x for passes that are run apart; all together where batch normalization couples them."""
-        check_array(x, "x")
-        if x.ndim < 2 or (train and self._body.statistics_shapes):
+        _check_batch(x)
+        if train and self._body.statistics_shapes:
             return [slice(None)]
         return chunks(len(x), self._body.example_size(x.shape[1:]), theta)
 
@@ -384,16 +390,21 @@ class Network:
         return parts[0] if len(parts) == 1 else array_module(theta).concatenate(parts)
 
 
-def _check_inputs(theta: Array, x: Array) -> Array:
+def _check_batch(x: Array) -> None:
     check_array(x, "x")
-    xp = array_module(theta, x)
     if x.ndim < 2 or x.size == 0:
         raise ValueError(
             f"expected a batch of at least one example, (N, features) or (N, H, W, C), got shape {x.shape}"
         )
+
+
+def _check_inputs(theta: Array, x: Array) -> Array:
+    _check_batch(x)
+    xp = array_module(theta, x)
     if x.dtype.kind != "f":
         raise ValueError(f"expected inputs of a floating dtype, got {x.dtype}; convert and scale them first")
+    x = x.astype(theta.dtype, copy=False)  # what is too large for it counts as infinite
     if xp.__name__ == "numpy" and not xp.isfinite(x).all():  # on a GPU the answer would hold up the queue
         bad = int((~xp.isfinite(x.reshape(len(x), -1)).all(1)).sum())
         raise ValueError(f"expected finite inputs, got NaN or infinite values in {bad} of {len(x)} examples")
-    return x.astype(theta.dtype, copy=False)
+    return x
