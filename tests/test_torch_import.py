@@ -151,7 +151,11 @@ def test_the_output_is_the_one_named(output):
             [linear(2, 2), module("GELU")],
             r"for layer 1, GELU\(\): known are Linear, Conv2d, .*Softplus .*, ReLU, Sigmoid",
         ),
-        ([linear(2, 2), module("Softplus", beta=2)], r"no counterpart for layer 1, Softplus\(\): known are"),
+        (
+            [linear(2, 2), module("Softplus", beta=2, threshold=20)],
+            r"no counterpart for layer 1, Softplus\(\): known are",
+        ),
+        ([linear(2, 2), module("Softplus", beta=1, threshold=1)], r"Softplus\(\): .*beta 1, threshold 20"),
         ([flatten(0), linear(2, 2)], r"no counterpart for layer 0, Flatten\(\): only Flatten\(1, -1\) is"),
         ([flatten(1, 2), linear(2, 2)], r"no counterpart for layer 0, Flatten\(\): only Flatten\(1, -1\) is"),
         ([linear(2, 2), module("Dropout2d")], "no counterpart for layer 1, .*: leave it out: curvature is"),

@@ -12,8 +12,10 @@ Images are (N, H, W, C). ``width`` scales the channels.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
+from numbers import Integral
 
 from .layers import (
     ACTIVATIONS,
@@ -32,6 +34,8 @@ from .layers import (
     ReLU,
     Residual,
 )
+from .layers.base import check_positive
+from .layers.windows import pair
 from .network import Network
 from .outputs import OUTPUTS
 
@@ -69,7 +73,7 @@ def tiny_convnet(
     output: str = "categorical",
     activation: str = "tanh",
     pool: str = "max",
-    channels: tuple[int, int] = (4, 8),
+    channels: int | tuple[int, int] = (4, 8),
 ) -> Network:
     """Make a convolutional net for 8 x 8 grey images, (N, 8, 8, 1), and 10 outputs.
 
@@ -80,10 +84,10 @@ def tiny_convnet(
         output: "categorical", "bernoulli" or "gaussian".
         activation: as of :func:`mlp`.
         pool: "max" or "avg".
-        channels: of the two convolutions.
+        channels: of the two convolutions, one number for both or a pair.
 
     Raises:
-        ValueError: on an unknown name.
+        ValueError: on an unknown name, or channels that are no pair.
 
     >>> tiny_convnet().n_params
     666
@@ -91,7 +95,7 @@ def tiny_convnet(
     _check_name(output, OUTPUTS)
     _check_name(activation, ACTIVATIONS)
     _check_name(pool, _POOLS)
-    phi, first, second = ACTIVATIONS[activation], *channels
+    phi, (first, second) = ACTIVATIONS[activation], pair("tiny_convnet", "channels", channels, 1)
     layers = [
         Conv2d(1, first, 3, padding=1),
         phi(),
@@ -207,7 +211,7 @@ def small_inception(
     """
     _check_name(activation, ACTIVATIONS)
     _check_name(output, OUTPUTS)
-    _check_counts(n_classes=n_classes, width=width, modules=modules)
+    check_positive("small_inception", n_classes=n_classes, width=width, modules=modules)
     _check_halvings(input_shape, modules - 1)
     phi = ACTIVATIONS[activation]
     channels = 4 * width
@@ -274,7 +278,7 @@ def small_resnet(
     _check_name(output, OUTPUTS)
     if normalization not in ("batch", "group", "layer", None):
         raise ValueError(f"expected normalization batch, group, layer or None, got {normalization!r}")
-    _check_counts(n_classes=n_classes, width=width, stages=stages, blocks=blocks)
+    check_positive("small_resnet", n_classes=n_classes, width=width, stages=stages, blocks=blocks)
     if normalization == "group" and width % 4:
         raise ValueError(f"expected a width that is a multiple of 4, for groups of 4 channels, got {width}")
     _check_halvings(input_shape, stages - 1)
@@ -309,8 +313,8 @@ def _convolution(c_in: int, c_out: int, kernel: int, stride: int, normalization:
 
 
 def _scaled(width: float, *sizes: int) -> list[int]:
-    if not width > 0:
-        raise ValueError(f"expected a width above 0, got {width}")
+    if not 0 < width < math.inf:
+        raise ValueError(f"expected a finite width above 0, got {width}")
     return [max(1, round(width * size)) for size in sizes]
 
 
@@ -319,13 +323,10 @@ def _check_name(name: str, known: Sequence[str] | dict[str, type]) -> None:
         raise ValueError(f"expected one of {', '.join(sorted(known))}, got {name!r}")
 
 
-def _check_counts(**counts: int) -> None:
-    for name, count in counts.items():
-        if not isinstance(count, int) or count < 1:
-            raise ValueError(f"expected {name} to be a positive whole number, got {count!r}")
-
-
 def _check_halvings(input_shape: tuple[int, int, int], halvings: int) -> None:
-    if len(input_shape) != 3 or min(input_shape) < 1 or min(input_shape[:2]) < 2**halvings:
-        least = 2**halvings
+    least = 2**halvings
+    known = isinstance(input_shape, tuple | list) and all(
+        isinstance(extent, Integral) for extent in input_shape
+    )
+    if not known or len(input_shape) != 3 or min(input_shape) < 1 or min(input_shape[:2]) < least:
         raise ValueError(f"expected input_shape (H, W, C) of at least {least} x {least}, got {input_shape}")

@@ -37,7 +37,7 @@ from .outputs import OUTPUTS
 _POINTWISE: dict[str, type[Layer]] = {"Tanh": Tanh, "Sigmoid": Logistic, "ReLU": ReLU, "Identity": Identity}
 _KNOWN = (
     "known are Linear, Conv2d, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d(1), Flatten, BatchNorm1d, "
-    "BatchNorm2d, GroupNorm, LayerNorm, LocalResponseNorm, Softplus (beta 1), "
+    "BatchNorm2d, GroupNorm, LayerNorm, LocalResponseNorm, Softplus (beta 1, threshold 20), "
     f"{', '.join(sorted(_POINTWISE))}"
 )
 _NO_SOFTMAX = "leave it out: the categorical output applies the softmax itself"
@@ -61,7 +61,7 @@ def from_torch(module: Any, output: str = "categorical") -> tuple[Network, Array
     Args:
         module: of Linear, Conv2d, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d(1), Flatten, BatchNorm1d,
             BatchNorm2d, GroupNorm, LayerNorm (of flat features), LocalResponseNorm, Tanh, Sigmoid, ReLU,
-            Softplus (beta 1), Identity, and Sequential of these.
+            Softplus (beta 1, threshold 20), Identity, and Sequential of these.
         output: the distribution that the loss stood for: "categorical" (cross-entropy), "bernoulli"
             (BCE with logits) or "gaussian" (squared error). A PyTorch module does not say.
 
@@ -129,8 +129,8 @@ class _Import:
         name = type(self.part).__name__
         if name in _POINTWISE:
             self.layers.append(_POINTWISE[name]())
-        elif name == "Softplus" and self.part.beta == 1:
-            self.layers.append(Softplus())  # PyTorch's threshold only saves an exponential above 20
+        elif name == "Softplus" and self.part.beta == 1 and self.part.threshold >= 20:
+            self.layers.append(Softplus())  # above the threshold PyTorch's is x, here by less than 3e-9
         elif name == "Linear":
             self._linear()
         elif name == "Conv2d":
