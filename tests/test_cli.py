@@ -159,7 +159,7 @@ def test_data_sets_are_listed_and_checked(capsys: pytest.CaptureFixture[str], ow
         (["--dtype", "float16"], "expected --dtype float64 or float32, got 'float16'"),
         (["--components", "99"], "whole number from 1 to 61, got 99"),
         (["--data", "usps", "--components", "3"], "--components only with --data digits"),
-        (["--data", "foo"], "usps, cifar10, svhn or the path of an .npz file, got 'foo'"),
+        (["--data", "foo"], "svhn, curves or the path of an .npz file, got 'foo'"),
         (["--data", "usps", "--folder", "no/such/folder"], "got no/such/folder"),
         (["--data", "none.npz"], "got no file none.npz"),
         (["--net", "64-5000-5000-10"], "GiB are free; use fewer parameters"),

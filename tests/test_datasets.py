@@ -884,7 +884,7 @@ def test_load_usps(usps_folder: Path) -> None:
         (
             "mnits",
             {},
-            r"expected one of digits, mnist, usps, cifar10, svhn or the path .*, got 'mnits'; .*mean mnist\?",
+            r"expected one of digits, mnist, usps, cifar10, svhn, curves or .*, got 'mnits'; .*mean mnist\?",
         ),
         ("MNIST", {}, r"got 'MNIST'; did you mean mnist\?"),
         ("cifar-10", {}, r"got 'cifar-10'; did you mean cifar10\?"),
@@ -912,8 +912,8 @@ def test_load_refuses(name: str, options: dict[str, object], message: str) -> No
 
 def test_available_lists_all_sets(cache: Path) -> None:
     rows = datasets.available()
-    assert [row.name for row in rows] == ["digits", "mnist", "usps", "cifar10", "svhn"]
-    assert [row.where for row in rows] == ["bundled"] + ["not fetched"] * 4
+    assert [row.name for row in rows] == ["digits", "mnist", "usps", "cifar10", "svhn", "curves"]
+    assert [row.where for row in rows] == ["bundled", *["not fetched"] * 4, "made here"]
     assert "CC BY 4.0" in rows[0].licence
     assert all(all(row) for row in rows)
     assert not cache.exists()
@@ -974,7 +974,7 @@ def test_check_of_digits_and_npz(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert datasets.check(str(path))[0][1].startswith("broken: ")
     for name in ("digits", path):
         with pytest.raises(
-            ValueError, match=r"expected no folder \(it is one file at a known place\), got folder="
+            ValueError, match=r"expected no folder \(it needs none, or is one file\), got folder="
         ):
             datasets.check(name, folder=tmp_path)
     with pytest.raises(FileNotFoundError, match="expected folder= to name an existing folder"):

@@ -1,4 +1,4 @@
-"""Data: the bundled digits, readers and checksummed downloads of larger sets, and your own arrays.
+"""Data: the bundled digits, curves drawn here, readers and checksummed downloads, and your own arrays.
 
 Images are made alike by `global_contrast_normalization` and `color_whitening`, which can be undone.
 
@@ -11,6 +11,7 @@ from minikfac.datasets.catalogue import available, check, fetch, load
 from minikfac.datasets.cifar10 import cifar10
 from minikfac.datasets.colors import ColorWhitening, color_whitening
 from minikfac.datasets.contrast import ContrastNormalization, global_contrast_normalization
+from minikfac.datasets.curves import curves
 from minikfac.datasets.dataset import Dataset
 from minikfac.datasets.digits import digits
 from minikfac.datasets.idx import read_idx
@@ -27,6 +28,7 @@ __all__ = [
     "check",
     "cifar10",
     "color_whitening",
+    "curves",
     "digits",
     "fetch",
     "from_npz",

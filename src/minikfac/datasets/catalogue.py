@@ -1,7 +1,7 @@
 """The catalogue: what data sets there are, and one way to load, fetch and check each by its name.
 
 A further set is one `Entry`: a module with a reader that takes `images`, `dtype`, `n_train` and `n_test` (and
-`folder` unless it is bundled), a function that fetches its files and one that checks them.
+`folder` if it has files outside the package), a function that fetches its files and one that checks them.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from minikfac.datasets.cache import is_cached
 from minikfac.datasets.cifar10 import FILES as CIFAR10_FILES
 from minikfac.datasets.cifar10 import check_cifar10, cifar10, fetch_cifar10
+from minikfac.datasets.curves import check_curves, curves
 from minikfac.datasets.dataset import Dataset
 from minikfac.datasets.digits import check_digits, digits
 from minikfac.datasets.mnist import FILES as MNIST_FILES
@@ -29,7 +30,10 @@ from minikfac.datasets.usps import check_usps, fetch_usps, usps
 
 @dataclass(frozen=True)
 class Entry:
-    """Describe one data set; `fetch` is None and `files` are empty if it is bundled with the package."""
+    """Describe one data set.
+
+    `fetch` is None and `files` are empty if there is nothing to fetch; `where` then says why.
+    """
 
     name: str
     what: str
@@ -41,10 +45,11 @@ class Entry:
     check: Callable[..., list[tuple[str, str]]]
     fetch: Callable[[], Path] | None = None
     files: tuple[str, ...] = ()
+    where: str = "bundled"
 
 
 class Row(NamedTuple):
-    """One data set as `available` lists it; `where` is "bundled", "cached" or "not fetched"."""
+    """One data set as `available` lists it; `where` is "bundled", "made here", "cached" or "not fetched"."""
 
     name: str
     what: str
@@ -114,6 +119,17 @@ ENTRIES = (
         fetch=fetch_svhn,
         files=SVHN_FILES,
     ),
+    Entry(
+        name="curves",
+        what="curves through three random points, 28x28 grey (after the papers' CURVES, by our own recipe)",
+        images="20000 + 10000, or more",
+        size="no file",
+        licence="that of this package",
+        source="drawn when asked for, some seconds",
+        load=curves,
+        check=check_curves,
+        where="made here",
+    ),
 )
 
 
@@ -121,11 +137,12 @@ def load(name_or_path: str | Path, folder: str | Path | None = None, **options: 
     """Load a data set by its name, or your own from a path to an .npz file.
 
     Args:
-        name_or_path: "digits", "mnist", "usps", "cifar10", "svhn", or the path of a file that ends in .npz.
+        name_or_path: "digits", "mnist", "usps", "cifar10", "svhn", "curves", or the path of a file that ends
+            in .npz.
         folder: Where the files of the set are; None for the cache, to which they are downloaded once.
         options: Further arguments of that set's reader: `images`, `dtype`, `n_train`, `n_test`, `components`
-            (digits), `size` (mnist). Photographs come as images (N, H, W, C), all others flat unless `images`
-            says otherwise.
+            (digits), `size` (mnist), `seed` (curves). Photographs come as images (N, H, W, C), all others
+            flat unless `images` says otherwise.
 
     Raises:
         ValueError: If there is no such set, or its reader has no such option.
@@ -150,7 +167,7 @@ def available() -> list[Row]:
     rows = []
     for item in ENTRIES:
         where = (
-            "bundled"
+            item.where
             if item.fetch is None
             else "cached"
             if is_cached(item.name, item.files)
@@ -163,7 +180,7 @@ def available() -> list[Row]:
 def fetch(name: str) -> Path:
     """Download what is missing of a data set into the cache, verify it and return its folder.
 
-    Shows a progress bar. A bundled set needs nothing.
+    Shows a progress bar. A set that is bundled or made here needs nothing.
 
     Raises:
         ValueError: If there is no such set, or what came has another checksum.
@@ -190,7 +207,7 @@ def check(name: str | Path, folder: str | Path | None = None) -> list[tuple[str,
     """
     own = is_npz(name)
     if folder is not None and (own or entry(name).fetch is None):
-        raise ValueError(f"{name}: expected no folder (it is one file at a known place), got folder={folder}")
+        raise ValueError(f"{name}: expected no folder (it needs none, or is one file), got folder={folder}")
     if own:
         return [(Path(name).name, _npz_status(name))]
     return entry(name).check() if folder is None else entry(name).check(folder)
