@@ -361,6 +361,13 @@ def test_join_refuses_lists():
         Dense.join(np.ones((1, 1)), [1.0])
 
 
+def test_split_takes_matrices_only():
+    with pytest.raises(TypeError, match="expected W to be a NumPy or CuPy array, got list"):
+        Dense.split([[1.0], [1.0]])
+    with pytest.raises(ValueError, match=r"expected W \(I, O\), got shape \(3,\)"):
+        Dense.split(np.ones(3))
+
+
 @pytest.mark.parametrize("size", [0, -1, 2.5, 3.0, True, "3", None])
 def test_dense_refuses_sizes_that_are_no_counts(size):
     with pytest.raises(ValueError, match=f"expected Dense n_in to be a positive whole number, got {size!r}"):

@@ -154,6 +154,14 @@ class Dense(Layer):
 
         Args:
             W: (I, O).
-            bias: whether the last row of W is one; without it the second result is None.
+            bias: whether the last row of W is one, which its shape alone cannot tell; without it the second
+                result is None.
+
+        Raises:
+            ValueError: if W is no matrix.
+            TypeError: on lists, tensors and the like.
         """
+        check_array(W, "W")
+        if W.ndim != 2:
+            raise ValueError(f"expected W (I, O), got shape {W.shape}")
         return (W[:-1].T.copy(), W[-1].copy()) if bias else (W.T.copy(), None)
