@@ -98,6 +98,67 @@ def test_a_study_of_ones_own_data_is_saved(
     assert (folder / "along-training.png").is_file()
 
 
+CONV = ["--net", "conv-2-3", "--steps", "2", "--examples", "12"]
+
+
+def test_a_study_of_a_convolutional_net(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "fisher", *CONV, "--pool", "avg", "--measures", "matrix")
+    assert code == 0 and "net conv 2-3, avg-pooling, 207 parameters" in out
+    for row in ("SUD: ", "IAD: ", "IAD + SUD", "IAD + SH: ", "IAD + SH + SUD: KFC", "KFAC-reduce", "T x KFC"):
+        assert row in out
+    assert "added to" in out
+    assert "Not built: block-tridiagonal; it exists for chains of dense layers only" in out
+    assert "low rank;" not in out  # there are few parameters
+
+
+def test_chosen_approximations_of_a_part_of_a_convolutional_net(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--approximations", "kfacreduce,txkfc", "--layers", "middle", "--measures", "matrix"]
+    code, out, _ = run(capsys, "fisher", *CONV, *arguments)
+    assert code == 0 and "57 parameters" in out and "Not built" not in out
+    table = out[: out.index("The ledger")]
+    assert "KFAC-reduce" in table and "T x KFC" in table and "EKFAC" not in table
+
+
+def test_a_report_of_a_convolutional_net(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, out, _ = run(capsys, "fisher", *CONV, "--measures", "matrix", "--save", str(tmp_path))
+    assert code == 0 and "The block of conv0 alone" in out and "The block of conv1 alone" in out
+    assert (tmp_path / "conv-autocorrelation.png").is_file()
+    stored = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
+    assert stored["settings"]["channels"] == [2, 3] and stored["settings"]["sizes"] == []
+    assert set(stored["convolutions"]["maps"]) == {"max", "avg"}
+
+
+def test_large_sets_of_images_are_cut_short_for_a_convolutional_net(monkeypatch: pytest.MonkeyPatch) -> None:
+    from minikfac import datasets
+
+    x = np.random.default_rng(0).random((30, 4, 4, 1))
+    own = datasets.Dataset(x, np.arange(30) % 10, x, np.arange(30) % 10, "mine")
+    asked: list[dict[str, object]] = []
+
+    def load(data: str, folder: Path | None, **options: object) -> datasets.Dataset:
+        asked.append(options)
+        return own
+
+    monkeypatch.setattr("minikfac.datasets.load", load)
+    monkeypatch.setattr(cli, "FEW", (20, 5))
+    found = cli._load("usps", None, None, "conv", "float32")
+    assert (len(found.x_train), len(found.x_test)) == (20, 5)
+    assert len(cli._load("usps", None, None, None, "float32").x_train) == 30
+    cli._load("cifar10", None, None, "conv-3", "float64")
+    cli._load("mnist", None, None, "conv", "float64")
+    assert asked == [
+        {"dtype": "float32", "images": True},
+        {"dtype": "float32", "images": False},
+        {"dtype": "float64", "images": True, "n_train": 20, "n_test": 5},
+        {"dtype": "float64", "images": True, "size": 16},
+    ]
+    few = [
+        cli._examples(data, net, 5000)
+        for data, net in (("cifar10", "conv"), ("cifar10", None), ("digits", "conv"))
+    ]
+    assert few == [500, 1000, 1000] and cli._examples("cifar10", "conv", 90) == 90
+
+
 def test_nets_that_fit_the_data_by_default(capsys: pytest.CaptureFixture[str], own: Path) -> None:
     arguments = ["--data", str(own), "--steps", "0", "--approximations", "kfac", "--layers", "0"]
     code, out, _ = run(capsys, "fisher", *arguments)
@@ -156,6 +217,20 @@ def test_data_sets_are_listed_and_checked(capsys: pytest.CaptureFixture[str], ow
         (["--layers", "1-9"], "of layers 0 to 5; got '1-9'"),
         (["--layers", "3-1"], "got '3-1'"),
         (["--net", "64-10", "--layers", "middle"], "three layers or more"),
+        (["--net", "conv-x"], "expected --net conv, or maps per convolution as in conv-4-8, got 'conv-x'"),
+        (["--net", "conv-0-3"], "channels of one convolution or more"),
+        (
+            ["--net", "conv-2-2-2-2"],
+            "images of at least 2 x 2 pixels to pool, got [2, 2, 2, 2] for images of 8 x 8",
+        ),
+        (["--net", "conv", "--layers", "3"], "of layers 0 to 2; got '3'"),
+        (["--net", "conv", "--pool", "median"], "expected --pool max or avg, got 'median'"),
+        (["--pool", "avg"], "expected --pool only with --net conv, got --net None"),
+        (["--net", "conv", "--components", "16"], "--components only with --data digits and dense layers"),
+        (
+            ["--net", "conv", "--approximations", "block-tridiagonal"],
+            "which exists for chains of dense layers only",
+        ),
         (["--dtype", "float16"], "expected --dtype float64 or float32, got 'float16'"),
         (["--components", "99"], "whole number from 1 to 61, got 99"),
         (["--data", "usps", "--components", "3"], "--components only with --data digits"),
@@ -190,6 +265,13 @@ def test_wrong_commands_end_in_one_line(
 ) -> None:
     code, _, err = run(capsys, *arguments)
     assert code == 2 and message.lower() in one_line(err).lower()
+
+
+def test_what_is_no_image_is_refused_for_a_convolutional_net(
+    capsys: pytest.CaptureFixture[str], own: Path
+) -> None:
+    code, _, err = run(capsys, "fisher", "--data", str(own), "--net", "conv")
+    assert code == 2 and "own" in one_line(err) and "image" in one_line(err)
 
 
 def test_damaged_files_are_named(capsys: pytest.CaptureFixture[str], own: Path, tmp_path: Path) -> None:

@@ -6,11 +6,13 @@ wrong with the input ends in one line on standard error and exit code 2; an inte
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
 
 HIDDEN = (20, 20, 20, 20, 20)
 """Units of the hidden layers where no net is given: those of the paper's small net [MG15, sec. 3.1]."""
+PHOTOGRAPHS = ("cifar10", "svhn")
+FEW = (5000, 1000)
+"""Most training and test images for a convolutional net, which is trained for a moment only."""
 EXPECTED = (
     ArithmeticError,
     ImportError,
@@ -41,8 +46,8 @@ EXPECTED = (
 
 APPROXIMATIONS_HELP = (
     "Which to build, all by default; with commas between them: block-diagonal, K-FAC, "
-    "K-FAC (factored damping), block-tridiagonal, EKFAC, nearest Kronecker, diagonal, low rank, "
-    "no curvature (the plain gradient)."
+    "K-FAC (factored damping), block-tridiagonal (chains of dense layers only), EKFAC, nearest Kronecker, "
+    "diagonal, KFAC-reduce and T x KFC (convolutions), low rank, no curvature (the plain gradient)."
 )
 MEASURES_HELP = (
     "Groups of columns, with commas between them: matrix, spectral, inverse, step, kl, spectrum, cg; or all. "
@@ -95,7 +100,8 @@ def tour(
     The Fisher matrix says how much a net's predictions change when its weights
     do. The tour builds it exactly, builds K-FAC and other approximations of it
     from the same two signals of backpropagation, and leaves a report that
-    explains what each of them assumes and what that costs: half a minute.
+    explains what each of them assumes and what that costs; a chapter on
+    convolutions studies a second, convolutional net. A minute in all.
     """
     from . import datasets, report
     from .experiments.tour import Settings
@@ -103,8 +109,10 @@ def tour(
 
     started = time.perf_counter()
     _writable(out)
-    found = run(datasets.digits(), Settings(seed=seed))
+    found = run(datasets.digits(), Settings(seed=seed, convolutions=True))
     _print_findings(found)
+    if found.convnet is not None:
+        _print_findings(found.convnet)
     written = report.write_report(found, out)
     _say(f"Report: {written.page}  ({time.perf_counter() - started:.0f} s)")
 
@@ -115,7 +123,13 @@ def tour(
 def fisher(
     net: Annotated[
         str | None,
-        typer.Option(help="Units per layer, as in 64-20-20-10; five hidden layers of 20 by default."),
+        typer.Option(
+            help="Units per layer, as in 64-20-20-10; five hidden layers of 20 by default. Or conv, a small "
+            "convolutional net for images; conv-4-8 says how many maps its convolutions have."
+        ),
+    ] = None,
+    pool: Annotated[
+        str | None, typer.Option(help="Of a convolutional net: max, the default, or avg.")
     ] = None,
     activation: Annotated[
         str, typer.Option(help="Of hidden units: tanh, logistic, relu, softplus or identity.")
@@ -138,7 +152,11 @@ def fisher(
     steps: Annotated[int, typer.Option(help="Of training before the study; 0: as initialized.")] = 200,
     lr: Annotated[float, typer.Option(help="Learning rate of that training (SGD, momentum 0.9).")] = 0.05,
     examples: Annotated[
-        int | None, typer.Option(help="N, over which the Fisher matrix is a mean; at most 1000 by default.")
+        int | None,
+        typer.Option(
+            help="N, over which the Fisher matrix is a mean; 1000 by default, or as many as there are; 500 "
+            "photographs for a convolutional net."
+        ),
     ] = None,
     approximations: Annotated[str | None, typer.Option(help=APPROXIMATIONS_HELP)] = None,
     targets: Annotated[
@@ -183,11 +201,12 @@ def fisher(
     settings = _settings(
         dataset,
         net=net,
+        pool=pool,
         activation=activation,
         output=output,
         steps=steps,
         lr=lr,
-        n_examples=min(1000, len(dataset.x_train)) if examples is None else examples,
+        n_examples=_examples(data, net, len(dataset.x_train)) if examples is None else examples,
         damping=damping,
         approximations=approximations,
         targets=targets,
@@ -226,7 +245,7 @@ def figures(
     if image_format not in FORMATS:
         raise ValueError(f"expected --format among {', '.join(FORMATS)}, got {image_format!r}")
     _writable(out)
-    found = run(datasets.digits(), Settings(seed=seed))
+    found = run(datasets.digits(), Settings(seed=seed, convolutions=True))
     with progress_bar("figures", len(available(found))) as bar:
         for name, _ in draw_all(found, out, image_format):
             bar.advance(name)
@@ -285,6 +304,19 @@ def parse_sizes(text: str) -> tuple[int, ...]:
     return sizes
 
 
+def parse_channels(text: str | None) -> tuple[int, ...] | None:
+    """Read the maps of a convolutional net's convolutions; () for its own choice, None for another net.
+
+    >>> parse_channels("conv-4-8"), parse_channels("conv"), parse_channels("64-20-10"), parse_channels(None)
+    ((4, 8), (), None, None)
+    """
+    if text is None or not text.startswith("conv"):
+        return None
+    if not re.fullmatch(r"conv(-\d+)*", text):
+        raise ValueError(f"expected --net conv, or maps per convolution as in conv-4-8, got {text!r}")
+    return tuple(map(int, text.split("-")[1:]))
+
+
 def parse_layers(text: str, n_layers: int) -> tuple[int, ...] | None:
     """Read a choice of layers; None means all of them.
 
@@ -333,39 +365,75 @@ def _letters(name: str) -> str:
 
 
 def _load(data: str, folder: Path | None, components: int | None, net: str | None, dtype: str) -> Dataset:
-    """Load the data; MNIST at the size that the net asks for, 16 x 16 where there is none."""
+    """Load the data, as images for a convolutional net.
+
+    MNIST comes at the size that a net of dense layers asks for, 16 x 16 otherwise.
+    """
     from . import datasets
 
-    options: dict[str, Any] = {"dtype": dtype, "images": False}
+    convolutional = parse_channels(net) is not None
+    options: dict[str, Any] = {"dtype": dtype, "images": convolutional}
     if dtype not in ("float64", "float32"):
         raise ValueError(f"expected --dtype float64 or float32, got {dtype!r}")
     if components is not None:
-        if data != "digits":
-            raise ValueError(f"expected --components only with --data digits, got --data {data}")
+        if data != "digits" or convolutional:
+            other = f"--net {net}" if convolutional else f"--data {data}"
+            raise ValueError(f"expected --components only with --data digits and dense layers, got {other}")
         options["components"] = components
     if data == "mnist":
-        inputs = parse_sizes(net)[0] if net is not None else 256
+        inputs = parse_sizes(net)[0] if net is not None and not convolutional else 256
         side = round(inputs**0.5)
         options["size"] = side if side**2 == inputs and side <= 28 else 28
-    return datasets.load(data, folder, **options)
+    if convolutional and data in PHOTOGRAPHS:
+        options |= {"n_train": FEW[0], "n_test": FEW[1]}
+    dataset = datasets.load(data, folder, **options)
+    if convolutional:
+        counts = (len(dataset.x_train), len(dataset.x_test))
+        few = [min(count, most) for count, most in zip(counts, FEW, strict=True)]
+        dataset = dataset if list(counts) == few else dataset.subset(*few)
+    return dataset
 
 
 def _settings(dataset: Dataset, net: str | None, layers: str, **options: Any) -> Any:
     from .experiments import APPROXIMATIONS
+    from .experiments.convolutions import default_channels
     from .experiments.tour import Settings
     from .quality import MEASURES
 
-    outputs = dataset.n_classes or dataset.y_train.shape[1]
-    sizes = parse_sizes(net) if net is not None else (dataset.x_train.shape[1], *HIDDEN, outputs)
-    chosen = parse_names(options.pop("approximations"), list(APPROXIMATIONS), "--approximations")
+    channels = parse_channels(net)
+    pool = options.pop("pool", None)
+    if pool is not None and channels is None:
+        raise ValueError(f"expected --pool only with --net conv, got --net {net}")
+    if pool not in (None, "max", "avg"):
+        raise ValueError(f"expected --pool max or avg, got {pool!r}")
+    if channels is not None:
+        if dataset.image_shape is None:
+            raise ValueError(
+                f"expected images for --net conv, got inputs {dataset.x_train.shape} of {dataset.name}"
+            )
+        channels = channels or default_channels(dataset.image_shape)
+        options |= {"sizes": (), "channels": channels, "pool": pool or "max"}
+        n_layers = len(channels) + 1
+    else:
+        outputs = dataset.n_classes or dataset.y_train.shape[1]
+        sizes = parse_sizes(net) if net is not None else (dataset.x_train.shape[1], *HIDDEN, outputs)
+        options["sizes"] = sizes
+        n_layers = len(sizes) - 1
+    names = options.pop("approximations")
     measures = parse_names(options.pop("measures"), list(MEASURES), "--measures")
     return Settings(
-        sizes=sizes,
-        layers=parse_layers(layers, len(sizes) - 1),
-        approximations=chosen or tuple(APPROXIMATIONS),
+        layers=parse_layers(layers, n_layers),
+        approximations=None
+        if names == "all"
+        else parse_names(names, list(APPROXIMATIONS), "--approximations"),
         measures=measures,
         **options,
     )
+
+
+def _examples(data: str, net: str | None, available: int) -> int:
+    """N where none is given: fewer where every example has hundreds of locations."""
+    return min(500 if data in PHOTOGRAPHS and parse_channels(net) is not None else 1000, available)
 
 
 def _writable(folder: Path) -> None:
@@ -386,33 +454,50 @@ def _say(text: str) -> None:
 
 
 def _print_findings(found: Findings) -> None:
+    from .experiments.tour import net_name
+
     study, comparison = found.study, found.study.comparison
     last = found.history.records[-1]
     error = f", test error {last['test_error']:.1%}" if "test_error" in last else ""
     _say(
-        f"\n{found.dataset.name}, net {'-'.join(map(str, found.settings.sizes))}, "
+        f"\n{found.dataset.name}, net {net_name(found.settings)}, "
         f"{study.F.shape[0]:,} parameters, {len(found.x):,} examples, damping {study.damping:g}; "
         f"after {found.settings.steps} steps loss {last['loss']:.3g}{error}\n"
     )
     if last["loss"] > found.history.records[0]["loss"]:
         _say("Training made the loss larger than it was: a smaller --lr may help.\n")
     _print_comparison(comparison)
-    _print_table(
-        "The ledger of assumptions",
-        ["assumption", "error", "cost", "c star", "step cosine", "share"],
-        [
-            [
-                str(row["label"]),
-                *(f"{row[key]:.3g}" for key in ("error", "cost", "c_star", "step_cosine", "share")),
-            ]
-            for row in study.ledger
-        ],
-    )
+    _print_ledger("The ledger of assumptions", study.ledger)
+    if found.settings.approximations is None:
+        for name, why in (
+            ("block-tridiagonal", "it exists for chains of dense layers only"),
+            ("low rank", "it takes long for shared weights; --approximations has it"),
+        ):
+            if name not in study.matrices:
+                _say(f"Not built: {name}; {why}.\n")
+    if found.settings.channels is not None and found.convolutions is not None:
+        for name, rows in found.convolutions.ledgers.items():
+            _print_ledger(f"The block of {name} alone", rows)
     if study.left_out:
         _say(
             f"Left out at this size: {', '.join(study.left_out)} (--measures all computes everything, "
             "--layers middle studies a part)\n"
         )
+
+
+def _print_ledger(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    columns = ["error", "cost", "c_star", "step_cosine", "share"]
+    branching = any(row["above"] != above["label"] for above, row in pairwise(rows))
+    header = ["assumption", *(["added to"] if branching else []), *(key.replace("_", " ") for key in columns)]
+    cells = [
+        [
+            str(row["label"]),
+            *([str(row["above"] or "").split(":")[0]] if branching else []),
+            *("-" if math.isnan(row[key]) else f"{row[key]:.3g}" for key in columns),
+        ]
+        for row in rows
+    ]
+    _print_table(title, header, cells)
 
 
 def _print_comparison(comparison: Comparison) -> None:

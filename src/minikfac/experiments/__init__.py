@@ -6,6 +6,11 @@ report.write_report(found, "my-net")
 """
 
 from .along import quality_along_training
+from .convolutions import convnet
+from .coupling import coupling
+from .exactness import exactness
+from .maps import layer_maps, map_statistics
+from .shifts import shifted_products
 from .study import APPROXIMATIONS, Study, fisher_study
 from .tour import Findings, Settings, tour
 from .training import History, train
@@ -16,8 +21,14 @@ __all__ = [
     "History",
     "Settings",
     "Study",
+    "convnet",
+    "coupling",
+    "exactness",
     "fisher_study",
+    "layer_maps",
+    "map_statistics",
     "quality_along_training",
+    "shifted_products",
     "tour",
     "train",
 ]

@@ -123,7 +123,7 @@ def layer_maps(
     Raises:
         ValueError: on a net without convolutions.
     """
-    found = convolutions(net)
+    found = conv_layers(net)
     if not found:
         raise ValueError("expected a net with convolutions, got none")
     tape = net.forward(theta, x)
@@ -146,7 +146,7 @@ def layer_maps(
     return maps
 
 
-def convolutions(net: Network) -> dict[int, Conv2d]:
+def conv_layers(net: Network) -> dict[int, Conv2d]:
     """The convolutions of a net by their index among the parameter layers."""
     layers = [inner for layer in net.layers for inner in layer.parameter_layers]
     return {number: layer for number, layer in enumerate(layers) if isinstance(layer, Conv2d)}

@@ -7,9 +7,8 @@ do not.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ import numpy as np
 from .. import fisher
 from ..backend import Array, to_host
 from ..network import Network, outputs
+from .maps import conv_layers
 
 
 @dataclass(frozen=True)
@@ -175,9 +175,8 @@ def gradient_scatter(net: Network, theta: Array, x: Array, layer: int, seed: int
     strong = np.sort(np.argsort(variance)[-60:])
 
     def gradients(signals: fisher.Signals, chosen: Array) -> Array:  # (K, N, chosen), weights folded in
-        rows, columns = np.divmod(chosen, units)
-        own = signals[0]
-        return to_host(own.abar[:, 0, rows] * own.g[:, :, 0, columns]).astype(float)
+        parts = [to_host(piece.gradients()[..., chosen]) for piece in signals[0].pieces()]
+        return np.concatenate(parts, axis=1).astype(float)
 
     D = gradients(exact, strong)
     F = np.einsum("kni,knj->ij", D, D) / len(x)
@@ -189,13 +188,21 @@ def gradient_scatter(net: Network, theta: Array, x: Array, layer: int, seed: int
     draws = 4
     sampled = fisher.signals(net, theta, x, targets="sampled", n_samples=draws, rng=rng).select([layer])
     samples = draws**0.5 * gradients(sampled, strong[pair]).reshape(-1, 2)
-    bias = net.shapes[layer][0] - 1
-    first, second = (
-        f"bias of unit {o}" if i == bias else f"weight {i} → {o}"
-        for i, o in (divmod(int(place), units) for place in strong[pair])
-    )
+    first, second = (weight_name(net, layer, *divmod(int(place), units)) for place in strong[pair])
     covariance = samples.T @ samples / len(samples)
     return Scatter(net.names[layer], (first, second), samples, F[np.ix_(pair, pair)], covariance)
+
+
+def weight_name(net: Network, layer: int, i: int, o: int) -> str:
+    """Name the entry (i, o) of a layer's weights."""
+    conv = conv_layers(net).get(layer)
+    if conv is None:
+        return f"bias of unit {o}" if i == net.shapes[layer][0] - 1 else f"weight {i} → {o}"
+    if i == conv.patch_size:
+        return f"bias of map {o}"
+    place, channel = divmod(i, conv.c_in)
+    row, column = divmod(place, conv.windows.kernel[1])
+    return f"weight ({row}, {column}) of map {channel} → {o}"
 
 
 @dataclass(frozen=True)
@@ -316,22 +323,23 @@ def sampling(
     )
 
 
-def memory_rows(nets: dict[str, Sequence[int]], bytes_per_number: int = 4) -> list[dict[str, Any]]:
-    """Bytes that the full Fisher matrix and K-FAC's factors take, for nets of dense layers given by sizes.
+def memory_rows(
+    nets: Mapping[str, Sequence[tuple[int, ...]]], bytes_per_number: int = 4
+) -> list[dict[str, Any]]:
+    """Bytes that the full Fisher matrix and K-FAC's factors take, for nets given by the shapes of weights.
 
-    >>> memory_rows({"a": [64, 20, 10]})[0]["parameters"]
+    >>> memory_rows({"a": [(65, 20), (21, 10)]})[0]["parameters"]
     1510
     """
     rows: list[dict[str, Any]] = []
-    for name, sizes in nets.items():
-        shapes = [(n_in + 1, n_out) for n_in, n_out in pairwise(sizes)]
+    for name, shapes in nets.items():
         n_params = sum(i * o for i, o in shapes)
         factors = sum(i * i + o * o for i, o in shapes)
         rows.append(
             {
                 "name": name,
-                "sizes": list(sizes),
                 "parameters": n_params,
+                "largest_layer": max(i * o for i, o in shapes),
                 "bytes_per_number": bytes_per_number,
                 "fisher_bytes": bytes_per_number * n_params**2,
                 "factor_bytes": bytes_per_number * factors,

@@ -19,7 +19,7 @@ from scipy.signal import correlate2d
 from .. import fisher
 from ..backend import Array, to_host
 from ..network import Network
-from .maps import convolutions
+from .maps import conv_layers
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def shifted_products(
     Raises:
         ValueError: on a net without such a convolution.
     """
-    found = {number: conv for number, conv in convolutions(net).items() if conv.windows.stride == (1, 1)}
+    found = {number: conv for number, conv in conv_layers(net).items() if conv.windows.stride == (1, 1)}
     if not found or (layer is not None and layer not in found):
         known = ", ".join(net.names[number] for number in found) or "none"
         raise ValueError(f"expected a convolution of stride 1, of which there are {known}, got {layer}")

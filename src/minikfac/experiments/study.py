@@ -41,10 +41,26 @@ APPROXIMATIONS: dict[str, tuple[Callable[[fisher.Signals], fisher.FisherMatrix],
     "EKFAC": (fisher.ekfac, None),
     "nearest Kronecker": (fisher.nearest_kronecker, None),
     "diagonal": (fisher.diagonal, None),
+    "KFAC-reduce": (lambda signals: fisher.kfac(signals, reduce=True), None),
+    "T x KFC": (fisher.fully_correlated, None),
     "low rank": (lambda signals: fisher.low_rank(signals, min(100, signals.slices[-1].stop)), None),
     "no curvature": (no_curvature, None),
 }
 """By name: how it is built from signals, and how it is damped where not by its default."""
+
+_CHAINS, _SHARED = ("block-tridiagonal",), ("KFAC-reduce", "T x KFC")
+"""What exists for chains of dense layers only, and what is K-FAC again where no weights are shared."""
+_PATIENT = 1000
+"""Parameters above which low rank takes long where weights are shared: it passes through all locations."""
+
+
+def applicable(signals: fisher.Signals) -> tuple[str, ...]:
+    """Names of the approximations that exist for these layers, differ from each other and are quick."""
+    shared = any(layer.abar.shape[1] > 1 and not layer.scale_and_shift for layer in next(iter(signals)))
+    left_out = (() if signals.dense_chain else _CHAINS) + (() if shared else _SHARED)
+    left_out += ("low rank",) if shared and signals.slices[-1].stop > _PATIENT else ()
+    return tuple(name for name in APPROXIMATIONS if name not in left_out)
+
 
 QUICK = 5000
 """Up to this many parameters every measure is quick."""
@@ -89,7 +105,7 @@ def fisher_study(
     theta: Array,
     x: Array,
     y: Array,
-    approximations: Sequence[str] = tuple(APPROXIMATIONS),
+    approximations: Sequence[str] | None = None,
     damping: float = 1e-2,
     targets: str = "model",
     n_samples: int = 1,
@@ -103,9 +119,9 @@ def fisher_study(
     Args:
         net: the network.
         theta: (P,).
-        x: inputs (N, features): the batch over which everything is a mean.
+        x: inputs (N, features) or images (N, H, W, C): the batch over which everything is a mean.
         y: targets; the steps that are compared are on the gradient of the loss.
-        approximations: names among :data:`APPROXIMATIONS`.
+        approximations: names among :data:`APPROXIMATIONS`; those of :func:`applicable` by default.
         damping: lambda > 0 on both sides.
         targets: from where the approximations take theirs, "model", "sampled" or "data"; the exact matrix
             always has the exact expectation.
@@ -119,13 +135,14 @@ def fisher_study(
     Raises:
         ValueError: on unknown names, or what the parts refuse.
     """
-    unknown = [name for name in approximations if name not in APPROXIMATIONS]
-    if unknown or not approximations:
+    unknown = [name for name in approximations or () if name not in APPROXIMATIONS]
+    if unknown or (approximations is not None and not approximations):
         raise ValueError(
             f"expected approximations among {', '.join(APPROXIMATIONS)}; got {unknown or 'none'}"
         )
     chosen = list(range(len(net.names))) if layers is None else _positions(net, layers)
     exact_signals = fisher.signals(net, theta, x).select(chosen)
+    approximations = applicable(exact_signals) if approximations is None else approximations
     signals = exact_signals
     if targets != "model":
         rng = np.random.default_rng(seed) if targets == "sampled" else None

@@ -1,9 +1,10 @@
 """The tour: one net, one data set, and every number behind the report's tables and figures.
 
     prepare  settings, data     -> net, theta (trained by SGD with momentum, measured on the way)
-    examine  net, theta, data   -> Findings: study, matrices of the middle layers, pictures
+    tour     net, theta, data   -> Findings: study, matrices of the middle layers, pictures
 
-The tour itself is this for the bundled digits; ``minikfac fisher`` is it for a net and data of one's own.
+The tour itself is this for the bundled digits, with a second, convolutional net for the chapter on
+convolutions; ``minikfac fisher`` is it for a net and data of one's own.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ from .. import fisher, optim, quality
 from ..backend import Array, check_memory
 from ..datasets import Dataset
 from ..linalg import SingularMatrixError
-from ..network import Network, mlp, outputs
+from ..network import Network, mlp, outputs, presets
 from .along import quality_along_training
+from .convolutions import Convolutions, convnet, default_channels, stages
+from .maps import conv_layers
 from .middle import MiddleLayers, middle_layers, picture_layers
 from .pictures import (
     Divergence,
@@ -52,13 +55,16 @@ class Settings:
     """What to study.
 
     Attributes:
-        sizes: units per layer.
+        sizes: units per layer; of no meaning where ``channels`` are given.
+        channels: of the convolutions of :func:`minikfac.experiments.convnet`; None for a perceptron.
+        pool: "max" or "avg", its pooling.
         activation, output: of :func:`minikfac.mlp`.
         steps: of training before the study; 0 studies the net as it was initialized.
         batch_size, lr, momentum: of that training.
         n_examples: N, the batch over which the Fisher matrices are means.
         damping: lambda > 0.
-        approximations: names among :data:`minikfac.experiments.APPROXIMATIONS`.
+        approximations: names among :data:`minikfac.experiments.APPROXIMATIONS`; None for all that exist for
+            the net.
         targets, n_samples: from where the approximations take their targets.
         layers: to which the study is restricted, by index; None for all.
         seed: of initialization, order, and everything drawn.
@@ -66,9 +72,12 @@ class Settings:
         along: measure K-FAC's error along training.
         measures: names among :data:`minikfac.quality.MEASURES`; None for what is quick at this size.
         dtype: "float64" or "float32".
+        convolutions: study a small convolutional net too, on the same data as images.
     """
 
     sizes: tuple[int, ...] = TOUR_SIZES
+    channels: tuple[int, ...] | None = None
+    pool: str = "max"
     activation: str = "tanh"
     output: str = "categorical"
     steps: int = 200
@@ -77,7 +86,7 @@ class Settings:
     momentum: float = 0.9
     n_examples: int = 1000
     damping: float = 1e-2
-    approximations: tuple[str, ...] = tuple(APPROXIMATIONS)
+    approximations: tuple[str, ...] | None = None
     targets: str = "model"
     n_samples: int = 1
     layers: tuple[int, ...] | None = None
@@ -86,6 +95,7 @@ class Settings:
     along: bool = True
     measures: tuple[str, ...] | None = None
     dtype: str = "float64"
+    convolutions: bool = False
 
 
 @dataclass
@@ -102,6 +112,8 @@ class Findings:
         cosines: ``dampings`` and ``curves`` by name of the approximation, and ``where`` they were taken.
         passage, means, means_start, scatter, divergence, sampling: see :mod:`.pictures`.
         memory: rows of :func:`.pictures.memory_rows`.
+        convnet: the findings of the convolutional net that was studied too.
+        convolutions: what the pictures of that net's convolutions show, or of this one's.
         seconds: wall time by stage.
     """
 
@@ -123,7 +135,20 @@ class Findings:
     divergence: Divergence | None = None
     sampling: Sampling | None = None
     memory: list[dict[str, Any]] = field(default_factory=list)
+    convnet: Findings | None = None
+    convolutions: Convolutions | None = None
     seconds: dict[str, float] = field(default_factory=dict)
+
+
+def net_name(settings: Settings) -> str:
+    """The net in a few letters.
+
+    >>> net_name(Settings()), net_name(Settings(channels=(4, 8)))
+    ('64-20-20-20-20-20-10', 'conv 4-8, max-pooling')
+    """
+    if settings.channels is None:
+        return "-".join(map(str, settings.sizes))
+    return f"conv {'-'.join(map(str, settings.channels))}, {settings.pool}-pooling"
 
 
 def with_targets(dataset: Dataset, net: Network) -> Dataset:
@@ -136,9 +161,12 @@ def with_targets(dataset: Dataset, net: Network) -> Dataset:
         ValueError: if inputs or targets do not fit, with what the data has.
     """
     n_in, n_out = net.shapes[0][0] - 1, net.shapes[-1][1]
-    features = dataset.x_train.shape[1]
+    images = dataset.x_train.ndim == 4
+    features = math.prod(dataset.x_train.shape[1:])
     classes = dataset.n_classes
-    if features != n_in:
+    if images:
+        n_out = net.n_outputs(dataset.x_train[:1])
+    elif features != n_in:
         raise ValueError(
             f"expected a net with {features} inputs, as {dataset.name} has, got one with {n_in}; "
             f"begin it with {features}-"
@@ -155,7 +183,7 @@ def with_targets(dataset: Dataset, net: Network) -> Dataset:
                 f"end it with -{classes}"
             )
         return dataset
-    if n_out == features and n_out != classes:
+    if n_out == features and n_out != classes and not images:
         return replace(dataset, y_train=dataset.x_train, y_test=dataset.x_test, n_classes=None)
     if classes is None:
         if dataset.y_train.shape[1] != n_out:
@@ -183,7 +211,10 @@ def make_net(settings: Settings, dataset: Dataset) -> Network:
         ValueError: on a net that does not fit the data, or settings out of range.
         MemoryError: where the exact Fisher matrix and what it is compared with do not fit, with the size.
     """
-    net = mlp(settings.sizes, settings.activation, settings.output)
+    if settings.channels is None:
+        net = mlp(settings.sizes, settings.activation, settings.output)
+    else:
+        net = _make_convnet(settings, dataset)
     with_targets(dataset, net)
     n_train = len(dataset.x_train)
     if settings.steps < 0:
@@ -211,6 +242,28 @@ def make_net(settings: Settings, dataset: Dataset) -> Network:
         "need no such matrix",
     )
     return net
+
+
+def _make_convnet(settings: Settings, dataset: Dataset) -> Network:
+    if dataset.x_train.ndim != 4:
+        raise ValueError(
+            f"expected images (N, H, W, C) for a convolutional net, got inputs {dataset.x_train.shape} of "
+            f"{dataset.name}"
+        )
+    if settings.approximations is not None and "block-tridiagonal" in settings.approximations:
+        raise ValueError(
+            "expected approximations of a convolutional net, got block-tridiagonal, which exists for chains "
+            "of dense layers only"
+        )
+    n_outputs = dataset.n_classes or dataset.y_train.shape[1]
+    return convnet(
+        dataset.x_train.shape[1:],
+        n_outputs,
+        settings.channels,
+        settings.activation,
+        settings.output,
+        settings.pool,
+    )
 
 
 _COPIES = 8
@@ -280,8 +333,8 @@ def tour(
     """Train a net and lay its Fisher matrix and every approximation of it open.
 
     Args:
-        dataset: inputs (N, features).
-        settings: what to study; the defaults are those of ``minikfac tour``.
+        dataset: inputs (N, features) or images; a net with convolutions takes them as images.
+        settings: what to study; the defaults are those of ``minikfac tour`` less the convolutions.
         pictures: whether to compute what only figures need.
         progress: show bars.
 
@@ -290,6 +343,8 @@ def tour(
         MemoryError: where the Fisher matrix does not fit, before any work is spent on it.
     """
     settings = settings or Settings()
+    if settings.channels is not None and dataset.image_shape is not None:
+        dataset = dataset.as_images()
     clock = Clock()
     with one_thread():
         net, theta0, dataset, history = prepare(settings, dataset, progress)
@@ -315,10 +370,31 @@ def tour(
     if settings.seeds > 1:
         found.study = replace(study, comparison=_over_seeds(found, dataset, progress))
         clock.stop("seeds")
+    if settings.convolutions and settings.channels is None:
+        found.convnet = _convnet_findings(found, progress)
+        clock.stop("convolutional net")
     if pictures:
         _add_pictures(found, clock, progress)
     found.seconds = clock.seconds
     return found
+
+
+def _convnet_findings(found: Findings, progress: bool) -> Findings:
+    """Study a small convolutional net on the same data, as long as it is images."""
+    dataset = found.dataset
+    if dataset.image_shape is None:
+        raise ValueError(f"expected images for the study of a convolutional net, got {dataset!r}")
+    settings = replace(
+        found.settings,
+        sizes=(),
+        channels=default_channels(dataset.image_shape),
+        approximations=None,
+        layers=None,
+        seeds=1,
+        along=False,
+        convolutions=False,
+    )
+    return tour(dataset, settings, False, progress)
 
 
 class Clock:
@@ -372,13 +448,14 @@ def _over_seeds(found: Findings, dataset: Dataset, progress: bool) -> quality.Co
 def _add_pictures(found: Findings, clock: Clock, progress: bool) -> None:
     settings, net, theta, x, y = found.settings, found.net, found.theta, found.x, found.y
     seed, study = settings.seed, found.study
-    n_params = [i * o for i, o in net.shapes]
+    n_params = [math.prod(shape) for shape in net.shapes]
     own = list(settings.layers) if settings.layers is not None else list(range(len(n_params)))
     chosen = [own[place] for place in picture_layers([n_params[layer] for layer in own])]
-    few = slice(0, min(500, len(x)))
+    convolutional = settings.channels is not None
+    few = slice(0, 200 if convolutional else 500)
 
     def all_middle() -> None:
-        if not chosen:
+        if not chosen or convolutional:
             return
         signals = fisher.signals(net, theta, x).select(chosen)
         found.middle = middle_layers(signals, settings.damping)
@@ -387,7 +464,8 @@ def _add_pictures(found: Findings, clock: Clock, progress: bool) -> None:
         found.cosines = cosines_against_damping(study, chosen)
 
     def single_example() -> None:
-        found.passage = passage(net, theta, found.dataset.x_test, found.dataset.y_test, seed)
+        if not convolutional:
+            found.passage = passage(net, theta, found.dataset.x_test, found.dataset.y_test, seed)
 
     def means() -> None:
         found.means_start = mean_derivatives(net, found.theta0, x, y, seed)
@@ -395,7 +473,8 @@ def _add_pictures(found: Findings, clock: Clock, progress: bool) -> None:
 
     def scatter() -> None:
         layer = chosen[-1] if chosen else own[-1]
-        found.scatter = gradient_scatter(net, theta, x, layer, seed)
+        layer = max((conv for conv in conv_layers(net) if conv in own), default=layer)
+        found.scatter = gradient_scatter(net, theta, x[few] if convolutional else x, layer, seed)
 
     def kl() -> None:
         found.divergence = divergence(net, theta, x, seed)
@@ -405,9 +484,9 @@ def _add_pictures(found: Findings, clock: Clock, progress: bool) -> None:
             found.sampling = sampling(net, theta, x[few], y[few], chosen, seed=seed)
 
     def memory() -> None:
-        found.memory = memory_rows(memory_nets(settings.sizes))
+        found.memory = memory_rows(memory_nets(settings, net))
 
-    stages: dict[str, Callable[[], None]] = {
+    todo: dict[str, Callable[[], None]] = {
         "middle layers": all_middle,
         "damping": cosines,
         "sampled targets": sampled,
@@ -417,27 +496,52 @@ def _add_pictures(found: Findings, clock: Clock, progress: bool) -> None:
         "divergence": kl,
         "memory": memory,
     }
-    with progress_bar("pictures", len(stages), progress) as bar, one_thread():
+    todo |= _convolution_stages(found)
+    with progress_bar("pictures", len(todo), progress) as bar, one_thread():
 
         def run(name: str) -> None:
             started = time.perf_counter()
-            stages[name]()
+            todo[name]()
             clock.seconds[name] = time.perf_counter() - started
             bar.advance(name)
 
         with ThreadPoolExecutor(workers(4)) as pool:
-            list(pool.map(run, stages))
+            list(pool.map(run, todo))
 
 
-def memory_nets(sizes: Sequence[int]) -> dict[str, Sequence[int]]:
-    """Nets whose memory is compared: this one, the paper's, and larger ones."""
-    nets: dict[str, Sequence[int]] = {"this net": sizes}
-    known = {
+def _convolution_stages(found: Findings) -> dict[str, Callable[[], None]]:
+    """The pictures of convolutions, of this net or of the one that was studied beside it."""
+    run = found if found.settings.channels is not None else found.convnet
+    if run is None:
+        return {}
+    found.convolutions = Convolutions()
+
+    def train_other(pool: str) -> tuple[Network, Array, dict[str, Any]]:
+        settings = replace(run.settings, pool=pool, along=False)
+        net, _, _, history = prepare(settings, run.dataset, progress=False)
+        return net, history.theta, history.records[-1]
+
+    record = run.history.records[-1]
+    settings, images = run.settings, run.dataset.x_train
+    return stages(found.convolutions, run.study, images, settings.pool, train_other, record, settings.seed)
+
+
+def memory_nets(settings: Settings, net: Network) -> dict[str, Sequence[tuple[int, ...]]]:
+    """Nets whose memory is compared, by the shapes of their weights: this one, and those of the papers."""
+    nets: dict[str, Sequence[tuple[int, ...]]] = {"this net": net.shapes}
+    perceptrons = {
         "the paper's small net": (256, 20, 20, 20, 20, 20, 10),
         "MNIST, 784-300-100-10": (784, 300, 100, 10),
         "MNIST autoencoder": AUTOENCODER,
     }
-    return nets | {name: own for name, own in known.items() if tuple(own) != tuple(sizes)}
+    if settings.channels is None:
+        nets |= {name: mlp(own).shapes for name, own in perceptrons.items() if own != settings.sizes}
+    if settings.channels is not None or settings.convolutions:
+        nets |= {
+            "KFC's net for CIFAR-10": presets.cifar10_kfc().shapes,
+            "KFC's net for SVHN": presets.svhn_kfc().shapes,
+        }
+    return nets
 
 
 _EXACT_STEPS = 4000

@@ -198,8 +198,12 @@ def quality_bars(
     for ax, key, number in zip(axes, columns, range(len(columns)), strict=True):
         values = [math.nan if row[key] is None else float(row[key]) for row in rows]
         finite = [value for value in values if math.isfinite(value)] or [1.0]
-        drawn = [1.1 * max(finite) if value == math.inf else value for value in values]
-        notes = ["limit" if value == math.inf else short(value) for value in values]
+        longest = _longest_bar(finite) if key == "error" else max(finite)
+        drawn = [1.1 * longest if value == math.inf else min(value, longest) for value in values]
+        notes = [
+            "limit" if value == math.inf else short(value) + " (cut off)" * (value > longest)
+            for value in values
+        ]
         errors = None if spread is None else [float(row.get(key) or 0) for row in spread]
         _mark_best(ax, key)
         bars = _bars(
@@ -208,7 +212,8 @@ def quality_bars(
         for bar, value in zip(bars, values, strict=True):
             if value == math.inf:
                 bar.set(fill=False, hatch="//", edgecolor=GREY)
-        _leave_room(ax, [value for value in drawn if math.isfinite(value)] or [1.0], 0.6, BEST.get(key, 0.0))
+        room = 1.0 if longest < max(finite) else 0.6
+        _leave_room(ax, [value for value in drawn if math.isfinite(value)] or [1.0], room, BEST.get(key, 0.0))
         ax.set_title(TITLES.get(key, key.replace("_", " ")), fontsize=11)
     axes[0].set_yticks(places, [textwrap.fill(str(row["approximation"]), 18) for row in rows])
     axes[0].invert_yaxis()

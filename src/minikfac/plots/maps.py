@@ -193,7 +193,7 @@ def correlation_against_offset(
     ax.set_ylim(top=min(1.02, 1.15 * ax.get_ylim()[1]))
     ax.set_xlabel("distance (pixels)")
     ax.grid(True)
-    ax.legend()
+    ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0))
     return ax
 
 

@@ -11,8 +11,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from .. import plots
+from ..experiments.convolutions import Convolutions
+from ..experiments.maps import LayerMaps
 from ..experiments.tour import Findings
 from ..network import outputs
+from .convolutions import POOLING
 
 FORMATS = ("png", "svg", "pdf")
 
@@ -179,6 +182,162 @@ def memory(found: Findings) -> Any:
     return plots.memory(nets, bytes_per_float=found.memory[0]["bytes_per_number"])
 
 
+def conv_gradient(found: Findings) -> Any:
+    """Two maps, shifted against each other."""
+    one = _chapter(found).shifts
+    assert one is not None
+    return plots.shifted_products(
+        one.activation, one.derivative, one.products, one.kernel, padding=one.padding
+    )
+
+
+def conv_layers(found: Findings) -> Any:
+    """What each assumption costs each convolution."""
+    return plots.layer_ledger(_chapter(found).ledgers)
+
+
+def conv_ledger(found: Findings) -> Any:
+    """What each assumption costs the convolutional net beside."""
+    assert found.convnet is not None
+    return plots.ledger(found.convnet.study.ledger)
+
+
+def conv_block(found: Findings) -> Any:
+    """One convolution's block, exact and KFC's."""
+    block = _chapter(found).block
+    assert block is not None
+    exact, *_, kfc = block.blocks.values()
+    return plots.matrices(
+        exact, {"KFC": kfc}, block.parts, block.sizes, reference=f"exact block of {block.name}", cells=150,
+        upright=True,
+    )  # fmt: skip
+
+
+def conv_ladder(found: Findings) -> Any:
+    """The same block under every set of assumptions."""
+    block = _chapter(found).block
+    assert block is not None
+    names = {label: label.split(":")[0] for label in block.blocks}
+    return plots.ladder_blocks({names[label]: M for label, M in block.blocks.items()})
+
+
+def conv_autocorrelation(found: Findings) -> Any:
+    """Correlations in space of activations, and of derivatives below both poolings."""
+    chapter = _chapter(found)
+    first = _own_maps(found)
+    tiles = {
+        own.name: {
+            "activations in": own.inputs.mean_autocorrelation,
+            **{
+                f"derivatives,\n{POOLING[pool]}": maps[number].derivatives.mean_autocorrelation
+                for pool, maps in chapter.maps.items()
+            },
+        }
+        for number, own in enumerate(first)
+    }
+    return plots.autocorrelation(tiles)
+
+
+def conv_offsets(found: Findings) -> Any:
+    """How far correlations of derivatives reach."""
+    curves = {
+        POOLING[pool]: {
+            own.name: [own.derivatives.strength(d) for d in range(1, 1 + min(3, own.derivatives.reach))]
+            for own in maps
+            if own.derivatives.reach
+        }
+        for pool, maps in _chapter(found).maps.items()
+    }
+    return plots.correlation_against_offset(curves, title="Correlation of derivatives against distance")
+
+
+def conv_variance(found: Findings) -> Any:
+    """Variances over locations."""
+    return plots.variance_maps(
+        {
+            own.name: {
+                "activations in": own.inputs.mean_variance,
+                "derivatives": own.derivatives.mean_variance,
+            }
+            for own in _own_maps(found)
+        }
+    )
+
+
+def conv_between(found: Findings) -> Any:
+    """Correlations between maps."""
+    return plots.between_maps(
+        {
+            own.name: {"pre-activations": own.outputs.between, "derivatives": own.derivatives.between}
+            for own in _own_maps(found)
+        }
+    )
+
+
+def conv_exact(found: Findings) -> Any:
+    """Walks away from exact cases."""
+    return plots.exactness(
+        [
+            {"values": walk.values, "errors": walk.errors, "knob": walk.knob, "title": walk.net}
+            for walk in _chapter(found).walks
+        ]
+    )
+
+
+def conv_batchnorm(found: Findings) -> Any:
+    """The joint Fisher matrix of a batch, and that with constant statistics."""
+    batch = _chapter(found).coupling
+    assert batch is not None
+    names = ["conv", "norm", "dense"]
+    near = {"statistics held constant": batch.constant}
+    return plots.matrices(batch.joint, near, names, batch.sizes, reference=f"joint, {batch.shown} examples")
+
+
+def conv_batchnorm_size(found: Findings) -> Any:
+    """The error of constant statistics against the size of the batch."""
+    batch = _chapter(found).coupling
+    assert batch is not None
+    below, *above = batch.layer_errors
+    errors = {
+        "all parameters": batch.errors,
+        "block of the convolution below": below,
+        "blocks of scale and shift, and above": np.max(above, axis=0),
+    }
+    return plots.error_against_batch(batch.batch_sizes, errors)
+
+
+def _chapter(found: Findings) -> Convolutions:
+    assert found.convolutions is not None
+    return found.convolutions
+
+
+def _own_maps(found: Findings) -> list[LayerMaps]:
+    """Maps of the net that was studied, not of the one with the other pooling."""
+    return next(iter(_chapter(found).maps.values()))
+
+
+def _of_convolutions(found: Findings) -> list[tuple[str, Callable[[Findings], Any], bool]]:
+    chapter = found.convolutions
+    if chapter is None:
+        return []
+    maps = bool(chapter.maps)
+    finite = maps and any(np.isfinite(own.outputs.between_strength) for own in _own_maps(found))
+    return [
+        ("conv-gradient", conv_gradient, chapter.shifts is not None),
+        ("conv-layers", conv_layers, bool(chapter.ledgers)),
+        ("conv-ledger", conv_ledger, found.convnet is not None),
+        ("conv-block", conv_block, chapter.block is not None),
+        ("conv-ladder", conv_ladder, chapter.block is not None),
+        ("conv-autocorrelation", conv_autocorrelation, maps),
+        ("conv-offsets", conv_offsets, maps and any(own.derivatives.reach for own in _own_maps(found))),
+        ("conv-variance", conv_variance, maps),
+        ("conv-between", conv_between, finite),
+        ("conv-exact", conv_exact, bool(chapter.walks)),
+        ("conv-batchnorm", conv_batchnorm, chapter.coupling is not None),
+        ("conv-batchnorm-size", conv_batchnorm_size, chapter.coupling is not None),
+    ]
+
+
 def available(found: Findings) -> dict[str, Callable[[Findings], Any]]:
     """Which figures can be drawn from these findings, by file name, in the order of the report."""
     one, walk, middle = found.passage, found.divergence, found.middle
@@ -203,6 +362,7 @@ def available(found: Findings) -> dict[str, Callable[[Findings], Any]]:
         ("step-cosines", cosines, found.cosines is not None),
         ("sampling", sampling, found.sampling is not None),
         ("along-training", along, any("error/K-FAC/" in key for key in found.history.records[0])),
+        *_of_convolutions(found),
         ("memory", memory, bool(found.memory)),
     ]
     return {name: draw for name, draw, possible in candidates if possible}

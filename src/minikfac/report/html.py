@@ -8,7 +8,7 @@ from pathlib import Path
 from string import Template
 
 from .figures import data_address
-from .text import Figure, Section, Table
+from .words import Figure, Section, Table
 
 STYLE = """
 :root { color-scheme: light; }
@@ -19,6 +19,7 @@ main { max-width: 1000px; margin: 0 auto; padding: 28px 40px 60px; background: #
 h1 { font-size: 1.85rem; line-height: 1.2; margin: 0.4rem 0 1rem; }
 h2 { font-size: 1.35rem; line-height: 1.25; margin: 3rem 0 0.6rem; padding-top: 1rem;
   border-top: 1px solid #d9d9d6; }
+h3 { font-size: 1.12rem; line-height: 1.3; margin: 2.2rem 0 0.5rem; }
 p { margin: 0 0 1rem; }
 a { color: #0060a0; }
 sup, sub { line-height: 0; }
@@ -26,6 +27,7 @@ nav { margin: 1.6rem 0 0; padding: 0.8rem 1.2rem; background: #f4f4f2; border-ra
   font-size: 0.95rem; }
 nav ol { margin: 0.3rem 0 0; padding-left: 1.5rem; columns: 3 15rem; column-gap: 2rem; }
 nav li { break-inside: avoid; padding-right: 0.5rem; }
+nav li.part { list-style: none; font-size: 0.9rem; counter-increment: list-item 0; }
 figure { margin: 1.2rem 0 1.8rem; }
 figure img { display: block; width: 100%; max-width: 1000px; height: auto; }
 label { display: block; overflow-x: auto; }
@@ -122,13 +124,20 @@ def page(
         style=STYLE,
         version=escape(version),
         summary="\n".join(top),
-        contents="\n".join(f'<li><a href="#{s.key}">{escape(s.title)}</a></li>' for s in sections),
+        contents="\n".join(_entry(section) for section in sections),
         sections="\n".join(_section(section, pictures) for section in sections),
     )
 
 
+def _entry(section: Section) -> str:
+    """A line of the contents; parts of a chapter have no number of their own."""
+    kind = ' class="part"' if section.level > 2 else ""
+    return f'<li{kind}><a href="#{section.key}">{escape(section.title)}</a></li>'
+
+
 def _section(section: Section, pictures: Mapping[str, Path]) -> str:
-    parts = [f'<section id="{section.key}">', f"<h2>{escape(section.title)}</h2>"]
+    heading = f"<h{section.level}>{escape(section.title)}</h{section.level}>"
+    parts = [f'<section id="{section.key}">', heading]
     for part in section.parts:
         if isinstance(part, Figure):
             parts.append(_figure(part, pictures))

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 
 from .. import __version__
+from ..experiments.convolutions import Convolutions
+from ..experiments.maps import strengths
 from ..experiments.tour import Findings, settings_record
 
 
@@ -26,7 +28,7 @@ def results(found: Findings) -> dict[str, Any]:
             "name": found.dataset.name,
             "training_examples": len(found.dataset.x_train),
             "test_examples": len(found.dataset.x_test),
-            "inputs": found.dataset.x_train.shape[1],
+            "inputs": math.prod(found.dataset.x_train.shape[1:]),
             "classes": found.dataset.n_classes,
         },
         "net": {
@@ -60,7 +62,28 @@ def results(found: Findings) -> dict[str, Any]:
             "eigenvalues": middle.eigenvalues,
             "preconditioned_eigenvalues": middle.preconditioned,
         }
+    if found.convolutions is not None:
+        record["convolutions"] = convolutions(found.convolutions)
+    if found.convnet is not None:
+        record["convolutional_net"] = results(found.convnet)
+        del record["convolutional_net"]["versions"]
     return plain(record)
+
+
+def convolutions(chapter: Convolutions) -> dict[str, Any]:
+    """Numbers of the chapter on convolutions; blocks and matrices of a batch are left out."""
+    record: dict[str, Any] = {
+        "maps": {pool: strengths(maps) for pool, maps in chapter.maps.items()},
+        "trained_alike": chapter.records,
+        "layer_ledgers": chapter.ledgers,
+        "walks": [dict(vars(walk)) | {"as_predicted": walk.as_predicted} for walk in chapter.walks],
+    }
+    if chapter.shifts is not None:
+        record["shifts"] = dict(vars(chapter.shifts)) | {"gradient": chapter.shifts.gradient}
+    if chapter.coupling is not None:
+        hidden = ("joint", "constant")
+        record["batch_normalization"] = {k: v for k, v in vars(chapter.coupling).items() if k not in hidden}
+    return record
 
 
 def versions() -> dict[str, str]:

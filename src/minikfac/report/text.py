@@ -7,8 +7,7 @@ the sentence says which it was. Each function makes one section; paragraphs are 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from html import escape
 from typing import Any
 
@@ -16,37 +15,14 @@ import numpy as np
 
 from .. import quality
 from ..experiments.tour import Findings
+from ..experiments.tour import net_name as plain_net_name
 from ..network import outputs
 from ..plots.memory import human_bytes
 from ..quality import format_cell
+from . import convolutions
+from .words import Figure, Section, Table, count, examples, listing, number, percent
 
 Row = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A picture by its file name, without ending, and what it shows."""
-
-    name: str
-    caption: str
-
-
-@dataclass(frozen=True)
-class Table:
-    """Header and cells, as text."""
-
-    header: Sequence[str]
-    cells: Sequence[Sequence[str]]
-    caption: str = ""
-
-
-@dataclass(frozen=True)
-class Section:
-    """A heading with paragraphs, figures and tables under it, in this order."""
-
-    key: str
-    title: str
-    parts: list[str | Figure | Table] = field(default_factory=list)
 
 
 def sections(found: Findings) -> list[Section]:
@@ -68,61 +44,19 @@ def sections(found: Findings) -> list[Section]:
         memory,
         how_made,
     ]
-    return [section for write in writers if (section := write(found)) is not None]
-
-
-# numbers as words ------------------------------------------------------------------------------------
-
-
-def percent(share: float) -> str:
-    """A share in per cent, with as many digits as it deserves.
-
-    >>> percent(0.4216), percent(0.0123), percent(0.00004), percent(0.0)
-    ('42%', '1.2%', '0.004%', '0%')
-    """
-    if not math.isfinite(share):
-        return "an undefined share"
-    if abs(share) < 1e-9:  # rounding
-        return "0%"
-    if abs(share) >= 0.095:
-        return f"{100 * share:.0f}%"
-    return f"{100 * share:.{max(1, -math.floor(math.log10(abs(100 * share))))}f}%"
-
-
-def count(number: float) -> str:
-    """A whole number with thousands separated."""
-    return f"{int(number):,}"
-
-
-def number(value: float) -> str:
-    """Three digits; small and large ones in powers of ten.
-
-    >>> number(0.1234), number(1.5e-18), number(1e-5), number(1500.0)
-    ('0.123', '1.5 × 10<sup>−18</sup>', '10<sup>−5</sup>', '1,500')
-    """
-    if value == 0:
-        return "0"
-    if not math.isfinite(value):
-        return "not reached" if value == math.inf else "undefined"
-    if 1e-3 <= abs(value) < 1e6:
-        return (f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}").replace("-", "−")
-    mantissa, exponent = f"{value:.1e}".split("e")
-    power = f"10<sup>{int(exponent)}</sup>"
-    return (power if mantissa == "1.0" else f"{mantissa} × {power}").replace("-", "−")
-
-
-def examples(n: int) -> str:
-    """A number of examples in words.
-
-    >>> examples(1), examples(1000)
-    ('1 example', '1,000 examples')
-    """
-    return f"{count(n)} example{'s' if n != 1 else ''}"
+    written = {write: section for write in writers if (section := write(found)) is not None}
+    chapter = convolutions.sections(found)
+    # a chapter of the tour before the end; of a convolutional net right after the net itself
+    place = list(written).index(memory if found.convnet is not None and memory in written else how_made)
+    if found.settings.channels is not None:
+        place = 1
+    found_sections = list(written.values())
+    return [*found_sections[:place], *chapter, *found_sections[place:]]
 
 
 def net_name(found: Findings) -> str:
     """64-20-10, in hyphens at which no line is broken."""
-    return "‑".join(map(str, found.settings.sizes))
+    return plain_net_name(found.settings).replace("-", "‑")
 
 
 def _has(found: Findings, name: str) -> bool:
@@ -196,7 +130,7 @@ def _layers(found: Findings) -> str:
         return "all layers"
     if len(found.net.names) - len(names) == 2 and names[0] == found.net.names[1]:
         return f"the {len(names)} middle layers"
-    return names[0] if len(names) == 1 else f"the layers {_list(names)}"
+    return names[0] if len(names) == 1 else f"the layers {listing(names)}"
 
 
 def _layers_and_weights(found: Findings) -> str:
@@ -214,12 +148,15 @@ def net_and_data(found: Findings) -> Section:
     layers = ", ".join(
         f"{name} ({i - 1} → {o})" for name, (i, o) in zip(found.net.names, found.net.shapes, strict=True)
     )
+    weights = "each has a weight for every pair of an input and an output, and a bias for every output."
+    size = " × ".join(map(str, data.x_train.shape[1:]))
+    if settings.channels is not None:
+        layers, weights = convolutions.layers(found), "what a convolution does is said below."
     text = [
         f"The data: <b>{escape(data.name)}</b>, {count(len(data.x_train))} training and "
-        f"{count(len(data.x_test))} test examples of {data.x_train.shape[1]} numbers each, {classes}. The "
+        f"{count(len(data.x_test))} test examples of {size} numbers each, {classes}. The "
         f"net: {net_name(found)}, {settings.activation} units, {settings.output} output, "
-        f"<b>{count(found.net.n_params)} parameters</b>. Its layers are {layers}; each has a weight for "
-        "every pair of an input and an output, and a bias for every output.",
+        f"<b>{count(found.net.n_params)} parameters</b>. Its layers are {layers}; {weights}",
     ]
     if settings.steps:
         error = last.get("test_error")
@@ -466,10 +403,12 @@ def matrices(found: Findings) -> Section | None:
 def ledger(found: Findings) -> Section:
     """What each assumption costs."""
     rows = found.study.ledger
-    steps = rows[1:]
+    by_label = {row["label"]: row for row in rows}
+    # alternatives are no steps on the way
+    steps = [row for row in rows[1:] if not row["label"].startswith(("KFAC-reduce", "T x KFC"))]
     worst = max(steps, key=lambda row: row["cost"])
-    drops = [(a["share"] - b["share"], b["label"]) for a, b in zip(rows, steps, strict=False)]
-    drop, where = max(drops)
+    drops = [(by_label[row["above"]]["share"] - row["share"], row["label"]) for row in steps]
+    drop, where = max(pair for pair in drops if math.isfinite(pair[0]))
     columns = {
         "label": "assumed",
         "error": "error so far",
@@ -488,7 +427,7 @@ def ledger(found: Findings) -> Section:
             f"costs. As a matrix, the costliest is “{worst['label']}” ({percent(worst['cost'])}). As a step, "
             "it "
             f"is “{where}”: the share of the exact step's progress falls by {100 * drop:.0f} percentage "
-            f"points there, and is {percent(rows[-1]['share'])} in the end.",
+            f"points there, and is {percent(rows[-1]['share'])} in the end." + convolutions.branches(rows),
             Figure(
                 "ledger",
                 "Error of the matrix after each assumption and by it alone; the step that follows from it.",
@@ -551,7 +490,7 @@ def quality_table(found: Findings) -> Section:
             f" “No curvature” is the plain gradient, for comparison: {percent(plain['share'])} of the "
             "progress"
             + (
-                f"; {_list(worse)} make{'s' if len(worse) == 1 else ''} no more than that."
+                f"; {listing(worse)} make{'s' if len(worse) == 1 else ''} no more than that."
                 if worse
                 else ", less than any of them."
             )
@@ -560,14 +499,21 @@ def quality_table(found: Findings) -> Section:
             slower = [row["approximation"] for row in rows if row["cg_iterations"] > plain["cg_iterations"]]
             if slower:
                 notes.append(
-                    f"As a preconditioner, {_list(slower)} take{'s' if len(slower) == 1 else ''} more "
+                    f"As a preconditioner, {listing(slower)} take{'s' if len(slower) == 1 else ''} more "
                     f"iterations than none at all ({format_cell(plain['cg_iterations'])})."
                     + _few_large_eigenvalues(found)
                 )
     if found.study.left_out:
-        left_out = _list([column for name in found.study.left_out for column in quality.MEASURES[name]])
+        left_out = listing([column for name in found.study.left_out for column in quality.MEASURES[name]])
         notes.append(f"Left out, as it takes long for so many parameters: {left_out.replace('_', ' ')}.")
     settings = found.settings
+    if settings.approximations is None:
+        for name, why in (
+            ("block-tridiagonal", "it exists for chains of dense layers only"),
+            ("low rank", "it takes long for shared weights"),
+        ):
+            if not _has(found, name):
+                notes.append(f"Left out is {name}: {why}.")
     if settings.targets != "model":
         source = (
             f"{settings.n_samples} drawn target{'s' * (settings.n_samples > 1)} per example"
@@ -641,10 +587,6 @@ def _spread_note(found: Findings) -> str:
     return f"Means over {found.settings.seeds} seeds of {what}."
 
 
-def _list(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-
 def models(found: Findings) -> Section | None:
     """Graphical models of the gradient."""
     if found.middle is None:
@@ -679,8 +621,8 @@ def spectra(found: Findings) -> Section | None:
     plain = conditions.pop("none")
     better = [name for name, condition in conditions.items() if condition < plain]
     worse = [name for name in conditions if name not in better]
-    verdict = _list(
-        [f"{how} with {_list(names)}" for how, names in (("smaller", better), ("larger", worse)) if names]
+    verdict = listing(
+        [f"{how} with {listing(names)}" for how, names in (("smaller", better), ("larger", worse)) if names]
     )
     return Section(
         "spectra",
@@ -776,7 +718,7 @@ def sampling(found: Findings) -> Section | None:
                 if abs(scale - 1) > 0.1
                 else f"Its best scalar is {number(scale)}, so the scale is right and the directions are not."
             )
-            + f" ({_list(drawn.names)}; {examples(drawn.n)}.)",
+            + f" ({listing(drawn.names)}; {examples(drawn.n)}.)",
             Figure("sampling", "Relative error against the number of drawn targets per example."),
         ],
     )
@@ -835,11 +777,13 @@ def memory(found: Findings) -> Section | None:
         return None
     own = found.memory[0]
     largest = max(found.memory, key=lambda row: row["parameters"])
+    widest = max(found.memory, key=lambda row: row["largest_layer"])
     cells = [
         [
             row["name"],
             count(row["parameters"]),
             human_bytes(row["fisher_bytes"]),
+            human_bytes(row["bytes_per_number"] * row["largest_layer"] ** 2),
             human_bytes(row["factor_bytes"]),
         ]
         for row in found.memory
@@ -850,14 +794,22 @@ def memory(found: Findings) -> Section | None:
         [
             f"For this net the exact matrix takes {human_bytes(own['fisher_bytes'])} and K-FAC's factors "
             f"take {human_bytes(own['factor_bytes'])} (numbers of {8 * own['bytes_per_number']} bits). But "
-            f"its size grows with the square of the number of weights: for the {largest['name']} "
-            f"({'-'.join(map(str, largest['sizes']))}, {count(largest['parameters'])} weights) it would "
+            f"its size grows with the square of the number of weights: for {_the(largest['name'])} "
+            f"({count(largest['parameters'])} weights) it would "
             f"take <b>{human_bytes(largest['fisher_bytes'])}</b>, and the factors "
-            f"<b>{human_bytes(largest['factor_bytes'])}</b>.",
+            f"<b>{human_bytes(largest['factor_bytes'])}</b>. Leaving out what is between layers is not "
+            "enough: "
+            f"the largest layer of {_the(widest['name'])} has {count(widest['largest_layer'])} weights, and "
+            "its "
+            f"block alone takes {human_bytes(widest['bytes_per_number'] * widest['largest_layer'] ** 2)}.",
             Figure("memory", "Memory of the full Fisher matrix and of K-FAC's factors."),
-            Table(["net", "parameters", "full F", "factors A and G"], cells),
+            Table(["net", "parameters", "full F", "largest block", "factors A and G"], cells),
         ],
     )
+
+
+def _the(name: str) -> str:
+    return name if name.startswith(("this", "the", "KFC's")) else f"the {name}"
 
 
 def how_made(found: Findings) -> Section:
@@ -874,6 +826,12 @@ def how_made(found: Findings) -> Section:
             f"{number(settings.damping)}. Times: {stages}. All numbers are in results.json, the quality "
             "table layer by layer in quality.csv, the pictures as files beside this page.",
             "Source of the method: J. Martens and R. Grosse, Optimizing neural networks with "
-            "Kronecker-factored approximate curvature, ICML 2015 [MG15].",
+            "Kronecker-factored approximate curvature, ICML 2015 [MG15]."
+            + (
+                " For convolutions: R. Grosse and J. Martens, A Kronecker-factored approximate Fisher matrix "
+                "for convolution layers, ICML 2016 [GM16]."
+                if found.convolutions is not None or settings.channels is not None
+                else ""
+            ),
         ],
     )
