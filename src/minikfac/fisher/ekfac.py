@@ -9,12 +9,15 @@ norm; K-FAC never is. It reads the signals twice.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ..backend import Array
 from ..linalg import eigh
 from .block_diagonal import BlockDiagonal
-from .dense import beside_whole_blocks
+from .dense import DenseMatrix
 from .eigenblock import EigenBlock
 from .kronecker import factors
+from .matrix import FisherMatrix
 from .signals import LayerSignals, Signals
 
 
@@ -32,16 +35,33 @@ def ekfac(signals: Signals) -> BlockDiagonal:
 
     The scale and shift of a normalization have their whole block, as in K-FAC.
     """
-    return beside_whole_blocks(signals, _eigen_blocks)
+    bases = eigenbases(signals.mean(factors))
+    return in_eigenbases(bases, eigenvalues(signals, bases), signals.names)
 
 
-def _eigen_blocks(signals: Signals) -> list[EigenBlock]:
-    bases = [(eigh(A)[1], eigh(G)[1]) for A, G in signals.mean(factors)]
+def eigenbases(factors: Sequence[tuple[Array, ...]]) -> list[tuple[Array, ...]]:
+    """Eigenvectors (U_A, U_G) of each pair of factors (A, G); () for a whole block (F,), which needs none."""
+    return [tuple(eigh(M)[1] for M in own) if len(own) == 2 else () for own in factors]
 
-    def scales(chunk: list[LayerSignals]) -> list[tuple[Array]]:
-        return [(_squared_gradients(layer, *basis),) for layer, basis in zip(chunk, bases, strict=True)]
 
-    return [
-        EigenBlock(U_A, U_G, s, name)
-        for (U_A, U_G), (s,), name in zip(bases, signals.mean_over_chunks(scales), signals.names, strict=True)
-    ]
+def eigenvalues(signals: Signals, bases: Sequence[tuple[Array, ...]]) -> list[tuple[Array, ...]]:
+    """The best eigenvalues (I, O) in each of the bases; where there is none, the whole block."""
+
+    def sums(chunk: list[LayerSignals]) -> list[tuple[Array, ...]]:
+        return [
+            (_squared_gradients(layer, *basis) if basis else layer.second_moment(),)
+            for layer, basis in zip(chunk, bases, strict=True)
+        ]
+
+    return signals.mean_over_chunks(sums)
+
+
+def in_eigenbases(
+    bases: Sequence[tuple[Array, ...]], values: Sequence[tuple[Array, ...]], names: Sequence[str]
+) -> BlockDiagonal:
+    """The matrix of bases and eigenvalues that were found or averaged elsewhere."""
+    blocks: list[FisherMatrix] = []
+    for basis, (s,), name in zip(bases, values, names, strict=True):
+        whole = f"the block of {name}"
+        blocks.append(EigenBlock(basis[0], basis[1], s, name) if basis else DenseMatrix(s, name=whole))
+    return BlockDiagonal(blocks)

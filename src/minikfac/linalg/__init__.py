@@ -1,10 +1,12 @@
 """Linear algebra without a network in sight.
 
-Kronecker products, positive semi-definite matrices, conjugate gradients, extreme eigenvalues.
+Kronecker products, positive semi-definite matrices, conjugate gradients, Krylov
+subspaces, extreme eigenvalues.
 """
 
 from .cg import CGResult, conjugate_gradients
 from .kronecker import kron_apply, kron_dense, kron_eigen_dense, kron_sum_solver
+from .krylov import Subspace, krylov_subspace
 from .lanczos import extreme_eigenpairs
 from .psd import (
     SingularMatrixError,
@@ -22,6 +24,7 @@ from .sums import Sums, sum_over_chunks
 __all__ = [
     "CGResult",
     "SingularMatrixError",
+    "Subspace",
     "Sums",
     "cholesky",
     "cholesky_inverse",
@@ -33,6 +36,7 @@ __all__ = [
     "kron_dense",
     "kron_eigen_dense",
     "kron_sum_solver",
+    "krylov_subspace",
     "pseudo_inverse",
     "rank",
     "sum_over_chunks",

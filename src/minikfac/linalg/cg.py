@@ -25,8 +25,11 @@ def conjugate_gradients(
     max_iterations: int | None = None,
     precondition: Callable[[Array], Array] | None = None,
     x0: Array | None = None,
+    watch: Callable[[int, Array, float], bool] | None = None,
 ) -> CGResult:
     """Solve M x = b for a symmetric positive definite M given by its products.
+
+    Each iterate minimizes phi(x) = x^T M x / 2 - b^T x over a space that grows by one direction.
 
     Args:
         product: v -> M v.
@@ -35,6 +38,7 @@ def conjugate_gradients(
         max_iterations: at most; n by default.
         precondition: v -> B^{-1} v for a positive definite B that resembles M.
         x0: where to start; 0 by default.
+        watch: sees the number of each iterate, from 0 for the start, the iterate and phi; True stops there.
 
     Raises:
         ValueError: on a direction of zero or negative curvature, since M is not positive definite then;
@@ -45,13 +49,18 @@ def conjugate_gradients(
     r = b - product(x) if x0 is not None else b
     norm_b = float((b @ b) ** 0.5)
     if norm_b == 0:
+        if watch is not None:
+            watch(0, 0 * b, 0.0)
         return CGResult(0 * b, 0, True, 0.0)
     z = r if precondition is None else precondition(r)
     p, rz = z, float(r @ z)
     residual = float((r @ r) ** 0.5) / norm_b
-    for iteration in range(limit):
-        if residual <= tolerance:
-            return CGResult(x, iteration, True, residual)
+    iteration = 0
+    while True:
+        # phi from r = b - M x, without another product
+        enough = watch is not None and watch(iteration, x, -0.5 * float(x @ (r + b)))
+        if enough or residual <= tolerance or iteration == limit:
+            return CGResult(x, iteration, residual <= tolerance, residual)
         if rz <= 0:
             raise ValueError(
                 f"expected a positive definite preconditioner, got r^T B^-1 r = {rz:.3g} "
@@ -71,4 +80,4 @@ def conjugate_gradients(
         z = r if precondition is None else precondition(r)
         rz, rz_old = float(r @ z), rz
         p = z + (rz / rz_old) * p
-    return CGResult(x, limit, residual <= tolerance, residual)
+        iteration += 1

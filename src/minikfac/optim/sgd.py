@@ -1,7 +1,9 @@
 """Stochastic gradient descent, with heavy-ball or Nesterov momentum.
 
-v <- mu v - lr grad(theta)            heavy ball       theta <- theta + v
-v <- mu v - lr grad(theta + mu v)     Nesterov         theta <- theta + v    [SMDH13, sec. 2]
+v <- mu v - lr grad h(theta)            heavy ball       theta <- theta + v
+v <- mu v - lr grad h(theta + mu v)     Nesterov         theta <- theta + v    [SMDH13, sec. 2]
+
+with h = loss + l2 / 2 ||theta||^2.
 """
 
 from __future__ import annotations
@@ -11,6 +13,10 @@ from typing import Any
 
 from ..backend import Array
 from ..network import Network
+from .checks import check_below_one, check_not_negative, check_positive
+from .momentum import State, at_rest, moved_by
+from .objective import objective_gradient
+from .schedules import Schedule, value_at
 
 
 @dataclass(frozen=True)
@@ -19,39 +25,46 @@ class SGD:
 
     Attributes:
         net: the network.
-        lr: learning rate.
-        momentum: mu in [0, 1).
+        lr: learning rate, a number or a schedule.
+        momentum: mu in [0, 1), a number or a schedule.
         nesterov: take the gradient where the momentum leads.
+        l2: weight decay, biases included.
+        averaging: largest weight of the old in the average of iterates, ``state["average"]``; 0 for none.
     """
 
     net: Network
-    lr: float
-    momentum: float = 0.0
+    lr: float | Schedule
+    momentum: float | Schedule = 0.0
     nesterov: bool = False
+    l2: float = 0.0
+    averaging: float = 0.0
 
     def __post_init__(self) -> None:
-        if not self.lr > 0:
-            raise ValueError(f"expected lr > 0, got {self.lr}")
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"expected momentum in [0, 1), got {self.momentum}")
+        check_positive(lr=self.lr)
+        check_below_one(momentum=self.momentum, averaging=self.averaging)
+        check_not_negative(l2=self.l2)
 
-    def init(self, theta: Array) -> dict[str, Any]:
-        """Return the state before the first step: zero velocity (P,), and the statistics of the net."""
-        return {"velocity": 0 * theta, "stats": self.net.init_stats()}
+    def init(self, theta: Array) -> State:
+        """Return the state before the first step."""
+        return at_rest(self.net, theta, self.averaging)
 
     def step(
-        self, theta: Array, state: dict[str, Any], batch: tuple[Array, Array], rng: Any = None
-    ) -> tuple[Array, dict[str, Any], dict[str, float]]:
-        """Return theta, state and info (``loss``, on this batch and where the gradient is taken).
+        self, theta: Array, state: State, batch: tuple[Array, Array], rng: Any = None
+    ) -> tuple[Array, State, dict[str, float]]:
+        """Return theta, state and info.
 
         Args:
             theta: (P,).
             state: of ``init`` or the last step.
             batch: inputs (N, features) and targets.
             rng: unused; optimizers that sample targets need one.
+
+        Returns:
+            Parameters, state, and info: ``loss`` where the gradient is taken, ``lr`` and ``mu``.
         """
-        velocity = self.momentum * state["velocity"]
+        lr, mu = value_at(self.lr, state["step"]), value_at(self.momentum, state["step"])
+        velocity = mu * state["velocity"]
         at = theta + velocity if self.nesterov else theta
-        loss, grad, stats = self.net.gradient_pass(at, *batch, state["stats"])
-        velocity = velocity - self.lr * grad
-        return theta + velocity, {"velocity": velocity, "stats": stats}, {"loss": loss}
+        loss, grad, stats = objective_gradient(self.net, at, *batch, state["stats"], self.l2)
+        moved, after = moved_by(velocity - lr * grad, theta, state, stats, self.averaging)
+        return moved, after, {"loss": loss, "lr": lr, "mu": mu}

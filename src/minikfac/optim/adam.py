@@ -1,0 +1,76 @@
+"""Adam: the average gradient over the root of the average squared gradient [KB15, alg. 1].
+
+    m <- beta1 m + (1 - beta1) grad h           v <- beta2 v + (1 - beta2) (grad h)^2
+    theta <- theta - lr mhat / (sqrt(vhat) + eps)     mhat = m / (1 - beta1^k),  vhat = v / (1 - beta2^k)
+
+h = loss + l2 / 2 ||theta||^2. v is no Fisher matrix: it squares the mean gradient of a mini-batch, taken
+with the labels, where the Fisher diagonal is the mean of squares over examples and the model's own targets.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ..backend import Array
+from ..network import Network
+from .averages import average_iterates
+from .checks import check_below_one, check_not_negative, check_positive
+from .momentum import State
+from .objective import objective_gradient
+from .schedules import Schedule, value_at
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Adam on the mean loss.
+
+    Attributes:
+        net: the network.
+        lr: step size, a number or a schedule.
+        beta1: decay of the average gradient.
+        beta2: decay of the average square.
+        eps: added to the root.
+        l2: weight decay, biases included, as part of the gradient.
+        averaging: largest weight of the old in the average of iterates, ``state["average"]``; 0 for none.
+    """
+
+    net: Network
+    lr: float | Schedule = 1e-3
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+    l2: float = 0.0
+    averaging: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_positive(lr=self.lr, eps=self.eps)
+        check_below_one(beta1=self.beta1, beta2=self.beta2, averaging=self.averaging)
+        check_not_negative(l2=self.l2)
+
+    def init(self, theta: Array) -> State:
+        """Return the state before the first step: averages m and v (P,) of 0."""
+        state: State = {"step": 0, "m": 0 * theta, "v": 0 * theta, "stats": self.net.init_stats()}
+        return state | {"average": theta} if self.averaging else state
+
+    def step(
+        self, theta: Array, state: State, batch: tuple[Array, Array], rng: Any = None
+    ) -> tuple[Array, State, dict[str, float]]:
+        """Return theta, state and info (``loss``, ``lr``).
+
+        Args:
+            theta: (P,).
+            state: of ``init`` or the last step.
+            batch: inputs and targets.
+            rng: unused.
+        """
+        k, lr = state["step"] + 1, value_at(self.lr, state["step"])
+        loss, grad, stats = objective_gradient(self.net, theta, *batch, state["stats"], self.l2)
+        m = self.beta1 * state["m"] + (1 - self.beta1) * grad
+        v = self.beta2 * state["v"] + (1 - self.beta2) * grad**2
+        vhat = v / (1 - self.beta2**k)
+        moved = theta - lr / (1 - self.beta1**k) * m / (vhat**0.5 + self.eps)
+        after: State = {"step": k, "m": m, "v": v, "stats": stats}
+        if self.averaging:
+            after["average"] = average_iterates(state["average"], moved, k, self.averaging)
+        return moved, after, {"loss": loss, "lr": lr}

@@ -1,0 +1,47 @@
+"""What the settings of optimizers may be; each check takes them by name, and names them in its error."""
+
+from __future__ import annotations
+
+from .schedules import Schedule, value_at
+
+
+def check_positive(**values: float | Schedule) -> None:
+    """Refuse what is not above 0; of schedules, at their start."""
+    for name, value in values.items():
+        if not value_at(value, 0) > 0:
+            raise ValueError(f"expected {name} > 0, got {value}")
+
+
+def check_not_negative(**values: float) -> None:
+    """Refuse what is below 0."""
+    for name, value in values.items():
+        if not value >= 0:
+            raise ValueError(f"expected {name} >= 0, got {value}")
+
+
+def check_below_one(**values: float | Schedule) -> None:
+    """Refuse what is not in [0, 1), as weights of the old in averages must be."""
+    for name, value in values.items():
+        if not 0 <= value_at(value, 0) < 1:
+            raise ValueError(f"expected {name} in [0, 1), got {value}")
+
+
+def check_share(**values: float) -> None:
+    """Refuse what is no share of a batch, (0, 1]."""
+    for name, value in values.items():
+        if not 0 < value <= 1:
+            raise ValueError(f"expected {name} in (0, 1], got {value}")
+
+
+def check_count(**values: int) -> None:
+    """Refuse what is not at least 1."""
+    for name, value in values.items():
+        if value < 1:
+            raise ValueError(f"expected {name} >= 1, got {value}")
+
+
+def check_choice(known: tuple[str, ...], **values: str) -> None:
+    """Refuse what is not among the names."""
+    for name, value in values.items():
+        if value not in known:
+            raise ValueError(f"expected {name} {' or '.join(map(repr, known))}, got {value!r}")

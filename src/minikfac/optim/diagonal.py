@@ -1,0 +1,85 @@
+"""The natural gradient with the diagonal of the Fisher matrix.
+
+    D = E[ (d log p / d theta)^2 ]      per example, with targets drawn from the model
+    v <- mu v - lr (D + damping)^-power grad h,    theta <- theta + v
+
+It rescales the axes of parameters and cannot rotate them. power 1 is the natural gradient of that matrix;
+1/2 scales as Adagrad and Adam do. D is averaged over steps. The square of the mini-batch's mean gradient is
+not D: noise makes it up, at 1 / N of the size, and with the labels it vanishes where the loss is least
+[KBH19].
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ..backend import Array
+from ..fisher import diagonal, signals
+from ..network import Network
+from .averages import moving_average
+from .checks import check_below_one, check_not_negative, check_positive, check_share
+from .momentum import State, at_rest, heavy_ball, moved_by
+from .objective import first, objective_gradient
+from .schedules import Schedule, value_at
+
+
+@dataclass(frozen=True)
+class DiagonalNaturalGradient:
+    """Natural gradient with a sampled diagonal Fisher matrix, and momentum.
+
+    Attributes:
+        net: the network.
+        lr: step size, a number or a schedule.
+        momentum: in [0, 1), a number or a schedule.
+        damping: lambda > 0; D + (lambda + l2) is raised to the power.
+        power: 1, or 1/2 for the root.
+        l2: weight decay, biases included.
+        tau1: share of the batch whose sampled targets make D.
+        decay: largest weight of the old in the moving average of D.
+        averaging: largest weight of the old in the average of iterates, ``state["average"]``; 0 for none.
+    """
+
+    net: Network
+    lr: float | Schedule
+    momentum: float | Schedule = 0.0
+    damping: float = 1e-3
+    power: float = 1.0
+    l2: float = 0.0
+    tau1: float = 1.0
+    decay: float = 0.95
+    averaging: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_positive(lr=self.lr, damping=self.damping, power=self.power)
+        check_below_one(momentum=self.momentum, decay=self.decay, averaging=self.averaging)
+        check_not_negative(l2=self.l2)
+        check_share(tau1=self.tau1)
+
+    def init(self, theta: Array) -> State:
+        """Return the state before the first step."""
+        return at_rest(self.net, theta, self.averaging) | {"diagonal": None}
+
+    def step(
+        self, theta: Array, state: State, batch: tuple[Array, Array], rng: Any
+    ) -> tuple[Array, State, dict[str, float]]:
+        """Return theta, state and info (``loss``, ``damping``, ``lr``, ``mu``).
+
+        Args:
+            theta: (P,).
+            state: of ``init`` or the last step.
+            batch: inputs and targets.
+            rng: a ``numpy.random.Generator``; it draws the targets.
+        """
+        k, (x, y) = state["step"] + 1, batch
+        lr, mu = value_at(self.lr, k - 1), value_at(self.momentum, k - 1)
+        loss, grad, stats = objective_gradient(self.net, theta, x, y, state["stats"], self.l2)
+        drawn = signals(
+            self.net, theta, first(x, self.tau1), targets="sampled", rng=rng, stats=state["stats"], train=True
+        )
+        means = moving_average(state["diagonal"], [(diagonal(drawn).diagonal(),)], k, self.decay)
+        D = means[0][0] + (self.damping + self.l2)
+        velocity = heavy_ball(state, grad / (D if self.power == 1 else D**self.power), lr, mu)
+        moved, after = moved_by(velocity, theta, state, stats, self.averaging)
+        info = {"loss": loss, "damping": self.damping, "lr": lr, "mu": mu}
+        return moved, after | {"diagonal": means}, info

@@ -1,0 +1,95 @@
+"""EKFAC: steps in K-FAC's eigenbasis, with the best eigenvalues there [GLBBV18].
+
+    A = U_A diag(a) U_A^T,   G = U_G diag(g) U_G^T          every T3 steps, from averaged factors
+    s_io = E[ (U_A^T DW U_G)_io^2 ]                         every step, averaged since then
+    direction = U_A [ (U_A^T grad U_G) / (s + damping) ] U_G^T
+    v <- mu v - lr direction,    theta <- theta + v
+
+K-FAC would have a_i g_o for s_io. Eigenvectors are dear and change slowly; eigenvalues are cheap in a basis
+that is there, so they follow each mini-batch. A new basis begins a new average, for s in another basis is
+another quantity. Damping is exact here. The scale and shift of a normalization have their whole block.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ..backend import Array
+from ..fisher import signals
+from ..fisher.ekfac import eigenbases, eigenvalues, in_eigenbases
+from ..fisher.kronecker import factors
+from ..network import Network
+from .averages import moving_average
+from .checks import check_below_one, check_count, check_not_negative, check_positive, check_share
+from .momentum import State, at_rest, heavy_ball, moved_by
+from .objective import first, objective_gradient
+from .schedules import Schedule, value_at
+
+
+@dataclass(frozen=True)
+class EKFAC:
+    """EKFAC with momentum.
+
+    Attributes:
+        net: the network.
+        lr: step size, a number or a schedule.
+        momentum: in [0, 1), a number or a schedule.
+        damping: lambda > 0.
+        l2: weight decay, biases included; it adds to the damping.
+        tau1: share of the batch whose sampled targets make factors and eigenvalues.
+        T3: steps between bases.
+        decay: largest weight of the old in the moving averages of factors and of eigenvalues.
+        averaging: largest weight of the old in the average of iterates, ``state["average"]``; 0 for none.
+    """
+
+    net: Network
+    lr: float | Schedule
+    momentum: float | Schedule = 0.9
+    damping: float = 1e-3
+    l2: float = 0.0
+    tau1: float = 1.0
+    T3: int = 20
+    decay: float = 0.95
+    averaging: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_positive(lr=self.lr, damping=self.damping)
+        check_below_one(momentum=self.momentum, decay=self.decay, averaging=self.averaging)
+        check_not_negative(l2=self.l2)
+        check_share(tau1=self.tau1)
+        check_count(T3=self.T3)
+
+    def init(self, theta: Array) -> State:
+        """Return the state before the first step."""
+        nothing = dict.fromkeys(("factors", "bases", "eigenvalues"))
+        return at_rest(self.net, theta, self.averaging) | nothing
+
+    def step(
+        self, theta: Array, state: State, batch: tuple[Array, Array], rng: Any
+    ) -> tuple[Array, State, dict[str, float]]:
+        """Return theta, state and info (``loss``, ``damping``, ``lr``, ``mu``).
+
+        Args:
+            theta: (P,).
+            state: of ``init`` or the last step.
+            batch: inputs and targets.
+            rng: a ``numpy.random.Generator``; it draws the targets.
+        """
+        k, (x, y) = state["step"] + 1, batch
+        lr, mu = value_at(self.lr, k - 1), value_at(self.momentum, k - 1)
+        loss, grad, stats = objective_gradient(self.net, theta, x, y, state["stats"], self.l2)
+        drawn = signals(
+            self.net, theta, first(x, self.tau1), targets="sampled", rng=rng, stats=state["stats"], train=True
+        )
+        means = moving_average(state["factors"], drawn.mean(factors), k, self.decay)
+        age = (k - 1) % self.T3  # of the basis
+        bases = state["bases"] if age else eigenbases(means)
+        values = moving_average(
+            state["eigenvalues"] if age else None, eigenvalues(drawn, bases), age + 1, self.decay
+        )
+        F = in_eigenbases(bases, values, self.net.names)
+        direction = F.solve(grad, damping=self.damping + self.l2)
+        moved, after = moved_by(heavy_ball(state, direction, lr, mu), theta, state, stats, self.averaging)
+        after |= {"factors": means, "bases": bases, "eigenvalues": values}
+        return moved, after, {"loss": loss, "damping": self.damping, "lr": lr, "mu": mu}

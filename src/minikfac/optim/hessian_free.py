@@ -1,0 +1,218 @@
+"""Hessian-free optimization: many products with the curvature instead of an approximation of it [Martens10].
+
+    phi(d) = 1/2 d^T (F + lambda + l2) d + grad h^T d          by conjugate gradients
+    theta <- theta + alpha d
+
+F v takes one forward and one backward pass, on one mini-batch for all iterations. Five devices make it work
+[Martens10, sec. 4; MS12]: CG starts at a shrunken copy of its last answer; a diagonal preconditioner helps
+it; it stops when phi hardly falls any more, long before it has solved the system; of its iterates the one
+of least h counts; and lambda follows the ratio of what h did to what phi, lambda included, foretold. A line
+search guards the step, and rejects it if nothing helps.
+
+F is the Gauss-Newton matrix, which is the Fisher matrix here; under batch normalization in training,
+that of the coupled batch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..backend import Array, array_module
+from ..fisher import diagonal, gauss_newton, signals
+from ..linalg import conjugate_gradients
+from ..network import Network
+from .checks import check_below_one, check_count, check_not_negative, check_share
+from .momentum import State
+from .objective import decay, first, objective, objective_gradient
+
+GROWTH = 1.3
+"""Iterates 1, 1.3, 1.3^2, ... of conjugate gradients, rounded up, are candidates [Martens10, sec. 4.6]."""
+ARMIJO = 0.01
+"""Share of the slope that a step must gain."""
+SHRINK, TRIALS = 0.8, 60
+"""Of the line search."""
+
+
+@dataclass(frozen=True)
+class HessianFree:
+    """Truncated Newton steps with the Gauss-Newton matrix and Levenberg-Marquardt damping.
+
+    Attributes:
+        net: the network.
+        lam: lambda at the start, >= 0; at 0 it stays there.
+        l2: weight decay, biases included.
+        tau1: share of the batch whose sampled targets make the preconditioner.
+        tau2: share of the batch on which F is taken; gradient and h are of all.
+        max_iterations: of conjugate gradients.
+        progress: stop when the last k iterations lowered phi by less than this share of it, each.
+        restart: what CG's first guess keeps of its last answer, in [0, 1).
+        exponent: of the preconditioner (diagonal + lambda)^exponent; 0 for none.
+    """
+
+    net: Network
+    lam: float = 1.0
+    l2: float = 0.0
+    tau1: float = 1.0
+    tau2: float = 1.0
+    max_iterations: int = 250
+    progress: float = 5e-4
+    restart: float = 0.95
+    exponent: float = 0.75
+
+    def __post_init__(self) -> None:
+        check_not_negative(lam=self.lam, l2=self.l2, progress=self.progress, exponent=self.exponent)
+        check_share(tau1=self.tau1, tau2=self.tau2)
+        check_count(max_iterations=self.max_iterations)
+        check_below_one(restart=self.restart)
+
+    def init(self, theta: Array) -> State:
+        """Return the state before the first step."""
+        return {"step": 0, "lam": self.lam, "direction": 0 * theta, "stats": self.net.init_stats()}
+
+    def step(
+        self, theta: Array, state: State, batch: tuple[Array, Array], rng: Any
+    ) -> tuple[Array, State, dict[str, float]]:
+        """Return theta, state and info.
+
+        Args:
+            theta: (P,).
+            state: of ``init`` or the last step.
+            batch: inputs and targets, in random order: the parts are its first examples.
+            rng: a ``numpy.random.Generator``; it draws the targets of the preconditioner.
+
+        Returns:
+            Parameters, state, and info: ``loss``, ``objective`` h before the step, ``lam``, ``model`` phi(d),
+            ``rho`` the ratio of the change of h to it, ``alpha`` of the line search, 0 where the step was
+            rejected, and ``iterations`` of conjugate gradients.
+        """
+        x, y = batch
+        lam, l2 = state["lam"], self.l2
+        loss, grad, stats = objective_gradient(self.net, theta, x, y, state["stats"], l2)
+        h = loss + decay(theta, l2)
+        if not math.isfinite(h):  # nothing to go by
+            return theta, state | {"step": state["step"] + 1}, {"loss": loss, "objective": h, "lam": lam}
+        F = gauss_newton(
+            self.net, theta, first(x, self.tau2), first(y, self.tau2), state["stats"], train=True
+        )
+        damped = F.damped(lam + l2)
+        scale = preconditioner(
+            self.net, theta, first(x, self.tau1), rng, state["stats"], lam + l2, self.exponent
+        )
+        path = Path(self.progress)
+        last = conjugate_gradients(
+            lambda v: damped @ v,
+            -grad,
+            tolerance=1e-12,
+            max_iterations=self.max_iterations,
+            precondition=lambda r: r / scale,
+            x0=self.restart * state["direction"],
+            watch=path.watch,
+        )
+
+        def h_at(d: Array) -> float:
+            return objective(self.net, theta + d, x, y, l2)
+
+        d, model, after = path.best(h_at)
+        rho = (after - h) / model if after < h and model < 0 else -math.inf
+        alpha = line_search(h_at, d, h, after, float(grad @ d))
+        new = {
+            "step": state["step"] + 1,
+            "lam": adapted(lam, rho),
+            "direction": last.x if alpha else 0 * theta,
+            "stats": stats,
+        }
+        info = {"loss": loss, "objective": h, "lam": lam, "model": model, "rho": rho, "alpha": alpha}
+        moved = theta + alpha * d if alpha else theta
+        return moved, new, info | {"iterations": float(last.iterations)}
+
+
+def adapted(lam: float, rho: float) -> float:
+    """Return lambda after a reduction ratio rho: less where the model is good [Martens10, sec. 4.1]."""
+    if rho > 3 / 4:
+        return lam * 2 / 3
+    return lam if rho >= 1 / 4 else lam * 3 / 2
+
+
+def enough(values: Sequence[float], progress: float) -> bool:
+    """Martens' rule to stop conjugate gradients at iteration i [Martens10, sec. 4.4].
+
+    i > k,  phi_i < 0  and  (phi_i - phi_{i-k}) / phi_i < k progress,    k = max(10, ceil(i / 10))
+
+    Args:
+        values: phi_0 ... phi_i.
+        progress: 0.0005 in the paper.
+    """
+    i = len(values) - 1
+    k = max(10, math.ceil(i / 10))
+    return i > k and values[i] < 0 and (values[i] - values[i - k]) / values[i] < k * progress
+
+
+def preconditioner(
+    net: Network, theta: Array, x: Array, rng: Any, stats: Sequence[Array], damping: float, exponent: float
+) -> Array | float:
+    """Return (D + damping)^exponent (P,) with the sampled diagonal D of the Fisher matrix; 1 for exponent 0.
+
+    [Martens10, sec. 4.7] has the squared gradients of the labels for D.
+    """
+    if exponent == 0:
+        return 1.0
+    D = diagonal(signals(net, theta, x, targets="sampled", rng=rng, stats=stats, train=True)).diagonal()
+    D = D + damping
+    xp = array_module(D)
+    return xp.maximum(D, xp.finfo(D.dtype).eps * D.max()) ** exponent  # dead units have none
+
+
+def line_search(h_at: Callable[[Array], float], d: Array, h: float, after: float, slope: float) -> float:
+    """Return the largest alpha of 1, 0.8, 0.8^2, ... that gains a share of what the slope promises, or 0.
+
+    Args:
+        h_at: step -> h there.
+        d: direction (P,).
+        h: before the step.
+        after: h at d.
+        slope: grad^T d; nothing is tried unless it is negative.
+    """
+    alpha = 1.0
+    for _ in range(TRIALS if slope < 0 else 0):
+        if after <= h + ARMIJO * alpha * slope:
+            return alpha
+        alpha *= SHRINK
+        after = h_at(alpha * d)
+    return 0.0
+
+
+@dataclass
+class Path:
+    """The way of conjugate gradients: phi of all iterates; of the iterates, some and the last."""
+
+    progress: float
+    values: list[float] = field(default_factory=list)
+    kept: list[tuple[float, Array]] = field(default_factory=list)
+    last: tuple[float, Array] | None = None
+    following: int = 1
+
+    def watch(self, i: int, d: Array, phi: float) -> bool:
+        """Take note of iterate i; whether it will do."""
+        self.values.append(phi)
+        self.last = (phi, d)
+        if i == self.following:
+            self.kept.append(self.last)
+            self.following = max(i + 1, math.ceil(GROWTH * i))
+        return enough(self.values, self.progress)
+
+    def best(self, h_at: Callable[[Array], float]) -> tuple[Array, float, float]:
+        """Go back from the last iterate for as long as h falls: d, phi(d) and h there."""
+        assert self.last is not None
+        phi, d = self.last
+        after = h_at(d)
+        for earlier_phi, earlier in reversed(self.kept):
+            if earlier is d:
+                continue
+            candidate = h_at(earlier)
+            if candidate >= after:
+                break
+            phi, d, after = earlier_phi, earlier, candidate
+        return d, phi, after

@@ -1,0 +1,140 @@
+"""Krylov subspace descent: the best step in a small space that the curvature spans [VP12].
+
+    B = F + lambda + l2,    V = orth{ C g, C B C g, ..., (C B)^(K-1) C g, last step },    g = grad h
+    theta <- theta + V^T a
+
+C is a diagonal preconditioner, and F the Gauss-Newton matrix, which is the Fisher matrix here. a minimizes
+either the quadratic model 1/2 a^T V B V^T a + (V g)^T a ("model", in closed form), or h itself by a few
+steps of L-BFGS on examples that had no part in g and B ("lbfgs", as in the paper), in coordinates where V B
+V^T is the identity. The small problem is solved on the host, in double precision.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ..backend import Array, array_module, to_host
+from ..fisher import gauss_newton
+from ..linalg import eigh, krylov_subspace
+from ..network import Network
+from .checks import check_choice, check_count, check_not_negative, check_share
+from .hessian_free import preconditioner
+from .momentum import State
+from .objective import decay, first, objective_gradient
+
+
+@dataclass(frozen=True)
+class KrylovSubspace:
+    """Krylov subspace descent (KSD).
+
+    Attributes:
+        net: the network.
+        damping: lambda >= 0.
+        K: products with B per step; the last step is one dimension more.
+        search: over the coefficients: "lbfgs" on h of other examples, or "model".
+        search_share: share of the batch for L-BFGS, its last examples; gradient and B take the others.
+        search_steps: of L-BFGS, at most.
+        tau2: share of the others on which F is taken.
+        exponent: of the preconditioner, C = (diagonal + lambda + l2)^-exponent; 0 for none.
+        l2: weight decay, biases included.
+    """
+
+    net: Network
+    damping: float = 1e-3
+    K: int = 20
+    search: str = "lbfgs"
+    search_share: float = 1 / 3
+    search_steps: int = 10
+    tau2: float = 1.0
+    exponent: float = 0.75
+    l2: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_choice(("lbfgs", "model"), search=self.search)
+        check_not_negative(damping=self.damping, exponent=self.exponent, l2=self.l2)
+        check_share(search_share=self.search_share, tau2=self.tau2)
+        check_count(K=self.K, search_steps=self.search_steps)
+
+    def init(self, theta: Array) -> State:
+        """Return the state before the first step."""
+        return {"step": 0, "delta": 0 * theta, "stats": self.net.init_stats()}
+
+    def step(
+        self, theta: Array, state: State, batch: tuple[Array, Array], rng: Any
+    ) -> tuple[Array, State, dict[str, float]]:
+        """Return theta, state and info.
+
+        Args:
+            theta: (P,).
+            state: of ``init`` or the last step.
+            batch: inputs and targets, in random order: its parts are the first and the last examples.
+            rng: a ``numpy.random.Generator``; it draws the targets of the preconditioner.
+
+        Returns:
+            Parameters, state, and info: ``loss`` on the examples of the gradient, ``damping``, ``model`` the
+            quadratic model at the step, ``dimension`` of the space, ``evaluations`` of h in the search.
+
+        Raises:
+            ValueError: on a batch of one example, where the search needs examples of its own.
+        """
+        x, y = batch
+        n = len(x)
+        if self.search == "lbfgs":
+            n -= math.ceil(self.search_share * n)
+            if n < 1:
+                raise ValueError(
+                    f"expected a batch of which {self.search_share:g} leaves examples for the gradient, "
+                    f"got {len(x)}"
+                )
+        x1, y1 = x[:n], y[:n]
+        damping = self.damping + self.l2
+        loss, grad, stats = objective_gradient(self.net, theta, x1, y1, state["stats"], self.l2)
+        if not (math.isfinite(loss) and float(grad @ grad) > 0):  # nothing to go by
+            after = state | {"step": state["step"] + 1, "stats": stats}
+            return theta, after, {"loss": loss, "damping": self.damping}
+        x2, y2 = first(x1, self.tau2), first(y1, self.tau2)
+        B = gauss_newton(self.net, theta, x2, y2, state["stats"], train=True).damped(damping)
+        scale = preconditioner(self.net, theta, x2, rng, state["stats"], damping, self.exponent)
+        V, VBV = krylov_subspace(lambda v: B @ v, grad, self.K, [state["delta"]], lambda v: v / scale)
+        S = whitening(VBV)  # a = S c
+        slope = S.T @ to_host(V @ grad).astype(float)
+
+        def step_of(c: Array) -> Array:
+            return array_module(theta).asarray(S @ c, dtype=theta.dtype) @ V
+
+        def h_and_slope(c: Array) -> tuple[float, Array]:
+            at = theta + step_of(c)
+            own, g, _ = objective_gradient(self.net, at, x[n:], y[n:], state["stats"], self.l2)
+            return own + decay(at, self.l2), S.T @ to_host(V @ g).astype(float)
+
+        c, evaluations = -slope, 0
+        if self.search == "lbfgs":
+            c, evaluations = lbfgs(h_and_slope, 0 * slope, self.search_steps)
+        delta = step_of(c)
+        info = {
+            "loss": loss,
+            "damping": self.damping,
+            "model": float(0.5 * c @ c + slope @ c),
+            "dimension": float(len(V)),
+            "evaluations": float(evaluations),
+        }
+        return theta + delta, {"step": state["step"] + 1, "delta": delta, "stats": stats}, info
+
+
+def whitening(T: Array) -> Array:
+    """Return S on the host with S^T T S = I, without directions in which T is rounding."""
+    epsilon = float(array_module(T).finfo(T.dtype).eps)
+    values, vectors = eigh(to_host(T).astype(float))
+    keep = values > len(values) * epsilon * values[-1]
+    return vectors[:, keep] / values[keep] ** 0.5
+
+
+def lbfgs(f: Callable[[Array], tuple[float, Array]], start: Array, steps: int) -> tuple[Array, int]:
+    """Minimize f, which returns value and gradient: where it ends, and how often it asked."""
+    from scipy.optimize import minimize
+
+    found = minimize(f, start, jac=True, method="L-BFGS-B", options={"maxiter": steps})
+    return found.x, found.nfev

@@ -1,0 +1,114 @@
+"""The natural gradient with a low-rank Fisher matrix: the last few sampled gradients, after TONGA [LRMB08].
+
+    F ~ U U^T,                          U (P, r)
+    v <- mu v - lr (U U^T + damping)^-1 grad h,    theta <- theta + v
+
+Each step cuts the batch into a few groups of examples and draws targets from the model. One column is the
+sum of a group's gradients over sqrt(N). The gradients of different examples are independent and have mean
+0, so U U^T is on average the Fisher matrix of the batch, whatever the groups; with one example a group it
+is the sampled Fisher matrix itself. Old columns shrink, U U^T <- eps U U^T + (1 - eps) new, with eps =
+min(1 - 1/k, decay), and beyond r of them the oldest are forgotten. The inverse takes an r x r system. A
+direction that no column has seen has gain 1 / damping.
+
+TONGA itself takes the gradients of the labels, one block for each unit, and eigenvectors in place of a
+window.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from ..backend import Array, array_module
+from ..fisher import LowRank as LowRankMatrix
+from ..fisher import Signals, signals
+from ..network import Network
+from .checks import check_below_one, check_count, check_not_negative, check_positive, check_share
+from .momentum import State, at_rest, heavy_ball, moved_by
+from .objective import first, objective_gradient
+from .schedules import Schedule, value_at
+
+
+@dataclass(frozen=True)
+class LowRank:
+    """Natural gradient with a Fisher matrix of low rank, and momentum.
+
+    Attributes:
+        net: the network.
+        lr: step size, a number or a schedule.
+        momentum: in [0, 1), a number or a schedule.
+        damping: lambda > 0.
+        rank: r, columns that are kept; memory r P.
+        columns: groups of examples per step, so many new columns.
+        l2: weight decay, biases included; it adds to the damping.
+        tau1: share of the batch whose sampled targets make the columns.
+        decay: largest weight of the old matrix.
+        averaging: largest weight of the old in the average of iterates, ``state["average"]``; 0 for none.
+    """
+
+    net: Network
+    lr: float | Schedule
+    momentum: float | Schedule = 0.0
+    damping: float = 1e-2
+    rank: int = 100
+    columns: int = 10
+    l2: float = 0.0
+    tau1: float = 1.0
+    decay: float = 0.9
+    averaging: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_positive(lr=self.lr, damping=self.damping)
+        check_below_one(momentum=self.momentum, decay=self.decay, averaging=self.averaging)
+        check_count(rank=self.rank, columns=self.columns)
+        check_not_negative(l2=self.l2)
+        check_share(tau1=self.tau1)
+
+    def init(self, theta: Array) -> State:
+        """Return the state before the first step: no columns, (P, 0)."""
+        return at_rest(self.net, theta, self.averaging) | {"U": theta[:, None][:, :0]}
+
+    def step(
+        self, theta: Array, state: State, batch: tuple[Array, Array], rng: Any
+    ) -> tuple[Array, State, dict[str, float]]:
+        """Return theta, state and info (``loss``, ``damping``, ``lr``, ``mu``).
+
+        Args:
+            theta: (P,).
+            state: of ``init`` or the last step.
+            batch: inputs and targets.
+            rng: a ``numpy.random.Generator``; it draws the targets.
+        """
+        k, (x, y) = state["step"] + 1, batch
+        lr, mu = value_at(self.lr, k - 1), value_at(self.momentum, k - 1)
+        loss, grad, stats = objective_gradient(self.net, theta, x, y, state["stats"], self.l2)
+        drawn = signals(
+            self.net, theta, first(x, self.tau1), targets="sampled", rng=rng, stats=state["stats"], train=True
+        )
+        new = group_gradients(self.net, theta, drawn, self.columns)
+        eps = min(1 - 1 / k, self.decay)
+        U = array_module(theta).concatenate([eps**0.5 * state["U"], (1 - eps) ** 0.5 * new], axis=1)
+        U = U[:, -self.rank :]
+        direction = LowRankMatrix(U).solve(grad, damping=self.damping + self.l2)
+        moved, after = moved_by(heavy_ball(state, direction, lr, mu), theta, state, stats, self.averaging)
+        return moved, after | {"U": U}, {"loss": loss, "damping": self.damping, "lr": lr, "mu": mu}
+
+
+def group_gradients(net: Network, theta: Array, drawn: Signals, groups: int) -> Array:
+    """Return the sum of gradients of each group of examples over sqrt(N), (P, groups) or (P, N) if N is less.
+
+    Args:
+        net: the network.
+        theta: (P,).
+        drawn: with one target an example.
+        groups: how many, of the same size up to one example.
+    """
+    n, layers = drawn.n, next(iter(drawn))
+    ends = [n * group // groups for group in range(groups + 1)]
+    rows = [slice(a, b) for a, b in pairwise(ends) if a < b]
+    columns = [
+        net.summed_gradient(theta, [own.abar[part] for own in layers], [own.g[0, part] for own in layers])
+        for part in rows
+    ]
+    return array_module(theta).stack(columns, axis=1) / n**0.5

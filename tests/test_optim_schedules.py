@@ -1,0 +1,69 @@
+"""Numbers that change with the step."""
+
+import dataclasses
+import json
+import math
+from typing import Any
+
+import pytest
+from oracles import EXACT, close
+
+from minikfac.optim import schedules
+
+ALL: list[Any] = [
+    schedules.Constant(0.3),
+    schedules.Exponential(0.3, 0.9, every=100),
+    schedules.InverseTime(0.3, 50),
+    schedules.Cosine(0.3, 200, end=0.01),
+    schedules.Steps(0.3, at=(10, 20)),
+    schedules.SutskeverMomentum(0.99),
+]
+
+
+@pytest.mark.parametrize("maximum", [0.999, 0.995, 0.99, 0.9, 0])
+def test_momentum_grows_as_sutskever_et_al_wrote_it(maximum: float) -> None:
+    own = schedules.SutskeverMomentum(maximum)
+    for t in (0, 1, 249, 250, 499, 500, 12_345, 10**6):
+        close(own(t), min(1 - 2 ** (-1 - math.log2(math.floor(t / 250) + 1)), maximum), **EXACT)
+
+
+def test_values_at_steps() -> None:
+    found = [[own(k) for k in (0, 10, 100, 400)] for own in ALL[:5]]
+    half = 0.01 + 0.29 * (1 + math.cos(math.pi / 20)) / 2
+    expected = [
+        [0.3] * 4,
+        [0.3, 0.3 * 0.9**0.1, 0.27, 0.3 * 0.9**4],
+        [0.3, 0.25, 0.1, 0.3 / 9],
+        [0.3, half, 0.155, 0.01],
+        [0.3, 0.03, 0.003, 0.003],
+    ]
+    close(found, expected, **EXACT)
+    assert schedules.Steps(1, at=(10,))(9) == 1  # the drop is at the step itself
+
+
+@pytest.mark.parametrize("own", ALL)
+def test_a_schedule_is_plain_data(own: Any) -> None:
+    again = type(own)(**json.loads(json.dumps(dataclasses.asdict(own))))
+    assert [again(k) for k in range(300)] == [own(k) for k in range(300)]
+    assert hash(own) == hash(dataclasses.replace(own))
+
+
+def test_a_number_is_its_own_schedule() -> None:
+    assert schedules.value_at(0.3, 7) == 0.3
+    assert schedules.value_at(schedules.InverseTime(0.3, 1), 2) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: schedules.Exponential(1, 0), r"expected rate in \(0, 1\] and every > 0, got 0 and 1"),
+        (lambda: schedules.Exponential(1, 0.5, 0), r"expected rate in \(0, 1\] and every > 0, got 0.5 and 0"),
+        (lambda: schedules.InverseTime(1, 0), "expected timescale > 0, got 0"),
+        (lambda: schedules.Cosine(1, 0), "expected steps >= 1, got 0"),
+        (lambda: schedules.Steps(1, (3,), 0), "expected factor > 0, got 0"),
+        (lambda: schedules.SutskeverMomentum(1), r"expected maximum in \[0, 1\), got 1"),
+    ],
+)
+def test_wrong_settings_are_named(make: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
