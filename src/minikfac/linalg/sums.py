@@ -17,9 +17,14 @@ _TILE = 128
 
 
 class Sums:
-    """Running sums by name; an array that is added belongs to the sum from then on."""
+    """Running sums by name; an array that is added belongs to the sum from then on.
 
-    def __init__(self) -> None:
+    Args:
+        whole: whether everything comes at once, on all threads; then there is nothing to add in place.
+    """
+
+    def __init__(self, whole: bool = False) -> None:
+        self._whole = whole
         self._arrays: dict[Hashable, Array] = {}
         self._halves: dict[Hashable, Array] = {}
 
@@ -32,6 +37,9 @@ class Sums:
 
     def add_gram(self, name: Hashable, M: Array) -> None:
         """Add M^T M (I, I) for M (rows, I)."""
+        if self._whole:
+            self.add(name, M.T @ M)
+            return
         if name not in self._halves:
             self._halves[name] = array_module(M).zeros((M.shape[1],) * 2, dtype=M.dtype)
         half = self._halves[name]
@@ -70,7 +78,7 @@ def sum_over_chunks(add: Callable[[slice, Sums], None], rows: Sequence[slice], l
     """
 
     def strand(own: Sequence[slice]) -> Sums:
-        sums = Sums()
+        sums = Sums(whole=len(rows) == 1)
         for part in own:
             add(part, sums)
         return sums
