@@ -20,7 +20,7 @@ from fisher_oracles import (
     targets,
 )
 
-from minikfac import fisher
+from minikfac import Network, fisher
 
 OUTPUTS = ["categorical", "bernoulli", "gaussian"]
 
@@ -170,6 +170,22 @@ def test_a_layer_in_several_chunks_is_refused_with_its_size() -> None:
         ValueError, match=f"expected one chunk, got 4: .* of dense0 would take {size:.2f} GiB"
     ):
         signals[0]
+
+
+@pytest.mark.parametrize("make", [fisher.exact, fisher.block_diagonal, fisher.kfac, fisher.diagonal])
+def test_chunks_are_made_once_however_many_layers_there_are(
+    make: Callable[[fisher.Signals], fisher.FisherMatrix], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = make_case((2, 3, 3, 3, 3, 3, 4))
+    signals, forward, passes = case.signals(batch_size=2), Network.forward, []
+
+    def counted(*args: Any) -> Any:
+        passes.append(args)
+        return forward(*args)
+
+    monkeypatch.setattr(Network, "forward", counted)
+    make(signals)
+    assert signals.n_chunks <= len(passes) <= signals.n_chunks + 1  # one to see what arrays there are
 
 
 def test_parameters_and_inputs_are_left_as_they_were() -> None:

@@ -49,9 +49,9 @@ def exact(signals: Signals) -> DenseMatrix:
         MemoryError: before any work, with the size in GiB, if it does not fit.
     """
     slices = signals.slices
-    F = _allocate(
-        signals, slices[-1].stop, "the exact Fisher matrix", "fisher.kfac, block_diagonal or product"
-    )
+    like = next(iter(signals))[0].abar
+    instead = "fisher.kfac, block_diagonal or product"
+    F = _allocate(slices[-1].stop, like, "the exact Fisher matrix", instead)
     for number, chunk in enumerate(signals):
         pairs = [
             (first, second, F[slices[a], slices[b]])
@@ -70,8 +70,9 @@ def block_diagonal(signals: Signals) -> BlockDiagonal:
     Raises:
         MemoryError: before any work, with the size in GiB, if a block does not fit.
     """
+    like = next(iter(signals))[0].abar  # once: a recipe makes a chunk anew each time
     blocks = [
-        _allocate(signals, own.stop - own.start, f"the exact Fisher block of {name}", "fisher.kfac")
+        _allocate(own.stop - own.start, like, f"the exact Fisher block of {name}", "fisher.kfac")
         for own, name in zip(signals.slices, signals.names, strict=True)
     ]
     for number, chunk in enumerate(signals):
@@ -100,8 +101,7 @@ def beside_whole_blocks(
     return BlockDiagonal([blocks[l] for l in range(len(signals))])
 
 
-def _allocate(signals: Signals, size: int, what: str, instead: str) -> Array:
-    like = next(iter(signals))[0].abar
+def _allocate(size: int, like: Array, what: str, instead: str) -> Array:
     xp = array_module(like)
     check_memory((size, size), like.dtype, what, instead, xp)
     return xp.empty((size, size), dtype=like.dtype)
