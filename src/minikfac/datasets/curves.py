@@ -73,7 +73,8 @@ def curves(
     for part, n in enumerate(counts):
         points = draw_points(np.random.default_rng([seed, part]), n)
         arrays += [draw_curves(points, dtype).reshape(shape), points.reshape(n, 6).astype(dtype)]
-    return Dataset(*arrays, "curves", image_shape=(SIDE, SIDE, 1))
+    x_train, y_train, x_test, y_test = arrays
+    return Dataset(x_train, y_train, x_test, y_test, "curves", image_shape=(SIDE, SIDE, 1))
 
 
 def draw_points(rng: np.random.Generator, n: int) -> np.ndarray:

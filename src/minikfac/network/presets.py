@@ -1,13 +1,18 @@
 """Networks that come by name: the papers' nets, and small ones of their kinds.
 
-mlp              multi-layer perceptron
-tiny_convnet     two convolutions for 8 x 8 digits, small enough for the exact Fisher matrix
-cifar10_kfc      the convolutional net of KFC's experiments on CIFAR-10 [GM16, sec. 5]
-svhn_kfc         that on SVHN
-small_inception  parallel branches, after GoogLeNet [SLJS15]
-small_resnet     residual blocks, with a normalization to choose [HZRS16]
+mlp                 multi-layer perceptron
+autoencoder         deep autoencoder, logistic with a linear code
+mnist_autoencoder   the three of K-FAC's experiments [HS06; Martens10; MG15, sec. 13]
+curves_autoencoder
+faces_autoencoder
+digits_autoencoder  one of their kind for 8 x 8 digits, small enough for the exact Fisher matrix
+tiny_convnet        two convolutions for 8 x 8 digits, small enough for the exact Fisher matrix
+cifar10_kfc         the convolutional net of KFC's experiments on CIFAR-10 [GM16, sec. 5]
+svhn_kfc            that on SVHN
+small_inception     parallel branches, after GoogLeNet [SLJS15]
+small_resnet        residual blocks, with a normalization to choose [HZRS16]
 
-Images are (N, H, W, C). ``width`` scales the channels.
+Images are (N, H, W, C), or flat for dense layers. ``width`` scales the channels, or the hidden units.
 """
 
 from __future__ import annotations
@@ -67,6 +72,79 @@ def mlp(
     for n_in, n_out in pairwise(sizes):
         layers += [Dense(n_in, n_out, bias), ACTIVATIONS[activation]()]
     return Network(layers[:-1], OUTPUTS[output]())
+
+
+def autoencoder(
+    sizes: Sequence[int], activation: str = "logistic", code: str = "identity", output: str = "bernoulli"
+) -> Network:
+    """Make a deep autoencoder: an encoder down to a code, and its mirror image back up to the input.
+
+    Its targets are its inputs. The papers draw its weights by ``net.init(rng, "sparse")``.
+
+    Args:
+        sizes: units per layer of the encoder, inputs first, code last: ``[784, 1000, 500, 250, 30]``.
+        activation: of the hidden layers, as of :func:`mlp`.
+        code: activation of the code.
+        output: "bernoulli" for inputs in [0, 1], "gaussian" for others.
+
+    Raises:
+        ValueError: on fewer than two sizes or an unknown name.
+
+    >>> autoencoder([64, 24, 12, 6]).n_params
+    3934
+    """
+    if len(sizes) < 2:
+        raise ValueError(f"expected at least two sizes, inputs and code, got {list(sizes)}")
+    _check_name(activation, ACTIVATIONS)
+    _check_name(code, ACTIVATIONS)
+    if output not in ("bernoulli", "gaussian"):
+        raise ValueError(f"expected output bernoulli or gaussian of an autoencoder, got {output!r}")
+    there_and_back = [*sizes, *sizes[-2::-1]]
+    layers: list[Layer] = []
+    for number, (n_in, n_out) in enumerate(pairwise(there_and_back), start=1):
+        phi = ACTIVATIONS[code if number == len(sizes) - 1 else activation]
+        layers += [Dense(n_in, n_out), phi()]
+    return Network(layers[:-1], OUTPUTS[output]())
+
+
+def mnist_autoencoder(width: float = 1.0) -> Network:
+    """Make the autoencoder of 28 x 28 digits, 784-1000-500-250-30 and back [HS06; MG15, sec. 13].
+
+    ``width`` scales the hidden layers; the code keeps its size.
+
+    >>> mnist_autoencoder().n_params
+    2837314
+    """
+    return autoencoder([784, *_scaled(width, 1000, 500, 250), 30])
+
+
+def curves_autoencoder(width: float = 1.0) -> Network:
+    """Make the autoencoder of curves, 784-400-200-100-50-25-6 and back [HS06; MG15, sec. 13].
+
+    >>> curves_autoencoder().n_params
+    842340
+    """
+    return autoencoder([784, *_scaled(width, 400, 200, 100, 50, 25), 6])
+
+
+def faces_autoencoder(width: float = 1.0) -> Network:
+    """Make the autoencoder of 25 x 25 faces, 625-2000-1000-500-30 and back [HS06; MG15, sec. 13].
+
+    Its inputs are no shares of ink: the output is Gaussian.
+
+    >>> faces_autoencoder().n_params
+    7537655
+    """
+    return autoencoder([625, *_scaled(width, 2000, 1000, 500), 30], output="gaussian")
+
+
+def digits_autoencoder(width: float = 1.0) -> Network:
+    """Make an autoencoder of 8 x 8 digits, 64-24-12-6 and back; it follows no paper.
+
+    >>> digits_autoencoder().n_params
+    3934
+    """
+    return autoencoder([64, *_scaled(width, 24, 12), 6])
 
 
 def tiny_convnet(
