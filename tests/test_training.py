@@ -1,4 +1,4 @@
-"""The training loop: order by position, records, and what it refuses."""
+"""The training loop: order by position, measurements, when it stops, and what it refuses."""
 
 import itertools
 import math
@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 from fisher_oracles import EXACT, error
+from oracles import loop_mean
 
 import minikfac as mk
 from minikfac import experiments, fisher, optim
 from minikfac.datasets import Dataset
-from minikfac.experiments.training import batches, evaluate
+from minikfac.experiments import training
+from minikfac.experiments.batches import ExponentialBatches, batches
+from minikfac.experiments.training import evaluate
 
 N, TEST = 50, 20
 
@@ -36,6 +39,10 @@ def train(steps: int = 12, **options: Any) -> experiments.History:
     return experiments.train(
         net, theta, opt, data, **{"steps": steps, "batch_size": 8, "progress": False} | options
     )
+
+
+def untimed(history: experiments.History) -> list[dict[str, Any]]:
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in history.records]
 
 
 class Recorder:
@@ -71,7 +78,7 @@ def record(steps: int, seed: int = 0, batch_size: int = 8, **options: Any) -> Re
 def test_two_runs_are_the_same_to_the_bit() -> None:
     first, second = train(), train()
     assert np.array_equal(first.theta, second.theta)
-    assert first.records == second.records
+    assert untimed(first) == untimed(second)
     assert not np.array_equal(first.theta, train(seed=1).theta)
 
 
@@ -115,6 +122,37 @@ def test_the_targets_belong_to_the_inputs() -> None:
     assert len(opt.batches) == 7
 
 
+@pytest.mark.parametrize("sizes", [8, N, lambda step: 1 + 7 * step % 23, ExponentialBatches(5, 3.0, 40)])
+def test_the_batches_of_any_step_follow_from_its_number(sizes: Any) -> None:
+    whole = list(itertools.islice(batches(N, sizes, 3), 30))
+    for start in (0, 1, 6, 7, 17):
+        later = itertools.islice(batches(N, sizes, 3, start), 30 - start)
+        assert all(np.array_equal(a, b) for a, b in zip(whole[start:], later, strict=True))
+
+
+def test_batches_grow_by_their_schedule() -> None:
+    opt = record(12, batch_size=ExponentialBatches(4, 3.0, 30))
+    expected = [min(round(4 * math.exp(k / 3)), 30) for k in range(12)]
+    assert [len(batch) for batch in opt.batches] == expected
+    assert expected[0] == 4 and expected[-1] == 30
+    history = train(steps=12, measure_every=1, batch_size=ExponentialBatches(4, 3.0, 30))
+    assert list(history["examples"]) == [0, *itertools.accumulate(expected)]
+
+
+def test_the_papers_batches_reach_the_training_set_in_500_steps() -> None:
+    for n, scale in ((60_000, 121.9), (20_000, 166.6), (103_500, 107.6)):  # MNIST, CURVES, FACES
+        sizes = ExponentialBatches.reaching(n)
+        assert sizes.scale == pytest.approx(scale, abs=0.05)
+        assert [sizes(0), sizes(499), sizes(10**6)] == [1000, n, n]
+        assert sizes(498) < n
+
+
+def test_epochs_of_growing_batches_repeat_no_example() -> None:
+    drawn = record(9, batch_size=lambda step: 10 + step).batches
+    first = np.concatenate(drawn[:4])  # 10 + 11 + 12 + 13 of 50; 14 more do not fit
+    assert len({tuple(x) for x in first}) == len(first) == 46
+
+
 # records --------------------------------------------------------------------------------------------------
 
 
@@ -134,12 +172,101 @@ def test_records_hold_losses_of_the_whole_parts() -> None:
     assert last["loss"] == pytest.approx(net.loss(history.theta, data.x_train, data.y_train), rel=EXACT)
     assert last["test_loss"] == pytest.approx(net.loss(history.theta, data.x_test, data.y_test), rel=EXACT)
     assert last["test_error"] == np.mean(z.argmax(1) != data.y_test)
+    z = net.forward(history.theta, data.x_train).z
+    assert last["train_error"] == np.mean(z.argmax(1) != data.y_train)
 
 
 @pytest.mark.parametrize("output", ["bernoulli", "gaussian"])
-def test_only_labels_can_be_wrong(output: str) -> None:
+def test_targets_that_are_no_labels_have_a_squared_error_per_example(output: str) -> None:
     net, theta, data = labelled(output)
-    assert set(evaluate(net, theta, data)) == {"loss", "test_loss"}
+    found = evaluate(net, theta, data)
+    assert set(found) == {"loss", "squared_error", "test_loss", "test_squared_error"}
+    for name, x, y in (("", data.x_train, data.y_train), ("test_", data.x_test, data.y_test)):
+        means = [loop_mean(output, z) for z in net.forward(theta, x).z]
+        expected = np.mean(
+            [sum((m - t) ** 2 for m, t in zip(*pair, strict=True)) for pair in zip(means, y, strict=True)]
+        )
+        assert found[f"{name}squared_error"] == pytest.approx(expected, rel=EXACT)
+
+
+@pytest.mark.parametrize("output", ["categorical", "gaussian"])
+def test_parts_of_the_whole_set_are_measured_one_after_the_other(
+    output: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net, theta, data = labelled(output)
+    whole, sizes = evaluate(net, theta, data), []
+    inner = net.natural_parameters
+
+    def noted(theta: Any, x: Any, stats: Any) -> Any:
+        sizes.append(len(x))
+        return inner(theta, x, stats)
+
+    monkeypatch.setattr(training, "EVALUATED_AT_ONCE", 7)
+    monkeypatch.setattr(net, "natural_parameters", noted)
+    assert evaluate(net, theta, data) == pytest.approx(whole, rel=EXACT)
+    assert sizes == [7] * 7 + [1] + [7, 7, 6]
+
+
+def test_records_hold_what_the_last_step_told() -> None:
+    class Telling(Recorder):
+        def step(self, theta: Any, state: Any, batch: Any, rng: Any) -> Any:
+            found = super().step(theta, state, batch, rng)
+            return *found[:2], {"loss": 0.25, "lam": 10.0 * len(self.batches)}
+
+    net, theta, data = labelled()
+    history = experiments.train(net, theta, Telling(), data, 4, 8, measure_every=2, progress=False)
+    assert [row.get("lam") for row in history.records] == [None, 20, 40]
+    assert list(history["batch_loss"][1:]) == [0.25, 0.25]
+    assert history["loss"][-1] == evaluate(net, history.theta, data)["loss"] != 0.25
+
+
+def test_the_average_of_the_iterates_is_measured_beside_the_last() -> None:
+    net, theta, data = labelled()
+    history = experiments.train(
+        net, theta, optim.SGD(net, 0.3, averaging=0.9), data, 12, 8, measure_every=4, progress=False
+    )
+    expected = evaluate(net, history.state["average"], data)
+    assert {key: history.records[-1][f"{key}_average"] for key in expected} == expected
+    assert expected["loss"] != history.records[-1]["loss"]
+    assert history["loss_average"][0] == history["loss"][0]
+    assert not any("average" in key for key in train().records[-1])
+
+
+def test_statistics_of_batch_normalization_are_those_of_the_state() -> None:
+    net = mk.Network(
+        [mk.layers.Dense(4, 5), mk.layers.BatchNorm(5), mk.layers.Dense(5, 3)], mk.outputs.Categorical()
+    )
+    _, _, data = labelled()
+    theta = net.init(np.random.default_rng(0))
+    history = experiments.train(net, theta, optim.SGD(net, 0.1), data, 6, 10, progress=False)
+    stats = history.state["stats"]
+    expected = net.loss(history.theta, data.x_test, data.y_test, stats)
+    assert history.records[-1]["test_loss"] == pytest.approx(expected, rel=EXACT)
+    assert abs(expected - net.loss(history.theta, data.x_test, data.y_test)) > 1e-3
+
+
+def test_the_clock_stands_still_while_the_loop_measures(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+
+    class Slow(Recorder):
+        def step(self, theta: Any, state: Any, batch: Any, rng: Any) -> Any:
+            now[0] += 2.0
+            return super().step(theta, state, batch, rng)
+
+    def track(step: int, theta: Any) -> dict[str, Any]:
+        now[0] += 100.0
+        return {}
+
+    monkeypatch.setattr(training.time, "perf_counter", lambda: now[0])
+    net, theta, data = labelled()
+    history = experiments.train(net, theta, Slow(), data, 3, 8, 0, 1, track, progress=False)
+    assert list(history["seconds"]) == [0, 2, 4, 6]
+
+
+def test_each_record_is_shown_when_it_is_made() -> None:
+    seen: list[Any] = []
+    history = train(steps=4, measure_every=2, on_record=seen.append)
+    assert seen == history.records
 
 
 def test_training_learns() -> None:
@@ -168,8 +295,38 @@ def test_track_adds_to_the_records() -> None:
 def test_a_column_is_nan_where_a_record_lacks_it() -> None:
     history = train(steps=4, measure_every=2, track=lambda step, theta: {"late": 1.0} if step > 2 else {})
     assert [math.isnan(value) for value in history["late"]] == [True, True, False]
-    with pytest.raises(KeyError, match=r"expected a column among step, examples, loss, .* got 'accuracy'"):
+    with pytest.raises(KeyError, match=r"expected a column among step, examples, seconds, loss, .* got 'acc"):
         history["accuracy"]
+
+
+# when it stops --------------------------------------------------------------------------------------------
+
+
+def test_a_run_stops_at_the_first_measurement_on_target() -> None:
+    whole = train(steps=60, measure_every=5)
+    level = whole["loss"][4]
+    assert min(whole["loss"][:4]) > level
+    history = train(steps=60, measure_every=5, target={"loss": level})
+    assert untimed(history) == untimed(whole)[:5]
+    both = train(steps=60, measure_every=5, target={"loss": level, "test_error": whole["test_error"].min()})
+    first = np.flatnonzero((whole["loss"] <= level) & (whole["test_error"] <= whole["test_error"].min()))[0]
+    assert both["step"][-1] == whole["step"][first]
+    assert train(steps=10, target={"loss": -1.0})["step"][-1] == 10
+
+
+def test_a_target_must_be_a_column() -> None:
+    with pytest.raises(ValueError, match=r"expected targets among step, .* got 'accuracy'"):
+        train(target={"accuracy": 0.9})
+
+
+def test_a_run_stops_when_its_seconds_are_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = itertools.count(0.0, 0.5)  # half a second from one look at the clock to the next
+    monkeypatch.setattr(training.time, "perf_counter", lambda: next(now))
+    history = train(steps=100, measure_every=3, max_seconds=2.0)
+    assert list(history["step"]) == [0, 3, 4]
+    assert history["seconds"][-1] == 2.0
+    with pytest.raises(ValueError, match="expected max_seconds > 0, got 0"):
+        train(max_seconds=0)
 
 
 # errors ---------------------------------------------------------------------------------------------------
@@ -179,6 +336,17 @@ def test_a_column_is_nan_where_a_record_lacks_it() -> None:
 def test_a_batch_must_fit_the_training_set(batch_size: int) -> None:
     with pytest.raises(ValueError, match=f"batch_size from 1 to {N}, .* got {batch_size}"):
         train(batch_size=batch_size)
+
+
+def test_batches_of_a_schedule_must_fit_too() -> None:
+    with pytest.raises(ValueError, match=f"batch_size from 1 to {N}, .* got 60 at step 2"):
+        train(batch_size=lambda step: 20 * (step + 1))
+    with pytest.raises(ValueError, match=r"got 2\.5 at step 0"):
+        train(batch_size=lambda step: 2.5)
+    with pytest.raises(ValueError, match="expected 1 <= first <= most and scale > 0, got 5, 4 and 1"):
+        ExponentialBatches(5, 1, 4)
+    with pytest.raises(ValueError, match="expected 1 <= first < most and at >= 2, got 1000, 900 and 500"):
+        ExponentialBatches.reaching(900)
 
 
 def test_numbers_of_steps_are_checked() -> None:
@@ -208,6 +376,26 @@ def test_a_run_that_ends_in_nan_raises_too() -> None:
         experiments.train(net, theta, Diverge(), data, 1, 8, progress=False)
 
 
+def test_parameters_that_are_not_finite_are_named_whatever_comes_of_them() -> None:
+    class Breaks(Recorder):
+        def step(self, theta: Any, state: Any, batch: Any, rng: Any) -> Any:
+            if not np.isfinite(theta).all():
+                raise ValueError("A of dense0 is not positive definite")
+            return theta * math.inf, state, {"loss": 0.5}
+
+    net, theta, data = labelled()
+    named = "finite parameters, got NaN or infinite ones in step 1; use a smaller step size"
+    with np.errstate(all="ignore"), pytest.raises(FloatingPointError, match=named):
+        experiments.train(net, theta + 1e-3, Breaks(), data, 10, 8, measure_every=9, progress=False)
+
+    class Faulty(Recorder):
+        def step(self, theta: Any, state: Any, batch: Any, rng: Any) -> Any:
+            raise ValueError("of its own")
+
+    with pytest.raises(ValueError, match="of its own"):
+        experiments.train(net, theta, Faulty(), data, 10, 8, progress=False)
+
+
 def test_too_large_a_step_size_is_named() -> None:
     net, theta, data = labelled("gaussian")
     with np.errstate(all="ignore"), pytest.raises(FloatingPointError, match="use a smaller step size"):
@@ -231,6 +419,14 @@ def test_a_bar_goes_to_standard_error_only(
     assert out == ""
     assert "training: 100%" in err
     assert "test error 0." in err
+    assert "examples/s" in err
+
+
+def test_a_bar_shows_the_damping(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    net, theta, data = labelled()
+    experiments.train(net, theta, optim.KFAC(net, lam=7.0), data, 2, 30, progress=True)
+    assert "damping 7" in capfd.readouterr().err
 
 
 def test_a_file_gets_a_plain_line_instead_of_a_bar(capfd: pytest.CaptureFixture[str]) -> None:

@@ -1,18 +1,32 @@
-"""The only training loop."""
+"""The only training loop.
+
+It measures, keeps records and checkpoints, and stops; what a step does is the optimizer's. Its clock runs
+while batches are taken and steps are made, and stands still while the loop measures or writes.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
-from ..backend import Array, to_host
+from ..backend import Array, array_module, to_host
 from ..datasets import Dataset
 from ..network import Network, outputs
-from .progress import progress_bar
+from .batches import BatchSize, batches, size_at
+from .checkpoint import Checkpoint
+from .describe import describe_run
+from .keep import Keep, Keeper
+from .progress import Bar, progress_bar
+from .records import History, Record
+
+__all__ = ["History", "Optimizer", "batches", "evaluate", "train"]
+
+EVALUATED_AT_ONCE = 5000
+"""Examples whose outputs are held at a time while the whole set is measured."""
 
 
 class Optimizer(Protocol):
@@ -25,127 +39,220 @@ class Optimizer(Protocol):
     ) -> tuple[Array, dict[str, Any], dict[str, float]]: ...
 
 
-@dataclass
-class History:
-    """What a run measured, and where it ended.
-
-    Attributes:
-        records: one dict a measurement: ``step``, ``examples``, ``loss``, ``test_loss``, ``test_error``
-            (share of wrong labels; absent for other targets) and whatever ``track`` added.
-        theta: the last parameters (P,).
-        state: the optimizer's.
-    """
-
-    records: list[dict[str, Any]] = field(default_factory=list)
-    theta: Any = None
-    state: Any = None
-
-    def __getitem__(self, column: str) -> np.ndarray:
-        """One column of the records as an array; nan where a record lacks it."""
-        if not any(column in record for record in self.records):
-            known = ", ".join(dict.fromkeys(key for record in self.records for key in record))
-            raise KeyError(f"expected a column among {known}, got {column!r}")
-        return np.array([record.get(column, math.nan) for record in self.records])
-
-
-def batches(n: int, batch_size: int, seed: int) -> Iterator[np.ndarray]:
-    """Yield index arrays for ever: each epoch in an order of its own, a rest under batch_size left out."""
-    epoch = 0
-    while True:
-        order = np.random.default_rng([seed, epoch, 1]).permutation(n)  # no step's stream of targets
-        for start in range(0, n - batch_size + 1, batch_size):
-            yield order[start : start + batch_size]
-        epoch += 1
-
-
 def train(
     net: Network,
     theta: Array,
     opt: Optimizer,
     dataset: Dataset,
     steps: int,
-    batch_size: int = 100,
+    batch_size: BatchSize = 100,
     seed: int = 0,
     measure_every: int | None = None,
     track: Callable[[int, Array], dict[str, Any]] | None = None,
     progress: bool = True,
+    *,
+    target: Mapping[str, float] | None = None,
+    max_seconds: float | None = None,
+    keep: Keep | None = None,
+    on_record: Callable[[Record], None] | None = None,
 ) -> History:
     """Train a net.
 
     Randomness is by position: step k uses ``default_rng([seed, k])``, epoch e is ordered by
-    ``default_rng([seed, e, 1])``.
+    ``default_rng([seed, e, 1])``. So a run that is resumed from a checkpoint ends in the same bits as one
+    that was never interrupted; only ``seconds`` differ.
 
     Args:
         net: the network.
         theta: initial parameters (P,); not changed.
         opt: the optimizer.
-        dataset: trained on its training part; losses and errors are of the whole parts.
-        steps: how many.
-        batch_size: examples per step.
+        dataset: trained on its training part; losses and errors are of the whole parts. It may stay on the
+            host where theta is on a device: batches are moved.
+        steps: how many at most.
+        batch_size: examples per step, a number or a function of the step, such as
+            :class:`.ExponentialBatches`.
         seed: of order and sampled targets.
         measure_every: steps between measurements; a tenth of the run by default. The start and the end are
             always measured.
         track: called at each measurement with step and theta; what it returns joins the record.
         progress: show a bar.
+        target: stop at the first measurement where each of these columns is at or under its level, as in
+            ``{"loss": 0.1}``.
+        max_seconds: stop after so many seconds of training, measurements and checkpoints not counted.
+        keep: where to keep records and checkpoints, and whether to resume.
+        on_record: called with each new record.
 
     Raises:
-        ValueError: on sizes that do not fit.
-        FloatingPointError: if the loss becomes NaN or infinite.
+        ValueError: on sizes that do not fit, or a checkpoint that is damaged or of another run.
+        FileExistsError: where a checkpoint would be lost.
+        FloatingPointError: if the loss becomes NaN or infinite. The last checkpoint stays as it is.
     """
     n = len(dataset.x_train)
-    if not 1 <= batch_size <= n:
-        raise ValueError(f"expected batch_size from 1 to {n}, the size of the training set, got {batch_size}")
+    size_at(0, n, batch_size)
     if steps < 0:
         raise ValueError(f"expected steps >= 0, got {steps}")
     if measure_every is not None and measure_every < 1:
         raise ValueError(f"expected measure_every >= 1, got {measure_every}")
+    if max_seconds is not None and not max_seconds > 0:
+        raise ValueError(f"expected max_seconds > 0, got {max_seconds}")
     every = measure_every or max(1, steps // 10)
-    history = History(theta=theta, state=opt.init(theta))
-    order = batches(n, batch_size, seed)
-    with progress_bar("training", steps, progress) as bar:
-        for step in range(steps + 1):
-            if step % every == 0 or step == steps:
-                record = {
-                    "step": step,
-                    "examples": step * batch_size,
-                    **evaluate(net, history.theta, dataset, history.state.get("stats")),
-                }
-                _check_loss(record["loss"], step)
+    about = describe_run(net, theta, opt, dataset, batch_size, seed) if keep is not None else {}
+    keeper = Keeper(keep, about, theta)
+    at = keeper.start or Checkpoint(theta, opt.init(theta), 0, 0, 0.0, {})
+    if at.step > steps:
+        raise ValueError(f"expected steps >= {at.step}, where the checkpoint is, got {steps}")
+    history = History(list(at.records), at.theta, at.state, about)
+    step, examples, seconds, info = at.step, at.examples, at.seconds, at.info
+    order = batches(n, batch_size, seed, start=step)
+    with progress_bar("training", steps - step, progress) as bar:
+        while True:
+            ends = step == steps or (max_seconds is not None and seconds >= max_seconds)
+            if (ends or step % every == 0) and not _is_measured(history, step):
+                record = {"step": step, "examples": examples, "seconds": seconds}
+                record |= measure(net, history.theta, history.state, dataset)
+                _check_losses(record, step, keeper)
+                record |= {f"batch_{key}" if key in record else key: value for key, value in info.items()}
                 if track is not None:
                     record |= track(step, history.theta)
                 history.records.append(record)
-                shown = {key: record[key] for key in ("loss", "test_error") if key in record}
-                bar.note(", ".join(f"{key.replace('_', ' ')} {value:.4f}" for key, value in shown.items()))
-            if step == steps:
+                keeper.record(record)
+                _note(bar, record)
+                if on_record is not None:
+                    on_record(record)
+            ends = ends or (_is_measured(history, step) and _reached(history.records[-1], target))
+            if ends or keeper.due(step):
+                keeper.save(
+                    Checkpoint(
+                        history.theta, history.state, step, examples, seconds, info, history.records, about
+                    )
+                )
+            if ends:
                 break
+            started = time.perf_counter()
             rows = next(order)
-            batch = (dataset.x_train[rows], dataset.y_train[rows])
+            batch = tuple(_rows(part, rows, theta) for part in (dataset.x_train, dataset.y_train))
             rng = np.random.default_rng([seed, step])
-            history.theta, history.state, info = opt.step(history.theta, history.state, batch, rng)
-            _check_loss(info["loss"], step)
+            history.theta, history.state, info = _step(opt, history, batch, rng, step, keeper)
+            step, examples = step + 1, examples + len(rows)
+            if step % every == 0 or step == steps:
+                to_host(history.theta[:1])  # a device may still be at work
+            seconds += time.perf_counter() - started
             bar.advance()
     return history
 
 
-def _check_loss(loss: float, step: int) -> None:
-    if not math.isfinite(loss):
-        raise FloatingPointError(
-            f"expected a finite loss, got {loss} in step {step}; use a smaller step size"
-        )
+def _step(
+    opt: Optimizer, history: History, batch: Any, rng: Any, step: int, keeper: Keeper
+) -> tuple[Array, Any, dict[str, float]]:
+    """One step; parameters that are not finite are named as such whatever comes of them."""
+    try:
+        found = opt.step(history.theta, history.state, batch, rng)
+    except Exception as error:
+        if not np.isfinite(to_host(history.theta)).all():
+            raise FloatingPointError(
+                _not_finite("parameters", "NaN or infinite ones", step, keeper)
+            ) from error
+        raise
+    if not math.isfinite(found[2]["loss"]):
+        raise FloatingPointError(_not_finite("loss", found[2]["loss"], step, keeper))
+    return found
+
+
+def _check_losses(record: Record, step: int, keeper: Keeper) -> None:
+    for name in ("loss", "loss_average"):
+        if not math.isfinite(record.get(name, 0.0)):
+            raise FloatingPointError(_not_finite("loss", record[name], step, keeper))
+
+
+def _not_finite(what: str, found: Any, step: int, keeper: Keeper) -> str:
+    text = f"expected a finite {what}" if what == "loss" else f"expected finite {what}"
+    text += f", got {found} in step {step}; use a smaller step size"
+    if keeper.keep is not None and keeper.last is not None:
+        text += f"; the checkpoint of step {keeper.last} in {keeper.keep.checkpoint} is good"
+    return text
+
+
+def _is_measured(history: History, step: int) -> bool:
+    return bool(history.records) and history.records[-1]["step"] == step
+
+
+def _reached(record: Record, target: Mapping[str, float] | None) -> bool:
+    if not target:
+        return False
+    missing = [column for column in target if column not in record]
+    if missing:
+        raise ValueError(f"expected targets among {', '.join(record)}, got {missing[0]!r}")
+    return all(record[column] <= level for column, level in target.items())
+
+
+def _rows(part: Array, rows: Any, theta: Array) -> Array:
+    """Rows of a part of the data, on the device of theta."""
+    xp = array_module(part)
+    chosen = part[rows if isinstance(rows, slice) else xp.asarray(rows)]
+    return chosen if xp is array_module(theta) else array_module(theta).asarray(chosen)
+
+
+def _note(bar: Bar, record: Record) -> None:
+    shown = [f"{key.replace('_', ' ')} {record[key]:.4f}" for key in ("loss", "test_error") if key in record]
+    for key in ("lam", "damping"):
+        if key in record:
+            shown.append(f"damping {record[key]:.3g}")
+            break
+    if record["seconds"] > 0:
+        shown.append(f"{record['examples'] / record['seconds']:,.0f} examples/s")
+    bar.note(", ".join(shown))
+
+
+def measure(net: Network, theta: Array, state: Any, dataset: Dataset) -> dict[str, float]:
+    """Evaluate theta and, where the optimizer averages its iterates, ``state["average"]`` beside it."""
+    known = state if isinstance(state, Mapping) else {}
+    stats, average = known.get("stats"), known.get("average")
+    found = evaluate(net, theta, dataset, stats)
+    if average is not None:
+        averaged = found if average is theta else evaluate(net, average, dataset, stats)
+        found |= {f"{key}_average": value for key, value in averaged.items()}
+    return found
 
 
 def evaluate(
     net: Network, theta: Array, dataset: Dataset, stats: Sequence[Array] | None = None
 ) -> dict[str, float]:
-    """Mean losses of both parts and, for labels, the share of wrong ones in the test part.
+    """Measure both parts of the data, whole.
 
-    ``stats`` are the running statistics of batch normalization, in an optimizer's state.
+    Args:
+        net: the network.
+        theta: (P,).
+        dataset: the data.
+        stats: running statistics of batch normalization, in an optimizer's state.
+
+    Returns:
+        Mean losses ``loss`` and ``test_loss``; for labels the shares of wrong ones, ``train_error`` and
+        ``test_error``; for other targets ``squared_error`` and ``test_squared_error``, mean over examples
+        of the sum over units: the papers' reconstruction error of autoencoders.
     """
-    z = net.natural_parameters(theta, dataset.x_test, stats)
-    found = {
-        "loss": net.loss(theta, dataset.x_train, dataset.y_train, stats),
-        "test_loss": float(net.output.nll(z, dataset.y_test).mean()),
-    }
-    if isinstance(net.output, outputs.Categorical):
-        found["test_error"] = float(to_host(z.argmax(1) != dataset.y_test).mean())
-    return found
+    train, test = (
+        _evaluate_part(net, theta, x, y, stats)
+        for x, y in ((dataset.x_train, dataset.y_train), (dataset.x_test, dataset.y_test))
+    )
+    first = {"train_error" if key == "error" else key: value for key, value in train.items()}
+    return first | {f"test_{key}": value for key, value in test.items()}
+
+
+def _evaluate_part(
+    net: Network, theta: Array, x: Array, y: Array, stats: Sequence[Array] | None
+) -> dict[str, float]:
+    sums: dict[str, float] = {}
+    labels = isinstance(net.output, outputs.Categorical)
+    for start in range(0, len(x), EVALUATED_AT_ONCE):
+        rows = slice(start, start + EVALUATED_AT_ONCE)
+        own_x, own_y = _rows(x, rows, theta), _rows(y, rows, theta)
+        z = net.natural_parameters(theta, own_x, stats)
+        net.output.check(own_y, *z.shape)
+        found = {"loss": net.output.nll(z, own_y).sum()}
+        if labels:
+            found["error"] = (z.argmax(1) != own_y).sum()
+        else:
+            found["squared_error"] = ((net.output.mean(z) - own_y) ** 2).sum()
+        for key, value in found.items():
+            sums[key] = sums.get(key, 0.0) + float(to_host(value))
+    return {key: value / len(x) for key, value in sums.items()}

@@ -1,0 +1,89 @@
+"""Which examples make up a mini-batch, and how many: order and sizes by position, not by history.
+
+Epoch e runs through the training set in the order of ``default_rng([seed, e, 1])``. Step k takes the next
+m_k examples of it; a rest that is too small is left out, and the next epoch begins. So the batch of any step
+follows from the seed, the step and the sizes alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+BatchSize = int | Callable[[int], int]
+"""Examples per step: a number, or a function of the step, counted from 0."""
+
+
+@dataclass(frozen=True)
+class ExponentialBatches:
+    """m_k = min(first exp((k - 1) / scale), most) at the k-th step, that is k = step + 1 [MG15, sec. 13].
+
+    Attributes:
+        first: m_1.
+        scale: steps in which the batch grows by a factor of e.
+        most: the size of the training set, or less.
+
+    >>> paper = ExponentialBatches.reaching(60_000)
+    >>> [paper(k - 1) for k in (1, 100, 250, 400, 500, 600)]
+    [1000, 2253, 7714, 26412, 60000, 60000]
+    """
+
+    first: int
+    scale: float
+    most: int
+
+    def __post_init__(self) -> None:
+        if not (1 <= self.first <= self.most and self.scale > 0):
+            raise ValueError(
+                f"expected 1 <= first <= most and scale > 0, got {self.first}, {self.most} and {self.scale}"
+            )
+
+    @classmethod
+    def reaching(cls, most: int, first: int = 1000, at: int = 500) -> ExponentialBatches:
+        """Begin with ``first`` and reach ``most`` at the step of this number, counted from 1.
+
+        The defaults are the paper's, where ``most`` is the training set.
+        """
+        if not 1 <= first < most or at < 2:
+            raise ValueError(f"expected 1 <= first < most and at >= 2, got {first}, {most} and {at}")
+        return cls(first, (at - 1) / math.log(most / first), most)
+
+    def __call__(self, step: int) -> int:
+        growth = min(step / self.scale, math.log(self.most / self.first))  # exp of it cannot overflow
+        return min(round(self.first * math.exp(growth)), self.most)
+
+
+def size_at(step: int, n: int, batch_size: BatchSize) -> int:
+    """How many of n examples step ``step`` takes.
+
+    Raises:
+        ValueError: unless it is a whole number from 1 to n.
+    """
+    m = batch_size(step) if callable(batch_size) else batch_size
+    if isinstance(m, bool) or not isinstance(m, int | np.integer) or not 1 <= m <= n:
+        at = f" at step {step}" if callable(batch_size) else ""
+        raise ValueError(f"expected batch_size from 1 to {n}, the size of the training set, got {m}{at}")
+    return int(m)
+
+
+def batches(n: int, batch_size: BatchSize, seed: int, start: int = 0) -> Iterator[np.ndarray]:
+    """Yield index arrays for ever, from step ``start`` on.
+
+    Each epoch has an order of its own; a rest under the batch's size is left out.
+    """
+    epoch, begin, step = 0, 0, 0
+    ordered, order = -1, np.empty(0, dtype=int)
+    while True:
+        m = size_at(step, n, batch_size)
+        if begin + m > n:
+            epoch, begin = epoch + 1, 0
+        if step >= start:
+            if ordered != epoch:
+                # a stream of its own: that of the targets of step e is [seed, e]
+                ordered, order = epoch, np.random.default_rng([seed, epoch, 1]).permutation(n)
+            yield order[begin : begin + m]
+        begin += m
+        step += 1

@@ -1,0 +1,168 @@
+"""Records: what a run measured, in memory as dicts and on disk as JSON lines.
+
+A file begins with one line that tells what was run, {"about": ..., "machine": ...}; each measurement is a
+line of its own, appended when it is made. What is not finite is written as "NaN", "Infinity" or "-Infinity",
+so every line is JSON by the book.
+
+history = records.read("run.jsonl")
+history["loss"], history["seconds"]          # columns as arrays
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+Record = dict[str, Any]
+NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+
+
+@dataclass
+class History:
+    """What a run measured, and where it ended.
+
+    Attributes:
+        records: one dict a measurement: ``step``, ``examples``, ``seconds`` (of training alone), ``loss``,
+            ``test_loss``, for labels ``train_error`` and ``test_error`` (shares of wrong ones), for other
+            targets ``squared_error`` and ``test_squared_error`` (per example); the same with ``_average``
+            where the optimizer averages its iterates; ``batch_loss`` and what else the last step told, such
+            as damping; and whatever ``track`` added.
+        theta: the last parameters (P,); None in a history that was read from a file.
+        state: the optimizer's.
+        about: what was run, as in the first line of the file; empty where nothing was kept.
+    """
+
+    records: list[Record] = field(default_factory=list)
+    theta: Any = None
+    state: Any = None
+    about: dict[str, Any] = field(default_factory=dict)
+
+    def __getitem__(self, column: str) -> np.ndarray:
+        """One column of the records as an array; nan where a record lacks it."""
+        if not any(column in record for record in self.records):
+            known = ", ".join(dict.fromkeys(key for record in self.records for key in record))
+            raise KeyError(f"expected a column among {known}, got {column!r}")
+        return np.array([record.get(column, math.nan) for record in self.records])
+
+
+def read(path: str | Path) -> History:
+    """Read a file of records.
+
+    The last line of a run that was killed may be torn; it is left out.
+
+    Raises:
+        ValueError: where the file is not of records, or is damaged before its last line.
+    """
+    path = Path(path)
+    with open(path, encoding="utf-8") as file:
+        lines = file.read().split("\n")[:-1]  # what follows the last newline was not finished
+    found = []
+    for number, line in enumerate(lines, 1):
+        try:
+            row = decoded(json.loads(line))
+        except ValueError as error:
+            raise ValueError(
+                f"expected one record of JSON per line in {path}, got {line[:40]!r} in line {number}"
+            ) from error
+        if not isinstance(row, dict):
+            raise ValueError(
+                f"expected one record of JSON per line in {path}, got {line[:40]!r} in line {number}"
+            )
+        found.append(row)
+    if not found or "about" not in found[0]:
+        first = lines[0][:40] if lines else ""
+        raise ValueError(f"expected {path} to begin with what was run, as records do, got {first!r}")
+    return History(found[1:], about=found[0]["about"])
+
+
+def write(path: str | Path, about: Mapping[str, Any], records: list[Record]) -> None:
+    """Write a whole file of records, at once or not at all."""
+    rows = [{"about": dict(about), "machine": machine()}, *records]
+    with replaced_at_once(path) as file:
+        file.write("".join(map(_line, rows)).encode())
+
+
+def append(path: str | Path, record: Record) -> None:
+    """Add one measurement to a file."""
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(_line(record))
+
+
+def machine() -> dict[str, Any]:
+    """Where a run was timed."""
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+    }
+
+
+@contextmanager
+def replaced_at_once(path: str | Path) -> Iterator[BinaryIO]:
+    """Open a file that takes the place of another when the block ends.
+
+    Whenever the process is killed or the machine dies, the old one or the new one is there, whole.
+    """
+    path = Path(path)
+    beside = path.with_name(path.name + ".tmp")
+    try:
+        with open(beside, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+    if os.name == "posix":  # the new name itself, too
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def encoded(value: Any) -> Any:
+    """Return what JSON can hold: plain numbers instead of NumPy's, words for what is not finite.
+
+    Raises:
+        TypeError: on anything but numbers, text, None, and lists and dicts of these.
+    """
+    if isinstance(value, Mapping):
+        return {str(key): encoded(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [encoded(entry) for entry in value]
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if hasattr(value, "item") and getattr(value, "size", 0) == 1:
+        value = value.item()
+    if isinstance(value, bool | int):
+        return value
+    if not isinstance(value, float):
+        raise TypeError(f"expected numbers, text, lists or dicts in a record, got {type(value).__name__}")
+    if math.isfinite(value):
+        return float(value)
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+def decoded(value: Any) -> Any:
+    """Return what :func:`encoded` was given, with numbers for the words of what is not finite."""
+    if isinstance(value, dict):
+        return {key: decoded(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [decoded(entry) for entry in value]
+    return NOT_FINITE.get(value, value) if isinstance(value, str) else value
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    return json.dumps(encoded(row), allow_nan=False, ensure_ascii=False) + "\n"
