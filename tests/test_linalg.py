@@ -351,3 +351,91 @@ def test_kron_eigen_dense_is_the_product_of_its_parts() -> None:
     U_A, U_G, s = rng.normal(size=(4, 4)), rng.normal(size=(3, 3)), rng.random((4, 3))
     U = np.kron(U_A, U_G)
     np.testing.assert_allclose(linalg.kron_eigen_dense(U_A, U_G, s), (U * s.ravel()) @ U.T, rtol=1e-12)
+
+
+def test_conjugate_gradients_show_each_iterate_and_its_value():
+    rng = np.random.default_rng(0)
+    M, b, start = random_psd(rng, 8), rng.standard_normal(8), rng.standard_normal(8)
+    seen = []
+    found = linalg.conjugate_gradients(
+        lambda v: M @ v, b, 1e-12, x0=start, watch=lambda i, x, phi: bool(seen.append((i, x, phi)))
+    )
+    assert [i for i, _, _ in seen] == list(range(found.iterations + 1))
+    close(seen[0][1], start, **EXACT)
+    close(seen[-1][1], found.x, rtol=0, atol=0)
+    for _, x, phi in seen:
+        close(phi, 0.5 * x @ M @ x - b @ x, **EXACT)
+    values = [phi for _, _, phi in seen]
+    assert values == sorted(values, reverse=True)  # each minimizes over a larger space
+
+
+def test_conjugate_gradients_stop_where_they_are_told():
+    M, b = np.diag(np.geomspace(1, 1e3, 20)), np.ones(20)
+    found = linalg.conjugate_gradients(lambda v: M @ v, b, watch=lambda i, x, phi: i == 3)
+    same = linalg.conjugate_gradients(lambda v: M @ v, b, max_iterations=3)
+    assert (found.iterations, found.converged) == (3, False)
+    close(found.x, same.x, rtol=0, atol=0)
+    seen = []
+    zero = linalg.conjugate_gradients(lambda v: v, np.zeros(3), watch=lambda *args: bool(seen.append(args)))
+    assert zero.converged
+    assert [(i, phi) for i, _, phi in seen] == [(0, 0.0)]
+
+
+# Krylov subspaces --------------------------------------------------------------
+
+
+def spanned(vectors: list[np.ndarray]) -> np.ndarray:
+    """The projection onto what some vectors span."""
+    Q = np.linalg.qr(np.array([v / np.linalg.norm(v) for v in vectors]).T)[0]
+    return Q @ Q.T
+
+
+@given(st.integers(5, 9), st.integers(1, 4), st.booleans(), seeds)
+def test_a_krylov_subspace_is_the_span_of_the_powers(n, size, preconditioned, seed):
+    rng = np.random.default_rng(seed)
+    M, b, more = random_psd(rng, n), rng.standard_normal(n), rng.standard_normal(n)
+    C = rng.uniform(0.5, 2, n) if preconditioned else np.ones(n)
+    powers = [C * b]
+    for _ in range(size - 1):
+        powers.append(C * (M @ powers[-1]))
+    V, VMV = linalg.krylov_subspace(
+        lambda v: M @ v, b, size, [more], (lambda v: C * v) if preconditioned else None
+    )
+    assert V.shape == (size + 1, n)
+    close(V @ V.T, np.eye(size + 1), **EXACT)
+    close(V.T @ V, spanned([*powers, more]), rtol=0, atol=1e-7)
+    close(VMV, V @ M @ V.T, **EXACT)
+
+
+def test_a_krylov_subspace_ends_where_the_matrix_leads_no_further():
+    rng = np.random.default_rng(0)
+    Q = np.linalg.qr(rng.standard_normal((9, 9)))[0]
+    M = (Q * np.repeat([1.0, 2.0, 5.0], 3)) @ Q.T  # three eigenvalues: three dimensions
+    b = rng.standard_normal(9)
+    products = []
+    V, VMV = linalg.krylov_subspace(lambda v: products.append(v) or M @ v, b, 8, [M @ b, np.zeros(9)])
+    assert V.shape == (3, 9)
+    assert len(products) == 3
+    close(np.linalg.eigvalsh(VMV), [1, 2, 5], **EXACT)
+    V, _ = linalg.krylov_subspace(lambda v: M @ v, b, 20, [rng.standard_normal(9)])
+    assert len(V) == 4
+
+
+def test_a_krylov_subspace_of_many_dimensions_stays_orthonormal():
+    rng = np.random.default_rng(0)
+    scale, b = np.geomspace(1e-2, 1e2, 60), rng.standard_normal(60)
+    V, _ = linalg.krylov_subspace(lambda v: scale * v, b, 40)
+    close(V @ V.T, np.eye(40), **EXACT)
+    powers = np.array([scale**k * b for k in range(40)])  # the powers themselves are soon parallel
+    powers /= np.linalg.norm(powers, axis=1, keepdims=True)
+    assert np.linalg.matrix_rank(powers) < 20
+
+
+def test_a_krylov_subspace_stays_in_float32_and_refuses_nothing_to_span():
+    M, b = off_diagonal_of_1_to_3(6).astype(np.float32), np.ones(6, np.float32)
+    V, VMV = linalg.krylov_subspace(lambda v: M @ v, b, 3)
+    assert V.dtype == VMV.dtype == np.float32
+    with pytest.raises(ValueError, match="expected a vector b other than 0"):
+        linalg.krylov_subspace(lambda v: v, np.zeros(3), 2)
+    with pytest.raises(ValueError, match="expected a subspace of dimension >= 1, got 0"):
+        linalg.krylov_subspace(lambda v: v, np.ones(3), 0)
