@@ -62,13 +62,18 @@ def killed_at_random(folder: str, seeds: int, rounds: int) -> None:
         moments = random.Random(seed)
         keep = Keep(f"{folder}/{seed}", every=EVERY, existing="resume")
         for _ in range(rounds):
+            tells, is_told = os.pipe()
             child = os.fork()
             if not child:
-                run(keep, pause=0.01)
+                run(keep, pause=0.01, on_record=lambda record: os.write(is_told, b"."))  # noqa: B023
                 os._exit(0)
-            time.sleep(moments.uniform(0.005, 0.1))
+            os.close(is_told)
+            for _ in range(moments.choice((1, 2, 2))):  # some measurements later, however slow the machine
+                os.read(tells, 1)
+            time.sleep(moments.uniform(0, 0.02))
             os.kill(child, signal.SIGKILL)
             status = os.waitpid(child, 0)[1]
+            os.close(tells)
             killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
             left = checkpoint.load(keep.checkpoint).step if keep.checkpoint.exists() else 0
             print(seed, left, int(killed))

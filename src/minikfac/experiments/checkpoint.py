@@ -74,12 +74,17 @@ class Checkpoint:
 
     theta: Array
     state: Any
-    step: int
-    examples: int
-    seconds: float
-    info: Record
+    step: int = 0
+    examples: int = 0
+    seconds: float = 0.0
+    info: Record = field(default_factory=dict)
     records: list[Record] = field(default_factory=list)
     about: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether the last record is of here."""
+        return bool(self.records) and self.records[-1]["step"] == self.step
 
     def refuse_another(self, about: Mapping[str, Any], path: str | Path) -> None:
         """Raise ValueError that names what differs if this checkpoint is of another run than ``about``."""

@@ -29,7 +29,7 @@ class Bar:
 
 
 @contextmanager
-def progress_bar(what: str, total: int, show: bool = True) -> Iterator[Bar]:
+def progress_bar(what: str, total: int | None, show: bool = True) -> Iterator[Bar]:
     """Show progress on standard error while the block runs.
 
     On a terminal this is a bar; in a file or a pipe, where a bar would leave control codes, a line at the

@@ -54,6 +54,23 @@ class History:
         return np.array([record.get(column, math.nan) for record in self.records])
 
 
+@dataclass(frozen=True)
+class PerOctave:
+    """Measure ``count`` to 2 ``count`` times while the step number doubles, and every step at first.
+
+    So a step at which a level was reached is known to 1 / ``count`` of itself, early and late alike.
+
+    >>> measured = PerOctave(2)
+    >>> [step for step in range(33) if measured(step)]
+    [0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32]
+    """
+
+    count: int = 16
+
+    def __call__(self, step: int) -> bool:
+        return step % 2 ** max(0, (step // self.count).bit_length() - 1) == 0
+
+
 def read(path: str | Path) -> History:
     """Read a file of records.
 

@@ -20,8 +20,8 @@ from .batches import BatchSize, batches, size_at
 from .checkpoint import Checkpoint
 from .describe import describe_run
 from .keep import Keep, Keeper
-from .progress import Bar, progress_bar
-from .records import History, Record
+from .progress import progress_bar
+from .records import History, PerOctave, Record
 
 __all__ = ["History", "Optimizer", "batches", "evaluate", "train"]
 
@@ -44,12 +44,12 @@ def train(
     theta: Array,
     opt: Optimizer,
     dataset: Dataset,
-    steps: int,
+    steps: int | None,
     batch_size: BatchSize = 100,
     seed: int = 0,
-    measure_every: int | None = None,
+    measure_every: int | Callable[[int], bool] | None = None,
     track: Callable[[int, Array], dict[str, Any]] | None = None,
-    progress: bool = True,
+    progress: bool | str = True,
     *,
     target: Mapping[str, float] | None = None,
     max_seconds: float | None = None,
@@ -68,14 +68,15 @@ def train(
         opt: the optimizer.
         dataset: trained on its training part; losses and errors are of the whole parts. It may stay on the
             host where theta is on a device: batches are moved.
-        steps: how many at most.
+        steps: how many at most; None for no such limit, where ``max_seconds`` is one.
         batch_size: examples per step, a number or a function of the step, such as
             :class:`.ExponentialBatches`.
         seed: of order and sampled targets.
-        measure_every: steps between measurements; a tenth of the run by default. The start and the end are
-            always measured.
+        measure_every: steps between measurements, or a function that tells whether to measure before a
+            step; by default a tenth of the run, or :class:`.PerOctave` where its steps are not limited. The
+            start and the end are always measured.
         track: called at each measurement with step and theta; what it returns joins the record.
-        progress: show a bar.
+        progress: show a bar, of this name if it is a text.
         target: stop at the first measurement where each of these columns is at or under its level, as in
             ``{"loss": 0.1}``.
         max_seconds: stop after so many seconds of training, measurements and checkpoints not counted.
@@ -87,81 +88,98 @@ def train(
         FileExistsError: where a checkpoint would be lost.
         FloatingPointError: if the loss becomes NaN or infinite. The last checkpoint stays as it is.
     """
+    measured = _limits(steps, max_seconds, measure_every)
     n = len(dataset.x_train)
     size_at(0, n, batch_size)
-    if steps < 0:
-        raise ValueError(f"expected steps >= 0, got {steps}")
-    if measure_every is not None and measure_every < 1:
-        raise ValueError(f"expected measure_every >= 1, got {measure_every}")
-    if max_seconds is not None and not max_seconds > 0:
-        raise ValueError(f"expected max_seconds > 0, got {max_seconds}")
-    every = measure_every or max(1, steps // 10)
     about = describe_run(net, theta, opt, dataset, batch_size, seed) if keep is not None else {}
     keeper = Keeper(keep, about, theta)
-    at = keeper.start or Checkpoint(theta, opt.init(theta), 0, 0, 0.0, {})
-    if at.step > steps:
+    at = keeper.start or Checkpoint(theta, opt.init(theta), about=about)
+    if steps is not None and at.step > steps:
         raise ValueError(f"expected steps >= {at.step}, where the checkpoint is, got {steps}")
-    history = History(list(at.records), at.theta, at.state, about)
-    step, examples, seconds, info = at.step, at.examples, at.seconds, at.info
-    order = batches(n, batch_size, seed, start=step)
-    with progress_bar("training", steps - step, progress) as bar:
+    order = batches(n, batch_size, seed, start=at.step)
+    name = progress if isinstance(progress, str) else "training"
+    with progress_bar(name, None if steps is None else steps - at.step, bool(progress)) as bar:
         while True:
-            ends = step == steps or (max_seconds is not None and seconds >= max_seconds)
-            if (ends or step % every == 0) and not _is_measured(history, step):
-                record = {"step": step, "examples": examples, "seconds": seconds}
-                record |= measure(net, history.theta, history.state, dataset)
-                _check_losses(record, step, keeper)
-                record |= {f"batch_{key}" if key in record else key: value for key, value in info.items()}
-                if track is not None:
-                    record |= track(step, history.theta)
-                history.records.append(record)
+            ends = at.step == steps or (max_seconds is not None and at.seconds >= max_seconds)
+            if (ends or measured(at.step)) and not at.is_measured:
+                record = _record(net, at, dataset, track, keeper)
+                at.records.append(record)
                 keeper.record(record)
-                _note(bar, record)
+                bar.note(_note(record, max_seconds))
                 if on_record is not None:
                     on_record(record)
-            ends = ends or (_is_measured(history, step) and _reached(history.records[-1], target))
-            if ends or keeper.due(step):
-                keeper.save(
-                    Checkpoint(
-                        history.theta, history.state, step, examples, seconds, info, history.records, about
-                    )
-                )
+            ends = ends or (at.is_measured and _reached(at.records[-1], target))
+            if ends or keeper.due(at.step):
+                keeper.save(at)
             if ends:
-                break
+                return History(at.records, at.theta, at.state, about)
             started = time.perf_counter()
             rows = next(order)
-            batch = tuple(_rows(part, rows, theta) for part in (dataset.x_train, dataset.y_train))
-            rng = np.random.default_rng([seed, step])
-            history.theta, history.state, info = _step(opt, history, batch, rng, step, keeper)
-            step, examples = step + 1, examples + len(rows)
-            if step % every == 0 or step == steps:
-                to_host(history.theta[:1])  # a device may still be at work
-            seconds += time.perf_counter() - started
+            theta, state, info = _step(opt, at, _batch(dataset, rows, at.theta), [seed, at.step], keeper)
+            if measured(at.step + 1):
+                to_host(theta[:1])  # a device may still be at work
+            at = Checkpoint(
+                theta,
+                state,
+                at.step + 1,
+                at.examples + len(rows),
+                at.seconds + time.perf_counter() - started,
+                info,
+                at.records,
+                about,
+            )
             bar.advance()
-    return history
+
+
+def _limits(
+    steps: int | None, max_seconds: float | None, every: int | Callable[[int], bool] | None
+) -> Callable[[int], bool]:
+    """Check when a run ends, and return whether to measure before a step."""
+    if steps is None and max_seconds is None:
+        raise ValueError("expected steps or max_seconds, got neither")
+    if steps is not None and steps < 0:
+        raise ValueError(f"expected steps >= 0, got {steps}")
+    if max_seconds is not None and not max_seconds > 0:
+        raise ValueError(f"expected max_seconds > 0, got {max_seconds}")
+    if isinstance(every, int) and every < 1:
+        raise ValueError(f"expected measure_every >= 1, got {every}")
+    if every is None:
+        every = PerOctave() if steps is None else max(1, steps // 10)
+    between = every
+    return between if callable(between) else lambda step: step % between == 0
 
 
 def _step(
-    opt: Optimizer, history: History, batch: Any, rng: Any, step: int, keeper: Keeper
+    opt: Optimizer, at: Checkpoint, batch: tuple[Array, Array], seeds: list[int], keeper: Keeper
 ) -> tuple[Array, Any, dict[str, float]]:
     """One step; parameters that are not finite are named as such whatever comes of them."""
     try:
-        found = opt.step(history.theta, history.state, batch, rng)
+        found = opt.step(at.theta, at.state, batch, np.random.default_rng(seeds))
     except Exception as error:
-        if not np.isfinite(to_host(history.theta)).all():
-            raise FloatingPointError(
-                _not_finite("parameters", "NaN or infinite ones", step, keeper)
-            ) from error
+        if not np.isfinite(to_host(at.theta)).all():
+            text = _not_finite("parameters", "NaN or infinite ones", at.step, keeper)
+            raise FloatingPointError(text) from error
         raise
     if not math.isfinite(found[2]["loss"]):
-        raise FloatingPointError(_not_finite("loss", found[2]["loss"], step, keeper))
+        raise FloatingPointError(_not_finite("loss", found[2]["loss"], at.step, keeper))
     return found
 
 
-def _check_losses(record: Record, step: int, keeper: Keeper) -> None:
+def _record(
+    net: Network,
+    at: Checkpoint,
+    dataset: Dataset,
+    track: Callable[[int, Array], dict[str, Any]] | None,
+    keeper: Keeper,
+) -> Record:
+    """Measure the run where it is."""
+    record: Record = {"step": at.step, "examples": at.examples, "seconds": at.seconds}
+    record |= measure(net, at.theta, at.state, dataset)
     for name in ("loss", "loss_average"):
         if not math.isfinite(record.get(name, 0.0)):
-            raise FloatingPointError(_not_finite("loss", record[name], step, keeper))
+            raise FloatingPointError(_not_finite("loss", record[name], at.step, keeper))
+    record |= {f"batch_{key}" if key in record else key: value for key, value in at.info.items()}
+    return record if track is None else record | track(at.step, at.theta)
 
 
 def _not_finite(what: str, found: Any, step: int, keeper: Keeper) -> str:
@@ -170,10 +188,6 @@ def _not_finite(what: str, found: Any, step: int, keeper: Keeper) -> str:
     if keeper.keep is not None and keeper.last is not None:
         text += f"; the checkpoint of step {keeper.last} in {keeper.keep.checkpoint} is good"
     return text
-
-
-def _is_measured(history: History, step: int) -> bool:
-    return bool(history.records) and history.records[-1]["step"] == step
 
 
 def _reached(record: Record, target: Mapping[str, float] | None) -> bool:
@@ -185,22 +199,33 @@ def _reached(record: Record, target: Mapping[str, float] | None) -> bool:
     return all(record[column] <= level for column, level in target.items())
 
 
+def _note(record: Record, max_seconds: float | None) -> str:
+    """What stands behind the bar."""
+    shown = [f"{key.replace('_', ' ')} {record[key]:.4f}" for key in ("loss", "test_error") if key in record]
+    damping = next((record[key] for key in ("lam", "damping") if key in record), None)
+    if damping is not None:
+        shown.append(f"damping {damping:.3g}")
+    if record["seconds"] > 0:
+        shown.append(f"{record['examples'] / record['seconds']:,.0f} examples/s")
+    if max_seconds is not None:
+        shown.append(f"{record['seconds']:.0f} of {max_seconds:.0f} s")
+    return ", ".join(shown)
+
+
+def first_batch(dataset: Dataset, theta: Array, batch_size: BatchSize, seed: int) -> tuple[Array, Array]:
+    """The inputs and targets of a run's first step, on the device of theta."""
+    return _batch(dataset, next(batches(len(dataset.x_train), batch_size, seed)), theta)
+
+
+def _batch(dataset: Dataset, rows: Any, theta: Array) -> tuple[Array, Array]:
+    return _rows(dataset.x_train, rows, theta), _rows(dataset.y_train, rows, theta)
+
+
 def _rows(part: Array, rows: Any, theta: Array) -> Array:
     """Rows of a part of the data, on the device of theta."""
     xp = array_module(part)
     chosen = part[rows if isinstance(rows, slice) else xp.asarray(rows)]
     return chosen if xp is array_module(theta) else array_module(theta).asarray(chosen)
-
-
-def _note(bar: Bar, record: Record) -> None:
-    shown = [f"{key.replace('_', ' ')} {record[key]:.4f}" for key in ("loss", "test_error") if key in record]
-    for key in ("lam", "damping"):
-        if key in record:
-            shown.append(f"damping {record[key]:.3g}")
-            break
-    if record["seconds"] > 0:
-        shown.append(f"{record['examples'] / record['seconds']:,.0f} examples/s")
-    bar.note(", ".join(shown))
 
 
 def measure(net: Network, theta: Array, state: Any, dataset: Dataset) -> dict[str, float]:
