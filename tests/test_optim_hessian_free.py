@@ -13,6 +13,7 @@ import minikfac as mk
 from minikfac import fisher, optim
 from minikfac.optim import hessian_free
 from minikfac.optim.hessian_free import Path, adapted, enough, line_search, preconditioner
+from minikfac.optim.objective import objective
 
 LAM, L2 = 0.3, 0.02
 
@@ -73,6 +74,20 @@ def test_rho_compares_the_objective_with_the_model(case: Case) -> None:
     assert state["lam"] == adapted(info["lam"], info["rho"])
 
 
+def test_the_objective_of_a_coupled_batch_is_that_of_training() -> None:
+    net, theta, x, y = images()
+    opt = optim.HessianFree(net, LAM, L2)
+    after, _, info = opt.step(theta, opt.init(theta), (x, y), np.random.default_rng(0))
+    d = (after - theta) / info["alpha"]
+
+    def h(at: np.ndarray) -> float:
+        return net.gradient_pass(at, x, y)[0] + L2 / 2 * at @ at
+
+    assert objective(net, theta, x, y, L2) == pytest.approx(h(theta), rel=EXACT)
+    assert info["rho"] == pytest.approx((h(theta + d) - h(theta)) / info["model"], rel=SOLVE)
+    assert abs(net.loss(theta, x, y) - info["loss"]) > 0.01  # with the running statistics
+
+
 def test_where_the_model_is_the_objective_damping_falls() -> None:
     case = make_case((4, 3), output="gaussian", n=12)
     lams = [info["lam"] for _, _, info in run(optim.HessianFree(case.net, LAM), case, 4)]
@@ -97,15 +112,35 @@ class Cliff(mk.Network):
         return super().loss(theta, *args, **options) if np.array_equal(theta, self.home) else self.beyond
 
 
+@pytest.mark.parametrize("radius", [0.9, 0.5])
+def test_a_step_too_long_is_cut_by_the_line_search(case: Case, radius: float) -> None:
+    class Bowl(mk.Network):
+        """A net whose loss has a steep edge."""
+
+        def loss(self, theta: Any, *args: Any, **options: Any) -> float:
+            inside = np.linalg.norm(theta - case.theta) < radius * np.linalg.norm(full)
+            return super().loss(theta, *args, **options) if inside else math.nan
+
+    net, full = Bowl(case.net.layers, case.net.output), math.inf
+    theta, state, info = run_on(net, case, optim.HessianFree(net, LAM, max_iterations=1))
+    full = state["direction"]  # the first call had no edge
+    theta, state, info = run_on(net, case, optim.HessianFree(net, LAM, max_iterations=1))
+    assert info["alpha"] == pytest.approx({0.9: 0.8, 0.5: 0.8**4}[radius])
+    assert error(theta - case.theta, info["alpha"] * full) < SOLVE
+    assert error(state["direction"], full) < EXACT  # conjugate gradients go on from their own answer
+
+
+def run_on(net: mk.Network, case: Case, opt: optim.HessianFree) -> Any:
+    return opt.step(case.theta, opt.init(case.theta), (case.x, case.y), np.random.default_rng(0))
+
+
 @pytest.mark.parametrize("beyond", [1e6, math.inf, math.nan])
 def test_a_rejected_step_leaves_theta_as_it_was(case: Case, beyond: float) -> None:
     net = Cliff(case.net.layers, case.net.output)
     net.home, net.beyond = case.theta, beyond
-    opt = optim.HessianFree(net, LAM)
-    theta, state, info = opt.step(
-        case.theta, opt.init(case.theta), (case.x, case.y), np.random.default_rng(0)
-    )
+    theta, state, info = run_on(net, case, optim.HessianFree(net, LAM))
     assert np.array_equal(theta, case.theta)
+    assert objective(net, 2 * theta, case.x, case.y, 0.0) == (1e6 if beyond == 1e6 else math.inf)
     assert info["alpha"] == 0
     assert info["rho"] == -math.inf
     assert state["lam"] == LAM * 1.5
@@ -221,7 +256,7 @@ def test_the_best_candidate_makes_the_step(case: Case) -> None:
 # line search ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("steep", "tries"), [(1.0, 0), (3.0, 2), (100.0, 18)])
+@pytest.mark.parametrize(("steep", "tries"), [(1.0, 0), (3.0, 2), (3.11, 3), (100.0, 18)])
 def test_the_line_search_takes_the_first_length_that_gains_enough(steep: float, tries: int) -> None:
     """On h(a) = steep a^2 / 2 - a from h = 0, the gain is enough where a <= 2 (1 - 0.01) / steep."""
 

@@ -85,9 +85,8 @@ class EKFAC:
         means = moving_average(state["factors"], drawn.mean(factors), k, self.decay)
         age = (k - 1) % self.T3  # of the basis
         bases = state["bases"] if age else eigenbases(means)
-        values = moving_average(
-            state["eigenvalues"] if age else None, eigenvalues(drawn, bases), age + 1, self.decay
-        )
+        # at age 0 the old ones, of another basis, have weight 0
+        values = moving_average(state["eigenvalues"], eigenvalues(drawn, bases), age + 1, self.decay)
         F = in_eigenbases(bases, values, self.net.names)
         direction = F.solve(grad, damping=self.damping + self.l2)
         moved, after = moved_by(heavy_ball(state, direction, lr, mu), theta, state, stats, self.averaging)
