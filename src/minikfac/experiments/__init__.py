@@ -6,10 +6,13 @@ report.write_report(found, "my-net")
 """
 
 from .along import quality_along_training
+from .conditioning import conditioning
 from .convolutions import convnet
 from .coupling import coupling
+from .damping_study import damping_study
 from .exactness import exactness
 from .maps import layer_maps, map_statistics
+from .problems import PROBLEMS, Problem, problem
 from .shifts import shifted_products
 from .study import APPROXIMATIONS, Study, fisher_study
 from .tour import Findings, Settings, tour
@@ -19,14 +22,19 @@ __all__ = [
     "APPROXIMATIONS",
     "Findings",
     "History",
+    "PROBLEMS",
+    "Problem",
     "Settings",
     "Study",
+    "conditioning",
     "convnet",
     "coupling",
+    "damping_study",
     "exactness",
     "fisher_study",
     "layer_maps",
     "map_statistics",
+    "problem",
     "quality_along_training",
     "shifted_products",
     "tour",

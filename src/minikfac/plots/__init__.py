@@ -13,6 +13,7 @@ from .maps import autocorrelation, between_maps, correlation_against_offset, shi
 from .matrices import block_means, matrices
 from .memory import count_floats, memory
 from .models import graphical_models
+from .progress import conditioning, improvement_against_damping
 from .signals import forward_backward
 from .spectra import cosine_against_damping, preconditioned_spectra, spectra
 from .style import COLORS, style
@@ -23,6 +24,7 @@ __all__ = [
     "autocorrelation",
     "between_maps",
     "block_means",
+    "conditioning",
     "correlation_against_offset",
     "cosine_against_damping",
     "count_floats",
@@ -31,6 +33,7 @@ __all__ = [
     "forward_backward",
     "gradient_scatter",
     "graphical_models",
+    "improvement_against_damping",
     "kl_against_quadratic",
     "ladder_blocks",
     "layer_ledger",
