@@ -56,6 +56,17 @@ def test_errors_of_the_wrong_correlation_are_known(walks: dict[str, Walk]) -> No
     assert walks["inputs"].errors[KFC][0] == pytest.approx(1 - 1 / walks["inputs"].locations)
 
 
+def test_errors_between_white_and_constant_are_those_of_the_correlation(walks: dict[str, Walk]) -> None:
+    """E[a_t a_u'] = (1 - rho) [t = u] I + rho J on average, J = 1 where two pixels share their channel."""
+    walk, t = walks["correlation"], 4
+    eye, ones = np.eye(18), np.kron(np.ones((9, 9)), np.eye(2))
+    for rho, error in zip(walk.values, walk.errors[KFC], strict=True):
+        kfc = t * ((1 - rho) * eye + rho * ones)
+        exact = kfc + t * (t - 1) * rho * ones
+        expected = np.linalg.norm(exact - kfc) / np.linalg.norm(exact)
+        assert error == pytest.approx(expected, abs=0.1)  # colours are drawn, and their mean is not zero
+
+
 def test_a_linear_net_bends_gently(walks: dict[str, Walk]) -> None:
     """tanh(beta s) / beta is s + O(beta^2): halving beta divides the error by four, about."""
     for key, name in (("nonlinearity", KFC), ("pooled", REDUCE)):

@@ -81,10 +81,10 @@ def picture(number: int = 3) -> dict[str, Any]:
 
 
 def shifts() -> dict[str, Any]:
-    """Arguments of shifted_products for a 3 x 3 kernel on 5 x 5 pixels with padding."""
-    a, g = np.pad(RNG.normal(size=(5, 5)), 1), RNG.normal(size=(5, 5))
+    """Arguments of shifted_products for a 3 x 4 kernel on 5 x 6 pixels with padding."""
+    a, g = np.pad(RNG.normal(size=(5, 6)), ((1, 1), (1, 2))), RNG.normal(size=(5, 6))
     products = correlate2d(a, g, mode="full")
-    kernel, padding = (4, 4, 3, 3), (1, 1, 1, 1)
+    kernel, padding = (4, 5, 3, 4), (1, 1, 1, 2)
     return {"activation": a, "derivative": g, "products": products, "kernel": kernel, "padding": padding}
 
 
@@ -489,19 +489,19 @@ def test_the_kernel_is_marked_among_the_shifts() -> None:
     np.testing.assert_array_equal(activation.images[0].get_array(), given["activation"])
     np.testing.assert_array_equal(derivative.images[0].get_array(), given["derivative"])
     np.testing.assert_array_equal(products.images[0].get_array(), given["products"])
-    np.testing.assert_array_equal(gradient.images[0].get_array(), given["products"][4:7, 4:7])
+    np.testing.assert_array_equal(gradient.images[0].get_array(), given["products"][4:7, 5:9])
     assert products.images[0].get_clim() == gradient.images[0].get_clim()
     (frame,) = [patch for patch in products.patches if isinstance(patch, Rectangle)]
-    assert (*frame.get_xy(), frame.get_width(), frame.get_height()) == (3.5, 3.5, 3, 3)
+    assert (*frame.get_xy(), frame.get_width(), frame.get_height()) == (4.5, 3.5, 4, 3)
     (image,) = [patch for patch in activation.patches if isinstance(patch, Rectangle)]
-    assert (*image.get_xy(), image.get_width(), image.get_height()) == (0.5, 0.5, 5, 5)
+    assert (*image.get_xy(), image.get_width(), image.get_height()) == (0.5, 0.5, 6, 5)
 
 
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"products": np.ones((10, 11))}, r"expected products of shape \(11, 11\), got \(10, 11\)"),
-        ({"kernel": (9, 4, 3, 3)}, r"expected a kernel inside the products \(11, 11\), got \(9, 4, 3, 3\)"),
+        ({"products": np.ones((10, 14))}, r"expected products of shape \(11, 14\), got \(10, 14\)"),
+        ({"kernel": (9, 4, 3, 3)}, r"expected a kernel inside the products \(11, 14\), got \(9, 4, 3, 3\)"),
         ({"kernel": (-1, 4, 3, 3)}, "expected a kernel inside the products"),
         ({"derivative": np.ones(5)}, r"expected derivative of shape \(Ho, Wo\), got \(5,\)"),
     ],

@@ -216,7 +216,7 @@ def test_the_costlier_assumption_is_named(found: Findings) -> None:
 
     usual = changed(0.8, 0.2, -0.05)
     assert "IAD alone is wrong by 20% and SUD alone by 80% (SUD is the costlier)" in usual
-    assert "negative eigenvalues, down to 5.0% of its largest one in conv0" in usual
+    assert "negative eigenvalues, down to 5.0% (conv0) of the largest one" in usual
     assert "can even fall" not in usual
     other = changed(0.93, 0.94, 0.1)
     assert "(IAD is the costlier)" in other and "no covariance of anything" not in other
@@ -291,6 +291,7 @@ def test_the_scatter_names_the_weights_of_a_convolution(alone: Findings) -> None
     assert cloud is not None and cloud.layer == "conv1"
     names = [weight_name(alone.net, 1, i, o) for i in range(19) for o in range(3)]
     assert names[0] == "weight (0, 0) of map 0 → 0" and names[4] == "weight (0, 0) of map 1 → 1"
+    assert names[8] == "weight (0, 1) of map 0 → 2"  # patches are ordered (row, column, channel)
     assert names[-1] == "bias of map 2" and len(set(names)) == 57
     assert (
         weight_name(alone.net, 2, 3, 1) == "weight 3 → 1"

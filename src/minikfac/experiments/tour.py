@@ -536,11 +536,10 @@ def memory_nets(settings: Settings, net: Network) -> dict[str, Sequence[tuple[in
     }
     if settings.channels is None:
         nets |= {name: mlp(own).shapes for name, own in perceptrons.items() if own != settings.sizes}
+    else:
+        nets["KFC's net for CIFAR-10"] = presets.cifar10_kfc().shapes
     if settings.channels is not None or settings.convolutions:
-        nets |= {
-            "KFC's net for CIFAR-10": presets.cifar10_kfc().shapes,
-            "KFC's net for SVHN": presets.svhn_kfc().shapes,
-        }
+        nets["KFC's net for SVHN"] = presets.svhn_kfc().shapes
     return nets
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 
 from .style import (
     BLUE,
@@ -150,6 +150,9 @@ def layer_ledger(
         if log:
             ax.set_xscale("log")
             plain_log_ticks(ax.xaxis)
+            low, high = ax.get_xlim()
+            if high > 30 * low:  # narrow axes have no room for more
+                ax.xaxis.set_major_locator(LogLocator(subs=(1,)))
         elif key == "step_cosine":
             ax.set_xlim(min(0.0, ax.get_xlim()[0]), 1.05)
         ax.set_title(TITLES.get(key, key.replace("_", " ")), fontsize=11)

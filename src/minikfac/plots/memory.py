@@ -68,7 +68,7 @@ def memory(
     ax.plot(span, bytes_per_float * span**2, color=VERMILLION)
     ax.plot(span, bytes_per_float * span, "--", color=GREY, linewidth=1.5)
     ax.plot(P, bytes_per_float * P**2, "s", color=VERMILLION, label="full Fisher matrix: $P^2$ numbers")
-    ax.plot(P, bytes_per_float * factors, "o", color=BLUE, label="K-FAC: all factors A and G")
+    ax.plot(P, bytes_per_float * factors, "o", color=BLUE, label="K-FAC: all factors A and G", zorder=5)
     ax.plot([], [], "--", color=GREY, linewidth=1.5, label="parameters or a diagonal: $P$ numbers")
     for name, p, floats in zip(nets, P, factors, strict=True):
         full, small = bytes_per_float * p**2, bytes_per_float * floats

@@ -217,7 +217,8 @@ def assumptions(chapter: Convolutions, run: Findings) -> Section | None:
         columns = {"error": "error so far", "cost": "this step's", "c_star": "c*", "step_cosine": "cosine"}
         columns["share"] = "share"
         parts += [
-            "For the net as a whole:" + branches(rows),
+            "The same for the net as a whole, where what lies between layers is left out first."
+            + branches(rows),
             Figure(
                 "conv-ledger", "The whole net's matrix: error so far and by each step, and the step it gives."
             ),
@@ -276,13 +277,10 @@ def _costs(chapter: Convolutions) -> str:
     }
     negative = {name: value for name, value in lowest.items() if value < -1e-6}
     if negative:
-        values = listing(
-            [f"{percent(-value)} of its largest one in {name}" for name, value in negative.items()]
-        )
+        values = listing([f"{percent(-value)} ({name})" for name, value in negative.items()])
         text += (
             " IAD + SH is no covariance of anything: means over fewer and fewer pairs at growing distance "
-            "need "
-            f"not fit together. It has negative eigenvalues, down to {values}."
+            f"need not fit together. It has negative eigenvalues, down to {values} of the largest one."
         )
     return text
 
