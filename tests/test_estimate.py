@@ -6,6 +6,8 @@ from oracles import EXACT, close
 
 import minikfac as mk
 from minikfac import fisher, layers, optim
+from minikfac.fisher.patches import PatchMoment
+from minikfac.linalg import Sums
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((7, 6, 6, 2))
@@ -105,3 +107,51 @@ def test_sgd_carries_the_statistics_of_batch_normalization():
     close(after["stats"][0], stats[0], **EXACT)
     close(state["stats"][0], before, **EXACT)  # nothing is changed in place
     assert abs(after["stats"][0] - before).max() > 1e-3
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding", "used"),
+    [
+        (3, 1, "same", True),
+        ((5, 3), 1, 2, True),
+        ((4, 2), (1, 2), "valid", True),
+        (5, 2, 2, True),
+        ((2, 3), 1, 0, True),
+        (1, 1, 0, False),
+        (3, 3, 0, False),
+    ],
+)
+def test_moments_of_overlapping_patches_are_those_of_all_patches(kernel, stride, padding, bias, used):
+    layer = layers.Conv2d(2, 3, kernel, stride, padding, bias, pad_value=(0.5, -1.0))
+    images = np.random.default_rng(2).standard_normal((5, 24, 9, 2))
+    record = layer.forward([np.zeros(layer.weight_shape)], images)[1]
+    ((abar, _),), (grid,) = layer.signals(record), layer.grids(record)
+    overlap = PatchMoment.of(layer, grid)
+    assert (overlap is not None) == used
+    if not used:
+        return
+    sums = Sums()
+    for rows in (slice(0, 2), slice(2, 5)):
+        overlap.add(sums, "A", abar[rows], grid)
+    flat = abar.reshape(-1, abar.shape[-1])
+    close(overlap.total(sums, "A"), flat.T @ flat, **EXACT)
+
+
+def test_factors_of_large_images_are_those_of_the_signals(chunk_size):
+    net = mk.Network(
+        [
+            layers.Conv2d(2, 4, 5, padding=2),
+            layers.ReLU(),
+            layers.Conv2d(4, 3, (5, 3), stride=2),
+            layers.Flatten(),
+            layers.Dense(120, 3),
+        ],
+        mk.outputs.Categorical(),
+    )
+    theta = net.init(np.random.default_rng(1))
+    x = RNG.standard_normal((7, 20, 12, 2))
+    found = fisher.gradient_and_kfac(net, theta, x, Y, "model").fisher
+    for block, exact in zip(found.blocks, fisher.kfac(fisher.signals(net, theta, x)).blocks, strict=True):
+        close(block.A, exact.A, **EXACT)
+        close(block.G, exact.G, **EXACT)

@@ -18,6 +18,7 @@ from ..linalg import Sums, sum_over_chunks
 from ..network import Network
 from .block_diagonal import BlockDiagonal
 from .kronecker import Kronecker, factor_rows, reduced_factor_rows
+from .patches import PatchMoment
 from .signals import LayerSignals, Terms
 
 
@@ -82,15 +83,23 @@ def gradient_and_kfac(
         g = net.backward(theta, tape, array_module(dz).concatenate([dz, terms(tape.z, rows)]))
         sums.add("loss", net.output.nll(tape.z, y[rows]).sum())
         sums.add("gradient", net.summed_gradient(theta, tape.abar, [own[0] for own in g]))
-        for l, (abar, own) in enumerate(zip(tape.abar, g, strict=True)):
+        for l, (abar, own, grid) in enumerate(zip(tape.abar, g, tape.grids, strict=True)):
+            overlap = None if reduce else PatchMoment.of(net.parameter_layers[l], grid)
             for place, M in enumerate(factor_rows_of(LayerSignals(abar, own[1:]))):
-                sums.add_gram((l, place), M)
+                if overlap is None or place == 1:
+                    sums.add_gram((l, place), M)
+                else:
+                    overlap.add(sums, (l, place), abar, grid)
+                    overlaps[l] = overlap
 
+    overlaps: dict[int, PatchMoment] = {}
     sums = sum_over_chunks(add, chunks, theta)
-    pairs = [
-        tuple(sums[l, place] / len(x) for place in range(2) if (l, place) in sums)
-        for l in range(len(net.names))
-    ]
+    pairs = []
+    for l in range(len(net.names)):
+        totals = [sums[l, place] for place in range(2) if (l, place) in sums]
+        if l in overlaps:
+            totals.insert(0, overlaps[l].total(sums, (l, 0)))
+        pairs.append(tuple(total / len(x) for total in totals))
     if not coupled:
         loss, grad = float(sums["loss"]) / len(x), sums["gradient"] / len(x)
     return Estimate(loss, grad, Kronecker(pairs, net.names), after)

@@ -101,6 +101,11 @@ class Network:
         return self._body.layers
 
     @property
+    def parameter_layers(self) -> tuple[Layer, ...]:
+        """Those that have weights, branches included; ``parameter_layers[l]`` is layer ``l``."""
+        return self._body.parameter_layers
+
+    @property
     def is_dense_chain(self) -> bool:
         """Whether the layers are dense and pointwise only, one after the other."""
         return all(isinstance(layer, Dense | Pointwise) for layer in self.layers)
