@@ -59,16 +59,18 @@ def test_curvature_may_be_taken_on_a_part(case: Case) -> None:
     assert error(run(opt, case, 1)[0][0] - case.theta, expected) < SOLVE
 
 
-def test_lbfgs_minimizes_the_objective_of_the_last_examples() -> None:
+@pytest.mark.parametrize("l2", [0, 0.5])
+def test_lbfgs_minimizes_the_objective_of_the_last_examples(l2: float) -> None:
     """In the whole space and by many steps it ends in their least squares, not in those of the batch."""
     case = make_case((4, 3), output="gaussian", n=24)
-    opt = optim.KrylovSubspace(case.net, LAM, K=15, search_share=0.5, search_steps=200)
+    opt = optim.KrylovSubspace(case.net, LAM, K=15, search_share=0.5, search_steps=200, l2=l2)
     theta, _, info = run(opt, case, 1)[0]
-    abar = np.hstack([case.x, np.ones((24, 1))])
-    last, first, whole = (
-        np.linalg.lstsq(abar[rows], case.y[rows], rcond=None)[0].ravel()
-        for rows in (slice(12, None), slice(12), slice(None))
-    )
+
+    def least_squares(rows: slice) -> np.ndarray:
+        abar, y = np.hstack([case.x, np.ones((24, 1))])[rows], case.y[rows]
+        return np.linalg.solve(abar.T @ abar + l2 * len(y) * np.eye(5), abar.T @ y).ravel()
+
+    last, first, whole = map(least_squares, (slice(12, None), slice(12), slice(None)))
     assert error(theta, last) < 1e-4  # where L-BFGS stops by its own tolerance
     assert error(theta, first) > 0.1
     assert error(theta, whole) > 0.1

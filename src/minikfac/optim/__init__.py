@@ -2,6 +2,19 @@
 
 state = opt.init(theta)
 theta, state, info = opt.step(theta, state, (x, y), rng)
+
+===========================  =====================================================================
+``SGD``, ``Adam``            first order
+``DiagonalNaturalGradient``  the diagonal of the Fisher matrix
+``LowRank``                  its last few sampled gradients
+``KrylovSubspace``           the best step in a small space that products with it span
+``HessianFree``              conjugate gradients on it
+``KFAC``, ``KFCPre``         Kronecker factors: the whole algorithm, and as a preconditioner of SGD
+``EKFAC``                    their eigenvectors with the best eigenvalues
+``NaturalGradient``          all of it, for small nets
+===========================  =====================================================================
+
+Learning rates and momenta are numbers or ``schedules``.
 """
 
 from . import schedules

@@ -162,7 +162,7 @@ def preconditioner(
     D = diagonal(signals(net, theta, x, targets="sampled", rng=rng, stats=stats, train=True)).diagonal()
     D = D + damping
     xp = array_module(D)
-    return xp.maximum(D, xp.finfo(D.dtype).eps * D.max()) ** exponent  # dead units have none
+    return xp.maximum(D, float(xp.finfo(D.dtype).eps) * D.max()) ** exponent  # dead units have none
 
 
 def line_search(h_at: Callable[[Array], float], d: Array, h: float, after: float, slope: float) -> float:
