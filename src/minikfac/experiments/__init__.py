@@ -6,13 +6,17 @@ report.write_report(found, "my-net")
 """
 
 from .along import quality_along_training
+from .batches import ExponentialBatches
+from .compare import Race, compare
 from .conditioning import conditioning
 from .convolutions import convnet
 from .coupling import coupling
 from .damping_study import damping_study
 from .exactness import exactness
+from .keep import Keep
 from .maps import layer_maps, map_statistics
 from .problems import PROBLEMS, Problem, problem
+from .search import Search, random_search
 from .shifts import shifted_products
 from .study import APPROXIMATIONS, Study, fisher_study
 from .tour import Findings, Settings, tour
@@ -21,11 +25,16 @@ from .training import History, train
 __all__ = [
     "APPROXIMATIONS",
     "Findings",
+    "ExponentialBatches",
     "History",
+    "Keep",
     "PROBLEMS",
     "Problem",
+    "Race",
+    "Search",
     "Settings",
     "Study",
+    "compare",
     "conditioning",
     "convnet",
     "coupling",
@@ -36,6 +45,7 @@ __all__ = [
     "map_statistics",
     "problem",
     "quality_along_training",
+    "random_search",
     "shifted_products",
     "tour",
     "train",

@@ -101,7 +101,7 @@ def train(
     with progress_bar(name, None if steps is None else steps - at.step, bool(progress)) as bar:
         while True:
             ends = at.step == steps or (max_seconds is not None and at.seconds >= max_seconds)
-            if (ends or measured(at.step)) and not at.is_measured:
+            if (ends or at.step == 0 or measured(at.step)) and not at.is_measured:
                 record = _record(net, at, dataset, track, keeper)
                 at.records.append(record)
                 keeper.record(record)
@@ -212,9 +212,10 @@ def _note(record: Record, max_seconds: float | None) -> str:
     return ", ".join(shown)
 
 
-def first_batch(dataset: Dataset, theta: Array, batch_size: BatchSize, seed: int) -> tuple[Array, Array]:
-    """The inputs and targets of a run's first step, on the device of theta."""
-    return _batch(dataset, next(batches(len(dataset.x_train), batch_size, seed)), theta)
+def warm_up(opt: Optimizer, theta: Array, dataset: Dataset, batch_size: BatchSize, seed: int = 0) -> None:
+    """Make the first step of a run and throw it away, so that no clock counts what is done only once."""
+    batch = _batch(dataset, next(batches(len(dataset.x_train), batch_size, seed)), theta)
+    opt.step(theta, opt.init(theta), batch, np.random.default_rng([seed, 0]))
 
 
 def _batch(dataset: Dataset, rows: Any, theta: Array) -> tuple[Array, Array]:

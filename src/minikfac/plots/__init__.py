@@ -14,6 +14,7 @@ from .matrices import block_means, matrices
 from .memory import count_floats, memory
 from .models import graphical_models
 from .progress import conditioning, improvement_against_damping
+from .races import race, race_targets
 from .signals import forward_backward
 from .spectra import cosine_against_damping, preconditioned_spectra, spectra
 from .style import COLORS, style
@@ -45,6 +46,8 @@ __all__ = [
     "preconditioned_spectra",
     "quality_along_training",
     "quality_bars",
+    "race",
+    "race_targets",
     "shifted_products",
     "spectra",
     "style",

@@ -17,6 +17,8 @@ LABELS = {
     "test_loss": "test loss (nats per example)",
     "test_error": "test error (% of examples)",
     "train_error": "training error (% of examples)",
+    "squared_error": "training error (squared, per example)",
+    "test_squared_error": "test error (squared, per example)",
     "damping": r"damping $\lambda$",
 }
 PERCENT = ("test_error", "train_error")
