@@ -21,9 +21,6 @@ from .base import Layer, Record, Shape, check_bias, check_images, check_positive
 from .dense import initial_weights
 from .windows import Windows, pair
 
-_PATCHES = 2**20
-"""Numbers in the patches of derivatives that are held at once."""
-
 
 @dataclass(frozen=True)
 class Conv2d(Layer):
@@ -130,17 +127,7 @@ class Conv2d(Layer):
         return (self._to_pixels(Ws[0], record[2], dy) if need_dx else None), [g]
 
     def _to_pixels(self, W: Array, shape: tuple[int, ...], dy: Array) -> Array:
-        """dL/dx from dL/ds = dy (..., N, Ho, Wo, O): g_t W^T goes to the pixels of patch t."""
-        before, after = (
-            tuple(k - 1 - p for k, p in zip(self.windows.kernel, padding, strict=True))
-            for padding in (self.windows.before, self.windows.after)
-        )
-        if self.windows.stride != (1, 1) or min(before + after) < 0:
-            return self._scatter(W, shape, dy)
-        return self._gather(W, Windows(self.windows.kernel, (1, 1), before, after), shape, dy)
-
-    def _scatter(self, W: Array, shape: tuple[int, ...], dy: Array) -> Array:
-        """Add to the pixels, one kernel offset after the other: col2im."""
+        """Add g_t W^T to the pixels of patch t, for dy (..., N, Ho, Wo, O): col2im."""
         xp, windows = array_module(dy), self.windows
         h, w = (shape[axis] + windows.before[axis] + windows.after[axis] for axis in range(2))
         dx = xp.zeros((*dy.shape[:-3], h, w, self.c_in), dtype=dy.dtype)
@@ -150,25 +137,6 @@ class Conv2d(Layer):
             xp.matmul(g, W[place * self.c_in : (place + 1) * self.c_in].T, out=part)
             dx[index] += part.reshape(*dy.shape[:-1], self.c_in)
         return windows.inside(dx)
-
-    def _gather(self, W: Array, windows: Windows, shape: tuple[int, ...], dy: Array) -> Array:
-        """The same for stride 1: every pixel collects from the patches that it is in.
-
-        It is a convolution of g with the kernel turned by half a circle: one long product, where the loop
-        over offsets takes many short ones that wait for each other on two threads.
-        """
-        xp, (kh, kw) = array_module(dy), self.windows.kernel
-        turned = W[: self.patch_size].reshape(kh, kw, self.c_in, self.c_out)[::-1, ::-1]
-        turned = turned.transpose(0, 1, 3, 2).reshape(-1, self.c_in)
-        g = dy.reshape(-1, *dy.shape[-3:])
-        dx = xp.empty((len(g), *shape), dtype=dy.dtype)
-        step = max(1, _PATCHES // (shape[0] * shape[1] * len(turned)))
-        for start in range(0, len(g), step):
-            some = g[start : start + step]
-            patches = xp.empty((len(some), *shape[:2], len(turned)), dtype=dy.dtype)
-            windows.patches(some, patches)
-            dx[start : start + step] = (patches.reshape(-1, len(turned)) @ turned).reshape(-1, *shape)
-        return dx.reshape(*dy.shape[:-3], *shape)
 
     def jvp(
         self, Ws: Sequence[Array], Vs: Sequence[Array], record: Record, dx: Array | None
