@@ -19,7 +19,7 @@ from .backend import Array, array_module
 
 T = TypeVar("T")
 
-_CHUNK = 2**21
+_CHUNK = 2**22
 """Numbers in the largest array of a chunk: enough for fast matrix products, few enough for the cache."""
 
 
