@@ -39,11 +39,16 @@ def use_threads(n: int) -> None:
         sys.modules["torch"].set_num_threads(n)
 
 
+PAUSE = 0.2
+"""Seconds before each timed function."""
+
+
 def alternate(
     contenders: dict[str, Callable[[], Any]], repeats: int, check: Callable[[str, Any], None] | None = None
 ) -> dict[str, list[float]]:
     """Time functions in turn, in an order that is reversed each round, after one round that is not timed.
 
+    Before each there is a pause: threads of the last one's library wait for work at full speed for a while.
     After three timed rounds, a function that has taken more than a minute in all sits out.
 
     Args:
@@ -61,6 +66,7 @@ def alternate(
             if len(seconds[name]) >= 3 and sum(seconds[name]) > 60:
                 continue
             _status(f"  round {lap} of {repeats}: {name}")
+            time.sleep(PAUSE)
             start = time.perf_counter()
             result = contenders[name]()
             duration = time.perf_counter() - start
