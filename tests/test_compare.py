@@ -13,9 +13,11 @@ import minikfac as mk
 from minikfac import experiments, optim
 from minikfac.experiments import records, training
 from minikfac.experiments.compare import Race, compare, file_name, reached
+from minikfac.experiments.contenders import CONTENDERS, Contender, argument, contender
 from minikfac.experiments.problems import Problem
 from minikfac.experiments.records import History, PerOctave
-from minikfac.experiments.search import SPACES, Choice, LogUniform, Search, random_search
+from minikfac.experiments.search import Choice, LogUniform, Search, random_search
+from minikfac.optim import schedules
 
 
 def history(losses: list[float], seconds: float = 1.0, examples: int = 8) -> History:
@@ -308,13 +310,49 @@ def test_magnitudes_are_equally_likely() -> None:
     assert {Choice(("a", "b")).draw(rng) for _ in range(50)} == {"a", "b"}
 
 
-@pytest.mark.parametrize("name", SPACES)
-def test_every_space_makes_its_optimizer(name: str) -> None:
+@pytest.mark.parametrize("own", CONTENDERS, ids=lambda own: own.name)
+def test_every_contender_runs_with_its_arguments_and_with_what_is_drawn(own: Contender) -> None:
     net, theta, data = problem()
-    make, space = SPACES[name]
-    opt = make(net, **{key: own.draw(np.random.default_rng(1)) for key, own in space.items()})
-    history = experiments.train(net, theta, opt, data, 2, 20, progress=False)
-    assert np.isfinite(history.theta).all() and not np.array_equal(history.theta, theta)
+    drawn = {key: values.draw(np.random.default_rng(1)) for key, values in own.space.items()}
+    for arguments in ({}, drawn):
+        opt = own.make(net, **arguments)
+        assert all(getattr(opt, key) == value for key, value in {**own.fixed, **arguments}.items())
+        history = experiments.train(net, theta, opt, data, 2, 20, progress=False)
+        assert np.isfinite(history.theta).all() and not np.array_equal(history.theta, theta)
+    assert drawn and contender(own.name) is own
+
+
+def test_no_optimizer_is_without_a_name() -> None:
+    known = {getattr(optim, name) for name in optim.__all__ if hasattr(getattr(optim, name), "step")}
+    assert {own.kind for own in CONTENDERS} == known
+
+
+def test_contenders_are_found_by_any_spelling() -> None:
+    for text, name in (
+        ("sgd", "SGD"),
+        ("KFCPre", "KFC-pre"),
+        ("hessianfree", "Hessian-free"),
+        ("LOW-RANK", "low rank"),
+    ):
+        assert contender(text).name == name
+    assert contender("KFAC").fixed == {} and contender("k-fac tridiagonal").fixed
+    with pytest.raises(ValueError, match=r"among SGD, .*, got 'nestrov'; did you mean Nesterov\?"):
+        contender("nestrov")
+    with pytest.raises(ValueError, match=r"arguments of SGD among lr, momentum, .*, got damping"):
+        contender("sgd").make(problem()[0], damping=1)
+
+
+def test_arguments_are_read_from_text() -> None:
+    read = ("3", "-1.5e-3", "True", "None", "fisher", "(1, 2)", " Constant(0.1) ", "Steps(0.1, (5, 9))")
+    assert [argument(text) for text in read] == [
+        3, -0.0015, True, None, "fisher", (1, 2), schedules.Constant(0.1), schedules.Steps(0.1, (5, 9)),
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match=r"expected a schedule among Constant, .*, got Linear"):
+        argument("Linear(1)")
+    with pytest.raises(ValueError, match="expected numbers that make a Constant, got Constant"):
+        argument("Constant()")
+    with pytest.raises(ValueError, match="expected numbers that make a Constant, got Constant"):
+        argument("Constant(exit())")
 
 
 def test_what_a_search_refuses(monkeypatch: pytest.MonkeyPatch) -> None:

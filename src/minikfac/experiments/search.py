@@ -19,8 +19,6 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from .. import optim
-from ..optim import schedules
 from . import records
 from .batches import BatchSize
 from .describe import describe
@@ -71,69 +69,6 @@ class Choice:
 
 Space = Mapping[str, Range]
 """Ranges by argument; ``batch_size`` among them goes to the loop."""
-
-MOMENTA = (0.0, 0.9, 0.99, 0.995, 0.999)
-"""The largest momenta tried in [SMDH13, sec. 3]."""
-
-SPACES: dict[str, tuple[Callable[..., Optimizer], dict[str, Range]]] = {
-    "SGD": (optim.SGD, {"lr": LogUniform(1e-4, 1.0), "momentum": Choice((0.0, 0.5, 0.9, 0.95, 0.99))}),
-    "Nesterov": (
-        lambda net, **arguments: optim.SGD(net, nesterov=True, **arguments),
-        {
-            "lr": LogUniform(1e-4, 1.0),
-            "momentum": Choice(tuple(schedules.SutskeverMomentum(mu) for mu in MOMENTA)),
-        },
-    ),
-    "Adam": (optim.Adam, {"lr": LogUniform(1e-5, 1e-1), "beta1": Choice((0.0, 0.9, 0.95))}),
-    "K-FAC": (
-        optim.KFAC,
-        {
-            "lam": LogUniform(1e-2, 1e3),
-            "T3": Choice((5, 20)),
-            "tau1": Choice((1 / 8, 1 / 2, 1.0)),
-            "tau2": Choice((1 / 4, 1.0)),
-        },
-    ),
-    "K-FAC, tridiagonal": (
-        lambda net, **arguments: optim.KFAC(net, structure="block_tridiagonal", **arguments),
-        {
-            "lam": LogUniform(1e-2, 1e3),
-            "T3": Choice((5, 20)),
-            "tau1": Choice((1 / 8, 1 / 2, 1.0)),
-            "tau2": Choice((1 / 4, 1.0)),
-        },
-    ),
-    "KFC-pre": (
-        optim.KFCPre,
-        {
-            "lr": LogUniform(1e-3, 1.0),
-            "damping": LogUniform(1e-4, 1e-1),
-            "momentum": Choice((0.5, 0.9)),
-            "Tf": Choice((5, 20)),
-        },
-    ),
-    "EKFAC": (
-        optim.EKFAC,
-        {"lr": LogUniform(1e-3, 1.0), "damping": LogUniform(1e-5, 1e-1), "momentum": Choice((0.5, 0.9))},
-    ),
-    "diagonal": (
-        optim.DiagonalNaturalGradient,
-        {"lr": LogUniform(1e-4, 1.0), "damping": LogUniform(1e-5, 1e-1), "momentum": Choice((0.0, 0.9))},
-    ),
-    "low rank": (
-        optim.LowRank,
-        {"lr": LogUniform(1e-4, 1.0), "damping": LogUniform(1e-4, 1.0), "momentum": Choice((0.0, 0.9))},
-    ),
-    "Hessian-free": (
-        optim.HessianFree,
-        {"lam": LogUniform(1e-2, 1e2), "max_iterations": Choice((20, 50, 250))},
-    ),
-    "Krylov subspace": (
-        optim.KrylovSubspace,
-        {"damping": LogUniform(1e-5, 1e-1), "K": Choice((5, 10, 20))},
-    ),
-}
-"""By name, how an optimizer is made of a net and arguments, and the ranges of those."""
 
 
 @dataclass
