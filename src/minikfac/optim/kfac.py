@@ -19,6 +19,14 @@ from ..fisher import BlockTridiagonal, FisherMatrix, Kronecker, Operator, block_
 from ..fisher.kronecker import factors
 from ..network import Network
 from .averages import average_iterates, moving_average
+from .checks import (
+    check_below_one,
+    check_choice,
+    check_count,
+    check_not_negative,
+    check_positive,
+    check_share,
+)
 from .quadratic import QuadraticModel
 
 State = dict[str, Any]
@@ -67,26 +75,13 @@ class KFAC:
     targets: str = "sampled"
 
     def __post_init__(self) -> None:
-        if self.structure not in ("block_diagonal", "block_tridiagonal"):
-            raise ValueError(
-                f"expected structure 'block_diagonal' or 'block_tridiagonal', got {self.structure!r}"
-            )
-        gamma = self.lam + self.l2 if self.gamma is None else self.gamma
-        if not (self.lam >= 0 and self.l2 >= 0 and gamma > 0):
-            raise ValueError(
-                f"expected lam >= 0, l2 >= 0 and gamma > 0, got {self.lam}, {self.l2}, {self.gamma}"
-            )
-        if self.targets not in ("sampled", "model"):
-            raise ValueError(f"expected targets 'sampled' or 'model', got {self.targets!r}")
-        if not (0 < self.tau1 <= 1 and 0 < self.tau2 <= 1):
-            raise ValueError(f"expected tau1 and tau2 in (0, 1], got {self.tau1} and {self.tau2}")
-        if min(self.T1, self.T2, self.T3) < 1:
-            raise ValueError(f"expected T1, T2 and T3 of at least 1, got {self.T1}, {self.T2}, {self.T3}")
-        if not (0 <= self.decay < 1 and 0 <= self.averaging < 1 and self.lr > 0):
-            raise ValueError(
-                f"expected decay and averaging in [0, 1) and lr > 0, got {self.decay}, {self.averaging}, "
-                f"{self.lr}"
-            )
+        check_choice(("block_diagonal", "block_tridiagonal"), structure=self.structure)
+        check_choice(("sampled", "model"), targets=self.targets)
+        check_not_negative(lam=self.lam, l2=self.l2)
+        check_positive(gamma=self.lam + self.l2 if self.gamma is None else self.gamma, lr=self.lr)
+        check_share(tau1=self.tau1, tau2=self.tau2)
+        check_count(T1=self.T1, T2=self.T2, T3=self.T3)
+        check_below_one(decay=self.decay, averaging=self.averaging)
 
     @property
     def _w1(self) -> float:

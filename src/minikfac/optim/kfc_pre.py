@@ -20,7 +20,16 @@ from ..fisher import Kronecker, gradient_and_kfac
 from ..fisher.kronecker import factors_of
 from ..network import Network
 from .averages import average_iterates, moving_average
+from .checks import (
+    check_below_one,
+    check_choice,
+    check_count,
+    check_not_negative,
+    check_positive,
+    check_share,
+)
 from .quadratic import QuadraticModel
+from .schedules import Schedule, value_at
 
 State = dict[str, Any]
 
@@ -46,7 +55,7 @@ class KFCPre:
     """
 
     net: Network
-    lr: float
+    lr: float | Schedule
     momentum: float = 0.9
     damping: float = 1e-3
     l2: float = 0.0
@@ -59,21 +68,15 @@ class KFCPre:
     averaging: float = 0.99
 
     def __post_init__(self) -> None:
-        if not (self.lr > 0 and 0 <= self.momentum < 1):
-            raise ValueError(f"expected lr > 0 and momentum in [0, 1), got {self.lr} and {self.momentum}")
-        if not (self.damping >= 0 and self.l2 >= 0 and self.damping + self.l2 > 0):
-            raise ValueError(f"expected damping and l2 >= 0, one above 0, got {self.damping} and {self.l2}")
-        if min(self.Ts, self.Tf) < 1:
-            raise ValueError(f"expected Ts and Tf of at least 1, got {self.Ts} and {self.Tf}")
-        if self.clip_norm not in ("fisher", "kfac") or not 0 < self.clip_share <= 1:
-            raise ValueError(
-                f"expected clip_norm 'fisher' or 'kfac' and clip_share in (0, 1], got {self.clip_norm!r} and "
-                f"{self.clip_share}"
-            )
-        if self.clip is not None and not self.clip > 0:
-            raise ValueError(f"expected clip > 0 or None, got {self.clip}")
-        if not (0 <= self.decay < 1 and 0 <= self.averaging < 1):
-            raise ValueError(f"expected decay and averaging in [0, 1), got {self.decay} and {self.averaging}")
+        check_positive(lr=self.lr)
+        check_below_one(momentum=self.momentum, decay=self.decay, averaging=self.averaging)
+        check_not_negative(damping=self.damping, l2=self.l2)
+        check_positive(damping_and_l2=self.damping + self.l2)
+        check_count(Ts=self.Ts, Tf=self.Tf)
+        check_choice(("fisher", "kfac"), clip_norm=self.clip_norm)
+        check_share(clip_share=self.clip_share)
+        if self.clip is not None:
+            check_positive(clip=self.clip)
 
     def init(self, theta: Array) -> State:
         """Return the state before the first step."""
@@ -89,7 +92,7 @@ class KFCPre:
     def step(
         self, theta: Array, state: State, batch: tuple[Array, Array], rng: Any
     ) -> tuple[Array, State, dict[str, float]]:
-        """Return theta, state and info (``loss``, ``nu`` where clipped, ``scale`` of the step).
+        """Return theta, state and info (``loss``, ``lr``; ``nu`` and ``scale`` of the step where clipped).
 
         Args:
             theta: (P,).
@@ -111,8 +114,9 @@ class KFCPre:
             F = Kronecker(means, self.net.names)
             inverse = F.inverse(self.l2 + self.damping, method="factored", explicit=self.Tf > 1)
         grad = grad + self.l2 * theta
-        v = -self.lr * (inverse @ grad)
-        scale, info = self._clip(theta, x, grad, v)
+        lr = value_at(self.lr, k - 1)
+        v = -lr * (inverse @ grad)
+        scale, info = self._clip(theta, x, grad, v, lr)
         velocity = self.momentum * state["velocity"] + scale * v
         moved = theta + velocity
         after = {
@@ -123,13 +127,13 @@ class KFCPre:
             "average": average_iterates(state["average"], moved, k, self.averaging),
             "stats": stats,
         }
-        return moved, after, {"loss": loss, **info}
+        return moved, after, {"loss": loss, "lr": lr, **info}
 
     def _clip(self, theta: Array, x: Array, grad: Array, v: Array) -> tuple[float, dict[str, float]]:
         if self.clip is None:
             return 1.0, {}
         if self.clip_norm == "kfac":
-            nu = -self.lr * float(v @ grad)
+            nu = -lr * float(v @ grad)
         else:
             some = x[: max(1, math.ceil(self.clip_share * len(x)))]
             held = self.net.batch_stats(theta, some)

@@ -13,6 +13,8 @@ from typing import Any
 from ..backend import Array
 from ..fisher import exact, signals
 from ..network import Network
+from .checks import check_count, check_not_negative, check_positive
+from .schedules import Schedule, value_at
 
 
 @dataclass(frozen=True)
@@ -21,23 +23,21 @@ class NaturalGradient:
 
     Attributes:
         net: the network.
-        lr: step size.
+        lr: step size, a number or a schedule.
         damping: lambda >= 0; 0 where F is positive definite.
         n_fisher: examples of the batch over which F is a mean; all by default.
     """
 
     net: Network
-    lr: float = 1.0
+    lr: float | Schedule = 1.0
     damping: float = 1e-3
     n_fisher: int | None = None
 
     def __post_init__(self) -> None:
-        if not self.lr > 0:
-            raise ValueError(f"expected lr > 0, got {self.lr}")
-        if not self.damping >= 0:
-            raise ValueError(f"expected damping >= 0, got {self.damping}")
-        if self.n_fisher is not None and self.n_fisher < 1:
-            raise ValueError(f"expected n_fisher >= 1, got {self.n_fisher}")
+        check_positive(lr=self.lr)
+        check_not_negative(damping=self.damping)
+        if self.n_fisher is not None:
+            check_count(n_fisher=self.n_fisher)
 
     def init(self, theta: Array) -> dict[str, Any]:
         """Return the state before the first step."""
@@ -54,6 +54,7 @@ class NaturalGradient:
         x, y = batch
         loss, grad, stats = self.net.gradient_pass(theta, x, y, state["stats"])
         F = exact(signals(self.net, theta, x[: self.n_fisher], train=True))
-        delta = -self.lr * F.solve(grad, damping=self.damping)
+        lr = value_at(self.lr, state["step"])
+        delta = -lr * F.solve(grad, damping=self.damping)
         after = {"step": state["step"] + 1, "stats": stats}
         return theta + delta, after, {"loss": loss, "damping": self.damping}
