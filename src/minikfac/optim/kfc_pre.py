@@ -129,7 +129,9 @@ class KFCPre:
         }
         return moved, after, {"loss": loss, "lr": lr, **info}
 
-    def _clip(self, theta: Array, x: Array, grad: Array, v: Array) -> tuple[float, dict[str, float]]:
+    def _clip(
+        self, theta: Array, x: Array, grad: Array, v: Array, lr: float
+    ) -> tuple[float, dict[str, float]]:
         if self.clip is None:
             return 1.0, {}
         if self.clip_norm == "kfac":
