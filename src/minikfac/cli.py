@@ -1,4 +1,4 @@
-"""The command line: ``minikfac tour``, ``fisher``, ``figures`` and ``data``.
+"""The command line: ``minikfac tour``, ``fisher``, ``figures`` and ``data``; training is beside it.
 
 Thin: it reads options, calls :mod:`minikfac.experiments` and :mod:`minikfac.report`, and prints. What is
 wrong with the input ends in one line on standard error and exit code 2; an interrupt in 130.
@@ -21,7 +21,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from . import __version__
+from . import __version__, cli_training
 
 if TYPE_CHECKING:
     from .datasets import Dataset
@@ -250,6 +250,9 @@ def figures(
         for name, _ in draw_all(found, out, image_format):
             bar.advance(name)
     _say(f"Figures: {out}")
+
+
+cli_training.register(app)
 
 
 @data_app.command("list", epilog="Example: minikfac data list")

@@ -116,13 +116,14 @@ class Race:
         header = ["optimizer", "steps", "seconds", "ms a step", "examples"]
         return [*header, *(kind.replace("_", " ") for kind in shown)], cells
 
-    def write_targets(self, path: str | Path, columns: Sequence[str] = ("loss",)) -> None:
+    def write_targets(
+        self, path: str | Path, column: str = "loss", levels: Sequence[float] | None = None
+    ) -> None:
         """Write the rows of :meth:`targets` as CSV."""
-        rows = [row for column in columns for row in self.targets(column)]
         text = io.StringIO()
         writer = csv.DictWriter(text, ["column", "level", "along", "contender", "at", "ratio", "bound"])
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows(self.targets(column, levels))
         with replaced_at_once(path) as file:
             file.write(text.getvalue().encode())
 
@@ -144,8 +145,8 @@ def compare(
 ) -> Race:
     """Let optimizers race.
 
-    Each runs alone, after one step that is thrown away, so that no clock counts what is done only once. One
-    that diverges is out; the others go on.
+    Each runs alone. All have made a step before that was thrown away, so that no clock counts what is done
+    only once. One that diverges is out; the others go on.
 
     Args:
         net: the network.
@@ -172,11 +173,12 @@ def compare(
         if files.setdefault(file_name(name), name) != name:
             other = files[file_name(name)]
             raise ValueError(f"expected names that differ in letters or digits, got {other!r} and {name!r}")
+    sizes = batch_size if isinstance(batch_size, Mapping) else dict.fromkeys(contenders, batch_size)
+    for name, opt in contenders.items():  # what is wrong with the last is better known before the first runs
+        warm_up(opt, theta, dataset, sizes[name], seed)
     race = Race({})
     for name, opt in contenders.items():
-        size = batch_size[name] if isinstance(batch_size, Mapping) else batch_size
         seen: list[Record] = []
-        warm_up(opt, theta, dataset, size, seed)
         try:
             race.histories[name] = train(
                 net,
@@ -184,7 +186,7 @@ def compare(
                 opt,
                 dataset,
                 steps,
-                size,
+                sizes[name],
                 seed,
                 PerOctave(per_octave),
                 progress=name if progress else False,
@@ -194,6 +196,8 @@ def compare(
                 on_record=seen.append,
             )
         except FloatingPointError as error:
+            if not seen:  # not even the start is finite
+                raise
             race.histories[name], race.failures[name] = History(seen), str(error)
     return race
 

@@ -1,0 +1,540 @@
+"""The commands that train: ``minikfac train``, ``compare`` and ``plot``.
+
+Like the rest of the command line they are thin: problems, optimizers and the loop are in
+:mod:`minikfac.experiments`, pictures in :mod:`minikfac.plots`.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from .experiments import Problem, Race
+    from .experiments.batches import BatchSize
+    from .experiments.contenders import Contender
+
+SMALL = 300
+"""Nets with no more units or inputs in any layer are quicker with one thread."""
+RACERS = ("SGD", "Nesterov", "Adam", "K-FAC", "K-FAC tridiagonal")
+"""Who races where nobody is named; the last in chains of dense layers only."""
+
+Problem_ = Annotated[
+    str,
+    typer.Option(
+        help="digits, digits-autoencoder, digits-convnet, usps, mnist-autoencoder, curves-autoencoder, "
+        "patches-autoencoder, cifar10-kfc or svhn-kfc."
+    ),
+]
+Folder = Annotated[Path | None, typer.Option(help="Where the files of its data are, if not in the cache.")]
+Examples = Annotated[int | None, typer.Option("--examples", help="Training examples; all by default.", min=1)]
+Width = Annotated[float, typer.Option(help="Scales the hidden units of the problem's net.")]
+Dtype = Annotated[str | None, typer.Option(help="float64 or float32; the problem's own by default.")]
+BatchSize_ = Annotated[
+    str | None,
+    typer.Option(
+        help="Examples per step, the problem's own by default; 100:1500:200 grows exponentially from 100 to "
+        "1500 at step 200."
+    ),
+]
+Seed = Annotated[int, typer.Option(help="Of initialization, order and drawn targets.", min=0)]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the run that is in the folder.")]
+Resume = Annotated[
+    bool,
+    typer.Option("--resume", help="Go on from the last checkpoint, or begin if there is none."),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    app.command(epilog="Example: minikfac train --optimizer kfac --set lam=10 --steps 200")(train)
+    app.command(epilog="Example: minikfac compare --optimizers nesterov,kfac --seconds 30 --tune 120")(
+        compare
+    )
+    app.command(epilog="Example: minikfac plot minikfac-compare/*.jsonl --column test_loss")(plot)
+
+
+def train(
+    problem: Problem_ = "digits-autoencoder",
+    net: Annotated[
+        str | None,
+        typer.Option(help="A net of your own on --data instead: units per layer, as in 64-20-10, or conv."),
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="With --net: digits, mnist, usps, cifar10, svhn, curves or FILE.npz.")
+    ] = None,
+    activation: Annotated[
+        str | None, typer.Option(help="With --net: of hidden units; tanh by default.")
+    ] = None,
+    output: Annotated[
+        str | None, typer.Option(help="With --net: categorical, the default, bernoulli or gaussian.")
+    ] = None,
+    folder: Folder = None,
+    examples: Examples = None,
+    width: Width = 1.0,
+    dtype: Dtype = None,
+    optimizer: Annotated[
+        str, typer.Option(help="By name, such as sgd, adam, kfac or hessian-free.")
+    ] = "kfac",
+    arguments: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="An argument of it, as in lam=10; may stand several times."),
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="At most; 200 unless --seconds are given.", min=0)] = None,
+    seconds: Annotated[float | None, typer.Option(help="Of training at most.")] = None,
+    target: Annotated[
+        str | None, typer.Option(help="Stop where a column is reached, as in loss=0.1 or test_error=0.03.")
+    ] = None,
+    batch_size: BatchSize_ = None,
+    seed: Seed = 0,
+    measure_every: Annotated[
+        int | None, typer.Option(help="Steps between measurements; a tenth of the run by default.", min=1)
+    ] = None,
+    checkpoint_every: Annotated[
+        int | None, typer.Option(help="Steps between checkpoints; there is one a minute anyway.", min=1)
+    ] = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    out: Annotated[Path, typer.Option(help="Folder for records, checkpoint and figure.")] = Path(
+        "minikfac-train"
+    ),
+) -> None:
+    """Train a net with any of the optimizers, and keep records and checkpoints.
+
+    The folder holds run.jsonl, a line of JSON a measurement, run.npz, the last
+    checkpoint with the parameters, and loss.png. A run that was interrupted
+    goes on with --resume as if it had not been.
+    """
+    from . import experiments
+    from .cli import _say, _writable
+    from .experiments.contenders import contender
+    from .experiments.keep import Keep
+    from .experiments.threads import one_thread
+
+    started = time.perf_counter()
+    chosen = contender(optimizer)
+    given = _arguments(arguments or [])
+    keep = Keep(out, every=checkpoint_every, existing=_existing(resume, overwrite))
+    if keep.existing == "refuse":
+        _refuse_existing([keep.checkpoint])
+    own = _problem(problem, net, data, activation, output, folder, examples, width, dtype)
+    size = _batch_size(batch_size, own)
+    opt = chosen.make(own.net, **_begin_with(chosen, own, given))
+    _writable(out)
+    _say(f"{_described(own)}; {chosen.name}{_in_words(given)}, batches of {batch_size or own.batch_size}")
+
+    def tell(record: Mapping[str, Any]) -> None:
+        if sys.stderr is None or not sys.stderr.isatty():  # where there is no bar that shows it
+            _say(_line(record))
+
+    with one_thread(_is_small(own)):
+        history = experiments.train(
+            own.net,
+            own.theta(seed),
+            opt,
+            own.dataset,
+            200 if steps is None and seconds is None else steps,
+            size,
+            seed,
+            measure_every,
+            target=_target(target),
+            max_seconds=seconds,
+            keep=keep,
+            on_record=tell,
+        )
+    if sys.stderr is not None and sys.stderr.isatty():
+        _say(_line(history.records[-1]))
+    from . import plots
+
+    figure = out / "loss.png"
+    plots.race({chosen.name: history.records}, title=f"{own.name}: training loss")[0].figure.savefig(figure)
+    _say(f"Records: {keep.records}  Parameters: {keep.checkpoint}  Figure: {figure}")
+    _say(f"{time.perf_counter() - started:.0f} s, {history.records[-1]['seconds']:.1f} s of them training")
+
+
+def compare(
+    problem: Problem_ = "digits-autoencoder",
+    optimizers: Annotated[
+        str | None,
+        typer.Option(
+            help="By name, with commas between them, the baseline of all ratios first; by default SGD, "
+            "Nesterov, Adam, K-FAC and, for dense layers, K-FAC tridiagonal."
+        ),
+    ] = None,
+    arguments: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="An argument of one of them, as in kfac.lam=10; may stand several times."),
+    ] = None,
+    seconds: Annotated[
+        float | None, typer.Option(help="Of training, each; 12 unless --steps are given.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="At most, each.", min=1)] = None,
+    tune: Annotated[
+        float | None,
+        typer.Option(help="Seconds of training spent on tuning each of them first, by random search."),
+    ] = None,
+    trial: Annotated[
+        float | None, typer.Option(help="With --tune: seconds of a trial; a twelfth of it by default.")
+    ] = None,
+    column: Annotated[
+        str, typer.Option(help="Raced for and tuned by, such as loss, test_loss or test_error.")
+    ] = "loss",
+    levels: Annotated[
+        str | None,
+        typer.Option(help="To be reached, as in 20,18.5; by default what the baseline reached on its way."),
+    ] = None,
+    batch_size: BatchSize_ = None,
+    folder: Folder = None,
+    examples: Examples = None,
+    width: Width = 1.0,
+    dtype: Dtype = None,
+    seed: Seed = 0,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    out: Annotated[Path, typer.Option(help="Folder for records, tables and figures.")] = Path(
+        "minikfac-compare"
+    ),
+) -> None:
+    """Let optimizers race on one problem, from the same start and with the same data in the same order.
+
+    Prints how far each came, when each level was reached, and how many times
+    sooner than the baseline; leaves records, targets.csv and figures. The clock
+    counts training alone. With --tune, each optimizer's arguments are searched
+    for in stated ranges on the same budget first.
+    """
+    from . import experiments
+    from .cli import _print_table, _say, _writable
+    from .experiments.compare import file_name
+    from .experiments.contenders import contender
+    from .experiments.threads import one_thread
+
+    started = time.perf_counter()
+    existing = _existing(resume, overwrite)
+    if resume and tune is not None:
+        raise ValueError("expected --resume without --tune: pass on by --set what the search had found")
+    asked = [_number(level, "--levels") for level in levels.split(",")] if levels else None
+    own = _problem(problem, None, None, None, None, folder, examples, width, dtype)
+    racers = RACERS if own.net.is_dense_chain else RACERS[:-1]
+    chosen = [contender(name) for name in (racers if optimizers is None else _names(optimizers))]
+    given = _arguments_by_name(arguments or [], chosen)
+    size = _batch_size(batch_size, own)
+    begin = {name.name: _begin_with(name, own, given.get(name.name, {})) for name in chosen}
+    for name in chosen:
+        name.make(own.net, **begin[name.name])  # what is wrong is better known before the race
+    if existing == "refuse":
+        _refuse_existing([out / f"{file_name(name.name)}.npz" for name in chosen])
+    _writable(out)
+    if seconds is None and steps is None:
+        seconds = 12.0
+    small = _is_small(own)
+    _say(f"{_described(own)}; batches of {batch_size or own.batch_size}{', one thread' if small else ''}")
+    with one_thread(small):
+        if tune is not None:
+            found = _tuned(own, chosen, given, tune, trial or tune / 12, column, size, seed, out)
+            begin = {label: begin[label] | best for label, best in found.items()}
+        race = experiments.compare(
+            own.net,
+            own.theta(seed),
+            {name.name: name.make(own.net, **begin[name.name]) for name in chosen},
+            own.dataset,
+            steps,
+            seconds,
+            size,
+            seed,
+            folder=out,
+            existing="resume" if resume else "replace",
+        )
+    for label, failure in race.failures.items():
+        _say(f"{label} is out: {failure}")
+    _print_table("After the race", *race.summary())
+    for along in ("seconds", "step"):
+        unit = {"seconds": "Seconds", "step": "Steps"}[along]
+        title = f"{unit} to a {column.replace('_', ' ')} of ... (times sooner than {race.baseline})"
+        _print_table(title, *race.table(column, along, asked))
+    race.write_targets(out / "targets.csv", column, asked)
+    figures = _draw(race, out, column, asked, own.name)
+    _say(f"Records and targets.csv: {out}  Figures: {', '.join(figures)}")
+    _say(f"{time.perf_counter() - started:.0f} s")
+
+
+def plot(
+    files: Annotated[list[Path], typer.Argument(help="Records, *.jsonl; the first is the baseline.")],
+    column: Annotated[str, typer.Option(help="What is drawn, such as loss, test_error or lam.")] = "loss",
+    out: Annotated[Path, typer.Option(help="The figure: a .png, .svg or .pdf.")] = Path("minikfac-race.png"),
+    targets: Annotated[
+        bool, typer.Option("--targets", help="Draw when each level was reached instead of curves.")
+    ] = False,
+    levels: Annotated[str | None, typer.Option(help="With --targets: the levels, as in 20,18.5.")] = None,
+) -> None:
+    """Draw records of one run or several against time, steps and examples."""
+    from . import plots
+    from .cli import _say
+    from .experiments import Race, records
+
+    if out.suffix not in (".png", ".svg", ".pdf"):
+        raise ValueError(f"expected --out to end in .png, .svg or .pdf, got {out}")
+    race = Race(dict(zip(_titles(files), map(records.read, files), strict=True)))
+    if targets:
+        asked = [_number(level, "--levels") for level in levels.split(",")] if levels else None
+        drawn = plots.race_targets(race.targets(column, asked))
+    else:
+        drawn = plots.race(race.records, column)
+    drawn[0].figure.savefig(out)
+    _say(f"Figure: {out}")
+
+
+# options to settings --------------------------------------------------------------------------------------
+
+
+def _problem(
+    name: str,
+    net: str | None,
+    data: str | None,
+    activation: str | None,
+    output: str | None,
+    folder: Path | None,
+    examples: int | None,
+    width: float,
+    dtype: str | None,
+) -> Problem:
+    from . import experiments
+
+    if net is not None:
+        return _own_problem(net, data or "digits", activation, output, folder, examples, width, dtype)
+    for option, value in (("--data", data), ("--activation", activation), ("--output", output)):
+        if value is not None:
+            raise ValueError(f"expected {option} only with --net, got {option} {value}")
+    return experiments.problem(name, folder, n_train=examples, width=width, dtype=dtype)
+
+
+def _own_problem(
+    net: str,
+    data: str,
+    activation: str | None,
+    output: str | None,
+    folder: Path | None,
+    examples: int | None,
+    width: float,
+    dtype: str | None,
+) -> Problem:
+    from . import experiments
+    from .cli import _load, parse_channels, parse_sizes
+    from .experiments.tour import with_targets
+    from .network import mlp
+
+    if width != 1.0:
+        raise ValueError(f"expected --width only with a problem by name, got --net {net} --width {width:g}")
+    dataset = _load(data, folder, None, net, dtype or "float64")
+    if examples is not None:
+        dataset = dataset.subset(examples)
+    kinds = (activation or "tanh", output or "categorical")
+    channels = parse_channels(net)
+    if channels is None:
+        made = mlp(parse_sizes(net), *kinds)
+    else:
+        n_outputs = dataset.n_classes or dataset.y_train.shape[1]
+        made = experiments.convnet(dataset.x_train.shape[1:], n_outputs, channels or None, *kinds)
+    dataset = with_targets(dataset, made)
+    name = f"{dataset.name}, net {net}"
+    return experiments.Problem(name, made, dataset, "glorot", min(100, len(dataset.x_train)))
+
+
+def _existing(resume: bool, overwrite: bool) -> str:
+    if resume and overwrite:
+        raise ValueError("expected --resume or --overwrite, got both")
+    return "resume" if resume else "replace" if overwrite else "refuse"
+
+
+def _refuse_existing(paths: Sequence[Path]) -> None:
+    for path in paths:
+        if path.exists():
+            raise FileExistsError(
+                f"expected no checkpoint in {path} yet, got one; --resume goes on from it, --overwrite "
+                "replaces it, --out names another folder"
+            )
+
+
+def _batch_size(text: str | None, own: Problem) -> BatchSize:
+    """Read 250, or 100:1500:200 for growing batches.
+
+    Raises:
+        ValueError: on another text.
+    """
+    from .experiments import ExponentialBatches
+
+    if text is None:
+        return own.batch_size
+    if re.fullmatch(r"\d+", text):
+        return int(text)
+    grows = re.fullmatch(r"(\d+):(\d+):(\d+)", text)
+    if grows is None:
+        raise ValueError(f"expected --batch-size as 250, or FIRST:MOST:STEP as 100:1500:200, got {text!r}")
+    first, most, at = map(int, grows.groups())
+    return ExponentialBatches.reaching(most, first, at)
+
+
+def _arguments(texts: Sequence[str]) -> dict[str, Any]:
+    from .experiments.contenders import argument
+
+    found = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not (name and equals and value):
+            raise ValueError(f"expected --set as NAME=VALUE, got {text!r}")
+        found[name.strip()] = argument(value)
+    return found
+
+
+def _arguments_by_name(texts: Sequence[str], chosen: Sequence[Contender]) -> dict[str, dict[str, Any]]:
+    from .experiments.contenders import contender
+
+    found: dict[str, dict[str, Any]] = {}
+    for text in texts:
+        name, dot, rest = text.partition(".")
+        if not dot or "=" in name:
+            raise ValueError(f"expected --set as OPTIMIZER.NAME=VALUE, such as kfac.lam=10, got {text!r}")
+        own = contender(name).name
+        if own not in [other.name for other in chosen]:
+            raise ValueError(f"expected --set for one of the optimizers that race, got {text!r}")
+        found.setdefault(own, {}).update(_arguments([rest]))
+    return found
+
+
+def _begin_with(chosen: Contender, own: Problem, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of the recipe for this problem, if there is one, and those that were given."""
+    return dict(given)
+
+
+def _names(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise ValueError(f"expected --optimizers with commas between them, got {text!r}")
+    return names
+
+
+def _number(text: str, option: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"expected numbers for {option}, got {text!r}") from None
+
+
+def _target(text: str | None) -> dict[str, float] | None:
+    if text is None:
+        return None
+    column, _, level = text.partition("=")
+    if not (column and level):
+        raise ValueError(f"expected --target as COLUMN=LEVEL, such as loss=0.1, got {text!r}")
+    return {column: _number(level, "--target")}
+
+
+def _is_small(own: Problem) -> bool:
+    return max(max(shape) for shape in own.net.shapes) <= SMALL
+
+
+# work and words -------------------------------------------------------------------------------------------
+
+
+def _tuned(
+    own: Problem,
+    chosen: Sequence[Contender],
+    given: Mapping[str, Mapping[str, Any]],
+    budget: float,
+    trial: float,
+    column: str,
+    size: BatchSize,
+    seed: int,
+    out: Path,
+) -> dict[str, dict[str, Any]]:
+    """Search for the arguments of each, but for those that were given."""
+    from .cli import _print_table
+    from .experiments import random_search
+    from .experiments.compare import file_name
+
+    best: dict[str, dict[str, Any]] = {}
+    cells = []
+    for one in chosen:
+        fixed = given.get(one.name, {})
+        space = {key: values for key, values in one.space.items() if key not in fixed}
+        found = random_search(
+            own, _Made(one, fixed), space, budget, trial, column, size, seed, progress=f"tuning {one.name}"
+        )
+        found.write(out / f"{file_name(one.name)}.search.jsonl")
+        best[one.name] = found.best
+        low, high = found.spread
+        cells.append(
+            [one.name, f"{len(found.trials)}", f"{found.median:.4g}", f"{low:.4g} to {high:.4g}"]
+            + [", ".join(f"{key}={_short(value)}" for key, value in found.best.items())]
+        )
+    title = (
+        f"Tuned by random search, {budget:g} s of training each in trials of {trial:g} s; then three seeds"
+    )
+    _print_table(title, ["optimizer", "trials", f"median {column}", "lowest to highest", "arguments"], cells)
+    return best
+
+
+class _Made:
+    """A contender with some of its arguments held."""
+
+    def __init__(self, one: Contender, fixed: Mapping[str, Any]) -> None:
+        self.one, self.fixed = one, fixed
+
+    def __call__(self, net: Any, **drawn: Any) -> Any:
+        return self.one.make(net, **{**self.fixed, **drawn})
+
+
+def _draw(race: Race, out: Path, column: str, levels: Sequence[float] | None, title: str) -> list[str]:
+    from . import plots
+
+    last = race.histories[race.baseline].records[-1]
+    tests = [name for name in ("test_error", "test_squared_error", "test_loss") if name in last]
+    written = []
+    for name in dict.fromkeys([column, *tests[:1]]):
+        label = plots.training.LABELS.get(name, name.replace("_", " ")).split(" (")[0]
+        plots.race(race.records, name, title=f"{title}: {label}")[0].figure.savefig(out / f"{name}.png")
+        written.append(f"{name}.png")
+    rows = race.targets(column, levels)
+    if rows:
+        plots.race_targets(rows)[0].figure.savefig(out / "targets.png")
+        written.append("targets.png")
+    return written
+
+
+def _titles(files: Sequence[Path]) -> list[str]:
+    """Names of runs by their files, with the folder where the file's own name is not enough."""
+    if len({path.resolve() for path in files}) < len(files):
+        raise ValueError("expected each file once, got one twice")
+    names = [path.stem for path in files]
+    if len(set(names)) == len(names):
+        return names
+    names = [str(path.with_suffix("")) for path in files]
+    return names if len(set(names)) == len(names) else [str(path) for path in files]
+
+
+def _described(own: Problem) -> str:
+    return (
+        f"{own.name}: {own.net.n_params:,} parameters, {len(own.dataset.x_train):,} training and "
+        f"{len(own.dataset.x_test):,} test examples, {own.dataset.x_train.dtype}"
+    )
+
+
+def _in_words(arguments: Mapping[str, Any]) -> str:
+    return "".join(f" {key}={value}" for key, value in arguments.items())
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _line(record: Mapping[str, Any]) -> str:
+    shown = [f"step {record['step']:>6,}", f"{record['seconds']:8.1f} s"]
+    for key in ("loss", "test_loss", "test_error", "test_squared_error", "lam"):
+        if key in record:
+            shown.append(f"{key.replace('_', ' ').replace('lam', 'damping')} {record[key]:.4g}")
+    return "  ".join(shown)
