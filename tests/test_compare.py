@@ -233,10 +233,11 @@ LR = {"lr": LogUniform(1e-4, 1.0), "momentum": Choice((0.0, 0.9))}
 
 
 def test_a_search_spends_its_budget_and_keeps_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = tune(monkeypatch, LR)
+    found = tune(monkeypatch, LR, seeds=0)
     assert [trial["seconds"] for trial in found.trials] == [4.0] * 8  # the last began at 28 of 30
-    assert found.seconds == 32
+    assert found.seconds == 32 and not found.finals
     best = min(found.trials, key=lambda trial: trial["score"])
+    assert found.scores == [best["score"]]
     assert best["arguments"] == found.best
     assert len({trial["arguments"]["lr"] for trial in found.trials}) == 8
     # any trial can be made again from its arguments
@@ -259,16 +260,37 @@ def test_a_larger_budget_begins_with_the_same_trials(monkeypatch: pytest.MonkeyP
     assert tune(monkeypatch, LR, 12.0, seed=1).trials != short.trials
 
 
-def test_the_winner_is_judged_by_other_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = tune(monkeypatch, LR, seeds=3)
-    scores = [final["score"] for final in found.finals]
-    assert [final["seed"] for final in found.finals] == [1, 2, 3] and len(set(scores)) == 3
-    assert found.median == sorted(scores)[1] and found.spread == (min(scores), max(scores))
+def test_the_best_few_are_judged_by_other_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = tune(monkeypatch, LR, seeds=3, finalists=2)
+    ranked = sorted(found.trials, key=lambda trial: trial["score"])
+    order = [(final["trial"], final["seed"]) for final in found.finals]
+    assert order == [(trial["trial"], seed) for trial in ranked[:2] for seed in (1, 2, 3)]
+    scores = [[final["score"] for final in found.finals[at : at + 3]] for at in (0, 3)]
+    assert found.scores == min(scores, key=np.median) and len(set(found.scores)) == 3
+    assert found.median == sorted(found.scores)[1]
+    assert found.spread == (min(found.scores), max(found.scores))
     own = points()
-    again = experiments.train(
-        own.net, own.theta(2), optim.SGD(own.net, **found.best), own.dataset, 8, 10, 2, progress=False
-    )
-    assert again.records[-1]["loss"] == scores[1]
+    opt = optim.SGD(own.net, **found.best)
+    again = experiments.train(own.net, own.theta(2), opt, own.dataset, 8, 10, 2, progress=False)
+    assert again.records[-1]["loss"] == found.scores[1]
+
+
+def test_a_lucky_start_does_not_win(monkeypatch: pytest.MonkeyPatch) -> None:
+    lucky = points().theta(0)
+
+    class Lucky(optim.SGD):
+        """With one learning rate it moves from where the trials begin, and from nowhere else."""
+
+        def init(self, theta: Any) -> Any:
+            return super().init(theta) | {"moves": self.lr < 0.5 or np.array_equal(theta, lucky)}
+
+        def step(self, theta: Any, state: Any, batch: Any, rng: Any = None) -> Any:
+            moved, after, info = super().step(theta, state, batch, rng)
+            return moved if state["moves"] else theta, after | {"moves": state["moves"]}, info
+
+    space = {"lr": Choice((0.5, 0.05))}
+    assert tune(monkeypatch, space, make=Lucky, seeds=0).best == {"lr": 0.5}
+    assert tune(monkeypatch, space, make=Lucky, finalists=8).best == {"lr": 0.05}
 
 
 def test_a_trial_that_diverges_is_infinitely_bad(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -358,7 +380,7 @@ def test_arguments_are_read_from_text() -> None:
 def test_what_a_search_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="expected budget and trial_seconds > 0, got 0 and 4"):
         tune(monkeypatch, LR, 0)
-    with pytest.raises(ValueError, match="expected seeds >= 0, got -1"):
+    with pytest.raises(ValueError, match="expected seeds >= 0 and finalists >= 1, got -1 and 3"):
         tune(monkeypatch, LR, seeds=-1)
     with pytest.raises(ValueError, match=r"expected a column among step, .* got 'accuracy'"):
         tune(monkeypatch, LR, column="accuracy")

@@ -1,9 +1,9 @@
 """Tuning: random search over stated ranges, each optimizer with the same budget of training time.
 
 Every trial draws its arguments from the ranges, trains for the same time from the same start, and is judged
-by where it ends; one that diverges counts as infinitely bad. Trials go on until the budget is spent. The best
-is then run again from several seeds, and what is reported of it is the median and the range of those runs,
-not the trial that happened to win.
+by where it ends; one that diverges counts as infinitely bad. Trials go on until the budget is spent. The
+best few are then run again from several other seeds, so that none wins by a lucky start: the best is the one
+of the lowest median, and what is reported of it is the median and the range of those runs.
 
 Trial i draws from ``default_rng([seed, i, 2])``: a search with a larger budget begins with the same trials.
 """
@@ -78,14 +78,16 @@ class Search:
     Attributes:
         about: problem, ranges, budget: what makes the result one that can be judged.
         trials: records of ``trial``, ``arguments`` in words, ``score``, ``steps`` and ``seconds``.
-        best: the arguments of the best trial, ready to be used.
-        finals: records of the best from several seeds: ``seed``, ``score``, ``steps``, ``seconds``.
+        finals: records of the best few from other seeds, with ``seed`` in the place of ``arguments``.
+        best: the arguments of the best of these, ready to be used.
+        scores: those of the best, one a seed; of the best trial where there were no other seeds.
     """
 
     about: dict[str, Any]
     trials: list[Record] = field(default_factory=list)
-    best: dict[str, Any] = field(default_factory=dict)
     finals: list[Record] = field(default_factory=list)
+    best: dict[str, Any] = field(default_factory=dict)
+    scores: list[float] = field(default_factory=list)
 
     @property
     def seconds(self) -> float:
@@ -94,14 +96,13 @@ class Search:
 
     @property
     def median(self) -> float:
-        """Of the scores of the best from several seeds."""
-        return float(np.median([final["score"] for final in self.finals])) if self.finals else math.nan
+        """Of the scores of the best."""
+        return float(np.median(self.scores))
 
     @property
     def spread(self) -> tuple[float, float]:
         """The lowest and the highest of them."""
-        scores = [final["score"] for final in self.finals] or [math.nan]
-        return min(scores), max(scores)
+        return min(self.scores), max(self.scores)
 
     def write(self, path: str | Path) -> None:
         """Write trials and final runs as records; :func:`.records.read` reads them."""
@@ -118,6 +119,7 @@ def random_search(
     batch_size: BatchSize | None = None,
     seed: int = 0,
     seeds: int = 3,
+    finalists: int = 3,
     progress: bool | str = True,
 ) -> Search:
     """Tune an optimizer on a problem.
@@ -132,7 +134,8 @@ def random_search(
         column: by whose last value a trial is judged; less is better.
         batch_size: where the space does not say; the problem's by default.
         seed: of what is drawn.
-        seeds: runs of the best, from ``theta(1)``, ``theta(2)`` ..., not counted in the budget.
+        seeds: runs of each of the best few, from ``theta(1)``, ``theta(2)`` ..., not counted in the budget.
+        finalists: how many trials these are.
         progress: show a bar, of this name if it is a text.
 
     Raises:
@@ -141,8 +144,8 @@ def random_search(
     """
     if not (budget > 0 and trial_seconds > 0):
         raise ValueError(f"expected budget and trial_seconds > 0, got {budget} and {trial_seconds}")
-    if seeds < 0:
-        raise ValueError(f"expected seeds >= 0, got {seeds}")
+    if seeds < 0 or finalists < 1:
+        raise ValueError(f"expected seeds >= 0 and finalists >= 1, got {seeds} and {finalists}")
     size = problem.batch_size if batch_size is None else batch_size
     about = {
         "search": problem.name,
@@ -151,6 +154,8 @@ def random_search(
         "budget in seconds": budget,
         "seconds of a trial": trial_seconds,
         "column": column,
+        "finalists": finalists,
+        "seeds": seeds,
         "batch_size": describe(size),
         "seed": seed,
     }
@@ -163,21 +168,30 @@ def random_search(
     opt, own_size = made(_drawn(space, seed, 0))
     warm_up(opt, problem.theta(), problem.dataset, own_size)
     name = progress if isinstance(progress, str) else "search"
-    with progress_bar(name, math.ceil(budget / trial_seconds) + seeds, bool(progress)) as bar:
-        best = math.inf
+    drawn: list[dict[str, Any]] = []
+    with progress_bar(name, math.ceil(budget / trial_seconds) + seeds * finalists, bool(progress)) as bar:
         while found.seconds < budget:
-            arguments = _drawn(space, seed, len(found.trials))
-            trial = _run(problem, *made(arguments), trial_seconds, column, 0)
-            found.trials.append({"trial": len(found.trials), "arguments": describe(arguments)} | trial)
-            if trial["score"] < best:
-                best, found.best = trial["score"], arguments
-            bar.advance(f"best {column.replace('_', ' ')} {best:.4g}")
-        if not found.best:
+            drawn.append(_drawn(space, seed, len(drawn)))
+            trial = _run(problem, *made(drawn[-1]), trial_seconds, column, 0)
+            found.trials.append({"trial": len(found.trials), "arguments": describe(drawn[-1])} | trial)
+            lowest = min(own["score"] for own in found.trials)
+            bar.advance(f"best {column.replace('_', ' ')} {lowest:.4g}")
+        ranked = sorted(
+            (own for own in found.trials if own["score"] < math.inf), key=lambda own: own["score"]
+        )
+        if not ranked:
             raise FloatingPointError(f"expected a trial that ends, got {len(found.trials)} that diverged")
-        for start in range(1, seeds + 1):
-            final = _run(problem, *made(found.best), trial_seconds, column, start)
-            found.finals.append({"seed": start} | final)
-            bar.advance()
+        results = []
+        for finalist in ranked[:finalists]:
+            number = finalist["trial"]
+            for start in range(1, seeds + 1):
+                final = _run(problem, *made(drawn[number]), trial_seconds, column, start)
+                found.finals.append({"trial": number, "seed": start} | final)
+                bar.advance()
+            own = [final["score"] for final in found.finals if final["trial"] == number]
+            results.append((own or [finalist["score"]], number))
+    found.scores, best = min(results, key=lambda result: float(np.median(result[0])))
+    found.best = drawn[best]
     found.about |= {"best": describe(found.best), "median": found.median, "spread": list(found.spread)}
     return found
 
