@@ -1,4 +1,4 @@
-"""Problems by name: the papers' autoencoders, their parameters counted, and data as a net takes it."""
+"""Problems and recipes: the papers' autoencoders, parameters counted, data as a net takes it, constants."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from oracles import EXACT, FLOAT32, close, loop_nll, loop_z
 from minikfac import layers, optim, outputs, presets
 from minikfac.datasets import Dataset
 from minikfac.experiments.problems import PROBLEMS, grey_patches, problem, reconstruction, standardized
+from minikfac.experiments.recipes import KFC_RATES, RECIPES, recipe, recipes_for
 from minikfac.experiments.training import train
 
 NAMES = [entry.name for entry in PROBLEMS]
@@ -215,3 +216,64 @@ def test_parameters_come_in_the_dtype_of_the_problem(tmp_path: Path) -> None:
 def test_unknown_problems_are_refused(arguments, message) -> None:
     with pytest.raises(ValueError, match=message):
         problem(**arguments)
+
+
+# recipes --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("own", RECIPES, ids=[f"{own.problem}: {own.name}" for own in RECIPES])
+def test_every_recipe_makes_an_optimizer(own) -> None:
+    entry = PROBLEMS[NAMES.index(own.problem)]
+    net = entry.net(0.05)
+    opt = own.make(net)
+    assert type(opt).__name__ == own.optimizer and opt.net is net
+    assert {name: getattr(opt, name) for name in own.arguments} == dict(own.arguments)
+    assert set(own.ours) <= {*own.arguments, "batch_size"}
+    assert recipe(own.problem, own.name) is own  # so names are unique
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_recipes_of_the_small_problems_learn(name: str) -> None:
+    found = problem(name, n_train=400, n_test=50)
+    for own in recipes_for(name).values():
+        opt, size = own.make(found.net), own.batches(found.dataset)
+        history = train(found.net, found.theta(), opt, found.dataset, 10, size, progress=False)
+        assert history["loss"][-1] < 0.9 * history["loss"][0]
+
+
+def test_constants_are_the_papers() -> None:
+    opt = recipe("mnist-autoencoder", "K-FAC").make(presets.mnist_autoencoder(0.01))
+    assert (opt.lam, opt.l2, opt.tau1, opt.tau2) == (150, 1e-5, 1 / 8, 1 / 4)
+    assert (opt.T1, opt.T2, opt.T3, opt.decay) == (5, 20, 20, 0.95)
+    assert (opt.structure, opt.targets) == ("block_diagonal", "sampled") and opt.momentum and opt.rescale
+    assert opt.init(np.zeros(2))["gamma"] == pytest.approx(12.247, abs=1e-3)
+    curves = recipes_for("curves-autoencoder")
+    tridiagonal = {**curves["K-FAC"].arguments, "structure": "block_tridiagonal"}
+    assert curves["K-FAC tridiagonal"].arguments == tridiagonal
+    assert recipe("mnist-autoencoder", "K-FAC without momentum").arguments["momentum"] is False
+    nesterov = recipe("mnist-autoencoder", "Nesterov").arguments["momentum"]
+    assert [nesterov(step) for step in (0, 250, 10**6)] == [0.5, 0.75, 0.99]
+    for name, m in (("KFC-pre", 512), ("SGD", 128), ("SGD, large batches", 4096)):
+        own = recipe("cifar10-kfc", name)
+        assert own.batch_size == m and own.arguments["momentum"] == 0.9
+        assert own.arguments["averaging"] == pytest.approx(np.exp(-m / 50_000), rel=1e-12)
+        assert own.arguments["lr"] in KFC_RATES and "from memory" in own.source
+
+
+def test_batches_grow_as_in_the_paper_and_never_exceed_the_data() -> None:
+    own = recipe("mnist-autoencoder", "K-FAC")
+    flat = np.zeros((60_000, 1))
+    grow = own.batches(Dataset(flat, flat, flat[:1], flat[:1], "many"))
+    assert [grow(k - 1) for k in (1, 100, 250, 400, 500, 501)] == [1000, 2253, 7714, 26412, 60_000, 60_000]
+    few = Dataset(flat[:300], flat[:300], flat[:1], flat[:1], "few")
+    assert own.batches(few) == 300
+    assert recipe("mnist-autoencoder", "Nesterov").batches(few) == 300
+    assert recipe("usps", "K-FAC").batches(few) == 300
+    assert recipe("digits", "Nesterov").batches(few) == 250
+
+
+def test_unknown_recipes_are_refused() -> None:
+    with pytest.raises(ValueError, match="for digits among K-FAC, Nesterov, got 'Adam'"):
+        recipe("digits", "Adam")
+    with pytest.raises(ValueError, match=r"for faces among none; there are some for digits, .*, got 'K-FAC'"):
+        recipe("faces", "K-FAC")

@@ -6,6 +6,7 @@ report.write_report(found, "my-net")
 """
 
 from .along import quality_along_training
+from .batch_study import batch_study
 from .batches import ExponentialBatches
 from .compare import Race, compare
 from .conditioning import conditioning
@@ -16,6 +17,7 @@ from .exactness import exactness
 from .keep import Keep
 from .maps import layer_maps, map_statistics
 from .problems import PROBLEMS, Problem, problem
+from .recipes import RECIPES, Recipe, recipe, recipes_for
 from .search import Search, random_search
 from .shifts import shifted_products
 from .study import APPROXIMATIONS, Study, fisher_study
@@ -30,11 +32,14 @@ __all__ = [
     "Keep",
     "PROBLEMS",
     "Problem",
+    "RECIPES",
+    "Recipe",
     "Race",
     "Search",
     "Settings",
     "Study",
     "compare",
+    "batch_study",
     "conditioning",
     "convnet",
     "coupling",
@@ -45,6 +50,8 @@ __all__ = [
     "map_statistics",
     "problem",
     "quality_along_training",
+    "recipe",
+    "recipes_for",
     "random_search",
     "shifted_products",
     "tour",

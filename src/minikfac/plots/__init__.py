@@ -13,7 +13,7 @@ from .maps import autocorrelation, between_maps, correlation_against_offset, shi
 from .matrices import block_means, matrices
 from .memory import count_floats, memory
 from .models import graphical_models
-from .progress import conditioning, improvement_against_damping
+from .progress import conditioning, improvement_against_damping, loss_by_batch_size, steps_by_batch_size
 from .races import race, race_targets
 from .signals import forward_backward
 from .spectra import cosine_against_damping, preconditioned_spectra, spectra
@@ -39,6 +39,7 @@ __all__ = [
     "ladder_blocks",
     "layer_ledger",
     "ledger",
+    "loss_by_batch_size",
     "matrices",
     "mean_derivatives",
     "memory",
@@ -50,6 +51,7 @@ __all__ = [
     "race_targets",
     "shifted_products",
     "spectra",
+    "steps_by_batch_size",
     "style",
     "training_curve",
     "variance_maps",
