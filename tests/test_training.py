@@ -101,6 +101,18 @@ def test_an_epoch_visits_every_example_at_most_once_in_an_order_of_its_own() -> 
     assert not np.array_equal(drawn[0], drawn[1])
 
 
+def test_an_epoch_that_batches_divide_leaves_nothing_out() -> None:
+    epochs = np.array(list(itertools.islice(batches(N, 10, 0), 10))).reshape(2, N)
+    assert all(sorted(epoch) == list(range(N)) for epoch in epochs)
+    whole = list(itertools.islice(batches(N, N, 0), 2))
+    assert not np.array_equal(*whole)
+    assert np.array_equal(whole[0], epochs[0])
+
+
+def test_targets_of_a_step_are_drawn_by_its_number() -> None:
+    assert record(5, seed=3).draws == [np.random.default_rng([3, k]).random() for k in range(5)]
+
+
 def test_a_batch_may_be_the_whole_set() -> None:
     (first, second) = record(2, batch_size=N).batches
     assert (

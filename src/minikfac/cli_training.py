@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .experiments import Problem, Race
     from .experiments.batches import BatchSize
     from .experiments.contenders import Contender
+    from .experiments.recipes import Recipe
 
 SMALL = 300
 """Nets with no more units or inputs in any layer are quicker with one thread."""
@@ -124,10 +125,10 @@ def train(
     if keep.existing == "refuse":
         _refuse_existing([keep.checkpoint])
     own = _problem(problem, net, data, activation, output, folder, examples, width, dtype)
-    size = _batch_size(batch_size, own)
+    size = _batch_size(batch_size, own, chosen)
     opt = chosen.make(own.net, **_begin_with(chosen, own, given))
     _writable(out)
-    _say(f"{_described(own)}; {chosen.name}{_in_words(given)}, batches of {batch_size or own.batch_size}")
+    _say(f"{_described(own)}; {chosen.name}{_in_words(given)}, {_sizes(size)}{_source(chosen, own)}")
 
     def tell(record: Mapping[str, Any]) -> None:
         if sys.stderr is None or not sys.stderr.isatty():  # where there is no bar that shows it
@@ -223,7 +224,7 @@ def compare(
     racers = RACERS if own.net.is_dense_chain else RACERS[:-1]
     chosen = [contender(name) for name in (racers if optimizers is None else _names(optimizers))]
     given = _arguments_by_name(arguments or [], chosen)
-    size = _batch_size(batch_size, own)
+    sizes = {name.name: _batch_size(batch_size, own, name) for name in chosen}
     begin = {name.name: _begin_with(name, own, given.get(name.name, {})) for name in chosen}
     for name in chosen:
         name.make(own.net, **begin[name.name])  # what is wrong is better known before the race
@@ -233,10 +234,12 @@ def compare(
     if seconds is None and steps is None:
         seconds = 12.0
     small = _is_small(own)
-    _say(f"{_described(own)}; batches of {batch_size or own.batch_size}{', one thread' if small else ''}")
+    _say(f"{_described(own)}{'; one thread' if small else ''}")
+    for name in chosen:
+        _say(f"    {name.name}: {_sizes(sizes[name.name])}{_source(name, own)}")
     with one_thread(small):
         if tune is not None:
-            found = _tuned(own, chosen, given, tune, trial or tune / 12, column, size, seed, out)
+            found = _tuned(own, chosen, given, tune, trial or tune / 12, column, sizes, seed, out)
             begin = {label: begin[label] | best for label, best in found.items()}
         race = experiments.compare(
             own.net,
@@ -245,7 +248,7 @@ def compare(
             own.dataset,
             steps,
             seconds,
-            size,
+            sizes,
             seed,
             folder=out,
             existing="resume" if resume else "replace",
@@ -360,8 +363,8 @@ def _refuse_existing(paths: Sequence[Path]) -> None:
             )
 
 
-def _batch_size(text: str | None, own: Problem) -> BatchSize:
-    """Read 250, or 100:1500:200 for growing batches.
+def _batch_size(text: str | None, own: Problem, chosen: Contender) -> BatchSize:
+    """Read 250, or 100:1500:200 for growing batches; else those of the recipe or the problem.
 
     Raises:
         ValueError: on another text.
@@ -369,7 +372,8 @@ def _batch_size(text: str | None, own: Problem) -> BatchSize:
     from .experiments import ExponentialBatches
 
     if text is None:
-        return own.batch_size
+        recipe = _recipe(chosen, own)
+        return recipe.batches(own.dataset) if recipe else own.batch_size
     if re.fullmatch(r"\d+", text):
         return int(text)
     grows = re.fullmatch(r"(\d+):(\d+):(\d+)", text)
@@ -406,9 +410,16 @@ def _arguments_by_name(texts: Sequence[str], chosen: Sequence[Contender]) -> dic
     return found
 
 
+def _recipe(chosen: Contender, own: Problem) -> Recipe | None:
+    from .experiments.recipes import recipes_for
+
+    return recipes_for(own.name).get(chosen.name)
+
+
 def _begin_with(chosen: Contender, own: Problem, given: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of the recipe for this problem, if there is one, and those that were given."""
-    return dict(given)
+    recipe = _recipe(chosen, own)
+    return {**(recipe.arguments if recipe else {}), **given}
 
 
 def _names(text: str) -> list[str]:
@@ -448,12 +459,12 @@ def _tuned(
     budget: float,
     trial: float,
     column: str,
-    size: BatchSize,
+    sizes: Mapping[str, BatchSize],
     seed: int,
     out: Path,
 ) -> dict[str, dict[str, Any]]:
     """Search for the arguments of each, but for those that were given."""
-    from .cli import _print_table
+    from .cli import _print_table, _say
     from .experiments import random_search
     from .experiments.compare import file_name
 
@@ -462,9 +473,9 @@ def _tuned(
     for one in chosen:
         fixed = given.get(one.name, {})
         space = {key: values for key, values in one.space.items() if key not in fixed}
-        found = random_search(
-            own, _Made(one, fixed), space, budget, trial, column, size, seed, progress=f"tuning {one.name}"
-        )
+        size, name = sizes[one.name], f"tuning {one.name}"
+        made = _Made(one, fixed)
+        found = random_search(own, made, space, budget, trial, column, size, seed, progress=name)
         found.write(out / f"{file_name(one.name)}.search.jsonl")
         best[one.name] = found.best
         low, high = found.spread
@@ -472,10 +483,9 @@ def _tuned(
             [one.name, f"{len(found.trials)}", f"{found.median:.4g}", f"{low:.4g} to {high:.4g}"]
             + [", ".join(f"{key}={_short(value)}" for key, value in found.best.items())]
         )
-    title = (
-        f"Tuned by random search, {budget:g} s of training each in trials of {trial:g} s; then three seeds"
-    )
-    _print_table(title, ["optimizer", "trials", f"median {column}", "lowest to highest", "arguments"], cells)
+    _say(f"\nTuned by random search: {budget:g} s of training each, in trials of {trial:g} s")
+    header = ["optimizer", "trials", f"median {column}", "lowest to highest", "arguments"]
+    _print_table("The best, from several seeds", header, cells)
     return best
 
 
@@ -522,6 +532,18 @@ def _described(own: Problem) -> str:
         f"{own.name}: {own.net.n_params:,} parameters, {len(own.dataset.x_train):,} training and "
         f"{len(own.dataset.x_test):,} test examples, {own.dataset.x_train.dtype}"
     )
+
+
+def _sizes(size: BatchSize) -> str:
+    if isinstance(size, int):
+        return f"batches of {size:,}"
+    return f"batches that grow from {size(0):,} to {size(10**9):,}"
+
+
+def _source(chosen: Contender, own: Problem) -> str:
+    """Where arguments come from that were not given."""
+    recipe = _recipe(chosen, own)
+    return f"; recipe of {recipe.source}" if recipe else ""
 
 
 def _in_words(arguments: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from matplotlib.ticker import LogLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from .style import MARKERS, figure_for, pen, plain_log_ticks, short, some, style
 from .training import LABELS, PERCENT
@@ -47,7 +47,9 @@ def race(
             rows = [row for row in runs[name] if y in row and (x == "seconds" or row["step"] > 0)]
             scale = 100 if y in PERCENT else 1
             ax.plot([row[x] for row in rows], [scale * row[y] for row in rows], label=name, **pen(number))
-        ax.set(xlabel=LABELS[x], xscale="linear" if x == "seconds" else "log")
+        ax.set_xlabel(LABELS[x])
+        if x != "seconds":
+            _log_x(ax)
         ax.grid(True)
     if y.endswith("loss") or "squared_error" in y:
         panels[0].set_yscale("log")
@@ -57,7 +59,7 @@ def race(
             panels[0].yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 4, 5, 7)))
     label = LABELS.get(y, y.replace("_", " "))
     panels[0].set_ylabel(label)
-    fig.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=min(4, len(names)))
+    fig.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=min(5, len(names)))
     fig.suptitle(title or label.split(" (")[0].capitalize())
     return panels
 
@@ -104,12 +106,9 @@ def race_targets(
                 if number:
                     text = f"{'> ' if row['bound'] else ''}{float(format(row['ratio'], '.2g')):g}x"
                     ax.annotate(text, (row["at"], place), (7, 0), **beside)
-        ax.set_xscale("log")
         ax.margins(x=0.25)
+        _log_x(ax)
         ax.set(xlabel=f"{AXES[x]} to reach the level")
-        low, high = ax.get_xlim()
-        if high < 30 * low:
-            plain_log_ticks(ax.xaxis)
         ax.grid(True, axis="x")
         for between in range(1, len(levels)):
             ax.axhline(between - 0.5, color="#dddddd", linewidth=1)
@@ -121,9 +120,21 @@ def race_targets(
         panels[0].plot([], [], MARKERS[n % len(MARKERS)], color=pen(n)["color"], label=name)[0]
         for n, name in enumerate(names)
     ]
-    fig.legend(handles=handles, loc="outside lower center", ncols=min(4, len(names)))
+    fig.legend(handles=handles, loc="outside lower center", ncols=min(5, len(names)))
     fig.suptitle(title or f"Reaching a level: times sooner than {names[0]}")
     return panels
+
+
+def _log_x(ax: Any) -> None:
+    """A log axis with ticks at powers of ten, or 1, 2, 5, ... where there are few of these."""
+    ax.set_xscale("log")
+    low, high = ax.get_xlim()
+    if high < 50 * low:
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.xaxis.set_major_formatter(
+            FuncFormatter(lambda value, _: f"{value:g}" if value < 1e4 else f"{value / 1e3:g}k")
+        )
+    ax.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _same(values: Sequence[float], others: Sequence[float]) -> bool:
