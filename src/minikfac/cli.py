@@ -137,7 +137,7 @@ def fisher(
     data: Annotated[
         str,
         typer.Option(
-            help="digits, mnist, usps, cifar10, svhn, or your own FILE.npz with x_train and y_train."
+            help="digits, mnist, usps, cifar10, svhn, curves, or your own FILE.npz with x_train and y_train."
         ),
     ] = "digits",
     folder: Annotated[
@@ -276,7 +276,7 @@ def data_fetch(name: Annotated[str, typer.Argument(help="digits, mnist, usps, ci
 
 @data_app.command("check", epilog="Example: minikfac data check usps --folder my-data/usps")
 def data_check(
-    name: Annotated[str, typer.Argument(help="digits, mnist, usps, cifar10, svhn or FILE.npz.")],
+    name: Annotated[str, typer.Argument(help="digits, mnist, usps, cifar10, svhn, curves or FILE.npz.")],
     folder: Annotated[Path | None, typer.Option(help="The folder to check; the cache by default.")] = None,
 ) -> None:
     """Verify the structure and the checksums of a data set's files, one line per file; downloads nothing."""

@@ -122,7 +122,7 @@ ENTRIES = (
     Entry(
         name="curves",
         what="curves through three random points, 28x28 grey (after the papers' CURVES, by our own recipe)",
-        images="20000 + 10000, or more",
+        images="20000 + 10000",
         size="no file",
         licence="that of this package",
         source="drawn when asked for, some seconds",

@@ -83,7 +83,7 @@ NESTEROV = {
 # All that follows of KFC's experiments is as we remember it: momentum, damping, clip, both batch sizes, and
 # averages over 50,000 examples. Learning rates were tuned over this grid, on the training error.
 KFC_RATES = (0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003)
-KFC_PRE = {"lr": 0.03, "momentum": 0.9, "damping": 1e-3, "clip": 0.3, "Ts": 1, "Tf": 10}
+KFC_PRE = {"lr": 0.003, "momentum": 0.9, "damping": 1e-3, "clip": 0.3, "Ts": 1, "Tf": 10}
 KFC_SGD = {"lr": 0.01, "momentum": 0.9}
 AVERAGED_EXAMPLES = 50_000
 
