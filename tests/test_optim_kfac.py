@@ -155,6 +155,14 @@ def test_lambda_falls_where_the_model_is_good_and_rises_where_it_is_not(rho, fac
     close(optim.KFAC(net)._adapted(2.0, rho), 2 * factor, **EXACT)
 
 
+def test_lambda_stops_falling_at_its_bound():
+    opt = optim.KFAC(problem()[0], lam_min=0.5)
+    assert opt._adapted(0.6, 0.9) == 0.5  # 0.6 * 0.95^5 would be less
+    assert opt._adapted(0.5, 0.9) == 0.5
+    assert opt._adapted(0.0, 0.9) == 0.0  # what began below it does not rise
+    close(opt._adapted(0.5, 0.1), 0.5 / 0.95**5, **EXACT)
+
+
 def test_a_step_that_raises_the_objective_raises_lambda():
     net, theta, x, y = problem()
     opt = optim.KFAC(net, rescale=False, lr=300.0, T1=1)

@@ -36,11 +36,15 @@ State = dict[str, Any]
 class KFAC:
     """K-FAC with momentum and adaptive damping.
 
-    The defaults are the paper's, but for ``lam``: it began at 150 with autoencoders; 1 suits classifiers.
+    The defaults are the paper's, but for ``lam``, which began at 150 with autoencoders (1 suits classifiers),
+    and its bound ``lam_min``.
 
     Attributes:
         net: the network.
         lam: lambda at the start.
+        lam_min: where it stops falling. The paper has no such bound, and batches that grow to the whole
+            training set. On small batches lambda falls as long as the model suits the batch at hand, and
+            without a bound the steps end up suiting no other batch.
         l2: eta; the objective is h = loss + eta / 2 ||theta||^2, biases included.
         gamma: at the start; sqrt(lam + l2) by default.
         structure: of the inverse, "block_diagonal" or "block_tridiagonal".
@@ -59,6 +63,7 @@ class KFAC:
 
     net: Network
     lam: float = 1.0
+    lam_min: float = 1e-3
     l2: float = 1e-5
     gamma: float | None = None
     structure: str = "block_diagonal"
@@ -77,7 +82,7 @@ class KFAC:
     def __post_init__(self) -> None:
         check_choice(("block_diagonal", "block_tridiagonal"), structure=self.structure)
         check_choice(("sampled", "model"), targets=self.targets)
-        check_not_negative(lam=self.lam, l2=self.l2)
+        check_not_negative(lam=self.lam, lam_min=self.lam_min, l2=self.l2)
         check_positive(gamma=self.lam + self.l2 if self.gamma is None else self.gamma, lr=self.lr)
         check_share(tau1=self.tau1, tau2=self.tau2)
         check_count(T1=self.T1, T2=self.T2, T3=self.T3)
@@ -205,5 +210,5 @@ class KFAC:
     def _adapted(self, lam: float, rho: float) -> float:
         """lambda after a reduction ratio rho: smaller where the model is good [MG15, sec. 6.5]."""
         if rho > 3 / 4:
-            return lam * self._w1
+            return max(lam * self._w1, min(lam, self.lam_min))
         return lam / self._w1 if not rho >= 1 / 4 else lam
