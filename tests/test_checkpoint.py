@@ -200,8 +200,9 @@ def test_a_finished_run_is_not_run_again_and_can_be_made_longer(tmp_path: Path) 
             net, theta, optim.SGD(net, 0.1, 0.9), data, steps, 8, 0, 5, progress=False, keep=kept
         )
 
-    first = go(10)
+    first, written = go(10), keep.checkpoint.stat().st_mtime_ns
     assert first["seconds"].tolist() == go(10)["seconds"].tolist()
+    assert keep.checkpoint.stat().st_mtime_ns == written
     assert_same_run(go(20), go(20, None), keep)
     with pytest.raises(ValueError, match="expected steps >= 20, where the checkpoint is, got 10"):
         go(10)
