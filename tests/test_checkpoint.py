@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -366,12 +366,17 @@ class Unknown:
     pass
 
 
+class Named(NamedTuple):
+    x: int
+
+
 @pytest.mark.parametrize(
     ("state", "named"),
     [
         ({"a": [Unknown()]}, r"plain data in state\.a\[0\], .* got Unknown"),
         ({"rng": np.random.default_rng(0)}, r"plain data in state\.rng, .* got Generator"),
         ({1: 2}, "plain data in state, .* got dict"),
+        ({"a": Named(1)}, r"plain data in state\.a, .* got Named"),
         ({"a": np.array([None])}, r"an array of numbers in state\.a, got one of Python objects"),
     ],
 )

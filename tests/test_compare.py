@@ -87,6 +87,8 @@ def test_tables_say_when_and_how_many_times_sooner() -> None:
     header, cells = race.table(levels=[2, 1, 0.5])
     assert header == ["optimizer", "2", "1", "0.5"]
     assert cells == [["slow", "3 (1x)", "-", "-"], ["fast", "0.5 (6x)", "1 (> 3x)", "-"]]
+    long = Race({"a": history([16, 8], seconds=2468.0)})
+    assert long.table(levels=[12, 8])[1] == [["a", "1,234 (1x)", "2,468 (1x)"]]
     header, cells = race.summary()
     assert header == ["optimizer", "steps", "seconds", "ms a step", "examples", "loss"]
     assert cells[1] == ["fast", "2", "1.0", "500", "16", "1"]

@@ -247,9 +247,7 @@ def _short(value: float) -> str:
 def _cell(row: Record) -> str:
     if not math.isfinite(row["at"]):
         return "-"
-    sign = "> " if row["bound"] else ""
-    return (
-        f"{row['at']:,.3g} ({sign}{row['ratio']:.2g}x)"
-        if math.isfinite(row["ratio"])
-        else f"{row['at']:,.3g}"
-    )
+    at = f"{row['at']:,.0f}" if row["at"] >= 1000 else f"{row['at']:.3g}"
+    if not math.isfinite(row["ratio"]):
+        return at
+    return f"{at} ({'> ' if row['bound'] else ''}{row['ratio']:.2g}x)"

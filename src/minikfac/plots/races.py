@@ -24,8 +24,8 @@ def race(
 ) -> list[Any]:
     """Draw a column of several runs against time, steps and examples side by side.
 
-    Steps and examples are on a log axis: first-order methods take a hundred where others take one. The start
-    is left out there.
+    All on log axes, where a factor is a distance: first-order methods take a hundred steps where others take
+    one. The start is left out.
 
     Args:
         runs: records by name; ``Race.records`` are such.
@@ -44,12 +44,11 @@ def race(
     panels = list(fig.subplots(1, 3, sharey=True))
     for ax, x in zip(panels, AXES, strict=True):
         for number, name in enumerate(names):
-            rows = [row for row in runs[name] if y in row and (x == "seconds" or row["step"] > 0)]
+            rows = [row for row in runs[name] if y in row and row["step"] > 0]
             scale = 100 if y in PERCENT else 1
             ax.plot([row[x] for row in rows], [scale * row[y] for row in rows], label=name, **pen(number))
         ax.set_xlabel(LABELS[x])
-        if x != "seconds":
-            _log_x(ax)
+        _log_x(ax)
         ax.grid(True)
     if y.endswith("loss") or "squared_error" in y:
         panels[0].set_yscale("log")
