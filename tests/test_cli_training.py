@@ -18,6 +18,7 @@ from test_cli import one_line, run
 
 from minikfac import optim
 from minikfac.experiments import checkpoint, problem, records, train
+from minikfac.experiments.threads import one_thread
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +42,8 @@ def test_train_leaves_records_parameters_and_a_figure(capsys: pytest.CaptureFixt
     assert list(read["step"]) == list(range(7))
     assert f"loss {read['loss'][-1]:.4g}" in out
     found, own = checkpoint.load(here / "a/b/run.npz"), problem("digits-autoencoder", n_train=60)
-    again = train(own.net, own.theta(), optim.KFAC(own.net, lam=3), own.dataset, 6, 20, progress=False)
+    with one_thread():  # as the command does: products on several threads round otherwise
+        again = train(own.net, own.theta(), optim.KFAC(own.net, lam=3), own.dataset, 6, 20, progress=False)
     assert found.theta.tobytes() == again.theta.tobytes()
     assert matplotlib.image.imread(here / "a/b/loss.png").shape[1] == 1280
 

@@ -62,6 +62,7 @@ def symmetric(size: int) -> np.ndarray:
 
 @pytest.fixture(autouse=True)
 def close() -> Iterator[None]:
+    plt.close("all")  # what other tests left open
     yield
     plt.close("all")
 
