@@ -175,6 +175,17 @@ def test_a_step_that_raises_the_objective_raises_lambda():
     close(state["lam"], 0.95, **EXACT)
 
 
+def test_the_reduction_ratio_takes_both_objectives_in_training_mode():
+    net, theta, x, y = conv_problem(layers.BatchNorm(3))
+    opt = optim.KFAC(net, lam=1.0, l2=0.01, T1=1, tau1=1, tau2=1)
+    moved, _, info = opt.step(theta, opt.init(theta), (x, y), rng_of(1))
+    before, after = (
+        net.loss_and_gradient(at, x, y, train=True)[0] + 0.005 * at @ at for at in (theta, moved)
+    )
+    close(info["objective"], before, **SMALL)
+    close(info["rho"], (after - before) / info["model"], **SMALL)
+
+
 def test_a_rejected_step_leaves_theta_as_it_was():
     net, theta, x, y = problem("gaussian")
     opt = optim.KFAC(net, rescale=False, lr=1e200, T1=1)

@@ -20,7 +20,7 @@ from .backend import Array, array_module
 T = TypeVar("T")
 
 _CHUNK = 2**22
-"""Numbers in the largest array of a chunk: enough for fast matrix products, few enough for the cache."""
+"""Numbers in the largest array of a chunk: enough for fast matrix products, and memory stays small."""
 
 
 def for_each(tasks: Sequence[Callable[[], T]], like: Array) -> list[T]:

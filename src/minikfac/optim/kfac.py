@@ -27,9 +27,9 @@ from .checks import (
     check_positive,
     check_share,
 )
+from .momentum import State
+from .objective import decay, first, objective, objective_gradient
 from .quadratic import QuadraticModel
-
-State = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -126,12 +126,11 @@ class KFAC:
         """
         k = state["step"] + 1
         x, y = batch
-        x1, x2 = (x[: max(1, math.ceil(tau * len(x)))] for tau in (self.tau1, self.tau2))
+        x1, x2 = first(x, self.tau1), first(x, self.tau2)
         lam, gamma = state["lam"], state["gamma"]
         # 1 gradient of h on the mini-batch
-        loss, grad, stats = self.net.gradient_pass(theta, x, y, state["stats"])
-        grad = grad + self.l2 * theta
-        h = self._objective(loss, theta)
+        loss, grad, stats = objective_gradient(self.net, theta, x, y, state["stats"], self.l2)
+        h = loss + decay(theta, self.l2)
         # 2 factors from S1, with targets drawn from the model, averaged over past steps
         means = moving_average(state["factors"], self._factors(theta, x1, rng), k, self.decay)
         # 3 values of gamma to try
@@ -149,8 +148,8 @@ class KFAC:
         info |= dict(zip(("alpha", "mu"), coefficients, strict=False))
         moved = theta + delta
         if k % self.T1 == 0:
-            after = self._objective(self.net.loss(moved, x, y, stats), moved)
-            rho = (after - h) / model if math.isfinite(after) and after < h else -math.inf
+            after = objective(self.net, moved, x, y, self.l2)
+            rho = (after - h) / model if after < h else -math.inf
             lam = self._adapted(lam, rho)
             info["rho"] = rho
             if not math.isfinite(after):  # rejected
@@ -170,9 +169,6 @@ class KFAC:
             },
             info,
         )
-
-    def _objective(self, loss: float, theta: Array) -> float:
-        return loss + 0.5 * self.l2 * float(theta @ theta)
 
     def _factors(self, theta: Array, x: Array, rng: Any) -> list[tuple[Array, ...]]:
         """Kronecker factors of all layers and, for the tridiagonal inverse, of neighbours."""

@@ -19,7 +19,7 @@ from ..backend import Array
 from ..fisher import Kronecker, gradient_and_kfac
 from ..fisher.kronecker import factors_of
 from ..network import Network
-from .averages import average_iterates, moving_average
+from .averages import moving_average
 from .checks import (
     check_below_one,
     check_choice,
@@ -28,10 +28,10 @@ from .checks import (
     check_positive,
     check_share,
 )
+from .momentum import State, at_rest, moved_by
+from .objective import first
 from .quadratic import QuadraticModel
 from .schedules import Schedule, value_at
-
-State = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class KFCPre:
         clip_norm: "fisher" for the exact F, "kfac" for F~.
         clip_share: share of the batch on which the exact F is taken.
         averaging: largest weight of the old in the average of iterates, ``state["average"]``; the paper has
-            exp(-1 / tau) with tau steps of 50,000 examples in all.
+            exp(-1 / tau) with tau steps of 50,000 examples in all; 0 for none.
     """
 
     net: Network
@@ -80,14 +80,7 @@ class KFCPre:
 
     def init(self, theta: Array) -> State:
         """Return the state before the first step."""
-        return {
-            "step": 0,
-            "factors": None,
-            "inverse": None,
-            "velocity": 0 * theta,
-            "average": theta,
-            "stats": self.net.init_stats(),
-        }
+        return at_rest(self.net, theta, self.averaging) | {"factors": None, "inverse": None}
 
     def step(
         self, theta: Array, state: State, batch: tuple[Array, Array], rng: Any
@@ -118,16 +111,8 @@ class KFCPre:
         v = -lr * (inverse @ grad)
         scale, info = self._clip(theta, x, grad, v, lr)
         velocity = self.momentum * state["velocity"] + scale * v
-        moved = theta + velocity
-        after = {
-            "step": k,
-            "factors": means,
-            "inverse": inverse,
-            "velocity": velocity,
-            "average": average_iterates(state["average"], moved, k, self.averaging),
-            "stats": stats,
-        }
-        return moved, after, {"loss": loss, "lr": lr, **info}
+        moved, after = moved_by(velocity, theta, state, stats, self.averaging)
+        return moved, after | {"factors": means, "inverse": inverse}, {"loss": loss, "lr": lr, **info}
 
     def _clip(
         self, theta: Array, x: Array, grad: Array, v: Array, lr: float
@@ -137,7 +122,7 @@ class KFCPre:
         if self.clip_norm == "kfac":
             nu = -lr * float(v @ grad)
         else:
-            some = x[: max(1, math.ceil(self.clip_share * len(x)))]
+            some = first(x, self.clip_share)
             held = self.net.batch_stats(theta, some)
             model = QuadraticModel.along(self.net, theta, some, grad, [v], self.l2, held)
             nu = model.curvature[0][0]
