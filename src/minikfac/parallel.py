@@ -2,7 +2,7 @@
 
 Each matrix product inside a piece then runs on one thread. That is faster than one piece after the other
 with products on all threads, because what NumPy does in between runs on one thread only; and for patches
-of images, whose pieces fit into the cache, faster than one large product by far.
+of images, faster and in less memory than one large product by far.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def _loaded(threadpoolctl: ModuleType) -> Any:
 
 
 def chunks(n: int, example_size: int, like: Array) -> list[slice]:
-    """Divide n examples into runs of about equal length whose arrays fit into the cache.
+    """Divide n examples into runs of about equal length whose arrays are of moderate size.
 
     Args:
         n: how many.

@@ -148,8 +148,7 @@ def layer_maps(
 
 def conv_layers(net: Network) -> dict[int, Conv2d]:
     """The convolutions of a net by their index among the parameter layers."""
-    layers = [inner for layer in net.layers for inner in layer.parameter_layers]
-    return {number: layer for number, layer in enumerate(layers) if isinstance(layer, Conv2d)}
+    return {l: layer for l, layer in enumerate(net.parameter_layers) if isinstance(layer, Conv2d)}
 
 
 def _maps(signal: Array, grid: tuple[int, int]) -> Array:

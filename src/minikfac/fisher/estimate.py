@@ -4,7 +4,7 @@
     backward  g of the loss, g of drawn targets    both at once, two terms of one pass
     products  sum abar g^T,   A, G                 all read the same abar
 
-The batch is taken in chunks that fit into the cache, on all cores. It is the same as
+The batch is taken in chunks, on all cores. It is the same as
 ``net.loss_and_gradient`` and ``fisher.kfac(fisher.signals(...))``, in less time and memory.
 """
 

@@ -17,7 +17,7 @@ from typing import Any
 from ..backend import Array, array_module, check_array
 from ..linalg import Sums, sum_over_chunks
 from ..parallel import chunks, for_each
-from .layers import Dense, Layer, Pointwise, Record, Sequential
+from .layers import BatchNorm, Dense, Layer, ParameterLayer, Pointwise, Record, Sequential
 from .layers.dense import SCHEMES
 from .outputs import Output
 
@@ -90,8 +90,7 @@ class Network:
             raise ValueError("expected at least one layer with parameters, got none")
         self._body.output_shape(None)
         self.shapes = self._body.weight_shapes
-        kinds = [getattr(layer, "kind", type(layer).__name__.lower()) for layer in parameter_layers]
-        self.names = tuple(f"{kind}{number}" for number, kind in enumerate(kinds))
+        self.names = tuple(f"{layer.kind}{number}" for number, layer in enumerate(parameter_layers))
         sizes = [math.prod(shape) for shape in self.shapes]
         self.slices = tuple(slice(a, b) for a, b in pairwise(accumulate(sizes, initial=0)))
         self.n_params = sum(sizes)
@@ -101,7 +100,7 @@ class Network:
         return self._body.layers
 
     @property
-    def parameter_layers(self) -> tuple[Layer, ...]:
+    def parameter_layers(self) -> tuple[ParameterLayer, ...]:
         """Those that have weights, branches included; ``parameter_layers[l]`` is layer ``l``."""
         return self._body.parameter_layers
 
@@ -134,7 +133,7 @@ class Network:
             raise TypeError(f"expected rng = numpy.random.default_rng(seed), got {rng!r}")
         if scheme not in SCHEMES:
             raise ValueError(f"expected scheme {' or '.join(map(repr, SCHEMES))}, got {scheme!r}")
-        Ws = [layer.initial_weights(rng, scheme) for layer in self._body.parameter_layers]  # type: ignore[attr-defined]
+        Ws = [layer.initial_weights(rng, scheme) for layer in self.parameter_layers]
         theta = self.pack(Ws).astype(dtype)
         self.unpack(theta)  # refuses other dtypes
         return theta
@@ -210,7 +209,7 @@ class Network:
         if z.ndim != 2:
             raise ValueError(f"expected outputs (N, C) of the last layer, got {z.shape}; add a Flatten()")
         if train:
-            decays = [layer.decay for layer in self._body.parameter_layers if layer.statistics_shapes]  # type: ignore[attr-defined]
+            decays = [layer.decay for layer in self.parameter_layers if isinstance(layer, BatchNorm)]
             running = [
                 decay * old + (1 - decay) * new
                 for decay, old, new in zip(decays, running, self._body.statistics(record), strict=True)

@@ -11,7 +11,7 @@ of layers                    ``Sequential``, ``Residual``, ``Parallel``
 Pooling has no parameters, so it needs no curvature: derivatives flow through it.
 """
 
-from .base import Layer, Record, Shape
+from .base import Layer, ParameterLayer, Record, Shape
 from .composite import Composite, Parallel, Residual, Sequential
 from .convolution import Conv2d
 from .dense import Dense
@@ -36,6 +36,7 @@ __all__ = [
     "Logistic",
     "MaxPool2d",
     "Parallel",
+    "ParameterLayer",
     "Pointwise",
     "ReLU",
     "Record",

@@ -23,7 +23,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from numbers import Integral
-from typing import Any
+from typing import Any, ClassVar
 
 from ...backend import Array
 
@@ -43,7 +43,7 @@ class Layer(ABC):
         return ()
 
     @property
-    def parameter_layers(self) -> tuple[Layer, ...]:
+    def parameter_layers(self) -> tuple[ParameterLayer, ...]:
         """The parameter layers inside, depth first."""
         return ()
 
@@ -111,6 +111,30 @@ class Layer(ABC):
     def statistics(self, record: Record) -> list[Array]:
         """Return the statistics that each batch normalization inside used in this pass."""
         return []
+
+
+class ParameterLayer(Layer):
+    """A layer with one array of weights."""
+
+    kind: ClassVar[str]
+    """What such layers are called in the names of a network's layers."""
+
+    @property
+    @abstractmethod
+    def weight_shape(self) -> tuple[int, int]:
+        """(I, O), a row of biases counted; (2, C) for scale and shift."""
+
+    @abstractmethod
+    def initial_weights(self, rng: Any, scheme: str) -> Array:
+        """Draw weights in float64; the schemes are those of :meth:`minikfac.Network.init`."""
+
+    @property
+    def weight_shapes(self) -> tuple[tuple[int, ...], ...]:
+        return (self.weight_shape,)
+
+    @property
+    def parameter_layers(self) -> tuple[ParameterLayer, ...]:
+        return (self,)
 
 
 class Rearrangement(Layer):

@@ -17,7 +17,7 @@ from itertools import accumulate, pairwise
 from typing import Any
 
 from ...backend import Array, array_module
-from .base import Layer, Record, Shape
+from .base import Layer, ParameterLayer, Record, Shape
 
 
 class Composite(Layer):
@@ -33,7 +33,7 @@ class Composite(Layer):
         return tuple(shape for part in self.parts for shape in part.weight_shapes)
 
     @property
-    def parameter_layers(self) -> tuple[Layer, ...]:
+    def parameter_layers(self) -> tuple[ParameterLayer, ...]:
         return tuple(inner for part in self.parts for inner in part.parameter_layers)
 
     @property

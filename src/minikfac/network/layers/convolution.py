@@ -17,13 +17,13 @@ from numbers import Real
 from typing import Any, ClassVar
 
 from ...backend import Array, array_module, check_array
-from .base import Layer, Record, Shape, check_bias, check_images, check_positive
+from .base import ParameterLayer, Record, Shape, check_bias, check_images, check_positive
 from .dense import initial_weights
 from .windows import Windows, pair
 
 
 @dataclass(frozen=True)
-class Conv2d(Layer):
+class Conv2d(ParameterLayer):
     """Cross-correlation of images (N, H, W, c_in) with c_out kernels, as in PyTorch.
 
     W is (kh kw c_in + 1, c_out): a patch is ordered (row, column, channel), and the bias is the last row.
@@ -85,14 +85,6 @@ class Conv2d(Layer):
     def weight_shape(self) -> tuple[int, int]:
         """(I, O), the bias row counted."""
         return (self.patch_size + self.bias, self.c_out)
-
-    @property
-    def weight_shapes(self) -> tuple[tuple[int, ...], ...]:
-        return (self.weight_shape,)
-
-    @property
-    def parameter_layers(self) -> tuple[Layer, ...]:
-        return (self,)
 
     def output_shape(self, shape: Shape | None) -> Shape | None:
         check_images(self, shape, self.c_in)

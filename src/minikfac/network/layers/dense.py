@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ...backend import Array, array_module, check_array
-from .base import Layer, Record, Shape, check_bias, check_positive
+from .base import ParameterLayer, Record, Shape, check_bias, check_positive
 
 SCHEMES = ("glorot", "he", "sparse")
 """How weights can be drawn."""
@@ -42,7 +42,7 @@ def initial_weights(rng: Any, scheme: str, shape: tuple[int, int], fan_in: int, 
 
 
 @dataclass(frozen=True)
-class Dense(Layer):
+class Dense(ParameterLayer):
     """s = abar W with abar = [x, 1]; W is (n_in + 1, n_out) with the bias in its last row.
 
     Without a bias, abar = x and W is (n_in, n_out). W is the transpose of the papers' matrix.
@@ -61,14 +61,6 @@ class Dense(Layer):
     def weight_shape(self) -> tuple[int, int]:
         """(I, O), the bias row counted."""
         return (self.n_in + self.bias, self.n_out)
-
-    @property
-    def weight_shapes(self) -> tuple[tuple[int, ...], ...]:
-        return (self.weight_shape,)
-
-    @property
-    def parameter_layers(self) -> tuple[Layer, ...]:
-        return (self,)
 
     def output_shape(self, shape: Shape | None) -> Shape | None:
         if shape is not None and (len(shape) != 1 or shape[0] not in (None, self.n_in)):

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 from ...backend import Array, array_module
-from .base import Layer, Record, Shape, check_positive
+from .base import Layer, ParameterLayer, Record, Shape, check_positive
 
 
 class _Pass(NamedTuple):
@@ -50,27 +50,14 @@ class _Pass(NamedTuple):
     constant: bool
 
 
-class _Normalization(Layer):
+class _Normalization(ParameterLayer):
     """Scale and shift of a normalized input; a subclass says over what the mean is taken."""
 
     eps: float
 
-    @property
-    @abstractmethod
-    def weight_shape(self) -> tuple[int, int]:
-        """(2, C)."""
-
     @abstractmethod
     def mean(self, x: Array) -> Array:
         """Mean of x (..., N, T, C) over the values that are normalized together, to be broadcast."""
-
-    @property
-    def weight_shapes(self) -> tuple[tuple[int, ...], ...]:
-        return (self.weight_shape,)
-
-    @property
-    def parameter_layers(self) -> tuple[Layer, ...]:
-        return (self,)
 
     def output_shape(self, shape: Shape | None) -> Shape | None:
         channels = self.weight_shape[1]
