@@ -21,6 +21,8 @@ T = TypeVar("T")
 
 _CHUNK = 2**22
 """Numbers in the largest array of a chunk: enough for fast matrix products, and memory stays small."""
+_WORTH_A_THREAD = 2**17
+"""Numbers in it at least: below that, one thread is done before two are started."""
 
 
 def for_each(tasks: Sequence[Callable[[], T]], like: Array) -> list[T]:
@@ -79,7 +81,7 @@ def chunks(n: int, example_size: int, like: Array) -> list[slice]:
     if array_module(like).__name__ != "numpy":
         return [slice(0, n)]
     count = max(1, math.ceil(n / max(1, _CHUNK // max(1, example_size))))
-    if count > 1:
+    if n * example_size >= 2 * _WORTH_A_THREAD:
         count = min(n, count + count % 2)  # so that two threads end together
     ends = [n * number // count for number in range(count + 1)]
     return [slice(a, b) for a, b in pairwise(ends)]

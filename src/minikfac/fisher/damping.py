@@ -26,10 +26,16 @@ def add_to_diagonal(M: Array, amount: float) -> Array:
     return M
 
 
+def factored_shares(A: Array, G: Array, lam: float) -> tuple[float, float]:
+    """What is added to the diagonals of A and G: pi sqrt(lam) and sqrt(lam) / pi."""
+    pi = pi_ratio(A, G)
+    return pi * lam**0.5, lam**0.5 / pi
+
+
 def factored_damping(A: Array, G: Array, lam: float) -> tuple[Array, Array]:
     """Return the factors A + pi sqrt(lam) I (I, I) and G + sqrt(lam) / pi I (O, O)."""
-    pi = pi_ratio(A, G)
-    return add_to_diagonal(A, pi * lam**0.5), add_to_diagonal(G, lam**0.5 / pi)
+    of_a, of_g = factored_shares(A, G, lam)
+    return add_to_diagonal(A, of_a), add_to_diagonal(G, of_g)
 
 
 def tikhonov_eigenvalues(a: Array, g: Array, lam: float) -> Array:

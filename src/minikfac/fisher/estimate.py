@@ -79,7 +79,7 @@ def gradient_and_kfac(
         tape = net.forward(theta, x[rows], stats)
         if not (coupled or rows.start):
             after[:] = tape.stats
-        dz = net.output.gradient(tape.z, y[rows])[None]
+        dz = net.output.gradient(tape.z, y[rows])[None] / len(x)
         g = net.backward(theta, tape, array_module(dz).concatenate([dz, terms(tape.z, rows)]))
         sums.add("loss", net.output.nll(tape.z, y[rows]).sum())
         sums.add("gradient", net.summed_gradient(theta, tape.abar, [own[0] for own in g]))
@@ -101,5 +101,5 @@ def gradient_and_kfac(
             totals.insert(0, overlaps[l].total(sums, (l, 0)))
         pairs.append(tuple(total / len(x) for total in totals))
     if not coupled:
-        loss, grad = float(sums["loss"]) / len(x), sums["gradient"] / len(x)
+        loss, grad = float(sums["loss"]) / len(x), sums["gradient"]
     return Estimate(loss, grad, Kronecker(pairs, net.names), after)

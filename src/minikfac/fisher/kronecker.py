@@ -28,7 +28,7 @@ from ..backend import Array, array_module
 from ..linalg import cholesky, cholesky_inverse, cholesky_solve, eigh, kron_apply, kron_dense
 from ..linalg import pseudo_inverse as pinv
 from .block_diagonal import BlockDiagonal
-from .damping import factored_damping, tikhonov_eigenvalues
+from .damping import add_to_diagonal, factored_damping, factored_shares, tikhonov_eigenvalues
 from .dense import DenseMatrix
 from .eigenblock import EigenBlock
 from .matrix import FisherMatrix, Operator, check_damping, check_method
@@ -153,8 +153,11 @@ class KroneckerBlock(FisherMatrix):
             return self.damped(0.0).inverse(damping)
         if damping == 0 and pseudo_inverse:
             return KroneckerBlock(pinv(self.A), pinv(self.G), self.name)
-        A, G = factored_damping(self.A, self.G, damping) if damping > 0 else (self.A, self.G)
-        L_A, L_G = cholesky(A, f"A of {self.name}"), cholesky(G, f"G of {self.name}")
+        shares = factored_shares(self.A, self.G, damping)
+        L_A, L_G = (
+            cholesky(add_to_diagonal(M, share), f"{letter} of {self.name}", at_least=share)
+            for M, share, letter in zip((self.A, self.G), shares, "AG", strict=True)
+        )
         if explicit:
             return KroneckerBlock(cholesky_inverse(L_A), cholesky_inverse(L_G), self.name)
         return KroneckerSolver(L_A, L_G)
@@ -185,6 +188,8 @@ class KroneckerSolver(Operator):
 
     def _product(self, v: Array) -> Array:
         i, o = len(self.L_A), len(self.L_G)
+        if v.ndim == 1:
+            return cholesky_solve(self.L_G, cholesky_solve(self.L_A, v.reshape(i, o)).T).T.reshape(-1)
         V = cholesky_solve(self.L_A, v.reshape(i, -1)).reshape(i, o, -1).swapaxes(0, 1)
         return cholesky_solve(self.L_G, V.reshape(o, -1)).reshape(o, i, -1).swapaxes(0, 1).reshape(v.shape)
 

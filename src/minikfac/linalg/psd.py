@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from types import ModuleType
 
 import scipy.linalg
@@ -41,7 +42,7 @@ def _epsilon(M: Array) -> float:
     return float(array_module(M).finfo(M.dtype).eps)
 
 
-def cholesky(M: Array, name: str = "matrix", overwrite: bool = False) -> Array:
+def cholesky(M: Array, name: str = "matrix", overwrite: bool = False, at_least: float = 0.0) -> Array:
     """Return the lower Cholesky factor L, M = L L^T, of a symmetric positive definite (n, n) matrix.
 
     A matrix counts as singular when the factorization breaks down or when its smallest eigenvalue is
@@ -52,6 +53,8 @@ def cholesky(M: Array, name: str = "matrix", overwrite: bool = False) -> Array:
         M: (n, n); only its lower triangle is read.
         name: what to call the matrix in the error.
         overwrite: work in M's memory.
+        at_least: what the eigenvalues are known not to be below, as damping is; where that is enough, the
+            smallest need not be looked for.
 
     Raises:
         SingularMatrixError: naming the matrix and its numerical rank.
@@ -67,7 +70,9 @@ def cholesky(M: Array, name: str = "matrix", overwrite: bool = False) -> Array:
     else:
         L, broke_down = _device_cholesky(xp, M)
     if not broke_down:
-        broke_down = not _smallest_eigenvalue(L) > 10 * _epsilon(L)  # NaN counts too
+        largest = float(M.diagonal().max()) if at_least else math.inf
+        if not at_least > 10 * _epsilon(L) * largest:  # NaN counts too
+            broke_down = not _smallest_eigenvalue(L) > 10 * _epsilon(L)
     if broke_down:
         if not bool(xp.isfinite(M).all()):
             raise ValueError(f"expected finite numbers, but {name} ({len(M)} x {len(M)}) has NaN or infinity")
@@ -108,15 +113,26 @@ def _device_cholesky(xp: ModuleType, M: Array) -> tuple[Array, bool]:
         return M, True
 
 
-def triangular_solve(L: Array, b: Array, transposed: bool = False) -> Array:
-    """Solve L x = b or, transposed, L^T x = b, for lower triangular L (n, n) and b (n,) or (n, m)."""
-    solve = _scipy_linalg(array_module(L, b)).solve_triangular
+def triangular_solve(L: Array, b: Array, transposed: bool = False, overwrite: bool = False) -> Array:
+    """Solve L x = b or, transposed, L^T x = b, for lower triangular L (n, n) and b (n,) or (n, m).
+
+    With ``overwrite``, b's memory may be used.
+    """
+    xp = array_module(L, b)
+    if xp.__name__ == "numpy" and b.ndim == 2 and L.dtype == b.dtype:
+        # BLAS works on columns: U = L^T lies there as it is, and so does b or b^T, without a copy
+        (solve,) = scipy.linalg.get_blas_funcs(("trsm",), (L, b))
+        U = L.T
+        if b.flags.f_contiguous:
+            return solve(1.0, U, b, side=0, lower=0, trans_a=not transposed, overwrite_b=overwrite)
+        return solve(1.0, U, b.T, side=1, lower=0, trans_a=transposed, overwrite_b=overwrite).T
+    solve = _scipy_linalg(xp).solve_triangular
     return solve(L, b, lower=True, trans=1 if transposed else 0, check_finite=False)
 
 
 def cholesky_solve(L: Array, b: Array) -> Array:
     """Solve L L^T x = b for b (n,) or (n, m)."""
-    return triangular_solve(L, triangular_solve(L, b), transposed=True)
+    return triangular_solve(L, triangular_solve(L, b), transposed=True, overwrite=True)
 
 
 def cholesky_inverse(L: Array) -> Array:

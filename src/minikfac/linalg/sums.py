@@ -29,6 +29,8 @@ class Sums:
         self._whole = whole
         self._arrays: dict[Hashable, Array] = {}
         self._halves: dict[Hashable, Array] = {}
+        self._rows: dict[Hashable, list[Array]] = {}
+        self._complete: set[Hashable] = set()
 
     def add(self, name: Hashable, array: Array) -> None:
         """Add an array."""
@@ -38,34 +40,73 @@ class Sums:
             self._arrays[name] = array
 
     def add_gram(self, name: Hashable, M: Array) -> None:
-        """Add M^T M (I, I) for M (rows, I)."""
+        """Add M^T M (I, I) for M (rows, I), which must not change: few rows wait for more."""
         if self._whole:
             self.add(name, M.T @ M)
             return
-        if name not in self._halves:
-            self._halves[name] = array_module(M).zeros((M.shape[1],) * 2, dtype=M.dtype)
+        self._complete.discard(name)
+        waiting = self._rows.setdefault(name, [])
+        waiting.append(M)
+        if 2 * sum(map(len, waiting)) >= M.shape[1]:
+            self._multiply(name)
+
+    def _multiply(self, name: Hashable) -> None:
+        """Multiply the rows that wait."""
+        waiting = self._rows.pop(name)
+        xp = array_module(*waiting)
+        M = waiting[0] if len(waiting) == 1 else xp.concatenate(waiting)
+        begun = name in self._halves
+        if not begun:
+            self._halves[name] = xp.empty((M.shape[1],) * 2, dtype=M.dtype)
         half = self._halves[name]
         for start in range(0, len(half), _TILE):
-            own = slice(start, start + _TILE)
-            half[own, start:] += M[:, own].T @ M[:, start:]
+            own, tiles = M[:, start : start + _TILE], half[start : start + _TILE, start:]
+            if begun:
+                tiles += own.T @ M[:, start:]
+            else:
+                xp.matmul(own.T, M[:, start:], out=tiles)
+
+    def complete(self, name: Hashable) -> None:
+        """Make a Gram matrix whole: multiply what waits, mirror the tiles."""
+        if name in self._rows:
+            self._multiply(name)
+        half = self._halves[name]
+        for start in range(0, len(half), _TILE):
+            stop = start + _TILE
+            half[stop:, start:stop] = half[start:stop, stop:].T
+            tile = half[start:stop, start:stop]
+            tile[...] = (tile + tile.T) / 2  # rounding differs on its two sides
+        self._complete.add(name)
+
+    @property
+    def incomplete(self) -> list[Hashable]:
+        """Names of Gram matrices that :meth:`complete` is due for."""
+        return [name for name in {**self._halves, **self._rows} if name not in self._complete]
 
     def __getitem__(self, name: Hashable) -> Array:
         """A sum as it stands."""
-        if name not in self._halves:
+        if name in self._arrays:
             return self._arrays[name]
-        half = self._halves[name]
-        xp = array_module(half)
-        return xp.triu(half) + xp.triu(half, 1).T
+        if name not in self._complete:
+            self.complete(name)
+        return self._halves[name]
 
     def __contains__(self, name: Hashable) -> bool:
-        return name in self._arrays or name in self._halves
+        return name in self._arrays or name in self._halves or name in self._rows
 
     def merge(self, other: Sums) -> None:
-        """Add the sums of another."""
+        """Add the sums of another, which is used up."""
         for name, array in other._arrays.items():
             self.add(name, array)
         for name, half in other._halves.items():
-            self._halves[name] = self._halves[name] + half if name in self._halves else half
+            if name not in self._halves:
+                self._halves[name] = half
+                continue
+            for start in range(0, len(half), _TILE):  # what lies to the left was never set
+                self._halves[name][start : start + _TILE, start:] += half[start : start + _TILE, start:]
+        self._complete.clear()
+        for name, rows in other._rows.items():
+            self._rows.setdefault(name, []).extend(rows)
 
 
 def sum_over_chunks(add: Callable[[slice, Sums], None], rows: Sequence[slice], like: Array) -> Sums:
@@ -89,4 +130,5 @@ def sum_over_chunks(add: Callable[[slice, Sums], None], rows: Sequence[slice], l
     total, *others = for_each([partial(strand, rows[s::strands]) for s in range(strands)], like)
     for other in others:
         total.merge(other)
+    for_each([partial(total.complete, name) for name in total.incomplete], like)
     return total

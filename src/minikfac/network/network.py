@@ -302,9 +302,12 @@ class Network:
         for abar, g, W in zip(abars, gs, self.unpack(total), strict=True):
             if abar.ndim == 4:
                 W[...] = xp.einsum("ntic,ntc->ic", abar, g)  # CuPy's has no out
-            else:  # the long side of W last: BLAS is up to twice as fast that way round
+            else:
                 a, b = abar.reshape(-1, abar.shape[-1]), g.reshape(-1, g.shape[-1])
-                W[...] = (b.T @ a).T if a.shape[1] > b.shape[1] else a.T @ b
+                if a.shape[1] > 8 * b.shape[1]:  # BLAS is up to twice as fast with the long side last
+                    W[...] = (b.T @ a).T
+                else:
+                    xp.matmul(a.T, b, out=W)
         return total
 
     def hessian_product(self, theta: Array, tape: Tape, y: Array, v: Array) -> Array:
@@ -364,12 +367,12 @@ class Network:
             if not own.start:  # once, when it is known how many outputs there are
                 self.output.check(y, len(x), tape.z.shape[1])
                 after[:] = tape.stats
-            gs = self.backward(theta, tape, self.output.gradient(tape.z, y[own]))
+            gs = self.backward(theta, tape, self.output.gradient(tape.z, y[own]) / len(x))
             sums.add("loss", self.output.nll(tape.z, y[own]).sum())
             sums.add("gradient", self.summed_gradient(theta, tape.abar, gs))
 
         sums = sum_over_chunks(add, rows, theta)
-        return float(sums["loss"]) / len(x), sums["gradient"] / len(x), after
+        return float(sums["loss"]) / len(x), sums["gradient"], after
 
     def gradient(self, theta: Array, x: Array, y: Array, stats: Sequence[Array] | None = None) -> Array:
         """Return the gradient (P,) of the mean loss."""

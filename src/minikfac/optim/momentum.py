@@ -22,7 +22,10 @@ def at_rest(net: Network, theta: Array, averaging: float) -> State:
 
 def heavy_ball(state: State, direction: Array, lr: float, mu: float) -> Array:
     """Return the new velocity, mu v - lr direction."""
-    return mu * state["velocity"] - lr * direction if mu else -lr * direction
+    velocity = -lr * direction
+    if mu:
+        velocity += mu * state["velocity"]
+    return velocity
 
 
 def moved_by(

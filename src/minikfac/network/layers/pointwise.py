@@ -82,7 +82,10 @@ class Logistic(Pointwise):
     """phi(x) = 1 / (1 + exp(-x)), computed as (1 + tanh(x / 2)) / 2, which cannot overflow."""
 
     def value(self, x: Array) -> Array:
-        return 0.5 * (1 + array_module(x).tanh(0.5 * x))
+        y = array_module(x).tanh(0.5 * x)
+        y *= 0.5
+        y += 0.5
+        return y
 
     def slope(self, x: Array, y: Array) -> Array:
         return y * (1 - y)
