@@ -25,7 +25,7 @@ from ..backend import Array, array_module, check_array, to_host
 def _softplus(z: Array) -> Array:
     """log(1 + exp(z)) = max(z, 0) + log(1 + e) with e = exp(-|z|), which cannot overflow.
 
-    Where e is small, rounding of u = 1 + e is made good to first order, as ``log1p`` does, which takes longer.
+    Where e is small, the rounding of u = 1 + e is made good, as in ``log1p``, which takes longer.
     """
     xp = array_module(z)
     e = xp.exp(-abs(z))
