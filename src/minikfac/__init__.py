@@ -29,7 +29,7 @@ __all__ = [
     "to_host",
 ]
 
-_ON_DEMAND = ("datasets", "exercises", "experiments", "optim", "plots", "quality", "report")
+_ON_DEMAND = ("datasets", "exercises", "experiments", "optim", "plots", "quality", "reparam", "report")
 
 
 def __getattr__(name: str) -> ModuleType:

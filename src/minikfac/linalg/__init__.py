@@ -1,10 +1,11 @@
 """Linear algebra without a network in sight.
 
-Kronecker products, positive semi-definite matrices, conjugate gradients, Krylov
+Kronecker products, positive semi-definite matrices, inverses of others, conjugate gradients, Krylov
 subspaces, extreme eigenvalues.
 """
 
 from .cg import CGResult, conjugate_gradients
+from .general import invert
 from .kronecker import kron_apply, kron_dense, kron_eigen_dense, kron_sum_solver
 from .krylov import Subspace, krylov_subspace
 from .lanczos import extreme_eigenpairs
@@ -32,6 +33,7 @@ __all__ = [
     "conjugate_gradients",
     "eigh",
     "extreme_eigenpairs",
+    "invert",
     "kron_apply",
     "kron_dense",
     "kron_eigen_dense",

@@ -17,7 +17,7 @@ from typing import Any
 from ..backend import Array, array_module, check_array
 from ..linalg import Sums, sum_over_chunks
 from ..parallel import chunks, for_each
-from .layers import BatchNorm, Dense, Layer, ParameterLayer, Pointwise, Record, Sequential
+from .layers import Affine, BatchNorm, Dense, Layer, ParameterLayer, Pointwise, Record, Sequential
 from .layers.dense import SCHEMES
 from .outputs import Output
 
@@ -106,8 +106,8 @@ class Network:
 
     @property
     def is_dense_chain(self) -> bool:
-        """Whether the layers are dense and pointwise only, one after the other."""
-        return all(isinstance(layer, Dense | Pointwise) for layer in self.layers)
+        """Whether the layers are dense, pointwise and fixed affine maps only, one after the other."""
+        return all(isinstance(layer, Dense | Pointwise | Affine) for layer in self.layers)
 
     def __repr__(self) -> str:
         inner = ", ".join(map(repr, self.layers))

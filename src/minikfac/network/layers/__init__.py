@@ -4,13 +4,15 @@
 parameters                   ``Dense``, ``Conv2d``; scale and shift of ``LayerNorm``, ``GroupNorm``,
                              ``BatchNorm``
 none                         ``Tanh``, ``Logistic``, ``ReLU``, ``Softplus``, ``Identity``; ``MaxPool2d``,
-                             ``AvgPool2d``, ``GlobalAvgPool``, ``Flatten``; ``LocalResponseNorm``
+                             ``AvgPool2d``, ``GlobalAvgPool``, ``Flatten``; ``LocalResponseNorm``;
+                             ``Affine``, a fixed map
 of layers                    ``Sequential``, ``Residual``, ``Parallel``
 ===========================  ======================================================================
 
 Pooling has no parameters, so it needs no curvature: derivatives flow through it.
 """
 
+from .affine import Affine
 from .base import Layer, ParameterLayer, Record, Shape
 from .composite import Composite, Parallel, Residual, Sequential
 from .convolution import Conv2d
@@ -21,6 +23,7 @@ from .pooling import AvgPool2d, Flatten, GlobalAvgPool, MaxPool2d
 
 __all__ = [
     "ACTIVATIONS",
+    "Affine",
     "AvgPool2d",
     "BatchNorm",
     "Composite",

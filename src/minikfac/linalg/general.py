@@ -1,0 +1,23 @@
+"""Square matrices without symmetry."""
+
+from __future__ import annotations
+
+from ..backend import Array, array_module
+from .psd import SingularMatrixError
+
+
+def invert(M: Array, name: str = "matrix") -> Array:
+    """Return the inverse of a square matrix (n, n).
+
+    Raises:
+        SingularMatrixError: naming the matrix and its condition number, where that is over 1 / (n eps).
+    """
+    xp = array_module(M)
+    values = xp.linalg.svd(M, compute_uv=False)
+    largest, smallest = float(values[0]), float(values[-1])
+    if not smallest > len(M) * float(xp.finfo(M.dtype).eps) * largest:
+        condition = largest / smallest if smallest else float("inf")
+        raise SingularMatrixError(
+            f"expected {name} ({len(M)} x {len(M)}) to be invertible, got condition number {condition:.1e}"
+        )
+    return xp.linalg.inv(M)

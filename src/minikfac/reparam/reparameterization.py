@@ -1,0 +1,136 @@
+"""The affine map between the parameters of two networks that compute the same function."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..backend import Array, array_module, check_memory
+from ..linalg import kron_dense
+from ..network import Network
+
+
+@dataclass(frozen=True, eq=False)
+class LayerMap:
+    """W = B W' U + C for the weights of one layer, W' those of the other net; None leaves out.
+
+    Attributes:
+        B: (I, I), of what goes into the weights: abar' = abar B.
+        U: (O, O), of what comes out of them: s = s' U + c, where c is the last row of C.
+        C: (I, O).
+        B_inverse, U_inverse: of B and U.
+    """
+
+    B: Array | None = None
+    U: Array | None = None
+    C: Array | None = None
+    B_inverse: Array | None = None
+    U_inverse: Array | None = None
+
+    def pull_step(self, D: Array) -> Array:
+        """B D U: a step of W' as one of W."""
+        return _between(self.B, D, self.U)
+
+    def push_step(self, D: Array) -> Array:
+        """B^-1 D U^-1: a step of W as one of W'."""
+        return _between(self.B_inverse, D, self.U_inverse)
+
+    def pull(self, W: Array) -> Array:
+        """W of W'."""
+        moved = self.pull_step(W)
+        return moved if self.C is None else moved + array_module(W).asarray(self.C, dtype=W.dtype)
+
+    def push(self, W: Array) -> Array:
+        """W' of W."""
+        return self.push_step(W if self.C is None else W - array_module(W).asarray(self.C, dtype=W.dtype))
+
+    def then(self, other: LayerMap) -> LayerMap:
+        """W = B1 (B2 W'' U2 + C2) U1 + C1: this map, and then one from W' to W''."""
+        C = None if other.C is None else self.pull_step(other.C)
+        return LayerMap(
+            _product(self.B, other.B),
+            _product(other.U, self.U),
+            self.C if C is None else C if self.C is None else C + self.C,
+            _product(other.B_inverse, self.B_inverse),
+            _product(self.U_inverse, other.U_inverse),
+        )
+
+
+def _between(left: Array | None, D: Array, right: Array | None) -> Array:
+    """left D right, with the constants in the dtype and on the device of D."""
+    xp = array_module(D)
+    if left is not None:
+        D = xp.asarray(left, dtype=D.dtype) @ D
+    return D if right is None else D @ xp.asarray(right, dtype=D.dtype)
+
+
+def _product(a: Array | None, b: Array | None) -> Array | None:
+    return b if a is None else a if b is None else a @ b
+
+
+@dataclass(frozen=True, eq=False)
+class Reparameterization:
+    """Another network that computes the same function of x, and the map theta = J theta' + const.
+
+    Layer by layer W = B W' U + C, so J is block-diagonal with blocks B (x) U^T, and Fisher matrices map as
+    F' = J^T F J: a Kronecker block A (x) G becomes (B^T A B) (x) (U G U^T). Hence the natural step maps as
+    parameters do, F'^-1 grad' = J^-1 F^-1 grad, while the gradient maps by J^T: J J^T lies between
+    [MG15, sec. 10; GM16, sec. 4.1].
+
+    Attributes:
+        source: the network that theta belongs to.
+        net: the other network, of theta'.
+        maps: one per parameter layer.
+    """
+
+    source: Network
+    net: Network
+    maps: tuple[LayerMap, ...]
+
+    def push(self, theta: Array) -> Array:
+        """Return theta' (P,) with which ``net`` computes what ``source`` does with theta."""
+        Ws = zip(self.maps, self.source.unpack(theta), strict=True)
+        return self.net.pack([own.push(W) for own, W in Ws])
+
+    def pull(self, theta: Array) -> Array:
+        """Return theta (P,) of theta'."""
+        Ws = zip(self.maps, self.net.unpack(theta), strict=True)
+        return self.source.pack([own.pull(W) for own, W in Ws])
+
+    def push_step(self, d: Array) -> Array:
+        """Return J^-1 d, a step or a momentum in theta as one in theta'."""
+        Ds = zip(self.maps, self.source.unpack(d), strict=True)
+        return self.net.pack([own.push_step(D) for own, D in Ds])
+
+    def pull_step(self, d: Array) -> Array:
+        """Return J d, a step in theta' as one in theta."""
+        Ds = zip(self.maps, self.net.unpack(d), strict=True)
+        return self.source.pack([own.pull_step(D) for own, D in Ds])
+
+    def __matmul__(self, first: Reparameterization) -> Reparameterization:
+        """Return ``self`` after ``first``.
+
+        Raises:
+            ValueError: if self does not begin at the network where first ends.
+        """
+        if not isinstance(first, Reparameterization):
+            return NotImplemented
+        if self.source is not first.net:
+            raise ValueError(f"expected a map from {first.net} on the left, got one from {self.source}")
+        maps = tuple(a.then(b) for a, b in zip(first.maps, self.maps, strict=True))
+        return Reparameterization(first.source, self.net, maps)
+
+    def jacobian(self) -> Array:
+        """Form J (P, P) in float64 on the host, for small nets.
+
+        Raises:
+            MemoryError: where it does not fit.
+        """
+        xp = array_module()
+        size = self.source.n_params
+        check_memory((size, size), float, "the Jacobian between parameters", "push_step and pull_step")
+        J = xp.zeros((size, size))
+        for own, shape, place in zip(self.maps, self.source.shapes, self.source.slices, strict=True):
+            B = xp.eye(shape[0]) if own.B is None else own.B
+            U = xp.eye(shape[1]) if own.U is None else own.U
+            J[place, place] = kron_dense(B, U.T)
+        return J

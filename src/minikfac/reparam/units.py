@@ -1,0 +1,238 @@
+"""Other units, or other scales of units, in the place of some: the maps around them go into the weights.
+
+    logistic(s) = (1 + tanh(s / 2)) / 2          relu(s) = relu(r s) / r,    r > 0
+
+An affine map behind a parameter layer is taken up by that layer, and one in front of the next layer by that
+one, so that none is left in the net. On the way there it may have to pass pooling, flattening, or the
+beginning of branches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..backend import array_module, to_host
+from ..network import Network
+from ..network.layers import (
+    Affine,
+    AvgPool2d,
+    BatchNorm,
+    Conv2d,
+    Dense,
+    Flatten,
+    GlobalAvgPool,
+    GroupNorm,
+    Identity,
+    Layer,
+    LayerNorm,
+    LocalResponseNorm,
+    Logistic,
+    MaxPool2d,
+    Parallel,
+    ParameterLayer,
+    ReLU,
+    Residual,
+    Tanh,
+)
+from .reparameterization import LayerMap, Reparameterization
+from .wrap import features_in, index_of, joined, mapped, rebuilt
+
+NORMALIZATIONS = BatchNorm | GroupNorm | LayerNorm | LocalResponseNorm
+
+
+class _Moving(Affine):
+    """A map on its way to the weights that take it up."""
+
+
+def logistic_to_tanh(net: Network) -> Reparameterization:
+    """Put tanh units in the place of logistic ones: tanh(s) = 2 logistic(2 s) - 1 [MG15, sec. 10].
+
+    Weights into them are halved, those out of them too, and biases make up for the -1; where images are
+    padded, 0 becomes -1. Where no weights follow (behind the last layer, or beside a shortcut), the map
+    remains in the net as an ``Affine``; one that is there already takes it up.
+
+    Raises:
+        ValueError: without logistic units; where normalization follows them, whose result the map would
+            change; and where the layer that follows has no bias.
+    """
+    count = 0
+
+    def change(items: list[Layer], number: int) -> list[Layer]:
+        nonlocal count
+        count += sum(isinstance(item, Logistic) for item in items)
+        exchanged: tuple[Layer, ...] = (_Moving(0.5), Tanh(), _Moving(0.5, 0.5))
+        return [own for item in items for own in (exchanged if isinstance(item, Logistic) else (item,))]
+
+    layers = rebuilt(net.layers, change)
+    if not count:
+        raise ValueError(f"expected a net with logistic units, got {net}")
+    return _taken_up(net, layers)
+
+
+def rescale(
+    net: Network, factors: Mapping[int | str, Any] | None = None, rng: Any = None
+) -> Reparameterization:
+    """Multiply what comes out of ReLU units by positive factors, and undo it behind them.
+
+    Incoming weights and bias of a unit are multiplied, its outgoing weights divided: the same net with other
+    parameters.
+
+    Args:
+        net: the network.
+        factors: per parameter layer, by index or name, (O,) or a number; units must be ReLUs, possibly after
+            pooling, with a dense layer or convolution behind them.
+        rng: a ``numpy.random.Generator`` instead; it draws factors between 1/3 and 3 for all such layers.
+
+    Raises:
+        ValueError: on neither or both, factors that are not positive, or layers without such units.
+    """
+    if (factors is None) == (rng is None):
+        raise ValueError("expected either factors or rng")
+    suited = _rescalable(net)
+    if factors is None:
+        chosen = {l: 9 ** rng.uniform(-0.5, 0.5, net.shapes[l][1]) for l in suited}
+    else:
+        xp = array_module()
+        chosen = {index_of(net, l): xp.asarray(to_host(own), dtype=float) for l, own in factors.items()}
+    for l, own in chosen.items():
+        if l not in suited:
+            raise ValueError(
+                f"expected ReLU units behind {net.names[l]}, and behind those a dense layer or a convolution "
+                "that takes the factors up"
+            )
+        if own.shape not in ((), net.shapes[l][1:]) or not (own > 0).all():
+            raise ValueError(
+                f"expected {net.shapes[l][1]} positive factors for {net.names[l]}, got {own.shape}"
+                + ("" if (own > 0).all() else f" with least {float(own.min()):g}")
+            )
+
+    def change(items: list[Layer], number: int) -> list[Layer]:
+        after: list[Layer] = []
+        for position, item in enumerate(items):
+            l = _layer_of_units(items, position, number)
+            own = chosen.get(l) if l is not None else None
+            after += [item] if own is None else [_Moving(own), item, _Moving(1 / own)]
+        return after
+
+    return _taken_up(net, rebuilt(net.layers, change))
+
+
+def _layer_of_units(items: list[Layer], position: int, number: int) -> int | None:
+    """The parameter layer whose units are the ReLUs at a position, or None."""
+    if not isinstance(items[position], ReLU):
+        return None
+    place = position - 1
+    while place >= 0 and isinstance(items[place], MaxPool2d | AvgPool2d | GlobalAvgPool | Identity):
+        place -= 1
+    if place < 0 or not isinstance(items[place], ParameterLayer):
+        return None
+    return number + sum(len(item.weight_shapes) for item in items[:place])
+
+
+def _rescalable(net: Network) -> list[int]:
+    """Parameter layers whose units are ReLUs that one dense layer or convolution reads."""
+    found: list[int] = []
+
+    def look(items: list[Layer], number: int) -> list[Layer]:
+        for position in range(len(items)):
+            l = _layer_of_units(items, position, number)
+            place = position + 1
+            while place < len(items) and _passes(Affine(2.0), items[place]):
+                place += 1
+            if l is not None and place < len(items) and isinstance(items[place], Dense | Conv2d):
+                found.append(l)
+        return items
+
+    rebuilt(net.layers, look)
+    return found
+
+
+# taking maps up
+
+
+def _taken_up(net: Network, layers: list[Layer]) -> Reparameterization:
+    """Let parameter layers take up the moving maps next to them; the parameters are those of ``net``."""
+    maps = {l: LayerMap() for l in range(len(net.names))}
+
+    def change(items: list[Layer], number: int) -> list[Layer]:
+        items, place = joined(items), 0
+        while place < len(items):
+            own = items[place]
+            if isinstance(own, _Moving) and _absorb(own, items, place, number, maps, net):
+                del items[place]
+            else:
+                place += 1
+        return [Affine(own.U, own.c) if isinstance(own, _Moving) else own for own in items]
+
+    made = Network(rebuilt(layers, change), net.output)
+    return Reparameterization(net, made, tuple(maps.values()))
+
+
+def _absorb(
+    own: Affine, items: list[Layer], place: int, number: int, maps: dict[int, LayerMap], net: Network
+) -> bool:
+    """Find who takes up the map at a place; whether someone did."""
+    back = place - 1
+    while back >= 0 and _passes(own, items[back]):
+        back -= 1
+    if back >= 0 and isinstance(items[back], ParameterLayer):
+        _map(items, back, number, maps, net, behind=_undone(own))
+        return True
+    ahead = place + 1
+    while ahead < len(items) and _passes(own, items[ahead], back=False):
+        ahead += 1
+    after = items[ahead] if ahead < len(items) else None
+    if isinstance(after, Dense | Conv2d):
+        _map(items, ahead, number, maps, net, before=_undone(_tiled(own, features_in(after))))
+        return True
+    if isinstance(after, NORMALIZATIONS):
+        raise ValueError(
+            f"expected no normalization right behind the units, got {after}: of mapped inputs it makes "
+            "something else, and no weights make up for it"
+        )
+    if isinstance(after, Residual | Parallel) and (ahead == place + 1 or own.features is None):
+        parts = [[own, part] for part in after.parts]
+        items[ahead] = Residual(*parts) if isinstance(after, Residual) else Parallel(*parts)
+        return True
+    return False
+
+
+def _map(
+    items: list[Layer],
+    place: int,
+    number: int,
+    maps: dict[int, LayerMap],
+    net: Network,
+    before: Affine | None = None,
+    behind: Affine | None = None,
+) -> None:
+    """Map the weights of the layer at a place."""
+    layer = items[place]
+    assert isinstance(layer, ParameterLayer)
+    l = number + sum(len(item.weight_shapes) for item in items[:place])
+    found, items[place] = mapped(layer, net.names[l], before or Affine(), behind or Affine())
+    maps[l] = maps[l].then(found)
+
+
+def _passes(own: Affine, layer: Layer, back: bool = True) -> bool:
+    """Whether an elementwise map with positive factors may as well come on the other side of a layer."""
+    if isinstance(layer, AvgPool2d):
+        return not (layer.windows.padded and own.c.any())  # it pads with zeros
+    if isinstance(layer, Flatten):
+        return not back or own.features is None
+    return isinstance(layer, MaxPool2d | GlobalAvgPool | Identity)
+
+
+def _undone(own: Affine) -> Affine:
+    """The inverse map: x = (y - c) / U."""
+    return Affine(1 / own.U, -own.c / own.U)
+
+
+def _tiled(own: Affine, features: int | None) -> Affine:
+    """A map of channels as one of flattened images, channels last."""
+    if features is None or own.features in (None, features):
+        return own
+    xp = array_module()
+    U, c = (a if not a.ndim else xp.tile(a, features // len(a)) for a in (own.U, own.c))
+    return Affine(U, c)

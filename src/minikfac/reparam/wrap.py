@@ -1,0 +1,212 @@
+"""Parameter layers between fixed affine maps: [Affine(V, d), layer, Affine(U, c)]."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ..backend import Array, array_module
+from ..linalg import SingularMatrixError, invert
+from ..network import Network
+from ..network.layers import Affine, Conv2d, Dense, Layer, Parallel, ParameterLayer, Residual, Sequential
+from .reparameterization import LayerMap, Reparameterization
+
+Change = Callable[[list[Layer], int], list[Layer]]
+"""From layers in a row, and the number of parameter layers before them, to others in their place."""
+
+
+def affine(
+    net: Network, layer: int | str, U: Any = None, c: Any = None, V: Any = None, d: Any = None
+) -> Reparameterization:
+    """Put x -> x V + d before a parameter layer and s' -> s' U + c behind it [GM16, sec. 4.1].
+
+    For a convolution the maps are those of channels, the same at every location. The net takes the same x as
+    before: a map in front of the first layer is part of it.
+
+    Args:
+        net: the network.
+        layer: which parameter layer, by index or name.
+        U: (O, O) invertible, (O,) for a diagonal one, or a number.
+        c: (O,) or a number.
+        V: (C, C), (C,) or a number, with C inputs or input channels.
+        d: (C,) or a number.
+
+    Raises:
+        ValueError: on other shapes, a singular U or V, and where there is no equivalent: c and d without a
+            bias to take them up, an input map of a normalization, or an output map of one that mixes
+            channels.
+    """
+    return wrap(net, {index_of(net, layer): Wrap(U, c, V, d)})
+
+
+@dataclass(frozen=True)
+class Wrap:
+    """The maps around one layer, as in :func:`affine`."""
+
+    U: Any = None
+    c: Any = None
+    V: Any = None
+    d: Any = None
+
+
+def wrap(net: Network, wraps: Mapping[int, Wrap]) -> Reparameterization:
+    """Put maps around several layers, by index."""
+    found: dict[int, tuple[LayerMap, list[Layer]]] = {}
+    for l, own in wraps.items():
+        layer = net.parameter_layers[l]
+        before, behind = read_maps(net, l, own)
+        changed = mapped(layer, net.names[l], before, behind)
+        found[l] = (changed[0], [before, changed[1], behind])
+
+    def change(items: list[Layer], number: int) -> list[Layer]:
+        after: list[Layer] = []
+        for item in items:
+            after += found[number][1] if isinstance(item, ParameterLayer) and number in found else [item]
+            number += len(item.weight_shapes)
+        return after
+
+    maps = tuple(found[l][0] if l in found else LayerMap() for l in range(len(net.names)))
+    return Reparameterization(net, Network(rebuilt(net.layers, change), net.output), maps)
+
+
+def read_maps(net: Network, l: int, own: Wrap) -> tuple[Affine, Affine]:
+    """The input and the output map, of the right sizes."""
+    layer, name = net.parameter_layers[l], net.names[l]
+    sizes = {"V": features_in(layer), "U": layer.weight_shape[1]}
+    maps = []
+    for linear, shift in (("V", "d"), ("U", "c")):
+        values = [getattr(own, linear), getattr(own, shift)]
+        made = Affine(*(default if v is None else v for v, default in zip(values, (1.0, 0.0), strict=True)))
+        if sizes[linear] and made.features not in (None, sizes[linear]):
+            raise ValueError(
+                f"expected {linear} and {shift} of {name} for {sizes[linear]} features or channels, "
+                f"got {made.U.shape} and {made.c.shape}"
+            )
+        maps.append(made)
+    return maps[0], maps[1]
+
+
+def features_in(layer: Layer) -> int | None:
+    """How many features or channels an input map of a layer has; None if it can have none."""
+    return layer.n_in if isinstance(layer, Dense) else layer.c_in if isinstance(layer, Conv2d) else None
+
+
+def mapped(layer: ParameterLayer, name: str, before: Affine, behind: Affine) -> tuple[LayerMap, Layer]:
+    """The map of weights for an input x' = before(x) and an output s = behind(s'), and the layer itself.
+
+    Raises:
+        ValueError: where the weights cannot make up for the maps.
+    """
+    xp, n_in, shape = array_module(), features_in(layer), layer.weight_shape
+    if n_in is None and not before.is_identity:
+        raise ValueError(
+            f"expected no input map of {name}, {layer}: scale and shift come after the normalization, which "
+            "no map of them makes up for"
+        )
+    if n_in is None and not behind.elementwise:
+        if xp.count_nonzero(behind.U - xp.diag(behind.U.diagonal())):
+            raise ValueError(f"expected a diagonal U for {name}: scale and shift do not mix channels")
+        behind = Affine(behind.U.diagonal(), behind.c)
+    bias = layer.bias if isinstance(layer, Dense | Conv2d) else True
+    for letter, constant in (("d", before.c), ("c", behind.c)):
+        if not bias and constant.any():
+            raise ValueError(f"expected {letter} = 0 for {name}, which has no bias to take {letter} up")
+    B = B_inverse = U = U_inverse = C = None
+    if not (behind.elementwise and (behind.U == 1).all()):
+        U, U_inverse = square(behind.U, shape[1]), inverse(behind.U, shape[1], f"U of {name}")
+    if behind.c.any():
+        C = xp.zeros(shape)
+        C[-1] = behind.c
+    if n_in is not None and not before.is_identity:
+        V_inverse = inverse(before.U, n_in, f"V of {name}")
+        d = xp.broadcast_to(before.c, (n_in,))
+        B = _input_matrix(shape[0], square(before.U, n_in), d, bias)
+        B_inverse = _input_matrix(shape[0], V_inverse, -d @ V_inverse, bias)
+        if isinstance(layer, Conv2d) and layer.windows.padded:
+            held = before.forward([], xp.broadcast_to(xp.asarray(layer.pad_value), (1, n_in)))[0]
+            layer = replace(layer, pad_value=tuple(held[0].tolist()) if held.any() else 0.0)
+    return LayerMap(B, U, C, B_inverse, U_inverse), layer
+
+
+def square(U: Array, n: int) -> Array:
+    """U (n, n) of a matrix, a diagonal or a number."""
+    xp = array_module()
+    return U if U.ndim == 2 else xp.diag(xp.broadcast_to(U, (n,)))
+
+
+def inverse(U: Array, n: int, name: str) -> Array:
+    """The inverse (n, n) of a matrix, a diagonal or a number."""
+    if U.ndim == 2:
+        return invert(U, name)
+    if not U.all():
+        raise SingularMatrixError(f"expected {name} without zeros, got {int((U == 0).sum())} of {U.size}")
+    return square(1 / U, n)
+
+
+def _input_matrix(rows: int, V: Array, d: Array, bias: bool) -> Array:
+    """B = [[blockdiag(V, ..., V), 0], [d, ..., d, 1]], (rows, rows)."""
+    xp, n = array_module(), len(V)
+    B = xp.zeros((rows, rows))
+    for start in range(0, rows - bias, n):
+        B[start : start + n, start : start + n] = V
+        if bias:
+            B[-1, start : start + n] = d
+    if bias:
+        B[-1, -1] = 1
+    return B
+
+
+# the tree of layers
+
+
+def index_of(net: Network, layer: int | str) -> int:
+    """Position of a parameter layer given by index or name.
+
+    Raises:
+        KeyError, IndexError: if there is none.
+    """
+    if isinstance(layer, str):
+        if layer not in net.names:
+            raise KeyError(f"expected one of the layers {', '.join(net.names)}, got {layer!r}")
+        return net.names.index(layer)
+    if not -len(net.names) <= layer < len(net.names):
+        raise IndexError(f"expected a layer from 0 to {len(net.names) - 1}, got {layer}")
+    return layer % len(net.names)
+
+
+def rebuilt(layers: Sequence[Layer], change: Change, number: int = 0) -> list[Layer]:
+    """Change layers in a row, then those inside of branches; neighbouring affine maps become one."""
+    after: list[Layer] = []
+    for item in change(_flat(layers), number):
+        if isinstance(item, Residual | Parallel):
+            branches, inner = [], number
+            for part in item.parts:
+                branches.append(rebuilt([part], change, inner))
+                inner += len(part.weight_shapes)
+            after.append(Residual(*branches) if isinstance(item, Residual) else Parallel(*branches))
+        else:
+            after.append(item)
+        number += len(item.weight_shapes)
+    return joined(after)
+
+
+def _flat(layers: Sequence[Layer]) -> list[Layer]:
+    """Layers in a row without rows inside."""
+    found: list[Layer] = []
+    for layer in layers:
+        found += _flat(layer.layers) if isinstance(layer, Sequential) else [layer]
+    return found
+
+
+def joined(layers: Sequence[Layer]) -> list[Layer]:
+    """Make neighbouring affine maps one, and leave out those that do nothing."""
+    found: list[Layer] = []
+    for layer in layers:
+        last = found[-1] if found else None
+        if isinstance(layer, Affine) and isinstance(last, Affine):
+            found[-1:] = []
+            layer = last.then(layer)
+        if not (isinstance(layer, Affine) and layer.is_identity):
+            found.append(layer)
+    return found
