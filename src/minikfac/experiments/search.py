@@ -165,15 +165,15 @@ def random_search(
         others = {name: value for name, value in arguments.items() if name != "batch_size"}
         return make(problem.net, **others), arguments.get("batch_size", size)
 
-    opt, own_size = made(_drawn(space, seed, 0))
+    opt, own_size = made(drawn(space, seed, 0))
     warm_up(opt, problem.theta(), problem.dataset, own_size)
     name = progress if isinstance(progress, str) else "search"
-    drawn: list[dict[str, Any]] = []
+    tried: list[dict[str, Any]] = []
     with progress_bar(name, math.ceil(budget / trial_seconds) + seeds * finalists, bool(progress)) as bar:
         while found.seconds < budget:
-            drawn.append(_drawn(space, seed, len(drawn)))
-            trial = _run(problem, *made(drawn[-1]), trial_seconds, column, 0)
-            found.trials.append({"trial": len(found.trials), "arguments": describe(drawn[-1])} | trial)
+            tried.append(drawn(space, seed, len(tried)))
+            trial = _run(problem, *made(tried[-1]), trial_seconds, column, 0)
+            found.trials.append({"trial": len(found.trials), "arguments": describe(tried[-1])} | trial)
             lowest = min(own["score"] for own in found.trials)
             bar.advance(f"best {column.replace('_', ' ')} {lowest:.4g}")
         ranked = sorted(
@@ -185,18 +185,19 @@ def random_search(
         for finalist in ranked[:finalists]:
             number = finalist["trial"]
             for start in range(1, seeds + 1):
-                final = _run(problem, *made(drawn[number]), trial_seconds, column, start)
+                final = _run(problem, *made(tried[number]), trial_seconds, column, start)
                 found.finals.append({"trial": number, "seed": start} | final)
                 bar.advance()
             own = [final["score"] for final in found.finals if final["trial"] == number]
             results.append((own or [finalist["score"]], number))
     found.scores, best = min(results, key=lambda result: float(np.median(result[0])))
-    found.best = drawn[best]
+    found.best = tried[best]
     found.about |= {"best": describe(found.best), "median": found.median, "spread": list(found.spread)}
     return found
 
 
-def _drawn(space: Space, seed: int, trial: int) -> dict[str, Any]:
+def drawn(space: Space, seed: int, trial: int) -> dict[str, Any]:
+    """The arguments of a trial of a search with this seed."""
     rng = np.random.default_rng([seed, trial, 2])
     return {name: own.draw(rng) for name, own in space.items()}
 
