@@ -76,7 +76,7 @@ test-all: $(VENV)/.oracles lint
 	HYPOTHESIS_PROFILE=long $(BIN)/pytest -m "" --doctest-modules tests src/minikfac
 
 bench: $(VENV)/.oracles
-	@set -e; for script in $(addprefix benchmarks/,exact_fisher.py exact_fisher_memory.py kfac_factors.py conv.py conv_memory.py); do \
+	@set -e; for script in $(addprefix benchmarks/,exact_fisher.py exact_fisher_memory.py kfac_factors.py autoencoder.py conv.py conv_memory.py); do \
 	    echo "== $$script"; $(BIN)/python "$$script"; \
 	done
 

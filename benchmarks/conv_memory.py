@@ -19,12 +19,14 @@ LAYOUTS = ("", ", channels last")
 def measure(job: str, who: str, n: int, threads: int) -> None:
     """Run one job of one contender in this process and print what it took, as JSON."""
     import common
-    import conv_contenders as contenders
+    import contenders
     import nets
+    import torch
 
     common.use_threads(threads)
-    contenders.make(job, *nets.make_conv(8, (3, 8, 8, 8), 8))[who]()
-    work = contenders.make(job, *nets.make_conv(n))[who]
+    loss, options = torch.nn.CrossEntropyLoss(), {"lr": 0.1} if job == "SGD" else {}
+    contenders.make(job, *nets.make_conv(8, (3, 8, 8, 8), 8), loss, **options)[who]()
+    work = contenders.make(job, *nets.make_conv(n), loss, **options)[who]
     common.forget_peak()
     baseline = common.resident("VmRSS")
     result = work()

@@ -53,6 +53,30 @@ def make_conv(
     return net, theta, x, y, module
 
 
+def make_autoencoder(
+    n: int, width: float = 1.0, output: mk.outputs.Output | None = None
+) -> tuple[mk.Network, Any, Any, Any, torch.nn.Module]:
+    """Return net, theta, images (n, 784) and again as targets, float32, and the net in PyTorch.
+
+    784-1000-500-250-30 and back [MG15, sec. 13]; ``width`` scales the hidden layers but the code, and
+    ``output`` replaces the Bernoulli units.
+    """
+    net = mk.presets.mnist_autoencoder(width)
+    if output is not None:
+        net = mk.Network(net.layers, output)
+    torch.manual_seed(0)
+    theirs: list[torch.nn.Module] = []
+    for layer in net.layers:
+        if isinstance(layer, layers.Dense):
+            theirs.append(torch.nn.Linear(layer.n_in, layer.n_out))
+        elif isinstance(layer, layers.Logistic):  # none after the code
+            theirs.append(torch.nn.Sigmoid())
+    module = torch.nn.Sequential(*theirs)
+    x = np.random.default_rng(0).random((n, 784)).astype(np.float32)
+    theta = torch.nn.utils.parameters_to_vector(module.parameters()).detach().numpy()[torch_order(module)]
+    return net, theta, x, x, module
+
+
 def torch_places(module: torch.nn.Module) -> list[Any]:
     """Where each entry of our weights (I, O) lies in PyTorch's flat vector, one array per layer."""
     found = []

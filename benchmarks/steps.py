@@ -1,0 +1,242 @@
+"""What conv.py and autoencoder.py share: steps of SGD and of K-FAC, checked, raced and accounted for."""
+
+import argparse
+import json
+import math
+import os
+import statistics
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import common
+import contenders
+import nets
+import numpy as np
+import torch
+
+import minikfac as mk
+from minikfac import fisher
+
+TOLERANCE = 1e-4
+"""Largest difference of two gradients, factors or steps, relative to the largest entry, in float32."""
+
+Problem = tuple[mk.Network, Any, Any, Any, torch.nn.Module]
+"""Net, theta, inputs and targets, and the net in PyTorch, as the makers of nets.py return them."""
+
+
+def parser(doc: str | None, examples: int) -> argparse.ArgumentParser:
+    found = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawTextHelpFormatter)
+    found.add_argument("--repeats", type=int, default=9)
+    found.add_argument("--threads", type=int, default=2)
+    found.add_argument("--examples", type=int, default=examples)
+    found.add_argument(
+        "--kfac-jax", metavar="PYTHON", help="an interpreter that has kfac-jax; see kfac_jax_steps.py"
+    )
+    return found
+
+
+def difference(found: Any, wanted: Any) -> float:
+    return float(abs(found - wanted).max() / abs(wanted).max())
+
+
+def require(differences: dict[str, float]) -> None:
+    for what, found in differences.items():
+        if not found < TOLERANCE:
+            raise SystemExit(f"{what} differs from minikfac by {found:.1e}")
+
+
+def compare_with_curvlinops(
+    net: mk.Network, theta: Any, x: Any, y: Any, module: torch.nn.Module, loss: torch.nn.Module
+) -> dict[str, float]:
+    """Factors and preconditioned gradients under the exact expectation."""
+    X, targets, scale = contenders.torch_input(x), torch.from_numpy(y), contenders.times_ours(loss, y)
+    F = fisher.kfac(fisher.signals(net, theta, x))
+    K = contenders.curvlinops_factors(module, X, targets, loss, "type-2")
+    K.compute_kronecker_factors()
+    found = {}
+    orders = nets.torch_inputs(module)
+    locations = [cost["T"] for cost in costs(net, x.shape)]
+    for l, name in enumerate(K._input_covariances):
+        A, G, t = K._input_covariances[name].numpy(), K._gradient_covariances[name].numpy(), locations[l]
+        found[f"A of {net.names[l]}"] = difference(A[np.ix_(orders[l], orders[l])] * t, F.blocks[l].A)
+        found[f"G of {net.names[l]}"] = difference(G / (t * scale), F.blocks[l].G)
+    grad = net.gradient(theta, x, y)
+    ours = F.solve(grad, damping=contenders.DAMPING, method="factored")
+    theirs = contenders.curvlinops_kfac(module, X, targets, loss, "type-2")()
+    order = nets.torch_order(module)
+    found["gradient"] = difference(contenders.flat(theirs[0], order) / scale, grad)
+    found["preconditioned gradient"] = difference(contenders.flat(theirs[1], order), ours)
+    require(found)
+    return found
+
+
+def costs(net: mk.Network, shape: tuple[int, ...]) -> list[dict[str, Any]]:
+    """GFLOP of the matrix products of each parameter layer, for inputs of a shape, as images (N, H, W, C).
+
+    Symmetry of A and G is taken for half; an inverse is I^3, by Cholesky.
+    """
+    found: list[dict[str, Any]] = []
+    n, own = shape[0], shape[1:]
+    for layer in net.layers:
+        own = layer.output_shape(own)  # type: ignore[assignment]
+        if not layer.parameter_layers:
+            continue
+        t, (i, o) = math.prod(own[:-1]), layer.weight_shapes[0]
+        flop = {
+            "forward": 2 * n * t * i * o,
+            "weight gradient": 2 * n * t * i * o,
+            "derivative by inputs": 2 * n * t * (i - 1) * o if found else 0,
+            "A": n * t * i * (i + 1),
+            "G": n * t * o * (o + 1),
+            "inverses": i**3 + o**3,
+            "preconditioning": 2 * i * o * (i + o),
+        }
+        found.append({"T": t, "I": i, "O": o, **{part: 1e-9 * count for part, count in flop.items()}})
+    return found
+
+
+def totals(net: mk.Network, shape: tuple[int, ...]) -> dict[str, float]:
+    """GFLOP by part, all layers together."""
+    layers = costs(net, shape)
+    return {part: sum(layer[part] for layer in layers) for part in layers[0] if part not in "TIO"}
+
+
+def needed(net: mk.Network, shape: tuple[int, ...]) -> dict[str, dict[str, float]]:
+    """GFLOP of each job by part; the sampled target has a backward pass of its own."""
+    total = totals(net, shape)
+    sgd = {part: total[part] for part in ("forward", "weight gradient", "derivative by inputs")}
+    extra = {part: total[part] for part in ("A", "G", "inverses", "preconditioning")}
+    again = {"derivative by inputs, sampled target": total["derivative by inputs"]}
+    return {"SGD": sgd, "K-FAC": {**sgd, **again, **extra}}
+
+
+def ours(who: str) -> bool:
+    return who.startswith("minikfac")
+
+
+def run(
+    job: str,
+    problem: Problem,
+    loss: torch.nn.Module,
+    repeats: int,
+    rate: float,
+    more: dict[str, contenders.Job] | None = None,
+    lr: float = 0.1,
+    momentum: float = 0.0,
+) -> dict[str, Any]:
+    """Race a job's contenders, and print and return what came out.
+
+    Args:
+        job: "SGD" or "K-FAC".
+        problem: of nets.py.
+        loss: in PyTorch.
+        repeats: timed rounds.
+        rate: GFLOP/s of a large matrix product.
+        more: further contenders; their results are checked unless they are None.
+        lr, momentum: of SGD.
+    """
+    net, theta, x, y, module = problem
+    n, order, scale = len(x), nets.torch_order(module), contenders.times_ours(loss, y)
+    options = {"lr": lr, "momentum": momentum} if job == "SGD" else {}
+    competing = {**contenders.make(job, *problem, loss, **options), **(more or {})}
+    gradient = net.gradient(theta, x, y)
+    before, velocity = theta, gradient  # in units of the gradient
+    if momentum:  # the job is the second step
+        before = theta - lr * gradient
+        velocity = momentum * gradient + net.gradient(before, x, y)
+    differences = {}
+
+    def check(who: str, result: Any) -> None:
+        if result is None:
+            return
+        if job == "SGD":
+            after = result if ours(who) else contenders.flat(result, order)
+            found = difference((before - after) / lr, velocity)
+        else:
+            grad, step = result if ours(who) else (contenders.flat(own, order) for own in result)
+            if not np.isfinite(step).all() or not step @ grad > 0:
+                raise SystemExit(f"expected a finite descent direction of {who}")
+            found = difference(grad if ours(who) else grad / scale, gradient)
+        differences[who] = found
+        require({f"gradient of {who}": found})
+
+    print(f"{job} step: P = {net.n_params:,}, N = {n}, float32")
+    seconds = common.alternate(competing, repeats, check)
+    medians = {who: statistics.median(times) for who, times in seconds.items()}
+    best_peer = min((who for who in medians if not ours(who)), key=medians.__getitem__)
+    for who, median in medians.items():
+        agreed = f"   difference {differences[who]:.0e}" if who in differences else ""
+        print(
+            f"  {who:<28}{median:9.3f} s  ({min(seconds[who]):.3f} to {max(seconds[who]):.3f})"
+            f"{median / medians['minikfac']:8.2f} x{agreed}"
+        )
+    parts = needed(net, x.shape)[job]
+    print(f"  best peer / minikfac: {medians[best_peer] / medians['minikfac']:.2f}.", end="")
+    floor = print_floor(parts, rate)
+    lines = common.line_seconds(competing["minikfac"], max(1, repeats // 3))
+    print_lines(lines)
+    return {
+        "job": job,
+        "parameters": net.n_params,
+        "examples": n,
+        "dtype": "float32",
+        "seconds": seconds,
+        "medians": medians,
+        "relative_differences": differences,
+        "best_peer": best_peer,
+        "ratio": medians[best_peer] / medians["minikfac"],
+        "gflop_needed": parts,
+        "floor_seconds": floor,
+        "core_seconds_by_line": lines,
+    }
+
+
+def print_floor(parts: dict[str, float], rate: float) -> float:
+    """Print what matrix products alone would take, and return their sum in seconds."""
+    floor = sum(parts.values()) / rate
+    print(f"  Floor: {sum(parts.values()):.1f} GFLOP at {rate:.0f} GFLOP/s = {floor:.3f} s, of which")
+    for part, gflop in parts.items():
+        print(f"    {gflop / rate:7.4f} s  {gflop:6.2f} GFLOP  {part}")
+    return floor
+
+
+def print_lines(lines: dict[str, float]) -> None:
+    print("  Where our time goes, in seconds of a core by line of code:")
+    for line, own in list(lines.items())[:12]:
+        print(f"    {own:7.4f} s  {line}")
+    print()
+
+
+class KfacJax:
+    """A process of another interpreter that takes a step of K-FAC in kfac-jax when it is asked to.
+
+    Attributes:
+        facts: its versions, the kinds of its blocks, and the seconds of a first step with compiling.
+        seconds: of every step after that, by its own clock.
+    """
+
+    def __init__(self, python: str, net: str, n: int, threads: int) -> None:
+        script = Path(__file__).with_name("kfac_jax_steps.py")
+        self._command = [python, str(script), net, "--examples", str(n), "--damping", str(contenders.DAMPING)]
+        own = {"NPROC": str(threads), "OPENBLAS_NUM_THREADS": str(threads)}  # of XLA and of its LAPACK
+        self._process = subprocess.Popen(
+            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **own}
+        )
+        self.facts: dict[str, Any] = self._answer()
+        self.seconds: list[float] = []
+
+    def step(self) -> None:
+        assert self._process.stdin is not None
+        print("step", file=self._process.stdin, flush=True)
+        self.seconds.append(self._answer())
+
+    def close(self) -> None:
+        self._process.communicate()
+
+    def _answer(self) -> Any:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise SystemExit(f"expected an answer of {' '.join(self._command)}")
+        return json.loads(line)
