@@ -43,8 +43,9 @@ def spin_shortly() -> None:
     """Start the script anew with ``OPENBLAS_THREAD_TIMEOUT=14``, unless the variable is set.
 
     After a product the threads of OpenBLAS wait for the next one at full speed, by default for many
-    milliseconds; with 14 for 2^14 cycles. The wheels of NumPy and SciPy bring an OpenBLAS each, and where both are used in turn, the
-    waiting threads of one are in the way of the other. It is read when NumPy is imported.
+    milliseconds; with 14 for 2^14 cycles. The wheels of NumPy and SciPy bring an OpenBLAS each, and where
+    both are used in turn, the waiting threads of one are in the way of the other. It is read when NumPy is
+    imported.
     """
     if "OPENBLAS_THREAD_TIMEOUT" not in os.environ:
         os.environ["OPENBLAS_THREAD_TIMEOUT"] = "14"
