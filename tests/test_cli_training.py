@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 from test_cli import one_line, run
 
-from minikfac import optim
+from minikfac import cli_training, optim
 from minikfac.experiments import checkpoint, problem, records, train
+from minikfac.experiments.compare import reached
 from minikfac.experiments.threads import one_thread
 
 
@@ -28,6 +29,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 SMALL = ["--examples", "60", "--batch-size", "20"]
+
+
+def unwrapped(out: str) -> str:
+    return " ".join(out.split())
 
 
 # train ------------------------------------------------------------------------------------------------------
@@ -173,17 +178,80 @@ def test_a_race_is_resumed(capsys: pytest.CaptureFixture[str], here: Path) -> No
 def test_a_race_of_tuned_optimizers_says_what_was_spent(
     capsys: pytest.CaptureFixture[str], here: Path
 ) -> None:
-    code, out, _ = race(capsys, "--steps", "5", "--tune", "0.2", "--trial", "0.05", "--set", "kfac.T3=7")
+    code, out, _ = race(capsys, "--steps", "5", "--tune", "0.3", "--trial", "0.1", "--set", "kfac.T3=7")
     assert code == 0
-    assert "Tuned by random search: 0.2 s of training each, in trials of 0.05 s" in out
+    words = unwrapped(out)
+    assert (
+        "Tuned by random search: 0.005 min of training each in trials of 0.1 s, and the best 3 again" in words
+    )
+    assert "lr: 0.0001 to 1; momentum: one of 0.0, 0.5" in words and "minutes in all" in words
+    assert words.count("each tuned for 0.005 min") == 3  # beside each table of results
     folder = here / "minikfac-compare"
     searches = {name: records.read(folder / f"{name}.search.jsonl") for name in ("sgd", "k-fac")}
     for name, found in searches.items():
         about = records.read(folder / f"{name}.jsonl").about["optimizer"]
         assert {key: about[key] for key in found.about["best"]} == found.about["best"]
-        assert found.about["budget in seconds"] == 0.2
+        assert found.about["budget in seconds"] == 0.3
+        assert found.about["trials"] == sum("arguments" in row for row in found.records)
     assert "T3" not in searches["k-fac"].about["space"]
     assert records.read(folder / "k-fac.jsonl").about["optimizer"]["T3"] == 7
+
+
+def test_a_race_of_several_seeds(capsys: pytest.CaptureFixture[str], here: Path) -> None:
+    assert race(capsys, "--steps", "4", "--seeds", "3", "--seed", "5", "--out", "half")[0] == 0
+    code, _, err = race(capsys, "--steps", "8", "--seeds", "3", "--seed", "5", "--out", "half")
+    assert code == 2 and "expected no checkpoint in half/sgd-5.npz yet, got one; --resume" in one_line(err)
+    code, out, _ = race(capsys, "--steps", "8", "--seeds", "3", "--seed", "5", "--out", "half", "--resume")
+    assert code == 0 and "3 seeds: median (lowest to highest)" in unwrapped(out)
+    runs = [f"{name}-{seed}" for name in ("sgd", "k-fac") for seed in (5, 6, 7)]
+    kept = {path.name for path in (here / "half").iterdir() if path.suffix in (".jsonl", ".npz")}
+    assert kept == {f"{run}.{kind}" for run in runs for kind in ("jsonl", "npz")}
+    own = problem("digits-autoencoder", n_train=60)
+    sgd = records.read(here / "half/sgd-6.jsonl")
+    assert sgd.about["seed"] == 6
+    with one_thread():
+        start = own.net.loss(own.theta(6), own.dataset.x_train, own.dataset.y_train)
+    assert sgd["loss"][0] == pytest.approx(start)
+    with open(here / "half" / "targets.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["runs"] for row in rows} == {"3"}
+    levels = {float(row["level"]) for row in rows}
+    found = {(row["contender"], float(row["level"]), row["along"]): row for row in rows}
+    histories = [records.read(here / "half" / f"sgd-{seed}.jsonl") for seed in (5, 6, 7)]
+    for level in levels:
+        at = sorted(reached(history, "loss", level, "step") for history in histories)
+        row = found["SGD", level, "step"]
+        assert float(row["at"]) == at[1] and float(row["lowest"]) == at[0]
+
+
+def test_each_may_have_batches_of_its_own(capsys: pytest.CaptureFixture[str], here: Path) -> None:
+    more = ["--set", "kfac.batch_size=10:60:5", "--set", "kfac.lam=2", "--set", "sgd.batch_size=30"]
+    code, out, _ = race(capsys, "--steps", "8", *more, "--out", "r")
+    assert code == 0 and "SGD: batches of 30" in out and "K-FAC: batches that grow from 10 to 60" in out
+    sgd, kfac = (records.read(here / "r" / f"{name}.jsonl") for name in ("sgd", "k-fac"))
+    assert set(np.diff(sgd["examples"])) == {30}
+    assert list(np.diff(kfac["examples"])) == [round(10 * 6 ** (k / 4)) for k in range(5)] + [60] * 3
+    assert kfac.about["optimizer"]["lam"] == 2
+
+
+def test_a_race_is_measured_as_often_as_asked(capsys: pytest.CaptureFixture[str], here: Path) -> None:
+    assert race(capsys, "--steps", "16", "--measure", "2", "--out", "r")[0] == 0
+    assert list(records.read(here / "r/sgd.jsonl")["step"]) == [0, 1, 2, 3, 4, 6, 8, 12, 16]
+
+
+def test_the_better_of_iterate_and_average_is_raced_for(
+    capsys: pytest.CaptureFixture[str], here: Path
+) -> None:
+    more = ["--set", "kfac.averaging=0.9", "--column", "best_loss", "--levels", "50"]
+    code, out, _ = race(capsys, "--steps", "8", *more, "--out", "r")
+    assert code == 0 and "Steps to a best loss of ..." in unwrapped(out)
+    read = records.read(here / "r/k-fac.jsonl")
+    assert f"{min(read['loss'][-1], read['loss_average'][-1]):.3g}" in out
+    assert {"best_loss.png", "best_test_squared_error.png", "targets.png"} <= {
+        path.name for path in (here / "r").iterdir()
+    }
+    code, out, _ = run(capsys, "plot", "r/sgd.jsonl", "r/k-fac.jsonl", "--column", "best_loss")
+    assert code == 0 and "Seconds to a best loss of ..." in unwrapped(out)
 
 
 # plot -------------------------------------------------------------------------------------------------------
@@ -194,12 +262,72 @@ def test_plot_draws_records(capsys: pytest.CaptureFixture[str], here: Path) -> N
     files = ["r/sgd.jsonl", "r/k-fac.jsonl"]
     for more in ([], ["--column", "test_loss"], ["--targets"], ["--targets", "--levels", "50,40.5"]):
         code, out, _ = run(capsys, "plot", *files, *more, "--out", "a.png")
-        assert (code, out) == (0, "Figure: a.png\n")
+        assert code == 0 and out.endswith("Figure: a.png\n")
         assert matplotlib.image.imread(here / "a.png").shape[1] == 1280
         (here / "a.png").unlink()
     assert run(capsys, "plot", *files, "--out", "a.svg")[0] == 0
     text = (here / "a.svg").read_text()
     assert "sgd" in text and "k-fac" in text
+
+
+def made(path: str, losses: list[float], seed: int = 0, seconds: float = 1.0, **about: Any) -> str:
+    """Records of a run of a step a second, made by hand."""
+    header = {"version": "1", "optimizer": {"kind": "SGD", "lr": 0.1}, "seed": seed} | about
+    rows = [
+        {"step": k, "seconds": seconds * k, "examples": 5 * k, "loss": loss, "lam": 1.0}
+        for k, loss in enumerate(losses)
+    ]
+    Path(path).parent.mkdir(exist_ok=True)
+    records.write(path, header | {"initial parameters (sha256)": f"of {seed}"}, rows)
+    return path
+
+
+def test_plot_takes_seeds_of_one_contender_together(capsys: pytest.CaptureFixture[str], here: Path) -> None:
+    slow = [made(f"r/slow-{seed}.jsonl", [9] * (5 + seed) + [1], seed) for seed in (1, 2, 3)]
+    fast = [made(f"r/fast-{seed}.jsonl", [9] * seed + [1], seed, 0.5) for seed in (1, 2, 3)]
+    code, out, _ = run(capsys, "plot", *slow, *fast, "--levels", "1", "--out", "a.svg")
+    assert code == 0
+    # seconds: 6, 7, 8 to 0.5, 1, 1.5; steps: 6, 7, 8 to 1, 2, 3
+    for cell in ("slow 7 (6 to 8; 1x)", "fast 1 (0.5 to 1.5; 7x)", "fast 2 (1 to 3; 3.5x)"):
+        assert cell in unwrapped(out)
+    text = (here / "a.svg").read_text()
+    assert ">slow<" in text.replace("<!-- ", ">").replace(" -->", "<") and "slow-1" not in text
+    assert "each of 3 seeds" in text
+    # in the other order the ratios are those to the other
+    code, out, _ = run(capsys, "plot", *fast, *slow, "--levels", "1", "--targets")
+    assert code == 0 and "slow 7 (6 to 8; 0.14x)" in unwrapped(out)
+
+
+@pytest.mark.parametrize(
+    ("files", "names"),
+    [
+        ([("r/a-1.jsonl", 1, {}), ("r/a-2.jsonl", 2, {})], {"a": 2}),
+        ([("r/a-1.jsonl", 1, {}), ("r/a-2.jsonl", 2, {"optimizer": {"lr": 1}})], {"a-1": 1, "a-2": 1}),
+        ([("r/a-1.jsonl", 1, {}), ("r/a-2.jsonl", 2, {"batch_size": 7})], {"a-1": 1, "a-2": 1}),
+        ([("r/a-1.jsonl", 0, {}), ("r/a-2.jsonl", 0, {})], {"a-1": 1, "a-2": 1}),  # not of these seeds
+        ([("r/a.jsonl", 0, {}), ("r/a-1.jsonl", 1, {})], {"a": 1, "a-1": 1}),
+        ([("r/a-1.jsonl", 1, {}), ("r/b-2.jsonl", 2, {})], {"a": 1, "b": 1}),
+        ([(f"{r}/a-{k}.jsonl", k, {}) for r in "rs" for k in (1, 2)], {"r/a": 2, "s/a": 2}),
+        ([("r/a.jsonl", 0, {}), ("s/a.jsonl", 0, {}), ("s/b.jsonl", 0, {})], {"r/a": 1, "s/a": 1, "s/b": 1}),
+        ([("r/a.jsonl", 0, {}), ("r/a.search.jsonl", 0, {"search": "digits"})], {"a": 1}),
+    ],
+)
+def test_contenders_are_named_by_what_tells_them_apart(
+    here: Path, files: list[tuple[str, int, dict[str, Any]]], names: dict[str, int]
+) -> None:
+    paths = [Path(made(path, [2, 1], seed, **about)) for path, seed, about in files]
+    found = cli_training._contenders(paths)
+    assert {name: len(runs) for name, runs in found.items()} == names
+    assert all(len({run.about["seed"] for run in runs}) == len(runs) for runs in found.values())
+
+
+def test_plot_prints_no_levels_of_what_does_not_fall(capsys: pytest.CaptureFixture[str], here: Path) -> None:
+    path = made("a.jsonl", [2, 1])
+    code, out, _ = run(capsys, "plot", path, "--column", "lam")
+    assert (code, out) == (0, "Figure: minikfac-race.png\n")
+    path = made("a.search.jsonl", [2, 1], search="digits")
+    code, _, err = run(capsys, "plot", path)
+    assert code == 2 and "expected records of a run, got none in a.search.jsonl" in one_line(err)
 
 
 # errors -----------------------------------------------------------------------------------------------------
@@ -216,8 +344,9 @@ def test_plot_draws_records(capsys: pytest.CaptureFixture[str], here: Path) -> N
         (["train", "--set", "lam=Linear(1)"], "expected a schedule among Constant, "),
         (
             ["train", "--batch-size", "many"],
-            "expected --batch-size as 250, or FIRST:MOST:STEP",
+            "expected a batch size as 250, or FIRST:MOST:STEP as 100:1500:200, got 'many'",
         ),
+        (["train", "--batch-size", "10:1501:9"], "expected batch_size from 1 to 1500"),
         (["train", "--batch-size", "1501"], "expected batch_size from 1 to 1500"),
         (["train", "--target", "loss"], "expected --target as COLUMN=LEVEL, such as loss=0.1, got 'loss'"),
         (["train", "--target", "loss=low"], "expected numbers for --target, got 'low'"),
@@ -232,6 +361,10 @@ def test_plot_draws_records(capsys: pytest.CaptureFixture[str], here: Path) -> N
         (["compare", "--set", "lam=1"], "expected --set as OPTIMIZER.NAME=VALUE, such as kfac.lam=10"),
         (["compare", "--set", "ekfac.lr=1"], "expected --set for one of the optimizers that race"),
         (["compare", "--set", "kfac.foo=1"], "expected arguments of K-FAC among lam, "),
+        (["compare", "--set", "kfac.batch_size=big"], "expected a batch size as 250, or FIRST"),
+        (["compare", "--set", "kfac.batch_size=1501"], "expected batch_size from 1 to 1500"),
+        (["compare", "--seeds", "0"], "--seeds"),
+        (["compare", "--measure", "0"], "--measure"),
         (["compare", "--levels", "20,low"], "expected numbers for --levels, got 'low'"),
         (["compare", "--resume", "--tune", "9"], "expected --resume without --tune"),
         (

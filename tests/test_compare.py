@@ -12,7 +12,7 @@ from resumable import problem
 import minikfac as mk
 from minikfac import experiments, optim
 from minikfac.experiments import records, training
-from minikfac.experiments.compare import Race, compare, file_name, reached
+from minikfac.experiments.compare import MEASURES, Race, column_of, compare, file_name, reached
 from minikfac.experiments.contenders import CONTENDERS, Contender, argument, contender
 from minikfac.experiments.problems import Problem
 from minikfac.experiments.records import History, PerOctave
@@ -60,7 +60,7 @@ def test_a_column_that_is_not_always_measured_is_passed_over() -> None:
 
 
 def test_ratios_are_those_of_the_baseline_to_each() -> None:
-    race = Race({"slow": history([16, 8, 4, 2]), "fast": history([16, 2, 1], seconds=2.0, examples=4)})
+    race = Race({"slow": [history([16, 8, 4, 2])], "fast": [history([16, 2, 1], seconds=2.0, examples=4)]})
     rows = race.targets(levels=[8, 2, 1])
     found = {(row["contender"], row["level"], row["along"]): row for row in rows}
     assert len(found) == len(rows) == 2 * 3 * 3
@@ -76,18 +76,18 @@ def test_ratios_are_those_of_the_baseline_to_each() -> None:
 
 
 def test_levels_are_what_the_baseline_reached_on_its_way() -> None:
-    race = Race({"a": history([64, 32, 40, 16, 15, 8, 8, 4.0004, 9]), "b": history([1, 1])})
+    race = Race({"a": [history([64, 32, 40, 16, 15, 8, 8, 4.0004, 9])], "b": [history([1, 1])]})
     assert race.levels() == [32, 15, 4.01]  # after 1, 2 (the lowest so far), 4 and 8 steps
     assert all(math.isfinite(row["at"]) for row in race.targets() if row["contender"] == "a")
-    assert Race({"a": history([0.5, 0.0])}).levels(shares=[1]) == [0]
+    assert Race({"a": [history([0.5, 0.0])]}).levels(shares=[1]) == [0]
 
 
 def test_tables_say_when_and_how_many_times_sooner() -> None:
-    race = Race({"slow": history([16, 8, 4, 2]), "fast": history([16, 2, 1], seconds=0.5)})
+    race = Race({"slow": [history([16, 8, 4, 2])], "fast": [history([16, 2, 1], seconds=0.5)]})
     header, cells = race.table(levels=[2, 1, 0.5])
     assert header == ["optimizer", "2", "1", "0.5"]
     assert cells == [["slow", "3 (1x)", "-", "-"], ["fast", "0.5 (6x)", "1 (> 3x)", "-"]]
-    long = Race({"a": history([16, 8], seconds=2468.0)})
+    long = Race({"a": [history([16, 8], seconds=2468.0)]})
     assert long.table(levels=[12, 8])[1] == [["a", "1,234 (1x)", "2,468 (1x)"]]
     header, cells = race.summary()
     assert header == ["optimizer", "steps", "seconds", "ms a step", "examples", "loss"]
@@ -95,12 +95,154 @@ def test_tables_say_when_and_how_many_times_sooner() -> None:
 
 
 def test_targets_are_written_as_rows(tmp_path: Path) -> None:
-    race = Race({"slow": history([16, 8, 4, 2]), "fast": history([16, 2, 1])})
-    race.write_targets(tmp_path / "targets.csv")
+    race = Race({"slow": [history([16, 8, 4, 2])], "fast": [history([16, 2, 1]), history([16, 2.5])]})
+    race.write_targets(tmp_path / "targets.csv", levels=[8, 2, 1])
     with open(tmp_path / "targets.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == len(race.targets())
-    assert [float(row["at"]) for row in rows] == [row["at"] for row in race.targets()]
+    expected = race.targets(levels=[8, 2, 1])
+    assert len(rows) == len(expected) and list(rows[0]) == list(expected[0])
+    for row, own in zip(rows, expected, strict=True):
+        for column in ("at", "lowest", "highest", "ratio"):
+            assert float(row[column]) == pytest.approx(own[column], rel=0, nan_ok=True)
+        assert (row["contender"], row["along"]) == (own["contender"], own["along"])
+        assert (int(row["reached"]), int(row["runs"])) == (own["reached"], own["runs"])
+        assert row["bound"] == str(own["bound"])
+
+
+# several seeds --------------------------------------------------------------------------------------------
+
+
+def reaching(*steps: int, end: int = 8) -> list[History]:
+    """Runs of a step a second that end after ``end`` and go from 10 to 1 in the given ones; 0 is never."""
+    return [history([10.0] * (at or end + 1) + [1.0] * (end + 1 - (at or end + 1))) for at in steps]
+
+
+def row_of(race: Race, name: str, level: float = 1.0, along: str = "step", column: str = "loss") -> Any:
+    (row,) = [row for row in race.targets(column, [level], [along]) if row["contender"] == name]
+    return row
+
+
+@pytest.mark.parametrize(
+    ("steps", "median", "lowest", "highest"),
+    [
+        ((4,), 4, 4, 4),
+        ((7, 2, 3), 3, 2, 7),
+        ((7, 2, 3, 4), 3.5, 2, 7),
+        ((7, 0, 3), 7, 3, math.nan),  # the one that never got there is the latest
+        ((0, 0, 3), math.nan, 3, math.nan),
+        ((0, 3), math.nan, 3, math.nan),  # half of them is not enough: the other may be as late as it likes
+        ((2, 6, 0, 4, 8), 6, 2, math.nan),
+        ((0, 0), math.nan, math.nan, math.nan),
+    ],
+)
+def test_a_level_is_reached_by_the_median_of_the_seeds(
+    steps: tuple[int, ...], median: float, lowest: float, highest: float
+) -> None:
+    row = row_of(Race({"a": reaching(*steps)}), "a")
+    found = [row["at"], row["lowest"], row["highest"]]
+    assert found == pytest.approx([median, lowest, highest], rel=0, nan_ok=True)
+    assert row["runs"] == len(steps) and row["reached"] == sum(at > 0 for at in steps)
+    assert row["ratio"] == pytest.approx(1 if median > 0 else math.nan, nan_ok=True) and not row["bound"]
+
+
+def test_ratios_are_those_of_the_medians_in_both_directions() -> None:
+    slow, fast = reaching(8, 6, 2), reaching(3, 1, 8)
+    assert row_of(Race({"slow": slow, "fast": fast}), "fast")["ratio"] == 6 / 3
+    assert row_of(Race({"fast": fast, "slow": slow}), "slow")["ratio"] == 3 / 6
+    # not the median of the ratios seed by seed, which would be 6
+    assert row_of(Race({"slow": slow, "same": slow[::-1]}), "same")["ratio"] == 1
+
+
+def test_where_the_baseline_did_not_get_there_the_ratio_is_a_bound() -> None:
+    base = [*reaching(4, 0, end=8), *reaching(0, end=6)]
+    race = Race(
+        {"base": base, "fast": reaching(2, 2, 0), "slow": reaching(7, 8, 8), "never": reaching(0, 0, 5)}
+    )
+    rows = {name: row_of(race, name) for name in race.histories}
+    # at least (4, 8, 6) steps, in the median 6
+    assert [rows[name]["ratio"] for name in ("fast", "slow")] == [6 / 2, 6 / 8]
+    assert rows["fast"]["bound"] and rows["slow"]["bound"]
+    for name in ("base", "never"):
+        assert math.isnan(rows[name]["ratio"]) and not rows[name]["bound"]
+    # one more that gets there, and the median is a number
+    race.histories["base"] = [*reaching(4, 5, end=8), *reaching(0, end=6)]
+    assert row_of(race, "fast")["ratio"] == 5 / 2 and not row_of(race, "fast")["bound"]
+
+
+def test_levels_are_what_more_than_half_of_the_baselines_runs_reached() -> None:
+    ends = [history([64, end]) for end in (8.0, 2.0, 4.0)]
+    assert Race({"a": ends}).levels(shares=[1]) == [4]
+    assert Race({"a": ends[:2]}).levels(shares=[1]) == [8]
+    for runs in (ends, ends[:2], ends[:1]):
+        race = Race({"a": runs})
+        assert all(math.isfinite(row["at"]) for row in race.targets())
+    # shares are of each run's own time
+    assert Race({"a": [history([64, 16]), history([64, 16], seconds=9.0)]}).levels(shares=[0.5]) == [40]
+
+
+def test_tables_of_several_seeds_hold_medians_and_ranges() -> None:
+    race = Race(
+        {"slow": reaching(8, 6, 7), "fast": reaching(3, 2, 0), "once": reaching(7), "never": reaching(0, 8)}
+    )
+    assert race.table(along="step", levels=[1.0])[1] == [
+        ["slow", "7 (6 to 8; 1x)"],
+        ["fast", "3 (2 to -; 2 of 3; 2.3x)"],
+        ["once", "7 (1x)"],
+        ["never", "- (8 to -; 1 of 2)"],
+    ]
+    several = Race({"a": [history([1, 0.1 * k], seconds=2.0 * k, examples=1000 * k) for k in (3, 1, 2)]})
+    seconds, ms, examples = "4.0 (2.0 to 6.0)", "4,000 (2,000 to 6,000)", "2,000 (1,000 to 3,000)"
+    assert several.summary()[1] == [["a", "1", seconds, ms, examples, "0.2 (0.1 to 0.3)"]]
+    hundreds = Race({"slow": reaching(400, end=400), "fast": reaching(3)})
+    assert hundreds.table(along="step", levels=[1.0])[1][1] == ["fast", "3 (130x)"]
+
+
+def test_a_race_holds_lists_of_histories() -> None:
+    with pytest.raises(ValueError, match="expected a list of histories of a, one a seed, got one alone"):
+        Race({"a": history([2, 1])})  # type: ignore[dict-item]
+    with pytest.raises(ValueError, match="expected a list of histories of b, one a seed, got none"):
+        Race({"a": [history([2, 1])], "b": []})
+
+
+# the iterate and the average ------------------------------------------------------------------------------
+
+
+def averaged(column: str = "loss") -> History:
+    run = History([])
+    for step, (own, average) in enumerate([(9.0, 9.0), (8.0, 5.0), (1.0, 4.0), (3.0, 2.0)]):
+        row = {"step": step, "seconds": 1.0 * step, "examples": step, "loss": 7.0}
+        run.records.append(row | {column: own, f"{column}_average": average})
+    return run
+
+
+@pytest.mark.parametrize("column", MEASURES)
+def test_the_best_is_the_lower_of_the_iterate_and_the_average(column: str) -> None:
+    run = averaged(column)
+    assert list(column_of(run, f"best_{column}")) == [9, 5, 1, 2]
+    assert list(column_of(run, column)) == [9, 8, 1, 3]
+    assert reached(run, f"best_{column}", 5, "step") == 1
+    assert reached(run, column, 5, "step") == 1 + 3 / 7
+    assert reached(run, f"{column}_average", 5, "step") == 1
+    assert reached(run, f"best_{column}", 1, "step") == 2 and math.isnan(reached(run, f"{column}_average", 1))
+    assert [row[f"best_{column}"] for row in Race({"a": [run]}).records["a"][0]] == [9, 5, 1, 2]
+
+
+def test_where_nothing_is_averaged_the_iterate_is_the_best() -> None:
+    plain, run = history([9, 6, 3, 3]), averaged()
+    del run.records[1]["loss_average"]
+    assert list(column_of(plain, "best_loss")) == [9, 6, 3, 3]
+    assert list(column_of(run, "best_loss")) == [9, 8, 1, 2]
+    race = Race({"plain": [plain], "averaged": [averaged()]})
+    assert row_of(race, "averaged", 3, column="best_loss")["ratio"] == 2 / 1.5
+    assert race.summary("best_loss")[0][-2:] == ["loss", "best loss"]
+    assert [row[-1] for row in race.summary("best_loss")[1]] == ["3", "2"]
+    assert race.summary("loss")[0] == race.summary()[0] and race.summary()[0][-1] == "loss"
+
+
+def test_a_column_that_was_not_measured_is_named() -> None:
+    for column in ("accuracy", "best_accuracy"):
+        with pytest.raises(KeyError, match=r"expected a column among step, .*, got 'accuracy'"):
+            reached(history([2, 1]), column, 1.0)
 
 
 @pytest.mark.parametrize("count", [1, 4, 16])
@@ -137,7 +279,7 @@ def test_all_start_alike_and_see_the_same_data_and_targets(tmp_path: Path) -> No
         assert np.array_equal(x_a, x_b) and draw_a == draw_b
     assert np.array_equal(first[1][0], theta) and np.array_equal(second[1][0], theta)
     expected = experiments.train(net, theta, optim.SGD(net, 0.3), data, 7, 12, 3, progress=False)
-    assert np.array_equal(race.histories["b"].theta, expected.theta)
+    assert np.array_equal(race.histories["b"][0].theta, expected.theta)
     assert race.baseline == "a" and not race.failures
 
 
@@ -162,11 +304,93 @@ def test_a_race_is_kept_and_resumed(tmp_path: Path) -> None:
     race = go(9, "resume")
     whole = compare(net, theta, contenders, data, 9, batch_size=12, progress=False)
     for name, own in (("SGD", "sgd"), ("K-FAC, damped", "k-fac-damped")):
-        assert race.histories[name].theta.tobytes() == whole.histories[name].theta.tobytes()
-        assert records.read(tmp_path / f"{own}.jsonl").records == race.histories[name].records
+        assert race.histories[name][0].theta.tobytes() == whole.histories[name][0].theta.tobytes()
+        assert records.read(tmp_path / f"{own}.jsonl").records == race.histories[name][0].records
     with pytest.raises(FileExistsError, match="expected no checkpoint"):
         go(9, "refuse")
-    assert [row["step"] for row in go(9, "replace").histories["SGD"].records] == list(range(10))
+    assert [row["step"] for row in go(9, "replace").histories["SGD"][0].records] == list(range(10))
+
+
+def test_each_seed_has_its_own_start_order_and_files(tmp_path: Path) -> None:
+    net, _, data = problem()
+    contenders = {"SGD": optim.SGD(net, 0.1), "K-FAC": optim.KFAC(net)}
+
+    def start(seed: int) -> np.ndarray:
+        return net.init(np.random.default_rng(seed))
+
+    def go(steps: int, existing: str, folder: Path | None = tmp_path) -> Race:
+        options: dict[str, Any] = {"batch_size": 12, "seed": 4, "existing": existing, "progress": False}
+        return compare(net, start, contenders, data, steps, folder=folder, seeds=3, **options)
+
+    go(5, "replace")
+    race = go(9, "resume")
+    files = {
+        f"{name}-{seed}.{kind}"
+        for name in ("sgd", "k-fac")
+        for seed in (4, 5, 6)
+        for kind in ("jsonl", "npz")
+    }
+    assert {path.name for path in tmp_path.iterdir()} == files
+    for name, own in (("SGD", "sgd"), ("K-FAC", "k-fac")):
+        assert len(race.histories[name]) == 3
+        for seed, run in zip((4, 5, 6), race.histories[name], strict=True):
+            alone = experiments.train(net, start(seed), contenders[name], data, 9, 12, seed, progress=False)
+            assert run.theta.tobytes() == alone.theta.tobytes()
+            kept = records.read(tmp_path / f"{own}-{seed}.jsonl")
+            assert kept.about["seed"] == seed and kept.records == run.records
+    assert len({run.records[0]["loss"] for run in race.histories["SGD"]}) == 3
+    with pytest.raises(ValueError, match="expected seeds >= 1, got 0"):
+        compare(net, start, contenders, data, 5, seeds=0)
+
+
+def test_all_race_from_one_seed_before_the_next() -> None:
+    net, theta, data = problem()
+    order: list[tuple[str, float]] = []
+
+    class Named(optim.SGD):
+        def init(self, theta: Any) -> Any:
+            order.append((f"{self.lr}", float(theta[0])))
+            return super().init(theta)
+
+    contenders = {"a": Named(net, 0.1), "b": Named(net, 0.3)}
+    compare(net, lambda seed: theta + seed, contenders, data, 1, batch_size=12, progress=False, seeds=2)
+    expected = [(lr, float(theta[0] + seed)) for seed in (0, 0, 1) for lr in ("0.1", "0.3")]
+    assert order == expected  # the first of them is thrown away
+    same = compare(net, theta, contenders, data, 1, batch_size=12, progress=False, seeds=2).histories["a"]
+    assert (
+        same[0].records[0]["loss"] == same[1].records[0]["loss"] and same[0]["loss"][1] != same[1]["loss"][1]
+    )
+
+
+class Ends(optim.SGD):
+    """Diverges in the step after seven, if its weights began with a first one above 0."""
+
+    def init(self, theta: Any) -> Any:
+        return super().init(theta) | {"ends": bool(theta[0] > 0)}
+
+    def step(self, theta: Any, state: Any, batch: Any, rng: Any = None) -> Any:
+        moved, after, info = super().step(theta, state, batch, rng)
+        ends = state["ends"] and state["step"] == 7
+        return moved, after | {"ends": state["ends"]}, {"loss": math.nan} if ends else info
+
+
+def test_seeds_that_diverge_are_named_and_stay_out_when_resumed(tmp_path: Path) -> None:
+    net, theta, data = problem()
+
+    def go(steps: int, existing: str) -> Race:
+        options: dict[str, Any] = {"batch_size": 12, "progress": False, "per_octave": 1, "seeds": 3}
+        opts = {"a": Ends(net, 0.1), "b": optim.SGD(net, 0.1)}
+        start = [theta - 9, theta + 9, theta - 9].__getitem__
+        return compare(net, start, opts, data, steps, folder=tmp_path, existing=existing, **options)
+
+    assert not go(5, "replace").failures
+    race = go(9, "resume")  # measured before steps 8 and 9 alone, which the second never sees
+    assert {name: list(seeds) for name, seeds in race.failures.items()} == {"a": [1]}
+    assert "in step 7" in race.failures["a"][1]
+    assert [list(run["step"]) for run in race.histories["a"]] == [[0, 1, 2, 4, 5, 8, 9], [0, 1, 2, 4, 5]] + [
+        [0, 1, 2, 4, 5, 8, 9]
+    ]
+    assert all(run["step"][-1] == 9 for run in race.histories["b"])
 
 
 def test_one_that_diverges_is_out_and_the_others_go_on() -> None:
@@ -177,9 +401,9 @@ def test_one_that_diverges_is_out_and_the_others_go_on() -> None:
     contenders = {"wild": optim.SGD(net, 1e6), "tame": optim.SGD(net, 0.01)}
     with np.errstate(all="ignore"):
         race = compare(net, theta, contenders, data, 30, batch_size=12, progress=False)
-    assert "expected a finite loss" in race.failures["wild"] and "tame" not in race.failures
-    assert race.histories["tame"]["step"][-1] == 30
-    assert 0 < len(race.records["wild"]) < 30
+    assert "expected a finite loss" in race.failures["wild"][0] and "tame" not in race.failures
+    assert race.histories["tame"][0]["step"][-1] == 30
+    assert 0 < len(race.records["wild"][0]) < 30
     assert race.summary()[1][0][0] == "wild"
 
 
@@ -191,8 +415,8 @@ def test_batches_may_differ_by_name_and_a_race_may_end_by_time(monkeypatch: pyte
     race = compare(
         net, theta, contenders, data, seconds=4.0, batch_size={"a": 10, "b": 20}, progress=False, per_octave=1
     )
-    assert [h.records[-1]["examples"] for h in race.histories.values()] == [80, 160]
-    assert [h.records[-1]["seconds"] for h in race.histories.values()] == [4, 4]
+    assert [h.records[-1]["examples"] for (h,) in race.histories.values()] == [80, 160]
+    assert [h.records[-1]["seconds"] for (h,) in race.histories.values()] == [4, 4]
 
 
 def test_a_race_needs_contenders_and_an_end() -> None:
@@ -309,6 +533,16 @@ def test_a_trial_that_diverges_is_infinitely_bad(monkeypatch: pytest.MonkeyPatch
         tune(monkeypatch, {"lr": Choice((2.0,))}, make=Diverges)
 
 
+def test_a_search_may_go_by_the_better_of_iterate_and_average(monkeypatch: pytest.MonkeyPatch) -> None:
+    space = {"lr": Choice((1.0,)), "averaging": Choice((0.9,))}
+    scores = {
+        column: tune(monkeypatch, space, 4.0, column=column, seeds=0).scores[0]
+        for column in ("loss", "loss_average", "best_loss")
+    }
+    assert scores["loss"] != scores["loss_average"]
+    assert scores["best_loss"] == min(scores["loss"], scores["loss_average"])
+
+
 def test_batch_sizes_are_drawn_too(monkeypatch: pytest.MonkeyPatch) -> None:
     found = tune(monkeypatch, LR | {"batch_size": Choice((5, 50))})
     assert {trial["arguments"]["batch_size"] for trial in found.trials} == {5, 50}
@@ -324,6 +558,9 @@ def test_a_search_is_written_with_its_ranges_and_budget(
     assert read.about["budget in seconds"] == 30 and read.about["seconds of a trial"] == 4
     assert read.about["space"]["lr"] == {"kind": "LogUniform", "low": 1e-4, "high": 1.0}
     assert read.about["median"] == found.median and read.about["best"] == found.best
+    assert read.about["trials"] == len(found.trials) == 8
+    assert read.about["minutes in all"] == found.minutes == 4.0 * (8 + 3 * 3) / 60
+    assert [str(own) for own in LR.values()] == ["0.0001 to 1", "one of 0.0, 0.9"]
 
 
 def test_magnitudes_are_equally_likely() -> None:

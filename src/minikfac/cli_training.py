@@ -16,13 +16,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from .experiments import Problem, Race
+    from .experiments import History, Problem, Race
     from .experiments.batches import BatchSize
     from .experiments.contenders import Contender
     from .experiments.recipes import Recipe
 
 SMALL = 300
 """Nets with no more units or inputs in any layer are quicker with one thread."""
+OF_A_SEED = ("seed", "initial parameters (sha256)")
+"""What differs in the headers of runs that are one contender's."""
 RACERS = ("SGD", "Nesterov", "Adam", "K-FAC", "K-FAC tridiagonal")
 """Who races where nobody is named; the last in chains of dense layers only."""
 
@@ -170,7 +172,11 @@ def compare(
     ] = None,
     arguments: Annotated[
         list[str] | None,
-        typer.Option("--set", help="An argument of one of them, as in kfac.lam=10; may stand several times."),
+        typer.Option(
+            "--set",
+            help="An argument of one of them, as in kfac.lam=10, or its batches, as in kfac.batch_size=500; "
+            "may stand several times.",
+        ),
     ] = None,
     seconds: Annotated[
         float | None, typer.Option(help="Of training, each; 12 unless --steps are given.")
@@ -184,7 +190,11 @@ def compare(
         float | None, typer.Option(help="With --tune: seconds of a trial; a twelfth of it by default.")
     ] = None,
     column: Annotated[
-        str, typer.Option(help="Raced for and tuned by, such as loss, test_loss or test_error.")
+        str,
+        typer.Option(
+            help="Raced for and tuned by, such as loss, test_loss or test_error; best_loss is the lower of "
+            "the iterate's and the average's, and best_test_error likewise."
+        ),
     ] = "loss",
     levels: Annotated[
         str | None,
@@ -196,6 +206,14 @@ def compare(
     width: Width = 1.0,
     dtype: Dtype = None,
     seed: Seed = 0,
+    seeds: Annotated[
+        int,
+        typer.Option(help="Runs of each, from --seed, the next one, ...: median, lowest and highest.", min=1),
+    ] = 1,
+    measure: Annotated[
+        int,
+        typer.Option(help="At least so many measurements while the number of steps doubles.", min=1),
+    ] = 16,
     resume: Resume = False,
     overwrite: Overwrite = False,
     out: Annotated[Path, typer.Option(help="Folder for records, tables and figures.")] = Path(
@@ -207,7 +225,8 @@ def compare(
     Prints how far each came, when each level was reached, and how many times
     sooner than the baseline; leaves records, targets.csv and figures. The clock
     counts training alone. With --tune, each optimizer's arguments are searched
-    for in stated ranges on the same budget first.
+    for in stated ranges on the same budget first. With --seeds, tables hold
+    medians and ranges, and the records of each run are in NAME-SEED.jsonl.
     """
     from . import experiments
     from .cli import _print_table, _say, _writable
@@ -219,17 +238,22 @@ def compare(
     existing = _existing(resume, overwrite)
     if resume and tune is not None:
         raise ValueError("expected --resume without --tune: pass on by --set what the search had found")
-    asked = [_number(level, "--levels") for level in levels.split(",")] if levels else None
+    asked = _levels(levels)
     own = _problem(problem, None, None, None, None, folder, examples, width, dtype)
     racers = RACERS if own.net.is_dense_chain else RACERS[:-1]
     chosen = [contender(name) for name in (racers if optimizers is None else _names(optimizers))]
     given = _arguments_by_name(arguments or [], chosen)
-    sizes = {name.name: _batch_size(batch_size, own, name) for name in chosen}
+    sizes = {}
+    for name in chosen:
+        size = given.get(name.name, {}).pop("batch_size", batch_size)
+        sizes[name.name] = _batch_size(None if size is None else str(size), own, name)
     begin = {name.name: _begin_with(name, own, given.get(name.name, {})) for name in chosen}
     for name in chosen:
         name.make(own.net, **begin[name.name])  # what is wrong is better known before the race
     if existing == "refuse":
-        _refuse_existing([out / f"{file_name(name.name)}.npz" for name in chosen])
+        several = [None] if seeds == 1 else range(seed, seed + seeds)
+        files = [file_name(name.name, own_seed) for name in chosen for own_seed in several]
+        _refuse_existing([out / f"{file}.npz" for file in files])
     _writable(out)
     if seconds is None and steps is None:
         seconds = 12.0
@@ -243,23 +267,25 @@ def compare(
             begin = {label: begin[label] | best for label, best in found.items()}
         race = experiments.compare(
             own.net,
-            own.theta(seed),
+            own.theta,
             {name.name: name.make(own.net, **begin[name.name]) for name in chosen},
             own.dataset,
             steps,
             seconds,
             sizes,
             seed,
+            measure,
             folder=out,
             existing="resume" if resume else "replace",
+            seeds=seeds,
         )
-    for label, failure in race.failures.items():
-        _say(f"{label} is out: {failure}")
-    _print_table("After the race", *race.summary())
-    for along in ("seconds", "step"):
-        unit = {"seconds": "Seconds", "step": "Steps"}[along]
-        title = f"{unit} to a {column.replace('_', ' ')} of ... (times sooner than {race.baseline})"
-        _print_table(title, *race.table(column, along, asked))
+    for label, failures in race.failures.items():
+        for own_seed, failure in failures.items():
+            _say(f"{label} is out{f' with seed {own_seed}' if seeds > 1 else ''}: {failure}")
+    terms = [f"{seeds} seeds: median (lowest to highest)"] if seeds > 1 else []
+    terms += [] if tune is None else [f"each tuned for {_minutes(tune)}"]
+    _print_table(f"After the race{_in_brackets(terms)}", *race.summary(column))
+    _print_targets(race, column, asked, terms)
     race.write_targets(out / "targets.csv", column, asked)
     figures = _draw(race, out, column, asked, own.name)
     _say(f"Records and targets.csv: {out}  Figures: {', '.join(figures)}")
@@ -268,27 +294,42 @@ def compare(
 
 def plot(
     files: Annotated[list[Path], typer.Argument(help="Records, *.jsonl; the first is the baseline.")],
-    column: Annotated[str, typer.Option(help="What is drawn, such as loss, test_error or lam.")] = "loss",
+    column: Annotated[
+        str, typer.Option(help="What is drawn, such as loss, best_loss, test_error or lam.")
+    ] = "loss",
     out: Annotated[Path, typer.Option(help="The figure: a .png, .svg or .pdf.")] = Path("minikfac-race.png"),
     targets: Annotated[
         bool, typer.Option("--targets", help="Draw when each level was reached instead of curves.")
     ] = False,
-    levels: Annotated[str | None, typer.Option(help="With --targets: the levels, as in 20,18.5.")] = None,
+    levels: Annotated[
+        str | None,
+        typer.Option(help="To be reached, as in 20,18.5; by default what the baseline reached on its way."),
+    ] = None,
 ) -> None:
-    """Draw records of one run or several against time, steps and examples."""
+    """Draw records of one run or several against time, steps and examples.
+
+    Files NAME-SEED.jsonl in one folder that differ in their seed alone are one
+    contender: thin lines, and their median. Prints when each level of a loss or
+    an error was reached, and how many times sooner than by the baseline.
+    Records of a search, and of runs that measured nothing yet, are left out.
+    """
     from . import plots
     from .cli import _say
-    from .experiments import Race, records
+    from .experiments import Race
+    from .experiments.compare import BEST, MEASURES
 
     if out.suffix not in (".png", ".svg", ".pdf"):
         raise ValueError(f"expected --out to end in .png, .svg or .pdf, got {out}")
-    race = Race(dict(zip(_titles(files), map(records.read, files), strict=True)))
+    asked = _levels(levels)
+    race = Race(_contenders(files))
     if targets:
-        asked = [_number(level, "--levels") for level in levels.split(",")] if levels else None
         drawn = plots.race_targets(race.targets(column, asked))
     else:
         drawn = plots.race(race.records, column)
     drawn[0].figure.savefig(out)
+    if targets or column.removeprefix(BEST) in MEASURES:
+        most = max(map(len, race.histories.values()))
+        _print_targets(race, column, asked, [f"{most} seeds: median (lowest to highest)"] if most > 1 else [])
     _say(f"Figure: {out}")
 
 
@@ -370,16 +411,19 @@ def _batch_size(text: str | None, own: Problem, chosen: Contender) -> BatchSize:
         ValueError: on another text.
     """
     from .experiments import ExponentialBatches
+    from .experiments.batches import size_at
 
+    n = len(own.dataset.x_train)
     if text is None:
         recipe = _recipe(chosen, own)
         return recipe.batches(own.dataset) if recipe else own.batch_size
     if re.fullmatch(r"\d+", text):
-        return int(text)
+        return size_at(0, n, int(text))
     grows = re.fullmatch(r"(\d+):(\d+):(\d+)", text)
     if grows is None:
-        raise ValueError(f"expected --batch-size as 250, or FIRST:MOST:STEP as 100:1500:200, got {text!r}")
+        raise ValueError(f"expected a batch size as 250, or FIRST:MOST:STEP as 100:1500:200, got {text!r}")
     first, most, at = map(int, grows.groups())
+    size_at(0, n, most)  # known now, not at that step
     return ExponentialBatches.reaching(most, first, at)
 
 
@@ -436,6 +480,10 @@ def _number(text: str, option: str) -> float:
         raise ValueError(f"expected numbers for {option}, got {text!r}") from None
 
 
+def _levels(text: str | None) -> list[float] | None:
+    return [_number(level, "--levels") for level in text.split(",")] if text else None
+
+
 def _target(text: str | None) -> dict[str, float] | None:
     if text is None:
         return None
@@ -469,7 +517,7 @@ def _tuned(
     from .experiments.compare import file_name
 
     best: dict[str, dict[str, Any]] = {}
-    cells = []
+    cells, ranges = [], []
     for one in chosen:
         fixed = given.get(one.name, {})
         space = {key: values for key, values in one.space.items() if key not in fixed}
@@ -480,12 +528,19 @@ def _tuned(
         best[one.name] = found.best
         low, high = found.spread
         cells.append(
-            [one.name, f"{len(found.trials)}", f"{found.median:.4g}", f"{low:.4g} to {high:.4g}"]
+            [one.name, f"{len(found.trials)}", f"{found.minutes:.3g}"]
+            + [f"{found.median:.4g}", f"{low:.4g} to {high:.4g}"]
             + [", ".join(f"{key}={_short(value)}" for key, value in found.best.items())]
         )
-    _say(f"\nTuned by random search: {budget:g} s of training each, in trials of {trial:g} s")
-    header = ["optimizer", "trials", f"median {column}", "lowest to highest", "arguments"]
-    _print_table("The best, from several seeds", header, cells)
+        ranges.append([one.name, "; ".join(f"{key}: {own_range}" for key, own_range in space.items())])
+        about = found.about
+    _say(
+        f"\nTuned by random search: {_minutes(budget)} of training each in trials of {trial:g} s, "
+        f"and the best {about['finalists']} again from {about['seeds']} other seeds"
+    )
+    _print_table("What arguments were drawn from", ["optimizer", "ranges"], ranges)
+    header = ["optimizer", "trials", "minutes in all", f"median {column}", "lowest to highest", "arguments"]
+    _print_table("The best", header, cells)
     return best
 
 
@@ -499,14 +554,26 @@ class _Made:
         return self.one.make(net, **{**self.fixed, **drawn})
 
 
+def _print_targets(race: Race, column: str, levels: Sequence[float] | None, terms: Sequence[str]) -> None:
+    """Print when each level was reached, in seconds and in steps."""
+    from .cli import _print_table
+
+    for along, unit in (("seconds", "Seconds"), ("step", "Steps")):
+        title = f"{unit} to a {column.replace('_', ' ')} of ..."
+        title += _in_brackets([f"times sooner than {race.baseline}", *terms])
+        _print_table(title, *race.table(column, along, levels))
+
+
 def _draw(race: Race, out: Path, column: str, levels: Sequence[float] | None, title: str) -> list[str]:
     from . import plots
+    from .experiments.compare import BEST
 
-    last = race.histories[race.baseline].records[-1]
-    tests = [name for name in ("test_error", "test_squared_error", "test_loss") if name in last]
+    last = race.records[race.baseline][0][-1]
+    kind = BEST if column.startswith(BEST) else ""
+    tests = [kind + name for name in ("test_error", "test_squared_error", "test_loss") if name in last]
     written = []
     for name in dict.fromkeys([column, *tests[:1]]):
-        label = plots.training.LABELS.get(name, name.replace("_", " ")).split(" (")[0]
+        label = plots.races.label(name).split(" (")[0]
         plots.race(race.records, name, title=f"{title}: {label}")[0].figure.savefig(out / f"{name}.png")
         written.append(f"{name}.png")
     rows = race.targets(column, levels)
@@ -516,15 +583,35 @@ def _draw(race: Race, out: Path, column: str, levels: Sequence[float] | None, ti
     return written
 
 
-def _titles(files: Sequence[Path]) -> list[str]:
-    """Names of runs by their files, with the folder where the file's own name is not enough."""
+def _contenders(files: Sequence[Path]) -> dict[str, list[History]]:
+    """Read the runs of each contender: one file, or NAME-SEED.jsonl of several seeds."""
+    from .experiments import records
+
     if len({path.resolve() for path in files}) < len(files):
         raise ValueError("expected each file once, got one twice")
-    names = [path.stem for path in files]
-    if len(set(names)) == len(names):
-        return names
-    names = [str(path.with_suffix("")) for path in files]
-    return names if len(set(names)) == len(names) else [str(path) for path in files]
+    found: dict[tuple[Path, str], list[tuple[Path, History]]] = {}
+    for path in files:
+        run = records.read(path)
+        if "search" in run.about or not run.records:
+            continue
+        about = {key: value for key, value in run.about.items() if key not in OF_A_SEED}
+        plain = path.with_suffix("")
+        own = plain.with_name(plain.name.removesuffix(f"-{run.about.get('seed')}"))
+        key = (own, str(path) if own == plain else repr(about))
+        found.setdefault(key, []).append((path, run))
+    if not found:
+        raise ValueError(f"expected records of a run, got none in {', '.join(map(str, files))}")
+    groups = [(own, runs[0][0], [run for _, run in runs]) for (own, _), runs in found.items()]
+    # the shortest names that tell them apart: without folder, without seed
+    kinds = [
+        [own.name for own, _, _ in groups],
+        [str(own) for own, _, _ in groups],
+        [path.stem for _, path, _ in groups],
+        [str(path.with_suffix("")) for _, path, _ in groups],
+        [str(path) for _, path, _ in groups],
+    ]
+    names = next(names for names in kinds if len(set(names)) == len(names))
+    return dict(zip(names, (runs for _, _, runs in groups), strict=True))
 
 
 def _described(own: Problem) -> str:
@@ -544,6 +631,14 @@ def _source(chosen: Contender, own: Problem) -> str:
     """Where arguments come from that were not given."""
     recipe = _recipe(chosen, own)
     return f"; recipe of {recipe.source}" if recipe else ""
+
+
+def _in_brackets(terms: Sequence[str]) -> str:
+    return f" ({'; '.join(terms)})" if terms else ""
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.3g} min"
 
 
 def _in_words(arguments: Mapping[str, Any]) -> str:

@@ -21,6 +21,7 @@ import numpy as np
 
 from . import records
 from .batches import BatchSize
+from .compare import column_of
 from .describe import describe
 from .problems import Problem
 from .progress import progress_bar
@@ -45,6 +46,9 @@ class LogUniform:
     low: float
     high: float
 
+    def __str__(self) -> str:
+        return f"{self.low:g} to {self.high:g}"
+
     def __post_init__(self) -> None:
         if not 0 < self.low <= self.high:
             raise ValueError(f"expected 0 < low <= high, got {self.low} and {self.high}")
@@ -58,6 +62,9 @@ class Choice:
     """One of several values."""
 
     values: tuple[Any, ...]
+
+    def __str__(self) -> str:
+        return f"one of {', '.join(map(str, self.values))}"
 
     def __post_init__(self) -> None:
         if not self.values:
@@ -93,6 +100,11 @@ class Search:
     def seconds(self) -> float:
         """Training time of all trials."""
         return sum(trial["seconds"] for trial in self.trials)
+
+    @property
+    def minutes(self) -> float:
+        """Training time of all trials and final runs, in minutes."""
+        return sum(run["seconds"] for run in (*self.trials, *self.finals)) / 60
 
     @property
     def median(self) -> float:
@@ -131,7 +143,8 @@ def random_search(
         budget: seconds of training of all trials together; measurements do not count. A trial that began
             in time is finished.
         trial_seconds: seconds of training of each.
-        column: by whose last value a trial is judged; less is better.
+        column: by whose last value a trial is judged; less is better. ``best_loss`` is the lower of the
+            iterate's and the average's, see :mod:`.compare`.
         batch_size: where the space does not say; the problem's by default.
         seed: of what is drawn.
         seeds: runs of each of the best few, from ``theta(1)``, ``theta(2)`` ..., not counted in the budget.
@@ -192,6 +205,7 @@ def random_search(
             results.append((own or [finalist["score"]], number))
     found.scores, best = min(results, key=lambda result: float(np.median(result[0])))
     found.best = tried[best]
+    found.about |= {"trials": len(found.trials), "minutes in all": found.minutes}
     found.about |= {"best": describe(found.best), "median": found.median, "spread": list(found.spread)}
     return found
 
@@ -222,10 +236,11 @@ def _run(
         )
     except FloatingPointError:
         return {"score": math.inf, "steps": None, "seconds": time.perf_counter() - started}
-    last = history.records[-1]
-    if column not in last:
-        raise ValueError(f"expected a column among {', '.join(last)}, got {column!r}")
-    score = last[column] if math.isfinite(last[column]) else math.inf
+    try:
+        found = float(column_of(history, column)[-1])
+    except KeyError as error:
+        raise ValueError(error.args[0]) from None
+    last, score = history.records[-1], found if math.isfinite(found) else math.inf
     return {"score": score, "steps": last["step"], "seconds": last["seconds"]}
 
 

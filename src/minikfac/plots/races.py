@@ -6,17 +6,25 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from .style import MARKERS, figure_for, pen, plain_log_ticks, short, some, style
 from .training import LABELS, PERCENT
 
 AXES = {"seconds": "seconds", "step": "steps", "examples": "examples"}
+GRID = 300
+"""Points at which a median of runs is taken."""
+
+ARROW = 20
+"""Points of length of what stands for the runs that never got there."""
+
+Records = Sequence[Mapping[str, Any]]
 
 
 @style()
 def race(
-    runs: Mapping[str, Sequence[Mapping[str, Any]]],
+    runs: Mapping[str, Records | Sequence[Records]],
     y: str = "loss",
     *,
     title: str | None = None,
@@ -25,10 +33,11 @@ def race(
     """Draw a column of several runs against time, steps and examples side by side.
 
     All on log axes, where a factor is a distance: first-order methods take a hundred steps where others take
-    one. The start is left out.
+    one. The start is left out. Where a contender ran from several seeds each run is a thin line, and their
+    median a thick one, as far as more than half of them go; one that ended before stays at its last value.
 
     Args:
-        runs: records by name; ``Race.records`` are such.
+        runs: records by name, or for several seeds a list of such; ``Race.records`` are.
         y: the column drawn.
         title: of the figure.
         fig: figure to draw into.
@@ -36,30 +45,42 @@ def race(
     Raises:
         ValueError: on no runs, or one without the column.
     """
-    names = list(some(dict(runs), "run"))
-    for name in names:
-        if not any(y in row for row in runs[name]):
+    named = {name: _runs(own) for name, own in some(dict(runs), "run").items()}
+    for name, own in named.items():
+        if not any(y in row for rows in own for row in rows):
             raise ValueError(f"expected records of {name} with {y}, got none")
+    log = y.endswith("loss") or "squared_error" in y
+    scale = 100 if _is_share(y) else 1
     fig = figure_for(fig, 5.0)
     panels = list(fig.subplots(1, 3, sharey=True))
     for ax, x in zip(panels, AXES, strict=True):
-        for number, name in enumerate(names):
-            rows = [row for row in runs[name] if y in row and row["step"] > 0]
-            scale = 100 if y in PERCENT else 1
-            ax.plot([row[x] for row in rows], [scale * row[y] for row in rows], label=name, **pen(number))
+        for number, (name, own) in enumerate(named.items()):
+            curves = [
+                np.array([(row[x], scale * row[y]) for row in rows if y in row and row[x] > 0]).T
+                for rows in own
+            ]
+            drawn = [curve for curve in curves if curve.size]
+            for curve in drawn if len(drawn) > 1 else []:
+                ax.plot(*curve, color=pen(number)["color"], linewidth=0.9, alpha=0.45)
+            ax.plot(*(_median(drawn, log) if drawn else ([], [])), label=name, **pen(number))
         ax.set_xlabel(LABELS[x])
         _log_x(ax)
         ax.grid(True)
-    if y.endswith("loss") or "squared_error" in y:
+    if log:
         panels[0].set_yscale("log")
         plain_log_ticks(panels[0].yaxis)
         low, high = panels[0].get_ylim()
         if high < 10 * low:
             panels[0].yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 4, 5, 7)))
-    label = LABELS.get(y, y.replace("_", " "))
-    panels[0].set_ylabel(label)
-    fig.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=min(5, len(names)))
-    fig.suptitle(title or label.split(" (")[0].capitalize())
+    panels[0].set_ylabel(label(y))
+    several = max(len(own) for own in named.values())
+    fig.legend(
+        *panels[0].get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=min(5, len(named)),
+        title=f"thick: median, thin: each of {several} seeds" if several > 1 else None,
+    )
+    fig.suptitle(title or label(y).split(" (")[0].capitalize())
     return panels
 
 
@@ -72,7 +93,8 @@ def race_targets(
 ) -> list[Any]:
     """Draw when each contender of a race reached each level, and how many times sooner than the baseline.
 
-    Examples are left out where all batches were equal: they would repeat the steps.
+    Of several runs the median, and a bar from the lowest to the highest; it ends in an arrow where some runs
+    never got there. Examples are left out where all batches were equal: they would repeat the steps.
 
     Args:
         rows: of ``Race.targets``, of one column; the contender named first is the baseline.
@@ -93,35 +115,89 @@ def race_targets(
         for row in (row for row in rows if row["along"] == x):
             number = names.index(row["contender"])
             place = levels.index(row["level"]) + 0.8 * ((number + 0.5) / len(names) - 0.5)
-            color = pen(number)["color"]
-            beside: dict[str, Any] = {"va": "center", "fontsize": 10, "textcoords": "offset points"}
-            if not math.isfinite(row["at"]):
-                where = ((1, place), (-4, 0))
-                ax.annotate(
-                    "not reached", *where, ("axes fraction", "data"), color=color, ha="right", **beside
-                )
-            elif row["at"] > 0:
-                ax.plot(row["at"], place, MARKERS[number % len(MARKERS)], color=color)
-                if number:
-                    text = f"{'> ' if row['bound'] else ''}{float(format(row['ratio'], '.2g')):g}x"
-                    ax.annotate(text, (row["at"], place), (7, 0), **beside)
-        ax.margins(x=0.25)
+            _target(ax, row, number, place)
+        low, high = ax.dataLim.intervalx
+        if math.isfinite(low):  # beside what is furthest right there is text
+            decades = max(0.5, math.log10(high / low))
+            partly = any(row["reached"] < row["runs"] for row in rows if math.isfinite(row["at"]))
+            ax.set_xlim(low / 10 ** (0.1 * decades), high * 10 ** ((0.6 if partly else 0.45) * decades))
         _log_x(ax)
         ax.set(xlabel=f"{AXES[x]} to reach the level")
         ax.grid(True, axis="x")
         for between in range(1, len(levels)):
             ax.axhline(between - 0.5, color="#dddddd", linewidth=1)
-    what = LABELS.get(rows[0]["column"], rows[0]["column"].replace("_", " "))
-    panels[0].set_yticks(range(len(levels)), [short(level) for level in levels])
+    what = rows[0]["column"]
+    shown = [100 * level if _is_share(what) else level for level in levels]
+    panels[0].set_yticks(range(len(levels)), [short(level) for level in shown])
     panels[0].set_ylim(len(levels) - 0.5, -0.5)
-    panels[0].set_ylabel(what)
+    panels[0].set_ylabel(label(what))
     handles = [
         panels[0].plot([], [], MARKERS[n % len(MARKERS)], color=pen(n)["color"], label=name)[0]
         for n, name in enumerate(names)
     ]
-    fig.legend(handles=handles, loc="outside lower center", ncols=min(5, len(names)))
+    several = max(row["runs"] for row in rows)
+    fig.legend(
+        handles=handles,
+        loc="outside lower center",
+        ncols=min(5, len(names)),
+        title=f"median of {several} seeds, and from the lowest to the highest" if several > 1 else None,
+    )
     fig.suptitle(title or f"Reaching a level: times sooner than {names[0]}")
     return panels
+
+
+def label(column: str) -> str:
+    """What an axis says of a column; ``best_`` stands before what is of the iterate or the average.
+
+    >>> label("best_test_error")
+    'best test error (% of examples)'
+    """
+    own = column.removeprefix("best_")
+    return ("" if own == column else "best ") + LABELS.get(own, own.replace("_", " "))
+
+
+def _target(ax: Any, row: Mapping[str, Any], number: int, place: float) -> None:
+    """One contender at one level: a marker, a bar where runs differ, and how many times sooner it is."""
+    color = pen(number)["color"]
+    beside: dict[str, Any] = {"va": "center", "fontsize": 10, "textcoords": "offset points"}
+    several = [] if row["reached"] == row["runs"] else [f"{row['reached']} of {row['runs']}"]
+    if not math.isfinite(row["at"]):
+        text = f"reached by {several[0]}" if row["reached"] else "not reached"
+        where = ((1, place), (-4, 0))
+        ax.annotate(text, *where, ("axes fraction", "data"), color=color, ha="right", **beside)
+    elif row["at"] > 0:
+        ax.plot(row["at"], place, MARKERS[number % len(MARKERS)], color=color)
+        end = row["at"] if several else row["highest"]
+        if 0 < row["lowest"] < end:
+            ax.plot([row["lowest"], end], [place, place], color=color, linewidth=1.5)
+        if several:
+            arrow = {"arrowstyle": "<-", "color": color, "linewidth": 1.5}
+            ax.annotate("", (end, place), (ARROW, 0), "data", "offset points", arrowprops=arrow)
+        ratio = [f"{'> ' if row['bound'] else ''}{float(format(row['ratio'], '.2g')):g}x"] if number else []
+        if ratio or several:
+            offset = (ARROW + 4 if several else 7, 0)
+            ax.annotate(", ".join(ratio + several), (end, place), offset, **beside)
+
+
+def _is_share(column: str) -> bool:
+    return column.removeprefix("best_") in PERCENT
+
+
+def _runs(records: Any) -> list[Records]:
+    """The runs of a contender, of which there may be one."""
+    return [records] if not records or isinstance(records[0], Mapping) else list(records)
+
+
+def _median(curves: Sequence[np.ndarray], log: bool) -> np.ndarray:
+    """The median of curves (2, m) on a grid of its own (2, GRID); between points they are straight."""
+    if len(curves) == 1:
+        return curves[0]
+    ends = sorted(curve[0, -1] for curve in curves)
+    end = ends[(len(ends) - 1) // 2]  # more than half of them go so far
+    x = np.geomspace(min(max(curve[0, 0] for curve in curves), end), end, GRID)
+    log = log and all((curve[1] > 0).all() for curve in curves)
+    at = [np.interp(np.log(x), np.log(curve[0]), np.log(curve[1]) if log else curve[1]) for curve in curves]
+    return np.array([x, np.median(np.exp(at) if log else at, axis=0)])
 
 
 def _log_x(ax: Any) -> None:
