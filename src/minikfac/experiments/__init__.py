@@ -14,9 +14,12 @@ from .convolutions import convnet
 from .coupling import coupling
 from .damping_study import damping_study
 from .exactness import exactness
+from .gaussian_family import gaussian_flows
+from .globe import ascents
 from .keep import Keep
 from .maps import layer_maps, map_statistics
 from .problems import PROBLEMS, Problem, problem
+from .projections import PROJECTIONS, tissot
 from .recipes import RECIPES, Recipe, recipe, recipes_for
 from .search import Search, random_search
 from .shifts import shifted_products
@@ -32,12 +35,14 @@ __all__ = [
     "Keep",
     "PROBLEMS",
     "Problem",
+    "PROJECTIONS",
     "RECIPES",
     "Recipe",
     "Race",
     "Search",
     "Settings",
     "Study",
+    "ascents",
     "compare",
     "batch_study",
     "conditioning",
@@ -46,6 +51,7 @@ __all__ = [
     "damping_study",
     "exactness",
     "fisher_study",
+    "gaussian_flows",
     "layer_maps",
     "map_statistics",
     "problem",
@@ -54,6 +60,7 @@ __all__ = [
     "recipes_for",
     "random_search",
     "shifted_products",
+    "tissot",
     "tour",
     "train",
 ]

@@ -4,6 +4,7 @@ Functions of one picture take ``ax`` and return axes; functions of several take 
 subfigure) and return a list of axes. Without it a new figure is made, 1280 pixels wide.
 """
 
+from .charts import disagreement_against_step, gaussian_flows, globe_ascent, projections
 from .coupling import error_against_batch
 from .exactness import exactness
 from .gradients import gradient_scatter, kl_against_quadratic, mean_derivatives, monte_carlo_error
@@ -29,9 +30,12 @@ __all__ = [
     "correlation_against_offset",
     "cosine_against_damping",
     "count_floats",
+    "disagreement_against_step",
     "error_against_batch",
     "exactness",
     "forward_backward",
+    "gaussian_flows",
+    "globe_ascent",
     "gradient_scatter",
     "graphical_models",
     "improvement_against_damping",
@@ -45,6 +49,7 @@ __all__ = [
     "memory",
     "monte_carlo_error",
     "preconditioned_spectra",
+    "projections",
     "quality_along_training",
     "quality_bars",
     "race",

@@ -1,0 +1,69 @@
+"""Steps and flows in the coordinates of a chart, and how far those of several charts are apart.
+
+    flow:  d xi / dt = v(xi),        steps:  xi <- xi + h v(xi)
+
+The field v is the gradient of a function, or the natural gradient G^{-1} grad. In other coordinates xi' with
+J = d xi' / d xi the gradient is J^{-T} grad and the metric J^{-T} G J^{-1}: so the natural gradient is
+J G^{-1} grad, a velocity like any other, and its *flow* is the same curve in all charts. A *step* is straight
+in its own chart and bent in another: it agrees up to O(h^2), a walk of fixed duration up to O(h). Only where
+charts differ by a linear map do steps agree exactly. Gradients are no velocities, and agree in no sense.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import combinations
+
+import numpy as np
+from scipy.integrate import solve_ivp
+
+Field = Callable[[np.ndarray], np.ndarray]
+"""Coordinates (n,) to a velocity (n,)."""
+
+
+def walk(field: Field, start: np.ndarray, step: float, count: int) -> np.ndarray:
+    """Take steps xi <- xi + h v(xi).
+
+    Returns:
+        The path (count + 1, n), from the start on.
+    """
+    path = [np.asarray(start, dtype=float)]
+    for _ in range(count):
+        path.append(path[-1] + step * field(path[-1]))
+    return np.array(path)
+
+
+def flow(field: Field, start: np.ndarray, times: np.ndarray, tolerance: float = 1e-10) -> np.ndarray:
+    """Follow d xi / dt = v(xi) by an adaptive Runge-Kutta method of order 8.
+
+    Args:
+        field: v.
+        start: (n,), where the path is at ``times[0]``.
+        times: (k,), ascending.
+        tolerance: relative, of each step of the method.
+
+    Returns:
+        The path (k, n).
+
+    Raises:
+        ArithmeticError: where the solution cannot be followed to the last time.
+    """
+    solved = solve_ivp(
+        lambda _, xi: field(xi),
+        (times[0], times[-1]),
+        start,
+        "DOP853",
+        t_eval=times,
+        rtol=tolerance,
+        atol=0.01 * tolerance,
+    )
+    if not solved.success:
+        raise ArithmeticError(f"expected a flow up to time {times[-1]}, got: {solved.message}")
+    return solved.y.T
+
+
+def apart(paths: Sequence[np.ndarray], distance: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> float:
+    """The largest distance, over pairs of paths (k, n) and over times, of what should be one path."""
+    if len(paths) < 2:
+        raise ValueError(f"expected at least two paths, got {len(paths)}")
+    return max(float(np.max(distance(a, b))) for a, b in combinations(paths, 2))

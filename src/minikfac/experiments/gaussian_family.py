@@ -1,0 +1,269 @@
+"""A Gaussian fitted to data in three charts: gradients follow the chart, natural gradients the family.
+
+N(mu, sigma^2) fitted to numbers of mean m and variance v, by their mean negative log-likelihood in nats
+
+    loss = log sigma + (v + (m - mu)^2) / (2 sigma^2) + log(2 pi) / 2
+
+in the charts (mu, sigma), (mu, log sigma) and (h, l) = (mu, 1) / sigma^2, the natural parameters. Gradient
+and Fisher matrix F of each are written down by hand. Two flows in every chart, d xi / dt = -grad and
+-F^{-1} grad [Amari98]: pulled back to (mu, sigma), natural flows are one curve, gradient flows are three.
+
+Exact for the flow, not for steps: one natural step of h agrees between the charts up to O(h^2), as they bend
+against each other, and a walk of fixed duration up to O(h).
+
+In this family the natural flow is known: both moments of the Gaussian, mu and mu^2 + sigma^2, approach those
+of the data like e^{-t}.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .charts import Field, apart, flow, walk
+
+
+class Chart:
+    """Coordinates xi (..., 2) of Gaussians, which are q = (mu, sigma) (..., 2)."""
+
+    name: str
+    axes: tuple[str, str]
+
+    def push(self, q: np.ndarray) -> np.ndarray:
+        """Coordinates of Gaussians (mu, sigma)."""
+        raise NotImplementedError
+
+    def pull(self, xi: np.ndarray) -> np.ndarray:
+        """The Gaussians (mu, sigma) at these coordinates. ValueError where there is none."""
+        raise NotImplementedError
+
+    def jacobian(self, q: np.ndarray) -> np.ndarray:
+        """J = d xi / d (mu, sigma), at one q (2,)."""
+        raise NotImplementedError
+
+    def gradient(self, xi: np.ndarray, m: float, v: float) -> np.ndarray:
+        """Of the loss by xi, at one xi (2,), for data of mean m and variance v."""
+        raise NotImplementedError
+
+    def fisher(self, xi: np.ndarray) -> np.ndarray:
+        """F (2, 2) at one xi (2,), per example."""
+        raise NotImplementedError
+
+
+class MeanDeviation(Chart):
+    """xi = (mu, sigma)."""
+
+    name, axes = "(μ, σ)", ("μ", "σ")
+
+    def push(self, q: np.ndarray) -> np.ndarray:
+        return np.array(q, dtype=float)
+
+    def pull(self, xi: np.ndarray) -> np.ndarray:
+        return np.stack([xi[..., 0], _positive(xi[..., 1], "σ")], axis=-1)
+
+    def jacobian(self, q: np.ndarray) -> np.ndarray:
+        return np.eye(2)
+
+    def gradient(self, xi: np.ndarray, m: float, v: float) -> np.ndarray:
+        mu, sigma = xi
+        return np.array([(mu - m) / sigma**2, 1 / sigma - (v + (m - mu) ** 2) / sigma**3])
+
+    def fisher(self, xi: np.ndarray) -> np.ndarray:
+        return np.diag([1 / xi[1] ** 2, 2 / xi[1] ** 2])
+
+
+class MeanLogDeviation(Chart):
+    """xi = (mu, log sigma)."""
+
+    name, axes = "(μ, log σ)", ("μ", "log σ")
+
+    def push(self, q: np.ndarray) -> np.ndarray:
+        return np.stack([q[..., 0], np.log(_positive(q[..., 1], "σ"))], axis=-1)
+
+    def pull(self, xi: np.ndarray) -> np.ndarray:
+        return np.stack([xi[..., 0], np.exp(xi[..., 1])], axis=-1)
+
+    def jacobian(self, q: np.ndarray) -> np.ndarray:
+        return np.diag([1, 1 / q[1]])
+
+    def gradient(self, xi: np.ndarray, m: float, v: float) -> np.ndarray:
+        mu, precision = xi[0], math.exp(-2 * xi[1])
+        return np.array([(mu - m) * precision, 1 - (v + (m - mu) ** 2) * precision])
+
+    def fisher(self, xi: np.ndarray) -> np.ndarray:
+        return np.diag([math.exp(-2 * xi[1]), 2])
+
+
+class NaturalParameters(Chart):
+    """xi = (h, l) = (mu, 1) / sigma^2: the loss is (l (v + m^2) + h^2 / l - log l + log(2 pi)) / 2 - h m."""
+
+    name, axes = "natural parameters", ("h = μ / σ²", "l = 1 / σ²")
+
+    def push(self, q: np.ndarray) -> np.ndarray:
+        precision = 1 / _positive(q[..., 1], "σ") ** 2
+        return np.stack([q[..., 0] * precision, precision], axis=-1)
+
+    def pull(self, xi: np.ndarray) -> np.ndarray:
+        l = _positive(xi[..., 1], "l")
+        return np.stack([xi[..., 0] / l, 1 / np.sqrt(l)], axis=-1)
+
+    def jacobian(self, q: np.ndarray) -> np.ndarray:
+        mu, sigma = q
+        return np.array([[1 / sigma**2, -2 * mu / sigma**3], [0, -2 / sigma**3]])
+
+    def gradient(self, xi: np.ndarray, m: float, v: float) -> np.ndarray:
+        h, l = xi
+        return np.array([h / l - m, (v + m**2 - h**2 / l**2 - 1 / l) / 2])
+
+    def fisher(self, xi: np.ndarray) -> np.ndarray:
+        h, l = xi
+        return np.array([[1 / l, -h / l**2], [-h / l**2, h**2 / l**3 + 1 / (2 * l**2)]])
+
+
+def _positive(values: np.ndarray, name: str) -> np.ndarray:
+    least = float(np.min(values))
+    if not least > 0:
+        raise ValueError(f"expected {name} > 0, got {least:.4g}")
+    return values
+
+
+CHARTS: tuple[Chart, ...] = (MeanDeviation(), MeanLogDeviation(), NaturalParameters())
+
+
+def loss(q: np.ndarray, m: float, v: float) -> np.ndarray:
+    """Mean negative log-likelihood in nats of Gaussians q (..., 2) on data of mean m and variance v."""
+    mu, sigma = q[..., 0], q[..., 1]
+    return np.log(sigma) + (v + (m - mu) ** 2) / (2 * sigma**2) + math.log(2 * math.pi) / 2
+
+
+def fisher_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Distance of Gaussians (..., 2) along the shortest way; its length ds^2 = d^T F d knows no chart.
+
+    The family is a hyperbolic plane: with mu / sqrt(2) and sigma as coordinates, the upper half-plane, times
+    sqrt(2).
+    """
+    near = ((a[..., 0] - b[..., 0]) ** 2 / 2 + (a[..., 1] - b[..., 1]) ** 2) / (4 * a[..., 1] * b[..., 1])
+    return math.sqrt(8) * np.arcsinh(np.sqrt(near))
+
+
+def fields(chart: Chart, m: float, v: float) -> dict[str, Field]:
+    """Downhill in a chart: minus the gradient, and minus the natural gradient."""
+
+    def gradient(xi: np.ndarray) -> np.ndarray:
+        return -chart.gradient(xi, m, v)
+
+    def natural(xi: np.ndarray) -> np.ndarray:
+        return np.linalg.solve(chart.fisher(xi), gradient(xi))
+
+    return {"gradient": gradient, "natural gradient": natural}
+
+
+@dataclass(frozen=True)
+class GaussianFlows:
+    """What :func:`gaussian_flows` found. Methods are "gradient" and "natural gradient".
+
+    Attributes:
+        mean: m of the data.
+        variance: v of the data.
+        axes: names of the coordinates, by chart.
+        grids: by chart, (n, m, 2), where it has a grid of Gaussians.
+        losses: (n, m) of these, in nats.
+        ellipses: by chart, (e, k, 2), Gaussians at one Fisher length from e others, to first order.
+        in_chart: by method and chart, flows (starts, k, 2) in its coordinates.
+        pulled: by method and chart, the same flows as (mu, sigma).
+        times: (k,).
+        steps: (s,), several h.
+        one_step: by method, (s,) largest distance between charts after one step of h, in Fisher length.
+        walked: by method, the same along walks of duration 1.
+    """
+
+    mean: float
+    variance: float
+    axes: Mapping[str, tuple[str, str]]
+    grids: Mapping[str, np.ndarray]
+    losses: np.ndarray
+    ellipses: Mapping[str, np.ndarray]
+    in_chart: Mapping[str, Mapping[str, np.ndarray]]
+    pulled: Mapping[str, Mapping[str, np.ndarray]]
+    times: np.ndarray
+    steps: np.ndarray
+    one_step: Mapping[str, np.ndarray]
+    walked: Mapping[str, np.ndarray]
+
+
+STARTS = ((-1.0, 0.7), (0.2, 2.0), (3.0, 1.7))
+
+
+def gaussian_flows(
+    data: np.ndarray | None = None,
+    starts: Sequence[tuple[float, float]] = STARTS,
+    duration: float = 6.0,
+    largest_step: float = 0.05,
+    halvings: int = 6,
+    radius: float = 0.13,
+) -> GaussianFlows:
+    """Fit a Gaussian by gradient and natural-gradient flows in three charts, and by steps.
+
+    Args:
+        data: (n,), not all equal. Only their mean and variance matter; 1 and 1 by default.
+        starts: (mu, sigma) where flows begin; steps begin at the first.
+        duration: of the flows.
+        largest_step: h of the longest steps.
+        halvings: of it.
+        radius: of the ellipses, in Fisher length: sqrt(2 KL) nats to first order.
+
+    Raises:
+        ValueError: on data that no Gaussian fits, or steps that leave the family.
+    """
+    y = np.array([0.0, 2.0]) if data is None else np.asarray(data, dtype=float)
+    if y.ndim != 1 or not (np.isfinite(y).all() and y.size and y.var() > 0):
+        raise ValueError(f"expected finite data (n,) that are not all equal, got shape {y.shape}")
+    m, v = float(y.mean()), float(y.var())
+    times = np.linspace(0, duration, 121)
+    steps = largest_step / 2.0 ** np.arange(halvings + 1)
+    methods = ("gradient", "natural gradient")
+    in_chart: dict[str, dict[str, np.ndarray]] = {method: {} for method in methods}
+    pulled: dict[str, dict[str, np.ndarray]] = {method: {} for method in methods}
+    walks: dict[str, list[list[np.ndarray]]] = {method: [[] for _ in steps] for method in methods}
+    for chart in CHARTS:
+        for method, field in fields(chart, m, v).items():
+            paths = np.array([flow(field, chart.push(np.array(q)), times) for q in starts])
+            in_chart[method][chart.name], pulled[method][chart.name] = paths, chart.pull(paths)
+            for own, h in zip(walks[method], steps, strict=True):
+                own.append(chart.pull(walk(field, chart.push(np.array(starts[0])), h, max(1, round(1 / h)))))
+    spread = math.sqrt(v)
+    mus = m + spread * np.sinh(np.linspace(-5, 5, 241))  # close to each other near the fit
+    grid = np.stack(np.meshgrid(mus, spread * np.geomspace(0.3, 12, 161)), axis=-1)
+    centres = np.stack(
+        np.meshgrid(m + spread * np.arange(-2, 3), spread * 2.0 ** np.arange(-0.5, 1.1, 0.5)), -1
+    )
+    return GaussianFlows(
+        m,
+        v,
+        {chart.name: chart.axes for chart in CHARTS},
+        {chart.name: chart.push(grid) for chart in CHARTS},
+        loss(grid, m, v),
+        {chart.name: _ellipses(chart, centres.reshape(-1, 2), radius) for chart in CHARTS},
+        in_chart,
+        pulled,
+        times,
+        steps,
+        {
+            method: np.array([apart([path[:2] for path in own], fisher_distance) for own in walks[method]])
+            for method in methods
+        },
+        {method: np.array([apart(own, fisher_distance) for own in walks[method]]) for method in methods},
+    )
+
+
+def _ellipses(chart: Chart, centres: np.ndarray, radius: float) -> np.ndarray:
+    """{xi + d : d^T F d = radius^2} around each Gaussian (e, 2), as (e, 73, 2)."""
+    circle = np.array([np.cos(angles := np.linspace(0, 2 * np.pi, 73)), np.sin(angles)])
+    found = []
+    for xi in chart.push(centres):
+        half = np.linalg.cholesky(chart.fisher(xi))  # d^T F d = |half^T d|^2
+        found.append(xi + radius * np.linalg.solve(half.T, circle).T)
+    return np.array(found)
