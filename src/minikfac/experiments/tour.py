@@ -25,6 +25,8 @@ from ..linalg import SingularMatrixError
 from ..network import Network, mlp, outputs, presets
 from .along import quality_along_training
 from .convolutions import Convolutions, convnet, default_channels, stages
+from .descent import Descent
+from .descent import stages as descent_stages
 from .maps import conv_layers
 from .middle import MiddleLayers, middle_layers, picture_layers
 from .pictures import (
@@ -73,6 +75,7 @@ class Settings:
         measures: names among :data:`minikfac.quality.MEASURES`; None for what is quick at this size.
         dtype: "float64" or "float32".
         convolutions: study a small convolutional net too, on the same data as images.
+        descent: show what curvature is good for, on problems of their own.
     """
 
     sizes: tuple[int, ...] = TOUR_SIZES
@@ -96,6 +99,7 @@ class Settings:
     measures: tuple[str, ...] | None = None
     dtype: str = "float64"
     convolutions: bool = False
+    descent: bool = False
 
 
 @dataclass
@@ -114,6 +118,7 @@ class Findings:
         memory: rows of :func:`.pictures.memory_rows`.
         convnet: the findings of the convolutional net that was studied too.
         convolutions: what the pictures of that net's convolutions show, or of this one's.
+        descent: what curvature is good for, on problems of their own.
         seconds: wall time by stage.
     """
 
@@ -137,6 +142,7 @@ class Findings:
     memory: list[dict[str, Any]] = field(default_factory=list)
     convnet: Findings | None = None
     convolutions: Convolutions | None = None
+    descent: Descent | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -393,6 +399,7 @@ def _convnet_findings(found: Findings, progress: bool) -> Findings:
         seeds=1,
         along=False,
         convolutions=False,
+        descent=False,
     )
     return tour(dataset, settings, False, progress)
 
@@ -497,6 +504,9 @@ def _add_pictures(found: Findings, clock: Clock, progress: bool) -> None:
         "memory": memory,
     }
     todo |= _convolution_stages(found)
+    if settings.descent:
+        found.descent = Descent()
+        todo = descent_stages(found.descent, seed) | todo
     with progress_bar("pictures", len(todo), progress) as bar, one_thread():
 
         def run(name: str) -> None:

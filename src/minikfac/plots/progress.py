@@ -113,7 +113,7 @@ def _valley(ax: Any, hessian: Any, minimum: Any, paths: Mapping[str, tuple[Any, 
     ax.plot(0, 0, marker="*", color=BLACK, markersize=14, linestyle="", zorder=6)
     ratio = short(float(curvatures[1] / curvatures[0]))
     ax.set_title(f"One quadratic, condition number {ratio}: contours, paths and the minimum (star)")
-    ax.set(xlabel="along the low curvature", ylabel="along the high one")
+    ax.set(xlabel="along the low curvature", ylabel="along the high curvature")
 
 
 @style()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -306,6 +307,41 @@ def conv_batchnorm_size(found: Findings) -> Any:
     return plots.error_against_batch(batch.batch_sizes, errors)
 
 
+def valley(found: Findings) -> Any:
+    """Gradient descent and a natural step on a quadratic; without the path of momentum, which is high."""
+    assert found.descent is not None and found.descent.valley is not None
+    run = found.descent.valley
+    paths = {name: path for name, path in run.paths.items() if "momentum" not in name}
+    return plots.conditioning(run.hessian, run.minimum, paths, run.losses, run.condition_numbers, run.steps)
+
+
+def improvement(found: Findings) -> Any:
+    """What one step improves, by strength of the damping [MG15, fig. 7]."""
+    assert found.descent is not None and found.descent.improvement is not None
+    at = found.descent.improvement
+    title = f"What one step improves, after {at.steps} steps of K-FAC on a small autoencoder"
+    return plots.improvement_against_damping(
+        at.study.gammas, at.study.improvements, chosen=at.gamma, title=title
+    )
+
+
+def batch_loss(found: Findings) -> Any:
+    """Losses by size of the batch, against steps and against examples [MG15, fig. 9]."""
+    assert found.descent is not None and found.descent.batches is not None
+    runs = found.descent.batches
+    return plots.loss_by_batch_size(
+        runs.batch_sizes, runs.curves(), runs.curves("examples"), level=runs.level
+    )
+
+
+def batch_steps(found: Findings) -> Any:
+    """Steps and examples to one level, by size of the batch."""
+    assert found.descent is not None and found.descent.batches is not None
+    runs = found.descent.batches
+    level = f"a training loss of {runs.level:g} nats"
+    return plots.steps_by_batch_size(runs.batch_sizes, runs.to_level(), level=level)
+
+
 def _chapter(found: Findings) -> Convolutions:
     assert found.convolutions is not None
     return found.convolutions
@@ -338,6 +374,20 @@ def _of_convolutions(found: Findings) -> list[tuple[str, Callable[[Findings], An
     ]
 
 
+def _of_descent(found: Findings) -> list[tuple[str, Callable[[Findings], Any], bool]]:
+    descent = found.descent
+    if descent is None:
+        return []
+    batches = descent.batches
+    reached = batches is not None and any(np.isfinite(own).any() for own in batches.to_level().values())
+    return [
+        ("valley", valley, descent.valley is not None),
+        ("improvement-by-damping", improvement, descent.improvement is not None),
+        ("batch-size-loss", batch_loss, batches is not None),
+        ("batch-size-steps", batch_steps, reached),
+    ]
+
+
 def available(found: Findings) -> dict[str, Callable[[Findings], Any]]:
     """Which figures can be drawn from these findings, by file name, in the order of the report."""
     one, walk, middle = found.passage, found.divergence, found.middle
@@ -362,6 +412,7 @@ def available(found: Findings) -> dict[str, Callable[[Findings], Any]]:
         ("step-cosines", cosines, found.cosines is not None),
         ("sampling", sampling, found.sampling is not None),
         ("along-training", along, any("error/K-FAC/" in key for key in found.history.records[0])),
+        *_of_descent(found),
         *_of_convolutions(found),
         ("memory", memory, bool(found.memory)),
     ]
@@ -369,19 +420,32 @@ def available(found: Findings) -> dict[str, Callable[[Findings], Any]]:
 
 
 def draw_all(found: Findings, folder: Path, image_format: str = "png") -> Iterator[tuple[str, Path]]:
-    """Draw every figure into a folder; yields name and file as each is done.
+    """Draw every figure of these findings into a folder, as :func:`save_all` does."""
+    pictures = {name: partial(draw, found) for name, draw in available(found).items()}
+    yield from save_all(pictures, folder, image_format)
+
+
+def save_all(
+    pictures: Mapping[str, Callable[[], Any]], folder: Path, image_format: str = "png"
+) -> Iterator[tuple[str, Path]]:
+    """Draw figures into a folder; yields name and file as each is done.
+
+    Args:
+        pictures: what draws each, by file name.
+        folder: one that is there.
+        image_format: one of :data:`FORMATS`.
 
     Raises:
-        ValueError: on another format than those of :data:`FORMATS`.
+        ValueError: on another format.
     """
     if image_format not in FORMATS:
         raise ValueError(f"expected a format among {', '.join(FORMATS)}, got {image_format!r}")
     backend = plt.get_backend()
     plt.switch_backend("agg")  # no window, also where there is no display
     try:
-        for name, draw in available(found).items():
+        for name, draw in pictures.items():
             path = folder / f"{name}.{image_format}"
-            made = draw(found)
+            made = draw()
             fig = getattr(made[0] if isinstance(made, list) else made, "figure", made)
             fig.savefig(path)
             plt.close(fig)

@@ -14,6 +14,7 @@ import numpy as np
 
 from .. import __version__
 from ..experiments.convolutions import Convolutions
+from ..experiments.descent import Descent
 from ..experiments.maps import strengths
 from ..experiments.tour import Findings, settings_record
 
@@ -62,12 +63,34 @@ def results(found: Findings) -> dict[str, Any]:
             "eigenvalues": middle.eigenvalues,
             "preconditioned_eigenvalues": middle.preconditioned,
         }
+    if found.descent is not None:
+        record["descent"] = descent(found.descent)
     if found.convolutions is not None:
         record["convolutions"] = convolutions(found.convolutions)
     if found.convnet is not None:
         record["convolutional_net"] = results(found.convnet)
         del record["convolutional_net"]["versions"]
     return plain(record)
+
+
+def descent(found: Descent) -> dict[str, Any]:
+    """Numbers of progress: losses and steps on the quadratic, improvements by matrix, steps by batch."""
+    record: dict[str, Any] = {}
+    if found.valley is not None:
+        kept = ("condition_number", "losses", "reduction", "condition_numbers", "steps")
+        record["conditioning"] = {key: getattr(found.valley, key) for key in kept}
+    if found.improvement is not None:
+        at = found.improvement
+        record["improvement"] = dict(vars(at)) | dict(vars(at.study))
+        del record["improvement"]["study"]
+        record["improvement"]["improvements"] = [
+            {"matrix": matrix, "way": way, "nats": values}
+            for (matrix, way), values in at.study.improvements.items()
+        ]
+    if found.batches is not None:
+        runs = found.batches
+        record["batches"] = {"batch_sizes": runs.batch_sizes, "level": runs.level, "steps": runs.to_level()}
+    return record
 
 
 def convolutions(chapter: Convolutions) -> dict[str, Any]:

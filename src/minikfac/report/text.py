@@ -19,7 +19,7 @@ from ..experiments.tour import net_name as plain_net_name
 from ..network import outputs
 from ..plots.memory import human_bytes
 from ..quality import format_cell
-from . import convolutions
+from . import convolutions, descent
 from .words import Figure, Section, Table, count, examples, listing, number, percent
 
 Row = Mapping[str, Any]
@@ -41,6 +41,7 @@ def sections(found: Findings) -> list[Section]:
         damping,
         sampling,
         along_training,
+        descent.section,
         memory,
         how_made,
     ]
