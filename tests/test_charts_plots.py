@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -13,8 +14,11 @@ import numpy as np
 import pytest
 
 from minikfac import plots
+from minikfac.experiments import ascents, gaussian_flows
 from minikfac.experiments.projections import on_sphere
 from minikfac.plots.charts import orthographic
+from minikfac.report import opening
+from minikfac.report.figures import save_all
 
 RNG = np.random.default_rng(0)
 CIRCLE = np.array([np.cos(t := np.linspace(0, 2 * np.pi, 9)), np.sin(t)]).T
@@ -44,7 +48,7 @@ def on_charts(shape: tuple[int, ...], charts: str = "ab") -> dict[str, dict[str,
     return {method: {name: RNG.uniform(0, 1, shape) for name in charts} for method in METHODS}
 
 
-def ascent(**changed: Any) -> dict[str, Any]:
+def climb(**changed: Any) -> dict[str, Any]:
     given = {
         "heights": GRID[..., 0] * GRID[..., 1],
         "sphere": on_sphere(GRID),
@@ -81,7 +85,7 @@ DRAW = {
     "projections": lambda **fig: plots.projections(
         MAPS, on_sphere(0.1 * CIRCLE)[None], [on_sphere(GRID[0])], **fig
     ),
-    "globe_ascent": lambda **fig: plots.globe_ascent(**ascent(), **fig),
+    "globe_ascent": lambda **fig: plots.globe_ascent(**climb(), **fig),
     "gaussian_flows": lambda **fig: plots.gaussian_flows(**family(), **fig),
 }
 
@@ -127,7 +131,7 @@ def test_a_globe_from_far_away() -> None:
 
 
 def test_paths_are_drawn_as_given() -> None:
-    given = ascent()
+    given = climb()
     a, b, gradient, natural, _ = plots.globe_ascent(**given)
     drawn = [line.get_xydata() for line in a.lines]
     for method in METHODS:
@@ -181,12 +185,12 @@ def test_disagreement_is_drawn_into_the_axes_given() -> None:
         (lambda: plots.projections([], [], []), "expected at least one map"),
         (lambda: plots.projections(MAPS, CIRCLE, []), r"expected circles of shape \(n, m, 3\)"),
         (
-            lambda: plots.globe_ascent(**ascent(maps=dict.fromkeys("abcd", GRID))),
+            lambda: plots.globe_ascent(**climb(maps=dict.fromkeys("abcd", GRID))),
             "expected at most 3 charts, got 4",
         ),
-        (lambda: plots.globe_ascent(**ascent(sphere=GRID)), r"expected sphere of shape \(5, 6, 3\)"),
+        (lambda: plots.globe_ascent(**climb(sphere=GRID)), r"expected sphere of shape \(5, 6, 3\)"),
         (
-            lambda: plots.globe_ascent(**ascent(maps={"a": GRID[1:]})),
+            lambda: plots.globe_ascent(**climb(maps={"a": GRID[1:]})),
             r"expected grid of a of shape \(5, 6, 2\), got \(4, 6, 2\)",
         ),
         (
@@ -199,3 +203,14 @@ def test_disagreement_is_drawn_into_the_axes_given() -> None:
 def test_refusals(draw: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         draw()
+
+
+def test_the_opening_as_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(opening, "ascents", lambda: ascents(step=0.2, duration=1, halvings=1))
+    monkeypatch.setattr(opening, "gaussian_flows", lambda: gaussian_flows(duration=1, halvings=1))
+    drawn = dict(save_all(opening.OPENING, tmp_path, "svg"))
+    assert list(drawn) == ["map-projections", "map-ascent", "gaussian-charts"]
+    assert all(path.stat().st_size > 10_000 and path.suffix == ".svg" for path in drawn.values())
+    assert not plt.get_fignums()
+    with pytest.raises(ValueError, match="expected a format among png, svg, pdf, got 'gif'"):
+        next(save_all(opening.OPENING, tmp_path, "gif"))
