@@ -164,9 +164,10 @@ def test_where_the_baseline_did_not_get_there_the_ratio_is_a_bound() -> None:
     assert rows["fast"]["bound"] and rows["slow"]["bound"]
     for name in ("base", "never"):
         assert math.isnan(rows[name]["ratio"]) and not rows[name]["bound"]
-    # one more that gets there, and the median is a number
-    race.histories["base"] = [*reaching(4, 5, end=8), *reaching(0, end=6)]
+    # one more that gets there, and the median is a number, however early the third ended
+    race.histories["base"] = [*reaching(4, 5, end=8), *reaching(0, end=3)]
     assert row_of(race, "fast")["ratio"] == 5 / 2 and not row_of(race, "fast")["bound"]
+    assert row_of(race, "base")["ratio"] == 1
 
 
 def test_levels_are_what_more_than_half_of_the_baselines_runs_reached() -> None:

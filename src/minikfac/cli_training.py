@@ -539,7 +539,8 @@ def _tuned(
         f"and the best {about['finalists']} again from {about['seeds']} other seeds"
     )
     _print_table("What arguments were drawn from", ["optimizer", "ranges"], ranges)
-    header = ["optimizer", "trials", "minutes in all", f"median {column}", "lowest to highest", "arguments"]
+    words = column.replace("_", " ")
+    header = ["optimizer", "trials", "minutes in all", f"median {words}", "lowest to highest", "arguments"]
     _print_table("The best", header, cells)
     return best
 

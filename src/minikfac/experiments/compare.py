@@ -101,9 +101,11 @@ class Race:
             for measure in along:
                 base = self.histories[self.baseline]
                 of_base = [reached(run, column, level, measure) for run in base]
-                bound = not math.isfinite(_order(of_base)[0])
-                ends = [float(run[measure][-1]) for run in base]
-                upper = float(np.median(np.where(np.isfinite(of_base), of_base, ends)))
+                upper = _order(of_base)[0]
+                bound = not math.isfinite(upper)
+                if bound:
+                    ends = [float(run[measure][-1]) for run in base]
+                    upper = float(np.median(np.where(np.isfinite(of_base), of_base, ends)))
                 for name, runs in self.histories.items():
                     times = [reached(run, column, level, measure) for run in runs]
                     at, lowest, highest = _order(times)
