@@ -108,7 +108,7 @@ def test_maps_say_what_they_keep() -> None:
     globe, a, b = DRAW["projections"]()
     assert a.get_title() == "a\nkeeps nothing"
     assert a.get_xlabel() == "areas kept, axes up to 2.5 : 1"
-    assert b.get_xlabel() == "areas up to × 7, circles kept"
+    assert b.get_xlabel() == "areas here up to × 7, circles kept"
     np.testing.assert_array_equal(a.patches[1].get_xy()[:9], CIRCLE + 3)
     assert len(globe.patches) == 2  # the circle and the globe's edge
 

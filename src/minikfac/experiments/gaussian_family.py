@@ -235,8 +235,8 @@ def gaussian_flows(
             for own, h in zip(walks[method], steps, strict=True):
                 own.append(chart.pull(walk(field, chart.push(np.array(starts[0])), h, max(1, round(1 / h)))))
     spread = math.sqrt(v)
-    mus = m + spread * np.sinh(np.linspace(-5, 5, 241))  # close to each other near the fit
-    grid = np.stack(np.meshgrid(mus, spread * np.geomspace(0.3, 12, 161)), axis=-1)
+    mus = m + spread * np.sinh(np.linspace(-5, 5, 161))  # close to each other near the fit
+    grid = np.stack(np.meshgrid(mus, spread * np.geomspace(0.3, 12, 111)), axis=-1)
     centres = np.stack(
         np.meshgrid(m + spread * np.arange(-2, 3), spread * 2.0 ** np.arange(-0.5, 1.1, 0.5)), -1
     )

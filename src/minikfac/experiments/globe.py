@@ -146,7 +146,7 @@ def ascents(
     west, east, south, north = window
     lon, lat = np.meshgrid(np.linspace(west, east, 111), np.linspace(south, north, 71))
     grid = np.radians(np.stack([lon, lat], axis=-1))
-    whole = np.radians(np.stack(np.meshgrid(np.linspace(-180, 180, 361), np.linspace(-90, 90, 181)), -1))
+    whole = np.radians(np.stack(np.meshgrid(np.linspace(-180, 180, 181), np.linspace(-90, 90, 91)), -1))
     names = [projection.name for projection in projections]
     return Ascents(
         step,

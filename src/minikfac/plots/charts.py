@@ -94,7 +94,7 @@ def projections(
             checked(one[key], ("n",), f"{key} of {name}", finite=True) for key in ("areas", "shapes")
         )
         ax.set_title(f"{name}\nkeeps {one['keeps']}")
-        grown = "areas kept" if np.ptp(areas) < 1e-9 else f"areas up to × {short(float(areas.max()))}"
+        grown = "areas kept" if np.ptp(areas) < 1e-9 else f"areas here up to × {short(float(areas.max()))}"
         worst = float(shapes.max())
         ax.set_xlabel(
             f"{grown}, " + ("circles kept" if worst < 1 + 1e-9 else f"axes up to {short(worst)} : 1")
