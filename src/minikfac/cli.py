@@ -1,4 +1,4 @@
-"""The command line: ``minikfac tour``, ``fisher``, ``figures`` and ``data``; training is beside it.
+"""The command line: ``minikfac tour``, ``fisher``, ``figures`` and ``data``; what trains is beside it.
 
 Thin: it reads options, calls :mod:`minikfac.experiments` and :mod:`minikfac.report`, and prints. What is
 wrong with the input ends in one line on standard error and exit code 2; an interrupt in 130.
@@ -21,7 +21,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from . import __version__, cli_training
+from . import __version__, cli_problems, cli_training
 
 if TYPE_CHECKING:
     from .datasets import Dataset
@@ -257,6 +257,7 @@ def figures(
 
 
 cli_training.register(app)
+cli_problems.register(app)
 
 
 @data_app.command("list", epilog="Example: minikfac data list")

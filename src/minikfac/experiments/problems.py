@@ -245,17 +245,22 @@ def problem(
     >>> found.dataset.y_train is found.dataset.x_train, found.net.n_params, found.theta().shape
     (True, 3934, (3934,))
     """
-    entry = _entry(name)
-    net = entry.net(width)
-    options: dict[str, Any] = {"n_train": n_train, "n_test": n_test, "dtype": dtype or entry.dtype}
+    found = entry(name)
+    net = found.net(width)
+    options: dict[str, Any] = {"n_train": n_train, "n_test": n_test, "dtype": dtype or found.dtype}
     if folder is not None:
         options["folder"] = folder
-    data = entry.prepare(datasets.load(entry.data, **options))
-    return Problem(entry.name, net, data, entry.scheme, min(entry.batch_size, len(data.x_train)))
+    data = found.prepare(datasets.load(found.data, **options))
+    return Problem(found.name, net, data, found.scheme, min(found.batch_size, len(data.x_train)))
 
 
-def _entry(name: str) -> Entry:
-    names = [entry.name for entry in PROBLEMS]
+def entry(name: str) -> Entry:
+    """Find a problem without loading its data.
+
+    Raises:
+        ValueError: If there is none of this name; it lists them.
+    """
+    names = [own.name for own in PROBLEMS]
     if name in names:
         return PROBLEMS[names.index(name)]
     asked = str(name).lower()
