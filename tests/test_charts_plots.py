@@ -162,6 +162,7 @@ def test_slopes_are_those_of_the_smaller_steps() -> None:
     ax = plots.disagreement_against_step(h, {"square": y, "flat": np.ones(5)})
     labels = [text.get_text() for text in ax.get_legend().get_texts()]
     assert labels == ["square: slope 2.00", "flat: slope 0.00"]
+    np.testing.assert_array_equal(ax.lines[0].get_xydata(), np.stack([h, y], axis=1)[::-1])
     low, high = ax.get_ylim()
     assert low < y.min() and high > 50
 
