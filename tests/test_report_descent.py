@@ -116,7 +116,7 @@ def test_numbers_in_the_section_are_those_of_the_studies(whole: Descent, found: 
     text = words(descent.section(found))
     assert whole.valley is not None and whole.improvement is not None
     assert "curved 100 times as much" in text and "<b>346 steps</b>" in text
-    assert "with its best momentum, 58" in text and "takes <b>1</b>, whatever the ratio" in text
+    assert "with its best momentum, 58" in text and "takes <b>1 step</b>, whatever the ratio" in text
     at = whole.improvement
     harmful = (at.study.improvements[KFAC, WAYS[0]] <= 0).sum()
     assert f"({at.n_params:,} weights) after 30 steps" in text

@@ -21,7 +21,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import minikfac as mk
-from minikfac import datasets, fisher, plots, quality
+from minikfac import datasets, experiments, fisher, plots, quality
+from minikfac.experiments import descent
+from minikfac.experiments.batch_study import BatchStudy
 
 SIZES = [64, 20, 20, 20, 20, 20, 10]
 MIDDLE = [1, 2, 3, 4]
@@ -91,6 +93,10 @@ class Study:
             "diagonal": np.diag(fisher.diagonal(s).diagonal()),
             "EKFAC": fisher.ekfac(s).to_dense(),
         }
+
+    @cached_property
+    def batches(self) -> BatchStudy:
+        return descent.batch_sizes(progress=False)
 
 
 def error(F: np.ndarray, M: np.ndarray) -> float:
@@ -291,6 +297,31 @@ def quality_along_training(study: Study) -> Any:
     return plots.quality_along_training(steps, errors, title="Error of K-FAC's blocks along training")
 
 
+def conditioning(study: Study) -> Any:
+    run = experiments.conditioning()
+    return plots.conditioning(
+        run.hessian, run.minimum, run.paths, run.losses, run.condition_numbers, run.steps
+    )
+
+
+def improvement_against_damping(study: Study) -> Any:
+    at = descent.improvement()
+    return plots.improvement_against_damping(at.study.gammas, at.study.improvements, chosen=at.gamma)
+
+
+def loss_by_batch_size(study: Study) -> Any:
+    runs = study.batches
+    return plots.loss_by_batch_size(
+        runs.batch_sizes, runs.curves(), runs.curves("examples"), level=runs.level
+    )
+
+
+def steps_by_batch_size(study: Study) -> Any:
+    runs = study.batches
+    level = f"a training loss of {runs.level:g} nats"
+    return plots.steps_by_batch_size(runs.batch_sizes, runs.to_level(), level=level)
+
+
 def training_curve(study: Study) -> Any:
     return plots.training_curve({"Adam": study.records})
 
@@ -306,7 +337,8 @@ FIGURES: dict[str, Callable[[Study], Any]] = {
         block_means, block_means_inverse, ledger, spectra,
         preconditioned_spectra, cosine_against_damping, gradient_scatter, kl_against_quadratic,
         monte_carlo_error, mean_derivatives, quality_bars, forward_backward, graphical_models, memory,
-        quality_along_training, training_curve, test_error_curve,
+        quality_along_training, conditioning, improvement_against_damping, loss_by_batch_size,
+        steps_by_batch_size, training_curve, test_error_curve,
     )
 }  # fmt: skip
 

@@ -207,6 +207,10 @@ def recipe(problem: str, name: str) -> Recipe:
 
     Raises:
         ValueError: if there is none; it lists those of the problem.
+
+    >>> found = recipe("mnist-autoencoder", "K-FAC")
+    >>> found.optimizer, found.arguments["lam"], found.batch_size, found.source
+    ('KFAC', 150.0, 'growing', '[MG15, sec. 13]')
     """
     found = recipes_for(problem)
     if name not in found:

@@ -34,7 +34,7 @@ def conditioning(
     condition_numbers: Any,
     steps: Mapping[str, Any],
     *,
-    counted: str = "steps to a millionth of the loss",
+    counted: str = "Steps to a millionth of the loss",
     fig: Any | None = None,
 ) -> list[Any]:
     """Draw runs on a quadratic of two parameters: paths, losses, and steps against the condition number.
@@ -48,7 +48,7 @@ def conditioning(
         losses: (k + 1,) each, by method; more methods than paths if need be.
         condition_numbers: (m,).
         steps: (m,) each, by method.
-        counted: what the steps are counted to.
+        counted: title of the steps.
         fig: a figure or subfigure to draw into.
 
     Returns:
@@ -75,7 +75,7 @@ def conditioning(
     for name, own in steps.items():
         counts = checked(own, (len(x),), f"steps of {name}")
         axes[2].plot(x, counts, **marked_pen(known.index(name)))
-    axes[2].set(xscale="log", yscale="log", xlabel="condition number", ylabel=counted, title="Steps needed")
+    axes[2].set(xscale="log", yscale="log", xlabel="condition number", ylabel="steps", title=counted)
     for ax in axes[1:]:
         ax.grid(True)
     handles = [Line2D([], [], label=name, **marked_pen(number)) for number, name in enumerate(known)]

@@ -35,7 +35,8 @@ def valley(run: Conditioning) -> list[Part]:
         "direction as in the other. Gradient descent with its best step size jumps from one side of the "
         f"valley to the other, crawls along it, and takes <b>{count(plain)} steps</b> to a millionth of the "
         f"loss; with its best momentum, {count(momentum)}. The natural gradient divides by the curvature, "
-        f"which is <i>F</i> here, and takes <b>{count(natural)}</b>, whatever the ratio.",
+        f"which is <i>F</i> here, and takes <b>{count(natural)} step{'s' * (natural > 1)}</b>, whatever the "
+        "ratio.",
         Figure(
             "valley",
             "Above: paths on the quadratic, the vertical axis stretched; momentum, which swings far out, is "
@@ -53,7 +54,7 @@ def improvement(at: Improvement) -> list[Part]:
     harmful = int((at.study.improvements[kfac, WAYS[0]] <= 0).sum())
     text = (
         "A net's loss is no quadratic, and K-FAC is not its curvature. So K-FAC damps its matrix, with a "
-        f"strength γ = √λ. Here is a small autoencoder of digits ({count(at.n_params)} weights) after "
+        f"strength γ&nbsp;=&nbsp;√λ. Here is a small autoencoder of digits ({count(at.n_params)} weights) after "
         f"{count(at.steps)} steps of K-FAC, and what one more step does for different γ. Taken as it is, the "
     )
     if harmful == tried:
@@ -61,14 +62,14 @@ def improvement(at: Improvement) -> list[Part]:
     else:
         text += (
             f"step harms with {harmful} of {tried} strengths, and improves the objective by "
-            f"{number(raw)} nats at best, with γ = {number(raw_at)}."
+            f"{number(raw)} nats at best, with γ&nbsp;= {number(raw_at)}."
         )
     if scaled > 0:
         times = f", {scaled / raw:.2g} times as much" if raw > 0 else ""
         others = [at.best(matrix, WAYS[1])[0] for matrix in (chain, exact)]
         text += (
             " The same directions, each as long as the exact Fisher matrix says is best, give up to "
-            f"<b>{number(scaled)} nats</b> (γ = {number(scaled_at)}){times}; with the step before as a "
+            f"<b>{number(scaled)} nats</b> (γ&nbsp;= {number(scaled_at)}){times}; with the step before as a "
             f"second direction, which is momentum, {number(moved)}. That takes a pass forward for each "
             f"direction, and no inverse. Re-scaled likewise, the block-tridiagonal inverse gives up to "
             f"{number(others[0])} nats, and that of the exact matrix {number(others[1])}."
