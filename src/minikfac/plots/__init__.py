@@ -8,6 +8,7 @@ from .charts import disagreement_against_step, gaussian_flows, globe_ascent, pro
 from .coupling import error_against_batch
 from .exactness import exactness
 from .gradients import gradient_scatter, kl_against_quadratic, mean_derivatives, monte_carlo_error
+from .invariance import equivalent_training, gap_against_damping, gap_against_steps, invariance_matrix
 from .ladder import ladder_blocks
 from .ledger import layer_ledger, ledger, quality_bars
 from .maps import autocorrelation, between_maps, correlation_against_offset, shifted_products, variance_maps
@@ -31,14 +32,18 @@ __all__ = [
     "cosine_against_damping",
     "count_floats",
     "disagreement_against_step",
+    "equivalent_training",
     "error_against_batch",
     "exactness",
     "forward_backward",
+    "gap_against_damping",
+    "gap_against_steps",
     "gaussian_flows",
     "globe_ascent",
     "gradient_scatter",
     "graphical_models",
     "improvement_against_damping",
+    "invariance_matrix",
     "kl_against_quadratic",
     "ladder_blocks",
     "layer_ledger",

@@ -1,0 +1,247 @@
+"""Gaps between equivalent nets: who is invariant to what, step by step, and what damping does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.colors import LogNorm
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch, Rectangle
+from matplotlib.ticker import LogLocator, NullFormatter
+
+from .style import (
+    BLACK,
+    COLORS,
+    DASHES,
+    GREY,
+    VERMILLION,
+    axes_for,
+    checked,
+    figure_for,
+    marked_pen,
+    some,
+    style,
+)
+
+LOWEST, HIGHEST = 1e-16, 10.0
+"""Ends of the scale of colours."""
+
+
+def tiny(gap: float) -> str:
+    """A gap as in the matrix.
+
+    >>> tiny(1.23e-13), tiny(0.5), tiny(0.0)
+    ('1e-13', '5e-01', '0')
+    """
+    return f"{gap:.0e}" if gap else "0"
+
+
+@style()
+def invariance_matrix(
+    gaps: Any,
+    expected: Any,
+    methods: Sequence[str],
+    changes: Sequence[str],
+    *,
+    tolerance: float = 1e-6,
+    rules: Sequence[int] = (),
+    title: str = "Gap between two nets that began as the same function",
+    fig: Any | None = None,
+) -> Any:
+    """Draw gaps as numbers on a log scale of colours, methods down, reparameterizations across.
+
+    Cells in a frame are those of which theory says that the gap is rounding; a cross marks a cell that is
+    not what theory says.
+
+    Args:
+        gaps: (M, R), over the distance moved; nan where a run does not count.
+        expected: (M, R), whether theory says invariant.
+        methods: M names.
+        changes: R names.
+        tolerance: gaps below it are rounding.
+        rules: rows above which a line is drawn.
+        title: of the figure.
+        fig: a figure or subfigure to draw into.
+
+    Returns:
+        The axes; its image holds the gaps.
+
+    Raises:
+        ValueError: on shapes that do not fit, or gaps below 0.
+    """
+    found = checked(gaps, (len(methods), len(changes)), "gaps")
+    told = checked(expected, found.shape, "expected").astype(bool)
+    if (found < 0).any():
+        raise ValueError(f"expected gaps >= 0, got {float(np.nanmin(found)):.3g}")
+    fig = figure_for(fig, 1.9 + 0.36 * len(methods))
+    ax = fig.add_subplot()
+    colors = matplotlib.colormaps["cividis"].copy()
+    colors.set_bad("#ffffff")
+    drawn = np.ma.masked_invalid(found).clip(LOWEST, HIGHEST)
+    image = ax.imshow(drawn, cmap=colors, norm=LogNorm(LOWEST, HIGHEST), aspect="auto")
+    for (row, column), gap in np.ndenumerate(found):
+        share = np.log10(np.clip(gap, LOWEST, HIGHEST) / LOWEST) / np.log10(HIGHEST / LOWEST)
+        ink = "black" if not np.isfinite(gap) or share > 0.55 else "white"
+        wrong = not np.isfinite(gap) or (gap < tolerance) != told[row, column]
+        text = (tiny(float(gap)) if np.isfinite(gap) else "failed") + (" ×" if wrong else "")
+        ax.text(column, row, text, ha="center", va="center", color=ink, fontsize=11)
+        if told[row, column]:
+            place = (column - 0.46, row - 0.42)
+            ax.add_patch(Rectangle(place, 0.92, 0.84, fill=False, edgecolor="white", linewidth=1.8))
+    for row in rules:
+        ax.axhline(row - 0.5, color="white", linewidth=5)
+    ax.set_xticks(range(len(changes)), [name.replace(" ", "\n", 1) for name in changes])
+    ax.set_yticks(range(len(methods)), methods)
+    ax.xaxis.tick_top()
+    ax.tick_params(length=0)
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+    bar = fig.colorbar(image, ax=ax, pad=0.02, label="gap / distance moved")
+    bar.ax.yaxis.set_major_locator(LogLocator(100))
+    bar.ax.yaxis.set_minor_formatter(NullFormatter())
+    bar.ax.axhline(tolerance, color="white", linewidth=2)
+    frame = Patch(
+        facecolor=colors(0.2), edgecolor="white", linewidth=1.8, label="framed: invariant, theory says"
+    )
+    bare = Patch(facecolor=colors(0.95), label="no frame: not invariant")
+    fig.legend(handles=[frame, bare], loc="outside lower center", ncols=2)
+    fig.suptitle(title)
+    return ax
+
+
+@style()
+def gap_against_steps(
+    curves: Mapping[str, tuple[Any, Any]],
+    *,
+    tolerance: float = 1e-6,
+    title: str = "Gap between equivalent nets, step by step",
+    ax: Any | None = None,
+) -> Any:
+    """Draw gaps against steps, each curve with its name behind it.
+
+    Args:
+        curves: steps and gaps (m,) by method.
+        tolerance: gaps below it are rounding; drawn as a line.
+        title: of the axes.
+        ax: axes to draw into.
+
+    Raises:
+        ValueError: on shapes that do not fit.
+    """
+    ax = axes_for(ax)
+    for number, (name, (given, values)) in enumerate(some(dict(curves), "curve").items()):
+        steps = checked(given, ("m",), f"steps of {name}")
+        gaps = checked(values, steps.shape, f"gaps of {name}")
+        dash = DASHES[number // len(COLORS) % len(DASHES)]
+        ax.plot(steps, gaps.clip(LOWEST), **marked_pen(number), linestyle=dash, label=name, clip_on=False)
+    _gap_axis(ax, tolerance)
+    ax.set(xscale="log", xlabel="steps", title=title)
+    ax.xaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
+    ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return ax
+
+
+@style()
+def gap_against_damping(
+    dampings: Any,
+    curves: Mapping[str, Any],
+    *,
+    slopes: Mapping[str, float] | None = None,
+    tolerance: float = 1e-6,
+    title: str = "Damping has a metric of its own: gap after one step",
+    ax: Any | None = None,
+) -> Any:
+    """Draw gaps against damping, with lines of the powers by which they vanish.
+
+    Args:
+        dampings: (m,), lambda > 0, ascending.
+        curves: gaps (m,) by method.
+        slopes: powers of lambda by method; a grey line through the first gap each.
+        tolerance: gaps below it are rounding; drawn as a line.
+        title: of the axes.
+        ax: axes to draw into.
+
+    Raises:
+        ValueError: on shapes that do not fit.
+    """
+    x = checked(dampings, ("m",), "dampings", finite=True)
+    ax = axes_for(ax)
+    for number, (name, given) in enumerate(some(dict(curves), "curve").items()):
+        gaps = checked(given, x.shape, f"gaps of {name}")
+        ax.plot(x, gaps.clip(LOWEST), **marked_pen(number), label=name)
+        power = (slopes or {}).get(name)
+        if power is not None:
+            line = gaps[0] * (x / x[0]) ** power
+            kept = line <= 1
+            ax.plot(x[kept], line[kept], color=GREY, linestyle=":", linewidth=1.2, zorder=1)
+    if slopes:
+        powers = " and ".join(
+            f"λ^{power:g}" if power != 1 else "λ" for power in dict.fromkeys(slopes.values())
+        )
+        ax.plot([], [], color=GREY, linestyle=":", linewidth=1.2, label=f"proportional to {powers}")
+    _gap_axis(ax, tolerance)
+    ax.set(xscale="log", xlabel="damping λ", title=title)
+    ax.legend(loc="lower right")
+    return ax
+
+
+def _gap_axis(ax: Any, tolerance: float) -> None:
+    ax.set(yscale="log", ylabel="gap / distance moved")
+    ax.axhline(tolerance, color=BLACK, linewidth=1, linestyle="--", label="taken for rounding below")
+    ax.yaxis.set_major_locator(LogLocator(100, numticks=20))
+    ax.yaxis.set_minor_formatter(NullFormatter())
+    ax.grid(True)
+
+
+@style()
+def equivalent_training(
+    pairs: Mapping[str, tuple[Any, Any]],
+    nets: tuple[str, str],
+    *,
+    gaps: Mapping[str, float] | None = None,
+    title: str = "Two nets that begin as the same function",
+    fig: Any | None = None,
+) -> list[Any]:
+    """Draw two losses each, of nets that are the same function at the start, one picture per method.
+
+    Args:
+        pairs: losses (k + 1,) and (k + 1,) by method, from the start on.
+        nets: what the two nets are called.
+        gaps: at the end, by method; told in the titles.
+        title: of the figure.
+        fig: a figure or subfigure to draw into.
+
+    Returns:
+        The axes, one per method.
+
+    Raises:
+        ValueError: on losses that are not finite.
+    """
+    fig = figure_for(fig, 4.6)
+    axes = list(np.atleast_1d(fig.subplots(1, len(some(dict(pairs), "pair")), sharey=True)))
+    for ax, (name, pair) in zip(axes, pairs.items(), strict=True):
+        for own, number in zip(pair, (0, 1), strict=True):
+            losses = checked(own, ("k",), f"losses of {name}", finite=True)
+            look = (
+                {"color": COLORS[0], "linewidth": 5, "alpha": 0.45} if number == 0 else {"color": VERMILLION}
+            )
+            ax.plot(np.arange(len(losses)), losses, linestyle="-" if number == 0 else "--", **look)
+        told = f": gap {tiny(gaps[name])}" if gaps and name in gaps else ""
+        ax.set(yscale="log", xlabel="step", title=f"{name}{told}")
+        ax.yaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
+        ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        ax.yaxis.set_minor_formatter(NullFormatter())
+        ax.grid(True)
+    axes[0].set_ylabel("training loss (nats)")
+    handles = [
+        Line2D([], [], color=COLORS[0], linewidth=5, alpha=0.45, label=nets[0]),
+        Line2D([], [], color=VERMILLION, linestyle="--", label=nets[1]),
+    ]
+    fig.legend(handles=handles, loc="outside lower center", ncols=2)
+    fig.suptitle(title)
+    return axes
