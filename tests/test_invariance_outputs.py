@@ -156,7 +156,7 @@ def errors() -> list[Any]:
         (["--folder", "x"], "expected --folder only with --application whiten-colors or center-maps"),
         (["--application", "center", "--folder", "x"], "expected --folder only with"),
         (["--application", "whiten-colors", "--folder", "nowhere"], "nowhere"),
-        (["--steps", "0"], "0 is not in the range"),
+        (["--steps", "0"], "Invalid value for '--steps'"),
     ]
 
 

@@ -78,8 +78,7 @@ def invariance_matrix(
         raise ValueError(f"expected gaps >= 0, got {float(np.nanmin(found)):.3g}")
     fig = figure_for(fig, 1.9 + 0.36 * len(methods))
     ax = fig.add_subplot()
-    colors = matplotlib.colormaps["cividis"].copy()
-    colors.set_bad("#ffffff")
+    colors = matplotlib.colormaps["cividis"].with_extremes(bad="#ffffff")
     drawn = np.ma.masked_invalid(found).clip(LOWEST, HIGHEST)
     image = ax.imshow(drawn, cmap=colors, norm=LogNorm(LOWEST, HIGHEST), aspect="auto")
     for (row, column), gap in np.ndenumerate(found):
