@@ -44,11 +44,17 @@ class Sums:
         if self._whole:
             self.add(name, M.T @ M)
             return
-        self._complete.discard(name)
+        self._reopen(name)
         waiting = self._rows.setdefault(name, [])
         waiting.append(M)
         if 2 * sum(map(len, waiting)) >= M.shape[1]:
             self._multiply(name)
+
+    def _reopen(self, name: Hashable) -> None:
+        """A Gram matrix that may have been read does not move on: another goes on in its place."""
+        if name in self._complete:
+            self._complete.discard(name)
+            self._halves[name] = self._halves[name].copy()
 
     def _multiply(self, name: Hashable) -> None:
         """Multiply the rows that wait."""
@@ -99,13 +105,14 @@ class Sums:
         for name, array in other._arrays.items():
             self.add(name, array)
         for name, half in other._halves.items():
+            self._reopen(name)
             if name not in self._halves:
                 self._halves[name] = half
                 continue
             for start in range(0, len(half), _TILE):  # what lies to the left was never set
                 self._halves[name][start : start + _TILE, start:] += half[start : start + _TILE, start:]
-        self._complete.clear()
         for name, rows in other._rows.items():
+            self._reopen(name)
             self._rows.setdefault(name, []).extend(rows)
 
 
