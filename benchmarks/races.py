@@ -1,0 +1,308 @@
+"""The long races: optimizers tuned on one budget, then run from several seeds. Results are in docs/results/.
+
+    python benchmarks/races.py tune mnist-autoencoder Nesterov --folder FOLDER    # random search; minutes
+    python benchmarks/races.py run mnist-autoencoder Nesterov --seed 1 --folder FOLDER
+    python benchmarks/races.py report mnist-autoencoder                           # tables and figures
+
+Each is a run of its own, on one thread, so that one core is enough for it and two can go side by side.
+"""
+
+import argparse
+import json
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from minikfac import experiments, plots
+from minikfac.experiments import ExponentialBatches, Keep, records
+from minikfac.experiments.compare import file_name
+from minikfac.experiments.contenders import contender
+from minikfac.experiments.search import Choice, LogUniform, drawn, random_search
+from minikfac.experiments.threads import one_thread
+from minikfac.optim.schedules import InverseTime, SutskeverMomentum
+
+RESULTS = Path(__file__).parent.parent / "docs" / "results"
+
+
+@dataclass(frozen=True)
+class Widening:
+    """Measure every ``first`` steps up to the eighth time, then every ``then``: measuring takes seconds."""
+
+    first: int
+    then: int
+
+    def __call__(self, step: int) -> bool:
+        return step % (self.first if step < 8 * self.first else self.then) == 0
+
+
+@dataclass(frozen=True)
+class Racer:
+    """One side of a race.
+
+    Attributes:
+        optimizer: its name for :func:`contender`.
+        fixed: arguments that are not searched for, unless a round does.
+        spaces: ranges of those that are, one for each round; ``batch_size`` may be among them.
+        seconds: of training in a run.
+        measure_every: when to measure on the whole set.
+        tuned_as: another racer whose search serves this one too.
+    """
+
+    optimizer: str
+    fixed: dict[str, Any]
+    spaces: tuple[dict[str, Any], ...]
+    seconds: float
+    measure_every: "Widening"
+    tuned_as: str | None = None
+
+
+@dataclass(frozen=True)
+class Race:
+    """A race.
+
+    Attributes:
+        racers: by name; the first is the baseline.
+        rounds: of each search, (seconds of training in all trials, seconds of a trial): wide ranges first,
+            then narrow ones around the best. They are the same for all.
+        column: by what a trial is judged at its end.
+        shown: columns of the report besides the best loss.
+        levels: to be reached, by column; else what the baseline had reached on its way.
+    """
+
+    racers: dict[str, Racer]
+    rounds: tuple[tuple[float, float], ...]
+    column: str
+    shown: tuple[str, ...]
+    levels: dict[str, list[float]] = field(default_factory=dict)
+
+
+def _momenta(*largest: float) -> Choice:
+    return Choice(tuple(SutskeverMomentum(mu) for mu in largest))
+
+
+_NESTEROV = Racer(
+    "Nesterov",
+    {"l2": 1e-5, "averaging": 0.99},
+    (
+        {
+            "lr": LogUniform(1e-3, 0.3),
+            "momentum": _momenta(0.9, 0.99, 0.995, 0.999),
+            "batch_size": Choice((100, 250, 500, 1000)),
+        },
+        {
+            "lr": LogUniform(4e-3, 4e-2),
+            "momentum": _momenta(0.99, 0.995),
+            "batch_size": Choice((100, 250)),
+        },
+        {
+            "lr": LogUniform(3e-3, 3e-2),
+            "momentum": _momenta(0.99, 0.995),
+            "batch_size": Choice((100, 200)),
+            "averaging": Choice((0.99, 0.999)),
+        },
+    ),
+    seconds=1200,
+    measure_every=Widening(250, 2000),
+)
+_KFAC = Racer(
+    "K-FAC",
+    {"l2": 1e-5, "averaging": 0.99},
+    (
+        {
+            "lam": LogUniform(1.0, 300.0),
+            "batch_size": Choice(
+                (
+                    *(500, 1000, 2000, 4000),
+                    ExponentialBatches.reaching(60_000),
+                    ExponentialBatches(1000, 60.0, 60_000),
+                )
+            ),
+            "T3": Choice((5, 20)),
+        },
+        {"lam": LogUniform(0.03, 3.0), "batch_size": Choice((1000, 2000)), "T3": Choice((5, 20))},
+        {
+            "lam": LogUniform(0.03, 1.0),
+            "batch_size": Choice(
+                (
+                    ExponentialBatches(500, 100.0, 60_000),
+                    ExponentialBatches(1000, 120.0, 60_000),
+                    ExponentialBatches(1000, 200.0, 60_000),
+                )
+            ),
+            "T3": Choice((5, 20)),
+            "averaging": Choice((0.9, 0.95)),
+        },
+    ),
+    seconds=400,
+    measure_every=Widening(5, 30),
+)
+_SGD_CONV = Racer(
+    "SGD",
+    {"momentum": 0.9, "averaging": 0.99},
+    ({"lr": LogUniform(1e-3, 0.1), "batch_size": Choice((64, 128, 256))},),
+    seconds=900,
+    measure_every=Widening(50, 150),
+)
+_KFC = Racer(
+    "KFC-pre",
+    {"momentum": 0.9, "averaging": 0.99, "clip_norm": "kfac"},
+    (
+        {
+            "lr": LogUniform(3e-4, 0.03),
+            "batch_size": Choice((128, 256, 512)),
+            "damping": Choice((1e-3, 1e-2)),
+            "clip": Choice((0.3, 1.0)),
+            "Tf": Choice((10, 20)),
+        },
+    ),
+    seconds=900,
+    measure_every=Widening(5, 20),
+)
+RACES = {
+    "cifar10-kfc": Race(
+        {"SGD": _SGD_CONV, "KFC-pre": _KFC},
+        rounds=((600, 75),),
+        column="best_loss",
+        shown=("best_test_error",),
+    ),
+    "mnist-autoencoder": Race(
+        {
+            "Nesterov, falling rate": replace(
+                _NESTEROV,
+                fixed={"lr": InverseTime(0.0268, 4000)},  # begins at the rate that the last round found
+                tuned_as="Nesterov",
+            ),
+            "Nesterov": _NESTEROV,
+            "Nesterov, round 2": replace(
+                _NESTEROV,
+                fixed={"lr": 0.01779177071088861},  # what the second round found; ended after 754 s
+                tuned_as="Nesterov",
+            ),
+            "K-FAC": _KFAC,
+            "K-FAC tridiagonal": replace(
+                _KFAC,
+                optimizer="K-FAC tridiagonal",
+                fixed={"T3": 20},
+                tuned_as="K-FAC",
+            ),
+        },
+        rounds=((750, 75), (500, 100), (750, 150)),
+        column="best_loss",
+        shown=("best_squared_error", "best_test_squared_error"),
+        levels={
+            "best_loss": [80, 70, 60, 57, 56, 55],
+            "best_squared_error": [10, 6, 4, 3.2, 2.7],
+            "best_test_squared_error": [10, 6, 4, 3.5, 3.2],
+        },
+    ),
+}
+
+
+def tune(name: str, racer: str, number: int, folder: Path | None) -> None:
+    """One round of a search, from 1; writes its trials."""
+    race, own = RACES[name], RACES[name].racers[racer]
+    one = contender(own.optimizer)
+    budget, trial = race.rounds[number - 1]
+    found = random_search(
+        experiments.problem(name, folder),
+        lambda net, **arguments: one.make(net, **{**own.fixed, **arguments}),
+        own.spaces[number - 1],
+        budget,
+        trial,
+        race.column,
+        seed=number - 1,
+        seeds=0,
+    )
+    path = _search_file(name, racer, number)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    found.write(path)
+    for trial in sorted(found.trials, key=lambda trial: trial["score"]):
+        print(json.dumps(trial))
+
+
+def best(name: str, racer: str) -> dict[str, Any]:
+    """The arguments of the best trial in the last round of a racer's search."""
+    own = RACES[name].racers[racer]
+    searched = own.tuned_as or racer
+    number = len(RACES[name].rounds)
+    trials = records.read(_search_file(name, searched, number)).records
+    trial = min(trials, key=lambda trial: trial["score"])["trial"]
+    base = RACES[name].racers[searched]
+    found = {**base.fixed, **drawn(base.spaces[number - 1], number - 1, trial)}
+    return {**found, **own.fixed} if own.tuned_as else found
+
+
+def _search_file(name: str, racer: str, number: int) -> Path:
+    return RESULTS / name / f"{file_name(racer)}.search-{number}.jsonl"
+
+
+def run(name: str, racer: str, seed: int, folder: Path | None) -> None:
+    """One run with the best arguments, from the start of this seed."""
+    own = RACES[name].racers[racer]
+    problem = experiments.problem(name, folder)
+    arguments = best(name, racer)
+    size = arguments.pop("batch_size", problem.batch_size)
+    print(racer, arguments, size, flush=True)
+    experiments.train(
+        problem.net,
+        problem.theta(seed),
+        contender(own.optimizer).make(problem.net, **arguments),
+        problem.dataset,
+        None,
+        size,
+        seed,
+        own.measure_every,
+        max_seconds=own.seconds,
+        keep=Keep(RESULTS / name, f"{file_name(racer)}-{seed}", existing="resume"),
+        on_record=lambda record: print(json.dumps(record), flush=True),
+        progress=False,
+    )
+
+
+def report(name: str) -> None:
+    """Print tables, and write targets.csv and the figures, of all runs that are there."""
+    race, folder = RACES[name], RESULTS / name
+    runs = {racer: sorted(folder.glob(f"{file_name(racer)}-[0-9].jsonl")) for racer in race.racers}
+    histories = {racer: list(map(records.read, paths)) for racer, paths in runs.items() if paths}
+    found = experiments.Race(histories)
+    for column in ("best_loss", *race.shown):
+        for along in ("seconds", "step"):
+            print(f"\n{column.replace('_', ' ')}: {along} to ...")
+            _print(*found.table(column, along, race.levels.get(column)))
+        plots.race(found.records, column)[0].figure.savefig(folder / f"{column}.png")
+        rows = found.targets(column, race.levels.get(column))
+        plots.race_targets(rows)[0].figure.savefig(folder / f"{column}-targets.png")
+        found.write_targets(folder / f"{column}-targets.csv", column, race.levels.get(column))
+    print()
+    _print(*found.summary())
+
+
+def _print(header: list[str], rows: list[list[str]]) -> None:
+    """A table of Markdown."""
+    for row in (header, ["---"] * len(header), *rows):
+        print("| " + " | ".join(row) + " |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("command", choices=("tune", "run", "report"))
+    parser.add_argument("race", choices=RACES)
+    parser.add_argument("racer", nargs="?")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--round", type=int, default=1, help="of tuning")
+    parser.add_argument("--folder", type=Path, help="where the files of the data are, if not in the cache")
+    arguments = parser.parse_args()
+    if arguments.command == "report":
+        report(arguments.race)
+        return
+    if arguments.racer not in RACES[arguments.race].racers:
+        parser.error(f"expected a racer among {', '.join(RACES[arguments.race].racers)}")
+    with one_thread(True):
+        if arguments.command == "tune":
+            tune(arguments.race, arguments.racer, arguments.round, arguments.folder)
+        else:
+            run(arguments.race, arguments.racer, arguments.seed, arguments.folder)
+
+
+if __name__ == "__main__":
+    main()
