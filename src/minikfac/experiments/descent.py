@@ -83,6 +83,7 @@ def improvement(seed: int = 0, width: float = 0.5, steps: int = 100) -> Improvem
         run.theta,
         data.x_train,
         data.y_train,
+        gammas=[10 ** (power / 2) for power in range(-6, 3)],
         lam=run.state["lam"],
         l2=kfac.arguments["l2"],
         last=run.state["delta"],
@@ -111,7 +112,7 @@ def batch_sizes(
     methods = {name: [recipe(PROBLEM, name).make(own.net)] for name in ("K-FAC", "Nesterov")}
     theta = own.theta(seed)
     return batch_study(
-        own.net, theta, own.dataset, methods, sizes, level, steps, None, seed, per_octave=8, progress=progress
+        own.net, theta, own.dataset, methods, sizes, level, steps, None, seed, per_octave=5, progress=progress
     )
 
 
