@@ -55,7 +55,8 @@ def improvement(at: Improvement) -> list[Part]:
     text = (
         "A net's loss is no quadratic, and K-FAC is not its curvature. So K-FAC damps its matrix, with a "
         f"strength γ&nbsp;=&nbsp;√λ. Here is a small autoencoder of digits ({count(at.n_params)} weights) "
-        f"after {count(at.steps)} steps of K-FAC, and what one more step does for different γ. Taken as it is, the "
+        f"after {count(at.steps)} steps of K-FAC, and what one more step does for different γ. Taken as it "
+        "is, the "
     )
     if harmful == tried:
         text += f"step harms with each of the {tried} strengths that were tried."
