@@ -26,6 +26,7 @@ def test_every_problem_recipe_and_optimizer_is_listed(capsys: pytest.CaptureFixt
         known = own.name in [other.name for other in CONTENDERS]
         where = listed.splitlines()[0] if known else others[0].splitlines()[0]
         assert (own.name if known else f'"{own.name}"') in where
+        assert not (known and any(f'"{own.name}"' in other.splitlines()[0] for other in others))
 
 
 def test_the_recipes_of_one_problem_show_their_constants(capsys: pytest.CaptureFixture[str]) -> None:
