@@ -76,7 +76,8 @@ def invariance(
     (out / "invariance.json").write_text(_json(numbers), encoding="utf-8")
     wrong = [cell for cell in cells if not cell.as_predicted]
     for cell in wrong:
-        _say(f"Not what theory says: {cell.method}, {cell.change}: {_told(cell)}")
+        what = "Does not count" if cell.failure else "Not what theory says"
+        _say(f"{what}: {cell.method}, {cell.change}: {_told(cell)}")
     _say(
         f"{len(cells) - len(wrong)} of {len(cells)} are what theory says. "
         f"Figures and invariance.json: {out}  ({time.perf_counter() - started:.0f} s)"
