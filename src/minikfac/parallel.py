@@ -21,8 +21,8 @@ T = TypeVar("T")
 
 _CHUNK = 2**22
 """Numbers in the largest array of a chunk: enough for fast matrix products, and memory stays small."""
-_WORTH_A_THREAD = 2**17
-"""Numbers in it at least: below that, one thread is done before two are started."""
+_WORTH_DIVIDING = 10**9
+"""Multiplications of a forward pass from which two chunks on a thread each are quicker than one on two."""
 
 
 def for_each(tasks: Sequence[Callable[[], T]], like: Array) -> list[T]:
@@ -70,18 +70,19 @@ def _loaded(threadpoolctl: ModuleType) -> Any:
     return threadpoolctl.ThreadpoolController()
 
 
-def chunks(n: int, example_size: int, like: Array) -> list[slice]:
+def chunks(n: int, example_size: int, like: Array, example_work: int = 0) -> list[slice]:
     """Divide n examples into runs of about equal length whose arrays are of moderate size.
 
     Args:
         n: how many.
         example_size: numbers in the largest array that one example needs.
         like: one of the arrays at work; on a GPU there is one chunk, which keeps it busy.
+        example_work: multiplications that one example takes in a forward pass.
     """
     if array_module(like).__name__ != "numpy":
         return [slice(0, n)]
     count = max(1, math.ceil(n / max(1, _CHUNK // max(1, example_size))))
-    if n * example_size >= 2 * _WORTH_A_THREAD:
+    if count > 1 or n * example_work >= _WORTH_DIVIDING:
         count = min(n, count + count % 2)  # so that two threads end together
     ends = [n * number // count for number in range(count + 1)]
     return [slice(a, b) for a, b in pairwise(ends)]

@@ -238,7 +238,8 @@ class Network:
         _check_batch(x)
         if train and self._body.statistics_shapes:
             return [slice(None)]
-        return chunks(len(x), self._body.example_size(x.shape[1:]), theta)
+        # weights that are shared are used more often than once, and images are divided for their size
+        return chunks(len(x), self._body.example_size(x.shape[1:]), theta, self.n_params)
 
     def backward(self, theta: Array, tape: Tape, dz: Array) -> list[Array]:
         """Propagate dL/dz back to the pre-activations of every parameter layer.
