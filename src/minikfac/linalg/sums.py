@@ -21,6 +21,9 @@ GRAM_SHARE = 0.57
 class Sums:
     """Running sums by name; an array that is added belongs to the sum from then on.
 
+    A Gram matrix is a sum of its own, of tiles and of rows that wait, until it is complete; then it joins the
+    others.
+
     Args:
         whole: whether everything comes at once, on all threads; then there is nothing to add in place.
     """
@@ -30,7 +33,6 @@ class Sums:
         self._arrays: dict[Hashable, Array] = {}
         self._halves: dict[Hashable, Array] = {}
         self._rows: dict[Hashable, list[Array]] = {}
-        self._complete: set[Hashable] = set()
 
     def add(self, name: Hashable, array: Array) -> None:
         """Add an array."""
@@ -44,20 +46,13 @@ class Sums:
         if self._whole:
             self.add(name, M.T @ M)
             return
-        self._reopen(name)
         waiting = self._rows.setdefault(name, [])
         waiting.append(M)
         if 2 * sum(map(len, waiting)) >= M.shape[1]:
             self._multiply(name)
 
-    def _reopen(self, name: Hashable) -> None:
-        """A Gram matrix that may have been read does not move on: another goes on in its place."""
-        if name in self._complete:
-            self._complete.discard(name)
-            self._halves[name] = self._halves[name].copy()
-
     def _multiply(self, name: Hashable) -> None:
-        """Multiply the rows that wait."""
+        """Multiply the rows that wait: tiles from the diagonal to the right; the others are never set."""
         waiting = self._rows.pop(name)
         xp = array_module(*waiting)
         M = waiting[0] if len(waiting) == 1 else xp.concatenate(waiting)
@@ -76,26 +71,25 @@ class Sums:
         """Make a Gram matrix whole: multiply what waits, mirror the tiles."""
         if name in self._rows:
             self._multiply(name)
-        half = self._halves[name]
+        half = self._halves.pop(name)
         for start in range(0, len(half), _TILE):
             stop = start + _TILE
             half[stop:, start:stop] = half[start:stop, stop:].T
             tile = half[start:stop, start:stop]
             tile[...] = (tile + tile.T) / 2  # rounding differs on its two sides
-        self._complete.add(name)
+        # not in place: what was read before does not move on
+        self._arrays[name] = self._arrays[name] + half if name in self._arrays else half
 
     @property
     def incomplete(self) -> list[Hashable]:
         """Names of Gram matrices that :meth:`complete` is due for."""
-        return [name for name in {**self._halves, **self._rows} if name not in self._complete]
+        return list({**self._halves, **self._rows})
 
     def __getitem__(self, name: Hashable) -> Array:
         """A sum as it stands."""
-        if name in self._arrays:
-            return self._arrays[name]
-        if name not in self._complete:
+        if name in self._halves or name in self._rows:
             self.complete(name)
-        return self._halves[name]
+        return self._arrays[name]
 
     def __contains__(self, name: Hashable) -> bool:
         return name in self._arrays or name in self._halves or name in self._rows
@@ -105,14 +99,12 @@ class Sums:
         for name, array in other._arrays.items():
             self.add(name, array)
         for name, half in other._halves.items():
-            self._reopen(name)
             if name not in self._halves:
                 self._halves[name] = half
                 continue
-            for start in range(0, len(half), _TILE):  # what lies to the left was never set
+            for start in range(0, len(half), _TILE):
                 self._halves[name][start : start + _TILE, start:] += half[start : start + _TILE, start:]
         for name, rows in other._rows.items():
-            self._reopen(name)
             self._rows.setdefault(name, []).extend(rows)
 
 

@@ -20,17 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..backend import Array, array_module, check_array, to_host
-
-
-def _softplus(z: Array) -> Array:
-    """log(1 + exp(z)) = max(z, 0) + log(1 + e) with e = exp(-|z|), which cannot overflow.
-
-    Where e is small, the rounding of u = 1 + e is made good, as in ``log1p``, which takes longer.
-    """
-    xp = array_module(z)
-    e = xp.exp(-abs(z))
-    u = 1 + e
-    return xp.maximum(z, 0) + (xp.log(u) - ((u - 1) - e) / u)
+from .layers.pointwise import logistic, softplus
 
 
 class Output(ABC):
@@ -178,10 +168,10 @@ class Bernoulli(Output):
     """C independent yes-or-no units, p = logistic(z); targets (N, C) in [0, 1]."""
 
     def nll(self, z: Array, y: Array) -> Array:
-        return (_softplus(z) - self.encode(y, z) * z).sum(-1)
+        return (softplus(z) - self.encode(y, z) * z).sum(-1)
 
     def mean(self, z: Array) -> Array:
-        return 0.5 * (1 + array_module(z).tanh(0.5 * z))
+        return logistic(z)
 
     def encode(self, y: Array, z: Array) -> Array:
         return y.astype(z.dtype, copy=False)
@@ -197,8 +187,8 @@ class Bernoulli(Output):
 
     def kl(self, z1: Array, z2: Array) -> Array:
         # log p = -softplus(-z), log(1 - p) = -softplus(z): no large numbers that cancel
-        yes = self.mean(z1) * (_softplus(-z2) - _softplus(-z1))
-        no = self.mean(-z1) * (_softplus(z2) - _softplus(z1))
+        yes = self.mean(z1) * (softplus(-z2) - softplus(-z1))
+        no = self.mean(-z1) * (softplus(z2) - softplus(z1))
         return (yes + no).sum(-1)
 
     def noise(self, rng: Any, n: int, n_samples: int, n_units: int) -> Array:

@@ -10,6 +10,25 @@ from ...backend import Array, array_module
 from .base import Layer, Record
 
 
+def logistic(x: Array) -> Array:
+    """1 / (1 + exp(-x)), computed as (1 + tanh(x / 2)) / 2, which cannot overflow."""
+    y = array_module(x).tanh(0.5 * x)
+    y *= 0.5
+    y += 0.5
+    return y
+
+
+def softplus(x: Array) -> Array:
+    """log(1 + exp(x)) = max(x, 0) + log(1 + e) with e = exp(-|x|), which cannot overflow.
+
+    Where e is small, the rounding of u = 1 + e is made good, as in ``log1p``, which takes longer.
+    """
+    xp = array_module(x)
+    e = xp.exp(-abs(x))
+    u = 1 + e
+    return xp.maximum(x, 0) + (xp.log(u) - ((u - 1) - e) / u)
+
+
 class Pointwise(Layer):
     """y = phi(x), for each unit alone; the record is (x, y)."""
 
@@ -79,13 +98,10 @@ class Tanh(Pointwise):
 
 @dataclass(frozen=True)
 class Logistic(Pointwise):
-    """phi(x) = 1 / (1 + exp(-x)), computed as (1 + tanh(x / 2)) / 2, which cannot overflow."""
+    """phi(x) = 1 / (1 + exp(-x))."""
 
     def value(self, x: Array) -> Array:
-        y = array_module(x).tanh(0.5 * x)
-        y *= 0.5
-        y += 0.5
-        return y
+        return logistic(x)
 
     def slope(self, x: Array, y: Array) -> Array:
         return y * (1 - y)
@@ -113,10 +129,10 @@ class Softplus(Pointwise):
     """phi(x) = log(1 + exp(x))."""
 
     def value(self, x: Array) -> Array:
-        return array_module(x).logaddexp(x, x.dtype.type(0))
+        return softplus(x)
 
     def slope(self, x: Array, y: Array) -> Array:
-        return 0.5 * (1 + array_module(x).tanh(0.5 * x))
+        return logistic(x)
 
     def bend(self, x: Array, y: Array) -> Array:
         slope = self.slope(x, y)
