@@ -134,7 +134,8 @@ def test_each_application_by_one_command(capsys: pytest.CaptureFixture[str], her
         f"{key}.png",
         "invariance.json",
     }
-    methods = json.loads((here / "minikfac-invariance/invariance.json").read_text())["methods"]
+    cells = json.loads((here / "minikfac-invariance/invariance.json").read_text())["cells"]
+    methods = {cell["method"]: cell for cell in cells}
     assert methods["K-FAC"]["gap"] < 1e-8 < 0.02 < methods["SGD"]["gap"]
 
 

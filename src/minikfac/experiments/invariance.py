@@ -635,18 +635,9 @@ def invariance(seed: int = 0, most: int | None = None, progress: bool = True) ->
 
 def record(found: Invariance) -> dict[str, Any]:
     """All numbers as plain data."""
-
-    def of_cell(cell: Cell) -> dict[str, Any]:
-        kept = ("method", "change", "expected", "failure", "gap", "invariant", "as_predicted")
-        return {key: getattr(cell, key) for key in kept} | {
-            "steps": cell.steps.tolist(),
-            "gaps": cell.gaps.tolist(),
-            "losses": [own.tolist() for own in cell.losses],
-        }
-
     return {
         "tolerance": TOLERANCE,
-        "cells": [of_cell(cell) for cell in found.cells],
+        "cells": [_cell_record(cell) for cell in found.cells],
         "damping": {
             "values": found.dampings.tolist(),
             "gaps": {name: own.tolist() for name, own in found.damped.items()},
@@ -657,19 +648,14 @@ def record(found: Invariance) -> dict[str, Any]:
 
 def application_record(own: Application) -> dict[str, Any]:
     """The numbers of one application as plain data."""
-    return {
-        "key": own.key,
-        "title": own.title,
-        "nets": list(own.nets),
-        "methods": {
-            cell.method: {
-                "gap": cell.gap,
-                "expected": cell.expected,
-                "failure": cell.failure,
-                "steps": cell.steps.tolist(),
-                "gaps": cell.gaps.tolist(),
-                "losses": [losses.tolist() for losses in cell.losses],
-            }
-            for cell in own.cells
-        },
+    cells = [_cell_record(cell) for cell in own.cells]
+    return {"key": own.key, "title": own.title, "nets": list(own.nets), "cells": cells}
+
+
+def _cell_record(cell: Cell) -> dict[str, Any]:
+    kept = ("method", "change", "expected", "failure", "gap", "invariant", "as_predicted")
+    return {key: getattr(cell, key) for key in kept} | {
+        "steps": cell.steps.tolist(),
+        "gaps": cell.gaps.tolist(),
+        "losses": [own.tolist() for own in cell.losses],
     }
