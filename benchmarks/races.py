@@ -46,14 +46,16 @@ class Racer:
         seconds: of training in a run.
         measure_every: when to measure on the whole set.
         tuned_as: another racer whose search serves this one too.
+        round: of the search, from 1, whose best it takes; 0 for the last.
     """
 
     optimizer: str
     fixed: dict[str, Any]
     spaces: tuple[dict[str, Any], ...]
     seconds: float
-    measure_every: "Widening"
+    measure_every: Widening
     tuned_as: str | None = None
+    round: int = 0
 
 
 @dataclass(frozen=True)
@@ -173,11 +175,7 @@ RACES = {
                 tuned_as="Nesterov",
             ),
             "Nesterov": _NESTEROV,
-            "Nesterov, round 2": replace(
-                _NESTEROV,
-                fixed={"lr": 0.01779177071088861},  # what the second round found; ended after 754 s
-                tuned_as="Nesterov",
-            ),
+            "Nesterov, round 2": replace(_NESTEROV, fixed={}, tuned_as="Nesterov", round=2),
             "K-FAC": _KFAC,
             "K-FAC tridiagonal": replace(
                 _KFAC,
@@ -202,13 +200,13 @@ def tune(name: str, racer: str, number: int, folder: Path | None) -> None:
     """One round of a search, from 1; writes its trials."""
     race, own = RACES[name], RACES[name].racers[racer]
     one = contender(own.optimizer)
-    budget, trial = race.rounds[number - 1]
+    budget, seconds = race.rounds[number - 1]
     found = random_search(
         experiments.problem(name, folder),
         lambda net, **arguments: one.make(net, **{**own.fixed, **arguments}),
         own.spaces[number - 1],
         budget,
-        trial,
+        seconds,
         race.column,
         seed=number - 1,
         seeds=0,
@@ -221,15 +219,18 @@ def tune(name: str, racer: str, number: int, folder: Path | None) -> None:
 
 
 def best(name: str, racer: str) -> dict[str, Any]:
-    """The arguments of the best trial in the last round of a racer's search."""
+    """The arguments of the best trial in a round of a racer's search."""
     own = RACES[name].racers[racer]
     searched = own.tuned_as or racer
-    number = len(RACES[name].rounds)
-    trials = records.read(_search_file(name, searched, number)).records
-    trial = min(trials, key=lambda trial: trial["score"])["trial"]
-    base = RACES[name].racers[searched]
-    found = {**base.fixed, **drawn(base.spaces[number - 1], number - 1, trial)}
-    return {**found, **own.fixed} if own.tuned_as else found
+    base, number = RACES[name].racers[searched], own.round or len(RACES[name].rounds)
+    path = _search_file(name, searched, number)
+    if not path.exists():
+        raise SystemExit(
+            f"expected {path}, which `races.py tune {name} {searched!r} --round {number}` writes"
+        )
+    trial = min(records.read(path).records, key=lambda trial: trial["score"])["trial"]
+    held = own.fixed if own.tuned_as else {}
+    return {**base.fixed, **drawn(base.spaces[number - 1], number - 1, trial), **held}
 
 
 def _search_file(name: str, racer: str, number: int) -> Path:
@@ -264,6 +265,8 @@ def report(name: str) -> None:
     race, folder = RACES[name], RESULTS / name
     runs = {racer: sorted(folder.glob(f"{file_name(racer)}-[0-9].jsonl")) for racer in race.racers}
     histories = {racer: list(map(records.read, paths)) for racer, paths in runs.items() if paths}
+    if not histories:
+        raise SystemExit(f"expected runs in {folder}, which `races.py run {name} RACER` writes")
     found = experiments.Race(histories)
     for column in ("best_loss", *race.shown):
         for along in ("seconds", "step"):
@@ -295,9 +298,12 @@ def main() -> None:
     if arguments.command == "report":
         report(arguments.race)
         return
-    if arguments.racer not in RACES[arguments.race].racers:
-        parser.error(f"expected a racer among {', '.join(RACES[arguments.race].racers)}")
-    with one_thread(True):
+    race = RACES[arguments.race]
+    if arguments.racer not in race.racers:
+        parser.error(f"expected a racer among {'; '.join(race.racers)}, got {arguments.racer}")
+    if not 1 <= arguments.round <= len(race.rounds):
+        parser.error(f"expected --round from 1 to {len(race.rounds)}, got {arguments.round}")
+    with one_thread():
         if arguments.command == "tune":
             tune(arguments.race, arguments.racer, arguments.round, arguments.folder)
         else:
