@@ -50,7 +50,7 @@ def draw(found: Invariance, folder: Path) -> dict[str, Path]:
         drawn["gap-by-damping"] = plots.gap_against_damping(
             found.dampings, found.damped, slopes=SLOPES, tolerance=TOLERANCE
         ).figure
-    for change, nets in (("logistic to tanh", ("logistic", "tanh")), ("normalize", ("raw", "centred"))):
+    for change, nets in (("logistic to tanh", ("logistic", "tanh")), ("normalize", ("raw", "normalized"))):
         pairs = {
             cell.method: cell
             for cell in found.cells
