@@ -1,7 +1,8 @@
 # make tour            set up and run the main job: leaves minikfac-tour/report.html
 # make lint            style, types and import rules
 # make test            lint and tests (some minutes)
-# make test-tutorials  run the notebooks
+# make test-tutorials  run the notebooks and see that they still say what they say
+# make tutorials       run the notebooks and save their outputs
 # make test-all        all of it: notebooks, slow tests, long property profiles, parity with PyTorch libraries
 # make bench           run the scripts in benchmarks/
 # make clean           remove .venv, builds and caches
@@ -9,7 +10,7 @@
 # Everything is installed into .venv. Another interpreter: make PYTHON=/path/to/python3.13 tour
 
 .DEFAULT_GOAL := help
-.PHONY: help tour lint test test-tutorials test-all bench clean
+.PHONY: help tour lint test tutorials test-tutorials test-all bench clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -68,6 +69,9 @@ lint: $(VENV)/.test
 
 test: lint
 	$(BIN)/pytest --doctest-modules tests src/minikfac
+
+tutorials: $(VENV)/.tutorials
+	$(BIN)/python tools/run_notebooks.py
 
 test-tutorials: $(VENV)/.tutorials
 	$(BIN)/pytest -m tutorial

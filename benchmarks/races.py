@@ -9,6 +9,7 @@ Each is a run of its own, on one thread, so that one core is enough for it and t
 
 import argparse
 import json
+import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from minikfac import experiments, plots
 from minikfac.experiments import ExponentialBatches, Keep, records
 from minikfac.experiments.compare import file_name
 from minikfac.experiments.contenders import contender
-from minikfac.experiments.search import Choice, LogUniform, drawn, random_search
+from minikfac.experiments.search import Built, Choice, LogUniform, drawn, random_search
 from minikfac.experiments.threads import one_thread
 from minikfac.optim.schedules import InverseTime, SutskeverMomentum
 
@@ -69,6 +70,8 @@ class Race:
         column: by what a trial is judged at its end.
         shown: columns of the report besides the best loss.
         levels: to be reached, by column; else what the baseline had reached on its way.
+        problem: its name, if not that of the race.
+        width: of the problem's net, as a share of the paper's.
     """
 
     racers: dict[str, Racer]
@@ -76,6 +79,11 @@ class Race:
     column: str
     shown: tuple[str, ...]
     levels: dict[str, list[float]] = field(default_factory=dict)
+    problem: str | None = None
+    width: float = 1.0
+
+    def load(self, name: str, folder: Path | None) -> experiments.Problem:
+        return experiments.problem(self.problem or name, folder, width=self.width)
 
 
 def _momenta(*largest: float) -> Choice:
@@ -138,34 +146,75 @@ _KFAC = Racer(
     seconds=400,
     measure_every=Widening(5, 30),
 )
+
+
+def _falling(low: float, high: float, *timescales: float) -> Built:
+    """Rates that fall as 1 / (1 + k / timescale); an infinite timescale is a constant rate."""
+    return Built(InverseTime, (LogUniform(low, high), Choice((*timescales, math.inf))))
+
+
 _SGD_CONV = Racer(
     "SGD",
     {"momentum": 0.9, "averaging": 0.99},
-    ({"lr": LogUniform(1e-3, 0.1), "batch_size": Choice((64, 128, 256))},),
-    seconds=900,
-    measure_every=Widening(50, 150),
-)
-_KFC = Racer(
-    "KFC-pre",
-    {"momentum": 0.9, "averaging": 0.99, "clip_norm": "kfac"},
     (
         {
-            "lr": LogUniform(3e-4, 0.03),
-            "batch_size": Choice((128, 256, 512)),
-            "damping": Choice((1e-3, 1e-2)),
-            "clip": Choice((0.3, 1.0)),
-            "Tf": Choice((10, 20)),
+            "lr": _falling(1e-3, 0.1, 1000, 4000),
+            "batch_size": Choice((64, 128, 256)),
         },
     ),
     seconds=900,
-    measure_every=Widening(5, 20),
+    measure_every=Widening(150, 600),
+)
+# statistics and inverses are renewed as seldom as the cost of a step asks for, not tuned
+_KFC = Racer(
+    "KFC-pre",
+    {"momentum": 0.9, "averaging": 0.99, "clip_norm": "kfac", "Ts": 5, "Tf": 20, "decay": 0.8},
+    (
+        {
+            "lr": _falling(1e-3, 0.3, 250, 1000),
+            "batch_size": Choice((128, 256, 512)),
+            "damping": Choice((1e-3, 1e-2, 1e-1)),
+            "clip": Choice((0.3, 1.0)),
+        },
+    ),
+    seconds=600,
+    measure_every=Widening(10, 60),
 )
 RACES = {
     "cifar10-kfc": Race(
         {"SGD": _SGD_CONV, "KFC-pre": _KFC},
-        rounds=((600, 75),),
+        rounds=((480, 60), (400, 100)),
         column="best_loss",
         shown=("best_test_error",),
+    ),
+    "cifar10-kfc-large-batches": Race(
+        {
+            "SGD": replace(
+                _SGD_CONV,
+                fixed={**_SGD_CONV.fixed, "batch_size": 4096},
+                spaces=({"lr": _falling(1e-2, 0.3, 100)},),
+                seconds=1200,
+                measure_every=Widening(10, 25),
+            ),
+            "KFC-pre": replace(
+                _KFC,
+                fixed={**_KFC.fixed, "batch_size": 4096, "Ts": 1, "Tf": 5, "decay": 0.95},
+                spaces=(
+                    {
+                        "lr": _falling(1e-2, 1.0, 50),
+                        "damping": Choice((1e-3, 1e-2, 1e-1)),
+                        "clip": Choice((0.3, 1.0, 3.0)),
+                    },
+                ),
+                seconds=600,
+                measure_every=Widening(2, 5),
+            ),
+        },
+        rounds=((480, 60),),
+        column="best_loss",
+        shown=("best_test_error",),
+        problem="cifar10-kfc",
+        width=0.5,
     ),
     "mnist-autoencoder": Race(
         {
@@ -202,12 +251,13 @@ def tune(name: str, racer: str, number: int, folder: Path | None) -> None:
     one = contender(own.optimizer)
     budget, seconds = race.rounds[number - 1]
     found = random_search(
-        experiments.problem(name, folder),
-        lambda net, **arguments: one.make(net, **{**own.fixed, **arguments}),
+        race.load(name, folder),
+        lambda net, **arguments: one.make(net, **{**_of_the_optimizer(own.fixed), **arguments}),
         own.spaces[number - 1],
         budget,
         seconds,
         race.column,
+        own.fixed.get("batch_size"),
         seed=number - 1,
         seeds=0,
     )
@@ -216,6 +266,10 @@ def tune(name: str, racer: str, number: int, folder: Path | None) -> None:
     found.write(path)
     for trial in sorted(found.trials, key=lambda trial: trial["score"]):
         print(json.dumps(trial))
+
+
+def _of_the_optimizer(arguments: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in arguments.items() if key != "batch_size"}
 
 
 def best(name: str, racer: str) -> dict[str, Any]:
@@ -240,14 +294,14 @@ def _search_file(name: str, racer: str, number: int) -> Path:
 def run(name: str, racer: str, seed: int, folder: Path | None) -> None:
     """One run with the best arguments, from the start of this seed."""
     own = RACES[name].racers[racer]
-    problem = experiments.problem(name, folder)
+    problem = RACES[name].load(name, folder)
     arguments = best(name, racer)
-    size = arguments.pop("batch_size", problem.batch_size)
+    size = arguments.get("batch_size", problem.batch_size)
     print(racer, arguments, size, flush=True)
     experiments.train(
         problem.net,
         problem.theta(seed),
-        contender(own.optimizer).make(problem.net, **arguments),
+        contender(own.optimizer).make(problem.net, **_of_the_optimizer(arguments)),
         problem.dataset,
         None,
         size,

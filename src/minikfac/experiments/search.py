@@ -74,6 +74,25 @@ class Choice:
         return self.values[int(rng.integers(len(self.values)))]
 
 
+@dataclass(frozen=True)
+class Built:
+    """What ``kind`` makes of drawn parts, such as a schedule of a drawn rate.
+
+    >>> from minikfac.optim.schedules import InverseTime
+    >>> Built(InverseTime, (LogUniform(1e-3, 1.0), Choice((500, 2000)))).draw(np.random.default_rng(0))
+    InverseTime(start=0.0814..., timescale=500)
+    """
+
+    kind: Callable[..., Any]
+    parts: tuple[Range, ...]
+
+    def __str__(self) -> str:
+        return f"{getattr(self.kind, '__name__', self.kind)} of {', then '.join(map(str, self.parts))}"
+
+    def draw(self, rng: Any) -> Any:
+        return self.kind(*(part.draw(rng) for part in self.parts))
+
+
 Space = Mapping[str, Range]
 """Ranges by argument; ``batch_size`` among them goes to the loop."""
 
