@@ -378,3 +378,67 @@ def test_frozen_versions_are_those_of_the_constraints() -> None:
     for library in ("curvlinops", "nngeometry"):
         for package, version in json.loads(str(FROZEN[library]["about"])).items():
             assert re.search(rf"^{package}=={re.escape(version.partition('+')[0])}$", pinned, re.MULTILINE)
+
+
+# the page -----------------------------------------------------------------------------------------
+
+PAGE = ROOT / "docs" / "conventions.md"
+
+
+def table() -> dict[str, dict[str, str]]:
+    """The rows of the page's table: row, library, cell."""
+    lines = re.findall(r"^\|(.*)\|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    cells = [[cell.strip() for cell in line.split("|")] for line in lines]
+    own = [row for row in cells if len(row) == 7]
+    heads = [head.lower().partition(" ")[0] for head in own[0][1:]]
+    return {row[0]: dict(zip(heads, row[1:], strict=True)) for row in own[2:]}
+
+
+def value(cell: str, **letters: float) -> float:
+    """A cell such as "2 / C" or "ℓ T" with numbers for letters; Python reads ℓ as l."""
+    return float(eval(cell.replace("ℓ T", "l * T").replace("ℓ", "l").replace("2 N", "2 * N"), {}, letters))
+
+
+@pytest.mark.parametrize("library", fisher.LIBRARIES)
+def test_the_table_of_conventions_is_what_the_code_does(library: str) -> None:
+    rows = {row: cells[library] for row, cells in table().items()}
+    net, theta, x = frozen_net("curvlinops", "gaussian")
+    for output, name in (
+        ("categorical", "categorical"),
+        ("bernoulli", "Bernoulli"),
+        ("gaussian", "Gaussian"),
+    ):
+        for reduction, suffix in (("mean", ""), ("sum", ', `reduction="sum"`')):
+            cell = rows[f"ℓ, {name}{suffix}"]
+            if not cell:
+                with pytest.raises(ValueError, match="expected"):
+                    fisher.loss_scale(library, OUTPUT_TYPES[output](), 5, 3, reduction)
+            else:
+                found = fisher.loss_scale(library, OUTPUT_TYPES[output](), 5, 3, reduction)
+                assert found == value(cell, N=5, C=3)
+    K = fisher.kfac(fisher.signals(net, theta, x))
+    own, theirs = K.blocks[0], fisher.convert(K, net, x, to=library)[0]
+    letters = {"l": value(rows["ℓ, Gaussian"], N=5, C=3), "T": 6, "K": 3}
+    alpha, gamma, s = (value(rows[row], **letters) for row in ("α, in A", "γ, in G", "s, outside"))
+    assert s * alpha * gamma == pytest.approx(letters["l"], rel=1e-14)
+    assert theirs.scale == s
+    assert theirs.factors[0].trace() == pytest.approx(alpha * own.A.trace(), rel=1e-14)
+    agree(theirs.factors[1], gamma * own.G)
+    first = (theirs.factors[0] / alpha)[0]  # input (0, 0, 0) against all
+    kernel_row = (
+        np.moveaxis(own.A[0, :8].reshape(2, 2, 2), -1, 0) if "c, h, w" in rows["images"] else own.A[0, :8]
+    )
+    agree(first[:8], kernel_row.ravel())
+    order = fisher.flat_order(net, x, library)[net.slices[0]]
+    assert (order[:2] == [16, 17]).all() == rows["flat parameters of a layer"].startswith("b")
+    assert rows["weights"] == ("(I, O)" if rows["Kronecker product"] == "A ⊗ G" else "(O, I)")
+
+
+def test_the_page_of_conventions_prints_what_it_says(capsys: pytest.CaptureFixture[str]) -> None:
+    names: dict[str, object] = {}
+    snippets = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    assert len(snippets) == 2
+    for snippet in snippets:
+        exec(compile(snippet, PAGE.name, "exec"), names)
+        said = re.findall(r"^(?:\s*print\(.*\)  )?# (.*)$", snippet, re.MULTILINE)
+        assert capsys.readouterr().out.splitlines() == said
