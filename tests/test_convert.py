@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import standin
 from hypothesis import given
 from hypothesis import strategies as st
 from torch_layout import torch_order, torch_scale
@@ -260,6 +261,25 @@ def test_other_matrices_become_arrays() -> None:
     order = fisher.flat_order(net, x, "curvlinops")
     for F in (fisher.ekfac(signals), fisher.diagonal(signals), fisher.low_rank(signals, rank=3)):
         agree(fisher.convert(F, net, x, to="curvlinops"), F.to_dense()[np.ix_(order, order)])
+
+
+def test_conversions_stay_on_the_device() -> None:
+    net, theta, x = frozen_net("curvlinops", "gaussian")
+    signals = fisher.signals(net, theta, x)
+    on_host = [fisher.convert(fisher.kfac(signals), net, x, to=to) for to in fisher.LIBRARIES]
+    with standin.installed():
+        signals = fisher.signals(net, mk.to_device(theta), mk.to_device(x))
+        K = fisher.kfac(signals)
+        for to, expected in zip(fisher.LIBRARIES, on_host, strict=True):
+            theirs = fisher.convert(K, net, mk.to_device(x), to=to)
+            for found, own in zip(theirs, expected, strict=True):
+                for one, other in zip(found.factors, own.factors, strict=True):
+                    assert isinstance(one, standin.ndarray)
+                    agree(mk.to_host(one), other)
+            back = fisher.convert_from(theirs, net, mk.to_device(x), source=to)
+            agree(mk.to_host(back.to_dense()), mk.to_host(K.to_dense()))
+            flat = fisher.convert(fisher.exact(signals), net, mk.to_device(x), to=to)
+            assert isinstance(flat, standin.ndarray)
 
 
 # errors -------------------------------------------------------------------------------------------

@@ -399,18 +399,18 @@ def test_ekfac_is_that_of_nngeometry(nngeometry_case: Case) -> None:
 # conventions ----------------------------------------------------------------------------------------
 
 
-def test_our_parameters_in_the_order_of_torch(case: Case) -> None:
+def test_our_parameters_and_gradients_in_the_order_of_torch(case: Case) -> None:
+    import torch
     from torch.nn.utils import parameters_to_vector
 
-    theirs = parameters_to_vector(case.module.parameters()).detach().numpy()
-    for library in ("pytorch", "curvlinops", "nngeometry"):
-        np.testing.assert_array_equal(case.theta[order_of(case, library)], theirs)
-
-
-def order_of(case: Case, library: str) -> np.ndarray:
-    if library == "nngeometry" and case.output == "bernoulli":
-        library = "pytorch"  # nngeometry has no such outputs
-    return np.asarray(fisher.flat_order(case.net, case.x, library))
+    order = fisher.flat_order(case.net, case.x, "pytorch")
+    parameters = list(case.module.parameters())
+    np.testing.assert_array_equal(case.theta[order], parameters_to_vector(parameters).detach().numpy())
+    for reduction in ("mean", "sum"):
+        parts = torch.autograd.grad(case.loss(reduction)(case.module(case.X), case.Y), parameters)
+        loss = fisher.loss_scale("pytorch", case.net.output, N, case.net.shapes[-1][-1], reduction)
+        theirs = torch.cat([part.reshape(-1) for part in parts]).numpy()
+        agree(loss * case.net.gradient(case.theta, case.x, case.y)[order], theirs)
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
