@@ -462,3 +462,16 @@ def test_the_page_of_conventions_prints_what_it_says(capsys: pytest.CaptureFixtu
         exec(compile(snippet, PAGE.name, "exec"), names)
         said = re.findall(r"^(?:\s*print\(.*\)  )?# (.*)$", snippet, re.MULTILINE)
         assert capsys.readouterr().out.splitlines() == said
+
+
+@pytest.mark.parametrize("library", fisher.LIBRARIES)
+def test_factored_damping_is_the_same_in_every_convention(library: str) -> None:
+    """Their factors damped with l lambda / s are ours damped with lambda, as the page says."""
+    net, theta, x = frozen_net("curvlinops", "gaussian")
+    K = fisher.kfac(fisher.signals(net, theta, x))
+    loss = fisher.loss_scale(library, net.output, len(x), 3)
+    damped = fisher.Kronecker([fisher.factored_damping(block.A, block.G, 0.3) for block in K.blocks])
+    expected = fisher.convert(damped, net, x, to=library)
+    for theirs, right in zip(fisher.convert(K, net, x, to=library), expected, strict=True):
+        A, G = fisher.factored_damping(*theirs.factors, loss * 0.3 / theirs.scale)
+        agree(np.kron(A, G), np.kron(*right.factors))
