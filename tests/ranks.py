@@ -1,6 +1,6 @@
 """What ranks compute together, to be compared with what one computes alone; a script that mpirun starts.
 
-python ranks.py exact FILE FOLDER     all of `together`, and runs in a folder
+python ranks.py exact FILE FOLDER     all of `together`, and a run that goes on from a checkpoint
 python ranks.py raises FOLDER         a run in which rank 1 raises in the step after the third
 python ranks.py dies FOLDER           a run in which it is killed there
 """
@@ -26,12 +26,14 @@ from minikfac.network import layers, outputs
 N = 11
 """Examples of a batch: no number of ranks divides it, and an eighth of it, 2, is less than most of them."""
 STEPS = 3
+SMALL = 300
+"""Numbers in a chunk: few, so that a rank has several chunks of its examples."""
 
 
 def problem(kind: str) -> tuple[mk.Network, np.ndarray, Dataset]:
     """A chain of dense layers with more inputs than a tile of a Gram matrix has, or convolutional nets.
 
-    The small one's factors have as many different eigenvalues as rows, so that their eigenvectors are certain.
+    The small one's factors have no eigenvalue twice, so that their eigenvectors are certain.
     """
     rng = np.random.default_rng(0)
     if kind == "dense":
@@ -115,7 +117,6 @@ def _evaluated(net: Any, theta: Any, data: Any, comm: Communicator) -> list[tupl
 
 def together(comm: Communicator) -> dict[str, np.ndarray]:
     """All that must be the same on any number of ranks."""
-    parallel._CHUNK = 300  # so that a rank has several chunks of examples
     found = dict(estimates(comm))
     for name, (kind, opt) in optimizers().items():
         _, theta, data = problem(kind)
@@ -127,7 +128,7 @@ def together(comm: Communicator) -> dict[str, np.ndarray]:
 def run(keep: Keep | None, count: int, comm: Communicator, opt: Any = None, **options: Any) -> Any:
     """Train the dense net with K-FAC."""
     net, theta, data = problem("dense")
-    opt = opt or optim.KFAC(net, T3=2, T2=4, max_age=1)
+    opt = opt or optim.KFAC(net, T2=4, T3=4, max_age=3)
     options = {"batch_size": N, "seed": 5, "measure_every": 2, "progress": False} | options
     return experiments.train(net, theta, opt, data, count, keep=keep, comm=comm, **options)
 
@@ -137,6 +138,7 @@ def run(keep: Keep | None, count: int, comm: Communicator, opt: Any = None, **op
 
 def exact(file: str, folder: str) -> None:
     comm = distributed.world()
+    parallel._CHUNK = SMALL
     found = together(comm)
     (dense, theta, data), n = problem("dense"), comm.size
 
@@ -152,10 +154,7 @@ def exact(file: str, folder: str) -> None:
     )
     found["control: noise of ranks"] = factors_of(own_noise.fisher)[-1][1]
 
-    # one after the other on 1, 2, 3 and 4 ranks: each goes on where the last number of them stopped
-    history = run(Keep(folder, every=1, existing="resume"), 2 * n, comm)
-    found["resumed theta"] = history.theta
-    found["resumed losses"] = history["loss"]
+    found["resumed theta"] = run(Keep(folder, existing="resume"), 4, comm).theta
 
     if n > 1:
         found |= {f"refused {what}": np.array(message) for what, message in refusals(comm)}

@@ -315,7 +315,7 @@ def refuse_differences(comm: Communicator, about: T, differences: Callable[[T, T
         if found:
             named = "; ".join(found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
             raise ValueError(
-                f"expected the same on all ranks, got on rank {rank} (here) and 0 (there): {named}"
+                f"expected the same on all ranks, got on rank {rank} (here) and rank 0 (there): {named}"
             )
 
 
