@@ -285,6 +285,34 @@ def test_conversions_stay_on_the_device() -> None:
 # errors -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("library", fisher.LIBRARIES)
+def test_a_chain_of_dense_layers_needs_no_net(library: str) -> None:
+    net = mk.mlp([3, 4, 2])
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((5, 3))
+    K = fisher.kfac(fisher.signals(net, net.init(rng), x))
+    named = fisher.convert(K, net, x, to=library)
+    for found in (fisher.convert(K, to=library), fisher.convert(K, net, to=library)):
+        for one, other in zip(found, named, strict=True):
+            assert (one.name, one.scale) == (other.name, other.scale)
+            for factor, same in zip(one.factors, other.factors, strict=True):
+                agree(factor, same)
+    agree(fisher.convert_from(named, source=library).to_dense(), K.to_dense())
+
+
+def test_what_only_a_net_or_inputs_tell_is_asked_for() -> None:
+    with pytest.raises(ValueError, match="expected the net where not all blocks are Kronecker products"):
+        fisher.convert(np.eye(3), to="pytorch")
+    with pytest.raises(ValueError, match="expected the net"):
+        fisher.convert_from(np.eye(3), source="pytorch")
+    net = mk.mlp([3, 4, 2])
+    with pytest.raises(ValueError, match="expected inputs x, which tell how many there are"):
+        fisher.convert(np.eye(net.n_params), net, to="pytorch", reduction="sum")
+    images = mk.presets.tiny_convnet()
+    with pytest.raises(ValueError, match="expected inputs x, which tell of what shape they are"):
+        fisher.convert(np.eye(images.n_params), images, to="pytorch")
+
+
 def test_errors_say_what_was_expected() -> None:
     net, theta, x = frozen_net("curvlinops", "categorical")
     K = fisher.kfac(fisher.signals(net, theta, x))

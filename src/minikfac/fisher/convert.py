@@ -54,14 +54,20 @@ class ForeignBlock:
 
 
 def convert(
-    F: FisherMatrix | Array, net: Network, x: Array, to: str, reduction: str = "mean"
+    F: FisherMatrix | Array,
+    net: Network | None = None,
+    x: Array | None = None,
+    to: str = "pytorch",
+    reduction: str = "mean",
 ) -> list[ForeignBlock] | Array:
     """Write a matrix in the convention of another library.
 
     Args:
         F: of ``net``; a Fisher matrix, or an array (P, P).
-        net: whose layers say what a bias and what a patch is.
-        x: inputs; their shape counts, and for ``reduction="sum"`` their number.
+        net: whose layers say what a bias and what a patch is. Without one, Kronecker factors are taken for
+            those of dense layers with biases, one feeding the next, under categorical outputs.
+        x: inputs; their shape counts, and for ``reduction="sum"`` their number. A net that begins with a
+            dense layer needs none otherwise.
         to: among :data:`LIBRARIES`.
         reduction: of PyTorch's loss, "mean" or "sum", for "pytorch" and "curvlinops".
 
@@ -72,6 +78,7 @@ def convert(
         ValueError: on another library or reduction, a matrix of another net, or outputs or layers they do not
             have.
     """
+    net = _dense_net([(b.A, b.G) for b in _kronecker_blocks(F)]) if net is None else net
     own = _Convention.of(to, net, x, reduction)
     if F.shape != (net.n_params, net.n_params):
         raise ValueError(f"expected a matrix of shape {(net.n_params,) * 2} for {net}, got {F.shape}")
@@ -84,7 +91,11 @@ def convert(
 
 
 def convert_from(
-    theirs: list[Any] | tuple[Any, ...] | Array, net: Network, x: Array, source: str, reduction: str = "mean"
+    theirs: list[Any] | tuple[Any, ...] | Array,
+    net: Network | None = None,
+    x: Array | None = None,
+    source: str = "pytorch",
+    reduction: str = "mean",
 ) -> BlockDiagonal | DenseMatrix:
     """Read a matrix in the convention of another library; undoes :func:`convert`.
 
@@ -96,6 +107,9 @@ def convert_from(
     Raises:
         ValueError: as convert, and on factors of other shapes.
     """
+    if net is None:
+        pairs = theirs if isinstance(theirs, list | tuple) else []
+        net = _dense_net([own.factors if isinstance(own, ForeignBlock) else own for own in pairs])
     own = _Convention.of(source, net, x, reduction)
     if isinstance(theirs, list | tuple):
         if len(theirs) != len(net.names):
@@ -104,8 +118,22 @@ def convert_from(
         return Kronecker([own.read(layout, block, name) for layout, block, name in named], net.names)
     if theirs.shape != (net.n_params, net.n_params):
         raise ValueError(f"expected an array of shape {(net.n_params,) * 2} for {net}, got {theirs.shape}")
-    back = array_module(x).argsort(own.order)
+    back = array_module(theirs).argsort(own.order)
     return DenseMatrix(theirs[back][:, back] / own.loss, net.names, net.slices, f"the matrix of {source}")
+
+
+def _kronecker_blocks(F: FisherMatrix | Array) -> list[KroneckerBlock]:
+    """The blocks of a matrix that is made of Kronecker products and nothing else; or []."""
+    blocks = F.blocks if isinstance(F, BlockDiagonal) else ()
+    found = [block for block in blocks if isinstance(block, KroneckerBlock)]
+    return found if len(found) == len(blocks) else []
+
+
+def _dense_net(factors: Sequence[tuple[Array, ...]]) -> Network:
+    """A net of dense layers with biases and categorical outputs, from the sizes of factors (A, G)."""
+    if not factors or any(len(pair) != 2 for pair in factors):
+        raise ValueError("expected the net where not all blocks are Kronecker products, got none")
+    return Network([layers.Dense(len(A) - 1, len(G)) for A, G in factors], outputs.Categorical())
 
 
 def flat_order(net: Network, x: Array, library: str) -> Array:
@@ -180,7 +208,9 @@ class _Convention:
     order: Array
 
     @classmethod
-    def of(cls, library: str, net: Network, x: Array, reduction: str) -> _Convention:
+    def of(cls, library: str, net: Network, x: Array | None, reduction: str) -> _Convention:
+        if x is None:
+            x = _inputs(net, reduction)
         xp = array_module(x)
         tape = net.forward(xp.zeros(net.n_params, dtype=x.dtype), x[:1])
         c = tape.z.shape[1]
@@ -235,6 +265,15 @@ class _Convention:
         back = xp.argsort(layout.rows)
         rest = 1.0 if given is None else given / scale
         return A[back][:, back] / of_A, G * (rest / of_G)
+
+
+def _inputs(net: Network, reduction: str) -> Array:
+    """An example for a net whose layers tell what it looks like."""
+    first = net.layers[0]
+    if not isinstance(first, layers.Dense) or reduction == "sum":
+        what = "how many there are" if reduction == "sum" else f"of what shape they are before {first}"
+        raise ValueError(f"expected inputs x, which tell {what}, got none")
+    return array_module().zeros((1, first.n_in))
 
 
 def _check(found: Array, size: int, letter: str, name: str) -> None:
