@@ -74,6 +74,9 @@ def style(changes: Mapping[str, Any] | None = None) -> Iterator[None]:
     try:
         with matplotlib.rc_context({**RC, **(changes or {})}):
             yield
+            interactive = matplotlib.is_interactive()
+        # A notebook switches it on with its first figure; restored settings would show no further one.
+        matplotlib.interactive(interactive)
     finally:
         _in_force.reset(token)
 
