@@ -82,8 +82,9 @@ def style(changes: Mapping[str, Any] | None = None) -> Iterator[None]:
 
 
 def pen(number: int) -> dict[str, Any]:
-    """Colour and dash of the curve of this number."""
-    return {"color": COLORS[number % len(COLORS)], "linestyle": DASHES[number % len(DASHES)]}
+    """Colour and dash of the curve of this number; both differ once there are more curves than colours."""
+    dash = number + number // len(COLORS)
+    return {"color": COLORS[number % len(COLORS)], "linestyle": DASHES[dash % len(DASHES)]}
 
 
 def marked_pen(number: int) -> dict[str, Any]:
