@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from types import ModuleType
 from typing import Any, TypeAlias
 
@@ -78,6 +79,34 @@ def to_host(array: Any) -> Array:
     if _is_device_array(array):
         return array.get()
     return np.asarray(array)
+
+
+def number(value: Any) -> Any:
+    """Return a number as a float; on a device it stays there, as an array without axes, and nothing waits."""
+    return value if _is_device_array(value) else float(value)
+
+
+def fetch(*values: Any) -> list[Any]:
+    """Bring numbers and small arrays to the host: floats, and arrays (float64) of their shapes.
+
+    What is on a device comes in one transfer, for each makes the host wait until the device has done all that
+    was asked of it. So a step puts together what it wants to know, and asks once.
+    """
+    waiting = [value for value in values if _is_device_array(value)]
+    if waiting:
+        xp = array_module(*waiting)
+        together = xp.concatenate([value.reshape(-1).astype(xp.float64) for value in waiting]).get()
+        parts = iter(np.split(together, np.cumsum([value.size for value in waiting])[:-1]))
+        values = tuple(
+            next(parts).reshape(value.shape) if _is_device_array(value) else value for value in values
+        )
+    arrays = [np.asarray(value, dtype=np.float64) for value in values]
+    return [array if array.ndim else array.item() for array in arrays]
+
+
+def to_floats(values: Mapping[str, Any]) -> dict[str, float]:
+    """Return numbers by name as floats, fetched from a device in one transfer."""
+    return dict(zip(values, fetch(*values.values()), strict=True))
 
 
 def available_memory(xp: ModuleType = np) -> int:

@@ -14,7 +14,7 @@ from functools import cached_property, partial
 from itertools import accumulate, pairwise
 from typing import Any
 
-from ..backend import Array, array_module, check_array
+from ..backend import Array, array_module, check_array, number
 from ..linalg import Sums, sum_over_chunks
 from ..parallel import chunks, for_each
 from .layers import Affine, BatchNorm, Dense, Layer, ParameterLayer, Pointwise, Record, Sequential
@@ -331,9 +331,20 @@ class Network:
 
     def loss(self, theta: Array, x: Array, y: Array, stats: Sequence[Array] | None = None) -> float:
         """Mean negative log-likelihood over examples, in nats, summed over output units."""
+        return self._told(self.mean_loss(theta, x, y, stats), y, self.n_outputs(x))
+
+    def mean_loss(self, theta: Array, x: Array, y: Array, stats: Sequence[Array] | None = None) -> Any:
+        """:meth:`loss`; on a device it stays there, and is NaN for targets that there cannot be."""
         z = self.natural_parameters(theta, x, stats)
         self.output.check(y, *z.shape)
-        return float(self.output.nll(z, y).mean())
+        return number(self.output.losses(z, y).mean())
+
+    def _told(self, loss: Any, y: Array, n_units: int) -> float:
+        """A loss as a float; where that is not a number because of targets on a device, they are named."""
+        found = float(loss)
+        if math.isnan(found):
+            self.output.check_values(y, n_units)
+        return found
 
     def loss_and_gradient(
         self,
@@ -349,7 +360,7 @@ class Network:
         unless batch normalization couples its examples.
         """
         loss, grad, _ = self.gradient_pass(theta, x, y, stats, train)
-        return loss, grad
+        return self._told(loss, y, self.n_outputs(x)), grad
 
     def gradient_pass(
         self,
@@ -358,8 +369,12 @@ class Network:
         y: Array,
         stats: Sequence[Array] | None = None,
         train: bool = True,
-    ) -> tuple[float, Array, list[Array]]:
-        """Return the loss, its gradient (P,) and the running statistics after it: a step of training."""
+    ) -> tuple[Any, Array, list[Array]]:
+        """Return the loss, its gradient (P,) and the running statistics after it: a step of training.
+
+        On a device the loss stays there, as an array without axes, so that nothing waits for it; it is NaN
+        where the output's distribution cannot have one of the targets.
+        """
         rows = self.chunks(theta, x, train)
         after: list[Array] = []
 
@@ -369,11 +384,11 @@ class Network:
                 self.output.check(y, len(x), tape.z.shape[1])
                 after[:] = tape.stats
             gs = self.backward(theta, tape, self.output.gradient(tape.z, y[own]) / len(x))
-            sums.add("loss", self.output.nll(tape.z, y[own]).sum())
+            sums.add("loss", self.output.losses(tape.z, y[own]).sum())
             sums.add("gradient", self.summed_gradient(theta, tape.abar, gs))
 
         sums = sum_over_chunks(add, rows, theta)
-        return float(sums["loss"]) / len(x), sums["gradient"], after
+        return number(sums["loss"]) / len(x), sums["gradient"], after
 
     def gradient(self, theta: Array, x: Array, y: Array, stats: Sequence[Array] | None = None) -> Array:
         """Return the gradient (P,) of the mean loss."""

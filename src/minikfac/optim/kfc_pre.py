@@ -11,13 +11,12 @@ matrix on some examples, one pass more; or with F~ itself, where v^T F~ v = -lr 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
-from ..backend import Array
+from ..backend import Array, array_module, to_floats
 from ..fisher import Kronecker, gradient_and_kfac
-from ..fisher.kronecker import factors_of
+from ..fisher.kronecker import factored_inverse, factors_of
 from ..network import Network
 from .averages import moving_average
 from .checks import (
@@ -30,7 +29,7 @@ from .checks import (
 )
 from .momentum import State, at_rest, moved_by
 from .objective import first
-from .quadratic import QuadraticModel
+from .quadratic import curvature_and_slope
 from .schedules import Schedule, value_at
 
 
@@ -105,26 +104,28 @@ class KFCPre:
             loss, grad, stats = self.net.gradient_pass(theta, x, y, state["stats"])
         if inverse is None or (k - 1) % self.Tf == 0:
             F = Kronecker(means, self.net.names)
-            inverse = F.inverse(self.l2 + self.damping, method="factored", explicit=self.Tf > 1)
+            inverse = factored_inverse(F, self.l2 + self.damping, explicit=self.Tf > 1)
         grad = grad + self.l2 * theta
         lr = value_at(self.lr, k - 1)
         v = -lr * (inverse @ grad)
         scale, info = self._clip(theta, x, grad, v, lr)
         velocity = self.momentum * state["velocity"] + scale * v
         moved, after = moved_by(velocity, theta, state, stats, self.averaging)
-        return moved, after | {"factors": means, "inverse": inverse}, {"loss": loss, "lr": lr, **info}
+        return (
+            moved,
+            after | {"factors": means, "inverse": inverse},
+            to_floats({"loss": loss, "lr": lr, **info}),
+        )
 
-    def _clip(
-        self, theta: Array, x: Array, grad: Array, v: Array, lr: float
-    ) -> tuple[float, dict[str, float]]:
+    def _clip(self, theta: Array, x: Array, grad: Array, v: Array, lr: float) -> tuple[Any, dict[str, Any]]:
+        """The factor on v, and what there is to tell; on a device numbers that stay there."""
         if self.clip is None:
             return 1.0, {}
         if self.clip_norm == "kfac":
-            nu = -lr * float(v @ grad)
+            nu = -lr * (v @ grad)
         else:
             some = first(x, self.clip_share)
             held = self.net.batch_stats(theta, some)
-            model = QuadraticModel.along(self.net, theta, some, grad, [v], self.l2, held)
-            nu = model.curvature[0][0]
-        scale = min(1.0, math.sqrt(self.clip / nu)) if nu > 0 else 1.0
+            nu = curvature_and_slope(self.net, theta, some, grad, [v], self.l2, held)[0][0, 0]
+        scale = (self.clip / array_module(theta).maximum(nu, self.clip)) ** 0.5  # 1 up to the bound
         return scale, {"nu": nu, "scale": scale}

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..backend import Array, array_module
+from ..backend import Array, array_module, fetch
 from ..network import Network
 
 
@@ -50,10 +50,12 @@ class QuadraticModel:
             damping: lambda + eta.
             stats: of batch normalization.
         """
-        d = array_module(theta).stack(list(directions))
-        gram = net.fisher_gram(theta, x, d, stats) + damping * (d @ d.T)
-        rows = tuple(tuple(float(v) for v in row) for row in gram)
-        return cls(rows, tuple(float(v) for v in d @ gradient))
+        return cls.of(*fetch(*curvature_and_slope(net, theta, x, gradient, directions, damping, stats)))
+
+    @classmethod
+    def of(cls, curvature: Array, slope: Array) -> QuadraticModel:
+        """Take arrays (m, m) and (m,) of the host."""
+        return cls(tuple(map(tuple, curvature.tolist())), tuple(slope.tolist()))
 
     def minimum(self) -> tuple[float, ...]:
         """Return the best c; directions that say the same count once."""
@@ -73,3 +75,20 @@ class QuadraticModel:
             c[i] * c[j] * entry for i, row in enumerate(self.curvature) for j, entry in enumerate(row)
         )
         return 0.5 * square + sum(own * slope for own, slope in zip(c, self.slope, strict=True))
+
+
+def curvature_and_slope(
+    net: Network,
+    theta: Array,
+    x: Array,
+    gradient: Array,
+    directions: Sequence[Array],
+    damping: float,
+    stats: Sequence[Array] | None = None,
+) -> tuple[Array, Array]:
+    """Return d_i^T (F + damping I) d_j, (m, m), and gradient^T d_i, (m,), where theta is.
+
+    The arguments are those of :meth:`QuadraticModel.along`.
+    """
+    d = array_module(theta).stack(list(directions))
+    return net.fisher_gram(theta, x, d, stats) + damping * (d @ d.T), d @ gradient
