@@ -204,7 +204,9 @@ def test_a_matrix_for_scipy_takes_vectors_of_the_host():
 
 def test_a_fisher_matrix_on_the_device_refuses_vectors_of_the_host():
     F = fisher.kfac(fisher.signals(NET, *map(mk.to_device, (THETA, X))))
-    with pytest.raises(TypeError, match="expected all arrays on one device, got arrays on: device, host"):
+    with pytest.raises(
+        TypeError, match="expected all arrays on one device, got the matrix on cuda:0, the vector on the host"
+    ):
         F @ V
 
 

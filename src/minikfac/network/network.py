@@ -423,7 +423,7 @@ def _check_batch(x: Array) -> None:
 
 def _check_inputs(theta: Array, x: Array) -> Array:
     _check_batch(x)
-    xp = array_module(theta, x)
+    xp = array_module(theta, x, names="theta, x")
     if x.dtype.kind != "f":
         raise ValueError(f"expected inputs of a floating dtype, got {x.dtype}; convert and scale them first")
     x = x.astype(theta.dtype, copy=False)  # what is too large for it counts as infinite

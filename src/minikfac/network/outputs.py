@@ -116,7 +116,8 @@ class Output(ABC):
 
     def losses(self, z: Array, y: Array) -> Array:
         """Like :meth:`nll`; on a device NaN for a target that the distribution cannot have."""
-        xp, nll = array_module(z, y), self.nll(z, y)
+        xp = array_module(z, y, names="the outputs z, the targets y")
+        nll = self.nll(z, y)
         return nll if xp.__name__ == "numpy" else xp.where(self.has(y, z.shape[1]), nll, xp.nan)
 
 
@@ -237,7 +238,7 @@ class Bernoulli(Output):
             raise ValueError(f"expected Bernoulli targets in [0, 1], got values from {low:g} to {high:g}")
 
     def has(self, y: Array, n_units: int) -> Array:
-        return ((y >= 0) & (y <= 1)).all(-1)
+        return array_module(y).all((y >= 0) & (y <= 1), axis=-1)
 
 
 @dataclass(frozen=True)
@@ -277,8 +278,8 @@ class Gaussian(Output):
         _check_finite(y, "Gaussian")
 
     def has(self, y: Array, n_units: int) -> Array:
-        finite: Array = array_module(y).isfinite(y)
-        return finite.all(-1)
+        xp = array_module(y)
+        return xp.all(xp.isfinite(y), axis=-1)
 
 
 OUTPUTS: dict[str, type[Output]] = {"categorical": Categorical, "bernoulli": Bernoulli, "gaussian": Gaussian}
