@@ -36,9 +36,9 @@ _WATCHING: list[Traffic] = []
 
 
 @contextmanager
-def counted() -> Iterator[Traffic]:
+def counted(traffic: Traffic | None = None) -> Iterator[Traffic]:
     """Count traffic."""
-    traffic = Traffic()
+    traffic = traffic or Traffic()
     _WATCHING.append(traffic)
     try:
         yield traffic
