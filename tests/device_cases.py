@@ -518,7 +518,7 @@ OPTIMIZERS: dict[str, Callable[[mk.Network], Any]] = {
 }
 STEPS = 6
 NOT_ON_FEW_EXAMPLES = ("EKFAC", "HessianFree", "KrylovSubspace", "NaturalGradient")
-"""EKFAC: which eigenvectors a factor has where its eigenvalues are 0 is a routine's choice. The others: slow."""
+"""EKFAC: which eigenvectors a factor has for eigenvalues of 0 is a routine's choice. The others: slow."""
 
 
 def _steps(name: str) -> Callable[[Any], list]:

@@ -19,6 +19,10 @@ Array: TypeAlias = NDArray[Any]
 """A NumPy or CuPy array; shapes are given in docstrings."""
 
 
+class DeviceError(RuntimeError):
+    """A GPU cannot be used; the message says what is missing and what to do."""
+
+
 def _is_device_array(array: object) -> bool:
     cupy = sys.modules.get("cupy")  # an array of CuPy can only exist if CuPy was imported
     return cupy is not None and isinstance(array, cupy.ndarray)
@@ -64,7 +68,7 @@ def to_device(array: Any, device: str = "cuda") -> Array:
 
     Raises:
         ValueError: for a device of another name, or a number that no GPU has.
-        RuntimeError: where CuPy, the libraries it needs, a driver or a GPU is missing.
+        DeviceError: where CuPy, the libraries it needs, a driver or a GPU is missing.
     """
     found = _gpu(device)
     if found is None:
@@ -77,7 +81,7 @@ def use_device(device: str) -> None:
     """Let a GPU do what follows; with several of them CuPy works on one at a time. For "cpu" nothing is done.
 
     Raises:
-        ValueError, RuntimeError: as :func:`to_device`.
+        ValueError, DeviceError: as :func:`to_device`.
     """
     found = _gpu(device)
     if found is not None:
@@ -95,14 +99,14 @@ def _gpu(device: str) -> Any:
         import cupy
     except ModuleNotFoundError as error:
         if error.name not in (None, "cupy"):
-            raise RuntimeError(_broken(device, error)) from error
-        raise RuntimeError(f"device {device!r} needs CuPy: pip install 'minikfac[gpu]'") from error
+            raise DeviceError(_broken(device, error)) from error
+        raise DeviceError(f"device {device!r} needs CuPy: pip install 'minikfac[gpu]'") from error
     except ImportError as error:
-        raise RuntimeError(_broken(device, error)) from error
+        raise DeviceError(_broken(device, error)) from error
     try:
         count = cupy.cuda.runtime.getDeviceCount()
     except cupy.cuda.runtime.CUDARuntimeError as error:
-        raise RuntimeError(
+        raise DeviceError(
             f"device {device!r} needs an NVIDIA GPU and a driver that suits CuPy's CUDA, got: {error}; "
             "see what nvidia-smi says, or use device 'cpu'"
         ) from error
@@ -112,7 +116,7 @@ def _gpu(device: str) -> Any:
     try:
         cupy.cuda.cublas  # noqa: B018  # loaded when it is first used, as all of CUDA's libraries are
     except ImportError as error:
-        raise RuntimeError(_broken(device, error)) from error
+        raise DeviceError(_broken(device, error)) from error
     return cupy.cuda.Device(int(digits or 0))
 
 
