@@ -8,6 +8,7 @@ finite nonsense unless it is asked to raise. The numbers are NumPy's.
 """
 
 import sys
+import time
 import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -235,6 +236,16 @@ class _Device:
         self.used.append(self.id)
 
 
+class _Event:
+    """A mark in the queue of work, which is done at once here."""
+
+    def record(self) -> None:
+        self.at = time.perf_counter()
+
+    def synchronize(self) -> None:
+        waited()
+
+
 FREE, POOLED = 2**40, 2**30  # bytes
 CUPY = Module(
     "cupy",
@@ -247,8 +258,15 @@ CUPY = Module(
     cuda=types.SimpleNamespace(
         Device=_Device,
         cublas=None,
+        Event=_Event,
+        get_elapsed_time=lambda first, last: 1000 * (last.at - first.at),
         runtime=types.SimpleNamespace(
-            CUDARuntimeError=CUDARuntimeError, getDeviceCount=lambda: 1, memGetInfo=lambda: (FREE, 2 * FREE)
+            CUDARuntimeError=CUDARuntimeError,
+            getDeviceCount=lambda: 1,
+            memGetInfo=lambda: (FREE, 2 * FREE),
+            getDeviceProperties=lambda number: {"name": b"stand-in", "totalGlobalMem": 2 * FREE},
+            driverGetVersion=lambda: 0,
+            runtimeGetVersion=lambda: 0,
         ),
     ),
 )
