@@ -26,6 +26,7 @@ from itertools import chain
 from typing import Any, ClassVar
 
 from ..backend import Array, array_module
+from ..distributed import SERIAL, Communicator
 from ..linalg import cholesky_inverse, cholesky_solve, damped_choleskys, eigh, kron_apply, kron_dense
 from ..linalg import pseudo_inverse as pinv
 from .block_diagonal import BlockDiagonal, BlockDiagonalOperator
@@ -123,6 +124,10 @@ class KroneckerBlock(FisherMatrix):
     def floats(self) -> int:
         return self.A.size + self.G.size
 
+    @property
+    def inverse_cost(self) -> float:
+        return float(len(self.A)) ** 3 + float(len(self.G)) ** 3
+
     def _product(self, v: Array) -> Array:
         return kron_apply(self.A, self.G, v)
 
@@ -178,11 +183,15 @@ class KroneckerBlock(FisherMatrix):
         return L.logdet()
 
 
-def factored_inverse(F: BlockDiagonal, damping: float, explicit: bool = False) -> BlockDiagonalOperator:
-    """``F.inverse(damping, method="factored", explicit=explicit)`` that asks a device once for all layers.
+def factored_inverse(
+    F: BlockDiagonal, damping: float, explicit: bool = False, comm: Communicator = SERIAL
+) -> Operator:
+    """``F.inverse(damping, method="factored", ...)`` that asks a device once for all layers.
 
-    Blocks that are no Kronecker products are inverted one by one.
+    Blocks that are no Kronecker products are inverted one by one, and several ranks divide the layers.
     """
+    if comm.size > 1:
+        return F.inverse(damping, "factored", explicit=explicit, comm=comm)
     own = [block for block in F.blocks if isinstance(block, KroneckerBlock)]
     Ls = iter(damped_choleskys(chain.from_iterable(block.damped_factors(damping) for block in own)))
     return BlockDiagonalOperator(

@@ -11,15 +11,17 @@ matrix on some examples, one pass more; or with F~ itself, where v^T F~ v = -lr 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..backend import Array, array_module, to_floats
-from ..fisher import Kronecker, gradient_and_kfac
+from ..distributed import SERIAL, Communicator
+from ..fisher import Kronecker, Operator, gradient_and_kfac
 from ..fisher.kronecker import factored_inverse, factors_of
 from ..network import Network
 from .averages import moving_average
 from .checks import (
+    check_age,
     check_below_one,
     check_choice,
     check_count,
@@ -31,6 +33,7 @@ from .momentum import State, at_rest, moved_by
 from .objective import first
 from .quadratic import curvature_and_slope
 from .schedules import Schedule, value_at
+from .stale import Background, Request
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,9 @@ class KFCPre:
         clip_share: share of the batch on which the exact F is taken.
         averaging: largest weight of the old in the average of iterates, ``state["average"]``; the paper has
             exp(-1 / tau) with tau steps of 50,000 examples in all; 0 for none.
+        max_age: a; inverses begun in step k are in use from step k + a on, and until then the last ones.
+            With 0 each step waits for its own, as the first always does.
+        comm: the ranks that share each batch, as of :func:`minikfac.distributed.world`.
     """
 
     net: Network
@@ -65,6 +71,9 @@ class KFCPre:
     clip_norm: str = "fisher"
     clip_share: float = 1 / 4
     averaging: float = 0.99
+    max_age: int = 0
+    comm: Communicator = field(default=SERIAL, repr=False)
+    _background: Background = field(default_factory=Background, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_positive(lr=self.lr)
@@ -72,6 +81,7 @@ class KFCPre:
         check_not_negative(damping=self.damping, l2=self.l2)
         check_positive(damping_and_l2=self.damping + self.l2)
         check_count(Ts=self.Ts, Tf=self.Tf)
+        check_age(self.max_age, Tf=self.Tf)
         check_choice(("fisher", "kfac"), clip_norm=self.clip_norm)
         check_share(clip_share=self.clip_share)
         if self.clip is not None:
@@ -79,12 +89,16 @@ class KFCPre:
 
     def init(self, theta: Array) -> State:
         """Return the state before the first step."""
-        return at_rest(self.net, theta, self.averaging) | {"factors": None, "inverse": None}
+        under_way = {"pending": None, "inverse_step": 0} if self.max_age else {}
+        return at_rest(self.net, theta, self.averaging) | {"factors": None, "inverse": None, **under_way}
 
     def step(
         self, theta: Array, state: State, batch: tuple[Array, Array], rng: Any
     ) -> tuple[Array, State, dict[str, float]]:
-        """Return theta, state and info (``loss``, ``lr``; ``nu`` and ``scale`` of the step where clipped).
+        """Return theta, state and info.
+
+        Info has ``loss``, ``lr``; where clipped ``nu`` and ``scale`` of the step; and with ``max_age``
+        ``age``, how many steps ago the factors of the inverse were those of the step.
 
         Args:
             theta: (P,).
@@ -94,28 +108,34 @@ class KFCPre:
         """
         k = state["step"] + 1
         x, y = batch
-        means, inverse = state["factors"], state["inverse"]
+        means = state["factors"]
         if means is None or (k - 1) % self.Ts == 0:
             loss, grad, F, stats = gradient_and_kfac(
-                self.net, theta, x, y, rng=rng, stats=state["stats"], train=True
+                self.net, theta, x, y, rng=rng, stats=state["stats"], train=True, comm=self.comm
             )
             means = moving_average(means, factors_of(F), k, self.decay)
         else:
-            loss, grad, stats = self.net.gradient_pass(theta, x, y, state["stats"])
-        if inverse is None or (k - 1) % self.Tf == 0:
-            F = Kronecker(means, self.net.names)
-            inverse = factored_inverse(F, self.l2 + self.damping, explicit=self.Tf > 1)
+            loss, grad, stats = self.net.gradient_pass(theta, x, y, state["stats"], comm=self.comm)
+        asked = {"step": k, "factors": means} if (k - 1) % self.Tf == 0 else None
+        ready, under_way = self._background.inverses(
+            asked, state, self.max_age, k == 1, self._inverse, self.comm
+        )
+        inverse = state["inverse"] if ready is None else ready
         grad = grad + self.l2 * theta
         lr = value_at(self.lr, k - 1)
         v = -lr * (inverse @ grad)
         scale, info = self._clip(theta, x, grad, v, lr)
         velocity = self.momentum * state["velocity"] + scale * v
         moved, after = moved_by(velocity, theta, state, stats, self.averaging)
-        return (
-            moved,
-            after | {"factors": means, "inverse": inverse},
-            to_floats({"loss": loss, "lr": lr, **info}),
-        )
+        after |= {"factors": means, "inverse": inverse, **under_way}
+        if self.max_age:
+            info["age"] = k - under_way["inverse_step"]
+        return moved, after, to_floats({"loss": loss, "lr": lr, **info})
+
+    def _inverse(self, asked: Request, comm: Communicator) -> Operator:
+        """(F~ + damping)^{-1}, of each layer the work of one of the ranks."""
+        F = Kronecker(asked["factors"], self.net.names)
+        return factored_inverse(F, self.l2 + self.damping, explicit=self.Tf > 1, comm=comm)
 
     def _clip(self, theta: Array, x: Array, grad: Array, v: Array, lr: float) -> tuple[Any, dict[str, Any]]:
         """The factor on v, and what there is to tell; on a device numbers that stay there."""
@@ -126,6 +146,6 @@ class KFCPre:
         else:
             some = first(x, self.clip_share)
             held = self.net.batch_stats(theta, some)
-            nu = curvature_and_slope(self.net, theta, some, grad, [v], self.l2, held)[0][0, 0]
+            nu = curvature_and_slope(self.net, theta, some, grad, [v], self.l2, held, self.comm)[0][0, 0]
         scale = (self.clip / array_module(theta).maximum(nu, self.clip)) ** 0.5  # 1 up to the bound
         return scale, {"nu": nu, "scale": scale}

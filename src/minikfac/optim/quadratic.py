@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..backend import Array, array_module, fetch
+from ..distributed import SERIAL, Communicator
 from ..network import Network
 
 
@@ -38,6 +39,7 @@ class QuadraticModel:
         directions: Sequence[Array],
         damping: float,
         stats: Sequence[Array] | None = None,
+        comm: Communicator = SERIAL,
     ) -> QuadraticModel:
         """Build the model along directions (P,).
 
@@ -49,8 +51,10 @@ class QuadraticModel:
             directions: one or two.
             damping: lambda + eta.
             stats: of batch normalization.
+            comm: the ranks that share the inputs.
         """
-        return cls.of(*fetch(*curvature_and_slope(net, theta, x, gradient, directions, damping, stats)))
+        found = curvature_and_slope(net, theta, x, gradient, directions, damping, stats, comm)
+        return cls.of(*fetch(*found))
 
     @classmethod
     def of(cls, curvature: Array, slope: Array) -> QuadraticModel:
@@ -85,10 +89,11 @@ def curvature_and_slope(
     directions: Sequence[Array],
     damping: float,
     stats: Sequence[Array] | None = None,
+    comm: Communicator = SERIAL,
 ) -> tuple[Array, Array]:
     """Return d_i^T (F + damping I) d_j, (m, m), and gradient^T d_i, (m,), where theta is.
 
     The arguments are those of :meth:`QuadraticModel.along`.
     """
     d = array_module(theta).stack(list(directions))
-    return net.fisher_gram(theta, x, d, stats) + damping * (d @ d.T), d @ gradient
+    return net.fisher_gram(theta, x, d, stats, comm) + damping * (d @ d.T), d @ gradient
