@@ -8,6 +8,7 @@ finite nonsense unless it is asked to raise. The numbers are NumPy's.
 """
 
 import sys
+import threading
 import time
 import types
 from collections.abc import Callable, Iterator
@@ -77,7 +78,7 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801
 
     @property
     def device(self) -> Any:
-        return types.SimpleNamespace(id=0)
+        return _Device(0)
 
     def __getitem__(self, key: Any) -> Any:
         return ndarray(self._host[_wrapped(to_host(key), self._host.shape)])
@@ -163,26 +164,33 @@ class Module(types.ModuleType):
         return on_device(found) if callable(found) and not isinstance(found, type) else found
 
 
-_LINALG = ["ignore"]
-"""What CuPy does where a factorization breaks down."""
+class _Local(threading.local):
+    """What CuPy does where a factorization breaks down, and the queue at work; each thread has its own."""
+
+    def __init__(self) -> None:
+        self.linalg = ["ignore"]
+        self.stream: _Stream | None = None
+
+
+LOCAL = _Local()
 
 
 @contextmanager
 def _errstate(linalg: str) -> Iterator[None]:
-    _LINALG.append(linalg)
+    LOCAL.linalg.append(linalg)
     try:
         yield
     finally:
-        _LINALG.pop()
+        LOCAL.linalg.pop()
 
 
 def _cholesky(M: ndarray) -> ndarray:
-    if _LINALG[-1] == "raise":
+    if LOCAL.linalg[-1] == "raise":
         waited()
     try:
         return ndarray(np.linalg.cholesky(to_host(M)))
     except np.linalg.LinAlgError:
-        if _LINALG[-1] == "raise":
+        if LOCAL.linalg[-1] == "raise":
             raise
         return ndarray(np.tril(to_host(M)))
 
@@ -241,9 +249,34 @@ class _Event:
 
     def record(self) -> None:
         self.at = time.perf_counter()
+        self.stream = LOCAL.stream
 
     def synchronize(self) -> None:
         waited()
+
+
+class _Stream:
+    """A queue of work; what happens to it is written down."""
+
+    log: list[str] = []  # noqa: RUF012
+
+    def __init__(self, non_blocking: bool = False) -> None:
+        assert non_blocking  # one that blocks would wait for the first queue
+
+    def __enter__(self) -> "_Stream":
+        self.before, LOCAL.stream = LOCAL.stream, self
+        self.log.append("begin")
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        LOCAL.stream = self.before
+
+    def wait_event(self, event: _Event) -> None:
+        assert event.stream is not self and event.at < time.perf_counter()
+        self.log.append("wait for the first queue")
+
+    def synchronize(self) -> None:
+        self.log.append("end")
 
 
 FREE, POOLED = 2**40, 2**30  # bytes
@@ -259,6 +292,7 @@ CUPY = Module(
         Device=_Device,
         cublas=None,
         Event=_Event,
+        Stream=_Stream,
         get_elapsed_time=lambda first, last: 1000 * (last.at - first.at),
         runtime=types.SimpleNamespace(
             CUDARuntimeError=CUDARuntimeError,

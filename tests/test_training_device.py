@@ -184,6 +184,24 @@ def test_an_autoencoder_s_images_are_gathered_once(monkeypatch: Any) -> None:
     assert traffic.to_device.count(data.x_train.size) == 1
 
 
+@pytest.mark.parametrize(
+    "make",
+    [lambda net: optim.KFAC(net, T2=3, T3=3, max_age=2), lambda net: optim.KFCPre(net, 0.1, Tf=3, max_age=2)],
+)
+def test_inverses_that_come_later_have_a_queue_of_their_own(monkeypatch: Any, make: Any) -> None:
+    monkeypatch.setattr(standin.CUPY.cuda.Stream, "log", [])
+    net, theta, data = problem()
+    found = []
+    for device in ("cpu", "cuda"):
+        at = mk.to_device(theta, device)
+        found.append(experiments.train(net, at, make(net), data, 14, 16, 0, 7, progress=False))
+        if device == "cpu":
+            assert standin.CUPY.cuda.Stream.log == []
+    close(found[1]["loss"], found[0]["loss"], **EXACT)
+    # the last one may be under way
+    assert standin.CUPY.cuda.Stream.log[:6] == 2 * ["begin", "wait for the first queue", "end"]
+
+
 # targets that there cannot be ----------------------------------------------------------------------
 
 WRONG = {

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 from types import ModuleType
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+T = TypeVar("T")
 Array: TypeAlias = NDArray[Any]
 """A NumPy or CuPy array; shapes are given in docstrings."""
 
@@ -161,6 +163,37 @@ def fetch(*values: Any) -> list[Any]:
 def to_floats(values: Mapping[str, Any]) -> dict[str, float]:
     """Return numbers by name as floats, fetched from a device in one transfer."""
     return dict(zip(values, fetch(*values.values()), strict=True))
+
+
+def on_second_stream(task: Callable[..., T], like: Any) -> Callable[..., T]:
+    """Return a task for a second thread that on a GPU has a queue of its own, beside that of the first.
+
+    It begins when the GPU has done what was asked of it up to now, and returns when its own work is done. On
+    the host it is the task itself.
+
+    Args:
+        task: a function.
+        like: one of the arrays at work.
+    """
+    if not _is_device_array(like):
+        return task
+    device, ready = like.device, sys.modules["cupy"].cuda.Event()
+    ready.record()
+
+    def aside(*arguments: Any) -> T:
+        with device, _second_stream(device.id) as stream:
+            stream.wait_event(ready)
+            found = task(*arguments)
+            stream.synchronize()
+        return found
+
+    return aside
+
+
+@cache
+def _second_stream(number: int) -> Any:
+    """One for each GPU: what the first queue dropped of its memory is used again only after a wait."""
+    return sys.modules["cupy"].cuda.Stream(non_blocking=True)
 
 
 def available_memory(xp: ModuleType = np) -> int:
