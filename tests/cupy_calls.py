@@ -68,6 +68,8 @@ def calls() -> Iterator[Call]:
                 continue
             parts, root = _taken_apart(node.func)
             of_library = root in ("xp", "array_module")
+            if of_library and parts[0] == "cuda":  # where it is known to be CuPy
+                continue
             if not of_library and (node.func.attr not in METHODS or root == "scipy"):
                 continue
             starred = any(isinstance(own, ast.Starred) for own in node.args)

@@ -389,6 +389,16 @@ def joint(a: Any) -> list:
     return [fisher.joint(CONV, a.conv_theta, a.images[:4]).array]
 
 
+@case("fisher.convert", "fisher.convert_from", "fisher.flat_order", "fisher.ForeignBlock")
+def conventions_of_others(a: Any) -> list:
+    K = fisher.kfac(signals_of(a))
+    theirs = fisher.convert(K, NET, a.x, to="curvlinops")
+    back = fisher.convert_from(theirs, NET, a.x, source="curvlinops")
+    flat = fisher.convert(K.to_dense(), NET, a.x, to="curvlinops")
+    factors = [factor for block in theirs for factor in block.factors]
+    return [*factors, back.to_dense(), flat, a.theta[fisher.flat_order(NET, a.x, "curvlinops")]]
+
+
 @case(
     "fisher.FisherMatrix.to_scipy",
     most=10**6,
@@ -678,6 +688,8 @@ HOST: dict[str, str] = {
     "stats_from_torch": "reads PyTorch's statistics on the host",
     "reparam.Reparameterization.jacobian": "forms constants on the host, for small nets",
     "linalg.SingularMatrixError": "an error",
+    "fisher.loss_scale": "a number from names and sizes",
+    "fisher.scale_causes": "words from numbers",
     "quality.format_cell": "writes text",
     "quality.over_seeds": "averages rows of numbers",
     "experiments.quality_along_training": _OWN,
