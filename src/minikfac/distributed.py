@@ -255,6 +255,8 @@ def world() -> MPICommunicator:
     Raises:
         ImportError: where mpi4py or an MPI library is missing.
     """
+    if int(os.environ.get("OMPI_COMM_WORLD_LOCAL_SIZE", "1")) >= (os.cpu_count() or 1):
+        os.environ.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")  # no core is idle: to wait is not to work
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
