@@ -80,6 +80,12 @@ def to_host(array: Any) -> Array:
     return np.asarray(array)
 
 
+def finish(array: Array) -> None:
+    """Wait until a device has computed an array that was asked for; the host has it already."""
+    if _is_device_array(array):
+        sys.modules["cupy"].cuda.get_current_stream().synchronize()
+
+
 def available_memory(xp: ModuleType = np) -> int:
     """Bytes of memory that can still be had on the host or, for ``xp = cupy``, on the current GPU."""
     if xp is not np:

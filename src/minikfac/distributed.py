@@ -28,7 +28,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from .backend import Array, array_module, to_device, to_host
+from .backend import Array, array_module, finish, to_device, to_host
 
 T = TypeVar("T")
 
@@ -158,12 +158,11 @@ class MPICommunicator(Communicator):
     def _sum(self, flat: Array) -> Array:
         """Add up a flat array that nobody else holds."""
         xp = array_module(flat)
-        direct = xp.__name__ == "numpy" or self.takes_device_arrays
-        if direct and xp.__name__ != "numpy":
-            xp.cuda.get_current_stream().synchronize()  # MPI does not wait for what is still computed
-        buffer = flat if direct else to_host(flat)
+        through_host = xp is not np and not self.takes_device_arrays
+        buffer = to_host(flat) if through_host else flat
+        finish(buffer)  # MPI would not wait for it
         self._mpi.Allreduce(self._in_place, buffer)
-        return buffer if direct else xp.asarray(buffer)
+        return xp.asarray(buffer) if through_host else buffer
 
     def gather(self, value: T) -> list[T]:
         header, buffer = _packed(value)
