@@ -92,7 +92,7 @@ class Communicator:
         >>> three = Communicator()
         >>> three.size = 3
         >>> three.owners([1, 8, 5, 3, 2])
-        [2, 0, 1, 2, 1]
+        [1, 0, 1, 2, 2]
         """
         loads, owners = [0.0] * self.size, [0] * len(costs)
         for task in sorted(range(len(costs)), key=lambda task: -costs[task]):
