@@ -207,7 +207,7 @@ RACES = {
             "SGD": replace(
                 _SGD_CONV,
                 fixed={**_SGD_CONV.fixed, "batch_size": 4096},
-                spaces=({"lr": _falling(1e-2, 0.3, 100)}, {"lr": _falling(2e-2, 0.2, 100)}),
+                spaces=({"lr": _falling(1e-2, 0.3, 100)}, {"lr": _falling(3e-3, 3e-2, 100, 400)}),
                 seconds=1000,
                 measure_every=Widening(10, 25),
             ),
