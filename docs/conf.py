@@ -12,6 +12,8 @@ import inspect
 import re
 import shutil
 import sys
+from collections.abc import Callable, Iterator
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
@@ -46,7 +48,16 @@ myst_heading_anchors = 3
 myst_dmath_double_inline = True
 nb_execution_mode = "off"  # tools/run_notebooks.py ran them
 nb_merge_streams = True
-suppress_warnings = ["mystnb.unknown_mime_type"]  # widgets: the static figure beside them is shown
+suppress_warnings = [
+    "mystnb.unknown_mime_type",  # widgets: the static figure beside them is shown
+    "toc.empty_glob",  # no notebooks
+]
+
+# formulas: (2.5) is number 5 on the second page of derivations
+
+numfig = True
+math_numfig = True
+numfig_secnum_depth = 1
 
 # docstrings
 
@@ -55,6 +66,7 @@ autodoc_typehints = "none"  # in the text of each argument, with its shape
 autodoc_class_signature = "mixed"
 autodoc_preserve_defaults = True
 napoleon_use_ivar = True
+napoleon_attr_annotations = False
 napoleon_use_rtype = False
 add_module_names = False
 python_use_unqualified_type_names = True
@@ -151,11 +163,26 @@ def as_line(entry: dict[str, str]) -> str:
     return line
 
 
-def list_references(app: object, docname: str, source: list[str]) -> None:
-    """Add the entries of references.bib to their page, each under its key."""
+def complete(app: object, docname: str, source: list[str]) -> None:
+    """Add the entries of references.bib to their page, and to the index the pages that it does not name."""
+    if docname == "index":
+        named = set(re.findall(r"^([\w-]+)$", source[0], re.MULTILINE)) | {"index"}
+        others = [page.stem for page in sorted(DOCS.glob("*.md")) if page.stem not in named]
+        source[0] = source[0].replace("\n*\n", "\n" + "\n".join(others) + "\n")
+    source[0] = re.sub(r"\[([^\]]+)\]\(([^)#\s]+\.md)(#[^)]*)?\)", partial(within, docname), source[0])
     if docname == "references":
         for key, entry in sorted(bibliography().items()):
             source[0] += f"\n({key.lower()})=\n**{key}**: {as_line(entry)}\n"
+
+
+def within(docname: str, link: re.Match[str]) -> str:
+    """Keep a link to a page of this folder; of other Markdown, README.md is the index, and the rest has no page."""
+    target = (DOCS / docname).parent / link[2]
+    if target.resolve().is_relative_to(DOCS):
+        return link[0]
+    if target.resolve() == ROOT / "README.md":
+        return f"[{link[1]}]({'../' * docname.count('/')}index.md)"
+    return link[1]
 
 
 # what becomes a link ---------------------------------------------------------------------------------------
@@ -163,31 +190,50 @@ def list_references(app: object, docname: str, source: list[str]) -> None:
 KEYS = re.compile(r"\b(" + "|".join(sorted(bibliography(), key=len, reverse=True)) + r")\b")
 
 
-class LinkCitations(SphinxTransform):
-    """[MG15, sec. 4.3]: the key leads to its entry."""
+TUTORIAL = re.compile(r"((?:(?<=tutorial )|(?<=tutorials )|(?<=tutorials \d and ))\d+)\b")
+
+
+class LinkWords(SphinxTransform):
+    """In [MG15, sec. 4.3] the key leads to its entry; in "tutorial 4" the number to the notebook, where it is."""
 
     default_priority = 400
 
     def apply(self, **kwargs: object) -> None:
         if self.env.docname == "references":
             return
+        inside = (nodes.literal, nodes.literal_block, nodes.math, nodes.math_block, nodes.reference)
+        inside = (*inside, nodes.title, addnodes.pending_xref, nodes.raw, addnodes.desc_signature)
         for text in list(self.document.findall(nodes.Text)):
-            own = text.astext()
-            inside = (nodes.literal, nodes.literal_block, nodes.math, nodes.math_block, nodes.reference)
-            inside = (*inside, nodes.title, addnodes.pending_xref, nodes.raw, addnodes.desc_signature)
-            if not KEYS.search(own) or any(isinstance(node, inside) for node in ancestors(text)):
-                continue
-            pieces: list[nodes.Node] = []
-            for number, piece in enumerate(KEYS.split(own)):
-                if number % 2 == 0:
-                    pieces.append(nodes.Text(piece))
-                    continue
-                xref = addnodes.pending_xref(
-                    piece, nodes.inline(piece, piece), refdomain="std", reftype="ref", refexplicit=True,
-                    reftarget=piece.lower(), refdoc=self.env.docname, refwarn=True,
-                )  # fmt: skip
-                pieces.append(xref)
-            text.parent.replace(text, pieces)
+            if not any(isinstance(node, inside) for node in ancestors(text)):
+                pieces = [piece for own in linked(KEYS, text.astext(), self.entry) for piece in own]
+                if len(pieces) > 1 or TUTORIAL.search(text.astext()):
+                    text.parent.replace(text, [new for own in pieces for new in self.within(own)])
+
+    def within(self, piece: nodes.Node) -> list[nodes.Node]:
+        if not isinstance(piece, nodes.Text):
+            return [piece]
+        return [new for own in linked(TUTORIAL, piece.astext(), self.notebook) for new in own]
+
+    def entry(self, key: str) -> nodes.Node:
+        return self.xref(key, "ref", key.lower())
+
+    def notebook(self, number: str) -> nodes.Node:
+        for path in (DOCS / "tutorials").glob(f"{int(number):02d}-*.ipynb"):
+            return self.xref(number, "doc", f"/tutorials/{path.stem}")
+        return nodes.Text(number)
+
+    def xref(self, text: str, kind: str, target: str) -> nodes.Node:
+        return addnodes.pending_xref(
+            text, nodes.inline(text, text), refdomain="std", reftype=kind, refexplicit=True, reftarget=target,
+            refdoc=self.env.docname, refwarn=True,
+        )  # fmt: skip
+
+
+def linked(pattern: re.Pattern[str], text: str, link: Callable[[str], nodes.Node]) -> Iterator[list[nodes.Node]]:
+    """Cut text at what the pattern's one group matches, and make links of that."""
+    for number, piece in enumerate(pattern.split(text)):
+        if piece:
+            yield [link(piece) if number % 2 else nodes.Text(piece)]
 
 
 def ancestors(node: nodes.Node) -> list[nodes.Node]:
@@ -235,7 +281,7 @@ class LinkNames(SphinxTransform):
                 short = nodes.literal(match[2], match[2], classes=["test"])
                 where = "../" * self.env.docname.count("/") + f"_tests/{match[1]}.html#{match[2]}"
                 literal.replace_self(nodes.reference("", "", short, refuri=where, internal=True))
-            elif target := public(text):
+            elif target := public(text) or public(f"{self.env.docname.removeprefix('api/')}.{text}"):
                 xref = addnodes.pending_xref(
                     text, literal.deepcopy(), refdomain="py", reftype="obj", reftarget=target,
                     refdoc=self.env.docname, refwarn=False, refexplicit=True,
@@ -280,22 +326,18 @@ def formulas(app: object, what: str, name: str, obj: object, options: object, li
                 margin = indent
         if line.strip() and indent < margin:
             margin = 0
-        shown.append(line if margin else line.replace("|", "\\|"))  # |F| is no substitution
+        if not margin:
+            line = line.replace("|", "\\|")  # |F| is no substitution
+            if names := re.match(r"(\s+)(\w+(?:, \w+)+)(: .*)", line):  # several arguments that are explained as one
+                line = names[1] + names[2].replace(", ", ",") + names[3]
+        shown.append(line)
     lines[:] = shown
-
-
-def keep_data(app: object, what: str, name: str, obj: object, skip: bool, options: object) -> bool | None:
-    """Constants in __all__ are public too, though their docstring stands where they are made."""
-    if what == "module" and skip and not name.startswith("_") and isinstance(obj, dict | tuple | list | frozenset):
-        return False
-    return None
 
 
 def setup(app: object) -> None:
     app.connect("builder-inited", copy_notebooks)
-    app.connect("source-read", list_references)
+    app.connect("source-read", complete)
     app.connect("html-collect-pages", pages_of_tests)
     app.connect("autodoc-process-docstring", formulas, priority=400)
-    app.connect("autodoc-skip-member", keep_data)
-    app.add_transform(LinkCitations)
+    app.add_transform(LinkWords)
     app.add_transform(LinkNames)

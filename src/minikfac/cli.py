@@ -233,6 +233,9 @@ def figures(
         "minikfac-figures"
     ),
     image_format: Annotated[str, typer.Option("--format", help="png, svg or pdf.")] = "png",
+    everything: Annotated[
+        bool, typer.Option("--all", help="Those of the invariance study too; a minute more.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Of the tour that is drawn.", min=0)] = 0,
 ) -> None:
     """Draw the tour's figures and the talk's opening as files for slides: each shows one statement."""
@@ -253,6 +256,11 @@ def figures(
     with progress_bar("figures", len(OPENING) + len(available(found))) as bar:
         for name, _ in chain(save_all(OPENING, out, image_format), draw_all(found, out, image_format)):
             bar.advance(name)
+    if everything:
+        from .experiments.invariance import invariance
+        from .report.invariance import draw
+
+        draw(invariance(seed), out, image_format)
     _say(f"Figures: {out}")
 
 

@@ -22,8 +22,8 @@ SLOPES = {"exact natural gradient": 1.0, "K-FAC, (A ⊗ G + λI)⁻¹": 1.0, "K-
 """Powers of lambda by which gaps vanish."""
 
 
-def draw(found: Invariance, folder: Path) -> dict[str, Path]:
-    """Draw all figures as PNG files, by name."""
+def draw(found: Invariance, folder: Path, image_format: str = "png") -> dict[str, Path]:
+    """Draw all figures as files, by name."""
     groups = {method.name: method.group for method in METHODS}
     rows = found.methods
     cells = [[found.cell(method, change) for change in found.changes] for method in rows]
@@ -63,20 +63,20 @@ def draw(found: Invariance, folder: Path) -> dict[str, Path]:
                 gaps={name: cell.gap for name, cell in pairs.items()},
                 title=f"{nets[0].capitalize()} and {nets[1]}: two nets that begin as the same function",
             )[0].figure
-    paths = {name: _saved(fig, folder / f"{name}.png") for name, fig in drawn.items()}
+    paths = {name: _saved(fig, folder / f"{name}.{image_format}") for name, fig in drawn.items()}
     for own in found.applications:
-        paths |= draw_application(own, folder)
+        paths |= draw_application(own, folder, image_format)
     return paths
 
 
-def draw_application(own: Application, folder: Path) -> dict[str, Path]:
+def draw_application(own: Application, folder: Path, image_format: str = "png") -> dict[str, Path]:
     """Draw the two trainings of one application; nothing where a loss is not finite."""
     if any(not np.isfinite(losses).all() for cell in own.cells for losses in cell.losses):
         return {}
     axes = plots.equivalent_training(
         {cell.method: cell.losses for cell in own.cells}, own.nets, gaps=own.gaps, title=own.title
     )
-    return {own.key: _saved(axes[0].figure, folder / f"{own.key}.png")}
+    return {own.key: _saved(axes[0].figure, folder / f"{own.key}.{image_format}")}
 
 
 def _saved(fig: Any, path: Path) -> Path:
