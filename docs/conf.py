@@ -2,8 +2,8 @@
 
     make docs        # warnings are errors; the site is docs/_build/html and asks nothing of the network
 
-The pages are plain Markdown, to be read on a code host too. What the site adds is made here: citations, names of
-public objects and of tests become links.
+The pages are plain Markdown, to be read on a code host too. What the site adds is made here: citations, names
+of public objects and of tests become links.
 """
 
 import ast
@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
 
 from docutils import nodes
@@ -50,7 +51,6 @@ nb_execution_mode = "off"  # tools/run_notebooks.py ran them
 nb_merge_streams = True
 suppress_warnings = [
     "mystnb.unknown_mime_type",  # widgets: the static figure beside them is shown
-    "toc.empty_glob",  # no notebooks
 ]
 
 # formulas: (2.5) is number 5 on the second page of derivations
@@ -128,12 +128,23 @@ def bibliography() -> dict[str, dict[str, str]]:
     text = (DOCS / "references.bib").read_text(encoding="utf-8")
     found = {}
     for kind, key, body in re.findall(r"^@(\w+)\{([^,\s]+),\n(.*?)^\}", text, re.MULTILINE | re.DOTALL):
-        fields = re.findall(r"^\s*(\w+)\s*=\s*\{(.*?)\},?\s*(?=^\s*\w+\s*=|\Z)", body, re.MULTILINE | re.DOTALL)
+        fields = re.findall(
+            r"^\s*(\w+)\s*=\s*\{(.*?)\},?\s*(?=^\s*\w+\s*=|\Z)", body, re.MULTILINE | re.DOTALL
+        )
         found[key] = {"kind": kind, **{name: plain(" ".join(value.split())) for name, value in fields}}
     return found
 
 
-ACCENTS = {r"\"o": "ö", r"\"u": "ü", r"\"a": "ä", r"\'e": "é", r"\'o": "ó", r"\'a": "á", r"\c{c}": "ç", r"\`e": "è"}
+ACCENTS = {
+    r"\"o": "ö",
+    r"\"u": "ü",
+    r"\"a": "ä",
+    r"\'e": "é",
+    r"\'o": "ó",
+    r"\'a": "á",
+    r"\c{c}": "ç",
+    r"\`e": "è",
+}
 
 
 def plain(text: str) -> str:
@@ -141,7 +152,8 @@ def plain(text: str) -> str:
     for tex, letter in ACCENTS.items():
         text = text.replace("{" + tex + "}", letter).replace(tex, letter)
     text = re.sub(r"\{\\['\"`^]\{?(\w)\}?\}", r"\1", text)
-    return re.sub(r"[{}]", "", text).replace("``", "“").replace("''", "”").replace("--", "–").replace("~", " ")
+    text = re.sub(r"[{}]", "", text).replace("``", "“").replace("''", "”")
+    return text.replace("--", "–").replace("~", " ")
 
 
 def as_line(entry: dict[str, str]) -> str:
@@ -150,7 +162,9 @@ def as_line(entry: dict[str, str]) -> str:
     people = ["and others" if name == "others" else name for name in people]
     names = ", ".join(people[:-1]) + " and " + people[-1] if len(people) > 1 else people[0]
     names = names.replace(" and and others", " and others")
-    venue = entry.get("journal") or entry.get("booktitle") or entry.get("publisher") or entry.get("institution")
+    venue = (
+        entry.get("journal") or entry.get("booktitle") or entry.get("publisher") or entry.get("institution")
+    )
     where = [venue, entry.get("volume"), entry.get("pages")]
     parts = [names, f"*{entry['title']}*", ", ".join(part for part in where if part), entry["year"]]
     line = ". ".join(part for part in parts if part) + "."
@@ -169,16 +183,50 @@ def complete(app: object, docname: str, source: list[str]) -> None:
         named = set(re.findall(r"^([\w-]+)$", source[0], re.MULTILINE)) | {"index"}
         others = [page.stem for page in sorted(DOCS.glob("*.md")) if page.stem not in named]
         source[0] = source[0].replace("\n*\n", "\n" + "\n".join(others) + "\n")
-    source[0] = re.sub(r"\[([^\]]+)\]\(([^)#\s]+\.md)(#[^)]*)?\)", partial(within, docname), source[0])
+    if docname.startswith("api/") and docname.removeprefix("api/") in ROOMS:
+        source[0] += constants("minikfac." + ROOMS[docname.removeprefix("api/")])
+    if docname == "tutorials" and not list((DOCS / "tutorials").glob("*.ipynb")):
+        source[0] = source[0].split("```{toctree}")[0]  # an empty one would be a warning
+    source[0] = re.sub(r"\[([^\]]+)\]\(([^)#\s:]+)(#[^)]*)?\)", partial(within, docname), source[0])
     if docname == "references":
         for key, entry in sorted(bibliography().items()):
             source[0] += f"\n({key.lower()})=\n**{key}**: {as_line(entry)}\n"
 
 
+def constants(module: str) -> str:
+    """What is public in a room and neither function nor class: autodoc does not see where it is explained."""
+    room = import_module(module)
+    entries = ""
+    for name in getattr(room, "__all__", ()):
+        found = getattr(room, name)
+        if not (inspect.isroutine(found) or inspect.isclass(found) or inspect.ismodule(found)):
+            text = getattr(found, "task", "").split("\n")[0] or explained(
+                Path(room.__file__ or "").parent, name
+            )
+            entries += f"\n.. py:data:: {name}\n   :module: {module}\n\n   {text}\n"
+    return f"\n```{{eval-rst}}\n{entries}\n```\n" if entries else ""
+
+
+def explained(folder: Path, name: str) -> str:
+    """The docstring below the line that makes a constant, somewhere in a room."""
+    for path in folder.rglob("*.py"):
+        body = ast.parse(path.read_text(encoding="utf-8")).body
+        for made, text in pairwise(body):
+            target = made.target if isinstance(made, ast.AnnAssign) else getattr(made, "targets", [None])[0]
+            if isinstance(target, ast.Name) and target.id == name and isinstance(text, ast.Expr):
+                return " ".join(str(getattr(text.value, "value", "")).split())
+    return ""
+
+
+def always_read(app: object, env: object, added: object, changed: object, removed: object) -> list[str]:
+    """Pages that list others are made anew each time."""
+    return ["index", "tutorials", "references"]
+
+
 def within(docname: str, link: re.Match[str]) -> str:
-    """Keep a link to a page of this folder; of other Markdown, README.md is the index, and the rest has no page."""
+    """Keep links to pages of this folder and to files; README.md is the index, and the rest has no page."""
     target = (DOCS / docname).parent / link[2]
-    if target.resolve().is_relative_to(DOCS):
+    if target.resolve().is_relative_to(DOCS) or (target.suffix != ".md" and not target.is_dir()):
         return link[0]
     if target.resolve() == ROOT / "README.md":
         return f"[{link[1]}]({'../' * docname.count('/')}index.md)"
@@ -194,7 +242,7 @@ TUTORIAL = re.compile(r"((?:(?<=tutorial )|(?<=tutorials )|(?<=tutorials \d and 
 
 
 class LinkWords(SphinxTransform):
-    """In [MG15, sec. 4.3] the key leads to its entry; in "tutorial 4" the number to the notebook, where it is."""
+    """In [MG15, sec. 4.3] the key leads to its entry; in "tutorial 4" the number to the notebook, if any."""
 
     default_priority = 400
 
@@ -229,7 +277,9 @@ class LinkWords(SphinxTransform):
         )  # fmt: skip
 
 
-def linked(pattern: re.Pattern[str], text: str, link: Callable[[str], nodes.Node]) -> Iterator[list[nodes.Node]]:
+def linked(
+    pattern: re.Pattern[str], text: str, link: Callable[[str], nodes.Node]
+) -> Iterator[list[nodes.Node]]:
     """Cut text at what the pattern's one group matches, and make links of that."""
     for number, piece in enumerate(pattern.split(text)):
         if piece:
@@ -328,7 +378,8 @@ def formulas(app: object, what: str, name: str, obj: object, options: object, li
             margin = 0
         if not margin:
             line = line.replace("|", "\\|")  # |F| is no substitution
-            if names := re.match(r"(\s+)(\w+(?:, \w+)+)(: .*)", line):  # several arguments that are explained as one
+            # several arguments that are explained as one
+            if names := re.match(r"(\s+)(\w+(?:, \w+)+)(: .*)", line):
                 line = names[1] + names[2].replace(", ", ",") + names[3]
         shown.append(line)
     lines[:] = shown
@@ -336,6 +387,7 @@ def formulas(app: object, what: str, name: str, obj: object, options: object, li
 
 def setup(app: object) -> None:
     app.connect("builder-inited", copy_notebooks)
+    app.connect("env-get-outdated", always_read)
     app.connect("source-read", complete)
     app.connect("html-collect-pages", pages_of_tests)
     app.connect("autodoc-process-docstring", formulas, priority=400)

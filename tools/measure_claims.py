@@ -27,20 +27,11 @@ def percent(share: float) -> str:
 def charts() -> dict[str, dict[str, str]]:
     """T1 and T4: what halving the step does to paths that should be one."""
     globe, family = ascents(), gaussian_flows()
-    halvings = {
-        name: [before / after for before, after in zip(apart, apart[1:], strict=False)][-1]
-        for name, apart in globe.apart.items()
-    }
+    what = "apart after the smallest step, over that after twice it; "
     return {
-        "T1": {
-            "natural paths, apart at the smallest step over at twice it": f"{1 / halvings['natural gradient']:.2f}",
-            "gradient paths": f"{1 / halvings['gradient']:.2f}",
-        },
-        "T4": {
-            "natural gradient, 1/h steps, the smallest step over twice it": _last_ratio(family.walked["natural gradient"]),
-            "gradient": _last_ratio(family.walked["gradient"]),
-        },
-    }  # fmt: skip
+        "T1": {what + name: _last_ratio(apart) for name, apart in globe.apart.items()},
+        "T4": {what + name: _last_ratio(apart) for name, apart in family.walked.items()},
+    }
 
 
 def _last_ratio(apart: object) -> str:
