@@ -6,6 +6,7 @@ The whole site is built by `make docs`, where warnings are errors, and by the sl
 from __future__ import annotations
 
 import ast
+import functools
 import importlib.util
 import json
 import re
@@ -53,6 +54,7 @@ def named_tests(page: Path) -> list[tuple[str, str]]:
     return re.findall(r"`(test_\w+\.py)::(test_\w+)`", read(page))
 
 
+@functools.cache
 def functions_of(file: str) -> set[str]:
     tree = ast.parse((ROOT / "tests" / file).read_text(encoding="utf-8"))
     return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
