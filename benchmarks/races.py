@@ -196,6 +196,10 @@ RACES = {
         rounds=((480, 60), (400, 100)),
         column="best_loss",
         shown=("best_test_error",),
+        levels={
+            "best_loss": [1.0, 0.7, 0.4, 0.2, 0.1, 0.0614],
+            "best_test_error": [0.4, 0.35, 0.3, 0.29, 0.285, 0.2843, 0.25],
+        },
     ),
     "cifar10-kfc-large-batches": Race(
         {
