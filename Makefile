@@ -87,7 +87,7 @@ test-all: $(VENV)/.oracles lint
 	HYPOTHESIS_PROFILE=long OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/pytest -m "" --numprocesses auto --doctest-modules tests src/minikfac
 
 docs: $(VENV)/.docs
-	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+	$(BIN)/sphinx-build -W --keep-going -q -a -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
 bench: $(VENV)/.oracles
