@@ -22,7 +22,6 @@ import pytest
 import minikfac as mk
 from minikfac.experiments.invariance import APPLICATIONS
 from minikfac.experiments.threads import one_thread
-from minikfac.report.opening import OPENING
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -192,12 +191,12 @@ def sections() -> dict[str, str]:
 
 
 def figures() -> set[str]:
-    """Names of the files that `minikfac figures --all` makes."""
-    source = (ROOT / "src" / "minikfac" / "report" / "figures.py").read_text(encoding="utf-8")
-    invariance = (ROOT / "src" / "minikfac" / "report" / "invariance.py").read_text(encoding="utf-8")
-    found = set(re.findall(r'^ +\("([a-z-]+)", \w+, ', source, re.MULTILINE))
-    found |= set(re.findall(r'Figure\("([a-z-]+)"', invariance))
-    return found | set(OPENING) | set(APPLICATIONS)
+    """Names of the files that `minikfac figures` makes."""
+    report = ROOT / "src" / "minikfac" / "report"
+    found = set(re.findall(r'^ +\("([a-z-]+)", \w+, ', read(report / "figures.py"), re.MULTILINE))
+    for part in ("opening.py", "invariance.py"):
+        found |= set(re.findall(r'"([a-z]+(?:-[a-z]+)*)": ', read(report / part)))
+    return found | set(APPLICATIONS)
 
 
 def test_every_claim_has_its_place_and_a_verdict() -> None:

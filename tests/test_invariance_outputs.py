@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import matplotlib
@@ -124,26 +122,6 @@ def test_the_study_leaves_a_table_figures_numbers_and_a_page(
     assert len(numbers["cells"]) == 119 and all(cell["as_predicted"] for cell in numbers["cells"])
     page = (here / "a/b/invariance.html").read_text()
     assert page.count("<img") == len(pictures) and "123 of 123" in page
-
-
-def test_figures_for_slides_are_drawn_on_request(
-    capsys: pytest.CaptureFixture[str], here: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tour, figures, opening, study = (
-        importlib.import_module(f"minikfac.{name}")
-        for name in ("experiments.tour", "report.figures", "report.opening", "experiments.invariance")
-    )
-    whole = study.invariance
-    monkeypatch.setattr(tour, "tour", lambda *arguments: SimpleNamespace(descent=None))
-    monkeypatch.setattr(figures, "available", lambda found: {})
-    monkeypatch.setattr(opening, "OPENING", {})
-    monkeypatch.setattr(study, "invariance", lambda seed: whole(seed, 2))
-    assert run(capsys, "figures", "--out", "few")[0] == 0
-    assert not list((here / "few").iterdir())
-    assert run(capsys, "figures", "--all", "--format", "svg", "--out", "slides")[0] == 0
-    names = {path.name for path in (here / "slides").iterdir()}
-    assert {"invariance.svg", "gap-by-damping.svg", "whiten-colors.svg"} < names
-    assert {path.suffix for path in (here / "slides").iterdir()} == {".svg"}
 
 
 @pytest.mark.parametrize("key", ["logistic-to-tanh", "center", "whiten-colors"])

@@ -12,7 +12,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from itertools import chain, pairwise
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -101,7 +101,8 @@ def tour(
     do. The tour builds it exactly, builds K-FAC and other approximations of it
     from the same two signals of backpropagation, and leaves a report that
     explains what each of them assumes and what that costs; a chapter on
-    convolutions studies a second, convolutional net. A minute in all.
+    convolutions studies a second, convolutional net, and one on invariance
+    trains pairs of nets that begin as the same function. A minute in all.
     """
     from . import datasets, report
     from .experiments.tour import Settings
@@ -109,7 +110,8 @@ def tour(
 
     started = time.perf_counter()
     _writable(out)
-    found = run(datasets.digits(), Settings(seed=seed, convolutions=True, descent=True))
+    settings = Settings(seed=seed, opening=True, convolutions=True, descent=True, invariance=True)
+    found = run(datasets.digits(), settings)
     _print_findings(found)
     if found.convnet is not None:
         _print_findings(found.convnet)
@@ -234,33 +236,31 @@ def figures(
     ),
     image_format: Annotated[str, typer.Option("--format", help="png, svg or pdf.")] = "png",
     everything: Annotated[
-        bool, typer.Option("--all", help="Those of the invariance study too; a minute more.")
-    ] = False,
+        bool,
+        typer.Option(
+            "--all/--net-only", help="All figures, or those of the dense net, which are drawn sooner."
+        ),
+    ] = True,
     seed: Annotated[int, typer.Option(help="Of the tour that is drawn.", min=0)] = 0,
 ) -> None:
-    """Draw the tour's figures and the talk's opening as files for slides: each shows one statement."""
+    """Draw the tour's figures as files for slides: each shows one statement."""
     from . import datasets
     from .experiments.descent import batch_sizes
     from .experiments.progress import progress_bar
     from .experiments.tour import Settings
     from .experiments.tour import tour as run
-    from .report.figures import FORMATS, available, draw_all, save_all
-    from .report.opening import OPENING
+    from .report.figures import FORMATS, available, draw_all
 
     if image_format not in FORMATS:
         raise ValueError(f"expected --format among {', '.join(FORMATS)}, got {image_format!r}")
     _writable(out)
-    found = run(datasets.digits(), Settings(seed=seed, convolutions=True, descent=True))
+    parts = dict.fromkeys(("opening", "convolutions", "descent", "invariance"), everything)
+    found = run(datasets.digits(), Settings(seed=seed, **parts))
     if found.descent is not None:
         found.descent.batches = batch_sizes(seed)
-    with progress_bar("figures", len(OPENING) + len(available(found))) as bar:
-        for name, _ in chain(save_all(OPENING, out, image_format), draw_all(found, out, image_format)):
+    with progress_bar("figures", len(available(found))) as bar:
+        for name, _ in draw_all(found, out, image_format):
             bar.advance(name)
-    if everything:
-        from .experiments.invariance import invariance
-        from .report.invariance import draw
-
-        draw(invariance(seed), out, image_format)
     _say(f"Figures: {out}")
 
 

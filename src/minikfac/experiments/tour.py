@@ -27,8 +27,11 @@ from .along import quality_along_training
 from .convolutions import Convolutions, convnet, default_channels, stages
 from .descent import Descent
 from .descent import stages as descent_stages
+from .invariance import Invariance, brief
 from .maps import conv_layers
 from .middle import MiddleLayers, middle_layers, picture_layers
+from .opening import Opening
+from .opening import stages as opening_stages
 from .pictures import (
     Divergence,
     MeanDerivatives,
@@ -76,6 +79,8 @@ class Settings:
         dtype: "float64" or "float32".
         convolutions: study a small convolutional net too, on the same data as images.
         descent: show what curvature is good for, on problems of their own.
+        opening: show why gradients are not enough: maps of a globe, a Gaussian in three charts.
+        invariance: try which methods see the net and which its parameters, on nets of their own, in brief.
     """
 
     sizes: tuple[int, ...] = TOUR_SIZES
@@ -100,6 +105,8 @@ class Settings:
     dtype: str = "float64"
     convolutions: bool = False
     descent: bool = False
+    opening: bool = False
+    invariance: bool = False
 
 
 @dataclass
@@ -119,6 +126,8 @@ class Findings:
         convnet: the findings of the convolutional net that was studied too.
         convolutions: what the pictures of that net's convolutions show, or of this one's.
         descent: what curvature is good for, on problems of their own.
+        opening: maps of a globe, and a Gaussian in three charts.
+        invariance: gaps between equivalent nets.
         seconds: wall time by stage.
     """
 
@@ -143,6 +152,8 @@ class Findings:
     convnet: Findings | None = None
     convolutions: Convolutions | None = None
     descent: Descent | None = None
+    opening: Opening | None = None
+    invariance: Invariance | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -400,6 +411,8 @@ def _convnet_findings(found: Findings, progress: bool) -> Findings:
         along=False,
         convolutions=False,
         descent=False,
+        opening=False,
+        invariance=False,
     )
     return tour(dataset, settings, False, progress)
 
@@ -493,6 +506,9 @@ def _add_pictures(found: Findings, clock: Clock, progress: bool) -> None:
     def memory() -> None:
         found.memory = memory_rows(memory_nets(settings, net))
 
+    def equivalent_nets() -> None:
+        found.invariance = brief(seed)
+
     todo: dict[str, Callable[[], None]] = {
         "middle layers": all_middle,
         "damping": cosines,
@@ -507,6 +523,11 @@ def _add_pictures(found: Findings, clock: Clock, progress: bool) -> None:
     if settings.descent:
         found.descent = Descent()
         todo = descent_stages(found.descent, seed) | todo
+    if settings.opening:
+        found.opening = Opening()
+        todo |= opening_stages(found.opening)
+    if settings.invariance:
+        todo = {"invariance": equivalent_nets} | todo
     with progress_bar("pictures", len(todo), progress) as bar, one_thread():
 
         def run(name: str) -> None:
