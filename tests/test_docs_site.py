@@ -195,7 +195,8 @@ def figures() -> set[str]:
     report = ROOT / "src" / "minikfac" / "report"
     found = set(re.findall(r'^ +\("([a-z-]+)", \w+, ', read(report / "figures.py"), re.MULTILINE))
     for part in ("opening.py", "invariance.py"):
-        found |= set(re.findall(r'"([a-z]+(?:-[a-z]+)*)": ', read(report / part)))
+        names = re.findall(r'drawn\["([a-z-]+)"\] = |= \{"([a-z-]+)": lambda', read(report / part))
+        found |= {first or second for first, second in names}
     return found | set(APPLICATIONS)
 
 
