@@ -6,12 +6,13 @@
 # make test-all        all of it: notebooks, slow tests, long property profiles, parity with PyTorch libraries
 # make docs            build the site into docs/_build/html; warnings are errors
 # make bench           run the scripts in benchmarks/
+# make bench-gpu       on a machine with an NVIDIA GPU: the gpu tests, and benchmarks/gpu.py
 # make clean           remove .venv, builds and caches
 #
 # Everything is installed into .venv. Another interpreter: make PYTHON=/path/to/python3.13 tour
 
 .DEFAULT_GOAL := help
-.PHONY: help tour lint test tutorials test-tutorials test-all docs bench clean
+.PHONY: help tour lint test tutorials test-tutorials test-all docs bench bench-gpu clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -62,6 +63,12 @@ $(VENV)/.docs: $(VENV)/.base
 	@$(PIP) --editable ".[docs]"
 	@touch $@
 
+# PyTorch is the one with CUDA, which PyPI has for Linux; [ctk] are the libraries that CuPy needs beside a driver.
+$(VENV)/.gpu: $(VENV)/.oracles
+	@echo "Installing CuPy with CUDA's libraries into $(VENV) (large) ..."
+	@$(PIP) --constraint constraints/oracles.txt --editable ".[gpu]" "cupy-cuda12x[ctk]"
+	@touch $@
+
 # Running.
 
 tour: $(VENV)/.base
@@ -94,6 +101,11 @@ bench: $(VENV)/.oracles
 	@set -e; for script in $(addprefix benchmarks/,exact_fisher.py exact_fisher_memory.py kfac_factors.py autoencoder.py conv.py conv_memory.py); do \
 	    echo "== $$script"; $(BIN)/python "$$script"; \
 	done
+
+bench-gpu: $(VENV)/.gpu
+	$(BIN)/python -c 'import minikfac; minikfac.use_device("cuda")'
+	$(BIN)/pytest -m gpu tests/test_gpu.py
+	$(BIN)/python benchmarks/gpu.py
 
 clean:
 	rm -rf $(VENV) build dist docs/_build docs/tutorials/*.ipynb minikfac-tour .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

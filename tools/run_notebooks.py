@@ -33,12 +33,13 @@ def execute(path: Path) -> nbformat.NotebookNode:
         record_timing=False,
         resources={"metadata": {"path": str(path.parent)}},
     )
-    # Figures go into the notebook whatever backend the caller draws with, as tests do.
-    client.execute(env={name: value for name, value in os.environ.items() if name != "MPLBACKEND"})
+    # Figures go into the notebook whatever backend the caller draws with, as tests do; sliders, which
+    # a saved copy could not move, leave their place to a picture.
+    kept = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
+    client.execute(env=kept | {"MINIKFAC_SAVED_RUN": "1"})
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
-        **{key: value for key, value in notebook.metadata.items() if key == "widgets"},
     }
     return notebook
 

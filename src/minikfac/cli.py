@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from . import __version__, cli_invariance, cli_problems, cli_training, distributed
+from .backend import DeviceError, use_device
 
 if TYPE_CHECKING:
     from .datasets import Dataset
@@ -35,6 +36,7 @@ FEW = (5000, 1000)
 """Most training and test images for a convolutional net, which is trained for a moment only."""
 EXPECTED = (
     ArithmeticError,
+    DeviceError,
     ImportError,
     KeyError,
     MemoryError,
@@ -183,6 +185,7 @@ def fisher(
     dtype: Annotated[
         str, typer.Option(help="float64 or float32 (half the memory, twice as fast).")
     ] = "float64",
+    device: cli_training.Device = "cpu",
     save: Annotated[
         Path | None, typer.Option(help="Folder for report, figures, results.json and quality.csv.")
     ] = None,
@@ -199,6 +202,7 @@ def fisher(
     started = time.perf_counter()
     if save is not None:
         _writable(save)
+    use_device(device)
     dataset = _load(data, folder, components, net, dtype)
     settings = _settings(
         dataset,
@@ -219,6 +223,7 @@ def fisher(
         seeds=seeds,
         along=along,
         dtype=dtype,
+        device=device,
     )
     found = run(dataset, settings, pictures=save is not None)
     _print_findings(found)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from .. import fisher, optim, quality
-from ..backend import Array, check_memory
+from ..backend import Array, check_memory, to_device, use_device
 from ..datasets import Dataset
 from ..linalg import SingularMatrixError
 from ..network import Network, mlp, outputs, presets
@@ -77,6 +77,7 @@ class Settings:
         along: measure K-FAC's error along training.
         measures: names among :data:`minikfac.quality.MEASURES`; None for what is quick at this size.
         dtype: "float64" or "float32".
+        device: where the matrices are built and measured; training and pictures stay on the host.
         convolutions: study a small convolutional net too, on the same data as images.
         descent: show what curvature is good for, on problems of their own.
         opening: show why gradients are not enough: maps of a globe, a Gaussian in three charts.
@@ -103,6 +104,7 @@ class Settings:
     along: bool = True
     measures: tuple[str, ...] | None = None
     dtype: str = "float64"
+    device: str = "cpu"
     convolutions: bool = False
     descent: bool = False
     opening: bool = False
@@ -370,9 +372,9 @@ def tour(
     x, y = dataset.x_train[:n], dataset.y_train[:n]
     study = fisher_study(
         net,
-        theta,
-        x,
-        y,
+        to_device(theta, settings.device),
+        to_device(x, settings.device),
+        to_device(y, settings.device),
         settings.approximations,
         settings.damping,
         settings.targets,
@@ -447,9 +449,9 @@ def _over_seeds(found: Findings, dataset: Dataset, progress: bool) -> quality.Co
                     theta = prepare(own, dataset, progress=False)[3].theta
                 comparison = fisher_study(
                     found.net,
-                    theta,
-                    found.x,
-                    found.y,
+                    to_device(theta, settings.device),
+                    found.study.x,
+                    found.study.y,
                     settings.approximations,
                     settings.damping,
                     settings.targets,
@@ -536,7 +538,8 @@ def _add_pictures(found: Findings, clock: Clock, progress: bool) -> None:
             clock.seconds[name] = time.perf_counter() - started
             bar.advance(name)
 
-        with ThreadPoolExecutor(workers(4)) as pool:
+        # a GPU is chosen for each thread
+        with ThreadPoolExecutor(workers(4), initializer=use_device, initargs=(settings.device,)) as pool:
             list(pool.map(run, todo))
 
 
@@ -550,7 +553,7 @@ def _convolution_stages(found: Findings) -> dict[str, Callable[[], None]]:
     def train_other(pool: str) -> tuple[Network, Array, dict[str, Any]]:
         settings = replace(run.settings, pool=pool, along=False)
         net, _, _, history = prepare(settings, run.dataset, progress=False)
-        return net, history.theta, history.records[-1]
+        return net, to_device(history.theta, settings.device), history.records[-1]
 
     record = run.history.records[-1]
     settings, images = run.settings, run.dataset.x_train
