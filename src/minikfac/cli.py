@@ -259,8 +259,10 @@ def figures(
     if image_format not in FORMATS:
         raise ValueError(f"expected --format among {', '.join(FORMATS)}, got {image_format!r}")
     _writable(out)
-    parts = dict.fromkeys(("opening", "convolutions", "descent", "invariance"), everything)
-    found = run(datasets.digits(), Settings(seed=seed, **parts))
+    settings = Settings(
+        seed=seed, opening=everything, convolutions=everything, descent=everything, invariance=everything
+    )
+    found = run(datasets.digits(), settings)
     if found.descent is not None:
         found.descent.batches = batch_sizes(seed)
     with progress_bar("figures", len(available(found))) as bar:
