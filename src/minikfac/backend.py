@@ -137,6 +137,12 @@ def to_host(array: Any) -> Array:
     return np.asarray(array)
 
 
+def finish(array: Array) -> None:
+    """Wait until a device has computed an array that was asked for; the host has it already."""
+    if _is_device_array(array):
+        sys.modules["cupy"].cuda.get_current_stream().synchronize()
+
+
 def number(value: Any) -> Any:
     """Return a number as a float; on a device it stays there, as an array without axes, and nothing waits."""
     return value if _is_device_array(value) else float(value)
