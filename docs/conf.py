@@ -226,6 +226,8 @@ def always_read(app: object, env: object, added: object, changed: object, remove
 def within(docname: str, link: re.Match[str]) -> str:
     """Keep links to pages of this folder and to files; README.md is the index, and the rest has no page."""
     target = (DOCS / docname).parent / link[2]
+    if target.resolve().parent == ROOT / "tutorials":  # copied into this folder
+        return f"[{link[1]}]({'../' * docname.count('/')}tutorials/{target.name}{link[3] or ''})"
     if target.resolve().is_relative_to(DOCS) or (target.suffix != ".md" and not target.is_dir()):
         return link[0]
     if target.resolve() == ROOT / "README.md":
