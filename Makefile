@@ -82,7 +82,7 @@ lint: $(VENV)/.test
 
 # One BLAS thread per process: there is a process per core.
 test: lint
-	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --doctest-modules tests src/minikfac
+	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile --doctest-modules tests src/minikfac
 
 tutorials: $(VENV)/.tutorials
 	$(BIN)/python tools/run_notebooks.py
@@ -91,7 +91,7 @@ test-tutorials: $(VENV)/.tutorials
 	$(BIN)/pytest -m tutorial
 
 test-all: $(VENV)/.oracles lint
-	HYPOTHESIS_PROFILE=long OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/pytest -m "" --numprocesses auto --doctest-modules tests src/minikfac
+	HYPOTHESIS_PROFILE=long OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/pytest -m "" --numprocesses auto --dist loadfile --doctest-modules tests src/minikfac
 
 docs: $(VENV)/.docs
 	$(BIN)/sphinx-build -W --keep-going -q -a -b html docs docs/_build/html
