@@ -17,6 +17,13 @@ from .memory import count_floats, memory
 from .models import graphical_models
 from .progress import conditioning, improvement_against_damping, loss_by_batch_size, steps_by_batch_size
 from .races import race, race_targets
+from .scaling import (
+    batch_scaling,
+    gantt,
+    loss_against_examples,
+    predicted_against_measured,
+    predicted_scaling,
+)
 from .signals import forward_backward
 from .spectra import cosine_against_damping, preconditioned_spectra, spectra
 from .style import COLORS, style
@@ -25,6 +32,7 @@ from .training import quality_along_training, training_curve
 __all__ = [
     "COLORS",
     "autocorrelation",
+    "batch_scaling",
     "between_maps",
     "block_means",
     "conditioning",
@@ -39,6 +47,7 @@ __all__ = [
     "gap_against_damping",
     "gap_against_steps",
     "gaussian_flows",
+    "gantt",
     "globe_ascent",
     "gradient_scatter",
     "graphical_models",
@@ -48,12 +57,15 @@ __all__ = [
     "ladder_blocks",
     "layer_ledger",
     "ledger",
+    "loss_against_examples",
     "loss_by_batch_size",
     "matrices",
     "mean_derivatives",
     "memory",
     "monte_carlo_error",
     "preconditioned_spectra",
+    "predicted_against_measured",
+    "predicted_scaling",
     "projections",
     "quality_along_training",
     "quality_bars",
