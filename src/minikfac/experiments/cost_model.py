@@ -5,9 +5,9 @@
     broadcast      ceil(log2 W) (alpha + b / beta)
 
 for b bytes, alpha seconds of latency and beta bytes a second [TRG05]. Each worker takes
-ceil(m / W) of a batch of m; gradients and Kronecker factors are summed by all-reduce; each inverse is
-computed by one worker, the largest first to whoever has least to do, and broadcast. What every worker does
-alike, such as preconditioning, does not shrink with W.
+ceil(m / W) of a batch of m; gradients and Kronecker factors are summed by all-reduce; the inverses of
+a layer are computed by one worker, the largest first to whoever has least to do, and broadcast. What every
+worker does alike, such as preconditioning, does not shrink with W.
 
 Factors and inverses are sent whole: that they are symmetric could save half of their bytes.
 
@@ -76,9 +76,9 @@ class LayerSize:
         """Of the derivative of s along one direction: abar V, and dx W beyond the first layer."""
         return self.forward() + self.input_derivative()
 
-    def inverses(self) -> tuple[int, int]:
-        """Of A^-1 and of G^-1 by Cholesky, n^3 each; they do not depend on examples."""
-        return self.I**3, self.O**3
+    def inverses(self) -> int:
+        """Of A^-1 and G^-1 by Cholesky, n^3 each; they do not depend on examples."""
+        return self.I**3 + self.O**3
 
     def preconditioning(self) -> int:
         """Of A^-1 grad G^-1."""
@@ -129,7 +129,8 @@ class Schedule:
         proposals: how many gradients are preconditioned.
         evaluations: forward passes over the whole batch beside the gradient's, as for the ratio rho.
         updates: vectors of P numbers that a step reads or writes.
-        stale: whether inverses are computed beside the steps, by workers of their own, and used when ready.
+        messages: all-reduces of a few numbers, which cost their latency.
+        stale: whether inverses are computed beside the steps, on cores of their own, and used when ready.
     """
 
     name: str
@@ -141,6 +142,7 @@ class Schedule:
     proposals: float = 0.0
     evaluations: float = 0.0
     updates: int = 6
+    messages: float = 1.0
     stale: bool = False
 
     @classmethod
@@ -165,6 +167,7 @@ class Schedule:
                 proposals=1 + 2 / opt.T2,
                 evaluations=1 / opt.T1,
                 updates=14,
+                messages=2 + 1 / opt.T1,
             )
         if isinstance(opt, optim.KFCPre):
             exact = opt.clip is not None and opt.clip_norm == "fisher"
@@ -176,6 +179,7 @@ class Schedule:
                 inverses=1 / opt.Tf,
                 proposals=1,
                 updates=10,
+                messages=1 + exact,
             )
         raise TypeError(f"expected SGD, KFAC or KFCPre, got {type(opt).__name__}")
 
@@ -268,7 +272,7 @@ def step_seconds(
     if not (m >= 1 and W >= 1):
         raise ValueError(f"expected m >= 1 and W >= 1, got {m} and {W}")
     P = sum(size.n_params for size in sizes)
-    squares = [n**2 * machine.itemsize for size in sizes for n in (size.I, size.O)]
+    squares = [(size.I**2 + size.O**2) * machine.itemsize for size in sizes]
     layers = len(sizes)
 
     def passes(n: float, operations: float, count: float) -> float:
@@ -293,6 +297,7 @@ def step_seconds(
     if schedule.evaluations:
         found["gradient"] += schedule.evaluations * passes(n, forward, 1)
     found["all-reduce of gradients"] = link.all_reduce(P * machine.itemsize, W)
+    found["all-reduce of gradients"] += schedule.messages * link.all_reduce(machine.itemsize, W)
     if schedule.factor_share:
         own = forward if schedule.own_forward else 0
         found["factors"] = passes(
@@ -326,9 +331,9 @@ def step_seconds(
 
 
 def inverse_seconds(sizes: Sequence[LayerSize], machine: Machine) -> list[float]:
-    """Return seconds of each inverse, A and G of layer 0, of layer 1, ..."""
+    """Return seconds of the inverses of each layer, which one worker computes."""
     rate = machine.rate if machine.inverse_rate is None else machine.inverse_rate
-    return [operations / rate + machine.call for size in sizes for operations in size.inverses()]
+    return [size.inverses() / rate + machine.call for size in sizes]
 
 
 def largest_first(costs: Sequence[float], W: int) -> list[int]:
@@ -412,7 +417,7 @@ def breaks(curve: Curve, sizes: Sequence[LayerSize], machine: Machine) -> dict[s
 
     - "network takes half the step": communication is at least as long as all else;
     - "what all repeat takes half the step": so does preconditioning, which every worker does alike;
-    - "one block is all the inverses' time": another worker has nothing to take over;
+    - "one layer is all the inverses' time": another worker has nothing to take over;
     - "one example a worker": there is nothing left to share.
     """
     found = {}
@@ -426,7 +431,7 @@ def breaks(curve: Curve, sizes: Sequence[LayerSize], machine: Machine) -> dict[s
     costs = inverse_seconds(sizes, machine)
     alone = np.array([max(loads(costs, int(W))) <= max(costs) * (1 + 1e-9) for W in curve.workers])
     if curve.parts["inverses"].any() and alone.any():
-        found["one block is all the inverses' time"] = int(curve.workers[alone.argmax()])
+        found["one layer is all the inverses' time"] = int(curve.workers[alone.argmax()])
     single = curve.workers >= curve.batch
     if single.any():
         found["one example a worker"] = int(curve.workers[single.argmax()])

@@ -359,19 +359,20 @@ class _Search:
         seen: list[Record] = []
         ended = "budget" if cap == most else "too late"
         try:
-            train(
-                self.problem.net,
-                self.problem.theta(seed),
-                opt,
-                self.problem.dataset,
-                cap,
-                self.m,
-                seed,
-                PerOctave(PER_OCTAVE),
-                progress=False,
-                target={self.column: self.level},
-                on_record=seen.append,
-            )
+            with np.errstate(over="ignore", invalid="ignore"):  # some trials diverge: that is a result
+                train(
+                    self.problem.net,
+                    self.problem.theta(seed),
+                    opt,
+                    self.problem.dataset,
+                    cap,
+                    self.m,
+                    seed,
+                    PerOctave(PER_OCTAVE),
+                    progress=False,
+                    target={self.column: self.level},
+                    on_record=seen.append,
+                )
         except FloatingPointError:
             ended = "diverged"
         history = History(seen)
