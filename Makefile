@@ -67,8 +67,9 @@ lint: $(VENV)/.test
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
+# One BLAS thread per process: there is a process per core.
 test: lint
-	$(BIN)/pytest --doctest-modules tests src/minikfac
+	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --doctest-modules tests src/minikfac
 
 tutorials: $(VENV)/.tutorials
 	$(BIN)/python tools/run_notebooks.py
@@ -77,7 +78,7 @@ test-tutorials: $(VENV)/.tutorials
 	$(BIN)/pytest -m tutorial
 
 test-all: $(VENV)/.oracles lint
-	HYPOTHESIS_PROFILE=long $(BIN)/pytest -m "" --doctest-modules tests src/minikfac
+	HYPOTHESIS_PROFILE=long OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/pytest -m "" --numprocesses auto --doctest-modules tests src/minikfac
 
 bench: $(VENV)/.oracles
 	@set -e; for script in $(addprefix benchmarks/,exact_fisher.py exact_fisher_memory.py kfac_factors.py autoencoder.py conv.py conv_memory.py); do \

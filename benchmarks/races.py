@@ -161,6 +161,10 @@ _SGD_CONV = Racer(
             "lr": _falling(1e-3, 0.1, 1000, 4000),
             "batch_size": Choice((64, 128, 256)),
         },
+        {
+            "lr": _falling(5e-3, 3e-2, 2000, 4000),
+            "batch_size": Choice((64, 128)),
+        },
     ),
     seconds=900,
     measure_every=Widening(150, 600),
@@ -176,9 +180,15 @@ _KFC = Racer(
             "damping": Choice((1e-3, 1e-2, 1e-1)),
             "clip": Choice((0.3, 1.0)),
         },
+        {
+            "lr": _falling(1.5e-3, 1e-2, 500, 1000),
+            "batch_size": Choice((128, 256)),
+            "damping": Choice((1e-2, 3e-2)),
+            "clip": Choice((0.1, 0.3)),
+        },
     ),
     seconds=600,
-    measure_every=Widening(10, 60),
+    measure_every=Widening(20, 150),
 )
 RACES = {
     "cifar10-kfc": Race(

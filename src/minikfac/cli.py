@@ -21,7 +21,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from . import __version__, cli_invariance, cli_problems, cli_scaling, cli_training
+from . import __version__, cli_invariance, cli_problems, cli_scaling, cli_training, distributed
 
 if TYPE_CHECKING:
     from .datasets import Dataset
@@ -534,7 +534,9 @@ def _print_table(title: str, header: Sequence[str], cells: Sequence[Sequence[str
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 on success, 2 on wrong input, 130 on an interrupt."""
-    sys.exit(run(list(sys.argv[1:] if arguments is None else arguments)))
+    code = run(list(sys.argv[1:] if arguments is None else arguments))
+    distributed.end(code)
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:
@@ -576,7 +578,7 @@ def _message(error: BaseException) -> str:
 
 
 def _fail(message: str) -> int:
-    print(f"minikfac: {' '.join(message.split())}", file=sys.stderr)
+    print(f"minikfac: {distributed.name_of_failing_rank()}{' '.join(message.split())}", file=sys.stderr)
     return 2
 
 

@@ -6,6 +6,7 @@ Like the rest of the command line they are thin: problems, optimizers and the lo
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import time
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from .distributed import Communicator
     from .experiments import History, Problem, Race
     from .experiments.batches import BatchSize
     from .experiments.contenders import Contender
@@ -25,6 +27,8 @@ SMALL = 300
 """Nets with no more units or inputs in any layer are quicker with one thread."""
 OF_A_SEED = ("seed", "initial parameters (sha256)")
 """What differs in the headers of runs that are one contender's."""
+STARTED_BY_MPI = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
+"""Where Open MPI and MPICH say how many ranks there are."""
 RACERS = ("SGD", "Nesterov", "Adam", "K-FAC", "K-FAC tridiagonal")
 """Who races where nobody is named; the last in chains of dense layers only."""
 
@@ -104,6 +108,10 @@ def train(
     ] = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
+    distributed: Annotated[
+        bool,
+        typer.Option("--distributed", help="Share each batch with the other ranks that mpirun started."),
+    ] = False,
     out: Annotated[Path, typer.Option(help="Folder for records, checkpoint and figure.")] = Path(
         "minikfac-train"
     ),
@@ -112,7 +120,8 @@ def train(
 
     The folder holds run.jsonl, a line of JSON a measurement, run.npz, the last
     checkpoint with the parameters, and loss.png. A run that was interrupted
-    goes on with --resume as if it had not been.
+    goes on with --resume as if it had not been. On several processes, or
+    machines: mpirun -n 2 minikfac train --distributed.
     """
     from . import experiments
     from .cli import _say, _writable
@@ -121,22 +130,30 @@ def train(
     from .experiments.threads import one_thread
 
     started = time.perf_counter()
+    comm = _ranks(distributed)
+    leads = comm.rank == 0
     chosen = contender(optimizer)
     given = _arguments(arguments or [])
     keep = Keep(out, every=checkpoint_every, existing=_existing(resume, overwrite))
-    if keep.existing == "refuse":
+    if keep.existing == "refuse" and leads:
         _refuse_existing([keep.checkpoint])
-    own = _problem(problem, net, data, activation, output, folder, examples, width, dtype)
+    asked = (problem, net, data, activation, output, folder, examples, width, dtype)
+    own = _problem(*asked) if leads else None
+    comm.from_first(None)  # data that rank 0 had to fetch is there now
+    own = own or _problem(*asked)
     size = _batch_size(batch_size, own, chosen)
     opt = chosen.make(own.net, **_begin_with(chosen, own, given))
-    _writable(out)
-    _say(f"{_described(own)}; {chosen.name}{_in_words(given)}, {_sizes(size)}{_source(chosen, own)}")
+    if leads:
+        _writable(out)
+        ranks = f" on {comm.size} ranks" if comm.size > 1 else ""
+        batches = f"{_sizes(size)}{ranks}{_source(chosen, own)}"
+        _say(f"{_described(own)}; {chosen.name}{_in_words(given)}, {batches}")
 
     def tell(record: Mapping[str, Any]) -> None:
         if sys.stderr is None or not sys.stderr.isatty():  # where there is no bar that shows it
             _say(_line(record))
 
-    with one_thread(_is_small(own)):
+    with one_thread(_is_small(own) or comm.size > 1):
         history = experiments.train(
             own.net,
             own.theta(seed),
@@ -150,7 +167,10 @@ def train(
             max_seconds=seconds,
             keep=keep,
             on_record=tell,
+            comm=comm,
         )
+    if not leads:
+        return
     if sys.stderr is not None and sys.stderr.isatty():
         _say(_line(history.records[-1]))
     from . import plots
@@ -331,6 +351,17 @@ def plot(
         most = max(map(len, race.histories.values()))
         _print_targets(race, column, asked, [f"{most} seeds: median (lowest to highest)"] if most > 1 else [])
     _say(f"Figure: {out}")
+
+
+def _ranks(distributed: bool) -> Communicator:
+    from .distributed import SERIAL, world
+
+    if distributed:
+        return world()
+    started = next((os.environ[name] for name in STARTED_BY_MPI if name in os.environ), "1")
+    if started != "1":
+        raise ValueError(f"expected --distributed under mpirun, got {started} runs of the same")
+    return SERIAL
 
 
 # options to settings --------------------------------------------------------------------------------------

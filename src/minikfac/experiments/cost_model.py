@@ -21,7 +21,6 @@ step_seconds(sizes, 512, 8, Schedule.of(opt), Machine(5e10), Link(1e-5, 1e9))
 
 from __future__ import annotations
 
-import heapq
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -31,6 +30,7 @@ from typing import Any
 import numpy as np
 
 from .. import optim
+from ..distributed import Communicator
 from ..network import Network
 
 COMPUTING = ("gradient", "factors", "Fisher products", "inverses", "preconditioning")
@@ -339,20 +339,16 @@ def inverse_seconds(sizes: Sequence[LayerSize], machine: Machine) -> list[float]
 def largest_first(costs: Sequence[float], W: int) -> list[int]:
     """Give tasks to W workers, the largest first, each to whoever has least to do; return the worker of each.
 
-    The last to end needs at most 4/3 - 1/(3 W) of the time of the best possible assignment [Graham69].
+    This is how ranks share inverses, :meth:`.Communicator.owners`. The last to end needs at most 4/3 - 1/(3 W) of the time of the best possible assignment [Graham69].
 
     >>> largest_first([3, 5, 2, 4], 2)
     [1, 0, 0, 1]
     """
     if W < 1:
         raise ValueError(f"expected W >= 1, got {W}")
-    idle = [(0.0, worker) for worker in range(W)]
-    found = [0] * len(costs)
-    for task in sorted(range(len(costs)), key=lambda task: (-costs[task], task)):
-        load, worker = heapq.heappop(idle)
-        found[task] = worker
-        heapq.heappush(idle, (load + costs[task], worker))
-    return found
+    ranks = Communicator()
+    ranks.size = W
+    return ranks.owners(costs)
 
 
 def loads(costs: Sequence[float], W: int) -> list[float]:

@@ -12,6 +12,7 @@ import numpy as np
 from .. import __version__
 from ..backend import Array, array_module, to_host
 from ..datasets import Dataset
+from ..distributed import Communicator
 from ..network import Network
 from .batches import BatchSize
 from .records import encoded
@@ -48,8 +49,11 @@ def describe(value: Any) -> Any:
     if isinstance(value, Network):
         return {"layers": [repr(layer) for layer in value.layers], "output": repr(value.output)}
     if is_dataclass(value) and not isinstance(value, type):
-        entries = {own.name: getattr(value, own.name) for own in fields(value)}
-        plain = {name: describe(entry) for name, entry in entries.items() if not isinstance(entry, Network)}
+        entries = {own.name: getattr(value, own.name) for own in fields(value) if own.init}
+        # not the ranks either: a run may be resumed on another number of them
+        plain = {
+            k: describe(own) for k, own in entries.items() if not isinstance(own, Network | Communicator)
+        }
         return {"kind": type(value).__name__, **plain}
     if isinstance(value, Mapping):
         return {str(key): describe(entry) for key, entry in value.items()}

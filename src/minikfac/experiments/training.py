@@ -9,16 +9,18 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, is_dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 
 from ..backend import Array, array_module, to_host
 from ..datasets import Dataset
+from ..distributed import SERIAL, Communicator, refuse_differences
 from ..network import Network, outputs
 from .batches import BatchSize, batches, size_at
 from .checkpoint import Checkpoint
-from .describe import describe_run
+from .describe import describe, describe_run, differences, digest
 from .keep import Keep, Keeper
 from .progress import progress_bar
 from .records import History, PerOctave, Record
@@ -55,12 +57,16 @@ def train(
     max_seconds: float | None = None,
     keep: Keep | None = None,
     on_record: Callable[[Record], None] | None = None,
+    comm: Communicator | None = None,
 ) -> History:
     """Train a net.
 
     Randomness is by position: step k uses ``default_rng([seed, k])``, epoch e is ordered by
     ``default_rng([seed, e, 1])``. So a run that is resumed from a checkpoint ends in the same bits as one
     that was never interrupted; only ``seconds`` differ.
+
+    On several ranks all call this with the same arguments and return the same history. Rank 0 alone shows
+    progress, reads and writes files, calls ``track`` and ``on_record`` and looks at the clock.
 
     Args:
         net: the network.
@@ -82,31 +88,41 @@ def train(
         max_seconds: stop after so many seconds of training, measurements and checkpoints not counted.
         keep: where to keep records and checkpoints, and whether to resume.
         on_record: called with each new record.
+        comm: the ranks that share each batch, as of :func:`minikfac.distributed.world`; by default the
+            optimizer's own.
 
     Raises:
-        ValueError: on sizes that do not fit, or a checkpoint that is damaged or of another run.
+        ValueError: on sizes that do not fit, a checkpoint that is damaged or of another run, an optimizer
+            that does not run on several ranks, or ranks that are not about to do the same.
+        RuntimeError: if the parameters of two ranks are no longer the same.
         FileExistsError: where a checkpoint would be lost.
         FloatingPointError: if the loss becomes NaN or infinite. The last checkpoint stays as it is.
     """
     measured = _limits(steps, max_seconds, measure_every)
     n = len(dataset.x_train)
     size_at(0, n, batch_size)
-    about = describe_run(net, theta, opt, dataset, batch_size, seed) if keep is not None else {}
-    keeper = Keeper(keep, about, theta)
-    at = keeper.start or Checkpoint(theta, opt.init(theta), about=about)
+    opt, comm = _on_ranks(opt, comm)
+    leads, several = comm.rank == 0, comm.size > 1
+    about = describe_run(net, theta, opt, dataset, batch_size, seed) if keep is not None or several else {}
+    if several:
+        _refuse_different_ranks(comm, about, [steps, measure_every, target, max_seconds, keep is not None])
+    keeper = Keeper(keep if leads else None, about, theta)
+    at = comm.from_first(keeper.start) or Checkpoint(theta, opt.init(theta), about=about)
     if steps is not None and at.step > steps:
         raise ValueError(f"expected steps >= {at.step}, where the checkpoint is, got {steps}")
     order = batches(n, batch_size, seed, start=at.step)
     name = progress if isinstance(progress, str) else "training"
-    with progress_bar(name, None if steps is None else steps - at.step, bool(progress)) as bar:
+    with progress_bar(name, None if steps is None else steps - at.step, bool(progress) and leads) as bar:
         while True:
-            ends = at.step == steps or (max_seconds is not None and at.seconds >= max_seconds)
+            ends = at.step == steps or _over(at, max_seconds, comm)
             if (ends or at.step == 0 or measured(at.step)) and not at.is_measured:
-                record = _record(net, at, dataset, track, keeper)
+                if several:
+                    _refuse_other_parameters(comm, at)
+                record = comm.from_first(_record(net, at, dataset, track if leads else None, keeper, comm))
                 at.records.append(record)
                 keeper.record(record)
                 bar.note(_note(record, max_seconds))
-                if on_record is not None:
+                if on_record is not None and leads:
                     on_record(record)
             ends = ends or (at.is_measured and _reached(at.records[-1], target))
             if ends or keeper.due(at.step):
@@ -129,6 +145,42 @@ def train(
                 about,
             )
             bar.advance()
+
+
+def _over(at: Checkpoint, max_seconds: float | None, comm: Communicator) -> bool:
+    """Whether the time is over, by the clock of rank 0."""
+    return max_seconds is not None and comm.from_first(at.seconds >= max_seconds)
+
+
+def _on_ranks(opt: Optimizer, comm: Communicator | None) -> tuple[Optimizer, Communicator]:
+    """The optimizer on the ranks, and these."""
+    own: Communicator = getattr(opt, "comm", SERIAL)
+    if comm is None or comm is own:
+        return opt, own
+    if is_dataclass(opt) and not isinstance(opt, type) and "comm" in [field.name for field in fields(opt)]:
+        return replace(opt, comm=comm), comm
+    if comm.size > 1:
+        raise ValueError(
+            f"expected an optimizer that runs on several ranks, one with comm, got {type(opt).__name__}"
+        )
+    return opt, comm
+
+
+def _refuse_different_ranks(comm: Communicator, about: Mapping[str, Any], limits: Sequence[Any]) -> None:
+    """Compare all that decides about a run, before anything of it is computed."""
+    names = ("steps", "measure_every", "target", "max_seconds", "keep")
+    decisive = {**about, "numpy": np.__version__, **dict(zip(names, map(describe, limits), strict=True))}
+    refuse_differences(comm, decisive, lambda here, there: list(differences(here, there)))
+
+
+def _refuse_other_parameters(comm: Communicator, at: Checkpoint) -> None:
+    found = comm.gather(digest(at.theta))
+    others = [rank for rank, own in enumerate(found) if own != found[0]]
+    if others:
+        raise RuntimeError(
+            f"expected the same parameters on all ranks after step {at.step}, got others on rank {others[0]} "
+            "than on rank 0; do all have the same hardware and libraries?"
+        )
 
 
 def _limits(
@@ -171,10 +223,11 @@ def _record(
     dataset: Dataset,
     track: Callable[[int, Array], dict[str, Any]] | None,
     keeper: Keeper,
+    comm: Communicator,
 ) -> Record:
     """Measure the run where it is."""
     record: Record = {"step": at.step, "examples": at.examples, "seconds": at.seconds}
-    record |= measure(net, at.theta, at.state, dataset)
+    record |= measure(net, at.theta, at.state, dataset, comm)
     for name in ("loss", "loss_average"):
         if not math.isfinite(record.get(name, 0.0)):
             raise FloatingPointError(_not_finite("loss", record[name], at.step, keeper))
@@ -229,19 +282,25 @@ def _rows(part: Array, rows: Any, theta: Array) -> Array:
     return chosen if xp is array_module(theta) else array_module(theta).asarray(chosen)
 
 
-def measure(net: Network, theta: Array, state: Any, dataset: Dataset) -> dict[str, float]:
+def measure(
+    net: Network, theta: Array, state: Any, dataset: Dataset, comm: Communicator = SERIAL
+) -> dict[str, float]:
     """Evaluate theta and, where the optimizer averages its iterates, ``state["average"]`` beside it."""
     known = state if isinstance(state, Mapping) else {}
     stats, average = known.get("stats"), known.get("average")
-    found = evaluate(net, theta, dataset, stats)
+    found = evaluate(net, theta, dataset, stats, comm)
     if average is not None:
-        averaged = found if average is theta else evaluate(net, average, dataset, stats)
+        averaged = found if average is theta else evaluate(net, average, dataset, stats, comm)
         found |= {f"{key}_average": value for key, value in averaged.items()}
     return found
 
 
 def evaluate(
-    net: Network, theta: Array, dataset: Dataset, stats: Sequence[Array] | None = None
+    net: Network,
+    theta: Array,
+    dataset: Dataset,
+    stats: Sequence[Array] | None = None,
+    comm: Communicator = SERIAL,
 ) -> dict[str, float]:
     """Measure both parts of the data, whole.
 
@@ -250,6 +309,7 @@ def evaluate(
         theta: (P,).
         dataset: the data.
         stats: running statistics of batch normalization, in an optimizer's state.
+        comm: the ranks that share the examples.
 
     Returns:
         Mean losses ``loss`` and ``test_loss``; for labels the shares of wrong ones, ``train_error`` and
@@ -257,7 +317,7 @@ def evaluate(
         of the sum over units: the papers' reconstruction error of autoencoders.
     """
     train, test = (
-        _evaluate_part(net, theta, x, y, stats)
+        _evaluate_part(net, theta, x, y, stats, comm)
         for x, y in ((dataset.x_train, dataset.y_train), (dataset.x_test, dataset.y_test))
     )
     first = {"train_error" if key == "error" else key: value for key, value in train.items()}
@@ -265,12 +325,13 @@ def evaluate(
 
 
 def _evaluate_part(
-    net: Network, theta: Array, x: Array, y: Array, stats: Sequence[Array] | None
+    net: Network, theta: Array, x: Array, y: Array, stats: Sequence[Array] | None, comm: Communicator
 ) -> dict[str, float]:
-    sums: dict[str, float] = {}
     labels = isinstance(net.output, outputs.Categorical)
-    for start in range(0, len(x), EVALUATED_AT_ONCE):
-        rows = slice(start, start + EVALUATED_AT_ONCE)
+    sums = {"loss": 0.0, "error" if labels else "squared_error": 0.0}
+    own = comm.rows(len(x))
+    for start in range(own.start, own.stop, EVALUATED_AT_ONCE):
+        rows = slice(start, min(start + EVALUATED_AT_ONCE, own.stop))
         own_x, own_y = _rows(x, rows, theta), _rows(y, rows, theta)
         z = net.natural_parameters(theta, own_x, stats)
         net.output.check(own_y, *z.shape)
@@ -280,5 +341,6 @@ def _evaluate_part(
         else:
             found["squared_error"] = ((net.output.mean(z) - own_y) ** 2).sum()
         for key, value in found.items():
-            sums[key] = sums.get(key, 0.0) + float(to_host(value))
-    return {key: value / len(x) for key, value in sums.items()}
+            sums[key] += float(to_host(value))
+    (totals,) = comm.sum([np.array(list(sums.values()))])
+    return {key: float(total) / len(x) for key, total in zip(sums, totals, strict=True)}

@@ -6,9 +6,11 @@ Exact blocks, Kronecker blocks, diagonals: each kind is a list of blocks, one pe
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import accumulate, pairwise
 
 from ..backend import Array, array_module
+from ..distributed import SERIAL, Communicator
 from .matrix import FisherMatrix, Operator, check_method
 
 
@@ -84,13 +86,13 @@ class BlockDiagonal(BlockDiagonalOperator, FisherMatrix):
         method: str | None = None,
         pseudo_inverse: bool = False,
         explicit: bool = False,
+        comm: Communicator = SERIAL,
     ) -> Operator:
-        return BlockDiagonalOperator(
-            [
-                block.inverse(damping, own, pseudo_inverse, explicit)
-                for block, own in self._with_methods(method)
-            ]
-        )
+        tasks = [
+            partial(block.inverse, damping, own, pseudo_inverse, explicit)
+            for block, own in self._with_methods(method)
+        ]
+        return BlockDiagonalOperator(comm.share(tasks, [block.inverse_cost for block in self.blocks]))
 
     def logdet(self, damping: float = 0.0, method: str | None = None) -> float:
         return sum(block.logdet(damping, own) for block, own in self._with_methods(method))

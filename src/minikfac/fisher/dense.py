@@ -60,6 +60,7 @@ def exact(signals: Signals) -> DenseMatrix:
             if a <= b
         ]
         _add_blocks(pairs, signals.n, fresh=number == 0)
+    (F,) = signals.comm.sum([F])
     _mirror(F)
     return DenseMatrix(F, signals.names, slices, "the exact Fisher matrix")
 
@@ -78,6 +79,7 @@ def block_diagonal(signals: Signals) -> BlockDiagonal:
     for number, chunk in enumerate(signals):
         pairs = [(layer, layer, block) for layer, block in zip(chunk, blocks, strict=True)]
         _add_blocks(pairs, signals.n, fresh=number == 0)
+    blocks = signals.comm.sum(blocks)
     for block in blocks:
         _mirror(block)
     return BlockDiagonal(

@@ -10,8 +10,10 @@ norm; K-FAC never is. It reads the signals twice.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from ..backend import Array
+from ..distributed import SERIAL, Communicator
 from ..linalg import eigh
 from .block_diagonal import BlockDiagonal
 from .dense import DenseMatrix
@@ -39,9 +41,18 @@ def ekfac(signals: Signals) -> BlockDiagonal:
     return in_eigenbases(bases, eigenvalues(signals, bases), signals.names)
 
 
-def eigenbases(factors: Sequence[tuple[Array, ...]]) -> list[tuple[Array, ...]]:
-    """Eigenvectors (U_A, U_G) of each pair of factors (A, G); () for a whole block (F,), which needs none."""
-    return [tuple(eigh(M)[1] for M in own) if len(own) == 2 else () for own in factors]
+def eigenbases(factors: Sequence[tuple[Array, ...]], comm: Communicator = SERIAL) -> list[tuple[Array, ...]]:
+    """Eigenvectors (U_A, U_G) of each pair of factors (A, G); () for a whole block (F,), which needs none.
+
+    Each pair is the work of one of the ranks, and all get the result.
+    """
+    pairs = [own if len(own) == 2 else () for own in factors]
+    costs = [sum(float(len(M)) ** 3 for M in own) for own in pairs]
+    return comm.share([partial(_eigenvectors, own) for own in pairs], costs)
+
+
+def _eigenvectors(pair: tuple[Array, ...]) -> tuple[Array, ...]:
+    return tuple(eigh(M)[1] for M in pair)
 
 
 def eigenvalues(signals: Signals, bases: Sequence[tuple[Array, ...]]) -> list[tuple[Array, ...]]:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ..backend import Array, array_module
+from ..distributed import SERIAL, Communicator
 from ..linalg import Sums, sum_over_chunks
 from ..network import Network
 from .block_diagonal import BlockDiagonal
@@ -49,6 +50,7 @@ def gradient_and_kfac(
     reduce: bool = False,
     stats: Sequence[Array] | None = None,
     train: bool = False,
+    comm: Communicator = SERIAL,
 ) -> Estimate:
     """Return the mean loss, its gradient, and the K-FAC matrix of the same examples.
 
@@ -61,23 +63,24 @@ def gradient_and_kfac(
         reduce: KFAC-reduce, as in :func:`minikfac.fisher.kfac`.
         stats, train: of batch normalization; in training the gradient is the one of the coupled batch, and
             the factors hold its statistics constant.
+        comm: the ranks, which share the examples; all get the whole estimate.
 
     Raises:
         ValueError: on arguments that do not go together.
     """
-    chunks = net.chunks(theta, x)
+    chunks = net.chunks(theta, x, comm=comm)
     terms = Terms.of(net, theta, x, y if targets == "data" else None, targets, n_samples, rng)
     net.output.check(y, len(x), net.n_outputs(x))
     factor_rows_of = reduced_factor_rows if reduce else factor_rows
     coupled = train and bool(net.init_stats())
     after: list[Array] = []
     if coupled:  # two passes: what g is depends on whether the statistics of the batch move along
-        loss, grad, after = net.gradient_pass(theta, x, y, stats)
+        loss, grad, after = net.gradient_pass(theta, x, y, stats, comm=comm)
         stats = net.batch_stats(theta, x)
 
     def add(rows: slice, sums: Sums) -> None:
         tape = net.forward(theta, x[rows], stats)
-        if not (coupled or rows.start):
+        if not (coupled or after):
             after[:] = tape.stats
         dz = net.output.gradient(tape.z, y[rows])[None] / len(x)
         g = net.backward(theta, tape, array_module(dz).concatenate([dz, terms(tape.z, rows)]))
@@ -93,7 +96,7 @@ def gradient_and_kfac(
                     overlaps[l] = overlap
 
     overlaps: dict[int, PatchMoment] = {}
-    sums = sum_over_chunks(add, chunks, theta)
+    sums = sum_over_chunks(add, chunks, theta, comm)
     pairs = []
     for l in range(len(net.names)):
         totals = [sums[l, place] for place in range(2) if (l, place) in sums]

@@ -90,6 +90,11 @@ class FisherMatrix(Operator):
     def diagonal(self) -> Array:
         """The diagonal, (P,)."""
 
+    @property
+    def inverse_cost(self) -> float:
+        """Multiplications that an inverse takes, up to a factor."""
+        return float(self.shape[0]) ** 3
+
     def trace(self) -> float:
         """Sum of the diagonal."""
         return float(self.diagonal().sum())

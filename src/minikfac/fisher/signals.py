@@ -25,6 +25,7 @@ from numbers import Integral
 from typing import Any
 
 from ..backend import Array, array_module
+from ..distributed import SERIAL, Communicator
 from ..network import Network
 from ..network.outputs import Output
 
@@ -97,15 +98,17 @@ class Signals:
     """The signals of a batch, whole or as a recipe that makes them chunk by chunk.
 
     Iterating yields chunks, each a list of :class:`LayerSignals`; it can be repeated. What a function
-    sums over the chunks it divides by :attr:`n`.
+    sums over the chunks it divides by :attr:`n`. On several ranks each has chunks of its own examples, and
+    means are over those of all.
 
     Attributes:
         names: of the layers.
         shapes: of their weights, (I, O) each.
-        n: number of examples N, over all chunks.
+        n: number of examples N, over all chunks and ranks.
         n_chunks: how many chunks.
         make_chunks: makes them anew.
         dense_chain: whether the layers are dense ones, each feeding the next.
+        comm: the ranks.
     """
 
     names: tuple[str, ...]
@@ -114,6 +117,7 @@ class Signals:
     n_chunks: int
     make_chunks: Callable[[], Iterator[list[LayerSignals]]]
     dense_chain: bool = False
+    comm: Communicator = SERIAL
 
     @classmethod
     def from_layers(cls, layers: Sequence[LayerSignals], names: Sequence[str] | None = None) -> Signals:
@@ -229,7 +233,8 @@ class Signals:
                 if total
                 else list(found)
             )
-        return [tuple(array / self.n for array in arrays) for arrays in total]
+        summed = iter(self.comm.sum([array for arrays in total for array in arrays]))
+        return [tuple(next(summed) / self.n for _ in arrays) for arrays in total]
 
 
 def signals(
@@ -243,6 +248,7 @@ def signals(
     batch_size: int | None = None,
     stats: Sequence[Array] | None = None,
     train: bool = False,
+    comm: Communicator = SERIAL,
 ) -> Signals:
     """Run a net forward and backward and keep abar and g of every parameter layer.
 
@@ -263,6 +269,8 @@ def signals(
             time it is read, and only one chunk is in memory; without it there is one chunk, kept.
         stats: running statistics of batch normalization; those of ``net.init_stats()`` by default.
         train: use the statistics of this batch instead.
+        comm: the ranks; each keeps the signals of its own examples. Targets are drawn for all of them on
+            each rank, so that an example has the same ones on any number of ranks.
 
     Raises:
         ValueError: on arguments that do not go together, or what ``Network.forward`` refuses.
@@ -279,19 +287,23 @@ def signals(
         g = net.backward(theta, tape, terms(tape.z, rows))
         return [LayerSignals(*own) for own in zip(tape.abar, g, tape.grids, strict=True)]
 
-    n = len(x)
-    if batch_size is None or batch_size >= n:
-        whole = Signals.from_layers(chunk(slice(None)), net.names)
-        return replace(whole, dense_chain=net.is_dense_chain)
-    starts = range(0, n, batch_size)
-    return Signals(
-        net.names,
-        net.shapes,
-        n,
-        len(starts),
-        lambda: (chunk(slice(start, start + batch_size)) for start in starts),
-        net.is_dense_chain,
-    )
+    n, own = len(x), comm.rows(len(x))
+    if own.start == own.stop:  # a rank without examples has one that adds nothing
+        held = [LayerSignals(0 * layer.abar, 0 * layer.g, layer.grid) for layer in chunk(slice(0, 1))]
+    elif batch_size is None or batch_size >= own.stop - own.start:
+        held = chunk(own)
+    else:
+        starts = range(own.start, own.stop, batch_size)
+        return Signals(
+            net.names,
+            net.shapes,
+            n,
+            len(starts),
+            lambda: (chunk(slice(start, min(start + batch_size, own.stop))) for start in starts),
+            net.is_dense_chain,
+            comm,
+        )
+    return replace(Signals.from_layers(held, net.names), n=n, dense_chain=net.is_dense_chain, comm=comm)
 
 
 TARGETS = ("model", "sampled", "data")

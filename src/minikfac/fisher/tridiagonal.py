@@ -22,12 +22,13 @@ derivatives determine each other, as in deep linear nets.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import ClassVar
+from functools import cached_property, partial
+from typing import Any, ClassVar
 
 from ..backend import Array, array_module
+from ..distributed import SERIAL, Communicator
 from ..linalg import (
     cholesky,
     cholesky_inverse,
@@ -117,28 +118,39 @@ class BlockTridiagonal(FisherMatrix):
         method: str | None = None,
         pseudo_inverse: bool = False,
         explicit: bool = False,
+        comm: Communicator = SERIAL,
     ) -> BlockTridiagonalInverse:
         if pseudo_inverse:
             raise ValueError("expected damping > 0: the block-tridiagonal matrix has no pseudo-inverse here")
-        return self.damped(damping, method)._inverse
+        return self.damped(damping, method)._inverted(comm)
 
     @cached_property
     def _inverse(self) -> BlockTridiagonalInverse:
-        Ls = [
-            (cholesky(A, f"A of {name}"), cholesky(G, f"G of {name}"))
-            for (A, G), name in zip(self.own, self.names, strict=True)
-        ]
-        psi, sigma = [], []
-        for layer, ((A_up, G_up), (A, G)) in enumerate(zip(self.cross, self.own[:-1], strict=True)):
-            L_A, L_G = Ls[layer + 1]
-            PsiA, PsiG = cholesky_solve(L_A, A_up.T).T, cholesky_solve(L_G, G_up.T).T
-            names = (f"A of {self.names[layer]}", f"G of {self.names[layer]}")
-            # PsiA A_{l+1} PsiA^T and likewise for G, since PsiA A_{l+1} = A_{l,l+1}
-            explained = (PsiA @ A_up.T, PsiG @ G_up.T)
-            psi.append((PsiA, PsiG))
-            sigma.append(kron_sum_solver(A, G, *explained, -1, names))
-        top = tuple(cholesky_inverse(L) for L in Ls[-1])
-        return BlockTridiagonalInverse(tuple(psi), tuple(sigma), (top[0], top[1]))
+        return self._inverted(SERIAL)
+
+    def _inverted(self, comm: Communicator) -> BlockTridiagonalInverse:
+        tasks: list[Callable[[], Any]] = [partial(self._given_above, l) for l in range(len(self.cross))]
+        costs = [block.inverse_cost for block in self.blocks]
+        *lower, top = comm.share([*tasks, self._top], costs)
+        psi, sigma = (tuple(given[part] for given in lower) for part in range(2))
+        return BlockTridiagonalInverse(psi, sigma, top)
+
+    def _given_above(self, layer: int) -> tuple[Pair, tuple[Array, Array, Array]]:
+        """Psi of a layer, and what :func:`minikfac.linalg.kron_sum_solver` makes of its Sigma."""
+        (A_up, G_up), (L_A, L_G) = self.cross[layer], self._roots(layer + 1)
+        PsiA, PsiG = cholesky_solve(L_A, A_up.T).T, cholesky_solve(L_G, G_up.T).T
+        names = (f"A of {self.names[layer]}", f"G of {self.names[layer]}")
+        # PsiA A_{l+1} PsiA^T and likewise for G, since PsiA A_{l+1} = A_{l,l+1}
+        explained = (PsiA @ A_up.T, PsiG @ G_up.T)
+        return (PsiA, PsiG), kron_sum_solver(*self.own[layer], *explained, -1, names)
+
+    def _top(self) -> Pair:
+        L_A, L_G = self._roots(-1)
+        return cholesky_inverse(L_A), cholesky_inverse(L_G)
+
+    def _roots(self, layer: int) -> Pair:
+        (A, G), name = self.own[layer], self.names[layer]
+        return cholesky(A, f"A of {name}"), cholesky(G, f"G of {name}")
 
     def _product(self, v: Array) -> Array:
         """Fhat v = Xi^{-1} Lambda^{-1} Xi^{-T} v, layer by layer."""

@@ -6,10 +6,11 @@ at the end. (BLAS has a routine for that, which through SciPy would keep other t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import partial
 
 from ..backend import Array, array_module
+from ..distributed import SERIAL, Communicator
 from ..parallel import blas_threads, for_each
 
 _TILE = 128
@@ -33,6 +34,7 @@ class Sums:
         self._arrays: dict[Hashable, Array] = {}
         self._halves: dict[Hashable, Array] = {}
         self._rows: dict[Hashable, list[Array]] = {}
+        self._grams: set[Hashable] = set()
 
     def add(self, name: Hashable, array: Array) -> None:
         """Add an array."""
@@ -43,6 +45,7 @@ class Sums:
 
     def add_gram(self, name: Hashable, M: Array) -> None:
         """Add M^T M (I, I) for M (rows, I), which must not change: few rows wait for more."""
+        self._grams.add(name)
         if self._whole:
             self.add(name, M.T @ M)
             return
@@ -96,6 +99,7 @@ class Sums:
 
     def merge(self, other: Sums) -> None:
         """Add the sums of another, which is used up."""
+        self._grams |= other._grams
         for name, array in other._arrays.items():
             self.add(name, array)
         for name, half in other._halves.items():
@@ -107,17 +111,50 @@ class Sums:
         for name, rows in other._rows.items():
             self._rows.setdefault(name, []).extend(rows)
 
+    def over_ranks(self, comm: Communicator, count: bool = True) -> None:
+        """Add complete sums up over all ranks. Of Gram matrices only the tiles of above travel.
 
-def sum_over_chunks(add: Callable[[slice, Sums], None], rows: Sequence[slice], like: Array) -> Sums:
-    """Let ``add`` put what each chunk of the examples contributes into sums, on all cores.
+        Args:
+            comm: the ranks.
+            count: whether this rank's sums count, or only say which sums there are.
+        """
+        xp = array_module(*self._arrays.values())
+        self._arrays = {name: xp.asarray(self._arrays[name]) for name in sorted(self._arrays, key=str)}
+        pieces = [piece for name in self._arrays for piece in self._pieces(name)]
+        totals = comm.sum(pieces if count else [0 * piece for piece in pieces])
+        for piece, total in zip(pieces, totals, strict=True):
+            piece[...] = total
+        for name in self._grams:
+            array = self._arrays[name]
+            for start in range(0, len(array), _TILE):
+                stop = start + _TILE
+                array[stop:, start:stop] = array[start:stop, stop:].T
+
+    def _pieces(self, name: Hashable) -> Iterator[Array]:
+        """What there is to know of a sum: all of it, or tiles from the diagonal to the right."""
+        array = self._arrays[name]
+        if name not in self._grams:
+            yield array
+            return
+        for start in range(0, len(array), _TILE):
+            yield array[start : start + _TILE, start:]
+
+
+def sum_over_chunks(
+    add: Callable[[slice, Sums], None], rows: Sequence[slice], like: Array, comm: Communicator = SERIAL
+) -> Sums:
+    """Let ``add`` put what each chunk of the examples contributes into sums, on all cores and all ranks.
 
     One set of sums is kept per thread, so the memory does not grow with the number of chunks.
 
     Args:
         add: takes the rows of a chunk and the sums.
-        rows: of :func:`minikfac.parallel.chunks`.
+        rows: this rank's, of :meth:`minikfac.Network.chunks`.
         like: one of the arrays at work.
+        comm: the ranks.
     """
+    some = bool(rows)
+    rows = rows or [slice(0, 1)]  # a rank without examples adds nothing, but must know what is added
 
     def strand(own: Sequence[slice]) -> Sums:
         sums = Sums(whole=len(rows) == 1)
@@ -130,4 +167,6 @@ def sum_over_chunks(add: Callable[[slice, Sums], None], rows: Sequence[slice], l
     for other in others:
         total.merge(other)
     for_each([partial(total.complete, name) for name in total.incomplete], like)
+    if comm.size > 1:
+        total.over_ranks(comm, some)
     return total

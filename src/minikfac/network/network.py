@@ -15,6 +15,7 @@ from itertools import accumulate, pairwise
 from typing import Any
 
 from ..backend import Array, array_module, check_array
+from ..distributed import SERIAL, Communicator
 from ..linalg import Sums, sum_over_chunks
 from ..parallel import chunks, for_each
 from .layers import Affine, BatchNorm, Dense, Layer, ParameterLayer, Pointwise, Record, Sequential
@@ -233,13 +234,28 @@ class Network:
             raise ValueError(f"expected variances >= 0 among the statistics, got {lowest:g}")
         return found
 
-    def chunks(self, theta: Array, x: Array, train: bool = False) -> list[slice]:
-        """Rows of x for passes that are run apart; all together where batch normalization couples them."""
+    def chunks(self, theta: Array, x: Array, train: bool = False, comm: Communicator = SERIAL) -> list[slice]:
+        """Rows of x that are this rank's, for passes that are run apart; [] where it has none.
+
+        All together where batch normalization couples them.
+
+        Raises:
+            ValueError: where it does so across ranks.
+        """
         _check_batch(x)
         if train and self._body.statistics_shapes:
+            if comm.size > 1:
+                raise ValueError(
+                    "expected a net without batch normalization to train on several ranks, got one whose "
+                    "statistics are those of a whole batch"
+                )
             return [slice(None)]
+        own = comm.rows(len(x))
+        if own.start == own.stop:
+            return []
         # weights that are shared are used more often than once, and images are divided for their size
-        return chunks(len(x), self._body.example_size(x.shape[1:]), theta, self.n_params)
+        found = chunks(own.stop - own.start, self._body.example_size(x.shape[1:]), theta, self.n_params)
+        return [slice(own.start + rows.start, own.start + rows.stop) for rows in found]
 
     def backward(self, theta: Array, tape: Tape, dz: Array) -> list[Array]:
         """Propagate dL/dz back to the pre-activations of every parameter layer.
@@ -268,7 +284,12 @@ class Network:
         return u
 
     def fisher_gram(
-        self, theta: Array, x: Array, directions: Array, stats: Sequence[Array] | None = None
+        self,
+        theta: Array,
+        x: Array,
+        directions: Array,
+        stats: Sequence[Array] | None = None,
+        comm: Communicator = SERIAL,
     ) -> Array:
         """Return d_i^T F d_j (m, m) for directions d (m, P) and the exact Fisher matrix F over x.
 
@@ -283,7 +304,7 @@ class Network:
             Fu = xp.stack([self.output.fisher_product(tape.z, own) for own in u])
             sums.add("gram", u.reshape(len(u), -1) @ Fu.reshape(len(u), -1).T)
 
-        gram = sum_over_chunks(add, self.chunks(theta, x), theta)["gram"] / len(x)
+        gram = sum_over_chunks(add, self.chunks(theta, x, comm=comm), theta, comm)["gram"] / len(x)
         return (gram + gram.T) / 2
 
     def vjp(self, theta: Array, tape: Tape, dz: Array) -> Array:
@@ -329,11 +350,24 @@ class Network:
 
     # what a net is used for -----------------------------------------------------------------------
 
-    def loss(self, theta: Array, x: Array, y: Array, stats: Sequence[Array] | None = None) -> float:
+    def loss(
+        self,
+        theta: Array,
+        x: Array,
+        y: Array,
+        stats: Sequence[Array] | None = None,
+        comm: Communicator = SERIAL,
+    ) -> float:
         """Mean negative log-likelihood over examples, in nats, summed over output units."""
-        z = self.natural_parameters(theta, x, stats)
-        self.output.check(y, *z.shape)
-        return float(self.output.nll(z, y).mean())
+        rows = self.chunks(theta, x, comm=comm)
+
+        def add(own: slice, sums: Sums) -> None:
+            z = self.forward(theta, x[own], stats).z
+            if _is_first(own, rows):
+                self.output.check(y, len(x), z.shape[1])
+            sums.add("loss", self.output.nll(z, y[own]).sum())
+
+        return float(sum_over_chunks(add, rows, theta, comm)["loss"]) / len(x)
 
     def loss_and_gradient(
         self,
@@ -358,21 +392,25 @@ class Network:
         y: Array,
         stats: Sequence[Array] | None = None,
         train: bool = True,
+        comm: Communicator = SERIAL,
     ) -> tuple[float, Array, list[Array]]:
-        """Return the loss, its gradient (P,) and the running statistics after it: a step of training."""
-        rows = self.chunks(theta, x, train)
+        """Return the loss, its gradient (P,) and the running statistics after it: a step of training.
+
+        With ranks, each takes its rows of the batch, and all get the sums over all of it.
+        """
+        rows = self.chunks(theta, x, train, comm)
         after: list[Array] = []
 
         def add(own: slice, sums: Sums) -> None:
             tape = self.forward(theta, x[own], stats, train)
-            if not own.start:  # once, when it is known how many outputs there are
+            if _is_first(own, rows):  # once, when it is known how many outputs there are
                 self.output.check(y, len(x), tape.z.shape[1])
                 after[:] = tape.stats
             gs = self.backward(theta, tape, self.output.gradient(tape.z, y[own]) / len(x))
             sums.add("loss", self.output.nll(tape.z, y[own]).sum())
             sums.add("gradient", self.summed_gradient(theta, tape.abar, gs))
 
-        sums = sum_over_chunks(add, rows, theta)
+        sums = sum_over_chunks(add, rows, theta, comm)
         return float(sums["loss"]) / len(x), sums["gradient"], after
 
     def gradient(self, theta: Array, x: Array, y: Array, stats: Sequence[Array] | None = None) -> Array:
@@ -396,6 +434,11 @@ class Network:
         rows = self.chunks(theta, x)
         parts = for_each([partial(self._z, theta, x[own], stats) for own in rows], theta)
         return parts[0] if len(parts) == 1 else array_module(theta).concatenate(parts)
+
+
+def _is_first(own: slice, rows: Sequence[slice]) -> bool:
+    """Whether a chunk is a rank's first; one without examples looks at one of another rank."""
+    return not rows or own.start == rows[0].start
 
 
 def _check_batch(x: Array) -> None:

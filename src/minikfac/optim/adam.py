@@ -9,10 +9,11 @@ with the labels, where the Fisher diagonal is the mean of squares over examples 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..backend import Array
+from ..distributed import SERIAL, Communicator
 from ..network import Network
 from .averages import average_iterates
 from .checks import check_below_one, check_not_negative, check_positive
@@ -33,6 +34,7 @@ class Adam:
         eps: added to the root.
         l2: weight decay, biases included, as part of the gradient.
         averaging: largest weight of the old in the average of iterates, ``state["average"]``; 0 for none.
+        comm: the ranks that share each batch, as of :func:`minikfac.distributed.world`.
     """
 
     net: Network
@@ -42,6 +44,7 @@ class Adam:
     eps: float = 1e-8
     l2: float = 0.0
     averaging: float = 0.0
+    comm: Communicator = field(default=SERIAL, repr=False)
 
     def __post_init__(self) -> None:
         check_positive(lr=self.lr, eps=self.eps)
@@ -65,7 +68,7 @@ class Adam:
             rng: unused.
         """
         k, lr = state["step"] + 1, value_at(self.lr, state["step"])
-        loss, grad, stats = objective_gradient(self.net, theta, *batch, state["stats"], self.l2)
+        loss, grad, stats = objective_gradient(self.net, theta, *batch, state["stats"], self.l2, self.comm)
         m = self.beta1 * state["m"] + (1 - self.beta1) * grad
         v = self.beta2 * state["v"] + (1 - self.beta2) * grad**2
         vhat = v / (1 - self.beta2**k)

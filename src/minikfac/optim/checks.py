@@ -40,6 +40,13 @@ def check_count(**values: int) -> None:
             raise ValueError(f"expected {name} >= 1, got {value}")
 
 
+def check_age(max_age: int, **between: int) -> None:
+    """Refuse an age of inverses at which the next ones are begun before the last are in use."""
+    ((name, steps),) = between.items()
+    if not 0 <= max_age < steps:
+        raise ValueError(f"expected max_age from 0 to {name} - 1 = {steps - 1}, got {max_age}")
+
+
 def check_choice(known: tuple[str, ...], **values: str) -> None:
     """Refuse what is not among the names."""
     for name, value in values.items():

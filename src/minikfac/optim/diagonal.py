@@ -11,10 +11,11 @@ not D: noise makes it up, at 1 / N of the size, and with the labels it vanishes 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..backend import Array
+from ..distributed import SERIAL, Communicator
 from ..fisher import diagonal, signals
 from ..network import Network
 from .averages import moving_average
@@ -38,6 +39,7 @@ class DiagonalNaturalGradient:
         tau1: share of the batch whose sampled targets make D.
         decay: largest weight of the old in the moving average of D.
         averaging: largest weight of the old in the average of iterates, ``state["average"]``; 0 for none.
+        comm: the ranks that share each batch, as of :func:`minikfac.distributed.world`.
     """
 
     net: Network
@@ -49,6 +51,7 @@ class DiagonalNaturalGradient:
     tau1: float = 1.0
     decay: float = 0.95
     averaging: float = 0.0
+    comm: Communicator = field(default=SERIAL, repr=False)
 
     def __post_init__(self) -> None:
         check_positive(lr=self.lr, damping=self.damping, power=self.power)
@@ -73,9 +76,16 @@ class DiagonalNaturalGradient:
         """
         k, (x, y) = state["step"] + 1, batch
         lr, mu = value_at(self.lr, k - 1), value_at(self.momentum, k - 1)
-        loss, grad, stats = objective_gradient(self.net, theta, x, y, state["stats"], self.l2)
+        loss, grad, stats = objective_gradient(self.net, theta, x, y, state["stats"], self.l2, self.comm)
         drawn = signals(
-            self.net, theta, first(x, self.tau1), targets="sampled", rng=rng, stats=state["stats"], train=True
+            self.net,
+            theta,
+            first(x, self.tau1),
+            targets="sampled",
+            rng=rng,
+            stats=state["stats"],
+            train=True,
+            comm=self.comm,
         )
         means = moving_average(state["diagonal"], [(diagonal(drawn).diagonal(),)], k, self.decay)
         D = means[0][0] + (self.damping + self.l2)

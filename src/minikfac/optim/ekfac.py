@@ -12,10 +12,11 @@ another quantity. Damping is exact here. The scale and shift of a normalization 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..backend import Array
+from ..distributed import SERIAL, Communicator
 from ..fisher import signals
 from ..fisher.ekfac import eigenbases, eigenvalues, in_eigenbases
 from ..fisher.kronecker import factors
@@ -41,6 +42,7 @@ class EKFAC:
         T3: steps between bases.
         decay: largest weight of the old in the moving averages of factors and of eigenvalues.
         averaging: largest weight of the old in the average of iterates, ``state["average"]``; 0 for none.
+        comm: the ranks that share each batch, as of :func:`minikfac.distributed.world`.
     """
 
     net: Network
@@ -52,6 +54,7 @@ class EKFAC:
     T3: int = 20
     decay: float = 0.95
     averaging: float = 0.0
+    comm: Communicator = field(default=SERIAL, repr=False)
 
     def __post_init__(self) -> None:
         check_positive(lr=self.lr, damping=self.damping)
@@ -78,13 +81,20 @@ class EKFAC:
         """
         k, (x, y) = state["step"] + 1, batch
         lr, mu = value_at(self.lr, k - 1), value_at(self.momentum, k - 1)
-        loss, grad, stats = objective_gradient(self.net, theta, x, y, state["stats"], self.l2)
+        loss, grad, stats = objective_gradient(self.net, theta, x, y, state["stats"], self.l2, self.comm)
         drawn = signals(
-            self.net, theta, first(x, self.tau1), targets="sampled", rng=rng, stats=state["stats"], train=True
+            self.net,
+            theta,
+            first(x, self.tau1),
+            targets="sampled",
+            rng=rng,
+            stats=state["stats"],
+            train=True,
+            comm=self.comm,
         )
         means = moving_average(state["factors"], drawn.mean(factors), k, self.decay)
         age = (k - 1) % self.T3  # of the basis
-        bases = state["bases"] if age else eigenbases(means)
+        bases = state["bases"] if age else eigenbases(means, self.comm)
         # at age 0 the old ones, of another basis, have weight 0
         values = moving_average(state["eigenvalues"], eigenvalues(drawn, bases), age + 1, self.decay)
         F = in_eigenbases(bases, values, self.net.names)

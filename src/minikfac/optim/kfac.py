@@ -11,15 +11,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..backend import Array
-from ..fisher import BlockTridiagonal, FisherMatrix, Kronecker, Operator, block_tridiagonal, signals
+from ..distributed import SERIAL, Communicator
+from ..fisher import BlockDiagonal, BlockTridiagonal, Kronecker, Operator, block_tridiagonal, signals
 from ..fisher.kronecker import factors
 from ..network import Network
 from .averages import average_iterates, moving_average
 from .checks import (
+    check_age,
     check_below_one,
     check_choice,
     check_count,
@@ -30,6 +32,7 @@ from .checks import (
 from .momentum import State
 from .objective import decay, first, objective, objective_gradient
 from .quadratic import QuadraticModel
+from .stale import Background, Request
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,9 @@ class KFAC:
         decay: largest weight of the old in moving averages.
         averaging: largest weight of the old in the average of iterates, ``state["average"]``.
         targets: of the factors, "sampled" as in the paper or "model" for the exact expectation.
+        max_age: a; inverses begun in step k are in use from step k + a on, and until then the last ones.
+            With 0 each step waits for its own, as the first three always do.
+        comm: the ranks that share each batch, as of :func:`minikfac.distributed.world`.
     """
 
     net: Network
@@ -78,6 +84,9 @@ class KFAC:
     decay: float = 0.95
     averaging: float = 0.99
     targets: str = "sampled"
+    max_age: int = 0
+    comm: Communicator = field(default=SERIAL, repr=False)
+    _background: Background = field(default_factory=Background, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_choice(("block_diagonal", "block_tridiagonal"), structure=self.structure)
@@ -86,6 +95,11 @@ class KFAC:
         check_positive(gamma=self.lam + self.l2 if self.gamma is None else self.gamma, lr=self.lr)
         check_share(tau1=self.tau1, tau2=self.tau2)
         check_count(T1=self.T1, T2=self.T2, T3=self.T3)
+        check_age(self.max_age, T3=self.T3)
+        if self.max_age and self.T2 % self.T3:
+            raise ValueError(
+                f"expected T2 to be a multiple of T3 with max_age > 0, got {self.T2} and {self.T3}"
+            )
         check_below_one(decay=self.decay, averaging=self.averaging)
 
     @property
@@ -98,6 +112,7 @@ class KFAC:
 
     def init(self, theta: Array) -> State:
         """Return the state before the first step."""
+        under_way = {"pending": None, "inverse_step": 0} if self.max_age else {}
         return {
             "step": 0,
             "lam": self.lam,
@@ -107,6 +122,7 @@ class KFAC:
             "delta": 0 * theta,
             "average": theta,
             "stats": self.net.init_stats(),
+            **under_way,
         }
 
     def step(
@@ -122,14 +138,15 @@ class KFAC:
 
         Returns:
             Parameters, state, and info: ``loss``, ``objective`` h before the step, ``lam``, ``gamma``,
-            ``alpha``, ``mu``, ``model`` M(delta), and ``rho`` where it was computed.
+            ``alpha``, ``mu``, ``model`` M(delta), and ``rho`` where it was computed; with ``max_age`` also
+            ``age``, how many steps ago the factors of the inverse were those of the step.
         """
         k = state["step"] + 1
         x, y = batch
         x1, x2 = first(x, self.tau1), first(x, self.tau2)
         lam, gamma = state["lam"], state["gamma"]
         # 1 gradient of h on the mini-batch
-        loss, grad, stats = objective_gradient(self.net, theta, x, y, state["stats"], self.l2)
+        loss, grad, stats = objective_gradient(self.net, theta, x, y, state["stats"], self.l2, self.comm)
         h = loss + decay(theta, self.l2)
         # 2 factors from S1, with targets drawn from the model, averaged over past steps
         means = moving_average(state["factors"], self._factors(theta, x1, rng), k, self.decay)
@@ -137,18 +154,23 @@ class KFAC:
         candidates = [gamma, gamma * self._w2, gamma / self._w2] if k % self.T2 == 0 else [gamma]
         # 4, 5 a proposal for each, re-scaled together with the last update; the one of least M is taken
         refresh = k % self.T3 == 0 or k <= 3 or len(candidates) > 1
+        asked = {"step": k, "factors": means, "gammas": candidates} if refresh else None
+        ready, under_way = self._background.inverses(
+            asked, state, self.max_age, k <= 3, self._inverses, self.comm
+        )
         proposals = []
-        for candidate in candidates:
-            inverse = self._inverse(means, candidate) if refresh else state["inverse"]
+        for candidate, inverse in ready or [(gamma, state["inverse"])]:
             delta, model, coefficients = self._proposal(theta, grad, inverse, state, x2, lam)
             proposals.append((model, candidate, inverse, delta, coefficients))
         model, gamma, inverse, delta, coefficients = min(proposals, key=lambda proposal: proposal[0])
         # 6 how well did the model foretell the change of h? lambda follows
         info = {"loss": loss, "objective": h, "lam": lam, "gamma": gamma, "model": model}
         info |= dict(zip(("alpha", "mu"), coefficients, strict=False))
+        if self.max_age:
+            info["age"] = k - under_way["inverse_step"]
         moved = theta + delta
         if k % self.T1 == 0:
-            after = objective(self.net, moved, x, y, self.l2)
+            after = objective(self.net, moved, x, y, self.l2, self.comm)
             rho = (after - h) / model if after < h else -math.inf
             lam = self._adapted(lam, rho)
             info["rho"] = rho
@@ -166,6 +188,7 @@ class KFAC:
                 "delta": delta,
                 "average": average_iterates(state["average"], moved, k, self.averaging),
                 "stats": stats,
+                **under_way,
             },
             info,
         )
@@ -173,20 +196,25 @@ class KFAC:
     def _factors(self, theta: Array, x: Array, rng: Any) -> list[tuple[Array, ...]]:
         """Kronecker factors of all layers and, for the tridiagonal inverse, of neighbours."""
         rng = rng if self.targets == "sampled" else None
-        drawn = signals(self.net, theta, x, targets=self.targets, rng=rng, train=True)
+        drawn = signals(self.net, theta, x, targets=self.targets, rng=rng, train=True, comm=self.comm)
         if self.structure == "block_diagonal":
             return drawn.mean(factors)
         F = block_tridiagonal(drawn)
         return [*F.own, *F.cross]
 
-    def _inverse(self, means: Sequence[tuple[Array, ...]], gamma: float) -> Operator:
+    def _inverses(self, asked: Request, comm: Communicator) -> list[tuple[float, Operator]]:
+        """Values of gamma, each with its inverse."""
+        return [(gamma, self._inverse(asked["factors"], gamma, comm)) for gamma in asked["gammas"]]
+
+    def _inverse(self, means: Sequence[tuple[Array, ...]], gamma: float, comm: Communicator) -> Operator:
+        """(F~ + damping)^{-1}, of each layer the work of one of the ranks."""
         layers = len(self.net.names)
-        F: FisherMatrix
+        F: BlockDiagonal | BlockTridiagonal
         if self.structure == "block_diagonal":
             F = Kronecker(means, self.net.names)
         else:
             F = BlockTridiagonal(tuple(means[:layers]), tuple(means[layers:]), self.net.names)  # type: ignore[arg-type]
-        return F.inverse(gamma**2, method="factored", explicit=self.T3 > 1)
+        return F.inverse(gamma**2, method="factored", explicit=self.T3 > 1, comm=comm)
 
     def _proposal(
         self, theta: Array, grad: Array, inverse: Operator, state: State, x2: Array, lam: float
@@ -198,7 +226,7 @@ class KFAC:
         if not self.rescale:
             directions = directions[:1]
         held = self.net.batch_stats(theta, x2)
-        model = QuadraticModel.along(self.net, theta, x2, grad, directions, lam + self.l2, held)
+        model = QuadraticModel.along(self.net, theta, x2, grad, directions, lam + self.l2, held, self.comm)
         coefficients = model.minimum() if self.rescale else (self.lr,)
         delta = sum((c * d for c, d in zip(coefficients, directions, strict=True)), start=0 * theta)
         return delta, model.value(coefficients), coefficients

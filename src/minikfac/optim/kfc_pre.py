@@ -12,15 +12,17 @@ matrix on some examples, one pass more; or with F~ itself, where v^T F~ v = -lr 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..backend import Array
-from ..fisher import Kronecker, gradient_and_kfac
+from ..distributed import SERIAL, Communicator
+from ..fisher import Kronecker, Operator, gradient_and_kfac
 from ..fisher.kronecker import factors_of
 from ..network import Network
 from .averages import moving_average
 from .checks import (
+    check_age,
     check_below_one,
     check_choice,
     check_count,
@@ -32,6 +34,7 @@ from .momentum import State, at_rest, moved_by
 from .objective import first
 from .quadratic import QuadraticModel
 from .schedules import Schedule, value_at
+from .stale import Background, Request
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,9 @@ class KFCPre:
         clip_share: share of the batch on which the exact F is taken.
         averaging: largest weight of the old in the average of iterates, ``state["average"]``; the paper has
             exp(-1 / tau) with tau steps of 50,000 examples in all; 0 for none.
+        max_age: a; inverses begun in step k are in use from step k + a on, and until then the last ones.
+            With 0 each step waits for its own, as the first always does.
+        comm: the ranks that share each batch, as of :func:`minikfac.distributed.world`.
     """
 
     net: Network
@@ -66,6 +72,9 @@ class KFCPre:
     clip_norm: str = "fisher"
     clip_share: float = 1 / 4
     averaging: float = 0.99
+    max_age: int = 0
+    comm: Communicator = field(default=SERIAL, repr=False)
+    _background: Background = field(default_factory=Background, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_positive(lr=self.lr)
@@ -73,6 +82,7 @@ class KFCPre:
         check_not_negative(damping=self.damping, l2=self.l2)
         check_positive(damping_and_l2=self.damping + self.l2)
         check_count(Ts=self.Ts, Tf=self.Tf)
+        check_age(self.max_age, Tf=self.Tf)
         check_choice(("fisher", "kfac"), clip_norm=self.clip_norm)
         check_share(clip_share=self.clip_share)
         if self.clip is not None:
@@ -80,12 +90,16 @@ class KFCPre:
 
     def init(self, theta: Array) -> State:
         """Return the state before the first step."""
-        return at_rest(self.net, theta, self.averaging) | {"factors": None, "inverse": None}
+        under_way = {"pending": None, "inverse_step": 0} if self.max_age else {}
+        return at_rest(self.net, theta, self.averaging) | {"factors": None, "inverse": None, **under_way}
 
     def step(
         self, theta: Array, state: State, batch: tuple[Array, Array], rng: Any
     ) -> tuple[Array, State, dict[str, float]]:
-        """Return theta, state and info (``loss``, ``lr``; ``nu`` and ``scale`` of the step where clipped).
+        """Return theta, state and info.
+
+        Info has ``loss``, ``lr``; where clipped ``nu`` and ``scale`` of the step; and with ``max_age``
+        ``age``, how many steps ago the factors of the inverse were those of the step.
 
         Args:
             theta: (P,).
@@ -95,24 +109,34 @@ class KFCPre:
         """
         k = state["step"] + 1
         x, y = batch
-        means, inverse = state["factors"], state["inverse"]
+        means = state["factors"]
         if means is None or (k - 1) % self.Ts == 0:
             loss, grad, F, stats = gradient_and_kfac(
-                self.net, theta, x, y, rng=rng, stats=state["stats"], train=True
+                self.net, theta, x, y, rng=rng, stats=state["stats"], train=True, comm=self.comm
             )
             means = moving_average(means, factors_of(F), k, self.decay)
         else:
-            loss, grad, stats = self.net.gradient_pass(theta, x, y, state["stats"])
-        if inverse is None or (k - 1) % self.Tf == 0:
-            F = Kronecker(means, self.net.names)
-            inverse = F.inverse(self.l2 + self.damping, method="factored", explicit=self.Tf > 1)
+            loss, grad, stats = self.net.gradient_pass(theta, x, y, state["stats"], comm=self.comm)
+        asked = {"step": k, "factors": means} if (k - 1) % self.Tf == 0 else None
+        ready, under_way = self._background.inverses(
+            asked, state, self.max_age, k == 1, self._inverse, self.comm
+        )
+        inverse = state["inverse"] if ready is None else ready
         grad = grad + self.l2 * theta
         lr = value_at(self.lr, k - 1)
         v = -lr * (inverse @ grad)
         scale, info = self._clip(theta, x, grad, v, lr)
         velocity = self.momentum * state["velocity"] + scale * v
         moved, after = moved_by(velocity, theta, state, stats, self.averaging)
-        return moved, after | {"factors": means, "inverse": inverse}, {"loss": loss, "lr": lr, **info}
+        after |= {"factors": means, "inverse": inverse, **under_way}
+        if self.max_age:
+            info["age"] = k - under_way["inverse_step"]
+        return moved, after, {"loss": loss, "lr": lr, **info}
+
+    def _inverse(self, asked: Request, comm: Communicator) -> Operator:
+        """(F~ + damping)^{-1}, of each layer the work of one of the ranks."""
+        F = Kronecker(asked["factors"], self.net.names)
+        return F.inverse(self.l2 + self.damping, method="factored", explicit=self.Tf > 1, comm=comm)
 
     def _clip(
         self, theta: Array, x: Array, grad: Array, v: Array, lr: float
@@ -124,7 +148,7 @@ class KFCPre:
         else:
             some = first(x, self.clip_share)
             held = self.net.batch_stats(theta, some)
-            model = QuadraticModel.along(self.net, theta, some, grad, [v], self.l2, held)
+            model = QuadraticModel.along(self.net, theta, some, grad, [v], self.l2, held, self.comm)
             nu = model.curvature[0][0]
         scale = min(1.0, math.sqrt(self.clip / nu)) if nu > 0 else 1.0
         return scale, {"nu": nu, "scale": scale}

@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 
 from ..backend import Array
+from ..distributed import SERIAL, Communicator
 from ..network import Network
 
 
@@ -23,15 +24,23 @@ def decay(theta: Array, l2: float) -> float:
     return 0.5 * l2 * float(theta @ theta) if l2 else 0.0
 
 
-def objective(net: Network, theta: Array, x: Array, y: Array, l2: float) -> float:
+def objective(
+    net: Network, theta: Array, x: Array, y: Array, l2: float, comm: Communicator = SERIAL
+) -> float:
     """Return h; infinity where it is not a number."""
-    h = net.loss(theta, x, y, net.batch_stats(theta, x)) + decay(theta, l2)
+    h = net.loss(theta, x, y, net.batch_stats(theta, x), comm) + decay(theta, l2)
     return h if math.isfinite(h) else math.inf
 
 
 def objective_gradient(
-    net: Network, theta: Array, x: Array, y: Array, stats: Sequence[Array], l2: float
+    net: Network,
+    theta: Array,
+    x: Array,
+    y: Array,
+    stats: Sequence[Array],
+    l2: float,
+    comm: Communicator = SERIAL,
 ) -> tuple[float, Array, list[Array]]:
     """Return the loss without the decay, the gradient (P,) of h, and running statistics after the pass."""
-    loss, grad, after = net.gradient_pass(theta, x, y, stats)
+    loss, grad, after = net.gradient_pass(theta, x, y, stats, comm=comm)
     return loss, grad + l2 * theta if l2 else grad, after

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..backend import Array, array_module
+from ..distributed import SERIAL, Communicator
 from ..network import Network
 
 
@@ -38,6 +39,7 @@ class QuadraticModel:
         directions: Sequence[Array],
         damping: float,
         stats: Sequence[Array] | None = None,
+        comm: Communicator = SERIAL,
     ) -> QuadraticModel:
         """Build the model along directions (P,).
 
@@ -49,9 +51,10 @@ class QuadraticModel:
             directions: one or two.
             damping: lambda + eta.
             stats: of batch normalization.
+            comm: the ranks that share the inputs.
         """
         d = array_module(theta).stack(list(directions))
-        gram = net.fisher_gram(theta, x, d, stats) + damping * (d @ d.T)
+        gram = net.fisher_gram(theta, x, d, stats, comm) + damping * (d @ d.T)
         rows = tuple(tuple(float(v) for v in row) for row in gram)
         return cls(rows, tuple(float(v) for v in d @ gradient))
 

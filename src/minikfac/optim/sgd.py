@@ -8,10 +8,11 @@ with h = loss + l2 / 2 ||theta||^2.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..backend import Array
+from ..distributed import SERIAL, Communicator
 from ..network import Network
 from .checks import check_below_one, check_not_negative, check_positive
 from .momentum import State, at_rest, moved_by
@@ -30,6 +31,7 @@ class SGD:
         nesterov: take the gradient where the momentum leads.
         l2: weight decay, biases included.
         averaging: largest weight of the old in the average of iterates, ``state["average"]``; 0 for none.
+        comm: the ranks that share each batch, as of :func:`minikfac.distributed.world`.
     """
 
     net: Network
@@ -38,6 +40,7 @@ class SGD:
     nesterov: bool = False
     l2: float = 0.0
     averaging: float = 0.0
+    comm: Communicator = field(default=SERIAL, repr=False)
 
     def __post_init__(self) -> None:
         check_positive(lr=self.lr)
@@ -65,6 +68,6 @@ class SGD:
         lr, mu = value_at(self.lr, state["step"]), value_at(self.momentum, state["step"])
         velocity = mu * state["velocity"]
         at = theta + velocity if self.nesterov else theta
-        loss, grad, stats = objective_gradient(self.net, at, *batch, state["stats"], self.l2)
+        loss, grad, stats = objective_gradient(self.net, at, *batch, state["stats"], self.l2, self.comm)
         moved, after = moved_by(velocity - lr * grad, theta, state, stats, self.averaging)
         return moved, after, {"loss": loss, "lr": lr, "mu": mu}
