@@ -25,14 +25,16 @@ RECORD = "scaling.jsonl"
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    app.command(epilog="Example: minikfac scaling --problem digits --smallest 128")(scaling)
+    app.command(
+        epilog="Example: minikfac scaling --problem digits-convnet --optimizers sgd,kfc-pre --target loss=0.5"
+    )(scaling)
     app.command(epilog="Example: minikfac workers --problem mnist-autoencoder --latency 2e-6 --gbytes 12")(
         workers
     )
 
 
 def scaling(
-    problem: Problem_ = "digits-autoencoder",
+    problem: Problem_ = "digits",
     data: Annotated[
         Path | None, typer.Option("--data", help="Folder of its data, if not in the cache.")
     ] = None,
@@ -54,10 +56,10 @@ def scaling(
             "have one."
         ),
     ] = None,
-    trials: Annotated[int, typer.Option(help="Of the random search at each size.", min=1)] = 8,
-    steps: Annotated[int, typer.Option(help="Of a run at most, or", min=1)] = 800,
-    epochs: Annotated[float, typer.Option(help="passes through the training set if those are more.")] = 100.0,
-    finalists: Annotated[int, typer.Option(help="Best trials that run again,", min=1)] = 2,
+    trials: Annotated[int, typer.Option(help="Of the random search at each size.", min=1)] = 16,
+    steps: Annotated[int, typer.Option(help="Of a run at most, or", min=1)] = 300,
+    epochs: Annotated[float, typer.Option(help="passes through the training set if those are more.")] = 40.0,
+    finalists: Annotated[int, typer.Option(help="Best trials that run again,", min=1)] = 3,
     seeds: Annotated[int, typer.Option(help="from so many other starts.", min=1)] = 3,
     examples: Examples = None,
     width: Width = 1.0,

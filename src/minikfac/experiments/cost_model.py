@@ -339,7 +339,8 @@ def inverse_seconds(sizes: Sequence[LayerSize], machine: Machine) -> list[float]
 def largest_first(costs: Sequence[float], W: int) -> list[int]:
     """Give tasks to W workers, the largest first, each to whoever has least to do; return the worker of each.
 
-    This is how ranks share inverses, :meth:`.Communicator.owners`. The last to end needs at most 4/3 - 1/(3 W) of the time of the best possible assignment [Graham69].
+    This is how ranks share inverses, :meth:`.Communicator.owners`. The last to end needs at most
+    4/3 - 1/(3 W) of the time of the best possible assignment [Graham69].
 
     >>> largest_first([3, 5, 2, 4], 2)
     [1, 0, 0, 1]

@@ -59,10 +59,10 @@ class Budget:
         seeds: from so many other starts; the best is the one whose median of steps is lowest.
     """
 
-    trials: int = 8
-    steps: int = 800
-    epochs: float = 100.0
-    finalists: int = 2
+    trials: int = 16
+    steps: int = 300
+    epochs: float = 40.0
+    finalists: int = 3
     seeds: int = 3
 
     def __post_init__(self) -> None:
@@ -75,9 +75,9 @@ class Budget:
     def most_steps(self, n: int, m: int) -> int:
         """Steps of a run at most, for n training examples in batches of m.
 
-        >>> budget = Budget(steps=800, epochs=100)
+        >>> budget = Budget(steps=300, epochs=40)
         >>> budget.most_steps(1500, 64), budget.most_steps(1500, 1500)
-        (2344, 800)
+        (938, 300)
         """
         return max(self.steps, math.ceil(self.epochs * n / m))
 

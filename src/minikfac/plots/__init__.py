@@ -21,8 +21,10 @@ from .scaling import (
     batch_scaling,
     gantt,
     loss_against_examples,
+    measured_scaling,
     predicted_against_measured,
     predicted_scaling,
+    step_shares,
 )
 from .signals import forward_backward
 from .spectra import cosine_against_damping, preconditioned_spectra, spectra
@@ -61,6 +63,7 @@ __all__ = [
     "loss_by_batch_size",
     "matrices",
     "mean_derivatives",
+    "measured_scaling",
     "memory",
     "monte_carlo_error",
     "preconditioned_spectra",
@@ -73,6 +76,7 @@ __all__ = [
     "race_targets",
     "shifted_products",
     "spectra",
+    "step_shares",
     "steps_by_batch_size",
     "style",
     "training_curve",

@@ -316,3 +316,107 @@ def predicted_against_measured(
     ax.grid(True)
     ax.legend()
     return ax
+
+
+@style()
+def measured_scaling(
+    strong: Mapping[str, tuple[Any, Any, Any]],
+    weak: Mapping[str, tuple[Any, Any, Any]],
+    *,
+    cores: int | None = None,
+    fig: Any | None = None,
+) -> list[Any]:
+    """Draw measured steps by number of ranks next to predicted ones.
+
+    Args:
+        strong: ranks (k,), measured seconds of a step (3, k) (median, lowest, highest) and predicted ones
+            (k,), by method, one batch for all.
+        weak: the same, a batch for each.
+        cores: of the machine; more ranks share them, and are shaded.
+        fig: a figure or subfigure to draw into.
+
+    Returns:
+        The axes: strong, weak.
+
+    Raises:
+        ValueError: on shapes that do not fit.
+    """
+    fig = figure_for(fig, 5.2)
+    axes = list(fig.subplots(1, 2))
+    for ax, given, what in zip(
+        axes,
+        (strong, weak),
+        ("Strong scaling: one batch, shared", "Weak scaling: a batch for each"),
+        strict=True,
+    ):
+        counts: set[float] = set()
+        for number, (name, (ranks, seconds, predicted)) in enumerate(some(dict(given), "method").items()):
+            W = positive(ranks, f"ranks of {name}")
+            middle, low, high = checked(seconds, (3, len(W)), f"measured seconds of {name}", finite=True)
+            expected = checked(predicted, (len(W),), f"predicted seconds of {name}", finite=True)
+            style_of = {**marked_pen(number), "linestyle": ""}
+            ax.errorbar(W, middle, [middle - low, high - middle], label=name, **style_of)
+            ax.plot(W, expected, color=style_of["color"], linewidth=1.2, linestyle="--")
+            counts |= set(W.tolist())
+        if cores is not None and max(counts) > cores:
+            ax.axvspan(cores * 1.2, max(counts) * 1.3, color="#eeeeee", zorder=0)
+            ax.text(
+                max(counts) * 1.25,
+                ax.get_ylim()[1],
+                "more ranks than cores ",
+                ha="right",
+                va="top",
+                fontsize=10,
+            )
+        ax.set(xscale="log", yscale="log", xlabel="ranks", ylabel="seconds a step", title=what)
+        ax.set_xticks(sorted(counts), [f"{count:g}" for count in sorted(counts)])
+        ax.xaxis.set_minor_locator(NullLocator())
+        _ticks(ax.yaxis)
+        ax.grid(True)
+    handles, labels = axes[0].get_legend_handles_labels()
+    handles.append(Line2D([], [], color=GREY, linestyle="--", linewidth=1.2))
+    fig.legend(handles, [*labels, "predicted"], loc="outside lower center", ncols=5)
+    return axes
+
+
+@style()
+def step_shares(
+    shares: Mapping[str, Mapping[str, float]],
+    *,
+    title: str = "Where a step goes",
+    ax: Any | None = None,
+) -> Any:
+    """Draw seconds of a step by part, one bar a run.
+
+    Args:
+        shares: seconds by part, by name of the run.
+        title: of the picture.
+        ax: axes to draw into.
+
+    Raises:
+        ValueError: on no runs.
+    """
+    some(dict(shares), "run")
+    parts = list(dict.fromkeys(part for own in shares.values() for part in own))
+    total = max(sum(own.values()) for own in shares.values())
+    scale, unit = (1e3, "ms") if total < 1 else (1.0, "s")
+    ax = axes_for(ax, 1.8 + 0.42 * len(shares))
+    left = np.zeros(len(shares))
+    for number, part in enumerate(parts):
+        width = scale * np.array([own.get(part, 0.0) for own in shares.values()])
+        ax.barh(
+            range(len(shares)),
+            width,
+            left=left,
+            color=COLORS[number % len(COLORS)],
+            hatch="//" if number >= len(COLORS) else None,
+            edgecolor="white",
+            linewidth=0.5,
+            label=part,
+        )
+        left += width
+    ax.set_yticks(range(len(shares)), list(shares))
+    ax.invert_yaxis()
+    ax.set(xlabel=f"{unit} a step", title=title)
+    ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return ax
