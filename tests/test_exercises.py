@@ -10,17 +10,29 @@ import numpy as np
 import pytest
 
 from minikfac import exercises, fisher, mlp
-from minikfac.exercises import Verdict, kronecker_factors
+from minikfac.exercises import Verdict, bugs, kronecker_factors
 
 Answer = Callable[[np.ndarray, np.ndarray], Any]
 solution = kronecker_factors.solution
 
 
 def test_exercises_are_found_by_name() -> None:
-    assert exercises.available() == ["kronecker-factors"]
+    assert exercises.available() == [
+        "natural-gradient",
+        "backward",
+        "exact-fisher",
+        "kronecker-factors",
+        "tridiagonal",
+        "kfc-factors",
+        "factored-damping",
+        "reparameterize",
+        "rescale-and-momentum",
+        "ekfac-scales",
+        "all-reduce",
+    ]
     assert exercises.find("kronecker-factors") is kronecker_factors
     assert exercises.check("kronecker-factors", solution)
-    with pytest.raises(ValueError, match="expected an exercise among kronecker-factors, got 'kfac'"):
+    with pytest.raises(ValueError, match=r"expected an exercise among natural-gradient, .*, got 'kfac'"):
         exercises.find("kfac")
 
 
@@ -160,7 +172,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     "sign": (scaled(1, -1), "G is -1 times what it should be: the sign is turned"),
     "any scale": (scaled(1, 0.37), "G is 37/100 times what it should be, and right up to that factor"),
     "an odd scale": (scaled(np.pi, 1), "A is 3.142 times what it should be, and right up to that factor"),
-    "made up for": (scaled(N, 1 / N), "A (x) G is right, but A is 11 times the mean of abar abar^T, and G"),
+    "made up for": (scaled(N, 1 / N), "A (x) G is right, but A is 11 times what it should be, and G makes"),
     "both": (
         scaled(N, 1 / K),
         "A is 11 times what it should be: the sum over examples is not divided by N; G is",
@@ -237,5 +249,8 @@ def test_an_interrupt_goes_through() -> None:
 
 def test_the_examples_in_the_docs_are_what_happens() -> None:
     found = doctest.testmod(exercises, optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert found.attempted > 0
+    assert found.failed == 0
+    found = doctest.testmod(bugs, optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
     assert found.attempted > 0
     assert found.failed == 0

@@ -1,8 +1,8 @@
 """Exercises that check themselves: a task, a function to fill in, hints, and an answer in one sentence.
 
     >>> from minikfac import exercises
-    >>> exercises.available()
-    ['kronecker-factors']
+    >>> exercises.available()[:4]
+    ['natural-gradient', 'backward', 'exact-fisher', 'kronecker-factors']
     >>> exercise = exercises.find("kronecker-factors")     # or exercises.kronecker_factors
     >>> print(exercise.task.splitlines()[0])
     Write the two factors of K-FAC.
@@ -14,7 +14,8 @@
     A is 11 times what it should be: the sum over examples is not divided by N; G is another matrix (and
     11 times even that): only term 0 of the K target terms went in, and they are to be summed.
 
-Each exercise is one file that makes an :class:`Exercise`, and one line in this one.
+Each exercise is one file that makes an :class:`Exercise`, and one line in this one. In :mod:`.bugs` the task
+is another: implementations of K-FAC with a bug each, and statements of exactness and scale to find it by.
 """
 
 from __future__ import annotations
@@ -22,12 +23,56 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from . import bugs
+from .affine import reparameterize
+from .backprop import backward
+from .convolutions import kfc_factors
+from .damping import factored_damping
+from .eigenbasis import ekfac_scales
+from .enumeration import exact_fisher
 from .exercise import Exercise, Verdict
 from .factors import kronecker_factors
+from .gaussian import natural_gradient
+from .neighbours import tridiagonal
+from .quadratic import rescale_and_momentum
+from .workers import all_reduce
 
-__all__ = ["Exercise", "Verdict", "available", "check", "find", "kronecker_factors"]
+__all__ = [
+    "Exercise",
+    "Verdict",
+    "all_reduce",
+    "available",
+    "backward",
+    "bugs",
+    "check",
+    "ekfac_scales",
+    "exact_fisher",
+    "factored_damping",
+    "find",
+    "kfc_factors",
+    "kronecker_factors",
+    "natural_gradient",
+    "reparameterize",
+    "rescale_and_momentum",
+    "tridiagonal",
+]
 
-_ALL = {exercise.name: exercise for exercise in (kronecker_factors,)}
+_ALL = {
+    exercise.name: exercise
+    for exercise in (
+        natural_gradient,
+        backward,
+        exact_fisher,
+        kronecker_factors,
+        tridiagonal,
+        kfc_factors,
+        factored_damping,
+        reparameterize,
+        rescale_and_momentum,
+        ekfac_scales,
+        all_reduce,
+    )
+}
 
 
 def available() -> list[str]:

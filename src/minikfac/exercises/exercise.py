@@ -2,13 +2,14 @@
 
 A checker returns at the first thing that is wrong, in the order in which a person would look: does it run,
 what does it return, which shapes, which numbers. Numbers are compared with the right matrix, with multiples
-of it by factors that have a cause, and with the matrices that known slips lead to.
+of it by factors that have a cause, and with the arrays that known slips lead to.
 """
 
 from __future__ import annotations
 
+import copy
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -90,8 +91,8 @@ class Exercise:
             return Verdict(False, str(wrong), error if isinstance(error, Exception) else None)
 
 
-def call(answer: Callable[..., Any], **arrays: np.ndarray) -> Any:
-    """Call an answer on copies of arrays.
+def call(answer: Callable[..., Any], **arrays: Any) -> Any:
+    """Call an answer on copies of arrays and numbers.
 
     Raises:
         Wrong: if it cannot be called, raises, or changes its arguments.
@@ -101,7 +102,7 @@ def call(answer: Callable[..., Any], **arrays: np.ndarray) -> Any:
             f"Expected a function of {', '.join(arrays)}, got {kind_of(answer)}: hand over the function "
             "itself, without calling it."
         )
-    copies = {name: array.copy() for name, array in arrays.items()}
+    copies = copy.deepcopy(arrays)
     try:
         returned = answer(*copies.values())
     except NotImplementedError as error:
@@ -142,6 +143,84 @@ def as_numbers(name: str, returned: Any) -> np.ndarray:
     return array.astype(float)
 
 
+def parts(returned: Any, *names: str, what: str = "arrays") -> list[Any]:
+    """Return the parts of a tuple or list, as many as there are names.
+
+    Raises:
+        Wrong: on anything else.
+    """
+    expected = f"Expected {'two three four'.split()[len(names) - 2]} {what} ({', '.join(names)})"
+    if returned is None:
+        raise Wrong(f"{expected}, got None: is there a return at the end?")
+    if not isinstance(returned, tuple | list):
+        raise Wrong(f"{expected}, got {kind_of(returned)}.")
+    if len(returned) != len(names):
+        raise Wrong(f"{expected}, got a {type(returned).__name__} of {len(returned)}.")
+    return list(returned)
+
+
+def shaped(
+    name: str, returned: Any, shape: tuple[int, ...], known: Mapping[tuple[int, ...], str] | None = None
+) -> np.ndarray:
+    """Return a finite array of this shape.
+
+    Args:
+        name: of the array.
+        returned: what the answer made.
+        shape: what it should have.
+        known: maps wrong shapes to what leads to them.
+
+    Raises:
+        Wrong: on anything else.
+    """
+    if returned is None:
+        raise Wrong(f"Expected {name}, got None: is there a return at the end?")
+    found = as_numbers(name, returned)
+    if found.shape != shape:
+        why = (known or {}).get(found.shape, "")
+        if not why and len(shape) == 2 and found.shape == shape[::-1]:
+            why = "it is transposed"
+        came = f"got {found.shape}" + (f": {why}" if why else "")
+        raise Wrong(f"Expected {name} {f'of shape {shape}' if shape else 'to be a number'}, {came}.")
+    check_finite(name, found)
+    return found
+
+
+def in_order(findings: Iterable[tuple[str, str | None]]) -> None:
+    """Stop at the first of several parts that is wrong; later ones may follow from it.
+
+    Args:
+        findings: name and what is wrong with it, as :func:`diagnose` says it.
+
+    Raises:
+        Wrong: with what is right before it, and what is wrong.
+    """
+    right: list[str] = []
+    for name, wrong in findings:
+        if wrong:
+            raise Wrong(f"{_listed(right)} right, but {wrong}." if right else f"{wrong}.")
+        right.append(name)
+
+
+def _listed(names: list[str]) -> str:
+    return f"{', '.join(names[:-1])} and {names[-1]} are" if names[1:] else f"{names[0]} is"
+
+
+def on_both(
+    first: str, judge_first: Callable[[], None], second: str, judge_second: Callable[[], None]
+) -> None:
+    """Try an answer on a second case too, which nothing is hard-coded for.
+
+    Raises:
+        Wrong: as the judges do; where only the second does, it says so.
+    """
+    judge_first()
+    try:
+        judge_second()
+    except Wrong as wrong:
+        raise Wrong(f"Right on {first}, but not on {second}: {wrong}") from wrong.__cause__
+
+
 def check_finite(name: str, found: np.ndarray) -> None:
     """Refuse NaN and infinite entries."""
     bad = int((~np.isfinite(found)).sum())
@@ -175,14 +254,14 @@ def diagnose(
     causes: Mapping[str, float],
     slips: Mapping[str, np.ndarray],
 ) -> str | None:
-    """Say what is wrong with a symmetric matrix of the right shape, in part of a sentence; None if nothing.
+    """Say what is wrong with an array of the right shape, in part of a sentence; None if nothing.
 
     Args:
-        name: of the matrix.
+        name: of the array.
         found: what the answer made.
-        right: what it should be.
+        right: what it should be; more than one number, so that a multiple of it says something.
         causes: maps what leads to a wrong scale to the factor that it leads to.
-        slips: maps what leads to another matrix to that matrix; any multiple of it is recognized.
+        slips: maps what leads to another array to that array; any multiple of it is recognized.
     """
     if np.linalg.norm(found - right) <= ROUNDING * np.linalg.norm(right):
         return None
@@ -194,13 +273,19 @@ def diagnose(
             if same(c, factor):
                 return f"{name} is {times(c)} what it should be: {cause}"
         return f"{name} is {times(c)} what it should be, and right up to that factor"
-    if np.linalg.norm(found - found.T) > ROUNDING * np.linalg.norm(found):
-        return f"{name} is not symmetric, which a mean of outer products v v^T always is"
-    for slip, matrix in slips.items():
-        c = multiple(found, matrix)
-        if c is not None:
-            size = "" if same(c, 1) else f" (and {times(c)} even that)"
-            return f"{name} is another matrix{size}: {slip}"
+    kind = "matrix" if right.ndim == 2 else "vector"
+    scales = {slip: multiple(found, array) for slip, array in slips.items()}
+    for slip, scale in scales.items():
+        if scale is not None and same(scale, 1):
+            return f"{name} is another {kind}: {slip}"
+    for slip, scale in scales.items():
+        if scale is not None:
+            return f"{name} is another {kind} (and {times(scale)} even that): {slip}"
+    if right.ndim == 2 and right.shape[0] == right.shape[1]:
+        if _symmetric(right) and not _symmetric(found):
+            return f"{name} is not symmetric, which a mean of outer products v v^T always is"
+        if np.linalg.norm(found - right.T) <= ROUNDING * np.linalg.norm(right):
+            return f"{name} is transposed"
     at = tuple(int(i) for i in np.unravel_index(abs(found - right).argmax(), right.shape))
     distance = np.linalg.norm(found - right) / np.linalg.norm(right)
     if distance < SINGLE_PRECISION:
@@ -209,6 +294,21 @@ def diagnose(
         f"{name} is off by {distance:.2g} of its norm, most at {list(at)}, "
         f"where it is {found[at]:.4g} and should be {right[at]:.4g}"
     )
+
+
+def _symmetric(matrix: np.ndarray) -> bool:
+    return bool(np.linalg.norm(matrix - matrix.T) <= ROUNDING * np.linalg.norm(matrix))
+
+
+def diagnose_number(name: str, found: np.ndarray, right: float, slips: Mapping[str, float]) -> str | None:
+    """The same for one number; slips map what leads to another number to that number."""
+    value = float(found)
+    if same(value, right):
+        return None
+    for slip, other in slips.items():
+        if same(value, other):
+            return f"{name} is {value:.4g} and should be {right:.4g}: {slip}"
+    return f"{name} is {value:.4g} and should be {right:.4g}"
 
 
 def kind_of(thing: Any) -> str:

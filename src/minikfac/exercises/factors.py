@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,9 @@ from .exercise import (
     call,
     check_finite,
     diagnose,
-    kind_of,
     multiple,
+    on_both,
+    parts,
     same,
     times,
 )
@@ -69,97 +71,129 @@ def judge(answer: Callable[..., Any]) -> str:
     rng = np.random.default_rng(0)
     theta = net.init(rng) + 0.1 * rng.standard_normal(net.n_params)
     signals = fisher.signals(net, theta, 0.5 + rng.standard_normal((N, 5)))
-    for layer in range(len(signals)):
+
+    def judge_layer(layer: int) -> None:
         abar, g = signals[layer].abar[:, 0], signals[layer].g[:, :, 0]
-        try:
-            judge_layer(call(answer, abar=abar, g=g), abar, g)
-        except Wrong as wrong:
-            if layer == 0:
-                raise
-            raise Wrong(
-                f"Right on the first layer of a net, but not on the next: {wrong}"
-            ) from wrong.__cause__
+        A, G = solution(abar, g)
+        judge_pair(
+            call(answer, abar=abar, g=g),
+            Factor("A", A, "abar", causes_A(N, len(g)), _slips_A(abar), bias=True),
+            Factor("G", G, "g", causes_G(N, len(g)), _slips_G(g)),
+            "each should be a mean over the examples by itself",
+        )
+
+    on_both("the first layer of a net", lambda: judge_layer(0), "the next", lambda: judge_layer(1))
     return (
         "Correct: A = E[abar abar^T] and G = E[g g^T] up to rounding, on both layers of a small net; "
         "fisher.kfac does no more."
     )
 
 
-def judge_layer(returned: Any, abar: np.ndarray, g: np.ndarray) -> None:
-    """Raise Wrong unless the factors of one layer are right."""
-    right_A, right_G = solution(abar, g)
-    A, G = _pair(returned, right_A, right_G)
-    for name, found in (("A", A), ("G", G)):
-        check_finite(name, found)
-    c, d = multiple(A, right_A), multiple(G, right_G)
+@dataclass(frozen=True)
+class Factor:
+    """One of two Kronecker factors, and how it goes wrong.
+
+    Attributes:
+        name: of the factor.
+        right: what it should be.
+        of: the signal whose second moment it is.
+        causes, slips: as in :func:`minikfac.exercises.exercise.diagnose`.
+        bias: whether its last row is that of the constant 1.
+    """
+
+    name: str
+    right: np.ndarray
+    of: str
+    causes: Mapping[str, float]
+    slips: Mapping[str, np.ndarray]
+    bias: bool = False
+
+    def why(self, found: np.ndarray) -> str:
+        """What leads to a wrong shape, where that is known."""
+        i = len(self.right)
+        if self.bias and found.shape == (i - 1, i - 1):
+            return f": the bias is missing, whose input is the last column of {self.of}"
+        if found.ndim == 2 and found.shape[0] == found.shape[1] and found.shape[0] % N == 0:
+            return (
+                f": {self.of} times its transpose the wrong way round, which sums over units and not over "
+                "examples"
+            )
+        if found.ndim > 2:
+            return ": one axis is left that is to be averaged or summed over"
+        return ""
+
+    def diagnose(self, found: np.ndarray) -> str | None:
+        """What is wrong with it, of the right shape."""
+        return diagnose(self.name, found, self.right, self.causes, self.slips)
+
+
+def judge_pair(returned: Any, a: Factor, g: Factor, split: str) -> None:
+    """Raise Wrong unless both factors of one layer are right.
+
+    Args:
+        returned: what the answer made.
+        a: of the inputs.
+        g: of the derivatives.
+        split: what to say where the product is right and its factors are not.
+    """
+    A, G = _pair(returned, a, g)
+    for factor, found in ((a, A), (g, G)):
+        check_finite(factor.name, found)
+    c, d = multiple(A, a.right), multiple(G, g.right)
     if c is not None and d is not None and not same(c, 1) and same(c * d, 1):
         raise Wrong(
-            f"A (x) G is right, but A is {times(c)} the mean of abar abar^T, and G makes up for it: each "
-            "should be a mean over the examples by itself."
+            f"{a.name} (x) {g.name} is right, but {a.name} is {times(c)} what it should be, and {g.name} "
+            f"makes up for it: {split}."
         )
-    wrong_A = diagnose("A", A, right_A, _causes(abar, g, of_g=False), _slips_A(abar))
-    wrong_G = diagnose("G", G, right_G, _causes(abar, g, of_g=True), _slips_G(g))
+    wrong_A, wrong_G = a.diagnose(A), g.diagnose(G)
     if wrong_A and wrong_G:
         raise Wrong(f"{wrong_A}; {wrong_G}.")
     if wrong_A or wrong_G:
-        raise Wrong(f"{'G' if wrong_A else 'A'} is right, but {wrong_A or wrong_G}.")
+        raise Wrong(f"{g.name if wrong_A else a.name} is right, but {wrong_A or wrong_G}.")
 
 
-def _pair(returned: Any, right_A: np.ndarray, right_G: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _pair(returned: Any, a: Factor, g: Factor) -> tuple[np.ndarray, np.ndarray]:
     """Return A and G of the right shapes.
 
     Raises:
         Wrong: on anything else.
     """
-    i, o = len(right_A), len(right_G)
+    i, o = len(a.right), len(g.right)
     if isinstance(returned, np.ndarray) and returned.shape == (i * o, i * o):
         raise Wrong(
-            f"Expected the two factors A ({i}, {i}) and G ({o}, {o}), got one array ({i * o}, {i * o}): the "
-            "Kronecker product itself, which K-FAC never forms."
+            f"Expected the two factors {a.name} ({i}, {i}) and {g.name} ({o}, {o}), got one array "
+            f"({i * o}, {i * o}): the Kronecker product itself, which K-FAC never forms."
         )
-    if returned is None:
-        raise Wrong("Expected two arrays (A, G), got None: is there a return at the end?")
-    if not isinstance(returned, tuple | list) or len(returned) != 2:
-        many = f"a {type(returned).__name__} of {len(returned)}" if isinstance(returned, tuple | list) else ""
-        raise Wrong(f"Expected two arrays (A, G), got {many or kind_of(returned)}.")
-    A, G = (as_numbers(name, array) for name, array in zip("AG", returned, strict=True))
-    if (A.shape, G.shape) == (right_G.shape, right_A.shape):
+    names = (a.name, g.name)
+    A, G = (as_numbers(name, own) for name, own in zip(names, parts(returned, *names), strict=True))
+    if (A.shape, G.shape) == (g.right.shape, a.right.shape):
         raise Wrong(
-            f"A and G are swapped: expected A ({i}, {i}) of the inputs and then G ({o}, {o}) of the "
-            f"derivatives, got {A.shape} and {G.shape}."
+            f"{a.name} and {g.name} are swapped: expected {a.name} ({i}, {i}) of the inputs and then "
+            f"{g.name} ({o}, {o}) of the derivatives, got {A.shape} and {G.shape}."
         )
-    for name, found, size, of in (("A", A, i, "abar"), ("G", G, o, "g")):
-        if found.shape != (size, size):
-            raise Wrong(f"Expected {name} of shape ({size}, {size}), got {found.shape}{_why(found, i, of)}.")
+    for factor, found in ((a, A), (g, G)):
+        if found.shape != factor.right.shape:
+            came = f"got {found.shape}{factor.why(found)}"
+            raise Wrong(f"Expected {factor.name} of shape {factor.right.shape}, {came}.")
     return A, G
 
 
-def _why(found: np.ndarray, i: int, of: str) -> str:
-    """What leads to a wrong shape, where that is known."""
-    if of == "abar" and found.shape == (i - 1, i - 1):
-        return ": the bias is missing, whose input is the last column of abar"
-    if found.ndim == 2 and found.shape[0] == found.shape[1] and found.shape[0] % N == 0:
-        return f": {of} times its transpose the wrong way round, which sums over units and not over examples"
-    if found.ndim == 3:
-        return ": one axis is left that is to be averaged or summed over"
-    return ""
-
-
-def _causes(abar: np.ndarray, g: np.ndarray, of_g: bool) -> dict[str, float]:
-    """What leads to a wrong scale of A or G, and the factor it leads to."""
-    n, k = len(abar), len(g)
-    causes = {
+def causes_A(n: int, k: int) -> dict[str, float]:
+    """What leads to a wrong scale of A, of n examples and k terms, and the factor it leads to."""
+    return {
         "the sum over examples is not divided by N": n,
         "it is divided by N twice": 1 / n,
         "it is divided by N - 1, which is for means that were subtracted": n / (n - 1),
         "the sign is turned, and a mean of squares is positive": -1,
+        "it was summed over the K target terms, on which abar does not depend": k,
+        "it is divided by K, but abar does not depend on the target terms": 1 / k,
     }
-    if not of_g:
-        return causes | {
-            "it was summed over the K target terms, on which abar does not depend": k,
-            "it is divided by K, but abar does not depend on the target terms": 1 / k,
-        }
-    return causes | {
+
+
+def causes_G(n: int, k: int) -> dict[str, float]:
+    """The same of G."""
+    shared = {cause: factor for cause, factor in causes_A(n, k).items() if "abar" not in cause}
+    return shared | {
         "it is a mean over the K target terms, but their root weights are folded into g already, so sum": 1
         / k,
         "g was divided by N before its square was taken, as backprop of a mean loss does; g is per example": (

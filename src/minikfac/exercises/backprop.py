@@ -1,0 +1,169 @@
+"""Exercise: backprop through a net of two layers by hand: what K-FAC is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from .exercise import Exercise, call, diagnose, in_order, on_both, parts, shaped
+
+TASK = """Write backprop by hand.
+
+A net of two layers, rows are examples, the constant 1 comes last:
+
+    s1 = [x, 1] W1    a = tanh(s1)    z = [a, 1] W2    p = softmax(z)
+
+The loss of one example is -log p of its label. Write a function that takes
+
+    x   (N, I)      inputs
+    y   (N,)        labels, whole numbers from 0
+    W1  (I + 1, H)  weights, the bias in the last row
+    W2  (H + 1, C)
+
+and returns (g1, g2, DW1, DW2): g1 (N, H) and g2 (N, C) are the derivatives of each example's own loss by s1
+and z; DW1 and DW2, in the shapes of W1 and W2, the gradient of the mean loss over the N examples."""
+
+HINTS = (
+    "Begin at the top: the derivative of -log p_y by z is p minus the one-hot label.",
+    "From z down to s1: back through the weights of W2 (its bias row leads nowhere), then times tanh', which "
+    "is 1 - a^2.",
+    "The gradient of one example is the outer product of what goes into the weights, the constant 1 counted, "
+    "and g. A sum of outer products over examples is one matrix product.",
+    "g1 = (g2 @ W2[:-1].T) * (1 - a**2); DW2 = abar.T @ g2 / N, with abar = [a, 1].",
+)
+
+
+def my_backward(x: np.ndarray, y: np.ndarray, W1: np.ndarray, W2: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Return g1 (N, H), g2 (N, C), DW1 (I + 1, H) and DW2 (H + 1, C)."""
+    raise NotImplementedError("write backprop by hand")
+
+
+def solution(x: np.ndarray, y: np.ndarray, W1: np.ndarray, W2: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Forward, then backward."""
+    n = len(x)
+    abar0 = with_one(x)
+    a = np.tanh(abar0 @ W1)
+    abar1 = with_one(a)
+    g2 = softmax(abar1 @ W2)
+    g2[np.arange(n), y] -= 1
+    g1 = (g2 @ W2[:-1].T) * (1 - a**2)
+    return g1, g2, abar0.T @ g1 / n, abar1.T @ g2 / n
+
+
+def with_one(a: np.ndarray) -> np.ndarray:
+    """[a, 1]."""
+    return np.concatenate([a, np.ones((len(a), 1))], axis=1)
+
+
+def softmax(z: np.ndarray) -> np.ndarray:
+    """Probabilities (N, C)."""
+    e = np.exp(z - z.max(1, keepdims=True))
+    return e / e.sum(1, keepdims=True)
+
+
+def judge(answer: Callable[..., Any]) -> str:
+    """Try an answer on two nets: 2-4-3 units on five examples, 3-2-4 on six."""
+    on_both(
+        "a net of 2-4-3 units",
+        lambda: judge_on(answer, 5, 2, 4, 3),
+        "one of 3-2-4",
+        lambda: judge_on(answer, 6, 3, 2, 4),
+    )
+    return (
+        "Correct: g1, g2 and both gradients agree up to rounding; [x, 1] and g1, [a, 1] and g2 are the "
+        "signals that every Fisher matrix here is made of."
+    )
+
+
+def judge_on(answer: Callable[..., Any], n: int, i: int, h: int, c: int) -> None:
+    """Raise Wrong unless all four are right on one net; what is above is judged first."""
+    rng = np.random.default_rng(n)
+    x, y = rng.standard_normal((n, i)), np.arange(n) % c
+    W1, W2 = rng.standard_normal((i + 1, h)), rng.standard_normal((h + 1, c))
+    g1, g2, DW1, DW2 = parts(call(answer, x=x, y=y, W1=W1, W2=W2), "g1", "g2", "DW1", "DW2")
+    right_g1, right_g2, right_DW1, right_DW2 = solution(x, y, W1, W2)
+    abar0, a = with_one(x), np.tanh(with_one(x) @ W1)
+    scales = {
+        "g is per example, and was divided by N, as backprop of the mean loss does": 1 / n,
+        "the sign is turned: the loss is minus the log-likelihood": -1.0,
+    }
+
+    def findings() -> Iterator[tuple[str, str | None]]:
+        top = shaped("g2", g2, (n, c), {(c,): "the examples are not kept apart", (n,): "classes are missing"})
+        yield "g2", diagnose("g2", top, right_g2, scales, slips_g2(a, y, W2))
+        bias: dict[tuple[int, ...], str] = {
+            (n, h + 1): "the bias row of W2 was not left out, and its constant 1 has no unit below it"
+        }
+        low = shaped("g1", g1, (n, h), bias)
+        yield "g1", diagnose("g1", low, right_g1, scales, slips_g1(a, with_one(x) @ W1, right_g2, W2))
+        for name, found, right, abar, g in (
+            ("DW2", DW2, right_DW2, with_one(a), right_g2),
+            ("DW1", DW1, right_DW1, abar0, right_g1),
+        ):
+            size = right.shape
+            known: dict[tuple[int, ...], str] = {
+                (size[0] - 1, size[1]): "the bias row is missing, whose input is the constant 1",
+                (n, *size): "the examples are not averaged",
+            }
+            own = shaped(name, found, size, known)
+            yield name, diagnose(name, own, right, causes_DW(n), slips_DW(abar, g))
+
+    in_order(findings())
+
+
+def slips_g2(a: np.ndarray, y: np.ndarray, W2: np.ndarray) -> dict[str, np.ndarray]:
+    """Arrays that are not g2, and what leads to them."""
+    z = with_one(a) @ W2
+    p, one_hot = softmax(z), np.eye(z.shape[1])[y]
+    return {
+        "the label is missing, it is p alone": p,
+        "it is z minus the one-hot label, and the softmax is missing": z - one_hot,
+        "only the entry of the label is there, and every class pushes": (p - 1) * one_hot,
+        "it is the derivative by p, and not by z": -one_hot / p,
+        "the softmax ran over the examples, and not over the classes": softmax(z.T).T - one_hot,
+        "it is that of 1/2 ||y - p||^2 by p and z, and the loss is -log p": (
+            p * ((p - one_hot) - ((p - one_hot) * p).sum(1, keepdims=True))
+        ),
+    }
+
+
+def slips_g1(a: np.ndarray, s: np.ndarray, g2: np.ndarray, W2: np.ndarray) -> dict[str, np.ndarray]:
+    """Arrays that are not g1, and what leads to them."""
+    back = g2 @ W2[:-1].T
+    return {
+        "tanh' is missing": back,
+        "tanh' is 1 - a^2, with a after the tanh, and not 1 - s^2": back * (1 - s**2),
+        "tanh was applied twice in tanh'": back * (1 - np.tanh(a) ** 2),
+        "a (1 - a) is the derivative of the logistic function, that of tanh is 1 - a^2": back * a * (1 - a),
+        "a stands where tanh' = 1 - a^2 should": back * a,
+        "a^2 stands where tanh' = 1 - a^2 should": back * a**2,
+        "the first row of W2 was left out as if it were the bias, which is the last": (
+            (g2 @ W2[1:].T) * (1 - a**2)
+        ),
+    }
+
+
+def causes_DW(n: int) -> dict[str, float]:
+    """What leads to a wrong scale of a weight gradient."""
+    return {
+        "it is the sum over the examples, and the loss is their mean": n,
+        "it is divided by N twice": 1 / n,
+        "the sign is turned": -1.0,
+    }
+
+
+def slips_DW(abar: np.ndarray, g: np.ndarray) -> dict[str, np.ndarray]:
+    """Matrices that are not the gradient, and what leads to them."""
+    right = abar.T @ g / len(g)
+    without = right.copy()
+    without[-1] = 0
+    return {
+        "the bias row is zero, and its input is the constant 1": without,
+        "the bias row comes first, and should be the last": np.roll(right, 1, axis=0),
+        "abar and g were averaged before the outer product, and not after": np.outer(abar.mean(0), g.mean(0)),
+    }
+
+
+backward = Exercise("backward", TASK, my_backward, HINTS, solution, judge)

@@ -1,0 +1,155 @@
+"""Exercise: the two factors of KFC, K-FAC for convolutions [GM16, sec. 3]."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .. import fisher, layers
+from ..network import Network, outputs
+from .exercise import Exercise, call, on_both
+from .factors import Factor, causes_A, causes_G, judge_pair
+
+TASK = """Write the two factors of KFC, which is K-FAC for convolutions.
+
+A convolution uses its weights at T locations, so the gradient of an example is a sum over them. KFC takes
+derivatives at different locations for uncorrelated, and the Fisher block for Omega (x) Gamma, with
+
+    Omega = E[ sum_t abar_t abar_t^T ]  (I, I)        Gamma = (1/T) E[ sum_t g_t g_t^T ]  (O, O)
+
+Write a function that takes what hand-written backprop holds for one convolution,
+
+    abar  (N, T, I)     its image patches, the constant 1 last
+    g     (K, N, T, O)  derivatives by what comes out at each location, per example, with the root weights
+                        of the K target terms folded in
+
+and returns (Omega, Gamma)."""
+
+HINTS = (
+    "Every patch counts like an example of a dense layer: make abar one matrix of N T rows.",
+    "Outer product first, sum over locations afterwards. The other way round is KFAC-reduce, another matrix.",
+    "Omega sums over locations and Gamma averages over them, so that T is in the product once.",
+    "Omega = rows.T @ rows / N with rows (N T, I); Gamma the same of g, with rows (K N T, O), over N T.",
+)
+
+
+def my_kfc_factors(abar: np.ndarray, g: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return Omega (I, I) and Gamma (O, O) from abar (N, T, I) and g (K, N, T, O) of one convolution."""
+    raise NotImplementedError("write the two factors of KFC")
+
+
+def solution(abar: np.ndarray, g: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The factors of one convolution."""
+    n, t, i = abar.shape
+    patches, derivatives = abar.reshape(-1, i), g.reshape(-1, g.shape[-1])
+    return patches.T @ patches / n, derivatives.T @ derivatives / (n * t)
+
+
+N = 11
+"""Examples; T is 6 and 4, and three classes make K = 3."""
+
+
+def judge(answer: Callable[..., Any]) -> str:
+    """Try an answer on the convolutions of a small net, 2 x 2 and 2 x 1 on images of 4 x 3."""
+    net = Network(
+        [
+            layers.Conv2d(2, 5, 2),
+            layers.Tanh(),
+            layers.Conv2d(5, 4, (2, 1)),
+            layers.Tanh(),
+            layers.Flatten(),
+            layers.Dense(16, 3),
+        ],
+        outputs.Categorical(),
+    )
+    rng = np.random.default_rng(0)
+    theta = net.init(rng) + 0.1 * rng.standard_normal(net.n_params)
+    signals = fisher.signals(net, theta, 0.5 + rng.standard_normal((N, 4, 3, 2)))
+
+    def judge_layer(layer: int) -> None:
+        abar, g = signals[layer].abar, signals[layer].g
+        Omega, Gamma = solution(abar, g)
+        (k, n, t, _) = g.shape
+        judge_pair(
+            call(answer, abar=abar, g=g),
+            Factor("Omega", Omega, "abar", causes_Omega(n, t, k), slips_Omega(abar), bias=True),
+            Factor("Gamma", Gamma, "g", causes_Gamma(n, t, k), slips_Gamma(g)),
+            "the T sits in the other factor, as in some libraries; here Omega is the sum over locations and "
+            "Gamma the mean",
+        )
+
+    on_both("the first convolution of a net", lambda: judge_layer(0), "the next", lambda: judge_layer(1))
+    return (
+        "Correct: Omega sums over locations and Gamma averages, up to rounding, on both convolutions of a "
+        "small net; fisher.kfac does no more."
+    )
+
+
+def causes_Omega(n: int, t: int, k: int) -> dict[str, float]:
+    """What leads to a wrong scale of Omega, and the factor it leads to."""
+    return causes_A(n, k) | {
+        "it is a mean over locations, and should be a sum: the one T sits in Gamma": 1 / t,
+        "it is divided by T twice, and should be a sum over locations": 1 / t**2,
+        "neither of the sums over locations and examples is to stand for the mean: divide by N": n * t,
+    }
+
+
+def causes_Gamma(n: int, t: int, k: int) -> dict[str, float]:
+    """The same of Gamma."""
+    return causes_G(n, k) | {
+        "it is a sum over locations, and should be a mean: divide by T": t,
+        "it is divided by T twice": 1 / t,
+        "it is divided by neither N nor T": n * t,
+        "it is a sum over locations and a mean over the K target terms, and should be the other way round": (
+            t / k
+        ),
+    }
+
+
+def slips_Omega(abar: np.ndarray) -> dict[str, np.ndarray]:
+    """Matrices that are not Omega, and what leads to them."""
+    n, _, i = abar.shape
+    summed, rows = abar.sum(1), abar.reshape(-1, i)
+    centred = rows - rows.mean(0)
+    return {
+        "abar was summed over locations before the outer product, which is KFAC-reduce": (
+            summed.T @ summed / n
+        ),
+        "abar was averaged over examples before the outer product, and not after": (
+            abar.mean(0).T @ abar.mean(0)
+        ),
+        "abar was averaged before the outer product, and not after": np.outer(rows.mean(0), rows.mean(0)),
+        "the mean was subtracted, as np.cov does; Omega is a second moment, and the bias lives in the mean": (
+            centred.T @ centred / n
+        ),
+        "only the first location went in": abar[:, 0].T @ abar[:, 0] / n,
+        "only the diagonal is filled in": np.diag((rows**2).sum(0)) / n,
+    }
+
+
+def slips_Gamma(g: np.ndarray) -> dict[str, np.ndarray]:
+    """Matrices that are not Gamma, and what leads to them."""
+    _, n, t, o = g.shape
+
+    def moment(v: np.ndarray) -> np.ndarray:
+        rows = v.reshape(-1, o)
+        return rows.T @ rows / (n * t)
+
+    return {
+        "g was summed over locations before the outer product, and then divided by T": moment(g.sum(2)),
+        "g was averaged over locations before the outer product, which is KFAC-reduce": (
+            moment(g.mean(2)) * t
+        ),
+        "g was summed over the K target terms before the outer product, and not after": moment(g.sum(0)),
+        "g was averaged over examples before the outer product, and not after": moment(g.mean(1)) * n,
+        "only the first location went in": moment(g[:, :, 0]) * t,
+        "the mean was subtracted, as np.cov does; Gamma is a second moment": (
+            moment(g - g.mean((0, 1, 2), keepdims=True))
+        ),
+        "only the diagonal is filled in": np.diag(moment(g).diagonal()),
+    }
+
+
+kfc_factors = Exercise("kfc-factors", TASK, my_kfc_factors, HINTS, solution, judge)

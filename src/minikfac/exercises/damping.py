@@ -1,0 +1,117 @@
+"""Exercise: factored damping of a Kronecker block and its pi [MG15, sec. 6.3]."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from .exercise import Exercise, call, diagnose, diagnose_number, in_order, on_both, parts, shaped
+
+TASK = """Write factored damping.
+
+A Kronecker block A (x) G is damped without leaving the Kronecker products, by
+
+    (A + pi sqrt(lambda) I) (x) (G + sqrt(lambda) / pi I)
+
+where pi shares the damping out by the mean eigenvalues of the two factors:
+
+    pi = sqrt( (tr A / I) / (tr G / O) )
+
+Write a function that takes A (I, I), G (O, O) and lam, the lambda of F + lambda I, and returns
+(pi, A_damped, G_damped)."""
+
+HINTS = (
+    "The trace over the size is the mean eigenvalue: A of larger eigenvalues gets more of the damping.",
+    "Multiply the two added parts: pi sqrt(lambda) times sqrt(lambda) / pi is lambda, whatever pi is.",
+    "M + c adds c to every entry of M; only the diagonal is meant, so c * np.eye(len(M)).",
+    "pi = np.sqrt(A.trace() / len(A) / (G.trace() / len(G))).",
+)
+
+
+def my_factored_damping(A: np.ndarray, G: np.ndarray, lam: float) -> tuple[float, np.ndarray, np.ndarray]:
+    """Return pi, the damped A (I, I) and the damped G (O, O)."""
+    raise NotImplementedError("write factored damping")
+
+
+def solution(A: np.ndarray, G: np.ndarray, lam: float) -> tuple[float, np.ndarray, np.ndarray]:
+    """pi, and what it adds to both diagonals."""
+    pi = float(np.sqrt(A.trace() / len(A) / (G.trace() / len(G))))
+    return pi, A + pi * lam**0.5 * np.eye(len(A)), G + lam**0.5 / pi * np.eye(len(G))
+
+
+def judge(answer: Callable[..., Any]) -> str:
+    """Try an answer on two pairs of factors and strengths."""
+    on_both(
+        "factors of 5 and 3",
+        lambda: judge_on(answer, 5, 3, 0.04),
+        "factors of 3 and 4",
+        lambda: judge_on(answer, 3, 4, 2.5),
+    )
+    return (
+        "Correct: pi and both damped factors, up to rounding; their product adds lambda I, and a surplus "
+        "pi sqrt(lambda) I (x) G + sqrt(lambda) / pi A (x) I that exact damping does not have."
+    )
+
+
+def judge_on(answer: Callable[..., Any], i: int, o: int, lam: float) -> None:
+    """Raise Wrong unless pi and the factors are right for one pair."""
+    rng = np.random.default_rng(i)
+    half_A, half_G = rng.standard_normal((9, i)), 0.2 * rng.standard_normal((9, o))
+    A, G = half_A.T @ half_A / 9, half_G.T @ half_G / 9
+    pi, A_damped, G_damped = parts(call(answer, A=A, G=G, lam=lam), "pi", "A_damped", "G_damped")
+    right_pi, right_A, right_G = solution(A, G, lam)
+
+    def findings() -> Iterator[tuple[str, str | None]]:
+        yield "pi", diagnose_number("pi", shaped("pi", pi, ()), right_pi, slips_pi(A, G))
+        for name, found, M, right, own, other in (
+            ("A_damped", A_damped, A, right_A, right_pi, 1 / right_pi),
+            ("G_damped", G_damped, G, right_G, 1 / right_pi, right_pi),
+        ):
+            known: dict[tuple[int, ...], str] = {
+                (i * o, i * o): "the Kronecker product itself, which K-FAC never forms"
+            }
+            matrix = shaped(name, found, right.shape, known)
+            yield name, diagnose(name, matrix, right, {}, slips_damped(M, own, other, lam))
+
+    in_order(findings())
+
+
+def slips_pi(A: np.ndarray, G: np.ndarray) -> dict[str, float]:
+    """Numbers that are not pi, and what leads to them."""
+    mean_A, mean_G = float(A.trace() / len(A)), float(G.trace() / len(G))
+    norm_A, norm_G = np.linalg.norm(A), np.linalg.norm(G)
+    return {
+        "it is upside down: A comes on top": (mean_G / mean_A) ** 0.5,
+        "the root is missing": mean_A / mean_G,
+        "the root is missing, and it is upside down": mean_G / mean_A,
+        "the traces are not divided by the sizes I and O": float((A.trace() / G.trace()) ** 0.5),
+        "it is 1, which shares out equally and forgets the sizes of the eigenvalues": 1.0,
+        "it is made of Frobenius norms, another choice of the same kind; the trace norm is asked for": float(
+            (norm_A / len(A) ** 0.5 / (norm_G / len(G) ** 0.5)) ** 0.5
+        ),
+        "it is made of the largest eigenvalues, and their means are asked for": float(
+            (np.linalg.norm(A, 2) / np.linalg.norm(G, 2)) ** 0.5
+        ),
+    }
+
+
+def slips_damped(M: np.ndarray, own: float, other: float, lam: float) -> dict[str, np.ndarray]:
+    """Matrices that are not M + own sqrt(lam) I, and what leads to them."""
+    one, root = np.eye(len(M)), lam**0.5
+    return {
+        "it is not damped": M,
+        "its share of pi is that of the other factor": M + other * root * one,
+        "lambda was added, and the root of lambda is meant: the product of both is lambda": (
+            M + own * lam * one
+        ),
+        "pi is missing": M + root * one,
+        "pi and the root of lambda are missing": M + lam * one,
+        "the damping was added to every entry, and not to the diagonal": M + own * root,
+        "the damping was subtracted": M - own * root * one,
+        "the damping replaced the matrix": own * root * one,
+    }
+
+
+factored_damping = Exercise("factored-damping", TASK, my_factored_damping, HINTS, solution, judge)

@@ -1,0 +1,109 @@
+"""Exercise: the eigenvalues of EKFAC [GLBBV18, sec. 3.1]."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .. import fisher
+from ..linalg import eigh
+from ..network import mlp
+from .exercise import Exercise, call, diagnose, in_order, on_both, shaped
+
+TASK = """Write the eigenvalues of EKFAC.
+
+K-FAC's factors have eigenvectors, A = U_A diag(a) U_A^T and G = U_G diag(g) U_G^T, and in their basis K-FAC
+is diagonal with entries a_i g_o. EKFAC keeps the basis and puts in the best diagonal,
+
+    s[i, o] = E[ (U_A^T DW U_G)[i, o]^2 ],    DW = abar g^T the gradient of one example.
+
+Write a function that takes
+
+    U_A   (I, I)     eigenvectors of A, in columns
+    U_G   (O, O)     eigenvectors of G, in columns
+    abar  (N, I)     inputs of the weights
+    g     (K, N, O)  derivatives, with the root weights of the K target terms folded in
+
+and returns s (I, O): a mean over examples, and a sum over terms."""
+
+HINTS = (
+    "Turn the signals and not the gradient: U_A^T abar g^T U_G is the outer product of abar U_A and g U_G.",
+    "With rows for examples, abar @ U_A and g @ U_G are the turned signals.",
+    "The square of a product of two numbers is the product of their squares, example by example.",
+    "s = ((abar @ U_A) ** 2).T @ ((g @ U_G) ** 2).sum(0) / N.",
+)
+
+
+def my_ekfac_scales(U_A: np.ndarray, U_G: np.ndarray, abar: np.ndarray, g: np.ndarray) -> np.ndarray:
+    """Return s (I, O), the second moments of the gradient in the eigenbasis."""
+    raise NotImplementedError("write the eigenvalues of EKFAC")
+
+
+def solution(U_A: np.ndarray, U_G: np.ndarray, abar: np.ndarray, g: np.ndarray) -> np.ndarray:
+    """Squares of the turned signals, multiplied example by example."""
+    return ((abar @ U_A) ** 2).T @ ((g @ U_G) ** 2).sum(0) / len(abar)
+
+
+def judge(answer: Callable[..., Any]) -> str:
+    """Try an answer on both layers of a net of 4-3-5 units, nine examples."""
+    net, rng = mlp([4, 3, 5]), np.random.default_rng(0)
+    theta = net.init(rng) + 0.3 * rng.standard_normal(net.n_params)
+    signals = fisher.signals(net, theta, 0.5 + rng.standard_normal((9, 4)))
+
+    def judge_layer(layer: int) -> None:
+        abar, g = signals[layer].abar[:, 0], signals[layer].g[:, :, 0]
+        A, G = fisher.kronecker.factors(signals[layer])
+        given = dict(U_A=eigh(A)[1], U_G=eigh(G)[1], abar=abar, g=g)
+        (k, n, o), i = g.shape, abar.shape[1]
+        known = {
+            (i * o,): "it is flat",
+            (n, i, o): "the examples are not averaged",
+            (k, i, o): "the target terms are not summed over",
+            (k, n, i, o): "neither target terms nor examples are averaged over",
+            (i * o, i * o): "it is the whole matrix, and its diagonal in the eigenbasis is asked for",
+        }
+        s = shaped("s", call(answer, **given), (i, o), known)
+        causes = {
+            "the sum over examples is not divided by N": n,
+            "it is divided by N twice": 1 / n,
+            "it is a mean over the K target terms, but g holds their root weights already, so sum": 1 / k,
+            "the sign is turned, and a mean of squares is positive": -1.0,
+        }
+        in_order([("s", diagnose("s", s, solution(**given), causes, slips(**given)))])
+
+    on_both("the first layer of a net", lambda: judge_layer(0), "the next", lambda: judge_layer(1))
+    return (
+        "Correct: s holds the second moments of the gradient in K-FAC's eigenbasis, and no other diagonal "
+        "there is nearer to the Fisher block; fisher.ekfac does no more."
+    )
+
+
+def slips(U_A: np.ndarray, U_G: np.ndarray, abar: np.ndarray, g: np.ndarray) -> dict[str, np.ndarray]:
+    """Matrices that are not s, and what leads to them."""
+    n = len(abar)
+
+    def squares(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        return ((abar @ left) ** 2).T @ ((g @ right) ** 2).sum(0) / n
+
+    turned, own = abar @ U_A, g @ U_G
+    mean = np.einsum("ni,kno->kio", turned, own) / n
+    summed = np.einsum("ni,no->nio", turned, own.sum(0))
+    return {
+        "it is a_i g_o, K-FAC's own eigenvalues: the mean of a product is asked for, not the product of "
+        "means": np.outer((turned**2).mean(0), (own**2).sum((0, 1)) / n),
+        "U_A and U_G are transposed: eigenvectors are in columns": squares(U_A.T, U_G.T),
+        "U_A is transposed: eigenvectors are in columns": squares(U_A.T, U_G),
+        "U_G is transposed: eigenvectors are in columns": squares(U_A, U_G.T),
+        "the basis is missing, it is the diagonal of the Fisher block": (abar**2).T @ (g**2).sum(0) / n,
+        "the gradient was averaged over examples before the square, and not after": (mean**2).sum(0),
+        "the gradient was summed over the K target terms before the square, and not after": (
+            (summed**2).mean(0)
+        ),
+        "the square is missing": mean.sum(0),
+        "it holds absolute values, and squares are asked for": abs(turned).T @ abs(own).sum(0) / n,
+    }
+
+
+ekfac_scales = Exercise("ekfac-scales", TASK, my_ekfac_scales, HINTS, solution, judge)

@@ -1,0 +1,129 @@
+"""Exercise: the exact Fisher matrix of a small net, by enumeration of the classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .. import fisher
+from ..network import mlp
+from .exercise import Exercise, Wrong, call, diagnose, in_order, on_both, shaped
+
+TASK = """Write the exact Fisher matrix of a classifier.
+
+F = E[ D D^T ], with D = d log p(y | x) / d theta, x from the data and y from the model: a mean over the
+examples, and for each of them an expectation over all the labels that the model holds possible. Write a
+function that takes
+
+    D  (C, N, P)  gradients of log p of every label c, for every example n
+    p  (N, C)     probabilities of the labels by the model
+    y  (N,)       the labels of the data, which a loader hands over; do you need them?
+
+and returns F (P, P)."""
+
+HINTS = (
+    "One entry is F[a, b] = (1/N) sum_n sum_c p[n, c] D[c, n, a] D[c, n, b].",
+    "The weights p are those of the expectation over labels: they sum to 1, so nothing is divided by C.",
+    "Outer product first, mean afterwards: the mean of D itself under the model is zero.",
+    "With rows D[c, n] sqrt(p[n, c] / N), (C N, P), it is one matrix product rows.T @ rows; or np.einsum.",
+)
+
+
+def my_exact_fisher(D: np.ndarray, p: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return F (P, P) from D (C, N, P), p (N, C) and y (N,)."""
+    raise NotImplementedError("write the exact Fisher matrix of a classifier")
+
+
+def solution(D: np.ndarray, p: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """All labels, weighted with the model's probabilities; those of the data are not needed."""
+    rows = D * np.sqrt(p.T / len(p))[:, :, None]  # (C, N, P)
+    rows = rows.reshape(-1, D.shape[-1])
+    return rows.T @ rows
+
+
+def judge(answer: Callable[..., Any]) -> str:
+    """Try an answer on two nets: 2-2-3 units on five examples, 1-2-4 on seven."""
+    on_both(
+        "a net of 2-2-3 units",
+        lambda: judge_on(answer, 5, [2, 2, 3]),
+        "one of 1-2-4",
+        lambda: judge_on(answer, 7, [1, 2, 4]),
+    )
+    return (
+        "Correct: F = E_x E_y[D D^T] with y from the model, up to rounding; the labels of the data were not "
+        "needed, and with them it would be the empirical Fisher matrix."
+    )
+
+
+def judge_on(answer: Callable[..., Any], n: int, sizes: list[int]) -> None:
+    """Raise Wrong unless F is right on one net."""
+    net, rng = mlp(sizes), np.random.default_rng(n)
+    theta, x = rng.standard_normal(net.n_params), rng.standard_normal((n, sizes[0]))
+    p, c = net.predict(theta, x), sizes[-1]
+    D = -np.stack([gradients(net, theta, x, np.full(n, label)) for label in range(c)])
+    y = rng.integers(0, c, n)
+    P = net.n_params
+    known = {
+        (n, P, P): "the examples are not averaged",
+        (c, P, P): "the labels are not summed over",
+        (c, n, P, P): "all outer products are there, and neither labels nor examples are averaged over",
+        (P,): "only the diagonal is there, or the mean of D",
+        (n, n): "it is that of D D^T over parameters, a matrix of examples",
+    }
+    F, right = shaped("F", call(answer, D=D, p=p, y=y), (P, P), known), solution(D, p, y)
+    if 0 < np.linalg.norm(F) < 1e-12 * np.linalg.norm(right):
+        raise Wrong(
+            "F is zero up to rounding: D was averaged over the model's labels before the outer product, and "
+            "the mean of D is zero."
+        )
+    causes = {
+        "the sum over examples is not divided by N": n,
+        "it is divided by N twice": 1 / n,
+        "it is divided by C, but the probabilities weigh the labels already": 1 / c,
+        "the sign is turned, and a mean of squares is positive": -1.0,
+    }
+    in_order([("F", diagnose("F", F, right, causes, slips(D, p, y)))])
+
+
+def gradients(net: Any, theta: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Per-example gradients of -log p for these labels, (N, P)."""
+    layers = next(iter(fisher.signals(net, theta, x, y, targets="data")))
+    return np.concatenate([layer.gradients()[0] for layer in layers], axis=1)
+
+
+def slips(D: np.ndarray, p: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
+    """Matrices that are not F, and what leads to them."""
+    n, c = p.shape
+    at = np.arange(n)
+
+    def weighted(w: np.ndarray) -> np.ndarray:
+        return np.einsum("cna,nc,cnb->ab", D, w, D) / n
+
+    own, mean = D[y, at], D[y, at].mean(0)
+    return {
+        "the labels of the data were used, which makes it the empirical Fisher matrix; sum over all labels, "
+        "weighted with p": own.T @ own / n,
+        "the mean gradient was squared: average after the outer product, and over the model's labels": (
+            np.outer(mean, mean)
+        ),
+        "the weights p were forgotten, so that every label counts the same": weighted(np.ones_like(p)),
+        "the weights are p^2, as p was multiplied in before the square; p is meant, so its root": (
+            weighted(p**2)
+        ),
+        "the weights are sqrt(p), whose square is p only if they go in before the outer product": (
+            weighted(np.sqrt(p))
+        ),
+        "only the most probable label of each example was used": weighted(np.eye(c)[p.argmax(1)]),
+        "D was averaged over the examples before the outer product, and not after": (
+            np.einsum("ca,c,cb->ab", D.mean(1), p.mean(0), D.mean(1))
+        ),
+        "only the diagonal is filled in": np.diag(weighted(p).diagonal()),
+        "the mean over all labels and examples was subtracted, as np.cov does": (
+            np.cov(D.reshape(c * n, -1).T, ddof=0)
+        ),
+    }
+
+
+exact_fisher = Exercise("exact-fisher", TASK, my_exact_fisher, HINTS, solution, judge)

@@ -1,0 +1,130 @@
+"""Exercise: Fisher matrix and natural step of a Gaussian in (mu, log sigma) [Amari98]."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .exercise import Exercise, call, diagnose, in_order, on_both, parts, shaped
+
+TASK = """Write the natural gradient of a Gaussian.
+
+N(mu, sigma^2) is fitted to numbers x by their mean negative log-likelihood
+
+    loss = (1/N) sum_n [ log sigma + (x_n - mu)^2 / (2 sigma^2) ] + constant
+
+in the parameters theta = (mu, log sigma). Write a function that takes
+
+    x          (N,)  the numbers
+    mu         a number
+    log_sigma  a number
+
+and returns (F, step): F (2, 2) is the Fisher matrix of one number, the expectation of D D^T over numbers
+drawn from the model, D = d log p(x) / d theta; step (2,) is the natural step downhill, -F^-1 grad, with grad
+the gradient of the loss."""
+
+HINTS = (
+    "D by mu is (x - mu) / sigma^2, and by log sigma it is (x - mu)^2 / sigma^2 - 1. Why by log sigma, where "
+    "does the chain rule enter?",
+    "F does not depend on the data: under the model u = (x - mu) / sigma is standard normal, E[u^2] = 1, "
+    "E[u^3] = 0 and E[u^4] = 3.",
+    "F is diagonal, as E[u (u^2 - 1)] = 0. Its entries are E[u^2] / sigma^2 and E[(u^2 - 1)^2].",
+    "F = diag(1 / sigma^2, 2). The gradient is minus the mean of D over the data.",
+)
+
+
+def my_natural_step(x: np.ndarray, mu: float, log_sigma: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return F (2, 2) and the natural step (2,) in (mu, log sigma)."""
+    raise NotImplementedError("write the natural gradient of a Gaussian")
+
+
+def solution(x: np.ndarray, mu: float, log_sigma: float) -> tuple[np.ndarray, np.ndarray]:
+    """The Fisher matrix and the step."""
+    F = np.diag([np.exp(-2 * log_sigma), 2.0])
+    return F, -np.linalg.solve(F, gradient(x, mu, log_sigma))
+
+
+def gradient(x: np.ndarray, mu: float, log_sigma: float) -> np.ndarray:
+    """Of the mean negative log-likelihood by (mu, log sigma), (2,)."""
+    return -derivatives(x, mu, log_sigma).mean(0)
+
+
+def derivatives(x: np.ndarray, mu: float, log_sigma: float) -> np.ndarray:
+    """D of each number, (N, 2)."""
+    u = (x - mu) / np.exp(log_sigma)
+    return np.stack([u / np.exp(log_sigma), u**2 - 1], axis=1)
+
+
+def judge(answer: Callable[..., Any]) -> str:
+    """Try an answer on two sets of numbers, at a Gaussian that fits neither."""
+    rng = np.random.default_rng(0)
+    one, other = 1 + 2 * rng.standard_normal(7), rng.standard_normal(5)
+    on_both(
+        "seven numbers",
+        lambda: judge_at(answer, one, 0.3, -0.4),
+        "five others",
+        lambda: judge_at(answer, other, -0.8, 0.6),
+    )
+    return (
+        "Correct: F = diag(1 / sigma^2, 2), whatever the data, and the natural step takes mu to the mean of "
+        "the data at once, whatever sigma is."
+    )
+
+
+def judge_at(answer: Callable[..., Any], x: np.ndarray, mu: float, log_sigma: float) -> None:
+    """Raise Wrong unless F and step are right."""
+    F, step = parts(call(answer, x=x, mu=mu, log_sigma=log_sigma), "F", "step")
+    F = shaped("F", F, (2, 2), {(2,): "only the diagonal is there, or the mean of D"})
+    step = shaped("step", step, (2,), {(len(x), 2): "the gradients of the numbers are not averaged"})
+    n, grad = len(x), gradient(x, mu, log_sigma)
+    right_F, right_step = solution(x, mu, log_sigma)
+    causes = {
+        "it is a sum over the numbers, and should be that of one": float(n),
+        "it is divided by N once too often": 1 / n,
+    }
+    wrong_F = diagnose("F", F, right_F, causes | {"the sign is turned": -1.0}, slips_F(x, mu, log_sigma))
+    if wrong_F and abs(np.linalg.det(F)) > 0 and np.allclose(step, -np.linalg.solve(F, grad), rtol=1e-9):
+        wrong_F += "; the step is -F^-1 grad with that F, and will be right when F is"
+    causes |= {"the sign is turned, and it goes uphill": -1.0}
+    slips = slips_step(grad, right_F, right_step, log_sigma)
+    in_order([("F", wrong_F), ("step", diagnose("step", step, right_step, causes, slips))])
+
+
+def slips_F(x: np.ndarray, mu: float, log_sigma: float) -> dict[str, np.ndarray]:
+    """Matrices that are not F, and what leads to them."""
+    D, variance = derivatives(x, mu, log_sigma), np.exp(2 * log_sigma)
+    cross = 2 * (x.mean() - mu) / variance
+    return {
+        "it is that of (mu, sigma); by log sigma the derivative is sigma times as large": (
+            np.diag([1, 2]) / variance
+        ),
+        "it is that of (mu, log sigma^2), and half of that is log sigma": np.diag([1 / variance, 0.5]),
+        "it is the inverse of F": np.diag([variance, 0.5]),
+        "sigma is in it where sigma^2 should be": np.diag([variance**-0.5, 2]),
+        "log sigma was taken for sigma": np.diag([log_sigma**-2, 2]),
+        "sigma was taken for 1": np.diag([1.0, 2.0]),
+        "it is the mean of D D^T over the data, the empirical Fisher matrix; F expects over the model": (
+            D.T @ D / len(x)
+        ),
+        "it is the covariance of D over the data; F expects over the model": np.cov(D.T, ddof=0),
+        "it is the Hessian of the loss on these data; F is its expectation under the model": (
+            np.array([[1 / variance, cross], [cross, 2 * ((x - mu) ** 2).mean() / variance]])
+        ),
+    }
+
+
+def slips_step(grad: np.ndarray, F: np.ndarray, step: np.ndarray, log_sigma: float) -> dict[str, np.ndarray]:
+    """Vectors that are not the step, and what leads to them."""
+    sigma = np.exp(log_sigma)
+    return {
+        "it is the gradient, and F^-1 is missing": -grad,
+        "it is F times the gradient, and F^-1 is meant": -F @ grad,
+        "the log sigma of the loss was left out of the gradient": step + [0, 0.5],
+        "its second entry is a step of sigma, and not of log sigma": step * [1, sigma],
+        "its second entry is a step of sigma^2, and not of log sigma": step * [1, 2 * sigma**2],
+    }
+
+
+natural_gradient = Exercise("natural-gradient", TASK, my_natural_step, HINTS, solution, judge)

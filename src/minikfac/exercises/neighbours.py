@@ -1,0 +1,143 @@
+"""Exercise: how one layer predicts the next lower, the pieces of the tridiagonal inverse [MG15, sec. 4.3]."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from .. import fisher
+from ..network import mlp
+from .exercise import Exercise, call, diagnose, in_order, on_both, parts, shaped
+
+TASK = """Write the regression of one layer's gradient on that of the layer above.
+
+Let the gradients of two neighbouring layers be jointly Gaussian with the covariances of K-FAC,
+
+    F11 = A11 (x) G11    F12 = A12 (x) G12    F22 = A22 (x) G22        layer 2 is the upper one.
+
+Then the gradient of layer 1, given that of layer 2, is Psi times it, plus noise of covariance Sigma:
+
+    Psi = F12 F22^-1    Sigma = F11 - F12 F22^-1 F12^T
+
+Write a function that takes A11 (I1, I1), A12 (I1, I2), A22 (I2, I2), G11 (O1, O1), G12 (O1, O2) and
+G22 (O2, O2), and returns (PsiA, PsiG, Sigma): Psi = PsiA (x) PsiG, with PsiA (I1, I2) and PsiG (O1, O2), and
+Sigma as a whole (I1 O1, I1 O1)."""
+
+HINTS = (
+    "Kronecker products multiply factor by factor: (A (x) G) (B (x) H) = AB (x) GH, and so do inverses.",
+    "PsiA is the cross factor times the inverse of the upper layer's; np.linalg.solve does without the "
+    "inverse, and wants a transpose.",
+    "Sigma is a difference of two Kronecker products, and no Kronecker product itself.",
+    "What layer 2 explains is (PsiA A22 PsiA^T) (x) (PsiG G22 PsiG^T), and PsiA A22 is A12.",
+)
+
+
+def my_regression(
+    A11: np.ndarray, A12: np.ndarray, A22: np.ndarray, G11: np.ndarray, G12: np.ndarray, G22: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return PsiA (I1, I2), PsiG (O1, O2) and Sigma (I1 O1, I1 O1)."""
+    raise NotImplementedError("write the regression of one layer on the next")
+
+
+def solution(
+    A11: np.ndarray, A12: np.ndarray, A22: np.ndarray, G11: np.ndarray, G12: np.ndarray, G22: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Cross factor times inverse, and what that leaves unexplained."""
+    PsiA, PsiG = np.linalg.solve(A22, A12.T).T, np.linalg.solve(G22, G12.T).T
+    return PsiA, PsiG, np.kron(A11, G11) - np.kron(PsiA @ A12.T, PsiG @ G12.T)
+
+
+def judge(answer: Callable[..., Any]) -> str:
+    """Try an answer on neighbours in two nets, 4-3-2 and 3-4-2 units, Bernoulli outputs."""
+    on_both(
+        "a net of 4-3-2 units",
+        lambda: judge_on(answer, [4, 3, 2]),
+        "one of 3-4-2",
+        lambda: judge_on(answer, [3, 4, 2]),
+    )
+    return (
+        "Correct: Psi is cross times inverse, and Sigma the conditional covariance; with the two of every "
+        "layer, fisher.block_tridiagonal has its inverse."
+    )
+
+
+def judge_on(answer: Callable[..., Any], sizes: list[int]) -> None:
+    """Raise Wrong unless Psi and Sigma are right between the two layers of one net."""
+    net, rng = mlp(sizes, "tanh", "bernoulli"), np.random.default_rng(1)
+    signals = fisher.signals(net, rng.standard_normal(net.n_params), rng.standard_normal((40, sizes[0])))
+    F = fisher.block_tridiagonal(signals)
+    ((A11, G11), (A22, G22)), ((A12, G12),) = F.own, F.cross
+    given = dict(A11=A11, A12=A12, A22=A22, G11=G11, G12=G12, G22=G22)
+    PsiA, PsiG, Sigma = parts(call(answer, **given), "PsiA", "PsiG", "Sigma")
+    right_A, right_G, right_Sigma = solution(**given)
+    size = len(right_Sigma)
+
+    def findings() -> Iterator[tuple[str, str | None]]:
+        for name, found, right, cross, own in (
+            ("PsiA", PsiA, right_A, A12, A22),
+            ("PsiG", PsiG, right_G, G12, G22),
+        ):
+            yield name, diagnose(name, shaped(name, found, right.shape), right, {}, slips_psi(cross, own))
+        known: dict[tuple[int, ...], str] = {
+            (len(A11), len(A11)): "it is the unexplained part of A11 alone",
+            (len(A22) * len(G22),)
+            * 2: "it is of the size of the upper layer, and that of the lower is asked for",
+        }
+        found = shaped("Sigma", Sigma, (size, size), known)
+        slips = slips_sigma(right_A, right_G, **given)
+        yield "Sigma", diagnose("Sigma", found, right_Sigma, {"the sign is turned": -1.0}, slips)
+
+    in_order(findings())
+
+
+def slips_psi(cross: np.ndarray, own: np.ndarray) -> dict[str, np.ndarray]:
+    """Matrices that are not PsiA or PsiG, from the cross factor and that of the upper layer."""
+    return {
+        "it is the cross factor itself, and the inverse is missing": cross,
+        "it is the cross factor times that of the upper layer, and its inverse is meant": cross @ own,
+        "the inverse went in twice": np.linalg.solve(own, np.linalg.solve(own, cross.T)).T,
+        "it is divided entry by entry, and a matrix inverse is meant": cross / own.diagonal(),
+    }
+
+
+def slips_sigma(
+    PsiA: np.ndarray,
+    PsiG: np.ndarray,
+    A11: np.ndarray,
+    A12: np.ndarray,
+    A22: np.ndarray,
+    G11: np.ndarray,
+    G12: np.ndarray,
+    G22: np.ndarray,
+) -> dict[str, np.ndarray]:
+    """Matrices that are not Sigma."""
+    explained = PsiA @ A12.T, PsiG @ G12.T
+    whole = np.kron(A11, G11)
+    return {
+        "what the upper layer explains was not subtracted, it is F11": whole,
+        "it is what the upper layer explains, and what it does not is meant": np.kron(*explained),
+        "what the upper layer explains was added, and is to be subtracted": whole + np.kron(*explained),
+        "the factors were subtracted before the Kronecker product, which is not the difference of products": (
+            np.kron(A11 - explained[0], G11 - explained[1])
+        ),
+        "A22 and G22 are missing between Psi and its transpose": (
+            whole - np.kron(PsiA @ PsiA.T, PsiG @ PsiG.T)
+        ),
+        "the inverses are missing: F12 F12^T was subtracted, and F12 F22^-1 F12^T is meant": (
+            whole - np.kron(A12 @ A12.T, G12 @ G12.T)
+        ),
+        "the order of the Kronecker products is swapped: A comes first": (
+            np.kron(G11, A11) - np.kron(*explained[::-1])
+        ),
+        "the order of the second Kronecker product is swapped: A comes first": (
+            whole - np.kron(*explained[::-1])
+        ),
+        "the order of the first Kronecker product is swapped: A comes first": (
+            np.kron(G11, A11) - np.kron(*explained)
+        ),
+    }
+
+
+tridiagonal = Exercise("tridiagonal", TASK, my_regression, HINTS, solution, judge)

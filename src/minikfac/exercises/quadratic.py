@@ -1,0 +1,119 @@
+"""Exercise: step size and momentum from the exact quadratic model [MG15, sec. 6.4, sec. 7]."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .exercise import Exercise, Wrong, call, diagnose_number, in_order, on_both, parts, same, shaped
+
+TASK = """Write step size and momentum of K-FAC.
+
+K-FAC proposes a step Delta, and the last step was delta0. How much of each? The quadratic model with the
+exact Fisher matrix decides:
+
+    M(delta) = 1/2 delta^T (F + lambda I) delta + gradient^T delta,    delta = alpha Delta + mu delta0
+
+Write a function that takes F (P, P), gradient (P,), Delta (P,), delta0 (P,) and lam, and returns
+(alpha, mu), for which M is least."""
+
+HINTS = (
+    "M is a quadratic function of the two numbers alpha and mu: set both of its derivatives to zero.",
+    "The derivatives are two linear equations. The matrix holds the curvatures d_i^T (F + lambda I) d_j of "
+    "the two directions, the cross term too; the right side is -gradient^T d_i.",
+    "With D = np.stack([Delta, delta0]), the matrix is D @ (F + lam I) @ D.T.",
+    "np.linalg.solve(D @ (F + lam I) @ D.T, -D @ gradient).",
+)
+
+
+def my_alpha_and_mu(
+    F: np.ndarray, gradient: np.ndarray, Delta: np.ndarray, delta0: np.ndarray, lam: float
+) -> tuple[float, float]:
+    """Return alpha and mu, for which M(alpha Delta + mu delta0) is least."""
+    raise NotImplementedError("write step size and momentum of K-FAC")
+
+
+def solution(
+    F: np.ndarray, gradient: np.ndarray, Delta: np.ndarray, delta0: np.ndarray, lam: float
+) -> tuple[float, float]:
+    """Two equations in two unknowns."""
+    D = np.stack([Delta, delta0])
+    alpha, mu = np.linalg.solve(D @ F @ D.T + lam * D @ D.T, -D @ gradient)
+    return float(alpha), float(mu)
+
+
+def judge(answer: Callable[..., Any]) -> str:
+    """Try an answer on two quadratic models, of 6 and of 5 parameters."""
+    on_both(
+        "a model of 6 parameters",
+        lambda: judge_on(answer, 6, 0.7),
+        "one of 5",
+        lambda: judge_on(answer, 5, 0.2),
+    )
+    return (
+        "Correct: alpha and mu minimize M; on a quadratic objective this momentum makes K-FAC the method of "
+        "conjugate gradients, with its own matrix as preconditioner."
+    )
+
+
+def judge_on(answer: Callable[..., Any], p: int, lam: float) -> None:
+    """Raise Wrong unless alpha and mu are right for one model."""
+    rng = np.random.default_rng(p)
+    half = rng.standard_normal((9, p))
+    F, gradient, delta0 = half.T @ half / 9, rng.standard_normal(p), rng.standard_normal(p)
+    Delta = -gradient / F.diagonal()
+    given = dict(F=F, gradient=gradient, Delta=Delta, delta0=delta0, lam=lam)
+    returned = parts(call(answer, **given), "alpha", "mu", what="numbers")
+    alpha, mu = (shaped(name, own, ()) for name, own in zip(("alpha", "mu"), returned, strict=True))
+    right = solution(**given)  # type: ignore[arg-type]
+    if same(float(alpha), right[1]) and same(float(mu), right[0]):
+        raise Wrong("alpha and mu are swapped: expected alpha, of Delta, and then mu, of delta0.")
+    for slip, both in slips(F, gradient, Delta, delta0, lam).items():
+        if same(float(alpha), both[0]) and same(float(mu), both[1]):
+            raise Wrong(
+                f"alpha is {float(alpha):.4g} and mu {float(mu):.4g}, and they should be {right[0]:.4g} and "
+                f"{right[1]:.4g}: {slip}."
+            )
+    names = zip(("alpha", "mu"), (alpha, mu), right, strict=True)
+    in_order((name, diagnose_number(name, found, own, {})) for name, found, own in names)
+
+
+def slips(
+    F: np.ndarray, gradient: np.ndarray, Delta: np.ndarray, delta0: np.ndarray, lam: float
+) -> dict[str, tuple[float, float]]:
+    """Pairs that are not alpha and mu, and what leads to them."""
+    D = np.stack([Delta, delta0])
+    M, b = D @ F @ D.T + lam * D @ D.T, -D @ gradient
+    alone = b / M.diagonal()
+    first = b[0] / M[0, 0]
+
+    def solved(matrix: np.ndarray, right: np.ndarray) -> tuple[float, float]:
+        one, other = np.linalg.solve(matrix, right)
+        return float(one), float(other)
+
+    def undamped_cross(matrix: np.ndarray) -> np.ndarray:
+        return matrix - lam * (Delta @ delta0) * np.array([[0, 1], [1, 0]])
+
+    return {
+        "the sign is turned, M goes up along the gradient": solved(M, -b),
+        "lambda is missing": solved(M - lam * D @ D.T, b),
+        "lambda is missing from the cross term Delta^T (F + lambda I) delta0": solved(undamped_cross(M), b),
+        "lambda was added to the two by two matrix, and not to F": solved(D @ F @ D.T + lam * np.eye(2), b),
+        "each is the best alone, and the cross term Delta^T (F + lambda I) delta0 is missing": (
+            float(alone[0]),
+            float(alone[1]),
+        ),
+        "alpha was found alone and mu after it, and both are to be found together": (
+            float(first),
+            float((b[1] - M[0, 1] * first) / M[1, 1]),
+        ),
+        "the sign of the cross term is turned": solved(M * np.array([[1, -1], [-1, 1]]), b),
+        "the 1/2 of the model was forgotten: the derivative of 1/2 m x^2 is m x": solved(2 * M, b),
+        "the 1/2 of the model was kept, and its derivative has none": solved(M / 2, b),
+        "F is missing": solved(lam * D @ D.T, b),
+    }
+
+
+rescale_and_momentum = Exercise("rescale-and-momentum", TASK, my_alpha_and_mu, HINTS, solution, judge)

@@ -1,0 +1,204 @@
+"""Statements that a K-FAC matrix must obey, as checks: where it is exact, and how it scales.
+
+    S1  one example of a dense net: K-FAC is the exact block
+    S2  all inputs equal, a dense net: likewise
+    S3  squared error above linear layers: likewise, for any number of examples
+    S4  a convolution with squared error at every location: likewise, KFC
+    S5  constant images below average pooling: the exact block is T times KFC
+    S6  S1 without biases
+    L1  one example: the trace is that of the exact block
+    L2  the same batch twice: the same matrix
+    L3  other labels: the same matrix
+    L4  M sampled targets for the expectation: the same trace on average, for every M
+
+The exact block is that of :func:`minikfac.fisher.block_diagonal`. A diagonal Fisher matrix is compared with
+its diagonal, and must be exact everywhere. An implementation is a function of (net, theta, x, y, n_samples,
+rng) that returns a Fisher matrix; with n_samples=None, by the exact expectation over the model's targets.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .. import fisher, layers
+from ..network import Network, mlp, outputs
+from .exercise import times
+
+Implementation = Callable[..., fisher.FisherMatrix]
+
+TOLERANCE = 1e-9
+"""Relative error up to which a statement holds."""
+STANDARD_ERRORS = 5
+"""How far off a mean over samples may be; seeds are fixed."""
+SAMPLES = (1, 4, 16)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a statement found.
+
+    Attributes:
+        holds: whether it does.
+        measured: in words.
+        c_star: the best scalar in c K for what K should be, <K, F> / <K, K>; None where there is none.
+    """
+
+    holds: bool
+    measured: str
+    c_star: float | None = None
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One statement.
+
+    Attributes:
+        name: S1 to S6 are statements of exactness, L1 to L4 laws of scale.
+        says: in words.
+        check: tries an implementation.
+    """
+
+    name: str
+    says: str
+    check: Callable[[Implementation], Finding]
+
+
+def is_diagonal(K: fisher.FisherMatrix) -> bool:
+    """Whether it has nothing beside its diagonal, by its kind."""
+    return all(isinstance(block, fisher.DiagonalBlock) for block in K.blocks)
+
+
+def compared(K: np.ndarray, F: np.ndarray) -> Finding:
+    """Whether two matrices are the same; if not, whether up to a scalar."""
+    size = np.linalg.norm(F)
+    error = float(np.linalg.norm(K - F) / size)
+    if error <= TOLERANCE:
+        return Finding(True, "exact up to rounding", 1.0)
+    if np.linalg.norm(K) <= TOLERANCE * size:
+        return Finding(False, "all of it is missing, the matrix is zero")
+    c = float((K * F).sum() / (K * K).sum())
+    rest = float(np.linalg.norm(c * K - F) / size)
+    scale = f"it is {times(1 / c)} what it should be" if abs(c - 1) > TOLERANCE else "no scalar helps"
+    if rest <= TOLERANCE:
+        return Finding(False, f"{scale}, and right up to that factor", c)
+    return Finding(False, f"relative error {error:.2g}, and {rest:.2g} with the best scalar c* = {c:.3g}", c)
+
+
+def exactness(
+    make: Implementation, net: Network, x: np.ndarray, y: np.ndarray, locations: int = 1
+) -> Finding:
+    """Compare with the exact blocks at random parameters, K-FAC's times a number of locations."""
+    theta = np.random.default_rng(1).standard_normal(net.n_params)
+    K = make(net, theta, x, y)
+    F = fisher.block_diagonal(fisher.signals(net, theta, x)).to_dense()
+    if is_diagonal(K):
+        return compared(K.to_dense(), np.diag(F.diagonal()))
+    return compared(locations * K.to_dense(), F)
+
+
+def one_example(make: Implementation) -> Finding:
+    """A net of 3-4-3 units, tanh, three classes."""
+    return exactness(make, mlp([3, 4, 3]), numbers(1, 3), np.array([2]))
+
+
+def equal_inputs(make: Implementation) -> Finding:
+    """The same net, five times the same input, with different labels."""
+    return exactness(make, mlp([3, 4, 3]), np.repeat(numbers(1, 3), 5, axis=0), np.array([2, 0, 0, 1, 2]))
+
+
+def squared_error(make: Implementation) -> Finding:
+    """Linear layers 3-4-2 under squared error, seven examples."""
+    net = mlp([3, 4, 2], "identity", "gaussian")
+    return exactness(make, net, numbers(7, 3), numbers(7, 2, seed=1))
+
+
+def every_location(make: Implementation) -> Finding:
+    """A convolution of 2 x 2 on images of 4 x 3, squared error at its T = 6 locations, five examples."""
+    net = Network([layers.Conv2d(2, 3, 2), layers.Flatten()], outputs.Gaussian())
+    return exactness(make, net, numbers(5, 4, 3, 2), numbers(5, 18, seed=1))
+
+
+def constant_images(make: Implementation) -> Finding:
+    """The same convolution below average pooling, four times the same constant image, squared error."""
+    net = Network([layers.Conv2d(2, 3, 2), layers.GlobalAvgPool()], outputs.Gaussian())
+    x = np.tile(numbers(2), (4, 4, 3, 1))
+    return exactness(make, net, x, numbers(4, 3, seed=1), locations=6)
+
+
+def without_biases(make: Implementation) -> Finding:
+    """The net of S1 without biases."""
+    return exactness(make, mlp([3, 4, 3], bias=False), numbers(1, 3), np.array([2]))
+
+
+def trace(make: Implementation) -> Finding:
+    """Trace at one example over that of the exact block: the mean square of the gradient."""
+    net, x = mlp([3, 4, 3]), numbers(1, 3)
+    theta = np.random.default_rng(1).standard_normal(net.n_params)
+    exact = fisher.block_diagonal(fisher.signals(net, theta, x)).trace()
+    return ratio(make(net, theta, x, np.array([2])).trace() / exact, "the trace")
+
+
+def copies(make: Implementation) -> Finding:
+    """The matrix of a batch taken twice over that of the batch."""
+    net, x, y = mlp([3, 4, 3]), numbers(6, 3), np.arange(6) % 3
+    theta = np.random.default_rng(1).standard_normal(net.n_params)
+    once, twice = (make(net, theta, np.tile(x, (n, 1)), np.tile(y, n)).to_dense() for n in (1, 2))
+    return compared(twice, once)
+
+
+def labels(make: Implementation) -> Finding:
+    """The matrix with other labels over that with the first ones."""
+    net, x = mlp([3, 4, 3]), numbers(6, 3)
+    theta = np.random.default_rng(1).standard_normal(net.n_params)
+    one, other = (make(net, theta, x, (np.arange(6) + shift) % 3).to_dense() for shift in (0, 1))
+    return compared(other, one)
+
+
+def samples(make: Implementation, repeats: int = 150) -> Finding:
+    """Traces with M sampled targets over that of the expectation: mean and standard error over seeds."""
+    net, x, y = mlp([3, 4, 3]), numbers(10, 3), np.arange(10) % 3
+    theta = np.random.default_rng(1).standard_normal(net.n_params)
+    exact = make(net, theta, x, y).trace()
+    said, fine, mean = [], True, 1.0
+    for m in SAMPLES:
+        seeds = range(repeats)
+        ratios = [make(net, theta, x, y, m, np.random.default_rng(seed)).trace() / exact for seed in seeds]
+        mean, standard_error = float(np.mean(ratios)), float(np.std(ratios, ddof=1) / repeats**0.5)
+        said.append(f"{mean:.3g} ± {standard_error:.1g}")
+        fine = fine and abs(mean - 1) <= STANDARD_ERRORS * standard_error + TOLERANCE
+    measured = f"trace ratios {', '.join(said)} at {', '.join(map(str, SAMPLES))} samples"
+    return Finding(fine, measured, 1.0 if fine else 1 / mean)
+
+
+def ratio(found: float, of: str) -> Finding:
+    """A number that should be 1."""
+    if math.isclose(found, 1, rel_tol=TOLERANCE):
+        return Finding(True, "exact up to rounding", 1.0)
+    return Finding(False, f"{of} is {times(found)} what it should be", 1 / found if found else None)
+
+
+def numbers(*shape: int, seed: int = 0) -> Any:
+    """Random numbers with a mean of 1/2."""
+    return 0.5 + np.random.default_rng(seed).standard_normal(shape)
+
+
+STATEMENTS = {
+    statement.name: statement
+    for statement in (
+        Statement("S1", "one example of a dense net: exact", one_example),
+        Statement("S2", "all inputs equal, a dense net: exact", equal_inputs),
+        Statement("S3", "squared error above linear layers: exact", squared_error),
+        Statement("S4", "a convolution, squared error at every location: exact", every_location),
+        Statement("S5", "constant images below average pooling: exact, KFC times T", constant_images),
+        Statement("S6", "one example of a dense net without biases: exact", without_biases),
+        Statement("L1", "one example: the trace is that of the exact block", trace),
+        Statement("L2", "the same batch twice: the same matrix", copies),
+        Statement("L3", "other labels: the same matrix", labels),
+        Statement("L4", "M sampled targets: the same trace on average, for every M", samples),
+    )
+}

@@ -1,0 +1,121 @@
+"""Exercise: gradient and Kronecker factors of a batch that lies on several workers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from .. import fisher
+from ..network import mlp
+from .exercise import Exercise, call, diagnose, in_order, on_both, parts, shaped
+
+TASK = """Write the all-reduce of K-FAC.
+
+A batch lies on R workers in shards of unequal size. Each has the mean gradient and the factors A and G of
+its own examples. Write a function that takes what all workers hand in,
+
+    sizes      (R,)       examples of each worker
+    gradients  (R, P)     mean gradient over its own examples
+    As         (R, I, I)  E[ abar abar^T ] over its own examples
+    Gs         (R, O, O)  E[ g g^T ] over its own examples
+
+and returns (gradient, A, G), those of the whole batch: what one worker with all examples would have found."""
+
+HINTS = (
+    "A mean over examples is their sum over their number. What did each worker sum, and divide by?",
+    "A worker's sum is its mean times its size; the sums of all workers add up.",
+    "The mean of means is right only where all shards are of one size.",
+    "weights = sizes / sizes.sum(); then np.tensordot(weights, gradients, 1), and the same of As and Gs.",
+)
+
+
+def my_all_reduce(
+    sizes: np.ndarray, gradients: np.ndarray, As: np.ndarray, Gs: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return gradient (P,), A (I, I) and G (O, O) of the whole batch."""
+    raise NotImplementedError("write the all-reduce of K-FAC")
+
+
+def solution(
+    sizes: np.ndarray, gradients: np.ndarray, As: np.ndarray, Gs: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Means weighted with the number of examples."""
+    weights = sizes / sizes.sum()
+    return (
+        np.tensordot(weights, gradients, 1),
+        np.tensordot(weights, As, 1),
+        np.tensordot(weights, Gs, 1),
+    )
+
+
+def judge(answer: Callable[..., Any]) -> str:
+    """Try an answer on one batch over three workers and over four."""
+    on_both(
+        "three workers",
+        lambda: judge_on(answer, (5, 2, 4)),
+        "four",
+        lambda: judge_on(answer, (1, 6, 3, 7)),
+    )
+    return (
+        "Correct: gradient, A and G are those of one worker with all examples, up to rounding, however the "
+        "batch is divided."
+    )
+
+
+def judge_on(answer: Callable[..., Any], shards: tuple[int, ...]) -> None:
+    """Raise Wrong unless the parts are those of the whole batch, which is computed at once."""
+    net, rng = mlp([3, 4, 2]), np.random.default_rng(0)
+    theta, n = rng.standard_normal(net.n_params), sum(shards)
+    x, y = rng.standard_normal((n, 3)), rng.integers(0, 2, n)
+
+    def own(rows: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        A, G = fisher.kronecker.factors(fisher.signals(net, theta, x[rows])[0])
+        size = len(x[rows])
+        return net.gradient(theta, x[rows], y[rows]), A / size, G / size
+
+    ends = np.cumsum(shards)
+    held = [own(slice(end - size, end)) for size, end in zip(shards, ends, strict=True)]
+    gradients, As, Gs = (np.stack(column) for column in zip(*held, strict=True))
+    given = dict(sizes=np.array(shards), gradients=gradients, As=As, Gs=Gs)
+    returned = parts(call(answer, **given), "gradient", "A", "G")
+
+    def findings() -> Iterator[tuple[str, str | None]]:
+        whole = own(slice(None))
+        for name, found, right, values in zip(
+            ("gradient", "A", "G"), returned, whole, (gradients, As, Gs), strict=True
+        ):
+            known = {values.shape: "the workers are not added up"}
+            array = shaped(name, found, right.shape, known)
+            yield name, diagnose(name, array, right, causes(len(shards), n), slips(np.array(shards), values))
+
+    in_order(findings())
+
+
+def causes(workers: int, n: int) -> dict[str, float]:
+    """What leads to a wrong scale, and the factor it leads to."""
+    return {
+        "the weighted sum is not divided by the number of examples": n,
+        "it is divided by the number of workers too": 1 / workers,
+        "the weighted sum is divided by the number of workers, and that of examples is meant": n / workers,
+        "it is divided by the number of examples twice": 1 / n,
+        "the sign is turned": -1.0,
+    }
+
+
+def slips(sizes: np.ndarray, values: np.ndarray) -> dict[str, np.ndarray]:
+    """Arrays that are not the mean over all examples, and what leads to them."""
+    return {
+        "it is the mean of the workers' means; a worker counts by its examples": values.mean(0),
+        "it is the sum of the workers' means; a worker counts by its examples": values.sum(0),
+        "the sizes went in squared": np.tensordot(sizes**2 / (sizes**2).sum(), values, 1),
+        "the means were divided by the sizes, and are to be multiplied with them": (
+            np.tensordot(1 / sizes, values, 1)
+        ),
+        "it is that of the largest shard alone": values[sizes.argmax()],
+        **{f"it is that of worker {at} alone": own for at, own in enumerate(values)},
+    }
+
+
+all_reduce = Exercise("all-reduce", TASK, my_all_reduce, HINTS, solution, judge)
