@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from oracles import EXACT, close
 from test_cli import one_line, run
+from test_docs import ROOT, printed, snippets
 
 import minikfac as mk
 from minikfac import plots
@@ -333,6 +334,12 @@ def test_the_picture_of_predicted_and_measured_has_the_diagonal() -> None:
     close(diagonal[:, 0], diagonal[:, 1], **EXACT)
     with pytest.raises(ValueError, match=r"expected measured seconds of A of shape \(2,\), got \(1,\)"):
         plots.predicted_against_measured({"A": [1, 2]}, {"A": [1]})
+
+
+def test_the_page_prints_what_it_says(capsys: pytest.CaptureFixture[str]) -> None:
+    (own,) = snippets(ROOT / "docs" / "scaling.md")
+    exec(compile(own, "scaling.md", "exec"), {})
+    assert capsys.readouterr().out.splitlines() == printed(own) != []
 
 
 # the command ----------------------------------------------------------------------------------------------
