@@ -38,10 +38,18 @@ def no_gpu() -> str | None:
 def no_mpi() -> str | None:
     if reason := missing("mpi4py"):
         return reason
+    import mpi4py
+
+    from minikfac.distributed import mpirun
+
+    mpi4py.rc.initialize = False  # or this process would be a rank, and could start no others
     try:
         importlib.import_module("mpi4py.MPI")
+        mpirun(1, [])
     except (ImportError, RuntimeError) as error:
         return f"mpi4py finds no MPI library: {error}"
+    except FileNotFoundError as error:
+        return str(error)
     return None
 
 

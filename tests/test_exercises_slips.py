@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from minikfac import exercises
-from minikfac.exercises import exercise as machinery
+from minikfac.exercises import judging
 
 Slips = dict[str, tuple[Any, str]]
 
@@ -318,6 +318,12 @@ EXACT: Slips = {
         lambda D, p, y: np.einsum("cna,cma->nm", D, D),
         "got (5, 5): it is that of D D^T over parameters",
     ),
+    "NaN": (lambda D, p, y: expected(D, p) + np.nan, "F has NaN or infinite entries (225 of 225)"),
+    "no return": (lambda D, p, y: None, "Expected F, got None: is there a return at the end?"),
+    "text": (lambda D, p, y: "F", "F should be an array of real numbers, got a str."),
+    "zeros": (lambda D, p, y: 0 * expected(D, p), "F is all zeros."),
+    "unknown": (lambda D, p, y: expected(D, p) + np.eye(15), "F is off by"),
+    "single precision": (lambda D, p, y: expected(D.astype("f"), p).astype("f"), "as if computed in single"),
     "N": (lambda D, p, y: len(p) * expected(D, p), "F is 5 times what it should be: the sum over examples"),
     "N twice": (
         lambda D, p, y: expected(D, p) / len(p),
@@ -503,9 +509,9 @@ KFC: Slips = {
         omega(lambda a, n, t: moment(a) / (n * t**2)),
         "Omega is 1/36 of what it should be: it is divided by T twice",
     ),
-    "N, Omega": (
-        omega(lambda a, n, t: moment(a) * t),
-        "Omega is 66 times what it should be: neither of the sums",
+    "T twice, Omega": (
+        omega(lambda a, n, t: moment(a) * t / n),
+        "Omega is 6 times what it should be: it was multiplied by T",
     ),
     "N alone": (
         omega(lambda a, n, t: moment(a)),
@@ -992,9 +998,9 @@ def test_the_solutions_are_what_the_package_computes() -> None:
 
 def test_arrays_without_symmetry_and_numbers_are_told_apart() -> None:
     M = np.arange(9.0).reshape(3, 3)
-    assert machinery.diagnose("M", M.T, M, {}, {}) == "M is transposed"
-    assert machinery.diagnose("M", M, M, {}, {}) is None
+    assert judging.diagnose("M", M.T, M, {}, {}) == "M is transposed"
+    assert judging.diagnose("M", M, M, {}, {}) is None
     assert "most at [0, 0], where it is 1 and should be 0" in str(
-        machinery.diagnose("M", M + np.diag([1, 0, 0]), M, {}, {})
+        judging.diagnose("M", M + np.diag([1, 0, 0]), M, {}, {})
     )
-    assert machinery.diagnose_number("c", np.array(2.0), 2.0, {}) is None
+    assert judging.diagnose_number("c", np.array(2.0), 2.0, {}) is None

@@ -1,6 +1,7 @@
 """The same matrices by PyTorch, curvlinops and nngeometry, written by others from the same papers.
 
-Orders and scales differ from library to library; `torch_layout` writes out how.
+Orders and scales differ from library to library; `torch_layout` writes out how, without `fisher.convert`,
+which is tested here too.
 """
 
 import itertools
@@ -393,6 +394,90 @@ def test_ekfac_is_that_of_nngeometry(nngeometry_case: Case) -> None:
     E.update_diag(nngeometry_case.loader)
     found = E.to_torch(split_weight_bias=nngeometry_case.has_bias)
     agree(fisher.ekfac(nngeometry_case.signals()).to_dense(), nngeometry_case.ours(found))
+
+
+# conventions ----------------------------------------------------------------------------------------
+
+
+def test_our_parameters_and_gradients_in_the_order_of_torch(case: Case) -> None:
+    import torch
+    from torch.nn.utils import parameters_to_vector
+
+    order = fisher.flat_order(case.net, case.x, "pytorch")
+    parameters = list(case.module.parameters())
+    np.testing.assert_array_equal(case.theta[order], parameters_to_vector(parameters).detach().numpy())
+    for reduction in ("mean", "sum"):
+        parts = torch.autograd.grad(case.loss(reduction)(case.module(case.X), case.Y), parameters)
+        loss = fisher.loss_scale("pytorch", case.net.output, N, case.net.shapes[-1][-1], reduction)
+        theirs = torch.cat([part.reshape(-1) for part in parts]).numpy()
+        agree(loss * case.net.gradient(case.theta, case.x, case.y)[order], theirs)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_converted_factors_are_those_of_curvlinops(case: Case, reduction: str) -> None:
+    import torch
+    from curvlinops import KFACLinearOperator
+
+    parameters = list(case.module.parameters())
+    K = KFACLinearOperator(case.module, case.loss(reduction), parameters, [(case.X, case.Y)], **TYPE_2)
+    K @ torch.zeros(case.net.n_params)
+    places = [str(place) for place, part in enumerate(case.module) if list(part.parameters())]
+    theirs = [
+        (K._input_covariances[place].numpy(), K._gradient_covariances[place].numpy()) for place in places
+    ]
+    ours = fisher.kfac(case.signals())
+    converted = fisher.convert(ours, case.net, case.x, to="curvlinops", reduction=reduction)
+    for block, (A, G) in zip(converted, theirs, strict=True):
+        agree(block.factors[0], A)
+        agree(block.factors[1], G)
+    back = fisher.convert_from(theirs, case.net, case.x, source="curvlinops", reduction=reduction)
+    agree(back.to_dense(), ours.to_dense())
+
+
+def test_converted_factors_are_those_of_nngeometry(nngeometry_case: Case) -> None:
+    from nngeometry.object import PMatKFAC
+
+    case = nngeometry_case
+    theirs = [(A.numpy(), G.detach().numpy()) for A, G in case.nngeometry(PMatKFAC).data.values()]
+    ours = fisher.kfac(case.signals())
+    for block, (A, G) in zip(fisher.convert(ours, case.net, case.x, to="nngeometry"), theirs, strict=True):
+        agree(block.factors[0], A)
+        agree(block.factors[1], G)
+    agree(fisher.convert_from(theirs, case.net, case.x, source="nngeometry").to_dense(), ours.to_dense())
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_a_converted_exact_matrix_is_that_of_curvlinops(case: Case, reduction: str) -> None:
+    import torch
+    from curvlinops import GGNLinearOperator
+
+    parameters = list(case.module.parameters())
+    operator = GGNLinearOperator(case.module, case.loss(reduction), parameters, [(case.X, case.Y)])
+    theirs = (operator @ torch.eye(case.net.n_params)).numpy()
+    ours = fisher.exact(case.signals())
+    agree(fisher.convert(ours, case.net, case.x, "curvlinops", reduction), theirs)
+    agree(fisher.convert_from(theirs, case.net, case.x, "pytorch", reduction).to_dense(), ours.to_dense())
+
+
+@pytest.mark.parametrize("name", ["tanh", "logistic", "relu"])
+@pytest.mark.parametrize("output", ["categorical", "gaussian"])
+def test_kfac_of_dense_layers_is_that_of_backpack(name: str, output: str) -> None:
+    """Its factors are G, which holds the scale of the loss, and A without the bias; the bias has G alone."""
+    from backpack import backpack, extend
+    from backpack.extensions import KFLR
+
+    case = make(name, output)
+    module, loss = extend(case.module), extend(case.loss())
+    with backpack(KFLR()):
+        loss(module(case.X.requires_grad_()), case.Y).backward()  # else PyTorch warns of BackPACK's hooks
+    linears = [part for part in module if list(part.parameters())]
+    for linear, block in zip(linears, fisher.kfac(case.signals()).blocks, strict=True):
+        assert isinstance(block, fisher.KroneckerBlock)
+        G, A = (factor.detach().numpy() for factor in linear.weight.kflr)
+        agree(A, block.A[:-1, :-1])
+        agree(G, case.scale() * block.G)
+        (only,) = linear.bias.kflr
+        agree(only.detach().numpy(), case.scale() * block.G)
 
 
 # branches and normalizations, put together by hand -------------------------------------------------

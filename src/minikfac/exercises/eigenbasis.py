@@ -10,7 +10,8 @@ import numpy as np
 from .. import fisher
 from ..linalg import eigh
 from ..network import mlp
-from .exercise import Exercise, call, diagnose, in_order, on_both, shaped
+from .exercise import Exercise
+from .judging import call, diagnose, in_order, on_both, shaped
 
 TASK = """Write the eigenvalues of EKFAC.
 

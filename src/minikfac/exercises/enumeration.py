@@ -9,7 +9,8 @@ import numpy as np
 
 from .. import fisher
 from ..network import mlp
-from .exercise import Exercise, Wrong, call, diagnose, in_order, on_both, shaped
+from .exercise import Exercise, Wrong
+from .judging import call, diagnose, in_order, on_both, shaped
 
 TASK = """Write the exact Fisher matrix of a classifier.
 

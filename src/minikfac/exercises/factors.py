@@ -10,19 +10,8 @@ import numpy as np
 
 from .. import fisher
 from ..network import mlp
-from .exercise import (
-    Exercise,
-    Wrong,
-    as_numbers,
-    call,
-    check_finite,
-    diagnose,
-    multiple,
-    on_both,
-    parts,
-    same,
-    times,
-)
+from .exercise import Exercise, Wrong
+from .judging import as_numbers, call, check_finite, diagnose, multiple, on_both, parts, same, times
 
 TASK = """Write the two factors of K-FAC.
 
@@ -97,7 +86,7 @@ class Factor:
         name: of the factor.
         right: what it should be.
         of: the signal whose second moment it is.
-        causes, slips: as in :func:`minikfac.exercises.exercise.diagnose`.
+        causes, slips: as in :func:`minikfac.exercises.judging.diagnose`.
         bias: whether its last row is that of the constant 1.
     """
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from .exercise import Exercise, call, diagnose, in_order, on_both, parts, shaped
+from .exercise import Exercise
+from .judging import call, diagnose, in_order, on_both, parts, shaped
 
 TASK = """Write the natural gradient of a Gaussian.
 
@@ -81,7 +82,7 @@ def judge_at(answer: Callable[..., Any], x: np.ndarray, mu: float, log_sigma: fl
     n, grad = len(x), gradient(x, mu, log_sigma)
     right_F, right_step = solution(x, mu, log_sigma)
     causes = {
-        "it is a sum over the numbers, and should be that of one": float(n),
+        "it is a sum over the numbers, and should be a mean": float(n),
         "it is divided by N once too often": 1 / n,
     }
     wrong_F = diagnose("F", F, right_F, causes | {"the sign is turned": -1.0}, slips_F(x, mu, log_sigma))

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from .exercise import Exercise, Wrong, call, diagnose_number, in_order, on_both, parts, same, shaped
+from .exercise import Exercise, Wrong
+from .judging import call, diagnose_number, in_order, on_both, parts, same, shaped
 
 TASK = """Write step size and momentum of K-FAC.
 
@@ -62,8 +63,9 @@ def judge_on(answer: Callable[..., Any], p: int, lam: float) -> None:
     """Raise Wrong unless alpha and mu are right for one model."""
     rng = np.random.default_rng(p)
     half = rng.standard_normal((9, p))
-    F, gradient, delta0 = half.T @ half / 9, rng.standard_normal(p), rng.standard_normal(p)
+    F, gradient = half.T @ half / 9, rng.standard_normal(p)
     Delta = -gradient / F.diagonal()
+    delta0 = Delta / 2 + rng.standard_normal(p)  # not at right angles, so that the cross term counts
     given = dict(F=F, gradient=gradient, Delta=Delta, delta0=delta0, lam=lam)
     returned = parts(call(answer, **given), "alpha", "mu", what="numbers")
     alpha, mu = (shaped(name, own, ()) for name, own in zip(("alpha", "mu"), returned, strict=True))

@@ -27,7 +27,7 @@ import numpy as np
 
 from .. import fisher, layers
 from ..network import Network, mlp, outputs
-from .exercise import times
+from .judging import times
 
 Implementation = Callable[..., fisher.FisherMatrix]
 

@@ -9,7 +9,8 @@ import numpy as np
 
 from .. import fisher
 from ..network import mlp
-from .exercise import Exercise, call, diagnose, in_order, on_both, parts, shaped
+from .exercise import Exercise
+from .judging import call, diagnose, in_order, on_both, parts, shaped
 
 TASK = """Write the all-reduce of K-FAC.
 

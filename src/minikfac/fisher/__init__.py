@@ -19,10 +19,12 @@
 
 All are averages over examples; a matrix knows ``@``, ``solve``, ``inverse``, ``damped``, ``to_dense``,
 ``diagonal``, ``trace``, ``logdet``, ``to_scipy``, ``blocks`` and ``floats`` as far as it can
-(:class:`FisherMatrix`).
+(:class:`FisherMatrix`). ``convert`` and ``convert_from`` write and read the conventions of other libraries,
+and ``scale_causes`` names what makes a matrix a factor off.
 """
 
 from .block_diagonal import BlockDiagonal
+from .convert import LIBRARIES, ForeignBlock, convert, convert_from, flat_order, loss_scale
 from .damping import factored_damping, tikhonov_eigenvalues
 from .dense import DenseMatrix, block_diagonal, exact
 from .diagonal import DiagonalBlock, diagonal
@@ -38,17 +40,20 @@ from .matrix import FisherMatrix, Operator
 from .matrix_free import MatrixFree, gauss_newton, hessian, product
 from .mixed import mixed
 from .nearest_kronecker import nearest_kronecker
+from .scale import scale_causes
 from .signals import LayerSignals, Signals, signals
 from .tridiagonal import BlockTridiagonal, block_tridiagonal
 
 __all__ = [
     "LADDER",
+    "LIBRARIES",
     "BlockDiagonal",
     "BlockTridiagonal",
     "DenseMatrix",
     "DiagonalBlock",
     "EigenBlock",
     "FisherMatrix",
+    "ForeignBlock",
     "Kronecker",
     "KroneckerBlock",
     "LayerSignals",
@@ -58,10 +63,13 @@ __all__ = [
     "Signals",
     "block_diagonal",
     "block_tridiagonal",
+    "convert",
+    "convert_from",
     "diagonal",
     "ekfac",
     "exact",
     "factored_damping",
+    "flat_order",
     "fully_correlated",
     "gradient_and_kfac",
     "gauss_newton",
@@ -70,10 +78,12 @@ __all__ = [
     "kfac",
     "khatri_rao",
     "ladder",
+    "loss_scale",
     "low_rank",
     "mixed",
     "nearest_kronecker",
     "product",
+    "scale_causes",
     "signals",
     "tikhonov_eigenvalues",
 ]

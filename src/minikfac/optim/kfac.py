@@ -97,9 +97,7 @@ class KFAC:
         check_count(T1=self.T1, T2=self.T2, T3=self.T3)
         check_age(self.max_age, T3=self.T3)
         if self.max_age and self.T2 % self.T3:
-            raise ValueError(
-                f"expected T2 to be a multiple of T3 with max_age > 0, got {self.T2} and {self.T3}"
-            )
+            raise ValueError(f"expected T2 in multiples of T3 with max_age, got {self.T2} and {self.T3}")
         check_below_one(decay=self.decay, averaging=self.averaging)
 
     @property

@@ -74,13 +74,17 @@ def style(changes: Mapping[str, Any] | None = None) -> Iterator[None]:
     try:
         with matplotlib.rc_context({**RC, **(changes or {})}):
             yield
+            interactive = matplotlib.is_interactive()
+        # A notebook switches it on with its first figure; restored settings would show no further one.
+        matplotlib.interactive(interactive)
     finally:
         _in_force.reset(token)
 
 
 def pen(number: int) -> dict[str, Any]:
-    """Colour and dash of the curve of this number."""
-    return {"color": COLORS[number % len(COLORS)], "linestyle": DASHES[number % len(DASHES)]}
+    """Colour and dash of the curve of this number; both differ once there are more curves than colours."""
+    dash = number + number // len(COLORS)
+    return {"color": COLORS[number % len(COLORS)], "linestyle": DASHES[dash % len(DASHES)]}
 
 
 def marked_pen(number: int) -> dict[str, Any]:

@@ -1,0 +1,253 @@
+"""How an answer is judged, and an array told from what it should be.
+
+A judge stops at the first thing that is wrong, in the order in which a person would look: does it run, what
+does it return, which shapes, which numbers. Numbers are compared with the right array, with multiples of it
+by factors that have a cause, and with the arrays that known slips lead to.
+"""
+
+from __future__ import annotations
+
+import copy
+import traceback
+from collections.abc import Callable, Iterable, Mapping
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from .exercise import Wrong
+
+ROUNDING = 1e-9
+"""Relative error up to which two matrices count as the same: float64, summed in another order."""
+SINGLE_PRECISION = 1e-5
+"""The same for float32."""
+
+
+def call(answer: Callable[..., Any], **arrays: Any) -> Any:
+    """Call an answer on copies of arrays and numbers.
+
+    Raises:
+        Wrong: if it cannot be called, raises, or changes its arguments.
+    """
+    if not callable(answer):
+        raise Wrong(
+            f"Expected a function of {', '.join(arrays)}, got {kind_of(answer)}: hand over the function "
+            "itself, without calling it."
+        )
+    copies = copy.deepcopy(arrays)
+    try:
+        returned = answer(*copies.values())
+    except NotImplementedError as error:
+        raise Wrong("Nothing is filled in yet: replace the line that raises NotImplementedError.") from error
+    except Exception as error:  # whatever it is, the sentence names it
+        raise Wrong(
+            f"Your function raises {type(error).__name__}{_place(answer, error)}: {_one_line(error)}."
+        ) from error
+    changed = [name for name, array in arrays.items() if not np.array_equal(copies[name], array)]
+    if changed:
+        raise Wrong(f"Your function changes {' and '.join(changed)} in place: work on a new array instead.")
+    return returned
+
+
+def _place(answer: Callable[..., Any], error: Exception) -> str:
+    """The line of the answer's own file that raised, quoted."""
+    own = getattr(getattr(answer, "__code__", None), "co_filename", None)
+    lines = [frame.line for frame in traceback.extract_tb(error.__traceback__) if frame.filename == own]
+    return f" at `{lines[-1]}`" if lines and lines[-1] else ""
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()).rstrip(".") or "without a message"
+
+
+def as_numbers(name: str, returned: Any) -> np.ndarray:
+    """Return an array of floats.
+
+    Raises:
+        Wrong: on what is no array of real numbers.
+    """
+    try:
+        array = np.asarray(returned)
+    except ValueError as error:  # rows of unequal length
+        raise Wrong(f"{name} is no array: {_one_line(error)}.") from error
+    if array.dtype.kind not in "fiu":
+        raise Wrong(f"{name} should be an array of real numbers, got {kind_of(returned)}.")
+    return array.astype(float)
+
+
+def parts(returned: Any, *names: str, what: str = "arrays") -> list[Any]:
+    """Return the parts of a tuple or list, as many as there are names.
+
+    Raises:
+        Wrong: on anything else.
+    """
+    expected = f"Expected {'two three four'.split()[len(names) - 2]} {what} ({', '.join(names)})"
+    if returned is None:
+        raise Wrong(f"{expected}, got None: is there a return at the end?")
+    if not isinstance(returned, tuple | list):
+        raise Wrong(f"{expected}, got {kind_of(returned)}.")
+    if len(returned) != len(names):
+        raise Wrong(f"{expected}, got a {type(returned).__name__} of {len(returned)}.")
+    return list(returned)
+
+
+def shaped(
+    name: str, returned: Any, shape: tuple[int, ...], known: Mapping[tuple[int, ...], str] | None = None
+) -> np.ndarray:
+    """Return a finite array of this shape.
+
+    Args:
+        name: of the array.
+        returned: what the answer made.
+        shape: what it should have.
+        known: maps wrong shapes to what leads to them.
+
+    Raises:
+        Wrong: on anything else.
+    """
+    if returned is None:
+        raise Wrong(f"Expected {name}, got None: is there a return at the end?")
+    found = as_numbers(name, returned)
+    if found.shape != shape:
+        why = (known or {}).get(found.shape, "")
+        if not why and len(shape) == 2 and found.shape == shape[::-1]:
+            why = "it is transposed"
+        came = f"got {found.shape}" + (f": {why}" if why else "")
+        raise Wrong(f"Expected {name} {f'of shape {shape}' if shape else 'to be a number'}, {came}.")
+    check_finite(name, found)
+    return found
+
+
+def in_order(findings: Iterable[tuple[str, str | None]]) -> None:
+    """Stop at the first of several parts that is wrong; later ones may follow from it.
+
+    Args:
+        findings: name and what is wrong with it, as :func:`diagnose` says it.
+
+    Raises:
+        Wrong: with what is right before it, and what is wrong.
+    """
+    right: list[str] = []
+    for name, wrong in findings:
+        if wrong:
+            raise Wrong(f"{_listed(right)} right, but {wrong}." if right else f"{wrong}.")
+        right.append(name)
+
+
+def _listed(names: list[str]) -> str:
+    return f"{', '.join(names[:-1])} and {names[-1]} are" if names[1:] else f"{names[0]} is"
+
+
+def on_both(
+    first: str, judge_first: Callable[[], None], second: str, judge_second: Callable[[], None]
+) -> None:
+    """Try an answer on a second case too, which nothing is hard-coded for.
+
+    Raises:
+        Wrong: as the judges do; where only the second does, it says so.
+    """
+    judge_first()
+    try:
+        judge_second()
+    except Wrong as wrong:
+        raise Wrong(f"Right on {first}, but not on {second}: {wrong}") from wrong.__cause__
+
+
+def check_finite(name: str, found: np.ndarray) -> None:
+    """Refuse NaN and infinite entries."""
+    bad = int((~np.isfinite(found)).sum())
+    if bad:
+        raise Wrong(f"{name} has NaN or infinite entries ({bad} of {found.size}): is something divided by 0?")
+
+
+def multiple(found: np.ndarray, right: np.ndarray) -> float | None:
+    """The scalar c for which found = c right up to rounding, or None if there is no such."""
+    c = float((found * right).sum() / (right * right).sum())
+    return c if np.linalg.norm(found - c * right) <= ROUNDING * np.linalg.norm(found) else None
+
+
+def same(a: float, b: float) -> bool:
+    """Whether two scalars agree up to rounding."""
+    return abs(a - b) <= ROUNDING * abs(b)
+
+
+def times(c: float) -> str:
+    """Write a factor as a person would: "11 times", "1/3 of", "-1 times"."""
+    near = Fraction(c).limit_denominator(1000)
+    if near != 0 and same(float(near), c):
+        return f"1/{near.denominator} of" if near.numerator == 1 and near != 1 else f"{near} times"
+    return f"{c:.4g} times"
+
+
+def diagnose(
+    name: str,
+    found: np.ndarray,
+    right: np.ndarray,
+    causes: Mapping[str, float],
+    slips: Mapping[str, np.ndarray],
+) -> str | None:
+    """Say what is wrong with an array of the right shape, in part of a sentence; None if nothing.
+
+    Args:
+        name: of the array.
+        found: what the answer made.
+        right: what it should be; more than one number, so that a multiple of it says something.
+        causes: maps what leads to a wrong scale to the factor that it leads to.
+        slips: maps what leads to another array to that array; any multiple of it is recognized.
+    """
+    if np.linalg.norm(found - right) <= ROUNDING * np.linalg.norm(right):
+        return None
+    if not found.any():
+        return f"{name} is all zeros"
+    c = multiple(found, right)
+    if c is not None:
+        for cause, factor in causes.items():
+            if same(c, factor):
+                return f"{name} is {times(c)} what it should be: {cause}"
+        return f"{name} is {times(c)} what it should be, and right up to that factor"
+    kind = "matrix" if right.ndim == 2 else "vector"
+    scales = {slip: multiple(found, array) for slip, array in slips.items()}
+    for slip, scale in scales.items():
+        if scale is not None and same(scale, 1):
+            return f"{name} is another {kind}: {slip}"
+    for slip, scale in scales.items():
+        if scale is not None:
+            return f"{name} is another {kind} (and {times(scale)} even that): {slip}"
+    if right.ndim == 2 and right.shape[0] == right.shape[1]:
+        if _symmetric(right) and not _symmetric(found):
+            return f"{name} is not symmetric, which a mean of outer products v v^T always is"
+        if np.linalg.norm(found - right.T) <= ROUNDING * np.linalg.norm(right):
+            return f"{name} is transposed"
+    at = tuple(int(i) for i in np.unravel_index(abs(found - right).argmax(), right.shape))
+    distance = np.linalg.norm(found - right) / np.linalg.norm(right)
+    if distance < SINGLE_PRECISION:
+        return f"{name} is right only up to {distance:.1g} of its norm, as if computed in single precision"
+    return (
+        f"{name} is off by {distance:.2g} of its norm, most at {list(at)}, "
+        f"where it is {found[at]:.4g} and should be {right[at]:.4g}"
+    )
+
+
+def _symmetric(matrix: np.ndarray) -> bool:
+    return bool(np.linalg.norm(matrix - matrix.T) <= ROUNDING * np.linalg.norm(matrix))
+
+
+def diagnose_number(name: str, found: np.ndarray, right: float, slips: Mapping[str, float]) -> str | None:
+    """The same for one number; slips map what leads to another number to that number."""
+    value = float(found)
+    if same(value, right):
+        return None
+    for slip, other in slips.items():
+        if same(value, other):
+            return f"{name} is {value:.4g} and should be {right:.4g}: {slip}"
+    return f"{name} is {value:.4g} and should be {right:.4g}"
+
+
+def kind_of(thing: Any) -> str:
+    """What something is, for a sentence."""
+    if thing is None:
+        return "None"
+    name = type(thing).__name__
+    if isinstance(thing, np.ndarray):
+        return f"an array of shape {thing.shape} and dtype {thing.dtype}"
+    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
