@@ -46,7 +46,8 @@ PERIOD, WARM_UP, AGE = 20, 13, 10
 """Steps 14 to 33 are timed: inverses are asked for in step 20, and stale ones in use from step 30 on."""
 SHOWN = 20
 """The step of the Gantt chart: its inverses are new, for three values of gamma."""
-REST = "other"
+FEW, REST = "all-reduce of a few numbers", "other"
+PARTS = (*model.PARTS, FEW, REST)
 SPOKEN_FOR = {
     "gradient": "all-reduce of gradients",
     "factors": "all-reduce of factors",
@@ -102,7 +103,7 @@ class Timed(Communicator):
         self.own, self.timer, self.rank, self.size = own, timer, own.rank, own.size
 
     def _name(self) -> str:
-        return SPOKEN_FOR.get(self.timer.current, "all-reduce of a few numbers")
+        return SPOKEN_FOR.get(self.timer.current, FEW)
 
     def sum(self, arrays: Any) -> Any:
         with self.timer.part(self._name()):
@@ -402,15 +403,21 @@ def draw(rows: list[dict[str, Any]], runs: dict[Any, list[Any]], options: Any, c
     )
     ax.figure.savefig(options.out / "scaling-predicted.png")
     shares = {
-        f"{row['method']}, {row['ranks']} ranks": row["parts"][0] for row in rows if row["kind"] == "strong"
+        f"{row['method']}, {_ranks(row['ranks'])}": row["parts"][0] for row in rows if row["kind"] == "strong"
     }
-    ax = plots.step_shares(shares, title=f"Rank 0, {options.batch:,} examples shared")
+    ax = plots.step_shares(shares, parts=PARTS, title=f"Rank 0, {options.batch:,} examples shared")
     ax.figure.savefig(options.out / "scaling-shares.png")
     W = max(W for W in options.ranks if W <= cores)
     ranks = runs["strong", "K-FAC", W, options.batch][0]
-    ax = plots.gantt(chart(ranks), title=f"One step of K-FAC that renews its inverses, {W} ranks")
+    ax = plots.gantt(
+        chart(ranks), parts=PARTS, title=f"One step of K-FAC that renews its inverses, {_ranks(W)}"
+    )
     ax.figure.savefig(options.out / "scaling-gantt.png")
     print(f"figures: {options.out}")
+
+
+def _ranks(count: int) -> str:
+    return "1 rank" if count == 1 else f"{count} ranks"
 
 
 if __name__ == "__main__":

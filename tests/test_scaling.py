@@ -321,10 +321,32 @@ def test_the_picture_of_a_step_begins_at_zero_and_has_a_row_a_rank() -> None:
     close(bars[4][:2], (100, 200), **EXACT)
     assert ax.patches[1].get_facecolor() == ax.patches[4].get_facecolor() != ax.patches[2].get_facecolor()
     assert [text.get_text() for text in ax.get_yticklabels()] == ["rank 0", "rank 1"]
+    named = plots.gantt(ranks, parts=["network", "nothing"])
+    assert named.patches[2].get_facecolor() == ax.patches[1].get_facecolor()
+    assert [text.get_text() for text in named.get_legend().get_texts()][:2] == ["network", "forward"]
     with pytest.raises(ValueError, match="expected at least one rank, got none"):
         plots.gantt([])
     with pytest.raises(ValueError, match="expected a of rank 0 to end after it begins, got 2 and 1"):
         plots.gantt([[("a", 2, 1)]])
+
+
+def test_the_picture_of_shares_stacks_parts_in_order() -> None:
+    ax = plots.step_shares({"one": {"b": 2.0, "a": 1.0}, "two": {"a": 3.0}}, parts=["a"])
+    assert [(bar.get_x(), bar.get_width()) for bar in ax.patches] == [(0, 1), (0, 3), (1, 2), (3, 0)]
+    assert ax.get_xlabel() == "s a step"
+    with pytest.raises(ValueError, match="expected at least one run, got none"):
+        plots.step_shares({})
+
+
+def test_the_picture_of_measured_steps_has_ranges_and_predictions() -> None:
+    own = {"A": ([1, 2, 4], [[4, 2, 3], [3, 2, 3], [5, 2, 4]], [4, 2, 1])}
+    strong, weak = plots.measured_scaling(own, own, cores=2)
+    close(strong.lines[0].get_xydata(), [[1, 4], [2, 2], [4, 3]], **EXACT)
+    assert [line.get_ydata().tolist() for line in strong.lines if line.get_linestyle() == "--"] == [[4, 2, 1]]
+    assert [text.get_text().strip() for text in weak.texts] == ["more ranks than cores"]
+    assert not plots.measured_scaling(own, own)[0].texts
+    with pytest.raises(ValueError, match=r"expected measured seconds of A of shape \(3, 1\)"):
+        plots.measured_scaling({"A": ([1], [[1, 2]], [1])}, own)
 
 
 def test_the_picture_of_predicted_and_measured_has_the_diagonal() -> None:

@@ -181,7 +181,10 @@ class Scaling:
 
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Return a header and a row of text per method and size of the batch."""
-        steps, header = self.to_target(), ["method", "batch", "steps", "examples", "perfect steps", "arguments"]
+        steps, header = (
+            self.to_target(),
+            ["method", "batch", "steps", "examples", "perfect steps", "arguments"],
+        )
         cells = []
         for method in self.methods:
             first = _first(steps[method][0])

@@ -76,7 +76,7 @@ def batch_scaling(
         ax.set(xscale="log", yscale="log", xlabel="examples a step", ylabel=f"{what} to the level")
         ax.set_xticks(sizes, [f"{size:,.0f}" for size in sizes])
         ax.xaxis.set_minor_locator(NullLocator())
-        ax.tick_params(axis="x", rotation=30 if len(sizes) > 6 else 0)
+        ax.tick_params(axis="x", rotation=30 if len(sizes) > 5 else 0)
         _ticks(ax.yaxis)
         ax.grid(True)
     handles, labels = axes[0].get_legend_handles_labels()
@@ -231,6 +231,7 @@ def predicted_scaling(
 def gantt(
     ranks: Sequence[Sequence[tuple[str, float, float]]],
     *,
+    parts: Sequence[str] = (),
     title: str = "One step, rank by rank",
     ax: Any | None = None,
 ) -> Any:
@@ -238,6 +239,7 @@ def gantt(
 
     Args:
         ranks: per rank (what, begin, end) in seconds; the same words have the same colour on all ranks.
+        parts: words that have the first colours, whether they occur or not.
         title: of the picture.
         ax: axes to draw into.
 
@@ -245,8 +247,9 @@ def gantt(
         ValueError: on no ranks, or something that ends before it begins.
     """
     some(ranks, "rank")
-    names = list(dict.fromkeys(what for own in ranks for what, _, _ in own))
-    some(names, "part of a step")
+    seen = {what for own in ranks for what, _, _ in own}
+    some(seen, "part of a step")
+    names = list(dict.fromkeys([*parts, *(what for own in ranks for what, _, _ in own)]))
     first = min(begin for own in ranks for _, begin, _ in own)
     last = max(end for own in ranks for _, _, end in own)
     scale, unit = (1e3, "ms") if last - first < 1 else (1.0, "s")
@@ -258,27 +261,13 @@ def gantt(
                 raise ValueError(
                     f"expected {what} of rank {rank} to end after it begins, got {begin} and {end}"
                 )
-            number = names.index(what)
-            ax.barh(
-                rank,
-                scale * (end - begin),
-                left=scale * (begin - first),
-                color=COLORS[number % len(COLORS)],
-                hatch="//" if number >= len(COLORS) else None,
-                height=0.7,
-                edgecolor="white",
-                linewidth=0.5,
-            )
+            width, left = scale * (end - begin), scale * (begin - first)
+            ax.barh(rank, width, left=left, height=0.7, **_fill(names.index(what)))
     ax.set_yticks(range(len(ranks)), [f"rank {rank}" for rank in range(len(ranks))])
     ax.invert_yaxis()
     ax.set(xlabel=f"{unit} since the step began", title=title)
     ax.set_xlim(0, scale * (last - first))
-    handles = [
-        Patch(
-            facecolor=COLORS[number % len(COLORS)], hatch="//" if number >= len(COLORS) else None, label=name
-        )
-        for number, name in enumerate(names)
-    ]
+    handles = [Patch(label=name, **_fill(number)) for number, name in enumerate(names) if name in seen]
     handles.append(Patch(facecolor=WAIT, label="other work, or waiting"))
     ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.3), ncols=3)
     return ax
@@ -314,7 +303,7 @@ def predicted_against_measured(
     ax.plot(ends, ends, color=GREY, linewidth=1)
     ax.set(xscale="log", yscale="log", xlabel="predicted seconds a step", ylabel="measured seconds a step")
     ax.grid(True)
-    ax.legend()
+    ax.legend(loc="upper left")
     return ax
 
 
@@ -383,6 +372,7 @@ def measured_scaling(
 def step_shares(
     shares: Mapping[str, Mapping[str, float]],
     *,
+    parts: Sequence[str] = (),
     title: str = "Where a step goes",
     ax: Any | None = None,
 ) -> Any:
@@ -390,6 +380,7 @@ def step_shares(
 
     Args:
         shares: seconds by part, by name of the run.
+        parts: those that come first and have the first colours.
         title: of the picture.
         ax: axes to draw into.
 
@@ -397,26 +388,29 @@ def step_shares(
         ValueError: on no runs.
     """
     some(dict(shares), "run")
-    parts = list(dict.fromkeys(part for own in shares.values() for part in own))
+    names = list(dict.fromkeys([*parts, *(part for own in shares.values() for part in own)]))
     total = max(sum(own.values()) for own in shares.values())
     scale, unit = (1e3, "ms") if total < 1 else (1.0, "s")
     ax = axes_for(ax, 1.8 + 0.42 * len(shares))
     left = np.zeros(len(shares))
-    for number, part in enumerate(parts):
+    for number, part in enumerate(names):
         width = scale * np.array([own.get(part, 0.0) for own in shares.values()])
-        ax.barh(
-            range(len(shares)),
-            width,
-            left=left,
-            color=COLORS[number % len(COLORS)],
-            hatch="//" if number >= len(COLORS) else None,
-            edgecolor="white",
-            linewidth=0.5,
-            label=part,
-        )
+        if width.any():
+            ax.barh(range(len(shares)), width, left=left, label=part, **_fill(number))
         left += width
     ax.set_yticks(range(len(shares)), list(shares))
     ax.invert_yaxis()
     ax.set(xlabel=f"{unit} a step", title=title)
     ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return ax
+
+
+def _fill(number: int) -> dict[str, Any]:
+    """Colour of the part of this number, with stripes where colours begin again."""
+    stripes = "//" if number >= len(COLORS) else None
+    return {
+        "facecolor": COLORS[number % len(COLORS)],
+        "hatch": stripes,
+        "edgecolor": "white",
+        "linewidth": 0.5,
+    }
