@@ -5,12 +5,13 @@
 # make tutorials       run the notebooks and save their outputs
 # make test-all        all of it: notebooks, slow tests, long property profiles, parity with PyTorch libraries
 # make bench           run the scripts in benchmarks/
+# make bench-gpu       on a machine with an NVIDIA GPU: the gpu tests, and benchmarks/gpu.py
 # make clean           remove .venv, builds and caches
 #
 # Everything is installed into .venv. Another interpreter: make PYTHON=/path/to/python3.13 tour
 
 .DEFAULT_GOAL := help
-.PHONY: help tour lint test tutorials test-tutorials test-all bench clean
+.PHONY: help tour lint test tutorials test-tutorials test-all bench bench-gpu clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -56,6 +57,12 @@ $(VENV)/.oracles: $(VENV)/.tutorials constraints/oracles.txt
 	@$(PIP) --constraint constraints/oracles.txt --editable ".[oracles]"
 	@touch $@
 
+# PyTorch is the one with CUDA, which PyPI has for Linux; [ctk] are the libraries that CuPy needs beside a driver.
+$(VENV)/.gpu: $(VENV)/.oracles
+	@echo "Installing CuPy with CUDA's libraries into $(VENV) (large) ..."
+	@$(PIP) --constraint constraints/oracles.txt --editable ".[gpu]" "cupy-cuda12x[ctk]"
+	@touch $@
+
 # Running.
 
 tour: $(VENV)/.base
@@ -84,6 +91,11 @@ bench: $(VENV)/.oracles
 	@set -e; for script in $(addprefix benchmarks/,exact_fisher.py exact_fisher_memory.py kfac_factors.py autoencoder.py conv.py conv_memory.py); do \
 	    echo "== $$script"; $(BIN)/python "$$script"; \
 	done
+
+bench-gpu: $(VENV)/.gpu
+	$(BIN)/python -c 'import minikfac; minikfac.use_device("cuda")'
+	$(BIN)/pytest -m gpu tests/test_gpu.py
+	$(BIN)/python benchmarks/gpu.py
 
 clean:
 	rm -rf $(VENV) build dist docs/_build minikfac-tour .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

@@ -23,6 +23,7 @@ from threadpoolctl import threadpool_limits
 RESULTS = Path(__file__).parent / "results"
 LIBRARIES = (
     "minikfac",
+    "cupy-cuda12x",
     "numpy",
     "scipy",
     "torch",
@@ -213,9 +214,9 @@ def _commit() -> str | None:
         return None
 
 
-def write(name: str, record: dict[str, Any]) -> None:
-    """Write ``benchmarks/results/<name>.json``."""
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name}.json"
+def write(name: str, record: dict[str, Any], folder: Path = RESULTS) -> None:
+    """Write ``benchmarks/results/<name>.json``, or into another folder."""
+    folder.mkdir(exist_ok=True, parents=True)
+    path = folder / f"{name}.json"
     path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    print(f"written: {path.relative_to(Path(__file__).parent.parent)}")
+    print(f"written: {path.relative_to(Path(__file__).parent.parent) if folder == RESULTS else path}")

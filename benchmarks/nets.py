@@ -12,6 +12,8 @@ from minikfac import layers
 SIZES = {
     "256-20-20-20-20-20-10": [256, 20, 20, 20, 20, 20, 10],  # the net of [MG15, fig. 2]
     "64-20-20-20-20-20-10": [64, 20, 20, 20, 20, 20, 10],  # the same for the bundled digits
+    "784-36-36-10": [784, 36, 36, 10],  # some 30,000 parameters, for a GPU
+    "10-4-3": [10, 4, 3],  # to see whether a benchmark runs
 }
 
 

@@ -4,7 +4,8 @@
     python benchmarks/races.py run mnist-autoencoder Nesterov --seed 1 --folder FOLDER
     python benchmarks/races.py report mnist-autoencoder                           # tables and figures
 
-Each is a run of its own, on one thread, so that one core is enough for it and two can go side by side.
+Each is a run of its own, on one thread, so that one core is enough for it and two can go side by side. With
+``--device cuda`` a GPU computes, and search, runs and report are kept in a folder of their own, RACE-gpu.
 """
 
 import argparse
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from minikfac import experiments, plots
+from minikfac import experiments, plots, use_device
 from minikfac.experiments import ExponentialBatches, Keep, records
 from minikfac.experiments.compare import file_name
 from minikfac.experiments.contenders import contender
@@ -82,8 +83,8 @@ class Race:
     problem: str | None = None
     width: float = 1.0
 
-    def load(self, name: str, folder: Path | None) -> experiments.Problem:
-        return experiments.problem(self.problem or name, folder, width=self.width)
+    def load(self, name: str, folder: Path | None, device: str) -> experiments.Problem:
+        return experiments.problem(self.problem or name, folder, width=self.width, device=device)
 
 
 def _momenta(*largest: float) -> Choice:
@@ -196,31 +197,40 @@ RACES = {
         rounds=((480, 60), (400, 100)),
         column="best_loss",
         shown=("best_test_error",),
+        levels={
+            "best_loss": [1.0, 0.7, 0.4, 0.2, 0.1, 0.0614],
+            "best_test_error": [0.4, 0.35, 0.3, 0.29, 0.285, 0.2843, 0.25],
+        },
     ),
     "cifar10-kfc-large-batches": Race(
         {
             "SGD": replace(
                 _SGD_CONV,
                 fixed={**_SGD_CONV.fixed, "batch_size": 4096},
-                spaces=({"lr": _falling(1e-2, 0.3, 100)},),
-                seconds=1200,
+                spaces=({"lr": _falling(1e-2, 0.3, 100)}, {"lr": _falling(2e-2, 0.2, 100)}),
+                seconds=1000,
                 measure_every=Widening(10, 25),
             ),
             "KFC-pre": replace(
                 _KFC,
-                fixed={**_KFC.fixed, "batch_size": 4096, "Ts": 1, "Tf": 5, "decay": 0.95},
+                fixed={**_KFC.fixed, "batch_size": 4096, "Ts": 2, "Tf": 4},
                 spaces=(
                     {
                         "lr": _falling(1e-2, 1.0, 50),
                         "damping": Choice((1e-3, 1e-2, 1e-1)),
                         "clip": Choice((0.3, 1.0, 3.0)),
                     },
+                    {
+                        "lr": _falling(2e-3, 3e-2, 50),
+                        "damping": Choice((3e-2, 1e-1)),
+                        "clip": Choice((0.1, 0.3)),
+                    },
                 ),
-                seconds=600,
+                seconds=500,
                 measure_every=Widening(2, 5),
             ),
         },
-        rounds=((480, 60),),
+        rounds=((480, 60), (240, 60)),
         column="best_loss",
         shown=("best_test_error",),
         problem="cifar10-kfc",
@@ -255,13 +265,18 @@ RACES = {
 }
 
 
-def tune(name: str, racer: str, number: int, folder: Path | None) -> None:
+def results(name: str, device: str) -> Path:
+    """Where a race is kept; times of one device are not those of another."""
+    return RESULTS / (name if device == "cpu" else f"{name}-gpu")
+
+
+def tune(name: str, racer: str, number: int, folder: Path | None, device: str) -> None:
     """One round of a search, from 1; writes its trials."""
     race, own = RACES[name], RACES[name].racers[racer]
     one = contender(own.optimizer)
     budget, seconds = race.rounds[number - 1]
     found = random_search(
-        race.load(name, folder),
+        race.load(name, folder, device),
         lambda net, **arguments: one.make(net, **{**_of_the_optimizer(own.fixed), **arguments}),
         own.spaces[number - 1],
         budget,
@@ -271,7 +286,7 @@ def tune(name: str, racer: str, number: int, folder: Path | None) -> None:
         seed=number - 1,
         seeds=0,
     )
-    path = _search_file(name, racer, number)
+    path = _search_file(results(name, device), racer, number)
     path.parent.mkdir(parents=True, exist_ok=True)
     found.write(path)
     for trial in sorted(found.trials, key=lambda trial: trial["score"]):
@@ -282,12 +297,12 @@ def _of_the_optimizer(arguments: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in arguments.items() if key != "batch_size"}
 
 
-def best(name: str, racer: str) -> dict[str, Any]:
+def best(name: str, racer: str, device: str) -> dict[str, Any]:
     """The arguments of the best trial in a round of a racer's search."""
     own = RACES[name].racers[racer]
     searched = own.tuned_as or racer
     base, number = RACES[name].racers[searched], own.round or len(RACES[name].rounds)
-    path = _search_file(name, searched, number)
+    path = _search_file(results(name, device), searched, number)
     if not path.exists():
         raise SystemExit(
             f"expected {path}, which `races.py tune {name} {searched!r} --round {number}` writes"
@@ -297,15 +312,15 @@ def best(name: str, racer: str) -> dict[str, Any]:
     return {**base.fixed, **drawn(base.spaces[number - 1], number - 1, trial), **held}
 
 
-def _search_file(name: str, racer: str, number: int) -> Path:
-    return RESULTS / name / f"{file_name(racer)}.search-{number}.jsonl"
+def _search_file(folder: Path, racer: str, number: int) -> Path:
+    return folder / f"{file_name(racer)}.search-{number}.jsonl"
 
 
-def run(name: str, racer: str, seed: int, folder: Path | None) -> None:
+def run(name: str, racer: str, seed: int, folder: Path | None, device: str) -> None:
     """One run with the best arguments, from the start of this seed."""
     own = RACES[name].racers[racer]
-    problem = RACES[name].load(name, folder)
-    arguments = best(name, racer)
+    problem = RACES[name].load(name, folder, device)
+    arguments = best(name, racer, device)
     size = arguments.get("batch_size", problem.batch_size)
     print(racer, arguments, size, flush=True)
     experiments.train(
@@ -318,15 +333,15 @@ def run(name: str, racer: str, seed: int, folder: Path | None) -> None:
         seed,
         own.measure_every,
         max_seconds=own.seconds,
-        keep=Keep(RESULTS / name, f"{file_name(racer)}-{seed}", existing="resume"),
+        keep=Keep(results(name, device), f"{file_name(racer)}-{seed}", existing="resume"),
         on_record=lambda record: print(json.dumps(record), flush=True),
         progress=False,
     )
 
 
-def report(name: str) -> None:
+def report(name: str, device: str) -> None:
     """Print tables, and write targets.csv and the figures, of all runs that are there."""
-    race, folder = RACES[name], RESULTS / name
+    race, folder = RACES[name], results(name, device)
     runs = {racer: sorted(folder.glob(f"{file_name(racer)}-[0-9].jsonl")) for racer in race.racers}
     histories = {racer: list(map(records.read, paths)) for racer, paths in runs.items() if paths}
     if not histories:
@@ -358,9 +373,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--round", type=int, default=1, help="of tuning")
     parser.add_argument("--folder", type=Path, help="where the files of the data are, if not in the cache")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:1")
     arguments = parser.parse_args()
+    use_device(arguments.device)
     if arguments.command == "report":
-        report(arguments.race)
+        report(arguments.race, arguments.device)
         return
     race = RACES[arguments.race]
     if arguments.racer not in race.racers:
@@ -369,9 +386,9 @@ def main() -> None:
         parser.error(f"expected --round from 1 to {len(race.rounds)}, got {arguments.round}")
     with one_thread():
         if arguments.command == "tune":
-            tune(arguments.race, arguments.racer, arguments.round, arguments.folder)
+            tune(arguments.race, arguments.racer, arguments.round, arguments.folder, arguments.device)
         else:
-            run(arguments.race, arguments.racer, arguments.seed, arguments.folder)
+            run(arguments.race, arguments.racer, arguments.seed, arguments.folder, arguments.device)
 
 
 if __name__ == "__main__":

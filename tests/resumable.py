@@ -20,6 +20,7 @@ from minikfac import experiments, optim
 from minikfac.datasets import Dataset
 from minikfac.experiments import checkpoint
 from minikfac.experiments.batches import ExponentialBatches
+from minikfac.experiments.checkpoint import MATRICES
 from minikfac.experiments.keep import Keep
 
 STEPS, EVERY, MEASURE = 30, 3, 4
@@ -51,6 +52,21 @@ def run(keep: Keep | None = None, pause: float = 0.0, **options: Any) -> experim
     return experiments.train(
         net, theta, opt, data, STEPS, sizes, 5, MEASURE, track, False, keep=keep, **options
     )
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two states hold the same bits, in containers of the same kinds."""
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, np.ndarray):
+        return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+    if isinstance(a, dict):
+        return list(a) == list(b) and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(same, a, b))
+    if type(a).__name__ in MATRICES:
+        return all(same(getattr(a, name), getattr(b, name)) for name in MATRICES[type(a).__name__][1])
+    return bool(a == b)
 
 
 def killed_at_random(folder: str, seeds: int, rounds: int) -> None:

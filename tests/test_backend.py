@@ -75,9 +75,12 @@ def test_the_library_of_device_arrays_is_cupy(cupy):
 def test_arrays_of_two_devices_are_refused(cupy):
     host, device = np.ones(3), mk.to_device(np.ones(3))
     with pytest.raises(
-        TypeError, match=r"all arrays on one device, got arrays on: host, device; move them with"
+        TypeError,
+        match="all arrays on one device, got array 1 on the host, array 2 on cuda:0; move them with",
     ):
         mk.array_module(host, device)
+    with pytest.raises(TypeError, match="got theta on cuda:0, x on the host; move them"):
+        mk.array_module(device, host, names="theta, x")
 
 
 def test_arrays_go_to_the_device_and_come_back_as_copies(cupy):
@@ -90,17 +93,101 @@ def test_arrays_go_to_the_device_and_come_back_as_copies(cupy):
     assert isinstance(mk.to_device(device, "cpu"), np.ndarray)
 
 
-def test_a_device_that_is_not_there_is_named(cupy):
-    with pytest.raises(RuntimeError, match="no usable GPU for device 'cuda:3': cudaErrorInvalidDevice"):
-        mk.to_device(np.ones(3), "cuda:3")
+@pytest.mark.parametrize("count, known", [(1, "'cuda:0'"), (2, "'cuda:0', 'cuda:1'")])
+def test_a_device_that_is_not_there_is_named(cupy, monkeypatch, count, known):
+    monkeypatch.setattr(cupy.cuda.runtime, "getDeviceCount", lambda: count)
+    message = f"expected a device that is here, {known}; got 'cuda:3'"
+    for ask in (lambda: mk.to_device(np.ones(3), "cuda:3"), lambda: mk.use_device("cuda:3")):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            ask()
+
+
+def test_no_gpu_at_all_is_told(cupy, monkeypatch):
+    monkeypatch.setattr(cupy.cuda.runtime, "getDeviceCount", lambda: 0)
+    with pytest.raises(
+        ValueError, match="expected a device that is here, no GPU: use device 'cpu'; got 'cuda'"
+    ):
+        mk.to_device(np.ones(3))
+
+
+def test_cupy_without_a_driver_is_told(cupy, monkeypatch):
+    def count():
+        raise standin.CUDARuntimeError("cudaErrorInsufficientDriver: CUDA driver version is insufficient")
+
+    monkeypatch.setattr(cupy.cuda.runtime, "getDeviceCount", count)
+    message = (
+        "device 'cuda' needs an NVIDIA GPU and a driver that suits CuPy's CUDA, got: "
+        "cudaErrorInsufficientDriver: CUDA driver version is insufficient; see what nvidia-smi says, "
+        "or use device 'cpu'"
+    )
+    with pytest.raises(RuntimeError, match=re.escape(message)):
+        mk.to_device(np.ones(3))
+
+
+def test_cupy_without_the_libraries_of_cuda_is_told(cupy, monkeypatch):
+    class Cuda:
+        runtime = cupy.cuda.runtime
+
+        def __getattr__(self, name):  # as CuPy does when it first needs one
+            raise ImportError('Failure finding "libcublasLt.so.12"\nand more')
+
+    monkeypatch.setattr(cupy, "cuda", Cuda())
+    message = (
+        "device 'cuda' needs CuPy with CUDA's libraries, got: Failure finding \"libcublasLt.so.12\"; "
+        "pip install 'cupy-cuda12x[ctk]' brings them"
+    )
+    with pytest.raises(RuntimeError, match=re.escape(message)):
+        mk.to_device(np.ones(3))
+
+
+@pytest.mark.parametrize(
+    "error", [ImportError("libcuda.so.1: cannot open"), ModuleNotFoundError("No module", name="fastrlock")]
+)
+def test_a_broken_cupy_is_told_from_a_missing_one(monkeypatch, error):
+    class Finder:
+        def find_spec(self, name, *_):
+            if name == "cupy":
+                raise error
+
+    monkeypatch.delitem(sys.modules, "cupy", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Finder(), *sys.meta_path])
+    with pytest.raises(RuntimeError, match=f"needs CuPy with CUDA's libraries, got: {error}; pip install"):
+        mk.to_device(np.ones(3))
+
+
+def test_arrays_on_two_gpus_are_refused(cupy, monkeypatch):
+    class Elsewhere(standin.ndarray):
+        device = type("Device", (), {"id": 1})
+
+    with pytest.raises(TypeError, match="got array 1 on cuda:0, array 2 on cuda:1"):
+        mk.array_module(mk.to_device(np.ones(3)), Elsewhere(np.ones(3)))
+
+
+def test_a_device_can_be_chosen_for_what_follows(cupy, monkeypatch):
+    monkeypatch.setattr(cupy.cuda.Device, "used", [])
+    mk.use_device("cpu")
+    assert cupy.cuda.Device.used == []
+    mk.use_device("cuda:0")
+    assert cupy.cuda.Device.used == [0]
+
+
+def test_small_numbers_of_a_device_come_in_one_transfer(cupy):
+    M, b = np.arange(4.0, dtype=np.float32).reshape(2, 2), np.array(True)
+    with standin.counted() as traffic:
+        found = backend.fetch(mk.to_device(M), 3, mk.to_device(b), mk.to_device(np.ones(0)))
+        assert traffic.to_host == [5]
+        assert backend.to_floats({"a": 1, "b": mk.to_device(M)[1, 1]}) == {"a": 1.0, "b": 3.0}
+    assert (found[0] == M).all() and found[0].dtype == float
+    assert found[1:3] == [3.0, 1.0] and found[3].shape == (0,)
+    assert [type(own) for own in backend.fetch(np.float32(0.5), 2)] == [float, float]
 
 
 def test_a_net_refuses_parameters_and_inputs_on_two_devices(cupy):
     net = mk.mlp([3, 2])
     theta, x = net.init(np.random.default_rng(0)), np.ones((2, 3))
-    with pytest.raises(TypeError, match="got arrays on: device, host"):
+    with pytest.raises(TypeError, match="got theta on cuda:0, x on the host"):
         net.forward(mk.to_device(theta), x)
-    with pytest.raises(TypeError, match="got arrays on: host, device"):
+    with pytest.raises(TypeError, match="got theta on the host, x on cuda:0"):
         net.forward(theta, mk.to_device(x))
 
 

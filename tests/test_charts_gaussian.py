@@ -39,8 +39,8 @@ def found() -> GaussianFlows:
 def log_density(chart: Chart, xi: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Of N(mu, sigma^2), with each chart's definition written down again."""
     if chart.name == "natural parameters":
-        h, l = xi
-        return -l * y**2 / 2 + h * y - h**2 / (2 * l) + 0.5 * math.log(l / (2 * math.pi))
+        a, b = xi
+        return -b * y**2 / 2 + a * y - a**2 / (2 * b) + 0.5 * math.log(b / (2 * math.pi))
     mu, sigma = xi[0], math.exp(xi[1]) if "log" in chart.name else xi[1]
     return -((y - mu) ** 2) / (2 * sigma**2) - math.log(sigma) - 0.5 * math.log(2 * math.pi)
 
@@ -181,7 +181,7 @@ def test_data_that_no_gaussian_fits(data: list[float]) -> None:
 
 
 def test_steps_that_leave_the_family() -> None:
-    with pytest.raises(ValueError, match=r"expected (σ|l) > 0, got -"):
+    with pytest.raises(ValueError, match=r"expected (σ|b) > 0, got -"):
         experiments.gaussian_flows(largest_step=1.0, halvings=0)
     with pytest.raises(ValueError, match="expected σ > 0, got -1"):
         experiments.gaussian_flows(starts=[(0.0, -1.0)])

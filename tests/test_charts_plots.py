@@ -15,7 +15,8 @@ import pytest
 
 from minikfac import plots
 from minikfac.experiments import ascents, gaussian_flows
-from minikfac.experiments.projections import on_sphere
+from minikfac.experiments.opening import Opening
+from minikfac.experiments.projections import on_sphere, tissot
 from minikfac.plots.charts import orthographic
 from minikfac.report import opening
 from minikfac.report.figures import save_all
@@ -206,12 +207,13 @@ def test_refusals(draw: Any, message: str) -> None:
         draw()
 
 
-def test_the_opening_as_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(opening, "ascents", lambda: ascents(step=0.2, duration=1, halvings=1))
-    monkeypatch.setattr(opening, "gaussian_flows", lambda: gaussian_flows(duration=1, halvings=1))
-    drawn = dict(save_all(opening.OPENING, tmp_path, "svg"))
+def test_the_opening_as_files(tmp_path: Path) -> None:
+    short = {"duration": 1, "halvings": 1}
+    pictures = opening.pictures(Opening(tissot(), ascents(step=0.2, **short), gaussian_flows(**short)))
+    drawn = dict(save_all(pictures, tmp_path, "svg"))
     assert list(drawn) == ["map-projections", "map-ascent", "gaussian-charts"]
     assert all(path.stat().st_size > 10_000 and path.suffix == ".svg" for path in drawn.values())
     assert not plt.get_fignums()
     with pytest.raises(ValueError, match="expected a format among png, svg, pdf, got 'gif'"):
-        next(save_all(opening.OPENING, tmp_path, "gif"))
+        next(save_all(pictures, tmp_path, "gif"))
+    assert opening.pictures(Opening()) == {}

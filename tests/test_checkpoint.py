@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import resumable
 from fisher_oracles import make_case
-from resumable import EVERY, MEASURE, STEPS, problem, run
+from resumable import EVERY, MEASURE, STEPS, problem, run, same
 
 import minikfac as mk
 from minikfac import experiments, fisher, optim
@@ -20,21 +20,6 @@ from minikfac.experiments import checkpoint, describe, records
 from minikfac.experiments.checkpoint import MATRICES, Checkpoint
 from minikfac.experiments.keep import Keep
 from minikfac.optim import schedules
-
-
-def same(a: Any, b: Any) -> bool:
-    """Whether two states hold the same bits, in containers of the same kinds."""
-    if type(a) is not type(b):
-        return False
-    if isinstance(a, np.ndarray):
-        return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
-    if isinstance(a, dict):
-        return list(a) == list(b) and all(same(a[key], b[key]) for key in a)
-    if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(map(same, a, b))
-    if type(a).__name__ in MATRICES:
-        return all(same(getattr(a, name), getattr(b, name)) for name in MATRICES[type(a).__name__][1])
-    return bool(a == b)
 
 
 def untimed(history: Any) -> list[dict[str, Any]]:

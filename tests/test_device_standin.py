@@ -3,21 +3,23 @@
 What they cannot show is CuPy's own arithmetic and memory; tests marked ``gpu`` do.
 """
 
-import ast
-from collections.abc import Callable, Iterator
+import importlib.util
+import json
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import standin
 from conftest import missing
+from cupy_calls import Call, calls
 from oracles import ACTIVATIONS, EXACT, OUTPUTS, close, random_net, random_psd
 from scipy import sparse
 
 import minikfac as mk
 from minikfac import fisher, linalg, outputs
-
-SOURCE = Path(mk.__file__).parent
 
 
 @pytest.fixture(autouse=True)
@@ -204,7 +206,9 @@ def test_a_matrix_for_scipy_takes_vectors_of_the_host():
 
 def test_a_fisher_matrix_on_the_device_refuses_vectors_of_the_host():
     F = fisher.kfac(fisher.signals(NET, *map(mk.to_device, (THETA, X))))
-    with pytest.raises(TypeError, match="expected all arrays on one device, got arrays on: device, host"):
+    with pytest.raises(
+        TypeError, match="expected all arrays on one device, got the matrix on cuda:0, the vector on the host"
+    ):
         F @ V
 
 
@@ -259,46 +263,68 @@ def test_cholesky_has_cupy_report_a_breakdown(monkeypatch):
     assert asked == ["raise"]
 
 
-# names --------------------------------------------------------------
+# calls --------------------------------------------------------------
+
+FROZEN = json.loads((Path(__file__).parent / "data" / "cupy_signatures.json").read_text(encoding="utf-8"))
+"""What CuPy takes, of the version that it names; tools/freeze_cupy.py made it."""
 
 
-def names_used(path: Path) -> Iterator[str]:
-    """Dotted names behind ``xp`` or ``array_module(...)``, as in "linalg.eigh"."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        parts = []
-        while isinstance(node, ast.Attribute):
-            parts.append(node.attr)
-            node = node.value
-        called = node.func if isinstance(node, ast.Call) else None
-        root = getattr(node, "id", None) or getattr(called, "id", None)
-        if parts and root in ("xp", "array_module"):
-            yield ".".join(reversed(parts))
+def refused(call: Call, table: dict[str, dict[str, Any]]) -> str | None:
+    """Why CuPy would not take a call."""
+    taken = table["methods" if call.is_method else "functions"].get(call.name)
+    if taken is None:
+        return f"{call.where}: {call.name} is not in the table; run tools/freeze_cupy.py"
+    strange = [name for name in call.keywords if name not in taken["keywords"]]
+    if strange or (taken["positional"] is not None and call.positional > taken["positional"]):
+        return (
+            f"{call.where}: {call.name} takes {taken}, got {call.positional} by position and {call.keywords}"
+        )
+    return None
 
 
-def absent(library: object, names: set[str]) -> list[str]:
-    found = []
-    for name in sorted(names):
-        place = library
-        for part in name.split("."):
-            place = getattr(place, part, None)
-        if place is None:
-            found.append(name)
-    return found
+def test_every_call_of_the_array_library_is_one_that_cupy_takes():
+    found = list(calls())
+    names = {call.name for call in found}
+    assert {
+        "tanh",
+        "linalg.eigh",
+        "einsum",
+        "log",
+        "sum",
+        "reshape",
+    } <= names  # by either root, dotted or not
+    assert any(call.keywords == ("keepdims",) for call in found)
+    assert [why for call in found if (why := refused(call, FROZEN))] == []
 
 
-def test_every_name_used_of_the_array_library_exists_in_numpy():
-    paths = [path for path in SOURCE.rglob("*.py") if path.name != "backend.py"]  # which knows CuPy's own
-    names = {name for path in paths for name in names_used(path)}
-    assert {"tanh", "linalg.eigh", "einsum", "log"} <= names  # by either root, dotted or not
-    assert absent(np, names) == []
-    assert absent(np, {"linalg.no_such_name"}) == ["linalg.no_such_name"]
+@pytest.mark.parametrize(
+    "call",
+    [
+        Call("linalg.eigh", False, 1, ("subset_by_index",), "here"),
+        Call("max", True, 0, ("initial",), "here"),
+        Call("maximum", False, 2, ("where",), "here"),
+        Call("linalg.svd", False, 4, (), "here"),
+        Call("linalg.no_such_name", False, 1, (), "here"),
+    ],
+)
+def test_what_numpy_alone_takes_is_found(call):
+    assert "here: " in refused(call, FROZEN)
+
+
+def test_every_name_exists_in_numpy_too():
+    for call in calls():
+        place = np.ndarray if call.is_method else np
+        for part in call.name.split("."):
+            place = getattr(place, part)
 
 
 @pytest.mark.skipif(missing("cupy") is not None, reason="not installed: cupy")
-def test_every_name_used_of_the_array_library_exists_in_cupy(cupy, monkeypatch):
+def test_the_cupy_that_is_installed_takes_every_call(monkeypatch):
     for name in standin.MODULES:
-        monkeypatch.delitem(standin.sys.modules, name, raising=False)
-    import cupy as real
-
-    names = {name for path in SOURCE.rglob("*.py") for name in names_used(path)}
-    assert absent(real, names) == []
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    path = Path(__file__).parent.parent / "tools" / "freeze_cupy.py"
+    spec = importlib.util.spec_from_file_location("freeze_cupy", path)
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    table = tool.table()
+    assert [why for call in calls() if (why := refused(call, table))] == []

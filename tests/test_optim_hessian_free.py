@@ -108,8 +108,8 @@ class Cliff(mk.Network):
     home: np.ndarray
     beyond: float
 
-    def loss(self, theta: Any, *args: Any, **options: Any) -> float:
-        return super().loss(theta, *args, **options) if np.array_equal(theta, self.home) else self.beyond
+    def mean_loss(self, theta: Any, *args: Any, **options: Any) -> float:
+        return super().mean_loss(theta, *args, **options) if np.array_equal(theta, self.home) else self.beyond
 
 
 @pytest.mark.parametrize("radius", [0.9, 0.5])
@@ -117,9 +117,9 @@ def test_a_step_too_long_is_cut_by_the_line_search(case: Case, radius: float) ->
     class Bowl(mk.Network):
         """A net whose loss has a steep edge."""
 
-        def loss(self, theta: Any, *args: Any, **options: Any) -> float:
+        def mean_loss(self, theta: Any, *args: Any, **options: Any) -> float:
             inside = np.linalg.norm(theta - case.theta) < radius * np.linalg.norm(full)
-            return super().loss(theta, *args, **options) if inside else math.nan
+            return super().mean_loss(theta, *args, **options) if inside else math.nan
 
     net, full = Bowl(case.net.layers, case.net.output), math.inf
     theta, state, info = run_on(net, case, optim.HessianFree(net, LAM, max_iterations=1))

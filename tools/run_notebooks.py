@@ -4,16 +4,20 @@
     python tools/run_notebooks.py tutorials/02-backprop.ipynb
 
 Each runs top to bottom in a kernel of its own, in the notebook's folder. One that raises is not saved.
-What differs from run to run without meaning anything (times of execution, versions, ids) is left out.
+What differs from run to run without meaning anything (times of execution, versions, ids) is left out, and
+pictures are kept small: 256 colours each.
 """
 
 import argparse
+import base64
+import io
 import os
 import time
 from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
+from PIL import Image
 
 TUTORIALS = Path(__file__).parents[1] / "tutorials"
 
@@ -33,14 +37,43 @@ def execute(path: Path) -> nbformat.NotebookNode:
         record_timing=False,
         resources={"metadata": {"path": str(path.parent)}},
     )
-    # Figures go into the notebook whatever backend the caller draws with, as tests do.
-    client.execute(env={name: value for name, value in os.environ.items() if name != "MPLBACKEND"})
+    # Figures go into the notebook whatever backend the caller draws with, as tests do; sliders, which
+    # a saved copy could not move, leave their place to a picture.
+    kept = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
+    client.execute(env=kept | {"MINIKFAC_SAVED_RUN": "1"})
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = tidied(cell.outputs)
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
-        **{key: value for key, value in notebook.metadata.items() if key == "widgets"},
     }
     return notebook
+
+
+def tidied(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
+    """Join what was printed in pieces, and make pictures small."""
+    found: list[nbformat.NotebookNode] = []
+    for output in outputs:
+        if found and output.output_type == "stream" and found[-1].get("name") == output.name:
+            found[-1].text += output.text
+            continue
+        data = output.get("data", {})
+        if "image/png" in data:
+            data["image/png"] = small(data["image/png"])
+        found.append(output)
+    return found
+
+
+def small(png: str) -> str:
+    """A picture in base64 with a palette of its own, or as it is where that is no smaller."""
+    with Image.open(io.BytesIO(base64.b64decode(png))) as picture:
+        shrunk = io.BytesIO()
+        flat = Image.new("RGB", picture.size, "white")
+        flat.paste(picture, mask=picture.getchannel("A") if picture.mode == "RGBA" else None)
+        flat.quantize(256, dither=Image.Dither.NONE).save(shrunk, "PNG", optimize=True)
+    made = base64.b64encode(shrunk.getvalue()).decode()
+    return made if len(made) < len(png) else png
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from importlib import import_module
 from types import ModuleType
 
 from . import fisher
-from .backend import array_module, to_device, to_host
+from .backend import array_module, to_device, to_host, use_device
 from .network import Network, from_torch, layers, mlp, outputs, presets, stats_from_torch
 
 __version__ = "0.1.0"
@@ -27,6 +27,7 @@ __all__ = [
     "stats_from_torch",
     "to_device",
     "to_host",
+    "use_device",
 ]
 
 _ON_DEMAND = ("datasets", "exercises", "experiments", "optim", "plots", "quality", "reparam", "report")

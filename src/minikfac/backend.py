@@ -8,14 +8,21 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable, Mapping
+from functools import cache
 from types import ModuleType
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+T = TypeVar("T")
 Array: TypeAlias = NDArray[Any]
 """A NumPy or CuPy array; shapes are given in docstrings."""
+
+
+class DeviceError(RuntimeError):
+    """A GPU cannot be used; the message says what is missing and what to do."""
 
 
 def _is_device_array(array: object) -> bool:
@@ -23,19 +30,27 @@ def _is_device_array(array: object) -> bool:
     return cupy is not None and isinstance(array, cupy.ndarray)
 
 
-def array_module(*arrays: Any) -> ModuleType:
+def array_module(*arrays: Any, names: str = "") -> ModuleType:
     """Return the array library, ``numpy`` or ``cupy``, that all arrays belong to.
 
+    Args:
+        arrays: any number of them.
+        names: what to call them in the error, with commas between them.
+
     Raises:
-        TypeError: if some arrays live on the host and some on a device.
+        TypeError: that says what is where, unless all arrays live on the host or on one device.
     """
     on_device = [_is_device_array(array) for array in arrays]
     if not any(on_device):
         return np
-    if not all(on_device):
-        places = ", ".join("device" if here else "host" for here in on_device)
+    if not all(on_device) or (len(arrays) > 1 and len({array.device.id for array in arrays}) > 1):
+        places = [
+            f"cuda:{a.device.id}" if there else "the host" for a, there in zip(arrays, on_device, strict=True)
+        ]
+        called = names.split(", ") if names else [f"array {number}" for number in range(1, len(arrays) + 1)]
+        where = ", ".join(f"{name} on {place}" for name, place in zip(called, places, strict=True))
         raise TypeError(
-            f"expected all arrays on one device, got arrays on: {places}; move them with minikfac.to_device"
+            f"expected all arrays on one device, got {where}; move them with minikfac.to_device or to_host"
         )
     return sys.modules["cupy"]
 
@@ -54,23 +69,65 @@ def to_device(array: Any, device: str = "cuda") -> Array:
     """Copy an array to a device: ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
 
     Raises:
-        ValueError: for a device of another name.
-        RuntimeError: where CuPy or a GPU is missing.
+        ValueError: for a device of another name, or a number that no GPU has.
+        DeviceError: where CuPy, the libraries it needs, a driver or a GPU is missing.
     """
-    kind, colon, number = device.partition(":")
-    if device == "cpu":
+    found = _gpu(device)
+    if found is None:
         return to_host(array)
-    if kind != "cuda" or (colon and not number.isdecimal()):
+    with found:
+        return sys.modules["cupy"].asarray(array)
+
+
+def use_device(device: str) -> None:
+    """Let a GPU do what follows; with several of them CuPy works on one at a time. For "cpu" nothing is done.
+
+    Raises:
+        ValueError, DeviceError: as :func:`to_device`.
+    """
+    found = _gpu(device)
+    if found is not None:
+        found.use()
+
+
+def _gpu(device: str) -> Any:
+    """CuPy's device of this name, None for the host."""
+    kind, colon, digits = device.partition(":")
+    if device == "cpu":
+        return None
+    if kind != "cuda" or (colon and not (digits.isdecimal() and digits.isascii())):
         raise ValueError(f"expected device 'cpu', 'cuda' or 'cuda:N', got {device!r}")
     try:
         import cupy
+    except ModuleNotFoundError as error:
+        if error.name not in (None, "cupy"):
+            raise DeviceError(_broken(device, error)) from error
+        raise DeviceError(f"device {device!r} needs CuPy: pip install 'minikfac[gpu]'") from error
     except ImportError as error:
-        raise RuntimeError("device 'cuda' needs CuPy: pip install 'minikfac[gpu]'") from error
+        raise DeviceError(_broken(device, error)) from error
     try:
-        with cupy.cuda.Device(int(number or 0)):
-            return cupy.asarray(array)
+        count = cupy.cuda.runtime.getDeviceCount()
     except cupy.cuda.runtime.CUDARuntimeError as error:
-        raise RuntimeError(f"no usable GPU for device {device!r}: {error}") from error
+        raise DeviceError(
+            f"device {device!r} needs an NVIDIA GPU and a driver that suits CuPy's CUDA, got: {error}; "
+            "see what nvidia-smi says, or use device 'cpu'"
+        ) from error
+    if int(digits or 0) >= count:
+        known = ", ".join(f"'cuda:{number}'" for number in range(count)) or "no GPU: use device 'cpu'"
+        raise ValueError(f"expected a device that is here, {known}; got {device!r}")
+    try:
+        cupy.cuda.cublas  # noqa: B018  # loaded when it is first used, as all of CUDA's libraries are
+    except ImportError as error:
+        raise DeviceError(_broken(device, error)) from error
+    return cupy.cuda.Device(int(digits or 0))
+
+
+def _broken(device: str, error: ImportError) -> str:
+    reason = (str(error).splitlines() or [""])[0]
+    return (
+        f"device {device!r} needs CuPy with CUDA's libraries, got: {reason}; "
+        "pip install 'cupy-cuda12x[ctk]' brings them"
+    )
 
 
 def to_host(array: Any) -> Array:
@@ -78,6 +135,71 @@ def to_host(array: Any) -> Array:
     if _is_device_array(array):
         return array.get()
     return np.asarray(array)
+
+
+def finish(array: Array) -> None:
+    """Wait until a device has computed an array that was asked for; the host has it already."""
+    if _is_device_array(array):
+        sys.modules["cupy"].cuda.get_current_stream().synchronize()
+
+
+def number(value: Any) -> Any:
+    """Return a number as a float; on a device it stays there, as an array without axes, and nothing waits."""
+    return value if _is_device_array(value) else float(value)
+
+
+def fetch(*values: Any) -> list[Any]:
+    """Bring numbers and small arrays to the host: floats, and arrays (float64) of their shapes.
+
+    What is on a device comes in one transfer, for each makes the host wait until the device has done all that
+    was asked of it. So a step puts together what it wants to know, and asks once.
+    """
+    waiting = [value for value in values if _is_device_array(value)]
+    if waiting:
+        xp = array_module(*waiting)
+        together = xp.concatenate([value.reshape(-1).astype(xp.float64) for value in waiting]).get()
+        parts = iter(np.split(together, np.cumsum([value.size for value in waiting])[:-1]))
+        values = tuple(
+            next(parts).reshape(value.shape) if _is_device_array(value) else value for value in values
+        )
+    arrays = [np.asarray(value, dtype=np.float64) for value in values]
+    return [array if array.ndim else array.item() for array in arrays]
+
+
+def to_floats(values: Mapping[str, Any]) -> dict[str, float]:
+    """Return numbers by name as floats, fetched from a device in one transfer."""
+    return dict(zip(values, fetch(*values.values()), strict=True))
+
+
+def on_second_stream(task: Callable[..., T], like: Any) -> Callable[..., T]:
+    """Return a task for a second thread that on a GPU has a queue of its own, beside that of the first.
+
+    It begins when the GPU has done what was asked of it up to now, and returns when its own work is done. On
+    the host it is the task itself.
+
+    Args:
+        task: a function.
+        like: one of the arrays at work.
+    """
+    if not _is_device_array(like):
+        return task
+    device, ready = like.device, sys.modules["cupy"].cuda.Event()
+    ready.record()
+
+    def aside(*arguments: Any) -> T:
+        with device, _second_stream(device.id) as stream:
+            stream.wait_event(ready)
+            found = task(*arguments)
+            stream.synchronize()
+        return found
+
+    return aside
+
+
+@cache
+def _second_stream(number: int) -> Any:
+    """One for each GPU: what the first queue dropped of its memory is used again only after a wait."""
+    return sys.modules["cupy"].cuda.Stream(non_blocking=True)
 
 
 def available_memory(xp: ModuleType = np) -> int:

@@ -12,7 +12,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from itertools import chain, pairwise
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from . import __version__, cli_invariance, cli_problems, cli_scaling, cli_training, distributed
+from .backend import DeviceError, use_device
 
 if TYPE_CHECKING:
     from .datasets import Dataset
@@ -35,6 +36,7 @@ FEW = (5000, 1000)
 """Most training and test images for a convolutional net, which is trained for a moment only."""
 EXPECTED = (
     ArithmeticError,
+    DeviceError,
     ImportError,
     KeyError,
     MemoryError,
@@ -101,7 +103,8 @@ def tour(
     do. The tour builds it exactly, builds K-FAC and other approximations of it
     from the same two signals of backpropagation, and leaves a report that
     explains what each of them assumes and what that costs; a chapter on
-    convolutions studies a second, convolutional net. A minute in all.
+    convolutions studies a second, convolutional net, and one on invariance
+    trains pairs of nets that begin as the same function. A minute in all.
     """
     from . import datasets, report
     from .experiments.tour import Settings
@@ -109,7 +112,8 @@ def tour(
 
     started = time.perf_counter()
     _writable(out)
-    found = run(datasets.digits(), Settings(seed=seed, convolutions=True, descent=True))
+    settings = Settings(seed=seed, opening=True, convolutions=True, descent=True, invariance=True)
+    found = run(datasets.digits(), settings)
     _print_findings(found)
     if found.convnet is not None:
         _print_findings(found.convnet)
@@ -181,6 +185,7 @@ def fisher(
     dtype: Annotated[
         str, typer.Option(help="float64 or float32 (half the memory, twice as fast).")
     ] = "float64",
+    device: cli_training.Device = "cpu",
     save: Annotated[
         Path | None, typer.Option(help="Folder for report, figures, results.json and quality.csv.")
     ] = None,
@@ -197,6 +202,7 @@ def fisher(
     started = time.perf_counter()
     if save is not None:
         _writable(save)
+    use_device(device)
     dataset = _load(data, folder, components, net, dtype)
     settings = _settings(
         dataset,
@@ -217,6 +223,7 @@ def fisher(
         seeds=seeds,
         along=along,
         dtype=dtype,
+        device=device,
     )
     found = run(dataset, settings, pictures=save is not None)
     _print_findings(found)
@@ -235,23 +242,23 @@ def figures(
     image_format: Annotated[str, typer.Option("--format", help="png, svg or pdf.")] = "png",
     seed: Annotated[int, typer.Option(help="Of the tour that is drawn.", min=0)] = 0,
 ) -> None:
-    """Draw the tour's figures and the talk's opening as files for slides: each shows one statement."""
+    """Draw the tour's figures as files for slides: each shows one statement."""
     from . import datasets
     from .experiments.descent import batch_sizes
     from .experiments.progress import progress_bar
     from .experiments.tour import Settings
     from .experiments.tour import tour as run
-    from .report.figures import FORMATS, available, draw_all, save_all
-    from .report.opening import OPENING
+    from .report.figures import FORMATS, available, draw_all
 
     if image_format not in FORMATS:
         raise ValueError(f"expected --format among {', '.join(FORMATS)}, got {image_format!r}")
     _writable(out)
-    found = run(datasets.digits(), Settings(seed=seed, convolutions=True, descent=True))
+    settings = Settings(seed=seed, opening=True, convolutions=True, descent=True, invariance=True)
+    found = run(datasets.digits(), settings)
     if found.descent is not None:
         found.descent.batches = batch_sizes(seed)
-    with progress_bar("figures", len(OPENING) + len(available(found))) as bar:
-        for name, _ in chain(save_all(OPENING, out, image_format), draw_all(found, out, image_format)):
+    with progress_bar("figures", len(available(found))) as bar:
+        for name, _ in draw_all(found, out, image_format):
             bar.advance(name)
     _say(f"Figures: {out}")
 

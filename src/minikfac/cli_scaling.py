@@ -43,7 +43,7 @@ def scaling(
     ] = "sgd,kfac",
     arguments: Annotated[
         list[str] | None,
-        typer.Option("--set", help="An argument of one of them that is not tuned, as in kfac.tau2=1."),
+        typer.Option("--set", help="An argument of one of them that is not tuned, as in kfac.T3=5."),
     ] = None,
     sizes: Annotated[
         str | None, typer.Option(help="Sizes of the batch, with commas; powers of two by default.")
@@ -202,12 +202,13 @@ def _methods(names: str, arguments: Sequence[str]) -> list[Contender]:
     """Optimizers by name; what is set is no longer drawn."""
     from .cli_training import _arguments_by_name, _names
     from .experiments.contenders import contender
+    from .experiments.scaling import HELD
 
     chosen = [contender(name) for name in _names(names)]
     given = _arguments_by_name(arguments, chosen)
     found = []
     for own in chosen:
-        fixed = given.get(own.name, {})
+        fixed = {**HELD.get(own.name, {}), **given.get(own.name, {})}
         space = {key: values for key, values in own.space.items() if key not in fixed}
         found.append(replace(own, arguments={**own.arguments, **fixed}, space=space))
     return found

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .backend import use_device
+
 if TYPE_CHECKING:
     from .distributed import Communicator
     from .experiments import History, Problem, Race
@@ -49,6 +51,9 @@ BatchSize_ = Annotated[
         help="Examples per step, the problem's own by default; 100:1500:200 grows exponentially from 100 to "
         "1500 at step 200."
     ),
+]
+Device = Annotated[
+    str, typer.Option(help="Where to compute: cpu, cuda (a GPU, with CuPy) or cuda:1 (the second one).")
 ]
 Seed = Annotated[int, typer.Option(help="Of initialization, order and drawn targets.", min=0)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the run that is in the folder.")]
@@ -86,6 +91,7 @@ def train(
     examples: Examples = None,
     width: Width = 1.0,
     dtype: Dtype = None,
+    device: Device = "cpu",
     optimizer: Annotated[
         str, typer.Option(help="By name, such as sgd, adam, kfac or hessian-free.")
     ] = "kfac",
@@ -137,7 +143,8 @@ def train(
     keep = Keep(out, every=checkpoint_every, existing=_existing(resume, overwrite))
     if keep.existing == "refuse" and leads:
         _refuse_existing([keep.checkpoint])
-    asked = (problem, net, data, activation, output, folder, examples, width, dtype)
+    use_device(device)
+    asked = (problem, net, data, activation, output, folder, examples, width, dtype, device)
     own = _problem(*asked) if leads else None
     comm.from_first(None)  # data that rank 0 had to fetch is there now
     own = own or _problem(*asked)
@@ -225,6 +232,7 @@ def compare(
     examples: Examples = None,
     width: Width = 1.0,
     dtype: Dtype = None,
+    device: Device = "cpu",
     seed: Seed = 0,
     seeds: Annotated[
         int,
@@ -259,7 +267,8 @@ def compare(
     if resume and tune is not None:
         raise ValueError("expected --resume without --tune: pass on by --set what the search had found")
     asked = _levels(levels)
-    own = _problem(problem, None, None, None, None, folder, examples, width, dtype)
+    use_device(device)
+    own = _problem(problem, None, None, None, None, folder, examples, width, dtype, device)
     racers = RACERS if own.net.is_dense_chain else RACERS[:-1]
     chosen = [contender(name) for name in (racers if optimizers is None else _names(optimizers))]
     given = _arguments_by_name(arguments or [], chosen)
@@ -377,15 +386,16 @@ def _problem(
     examples: int | None,
     width: float,
     dtype: str | None,
+    device: str,
 ) -> Problem:
     from . import experiments
 
     if net is not None:
-        return _own_problem(net, data or "digits", activation, output, folder, examples, width, dtype)
+        return _own_problem(net, data or "digits", activation, output, folder, examples, width, dtype, device)
     for option, value in (("--data", data), ("--activation", activation), ("--output", output)):
         if value is not None:
             raise ValueError(f"expected {option} only with --net, got {option} {value}")
-    return experiments.problem(name, folder, n_train=examples, width=width, dtype=dtype)
+    return experiments.problem(name, folder, n_train=examples, width=width, dtype=dtype, device=device)
 
 
 def _own_problem(
@@ -397,6 +407,7 @@ def _own_problem(
     examples: int | None,
     width: float,
     dtype: str | None,
+    device: str,
 ) -> Problem:
     from . import experiments
     from .cli import _load, parse_channels, parse_sizes
@@ -417,7 +428,7 @@ def _own_problem(
         made = experiments.convnet(dataset.x_train.shape[1:], n_outputs, channels or None, *kinds)
     dataset = with_targets(dataset, made)
     name = f"{dataset.name}, net {net}"
-    return experiments.Problem(name, made, dataset, "glorot", min(100, len(dataset.x_train)))
+    return experiments.Problem(name, made, dataset, "glorot", min(100, len(dataset.x_train)), device)
 
 
 def _existing(resume: bool, overwrite: bool) -> str:

@@ -13,9 +13,8 @@ they belong to, such as the name of a layer, goes as a small header. [BGM17]
 
 from __future__ import annotations
 
-import io
+import json
 import os
-import pickle
 import shutil
 import sys
 import time
@@ -28,7 +27,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from .backend import Array, array_module, to_device, to_host
+from .backend import Array, array_module, finish, to_device, to_host
 
 T = TypeVar("T")
 
@@ -63,7 +62,7 @@ class Communicator:
         return list(arrays)
 
     def gather(self, value: T) -> list[T]:
-        """Return every rank's value: arrays, and plain data or small objects around them."""
+        """Return every rank's value: plain data, arrays, and objects of this package made of them."""
         return [value]
 
     def from_first(self, value: T) -> T:
@@ -92,7 +91,7 @@ class Communicator:
         >>> three = Communicator()
         >>> three.size = 3
         >>> three.owners([1, 8, 5, 3, 2])
-        [2, 0, 1, 2, 1]
+        [1, 0, 1, 2, 2]
         """
         loads, owners = [0.0] * self.size, [0] * len(costs)
         for task in sorted(range(len(costs)), key=lambda task: -costs[task]):
@@ -158,30 +157,30 @@ class MPICommunicator(Communicator):
     def _sum(self, flat: Array) -> Array:
         """Add up a flat array that nobody else holds."""
         xp = array_module(flat)
-        direct = xp.__name__ == "numpy" or self.takes_device_arrays
-        if direct and xp.__name__ != "numpy":
-            xp.cuda.get_current_stream().synchronize()  # MPI does not wait for what is still computed
-        buffer = flat if direct else to_host(flat)
+        through_host = xp is not np and not self.takes_device_arrays
+        buffer = to_host(flat) if through_host else flat
+        finish(buffer)  # MPI would not wait for it
         self._mpi.Allreduce(self._in_place, buffer)
-        return buffer if direct else xp.asarray(buffer)
+        return xp.asarray(buffer) if through_host else buffer
 
     def gather(self, value: T) -> list[T]:
-        header, buffer = _packed(value)
-        found = self._mpi.allgather((header, len(buffer)))
-        return [_unpacked(own, self._broadcast(buffer, size, root)) for root, (own, size) in enumerate(found)]
+        own, sizes = _packed(value), np.empty(self.size, np.int64)
+        self._mpi.Allgather(np.array([len(own)]), sizes)
+        return [_unpacked(self._broadcast(own, int(size), root)) for root, size in enumerate(sizes)]
 
     def from_first(self, value: T) -> T:
-        header, buffer = _packed(value if self.rank == 0 else None)
-        header, size = self._mpi.bcast((header, len(buffer)))
-        return _unpacked(header, self._broadcast(buffer, size, 0))
+        own = _packed(value if self.rank == 0 else None)
+        size = np.array([len(own)])
+        self._mpi.Bcast(size, 0)
+        return _unpacked(self._broadcast(own, int(size[0]), 0))
 
-    def _broadcast(self, buffer: Array, size: int, root: int) -> Array:
-        """Return the bytes of one rank, of which there are ``size``."""
+    def _broadcast(self, message: Array, size: int, root: int) -> Array:
+        """Return the message of one rank, of so many bytes."""
         if self.rank != root:
-            buffer = np.empty(size, np.uint8)
+            message = np.empty(size, np.uint8)
         for start in range(0, size, _PIECE):
-            self._mpi.Bcast(buffer[start : start + _PIECE], root)
-        return buffer
+            self._mpi.Bcast(message[start : start + _PIECE], root)
+        return message
 
     def abort(self, code: int) -> None:
         """End all ranks now."""
@@ -191,56 +190,89 @@ class MPICommunicator(Communicator):
 # arrays and what they belong to ---------------------------------------------------------------------------
 
 
-class _Header(pickle.Pickler):
-    """Writes a value without the numbers of its arrays, of which it leaves shape, dtype and place."""
+def _packed(value: Any) -> Array:
+    """The bytes of a message: the length of its header, the header in JSON, the arrays one after the other.
 
-    def __init__(self, file: io.BytesIO) -> None:
-        super().__init__(file, protocol=5)
-        self.arrays: list[np.ndarray] = []
-        self.end = 0
-
-    def persistent_id(self, value: Any) -> Any:
-        on_device = array_module(value) is not np
-        if not (on_device or isinstance(value, np.ndarray)):
-            return None
-        host = to_host(value)
-        if host.dtype.hasobject:
-            raise TypeError("expected arrays of numbers to send to other ranks, got one of Python objects")
-        start = -(-self.end // _ALIGNED) * _ALIGNED
-        self.end = start + host.nbytes
-        self.arrays.append(host)
-        return start, host.dtype.str, host.shape, on_device
-
-
-class _Reader(pickle.Unpickler):
-    """Puts the arrays back, as views of the bytes that came with the header."""
-
-    def __init__(self, header: bytes, buffer: Array) -> None:
-        super().__init__(io.BytesIO(header))
-        self._buffer = buffer
-
-    def persistent_load(self, where: Any) -> Array:
-        start, dtype, shape, on_device = where
-        own = np.ndarray(shape, dtype, self._buffer.data, start)
-        return to_device(own) if on_device else own
+    Raises:
+        TypeError: on anything but plain data, arrays of numbers, and objects of this package made of them.
+    """
+    arrays: list[Array] = []
+    tree = _taken_apart(value, arrays)
+    hosts = [to_host(array) for array in arrays]
+    about = [
+        (host.dtype.str, host.shape, array_module(array) is not np)
+        for host, array in zip(hosts, arrays, strict=True)
+    ]
+    header = json.dumps([tree, about]).encode()
+    starts, end = [], 8 + len(header)
+    for host in hosts:
+        starts.append(-(-end // _ALIGNED) * _ALIGNED)
+        end = starts[-1] + host.nbytes
+    message = np.zeros(end, np.uint8)
+    message[:8].view(np.int64)[0] = len(header)
+    message[8 : 8 + len(header)] = np.frombuffer(header, np.uint8)
+    for host, start in zip(hosts, starts, strict=True):
+        message[start : start + host.nbytes] = np.ascontiguousarray(host).reshape(-1).view(np.uint8)
+    return message
 
 
-def _packed(value: Any) -> tuple[bytes, Array]:
-    """A header, and the bytes of all arrays one after the other."""
-    file = io.BytesIO()
-    writer = _Header(file)
-    writer.dump(value)
-    buffer, end = np.empty(writer.end, np.uint8), 0
-    for array in writer.arrays:
+def _unpacked(message: Array) -> Any:
+    """The value again; its arrays are views of the message, the sender's too.
+
+    In another memory order than the other ranks' they would round differently.
+    """
+    end = 8 + int(message[:8].view(np.int64)[0])
+    tree, about = json.loads(message[8:end].tobytes())
+    arrays = []
+    for dtype, shape, on_device in about:
         start = -(-end // _ALIGNED) * _ALIGNED
-        end = start + array.nbytes
-        buffer[start:end] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-    return file.getvalue(), buffer
+        own: Array = np.ndarray(shape, dtype, message.data, start)
+        end = start + own.nbytes
+        arrays.append(to_device(own) if on_device else own)
+    return _put_together(tree, arrays)
 
 
-def _unpacked(header: bytes, buffer: Array) -> Any:
-    # the owner reads its own message too: arrays in another memory order would round differently
-    return _Reader(header, buffer).load()
+def _taken_apart(value: Any, arrays: list[Array]) -> Any:
+    """Put the arrays inside a value aside, and return the rest as what JSON can hold."""
+    if isinstance(value, np.ndarray | np.generic) or array_module(value) is not np:
+        if value.dtype.kind == "O":
+            raise TypeError("expected arrays of numbers to send to other ranks, got one of Python objects")
+        arrays.append(value)
+        return {"scalar" if isinstance(value, np.generic) else "array": len(arrays) - 1}
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, slice):
+        return {"slice": [value.start, value.stop, value.step]}
+    if type(value) in (list, tuple):
+        return {type(value).__name__: [_taken_apart(own, arrays) for own in value]}
+    if type(value) is dict:
+        return {"dict": [[_taken_apart(part, arrays) for part in pair] for pair in value.items()]}
+    kind = type(value)
+    if kind.__module__.partition(".")[0] != __package__:
+        raise TypeError(
+            f"expected plain data, arrays or objects of {__package__} to send to other ranks, "
+            f"got {kind.__qualname__}"
+        )
+    return {"object": [kind.__module__, kind.__qualname__, _taken_apart(dict(vars(value)), arrays)]}
+
+
+def _put_together(tree: Any, arrays: Sequence[Array]) -> Any:
+    if not isinstance(tree, dict):
+        return tree
+    ((what, content),) = tree.items()
+    if what in ("array", "scalar"):
+        return arrays[content] if what == "array" else arrays[content][()]
+    if what == "slice":
+        return slice(*content)
+    if what == "dict":
+        return {_put_together(key, arrays): _put_together(own, arrays) for key, own in content}
+    if what == "object":
+        kind = getattr(sys.modules[content[0]], content[1])
+        made = object.__new__(kind)
+        vars(made).update(_put_together(content[2], arrays))
+        return made
+    parts = [_put_together(own, arrays) for own in content]
+    return parts if what == "list" else tuple(parts)
 
 
 # starting and ending --------------------------------------------------------------------------------------
@@ -255,6 +287,8 @@ def world() -> MPICommunicator:
     Raises:
         ImportError: where mpi4py or an MPI library is missing.
     """
+    if int(os.environ.get("OMPI_COMM_WORLD_LOCAL_SIZE", "1")) >= (os.cpu_count() or 1):
+        os.environ.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")  # no core is idle: to wait is not to work
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:

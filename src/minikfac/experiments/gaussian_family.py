@@ -4,7 +4,7 @@ N(mu, sigma^2) fitted to numbers of mean m and variance v, by their mean negativ
 
     loss = log sigma + (v + (m - mu)^2) / (2 sigma^2) + log(2 pi) / 2
 
-in the charts (mu, sigma), (mu, log sigma) and (h, l) = (mu, 1) / sigma^2, the natural parameters. Gradient
+in the charts (mu, sigma), (mu, log sigma) and (a, b) = (mu, 1) / sigma^2, the natural parameters. Gradient
 and Fisher matrix F of each are written down by hand. Two flows in every chart, d xi / dt = -grad and
 -F^{-1} grad [Amari98]: pulled back to (mu, sigma), natural flows are one curve, gradient flows are three.
 
@@ -98,29 +98,29 @@ class MeanLogDeviation(Chart):
 
 
 class NaturalParameters(Chart):
-    """xi = (h, l) = (mu, 1) / sigma^2: the loss is (l (v + m^2) + h^2 / l - log l + log(2 pi)) / 2 - h m."""
+    """xi = (a, b) = (mu, 1) / sigma^2: the loss is (b (v + m^2) + a^2 / b - log b + log(2 pi)) / 2 - a m."""
 
-    name, axes = "natural parameters", ("h = μ / σ²", "l = 1 / σ²")
+    name, axes = "natural parameters", ("a = μ / σ²", "b = 1 / σ²")
 
     def push(self, q: np.ndarray) -> np.ndarray:
         precision = 1 / _positive(q[..., 1], "σ") ** 2
         return np.stack([q[..., 0] * precision, precision], axis=-1)
 
     def pull(self, xi: np.ndarray) -> np.ndarray:
-        l = _positive(xi[..., 1], "l")
-        return np.stack([xi[..., 0] / l, 1 / np.sqrt(l)], axis=-1)
+        b = _positive(xi[..., 1], "b")
+        return np.stack([xi[..., 0] / b, 1 / np.sqrt(b)], axis=-1)
 
     def jacobian(self, q: np.ndarray) -> np.ndarray:
         mu, sigma = q
         return np.array([[1 / sigma**2, -2 * mu / sigma**3], [0, -2 / sigma**3]])
 
     def gradient(self, xi: np.ndarray, m: float, v: float) -> np.ndarray:
-        h, l = xi
-        return np.array([h / l - m, (v + m**2 - h**2 / l**2 - 1 / l) / 2])
+        a, b = xi
+        return np.array([a / b - m, (v + m**2 - a**2 / b**2 - 1 / b) / 2])
 
     def fisher(self, xi: np.ndarray) -> np.ndarray:
-        h, l = xi
-        return np.array([[1 / l, -h / l**2], [-h / l**2, h**2 / l**3 + 1 / (2 * l**2)]])
+        a, b = xi
+        return np.array([[1 / b, -a / b**2], [-a / b**2, a**2 / b**3 + 1 / (2 * b**2)]])
 
 
 def _positive(values: np.ndarray, name: str) -> np.ndarray:

@@ -240,7 +240,7 @@ class Invariance:
         cells: row by row.
         dampings: (m,).
         damped: gaps after one step against damping, (m,) by method.
-        applications: those on images.
+        applications: single reparameterizations, under SGD and K-FAC.
     """
 
     cells: list[Cell]
@@ -630,6 +630,19 @@ def invariance(seed: int = 0, most: int | None = None, progress: bool = True) ->
         for make in (colour_whitened, centred_maps):
             found.applications.append(make(30 if most is None else min(most, 30), seed))
             bar.advance()
+    return found
+
+
+def brief(seed: int = 0, most: int = 10) -> Invariance:
+    """Fill the matrix with runs of a few steps; a hundred for logistic and tanh units alone. Some 5 seconds.
+
+    Args:
+        seed: of parameters, maps and drawn targets.
+        most: steps of any method.
+    """
+    found = Invariance(invariance_matrix(seed=seed, most=most, progress=False))
+    found.dampings, found.damped = gap_against_damping(seed=seed)
+    found.applications.append(logistic_for_tanh(seed=seed))
     return found
 
 

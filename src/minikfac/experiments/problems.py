@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from .. import datasets
+from ..backend import Array, to_device
 from ..datasets import Dataset
 from ..network import Network, mlp, presets
 
@@ -35,6 +36,7 @@ class Problem:
         dataset: inputs and targets as the net takes them.
         scheme: how :meth:`theta` draws weights.
         batch_size: examples per step, to begin with.
+        device: where :meth:`theta` is, "cpu", "cuda" or "cuda:1"; training moves the data there.
     """
 
     name: str
@@ -42,10 +44,12 @@ class Problem:
     dataset: Dataset
     scheme: str
     batch_size: int
+    device: str = "cpu"
 
-    def theta(self, seed: int = 0) -> np.ndarray:
-        """Draw initial parameters (P,) in the dtype of the data."""
-        return self.net.init(np.random.default_rng(seed), self.scheme, self.dataset.x_train.dtype)
+    def theta(self, seed: int = 0) -> Array:
+        """Draw initial parameters (P,) in the dtype of the data; the same ones for each device."""
+        drawn = self.net.init(np.random.default_rng(seed), self.scheme, self.dataset.x_train.dtype)
+        return to_device(drawn, self.device)
 
 
 def reconstruction(data: Dataset) -> Dataset:
@@ -227,6 +231,7 @@ def problem(
     n_test: int | None = None,
     width: float = 1.0,
     dtype: DTypeLike | None = None,
+    device: str = "cpu",
 ) -> Problem:
     """Make a problem: build its net and load its data.
 
@@ -237,6 +242,7 @@ def problem(
         n_test: test examples.
         width: scales the hidden units or channels of the net.
         dtype: of the data and so of the parameters; float64 for the small problems, else float32.
+        device: where the parameters are.
 
     Raises:
         ValueError: If there is no such problem, or on what its data or net refuse.
@@ -251,7 +257,8 @@ def problem(
     if folder is not None:
         options["folder"] = folder
     data = found.prepare(datasets.load(found.data, **options))
-    return Problem(found.name, net, data, found.scheme, min(found.batch_size, len(data.x_train)))
+    size = min(found.batch_size, len(data.x_train))
+    return Problem(found.name, net, data, found.scheme, size, device)
 
 
 def entry(name: str) -> Entry:

@@ -41,6 +41,11 @@ LEVELS: dict[str, dict[str, float]] = {
     "mnist-autoencoder": {"loss": 80.0},
 }
 """Where problems are raced to, unless another level is named: low enough that curvature matters."""
+HELD: dict[str, dict[str, Any]] = {
+    "K-FAC": {"tau1": 1.0, "tau2": 1.0},
+    "K-FAC tridiagonal": {"tau1": 1.0, "tau2": 1.0},
+}
+"""What is not drawn: an eighth of a small batch makes no factors, and each method has two constants to draw."""
 PER_OCTAVE = 8
 """Measurements while the number of steps doubles."""
 NEAR = 0.1

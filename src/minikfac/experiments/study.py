@@ -186,7 +186,7 @@ def fisher_study(
                 on_progress=announce,
                 measures=asked,
                 reference=reference,
-                workers=workers(4 if F.shape[0] <= QUICK else 2),
+                workers=workers(4 if F.shape[0] <= QUICK else 2) if array_module(theta) is np else 1,
             )
             matrices = {name: matrices[name] for name in approximations}  # threads keep no order
             bar.advance("ledger")

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from .. import fisher, optim, quality
-from ..backend import Array, check_memory
+from ..backend import Array, check_memory, to_device, use_device
 from ..datasets import Dataset
 from ..linalg import SingularMatrixError
 from ..network import Network, mlp, outputs, presets
@@ -27,8 +27,11 @@ from .along import quality_along_training
 from .convolutions import Convolutions, convnet, default_channels, stages
 from .descent import Descent
 from .descent import stages as descent_stages
+from .invariance import Invariance, brief
 from .maps import conv_layers
 from .middle import MiddleLayers, middle_layers, picture_layers
+from .opening import Opening
+from .opening import stages as opening_stages
 from .pictures import (
     Divergence,
     MeanDerivatives,
@@ -74,8 +77,11 @@ class Settings:
         along: measure K-FAC's error along training.
         measures: names among :data:`minikfac.quality.MEASURES`; None for what is quick at this size.
         dtype: "float64" or "float32".
+        device: where the matrices are built and measured; training and pictures stay on the host.
         convolutions: study a small convolutional net too, on the same data as images.
         descent: show what curvature is good for, on problems of their own.
+        opening: show why gradients are not enough: maps of a globe, a Gaussian in three charts.
+        invariance: try which methods see the net and which its parameters, on nets of their own, in brief.
     """
 
     sizes: tuple[int, ...] = TOUR_SIZES
@@ -98,8 +104,11 @@ class Settings:
     along: bool = True
     measures: tuple[str, ...] | None = None
     dtype: str = "float64"
+    device: str = "cpu"
     convolutions: bool = False
     descent: bool = False
+    opening: bool = False
+    invariance: bool = False
 
 
 @dataclass
@@ -119,6 +128,8 @@ class Findings:
         convnet: the findings of the convolutional net that was studied too.
         convolutions: what the pictures of that net's convolutions show, or of this one's.
         descent: what curvature is good for, on problems of their own.
+        opening: maps of a globe, and a Gaussian in three charts.
+        invariance: gaps between equivalent nets.
         seconds: wall time by stage.
     """
 
@@ -143,6 +154,8 @@ class Findings:
     convnet: Findings | None = None
     convolutions: Convolutions | None = None
     descent: Descent | None = None
+    opening: Opening | None = None
+    invariance: Invariance | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -359,9 +372,9 @@ def tour(
     x, y = dataset.x_train[:n], dataset.y_train[:n]
     study = fisher_study(
         net,
-        theta,
-        x,
-        y,
+        to_device(theta, settings.device),
+        to_device(x, settings.device),
+        to_device(y, settings.device),
         settings.approximations,
         settings.damping,
         settings.targets,
@@ -400,6 +413,8 @@ def _convnet_findings(found: Findings, progress: bool) -> Findings:
         along=False,
         convolutions=False,
         descent=False,
+        opening=False,
+        invariance=False,
     )
     return tour(dataset, settings, False, progress)
 
@@ -434,9 +449,9 @@ def _over_seeds(found: Findings, dataset: Dataset, progress: bool) -> quality.Co
                     theta = prepare(own, dataset, progress=False)[3].theta
                 comparison = fisher_study(
                     found.net,
-                    theta,
-                    found.x,
-                    found.y,
+                    to_device(theta, settings.device),
+                    found.study.x,
+                    found.study.y,
                     settings.approximations,
                     settings.damping,
                     settings.targets,
@@ -493,6 +508,9 @@ def _add_pictures(found: Findings, clock: Clock, progress: bool) -> None:
     def memory() -> None:
         found.memory = memory_rows(memory_nets(settings, net))
 
+    def equivalent_nets() -> None:
+        found.invariance = brief(seed)
+
     todo: dict[str, Callable[[], None]] = {
         "middle layers": all_middle,
         "damping": cosines,
@@ -507,6 +525,11 @@ def _add_pictures(found: Findings, clock: Clock, progress: bool) -> None:
     if settings.descent:
         found.descent = Descent()
         todo = descent_stages(found.descent, seed) | todo
+    if settings.opening:
+        found.opening = Opening()
+        todo |= opening_stages(found.opening)
+    if settings.invariance:
+        todo = {"invariance": equivalent_nets} | todo
     with progress_bar("pictures", len(todo), progress) as bar, one_thread():
 
         def run(name: str) -> None:
@@ -515,7 +538,8 @@ def _add_pictures(found: Findings, clock: Clock, progress: bool) -> None:
             clock.seconds[name] = time.perf_counter() - started
             bar.advance(name)
 
-        with ThreadPoolExecutor(workers(4)) as pool:
+        # a GPU is chosen for each thread
+        with ThreadPoolExecutor(workers(4), initializer=use_device, initargs=(settings.device,)) as pool:
             list(pool.map(run, todo))
 
 
@@ -529,7 +553,7 @@ def _convolution_stages(found: Findings) -> dict[str, Callable[[], None]]:
     def train_other(pool: str) -> tuple[Network, Array, dict[str, Any]]:
         settings = replace(run.settings, pool=pool, along=False)
         net, _, _, history = prepare(settings, run.dataset, progress=False)
-        return net, history.theta, history.records[-1]
+        return net, to_device(history.theta, settings.device), history.records[-1]
 
     record = run.history.records[-1]
     settings, images = run.settings, run.dataset.x_train

@@ -10,11 +10,12 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
+from types import SimpleNamespace
 from typing import Any, Protocol
 
 import numpy as np
 
-from ..backend import Array, array_module, to_host
+from ..backend import Array, array_module, available_memory, fetch, to_host
 from ..datasets import Dataset
 from ..distributed import SERIAL, Communicator, refuse_differences
 from ..network import Network, outputs
@@ -27,6 +28,8 @@ from .records import History, PerOctave, Record
 
 __all__ = ["History", "Optimizer", "batches", "evaluate", "train"]
 
+Data = Dataset | SimpleNamespace
+"""What has ``x_train``, ``y_train``, ``x_test`` and ``y_test``."""
 EVALUATED_AT_ONCE = 5000
 """Examples whose outputs are held at a time while the whole set is measured."""
 
@@ -72,8 +75,9 @@ def train(
         net: the network.
         theta: initial parameters (P,); not changed.
         opt: the optimizer.
-        dataset: trained on its training part; losses and errors are of the whole parts. It may stay on the
-            host where theta is on a device: batches are moved.
+        dataset: trained on its training part; losses and errors are of the whole parts. Where theta is on a
+            device it is moved there once, and batches are gathered there; if it is too large for that,
+            batches are moved.
         steps: how many at most; None for no such limit, where ``max_seconds`` is one.
         batch_size: examples per step, a number or a function of the step, such as
             :class:`.ExponentialBatches`.
@@ -110,6 +114,7 @@ def train(
     at = comm.from_first(keeper.start) or Checkpoint(theta, opt.init(theta), about=about)
     if steps is not None and at.step > steps:
         raise ValueError(f"expected steps >= {at.step}, where the checkpoint is, got {steps}")
+    data = _beside(dataset, theta)
     order = batches(n, batch_size, seed, start=at.step)
     name = progress if isinstance(progress, str) else "training"
     with progress_bar(name, None if steps is None else steps - at.step, bool(progress) and leads) as bar:
@@ -118,7 +123,7 @@ def train(
             if (ends or at.step == 0 or measured(at.step)) and not at.is_measured:
                 if several:
                     _refuse_other_parameters(comm, at)
-                record = comm.from_first(_record(net, at, dataset, track if leads else None, keeper, comm))
+                record = comm.from_first(_record(net, at, data, track if leads else None, keeper, comm))
                 at.records.append(record)
                 keeper.record(record)
                 bar.note(_note(record, max_seconds))
@@ -131,7 +136,7 @@ def train(
                 return History(at.records, at.theta, at.state, about)
             started = time.perf_counter()
             rows = next(order)
-            theta, state, info = _step(opt, at, _batch(dataset, rows, at.theta), [seed, at.step], keeper)
+            theta, state, info = _step(net, opt, at, _batch(data, rows, at.theta), [seed, at.step], keeper)
             if measured(at.step + 1):
                 to_host(theta[:1])  # a device may still be at work
             at = Checkpoint(
@@ -202,7 +207,12 @@ def _limits(
 
 
 def _step(
-    opt: Optimizer, at: Checkpoint, batch: tuple[Array, Array], seeds: list[int], keeper: Keeper
+    net: Network,
+    opt: Optimizer,
+    at: Checkpoint,
+    batch: tuple[Array, Array],
+    seeds: list[int],
+    keeper: Keeper,
 ) -> tuple[Array, Any, dict[str, float]]:
     """One step; parameters that are not finite are named as such whatever comes of them."""
     try:
@@ -213,6 +223,7 @@ def _step(
             raise FloatingPointError(text) from error
         raise
     if not math.isfinite(found[2]["loss"]):
+        net.output.check_values(batch[1], net.n_outputs(batch[0]))  # on a device nobody has looked yet
         raise FloatingPointError(_not_finite("loss", found[2]["loss"], at.step, keeper))
     return found
 
@@ -220,7 +231,7 @@ def _step(
 def _record(
     net: Network,
     at: Checkpoint,
-    dataset: Dataset,
+    dataset: Data,
     track: Callable[[int, Array], dict[str, Any]] | None,
     keeper: Keeper,
     comm: Communicator,
@@ -271,19 +282,34 @@ def warm_up(opt: Optimizer, theta: Array, dataset: Dataset, batch_size: BatchSiz
     opt.step(theta, opt.init(theta), batch, np.random.default_rng([seed, 0]))
 
 
-def _batch(dataset: Dataset, rows: Any, theta: Array) -> tuple[Array, Array]:
-    return _rows(dataset.x_train, rows, theta), _rows(dataset.y_train, rows, theta)
+def _beside(dataset: Data, theta: Array) -> Data:
+    """The data on the device of theta, or where they are if half of its memory would not hold them."""
+    names = ("x_train", "y_train", "x_test", "y_test")
+    parts = {name: getattr(dataset, name) for name in names}
+    xp, once = array_module(theta), {id(part): part for part in parts.values()}
+    away = {key: part for key, part in once.items() if array_module(part) is not xp}
+    if not away or xp is np or sum(part.nbytes for part in away.values()) > available_memory(xp) / 2:
+        return dataset
+    there = once | {key: xp.asarray(part) for key, part in away.items()}
+    return SimpleNamespace(**{name: there[id(part)] for name, part in parts.items()})
+
+
+def _batch(dataset: Data, rows: Any, theta: Array) -> tuple[Array, Array]:
+    if array_module(dataset.x_train) is array_module(dataset.y_train):
+        rows = array_module(dataset.x_train).asarray(rows)  # once for both
+    x = _rows(dataset.x_train, rows, theta)
+    return x, x if dataset.y_train is dataset.x_train else _rows(dataset.y_train, rows, theta)
 
 
 def _rows(part: Array, rows: Any, theta: Array) -> Array:
     """Rows of a part of the data, on the device of theta."""
     xp = array_module(part)
-    chosen = part[rows if isinstance(rows, slice) else xp.asarray(rows)]
+    chosen = part[rows if isinstance(rows, slice) else xp.asarray(to_host(rows) if xp is np else rows)]
     return chosen if xp is array_module(theta) else array_module(theta).asarray(chosen)
 
 
 def measure(
-    net: Network, theta: Array, state: Any, dataset: Dataset, comm: Communicator = SERIAL
+    net: Network, theta: Array, state: Any, dataset: Data, comm: Communicator = SERIAL
 ) -> dict[str, float]:
     """Evaluate theta and, where the optimizer averages its iterates, ``state["average"]`` beside it."""
     known = state if isinstance(state, Mapping) else {}
@@ -298,7 +324,7 @@ def measure(
 def evaluate(
     net: Network,
     theta: Array,
-    dataset: Dataset,
+    dataset: Data,
     stats: Sequence[Array] | None = None,
     comm: Communicator = SERIAL,
 ) -> dict[str, float]:
@@ -327,20 +353,23 @@ def evaluate(
 def _evaluate_part(
     net: Network, theta: Array, x: Array, y: Array, stats: Sequence[Array] | None, comm: Communicator
 ) -> dict[str, float]:
-    labels = isinstance(net.output, outputs.Categorical)
-    sums = {"loss": 0.0, "error" if labels else "squared_error": 0.0}
-    own = comm.rows(len(x))
-    for start in range(own.start, own.stop, EVALUATED_AT_ONCE):
-        rows = slice(start, min(start + EVALUATED_AT_ONCE, own.stop))
+    found: list[Any] = []
+    labels, own = isinstance(net.output, outputs.Categorical), comm.rows(len(x))
+    chunks = [
+        slice(start, min(start + EVALUATED_AT_ONCE, own.stop))
+        for start in range(own.start, own.stop, EVALUATED_AT_ONCE)
+    ]
+    for rows in chunks:
         own_x, own_y = _rows(x, rows, theta), _rows(y, rows, theta)
         z = net.natural_parameters(theta, own_x, stats)
         net.output.check(own_y, *z.shape)
-        found = {"loss": net.output.nll(z, own_y).sum()}
-        if labels:
-            found["error"] = (z.argmax(1) != own_y).sum()
-        else:
-            found["squared_error"] = ((net.output.mean(z) - own_y) ** 2).sum()
-        for key, value in found.items():
-            sums[key] += float(to_host(value))
-    (totals,) = comm.sum([np.array(list(sums.values()))])
-    return {key: float(total) / len(x) for key, total in zip(sums, totals, strict=True)}
+        wrong = z.argmax(1) != own_y if labels else (net.output.mean(z) - own_y) ** 2
+        found += [net.output.losses(z, own_y).sum(), wrong.sum()]
+    numbers = fetch(*found)  # from a device all at once
+    loss = sum(numbers[::2])
+    if math.isnan(loss):
+        for rows in chunks:
+            net.output.check_values(_rows(y, rows, theta), net.n_outputs(x))
+    (totals,) = comm.sum([np.array([loss, sum(numbers[1::2])], dtype=float)])
+    names = ("loss", "error" if labels else "squared_error")
+    return {name: float(total) / len(x) for name, total in zip(names, totals, strict=True)}

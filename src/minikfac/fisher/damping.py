@@ -10,23 +10,29 @@ damping out so that this surplus is small.
 
 from __future__ import annotations
 
-from ..backend import Array, array_module
+from typing import Any
+
+from ..backend import Array, array_module, number
 
 
-def pi_ratio(A: Array, G: Array) -> float:
-    """pi = sqrt( (tr A / I) / (tr G / O) ), the trace-norm choice; 1 where a trace is 0."""
-    mean_a, mean_g = float(A.trace()) / len(A), float(G.trace()) / len(G)
-    return (mean_a / mean_g) ** 0.5 if mean_a > 0 and mean_g > 0 else 1.0
+def pi_ratio(A: Array, G: Array) -> Any:
+    """pi = sqrt( (tr A / I) / (tr G / O) ), the trace-norm choice; 1 where a trace is 0.
+
+    On a device a number that stays there.
+    """
+    mean_a, mean_g = number(A.trace()) / len(A), number(G.trace()) / len(G)
+    where, both = array_module(A, G).where, (mean_a > 0) & (mean_g > 0)
+    return number((where(both, mean_a, 1) / where(both, mean_g, 1)) ** 0.5)
 
 
-def add_to_diagonal(M: Array, amount: float) -> Array:
+def add_to_diagonal(M: Array, amount: Any) -> Array:
     """M + amount I, as a new array."""
     M = M.copy()
     M.reshape(-1)[:: len(M) + 1] += amount
     return M
 
 
-def factored_shares(A: Array, G: Array, lam: float) -> tuple[float, float]:
+def factored_shares(A: Array, G: Array, lam: float) -> tuple[Any, Any]:
     """What is added to the diagonals of A and G: pi sqrt(lam) and sqrt(lam) / pi."""
     pi = pi_ratio(A, G)
     return pi * lam**0.5, lam**0.5 / pi

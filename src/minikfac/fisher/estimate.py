@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from ..backend import Array, array_module
+from ..backend import Array, array_module, number
 from ..distributed import SERIAL, Communicator
 from ..linalg import Sums, sum_over_chunks
 from ..network import Network
@@ -27,13 +27,13 @@ class Estimate(NamedTuple):
     """What one mini-batch says.
 
     Attributes:
-        loss: mean over examples, nats.
+        loss: mean over examples, nats; on a device a number that stays there.
         gradient: of it, (P,).
         fisher: the K-FAC matrix.
         stats: running statistics of batch normalization after the pass; [] for most nets.
     """
 
-    loss: float
+    loss: Any
     gradient: Array
     fisher: BlockDiagonal
     stats: list[Array]
@@ -84,7 +84,7 @@ def gradient_and_kfac(
             after[:] = tape.stats
         dz = net.output.gradient(tape.z, y[rows])[None] / len(x)
         g = net.backward(theta, tape, array_module(dz).concatenate([dz, terms(tape.z, rows)]))
-        sums.add("loss", net.output.nll(tape.z, y[rows]).sum())
+        sums.add("loss", net.output.losses(tape.z, y[rows]).sum())
         sums.add("gradient", net.summed_gradient(theta, tape.abar, [own[0] for own in g]))
         for l, (abar, own, grid) in enumerate(zip(tape.abar, g, tape.grids, strict=True)):
             overlap = None if reduce else PatchMoment.of(net.parameter_layers[l], grid)
@@ -104,5 +104,5 @@ def gradient_and_kfac(
             totals.insert(0, overlaps[l].total(sums, (l, 0)))
         pairs.append(tuple(total / len(x) for total in totals))
     if not coupled:
-        loss, grad = float(sums["loss"]) / len(x), sums["gradient"]
+        loss, grad = number(sums["loss"]) / len(x), sums["gradient"]
     return Estimate(loss, grad, Kronecker(pairs, net.names), after)

@@ -20,14 +20,16 @@ their whole block.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from itertools import chain
+from typing import Any, ClassVar
 
 from ..backend import Array, array_module
-from ..linalg import cholesky, cholesky_inverse, cholesky_solve, eigh, kron_apply, kron_dense
+from ..distributed import SERIAL, Communicator
+from ..linalg import cholesky_inverse, cholesky_solve, damped_choleskys, eigh, kron_apply, kron_dense
 from ..linalg import pseudo_inverse as pinv
-from .block_diagonal import BlockDiagonal
+from .block_diagonal import BlockDiagonal, BlockDiagonalOperator
 from .damping import add_to_diagonal, factored_damping, factored_shares, tikhonov_eigenvalues
 from .dense import DenseMatrix
 from .eigenblock import EigenBlock
@@ -157,11 +159,17 @@ class KroneckerBlock(FisherMatrix):
             return self.damped(0.0).inverse(damping)
         if damping == 0 and pseudo_inverse:
             return KroneckerBlock(pinv(self.A), pinv(self.G), self.name)
-        shares = factored_shares(self.A, self.G, damping)
-        L_A, L_G = (
-            cholesky(add_to_diagonal(M, share), f"{letter} of {self.name}", at_least=share)
-            for M, share, letter in zip((self.A, self.G), shares, "AG", strict=True)
-        )
+        L_A, L_G = damped_choleskys(self.damped_factors(damping))
+        return self.from_choleskys(L_A, L_G, explicit)
+
+    def damped_factors(self, lam: float) -> Iterator[tuple[Array, str, Any]]:
+        """A and G damped, with their names and what was added."""
+        shares = factored_shares(self.A, self.G, lam)
+        for M, share, letter in zip((self.A, self.G), shares, "AG", strict=True):
+            yield add_to_diagonal(M, share), f"{letter} of {self.name}", share
+
+    def from_choleskys(self, L_A: Array, L_G: Array, explicit: bool) -> Operator:
+        """The inverse from the Cholesky factors of damped A and G."""
         if explicit:
             return KroneckerBlock(cholesky_inverse(L_A), cholesky_inverse(L_G), self.name)
         return KroneckerSolver(L_A, L_G)
@@ -173,6 +181,27 @@ class KroneckerBlock(FisherMatrix):
         L = self.inverse(damping, method)
         assert isinstance(L, KroneckerSolver)
         return L.logdet()
+
+
+def factored_inverse(
+    F: BlockDiagonal, damping: float, explicit: bool = False, comm: Communicator = SERIAL
+) -> Operator:
+    """``F.inverse(damping, method="factored", ...)`` that asks a device once for all layers.
+
+    Blocks that are no Kronecker products are inverted one by one, and several ranks divide the layers.
+    """
+    if comm.size > 1:
+        return F.inverse(damping, "factored", explicit=explicit, comm=comm)
+    own = [block for block in F.blocks if isinstance(block, KroneckerBlock)]
+    Ls = iter(damped_choleskys(chain.from_iterable(block.damped_factors(damping) for block in own)))
+    return BlockDiagonalOperator(
+        [
+            block.from_choleskys(next(Ls), next(Ls), explicit)
+            if isinstance(block, KroneckerBlock)
+            else block.inverse(damping, explicit=explicit)
+            for block in F.blocks
+        ]
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -36,7 +36,7 @@ class Operator(ABC):
             ValueError: on another shape.
             TypeError: if v is on another device.
         """
-        array_module(self.like, v)
+        array_module(self.like, v, names="the matrix, the vector")
         if v.ndim not in (1, 2) or len(v) != self.shape[0]:
             raise ValueError(f"expected a vector ({self.shape[0]},) or ({self.shape[0]}, m), got {v.shape}")
         return self._product(v)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from types import ModuleType
+from typing import Any
 
 import scipy.linalg
 
-from ..backend import Array, array_module, to_host
+from ..backend import Array, array_module, fetch, to_host
 
 
 class SingularMatrixError(ValueError):
@@ -94,12 +96,17 @@ def _smallest_eigenvalue(L: Array) -> float:
 
     Two steps do: near singularity each outgrows what it started from by 1 / eps.
     """
-    xp = array_module(L)
-    largest = xp.einsum("ij,ij->i", L, L).max()
-    v = xp.cos(xp.arange(1, len(L) + 1, dtype=L.dtype) ** 2)  # no pattern, so not orthogonal to what matters
+    largest = array_module(L).einsum("ij,ij->i", L, L).max()
+    v = _no_pattern(L)
     for _ in range(2):
         v = cholesky_solve(L, largest * v / abs(v).max())
     return 1 / float(abs(v).max())
+
+
+def _no_pattern(like: Array) -> Array:
+    """A vector (n,) that is orthogonal to nothing that matters."""
+    xp = array_module(like)
+    return xp.cos(xp.arange(1, len(like) + 1, dtype=like.dtype) ** 2)
 
 
 def _device_cholesky(xp: ModuleType, M: Array) -> tuple[Array, bool]:
@@ -111,6 +118,51 @@ def _device_cholesky(xp: ModuleType, M: Array) -> tuple[Array, bool]:
             return xp.linalg.cholesky(M), False
     except scipy.linalg.LinAlgError:  # NumPy's class, which CuPy raises too
         return M, True
+
+
+def damped_choleskys(wanted: Iterable[tuple[Array, str, Any]]) -> list[Array]:
+    """Factorize damped matrices, each as :func:`cholesky` does; a device is asked once for all of them.
+
+    On a device a factorization that breaks down leaves finite nonsense, and to ask whether it did makes the
+    host wait. So each L is tried on a vector, L L^T v = M v up to rounding, and the answers come together.
+    What fails is looked at again by :func:`cholesky`.
+
+    Args:
+        wanted: matrices (n, n), what to call them in errors, and what was added to their diagonals: numbers,
+            or on a device arrays without axes.
+
+    Raises:
+        SingularMatrixError, ValueError: as :func:`cholesky`.
+    """
+    found, hasty = [], []
+    for M, name, share in wanted:  # one after the other: on the host none need be kept
+        if array_module(M).__name__ == "numpy":
+            found.append(cholesky(M, name, at_least=share))
+            continue
+        L = _unchecked_cholesky(M)
+        hasty.append((M, name, share, _is_factor(L, M, share)))
+        found.append(L)
+    for place, (good, (M, name, share, _)) in enumerate(
+        zip(fetch(*(own[3] for own in hasty)), hasty, strict=True)
+    ):
+        if not good:
+            found[place] = cholesky(M, name, at_least=fetch(share)[0])
+    return found
+
+
+def _unchecked_cholesky(M: Array) -> Array:
+    """The lower factor on a device, or nonsense where there is none."""
+    import cupyx
+
+    with cupyx.errstate(linalg="ignore"):
+        return array_module(M).linalg.cholesky(M)
+
+
+def _is_factor(L: Array, M: Array, share: Any) -> Array:
+    """Whether L L^T = M on one vector, and M is far enough from singular; a bool on the device."""
+    largest, rounding, v = M.diagonal().max(), _epsilon(M), _no_pattern(L)
+    wrong = abs(L @ (L.T @ v) - M @ v).max()
+    return (share > 10 * rounding * largest) & (wrong <= len(M) * rounding * largest)  # neither where NaN
 
 
 def triangular_solve(L: Array, b: Array, transposed: bool = False, overwrite: bool = False) -> Array:

@@ -14,7 +14,7 @@ from functools import cached_property, partial
 from itertools import accumulate, pairwise
 from typing import Any
 
-from ..backend import Array, array_module, check_array
+from ..backend import Array, array_module, check_array, number
 from ..distributed import SERIAL, Communicator
 from ..linalg import Sums, sum_over_chunks
 from ..parallel import chunks, for_each
@@ -359,15 +359,33 @@ class Network:
         comm: Communicator = SERIAL,
     ) -> float:
         """Mean negative log-likelihood over examples, in nats, summed over output units."""
+        return self._told(self.mean_loss(theta, x, y, stats, comm), y, self.n_outputs(x))
+
+    def mean_loss(
+        self,
+        theta: Array,
+        x: Array,
+        y: Array,
+        stats: Sequence[Array] | None = None,
+        comm: Communicator = SERIAL,
+    ) -> Any:
+        """:meth:`loss`; on a device it stays there, and is NaN for targets that there cannot be."""
         rows = self.chunks(theta, x, comm=comm)
 
         def add(own: slice, sums: Sums) -> None:
             z = self.forward(theta, x[own], stats).z
             if _is_first(own, rows):
                 self.output.check(y, len(x), z.shape[1])
-            sums.add("loss", self.output.nll(z, y[own]).sum())
+            sums.add("loss", self.output.losses(z, y[own]).sum())
 
-        return float(sum_over_chunks(add, rows, theta, comm)["loss"]) / len(x)
+        return number(sum_over_chunks(add, rows, theta, comm)["loss"]) / len(x)
+
+    def _told(self, loss: Any, y: Array, n_units: int) -> float:
+        """A loss as a float; where that is not a number because of targets on a device, they are named."""
+        found = float(loss)
+        if math.isnan(found):
+            self.output.check_values(y, n_units)
+        return found
 
     def loss_and_gradient(
         self,
@@ -383,7 +401,7 @@ class Network:
         unless batch normalization couples its examples.
         """
         loss, grad, _ = self.gradient_pass(theta, x, y, stats, train)
-        return loss, grad
+        return self._told(loss, y, self.n_outputs(x)), grad
 
     def gradient_pass(
         self,
@@ -393,10 +411,12 @@ class Network:
         stats: Sequence[Array] | None = None,
         train: bool = True,
         comm: Communicator = SERIAL,
-    ) -> tuple[float, Array, list[Array]]:
+    ) -> tuple[Any, Array, list[Array]]:
         """Return the loss, its gradient (P,) and the running statistics after it: a step of training.
 
-        With ranks, each takes its rows of the batch, and all get the sums over all of it.
+        On a device the loss stays there, as an array without axes, so that nothing waits for it; it is NaN
+        where the output's distribution cannot have one of the targets. With ranks, each takes its rows of the
+        batch, and all get the sums over all of it.
         """
         rows = self.chunks(theta, x, train, comm)
         after: list[Array] = []
@@ -407,11 +427,11 @@ class Network:
                 self.output.check(y, len(x), tape.z.shape[1])
                 after[:] = tape.stats
             gs = self.backward(theta, tape, self.output.gradient(tape.z, y[own]) / len(x))
-            sums.add("loss", self.output.nll(tape.z, y[own]).sum())
+            sums.add("loss", self.output.losses(tape.z, y[own]).sum())
             sums.add("gradient", self.summed_gradient(theta, tape.abar, gs))
 
         sums = sum_over_chunks(add, rows, theta, comm)
-        return float(sums["loss"]) / len(x), sums["gradient"], after
+        return number(sums["loss"]) / len(x), sums["gradient"], after
 
     def gradient(self, theta: Array, x: Array, y: Array, stats: Sequence[Array] | None = None) -> Array:
         """Return the gradient (P,) of the mean loss."""
@@ -451,7 +471,7 @@ def _check_batch(x: Array) -> None:
 
 def _check_inputs(theta: Array, x: Array) -> Array:
     _check_batch(x)
-    xp = array_module(theta, x)
+    xp = array_module(theta, x, names="theta, x")
     if x.dtype.kind != "f":
         raise ValueError(f"expected inputs of a floating dtype, got {x.dtype}; convert and scale them first")
     x = x.astype(theta.dtype, copy=False)  # what is too large for it counts as infinite

@@ -88,24 +88,49 @@ class Output(ABC):
         """
         return self.transform_noise(z, self.noise(rng, len(z), 1, z.shape[1]))[0]
 
-    @abstractmethod
     def check(self, y: Array, n: int, n_units: int) -> None:
         """Refuse targets that this distribution cannot have.
+
+        On a device the values are not looked at, for the answer would hold up the queue: there :meth:`losses`
+        tells, and :meth:`check_values` says what is wrong.
 
         Raises:
             ValueError: that says what was expected and what came.
             TypeError: if y is no array.
         """
+        self.check_form(y, n, n_units)
+        if array_module(y).__name__ == "numpy":
+            self.check_values(y, n_units)
+
+    @abstractmethod
+    def check_form(self, y: Array, n: int, n_units: int) -> None:
+        """Refuse targets of another type or shape."""
+
+    @abstractmethod
+    def check_values(self, y: Array, n_units: int) -> None:
+        """Refuse targets of values that this distribution cannot have."""
+
+    @abstractmethod
+    def has(self, y: Array, n_units: int) -> Array:
+        """Whether the distribution can have each target, (N,) of bool."""
+
+    def losses(self, z: Array, y: Array) -> Array:
+        """Like :meth:`nll`; on a device NaN for a target that the distribution cannot have."""
+        xp = array_module(z, y, names="the outputs z, the targets y")
+        nll = self.nll(z, y)
+        return nll if xp.__name__ == "numpy" else xp.where(self.has(y, z.shape[1]), nll, xp.nan)
 
 
-def _check_values(y: Array, n: int, n_units: int, what: str) -> None:
+def _check_form(y: Array, n: int, n_units: int, what: str) -> None:
     check_array(y, "targets")
-    xp = array_module(y)
     if y.shape != (n, n_units) or n == 0:
         raise ValueError(f"expected {what} targets of shape ({n or 'N'}, {n_units}), got {y.shape}")
     if y.dtype.kind not in "biuf":
         raise ValueError(f"expected {what} targets of a real dtype, got {y.dtype}")
-    if not bool(xp.isfinite(y).all()):
+
+
+def _check_finite(y: Array, what: str) -> None:
+    if not bool(array_module(y).isfinite(y).all()):
         raise ValueError(f"expected finite {what} targets, got NaN or infinite values")
 
 
@@ -152,15 +177,20 @@ class Categorical(Output):
         u = noise[..., 0] * cumulated[:, -1:]  # (N, n_samples)
         return (u[:, :, None] >= cumulated[:, None, :-1]).sum(-1).T
 
-    def check(self, y: Array, n: int, n_units: int) -> None:
+    def check_form(self, y: Array, n: int, n_units: int) -> None:
         check_array(y, "labels")
         if y.dtype.kind not in "iu":
             raise ValueError(f"expected whole-number labels of an integer dtype, got {y.dtype}")
         if y.shape != (n,) or n == 0:
             raise ValueError(f"expected labels of shape ({n or 'N'},), got {y.shape}")
+
+    def check_values(self, y: Array, n_units: int) -> None:
         low, high = int(to_host(y.min())), int(to_host(y.max()))
         if low < 0 or high >= n_units:
             raise ValueError(f"expected labels in 0..{n_units - 1}, got values from {low} to {high}")
+
+    def has(self, y: Array, n_units: int) -> Array:
+        return (y >= 0) & (y < n_units)
 
 
 @dataclass(frozen=True)
@@ -198,11 +228,17 @@ class Bernoulli(Output):
         p = self.mean(z)
         return (noise < p[:, None, :]).swapaxes(0, 1).astype(z.dtype)
 
-    def check(self, y: Array, n: int, n_units: int) -> None:
-        _check_values(y, n, n_units, "Bernoulli")
+    def check_form(self, y: Array, n: int, n_units: int) -> None:
+        _check_form(y, n, n_units, "Bernoulli")
+
+    def check_values(self, y: Array, n_units: int) -> None:
+        _check_finite(y, "Bernoulli")
         low, high = float(y.min()), float(y.max())
         if low < 0 or high > 1:
             raise ValueError(f"expected Bernoulli targets in [0, 1], got values from {low:g} to {high:g}")
+
+    def has(self, y: Array, n_units: int) -> Array:
+        return array_module(y).all((y >= 0) & (y <= 1), axis=-1)
 
 
 @dataclass(frozen=True)
@@ -235,8 +271,15 @@ class Gaussian(Output):
     def transform_noise(self, z: Array, noise: Array) -> Array:
         return z + noise.swapaxes(0, 1).astype(z.dtype)
 
-    def check(self, y: Array, n: int, n_units: int) -> None:
-        _check_values(y, n, n_units, "Gaussian")
+    def check_form(self, y: Array, n: int, n_units: int) -> None:
+        _check_form(y, n, n_units, "Gaussian")
+
+    def check_values(self, y: Array, n_units: int) -> None:
+        _check_finite(y, "Gaussian")
+
+    def has(self, y: Array, n_units: int) -> Array:
+        xp = array_module(y)
+        return xp.all(xp.isfinite(y), axis=-1)
 
 
 OUTPUTS: dict[str, type[Output]] = {"categorical": Categorical, "bernoulli": Bernoulli, "gaussian": Gaussian}

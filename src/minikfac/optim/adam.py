@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..backend import Array
+from ..backend import Array, to_floats
 from ..distributed import SERIAL, Communicator
 from ..network import Network
 from .averages import average_iterates
@@ -76,4 +76,4 @@ class Adam:
         after: State = {"step": k, "m": m, "v": v, "stats": stats}
         if self.averaging:
             after["average"] = average_iterates(state["average"], moved, k, self.averaging)
-        return moved, after, {"loss": loss, "lr": lr}
+        return moved, after, to_floats({"loss": loss, "lr": lr})

@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..backend import Array
+from ..backend import Array, to_floats
 from ..distributed import SERIAL, Communicator
 from ..fisher import diagonal, signals
 from ..network import Network
@@ -92,4 +92,4 @@ class DiagonalNaturalGradient:
         velocity = heavy_ball(state, grad / (D if self.power == 1 else D**self.power), lr, mu)
         moved, after = moved_by(velocity, theta, state, stats, self.averaging)
         info = {"loss": loss, "damping": self.damping, "lr": lr, "mu": mu}
-        return moved, after | {"diagonal": means}, info
+        return moved, after | {"diagonal": means}, to_floats(info)

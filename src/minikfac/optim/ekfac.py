@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..backend import Array
+from ..backend import Array, to_floats
 from ..distributed import SERIAL, Communicator
 from ..fisher import signals
 from ..fisher.ekfac import eigenbases, eigenvalues, in_eigenbases
@@ -101,4 +101,4 @@ class EKFAC:
         direction = F.solve(grad, damping=self.damping + self.l2)
         moved, after = moved_by(heavy_ball(state, direction, lr, mu), theta, state, stats, self.averaging)
         after |= {"factors": means, "bases": bases, "eigenvalues": values}
-        return moved, after, {"loss": loss, "damping": self.damping, "lr": lr, "mu": mu}
+        return moved, after, to_floats({"loss": loss, "damping": self.damping, "lr": lr, "mu": mu})

@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..backend import Array, array_module
+from ..backend import Array, array_module, fetch
 from ..fisher import diagonal, gauss_newton, signals
 from ..linalg import conjugate_gradients
 from ..network import Network
@@ -91,7 +91,8 @@ class HessianFree:
         x, y = batch
         lam, l2 = state["lam"], self.l2
         loss, grad, stats = objective_gradient(self.net, theta, x, y, state["stats"], l2)
-        h = loss + decay(theta, l2)
+        loss, own = fetch(loss, decay(theta, l2))
+        h = loss + own
         if not math.isfinite(h):  # nothing to go by
             return theta, state | {"step": state["step"] + 1}, {"loss": loss, "objective": h, "lam": lam}
         F = gauss_newton(

@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..backend import Array
+from ..backend import Array, fetch
 from ..distributed import SERIAL, Communicator
-from ..fisher import BlockDiagonal, BlockTridiagonal, Kronecker, Operator, block_tridiagonal, signals
-from ..fisher.kronecker import factors
+from ..fisher import BlockTridiagonal, Kronecker, Operator, block_tridiagonal, signals
+from ..fisher.kronecker import factored_inverse, factors
 from ..network import Network
 from .averages import average_iterates, moving_average
 from .checks import (
@@ -31,7 +31,7 @@ from .checks import (
 )
 from .momentum import State
 from .objective import decay, first, objective, objective_gradient
-from .quadratic import QuadraticModel
+from .quadratic import QuadraticModel, curvature_and_slope
 from .stale import Background, Request
 
 
@@ -145,22 +145,34 @@ class KFAC:
         lam, gamma = state["lam"], state["gamma"]
         # 1 gradient of h on the mini-batch
         loss, grad, stats = objective_gradient(self.net, theta, x, y, state["stats"], self.l2, self.comm)
-        h = loss + decay(theta, self.l2)
         # 2 factors from S1, with targets drawn from the model, averaged over past steps
         means = moving_average(state["factors"], self._factors(theta, x1, rng), k, self.decay)
         # 3 values of gamma to try
         candidates = [gamma, gamma * self._w2, gamma / self._w2] if k % self.T2 == 0 else [gamma]
-        # 4, 5 a proposal for each, re-scaled together with the last update; the one of least M is taken
+        # 4 a proposal for each, and the quadratic model along it and the last update
         refresh = k % self.T3 == 0 or k <= 3 or len(candidates) > 1
         asked = {"step": k, "factors": means, "gammas": candidates} if refresh else None
         ready, under_way = self._background.inverses(
             asked, state, self.max_age, k <= 3, self._inverses, self.comm
         )
-        proposals = []
+        held = self.net.batch_stats(theta, x2)
+        proposals, small = [], list[Any]()
         for candidate, inverse in ready or [(gamma, state["inverse"])]:
-            delta, model, coefficients = self._proposal(theta, grad, inverse, state, x2, lam)
-            proposals.append((model, candidate, inverse, delta, coefficients))
-        model, gamma, inverse, delta, coefficients = min(proposals, key=lambda proposal: proposal[0])
+            directions = self._directions(grad, inverse, state)
+            small += curvature_and_slope(
+                self.net, theta, x2, grad, directions, lam + self.l2, held, self.comm
+            )
+            proposals.append((candidate, inverse, directions))
+        # from a device all small numbers come at once
+        loss, own, *small = fetch(loss, decay(theta, self.l2), *small)
+        h = loss + own
+        # 5 each re-scaled by the c that minimizes M; the one of least M is taken
+        models = [QuadraticModel.of(*pair) for pair in zip(small[::2], small[1::2], strict=True)]
+        scales = [model.minimum() if self.rescale else (self.lr,) for model in models]
+        values = [model.value(c) for model, c in zip(models, scales, strict=True)]
+        best = min(range(len(values)), key=values.__getitem__)
+        (gamma, inverse, directions), coefficients, model = proposals[best], scales[best], values[best]
+        delta = sum((c * d for c, d in zip(coefficients, directions, strict=True)), start=0 * theta)
         # 6 how well did the model foretell the change of h? lambda follows
         info = {"loss": loss, "objective": h, "lam": lam, "gamma": gamma, "model": model}
         info |= dict(zip(("alpha", "mu"), coefficients, strict=False))
@@ -207,27 +219,18 @@ class KFAC:
     def _inverse(self, means: Sequence[tuple[Array, ...]], gamma: float, comm: Communicator) -> Operator:
         """(F~ + damping)^{-1}, of each layer the work of one of the ranks."""
         layers = len(self.net.names)
-        F: BlockDiagonal | BlockTridiagonal
         if self.structure == "block_diagonal":
             F = Kronecker(means, self.net.names)
-        else:
-            F = BlockTridiagonal(tuple(means[:layers]), tuple(means[layers:]), self.net.names)  # type: ignore[arg-type]
-        return F.inverse(gamma**2, method="factored", explicit=self.T3 > 1, comm=comm)
+            return factored_inverse(F, gamma**2, explicit=self.T3 > 1, comm=comm)
+        tri = BlockTridiagonal(tuple(means[:layers]), tuple(means[layers:]), self.net.names)  # type: ignore[arg-type]
+        return tri.inverse(gamma**2, method="factored", explicit=self.T3 > 1, comm=comm)
 
-    def _proposal(
-        self, theta: Array, grad: Array, inverse: Operator, state: State, x2: Array, lam: float
-    ) -> tuple[Array, float, tuple[float, ...]]:
-        """delta, M(delta), and alpha with mu."""
+    def _directions(self, grad: Array, inverse: Operator, state: State) -> list[Array]:
+        """Delta and, where momentum is re-scaled along, the last update."""
         directions = [-(inverse @ grad)]
-        if self.momentum and state["step"] > 0:
+        if self.momentum and self.rescale and state["step"] > 0:
             directions.append(state["delta"])
-        if not self.rescale:
-            directions = directions[:1]
-        held = self.net.batch_stats(theta, x2)
-        model = QuadraticModel.along(self.net, theta, x2, grad, directions, lam + self.l2, held, self.comm)
-        coefficients = model.minimum() if self.rescale else (self.lr,)
-        delta = sum((c * d for c, d in zip(coefficients, directions, strict=True)), start=0 * theta)
-        return delta, model.value(coefficients), coefficients
+        return directions
 
     def _adapted(self, lam: float, rho: float) -> float:
         """lambda after a reduction ratio rho: smaller where the model is good [MG15, sec. 6.5]."""

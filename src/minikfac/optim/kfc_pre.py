@@ -11,14 +11,13 @@ matrix on some examples, one pass more; or with F~ itself, where v^T F~ v = -lr 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..backend import Array
+from ..backend import Array, array_module, to_floats
 from ..distributed import SERIAL, Communicator
 from ..fisher import Kronecker, Operator, gradient_and_kfac
-from ..fisher.kronecker import factors_of
+from ..fisher.kronecker import factored_inverse, factors_of
 from ..network import Network
 from .averages import moving_average
 from .checks import (
@@ -32,7 +31,7 @@ from .checks import (
 )
 from .momentum import State, at_rest, moved_by
 from .objective import first
-from .quadratic import QuadraticModel
+from .quadratic import curvature_and_slope
 from .schedules import Schedule, value_at
 from .stale import Background, Request
 
@@ -131,24 +130,22 @@ class KFCPre:
         after |= {"factors": means, "inverse": inverse, **under_way}
         if self.max_age:
             info["age"] = k - under_way["inverse_step"]
-        return moved, after, {"loss": loss, "lr": lr, **info}
+        return moved, after, to_floats({"loss": loss, "lr": lr, **info})
 
     def _inverse(self, asked: Request, comm: Communicator) -> Operator:
         """(F~ + damping)^{-1}, of each layer the work of one of the ranks."""
         F = Kronecker(asked["factors"], self.net.names)
-        return F.inverse(self.l2 + self.damping, method="factored", explicit=self.Tf > 1, comm=comm)
+        return factored_inverse(F, self.l2 + self.damping, explicit=self.Tf > 1, comm=comm)
 
-    def _clip(
-        self, theta: Array, x: Array, grad: Array, v: Array, lr: float
-    ) -> tuple[float, dict[str, float]]:
+    def _clip(self, theta: Array, x: Array, grad: Array, v: Array, lr: float) -> tuple[Any, dict[str, Any]]:
+        """The factor on v, and what there is to tell; on a device numbers that stay there."""
         if self.clip is None:
             return 1.0, {}
         if self.clip_norm == "kfac":
-            nu = -lr * float(v @ grad)
+            nu = -lr * (v @ grad)
         else:
             some = first(x, self.clip_share)
             held = self.net.batch_stats(theta, some)
-            model = QuadraticModel.along(self.net, theta, some, grad, [v], self.l2, held, self.comm)
-            nu = model.curvature[0][0]
-        scale = min(1.0, math.sqrt(self.clip / nu)) if nu > 0 else 1.0
+            nu = curvature_and_slope(self.net, theta, some, grad, [v], self.l2, held, self.comm)[0][0, 0]
+        scale = (self.clip / array_module(theta).maximum(nu, self.clip)) ** 0.5  # 1 up to the bound
         return scale, {"nu": nu, "scale": scale}

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ..backend import Array, array_module, to_host
+from ..backend import Array, array_module, fetch, to_host
 from ..fisher import gauss_newton
 from ..linalg import eigh, krylov_subspace
 from ..network import Network
@@ -92,7 +92,8 @@ class KrylovSubspace:
         x1, y1 = x[:n], y[:n]
         damping = self.damping + self.l2
         loss, grad, stats = objective_gradient(self.net, theta, x1, y1, state["stats"], self.l2)
-        if not (math.isfinite(loss) and float(grad @ grad) > 0):  # nothing to go by
+        loss, square = fetch(loss, grad @ grad)
+        if not (math.isfinite(loss) and square > 0):  # nothing to go by
             after = state | {"step": state["step"] + 1, "stats": stats}
             return theta, after, {"loss": loss, "damping": self.damping}
         x2, y2 = first(x1, self.tau2), first(y1, self.tau2)
@@ -100,7 +101,7 @@ class KrylovSubspace:
         scale = preconditioner(self.net, theta, x2, rng, state["stats"], damping, self.exponent)
         V, VBV = krylov_subspace(lambda v: B @ v, grad, self.K, [state["delta"]], lambda v: v / scale)
         S = whitening(VBV)  # a = S c
-        slope = S.T @ to_host(V @ grad).astype(float)
+        slope = S.T @ fetch(V @ grad)[0]
 
         def step_of(c: Array) -> Array:
             return array_module(theta).asarray(S @ c, dtype=theta.dtype) @ V
@@ -108,7 +109,8 @@ class KrylovSubspace:
         def h_and_slope(c: Array) -> tuple[float, Array]:
             at = theta + step_of(c)
             own, g, _ = objective_gradient(self.net, at, x[n:], y[n:], state["stats"], self.l2)
-            return own + decay(at, self.l2), S.T @ to_host(V @ g).astype(float)
+            own, added, Vg = fetch(own, decay(at, self.l2), V @ g)
+            return own + added, S.T @ Vg
 
         c, evaluations = -slope, 0
         if self.search == "lbfgs":

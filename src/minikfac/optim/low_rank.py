@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from ..backend import Array, array_module
+from ..backend import Array, array_module, to_floats
 from ..fisher import LowRank as LowRankMatrix
 from ..fisher import Signals, signals
 from ..network import Network
@@ -92,7 +92,7 @@ class LowRank:
         U = U[:, -self.rank :]
         direction = LowRankMatrix(U).solve(grad, damping=self.damping + self.l2)
         moved, after = moved_by(heavy_ball(state, direction, lr, mu), theta, state, stats, self.averaging)
-        return moved, after | {"U": U}, {"loss": loss, "damping": self.damping, "lr": lr, "mu": mu}
+        return moved, after | {"U": U}, to_floats({"loss": loss, "damping": self.damping, "lr": lr, "mu": mu})
 
 
 def group_gradients(net: Network, theta: Array, drawn: Signals, groups: int) -> Array:

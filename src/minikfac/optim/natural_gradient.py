@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..backend import Array
+from ..backend import Array, to_floats
 from ..distributed import SERIAL, Communicator
 from ..fisher import exact, signals
 from ..network import Network
@@ -60,4 +60,4 @@ class NaturalGradient:
         lr = value_at(self.lr, state["step"])
         delta = -lr * F.solve(grad, damping=self.damping)
         after = {"step": state["step"] + 1, "stats": stats}
-        return theta + delta, after, {"loss": loss, "damping": self.damping}
+        return theta + delta, after, to_floats({"loss": loss, "damping": self.damping})

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
-from ..backend import Array
+from ..backend import Array, fetch, number
 from ..distributed import SERIAL, Communicator
 from ..network import Network
 
@@ -19,16 +20,17 @@ def first(x: Array, share: float) -> Array:
     return x[: max(1, math.ceil(share * len(x)))]
 
 
-def decay(theta: Array, l2: float) -> float:
-    """Return l2 / 2 ||theta||^2."""
-    return 0.5 * l2 * float(theta @ theta) if l2 else 0.0
+def decay(theta: Array, l2: float) -> Any:
+    """Return l2 / 2 ||theta||^2; on a device a number that stays there."""
+    return 0.5 * l2 * number(theta @ theta) if l2 else 0.0
 
 
 def objective(
     net: Network, theta: Array, x: Array, y: Array, l2: float, comm: Communicator = SERIAL
 ) -> float:
     """Return h; infinity where it is not a number."""
-    h = net.loss(theta, x, y, net.batch_stats(theta, x), comm) + decay(theta, l2)
+    loss, own = fetch(net.mean_loss(theta, x, y, net.batch_stats(theta, x), comm), decay(theta, l2))
+    h = loss + own
     return h if math.isfinite(h) else math.inf
 
 
@@ -40,7 +42,10 @@ def objective_gradient(
     stats: Sequence[Array],
     l2: float,
     comm: Communicator = SERIAL,
-) -> tuple[float, Array, list[Array]]:
-    """Return the loss without the decay, the gradient (P,) of h, and running statistics after the pass."""
+) -> tuple[Any, Array, list[Array]]:
+    """Return the loss without the decay, the gradient (P,) of h, and running statistics after the pass.
+
+    On a device the loss stays there.
+    """
     loss, grad, after = net.gradient_pass(theta, x, y, stats, comm=comm)
     return loss, grad + l2 * theta if l2 else grad, after

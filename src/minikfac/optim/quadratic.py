@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..backend import Array, array_module
+from ..backend import Array, array_module, fetch
 from ..distributed import SERIAL, Communicator
 from ..network import Network
 
@@ -53,10 +53,13 @@ class QuadraticModel:
             stats: of batch normalization.
             comm: the ranks that share the inputs.
         """
-        d = array_module(theta).stack(list(directions))
-        gram = net.fisher_gram(theta, x, d, stats, comm) + damping * (d @ d.T)
-        rows = tuple(tuple(float(v) for v in row) for row in gram)
-        return cls(rows, tuple(float(v) for v in d @ gradient))
+        found = curvature_and_slope(net, theta, x, gradient, directions, damping, stats, comm)
+        return cls.of(*fetch(*found))
+
+    @classmethod
+    def of(cls, curvature: Array, slope: Array) -> QuadraticModel:
+        """Take arrays (m, m) and (m,) of the host."""
+        return cls(tuple(map(tuple, curvature.tolist())), tuple(slope.tolist()))
 
     def minimum(self) -> tuple[float, ...]:
         """Return the best c; directions that say the same count once."""
@@ -76,3 +79,21 @@ class QuadraticModel:
             c[i] * c[j] * entry for i, row in enumerate(self.curvature) for j, entry in enumerate(row)
         )
         return 0.5 * square + sum(own * slope for own, slope in zip(c, self.slope, strict=True))
+
+
+def curvature_and_slope(
+    net: Network,
+    theta: Array,
+    x: Array,
+    gradient: Array,
+    directions: Sequence[Array],
+    damping: float,
+    stats: Sequence[Array] | None = None,
+    comm: Communicator = SERIAL,
+) -> tuple[Array, Array]:
+    """Return d_i^T (F + damping I) d_j, (m, m), and gradient^T d_i, (m,), where theta is.
+
+    The arguments are those of :meth:`QuadraticModel.along`.
+    """
+    d = array_module(theta).stack(list(directions))
+    return net.fisher_gram(theta, x, d, stats, comm) + damping * (d @ d.T), d @ gradient

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..backend import Array
+from ..backend import Array, to_floats
 from ..distributed import SERIAL, Communicator
 from ..network import Network
 from .checks import check_below_one, check_not_negative, check_positive
@@ -70,4 +70,4 @@ class SGD:
         at = theta + velocity if self.nesterov else theta
         loss, grad, stats = objective_gradient(self.net, at, *batch, state["stats"], self.l2, self.comm)
         moved, after = moved_by(velocity - lr * grad, theta, state, stats, self.averaging)
-        return moved, after, {"loss": loss, "lr": lr, "mu": mu}
+        return moved, after, to_floats({"loss": loss, "lr": lr, "mu": mu})

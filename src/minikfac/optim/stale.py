@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from functools import partial
 from typing import Any, TypeVar
 
+from ..backend import on_second_stream
 from ..distributed import Communicator
 
 T = TypeVar("T")
@@ -49,7 +51,8 @@ class Background:
         pending = state["pending"] if asked is None else asked
         if asked is not None and not wait:
             self._request = asked
-            self._future = comm.in_background(lambda aside: answer(asked, aside))
+            own_queue = on_second_stream(partial(answer, asked), asked["factors"][0][0])
+            self._future = comm.in_background(own_queue)
         if pending is None or not (wait or state["step"] + 1 - pending["step"] >= max_age):
             return None, {"pending": pending, "inverse_step": state["inverse_step"]}
         begun, future, self._request, self._future = self._request, self._future, None, None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -16,9 +15,12 @@ from ..experiments.convolutions import Convolutions
 from ..experiments.maps import LayerMaps
 from ..experiments.tour import Findings
 from ..network import outputs
+from . import invariance, opening
 from .convolutions import POOLING
 
 FORMATS = ("png", "svg", "pdf")
+Candidate = tuple[str, Callable[[Findings], Any], bool]
+"""A picture by its file name, what draws it, and whether the findings hold what it takes."""
 
 
 def training(found: Findings) -> Any:
@@ -352,7 +354,7 @@ def _own_maps(found: Findings) -> list[LayerMaps]:
     return next(iter(_chapter(found).maps.values()))
 
 
-def _of_convolutions(found: Findings) -> list[tuple[str, Callable[[Findings], Any], bool]]:
+def _of_convolutions(found: Findings) -> list[Candidate]:
     chapter = found.convolutions
     if chapter is None:
         return []
@@ -374,7 +376,7 @@ def _of_convolutions(found: Findings) -> list[tuple[str, Callable[[Findings], An
     ]
 
 
-def _of_descent(found: Findings) -> list[tuple[str, Callable[[Findings], Any], bool]]:
+def _of_descent(found: Findings) -> list[Candidate]:
     descent = found.descent
     if descent is None:
         return []
@@ -388,13 +390,25 @@ def _of_descent(found: Findings) -> list[tuple[str, Callable[[Findings], Any], b
     ]
 
 
+def _of_studies(
+    pictures: Mapping[str, Callable[[], Any]],
+) -> list[Candidate]:
+    """Pictures of what needs none of the other findings."""
+    return [(name, partial(_alone, draw), True) for name, draw in pictures.items()]
+
+
+def _alone(draw: Callable[[], Any], found: Findings) -> Any:
+    return draw()
+
+
 def available(found: Findings) -> dict[str, Callable[[Findings], Any]]:
     """Which figures can be drawn from these findings, by file name, in the order of the report."""
     one, walk, middle = found.passage, found.divergence, found.middle
     classes = isinstance(found.net.output, outputs.Categorical)
     scattered = found.scatter is not None and np.linalg.eigvalsh(found.scatter.F)[0] > 0
     fitted = walk is not None and np.isfinite(walk.slope)
-    candidates: list[tuple[str, Callable[[Findings], Any], bool]] = [
+    candidates: list[Candidate] = [
+        *_of_studies({} if found.opening is None else opening.pictures(found.opening)),
         ("training", training, len(found.history.records) > 1),
         ("forward-backward", passage, one is not None and classes and len(one.activations) > 1),
         ("mean-derivatives", means, found.means_start is not None and len(found.means_start.model) <= 40),
@@ -414,6 +428,7 @@ def available(found: Findings) -> dict[str, Callable[[Findings], Any]]:
         ("along-training", along, any("error/K-FAC/" in key for key in found.history.records[0])),
         *_of_descent(found),
         *_of_convolutions(found),
+        *_of_studies({} if found.invariance is None else invariance.pictures(found.invariance)),
         ("memory", memory, bool(found.memory)),
     ]
     return {name: draw for name, draw, possible in candidates if possible}
@@ -452,8 +467,3 @@ def save_all(
             yield name, path
     finally:
         plt.switch_backend(backend)
-
-
-def data_address(path: Path) -> str:
-    """A PNG file as a data: address, to be embedded."""
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from string import Template
 
-from .figures import data_address
 from .words import Figure, Section, Table
 
 STYLE = """
@@ -171,3 +171,8 @@ def _table(table: Table) -> str:
         f'<figure class="table"><div tabindex="0"><table{kind}><thead><tr>{head}</tr></thead>\n'
         f"<tbody>{body}</tbody></table></div>{caption}</figure>"
     )
+
+
+def data_address(path: Path) -> str:
+    """A PNG file as a data: address, to be embedded."""
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")

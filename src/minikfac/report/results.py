@@ -15,7 +15,9 @@ import numpy as np
 from .. import __version__
 from ..experiments.convolutions import Convolutions
 from ..experiments.descent import Descent
+from ..experiments.invariance import record as invariance_record
 from ..experiments.maps import strengths
+from ..experiments.opening import Opening
 from ..experiments.tour import Findings, settings_record
 
 
@@ -65,6 +67,10 @@ def results(found: Findings) -> dict[str, Any]:
         }
     if found.descent is not None:
         record["descent"] = descent(found.descent)
+    if found.opening is not None:
+        record["opening"] = opening(found.opening)
+    if found.invariance is not None:
+        record["invariance"] = invariance_record(found.invariance)
     if found.convolutions is not None:
         record["convolutions"] = convolutions(found.convolutions)
     if found.convnet is not None:
@@ -90,6 +96,22 @@ def descent(found: Descent) -> dict[str, Any]:
     if found.batches is not None:
         runs = found.batches
         record["batches"] = {"batch_sizes": runs.batch_sizes, "level": runs.level, "steps": runs.to_level()}
+    return record
+
+
+def opening(found: Opening) -> dict[str, Any]:
+    """Numbers of the opening: how maps distort, and how far the paths of charts are apart; no paths."""
+    record: dict[str, Any] = {}
+    if found.maps is not None:
+        record["maps"] = {
+            own.name: {"keeps": own.keeps, "areas": own.areas, "shapes": own.shapes}
+            for own in found.maps.maps
+        }
+    if found.ascents is not None:
+        record["ascents"] = {key: getattr(found.ascents, key) for key in ("duration", "steps", "apart")}
+    if found.gaussian is not None:
+        kept = ("mean", "variance", "steps", "one_step", "walked")
+        record["gaussian"] = {key: getattr(found.gaussian, key) for key in kept}
     return record
 
 

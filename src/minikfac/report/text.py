@@ -19,7 +19,7 @@ from ..experiments.tour import net_name as plain_net_name
 from ..network import outputs
 from ..plots.memory import human_bytes
 from ..quality import format_cell
-from . import convolutions, descent
+from . import convolutions, descent, invariance, opening
 from .words import Figure, Section, Table, count, examples, listing, number, percent
 
 Row = Mapping[str, Any]
@@ -51,8 +51,10 @@ def sections(found: Findings) -> list[Section]:
     place = list(written).index(memory if found.convnet is not None and memory in written else how_made)
     if found.settings.channels is not None:
         place = 1
-    found_sections = list(written.values())
-    return [*found_sections[:place], *chapter, *found_sections[place:]]
+    own = list(written.values())
+    return [
+        *opening.chapter(found), *own[:place], *chapter, *invariance.chapter(found), *own[place:],
+    ]  # fmt: skip
 
 
 def net_name(found: Findings) -> str:
