@@ -377,6 +377,8 @@ def test_scaling_leaves_records_and_figures_and_goes_on(capsys: pytest.CaptureFi
     assert "lr: 0.0001 to 1" in out and "To a loss of 2.28" in out
     found = sweeps.read("a/scaling.jsonl")
     assert len(found.rows) == 2 * 3 * 3 and found.target == ("loss", 2.28)
+    assert all(len(own["space"]) == 2 for own in found.about["methods"].values())
+    assert found.about["methods"]["K-FAC"]["arguments"] == {"tau1": 1.0, "tau2": 1.0}
     for name in ("scaling.png", "examples.png"):
         assert matplotlib.image.imread(f"a/{name}").shape[1] == 1280
     code, _, err = run(capsys, "scaling", *QUICK, "--out", "a")

@@ -45,7 +45,7 @@ HELD: dict[str, dict[str, Any]] = {
     "K-FAC": {"tau1": 1.0, "tau2": 1.0},
     "K-FAC tridiagonal": {"tau1": 1.0, "tau2": 1.0},
 }
-"""What is not drawn: an eighth of a small batch makes no factors, and each method has two constants to draw."""
+"""What is not drawn: an eighth of a small batch makes no factors, and each method draws two constants."""
 PER_OCTAVE = 8
 """Measurements while the number of steps doubles."""
 NEAR = 0.1
