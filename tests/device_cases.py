@@ -705,8 +705,14 @@ HOST: dict[str, str] = {
         f"experiments.{name}": _OWN for name in ("layer_maps", "map_statistics", "shifted_products", "tissot")
     },
     **{f"experiments.{name}": _OWN for name in ("problem", "random_search", "recipe", "recipes_for", "tour")},
-    **{f"experiments.{name}": "settings or results" for name in ("ExponentialBatches", "Findings", "Keep")},
-    **{f"experiments.{name}": "settings or results" for name in ("Problem", "Recipe", "Search", "Settings")},
+    **{
+        f"experiments.{name}": "settings or results"
+        for name in ("Budget", "ExponentialBatches", "Findings", "Keep")
+    },
+    **{
+        f"experiments.{name}": "settings or results"
+        for name in ("Problem", "Recipe", "Scaling", "Search", "Settings")
+    },
     **{f"datasets.{name}": _DATA for name in datasets.__all__},
 }
 
