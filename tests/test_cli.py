@@ -256,7 +256,7 @@ def test_wrong_input_ends_in_one_line(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["frobnicate"], "frobnicate"),
+        (["frobnicate"], "No such command 'frobnicate'. minikfac --help lists"),
         (["tour", "extra"], "extra"),
         (["figures", "--format", "gif"], "expected --format among png, svg, pdf, got 'gif'"),
         (["data", "fetch", "foo"], "expected one of digits, mnist, usps"),

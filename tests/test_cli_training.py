@@ -123,6 +123,15 @@ def test_a_run_ends_on_target_or_when_its_time_is_over(
     assert code == 0 and seconds[-1] >= 0.05 > seconds[-2]
 
 
+def test_without_steps_there_is_the_start_and_no_figure(
+    capsys: pytest.CaptureFixture[str], here: Path
+) -> None:
+    code, out, _ = run(capsys, "train", *SMALL, "--steps", "0")
+    assert code == 0 and "Figure: none, as no step was made" in out
+    assert not (here / "minikfac-train/loss.png").exists()
+    assert checkpoint.load(here / "minikfac-train/run.npz").step == 0
+
+
 def test_batches_may_grow(capsys: pytest.CaptureFixture[str], here: Path) -> None:
     code, _, _ = run(capsys, "train", "--steps", "8", "--measure-every", "1", "--batch-size", "10:60:5")
     examples = records.read(here / "minikfac-train/run.jsonl")["examples"]
@@ -341,6 +350,7 @@ def test_plot_prints_no_levels_of_what_does_not_fall(capsys: pytest.CaptureFixtu
         (["train", "--set", "lam"], "expected --set as NAME=VALUE, got 'lam'"),
         (["train", "--set", "foo=1"], "expected arguments of K-FAC among lam, "),
         (["train", "--set", "lam=-1"], "lam"),
+        (["train", "--set", "lam=abc"], "expected values that K-FAC takes, got lam='abc'"),
         (["train", "--set", "lam=Linear(1)"], "expected a schedule among Constant, "),
         (
             ["train", "--batch-size", "many"],

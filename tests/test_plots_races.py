@@ -130,6 +130,12 @@ def test_the_best_of_iterate_and_average_is_drawn_and_named() -> None:
     assert set(shares[0].lines[0].get_ydata()) == {50.0} and shares[0].get_yscale() == "linear"
 
 
+def test_a_race_needs_a_step() -> None:
+    start = [{"step": 0, "seconds": 0.0, "examples": 0, "loss": 2.0}]
+    with pytest.raises(ValueError, match="expected loss measured after a step, got it at the start only"):
+        plots.race({"SGD": start})
+
+
 def test_a_race_needs_runs_with_the_column() -> None:
     with pytest.raises(ValueError, match="expected at least one run, got none"):
         plots.race({})

@@ -382,7 +382,7 @@ def test_scaling_leaves_records_and_figures_and_goes_on(capsys: pytest.CaptureFi
     for name in ("scaling.png", "examples.png"):
         assert matplotlib.image.imread(f"a/{name}").shape[1] == 1280
     code, _, err = run(capsys, "scaling", *QUICK, "--out", "a")
-    assert code == 2 and "expected no sweep in a/scaling.jsonl yet" in one_line(err)
+    assert code == 2 and "expected no sweep in a/scaling.jsonl yet, got one; --resume" in one_line(err)
     before = Path("a/scaling.jsonl").read_text(encoding="utf-8")
     assert run(capsys, "scaling", *QUICK, "--out", "a", "--resume")[0] == 0
     after = Path("a/scaling.jsonl").read_text(encoding="utf-8")

@@ -577,7 +577,9 @@ def run(arguments: list[str]) -> int:
     except Exception as error:  # click's own: unknown options and commands
         if debug or not hasattr(error, "format_message"):
             raise
-        return _fail(error.format_message())
+        message = error.format_message()
+        hint = " minikfac --help lists what there is." if message.startswith("No such command") else ""
+        return _fail(message + hint)
     if code == 130:
         print("minikfac: interrupted", file=sys.stderr)
     return code if isinstance(code, int) else 0

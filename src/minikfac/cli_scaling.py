@@ -79,12 +79,14 @@ def scaling(
     """
     from . import experiments
     from .cli import _print_table, _say, _writable
-    from .cli_training import _described, _existing, _is_small, _target
+    from .cli_training import _described, _existing, _is_small, _refuse_existing, _target
     from .experiments import scaling as sweeps
     from .experiments.threads import one_thread
 
     started = time.perf_counter()
     existing = _existing(resume, overwrite)
+    if existing == "refuse":
+        _refuse_existing([out / RECORD], "sweep")
     own = experiments.problem(problem, data, n_train=examples, width=width, dtype=dtype)
     methods = _methods(optimizers, arguments or [])
     for method in methods:

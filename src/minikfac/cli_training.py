@@ -182,8 +182,11 @@ def train(
         _say(_line(history.records[-1]))
     from . import plots
 
-    figure = out / "loss.png"
-    plots.race({chosen.name: history.records}, title=f"{own.name}: training loss")[0].figure.savefig(figure)
+    figure = "none, as no step was made"
+    if history.records[-1]["step"] > 0:
+        figure = str(out / "loss.png")
+        panels = plots.race({chosen.name: history.records}, title=f"{own.name}: training loss")
+        panels[0].figure.savefig(figure)
     _say(f"Records: {keep.records}  Parameters: {keep.checkpoint}  Figure: {figure}")
     _say(f"{time.perf_counter() - started:.0f} s, {history.records[-1]['seconds']:.1f} s of them training")
 
@@ -437,11 +440,11 @@ def _existing(resume: bool, overwrite: bool) -> str:
     return "resume" if resume else "replace" if overwrite else "refuse"
 
 
-def _refuse_existing(paths: Sequence[Path]) -> None:
+def _refuse_existing(paths: Sequence[Path], what: str = "checkpoint") -> None:
     for path in paths:
         if path.exists():
             raise FileExistsError(
-                f"expected no checkpoint in {path} yet, got one; --resume goes on from it, --overwrite "
+                f"expected no {what} in {path} yet, got one; --resume goes on from it, --overwrite "
                 "replaces it, --out names another folder"
             )
 

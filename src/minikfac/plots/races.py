@@ -43,12 +43,14 @@ def race(
         fig: figure to draw into.
 
     Raises:
-        ValueError: on no runs, or one without the column.
+        ValueError: on no runs, one without the column, or no step in any of them.
     """
     named = {name: _runs(own) for name, own in some(dict(runs), "run").items()}
     for name, own in named.items():
         if not any(y in row for rows in own for row in rows):
             raise ValueError(f"expected records of {name} with {y}, got none")
+    if not any(y in row and row["step"] > 0 for own in named.values() for rows in own for row in rows):
+        raise ValueError(f"expected {y} measured after a step, got it at the start only")
     log = y.endswith("loss") or "squared_error" in y
     scale = 100 if _is_share(y) else 1
     fig = figure_for(fig, 5.0)
