@@ -4,6 +4,7 @@
 # make test-tutorials  run the notebooks and see that they still say what they say
 # make tutorials       run the notebooks and save their outputs
 # make test-all        all of it: notebooks, slow tests, long property profiles, parity with PyTorch libraries
+# make docs            build the site into docs/_build/html; warnings are errors
 # make bench           run the scripts in benchmarks/
 # make bench-gpu       on a machine with an NVIDIA GPU: the gpu tests, and benchmarks/gpu.py
 # make clean           remove .venv, builds and caches
@@ -11,7 +12,7 @@
 # Everything is installed into .venv. Another interpreter: make PYTHON=/path/to/python3.13 tour
 
 .DEFAULT_GOAL := help
-.PHONY: help tour lint test tutorials test-tutorials test-all bench bench-gpu clean
+.PHONY: help tour lint test tutorials test-tutorials test-all docs bench bench-gpu clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -57,6 +58,11 @@ $(VENV)/.oracles: $(VENV)/.tutorials constraints/oracles.txt
 	@$(PIP) --constraint constraints/oracles.txt --editable ".[oracles]"
 	@touch $@
 
+$(VENV)/.docs: $(VENV)/.base
+	@echo "Installing Sphinx into $(VENV) ..."
+	@$(PIP) --editable ".[docs]"
+	@touch $@
+
 # PyTorch is the one with CUDA, which PyPI has for Linux; [ctk] are the libraries that CuPy needs beside a driver.
 $(VENV)/.gpu: $(VENV)/.oracles
 	@echo "Installing CuPy with CUDA's libraries into $(VENV) (large) ..."
@@ -76,7 +82,7 @@ lint: $(VENV)/.test
 
 # One BLAS thread per process: there is a process per core.
 test: lint
-	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --doctest-modules tests src/minikfac
+	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile --doctest-modules tests src/minikfac
 
 tutorials: $(VENV)/.tutorials
 	$(BIN)/python tools/run_notebooks.py
@@ -85,7 +91,11 @@ test-tutorials: $(VENV)/.tutorials
 	$(BIN)/pytest -m tutorial
 
 test-all: $(VENV)/.oracles lint
-	HYPOTHESIS_PROFILE=long OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/pytest -m "" --numprocesses auto --doctest-modules tests src/minikfac
+	HYPOTHESIS_PROFILE=long OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/pytest -m "" --numprocesses auto --dist loadfile --doctest-modules tests src/minikfac
+
+docs: $(VENV)/.docs
+	$(BIN)/sphinx-build -W --keep-going -q -a -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
 
 bench: $(VENV)/.oracles
 	@set -e; for script in $(addprefix benchmarks/,exact_fisher.py exact_fisher_memory.py kfac_factors.py autoencoder.py conv.py conv_memory.py); do \
@@ -98,5 +108,5 @@ bench-gpu: $(VENV)/.gpu
 	$(BIN)/python benchmarks/gpu.py
 
 clean:
-	rm -rf $(VENV) build dist docs/_build minikfac-tour .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist docs/_build docs/tutorials/*.ipynb minikfac-tour .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name .git -prune -o -type d \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -9,6 +10,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -295,6 +298,32 @@ def test_a_folder_that_cannot_be_made_is_known_before_the_work(
     code, _, err = run(capsys, "fisher", "--save", str(file))
     assert code == 2 and str(file) in one_line(err)
     assert time.perf_counter() - started < 5
+
+
+@pytest.mark.parametrize(("choice", "whole"), [(["--all"], True), ([], True), (["--net-only"], False)])
+def test_figures_are_those_of_all_studies_or_of_the_net(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    choice: list[str],
+    whole: bool,
+) -> None:
+    asked = []
+
+    def tour(dataset: Any, settings: Any) -> Any:
+        asked.append((settings.opening, settings.convolutions, settings.descent, settings.invariance))
+        return SimpleNamespace(descent=None)
+
+    def draw_all(found: Any, folder: Path, image_format: str) -> Any:
+        yield "ledger", folder / f"ledger.{image_format}"
+
+    monkeypatch.setattr(importlib.import_module("minikfac.experiments.tour"), "tour", tour)
+    figures = importlib.import_module("minikfac.report.figures")
+    monkeypatch.setattr(figures, "available", lambda found: {"ledger": None})
+    monkeypatch.setattr(figures, "draw_all", draw_all)
+    code, out, _ = run(capsys, "figures", *choice, "--format", "svg", "--out", str(tmp_path / "slides"))
+    assert code == 0 and "slides" in out.replace("\n", "")
+    assert asked == [(whole,) * 4]
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ def test_commands_have_the_options_that_pages_name(page: Path) -> None:
         while words and words[0] in getattr(command, "commands", ()):
             command = command.commands[words.pop(0)]
         assert not hasattr(command, "commands"), text
-        known = {name for parameter in command.params for name in parameter.opts}
+        known = {name for own in command.params for name in (*own.opts, *own.secondary_opts)}
         assert {word for word in words if word.startswith("--")} <= known, text
 
 

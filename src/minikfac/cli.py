@@ -240,6 +240,12 @@ def figures(
         "minikfac-figures"
     ),
     image_format: Annotated[str, typer.Option("--format", help="png, svg or pdf.")] = "png",
+    everything: Annotated[
+        bool,
+        typer.Option(
+            "--all/--net-only", help="All figures, or those of the dense net, which are drawn sooner."
+        ),
+    ] = True,
     seed: Annotated[int, typer.Option(help="Of the tour that is drawn.", min=0)] = 0,
 ) -> None:
     """Draw the tour's figures as files for slides: each shows one statement."""
@@ -253,7 +259,9 @@ def figures(
     if image_format not in FORMATS:
         raise ValueError(f"expected --format among {', '.join(FORMATS)}, got {image_format!r}")
     _writable(out)
-    settings = Settings(seed=seed, opening=True, convolutions=True, descent=True, invariance=True)
+    settings = Settings(
+        seed=seed, opening=everything, convolutions=everything, descent=everything, invariance=everything
+    )
     found = run(datasets.digits(), settings)
     if found.descent is not None:
         found.descent.batches = batch_sizes(seed)

@@ -1,8 +1,10 @@
 """Running things: the training loop, its records, the study of a net's Fisher matrix, and the tour.
 
-from minikfac import datasets, experiments, report
-found = experiments.tour(datasets.digits(), experiments.Settings(sizes=(64, 20, 20, 10)))
-report.write_report(found, "my-net")
+The tour of a net of your own, and its report:
+
+    from minikfac import datasets, experiments, report
+    found = experiments.tour(datasets.digits(), experiments.Settings(sizes=(64, 20, 20, 10)))
+    report.write_report(found, "my-net")
 """
 
 from .along import quality_along_training

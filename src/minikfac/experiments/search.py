@@ -80,7 +80,7 @@ class Built:
 
     >>> from minikfac.optim.schedules import InverseTime
     >>> Built(InverseTime, (LogUniform(1e-3, 1.0), Choice((500, 2000)))).draw(np.random.default_rng(0))
-    InverseTime(start=0.0814..., timescale=500)
+    InverseTime(start=0.0814..., timescale=2000)
     """
 
     kind: Callable[..., Any]

@@ -49,7 +49,7 @@ class ShiftedProducts:
 
     @property
     def gradient(self) -> Array:
-        """DW[:, :, j, i], (kh, kw): the products at the kernel's shifts."""
+        """DW[:, :, j, i], (kh, kw), the products at the kernel's shifts."""
         top, left, kh, kw = self.kernel
         return self.products[top : top + kh, left : left + kw]
 

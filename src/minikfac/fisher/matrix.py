@@ -23,7 +23,7 @@ class Operator(ABC):
     @property
     @abstractmethod
     def like(self) -> Array:
-        """One of the arrays inside: it tells the dtype and the device."""
+        """One of the arrays inside; it tells the dtype and the device."""
 
     @abstractmethod
     def _product(self, v: Array) -> Array:

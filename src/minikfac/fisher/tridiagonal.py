@@ -99,7 +99,7 @@ class BlockTridiagonal(FisherMatrix):
 
     @property
     def blocks(self) -> Sequence[KroneckerBlock]:
-        """Diagonal blocks of Fhat: K-FAC's."""
+        """Diagonal blocks of Fhat, which are K-FAC's."""
         return [KroneckerBlock(A, G, name) for (A, G), name in zip(self.own, self.names, strict=True)]
 
     def diagonal(self) -> Array:

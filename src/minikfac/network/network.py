@@ -57,7 +57,7 @@ class Tape:
 
     @property
     def grids(self) -> list[tuple[int, int]]:
-        """Per parameter layer (H, W): its T = H W locations lie row by row."""
+        """Per parameter layer (H, W); its T = H W locations lie row by row."""
         return self._body.grids(self.record)
 
     @property

@@ -1,7 +1,7 @@
 """Optimizers: pure functions of parameters, state and batch; nothing is changed in place.
 
-state = opt.init(theta)
-theta, state, info = opt.step(theta, state, (x, y), rng)
+    state = opt.init(theta)
+    theta, state, info = opt.step(theta, state, (x, y), rng)
 
 ===========================  =====================================================================
 ``SGD``, ``Adam``            first order
