@@ -123,16 +123,17 @@ class Timed(Communicator):
 
 def watch(timer: Timer) -> None:
     """Let the parts of SGD and K-FAC tell the timer when they begin and end."""
-    for module in (optim.kfac, optim.sgd):
-        for name in ("objective_gradient", "objective"):
-            if hasattr(module, name):
-                setattr(module, name, timer.around("gradient", getattr(module, name)))
-    for name, part in (("_factors", "factors"), ("_inverse", "inverses"), ("_proposal", "preconditioning")):
-        setattr(optim.KFAC, name, timer.around(part, getattr(optim.KFAC, name)))
-    background = optim.stale.Background
-    background.inverses = timer.around("inverses", background.inverses)
-    along = optim.kfac.QuadraticModel.along
-    optim.kfac.QuadraticModel.along = staticmethod(timer.around("Fisher products", along))
+    for owner, name, part in (
+        (optim.sgd, "objective_gradient", "gradient"),
+        (optim.kfac, "objective_gradient", "gradient"),
+        (optim.kfac, "objective", "gradient"),
+        (optim.kfac, "curvature_and_slope", "Fisher products"),
+        (optim.KFAC, "_factors", "factors"),
+        (optim.KFAC, "_inverse", "inverses"),
+        (optim.KFAC, "_directions", "preconditioning"),
+        (optim.stale.Background, "inverses", "inverses"),
+    ):
+        setattr(owner, name, timer.around(part, getattr(owner, name)))
 
 
 def make(width: float) -> mk.Network:

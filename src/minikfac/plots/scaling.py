@@ -349,14 +349,8 @@ def measured_scaling(
             counts |= set(W.tolist())
         if cores is not None and max(counts) > cores:
             ax.axvspan(cores * 1.2, max(counts) * 1.3, color="#eeeeee", zorder=0)
-            ax.text(
-                max(counts) * 1.25,
-                ax.get_ylim()[1],
-                "more ranks than cores ",
-                ha="right",
-                va="top",
-                fontsize=10,
-            )
+            place = {"transform": ax.get_xaxis_transform(), "ha": "right", "va": "bottom"}
+            ax.text(max(counts) * 1.28, 0.01, "more ranks than cores", fontsize=10, **place)
         ax.set(xscale="log", yscale="log", xlabel="ranks", ylabel="seconds a step", title=what)
         ax.set_xticks(sorted(counts), [f"{count:g}" for count in sorted(counts)])
         ax.xaxis.set_minor_locator(NullLocator())
