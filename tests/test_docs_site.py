@@ -229,6 +229,20 @@ def test_numbers_of_batches_are_those_of_the_optimizers_page() -> None:
         assert row in sections()["T15"], row
 
 
+def test_factors_of_the_sweep_are_those_of_its_table() -> None:
+    rows = re.findall(
+        r"^\| (SGD|K-FAC) \| (\S+) .*?\| ([\d.]+) \([^|]*\) \| \S+ \| (\d+) \|$",
+        read(DOCS / "scaling.md"),
+        re.M,
+    )
+    assert [row[0] for row in rows] == ["SGD", "K-FAC"]
+    for _, smallest, largest, knee in rows:
+        factor = f"{float(smallest) / float(largest):.1f}"
+        for text in (sections()["T15"], read(DOCS / "limits.md"), read(DOCS / "scaling.md")):
+            assert f"{factor} times fewer" in text or f"{factor} against" in text
+        assert f" {knee}" in sections()["T15"]
+
+
 def test_figures_that_pages_name_are_drawn() -> None:
     known = figures()
     assert len(known) > 30
