@@ -262,6 +262,16 @@ def test_device_arrays_go_through_the_host_unless_mpi_takes_them(kinds, through_
         assert (back[0].get() == back[1]).all()
 
 
+def test_device_arrays_arrive_on_the_gpu_at_work(monkeypatch):
+    """Where ranks use the second GPU, nothing turns to the first."""
+    with standin.installed() as cupy:
+        message = _packed([cupy.asarray(np.arange(3))])
+        monkeypatch.setattr(cupy.cuda, "Device", lambda number: pytest.fail(f"turned to GPU {number}"))
+        (back,) = _unpacked(message)
+        assert isinstance(back, standin.ndarray)
+        assert (back.get() == np.arange(3)).all()
+
+
 def test_where_a_second_thread_may_not_speak_the_task_is_done_at_once():
     comm = MPICommunicator(Pretended(), "in place", threads=False)
     assert comm.in_background(lambda own: own).result() is comm
