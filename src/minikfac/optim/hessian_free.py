@@ -91,8 +91,8 @@ class HessianFree:
         x, y = batch
         lam, l2 = state["lam"], self.l2
         loss, grad, stats = objective_gradient(self.net, theta, x, y, state["stats"], l2)
-        loss, own = fetch(loss, decay(theta, l2))
-        h = loss + own
+        loss, penalty = fetch(loss, decay(theta, l2))
+        h = loss + penalty
         if not math.isfinite(h):  # nothing to go by
             return theta, state | {"step": state["step"] + 1}, {"loss": loss, "objective": h, "lam": lam}
         F = gauss_newton(

@@ -109,8 +109,8 @@ class KrylovSubspace:
         def h_and_slope(c: Array) -> tuple[float, Array]:
             at = theta + step_of(c)
             own, g, _ = objective_gradient(self.net, at, x[n:], y[n:], state["stats"], self.l2)
-            own, added, Vg = fetch(own, decay(at, self.l2), V @ g)
-            return own + added, S.T @ Vg
+            loss, penalty, Vg = fetch(own, decay(at, self.l2), V @ g)
+            return loss + penalty, S.T @ Vg
 
         c, evaluations = -slope, 0
         if self.search == "lbfgs":
