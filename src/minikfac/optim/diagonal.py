@@ -77,16 +77,8 @@ class DiagonalNaturalGradient:
         k, (x, y) = state["step"] + 1, batch
         lr, mu = value_at(self.lr, k - 1), value_at(self.momentum, k - 1)
         loss, grad, stats = objective_gradient(self.net, theta, x, y, state["stats"], self.l2, self.comm)
-        drawn = signals(
-            self.net,
-            theta,
-            first(x, self.tau1),
-            targets="sampled",
-            rng=rng,
-            stats=state["stats"],
-            train=True,
-            comm=self.comm,
-        )
+        x1 = first(x, self.tau1)
+        drawn = signals(self.net, theta, x1, targets="sampled", rng=rng, train=True, comm=self.comm)
         means = moving_average(state["diagonal"], [(diagonal(drawn).diagonal(),)], k, self.decay)
         D = means[0][0] + (self.damping + self.l2)
         velocity = heavy_ball(state, grad / (D if self.power == 1 else D**self.power), lr, mu)

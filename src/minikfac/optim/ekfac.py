@@ -82,16 +82,8 @@ class EKFAC:
         k, (x, y) = state["step"] + 1, batch
         lr, mu = value_at(self.lr, k - 1), value_at(self.momentum, k - 1)
         loss, grad, stats = objective_gradient(self.net, theta, x, y, state["stats"], self.l2, self.comm)
-        drawn = signals(
-            self.net,
-            theta,
-            first(x, self.tau1),
-            targets="sampled",
-            rng=rng,
-            stats=state["stats"],
-            train=True,
-            comm=self.comm,
-        )
+        x1 = first(x, self.tau1)
+        drawn = signals(self.net, theta, x1, targets="sampled", rng=rng, train=True, comm=self.comm)
         means = moving_average(state["factors"], drawn.mean(factors), k, self.decay)
         age = (k - 1) % self.T3  # of the basis
         bases = state["bases"] if age else eigenbases(means, self.comm)

@@ -83,9 +83,7 @@ class LowRank:
         k, (x, y) = state["step"] + 1, batch
         lr, mu = value_at(self.lr, k - 1), value_at(self.momentum, k - 1)
         loss, grad, stats = objective_gradient(self.net, theta, x, y, state["stats"], self.l2)
-        drawn = signals(
-            self.net, theta, first(x, self.tau1), targets="sampled", rng=rng, stats=state["stats"], train=True
-        )
+        drawn = signals(self.net, theta, first(x, self.tau1), targets="sampled", rng=rng, train=True)
         new = group_gradients(self.net, theta, drawn, self.columns)
         eps = min(1 - 1 / k, self.decay)
         U = array_module(theta).concatenate([eps**0.5 * state["U"], (1 - eps) ** 0.5 * new], axis=1)
