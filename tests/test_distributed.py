@@ -23,6 +23,7 @@ from minikfac.distributed import Communicator, MPICommunicator, _packed, _unpack
 from minikfac.experiments import checkpoint
 from minikfac.experiments.keep import Keep
 from minikfac.experiments.training import _refuse_other_parameters
+from minikfac.network import presets
 
 ESTIMATE, PARAMETERS = 1e-13, 1e-12  # relative, in float64
 
@@ -441,3 +442,17 @@ def test_a_singular_factor_is_named_when_its_inverse_is_due():
             theta, state, _ = opt.step(
                 theta, state | {"factors": nan}, (data.x_train, data.y_train), np.random.default_rng(k)
             )
+
+
+def test_the_cost_of_an_inverse_is_that_of_what_is_inverted():
+    """A diagonal counts for little beside a dense block of its size, a Kronecker product for its factors."""
+    net = presets.mlp([30, 20, 3])
+    rng = np.random.default_rng(0)
+    signals = fisher.signals(net, net.init(rng), rng.standard_normal((8, 30)))
+    dense, kron, diagonal = (
+        fisher.mixed(signals, {0: kind, 1: "kfac"}).blocks[0].inverse_cost
+        for kind in ("exact", "kfac", "diagonal")
+    )
+    assert dense == pytest.approx((31 * 20) ** 3)
+    assert 31**3 + 20**3 <= kron <= 2**0.5 * (31**3 + 20**3)
+    assert diagonal < kron < dense

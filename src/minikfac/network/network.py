@@ -294,7 +294,7 @@ class Network:
         """Return d_i^T F d_j (m, m) for directions d (m, P) and the exact Fisher matrix F over x.
 
         One R-operator pass per direction, and no pass backward: (J d_i)^T F_R (J d_j) with the output's own
-        Fisher matrix F_R [MG15, app. C].
+        Fisher matrix F_R [MG15, app. C]. With ranks, each takes its rows of x.
         """
         xp = array_module(theta)
 
@@ -358,7 +358,10 @@ class Network:
         stats: Sequence[Array] | None = None,
         comm: Communicator = SERIAL,
     ) -> float:
-        """Mean negative log-likelihood over examples, in nats, summed over output units."""
+        """Mean negative log-likelihood over examples, in nats, summed over output units.
+
+        With ranks, each takes its rows of the batch, and all get the mean over all of it.
+        """
         return self._as_float(self.mean_loss(theta, x, y, stats, comm), x, y)
 
     def mean_loss(
