@@ -696,14 +696,23 @@ HOST: dict[str, str] = {
     **{f"layers.{name}": _ABSTRACT for name in ("Composite", "Layer", "ParameterLayer", "Pointwise")},
     **{f"layers.{name}": "a type" for name in ("Record", "Shape")},
     **{name: "describes a net; no arrays" for name in public_names() if name.startswith("presets.")},
-    **{f"experiments.{name}": _OWN for name in ("ascents", "batch_study", "conditioning", "convnet")},
+    **{
+        f"experiments.{name}": _OWN
+        for name in ("ascents", "batch_study", "batch_sweep", "conditioning", "convnet")
+    },
     **{f"experiments.{name}": _OWN for name in ("coupling", "damping_study", "exactness", "gaussian_flows")},
     **{
         f"experiments.{name}": _OWN for name in ("layer_maps", "map_statistics", "shifted_products", "tissot")
     },
     **{f"experiments.{name}": _OWN for name in ("problem", "random_search", "recipe", "recipes_for", "tour")},
-    **{f"experiments.{name}": "settings or results" for name in ("ExponentialBatches", "Findings", "Keep")},
-    **{f"experiments.{name}": "settings or results" for name in ("Problem", "Recipe", "Search", "Settings")},
+    **{
+        f"experiments.{name}": "settings or results"
+        for name in ("Budget", "ExponentialBatches", "Findings", "Keep")
+    },
+    **{
+        f"experiments.{name}": "settings or results"
+        for name in ("Problem", "Recipe", "Scaling", "Search", "Settings")
+    },
     **{f"datasets.{name}": _DATA for name in datasets.__all__},
 }
 

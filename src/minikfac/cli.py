@@ -21,7 +21,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from . import __version__, cli_invariance, cli_problems, cli_training, distributed
+from . import __version__, cli_invariance, cli_problems, cli_scaling, cli_training, distributed
 from .backend import DeviceError, use_device
 
 if TYPE_CHECKING:
@@ -274,6 +274,7 @@ def figures(
 cli_training.register(app)
 cli_problems.register(app)
 cli_invariance.register(app)
+cli_scaling.register(app)
 
 
 @data_app.command("list", epilog="Example: minikfac data list")

@@ -23,6 +23,7 @@ from .maps import layer_maps, map_statistics
 from .problems import PROBLEMS, Problem, problem
 from .projections import PROJECTIONS, tissot
 from .recipes import RECIPES, Recipe, recipe, recipes_for
+from .scaling import Budget, Scaling, batch_sweep
 from .search import Search, random_search
 from .shifts import shifted_products
 from .study import APPROXIMATIONS, Study, fisher_study
@@ -31,6 +32,7 @@ from .training import History, train
 
 __all__ = [
     "APPROXIMATIONS",
+    "Budget",
     "Findings",
     "ExponentialBatches",
     "History",
@@ -41,12 +43,14 @@ __all__ = [
     "RECIPES",
     "Recipe",
     "Race",
+    "Scaling",
     "Search",
     "Settings",
     "Study",
     "ascents",
     "compare",
     "batch_study",
+    "batch_sweep",
     "conditioning",
     "convnet",
     "coupling",

@@ -17,6 +17,15 @@ from .memory import count_floats, memory
 from .models import graphical_models
 from .progress import conditioning, improvement_against_damping, loss_by_batch_size, steps_by_batch_size
 from .races import race, race_targets
+from .scaling import (
+    batch_scaling,
+    gantt,
+    loss_against_examples,
+    measured_scaling,
+    predicted_against_measured,
+    predicted_scaling,
+    step_shares,
+)
 from .signals import forward_backward
 from .spectra import cosine_against_damping, preconditioned_spectra, spectra
 from .style import COLORS, style
@@ -25,6 +34,7 @@ from .training import quality_along_training, training_curve
 __all__ = [
     "COLORS",
     "autocorrelation",
+    "batch_scaling",
     "between_maps",
     "block_means",
     "conditioning",
@@ -39,6 +49,7 @@ __all__ = [
     "gap_against_damping",
     "gap_against_steps",
     "gaussian_flows",
+    "gantt",
     "globe_ascent",
     "gradient_scatter",
     "graphical_models",
@@ -48,12 +59,16 @@ __all__ = [
     "ladder_blocks",
     "layer_ledger",
     "ledger",
+    "loss_against_examples",
     "loss_by_batch_size",
     "matrices",
     "mean_derivatives",
+    "measured_scaling",
     "memory",
     "monte_carlo_error",
     "preconditioned_spectra",
+    "predicted_against_measured",
+    "predicted_scaling",
     "projections",
     "quality_along_training",
     "quality_bars",
@@ -61,6 +76,7 @@ __all__ = [
     "race_targets",
     "shifted_products",
     "spectra",
+    "step_shares",
     "steps_by_batch_size",
     "style",
     "training_curve",
