@@ -19,7 +19,7 @@ from ..distributed import SERIAL, Communicator
 from ..fisher import diagonal, signals
 from ..network import Network
 from .averages import moving_average
-from .checks import check_below_one, check_not_negative, check_positive, check_share
+from .checks import check_below_one, check_not_negative, check_positive, check_share, plain_numbers
 from .momentum import State, at_rest, heavy_ball, moved_by
 from .objective import first, objective_gradient
 from .schedules import Schedule, value_at
@@ -54,6 +54,7 @@ class DiagonalNaturalGradient:
     comm: Communicator = field(default=SERIAL, repr=False)
 
     def __post_init__(self) -> None:
+        plain_numbers(self)
         check_positive(lr=self.lr, damping=self.damping, power=self.power)
         check_below_one(momentum=self.momentum, decay=self.decay, averaging=self.averaging)
         check_not_negative(l2=self.l2)

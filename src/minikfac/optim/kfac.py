@@ -30,6 +30,7 @@ from .checks import (
     check_not_negative,
     check_positive,
     check_share,
+    plain_numbers,
 )
 from .momentum import State
 from .objective import decay, first, objective, objective_gradient
@@ -91,6 +92,7 @@ class KFAC:
     _background: Background = field(default_factory=Background, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        plain_numbers(self)
         check_choice(("block_diagonal", "block_tridiagonal"), structure=self.structure)
         check_choice(("sampled", "model"), targets=self.targets)
         check_not_negative(lam=self.lam, lam_min=self.lam_min, l2=self.l2)
