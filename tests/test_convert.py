@@ -278,8 +278,28 @@ def test_conversions_stay_on_the_device() -> None:
                     agree(mk.to_host(one), other)
             back = fisher.convert_from(theirs, net, mk.to_device(x), source=to)
             agree(mk.to_host(back.to_dense()), mk.to_host(K.to_dense()))
-            flat = fisher.convert(fisher.exact(signals), net, mk.to_device(x), to=to)
-            assert isinstance(flat, standin.ndarray)
+            for inputs in (mk.to_device(x), x):  # only their shape counts
+                flat = fisher.convert(fisher.exact(signals), net, inputs, to=to)
+                assert isinstance(flat, standin.ndarray)
+
+
+def test_conversions_without_inputs_stay_on_the_device() -> None:
+    net = mk.mlp([3, 4, 2])
+    rng = np.random.default_rng(0)
+    theta, x = net.init(rng), rng.standard_normal((5, 3))
+    K = fisher.kfac(fisher.signals(net, theta, x))
+    with standin.installed():
+        there = fisher.kfac(fisher.signals(net, mk.to_device(theta), mk.to_device(x)))
+        for library in fisher.LIBRARIES:
+            theirs = fisher.convert(there, to=library)
+            for found, own in zip(theirs, fisher.convert(K, to=library), strict=True):
+                for one, other in zip(found.factors, own.factors, strict=True):
+                    agree(mk.to_host(one), other)
+            back = fisher.convert_from(theirs, source=library).to_dense()
+            flat = fisher.convert_from(fisher.convert(there.to_dense(), net, to=library), net, source=library)
+            for found in (back, flat.to_dense()):
+                assert isinstance(found, standin.ndarray)
+                agree(mk.to_host(found), K.to_dense())
 
 
 # errors -------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from minikfac.distributed import Communicator, MPICommunicator, _packed, _unpack
 from minikfac.experiments import checkpoint
 from minikfac.experiments.keep import Keep
 from minikfac.experiments.training import _refuse_other_parameters
+from minikfac.network import presets
 
 ESTIMATE, PARAMETERS = 1e-13, 1e-12  # relative, in float64
 
@@ -262,6 +263,16 @@ def test_device_arrays_go_through_the_host_unless_mpi_takes_them(kinds, through_
         assert (back[0].get() == back[1]).all()
 
 
+def test_device_arrays_arrive_on_the_gpu_at_work(monkeypatch):
+    """Where ranks use the second GPU, nothing turns to the first."""
+    with standin.installed() as cupy:
+        message = _packed([cupy.asarray(np.arange(3))])
+        monkeypatch.setattr(cupy.cuda, "Device", lambda number: pytest.fail(f"turned to GPU {number}"))
+        (back,) = _unpacked(message)
+        assert isinstance(back, standin.ndarray)
+        assert (back.get() == np.arange(3)).all()
+
+
 def test_where_a_second_thread_may_not_speak_the_task_is_done_at_once():
     comm = MPICommunicator(Pretended(), "in place", threads=False)
     assert comm.in_background(lambda own: own).result() is comm
@@ -431,3 +442,17 @@ def test_a_singular_factor_is_named_when_its_inverse_is_due():
             theta, state, _ = opt.step(
                 theta, state | {"factors": nan}, (data.x_train, data.y_train), np.random.default_rng(k)
             )
+
+
+def test_the_cost_of_an_inverse_is_that_of_what_is_inverted():
+    """A diagonal counts for little beside a dense block of its size, a Kronecker product for its factors."""
+    net = presets.mlp([30, 20, 3])
+    rng = np.random.default_rng(0)
+    signals = fisher.signals(net, net.init(rng), rng.standard_normal((8, 30)))
+    dense, kron, diagonal = (
+        fisher.mixed(signals, {0: kind, 1: "kfac"}).blocks[0].inverse_cost
+        for kind in ("exact", "kfac", "diagonal")
+    )
+    assert dense == pytest.approx((31 * 20) ** 3)
+    assert 31**3 + 20**3 <= kron <= 2**0.5 * (31**3 + 20**3)
+    assert diagonal < kron < dense

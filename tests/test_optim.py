@@ -1,6 +1,7 @@
 """SGD and Adam against their formulas, and what all optimizers have in common."""
 
 import copy
+import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -243,6 +244,34 @@ def test_single_precision_stays_single(name: str) -> None:
         assert all(array.dtype == dtype for array in numbers(state))
         found.append(at)
     assert error(*found) < 100 * FLOAT32
+
+
+@pytest.mark.parametrize("name", ALL | OTHERS)
+def test_numbers_of_numpy_are_settings_like_any_others(name: str) -> None:
+    """Such as those of a grid by np.geomspace; times one, an array of float32 would become float64."""
+    net, theta, x, y = images()
+    theta, x = theta.astype(np.float32), x.astype(np.float32)
+    opt = (ALL | OTHERS)[name](net)
+    floats = {own.name: getattr(opt, own.name) for own in dataclasses.fields(opt)}
+    floats = {setting: np.float64(value) for setting, value in floats.items() if type(value) is float}
+    assert floats
+    found = []
+    for own in (opt, dataclasses.replace(opt, **floats)):
+        at, state = theta, own.init(theta)
+        for k in range(2):
+            at, state, _ = own.step(at, state, (x, y), np.random.default_rng(k))
+        found.append(at)
+        assert all(array.dtype == np.float32 for array in state.values() if isinstance(array, np.ndarray))
+    assert found[1].dtype == np.float32
+    assert np.array_equal(*found)
+    assert repr(own) == repr(opt)
+
+
+def test_schedules_may_return_numbers_of_numpy() -> None:
+    net, theta, x, y = images()
+    theta, x = theta.astype(np.float32), x.astype(np.float32)
+    opt = optim.SGD(net, lambda k: np.float64(0.1), lambda k: np.float64(0.9))
+    assert opt.step(theta, opt.init(theta), (x, y), None)[0].dtype == np.float32
 
 
 @pytest.mark.parametrize("name", ALL)

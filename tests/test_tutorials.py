@@ -5,9 +5,12 @@ What a notebook claims it asserts in its own cells; here it is enough that they 
 
 from __future__ import annotations
 
+import ast
 import importlib.util
+import inspect
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +69,27 @@ def test_it_names_what_a_reader_looks_for(path: Path) -> None:
         assert heading in headings, headings
     links = re.findall(r"\]\(((?!http)[^)#]+)\)", text)
     assert not [link for link in links if not (path.parent / link).exists()]
+
+
+def shown(notebook: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """What is shown of the library: its name, its source now, and what the saved copy printed."""
+    cells = ["".join(cell["source"]) for cell in code(notebook)]
+    names: dict[str, Any] = {}
+    for node in (node for cell in cells for node in ast.walk(ast.parse(cell))):
+        parts = [own.name for own in getattr(node, "names", [])] + [getattr(node, "module", None) or ""]
+        if isinstance(node, ast.Import | ast.ImportFrom) and any(own.startswith("minikfac") for own in parts):
+            exec(ast.unparse(node), names)
+    for cell, source in zip(code(notebook), cells, strict=True):
+        for name in re.findall(r"print\(inspect\.getsource\(([\w.]+)\)\)", source):
+            if name.partition(".")[0] in names:
+                printed = "".join("".join(output.get("text", "")) for output in cell["outputs"])
+                yield name, inspect.getsource(eval(name, names)), printed
+
+
+def test_source_that_is_shown_is_that_of_the_library() -> None:
+    found = [(path.stem, *one) for path in NOTEBOOKS for one in shown(read(path))]
+    assert len(found) > 20
+    assert not [(path, name) for path, name, source, printed in found if source not in printed]
 
 
 @pytest.mark.tutorial

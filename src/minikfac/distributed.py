@@ -27,7 +27,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from .backend import Array, array_module, finish, to_device, to_host
+from .backend import Array, array_module, finish, to_host
 
 T = TypeVar("T")
 
@@ -228,7 +228,8 @@ def _unpacked(message: Array) -> Any:
         start = -(-end // _ALIGNED) * _ALIGNED
         own: Array = np.ndarray(shape, dtype, message.data, start)
         end = start + own.nbytes
-        arrays.append(to_device(own) if on_device else own)
+        # to the GPU at work, as in a sum: each process has one, not always the first
+        arrays.append(sys.modules["cupy"].asarray(own) if on_device else own)
     return _put_together(tree, arrays)
 
 

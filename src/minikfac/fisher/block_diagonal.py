@@ -52,7 +52,8 @@ class BlockDiagonal(BlockDiagonalOperator, FisherMatrix):
     """A block-diagonal curvature matrix; ``blocks[l]`` belongs to parameter layer l.
 
     A damping method that only some blocks know ("factored" of Kronecker blocks beside exact ones) goes
-    to these; the others are damped in their own way.
+    to these; the others are damped in their own way. ``inverse(..., comm=)`` divides the blocks between
+    ranks, and all get the whole.
     """
 
     def __init__(self, blocks: Sequence[FisherMatrix]) -> None:

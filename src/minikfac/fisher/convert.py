@@ -26,6 +26,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 from ..backend import Array, array_module
@@ -79,7 +80,7 @@ def convert(
             have.
     """
     net = _dense_net([(b.A, b.G) for b in _kronecker_blocks(F)]) if net is None else net
-    own = _Convention.of(to, net, x, reduction)
+    own = _Convention.of(to, net, x, reduction, array_module(F.like if isinstance(F, FisherMatrix) else F))
     if F.shape != (net.n_params, net.n_params):
         raise ValueError(f"expected a matrix of shape {(net.n_params,) * 2} for {net}, got {F.shape}")
     if isinstance(F, BlockDiagonal) and any(isinstance(block, KroneckerBlock) for block in F.blocks):
@@ -107,10 +108,10 @@ def convert_from(
     Raises:
         ValueError: as convert, and on factors of other shapes.
     """
-    if net is None:
-        pairs = theirs if isinstance(theirs, list | tuple) else []
-        net = _dense_net([own.factors if isinstance(own, ForeignBlock) else own for own in pairs])
-    own = _Convention.of(source, net, x, reduction)
+    pairs = theirs if isinstance(theirs, list | tuple) else []
+    factors = [own.factors if isinstance(own, ForeignBlock) else own for own in pairs]
+    net = _dense_net(factors) if net is None else net
+    own = _Convention.of(source, net, x, reduction, array_module(factors[0][0] if factors else theirs))
     if isinstance(theirs, list | tuple):
         if len(theirs) != len(net.names):
             raise ValueError(f"expected {len(net.names)} blocks, one per parameter layer, got {len(theirs)}")
@@ -138,7 +139,7 @@ def _dense_net(factors: Sequence[tuple[Array, ...]]) -> Network:
 
 def flat_order(net: Network, x: Array, library: str) -> Array:
     """Where each parameter of their flat vector lies in ours, (P,): theirs = theta[order]."""
-    return _Convention.of(library, net, x, "mean").order
+    return _Convention.of(library, net, x, "mean", array_module(x)).order
 
 
 def loss_scale(library: str, output: outputs.Output, n: int, c: int, reduction: str = "mean") -> float:
@@ -208,11 +209,10 @@ class _Convention:
     order: Array
 
     @classmethod
-    def of(cls, library: str, net: Network, x: Array | None, reduction: str) -> _Convention:
-        if x is None:
-            x = _inputs(net, reduction)
-        xp = array_module(x)
-        tape = net.forward(xp.zeros(net.n_params, dtype=x.dtype), x[:1])
+    def of(cls, library: str, net: Network, x: Array | None, reduction: str, xp: ModuleType) -> _Convention:
+        """Find the convention, with indices for arrays of xp; x may lie elsewhere."""
+        x = _inputs(net, reduction) if x is None else x
+        tape = net.forward(array_module(x).zeros(net.n_params, dtype=x.dtype), x[:1])
         c = tape.z.shape[1]
         loss = loss_scale(library, net.output, len(x), c, reduction)
         flattened = _flattened_channels(net, x.shape[1:])
@@ -282,7 +282,7 @@ def _check(found: Array, size: int, letter: str, name: str) -> None:
         raise ValueError(f"expected {letter} of {name} of shape {(size, size)}, got {found.shape}{hint}")
 
 
-def _layout(library: str, layer: layers.ParameterLayer, channels: int, t: int, xp: Any) -> _Layout:
+def _layout(library: str, layer: layers.ParameterLayer, channels: int, t: int, xp: ModuleType) -> _Layout:
     """How one layer's weights lie in a library; ``channels`` of flattened images come in, 0 if none do."""
     i, o = layer.weight_shape
     theirs_first = library != "kfac-jax"  # channels before pixels, outputs before inputs

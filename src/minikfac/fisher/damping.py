@@ -20,9 +20,9 @@ def pi_ratio(A: Array, G: Array) -> Any:
 
     On a device a number that stays there.
     """
-    mean_a, mean_g = number(A.trace()) / len(A), number(G.trace()) / len(G)
-    where, both = array_module(A, G).where, (mean_a > 0) & (mean_g > 0)
-    return number((where(both, mean_a, 1) / where(both, mean_g, 1)) ** 0.5)
+    mean_a, mean_g = A.trace() / len(A), G.trace() / len(G)
+    both, where = (mean_a > 0) & (mean_g > 0), array_module(A, G).where
+    return number(where(both, mean_a, 1) / where(both, mean_g, 1)) ** 0.5
 
 
 def add_to_diagonal(M: Array, amount: Any) -> Array:

@@ -124,10 +124,6 @@ class KroneckerBlock(FisherMatrix):
     def floats(self) -> int:
         return self.A.size + self.G.size
 
-    @property
-    def inverse_cost(self) -> float:
-        return float(len(self.A)) ** 3 + float(len(self.G)) ** 3
-
     def _product(self, v: Array) -> Array:
         return kron_apply(self.A, self.G, v)
 

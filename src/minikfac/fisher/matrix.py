@@ -92,8 +92,8 @@ class FisherMatrix(Operator):
 
     @property
     def inverse_cost(self) -> float:
-        """Multiplications that an inverse takes, up to a factor."""
-        return float(self.shape[0]) ** 3
+        """About how many multiplications an inverse takes, up to a factor: n^3 of n^2 numbers."""
+        return float(self.floats) ** 1.5
 
     def trace(self) -> float:
         """Sum of the diagonal."""

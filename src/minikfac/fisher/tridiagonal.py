@@ -76,6 +76,7 @@ class BlockTridiagonal(FisherMatrix):
 
     ``F @ v`` and ``to_dense`` are Fhat, the dense covariance of the chain; ``inverse`` is the
     block-tridiagonal matrix. Damping is always factored damping of the diagonal factors.
+    ``inverse(..., comm=)`` divides the layers between ranks, and all get the whole.
     """
 
     own: tuple[Pair, ...]

@@ -294,7 +294,7 @@ class Network:
         """Return d_i^T F d_j (m, m) for directions d (m, P) and the exact Fisher matrix F over x.
 
         One R-operator pass per direction, and no pass backward: (J d_i)^T F_R (J d_j) with the output's own
-        Fisher matrix F_R [MG15, app. C].
+        Fisher matrix F_R [MG15, app. C]. With ranks, each takes its rows of x.
         """
         xp = array_module(theta)
 
@@ -358,8 +358,11 @@ class Network:
         stats: Sequence[Array] | None = None,
         comm: Communicator = SERIAL,
     ) -> float:
-        """Mean negative log-likelihood over examples, in nats, summed over output units."""
-        return self._told(self.mean_loss(theta, x, y, stats, comm), y, self.n_outputs(x))
+        """Mean negative log-likelihood over examples, in nats, summed over output units.
+
+        With ranks, each takes its rows of the batch, and all get the mean over all of it.
+        """
+        return self._as_float(self.mean_loss(theta, x, y, stats, comm), x, y)
 
     def mean_loss(
         self,
@@ -380,11 +383,11 @@ class Network:
 
         return number(sum_over_chunks(add, rows, theta, comm)["loss"]) / len(x)
 
-    def _told(self, loss: Any, y: Array, n_units: int) -> float:
+    def _as_float(self, loss: Any, x: Array, y: Array) -> float:
         """A loss as a float; where that is not a number because of targets on a device, they are named."""
         found = float(loss)
         if math.isnan(found):
-            self.output.check_values(y, n_units)
+            self.output.check_values(y, self.n_outputs(x))
         return found
 
     def loss_and_gradient(
@@ -401,7 +404,7 @@ class Network:
         unless batch normalization couples its examples.
         """
         loss, grad, _ = self.gradient_pass(theta, x, y, stats, train)
-        return self._told(loss, y, self.n_outputs(x)), grad
+        return self._as_float(loss, x, y), grad
 
     def gradient_pass(
         self,

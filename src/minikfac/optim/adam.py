@@ -16,7 +16,7 @@ from ..backend import Array, to_floats
 from ..distributed import SERIAL, Communicator
 from ..network import Network
 from .averages import average_iterates
-from .checks import check_below_one, check_not_negative, check_positive
+from .checks import check_below_one, check_not_negative, check_positive, plain_numbers
 from .momentum import State
 from .objective import objective_gradient
 from .schedules import Schedule, value_at
@@ -47,6 +47,7 @@ class Adam:
     comm: Communicator = field(default=SERIAL, repr=False)
 
     def __post_init__(self) -> None:
+        plain_numbers(self)
         check_positive(lr=self.lr, eps=self.eps)
         check_below_one(beta1=self.beta1, beta2=self.beta2, averaging=self.averaging)
         check_not_negative(l2=self.l2)

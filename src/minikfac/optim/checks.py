@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+from numbers import Real
+from typing import Any
+
 from .schedules import Schedule, value_at
+
+
+def plain_numbers(opt: Any) -> None:
+    """Turn NumPy's numbers among the settings into Python's: its float64 makes float32 arrays float64."""
+    for own in fields(opt):
+        value = getattr(opt, own.name)
+        if isinstance(value, Real) and hasattr(value, "item"):
+            object.__setattr__(opt, own.name, value.item())
 
 
 def check_positive(**values: float | Schedule) -> None:

@@ -19,7 +19,7 @@ from ..distributed import SERIAL, Communicator
 from ..fisher import diagonal, signals
 from ..network import Network
 from .averages import moving_average
-from .checks import check_below_one, check_not_negative, check_positive, check_share
+from .checks import check_below_one, check_not_negative, check_positive, check_share, plain_numbers
 from .momentum import State, at_rest, heavy_ball, moved_by
 from .objective import first, objective_gradient
 from .schedules import Schedule, value_at
@@ -54,6 +54,7 @@ class DiagonalNaturalGradient:
     comm: Communicator = field(default=SERIAL, repr=False)
 
     def __post_init__(self) -> None:
+        plain_numbers(self)
         check_positive(lr=self.lr, damping=self.damping, power=self.power)
         check_below_one(momentum=self.momentum, decay=self.decay, averaging=self.averaging)
         check_not_negative(l2=self.l2)
@@ -77,16 +78,8 @@ class DiagonalNaturalGradient:
         k, (x, y) = state["step"] + 1, batch
         lr, mu = value_at(self.lr, k - 1), value_at(self.momentum, k - 1)
         loss, grad, stats = objective_gradient(self.net, theta, x, y, state["stats"], self.l2, self.comm)
-        drawn = signals(
-            self.net,
-            theta,
-            first(x, self.tau1),
-            targets="sampled",
-            rng=rng,
-            stats=state["stats"],
-            train=True,
-            comm=self.comm,
-        )
+        x1 = first(x, self.tau1)
+        drawn = signals(self.net, theta, x1, targets="sampled", rng=rng, train=True, comm=self.comm)
         means = moving_average(state["diagonal"], [(diagonal(drawn).diagonal(),)], k, self.decay)
         D = means[0][0] + (self.damping + self.l2)
         velocity = heavy_ball(state, grad / (D if self.power == 1 else D**self.power), lr, mu)

@@ -22,7 +22,14 @@ from ..fisher.ekfac import eigenbases, eigenvalues, in_eigenbases
 from ..fisher.kronecker import factors
 from ..network import Network
 from .averages import moving_average
-from .checks import check_below_one, check_count, check_not_negative, check_positive, check_share
+from .checks import (
+    check_below_one,
+    check_count,
+    check_not_negative,
+    check_positive,
+    check_share,
+    plain_numbers,
+)
 from .momentum import State, at_rest, heavy_ball, moved_by
 from .objective import first, objective_gradient
 from .schedules import Schedule, value_at
@@ -57,6 +64,7 @@ class EKFAC:
     comm: Communicator = field(default=SERIAL, repr=False)
 
     def __post_init__(self) -> None:
+        plain_numbers(self)
         check_positive(lr=self.lr, damping=self.damping)
         check_below_one(momentum=self.momentum, decay=self.decay, averaging=self.averaging)
         check_not_negative(l2=self.l2)
@@ -82,16 +90,8 @@ class EKFAC:
         k, (x, y) = state["step"] + 1, batch
         lr, mu = value_at(self.lr, k - 1), value_at(self.momentum, k - 1)
         loss, grad, stats = objective_gradient(self.net, theta, x, y, state["stats"], self.l2, self.comm)
-        drawn = signals(
-            self.net,
-            theta,
-            first(x, self.tau1),
-            targets="sampled",
-            rng=rng,
-            stats=state["stats"],
-            train=True,
-            comm=self.comm,
-        )
+        x1 = first(x, self.tau1)
+        drawn = signals(self.net, theta, x1, targets="sampled", rng=rng, train=True, comm=self.comm)
         means = moving_average(state["factors"], drawn.mean(factors), k, self.decay)
         age = (k - 1) % self.T3  # of the basis
         bases = state["bases"] if age else eigenbases(means, self.comm)

@@ -24,7 +24,7 @@ from ..backend import Array, array_module, fetch
 from ..fisher import diagonal, gauss_newton, signals
 from ..linalg import conjugate_gradients
 from ..network import Network
-from .checks import check_below_one, check_count, check_not_negative, check_share
+from .checks import check_below_one, check_count, check_not_negative, check_share, plain_numbers
 from .momentum import State
 from .objective import decay, first, objective, objective_gradient
 
@@ -63,6 +63,7 @@ class HessianFree:
     exponent: float = 0.75
 
     def __post_init__(self) -> None:
+        plain_numbers(self)
         check_not_negative(lam=self.lam, l2=self.l2, progress=self.progress, exponent=self.exponent)
         check_share(tau1=self.tau1, tau2=self.tau2)
         check_count(max_iterations=self.max_iterations)
@@ -91,8 +92,8 @@ class HessianFree:
         x, y = batch
         lam, l2 = state["lam"], self.l2
         loss, grad, stats = objective_gradient(self.net, theta, x, y, state["stats"], l2)
-        loss, own = fetch(loss, decay(theta, l2))
-        h = loss + own
+        loss, penalty = fetch(loss, decay(theta, l2))
+        h = loss + penalty
         if not math.isfinite(h):  # nothing to go by
             return theta, state | {"step": state["step"] + 1}, {"loss": loss, "objective": h, "lam": lam}
         F = gauss_newton(

@@ -12,6 +12,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
+from operator import itemgetter
 from typing import Any
 
 from ..backend import Array, fetch
@@ -28,6 +30,7 @@ from .checks import (
     check_not_negative,
     check_positive,
     check_share,
+    plain_numbers,
 )
 from .momentum import State
 from .objective import decay, first, objective, objective_gradient
@@ -89,6 +92,7 @@ class KFAC:
     _background: Background = field(default_factory=Background, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        plain_numbers(self)
         check_choice(("block_diagonal", "block_tridiagonal"), structure=self.structure)
         check_choice(("sampled", "model"), targets=self.targets)
         check_not_negative(lam=self.lam, lam_min=self.lam_min, l2=self.l2)
@@ -149,39 +153,35 @@ class KFAC:
         means = moving_average(state["factors"], self._factors(theta, x1, rng), k, self.decay)
         # 3 values of gamma to try
         candidates = [gamma, gamma * self._w2, gamma / self._w2] if k % self.T2 == 0 else [gamma]
-        # 4 a proposal for each, and the quadratic model along it and the last update
+        # 4 a proposal for each: Delta, beside the last update
         refresh = k % self.T3 == 0 or k <= 3 or len(candidates) > 1
         asked = {"step": k, "factors": means, "gammas": candidates} if refresh else None
         ready, under_way = self._background.inverses(
             asked, state, self.max_age, k <= 3, self._inverses, self.comm
         )
-        held = self.net.batch_stats(theta, x2)
-        proposals, small = [], list[Any]()
-        for candidate, inverse in ready or [(gamma, state["inverse"])]:
-            directions = self._directions(grad, inverse, state)
-            small += curvature_and_slope(
-                self.net, theta, x2, grad, directions, lam + self.l2, held, self.comm
-            )
-            proposals.append((candidate, inverse, directions))
-        # from a device all small numbers come at once
-        loss, own, *small = fetch(loss, decay(theta, self.l2), *small)
-        h = loss + own
+        proposals = [
+            (candidate, inverse, self._directions(grad, inverse, state))
+            for candidate, inverse in ready or [(gamma, state["inverse"])]
+        ]
         # 5 each re-scaled by the c that minimizes M; the one of least M is taken
-        models = [QuadraticModel.of(*pair) for pair in zip(small[::2], small[1::2], strict=True)]
+        ways = [directions for _, _, directions in proposals]
+        models, (loss, penalty) = self._models(theta, grad, x2, ways, lam, [loss, decay(theta, self.l2)])
+        h = loss + penalty
         scales = [model.minimum() if self.rescale else (self.lr,) for model in models]
         values = [model.value(c) for model, c in zip(models, scales, strict=True)]
-        best = min(range(len(values)), key=values.__getitem__)
-        (gamma, inverse, directions), coefficients, model = proposals[best], scales[best], values[best]
-        delta = sum((c * d for c, d in zip(coefficients, directions, strict=True)), start=0 * theta)
+        M, c, (gamma, inverse, directions) = min(
+            zip(values, scales, proposals, strict=True), key=itemgetter(0)
+        )
+        delta = sum((own * d for own, d in zip(c, directions, strict=True)), start=0 * theta)
         # 6 how well did the model foretell the change of h? lambda follows
-        info = {"loss": loss, "objective": h, "lam": lam, "gamma": gamma, "model": model}
-        info |= dict(zip(("alpha", "mu"), coefficients, strict=False))
+        info = {"loss": loss, "objective": h, "lam": lam, "gamma": gamma, "model": M}
+        info |= dict(zip(("alpha", "mu"), c, strict=False))
         if self.max_age:
             info["age"] = k - under_way["inverse_step"]
         moved = theta + delta
         if k % self.T1 == 0:
             after = objective(self.net, moved, x, y, self.l2, self.comm)
-            rho = (after - h) / model if after < h else -math.inf
+            rho = (after - h) / M if after < h else -math.inf
             lam = self._adapted(lam, rho)
             info["rho"] = rho
             if not math.isfinite(after):  # rejected
@@ -231,6 +231,25 @@ class KFAC:
         if self.momentum and self.rescale and state["step"] > 0:
             directions.append(state["delta"])
         return directions
+
+    def _models(
+        self,
+        theta: Array,
+        grad: Array,
+        x2: Array,
+        ways: Sequence[Sequence[Array]],
+        lam: float,
+        beside: Sequence[Any],
+    ) -> tuple[list[QuadraticModel], list[float]]:
+        """M along each set of directions, and numbers beside them: a device is asked once for all."""
+        held = self.net.batch_stats(theta, x2)
+        found = [
+            curvature_and_slope(self.net, theta, x2, grad, directions, lam + self.l2, held, self.comm)
+            for directions in ways
+        ]
+        fetched = fetch(*chain.from_iterable(found), *beside)
+        pairs = zip(fetched[: 2 * len(found) : 2], fetched[1 : 2 * len(found) : 2], strict=True)
+        return [QuadraticModel.of(*pair) for pair in pairs], fetched[2 * len(found) :]
 
     def _adapted(self, lam: float, rho: float) -> float:
         """lambda after a reduction ratio rho: smaller where the model is good [MG15, sec. 6.5]."""

@@ -28,6 +28,7 @@ from .checks import (
     check_not_negative,
     check_positive,
     check_share,
+    plain_numbers,
 )
 from .momentum import State, at_rest, moved_by
 from .objective import first
@@ -76,6 +77,7 @@ class KFCPre:
     _background: Background = field(default_factory=Background, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        plain_numbers(self)
         check_positive(lr=self.lr)
         check_below_one(momentum=self.momentum, decay=self.decay, averaging=self.averaging)
         check_not_negative(damping=self.damping, l2=self.l2)

@@ -20,7 +20,7 @@ from ..backend import Array, array_module, fetch, to_host
 from ..fisher import gauss_newton
 from ..linalg import eigh, krylov_subspace
 from ..network import Network
-from .checks import check_choice, check_count, check_not_negative, check_share
+from .checks import check_choice, check_count, check_not_negative, check_share, plain_numbers
 from .hessian_free import preconditioner
 from .momentum import State
 from .objective import decay, first, objective_gradient
@@ -53,6 +53,7 @@ class KrylovSubspace:
     l2: float = 0.0
 
     def __post_init__(self) -> None:
+        plain_numbers(self)
         check_choice(("lbfgs", "model"), search=self.search)
         check_not_negative(damping=self.damping, exponent=self.exponent, l2=self.l2)
         check_share(search_share=self.search_share, tau2=self.tau2)
@@ -109,8 +110,8 @@ class KrylovSubspace:
         def h_and_slope(c: Array) -> tuple[float, Array]:
             at = theta + step_of(c)
             own, g, _ = objective_gradient(self.net, at, x[n:], y[n:], state["stats"], self.l2)
-            own, added, Vg = fetch(own, decay(at, self.l2), V @ g)
-            return own + added, S.T @ Vg
+            loss, penalty, Vg = fetch(own, decay(at, self.l2), V @ g)
+            return loss + penalty, S.T @ Vg
 
         c, evaluations = -slope, 0
         if self.search == "lbfgs":

@@ -24,7 +24,14 @@ from ..backend import Array, array_module, to_floats
 from ..fisher import LowRank as LowRankMatrix
 from ..fisher import Signals, signals
 from ..network import Network
-from .checks import check_below_one, check_count, check_not_negative, check_positive, check_share
+from .checks import (
+    check_below_one,
+    check_count,
+    check_not_negative,
+    check_positive,
+    check_share,
+    plain_numbers,
+)
 from .momentum import State, at_rest, heavy_ball, moved_by
 from .objective import first, objective_gradient
 from .schedules import Schedule, value_at
@@ -59,6 +66,7 @@ class LowRank:
     averaging: float = 0.0
 
     def __post_init__(self) -> None:
+        plain_numbers(self)
         check_positive(lr=self.lr, damping=self.damping)
         check_below_one(momentum=self.momentum, decay=self.decay, averaging=self.averaging)
         check_count(rank=self.rank, columns=self.columns)
@@ -83,9 +91,7 @@ class LowRank:
         k, (x, y) = state["step"] + 1, batch
         lr, mu = value_at(self.lr, k - 1), value_at(self.momentum, k - 1)
         loss, grad, stats = objective_gradient(self.net, theta, x, y, state["stats"], self.l2)
-        drawn = signals(
-            self.net, theta, first(x, self.tau1), targets="sampled", rng=rng, stats=state["stats"], train=True
-        )
+        drawn = signals(self.net, theta, first(x, self.tau1), targets="sampled", rng=rng, train=True)
         new = group_gradients(self.net, theta, drawn, self.columns)
         eps = min(1 - 1 / k, self.decay)
         U = array_module(theta).concatenate([eps**0.5 * state["U"], (1 - eps) ** 0.5 * new], axis=1)

@@ -14,7 +14,7 @@ from ..backend import Array, to_floats
 from ..distributed import SERIAL, Communicator
 from ..fisher import exact, signals
 from ..network import Network
-from .checks import check_count, check_not_negative, check_positive
+from .checks import check_count, check_not_negative, check_positive, plain_numbers
 from .schedules import Schedule, value_at
 
 
@@ -37,6 +37,7 @@ class NaturalGradient:
     comm: Communicator = field(default=SERIAL, repr=False)
 
     def __post_init__(self) -> None:
+        plain_numbers(self)
         check_positive(lr=self.lr)
         check_not_negative(damping=self.damping)
         if self.n_fisher is not None:

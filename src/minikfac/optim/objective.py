@@ -29,8 +29,8 @@ def objective(
     net: Network, theta: Array, x: Array, y: Array, l2: float, comm: Communicator = SERIAL
 ) -> float:
     """Return h; infinity where it is not a number."""
-    loss, own = fetch(net.mean_loss(theta, x, y, net.batch_stats(theta, x), comm), decay(theta, l2))
-    h = loss + own
+    loss, penalty = fetch(net.mean_loss(theta, x, y, net.batch_stats(theta, x), comm), decay(theta, l2))
+    h = loss + penalty
     return h if math.isfinite(h) else math.inf
 
 

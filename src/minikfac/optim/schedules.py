@@ -23,8 +23,8 @@ Schedule: TypeAlias = Callable[[int], float]
 
 
 def value_at(value: float | Schedule, k: int) -> float:
-    """Return a number as it is, and a schedule's value at step k."""
-    return value(k) if callable(value) else value
+    """Return a number as it is, and a schedule's value at step k, a float that leaves arrays their dtype."""
+    return float(value(k)) if callable(value) else value
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any
 from ..backend import Array, to_floats
 from ..distributed import SERIAL, Communicator
 from ..network import Network
-from .checks import check_below_one, check_not_negative, check_positive
+from .checks import check_below_one, check_not_negative, check_positive, plain_numbers
 from .momentum import State, at_rest, moved_by
 from .objective import objective_gradient
 from .schedules import Schedule, value_at
@@ -43,6 +43,7 @@ class SGD:
     comm: Communicator = field(default=SERIAL, repr=False)
 
     def __post_init__(self) -> None:
+        plain_numbers(self)
         check_positive(lr=self.lr)
         check_below_one(momentum=self.momentum, averaging=self.averaging)
         check_not_negative(l2=self.l2)
