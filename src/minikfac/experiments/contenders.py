@@ -66,11 +66,15 @@ class Contender:
             raise ValueError(
                 f"expected arguments of {self.name} among {', '.join(known)}, got {', '.join(unknown)}"
             )
+        chosen = {**self.arguments, **self.fixed, **arguments}
         try:
-            return self.kind(net, **{**self.arguments, **self.fixed, **arguments})
-        except TypeError as error:  # a word is compared with a number, or a tuple is
-            given = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
-            raise ValueError(f"expected values that {self.name} takes, got {given}: {error}") from error
+            return self.kind(net, **chosen)
+        except TypeError as error:  # a word was compared with a number
+            numbers = (bool, int, float)
+            odd = [f"{name}={value!r}" for name, value in chosen.items() if not isinstance(value, numbers)]
+            raise ValueError(
+                f"expected values that {self.name} takes, got {', '.join(odd)}: {error}"
+            ) from error
 
 
 _STEP, _DAMPING = LogUniform(1e-4, 1.0), LogUniform(1e-5, 1e-1)
