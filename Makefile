@@ -88,7 +88,7 @@ tutorials: $(VENV)/.tutorials
 	$(BIN)/python tools/run_notebooks.py
 
 test-tutorials: $(VENV)/.tutorials
-	$(BIN)/pytest -m tutorial
+	$(BIN)/pytest --numprocesses auto -m tutorial tests/test_tutorials.py
 
 test-all: $(VENV)/.oracles lint
 	HYPOTHESIS_PROFILE=long OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/pytest -m "" --numprocesses auto --dist loadfile --doctest-modules tests src/minikfac

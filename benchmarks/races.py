@@ -239,6 +239,10 @@ RACES = {
         rounds=((480, 60), (240, 60)),
         column="best_loss",
         shown=("best_test_error",),
+        levels={
+            "best_loss": [2.0, 1.8, 1.6, 1.5, 1.4, 1.3, 1.27],
+            "best_test_error": [0.7, 0.6, 0.55, 0.5, 0.47],
+        },
         problem="cifar10-kfc",
         width=0.5,
     ),

@@ -30,9 +30,14 @@ def code(notebook: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def kinds(cell: dict[str, Any]) -> list[str]:
-    """Sorts of outputs, each with its richest form; progress bars and split prints do not count twice."""
-    found = []
+    """Sorts of outputs, each with its richest form; split prints do not count twice.
+
+    Progress bars, which come where something takes two seconds, are left out.
+    """
+    found: list[str] = []
     for output in cell["outputs"]:
+        if output.get("name") == "stderr":
+            continue
         data = output.get("data", {})
         image = next((kind for kind in data if kind.startswith("image/")), None)
         kind = image or output.get("name") or output["output_type"]
