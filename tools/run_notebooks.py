@@ -37,9 +37,9 @@ def execute(path: Path) -> nbformat.NotebookNode:
         record_timing=False,
         resources={"metadata": {"path": str(path.parent)}},
     )
-    # Figures go into the notebook whatever backend the caller draws with, as tests do; sliders, which
-    # a saved copy could not move, leave their place to a picture. On a busy machine BLAS on several threads is
-    # ruinous for small products, and sums come out in another order.
+    # Figures go into the notebook whatever backend the caller draws with, as tests do; sliders, which a
+    # saved copy could not move, leave their place to a picture. On a busy machine BLAS on several threads
+    # is ruinous for small products, and sums come out in another order.
     kept = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
     threads = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     client.execute(env=kept | threads | {"MINIKFAC_SAVED_RUN": "1"})
