@@ -2,7 +2,7 @@
 
     python benchmarks/gpu.py                       # all jobs, float32 without TF32 and then with it
     python benchmarks/gpu.py --jobs sgd kfac --tf32 off
-    python benchmarks/gpu.py --device cpu --tiny --out /tmp/dry    # whether it runs; the times mean nothing
+    python benchmarks/gpu.py --device cpu --tiny --out dry-run    # whether it runs; the times mean nothing
 
     ceilings        bandwidth of a copy, rate of a matrix product, in CuPy and in PyTorch
     sgd             steps of SGD: the autoencoder of K-FAC's experiments and a convolutional net; torch.nn

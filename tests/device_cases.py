@@ -641,6 +641,7 @@ def race(a: Any) -> list:
 def figures(a: Any) -> list:
     import matplotlib.pyplot as plt
 
+    plt.close("all")  # what other tests drew
     own = signals_of(a)
     F, near = fisher.exact(own), fisher.kfac(own)
     sizes = [own.slices[l].stop - own.slices[l].start for l in range(2)]
