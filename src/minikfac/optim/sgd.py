@@ -70,5 +70,6 @@ class SGD:
         velocity = mu * state["velocity"]
         at = theta + velocity if self.nesterov else theta
         loss, grad, stats = objective_gradient(self.net, at, *batch, state["stats"], self.l2, self.comm)
-        moved, after = moved_by(velocity - lr * grad, theta, state, stats, self.averaging)
+        velocity -= lr * grad
+        moved, after = moved_by(velocity, theta, state, stats, self.averaging)
         return moved, after, to_floats({"loss": loss, "lr": lr, "mu": mu})
