@@ -13,10 +13,10 @@ import minikfac as mk
 from minikfac import experiments, optim
 from minikfac.experiments import records, training
 from minikfac.experiments.compare import MEASURES, Race, column_of, compare, file_name, reached
-from minikfac.experiments.contenders import CONTENDERS, Contender, argument, contender
+from minikfac.experiments.contenders import CONTENDERS, Contender, argument, contender, values
 from minikfac.experiments.problems import Problem
 from minikfac.experiments.records import History, PerOctave
-from minikfac.experiments.search import Choice, LogUniform, Search, random_search
+from minikfac.experiments.search import Built, Choice, LogUniform, Search, random_search
 from minikfac.optim import schedules
 
 
@@ -615,6 +615,27 @@ def test_arguments_are_read_from_text() -> None:
         argument("Constant()")
     with pytest.raises(ValueError, match="expected numbers that make a Constant, got Constant"):
         argument("Constant(exit())")
+
+
+def test_what_arguments_are_drawn_from_is_read_from_text() -> None:
+    assert values("1e-3:0.1") == LogUniform(1e-3, 0.1) and values(" 5 : 20 ") == LogUniform(5, 20)
+    assert values("5, 20") == Choice((5, 20)) and values("0.9") == Choice((0.9,))
+    found = values("Steps(0.1, (5, 9)),SutskeverMomentum(0.9),0.5")
+    assert found == Choice((schedules.Steps(0.1, (5, 9)), schedules.SutskeverMomentum(0.9), 0.5))
+    for text in ("1:", "a:b", "0.1:1:10", "True:2"):
+        with pytest.raises(ValueError, match=rf"expected a range as 0\.01:1, got '{text}'"):
+            values(text)
+    with pytest.raises(ValueError, match="expected 0 < low <= high, got 1 and 0"):
+        values("1:0")
+    for text in ("", "5,,20", "5,"):
+        with pytest.raises(ValueError, match=r"expected a range as 0\.01:1 or values as 5,20, got"):
+            values(text)
+
+
+def test_extremes_of_ranges() -> None:
+    assert LogUniform(1e-3, 0.1).extremes == (1e-3, 0.1) and Choice((5, 20, 1)).extremes == (5, 20, 1)
+    both = Built(schedules.InverseTime, (LogUniform(0.1, 1.0), Choice((500, 2000)))).extremes
+    assert [(own.start, own.timescale) for own in both] == [(0.1, 500), (0.1, 2000), (1.0, 500), (1.0, 2000)]
 
 
 def test_what_a_search_refuses(monkeypatch: pytest.MonkeyPatch) -> None:

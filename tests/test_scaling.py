@@ -402,9 +402,31 @@ def test_scaling_takes_other_optimizers_and_holds_arguments(capsys: pytest.Captu
     assert head["about"]["budget"]["trials"] == 2
 
 
+def test_scaling_draws_from_ranges_of_ones_own(capsys: pytest.CaptureFixture[str]) -> None:
+    draws = ["--draw", "kfac.lam=0.1:2", "--draw", "kfac.tau2=0.5, 1", "--draw", "sgd.l2=1e-5:1e-3"]
+    code, out, err = run(capsys, "scaling", *QUICK, *draws, "--test-examples", "20", "--out", "d")
+    assert code == 0, err
+    assert "80 training and 20 test examples" in out and "lam: 0.1 to 2" in out
+    about = sweeps.read("d/scaling.jsonl").about["methods"]
+    assert about["K-FAC"]["space"]["lam"] == {"kind": "LogUniform", "low": 0.1, "high": 2}
+    assert about["K-FAC"]["space"]["tau2"]["values"] == [0.5, 1]
+    assert about["K-FAC"]["arguments"] == {"tau1": 1.0}
+    assert list(about["SGD"]["space"]) == ["lr", "momentum", "l2"]
+    for row in sweeps.read("d/scaling.jsonl").rows:
+        if row["method"] == "K-FAC":
+            assert 0.1 <= row["arguments"]["lam"] <= 2 and row["arguments"]["tau2"] in (0.5, 1)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--draw", "lr=0.1:1"], "expected --draw as OPTIMIZER.NAME=LOW:HIGH, such as kfac.lam=0.1:10, got"),
+        (["--draw", "sgd.lr"], "expected --draw as OPTIMIZER.NAME=LOW:HIGH, got 'sgd.lr'"),
+        (["--draw", "sgd.lr=1:0.1"], "expected 0 < low <= high, got 1 and 0.1"),
+        (["--draw", "sgd.lam=0.1:1"], "expected arguments of SGD among lr,"),
+        (["--draw", "sgd.momentum=0.5,1.5"], "1.5"),
+        (["--draw", "adam.lr=0.1:1"], "expected --draw for one of the optimizers that race, got"),
+        (["--draw", "sgd.lr=0.1:1", "--set", "sgd.lr=1"], "expected --set or --draw for lr of SGD, got both"),
         (["--sizes", "64,x"], "expected --sizes as 64,256,1024, got '64,x'"),
         (["--optimizers", "newton"], "expected an optimizer among"),
         (["--set", "adam.lr=1"], "expected --set for one of the optimizers that race, got 'adam.lr=1'"),
@@ -435,3 +457,5 @@ def test_workers_predicts_and_names_what_breaks(capsys: pytest.CaptureFixture[st
     other = ["--gflops", "1", "--problem", "usps", "--record", "a/scaling.jsonl"]
     code, _, err = run(capsys, "workers", *other)
     assert code == 2 and "expected --record of a sweep on usps, got one on digits" in one_line(err)
+    code, _, err = run(capsys, "workers", *common[2:], "--optimizer", "adam", "--out", "w.png")
+    assert code == 2 and "expected --optimizer kfac or kfc-pre, whose cost is modelled" in one_line(err)

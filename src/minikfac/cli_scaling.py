@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .experiments.contenders import Contender
     from .experiments.cost_model import Curve
     from .experiments.scaling import Scaling
+    from .experiments.search import Range
 
 IMAGES = {"digits": (8, 8, 1), "cifar10": (32, 32, 3), "svhn": (32, 32, 3)}
 """Shapes of images of the problems with convolutions."""
@@ -45,6 +46,14 @@ def scaling(
         list[str] | None,
         typer.Option("--set", help="An argument of one of them that is not tuned, as in kfac.T3=5."),
     ] = None,
+    draws: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--draw",
+            help="What an argument is drawn from: a range on a log scale, as in sgd.lr=0.01:1, or values, "
+            "as in kfac.T3=5,20.",
+        ),
+    ] = None,
     sizes: Annotated[
         str | None, typer.Option(help="Sizes of the batch, with commas; powers of two by default.")
     ] = None,
@@ -62,6 +71,10 @@ def scaling(
     finalists: Annotated[int, typer.Option(help="Best trials that run again,", min=1)] = 3,
     seeds: Annotated[int, typer.Option(help="from so many other starts.", min=1)] = 3,
     examples: Examples = None,
+    test_examples: Annotated[
+        int | None,
+        typer.Option(help="Test examples; all by default. Each measurement takes them.", min=1),
+    ] = None,
     width: Width = 1.0,
     dtype: Dtype = None,
     seed: Seed = 0,
@@ -87,10 +100,13 @@ def scaling(
     existing = _existing(resume, overwrite)
     if existing == "refuse":
         _refuse_existing([out / RECORD], "sweep")
-    own = experiments.problem(problem, data, n_train=examples, width=width, dtype=dtype)
-    methods = _methods(optimizers, arguments or [])
+    own = experiments.problem(problem, data, n_train=examples, n_test=test_examples, width=width, dtype=dtype)
+    methods = _methods(optimizers, arguments or [], draws or [])
     for method in methods:
         method.make(own.net)  # what is wrong is better known before the sweep
+        for key, drawn_from in method.space.items():
+            for value in drawn_from.extremes:
+                method.make(own.net, **{key: value})
     chosen = _numbers(sizes) if sizes else sweeps.batch_sizes(len(own.dataset.x_train), smallest)
     budget = experiments.Budget(trials, steps, epochs, finalists, seeds)
     _writable(out)
@@ -163,7 +179,10 @@ def workers(
     sizes = model.layer_sizes(net, shape)
     machine = model.Machine(1e9 * gflops if gflops is not None else model.measured_rate())
     link = model.Link(latency, 1e9 * gbytes)
-    method = model.Schedule.of(contender(optimizer).make(net, **_arguments(arguments or [])))
+    chosen = contender(optimizer)
+    if chosen.name not in ("K-FAC", "KFC-pre"):
+        raise ValueError(f"expected --optimizer kfac or kfc-pre, whose cost is modelled, got {optimizer!r}")
+    method = model.Schedule.of(chosen.make(net, **_arguments(arguments or [])))
     schedules = [model.Schedule("SGD"), method, model.stale(method)]
     counts = [2**k for k in range(most.bit_length())]
     strong = {
@@ -200,19 +219,38 @@ def workers(
 # options to settings, and words ---------------------------------------------------------------------------
 
 
-def _methods(names: str, arguments: Sequence[str]) -> list[Contender]:
+def _methods(names: str, arguments: Sequence[str], draws: Sequence[str]) -> list[Contender]:
     """Optimizers by name; what is set is no longer drawn."""
     from .cli_training import _arguments_by_name, _names
     from .experiments.contenders import contender
     from .experiments.scaling import HELD
 
     chosen = [contender(name) for name in _names(names)]
-    given = _arguments_by_name(arguments, chosen)
+    given, ranges = _arguments_by_name(arguments, chosen), _ranges_by_name(draws, chosen)
     found = []
     for own in chosen:
-        fixed = {**HELD.get(own.name, {}), **given.get(own.name, {})}
-        space = {key: values for key, values in own.space.items() if key not in fixed}
+        fixed, ranged = given.get(own.name, {}), ranges.get(own.name, {})
+        both = sorted(set(fixed) & set(ranged))
+        if both:
+            raise ValueError(f"expected --set or --draw for {both[0]} of {own.name}, got both")
+        held = {key: value for key, value in HELD.get(own.name, {}).items() if key not in ranged}
+        fixed = {**held, **fixed}
+        space = {key: values for key, values in {**own.space, **ranged}.items() if key not in fixed}
         found.append(replace(own, arguments={**own.arguments, **fixed}, space=space))
+    return found
+
+
+def _ranges_by_name(texts: Sequence[str], chosen: Sequence[Contender]) -> dict[str, dict[str, Range]]:
+    from .cli_training import _of_optimizer
+    from .experiments.contenders import values
+
+    found: dict[str, dict[str, Range]] = {}
+    for text in texts:
+        name, rest = _of_optimizer(text, chosen, "--draw", "LOW:HIGH, such as kfac.lam=0.1:10")
+        key, equals, told = rest.partition("=")
+        if not equals:
+            raise ValueError(f"expected --draw as OPTIMIZER.NAME=LOW:HIGH, got {text!r}")
+        found.setdefault(name, {})[key.strip()] = values(told)
     return found
 
 

@@ -485,18 +485,24 @@ def _arguments(texts: Sequence[str]) -> dict[str, Any]:
 
 
 def _arguments_by_name(texts: Sequence[str], chosen: Sequence[Contender]) -> dict[str, dict[str, Any]]:
-    from .experiments.contenders import contender
-
     found: dict[str, dict[str, Any]] = {}
     for text in texts:
-        name, dot, rest = text.partition(".")
-        if not dot or "=" in name:
-            raise ValueError(f"expected --set as OPTIMIZER.NAME=VALUE, such as kfac.lam=10, got {text!r}")
-        own = contender(name).name
-        if own not in [other.name for other in chosen]:
-            raise ValueError(f"expected --set for one of the optimizers that race, got {text!r}")
-        found.setdefault(own, {}).update(_arguments([rest]))
+        name, rest = _of_optimizer(text, chosen, "--set", "VALUE, such as kfac.lam=10")
+        found.setdefault(name, {}).update(_arguments([rest]))
     return found
+
+
+def _of_optimizer(text: str, chosen: Sequence[Contender], option: str, example: str) -> tuple[str, str]:
+    """Split OPTIMIZER.NAME=... after the optimizer, which is one of those chosen."""
+    from .experiments.contenders import contender
+
+    name, dot, rest = text.partition(".")
+    if not dot or "=" in name:
+        raise ValueError(f"expected {option} as OPTIMIZER.NAME={example}, got {text!r}")
+    own = contender(name).name
+    if own not in [other.name for other in chosen]:
+        raise ValueError(f"expected {option} for one of the optimizers that race, got {text!r}")
+    return own, rest
 
 
 def _recipe(chosen: Contender, own: Problem) -> Recipe | None:

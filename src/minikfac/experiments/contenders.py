@@ -197,5 +197,31 @@ def argument(text: str) -> Any:
         return text
 
 
+def values(text: str) -> Range:
+    """Read what an argument is drawn from: a range of magnitudes, or values with commas between them.
+
+    >>> values("1e-3:0.1"), values("5, 20"), values("SutskeverMomentum(0.9),0.5").values[0]
+    (LogUniform(low=0.001, high=0.1), Choice(values=(5, 20)), SutskeverMomentum(maximum=0.9))
+
+    Raises:
+        ValueError: on a range that is not of two positive numbers in order, or no value at all.
+    """
+    low, colon, high = text.partition(":")
+    if colon:
+        ends = argument(low.strip()), argument(high.strip())
+        if not all(isinstance(end, int | float) and not isinstance(end, bool) for end in ends):
+            raise ValueError(f"expected a range as 0.01:1, got {text!r}")
+        return LogUniform(*ends)
+    parts: list[str] = []
+    for piece in text.split(","):
+        if parts and parts[-1].count("(") > parts[-1].count(")"):  # between the numbers of a schedule
+            parts[-1] += f",{piece}"
+        else:
+            parts.append(piece.strip())
+    if not all(parts):
+        raise ValueError(f"expected a range as 0.01:1 or values as 5,20, got {text!r}")
+    return Choice(tuple(argument(part) for part in parts))
+
+
 def _letters(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())

@@ -10,6 +10,7 @@ Trial i draws from ``default_rng([seed, i, 2])``: a search with a larger budget 
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -34,6 +35,10 @@ class Range(Protocol):
 
     def draw(self, rng: Any) -> Any: ...
 
+    @property
+    def extremes(self) -> tuple[Any, ...]:
+        """Values that an optimizer must take if it shall take them all."""
+
 
 @dataclass(frozen=True)
 class LogUniform:
@@ -53,6 +58,11 @@ class LogUniform:
         if not 0 < self.low <= self.high:
             raise ValueError(f"expected 0 < low <= high, got {self.low} and {self.high}")
 
+    @property
+    def extremes(self) -> tuple[float, float]:
+        """Both ends."""
+        return self.low, self.high
+
     def draw(self, rng: Any) -> float:
         return float(math.exp(rng.uniform(math.log(self.low), math.log(self.high))))
 
@@ -69,6 +79,11 @@ class Choice:
     def __post_init__(self) -> None:
         if not self.values:
             raise ValueError("expected at least one value to choose from, got none")
+
+    @property
+    def extremes(self) -> tuple[Any, ...]:
+        """All values."""
+        return self.values
 
     def draw(self, rng: Any) -> Any:
         return self.values[int(rng.integers(len(self.values)))]
@@ -88,6 +103,13 @@ class Built:
 
     def __str__(self) -> str:
         return f"{getattr(self.kind, '__name__', self.kind)} of {', then '.join(map(str, self.parts))}"
+
+    @property
+    def extremes(self) -> tuple[Any, ...]:
+        """What is made of the extremes of its parts, in all combinations."""
+        return tuple(
+            self.kind(*parts) for parts in itertools.product(*(part.extremes for part in self.parts))
+        )
 
     def draw(self, rng: Any) -> Any:
         return self.kind(*(part.draw(rng) for part in self.parts))
