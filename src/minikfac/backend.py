@@ -55,6 +55,11 @@ def array_module(*arrays: Any, names: str = "") -> ModuleType:
     return sys.modules["cupy"]
 
 
+def on_host(array: object) -> bool:
+    """Whether an array is NumPy's: there a number can be looked at without waiting for a device."""
+    return not _is_device_array(array)
+
+
 def check_array(array: object, what: str) -> None:
     """Refuse lists, tensors and whatever else is no array of NumPy or CuPy.
 

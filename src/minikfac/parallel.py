@@ -15,7 +15,7 @@ from itertools import pairwise
 from types import ModuleType
 from typing import Any, TypeVar
 
-from .backend import Array, array_module
+from .backend import Array, on_host
 
 T = TypeVar("T")
 
@@ -48,7 +48,7 @@ def for_each(tasks: Sequence[Callable[[], T]], like: Array) -> list[T]:
 def blas_threads(like: Array) -> int:
     """How many threads a matrix product of such arrays uses; 1 where that cannot be known or steered."""
     blas = _controller()
-    if array_module(like).__name__ != "numpy" or blas is None:
+    if not on_host(like) or blas is None:
         return 1
     return max(
         (library["num_threads"] for library in blas.info() if library["user_api"] == "blas"), default=1
@@ -79,7 +79,7 @@ def chunks(n: int, example_size: int, like: Array, example_work: int = 0) -> lis
         like: one of the arrays at work; on a GPU there is one chunk, which keeps it busy.
         example_work: multiplications that one example takes in a forward pass.
     """
-    if array_module(like).__name__ != "numpy":
+    if not on_host(like):
         return [slice(0, n)]
     count = max(1, math.ceil(n / max(1, _CHUNK // max(1, example_size))))
     if count > 1 or n * example_work >= _WORTH_DIVIDING:

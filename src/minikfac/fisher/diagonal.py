@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..backend import Array, array_module
+from ..backend import Array, array_module, on_host
 from ..linalg import SingularMatrixError
 from .block_diagonal import BlockDiagonal
 from .matrix import FisherMatrix, check_damping, check_method
@@ -67,7 +67,7 @@ class DiagonalBlock(FisherMatrix):
     ) -> DiagonalBlock:
         d = self.damped(damping, method).d
         keep, xp = d > 0, array_module(d)
-        if damping > 0 and xp.__name__ != "numpy":  # the answer would hold up the queue
+        if damping > 0 and not on_host(d):  # the answer would hold up the queue
             return DiagonalBlock(xp.where(keep, 1 / d, xp.nan), self.name)
         if not pseudo_inverse and not bool(keep.all()):
             raise SingularMatrixError(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from ..backend import Array, array_module
+from ..backend import Array, array_module, on_host
 from ..linalg import SingularMatrixError, kron_apply, kron_eigen_dense
 from .matrix import FisherMatrix, check_damping, check_method
 
@@ -65,7 +65,7 @@ class EigenBlock(FisherMatrix):
         xp = array_module(s)
         # an eigenvalue is no better known than the factors' are; beside lambda none needs to be
         keep = s > (0 if damping > 0 else max(s.shape) * float(xp.finfo(s.dtype).eps) * s.max())
-        if damping > 0 and xp.__name__ != "numpy":  # the answer would hold up the queue
+        if damping > 0 and not on_host(s):  # the answer would hold up the queue
             return replace(self, s=xp.where(keep, 1 / s, xp.nan))
         if not pseudo_inverse and not bool(keep.all()):
             raise SingularMatrixError(

@@ -7,7 +7,7 @@ from importlib import import_module
 
 import scipy.sparse.linalg
 
-from ..backend import Array, array_module
+from ..backend import Array, array_module, on_host
 
 
 def extreme_eigenpairs(
@@ -46,7 +46,7 @@ def extreme_eigenpairs(
         else:
             order = xp.arange(n - k, n) if which == "LA" else xp.arange(k)
         return values[order], vectors[:, order]
-    sparse = scipy.sparse.linalg if xp.__name__ == "numpy" else import_module("cupyx.scipy.sparse.linalg")
+    sparse = scipy.sparse.linalg if on_host(like) else import_module("cupyx.scipy.sparse.linalg")
     operator = sparse.LinearOperator((n, n), matvec=lambda v: product(v.reshape(-1)), dtype=like.dtype)
     start = xp.random.default_rng(seed).standard_normal(n).astype(like.dtype)
     values, vectors = sparse.eigsh(operator, k=k, which=which, tol=tolerance, v0=start)

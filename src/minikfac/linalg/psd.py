@@ -9,7 +9,7 @@ from typing import Any
 
 import scipy.linalg
 
-from ..backend import Array, array_module, fetch, to_host
+from ..backend import Array, array_module, fetch, on_host, to_host
 
 
 class SingularMatrixError(ValueError):
@@ -21,8 +21,8 @@ def symmetrize(M: Array) -> Array:
     return (M + M.T) / 2
 
 
-def _scipy_linalg(xp: ModuleType) -> ModuleType:
-    if xp.__name__ == "numpy":
+def _scipy_linalg(like: Array) -> ModuleType:
+    if on_host(like):
         return scipy.linalg
     import cupyx.scipy.linalg
 
@@ -63,7 +63,7 @@ def cholesky(M: Array, name: str = "matrix", overwrite: bool = False, at_least: 
         ValueError: naming the matrix, if it holds NaN or infinite values.
     """
     xp = array_module(M)
-    if xp.__name__ == "numpy":
+    if on_host(M):
         # LAPACK works on columns: the upper factor of M^T is the lower one of M, without a copy.
         (factorize,) = scipy.linalg.get_lapack_funcs(("potrf",), (M,))
         # pstrf, should it be needed for the message, must see M as it was
@@ -136,7 +136,7 @@ def damped_choleskys(wanted: Iterable[tuple[Array, str, Any]]) -> list[Array]:
     """
     found, hasty = [], []
     for M, name, share in wanted:  # one after the other: on the host none need be kept
-        if array_module(M).__name__ == "numpy":
+        if on_host(M):
             found.append(cholesky(M, name, at_least=share))
             continue
         L = _unchecked_cholesky(M)
@@ -170,15 +170,15 @@ def triangular_solve(L: Array, b: Array, transposed: bool = False, overwrite: bo
 
     With ``overwrite``, b's memory may be used.
     """
-    xp = array_module(L, b)
-    if xp.__name__ == "numpy" and b.ndim == 2 and L.dtype == b.dtype:
+    array_module(L, b)  # refuses two that are not in one place
+    if on_host(L) and b.ndim == 2 and L.dtype == b.dtype:
         # BLAS works on columns: U = L^T lies there as it is, and so does b or b^T, without a copy
         (solve,) = scipy.linalg.get_blas_funcs(("trsm",), (L, b))
         U = L.T
         if b.flags.f_contiguous:
             return solve(1.0, U, b, side=0, lower=0, trans_a=not transposed, overwrite_b=overwrite)
         return solve(1.0, U, b.T, side=1, lower=0, trans_a=transposed, overwrite_b=overwrite).T
-    solve = _scipy_linalg(xp).solve_triangular
+    solve = _scipy_linalg(L).solve_triangular
     return solve(L, b, lower=True, trans=1 if transposed else 0, check_finite=False)
 
 
@@ -190,7 +190,7 @@ def cholesky_solve(L: Array, b: Array) -> Array:
 def cholesky_inverse(L: Array) -> Array:
     """Return the symmetric inverse (L L^T)^{-1}."""
     xp = array_module(L)
-    if xp.__name__ == "numpy":
+    if on_host(L):
         (invert,) = scipy.linalg.get_lapack_funcs(("potri",), (L,))
         upper = invert(L.T, lower=0)[0]  # only its upper triangle is meaningful
         inverse = upper.T

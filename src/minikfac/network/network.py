@@ -14,7 +14,7 @@ from functools import cached_property, partial
 from itertools import accumulate, pairwise
 from typing import Any
 
-from ..backend import Array, array_module, check_array, number
+from ..backend import Array, array_module, check_array, number, on_host
 from ..distributed import SERIAL, Communicator
 from ..linalg import Sums, sum_over_chunks
 from ..parallel import chunks, for_each
@@ -229,7 +229,7 @@ class Network:
             )
         xp = array_module(theta)
         found = [xp.asarray(own, dtype=theta.dtype) for own in stats]
-        if xp.__name__ == "numpy" and any((own[1] < 0).any() for own in found):
+        if on_host(theta) and any((own[1] < 0).any() for own in found):
             lowest = min(float(own[1].min()) for own in found)
             raise ValueError(f"expected variances >= 0 among the statistics, got {lowest:g}")
         return found
@@ -478,7 +478,7 @@ def _check_inputs(theta: Array, x: Array) -> Array:
     if x.dtype.kind != "f":
         raise ValueError(f"expected inputs of a floating dtype, got {x.dtype}; convert and scale them first")
     x = x.astype(theta.dtype, copy=False)  # what is too large for it counts as infinite
-    if xp.__name__ == "numpy" and not xp.isfinite(x).all():  # on a GPU the answer would hold up the queue
+    if on_host(x) and not xp.isfinite(x).all():  # on a GPU the answer would hold up the queue
         bad = int((~xp.isfinite(x.reshape(len(x), -1)).all(1)).sum())
         raise ValueError(f"expected finite inputs, got NaN or infinite values in {bad} of {len(x)} examples")
     return x

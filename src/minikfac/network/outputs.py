@@ -19,7 +19,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
-from ..backend import Array, array_module, check_array, to_host
+from ..backend import Array, array_module, check_array, on_host, to_host
 from .layers.pointwise import logistic, softplus
 
 
@@ -99,7 +99,7 @@ class Output(ABC):
             TypeError: if y is no array.
         """
         self.check_form(y, n, n_units)
-        if array_module(y).__name__ == "numpy":
+        if on_host(y):
             self.check_values(y, n_units)
 
     @abstractmethod
@@ -118,7 +118,7 @@ class Output(ABC):
         """Like :meth:`nll`; on a device NaN for a target that the distribution cannot have."""
         xp = array_module(z, y, names="the outputs z, the targets y")
         nll = self.nll(z, y)
-        return nll if xp.__name__ == "numpy" else xp.where(self.has(y, z.shape[1]), nll, xp.nan)
+        return nll if on_host(y) else xp.where(self.has(y, z.shape[1]), nll, xp.nan)
 
 
 def _check_form(y: Array, n: int, n_units: int, what: str) -> None:
