@@ -18,8 +18,9 @@ OPTIMIZERS = ROOT / "docs" / "optimizers.md"
 
 
 def commands(page: Path) -> list[str]:
-    """What begins with minikfac in code of its own."""
-    return re.findall(r"^    (minikfac .*?)(?: +#.*)?$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    """What begins with minikfac in code of its own, on one line or several."""
+    text = re.sub(r" \\\n +", " ", page.read_text(encoding="utf-8"))
+    return re.findall(r"^    (minikfac .*?)(?: +#.*)?$", text, re.MULTILINE)
 
 
 def mentioned(page: Path) -> list[str]:

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 import minikfac as mk
+from minikfac.experiments import scaling as sweeps
 from minikfac.experiments.invariance import APPLICATIONS
 from minikfac.experiments.threads import one_thread
 
@@ -229,18 +230,23 @@ def test_numbers_of_batches_are_those_of_the_optimizers_page() -> None:
         assert row in sections()["T15"], row
 
 
-def test_factors_of_the_sweep_are_those_of_its_table() -> None:
-    rows = re.findall(
-        r"^\| (SGD|K-FAC) \| (\S+) .*?\| ([\d.]+) \([^|]*\) \| \S+ \| (\d+) \|$",
-        read(DOCS / "scaling.md"),
-        re.M,
-    )
-    assert [row[0] for row in rows] == ["SGD", "K-FAC"]
-    for _, smallest, largest, knee in rows:
-        factor = f"{float(smallest) / float(largest):.1f}"
+@pytest.mark.parametrize("name", ["scaling-digits", "scaling-mnist", "scaling-cifar10"])
+def test_tables_and_factors_of_sweeps_are_those_of_their_records(name: str) -> None:
+    found = sweeps.read(DOCS / "results" / name / "scaling.jsonl")
+    for method, steps in found.to_target().items():
+        knee = found.knee(method)
+        assert knee is not None and knee.bounded
+        cells = [sweeps.in_range(*column) for column in steps.T]
+        row = f"| {method} | {' | '.join(cells)} | {knee.S:.3g} | {knee.B:.3g} |"
+        assert row in read(DOCS / "scaling.md")
+        factor = f"{steps[0, 0] / steps[0, -1]:.1f}"
         for text in (sections()["T15"], read(DOCS / "limits.md"), read(DOCS / "scaling.md")):
-            assert f"{factor} times fewer" in text or f"{factor} against" in text
-        assert f" {knee}" in sections()["T15"]
+            assert (
+                f"{factor} times fewer" in text
+                or f"{factor} times from" in text
+                or f"{factor} against" in text
+            )
+        assert f" {knee.B:.0f}" in sections()["T15"]
 
 
 def test_figures_that_pages_name_are_drawn() -> None:

@@ -452,6 +452,10 @@ def test_workers_predicts_and_names_what_breaks(capsys: pytest.CaptureFixture[st
     assert run(capsys, "scaling", *QUICK, "--out", "a")[0] == 0
     code, _, err = run(capsys, "workers", *common, "--record", "a/scaling.jsonl", "--out", "w.png")
     assert code == 0, err
+    nesterov = ["--optimizers", "nesterov", "--draw", "nesterov.lr=0.1:1", "--target", "loss=2.3"]
+    assert run(capsys, "scaling", *QUICK, *nesterov, "--out", "n")[0] == 0
+    code, _, err = run(capsys, "workers", *common, "--record", "n/scaling.jsonl", "--out", "w.png")
+    assert code == 0, err  # a step of it is one of SGD
     code, _, err = run(capsys, "workers", *common[2:], "--out", "w.txt")
     assert code == 2 and "expected --out to end in .png, .svg or .pdf, got w.txt" in one_line(err)
     other = ["--gflops", "1", "--problem", "usps", "--record", "a/scaling.jsonl"]

@@ -284,7 +284,7 @@ def _draw(found: Scaling, out: Path) -> list[str]:
     if any((own[0] > 0).any() for own in steps.values()):  # nan is not
         knees = {method: found.knee(method) for method in found.methods}
         fits = {method: knee.steps(found.batch_sizes) for method, knee in knees.items() if knee is not None}
-        told = f"a {column.replace('_', ' ')} of {level:g}"
+        told = f"a {column.replace('_', ' ')} of {level:g} on {found.about['sweep']}"
         axes = plots.batch_scaling(found.batch_sizes, steps, fits=fits, level=told)
         axes[0].figure.savefig(out / "scaling.png")
         written.append("scaling.png")
@@ -318,6 +318,8 @@ def _to_level(record: Path, problem: str, weak: Mapping[str, Curve]) -> dict[str
     found = {}
     for name, curve in weak.items():
         method = name.split(",")[0]
+        if method == "SGD" and method not in sweep.methods:
+            method = "Nesterov"  # its step costs the same
         knee = sweep.knee(method) if method in sweep.methods else None
         if knee is not None:
             found[name] = knee.steps(curve.batch) * curve.seconds

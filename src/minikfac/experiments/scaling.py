@@ -198,7 +198,7 @@ class Scaling:
                 perfect = math.nan
                 if first is not None:
                     perfect = steps[method][0, first] * self.batch_sizes[first] / m
-                counts = [_in_range(middle, low, high), _number(middle * m), _number(perfect)]
+                counts = [in_range(middle, low, high), _number(middle * m), _number(perfect)]
                 cells.append([method, f"{m:,}", *counts, self._told(method, int(m))])
         return header, cells
 
@@ -521,7 +521,12 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def _in_range(middle: float, low: float, high: float) -> str:
+def in_range(middle: float, low: float, high: float) -> str:
+    """Write a median and its range, as tables have it.
+
+    >>> in_range(839.4, 721.2, 955.0), in_range(3.0, 3.0, 3.0), in_range(math.nan, math.nan, math.nan)
+    ('839 (721 to 955)', '3', '-')
+    """
     if not math.isfinite(middle):
         return "-"
     return _number(middle) if low == high else f"{_number(middle)} ({_number(low)} to {_number(high)})"
