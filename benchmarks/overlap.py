@@ -4,9 +4,9 @@
     python benchmarks/overlap.py --width 0.1 --examples 64 --repeats 3    # a dry run
 
 The gradient of K-FAC's autoencoder [MG15, sec. 13] at a share of its width, on random images, and all-reduces
-of as many numbers as its gradient and its factors have. Each is timed alone, one after the other, and at
-once, where a second thread sends, as stale inverses do. What could be gained at most is the time of the
-message; the share of it that is gained is
+of as many numbers as its gradient has, and the halves of its factors that matter. Each is timed alone, one
+after the other, and at once, where a second thread sends, as stale inverses do. What could be gained at most
+is the time of the message; the share of it that is gained is
 
     hidden = (one after the other - at once) / message
 
