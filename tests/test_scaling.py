@@ -424,7 +424,7 @@ def test_scaling_draws_from_ranges_of_ones_own(capsys: pytest.CaptureFixture[str
         (["--draw", "sgd.lr"], "expected --draw as OPTIMIZER.NAME=LOW:HIGH, got 'sgd.lr'"),
         (["--draw", "sgd.lr=1:0.1"], "expected 0 < low <= high, got 1 and 0.1"),
         (["--draw", "sgd.lam=0.1:1"], "expected arguments of SGD among lr,"),
-        (["--draw", "sgd.momentum=0.5,1.5"], "1.5"),
+        (["--draw", "sgd.momentum=0.5,1.5"], "expected momentum in [0, 1), got 1.5"),
         (["--draw", "adam.lr=0.1:1"], "expected --draw for one of the optimizers that race, got"),
         (["--draw", "sgd.lr=0.1:1", "--set", "sgd.lr=1"], "expected --set or --draw for lr of SGD, got both"),
         (["--sizes", "64,x"], "expected --sizes as 64,256,1024, got '64,x'"),
