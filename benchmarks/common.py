@@ -9,6 +9,7 @@ import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -168,6 +169,19 @@ def resident(field: str) -> int:
 def forget_peak() -> None:
     """Let VmHWM begin anew at what the process holds now."""
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def on_ranks(script: str, ranks: int, *arguments: str) -> Any:
+    """Run a script under mpirun, as ``script --rank FILE arguments``; return what rank 0 wrote into FILE."""
+    from minikfac.distributed import mpirun
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "found.json"
+        command, environment = mpirun(ranks, [sys.executable, script, "--rank", str(path), *arguments])
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        if done.returncode:
+            raise SystemExit(f"mpirun -n {ranks} ended with {done.returncode}:\n{done.stderr[-2000:]}")
+        return json.loads(path.read_text(encoding="utf-8"))
 
 
 def machine() -> dict[str, Any]:

@@ -18,9 +18,6 @@ Leaves benchmarks/results/overlap.json.
 import argparse
 import json
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -30,12 +27,12 @@ import common
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from minikfac.distributed import mpirun, world
+from minikfac.distributed import Communicator, world
 from minikfac.network import presets
 
 
 def run_rank(width: float, n: int, repeats: int, path: Path) -> None:
-    """Time all of it in turn; a round ends with its last rank. Rank 0 writes seconds of every round."""
+    """Time both messages on this rank; rank 0 writes bytes and seconds of every round, by message."""
     net, comm, rng = presets.mnist_autoencoder(width), world(), np.random.default_rng(0)
     x = rng.random((n, 784)).astype(np.float32)
     theta = net.init(rng, "sparse", np.float32)
@@ -43,41 +40,49 @@ def run_rank(width: float, n: int, repeats: int, path: Path) -> None:
         "gradient": net.n_params,
         "factors": sum(side * (side + 1) // 2 for shape in net.shapes for side in shape),
     }
-
-    def compute() -> Any:
-        return net.loss_and_gradient(theta, x, x)
-
-    def seconds_of(work: Callable[[], Any]) -> float:
-        comm.from_first(None)  # begin together
-        begin = time.perf_counter()
-        work()
-        return max(comm.gather(time.perf_counter() - begin))
-
-    found: dict[str, Any] = {}
     with threadpool_limits(1):
-        for name, size in numbers.items():
-            message = [np.ones(size, np.float32)]
-
-            def at_once(message: list[Any] = message) -> None:
-                pending = comm.in_background(lambda aside: aside.sum(message))
-                compute()
-                pending.result()
-
-            works = {
-                "computing": compute,
-                "message": lambda message=message: comm.sum(message),
-                "one after the other": lambda message=message: (compute(), comm.sum(message)),
-                "at once": at_once,
+        found = {
+            name: {
+                "bytes": 4 * size,
+                "seconds": in_turn(
+                    comm, lambda: net.loss_and_gradient(theta, x, x), np.ones(size, np.float32), repeats
+                ),
             }
-            seconds: dict[str, list[float]] = {key: [] for key in works}
-            for lap in range(repeats + 1):
-                for key in works if lap % 2 else reversed(works):
-                    own = seconds_of(works[key])
-                    if lap:
-                        seconds[key].append(own)
-            found[name] = {"bytes": 4 * size, "seconds": seconds}
+            for name, size in numbers.items()
+        }
     if comm.rank == 0:
         path.write_text(json.dumps(found), encoding="utf-8")
+
+
+def in_turn(
+    comm: Communicator, compute: Callable[[], Any], message: Any, repeats: int
+) -> dict[str, list[float]]:
+    """Time computing, an all-reduce, and both, in turn; a round ends with its last rank."""
+
+    def send() -> Any:
+        return comm.sum([message])
+
+    def at_once() -> None:
+        pending = comm.in_background(lambda aside: aside.sum([message]))
+        compute()
+        pending.result()
+
+    works: dict[str, Callable[[], Any]] = {
+        "computing": compute,
+        "message": send,
+        "one after the other": lambda: (compute(), send()),
+        "at once": at_once,
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in works}
+    for lap in range(repeats + 1):
+        for name in works if lap % 2 else reversed(works):
+            comm.from_first(None)  # begin together
+            begin = time.perf_counter()
+            works[name]()
+            duration = max(comm.gather(time.perf_counter() - begin))
+            if lap:  # the first round does not count
+                seconds[name].append(duration)
+    return seconds
 
 
 def main() -> None:
@@ -92,15 +97,9 @@ def main() -> None:
         run_rank(options.width, options.examples, options.repeats, options.rank)
         return
     where = common.machine()
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "found.json"
-        chosen = {"width": options.width, "examples": options.examples, "repeats": options.repeats}
-        own = [part for name, value in chosen.items() for part in (f"--{name}", str(value))]
-        command, environment = mpirun(options.ranks, [sys.executable, __file__, "--rank", str(path), *own])
-        done = subprocess.run(command, env=environment, capture_output=True, text=True)
-        if done.returncode:
-            raise SystemExit(f"mpirun ended with {done.returncode}:\n{done.stderr[-2000:]}")
-        messages = json.loads(path.read_text(encoding="utf-8"))
+    chosen = {"width": options.width, "examples": options.examples, "repeats": options.repeats}
+    own = [part for name, value in chosen.items() for part in (f"--{name}", str(value))]
+    messages = common.on_ranks(__file__, options.ranks, *own)
     for name, own_message in messages.items():
         median = {key: statistics.median(runs) for key, runs in own_message["seconds"].items()}
         gained = median["one after the other"] - median["at once"]

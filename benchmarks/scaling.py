@@ -20,9 +20,6 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
-import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -37,7 +34,7 @@ from threadpoolctl import threadpool_limits
 
 import minikfac as mk
 from minikfac import fisher, optim, plots
-from minikfac.distributed import SERIAL, Communicator, mpirun, world
+from minikfac.distributed import SERIAL, Communicator, world
 from minikfac.experiments import cost_model as model
 from minikfac.network import presets
 
@@ -225,14 +222,7 @@ def measure_machine(net: mk.Network, sizes: list[model.LayerSize], n: int) -> mo
 
 
 def start(ranks: int, *arguments: str) -> Any:
-    """Run this script on ranks; return what rank 0 wrote."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "found.json"
-        command, environment = mpirun(ranks, [sys.executable, __file__, "--rank", str(path), *arguments])
-        done = subprocess.run(command, env=environment, capture_output=True, text=True)
-        if done.returncode:
-            raise SystemExit(f"mpirun -n {ranks} ended with {done.returncode}:\n{done.stderr[-2000:]}")
-        return json.loads(path.read_text(encoding="utf-8"))
+    return common.on_ranks(__file__, ranks, *arguments)
 
 
 def measure_link() -> tuple[model.Link, dict[str, float]]:

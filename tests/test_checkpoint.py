@@ -19,6 +19,7 @@ from minikfac import experiments, fisher, optim
 from minikfac.experiments import checkpoint, describe, records
 from minikfac.experiments.checkpoint import MATRICES, Checkpoint
 from minikfac.experiments.keep import Keep
+from minikfac.experiments.threads import one_thread
 from minikfac.optim import schedules
 
 
@@ -51,6 +52,7 @@ def killing(*arguments: Any) -> list[list[int]]:
     return [list(map(int, line.split())) for line in found.stdout.splitlines()]
 
 
+@one_thread()  # as the children have it: another number may round differently
 def test_a_run_that_is_killed_again_and_again_ends_in_the_same_bits(tmp_path: Path) -> None:
     seeds, expected, killed_at = 3, run(), set()
     left = killing("at-random", tmp_path, seeds, 8)
@@ -66,6 +68,7 @@ def test_a_run_that_is_killed_again_and_again_ends_in_the_same_bits(tmp_path: Pa
 
 
 @pytest.mark.parametrize("function", ["replace", "fsync"])
+@one_thread()
 def test_a_run_that_dies_while_it_writes_goes_on(tmp_path: Path, function: str) -> None:
     calls = 9
     assert killing("at-calls", tmp_path, function, calls) == [[9]] * calls  # SIGKILL
@@ -372,6 +375,7 @@ def test_only_plain_data_is_written(tmp_path: Path, state: Any, named: str) -> N
 
 
 @pytest.mark.parametrize("function", ["replace", "fsync"])
+@one_thread()
 def test_a_file_that_cannot_be_written_leaves_the_old_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str
 ) -> None:

@@ -13,7 +13,7 @@ import minikfac as mk
 from minikfac import experiments, optim
 from minikfac.experiments import records, training
 from minikfac.experiments.compare import MEASURES, Race, column_of, compare, file_name, reached
-from minikfac.experiments.contenders import CONTENDERS, Contender, argument, contender, values
+from minikfac.experiments.contenders import CONTENDERS, Contender, argument, argument_range, contender
 from minikfac.experiments.problems import Problem
 from minikfac.experiments.records import History, PerOctave
 from minikfac.experiments.search import Built, Choice, LogUniform, Search, random_search
@@ -618,18 +618,19 @@ def test_arguments_are_read_from_text() -> None:
 
 
 def test_what_arguments_are_drawn_from_is_read_from_text() -> None:
-    assert values("1e-3:0.1") == LogUniform(1e-3, 0.1) and values(" 5 : 20 ") == LogUniform(5, 20)
-    assert values("5, 20") == Choice((5, 20)) and values("0.9") == Choice((0.9,))
-    found = values("Steps(0.1, (5, 9)),SutskeverMomentum(0.9),0.5")
+    assert argument_range("1e-3:0.1") == LogUniform(1e-3, 0.1)
+    assert argument_range(" 5 : 20 ") == LogUniform(5, 20)
+    assert argument_range("5, 20") == Choice((5, 20)) and argument_range("0.9") == Choice((0.9,))
+    found = argument_range("Steps(0.1, (5, 9)),SutskeverMomentum(0.9),0.5")
     assert found == Choice((schedules.Steps(0.1, (5, 9)), schedules.SutskeverMomentum(0.9), 0.5))
     for text in ("1:", "a:b", "0.1:1:10", "True:2"):
         with pytest.raises(ValueError, match=rf"expected a range as 0\.01:1, got '{text}'"):
-            values(text)
+            argument_range(text)
     with pytest.raises(ValueError, match="expected 0 < low <= high, got 1 and 0"):
-        values("1:0")
+        argument_range("1:0")
     for text in ("", "5,,20", "5,"):
         with pytest.raises(ValueError, match=r"expected a range as 0\.01:1 or values as 5,20, got"):
-            values(text)
+            argument_range(text)
 
 
 def test_extremes_of_ranges() -> None:

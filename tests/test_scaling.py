@@ -450,11 +450,14 @@ def test_workers_predicts_and_names_what_breaks(capsys: pytest.CaptureFixture[st
     conv = ["--problem", "cifar10-kfc", "--optimizer", "kfc-pre", "--set", "lr=0.1", "--gflops", "100"]
     assert run(capsys, "workers", *conv, "--most", "4")[0] == 0
     assert run(capsys, "scaling", *QUICK, "--out", "a")[0] == 0
-    code, _, err = run(capsys, "workers", *common, "--record", "a/scaling.jsonl", "--out", "w.png")
+    narrow = [*common, "--width", "0.2"]
+    code, _, err = run(capsys, "workers", *narrow, "--record", "a/scaling.jsonl", "--out", "w.png")
     assert code == 0, err
+    code, _, err = run(capsys, "workers", *common, "--record", "a/scaling.jsonl", "--out", "w.png")
+    assert code == 2 and "of a sweep on a net of 3,190 parameters, got one of" in one_line(err)
     nesterov = ["--optimizers", "nesterov", "--draw", "nesterov.lr=0.1:1", "--target", "loss=2.3"]
     assert run(capsys, "scaling", *QUICK, *nesterov, "--out", "n")[0] == 0
-    code, _, err = run(capsys, "workers", *common, "--record", "n/scaling.jsonl", "--out", "w.png")
+    code, _, err = run(capsys, "workers", *narrow, "--record", "n/scaling.jsonl", "--out", "w.png")
     assert code == 0, err  # a step of it is one of SGD
     code, _, err = run(capsys, "workers", *common[2:], "--out", "w.txt")
     assert code == 2 and "expected --out to end in .png, .svg or .pdf, got w.txt" in one_line(err)

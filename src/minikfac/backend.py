@@ -25,9 +25,10 @@ class DeviceError(RuntimeError):
     """A GPU cannot be used; the message says what is missing and what to do."""
 
 
-def _is_device_array(array: object) -> bool:
+def on_host(array: object) -> bool:
+    """Whether this is no array of CuPy: its numbers can be looked at without waiting for a device."""
     cupy = sys.modules.get("cupy")  # an array of CuPy can only exist if CuPy was imported
-    return cupy is not None and isinstance(array, cupy.ndarray)
+    return cupy is None or not isinstance(array, cupy.ndarray)
 
 
 def array_module(*arrays: Any, names: str = "") -> ModuleType:
@@ -40,7 +41,7 @@ def array_module(*arrays: Any, names: str = "") -> ModuleType:
     Raises:
         TypeError: that says what is where, unless all arrays live on the host or on one device.
     """
-    on_device = [_is_device_array(array) for array in arrays]
+    on_device = [not on_host(array) for array in arrays]
     if not any(on_device):
         return np
     if not all(on_device) or (len(arrays) > 1 and len({array.device.id for array in arrays}) > 1):
@@ -55,18 +56,13 @@ def array_module(*arrays: Any, names: str = "") -> ModuleType:
     return sys.modules["cupy"]
 
 
-def on_host(array: object) -> bool:
-    """Whether an array is NumPy's: there a number can be looked at without waiting for a device."""
-    return not _is_device_array(array)
-
-
 def check_array(array: object, what: str) -> None:
     """Refuse lists, tensors and whatever else is no array of NumPy or CuPy.
 
     Raises:
         TypeError: that names what was expected to be one.
     """
-    if not (isinstance(array, np.ndarray) or _is_device_array(array)):
+    if on_host(array) and not isinstance(array, np.ndarray):
         raise TypeError(f"expected {what} to be a NumPy or CuPy array, got {type(array).__name__}")
 
 
@@ -137,20 +133,20 @@ def _broken(device: str, error: ImportError) -> str:
 
 def to_host(array: Any) -> Array:
     """Copy an array to the host (a NumPy array; the array itself if it is there already)."""
-    if _is_device_array(array):
+    if not on_host(array):
         return array.get()
     return np.asarray(array)
 
 
 def finish(array: Array) -> None:
     """Wait until a device has computed an array that was asked for; the host has it already."""
-    if _is_device_array(array):
+    if not on_host(array):
         sys.modules["cupy"].cuda.get_current_stream().synchronize()
 
 
 def number(value: Any) -> Any:
     """Return a number as a float; on a device it stays there, as an array without axes, and nothing waits."""
-    return value if _is_device_array(value) else float(value)
+    return float(value) if on_host(value) else value
 
 
 def fetch(*values: Any) -> list[Any]:
@@ -159,14 +155,12 @@ def fetch(*values: Any) -> list[Any]:
     What is on a device comes in one transfer, for each makes the host wait until the device has done all that
     was asked of it. So a step puts together what it wants to know, and asks once.
     """
-    waiting = [value for value in values if _is_device_array(value)]
+    waiting = [value for value in values if not on_host(value)]
     if waiting:
         xp = array_module(*waiting)
         together = xp.concatenate([value.reshape(-1).astype(xp.float64) for value in waiting]).get()
         parts = iter(np.split(together, np.cumsum([value.size for value in waiting])[:-1]))
-        values = tuple(
-            next(parts).reshape(value.shape) if _is_device_array(value) else value for value in values
-        )
+        values = tuple(value if on_host(value) else next(parts).reshape(value.shape) for value in values)
     arrays = [np.asarray(value, dtype=np.float64) for value in values]
     return [array if array.ndim else array.item() for array in arrays]
 
@@ -186,7 +180,7 @@ def on_second_stream(task: Callable[..., T], like: Any) -> Callable[..., T]:
         task: a function.
         like: one of the arrays at work.
     """
-    if not _is_device_array(like):
+    if on_host(like):
         return task
     device, ready = like.device, sys.modules["cupy"].cuda.Event()
     ready.record()

@@ -201,7 +201,7 @@ def workers(
     if record is None:
         shown, what = {name: own.seconds for name, own in weak.items()}, "seconds a step"
     else:
-        shown, what = _to_level(record, problem, weak), "predicted seconds to the level"
+        shown, what = _to_level(record, problem, net.n_params, weak), "predicted seconds to the level"
     axes = plots.predicted_scaling(
         counts,
         {name: own.seconds for name, own in strong.items()},
@@ -220,7 +220,7 @@ def workers(
 
 
 def _methods(names: str, arguments: Sequence[str], draws: Sequence[str]) -> list[Contender]:
-    """Optimizers by name; what is set is no longer drawn."""
+    """Optimizers by name; what is set is not drawn, and what has a range is drawn from it."""
     from .cli_training import _arguments_by_name, _names
     from .experiments.contenders import contender
     from .experiments.scaling import HELD
@@ -242,7 +242,7 @@ def _methods(names: str, arguments: Sequence[str], draws: Sequence[str]) -> list
 
 def _ranges_by_name(texts: Sequence[str], chosen: Sequence[Contender]) -> dict[str, dict[str, Range]]:
     from .cli_training import _of_optimizer
-    from .experiments.contenders import values
+    from .experiments.contenders import argument_range
 
     found: dict[str, dict[str, Range]] = {}
     for text in texts:
@@ -250,7 +250,7 @@ def _ranges_by_name(texts: Sequence[str], chosen: Sequence[Contender]) -> dict[s
         key, equals, told = rest.partition("=")
         if not equals:
             raise ValueError(f"expected --draw as OPTIMIZER.NAME=LOW:HIGH, got {text!r}")
-        found.setdefault(name, {})[key.strip()] = values(told)
+        found.setdefault(name, {})[key.strip()] = argument_range(told)
     return found
 
 
@@ -308,13 +308,18 @@ def _rows(curves: Mapping[str, Curve], method: str) -> list[list[str]]:
     return rows
 
 
-def _to_level(record: Path, problem: str, weak: Mapping[str, Curve]) -> dict[str, Any]:
+def _to_level(record: Path, problem: str, parameters: int, weak: Mapping[str, Curve]) -> dict[str, Any]:
     """Seconds to the level of a sweep: fitted steps at each batch, times predicted seconds of each."""
     from .experiments.scaling import read
 
     sweep = read(record)
     if sweep.about["sweep"] != problem:
         raise ValueError(f"expected --record of a sweep on {problem}, got one on {sweep.about['sweep']}")
+    if sweep.about["parameters"] != parameters:
+        raise ValueError(
+            f"expected --record of a sweep on a net of {parameters:,} parameters, got one of "
+            f"{sweep.about['parameters']:,}; give its --width"
+        )
     found = {}
     for name, curve in weak.items():
         method = name.split(",")[0]

@@ -27,7 +27,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from .backend import Array, array_module, finish, to_host
+from .backend import Array, array_module, finish, on_host, to_host
 
 T = TypeVar("T")
 
@@ -200,8 +200,7 @@ def _packed(value: Any) -> Array:
     tree = _taken_apart(value, arrays)
     hosts = [to_host(array) for array in arrays]
     about = [
-        (host.dtype.str, host.shape, array_module(array) is not np)
-        for host, array in zip(hosts, arrays, strict=True)
+        (host.dtype.str, host.shape, not on_host(array)) for host, array in zip(hosts, arrays, strict=True)
     ]
     header = json.dumps([tree, about]).encode()
     starts, end = [], 8 + len(header)
@@ -235,7 +234,7 @@ def _unpacked(message: Array) -> Any:
 
 def _taken_apart(value: Any, arrays: list[Array]) -> Any:
     """Put the arrays inside a value aside, and return the rest as what JSON can hold."""
-    if isinstance(value, np.ndarray | np.generic) or array_module(value) is not np:
+    if isinstance(value, np.ndarray | np.generic) or not on_host(value):
         if value.dtype.kind == "O":
             raise TypeError("expected arrays of numbers to send to other ranks, got one of Python objects")
         arrays.append(value)

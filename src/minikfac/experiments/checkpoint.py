@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import Array, array_module, to_host
+from ..backend import Array, array_module, on_host, to_host
 from ..fisher.block_diagonal import BlockDiagonal, BlockDiagonalOperator
 from ..fisher.dense import CholeskySolver, DenseMatrix
 from ..fisher.diagonal import DiagonalBlock
@@ -174,7 +174,7 @@ def _taken_apart(value: Any, path: str, arrays: dict[str, np.ndarray], home: Mod
         return value
     if isinstance(value, float):
         return {"float": encoded(value)}
-    if isinstance(value, np.ndarray) or array_module(value) is not np:
+    if isinstance(value, np.ndarray) or not on_host(value):
         if value.dtype.kind == "O":
             raise TypeError(f"expected an array of numbers in {path}, got one of Python objects")
         arrays[path] = to_host(value)

@@ -197,11 +197,13 @@ def argument(text: str) -> Any:
         return text
 
 
-def values(text: str) -> Range:
+def argument_range(text: str) -> Range:
     """Read what an argument is drawn from: a range of magnitudes, or values with commas between them.
 
-    >>> values("1e-3:0.1"), values("5, 20"), values("SutskeverMomentum(0.9),0.5").values[0]
-    (LogUniform(low=0.001, high=0.1), Choice(values=(5, 20)), SutskeverMomentum(maximum=0.9))
+    >>> argument_range("1e-3:0.1"), argument_range("5, 20")
+    (LogUniform(low=0.001, high=0.1), Choice(values=(5, 20)))
+    >>> argument_range("SutskeverMomentum(0.9),0.5").values
+    (SutskeverMomentum(maximum=0.9), 0.5)
 
     Raises:
         ValueError: on a range that is not of two positive numbers in order, or no value at all.

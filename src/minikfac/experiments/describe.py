@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .. import __version__
-from ..backend import Array, array_module, to_host
+from ..backend import Array, on_host, to_host
 from ..datasets import Dataset
 from ..distributed import Communicator
 from ..network import Network
@@ -61,7 +61,7 @@ def describe(value: Any) -> Any:
         return [describe(entry) for entry in value]
     if hasattr(value, "__qualname__"):
         return f"{value.__module__}.{value.__qualname__}"
-    if isinstance(value, np.ndarray) or array_module(value) is not np:
+    if isinstance(value, np.ndarray) or not on_host(value):
         return {"shape": list(value.shape), "sha256": digest(value)}
     try:
         return encoded(value)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .. import fisher, quality
-from ..backend import Array, array_module
+from ..backend import Array, array_module, on_host
 from ..network import Network
 from .progress import progress_bar
 from .threads import one_thread, workers
@@ -186,7 +186,7 @@ def fisher_study(
                 on_progress=announce,
                 measures=asked,
                 reference=reference,
-                workers=workers(4 if F.shape[0] <= QUICK else 2) if array_module(theta) is np else 1,
+                workers=workers(4 if F.shape[0] <= QUICK else 2) if on_host(theta) else 1,
             )
             matrices = {name: matrices[name] for name in approximations}  # threads keep no order
             bar.advance("ledger")
