@@ -53,9 +53,9 @@ $(VENV)/.tutorials: $(VENV)/.test
 	@$(PIP) --editable ".[test,tutorials]"
 	@touch $@
 
-$(VENV)/.oracles: $(VENV)/.tutorials constraints/oracles.txt
+$(VENV)/.oracles: $(VENV)/.tutorials tests/parity/constraints.txt
 	@echo "Installing PyTorch, curvlinops and nngeometry into $(VENV) (large) ..."
-	@$(PIP) --constraint constraints/oracles.txt --editable ".[oracles]"
+	@$(PIP) --constraint tests/parity/constraints.txt --editable ".[oracles]"
 	@touch $@
 
 $(VENV)/.docs: $(VENV)/.base
@@ -66,7 +66,7 @@ $(VENV)/.docs: $(VENV)/.base
 # PyTorch is the one with CUDA, which PyPI has for Linux; [ctk] are the libraries that CuPy needs beside a driver.
 $(VENV)/.gpu: $(VENV)/.oracles
 	@echo "Installing CuPy with CUDA's libraries into $(VENV) (large) ..."
-	@$(PIP) --constraint constraints/oracles.txt --editable ".[gpu]" "cupy-cuda12x[ctk]"
+	@$(PIP) --constraint tests/parity/constraints.txt --editable ".[gpu]" "cupy-cuda12x[ctk]"
 	@touch $@
 
 # Running.
@@ -82,16 +82,16 @@ lint: $(VENV)/.test
 
 # One BLAS thread per process: there is a process per core.
 test: lint
-	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile --doctest-modules tests src/minikfac
+	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile --doctest-modules tests minikfac
 
 tutorials: $(VENV)/.tutorials
-	$(BIN)/python tools/run_notebooks.py
+	$(BIN)/python tutorials/run.py
 
 test-tutorials: $(VENV)/.tutorials
-	$(BIN)/pytest --numprocesses auto -m tutorial tests/test_tutorials.py
+	$(BIN)/pytest --numprocesses auto -m tutorial tests/tutorials/test_notebooks.py
 
 test-all: $(VENV)/.oracles lint
-	HYPOTHESIS_PROFILE=long OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/pytest -m "" --numprocesses auto --dist loadfile --doctest-modules tests src/minikfac
+	HYPOTHESIS_PROFILE=long OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/pytest -m "" --numprocesses auto --dist loadfile --doctest-modules tests minikfac
 
 docs: $(VENV)/.docs
 	$(BIN)/sphinx-build -W --keep-going -q -a -b html docs docs/_build/html
@@ -104,7 +104,7 @@ bench: $(VENV)/.oracles
 
 bench-gpu: $(VENV)/.gpu
 	$(BIN)/python -c 'import minikfac; minikfac.use_device("cuda")'
-	$(BIN)/pytest -m gpu tests/test_gpu.py
+	$(BIN)/pytest -m gpu tests/devices/test_gpu.py
 	$(BIN)/python benchmarks/gpu.py
 
 clean:

@@ -15,13 +15,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from minikfac import experiments, plots, use_device
-from minikfac.experiments import ExponentialBatches, Keep, records
-from minikfac.experiments.compare import file_name
-from minikfac.experiments.contenders import contender
-from minikfac.experiments.search import Built, Choice, LogUniform, drawn, random_search
-from minikfac.experiments.threads import one_thread
+from minikfac import plots, races, training, use_device
 from minikfac.optim.schedules import InverseTime, SutskeverMomentum
+from minikfac.parallel import one_thread
+from minikfac.races.contenders import contender
+from minikfac.races.race import file_name
+from minikfac.races.search import Built, Choice, LogUniform, drawn, random_search
+from minikfac.training import ExponentialBatches, Keep, records
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
 
@@ -83,8 +83,8 @@ class Race:
     problem: str | None = None
     width: float = 1.0
 
-    def load(self, name: str, folder: Path | None, device: str) -> experiments.Problem:
-        return experiments.problem(self.problem or name, folder, width=self.width, device=device)
+    def load(self, name: str, folder: Path | None, device: str) -> races.Problem:
+        return races.problem(self.problem or name, folder, width=self.width, device=device)
 
 
 def _momenta(*largest: float) -> Choice:
@@ -333,7 +333,7 @@ def run(name: str, racer: str, seed: int, folder: Path | None, device: str) -> N
     arguments = best(name, racer, device)
     size = arguments.get("batch_size", problem.batch_size)
     print(racer, arguments, size, flush=True)
-    experiments.train(
+    training.train(
         problem.net,
         problem.theta(seed),
         contender(own.optimizer).make(problem.net, **_of_the_optimizer(arguments)),
@@ -356,7 +356,7 @@ def report(name: str, device: str) -> None:
     histories = {racer: list(map(records.read, paths)) for racer, paths in runs.items() if paths}
     if not histories:
         raise SystemExit(f"expected runs in {folder}, which `races.py run {name} RACER` writes")
-    found = experiments.Race(histories)
+    found = races.Race(histories)
     for column in ("best_loss", *race.shown):
         for along in ("seconds", "step"):
             print(f"\n{column.replace('_', ' ')}: {along} to ...")

@@ -35,8 +35,8 @@ from threadpoolctl import threadpool_limits
 import minikfac as mk
 from minikfac import fisher, optim, plots
 from minikfac.distributed import SERIAL, Communicator, world
-from minikfac.experiments import cost_model as model
 from minikfac.network import presets
+from minikfac.scaling import cost_model as model
 
 METHODS = ("SGD", "K-FAC", "K-FAC, stale inverses")
 PERIOD, WARM_UP, AGE = 20, 13, 10

@@ -27,7 +27,7 @@ from sphinx.transforms import SphinxTransform
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
-sys.path.insert(0, str(ROOT / "src"))
+sys.path.insert(0, str(ROOT))
 
 project = "minikfac"
 author = "minikfac contributors"
@@ -47,7 +47,7 @@ exclude_patterns = ["_build", "**.ipynb_checkpoints", "*.bib"]
 myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence"]
 myst_heading_anchors = 3
 myst_dmath_double_inline = True
-nb_execution_mode = "off"  # tools/run_notebooks.py ran them
+nb_execution_mode = "off"  # tutorials/run.py ran them
 nb_merge_streams = True
 suppress_warnings = [
     "mystnb.unknown_mime_type",  # widgets: the static figure beside them is shown
@@ -329,7 +329,7 @@ class LinkNames(SphinxTransform):
             if any(isinstance(node, nodes.reference | addnodes.pending_xref) for node in ancestors(literal)):
                 continue
             text = literal.astext()
-            if match := re.fullmatch(r"(test_\w+)\.py::(test_\w+)", text):
+            if match := re.fullmatch(r"([\w/]*test_\w+)\.py::(test_\w+)", text):
                 short = nodes.literal(match[2], match[2], classes=["test"])
                 where = "../" * self.env.docname.count("/") + f"_tests/{match[1]}.html#{match[2]}"
                 literal.replace_self(nodes.reference("", "", short, refuri=where, internal=True))

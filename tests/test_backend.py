@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-import standin
+from oracles import standin
 
 import minikfac as mk
 from minikfac import backend

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import os
 import re
 import subprocess
 import sys
@@ -10,20 +11,22 @@ from typing import Any
 
 import numpy as np
 import pytest
-import ranks
-import standin
-from fisher_oracles import error
 from hypothesis import given
 from hypothesis import strategies as st
-from resumable import problem as points
-from resumable import same
+from oracles import ranks, standin
+from oracles.fisher import error
+from oracles.resumable import problem as points
+from oracles.resumable import same
 
-from minikfac import cli, distributed, experiments, fisher, optim, parallel
+from minikfac import distributed, fisher, optim, parallel, races, training
+from minikfac.cli import main as cli
 from minikfac.distributed import Communicator, MPICommunicator, _packed, _unpacked
-from minikfac.experiments import checkpoint
-from minikfac.experiments.keep import Keep
-from minikfac.experiments.training import _refuse_other_parameters
 from minikfac.network import presets
+from minikfac.races.contenders import contender
+from minikfac.training import checkpoint
+from minikfac.training.describe import describe
+from minikfac.training.keep import Keep
+from minikfac.training.loop import _refuse_other_parameters
 
 ESTIMATE, PARAMETERS = 1e-13, 1e-12  # relative, in float64
 
@@ -38,6 +41,7 @@ def several(size: int = 2, rank: int = 0) -> Communicator:
 def started(n: int, *command: str) -> subprocess.CompletedProcess[str]:
     """Run a Python command on n ranks to its end; a hang is an error."""
     whole, environment = distributed.mpirun(n, [sys.executable, "-W", "error", *command])
+    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
     return subprocess.run(whole, env=environment, capture_output=True, text=True, timeout=300)
 
 
@@ -58,7 +62,7 @@ def alone() -> dict[str, np.ndarray]:
 def test_ranks_find_what_one_finds(n, tmp_path):
     file, keep = tmp_path / "found.npz", Keep(tmp_path / "run", existing="resume")
     ranks.run(keep, 2, distributed.SERIAL)
-    run = started(n, ranks.__file__, "exact", str(file), str(keep.folder))
+    run = started(n, "-m", "oracles.ranks", "exact", str(file), str(keep.folder))
     assert run.returncode == 0, run.stderr
     with np.load(file) as stored:
         found = dict(stored)
@@ -108,7 +112,7 @@ def test_ranks_find_what_one_finds(n, tmp_path):
     ],
 )
 def test_a_rank_that_fails_ends_all_of_them(how, code, message, tmp_path):
-    run = started(3, ranks.__file__, how, str(tmp_path))
+    run = started(3, "-m", "oracles.ranks", how, str(tmp_path))
     assert run.returncode == code
     assert len(re.findall(message, run.stderr.replace("\n", " "))) == 1
     assert checkpoint.load(tmp_path / "run.npz").step == 3
@@ -130,9 +134,9 @@ def test_the_command_goes_on_with_more_ranks(tmp_path):
 
     three = train(3, "--steps", "4", "--resume")
     assert three.returncode == 0, three.stderr
-    p = experiments.problem("digits-autoencoder")
-    opt = dataclasses.replace(experiments.recipe("digits-autoencoder", "K-FAC").make(p.net), T1=2)
-    one = experiments.train(p.net, p.theta(0), opt, p.dataset, 4, p.batch_size, measure_every=2)
+    p = races.problem("digits-autoencoder")
+    opt = dataclasses.replace(races.recipe("digits-autoencoder", "K-FAC").make(p.net), T1=2)
+    one = training.train(p.net, p.theta(0), opt, p.dataset, 4, p.batch_size, measure_every=2)
     found = checkpoint.load(tmp_path / "ranks" / "run.npz")
     assert error(found.theta, one.theta) < PARAMETERS
     assert [record["step"] for record in found.records] == [0, 2, 4]
@@ -307,7 +311,7 @@ def test_optimizers_that_do_not_know_ranks_are_refused_on_several():
     net, theta, data = points()
     for opt in (optim.HessianFree(net), optim.KrylovSubspace(net), optim.LowRank(net, 0.1)):
         with pytest.raises(ValueError, match=f"expected an optimizer that runs on .*{type(opt).__name__}"):
-            experiments.train(net, theta, opt, data, 1, 20, progress=False, comm=several())
+            training.train(net, theta, opt, data, 1, 20, progress=False, comm=several())
 
 
 def test_parameters_of_ranks_that_part_are_refused():
@@ -333,12 +337,10 @@ def test_mpirun_without_distributed_is_refused(monkeypatch, capsys):
 
 def test_the_ranks_are_no_setting_of_a_run():
     net = points()[0]
-    described = [
-        experiments.describe.describe(optim.KFAC(net, comm=comm)) for comm in (several(2), several(3))
-    ]
+    described = [describe(optim.KFAC(net, comm=comm)) for comm in (several(2), several(3))]
     assert described[0] == described[1]
     with pytest.raises(ValueError, match=r"expected arguments of K-FAC among .*max_age, got comm"):
-        experiments.contenders.contender("kfac").make(net, comm=several())
+        contender("kfac").make(net, comm=several())
 
 
 # stale inverses -------------------------------------------------------------------------------------------
@@ -396,11 +398,11 @@ def test_stale_steps_are_others_from_the_first_late_inverse_on(opt):
 def test_a_run_resumed_with_inverses_under_way_ends_in_the_same_bits(opt, stop, tmp_path):
     net, theta, data = points()
     opt = dataclasses.replace(opt, max_age=3)
-    whole = experiments.train(net, theta, opt, data, 11, 20, progress=False)
+    whole = training.train(net, theta, opt, data, 11, 20, progress=False)
     keep = Keep(tmp_path, existing="resume")
-    half = experiments.train(net, theta, opt, data, stop, 20, progress=False, keep=keep)
+    half = training.train(net, theta, opt, data, stop, 20, progress=False, keep=keep)
     assert half.state["pending"] is not None
-    rest = experiments.train(net, theta, opt, data, 11, 20, progress=False, keep=keep)
+    rest = training.train(net, theta, opt, data, 11, 20, progress=False, keep=keep)
     assert rest.theta.tobytes() == whole.theta.tobytes()
 
 

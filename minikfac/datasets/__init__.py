@@ -1,0 +1,42 @@
+"""Data: the bundled digits, curves drawn here, readers and checksummed downloads, and your own arrays.
+
+Images are made alike by `global_contrast_normalization` and `color_whitening`, which can be undone.
+
+>>> from minikfac import datasets
+>>> datasets.load("digits", components=16).x_train.shape
+(1500, 16)
+"""
+
+from .catalogue import available, check, fetch, load
+from .cifar10 import cifar10
+from .colors import ColorWhitening, color_whitening
+from .contrast import ContrastNormalization, global_contrast_normalization
+from .curves import curves
+from .dataset import Dataset
+from .digits import digits
+from .idx import read_idx
+from .mnist import mnist
+from .npz import from_npz
+from .svhn import svhn
+from .usps import read_usps, usps
+
+__all__ = [
+    "ColorWhitening",
+    "ContrastNormalization",
+    "Dataset",
+    "available",
+    "check",
+    "cifar10",
+    "color_whitening",
+    "curves",
+    "digits",
+    "fetch",
+    "from_npz",
+    "global_contrast_normalization",
+    "load",
+    "mnist",
+    "read_idx",
+    "read_usps",
+    "svhn",
+    "usps",
+]

@@ -1,0 +1,239 @@
+"""The catalogue: what data sets there are, and one way to load, fetch and check each by its name.
+
+A further set is one `Entry`: a module with a reader that takes `images`, `dtype`, `n_train` and `n_test` (and
+`folder` if it has files outside the package), a function that fetches its files and one that checks them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .cache import is_cached
+from .cifar10 import FILES as CIFAR10_FILES
+from .cifar10 import check_cifar10, cifar10, fetch_cifar10
+from .curves import check_curves, curves
+from .dataset import Dataset
+from .digits import check_digits, digits
+from .mnist import FILES as MNIST_FILES
+from .mnist import check_mnist, fetch_mnist, mnist
+from .npz import from_npz
+from .svhn import FILES as SVHN_FILES
+from .svhn import check_svhn, fetch_svhn, svhn
+from .usps import FILES as USPS_FILES
+from .usps import check_usps, fetch_usps, usps
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Describe one data set.
+
+    `fetch` is None and `files` are empty if there is nothing to fetch; `where` then says why.
+    """
+
+    name: str
+    what: str
+    images: str
+    size: str
+    licence: str
+    source: str
+    load: Callable[..., Dataset]
+    check: Callable[..., list[tuple[str, str]]]
+    fetch: Callable[[], Path] | None = None
+    files: tuple[str, ...] = ()
+    where: str = "bundled"
+
+
+class Row(NamedTuple):
+    """One data set as `available` lists it; `where` is "bundled", "made here", "cached" or "not fetched"."""
+
+    name: str
+    what: str
+    images: str
+    size: str
+    licence: str
+    source: str
+    where: str
+
+
+ENTRIES = (
+    Entry(
+        name="digits",
+        what="handwritten digits, 8x8 grey (UCI optical recognition, test part)",
+        images="1500 + 297",
+        size="46 kB",
+        licence="CC BY 4.0, credit E. Alpaydin and C. Kaynak (1998)",
+        source="https://archive.ics.uci.edu/dataset/80",
+        load=digits,
+        check=check_digits,
+    ),
+    Entry(
+        name="mnist",
+        what="handwritten digits, 28x28 grey (or smaller by size=)",
+        images="60000 + 10000",
+        size="11.6 MB",
+        licence="no formal licence",
+        source="Y. LeCun, C. Cortes, C. J. C. Burges",
+        load=mnist,
+        check=check_mnist,
+        fetch=fetch_mnist,
+        files=MNIST_FILES,
+    ),
+    Entry(
+        name="usps",
+        what="handwritten digits from envelopes, 16x16 grey (zip code data)",
+        images="7291 + 2007",
+        size="2.2 MB",
+        licence="no formal licence",
+        source="https://hastie.su.domains/ElemStatLearn",
+        load=usps,
+        check=check_usps,
+        fetch=fetch_usps,
+        files=USPS_FILES,
+    ),
+    Entry(
+        name="cifar10",
+        what="photographs of ten kinds of things, 32x32 in colour",
+        images="50000 + 10000",
+        size="170 MB",
+        licence="no formal licence; its authors ask to cite A. Krizhevsky (2009)",
+        source="https://www.cs.toronto.edu/~kriz/cifar.html",
+        load=cifar10,
+        check=check_cifar10,
+        fetch=fetch_cifar10,
+        files=CIFAR10_FILES,
+    ),
+    Entry(
+        name="svhn",
+        what="digits of house numbers in street photographs, 32x32 in colour",
+        images="73257 + 26032",
+        size="246 MB",
+        licence="for non-commercial use only",
+        source="http://ufldl.stanford.edu/housenumbers",
+        load=svhn,
+        check=check_svhn,
+        fetch=fetch_svhn,
+        files=SVHN_FILES,
+    ),
+    Entry(
+        name="curves",
+        what="curves through three random points, 28x28 grey (after the papers' CURVES, by our own recipe)",
+        images="20000 + 10000",
+        size="no file",
+        licence="that of this package",
+        source="drawn when asked for, some seconds",
+        load=curves,
+        check=check_curves,
+        where="made here",
+    ),
+)
+
+
+def load(name_or_path: str | Path, folder: str | Path | None = None, **options: Any) -> Dataset:
+    """Load a data set by its name, or your own from a path to an .npz file.
+
+    Args:
+        name_or_path: "digits", "mnist", "usps", "cifar10", "svhn", "curves", or the path of a file that ends
+            in .npz.
+        folder: Where the files of the set are; None for the cache, to which they are downloaded once.
+        options: Further arguments of that set's reader: `images`, `dtype`, `n_train`, `n_test`, `components`
+            (digits), `size` (mnist), `seed` (curves). Photographs come as images (N, H, W, C), all others
+            flat unless `images` says otherwise.
+
+    Raises:
+        ValueError: If there is no such set, or its reader has no such option.
+    """
+    reader: Callable[..., Dataset]
+    arguments: dict[str, Any]
+    if is_npz(name_or_path):
+        reader, label, arguments = from_npz, "an .npz file", {"path": name_or_path}
+    else:
+        reader, label, arguments = entry(name_or_path).load, str(name_or_path), {}
+    if folder is not None:
+        options = {"folder": folder, **options}
+    known = [key for key in inspect.signature(reader).parameters if key != "path"]
+    unknown = [key for key in options if key not in known]
+    if unknown:
+        raise ValueError(f"{label}: expected options among {', '.join(known)}, got {', '.join(unknown)}")
+    return reader(**arguments, **options)
+
+
+def available() -> list[Row]:
+    """List the data sets; `images` are training + test, `size` is that of the files."""
+    rows = []
+    for item in ENTRIES:
+        where = (
+            item.where
+            if item.fetch is None
+            else "cached"
+            if is_cached(item.name, item.files)
+            else "not fetched"
+        )
+        rows.append(Row(item.name, item.what, item.images, item.size, item.licence, item.source, where))
+    return rows
+
+
+def fetch(name: str) -> Path:
+    """Download what is missing of a data set into the cache, verify it and return its folder.
+
+    Shows a progress bar. A set that is bundled or made here needs nothing.
+
+    Raises:
+        ValueError: If there is no such set, or what came has another checksum.
+        ConnectionError: If a download failed.
+    """
+    item = entry(name)
+    return Path(__file__).parent if item.fetch is None else item.fetch()
+
+
+def check(name: str | Path, folder: str | Path | None = None) -> list[tuple[str, str]]:
+    """Verify structure and checksums of a data set's files; downloads nothing.
+
+    Args:
+        name: As in `load`.
+        folder: The folder to check; None for the cache.
+
+    Returns:
+        One (file, status) each. A status begins with "ok", "altered" (readable, but not the official
+        content), "broken" or "missing".
+
+    Raises:
+        ValueError: If there is no such set, or `folder` is given for one that has none.
+        FileNotFoundError: If `folder` does not exist.
+    """
+    own = is_npz(name)
+    if folder is not None and (own or entry(name).fetch is None):
+        raise ValueError(f"{name}: expected no folder (it needs none, or is one file), got folder={folder}")
+    if own:
+        return [(Path(name).name, _npz_status(name))]
+    return entry(name).check() if folder is None else entry(name).check(folder)
+
+
+def entry(name: str | Path) -> Entry:
+    """Return the entry called `name`; raise ValueError, with what there is, if there is none."""
+    names = [item.name for item in ENTRIES]
+    if name in names:
+        return ENTRIES[names.index(str(name))]
+    nearest = difflib.get_close_matches(str(name).lower(), names, n=1, cutoff=0.5)
+    hint = f"; did you mean {nearest[0]}?" if nearest else ""
+    raise ValueError(
+        f"expected one of {', '.join(names)} or the path of an .npz file, got {str(name)!r}{hint}"
+    )
+
+
+def is_npz(name_or_path: str | Path) -> bool:
+    """Return whether this is meant as the path of an .npz file."""
+    return Path(name_or_path).suffix.lower() == ".npz"
+
+
+def _npz_status(path: str | Path) -> str:
+    try:
+        return f"ok: {from_npz(path)!r}"
+    except FileNotFoundError as error:
+        return f"missing: {error}"
+    except ValueError as error:
+        return f"broken: {error}"

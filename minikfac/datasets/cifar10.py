@@ -1,0 +1,244 @@
+"""CIFAR-10: 50,000 and 10,000 colour photographs of ten kinds of things, 32x32 pixels [Krizhevsky09].
+
+Made by A. Krizhevsky, V. Nair and G. Hinton. Read is the binary version: files of records of 3,073 bytes, a
+label 0..9, then 1,024 red, 1,024 green and 1,024 blue bytes, each row by row. Pixels are divided by 255.
+
+The set has no formal licence, so it is not in the package; its authors ask to cite the report. The pickles of
+the Python version are never loaded: a pickle can run any code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from .cache import cache_folder, download, extract, find_file, read_bytes
+from .dataset import Dataset, check_labels, draw, existing_folder, float_dtype
+
+ARCHIVE = "cifar-10-binary.tar.gz"
+ADDRESSES = (
+    "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
+    "https://cave.cs.toronto.edu/kriz/cifar-10-binary.tar.gz",
+)
+MD5 = "c32a1d4ab5d03f1284b67883e8d87530"
+SHA256 = {
+    "data_batch_1.bin": "cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5",
+    "data_batch_2.bin": "a591ca11fa1708a91ee40f54b3da4784ccd871ecf2137de63f51ada8b3fa57ed",
+    "data_batch_3.bin": "bbe8596564c0f86427f876058170b84dac6670ddf06d79402899d93ceea26f67",
+    "data_batch_4.bin": "014e562d6e23c72197cc727519169a60359f5eccd8945ad5a09d710285ff4e48",
+    "data_batch_5.bin": "755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add",
+    "test_batch.bin": "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b",
+}
+NAMES_FILE = "batches.meta.txt"
+FILES = (*SHA256, NAMES_FILE)
+CLASS_NAMES = (
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+)
+PIECE = re.compile(r"test_batch\.(\d+)-(\d+)\.bin(\.gz)?")
+SIDE, CHANNELS = 32, 3
+RECORD = 1 + CHANNELS * SIDE * SIDE
+
+
+def cifar10(
+    folder: str | Path | None = None,
+    images: bool = True,
+    dtype: DTypeLike = np.float64,
+    n_train: int | None = None,
+    n_test: int | None = None,
+) -> Dataset:
+    """Load CIFAR-10 [Krizhevsky09].
+
+    Args:
+        folder: Folder with files of the binary version, packed or not: those of data_batch_1.bin to
+            data_batch_5.bin that are there, and test_batch.bin or pieces of it that are named after their
+            records, as test_batch.0-1999.bin. Their content must be consistent, not official (`check`
+            tells). None downloads the official files to the cache once.
+        images: Whether inputs are (N, 32, 32, 3), red, green, blue, rather than (N, 3072).
+        dtype: float64 or float32; all of CIFAR-10 takes 1.5 GB in float64.
+        n_train: Number of training images, drawn as `Dataset.subset` does; None for all.
+        n_test: Number of test images.
+
+    Returns:
+        Pixels in [0, 1], labels 0..9, `class_names` from batches.meta.txt where the folder has it.
+
+    Raises:
+        FileNotFoundError: If `folder`, all training or all test files are missing.
+        ValueError: If a file is truncated, damaged or not what its name says, or there are fewer images.
+        ConnectionError: If a download failed.
+    """
+    dtype = float_dtype(dtype)
+    source = fetch_cifar10() if folder is None else existing_folder(folder)
+    arrays: list[np.ndarray] = []
+    for part, count in (("train", n_train), ("test", n_test)):
+        pixels, labels = read_part(source, part)
+        rows = draw(count, len(labels), f"n_{part}")
+        x = np.divide(np.ascontiguousarray(pixels[rows]), 255, dtype=dtype)
+        arrays += [x if images else x.reshape(len(x), -1), labels[rows].astype(np.int64)]
+    x_train, y_train, x_test, y_test = arrays
+    shape = (SIDE, SIDE, CHANNELS)
+    return Dataset(x_train, y_train, x_test, y_test, "cifar10", shape, 10, read_names(source))
+
+
+def fetch_cifar10() -> Path:
+    """Download CIFAR-10 if it is missing, 170 MB, verify its checksums and return the folder of its files.
+
+    Of the archive only the files that are read are unpacked, 184 MB, and it is removed then.
+    """
+    folder = cache_folder("cifar10")
+    if not _intact(folder):
+        archive = download("cifar10", ARCHIVE, ADDRESSES, MD5)
+        extract(archive, {f"cifar-10-batches-bin/{file}": file for file in FILES})
+        archive.unlink()
+        if not _intact(folder):
+            raise ValueError(
+                f"{folder}: expected files with the checksums of CIFAR-10, got others from {ARCHIVE}"
+            )
+    return folder
+
+
+def read_part(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the images (N, 32, 32, 3) and labels (N,) of the part "train" or "test", both uint8."""
+    paths = _train_paths(folder) if part == "train" else _test_paths(folder)
+    records = np.concatenate([_read_records(path) for path in paths])
+    planes = records[:, 1:].reshape(-1, CHANNELS, SIDE, SIDE)
+    return planes.transpose(0, 2, 3, 1), records[:, 0]
+
+
+def read_names(folder: Path) -> tuple[str, ...]:
+    """Return the ten class names in batches.meta.txt, or the official ones where there is no such file."""
+    path = folder / NAMES_FILE
+    if not path.is_file():
+        return CLASS_NAMES
+    names = tuple(path.read_text(encoding="ascii", errors="replace").split())
+    if len(names) != len(CLASS_NAMES):
+        raise ValueError(f"{path}: expected {len(CLASS_NAMES)} class names, one a line, got {len(names)}")
+    return names
+
+
+def check_cifar10(folder: str | Path | None = None) -> list[tuple[str, str]]:
+    """Return one (file, status) for each file in `folder` (None: the cache); downloads nothing.
+
+    A status begins with "ok", "altered" (readable, but not the official content), "broken" or "missing".
+    Pieces of the test file are "altered" at best: checksums are known of whole files alone.
+    """
+    source = cache_folder("cifar10") if folder is None else existing_folder(folder)
+    pieces = _pieces(source)
+    rows = []
+    for file in SHA256:
+        try:
+            rows.append(_status(find_file(source, file)))
+        except FileNotFoundError as error:
+            if file != "test_batch.bin" or not pieces:
+                rows.append((file, f"missing: {error}"))
+                continue
+            rows += [_status(path) for path in pieces]
+    if (source / NAMES_FILE).is_file():
+        try:
+            same = read_names(source) == CLASS_NAMES
+        except ValueError as error:
+            rows.append((NAMES_FILE, f"broken: {error}"))
+        else:
+            rows.append((NAMES_FILE, "ok: 10 class names" if same else "altered: other class names"))
+    return rows
+
+
+def _status(path: Path) -> tuple[str, str]:
+    try:
+        what = f"{len(_read_records(path))} images of {SIDE}x{SIDE}"
+    except ValueError as error:
+        return path.name, f"broken: {error}"
+    expected = SHA256.get(path.name.removesuffix(".gz"))
+    if expected is None:
+        return path.name, f"altered: {what}, a piece, of which no checksum is published"
+    found = hashlib.sha256(read_bytes(path)).hexdigest()
+    if found == expected:
+        return path.name, f"ok: {what}, the official content"
+    return path.name, f"altered: {what}, but expected sha256 {expected} of the unpacked content, got {found}"
+
+
+def _intact(folder: Path) -> bool:
+    """Whether the folder has all files, unpacked, with the official content."""
+    return (folder / NAMES_FILE).is_file() and all(
+        (folder / file).is_file() and hashlib.sha256((folder / file).read_bytes()).hexdigest() == expected
+        for file, expected in SHA256.items()
+    )
+
+
+def _read_records(path: Path) -> np.ndarray:
+    """Return the records (N, 3073) of a file; raise ValueError unless they are whole and labels are 0..9."""
+    data = read_bytes(path)
+    if not data or len(data) % RECORD:
+        raise ValueError(
+            f"{path}: expected records of {RECORD:,} bytes (a label and 32x32 pixels in 3 colours), "
+            f"got {len(data):,} bytes: the file is truncated or of another kind"
+        )
+    records = np.frombuffer(data, dtype=np.uint8).reshape(-1, RECORD)
+    check_labels(records[:, 0], 10, str(path))
+    piece = PIECE.fullmatch(path.name)
+    if piece and len(records) != int(piece[2]) - int(piece[1]) + 1:
+        raise ValueError(
+            f"{path}: expected records {piece[1]} to {piece[2]}, as its name says, got {len(records)}"
+        )
+    return records
+
+
+def _train_paths(folder: Path) -> list[Path]:
+    paths = []
+    for file in SHA256:
+        if file.startswith("data_batch"):
+            try:
+                paths.append(find_file(folder, file))
+            except FileNotFoundError:
+                continue
+    if not paths:
+        raise _missing(folder, "at least one of data_batch_1.bin.gz to data_batch_5.bin.gz")
+    return paths
+
+
+def _test_paths(folder: Path) -> list[Path]:
+    try:
+        return [find_file(folder, "test_batch.bin")]
+    except FileNotFoundError:
+        paths = _pieces(folder)
+    if not paths:
+        raise _missing(folder, "test_batch.bin.gz")
+    end, previous = -1, ""
+    for path in paths:
+        first, last = _records_of(path)
+        if first <= end:
+            raise ValueError(f"{path}: expected pieces that do not overlap, got {previous} too")
+        end, previous = last, path.name
+    return paths
+
+
+def _pieces(folder: Path) -> list[Path]:
+    """Return the pieces of the test file in the order of their records, the packed one of two."""
+    names = {
+        path.name.removesuffix(".gz") for path in folder.glob("test_batch.*") if PIECE.fullmatch(path.name)
+    }
+    return sorted((find_file(folder, name) for name in names), key=_records_of)
+
+
+def _records_of(path: Path) -> tuple[int, int]:
+    piece = PIECE.fullmatch(path.name)
+    assert piece is not None
+    return int(piece[1]), int(piece[2])
+
+
+def _missing(folder: Path, what: str) -> FileNotFoundError:
+    python = (folder / "data_batch_1").is_file() or (folder / "test_batch").is_file()
+    got = "the pickles of the Python version, which are never loaded" if python else "none"
+    return FileNotFoundError(f"expected {what} (the binary version, packed or not) in {folder}, got {got}")

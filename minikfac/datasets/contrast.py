@@ -1,0 +1,104 @@
+"""Global contrast normalization: each image with mean 0 and one and the same contrast.
+
+For one image x of H x W pixels in C colours, over all its H W C numbers [CNL11; GWMCB13]:
+
+    m = mean(x),    r = sqrt(regularizer + mean((x - m)^2)) / scale,    y = (x - m) / r,    x = y r + m
+
+Without a regularizer the root mean square of y is `scale` and its norm `scale * sqrt(H W C)`; with one,
+images of little contrast keep less of it, and their noise is not amplified. m and r belong to the image: what
+this does to a set of images is no affine map of inputs that a network could absorb.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .dataset import check_images
+
+
+@dataclass(frozen=True, eq=False)
+class ContrastNormalization:
+    """Hold the mean and the contrast of N images, by which they are normalized, and restored.
+
+    Attributes:
+        mean: m of each image, (N, 1, 1, 1), in the dtype of the images.
+        contrast: r of each image, (N, 1, 1, 1), positive.
+    """
+
+    mean: np.ndarray
+    contrast: np.ndarray
+
+    def apply(self, x: np.ndarray) -> np.ndarray:
+        """Return y = (x - m) / r for the N images x (N, H, W, C) in the order in which they were measured.
+
+        Raises:
+            ValueError: If `x` are not N images.
+        """
+        return (self._checked(x) - self.mean) / self.contrast
+
+    def inverse(self, y: np.ndarray) -> np.ndarray:
+        """Return the images x = y r + m that `apply` took to y (N, H, W, C).
+
+        Raises:
+            ValueError: If `y` are not N images.
+        """
+        return self._checked(y) * self.contrast + self.mean
+
+    def _checked(self, x: np.ndarray) -> np.ndarray:
+        if x.ndim != 4 or len(x) != len(self.mean):
+            raise ValueError(
+                f"expected the {len(self.mean)} images (N, H, W, C) that were measured, got {x.shape}; "
+                "measure other images on their own"
+            )
+        return x
+
+
+def global_contrast_normalization(
+    images: np.ndarray, scale: float = 1.0, regularizer: float = 0.0, eps: float = 1e-8
+) -> ContrastNormalization:
+    """Measure mean and contrast of each image.
+
+    Args:
+        images: (N, H, W, C), floats.
+        scale: Root mean square of a normalized image (with regularizer 0), > 0.
+        regularizer: Added to the mean square, >= 0, in the images' units squared: [CNL11] take 10 for pixels
+            of 0..255, [GWMCB13] none.
+        eps: Least difference of an image's largest and smallest number for which it has any contrast; of
+            less, noise would be made an image. With a regularizer all images are taken.
+
+    Returns:
+        The transform of these images and its inverse.
+
+    Raises:
+        ValueError: If `images` are not finite floats (N, H, W, C), an image is constant and there is no
+            regularizer, or `scale`, `regularizer` or `eps` is out of range.
+
+    >>> x = np.array([0.0, 1.0, 2.0, 5.0]).reshape(1, 2, 2, 1)
+    >>> transform = global_contrast_normalization(x, scale=2)
+    >>> transform.mean.item(), (transform.apply(x) ** 2).mean().item()
+    (2.0, 4.0)
+    """
+    check_images(images, "images")
+    for name, value, fits in (
+        ("scale > 0", scale, 0 < scale < np.inf),
+        ("regularizer >= 0", regularizer, 0 <= regularizer < np.inf),
+        ("eps >= 0", eps, 0 <= eps < np.inf),
+    ):
+        if not fits:
+            raise ValueError(f"expected {name}, got {value}")
+    flat = images.reshape(len(images), -1)
+    mean = flat.mean(axis=1, keepdims=True)
+    square = np.square(flat - mean).mean(axis=1, keepdims=True)
+    constant = (np.ptp(flat, axis=1) <= eps) | (square[:, 0] == 0)
+    if regularizer == 0 and constant.any():
+        raise ValueError(
+            f"images: expected images with contrast, got {int(constant.sum())} constant of {len(images)}, "
+            f"first image {int(constant.argmax())}; leave them out, or take a regularizer > 0"
+        )
+    contrast = np.sqrt(regularizer + square) / scale
+    shape = (-1, 1, 1, 1)
+    return ContrastNormalization(
+        mean.reshape(shape), contrast.astype(images.dtype, copy=False).reshape(shape)
+    )

@@ -1,0 +1,141 @@
+"""SVHN: 73,257 and 26,032 house-number digits from street photographs, 32x32 colour pixels [NWCBWN11].
+
+Made by Y. Netzer, T. Wang, A. Coates, A. Bissacco, B. Wu and A. Y. Ng. Read is the second format, cropped
+digits: MATLAB files with bytes `X` (32, 32, 3, N) and labels `y` (N, 1) from 1 to 10, where 10 is the digit
+0. Here the digit 0 has the label 0, and pixels are divided by 255.
+
+The set is for non-commercial use only, so it is not in the package.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from .cache import cache_folder, download, find_file, read_bytes
+from .dataset import Dataset, draw, existing_folder, float_dtype
+
+PARTS = {"train": "train_32x32.mat", "test": "test_32x32.mat"}
+ADDRESS = "http://ufldl.stanford.edu/housenumbers/"
+MD5 = {
+    "train_32x32.mat": "e26dedcc434d2e4c54c9b2d4a06d8373",
+    "test_32x32.mat": "eb5a983be6a315427106f1b164d9cef3",
+}
+FILES = tuple(MD5)
+SHAPE = (32, 32, 3)
+
+
+def svhn(
+    folder: str | Path | None = None,
+    images: bool = True,
+    dtype: DTypeLike = np.float64,
+    n_train: int | None = None,
+    n_test: int | None = None,
+) -> Dataset:
+    """Load the cropped digits of SVHN [NWCBWN11].
+
+    Args:
+        folder: Folder with train_32x32.mat and test_32x32.mat. Their content must be consistent, not
+            official: a part of the set is read as well (`check` tells). None downloads the official files
+            to the cache once.
+        images: Whether inputs are (N, 32, 32, 3), red, green, blue, rather than (N, 3072).
+        dtype: float64 or float32; all of SVHN takes 2.4 GB in float64.
+        n_train: Number of training images, drawn as `Dataset.subset` does; None for all.
+        n_test: Number of test images.
+
+    Returns:
+        Pixels in [0, 1], labels 0..9.
+
+    Raises:
+        FileNotFoundError: If `folder` or a file in it is missing.
+        ValueError: If a file is truncated, damaged or has other arrays, or there are fewer images.
+        ConnectionError: If a download failed.
+    """
+    dtype = float_dtype(dtype)
+    source = fetch_svhn() if folder is None else existing_folder(folder)
+    arrays: list[np.ndarray] = []
+    for part, count in (("train", n_train), ("test", n_test)):
+        pixels, labels = read_svhn(find_file(source, PARTS[part]))
+        rows = draw(count, len(labels), f"n_{part}")
+        x = np.divide(np.ascontiguousarray(pixels[rows]), 255, dtype=dtype)
+        arrays += [x if images else x.reshape(len(x), -1), labels[rows]]
+    x_train, y_train, x_test, y_test = arrays
+    return Dataset(x_train, y_train, x_test, y_test, "svhn", SHAPE, n_classes=10)
+
+
+def fetch_svhn() -> Path:
+    """Download what is missing of SVHN, 246 MB, verify the md5 of each file and return their folder."""
+    for file, md5 in MD5.items():
+        download("svhn", file, [ADDRESS + file], md5)
+    return cache_folder("svhn")
+
+
+def read_svhn(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
+    """Read one MATLAB file.
+
+    Returns:
+        Images (N, 32, 32, 3), uint8, and labels (N,) 0..9, int64.
+
+    Raises:
+        ValueError: If it is no MATLAB file, truncated or damaged, `X` or `y` is missing or has another shape
+            or type, or a label is not 1..10.
+    """
+    from scipy.io import loadmat
+
+    path = Path(path)
+    data = read_bytes(path)
+    try:
+        arrays = loadmat(io.BytesIO(data), variable_names=["X", "y"])
+    except Exception as error:  # SciPy raises many kinds for what is not in order
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(
+            f"{path}: expected a MATLAB file (version 5 to 7.2), got another kind of file or a truncated or "
+            f"damaged one ({reason})"
+        ) from error
+    missing = [key for key in ("X", "y") if key not in arrays]
+    if missing:
+        raise ValueError(f"{path}: expected the arrays X and y, got no {' and no '.join(missing)}")
+    X, y = arrays["X"], arrays["y"]
+    if X.dtype != np.uint8 or X.ndim != 4 or X.shape[:3] != SHAPE or X.shape[3] == 0:
+        raise ValueError(f"{path}: expected X of bytes (32, 32, 3, N), got {X.shape} {X.dtype}")
+    labels = y.ravel()
+    if labels.dtype.kind not in "iuf" or len(labels) != X.shape[3]:
+        raise ValueError(
+            f"{path}: expected y of {X.shape[3]} labels, one for each image of X, got {y.shape} {y.dtype}"
+        )
+    official = np.isin(labels, np.arange(1, 11))
+    if not official.all():
+        first = int(np.argmin(official))
+        raise ValueError(
+            f"{path}: expected labels 1..10, where 10 is the digit 0, got {labels[first]} in example {first}"
+        )
+    return X.transpose(3, 0, 1, 2), labels.astype(np.int64) % 10
+
+
+def check_svhn(folder: str | Path | None = None) -> list[tuple[str, str]]:
+    """Return one (file, status) for each file in `folder` (None: the cache); downloads nothing.
+
+    A status begins with "ok", "altered" (readable, but not the official content), "broken" or "missing".
+    """
+    source = cache_folder("svhn") if folder is None else existing_folder(folder)
+    rows = []
+    for file, expected in MD5.items():
+        try:
+            path = find_file(source, file)
+            what = f"{len(read_svhn(path)[1])} images of 32x32"
+        except FileNotFoundError as error:
+            rows.append((file, f"missing: {error}"))
+            continue
+        except ValueError as error:
+            rows.append((path.name, f"broken: {error}"))
+            continue
+        found = hashlib.md5(read_bytes(path), usedforsecurity=False).hexdigest()
+        if found == expected:
+            rows.append((path.name, f"ok: {what}, the official content"))
+        else:
+            rows.append((path.name, f"altered: {what}, but expected md5 {expected}, got {found}"))
+    return rows

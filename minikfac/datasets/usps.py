@@ -1,0 +1,172 @@
+"""USPS: 7,291 and 2,007 handwritten digits of 16x16 grey pixels from envelopes, the zip code data.
+
+The files are those of the book "The Elements of Statistical Learning" (T. Hastie, R. Tibshirani, J.
+Friedman); the data came from the AT&T research labs (Y. LeCun and others) without a licence of their own,
+so they are not in the package. The test set is harder than the training set.
+
+One image a line: the digit, then 256 values from -1 (background) to 1 (ink), row by row, separated by
+blanks. Here values v become (v + 1) / 2 in [0, 1], as in all sets of this room.
+
+Copies of the files differ in white space and packing, so integrity is judged by a digest of the numbers:
+sha256 of the labels as bytes, then of the values in thousandths (they have three decimals) as little-endian
+16-bit integers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from .cache import cache_folder, download, find_file, read_bytes
+from .dataset import Dataset, existing_folder, float_dtype
+
+PARTS = {"train": "zip.train", "test": "zip.test"}
+ADDRESS = "https://hastie.su.domains/ElemStatLearn/datasets/"
+SHA256 = {
+    "zip.train": "bb8c5577af2800d9a092a9516d927235e3eb00a05bf99fe8b76b432f12f748ae",
+    "zip.test": "ea677dd5aa43643ea8a81f2fd0f1e24ea2a8bfdd4613a16fc075ae9cf2b4760b",
+}
+FILES = tuple(f"{file}.gz" for file in SHA256)
+SIDE = 16
+
+
+def usps(
+    folder: str | Path | None = None,
+    images: bool = False,
+    dtype: DTypeLike = np.float64,
+    n_train: int | None = None,
+    n_test: int | None = None,
+) -> Dataset:
+    """Load the USPS digits.
+
+    Args:
+        folder: Folder with zip.train.gz and zip.test.gz, packed or not. Their content must be consistent, not
+            official: a part of the set is read as well (`check` tells). None downloads the files to the
+            cache once.
+        images: Whether inputs are (N, 16, 16, 1) rather than (N, 256).
+        dtype: float64 or float32.
+        n_train: Number of training examples, drawn as `Dataset.subset` does; None for all.
+        n_test: Number of test examples.
+
+    Returns:
+        Pixels in [0, 1] (1 = ink; the files have -1..1), labels 0..9.
+
+    Raises:
+        FileNotFoundError: If `folder` or a file in it is missing.
+        ValueError: If a file is truncated, damaged or has a line that is not a label 0..9 and 256 values in
+            [-1, 1]; if there are fewer examples than asked for.
+        ConnectionError: If a download failed.
+    """
+    dtype = float_dtype(dtype)
+    if folder is None:
+        parts = _fetch_parts()
+    else:
+        source = existing_folder(folder)
+        parts = {part: read_usps(find_file(source, file)) for part, file in PARTS.items()}
+    shape = (-1, SIDE, SIDE, 1) if images else (-1, SIDE * SIDE)
+    arrays = []
+    for values, labels in parts.values():
+        arrays += [((values + 1) / 2).astype(dtype, copy=False).reshape(shape), labels]
+    x_train, y_train, x_test, y_test = arrays
+    data = Dataset(x_train, y_train, x_test, y_test, "usps", image_shape=(SIDE, SIDE, 1), n_classes=10)
+    return data.subset(n_train, n_test)
+
+
+def fetch_usps() -> Path:
+    """Download what is missing of the USPS digits, 2 MB, verify their digests and return their folder."""
+    _fetch_parts()
+    return cache_folder("usps")
+
+
+def read_usps(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
+    """Read one file, plain or gzip.
+
+    Returns:
+        Values (N, 256) in -1..1, float64, and labels (N,), int64.
+
+    Raises:
+        ValueError: With the number of the line that is not a label 0..9 and 256 values in [-1, 1]; if
+            packed data are damaged, or there are no lines.
+    """
+    path = Path(path)
+    try:
+        lines = read_bytes(path).decode("ascii").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path}: expected numbers as text, plain or gzip, got other bytes ({error})"
+        ) from error
+    rows = [_parse(line, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
+    if not rows:
+        raise ValueError(f"{path}: expected at least one line of numbers, got none")
+    table = np.array(rows)
+    return table[:, 1:], table[:, 0].astype(np.int64)
+
+
+def digest(values: np.ndarray, labels: np.ndarray) -> str:
+    """Return the sha256 of labels (N,) and values (N, 256), the latter in whole thousandths."""
+    thousandths = np.rint(1000 * values).astype("<i2")
+    return hashlib.sha256(labels.astype(np.uint8).tobytes() + thousandths.tobytes()).hexdigest()
+
+
+def check_usps(folder: str | Path | None = None) -> list[tuple[str, str]]:
+    """Return one (file, status) for each file in `folder` (None: the cache); downloads nothing.
+
+    A status begins with "ok", "altered" (readable, but not the official values), "broken" or "missing".
+    """
+    source = cache_folder("usps") if folder is None else existing_folder(folder)
+    rows = []
+    for file, expected in SHA256.items():
+        try:
+            path = find_file(source, file)
+            values, labels = read_usps(path)
+        except FileNotFoundError as error:
+            rows.append((f"{file}.gz", f"missing: {error}"))
+            continue
+        except ValueError as error:
+            rows.append((path.name, f"broken: {error}"))
+            continue
+        what, found = f"{len(labels)} images of {SIDE}x{SIDE}", digest(values, labels)
+        if found == expected:
+            rows.append((path.name, f"ok: {what}, the official values"))
+        else:
+            rows.append(
+                (path.name, f"altered: {what}, but expected sha256 {expected} of the values, got {found}")
+            )
+    return rows
+
+
+def _fetch_parts() -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    parts = {}
+    for part, file in PARTS.items():
+        path = download("usps", f"{file}.gz", [f"{ADDRESS}{file}.gz"])
+        try:
+            parts[part] = read_usps(path)
+            found = digest(*parts[part])
+            if found != SHA256[file]:
+                raise ValueError(f"{path}: expected sha256 {SHA256[file]} of the values, got {found}")
+        except ValueError as error:
+            path.unlink()  # so that the next attempt fetches it anew
+            raise ValueError(f"{error}; removed it from the cache: try again, or pass folder=") from error
+    return parts
+
+
+def _parse(line: str, where: str) -> np.ndarray:
+    fields = line.split()
+    if len(fields) != 1 + SIDE * SIDE:
+        raise ValueError(
+            f"{where}: expected {1 + SIDE * SIDE} columns (a label and 256 values), got {len(fields)}"
+        )
+    try:
+        row = np.array([float(field) for field in fields])
+    except ValueError as error:
+        raise ValueError(f"{where}: expected numbers ({error})") from error
+    if row[0] not in range(10):
+        raise ValueError(f"{where}: expected a whole number 0..9 as label, got {fields[0]}")
+    inside = np.abs(row[1:]) <= 1  # False for NaN
+    if not inside.all():
+        column = 1 + int(np.argmin(inside))
+        raise ValueError(f"{where}: expected values in [-1, 1], got {fields[column]} in column {column + 1}")
+    return row

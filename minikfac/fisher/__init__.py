@@ -1,0 +1,79 @@
+"""Fisher matrices: the exact one and its approximations, each built from the same signals (abar, g).
+
+=====================  ===========================================================================
+``exact``              all of it, (P, P)
+``block_diagonal``     no correlations between layers
+``diagonal``           no correlations at all
+``kfac``               block-diagonal, each block a Kronecker product A (x) G
+``ladder``             the assumptions between the exact blocks and K-FAC, in dense blocks
+``fully_correlated``   derivatives at all locations equal, not uncorrelated: T times KFC
+``khatri_rao``         Kronecker products between layers too, (P, P)
+``block_tridiagonal``  K-FAC whose inverse couples neighbouring layers
+``ekfac``              K-FAC's eigenvectors with the best eigenvalues
+``nearest_kronecker``  the best that any A (x) G can do
+``low_rank``           the leading eigenvectors
+``mixed``              a kind per layer
+``joint``              of a batch that batch normalization couples in training, (P, P)
+``product``            matrix-free, as are ``gauss_newton`` and ``hessian``
+=====================  ===========================================================================
+
+All are averages over examples; a matrix knows ``@``, ``solve``, ``inverse``, ``damped``, ``to_dense``,
+``diagonal``, ``trace``, ``logdet``, ``to_scipy``, ``blocks`` and ``floats`` as far as it can
+(:class:`FisherMatrix`).
+"""
+
+from .block_diagonal import BlockDiagonal
+from .damping import factored_damping, tikhonov_eigenvalues
+from .dense import DenseMatrix, block_diagonal, exact
+from .diagonal import DiagonalBlock, diagonal
+from .eigenblock import EigenBlock
+from .ekfac import ekfac
+from .fast import gradient_and_kfac
+from .joint import joint
+from .khatri_rao import khatri_rao
+from .kronecker import Kronecker, KroneckerBlock, kfac
+from .ladder import LADDER, fully_correlated, ladder
+from .low_rank import LowRank, low_rank
+from .matrix import FisherMatrix, Operator
+from .matrix_free import MatrixFree, gauss_newton, hessian, product
+from .mixed import mixed
+from .nearest_kronecker import nearest_kronecker
+from .signals import LayerSignals, Signals, signals
+from .tridiagonal import BlockTridiagonal, block_tridiagonal
+
+__all__ = [
+    "LADDER",
+    "BlockDiagonal",
+    "BlockTridiagonal",
+    "DenseMatrix",
+    "DiagonalBlock",
+    "EigenBlock",
+    "FisherMatrix",
+    "Kronecker",
+    "KroneckerBlock",
+    "LayerSignals",
+    "LowRank",
+    "MatrixFree",
+    "Operator",
+    "Signals",
+    "block_diagonal",
+    "block_tridiagonal",
+    "diagonal",
+    "ekfac",
+    "exact",
+    "factored_damping",
+    "fully_correlated",
+    "gradient_and_kfac",
+    "gauss_newton",
+    "hessian",
+    "joint",
+    "kfac",
+    "khatri_rao",
+    "ladder",
+    "low_rank",
+    "mixed",
+    "nearest_kronecker",
+    "product",
+    "signals",
+    "tikhonov_eigenvalues",
+]

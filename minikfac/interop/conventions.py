@@ -1,0 +1,337 @@
+"""The same matrix as other libraries write it: order of parameters, Kronecker factors, scale of the loss.
+
+Over parameters, with l the loss they mean over ours and ``order`` where each of their parameters lies here,
+
+    theirs = l F[order][:, order].
+
+A Kronecker block is their ``scale`` times the product of two factors, with the number of locations T in
+another place and inputs in another order. A and G are those of :func:`minikfac.fisher.kfac`, K is the number
+of columns of nngeometry's root: C outputs, one less for a softmax.
+
+============  ================  ================  =====  ==========  ============================  =======
+library       A                 G                 scale  product     inputs                        flat
+============  ================  ================  =====  ==========  ============================  =======
+pytorch       A                 G                 l      G (x) A     (c, kh, kw), then the bias    W, b
+curvlinops    A / T             l T G             1      G (x) A     (c, kh, kw), then the bias    W, b
+nngeometry    A sqrt(K)         G / sqrt(K)       1      G (x) A     (c, kh, kw), then the bias    W, b
+kfac-jax      A / T             l G               T      A (x) G     (kh, kw, c), then the bias    b, W
+============  ================  ================  =====  ==========  ============================  =======
+
+Here, it is A (x) G with inputs (kh, kw, c), then the bias, in the factors and in the flat vector. The page
+``docs/conventions.md`` has the reasons. curvlinops means ``separate_weight_and_bias=False``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from ..backend import Array, array_module
+from ..fisher.block_diagonal import BlockDiagonal
+from ..fisher.dense import DenseMatrix
+from ..fisher.kronecker import Kronecker, KroneckerBlock
+from ..fisher.matrix import FisherMatrix
+from ..network import Network, layers, outputs
+
+LIBRARIES = ("pytorch", "curvlinops", "nngeometry", "kfac-jax")
+
+
+@dataclass(frozen=True, eq=False)
+class ForeignBlock:
+    """The block of one layer as another library writes it.
+
+    Attributes:
+        name: of the layer.
+        factors: their (A, G); (block,) of a layer that has no Kronecker factors.
+        scale: what their product is to be multiplied with.
+    """
+
+    name: str
+    factors: tuple[Array, ...]
+    scale: float = 1.0
+
+
+def convert(
+    F: FisherMatrix | Array,
+    net: Network | None = None,
+    x: Array | None = None,
+    to: str = "pytorch",
+    reduction: str = "mean",
+) -> list[ForeignBlock] | Array:
+    """Write a matrix in the convention of another library.
+
+    Args:
+        F: of ``net``; a Fisher matrix, or an array (P, P).
+        net: whose layers say what a bias and what a patch is. Without one, Kronecker factors are taken for
+            those of dense layers with biases, one feeding the next, under categorical outputs.
+        x: inputs; their shape counts, and for ``reduction="sum"`` their number. A net that begins with a
+            dense layer needs none otherwise.
+        to: among :data:`LIBRARIES`.
+        reduction: of PyTorch's loss, "mean" or "sum", for "pytorch" and "curvlinops".
+
+    Returns:
+        K-FAC's matrices block by block; any other matrix as an array (P, P) over their flat parameters.
+
+    Raises:
+        ValueError: on another library or reduction, a matrix of another net, or outputs or layers they do not
+            have.
+    """
+    net = _dense_net([(b.A, b.G) for b in _kronecker_blocks(F)]) if net is None else net
+    own = _Convention.of(to, net, x, reduction, array_module(F.like if isinstance(F, FisherMatrix) else F))
+    if F.shape != (net.n_params, net.n_params):
+        raise ValueError(f"expected a matrix of shape {(net.n_params,) * 2} for {net}, got {F.shape}")
+    if isinstance(F, BlockDiagonal) and any(isinstance(block, KroneckerBlock) for block in F.blocks):
+        named = zip(own.layouts, F.blocks, net.names, strict=True)
+        return [own.write(layout, block, name) for layout, block, name in named]
+    dense = F.to_dense() if isinstance(F, FisherMatrix) else F
+    order = own.order
+    return own.loss * dense[order][:, order]
+
+
+def convert_from(
+    theirs: list[Any] | tuple[Any, ...] | Array,
+    net: Network | None = None,
+    x: Array | None = None,
+    source: str = "pytorch",
+    reduction: str = "mean",
+) -> BlockDiagonal | DenseMatrix:
+    """Read a matrix in the convention of another library; undoes :func:`convert`.
+
+    Args:
+        theirs: one :class:`ForeignBlock` or pair (A, G) per layer, or an array (P, P) over their parameters.
+        net, x, reduction: as in convert.
+        source: among :data:`LIBRARIES`.
+
+    Raises:
+        ValueError: as convert, and on factors of other shapes.
+    """
+    pairs = theirs if isinstance(theirs, list | tuple) else []
+    factors = [own.factors if isinstance(own, ForeignBlock) else own for own in pairs]
+    net = _dense_net(factors) if net is None else net
+    own = _Convention.of(source, net, x, reduction, array_module(factors[0][0] if factors else theirs))
+    if isinstance(theirs, list | tuple):
+        if len(theirs) != len(net.names):
+            raise ValueError(f"expected {len(net.names)} blocks, one per parameter layer, got {len(theirs)}")
+        named = zip(own.layouts, theirs, net.names, strict=True)
+        return Kronecker([own.read(layout, block, name) for layout, block, name in named], net.names)
+    if theirs.shape != (net.n_params, net.n_params):
+        raise ValueError(f"expected an array of shape {(net.n_params,) * 2} for {net}, got {theirs.shape}")
+    back = array_module(theirs).argsort(own.order)
+    return DenseMatrix(theirs[back][:, back] / own.loss, net.names, net.slices, f"the matrix of {source}")
+
+
+def _kronecker_blocks(F: FisherMatrix | Array) -> list[KroneckerBlock]:
+    """The blocks of a matrix that is made of Kronecker products and nothing else; or []."""
+    blocks = F.blocks if isinstance(F, BlockDiagonal) else ()
+    found = [block for block in blocks if isinstance(block, KroneckerBlock)]
+    return found if len(found) == len(blocks) else []
+
+
+def _dense_net(factors: Sequence[tuple[Array, ...]]) -> Network:
+    """A net of dense layers with biases and categorical outputs, from the sizes of factors (A, G)."""
+    if not factors or any(len(pair) != 2 for pair in factors):
+        raise ValueError("expected the net where not all blocks are Kronecker products, got none")
+    return Network([layers.Dense(len(A) - 1, len(G)) for A, G in factors], outputs.Categorical())
+
+
+def flat_order(net: Network, x: Array, library: str) -> Array:
+    """Where each parameter of their flat vector lies in ours, (P,): theirs = theta[order]."""
+    return _Convention.of(library, net, x, "mean", array_module(x)).order
+
+
+def loss_scale(library: str, output: outputs.Output, n: int, c: int, reduction: str = "mean") -> float:
+    """The loss that a library's curvature is of, over ours: a negative log-likelihood, mean over N examples.
+
+    PyTorch's mean runs over outputs too except for cross-entropy, and its squared error has no 1/2; that of
+    kfac-jax has none either, and nngeometry has the distributions themselves.
+
+    Args:
+        library: among :data:`LIBRARIES`.
+        output: the output distribution.
+        n: examples.
+        c: outputs.
+        reduction: "mean" or "sum", of PyTorch's loss.
+
+    Raises:
+        ValueError: on another library or reduction, or an output that the library does not have.
+    """
+    if library not in LIBRARIES:
+        raise ValueError(f"expected a library among {', '.join(LIBRARIES)}, got {library!r}")
+    gaussian, categorical = isinstance(output, outputs.Gaussian), isinstance(output, outputs.Categorical)
+    if library in ("nngeometry", "kfac-jax"):
+        if reduction != "mean":
+            raise ValueError(f"expected reduction 'mean', the only one of {library}, got {reduction!r}")
+        if library == "nngeometry" and not (gaussian or categorical):
+            raise ValueError(f"expected categorical or Gaussian outputs for nngeometry, got {output}")
+        return 2.0 if gaussian and library == "kfac-jax" else 1.0
+    if reduction not in ("mean", "sum"):
+        raise ValueError(f"expected reduction 'mean' or 'sum', got {reduction!r}")
+    squares = 2.0 if gaussian else 1.0
+    return squares * n if reduction == "sum" else squares / (1 if categorical else c)
+
+
+@dataclass(frozen=True, eq=False)
+class _Layout:
+    """How one layer's weights (I, O) lie in a library.
+
+    Attributes:
+        rows: where each of their inputs lies in ours, (I,), the bias last; of scale and shift, their entries.
+        order: where each of their flat parameters lies in ours, from the layer's first.
+        t: locations.
+        shape: of our weights; None for scale and shift.
+    """
+
+    rows: Array
+    order: Array
+    t: int
+    shape: tuple[int, int] | None
+
+
+@dataclass(frozen=True, eq=False)
+class _Convention:
+    """A library's convention for one net.
+
+    Attributes:
+        library: its name.
+        loss: their loss over ours.
+        columns: K of the output's root as nngeometry has it.
+        layouts: of the parameter layers.
+        order: where each of their flat parameters lies in ours, (P,).
+    """
+
+    library: str
+    loss: float
+    columns: int
+    layouts: tuple[_Layout, ...]
+    order: Array
+
+    @classmethod
+    def of(cls, library: str, net: Network, x: Array | None, reduction: str, xp: ModuleType) -> _Convention:
+        """Find the convention, with indices for arrays of xp; x may lie elsewhere."""
+        x = _inputs(net, reduction) if x is None else x
+        tape = net.forward(array_module(x).zeros(net.n_params, dtype=x.dtype), x[:1])
+        c = tape.z.shape[1]
+        loss = loss_scale(library, net.output, len(x), c, reduction)
+        flattened = _flattened_channels(net, x.shape[1:])
+        layouts = tuple(
+            _layout(library, layer, channels, math.prod(grid), xp)
+            for layer, channels, grid in zip(net.parameter_layers, flattened, tape.grids, strict=True)
+        )
+        starts = [own.start for own in net.slices]
+        order = xp.concatenate([start + own.order for start, own in zip(starts, layouts, strict=True)])
+        columns = c - isinstance(net.output, outputs.Categorical)
+        return cls(library, loss, columns, layouts, order)
+
+    def shares(self, t: int) -> tuple[float, float, float]:
+        """What their A, their G and their scale have that ours have not."""
+        if self.library == "curvlinops":
+            return 1 / t, t * self.loss, 1.0
+        if self.library == "nngeometry":
+            return self.columns**0.5, self.columns**-0.5, 1.0
+        if self.library == "kfac-jax":
+            return 1 / t, self.loss, float(t)
+        return 1.0, 1.0, self.loss
+
+    def write(self, layout: _Layout, block: FisherMatrix, name: str) -> ForeignBlock:
+        """One block in their convention."""
+        if not isinstance(block, KroneckerBlock):
+            F = block.to_dense()[layout.order][:, layout.order]
+            return ForeignBlock(name, (self.loss * F,))
+        of_A, of_G, scale = self.shares(layout.t)
+        A = block.A[layout.rows][:, layout.rows]
+        return ForeignBlock(name, (of_A * A, of_G * block.G), scale)
+
+    def read(self, layout: _Layout, theirs: Any, name: str) -> tuple[Array, ...]:
+        """Our (A, G) of one of their blocks, or the whole block."""
+        of_A, of_G, scale = self.shares(layout.t)
+        factors, given = (
+            (theirs.factors, theirs.scale) if isinstance(theirs, ForeignBlock) else (theirs, None)
+        )
+        xp = array_module(*factors)
+        if len(factors) == 1:
+            back = xp.argsort(layout.order)
+            _check(factors[0], len(back), "block", name)
+            return ((1.0 if given is None else given) * factors[0][back][:, back] / self.loss,)
+        if layout.shape is None:
+            raise ValueError(
+                f"expected one block (F,) for {name}, scale and shift, got {len(factors)} factors"
+            )
+        A, G = factors
+        for letter, found, size in (("A", A, layout.shape[0]), ("G", G, layout.shape[1])):
+            _check(found, size, letter, name)
+        back = xp.argsort(layout.rows)
+        rest = 1.0 if given is None else given / scale
+        return A[back][:, back] / of_A, G * (rest / of_G)
+
+
+def _inputs(net: Network, reduction: str) -> Array:
+    """An example for a net whose layers tell what it looks like."""
+    first = net.layers[0]
+    if not isinstance(first, layers.Dense) or reduction == "sum":
+        what = "how many there are" if reduction == "sum" else f"of what shape they are before {first}"
+        raise ValueError(f"expected inputs x, which tell {what}, got none")
+    return array_module().zeros((1, first.n_in))
+
+
+def _check(found: Array, size: int, letter: str, name: str) -> None:
+    if found.shape != (size, size):
+        hint = "; weight and bias belong in one block" if found.shape == (size - 1, size - 1) else ""
+        raise ValueError(f"expected {letter} of {name} of shape {(size, size)}, got {found.shape}{hint}")
+
+
+def _layout(library: str, layer: layers.ParameterLayer, channels: int, t: int, xp: ModuleType) -> _Layout:
+    """How one layer's weights lie in a library; ``channels`` of flattened images come in, 0 if none do."""
+    i, o = layer.weight_shape
+    theirs_first = library != "kfac-jax"  # channels before pixels, outputs before inputs
+    if not isinstance(layer, layers.Dense | layers.Conv2d):  # scale, then shift, over features
+        features = xp.arange(o)
+        if channels:
+            features = features.reshape(-1, channels).T.reshape(-1)
+        if not theirs_first:
+            raise ValueError(f"expected dense layers and convolutions for {library}, got {layer}")
+        entries = xp.concatenate([features, o + features])
+        return _Layout(entries, entries, t, None)
+    n_in = i - bool(layer.bias)
+    inputs = xp.arange(n_in)
+    if theirs_first and isinstance(layer, layers.Conv2d):
+        inputs = inputs.reshape(-1, layer.c_in).T.reshape(-1)
+    elif theirs_first and channels:
+        inputs = inputs.reshape(-1, channels).T.reshape(-1)
+    rows = xp.concatenate([inputs, xp.arange(n_in, i)])
+    places = xp.arange(i * o).reshape(i, o)
+    weight, bias = places[inputs], places[n_in:].reshape(-1)
+    parts = [weight.T.reshape(-1), bias] if theirs_first else [bias, weight.reshape(-1)]
+    return _Layout(rows, xp.concatenate(parts), t, (i, o))
+
+
+def _flattened_channels(net: Network, shape: tuple[int, ...]) -> list[int]:
+    """Per parameter layer, C where flattened images come in, (h, w, c) here and (c, h, w) elsewhere; or 0."""
+    found: list[int] = []
+    flattened, known = 0, shape
+    for layer in _in_a_row(net.layers):
+        if isinstance(layer, layers.Composite):
+            if any(isinstance(part, layers.Flatten) for part in _inside(layer)):
+                raise ValueError(f"expected Flatten outside of branches, got {layer}")
+            found += [0] * len(layer.weight_shapes)
+        elif isinstance(layer, layers.ParameterLayer):
+            found.append(flattened)
+            flattened = 0 if isinstance(layer, layers.Dense) else flattened
+        elif isinstance(layer, layers.Flatten) and len(known) == 3 and known[2] > 1:
+            flattened = known[2]
+        known = layer.output_shape(known)  # type: ignore[assignment]
+    return found
+
+
+def _in_a_row(parts: Sequence[layers.Layer]) -> Iterator[layers.Layer]:
+    """Layers one after the other, those of a Sequential among them."""
+    for part in parts:
+        yield from _in_a_row(part.layers) if isinstance(part, layers.Sequential) else (part,)
+
+
+def _inside(layer: layers.Composite) -> Iterator[layers.Layer]:
+    """All layers inside one."""
+    for part in layer.parts:
+        yield from _inside(part) if isinstance(part, layers.Composite) else (part,)

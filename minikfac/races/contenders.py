@@ -1,0 +1,229 @@
+"""Optimizers by name: how each is made, and the ranges from which its arguments are drawn in a search.
+
+The ranges are the same width for all: four to five decades for a step size or a damping, and a handful of
+values for what is not continuous. What a method does not need tuned in its paper is left at its default.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from .. import optim
+from ..network import Network
+from ..optim import schedules
+from ..training.loop import Optimizer
+from .search import Choice, LogUniform, Range
+
+MOMENTA = tuple(schedules.SutskeverMomentum(largest) for largest in (0.0, 0.9, 0.99, 0.995, 0.999))
+"""Momentum that grows up to each of the values tried in [SMDH13, sec. 3]."""
+
+
+SCHEDULES: dict[str, type] = {
+    kind.__name__: kind
+    for kind in (
+        schedules.Constant,
+        schedules.Exponential,
+        schedules.InverseTime,
+        schedules.Cosine,
+        schedules.Steps,
+        schedules.SutskeverMomentum,
+    )
+}
+
+
+@dataclass(frozen=True)
+class Contender:
+    """An optimizer that can be named on the command line.
+
+    Attributes:
+        name: of it.
+        kind: its class in :mod:`minikfac.optim`.
+        fixed: arguments that make it what its name says.
+        arguments: what it begins with where nothing else is known.
+        space: ranges for a search.
+    """
+
+    name: str
+    kind: type
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    space: Mapping[str, Range] = field(default_factory=dict)
+
+    def make(self, net: Network, **arguments: Any) -> Optimizer:
+        """Make it for a net, with these arguments in the place of its own.
+
+        Raises:
+            ValueError: on an argument that it does not have, or a value that it refuses.
+        """
+        known = [own.name for own in fields(self.kind) if own.init and own.name not in ("net", "comm")]
+        unknown = [name for name in arguments if name not in known]
+        if unknown:
+            raise ValueError(
+                f"expected arguments of {self.name} among {', '.join(known)}, got {', '.join(unknown)}"
+            )
+        chosen = {**self.arguments, **self.fixed, **arguments}
+        try:
+            return self.kind(net, **chosen)
+        except TypeError as error:  # a word was compared with a number
+            numbers = (bool, int, float)
+            odd = [f"{name}={value!r}" for name, value in chosen.items() if not isinstance(value, numbers)]
+            raise ValueError(
+                f"expected values that {self.name} takes, got {', '.join(odd)}: {error}"
+            ) from error
+
+
+_STEP, _DAMPING = LogUniform(1e-4, 1.0), LogUniform(1e-5, 1e-1)
+_MOMENTUM = Choice((0.0, 0.5, 0.9, 0.95, 0.99))
+_KFAC: dict[str, Range] = {
+    "lam": LogUniform(1e-2, 1e3),
+    "tau1": Choice((1 / 8, 1 / 2, 1.0)),
+    "tau2": Choice((1 / 4, 1.0)),
+    "T3": Choice((5, 20)),
+}
+
+CONTENDERS = (
+    Contender(
+        "SGD",
+        optim.SGD,
+        arguments={"lr": 0.05, "momentum": 0.9},
+        space={"lr": _STEP, "momentum": _MOMENTUM},
+    ),
+    Contender(
+        "Nesterov",
+        optim.SGD,
+        fixed={"nesterov": True},
+        arguments={"lr": 0.05, "momentum": MOMENTA[2]},
+        space={"lr": _STEP, "momentum": Choice(MOMENTA)},
+    ),
+    Contender(
+        "Adam",
+        optim.Adam,
+        arguments={"lr": 3e-3},
+        space={"lr": LogUniform(1e-5, 1e-1), "beta1": Choice((0.0, 0.5, 0.9, 0.95))},
+    ),
+    Contender(
+        "diagonal",
+        optim.DiagonalNaturalGradient,
+        arguments={"lr": 0.01, "momentum": 0.9, "damping": 1e-2},
+        space={"lr": _STEP, "damping": _DAMPING, "momentum": _MOMENTUM},
+    ),
+    Contender(
+        "low rank",
+        optim.LowRank,
+        arguments={"lr": 0.01, "momentum": 0.9},
+        space={"lr": _STEP, "damping": LogUniform(1e-4, 1.0), "momentum": _MOMENTUM},
+    ),
+    Contender(
+        "Krylov subspace",
+        optim.KrylovSubspace,
+        space={"damping": _DAMPING, "K": Choice((5, 10, 20))},
+    ),
+    Contender(
+        "Hessian-free",
+        optim.HessianFree,
+        space={"lam": LogUniform(1e-3, 1e2), "max_iterations": Choice((20, 50, 100, 250))},
+    ),
+    Contender("K-FAC", optim.KFAC, space=_KFAC),
+    Contender("K-FAC tridiagonal", optim.KFAC, fixed={"structure": "block_tridiagonal"}, space=_KFAC),
+    Contender(
+        "KFC-pre",
+        optim.KFCPre,
+        arguments={"lr": 0.1, "damping": 1e-2},
+        space={"lr": _STEP, "damping": _DAMPING, "momentum": _MOMENTUM, "Tf": Choice((5, 20))},
+    ),
+    Contender(
+        "EKFAC",
+        optim.EKFAC,
+        arguments={"lr": 0.1, "damping": 1e-2},
+        space={"lr": _STEP, "damping": _DAMPING, "momentum": _MOMENTUM, "T3": Choice((5, 20))},
+    ),
+    Contender(
+        "natural gradient",
+        optim.NaturalGradient,
+        arguments={"lr": 0.3},
+        space={"lr": LogUniform(1e-2, 1.0), "damping": _DAMPING},
+    ),
+)
+"""What :func:`contender` knows."""
+
+
+def contender(name: str) -> Contender:
+    """Find an optimizer by its name, or the name of its class, whatever its case, blanks and hyphens.
+
+    Raises:
+        ValueError: if there is none.
+
+    >>> contender("kfac").name, contender("K-FAC Tridiagonal").kind.__name__
+    ('K-FAC', 'KFAC')
+    """
+    known = {_letters(own.kind.__name__): own for own in reversed(CONTENDERS)}
+    known |= {_letters(own.name): own for own in CONTENDERS}
+    if _letters(name) in known:
+        return known[_letters(name)]
+    near = difflib.get_close_matches(_letters(name), known, 1, 0.5)
+    hint = f"; did you mean {known[near[0]].name}?" if near else ""
+    raise ValueError(
+        f"expected an optimizer among {', '.join(own.name for own in CONTENDERS)}, got {name!r}{hint}"
+    )
+
+
+def argument(text: str) -> Any:
+    """Read the value of an argument: a number, True, None, a word, or a schedule by name.
+
+    >>> argument("1e-3"), argument("block_tridiagonal"), argument("SutskeverMomentum(0.99)")
+    (0.001, 'block_tridiagonal', SutskeverMomentum(maximum=0.99))
+
+    Raises:
+        ValueError: on a schedule that does not exist or refuses its numbers.
+    """
+    called = re.fullmatch(r"(\w+)\((.*)\)", text.strip())
+    if called:
+        kind = SCHEDULES.get(called[1])
+        if kind is None:
+            raise ValueError(f"expected a schedule among {', '.join(SCHEDULES)}, got {called[1]}")
+        try:
+            numbers = ast.literal_eval(f"({called[2]},)") if called[2].strip() else ()
+            return kind(*numbers)
+        except (TypeError, SyntaxError, ValueError) as error:
+            raise ValueError(f"expected numbers that make a {called[1]}, got {text}: {error}") from error
+    try:
+        return ast.literal_eval(text)
+    except (SyntaxError, ValueError):
+        return text
+
+
+def argument_range(text: str) -> Range:
+    """Read what an argument is drawn from: a range of magnitudes, or values with commas between them.
+
+    >>> argument_range("1e-3:0.1"), argument_range("5, 20")
+    (LogUniform(low=0.001, high=0.1), Choice(values=(5, 20)))
+    >>> argument_range("SutskeverMomentum(0.9),0.5").values
+    (SutskeverMomentum(maximum=0.9), 0.5)
+
+    Raises:
+        ValueError: on a range that is not of two positive numbers in order, or no value at all.
+    """
+    low, colon, high = text.partition(":")
+    if colon:
+        ends = argument(low.strip()), argument(high.strip())
+        if not all(isinstance(end, int | float) and not isinstance(end, bool) for end in ends):
+            raise ValueError(f"expected a range as 0.01:1, got {text!r}")
+        return LogUniform(*ends)
+    parts: list[str] = []
+    for piece in text.split(","):
+        if parts and parts[-1].count("(") > parts[-1].count(")"):  # between the numbers of a schedule
+            parts[-1] += f",{piece}"
+        else:
+            parts.append(piece.strip())
+    if not all(parts):
+        raise ValueError(f"expected a range as 0.01:1 or values as 5,20, got {text!r}")
+    return Choice(tuple(argument(part) for part in parts))
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())

@@ -1,0 +1,384 @@
+"""A race: several optimizers on one problem, from the same start, with the same data in the same order.
+
+                  time-to-target(level) = min { t : min_{s <= t} loss(s) <= level }
+
+The lowest loss so far is what a run has reached: a monotone curve, even where the loss is not. Between two
+measurements it is taken to be a line; losses fall ever more slowly, so this is late rather than early. Ratios
+are those of the baseline, the first contender, to each: how many times sooner a level is reached.
+
+With several seeds each contender runs once from each, and what is told of it is the median, the lowest and
+the highest. A run that never got to a level counts as later than all that did: the median is a number only
+where more than half of the runs got there. The ratio is that of the two medians.
+
+Optimizers that average their iterates have two losses, that of the iterate and that of the average, and what
+counts is the lower one: ``best_loss``, as ``best_`` before any of :data:`MEASURES`.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ..backend import Array
+from ..datasets import Dataset
+from ..network import Network
+from ..training import records
+from ..training.batches import BatchSize
+from ..training.keep import Keep
+from ..training.loop import Optimizer, train, warm_up
+from ..training.records import History, PerOctave, Record, replaced_at_once
+
+ALONG = ("seconds", "step", "examples")
+"""What a race is measured by."""
+MEASURES = ("loss", "test_loss", "train_error", "test_error", "squared_error", "test_squared_error")
+"""What is measured of the iterate and, with ``_average`` behind, of the average; less is better."""
+BEST = "best_"
+
+
+@dataclass
+class Race:
+    """What came of a race.
+
+    Attributes:
+        histories: by name of the contender a list of its runs, one a seed; the first is the baseline.
+        failures: by name and seed what ended a run that diverged; its history is that of the steps before.
+    """
+
+    histories: dict[str, list[History]]
+    failures: dict[str, dict[int, str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, runs in self.histories.items():
+            if isinstance(runs, History) or not runs:
+                got = "one alone" if runs else "none"
+                raise ValueError(f"expected a list of histories of {name}, one a seed, got {got}")
+
+    @property
+    def baseline(self) -> str:
+        """The contender to which ratios refer."""
+        return next(iter(self.histories))
+
+    @property
+    def records(self) -> dict[str, list[list[Record]]]:
+        """By name the records of each run, with ``best_`` columns, as the plots take them."""
+        return {
+            name: [[_with_best(record) for record in run.records] for run in runs]
+            for name, runs in self.histories.items()
+        }
+
+    def levels(self, column: str = "loss", shares: Sequence[float] = (1 / 8, 1 / 4, 1 / 2, 1)) -> list[float]:
+        """Levels of a column to race to: what the baseline had reached after these shares of its time.
+
+        With several seeds, what more than half of its runs had reached. They are rounded up to three digits.
+        """
+        found = []
+        for share in shares:
+            at = [_lowest_after(share, run, column) for run in self.histories[self.baseline]]
+            found.append(_rounded_up(sorted(at)[len(at) // 2]))
+        return sorted(set(found), reverse=True)
+
+    def targets(
+        self, column: str = "loss", levels: Sequence[float] | None = None, along: Sequence[str] = ALONG
+    ) -> list[Record]:
+        """Return a row per level, measure and contender: where the level was reached, and the ratio.
+
+        Returns:
+            Rows of ``column``, ``level``, ``along``, ``contender``; ``at``, ``lowest`` and ``highest``: the
+            median over the runs and their range, where one that never got there is later than all others and
+            nan stands for that; ``reached``: how many got there, of ``runs``; ``ratio``: the baseline's
+            median to the contender's, nan where the latter is; and ``bound``: whether the ratio is a lower
+            bound, as too many of the baseline's runs ended before the level and are taken to reach it there.
+        """
+        rows = []
+        for level in self.levels(column) if levels is None else levels:
+            for measure in along:
+                base = self.histories[self.baseline]
+                of_base = [reached(run, column, level, measure) for run in base]
+                upper = _order(of_base)[0]
+                bound = not math.isfinite(upper)
+                if bound:
+                    ends = [float(run[measure][-1]) for run in base]
+                    upper = float(np.median(np.where(np.isfinite(of_base), of_base, ends)))
+                for name, runs in self.histories.items():
+                    times = [reached(run, column, level, measure) for run in runs]
+                    at, lowest, highest = _order(times)
+                    ratio = upper / at if at > 0 else math.nan
+                    rows.append(
+                        {"column": column, "level": level, "along": measure, "contender": name, "at": at}
+                        | {"lowest": lowest, "highest": highest}
+                        | {"reached": int(np.isfinite(times).sum()), "runs": len(runs)}
+                        | {"ratio": ratio, "bound": bound and math.isfinite(ratio)}
+                    )
+        return rows
+
+    def table(
+        self, column: str = "loss", along: str = "seconds", levels: Sequence[float] | None = None
+    ) -> tuple[list[str], list[list[str]]]:
+        """Return a header and a row of text per contender: when each level was reached, and the ratio.
+
+        A cell is "12.3 (11.8 to 13.1; 6x)": median, lowest and highest of the runs, and the ratio; where not
+        all of them got there it says how many.
+        """
+        rows = self.targets(column, levels, (along,))
+        asked = list(dict.fromkeys(row["level"] for row in rows))
+        cells = []
+        for name in self.histories:
+            own = {row["level"]: row for row in rows if row["contender"] == name}
+            cells.append([name, *(_cell(own[level]) for level in asked)])
+        return ["optimizer", *(f"{level:g}" for level in asked)], cells
+
+    def summary(self, column: str | None = None) -> tuple[list[str], list[list[str]]]:
+        """Return a header and a row of text per contender: how far it went, and what it found.
+
+        Of several runs the median, and the lowest and the highest where they differ.
+
+        Args:
+            column: shown too if it is not among what every run measures.
+        """
+        every = [run for runs in self.histories.values() for run in runs]
+        wanted = dict.fromkeys((*MEASURES, column or MEASURES[0]))
+        shown = [kind for kind in wanted if all(_has(run, kind) for run in every)]
+        cells = []
+        for name, runs in self.histories.items():
+            ends = [run.records[-1] for run in runs]
+            ms = [1e3 * end["seconds"] / end["step"] if end["step"] else math.nan for end in ends]
+            row = [
+                _spread([end["step"] for end in ends], "{:,.0f}"),
+                _spread([end["seconds"] for end in ends], "{:.1f}"),
+                _spread(ms),
+                _spread([end["examples"] for end in ends], "{:,.0f}"),
+            ]
+            cells.append([name, *row, *(_spread([_value(end, kind) for end in ends]) for kind in shown)])
+        header = ["optimizer", "steps", "seconds", "ms a step", "examples"]
+        return [*header, *(kind.replace("_", " ") for kind in shown)], cells
+
+    def write_targets(
+        self, path: str | Path, column: str = "loss", levels: Sequence[float] | None = None
+    ) -> None:
+        """Write the rows of :meth:`targets` as CSV, a column for each of their entries.
+
+        ``column`` was at or under ``level`` after ``at`` seconds, steps or examples, as ``along`` says: the
+        median of a contender's ``runs``, of which ``reached`` got there, from ``lowest`` to ``highest``; this
+        is ``ratio`` times sooner than the baseline, or sooner still where ``bound`` is True. What was not
+        reached is nan.
+        """
+        text = io.StringIO()
+        numbers = ["at", "lowest", "highest", "reached", "runs", "ratio", "bound"]
+        writer = csv.DictWriter(text, ["column", "level", "along", "contender", *numbers])
+        writer.writeheader()
+        writer.writerows(self.targets(column, levels))
+        with replaced_at_once(path) as file:
+            file.write(text.getvalue().encode())
+
+
+def compare(
+    net: Network,
+    theta: Array | Callable[[int], Array],
+    contenders: Mapping[str, Optimizer],
+    dataset: Dataset,
+    steps: int | None = None,
+    seconds: float | None = None,
+    batch_size: BatchSize | Mapping[str, BatchSize] = 100,
+    seed: int = 0,
+    per_octave: int = 16,
+    folder: str | Path | None = None,
+    existing: str = "replace",
+    target: Mapping[str, float] | None = None,
+    progress: bool = True,
+    seeds: int = 1,
+) -> Race:
+    """Let optimizers race.
+
+    Each runs alone. All have made a step before that was thrown away, so that no clock counts what is done
+    only once. One that diverges is out; the others go on. With several seeds all race from the first, then
+    all from the next: a machine that is slow for an hour is so for all.
+
+    Args:
+        net: the network.
+        theta: where all start, (P,), or a function from the seed to that, such as ``problem.theta``.
+        contenders: optimizers by name; the first is the baseline.
+        dataset: the data.
+        steps: how many at most, each.
+        seconds: of training at most, each; measurements are not counted.
+        batch_size: for all, or by name; only with equal sizes do all see the same batches.
+        seed: of order and sampled targets.
+        per_octave: measurements while the number of steps doubles, see :class:`PerOctave`.
+        folder: for records and checkpoints, two files a contender and seed, see :func:`file_name`.
+        existing: what becomes of runs that are there: "replace", "resume" or "refuse".
+        target: a run stops at the first measurement where these columns are at or under these levels.
+        progress: show bars.
+        seeds: how many; the runs are those of ``seed``, ``seed + 1`` ...
+
+    Raises:
+        ValueError: on no contenders, no seeds, neither steps nor seconds, or what :func:`.train` refuses.
+    """
+    if not contenders:
+        raise ValueError("expected at least one contender, got none")
+    if seeds < 1:
+        raise ValueError(f"expected seeds >= 1, got {seeds}")
+    files: dict[str, str] = {}
+    for name in contenders:
+        if files.setdefault(file_name(name), name) != name:
+            other = files[file_name(name)]
+            raise ValueError(f"expected names that differ in letters or digits, got {other!r} and {name!r}")
+    sizes = batch_size if isinstance(batch_size, Mapping) else dict.fromkeys(contenders, batch_size)
+
+    def start(own: int) -> Array:
+        return theta(own) if callable(theta) else theta
+
+    for name, opt in contenders.items():  # what is wrong with the last is better known before the first runs
+        warm_up(opt, start(seed), dataset, sizes[name], seed)
+    histories: dict[str, list[History]] = {name: [] for name in contenders}
+    failures: dict[str, dict[int, str]] = {}
+    for own in range(seed, seed + seeds):
+        for name, opt in contenders.items():
+            keep, title = None, name if seeds == 1 else f"{name}, seed {own}"
+            if folder is not None:
+                keep = Keep(folder, file_name(name, None if seeds == 1 else own), existing=existing)
+            seen: list[Record] = []
+            try:
+                run = train(
+                    net,
+                    start(own),
+                    opt,
+                    dataset,
+                    steps,
+                    sizes[name],
+                    own,
+                    PerOctave(per_octave),
+                    progress=title if progress else False,
+                    target=target,
+                    max_seconds=seconds,
+                    keep=keep,
+                    on_record=seen.append,
+                )
+            except FloatingPointError as error:
+                # the file holds what was measured before the run was resumed, too
+                run = History(seen) if keep is None else records.read(keep.records)
+                if not run.records:  # not even the start is finite
+                    raise
+                failures.setdefault(name, {})[own] = str(error)
+            histories[name].append(run)
+    return Race(histories, failures)
+
+
+def file_name(name: str, seed: int | None = None) -> str:
+    """What a contender's files are called; that of a seed where there are several.
+
+    >>> file_name("K-FAC, block-tridiagonal"), file_name("SGD", 3)
+    ('k-fac-block-tridiagonal', 'sgd-3')
+    """
+    plain = re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-") or "run"
+    return plain if seed is None else f"{plain}-{seed}"
+
+
+def reached(history: History, column: str, level: float, along: str = "seconds") -> float:
+    """Where the lowest value of a column so far first is at or under a level; nan if nowhere.
+
+    Args:
+        history: of a run.
+        column: such as "loss" or "best_loss".
+        level: to be reached.
+        along: "seconds", "step" or "examples".
+
+    Raises:
+        KeyError: on a column that was not measured.
+    """
+    lowest, x = _lowest(history, column), history[along]
+    (places,) = np.nonzero(lowest <= level)
+    if not len(places):
+        return math.nan
+    at = int(places[0])
+    if at == 0 or not math.isfinite(lowest[at - 1]):
+        return float(x[at])
+    share = (lowest[at - 1] - level) / (lowest[at - 1] - lowest[at])
+    return float(x[at - 1] + share * (x[at] - x[at - 1]))
+
+
+def column_of(history: History, column: str) -> np.ndarray:
+    """One column as an array, nan where a record lacks it; ``best_`` columns too.
+
+    ``best_loss`` is the lower of ``loss`` and ``loss_average``, and ``loss`` where nothing is averaged.
+
+    Raises:
+        KeyError: on a column that was not measured.
+
+    >>> run = History([{"loss": 4.0}, {"loss": 2.0, "loss_average": 3.0}, {"loss": 2.0, "loss_average": 1.0}])
+    >>> column_of(run, "best_loss")
+    array([4., 2., 1.])
+    """
+    history[column.removeprefix(BEST)]  # says what there is
+    return np.array([_value(record, column) for record in history.records], dtype=float)
+
+
+def _value(record: Record, column: str) -> float:
+    own = column.removeprefix(BEST)
+    found = record.get(own, math.nan)
+    return found if own == column else float(np.fmin(found, record.get(f"{own}_average", math.nan)))
+
+
+def _with_best(record: Record) -> Record:
+    return record | {BEST + kind: _value(record, BEST + kind) for kind in MEASURES if kind in record}
+
+
+def _has(history: History, column: str) -> bool:
+    return column.removeprefix(BEST) in history.records[-1]
+
+
+def _lowest(history: History, column: str) -> np.ndarray:
+    """The lowest value so far, at each measurement; passes over nan."""
+    return np.fmin.accumulate(column_of(history, column))
+
+
+def _lowest_after(share: float, history: History, column: str) -> float:
+    """The lowest value after a share of the run's time."""
+    seconds = history["seconds"]
+    return float(np.interp(share * seconds[-1], seconds, _lowest(history, column)))
+
+
+def _order(times: Sequence[float]) -> tuple[float, float, float]:
+    """Median, lowest and highest; nan is later than all numbers, and stands for a result that is."""
+    known = [time if math.isfinite(time) else math.inf for time in times]
+    median, lowest, highest = (
+        at if math.isfinite(at) else math.nan for at in (float(np.median(known)), min(known), max(known))
+    )
+    return median, lowest, highest
+
+
+def _rounded_up(value: float) -> float:
+    """Three significant digits, not below the value."""
+    if not (math.isfinite(value) and value):
+        return value
+    unit = 10.0 ** (math.floor(math.log10(abs(value))) - 2)
+    return float(f"{math.ceil(value / unit * (1 - 1e-12)) * unit:.6g}")
+
+
+def _short(value: float) -> str:
+    """Three digits, or all of a whole number."""
+    if not math.isfinite(value):
+        return "-"
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+
+
+def _spread(found: Sequence[float], form: str = "") -> str:
+    """The median and, where they differ, the lowest and the highest."""
+    texts = [form.format(at) if form and math.isfinite(at) else _short(at) for at in _order(found)]
+    return texts[0] if len(set(texts)) == 1 else f"{texts[0]} ({texts[1]} to {texts[2]})"
+
+
+def _cell(row: Record) -> str:
+    more = []
+    if row["runs"] > 1 and row["reached"]:
+        more.append(f"{_short(row['lowest'])} to {_short(row['highest'])}")
+    if 0 < row["reached"] < row["runs"]:
+        more.append(f"{row['reached']} of {row['runs']}")
+    if math.isfinite(row["ratio"]):
+        more.append(f"{'> ' if row['bound'] else ''}{float(format(row['ratio'], '.2g')):g}x")
+    return f"{_short(row['at'])} ({'; '.join(more)})" if more else _short(row["at"])

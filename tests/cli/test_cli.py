@@ -1,0 +1,378 @@
+"""The command line: what it prints, and one line for each error."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from oracles.cli import one_line, run
+
+import minikfac
+from minikfac.cli import main as cli
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(60, 4))
+    path = tmp_path / "own.npz"
+    np.savez(path, x=x, y=(x[:, 0] > 0).astype(int))
+    return path
+
+
+QUICK = ["--net", "64-6-10", "--steps", "5", "--examples", "30"]
+
+
+# what works ----------------------------------------------------------------------------------------------
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "--version") == (0, f"minikfac {minikfac.__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], "minikfac tour"),
+        (["--help"], "fisher"),
+        (["tour", "--help"], "Example: minikfac tour"),
+        (["fisher", "--help"], "Example: minikfac fisher --net"),
+        (["figures", "--help"], "Example: minikfac figures"),
+        (["data"], "Example: minikfac data"),
+        (["data", "fetch", "--help"], "Example: minikfac data fetch"),
+        (["data", "check", "--help"], "Example: minikfac data check"),
+    ],
+)
+def test_help_teaches(capsys: pytest.CaptureFixture[str], arguments: list[str], expected: str) -> None:
+    code, out, err = run(capsys, *arguments)
+    assert (code, err) == (0, "")
+    assert expected in out
+
+
+def test_help_names_every_approximation_and_measure() -> None:
+    from minikfac.quality import MEASURES
+    from minikfac.tour import APPROXIMATIONS
+
+    assert all(name in cli.APPROXIMATIONS_HELP for name in APPROXIMATIONS)
+    assert all(name in cli.MEASURES_HELP for name in MEASURES)
+
+
+def test_a_study_prints_table_and_ledger(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, "fisher", *QUICK, "--approximations", "kfac,Diagonal")
+    assert code == 0
+    assert "460 parameters" in out and "K-FAC" in out and "no correlations between layers" in out
+    assert "block-tridiagonal" not in out
+    assert "\x1b" not in out and "\x1b" not in err and "\r" not in err
+
+
+def test_a_study_of_ones_own_data_is_saved(
+    capsys: pytest.CaptureFixture[str], own: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "out"
+    arguments = ["--data", str(own), "--steps", "5", "--net", "4-3-2", "--approximations", "kfac"]
+    code, out, _ = run(capsys, "fisher", *arguments, "--save", str(folder), "--along", "--dtype", "float32")
+    assert code == 0 and f"Report: {folder / 'report.html'}" in out
+    stored = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    assert stored["data"]["name"] == "own" and stored["settings"]["along"]
+    assert (folder / "quality.csv").read_text(encoding="utf-8").startswith("approximation,layer,error")
+    assert (folder / "along-training.png").is_file()
+
+
+CONV = ["--net", "conv-2-3", "--steps", "2", "--examples", "12"]
+
+
+def test_a_study_of_a_convolutional_net(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "fisher", *CONV, "--pool", "avg", "--measures", "matrix")
+    assert code == 0 and "net conv 2-3, avg-pooling, 207 parameters" in out
+    for row in ("SUD: ", "IAD: ", "IAD + SUD", "IAD + SH: ", "IAD + SH + SUD: KFC", "KFAC-reduce", "T x KFC"):
+        assert row in out
+    assert "added to" in out
+    assert "Not built: block-tridiagonal; it exists for chains of dense layers only" in out
+    assert "low rank;" not in out  # there are few parameters
+
+
+def test_chosen_approximations_of_a_part_of_a_convolutional_net(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--approximations", "kfacreduce,txkfc", "--layers", "middle", "--measures", "matrix"]
+    code, out, _ = run(capsys, "fisher", *CONV, *arguments)
+    assert code == 0 and "57 parameters" in out and "Not built" not in out
+    table = out[: out.index("The ledger")]
+    assert "KFAC-reduce" in table and "T x KFC" in table and "EKFAC" not in table
+
+
+def test_a_report_of_a_convolutional_net(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, out, _ = run(capsys, "fisher", *CONV, "--measures", "matrix", "--save", str(tmp_path))
+    assert code == 0 and "The block of conv0 alone" in out and "The block of conv1 alone" in out
+    assert (tmp_path / "conv-autocorrelation.png").is_file()
+    stored = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
+    assert stored["settings"]["channels"] == [2, 3] and stored["settings"]["sizes"] == []
+    assert set(stored["convolutions"]["maps"]) == {"max", "avg"}
+
+
+def test_large_sets_of_images_are_cut_short_for_a_convolutional_net(monkeypatch: pytest.MonkeyPatch) -> None:
+    from minikfac import datasets
+
+    x = np.random.default_rng(0).random((30, 4, 4, 1))
+    own = datasets.Dataset(x, np.arange(30) % 10, x, np.arange(30) % 10, "mine")
+    asked: list[dict[str, object]] = []
+
+    def load(data: str, folder: Path | None, **options: object) -> datasets.Dataset:
+        asked.append(options)
+        return own
+
+    monkeypatch.setattr("minikfac.datasets.load", load)
+    monkeypatch.setattr(cli, "FEW", (20, 5))
+    found = cli._load("usps", None, None, "conv", "float32")
+    assert (len(found.x_train), len(found.x_test)) == (20, 5)
+    assert len(cli._load("usps", None, None, None, "float32").x_train) == 30
+    cli._load("cifar10", None, None, "conv-3", "float64")
+    cli._load("mnist", None, None, "conv", "float64")
+    assert asked == [
+        {"dtype": "float32", "images": True},
+        {"dtype": "float32", "images": False},
+        {"dtype": "float64", "images": True, "n_train": 20, "n_test": 5},
+        {"dtype": "float64", "images": True, "size": 16},
+    ]
+    few = [
+        cli._examples(data, net, 5000)
+        for data, net in (("cifar10", "conv"), ("cifar10", None), ("digits", "conv"))
+    ]
+    assert few == [500, 1000, 1000] and cli._examples("cifar10", "conv", 90) == 90
+
+
+def test_nets_that_fit_the_data_by_default(capsys: pytest.CaptureFixture[str], own: Path) -> None:
+    arguments = ["--data", str(own), "--steps", "0", "--approximations", "kfac", "--layers", "0"]
+    code, out, _ = run(capsys, "fisher", *arguments)
+    assert code == 0 and "net 4-20-20-20-20-20-2, 100 parameters" in out
+
+
+def test_the_default_net_for_usps_is_that_of_the_paper() -> None:
+    """Its default net has the paper's 7,030 parameters; the study itself takes most of a minute."""
+    from minikfac.datasets import Dataset
+
+    x = np.random.default_rng(0).random((30, 256))
+    data = Dataset(x, np.arange(30) % 10, x, np.arange(30) % 10, "usps")
+    settings = cli._settings(data, net=None, layers="all", approximations=None, measures=None)
+    assert minikfac.mlp(settings.sizes).n_params == 7030
+
+
+def test_mnist_is_loaded_at_the_size_that_the_net_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, object]] = []
+    monkeypatch.setattr("minikfac.datasets.load", lambda data, folder, **options: asked.append(options))
+    for net in (None, "784-10", "100-10", "99-10"):
+        cli._load("mnist", None, None, net, "float64")
+    assert [options["size"] for options in asked] == [16, 28, 10, 28]
+
+
+def test_data_sets_are_listed_and_checked(capsys: pytest.CaptureFixture[str], own: Path) -> None:
+    code, out, _ = run(capsys, "data", "list")
+    assert code == 0 and all(name in out for name in ("digits  (bundled)", "mnist", "usps"))
+    code, out, _ = run(capsys, "data", "check", "digits")
+    assert code == 0 and "ok" in out
+    code, out, _ = run(capsys, "data", "fetch", "digits")
+    assert code == 0 and out.startswith("digits: ")
+    assert run(capsys, "data", "check", str(own))[0] == 0
+
+
+# what does not -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--net", "64-x-10"], "expected --net as units per layer, such as 64-20-10, got '64-x-10'"),
+        (["--net", "64"], "expected --net as units per layer"),
+        (["--net", "64-0-10"], "at least one unit per layer, got '64-0-10'"),
+        (["--net", "32-10"], "expected a net with 64 inputs, as digits has, got one with 32"),
+        (["--net", "64-9"], "expected a net with 10 outputs, one per class of digits, got 9"),
+        (["--activation", "foo"], "expected one of identity, logistic, relu, softplus, tanh, got 'foo'"),
+        (["--output", "foo"], "expected one of bernoulli, categorical, gaussian, got 'foo'"),
+        (["--approximations", "kfac,foo"], "among block-diagonal, K-FAC, "),
+        (["--approximations", ","], "got none"),
+        (["--measures", "foo"], "expected --measures among matrix, spectral, "),
+        (["--targets", "foo"], "expected targets 'model', 'sampled' or 'data', got 'foo'"),
+        (["--damping", "-1"], "expected damping > 0, got -1"),
+        (["--examples", "0"], "expected examples from 1 to 1500, the training part of digits, got 0"),
+        (["--steps", "-3"], "expected steps >= 0, got -3"),
+        (["--lr", "0"], "expected lr > 0, got 0"),
+        (["--layers", "1-9"], "of layers 0 to 5; got '1-9'"),
+        (["--layers", "3-1"], "got '3-1'"),
+        (["--net", "64-10", "--layers", "middle"], "three layers or more"),
+        (["--net", "conv-x"], "expected --net conv, or maps per convolution as in conv-4-8, got 'conv-x'"),
+        (["--net", "conv-0-3"], "channels of one convolution or more"),
+        (
+            ["--net", "conv-2-2-2-2"],
+            "images of at least 2 x 2 pixels to pool, got [2, 2, 2, 2] for images of 8 x 8",
+        ),
+        (["--net", "conv", "--layers", "3"], "of layers 0 to 2; got '3'"),
+        (["--net", "conv", "--pool", "median"], "expected --pool max or avg, got 'median'"),
+        (["--pool", "avg"], "expected --pool only with --net conv, got --net None"),
+        (["--net", "conv", "--components", "16"], "--components only with --data digits and dense layers"),
+        (
+            ["--net", "conv", "--approximations", "block-tridiagonal"],
+            "which exists for chains of dense layers only",
+        ),
+        (["--dtype", "float16"], "expected --dtype float64 or float32, got 'float16'"),
+        (["--components", "99"], "whole number from 1 to 61, got 99"),
+        (["--data", "usps", "--components", "3"], "--components only with --data digits"),
+        (["--data", "foo"], "svhn, curves or the path of an .npz file, got 'foo'"),
+        (["--data", "usps", "--folder", "no/such/folder"], "got no/such/folder"),
+        (["--data", "none.npz"], "got no file none.npz"),
+        (["--net", "64-5000-5000-10"], "GiB are free; use fewer parameters"),
+        (["--bogus"], "--bogus"),
+        (["--seed", "x"], "--seed"),
+    ],
+)
+def test_wrong_input_ends_in_one_line(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    code, out, err = run(capsys, "fisher", *arguments)
+    assert (code, out) == (2, "")
+    assert message in one_line(err)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["frobnicate"], "No such command 'frobnicate'. minikfac --help lists"),
+        (["tour", "extra"], "extra"),
+        (["figures", "--format", "gif"], "expected --format among png, svg, pdf, got 'gif'"),
+        (["data", "fetch", "foo"], "expected one of digits, mnist, usps"),
+        (["data", "fetch"], "NAME"),
+    ],
+)
+def test_wrong_commands_end_in_one_line(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    code, _, err = run(capsys, *arguments)
+    assert code == 2 and message.lower() in one_line(err).lower()
+
+
+def test_what_is_no_image_is_refused_for_a_convolutional_net(
+    capsys: pytest.CaptureFixture[str], own: Path
+) -> None:
+    code, _, err = run(capsys, "fisher", "--data", str(own), "--net", "conv")
+    assert code == 2 and "own" in one_line(err) and "image" in one_line(err)
+
+
+def test_damaged_files_are_named(capsys: pytest.CaptureFixture[str], own: Path, tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged.npz"
+    damaged.write_bytes(own.read_bytes()[:200])
+    code, _, err = run(capsys, "fisher", "--data", str(damaged))
+    assert code == 2 and "damaged.npz" in one_line(err)
+    code, out, err = run(capsys, "data", "check", str(damaged))
+    assert code == 2 and "broken" in out and "1 of 1 files" in one_line(err)
+
+
+def test_a_folder_that_cannot_be_made_is_known_before_the_work(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    started = time.perf_counter()
+    for command in ("tour", "figures"):
+        code, _, err = run(capsys, command, "--out", str(file / "folder"))
+        assert code == 2 and str(file) in one_line(err)
+    code, _, err = run(capsys, "fisher", "--save", str(file))
+    assert code == 2 and str(file) in one_line(err)
+    assert time.perf_counter() - started < 5
+
+
+@pytest.mark.parametrize(("choice", "whole"), [(["--all"], True), ([], True), (["--net-only"], False)])
+def test_figures_are_those_of_all_studies_or_of_the_net(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    choice: list[str],
+    whole: bool,
+) -> None:
+    asked = []
+
+    def tour(dataset: Any, settings: Any) -> Any:
+        asked.append((settings.opening, settings.convolutions, settings.descent, settings.invariance))
+        return SimpleNamespace(descent=None)
+
+    def draw_all(found: Any, folder: Path, image_format: str) -> Any:
+        yield "ledger", folder / f"ledger.{image_format}"
+
+    monkeypatch.setattr(importlib.import_module("minikfac.tour.run"), "tour", tour)
+    figures = importlib.import_module("minikfac.tour.figures")
+    monkeypatch.setattr(figures, "available", lambda found: {"ledger": None})
+    monkeypatch.setattr(figures, "draw_all", draw_all)
+    code, out, _ = run(capsys, "figures", *choice, "--format", "svg", "--out", str(tmp_path / "slides"))
+    assert code == 0 and "slides" in out.replace("\n", "")
+    assert asked == [(whole,) * 4]
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ConnectionError("no network"), "no network"),
+        (ImportError("no pooch"), "no pooch"),
+        (KeyError("expected a layer"), "expected a layer"),
+        (MemoryError(), "MemoryError"),
+        (TypeError("two\nlines"), "two lines"),
+        (FloatingPointError("not finite"), "not finite"),
+        (FileNotFoundError(2, "No such file or directory", "x.npz"), "x.npz: No such file or directory"),
+    ],
+)
+def test_what_parts_raise_becomes_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: Exception, line: str
+) -> None:
+    def fail(name: str) -> None:
+        raise error
+
+    monkeypatch.setattr("minikfac.datasets.fetch", fail)
+    assert run(capsys, "data", "fetch", "usps") == (2, "", f"minikfac: {line}\n")
+    with pytest.raises(type(error)):
+        cli.run(["data", "fetch", "usps", "--debug"])
+
+
+def test_a_bug_is_no_wrong_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(name: str) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("minikfac.datasets.fetch", fail)
+    with pytest.raises(AssertionError):
+        cli.run(["data", "fetch", "usps"])
+
+
+def test_an_interrupt_ends_in_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(name: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("minikfac.datasets.fetch", interrupt)
+    code, _, err = run(capsys, "data", "fetch", "usps")
+    assert code == 130 and err.strip() == "minikfac: interrupted"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="other signals")
+def test_control_c_in_the_middle_of_the_work(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "minikfac.cli", "tour", "--out", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith("training: ")  # the matrices are being built
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err == "minikfac: interrupted\n"
+
+
+def test_a_terminal_without_letters_and_colours() -> None:
+    surroundings = {**os.environ, "PYTHONIOENCODING": "ascii", "TERM": "dumb", "NO_COLOR": "1"}
+    command = [sys.executable, "-m", "minikfac.cli", "fisher", *QUICK, "--approximations", "kfac"]
+    done = subprocess.run(command, capture_output=True, env=surroundings, check=True)
+    done.stdout.decode("ascii")
+    assert b"\x1b" not in done.stdout + done.stderr
+    assert b"K-FAC" in done.stdout

@@ -1,0 +1,50 @@
+"""Every public function on the stand-in for CuPy, and none is forgotten; test_gpu.py runs it on a GPU."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from oracles import EXACT, device_cases, standin
+from oracles.device_cases import CASES, HOST, SMALL, Case, check
+
+import minikfac as mk
+
+LOOSE = dict(rtol=1e-7, atol=1e-8)
+"""Iterations that may stop a step earlier or later, or solves by other routines, in float64."""
+
+
+@pytest.fixture(autouse=True)
+def cupy() -> Iterator[Any]:
+    with standin.installed() as module:
+        yield module
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_every_public_function_stays_on_the_device(case: Case) -> None:
+    traffic = standin.Traffic()
+    check(case, standin.ndarray, float, LOOSE if case.loose else EXACT, standin.counted(traffic))
+    assert max(traffic.to_host, default=0) <= case.most
+    assert bool(case.why) == (case.most > SMALL)
+
+
+def test_no_public_function_is_forgotten() -> None:
+    names = list(device_cases.public_names())
+    covered = [name for case in CASES for name in case.names]
+    assert len(names) > 200 and len(set(covered)) == len(covered)
+    assert sorted(set(names) - set(covered) - set(HOST)) == []
+    assert sorted({*covered, *HOST} - set(names)) == []  # no such name any more
+    assert sorted(set(covered) & set(HOST)) == []
+    assert all(HOST.values())
+
+
+def test_a_function_that_goes_through_the_host_would_be_found() -> None:
+    traffic = standin.Traffic()
+    detour = Case(
+        ("f",), lambda a: [a.theta + 0 if isinstance(a.theta, np.ndarray) else mk.to_device(a.theta.get())]
+    )
+    check(detour, standin.ndarray, float, EXACT, standin.counted(traffic))
+    size = device_cases.NET.n_params
+    assert traffic.to_host == [size] and traffic.to_device == [size]
+    with pytest.raises(AssertionError):
+        check(Case(("f",), lambda a: [mk.to_host(a.theta)]), standin.ndarray, float, EXACT)

@@ -1,0 +1,79 @@
+"""What the pages say is so: snippets print what stands beside them, commands and links exist."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+from oracles.pages import ROOT, printed, snippets
+
+from minikfac.cli import main as cli
+from minikfac.parallel import one_thread
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+OPTIMIZERS = ROOT / "docs" / "optimizers.md"
+
+
+def commands(page: Path) -> list[str]:
+    """What begins with minikfac in code of its own, on one line or several."""
+    text = re.sub(r" \\\n +", " ", page.read_text(encoding="utf-8"))
+    return re.findall(r"^    (minikfac .*?)(?: +#.*)?$", text, re.MULTILINE)
+
+
+def mentioned(page: Path) -> list[str]:
+    """What begins with minikfac within a sentence."""
+    return re.findall(r"`(minikfac [a-z][^`]*)`", page.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_have_the_options_that_pages_name(page: Path) -> None:
+    group = typer.main.get_command(cli.app)
+    for text in commands(page) + mentioned(page):
+        words = shlex.split(text)[1:]
+        command = group
+        while words and words[0] in getattr(command, "commands", ()):
+            command = command.commands[words.pop(0)]
+        assert not hasattr(command, "commands"), text
+        known = {name for own in command.params for name in (*own.opts, *own.secondary_opts)}
+        assert {word for word in words if word.startswith("--")} <= known, text
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(((?!http)[^)#]+)\)", page.read_text(encoding="utf-8"))
+    assert not [link for link in links if not (page.parent / link).exists()]
+
+
+def test_the_page_of_optimizers_prints_what_it_says(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    own = snippets(OPTIMIZERS)
+    assert len(own) == 4
+    with one_thread():
+        for snippet in own:
+            exec(compile(snippet, OPTIMIZERS.name, "exec"), names)
+            assert capsys.readouterr().out.splitlines() == printed(snippet), snippet
+
+
+@pytest.mark.slow
+def test_the_page_of_optimizers_has_commands_that_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    own = commands(OPTIMIZERS)
+    assert len(own) == 8
+    for text in own:
+        assert cli.run(shlex.split(text)[1:]) == 0, text
+
+
+def test_the_page_of_optimizers_has_a_row_for_each() -> None:
+    from minikfac import optim
+
+    kinds = {name for name in optim.__all__ if hasattr(getattr(optim, name), "step")}
+    rows = re.findall(r"^\| `(\w+)` \|", OPTIMIZERS.read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(rows) == kinds and len(rows) == len(kinds)

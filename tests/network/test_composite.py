@@ -1,0 +1,462 @@
+"""Layers of layers against their definition, nets of them, and batches taken in chunks."""
+
+import itertools
+
+import numpy as np
+import pytest
+from oracles import EXACT, FINITE_DIFFERENCE, close, derivative, random_targets, standin, unit_vector
+from oracles.layers import Case, Pass
+
+import minikfac as mk
+from minikfac import outputs, parallel
+from minikfac.network.layers import (
+    AvgPool2d,
+    BatchNorm,
+    Conv2d,
+    Dense,
+    Flatten,
+    GlobalAvgPool,
+    GroupNorm,
+    LayerNorm,
+    LocalResponseNorm,
+    MaxPool2d,
+    Parallel,
+    ReLU,
+    Residual,
+    Sequential,
+    Softplus,
+    Tanh,
+)
+
+IMAGE = (5, 4, 2)
+
+
+# by definition --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("body", "shortcut"),
+    [
+        (Conv2d(2, 2, 3, padding=1), ()),
+        ([Conv2d(2, 3, 3, 2, 1), Tanh()], Conv2d(2, 3, 1, 2)),
+        ([BatchNorm(2), Conv2d(2, 2, 1)], [BatchNorm(2)]),
+        ((), ()),
+    ],
+)
+def test_a_residual_is_the_sum_of_body_and_shortcut(body, shortcut):
+    at = Pass(Case(Residual(body, shortcut), IMAGE))
+    first, second = (
+        Sequential(tuple(own) if isinstance(own, tuple | list) else (own,)) for own in (body, shortcut)
+    )
+    cut = len(first.weight_shapes)
+    assert at.layer.weight_shapes == first.weight_shapes + second.weight_shapes
+    assert at.layer.statistics_shapes == first.statistics_shapes + second.statistics_shapes
+    ours, other = first.forward(at.Ws[:cut], at.x), second.forward(at.Ws[cut:], at.x)
+    close(at.y, ours[0] + other[0], **EXACT)
+    parts = [first.backward(at.Ws[:cut], ours[1], at.u), second.backward(at.Ws[cut:], other[1], at.u)]
+    dx, gs = at.layer.backward(at.Ws, at.record, at.u)
+    close(dx, parts[0][0] + parts[1][0], **EXACT)
+    for g, expected in zip(gs, parts[0][1] + parts[1][1], strict=True):
+        close(g, expected, **EXACT)
+
+
+def test_parallel_joins_channels_in_the_order_of_its_branches():
+    branches = (Conv2d(2, 3, 1), MaxPool2d(3, 1, 1), Sequential((Conv2d(2, 1, 3, padding=1), Tanh())))
+    at = Pass(Case(Parallel(*branches), IMAGE))
+    ys = [
+        branch.forward(Ws, at.x)[0] for branch, Ws in zip(branches, (at.Ws[:1], [], at.Ws[1:]), strict=True)
+    ]
+    close(at.y, np.concatenate(ys, axis=-1), rtol=0, atol=0)
+    assert at.y.shape == (5, 5, 4, 3 + 2 + 1)
+
+
+def test_a_branch_in_parallel_alone_is_the_branch():
+    conv = Conv2d(2, 3, 2)
+    one, at = Pass(Case(conv, IMAGE)), Pass(Case(Parallel([conv]), IMAGE))
+    close(at.y, one.y, rtol=0, atol=0)
+    close(at.layer.backward(at.Ws, at.record, at.u)[0], conv.backward(one.Ws, one.record, one.u)[0], **EXACT)
+
+
+def test_a_branch_that_does_not_move_has_derivative_0():
+    """Along weights alone, what a branch without weights gives stays where it is."""
+    at = Pass(Case(Parallel(Conv2d(2, 3, 1), AvgPool2d(3, 1, 1)), IMAGE))
+    dy = at.layer.jvp(at.Ws, at.Vs, at.record, None)[0]
+    assert dy.shape == at.y.shape and dy[..., :3].any() and not dy[..., 3:].any()
+    Ws, Vs = ([W.astype(np.float32) for W in own] for own in (at.Ws, at.Vs))
+    record = at.layer.forward(Ws, at.x.astype(np.float32))[1]
+    assert at.layer.jvp(Ws, Vs, record, None)[0].dtype == np.float32
+
+
+def test_nothing_below_the_first_weights_is_differentiated_on_the_way_back():
+    class Once(Tanh):
+        def backward(self, *_):
+            raise AssertionError("not needed")
+
+    net = mk.Network([Once(), Dense(3, 2), Tanh(), Dense(2, 1)], outputs.Gaussian())
+    theta, x = np.ones(net.n_params), np.ones((2, 3))
+    net.backward(theta, net.forward(theta, x), np.ones((2, 1)))
+    with pytest.raises(AssertionError, match="not needed"):
+        Sequential(net.layers).backward(net.unpack(theta), net.forward(theta, x).record, np.ones((2, 1)))
+
+
+def test_one_after_the_other_is_one_in_the_other():
+    inner = Sequential((Conv2d(2, 3, 2), Tanh()))
+    flat, deep = (
+        Sequential((*inner.layers, Conv2d(3, 2, 2))),
+        Sequential((inner, Sequential((Conv2d(3, 2, 2),)))),
+    )
+    one, other = Pass(Case(flat, IMAGE)), Pass(Case(deep, IMAGE))
+    close(one.y, other.y, rtol=0, atol=0)
+    close(*(at.layer.backward(at.Ws, at.record, at.u)[0] for at in (one, other)), **EXACT)
+
+
+def test_weights_and_statistics_are_dealt_out_depth_first():
+    """Each norm finds its own mean: statistics far apart show which went where."""
+    layer = Sequential(
+        (BatchNorm(1), Parallel([BatchNorm(1), BatchNorm(1)], Residual([BatchNorm(1)], [BatchNorm(1)])))
+    )
+    assert layer.statistics_shapes == ((2, 1),) * 5
+    assert [type(inner).__name__ for inner in layer.parameter_layers] == ["BatchNorm"] * 5
+    means = [1.0, 20.0, 300.0, 4000.0, 50000.0]
+    stats = [np.array([[mean], [1.0]]) for mean in means]
+    Ws = [np.array([[1.0], [0.0]])] * 5
+    y, record = layer.forward(Ws, np.zeros((1, 1)), stats)
+    r = 1 / np.sqrt(1 + 1e-5)
+    first = -1 * r
+    close(y, [[((first - 20) * r - 300) * r, (first - 4000) * r + (first - 50000) * r]], **EXACT)
+    close(layer.statistics(record), stats, rtol=0, atol=0)
+
+
+# nets --------------------------------------------------------------
+
+
+def inception(n=3):
+    """A small net with every kind of layer that couples no examples, smooth enough for finite differences."""
+    return mk.Network(
+        [
+            Conv2d(2, 4, 3, padding="same"),
+            GroupNorm(2, 4, eps=0.1),
+            Softplus(),
+            Parallel(
+                Conv2d(4, 3, 1),
+                [Conv2d(4, 2, 1), Residual([Conv2d(2, 2, 3, padding=1), LayerNorm(2, eps=0.1), Tanh()])],
+                [AvgPool2d(3, 1, 1), Conv2d(4, 2, 1, bias=False)],
+            ),
+            LocalResponseNorm(3, alpha=0.5),
+            MaxPool2d(2),
+            Residual([Conv2d(7, 5, 2, padding=1, stride=2), Tanh()], [Conv2d(7, 5, 2, padding=1, stride=2)]),
+            GlobalAvgPool(),
+            Dense(5, n),
+        ],
+        outputs.Categorical(),
+    )
+
+
+def test_names_and_shapes_follow_the_layers_depth_first():
+    net = inception()
+    assert net.names == (
+        "conv0",
+        "groupnorm1",
+        "conv2",
+        "conv3",
+        "conv4",
+        "layernorm5",
+        "conv6",
+        "conv7",
+        "conv8",
+        "dense9",
+    )
+    assert net.shapes == (
+        (19, 4),
+        (2, 4),
+        (5, 3),
+        (5, 2),
+        (19, 2),
+        (2, 2),
+        (4, 2),
+        (29, 5),
+        (29, 5),
+        (6, 3),
+    )
+    assert [own.stop - own.start for own in net.slices] == [i * o for i, o in net.shapes]
+    assert all(a.stop == b.start for a, b in itertools.pairwise(net.slices))
+    assert net.slices[-1].stop == net.n_params
+    theta = np.arange(float(net.n_params))
+    close(net.pack(net.unpack(theta)), theta, rtol=0, atol=0)
+    assert net.init_stats() == [] and not net.is_dense_chain
+
+
+def at_random(net, shape=(6, 5, 4, 2), seed=0):
+    rng = np.random.default_rng(seed)
+    theta, x = rng.standard_normal(net.n_params) / 2, rng.standard_normal(shape)
+    return theta, x, random_targets(rng, "categorical", len(x), 3)
+
+
+def test_the_gradient_of_a_net_of_branches_is_the_derivative_of_the_loss():
+    net = inception()
+    theta, x, y = at_random(net)
+    grad = net.loss_and_gradient(theta, x, y)[1]
+    rng = np.random.default_rng(1)
+    for own in net.slices:  # each layer alone, so that none hides behind another
+        v = np.zeros(net.n_params)
+        v[own] = unit_vector(rng, own.stop - own.start)
+        close(grad @ v, derivative(lambda t: net.loss(t, x, y), theta, v), **FINITE_DIFFERENCE)
+
+
+def test_backward_gives_every_layers_g_of_every_example():
+    net = inception()
+    theta, x, y = at_random(net)
+    tape = net.forward(theta, x)
+    gs = net.backward(theta, tape, net.output.gradient(tape.z, y))
+    rng = np.random.default_rng(1)
+    for l, W in enumerate(net.unpack(theta)):
+        V = unit_vector(rng, *W.shape)
+        v = np.zeros(net.n_params)
+        v[net.slices[l]] = V.ravel()
+        abar, g = tape.abar[l], gs[l]
+        along = [(V * _gradient(abar[n], g[n])).sum() for n in range(len(x))]
+        expected = derivative(lambda t: net.output.nll(net.forward(t, x).z, y), theta, v)
+        close(along, expected, **FINITE_DIFFERENCE)
+
+
+def _gradient(abar, g):
+    """sum_t of abar_t g_t^T, or of abar_t * g_t where scale and shift are."""
+    return sum(a * b if a.ndim == 2 else np.outer(a, b) for a, b in zip(abar, g, strict=True))
+
+
+def test_the_jacobian_of_a_net_of_branches_and_its_adjoint():
+    net = inception()
+    theta, x, _ = at_random(net)
+    tape, v = net.forward(theta, x), unit_vector(np.random.default_rng(1), net.n_params)
+    u = net.jvp(theta, tape, v)
+    close(u, derivative(lambda t: net.forward(t, x).z, theta, v), **FINITE_DIFFERENCE)
+    dz = np.random.default_rng(2).standard_normal(u.shape)
+    close((u * dz).sum(), net.vjp(theta, tape, dz) @ v, **EXACT)
+
+
+def test_hessian_products_of_residual_and_parallel_convolutions():
+    net = mk.Network(
+        [
+            Conv2d(2, 3, 3, padding=1),
+            Tanh(),
+            Residual([Conv2d(3, 3, 3, padding=1), Softplus()]),
+            Parallel([Conv2d(3, 2, 1), AvgPool2d(2)], MaxPool2d(2)),
+            Flatten(),
+            Dense(20, 3),
+        ],
+        outputs.Categorical(),
+    )
+    theta, x, y = at_random(net)
+    v = unit_vector(np.random.default_rng(1), net.n_params)
+    found = net.hessian_product(theta, net.forward(theta, x), y, v)
+    expected = derivative(lambda t: net.loss_and_gradient(t, x, y)[1], theta, v)
+    close(found, expected, **FINITE_DIFFERENCE)
+
+
+def test_the_hessian_of_a_net_with_norms_is_refused():
+    net = inception()
+    theta, x, y = at_random(net)
+    with pytest.raises(ValueError, match="the Hessian is not implemented for LocalResponseNorm layers"):
+        net.hessian_product(theta, net.forward(theta, x), y, theta)
+
+
+def everything(net, theta, x, y, **options):
+    value, grad = net.loss_and_gradient(theta, x, y, **options)
+    tape = net.forward(theta, x, **options)
+    dz = net.output.fisher_root(tape.z)
+    passes = [tape.z, *tape.abar, *tape.s, *net.backward(theta, tape, dz), net.jvp(theta, tape, grad)]
+    return [np.asarray(value), grad, net.predict(theta, x), net.vjp(theta, tape, dz[0]), *passes, *tape.stats]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("train", [True, False])
+def test_a_net_keeps_the_dtype_and_changes_nothing_in_place(dtype, train):
+    net = mk.Network([*inception().layers, Residual(BatchNorm(3))], outputs.Categorical())
+    theta, x, y = at_random(net)
+    theta, x = theta.astype(dtype), x.astype(dtype)
+    for array in (theta, x, y):
+        array.flags.writeable = False
+    found = everything(net, theta, x, y, train=train)
+    assert {array.dtype for array in found[1:]} == {np.dtype(dtype)}
+    expected = everything(net, theta.astype(float), x.astype(float), y, train=train)
+    for array, other in zip(found, expected, strict=True):
+        close(array, other, rtol=2e-3, atol=2e-4 if dtype == np.float32 else 0)
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_passes_of_a_net_of_branches_stay_on_the_device(train):
+    net = mk.Network([*inception().layers, BatchNorm(3)], outputs.Categorical())
+    arrays = at_random(net)
+
+    def passes(theta, x, y):
+        grad = net.loss_and_gradient(theta, x, y, train=train)[1]
+        tape = net.forward(theta, x, train=train)
+        g = net.backward(theta, tape, net.output.fisher_root(tape.z))
+        own = [net.predict(theta, x), net.vjp(theta, tape, tape.z), net.jvp(theta, tape, grad)]
+        return [grad, tape.z, *tape.abar, *tape.s, *g, *own, *tape.stats, *tape.batch_stats]
+
+    expected = passes(*arrays)
+    with standin.installed():
+        found = passes(*map(mk.to_device, arrays))
+        for array, other in zip(found, expected, strict=True):
+            assert isinstance(array, standin.ndarray)
+            close(mk.to_host(array), other, **EXACT)
+
+
+# chunks --------------------------------------------------------------
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """Examples in each forward pass of a net, in order."""
+    found = []
+    forward = mk.Network.forward
+
+    def record(self, theta, x, *args, **options):
+        found.append(len(x))
+        return forward(self, theta, x, *args, **options)
+
+    monkeypatch.setattr(mk.Network, "forward", record)
+    return found
+
+
+@pytest.mark.parametrize("chunk", [1, 1000, 2000])
+def test_chunks_of_a_batch_change_rounding_at_most(chunk, monkeypatch, counted):
+    net = inception()
+    theta, x, y = at_random(net, (11, 5, 4, 2))
+    theta2 = theta + 0.1
+
+    def results():
+        grad = net.loss_and_gradient(theta, x, y)
+        return [*grad, net.loss(theta, x, y), net.predict(theta, x), net.kl(theta, theta2, x)]
+
+    whole = results()
+    assert counted == [11] * 5
+    counted.clear()
+    monkeypatch.setattr(parallel, "_CHUNK", chunk)
+    for part, other in zip(results(), whole, strict=True):
+        close(part, other, **EXACT)
+    assert sum(counted) == 55 and max(counted) <= max(1, chunk // net._body.example_size((5, 4, 2)))
+    assert len(counted) > 10
+
+
+def test_a_chunk_fits_what_an_example_needs_in_its_largest_array(monkeypatch, counted):
+    net = mk.Network([Conv2d(2, 3, 3, padding=1), GlobalAvgPool()], outputs.Gaussian())
+    theta, x, _ = at_random(net, (12, 5, 4, 2))
+    monkeypatch.setattr(parallel, "_CHUNK", 3 * 20 * 19)  # T I numbers in the patches of an example
+    net.predict(theta, x)
+    assert sorted(counted) == [3] * 4
+
+
+def test_batch_norm_in_training_is_never_cut_into_chunks(monkeypatch, counted):
+    net = mk.Network(
+        [Conv2d(2, 3, 2), BatchNorm(3), ReLU(), GlobalAvgPool(), Dense(3, 3)], outputs.Categorical()
+    )
+    theta, x, y = at_random(net)
+    x[3:] += 2
+    coupled, used = net.loss_and_gradient(theta, x, y, train=True), net.loss_and_gradient(theta, x, y)
+    monkeypatch.setattr(parallel, "_CHUNK", 1)
+    counted.clear()
+    again = net.loss_and_gradient(theta, x, y, train=True)
+    assert counted == [6]
+    close(again[0], coupled[0], rtol=0, atol=0)
+    close(again[1], coupled[1], rtol=0, atol=0)
+    # in use, examples do not see each other, and each may go alone
+    counted.clear()
+    alone = net.loss_and_gradient(theta, x, y)
+    assert counted == [1] * 6
+    close(alone[0], used[0], **EXACT)
+    close(alone[1], used[1], **EXACT)
+    # while halves of the batch, each with its own statistics, have another loss
+    halves = [net.loss_and_gradient(theta, x[own], y[own], train=True)[0] for own in (slice(3), slice(3, 6))]
+    assert abs(np.mean(halves) - coupled[0]) > 1e-3
+
+
+@pytest.mark.parametrize("call", ["loss", "loss_and_gradient", "predict", "kl"])
+def test_an_empty_batch_of_images_is_refused(call):
+    net = inception()
+    theta, x, y = at_random(net)
+    others = {"predict": (x[:0],), "kl": (theta, x[:0])}.get(call, (x[:0], y[:0]))
+    with pytest.raises(
+        ValueError, match=r"expected a batch of at least one example.* got shape \(0, 5, 4, 2\)"
+    ):
+        getattr(net, call)(theta, *others)
+
+
+def test_targets_must_be_one_per_example_also_where_the_batch_is_cut(monkeypatch):
+    net = inception()
+    theta, x, y = at_random(net)
+    monkeypatch.setattr(parallel, "_CHUNK", 1)
+    with pytest.raises(ValueError, match=r"expected labels of shape \(6,\), got \(5,\)"):
+        net.loss_and_gradient(theta, x, y[:5])
+
+
+# what is refused --------------------------------------------------------------
+
+
+def test_residual_refuses_body_and_shortcut_of_different_shapes():
+    message = (
+        r"expected one shape from body and shortcut of Residual, got \(None, None, 3\) and \(None, None, 4\)"
+    )
+    with pytest.raises(ValueError, match=message):
+        Residual(Conv2d(2, 3, 1), Conv2d(2, 4, 1))
+    with pytest.raises(ValueError, match=r"of Residual, got \(3,\) and \(None, None, 3\)"):
+        Residual([Conv2d(2, 3, 1), GlobalAvgPool()], Conv2d(2, 3, 1))
+    # known only when an image is
+    layer = Residual(Conv2d(2, 2, 3))
+    message = r"expected one shape from body and shortcut of Residual, got \(1, 3, 2, 2\) and \(1, 5, 4, 2\)"
+    with pytest.raises(ValueError, match=message):
+        layer.forward([np.zeros((19, 2))], np.zeros((1, *IMAGE)))
+    with pytest.raises(ValueError, match=r"of Residual, got \(3, 2, 2\) and \(5, 4, 2\)"):
+        layer.output_shape(IMAGE)
+    with pytest.raises(ValueError, match=r"of Residual, got \(None, None, 3\) and \(None, None, 2\)"):
+        mk.Network([Conv2d(1, 2, 1), Residual(Conv2d(2, 3, 1)), Flatten()], outputs.Gaussian())
+
+
+def test_parallel_refuses_branches_of_different_extents():
+    with pytest.raises(ValueError, match="expected at least one branch in Parallel, got none"):
+        Parallel()
+    layer = Parallel(Conv2d(2, 3, 1), Conv2d(2, 3, 2))
+    message = r"expected branches of Parallel with one height and width, got \(1, 5, 4, 3\), \(1, 4, 3, 3\)"
+    with pytest.raises(ValueError, match=message):
+        layer.forward([np.zeros((3, 3)), np.zeros((9, 3))], np.zeros((1, *IMAGE)))
+    message = r"expected branches of Parallel with one height and width, got \[\(5, 4, 3\), \(4, 3, 3\)\]"
+    with pytest.raises(ValueError, match=message):
+        layer.output_shape(IMAGE)
+    with pytest.raises(ValueError, match=r"with one height and width, got \[\(None, None, 3\), \(3,\)\]"):
+        Parallel(Conv2d(2, 3, 1), [Conv2d(2, 3, 1), GlobalAvgPool()])
+
+
+def test_channels_of_branches_add_up_for_the_layer_above():
+    with pytest.raises(ValueError, match=r"into Conv2d\(c_in=6.*got \(N, \?, \?, 5\)"):
+        mk.Network(
+            [Parallel(Conv2d(2, 3, 1), Conv2d(2, 2, 1)), Conv2d(6, 1, 1), Flatten()], outputs.Gaussian()
+        )
+    assert Parallel(Dense(4, 3), Dense(4, 2)).output_shape((4,)) == (5,)
+    # what a branch without weights adds is known only when an image is
+    layer = Parallel(Conv2d(2, 3, 1), MaxPool2d(3, 1, 1))
+    assert layer.output_shape(None) is None and layer.output_shape(IMAGE) == (5, 4, 5)
+    mk.Network([layer, Conv2d(5, 1, 1), GlobalAvgPool()], outputs.Gaussian())
+    with pytest.raises(ValueError, match=r"expected 4 inputs to Dense\(.*got 5"):
+        mk.Network([Parallel(Dense(2, 3), Dense(2, 2)), Dense(4, 1)], outputs.Gaussian())
+
+
+@pytest.mark.parametrize("make", [Residual, Parallel])
+def test_only_layers_can_be_parts(make):
+    with pytest.raises(TypeError, match=r"expected layers of minikfac\.layers, got 'tanh'"):
+        make([Tanh(), "tanh"])
+    with pytest.raises(TypeError, match=r"expected a layer of minikfac\.layers, or several, got 3"):
+        make(3)
+    with pytest.raises(TypeError, match=r"expected layers of minikfac\.layers, got <class"):
+        make([Tanh])
+
+
+def test_one_after_the_other_takes_layers_in_any_sequence():
+    assert Sequential([Tanh(), Flatten()]) == Sequential((Tanh(), Flatten()))
+    with pytest.raises(TypeError, match=r"expected layers of minikfac\.layers, got 2"):
+        Sequential((Tanh(), 2))
+
+
+def test_composites_are_printed_with_their_parts():
+    assert repr(Residual(Tanh())) == "Residual(Tanh(), shortcut=Sequential(layers=()))"
+    assert repr(Parallel(Tanh(), [ReLU(), Tanh()])) == "Parallel(Tanh(), Sequential(layers=(ReLU(), Tanh())))"

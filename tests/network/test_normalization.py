@@ -1,0 +1,545 @@
+"""Normalization against loops over values and against PyTorch; statistics of batches, running and coupled."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from oracles import (
+    EXACT,
+    FINITE_DIFFERENCE,
+    FLOAT32,
+    OUTPUTS,
+    close,
+    derivative,
+    random_targets,
+    unit_vector,
+)
+from oracles.layers import (
+    Case,
+    Pass,
+    batch_together,
+    group_together,
+    layer_together,
+    loop_normalize,
+    loop_response,
+)
+
+import minikfac as mk
+from minikfac import outputs
+from minikfac.network.layers import (
+    BatchNorm,
+    Conv2d,
+    Dense,
+    Flatten,
+    GlobalAvgPool,
+    GroupNorm,
+    LayerNorm,
+    LocalResponseNorm,
+    Parallel,
+    Residual,
+    Tanh,
+)
+
+TORCH = dict(rtol=1e-12, atol=1e-12)
+"""Against PyTorch, in float64."""
+EPS = 0.1  # large enough to be missed where it is left out
+IMAGE = (3, 2, 6)
+NORMS = {
+    "layer": (LayerNorm(6, EPS), layer_together),
+    "group": (GroupNorm(2, 6, EPS), group_together(3)),
+    "one group": (GroupNorm(1, 6, EPS), group_together(6)),
+    "batch": (BatchNorm(6, eps=EPS), batch_together),
+}
+every_norm = pytest.mark.parametrize(("layer", "together"), NORMS.values(), ids=NORMS)
+
+
+@pytest.fixture
+def torch() -> Iterator[object]:
+    """PyTorch, with float64 its own default; tests that ask for it are marked ``oracle``."""
+    import torch
+
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield torch
+    torch.set_default_dtype(before)
+
+
+# values --------------------------------------------------------------
+
+
+@every_norm
+@pytest.mark.parametrize("shape", [(6,), (1, 1, 6), IMAGE])
+def test_a_norm_is_the_loop_over_values_that_belong_together(layer, together, shape):
+    at = Pass(Case(layer, shape), n=3)
+    xhat = loop_normalize(at.x, together, EPS)
+    scale, shift = at.Ws[0]
+    close(at.y, xhat * scale + shift, **EXACT)
+    abar, s = layer.signals(at.record)[0]
+    close(abar[:, :, 0].reshape(at.x.shape), xhat, **EXACT)
+    assert (abar[:, :, 1] == 1).all()
+    close(s.reshape(at.x.shape), at.y, rtol=0, atol=0)
+    assert layer.grids(at.record) == [shape[:2] if len(shape) == 3 else (1, 1)]
+
+
+@given(st.integers(1, 3), st.integers(1, 3), st.integers(1, 3), st.integers(1, 2), st.integers(0, 99))
+def test_groups_of_any_size_are_normalized_alone(groups, size, extent, n, seed):
+    at = Pass(Case(GroupNorm(groups, groups * size, EPS), (extent, 2, groups * size)), n, seed)
+    xhat = loop_normalize(at.x, group_together(size), EPS)
+    close(at.y, xhat * at.Ws[0][0] + at.Ws[0][1], **EXACT)
+
+
+@every_norm
+@pytest.mark.parametrize("shape", [(6,), IMAGE])
+def test_derivatives_of_a_norm_are_those_of_the_loop(layer, together, shape):
+    at = Pass(Case(layer, shape), n=3)
+
+    def moved(t):
+        W = at.Ws[0] + t * at.Vs[0]
+        return loop_normalize(at.x + t * at.dx, together, EPS) * W[0] + W[1]
+
+    dy = derivative(moved, np.zeros(()), np.ones(()))
+    close(at.jvp(), dy, **FINITE_DIFFERENCE)
+    close(at.along(*layer.backward(at.Ws, at.record, at.u)).sum(), (at.u * dy).sum(), **FINITE_DIFFERENCE)
+
+
+@every_norm
+def test_what_moves_all_values_together_is_not_seen(layer, together):
+    """A norm's output does not change with its input's mean; nor, but for eps, with its scale."""
+    at = Pass(Case(layer, IMAGE))
+    close(layer.forward(at.Ws, at.x + 7)[0], at.y, **EXACT)
+    assert abs(layer.forward(at.Ws, 2 * at.x)[0] - at.y).max() > 1e-3
+    dx = layer.backward(at.Ws, at.record, at.u)[0]
+    for here in np.ndindex(at.x.shape):
+        if not any(together(here, there) for there in np.ndindex(at.x.shape) if there < here):
+            members = [there for there in np.ndindex(at.x.shape) if together(here, there)]
+            close(sum(dx[there] for there in members), 0, **EXACT)
+
+
+def test_norms_coincide_where_they_take_the_same_mean():
+    rng = np.random.default_rng(0)
+    W, x = rng.standard_normal((2, 6)), rng.standard_normal((5, 6))
+    layer = LayerNorm(6).forward([W], x)[0]
+    close(GroupNorm(1, 6).forward([W], x)[0], layer, **EXACT)
+    close(GroupNorm(1, 6).forward([W], x[:, None, None])[0][:, 0, 0], layer, **EXACT)
+    one = rng.standard_normal((1, *IMAGE))
+    close(BatchNorm(6).forward([W], one)[0], GroupNorm(6, 6).forward([W], one)[0], **EXACT)
+    # and otherwise not
+    images = rng.standard_normal((2, *IMAGE))
+    found = [
+        norm.forward([W], images)[0]
+        for norm in (LayerNorm(6), GroupNorm(1, 6), GroupNorm(6, 6), BatchNorm(6))
+    ]
+    assert all(abs(a - b).max() > 0.1 for n, a in enumerate(found) for b in found[:n])
+
+
+def test_a_group_of_one_value_is_0_before_the_shift():
+    W = np.random.default_rng(0).standard_normal((2, 6))
+    close(GroupNorm(6, 6).forward([W], np.ones((3, 6)))[0], np.broadcast_to(W[1], (3, 6)), **EXACT)
+
+
+@pytest.mark.parametrize("layer", [LayerNorm(4), GroupNorm(2, 4), BatchNorm(4)], ids=repr)
+def test_constant_inputs_are_divided_by_the_root_of_eps_at_least(layer):
+    Ws, x = [np.ones((2, 4))], np.full((3, 4), 5.0)
+    y, record = layer.forward(Ws, x)
+    close(y, np.ones((3, 4)), **EXACT)
+    assert np.isfinite(layer.backward(Ws, record, np.ones((3, 4)))[0]).all()
+
+
+@pytest.mark.parametrize("layer", [BatchNorm(2), GroupNorm(1, 2), LayerNorm(1024)], ids=repr)
+def test_float32_is_enough_for_large_means_over_many_values(layer):
+    """The difference of two large means, E[x^2] - E[x]^2, would have few digits left here."""
+    c = layer.weight_shape[1]
+    x = 100 + np.random.default_rng(0).standard_normal((160, 8192 // c, 1, c))
+    W = np.ones((2, c))
+    found = layer.forward([W.astype(np.float32)], x.astype(np.float32))[0]
+    close(found, layer.forward([W], x.astype(np.float32).astype(float))[0], rtol=1e-3, atol=1e-3)
+
+
+# batches and running statistics --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(6,), IMAGE])
+def test_statistics_handed_in_are_constants(shape):
+    at = Pass(Case(BatchNorm(6, eps=EPS), shape, running=True))
+    mean, variance = at.stats[0]
+    slope = at.Ws[0][0] / np.sqrt(variance + EPS)
+    close(at.y, (at.x - mean) * slope + at.Ws[0][1], **EXACT)
+    close(at.layer.backward(at.Ws, at.record, at.u)[0], at.u * slope, **EXACT)
+    close(at.layer.jvp(at.Ws, [0 * at.Ws[0]], at.record, at.dx)[0], at.dx * slope, **EXACT)
+    close(at.layer.statistics(at.record), at.stats, rtol=0, atol=0)
+
+
+def test_a_batch_of_its_own_statistics_has_the_same_output_and_another_derivative():
+    at = Pass(Case(BatchNorm(6), IMAGE))
+    used = at.layer.statistics(at.record)
+    y, record = at.layer.forward(at.Ws, at.x, used)
+    close(y, at.y, **EXACT)
+    coupled = at.layer.backward(at.Ws, at.record, at.u)[0]
+    assert abs(at.layer.backward(at.Ws, record, at.u)[0] - coupled).max() > 0.1
+
+
+def test_statistics_are_mean_and_biased_variance_of_the_batch():
+    at = Pass(Case(BatchNorm(6), IMAGE))
+    (found,) = at.layer.statistics(at.record)
+    for c in range(6):
+        values = at.x[..., c].ravel().tolist()
+        mean = sum(values) / len(values)
+        close(found[:, c], [mean, sum((v - mean) ** 2 for v in values) / len(values)], **EXACT)
+
+
+def test_layer_and_group_norms_know_no_statistics():
+    for layer in (LayerNorm(6), GroupNorm(2, 6), LocalResponseNorm(3)):
+        at = Pass(Case(layer, IMAGE))
+        assert layer.statistics_shapes == () and layer.statistics(at.record) == []
+        close(layer.forward(at.Ws, at.x, [])[0], at.y, rtol=0, atol=0)
+
+
+NET = mk.Network(
+    [
+        Conv2d(2, 3, 2, bias=False),
+        BatchNorm(3, decay=0.8),
+        Tanh(),
+        Residual([Conv2d(3, 3, 1), BatchNorm(3, decay=0.5)]),
+        Parallel(GroupNorm(1, 3), LayerNorm(3)),
+        GlobalAvgPool(),
+        Dense(6, 3),
+    ],
+    outputs.Categorical(),
+)
+RNG = np.random.default_rng(0)
+THETA = RNG.standard_normal(NET.n_params) / 2
+X, Y = RNG.standard_normal((7, 3, 4, 2)), random_targets(RNG, "categorical", 7, 3)
+STATS = [RNG.uniform(0.5, 2, (2, 3)) for _ in range(2)]
+
+
+def test_names_shapes_and_slices_of_a_net_with_norms():
+    assert NET.names == (
+        "conv0",
+        "batchnorm1",
+        "conv2",
+        "batchnorm3",
+        "groupnorm4",
+        "layernorm5",
+        "dense6",
+    )
+    assert NET.shapes == ((8, 3), (2, 3), (4, 3), (2, 3), (2, 3), (2, 3), (7, 3))
+    assert [own.start for own in NET.slices] == [0, 24, 30, 42, 48, 54, 60] and NET.n_params == 81
+
+
+@pytest.mark.parametrize("scheme", ["glorot", "he", "sparse"])
+def test_scales_begin_at_1_and_shifts_at_0_without_a_draw(scheme):
+    theta = NET.init(np.random.default_rng(0), scheme)
+    for name, W in zip(NET.names, NET.unpack(theta), strict=True):
+        if "norm" in name:
+            close(W, [[1.0] * 3, [0.0] * 3], rtol=0, atol=0)
+    bare = mk.Network([Conv2d(2, 3, 2, bias=False), Conv2d(3, 3, 1), GlobalAvgPool()], NET.output)
+    close(bare.init(np.random.default_rng(0), scheme)[:36], theta[[*range(24), *range(30, 42)]], **EXACT)
+
+
+def test_statistics_begin_at_mean_0_and_variance_1():
+    for found in NET.init_stats():
+        close(found, [[0.0] * 3, [1.0] * 3], rtol=0, atol=0)
+    assert len(NET.init_stats()) == 2
+    close(NET.forward(THETA, X).z, NET.forward(THETA, X, NET.init_stats()).z, rtol=0, atol=0)
+
+
+def test_running_statistics_are_an_exponential_average_with_each_layers_decay():
+    before = [own.copy() for own in STATS]
+    tape = NET.forward(THETA, X, STATS, train=True)
+    for new, old, batch, decay in zip(tape.stats, before, tape.batch_stats, (0.8, 0.5), strict=True):
+        close(new, decay * old + (1 - decay) * batch, **EXACT)
+    close(STATS, before, rtol=0, atol=0)
+    stats = NET.init_stats()
+    for _ in range(60):
+        stats = NET.forward(THETA, X, stats, train=True).stats
+    close(stats, tape.batch_stats, rtol=1e-5, atol=1e-5)
+    close(NET.forward(THETA, X, stats).z, NET.forward(THETA, X, train=True).z, rtol=1e-4, atol=1e-4)
+
+
+def test_without_training_statistics_stay_as_they_are():
+    tape = NET.forward(THETA, X, STATS)
+    close(tape.stats, STATS, rtol=0, atol=0)
+    close(tape.batch_stats, STATS, rtol=0, atol=0)
+
+
+def test_a_pass_of_training_uses_the_batch_and_not_what_is_handed_in():
+    close(NET.forward(THETA, X, STATS, train=True).z, NET.forward(THETA, X, train=True).z, rtol=0, atol=0)
+    assert abs(NET.forward(THETA, X, STATS).z - NET.forward(THETA, X, train=True).z).max() > 0.1
+    batch = NET.forward(THETA, X, train=True)
+    close(NET.forward(THETA, X, batch.batch_stats).z, batch.z, **EXACT)
+
+
+def test_statistics_take_the_dtype_of_theta():
+    tape = NET.forward(THETA.astype(np.float32), X, STATS, train=True)
+    assert {own.dtype for own in tape.stats} == {tape.z.dtype} == {np.dtype(np.float32)}
+    close(tape.stats, NET.forward(THETA, X, STATS, train=True).stats, **FLOAT32)
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+@pytest.mark.parametrize("train", [True, False])
+def test_the_gradient_is_the_derivative_of_the_loss_of_training_or_of_use(output, train):
+    net = mk.Network(NET.layers, outputs.OUTPUTS[output]())
+    y = random_targets(np.random.default_rng(0), output, len(X), 3)
+
+    def loss(theta):
+        return net.output.nll(net.forward(theta, X, STATS, train).z, y).mean()
+
+    value, grad = net.loss_and_gradient(THETA, X, y, STATS, train)
+    close(value, loss(THETA), **EXACT)
+    rng = np.random.default_rng(1)
+    for _ in range(3):
+        v = unit_vector(rng, net.n_params)
+        close(grad @ v, derivative(loss, THETA, v), **FINITE_DIFFERENCE)
+        tape = net.forward(THETA, X, STATS, train)
+        dz = derivative(lambda theta: net.forward(theta, X, STATS, train).z, THETA, v)
+        close(net.jvp(THETA, tape, v), dz, **FINITE_DIFFERENCE)
+
+
+def test_the_gradient_of_training_is_not_that_with_constant_statistics():
+    """Held constant, they would leave out how the batch moves them."""
+    coupled = NET.loss_and_gradient(THETA, X, Y, train=True)
+    constant = NET.loss_and_gradient(THETA, X, Y, NET.forward(THETA, X, train=True).batch_stats)
+    close(coupled[0], constant[0], **EXACT)
+    assert np.linalg.norm(coupled[1] - constant[1]) > 0.1 * np.linalg.norm(constant[1])
+
+
+def test_examples_are_coupled_in_training_only():
+    other = X.copy()
+    other[3:] += 1
+    assert abs((NET.forward(THETA, X).z - NET.forward(THETA, other).z)[:3]).max() == 0
+    moved = NET.forward(THETA, X, train=True).z - NET.forward(THETA, other, train=True).z
+    assert abs(moved[:3]).max() > 0.01
+
+
+def test_in_use_a_batch_norm_is_folded_into_the_layer_below():
+    """A convolution of other weights, with a bias, says the same: whatever asks for z uses the statistics."""
+    norm = mk.Network(
+        [Conv2d(2, 3, 2, bias=False), BatchNorm(3), Tanh(), Flatten(), Dense(18, 3)], NET.output
+    )
+    plain = mk.Network([Conv2d(2, 3, 2), Tanh(), Flatten(), Dense(18, 3)], NET.output)
+    theta, theta2 = RNG.standard_normal((2, norm.n_params)) / 2
+    stats = STATS[:1]
+
+    def folded(theta):
+        W, (scale, shift), V = norm.unpack(theta)
+        slope = scale / np.sqrt(stats[0][1] + 1e-5)
+        return plain.pack([np.concatenate([W * slope, [shift - stats[0][0] * slope]]), V])
+
+    close(norm.forward(theta, X, stats).z, plain.forward(folded(theta), X).z, **EXACT)
+    close(norm.predict(theta, X, stats), plain.predict(folded(theta), X), **EXACT)
+    close(norm.loss(theta, X, Y, stats), plain.loss(folded(theta), X, Y), **EXACT)
+    close(norm.kl(theta, theta2, X, stats), plain.kl(folded(theta), folded(theta2), X), **EXACT)
+    assert abs(norm.predict(theta, X) - norm.predict(theta, X, stats)).max() > 1e-3
+    ours, theirs = norm.gradient(theta, X, Y, stats), plain.gradient(folded(theta), X, Y)
+    close(ours[norm.slices[2]], theirs[plain.slices[1]], **EXACT)
+
+
+@pytest.mark.parametrize(
+    ("stats", "came"),
+    [
+        ([], r"\[\]"),
+        (STATS[:1], r"\[\(2, 3\)\]"),
+        ([STATS[0], STATS[1][0]], r"\[\(2, 3\), \(3,\)\]"),
+        ([*STATS, STATS[0]], r"\[\(2, 3\), \(2, 3\), \(2, 3\)\]"),
+    ],
+)
+@pytest.mark.parametrize("train", [True, False])
+def test_statistics_of_other_shapes_are_refused(stats, came, train):
+    message = rf"expected statistics of shapes \[\(2, 3\), \(2, 3\)\], got {came}"
+    with pytest.raises(ValueError, match=message):
+        NET.forward(THETA, X, stats, train)
+    with pytest.raises(ValueError, match=message):
+        NET.loss_and_gradient(THETA, X, Y, stats, train)
+    with pytest.raises(ValueError, match=message):
+        NET.predict(THETA, X, stats)
+
+
+def test_statistics_that_are_no_arrays_or_no_variances_are_refused():
+    with pytest.raises(
+        TypeError, match="expected each of the statistics to be a NumPy or CuPy array, got list"
+    ):
+        NET.forward(THETA, X, [own.tolist() for own in STATS])
+    with pytest.raises(ValueError, match=r"expected variances >= 0 among the statistics, got -0\.5"):
+        NET.forward(THETA, X, [STATS[0], np.array([[0.0, 0.0, 0.0], [1.0, -0.5, 1.0]])])
+
+
+def test_a_net_without_batch_norms_refuses_statistics():
+    net = mk.mlp([4, 3])
+    with pytest.raises(ValueError, match=r"expected statistics of shapes \[\], got \[\(2, 3\)\]"):
+        net.forward(np.zeros(net.n_params), np.zeros((1, 4)), STATS[:1])
+
+
+# local responses --------------------------------------------------------------
+
+
+@given(st.integers(1, 7), st.integers(1, 5), st.integers(0, 99))
+def test_local_responses_are_the_loop_over_channels(size, channels, seed):
+    layer = LocalResponseNorm(size, alpha=1.5, beta=0.6, k=0.7)
+    at = Pass(Case(layer, (2, 1, channels)), n=2, seed=seed)
+    close(at.y, loop_response(at.x, size, 1.5, 0.6, 0.7), **EXACT)
+    dy = derivative(lambda t: loop_response(at.x + t * at.dx, size, 1.5, 0.6, 0.7), np.zeros(()), np.ones(()))
+    close(at.jvp(), dy, **FINITE_DIFFERENCE)
+    dx = layer.backward([], at.record, at.u)[0]
+    close((dx * at.dx).sum(), (at.u * dy).sum(), **FINITE_DIFFERENCE)
+
+
+def test_local_responses_without_weight_are_left_alone():
+    x = RNG.standard_normal((2, 3, 3, 4))
+    close(LocalResponseNorm(3, alpha=0.0).forward([], x)[0], x, **EXACT)
+    close(LocalResponseNorm(3, beta=0.0, k=2.0).forward([], x)[0], x, **EXACT)
+    close(LocalResponseNorm(3, alpha=0.0, beta=0.5, k=4.0).forward([], x)[0], x / 2, **EXACT)
+
+
+# PyTorch --------------------------------------------------------------
+
+
+def same_as_pytorch(torch, ours, theirs, shape, weights=True, stats=None):
+    """Values and derivatives of both, for inputs (N, ..., C) here and (N, C, ...) there."""
+    x = RNG.standard_normal(shape)
+    Ws = [RNG.standard_normal(own) for own in ours.weight_shapes]
+    first = theirs is not None and len(shape) == 4 and not isinstance(theirs, torch.nn.LayerNorm)
+    there = np.ascontiguousarray(np.moveaxis(x, -1, 1)) if first else x
+    if weights:
+        with torch.no_grad():
+            theirs.weight.copy_(torch.tensor(Ws[0][0]))
+            theirs.bias.copy_(torch.tensor(Ws[0][1]))
+    x_torch = torch.tensor(there, requires_grad=True)
+    z = theirs(x_torch)
+    y, record = ours.forward(Ws, x, stats)
+    u = RNG.standard_normal(y.shape)
+    z.backward(torch.tensor(np.ascontiguousarray(np.moveaxis(u, -1, 1)) if first else u))
+
+    def here(array):
+        return np.moveaxis(np.asarray(array), 1, -1) if first else np.asarray(array)
+
+    close(y, here(z.detach()), **TORCH)
+    dx, gs = ours.backward(Ws, record, u)
+    close(dx, here(x_torch.grad), **TORCH)
+    if weights:
+        grad = np.einsum("ntic,ntc->ic", ours.signals(record)[0][0], gs[0])
+        close(grad, [theirs.weight.grad.numpy(), theirs.bias.grad.numpy()], **TORCH)
+    return record
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("shape", [(5, 6), (5, 3, 4, 6)])
+def test_layer_norm_is_that_of_pytorch(torch, shape):
+    same_as_pytorch(torch, LayerNorm(6), torch.nn.LayerNorm(6), shape)
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("shape", [(5, 6), (5, 3, 4, 6)])
+@pytest.mark.parametrize("groups", [1, 2, 3])
+def test_group_norm_is_that_of_pytorch(torch, shape, groups):
+    same_as_pytorch(torch, GroupNorm(groups, 6), torch.nn.GroupNorm(groups, 6), shape)
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("shape", [(5, 6), (5, 3, 4, 6)])
+def test_batch_norm_is_that_of_pytorch_in_training_and_in_use(torch, shape):
+    ours = BatchNorm(6, decay=0.7)
+    theirs = (torch.nn.BatchNorm1d if len(shape) == 2 else torch.nn.BatchNorm2d)(6, momentum=0.3)
+    record = same_as_pytorch(torch, ours, theirs, shape)
+    mean, variance = ours.statistics(record)[0]
+    n = np.prod(shape) / 6
+    close(theirs.running_mean, 0.3 * mean, **TORCH)
+    close(theirs.running_var, 0.7 + 0.3 * variance * n / (n - 1), **TORCH)  # theirs is not biased
+    theirs.eval()
+    theirs.zero_grad()
+    stats = [np.stack([theirs.running_mean.numpy(), theirs.running_var.numpy()])]
+    same_as_pytorch(torch, ours, theirs, shape, stats=stats)
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 9])
+def test_local_response_norm_is_that_of_pytorch(torch, size):
+    arguments = dict(alpha=0.8, beta=0.6, k=1.3)
+    theirs = torch.nn.LocalResponseNorm(size, **arguments)
+    same_as_pytorch(torch, LocalResponseNorm(size, **arguments), theirs, (2, 3, 4, 6), weights=False)
+
+
+@pytest.mark.oracle
+def test_defaults_are_those_of_pytorch(torch):
+    for ours, theirs in [
+        (LayerNorm(6), torch.nn.LayerNorm(6)),
+        (GroupNorm(2, 6), torch.nn.GroupNorm(2, 6)),
+        (BatchNorm(6), torch.nn.BatchNorm2d(6)),
+    ]:
+        assert ours.eps == theirs.eps
+    assert BatchNorm(6).decay == 1 - torch.nn.BatchNorm2d(6).momentum
+    ours, theirs = LocalResponseNorm(5), torch.nn.LocalResponseNorm(5)
+    assert (ours.alpha, ours.beta, ours.k) == (theirs.alpha, theirs.beta, theirs.k)
+
+
+# what is refused --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layer", [LayerNorm(6), GroupNorm(2, 6), BatchNorm(6)], ids=repr)
+def test_norms_refuse_inputs_of_other_channels(layer):
+    message = rf"expected inputs \(N, 6\) or images \(N, H, W, 6\) to {type(layer).__name__}\(.*got \("
+    for shape, came in [
+        ((5, 4), r"N, 4\)"),
+        ((5, 3, 3, 4), r"N, 3, 3, 4\)"),
+        ((5, 3, 6), r"N, 3, 6\)"),
+    ]:
+        with pytest.raises(ValueError, match=message + came):
+            layer.forward([np.zeros((2, 6))], np.zeros(shape))
+    with pytest.raises(ValueError, match=message + r"N, \?, \?, 4\)"):
+        mk.Network([Conv2d(2, 4, 3), layer, GlobalAvgPool()], outputs.Gaussian())
+    with pytest.raises(ValueError, match=message + r"N, 5\)"):
+        mk.Network([Dense(2, 5), layer], outputs.Gaussian())
+
+
+def test_layers_above_a_norm_are_checked_too():
+    with pytest.raises(ValueError, match=r"expected 5 inputs to Dense\(.*got 6"):
+        mk.Network([Flatten(), Dense(2, 6), LayerNorm(6), Dense(5, 1)], outputs.Gaussian())
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: LayerNorm(0), "expected LayerNorm features to be a positive whole number, got 0"),
+        (lambda: BatchNorm(2.5), r"expected BatchNorm features to be a positive whole number, got 2\.5"),
+        (lambda: GroupNorm(0, 4), "expected GroupNorm groups to be a positive whole number, got 0"),
+        (lambda: GroupNorm(2, -4), "expected GroupNorm channels to be a positive whole number, got -4"),
+        (lambda: GroupNorm(3, 4), "expected groups that divide the 4 channels, got 3"),
+        (lambda: GroupNorm(8, 4), "expected groups that divide the 4 channels, got 8"),
+        (lambda: LayerNorm(4, 0.0), r"expected LayerNorm eps > 0, got 0\.0"),
+        (lambda: GroupNorm(2, 4, -1e-5), "expected GroupNorm eps > 0, got -1e-05"),
+        (lambda: BatchNorm(4, eps=float("nan")), "expected BatchNorm eps > 0, got nan"),
+        (lambda: BatchNorm(4, eps=float("inf")), "expected BatchNorm eps > 0, got inf"),
+        (lambda: BatchNorm(4, 1.0), r"expected BatchNorm decay of at least 0 and below 1, got 1\.0"),
+        (lambda: BatchNorm(4, -0.1), r"expected BatchNorm decay of at least 0 and below 1, got -0\.1"),
+        (lambda: BatchNorm(4, float("nan")), "expected BatchNorm decay of .* got nan"),
+        (
+            lambda: LocalResponseNorm(0),
+            "expected LocalResponseNorm size to be a positive whole number, got 0",
+        ),
+        (lambda: LocalResponseNorm(3, alpha=-1.0), r"expected alpha >= 0, k > 0 .* got .*alpha=-1\.0"),
+        (lambda: LocalResponseNorm(3, k=0.0), r"expected alpha >= 0, k > 0 and a finite beta.* got .*k=0\.0"),
+        (lambda: LocalResponseNorm(3, beta=float("inf")), "expected .* a finite beta, got .*beta=inf"),
+    ],
+)
+def test_norms_refuse_arguments_that_make_none(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize("shape", [(1, 6), (1, 1, 1, 6)])
+def test_a_batch_of_one_value_has_no_statistics(shape):
+    layer, Ws = BatchNorm(6), [np.ones((2, 6))]
+    with pytest.raises(
+        ValueError, match=r"expected several values per channel in a batch for BatchNorm\(.*got \(1, "
+    ):
+        layer.forward(Ws, np.ones(shape))
+    layer.forward(Ws, np.ones(shape), [np.ones((2, 6))])
+    layer.forward(Ws, np.ones((2, *shape[1:])))
+    net = mk.Network([Flatten(), BatchNorm(6)], outputs.Gaussian())
+    with pytest.raises(ValueError, match="expected several values per channel in a batch"):
+        net.loss_and_gradient(np.ones(12), np.ones(shape), np.ones((1, 6)), train=True)
+
+
+def test_one_image_of_several_pixels_has_statistics():
+    assert BatchNorm(6).forward([np.ones((2, 6))], RNG.standard_normal((1, 2, 1, 6)))[0].std() > 0.1

@@ -1,0 +1,742 @@
+"""Every public function, called with arrays of one device: what tests on the stand-in and on a GPU share.
+
+A case takes arrays that were moved to a device and returns what its functions make of them. On the host it
+must return the same numbers; on a device, arrays that are there still, and nothing large may pass through the
+host on the way. ``HOST`` names the functions for which there is no case, and says why.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+import minikfac as mk
+from minikfac import (
+    datasets,
+    fisher,
+    interop,
+    layers,
+    linalg,
+    optim,
+    outputs,
+    plots,
+    presets,
+    quality,
+    races,
+    reparam,
+    scaling,
+    tour,
+    training,
+)
+from minikfac.optim.quadratic import QuadraticModel
+from oracles.resumable import problem
+
+ROOMS: dict[str, ModuleType] = {
+    "": mk,
+    "layers.": layers,
+    "outputs.": outputs,
+    "presets.": presets,
+    "fisher.": fisher,
+    "linalg.": linalg,
+    "reparam.": reparam,
+    "quality.": quality,
+    "optim.": optim,
+    "interop.": interop,
+    "training.": training,
+    "races.": races,
+    "scaling.": scaling,
+    "tour.": tour,
+    "datasets.": datasets,
+    "plots.": plots,
+}
+METHODS: dict[str, type] = {
+    "Network.": mk.Network,
+    "outputs.Output.": outputs.Output,
+    "fisher.FisherMatrix.": fisher.FisherMatrix,
+    "fisher.LayerSignals.": fisher.LayerSignals,
+    "fisher.Signals.": fisher.Signals,
+    "reparam.Reparameterization.": reparam.Reparameterization,
+    "optim.QuadraticModel.": QuadraticModel,
+}
+
+
+def public_names() -> Iterator[str]:
+    """Functions and classes of all rooms, and methods of the classes that compute."""
+    for room, module in ROOMS.items():
+        listed = getattr(module, "__all__", None) or [
+            name
+            for name, own in vars(module).items()
+            if not name.startswith("_") and getattr(own, "__module__", None) == module.__name__
+        ]
+        yield from (room + name for name in listed if callable(getattr(module, name)))
+    for room, kind in METHODS.items():
+        for name in dir(kind):
+            own = getattr(kind, name)
+            if (not name.startswith("_") or name == "__matmul__") and callable(own):
+                yield room + name
+
+
+# inputs --------------------------------------------------------------
+
+SMALL = 20
+"""Numbers that may come to the host at once: losses, traces, a Gram matrix of few directions."""
+
+
+def inputs(dtype: Any = float) -> SimpleNamespace:
+    """Arrays on the host; no layer's weights or factors are as small as ``SMALL``."""
+    rng = np.random.default_rng(0)
+
+    def draw(*shape: int) -> np.ndarray:
+        return rng.standard_normal(shape).astype(dtype)
+
+    theta, conv_theta = (0.5 * draw(net.n_params) for net in (NET, CONV))
+    x = draw(40, 6)
+    M, N = draw(8, 8), draw(7, 7)
+    return SimpleNamespace(
+        theta=theta,
+        x=x,
+        y=(rng.random((40, 5)) < 0.5).astype(dtype),
+        labels=rng.integers(0, 5, 40),
+        v=draw(NET.n_params),
+        V=draw(NET.n_params, 3),
+        z=draw(40, 5),
+        z2=draw(40, 5),
+        conv_theta=conv_theta,
+        images=draw(12, 6, 6, 3),
+        conv_labels=rng.integers(0, 5, 12),
+        conv_v=draw(CONV.n_params),
+        M=M @ M.T / 8 + np.eye(8, dtype=dtype),
+        N=N @ N.T / 7 + np.eye(7, dtype=dtype),
+        b=draw(8, 3),
+        c=draw(56),
+    )
+
+
+NET = mk.mlp([6, 8, 5], output="bernoulli")
+LABELLED = mk.mlp([6, 8, 5], output="categorical")
+CONV = mk.Network(
+    [
+        layers.Conv2d(3, 4, 3, padding=1),
+        layers.BatchNorm(4),
+        layers.ReLU(),
+        layers.MaxPool2d(2),
+        layers.Conv2d(4, 6, 2),
+        layers.GroupNorm(2, 6),
+        layers.Tanh(),
+        layers.Flatten(),
+        layers.Dense(24, 5),
+    ],
+    outputs.Categorical(),
+)
+DAMPING = 0.1
+
+# cases --------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """Some public names, and a function that uses them.
+
+    Attributes:
+        names: that it covers.
+        compute: arrays -> numbers and arrays.
+        most: numbers that may come to the host at once.
+        why: more than a few may.
+        loose: whether iterations amplify rounding.
+    """
+
+    names: tuple[str, ...]
+    compute: Callable[[Any], list]
+    most: int = SMALL
+    why: str = ""
+    loose: bool = False
+
+    def __str__(self) -> str:
+        return self.compute.__name__
+
+
+CASES: list[Case] = []
+
+
+def check(
+    case: Case,
+    device_array: type,
+    dtype: Any,
+    tolerance: dict[str, float],
+    watched: AbstractContextManager | None = None,
+) -> None:
+    """A case gives arrays of the device for arrays of the device, with the numbers that the host gives.
+
+    Args:
+        case: whose functions are used.
+        device_array: what arrays of the device are.
+        dtype: of the arrays.
+        tolerance: of the numbers.
+        watched: entered while the device works.
+    """
+    host = inputs(dtype)
+    there = SimpleNamespace(**{name: mk.to_device(array) for name, array in vars(host).items()})
+    expected = case.compute(host)
+    with watched or nullcontext():
+        found = case.compute(there)
+    assert expected
+    for a, b in zip(found, expected, strict=True):
+        if isinstance(b, np.ndarray):
+            assert isinstance(a, device_array)
+            assert a.dtype == b.dtype and a.shape == b.shape
+        else:
+            assert type(a) is type(b)
+        np.testing.assert_allclose(mk.to_host(a), b, **tolerance)
+
+
+def case(*names: str, most: int = SMALL, why: str = "", loose: bool = False) -> Callable:
+    def add(compute: Callable[[Any], list]) -> Callable[[Any], list]:
+        CASES.append(Case(names, compute, most, why, loose))
+        return compute
+
+    return add
+
+
+@case(
+    *("Network." + name for name in ("forward", "backward", "jvp", "vjp", "hessian_product", "fisher_gram")),
+    *("Network." + name for name in ("pack", "unpack", "summed_gradient", "natural_parameters", "n_outputs")),
+)
+def passes_of_a_perceptron(a: Any) -> list:
+    tape = NET.forward(a.theta, a.x)
+    b = NET.output.fisher_root(tape.z)
+    g = NET.backward(a.theta, tape, b)
+    products = [NET.jvp(a.theta, tape, a.v), NET.vjp(a.theta, tape, b[0])]
+    products += [NET.hessian_product(a.theta, tape, a.y, a.v), NET.fisher_gram(a.theta, a.x, a.V.T)]
+    products += [NET.summed_gradient(a.theta, tape.abar, [own[0] for own in g])]
+    weights = NET.unpack(a.theta)
+    own = [NET.natural_parameters(a.theta, a.x), NET.n_outputs(a.x), *weights, NET.pack(weights)]
+    return [tape.z, *tape.abar, *tape.s, *g, *products, *own]
+
+
+@case(
+    *("Network." + name for name in ("loss", "mean_loss", "loss_and_gradient", "gradient", "gradient_pass")),
+    *("Network." + name for name in ("predict", "kl", "chunks", "batch_stats", "init_stats")),
+)
+def losses_and_gradients(a: Any) -> list:
+    found: list = []
+    for net, theta, x, y in ((NET, a.theta, a.x, a.y), (CONV, a.conv_theta, a.images, a.conv_labels)):
+        loss, grad, stats = net.gradient_pass(theta, x, y, net.init_stats())
+        assert net.chunks(theta, x) == [slice(0, len(x))]
+        found += [net.loss(theta, x, y), *net.loss_and_gradient(theta, x, y), net.gradient(theta, x, y)]
+        found += [float(loss), grad, *stats, float(net.mean_loss(theta, x, y)), net.predict(theta, x)]
+        found += [net.kl(theta, 1.1 * theta, x, stats), *net.batch_stats(theta, x)]
+    return found
+
+
+@case(
+    *("layers." + name for name in ("Affine", "AvgPool2d", "BatchNorm", "Conv2d", "Dense", "Flatten")),
+    *("layers." + name for name in ("GlobalAvgPool", "GroupNorm", "Identity", "LayerNorm", "Logistic")),
+    *("layers." + name for name in ("LocalResponseNorm", "MaxPool2d", "Parallel", "ReLU", "Residual")),
+    *("layers." + name for name in ("Sequential", "Softplus", "Tanh")),
+)
+def every_layer(a: Any) -> list:
+    found: list = []
+    branches = (layers.Sequential((layers.Conv2d(4, 3, 1), layers.Softplus())), layers.Identity())
+    for parts in (
+        [layers.Affine(2.0, 0.5), layers.Conv2d(3, 4, 3), layers.BatchNorm(4), layers.Logistic()],
+        [layers.Conv2d(3, 4, 3), layers.LayerNorm(4), layers.ReLU(), layers.AvgPool2d(2)],
+        [layers.Conv2d(3, 4, 3), layers.GroupNorm(2, 4), layers.Tanh(), layers.MaxPool2d(2)],
+        [layers.Conv2d(3, 4, 3), layers.LocalResponseNorm(3), layers.Parallel(branches)],
+        [layers.Conv2d(3, 4, 3), layers.Residual(layers.Conv2d(4, 4, 3, padding=1)), layers.Identity()],
+    ):
+        end = layers.GlobalAvgPool() if isinstance(parts[-1], layers.Identity) else layers.Flatten()
+        head = mk.Network([*parts, end], outputs.Gaussian())
+        net = mk.Network([*head.layers, layers.Dense(head.n_outputs(a.images), 5)], outputs.Categorical())
+        theta = 0.3 * a.images.reshape(-1)[: net.n_params]
+        tape = net.forward(theta, a.images, train=True)
+        g = net.backward(theta, tape, net.output.gradient(tape.z, a.conv_labels))
+        found += [tape.z, *tape.abar, *tape.s, *tape.stats, *g, net.jvp(theta, tape, 2 * theta)]
+    return found
+
+
+@case(
+    *("outputs." + name for name in ("Bernoulli", "Categorical", "Gaussian", "Output")),
+    *("outputs.Output." + name for name in ("nll", "losses", "mean", "encode", "gradient", "kl", "has")),
+    *("outputs.Output." + name for name in ("fisher", "fisher_root", "fisher_product", "hessian_product")),
+    *("outputs.Output." + name for name in ("transform_noise", "check", "check_form", "check_values")),
+)
+def output_distributions(a: Any) -> list:
+    found: list = []
+    for kind, y in ((outputs.Categorical, a.labels), (outputs.Bernoulli, a.y), (outputs.Gaussian, a.z2)):
+        own: outputs.Output = kind()
+        own.check(y, 40, 5)
+        own.check_form(y, 40, 5)
+        own.check_values(y, 5)
+        found += [own.nll(a.z, y), own.losses(a.z, y), own.mean(a.z), own.encode(y, a.z), own.has(y, 5)]
+        found += [own.gradient(a.z, y), own.kl(a.z, a.z2), own.fisher(a.z), own.fisher_root(a.z)]
+        found += [own.fisher_product(a.z, a.z2), own.hessian_product(a.z, y, a.z2)]
+        noise = mk.array_module(a.z).asarray(own.noise(np.random.default_rng(0), 40, 2, 5))
+        found += [own.transform_noise(a.z, noise)]
+    return found
+
+
+def signals_of(a: Any, **options: Any) -> fisher.Signals:
+    return fisher.signals(NET, a.theta, a.x, **options)
+
+
+def conv_signals_of(a: Any, **options: Any) -> fisher.Signals:
+    return fisher.signals(CONV, a.conv_theta, a.images, **options)
+
+
+@case(
+    *("fisher." + name for name in ("signals", "LayerSignals", "Signals", "gradient_and_kfac")),
+    *("fisher.LayerSignals." + name for name in ("gradients", "along", "pieces", "second_moment")),
+    *("fisher.LayerSignals." + name for name in ("summed_gradients",)),
+    *("fisher.Signals." + name for name in ("from_layers", "index", "select", "mean", "mean_over_chunks")),
+)
+def signals(a: Any) -> list:
+    found: list = []
+    rng = np.random.default_rng(0)
+    for of, y in ((signals_of, a.y), (conv_signals_of, a.conv_labels)):
+        for options in ({}, {"y": y, "targets": "data"}, {"targets": "sampled", "rng": rng, "batch_size": 8}):
+            for chunk in of(a, **options):
+                for own in chunk:
+                    found += [own.abar, own.g, own.gradients(), own.second_moment()]
+                    found += [own.along(own.gradients()[0, 0].reshape(own.weight_shape))]
+                    found += [
+                        own.summed_gradients(own.along(own.gradients()[0, 0].reshape(own.weight_shape)))
+                    ]
+                    found += [piece.abar for piece in own.pieces()]
+        whole = of(a).select([0])
+        assert whole.index(0) == 0
+        found += [fisher.Signals.from_layers([whole[0]])[0].g]
+        found += [*whole.mean(lambda layer: (layer.g.sum((0, 1)),))[0]]
+        found += [*whole.mean_over_chunks(lambda chunk: [(chunk[0].abar.sum(0),)])[0]]
+    own = fisher.gradient_and_kfac(NET, a.theta, a.x, a.y, rng=np.random.default_rng(0))
+    coupled = fisher.gradient_and_kfac(
+        CONV, a.conv_theta, a.images, a.conv_labels, targets="model", train=True
+    )
+    for estimate in (own, coupled):
+        found += [float(estimate.loss), estimate.gradient, *estimate.stats, estimate.fisher.to_dense()]
+    return found
+
+
+MATRICES: dict[str, Callable[[Any], fisher.FisherMatrix]] = {
+    "exact": lambda a: fisher.exact(signals_of(a)),
+    "block_diagonal": lambda a: fisher.block_diagonal(conv_signals_of(a)),
+    "diagonal": lambda a: fisher.diagonal(conv_signals_of(a)),
+    "kfac": lambda a: fisher.kfac(conv_signals_of(a)),
+    "khatri_rao": lambda a: fisher.khatri_rao(signals_of(a)),
+    "block_tridiagonal": lambda a: fisher.block_tridiagonal(signals_of(a)),
+    "ekfac": lambda a: fisher.ekfac(conv_signals_of(a)),
+    "nearest_kronecker": lambda a: fisher.nearest_kronecker(signals_of(a)),
+    "low_rank": lambda a: fisher.low_rank(signals_of(a), 24),
+    "mixed": lambda a: fisher.mixed(conv_signals_of(a), {0: "exact"}),
+    "fully_correlated": lambda a: fisher.fully_correlated(conv_signals_of(a).select([0, 4])),
+    "ladder": lambda a: fisher.ladder(conv_signals_of(a).select([0]), {"IAD", "SUD"}),
+    "Kronecker": lambda a: fisher.Kronecker([(a.M, a.N)]),
+}
+KINDS = ("BlockDiagonal", "BlockTridiagonal", "DenseMatrix", "DiagonalBlock", "EigenBlock", "FisherMatrix")
+KINDS += ("KroneckerBlock", "LowRank", "Operator")
+PROTOCOL = ("__matmul__", "damped", "diagonal", "inverse", "logdet", "solve", "to_dense", "trace")
+
+
+def _protocol(name: str) -> Callable[[Any], list]:
+    def protocol(a: Any) -> list:
+        F = MATRICES[name](a)
+        v = mk.array_module(a.v).concatenate([a.v, a.conv_v])[: F.shape[0]]
+        V = mk.array_module(v).stack([v, v[::-1]], axis=1)
+        inverse, damped = F.inverse(damping=DAMPING), F.damped(DAMPING)
+        own = [F @ v, F @ V, F.to_dense(), F.diagonal(), F.trace(), F.logdet(DAMPING), damped @ v]
+        return [*own, F.solve(V, damping=DAMPING), inverse @ v, inverse.to_dense(), F.blocks[0].to_dense()]
+
+    protocol.__name__ = f"matrix_{name}"
+    return protocol
+
+
+for _name in MATRICES:
+    _covered = [f"fisher.{_name}"]
+    if _name == "kfac":
+        _covered += [f"fisher.{kind}" for kind in KINDS]
+        _covered += [f"fisher.FisherMatrix.{method}" for method in PROTOCOL]
+    case(*_covered, loose=_name in ("nearest_kronecker", "block_tridiagonal"))(_protocol(_name))
+
+
+@case()
+def other_inverses(a: Any) -> list:
+    found: list = []
+    for name in ("kfac", "exact", "block_diagonal", "ekfac", "diagonal", "mixed"):
+        F = MATRICES[name](a)
+        v = mk.array_module(a.v).concatenate([a.v, a.conv_v])[: F.shape[0]]
+        found += [F.inverse(damping=DAMPING, explicit=True) @ v]
+    F = fisher.kfac(signals_of(a))
+    options = dict(damping=DAMPING, method="factored")
+    found += [F.solve(a.V, **options), F.inverse(**options, explicit=True) @ a.V, F.logdet(**options)]
+    K = fisher.Kronecker([(a.M, a.N)])
+    return [*found, K.solve(a.c), K.inverse(pseudo_inverse=True) @ a.c, F.damped(DAMPING, "factored") @ a.v]
+
+
+@case("fisher.factored_damping", "fisher.tikhonov_eigenvalues")
+def damping(a: Any) -> list:
+    values = linalg.eigh(a.M)[0], linalg.eigh(a.N)[0]
+    return [*fisher.factored_damping(a.M, a.N, DAMPING), fisher.tikhonov_eigenvalues(*values, DAMPING)]
+
+
+@case(*("fisher." + name for name in ("product", "gauss_newton", "hessian", "MatrixFree")), loose=True)
+def matrix_free(a: Any) -> list:
+    found: list = []
+    for F in (
+        fisher.product(NET, a.theta, a.x),
+        fisher.gauss_newton(NET, a.theta, a.x, a.y),
+        fisher.hessian(NET, a.theta, a.x, a.y).damped(5.0),
+    ):
+        found += [F @ a.v, F @ a.V, F.solve(a.v, damping=3.0)]
+    return found
+
+
+@case("fisher.joint")
+def joint(a: Any) -> list:
+    return [fisher.joint(CONV, a.conv_theta, a.images[:4]).array]
+
+
+@case("interop.convert", "interop.convert_from", "interop.flat_order", "interop.ForeignBlock")
+def conventions_of_others(a: Any) -> list:
+    K = fisher.kfac(signals_of(a))
+    theirs = interop.convert(K, NET, a.x, to="curvlinops")
+    back = interop.convert_from(theirs, NET, a.x, source="curvlinops")
+    flat = interop.convert(K.to_dense(), NET, a.x, to="curvlinops")
+    factors = [factor for block in theirs for factor in block.factors]
+    return [*factors, back.to_dense(), flat, a.theta[interop.flat_order(NET, a.x, "curvlinops")]]
+
+
+@case(
+    "fisher.FisherMatrix.to_scipy",
+    most=10**6,
+    why="SciPy's operators take vectors of the host",
+)
+def scipy_operator(a: Any) -> list:
+    F = fisher.kfac(signals_of(a))
+    return [np.float64((F.to_scipy() @ np.ones(NET.n_params)).sum())]
+
+
+@case(
+    *("linalg." + name for name in ("cholesky", "cholesky_inverse", "cholesky_solve", "damped_choleskys")),
+    *("linalg." + name for name in ("triangular_solve", "eigh", "pseudo_inverse", "symmetrize", "invert")),
+    *("linalg." + name for name in ("kron_apply", "kron_dense", "kron_eigen_dense", "kron_sum_solver")),
+    *("linalg." + name for name in ("Sums", "sum_over_chunks")),
+)
+def linear_algebra(a: Any) -> list:
+    L = linalg.cholesky(a.M)
+    values, U = linalg.eigh(a.M)
+    K1, K2, scale = linalg.kron_sum_solver(a.M, a.N, a.M / 2, a.N / 2, -1)
+    sums = linalg.sum_over_chunks(lambda rows, sums: sums.add_gram("A", a.b[rows]), [slice(0, 8)], a.b)
+    found = [L, linalg.cholesky_solve(L, a.b), linalg.triangular_solve(L, a.b, transposed=True)]
+    found += [*linalg.damped_choleskys([(a.M, "M", 0.5), (a.N, "N", 0.5)]), linalg.cholesky_inverse(L)]
+    found += [values, (U * values) @ U.T, linalg.pseudo_inverse(a.M), linalg.symmetrize(a.b @ a.b.T)]
+    found += [linalg.invert(a.M), linalg.kron_apply(a.M, a.N, a.c), linalg.kron_dense(a.M, a.N)]
+    found += [linalg.kron_eigen_dense(a.M, a.N, a.c.reshape(8, 7)), sums["A"]]
+    return [*found, linalg.kron_apply(K1, K2, (scale * (K1.T @ a.c.reshape(8, 7) @ K2)).reshape(-1))]
+
+
+@case("linalg.rank", most=64, why="LAPACK's factorization with pivoting is on the host; only errors need it")
+def numerical_rank(a: Any) -> list:
+    return [linalg.rank(a.M)]
+
+
+@case(
+    *("linalg." + name for name in ("conjugate_gradients", "extreme_eigenpairs", "krylov_subspace")),
+    *("linalg." + name for name in ("CGResult", "Subspace")),
+    loose=True,
+    most=200,
+    why="the stand-in's Lanczos iteration is SciPy's",
+)
+def krylov_methods(a: Any) -> list:
+    F = fisher.kfac(signals_of(a)).damped(0.3)
+    cg = linalg.conjugate_gradients(lambda v: F @ v, a.v, precondition=lambda r: r / F.diagonal())
+    V, T = linalg.krylov_subspace(lambda v: F @ v, a.v, 3)
+    values, vectors = linalg.extreme_eigenpairs(lambda v: F @ v, a.v, 2)
+    return [cg.x, V.T @ T @ V, values, abs(vectors)]
+
+
+@case(
+    *(
+        "reparam." + name
+        for name in ("logistic_to_tanh", "affine", "random", "rescale", "Reparameterization")
+    ),
+    *(
+        "reparam.Reparameterization." + name
+        for name in ("push", "pull", "push_step", "pull_step", "__matmul__")
+    ),
+    "reparam.LayerMap",
+)
+def reparameterizations(a: Any) -> list:
+    rng = np.random.default_rng(0)
+    logistic, relu = (mk.mlp([6, 8, 5], kind, "bernoulli") for kind in ("logistic", "relu"))
+    first = reparam.logistic_to_tanh(logistic)
+    found: list = []
+    for r in (
+        first,
+        reparam.random(first.net, rng) @ first,
+        reparam.affine(NET, 0, U=2.0, c=0.5, V=3.0, d=0.1),
+        reparam.rescale(relu, rng=rng),
+    ):
+        moved = r.push(a.theta)
+        found += [moved, r.pull(moved), r.push_step(a.v), r.pull_step(a.v), r.net.gradient(moved, a.x, a.y)]
+    return found
+
+
+@case(
+    *("reparam." + name for name in ("center", "normalize", "whiten", "whiten_derivatives", "whiten_colors")),
+    most=2000,
+    why="the constants of a map are on the host, in double precision; those of colors are made there too",
+)
+def maps_made_from_data(a: Any) -> list:
+    found: list = []
+    for make in (reparam.center, reparam.normalize, reparam.whiten):
+        r = make(NET, a.theta, a.x)
+        found += [r.push(a.theta), r.net.gradient(r.push(a.theta), a.x, a.y)]
+    found += [reparam.whiten_derivatives(NET, a.theta, a.x).push(a.theta)]
+    colors = reparam.whiten_colors(CONV, a.images)
+    return [*found, colors.push(a.conv_theta)]
+
+
+@case(
+    *("quality." + name for name in ("compare", "Comparison", "Reference", "ledger", "layer_ledger")),
+    *("quality." + name for name in ("preconditioned_spectrum", "spectrum", "step_cosines")),
+    loose=True,
+    most=200,
+    why="the stand-in's Lanczos iteration is SciPy's",
+)
+def measures(a: Any) -> list:
+    own = signals_of(a)
+    F, grad = fisher.exact(own), NET.gradient(a.theta, a.x, a.y)
+    near = {"K-FAC": fisher.kfac(own), "diagonal": fisher.diagonal(own)}
+    rows = quality.compare(F, near, grad, DAMPING).to_dicts()
+    rows += quality.ledger(own, grad, DAMPING) + quality.layer_ledger(own, 0, grad, DAMPING)
+    numbers = [
+        value
+        for row in rows
+        for key, value in sorted(row.items())
+        if type(value) is float and "seconds" not in key
+    ]
+    found = [quality.spectrum(F), quality.preconditioned_spectrum(F, near["K-FAC"], DAMPING)]
+    cosines = quality.step_cosines(F, near, grad, [0.1, 1.0])
+    return [*found, *numbers, *cosines["K-FAC"], *cosines["diagonal"]]
+
+
+OPTIMIZERS: dict[str, Callable[[mk.Network], Any]] = {
+    "SGD": lambda net: optim.SGD(net, 0.1, 0.9, l2=1e-3, averaging=0.9),
+    "Adam": lambda net: optim.Adam(net, 0.01),
+    "DiagonalNaturalGradient": lambda net: optim.DiagonalNaturalGradient(net, 0.01, 0.9),
+    "LowRank": lambda net: optim.LowRank(net, 0.01, rank=30),
+    "NaturalGradient": lambda net: optim.NaturalGradient(net, 0.1, damping=0.1),
+    "EKFAC": lambda net: optim.EKFAC(net, 0.01, T3=2),
+    "KFCPre": lambda net: optim.KFCPre(net, 0.05, Tf=3),
+    "KFAC": lambda net: optim.KFAC(net, T1=2, T2=4, T3=3),
+    "HessianFree": lambda net: optim.HessianFree(net, max_iterations=5),
+    "KrylovSubspace": lambda net: optim.KrylovSubspace(net, K=3, search="model"),
+}
+STEPS = 6
+NOT_ON_FEW_EXAMPLES = ("EKFAC", "HessianFree", "KrylovSubspace", "NaturalGradient")
+"""EKFAC: which eigenvectors a factor has for eigenvalues of 0 is a routine's choice. The others: slow."""
+
+
+def _steps(name: str) -> Callable[[Any], list]:
+    def steps(a: Any) -> list:
+        found: list = []
+        for net, theta, batch in (
+            (NET, a.theta, (a.x, a.y)),
+            (CONV, a.conv_theta, (a.images, a.conv_labels)),
+        ):
+            if net is CONV and name in NOT_ON_FEW_EXAMPLES:
+                continue
+            opt = OPTIMIZERS[name](net)
+            state = opt.init(theta)
+            for step in range(STEPS):
+                theta, state, info = opt.step(theta, state, batch, np.random.default_rng([0, step]))
+                found += [info[key] for key in ("loss", "lam", "model", "nu") if key in info]
+            found += [theta, *(state[key] for key in ("velocity", "average", "delta") if key in state)]
+        return found
+
+    steps.__name__ = f"steps_of_{name}"
+    return steps
+
+
+for _name in OPTIMIZERS:
+    _small_problem = _name == "KrylovSubspace"
+    case(
+        f"optim.{_name}",
+        most=64 if _small_problem else SMALL,
+        why="the problem in the small space is solved on the host" if _small_problem else "",
+        loose=True,
+    )(_steps(_name))
+
+
+@case(
+    "optim.QuadraticModel", *("optim.QuadraticModel." + name for name in ("along", "of", "minimum", "value"))
+)
+def quadratic_model(a: Any) -> list:
+    grad = NET.gradient(a.theta, a.x, a.y)
+    model = QuadraticModel.along(NET, a.theta, a.x, grad, [-grad, a.v], DAMPING)
+    return [*model.slope, *model.curvature[0], *model.minimum(), model.value(model.minimum())]
+
+
+def dataset_of(a: Any) -> datasets.Dataset:
+    """Points for training, on the host always: they go to theta by themselves."""
+    x, y = (mk.to_host(array) for array in (a.x, a.labels))
+    return datasets.Dataset(x[:30], y[:30], x[30:], y[30:], "points")
+
+
+def trained(name: str, device: str, steps: int = 8, **options: Any) -> training.History:
+    """A small run that is measured and, with ``keep``, leaves checkpoints; the data are on the host."""
+    net, theta, data = problem()
+    opt = RESUMED[name](net)
+    theta = mk.to_device(theta, device)
+    return training.train(net, theta, opt, data, steps, 16, 0, 4, progress=False, **options)
+
+
+RESUMED: dict[str, Callable[[mk.Network], Any]] = {
+    "SGD": lambda net: optim.SGD(net, 0.1, 0.9, averaging=0.9),
+    "KFAC": lambda net: optim.KFAC(net, T1=2, T2=4, T3=3),
+    "KFCPre": lambda net: optim.KFCPre(net, 0.1, Tf=3),
+}
+
+
+@case(
+    "training.train",
+    "training.History",
+    most=10**4,
+    why="the data are made on the host here, and a measurement ends with a look at theta",
+    loose=True,
+)
+def training(a: Any) -> list:
+    own = optim.KFCPre(LABELLED, 0.05, Tf=2)
+    history = training.train(LABELLED, a.theta, own, dataset_of(a), 5, 10, 0, 2, progress=False)
+    return [history.theta, *(row["loss"] for row in history.records), *history["test_error"]]
+
+
+@case(
+    "tour.fisher_study",
+    "tour.Study",
+    loose=True,
+    most=200,
+    why="the stand-in's Lanczos iteration is SciPy's",
+)
+def study(a: Any) -> list:
+    chosen = ["K-FAC", "diagonal", "no curvature"]
+    found = tour.fisher_study(NET, a.theta, a.x, a.y, chosen, progress=False)
+    rows = found.comparison.whole()
+    return [found.F.array, found.gradient, *(row["error"] for row in rows), *(row["share"] for row in rows)]
+
+
+@case(
+    "races.compare",
+    "races.Race",
+    most=10**4,
+    why="as for training: the data are on the host",
+    loose=True,
+)
+def race(a: Any) -> list:
+    contenders = {"SGD": optim.SGD(LABELLED, 0.1), "K-FAC": optim.KFAC(LABELLED, T3=2)}
+    own = races.compare(LABELLED, a.theta, contenders, dataset_of(a), 3, batch_size=10, progress=False)
+    return [runs[0].records[-1]["loss"] for runs in own.histories.values()]
+
+
+@case(
+    *("plots." + name for name in ("matrices", "block_means", "spectra", "preconditioned_spectra")),
+    *("plots." + name for name in ("gradient_scatter", "cosine_against_damping", "mean_derivatives")),
+    most=10**6,
+    why="matplotlib draws on the host",
+)
+def figures(a: Any) -> list:
+    import matplotlib.pyplot as plt
+
+    plt.close("all")  # what other tests drew
+    own = signals_of(a)
+    F, near = fisher.exact(own), fisher.kfac(own)
+    sizes = [own.slices[l].stop - own.slices[l].start for l in range(2)]
+    plots.matrices(F.array, {"K-FAC": near.to_dense()}, own.names, sizes)
+    plots.block_means(F.array, sizes)
+    values = {"K-FAC": quality.preconditioned_spectrum(F, near, DAMPING)}
+    plots.spectra({"exact": quality.spectrum(F.damped(DAMPING))})
+    plots.preconditioned_spectra(values)
+    plots.gradient_scatter(own[0].gradients()[0, :, :2], F.array[:2, :2])
+    plots.cosine_against_damping(a.z[:, 0] ** 2 + 0.1, {"K-FAC": a.z[:, 1] / 10})
+    plots.mean_derivatives(a.z.mean(0), a.z2.mean(0))
+    drawn = len(plt.get_fignums())
+    plt.close("all")
+    return [drawn]
+
+
+@case(
+    "array_module",
+    "to_host",
+    "to_device",
+    "use_device",
+    "mlp",
+    "Network",
+    most=10**3,
+    why="to_host is asked for",
+)
+def moves(a: Any) -> list:
+    xp = mk.array_module(a.x)
+    assert (xp is np) == isinstance(a.x, np.ndarray)
+    return [np.float64(mk.to_host(a.x).sum())]
+
+
+# without a case --------------------------------------------------------------
+
+_DRAWS = "draws numbers by a generator, on the host"
+_RECORDS = "reads records, which are on the host"
+_OWN = "a study on arrays of its own making, on the host"
+_ABSTRACT = "a base class, used by its subclasses"
+_DATA = "loads or makes data, on the host"
+HOST: dict[str, str] = {
+    "Network.init": _DRAWS,
+    "outputs.Output.noise": _DRAWS,
+    "outputs.Output.sample": "draws on the host; what it makes of it is transform_noise",
+    "from_torch": "reads PyTorch's weights on the host",
+    "stats_from_torch": "reads PyTorch's statistics on the host",
+    "reparam.Reparameterization.jacobian": "forms constants on the host, for small nets",
+    "linalg.SingularMatrixError": "an error",
+    "interop.loss_scale": "a number from names and sizes",
+    "interop.scale_causes": "words from numbers",
+    "quality.format_cell": "writes text",
+    "quality.over_seeds": "averages rows of numbers",
+    "tour.quality_along_training": _OWN,
+    **{f"layers.{name}": _ABSTRACT for name in ("Composite", "Layer", "ParameterLayer", "Pointwise")},
+    **{f"layers.{name}": "a type" for name in ("Record", "Shape")},
+    **{name: "describes a net; no arrays" for name in public_names() if name.startswith("presets.")},
+    **{
+        f"tour.{name}": _OWN
+        for name in ("ascents", "conditioning", "convnet", "coupling", "damping_study", "exactness")
+    },
+    **{
+        f"tour.{name}": _OWN
+        for name in ("gaussian_flows", "layer_maps", "map_statistics", "shifted_products")
+    },
+    **{f"tour.{name}": _OWN for name in ("tissot", "tour", "write_report")},
+    **{f"races.{name}": _OWN for name in ("problem", "random_search", "recipe", "recipes_for")},
+    **{f"scaling.{name}": _OWN for name in ("batch_study", "batch_sweep")},
+    **{
+        name: "settings or results"
+        for name in (
+            "training.ExponentialBatches",
+            "training.Keep",
+            "tour.Findings",
+            "tour.Settings",
+            "tour.Written",
+            "races.Problem",
+            "races.Recipe",
+            "races.Search",
+            "scaling.Budget",
+            "scaling.Scaling",
+        )
+    },
+    **{f"datasets.{name}": _DATA for name in datasets.__all__},
+}
+
+_DRAWN = {name for own in CASES for name in own.names}
+HOST |= {
+    name: "draws what :func:`minikfac.to_host` or a record gave it"
+    for name in public_names()
+    if name.startswith("plots.") and name not in _DRAWN
+}

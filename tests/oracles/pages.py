@@ -1,0 +1,15 @@
+"""Code on the pages of the documentation, and what it is said to print."""
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def snippets(page: Path) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+
+
+def printed(snippet: str) -> list[str]:
+    """The comments behind prints, and those that have lines of their own."""
+    return re.findall(r"^(?:\s*print\(.*\)  )?# (.*)$", snippet, re.MULTILINE)

@@ -1,0 +1,218 @@
+"""Pictures of races: they show every contender where it is, and what is not reached as such."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from minikfac import plots
+from minikfac.races import Race
+from minikfac.training import History
+
+SLOW = [{"step": k, "seconds": 0.5 * k, "examples": 10 * k, "loss": 16 * 0.5**k} for k in range(5)]
+FAST = [{"step": k, "seconds": 0.6 * k, "examples": 10 * k, "loss": 16 * 0.2**k} for k in range(5)]
+RACE = Race({"slow": [History(SLOW)], "fast": [History(FAST)]})
+
+
+@pytest.fixture(autouse=True)
+def close() -> Iterator[None]:
+    yield
+    plt.close("all")
+
+
+def drawn(ax: Any) -> list[np.ndarray]:
+    return [line.get_xydata() for line in ax.lines]
+
+
+def test_a_race_is_drawn_by_seconds_steps_and_examples() -> None:
+    panels = plots.race(RACE.records)
+    assert [ax.get_xlabel() for ax in panels] == ["time (s)", "step", "examples seen"]
+    for ax, column in zip(panels, ("seconds", "step", "examples"), strict=True):
+        for line, rows in zip(ax.lines, (SLOW, FAST), strict=True):
+            assert np.array_equal(line.get_xdata(), [row[column] for row in rows[1:]])  # no 0 on a log axis
+            assert np.array_equal(line.get_ydata(), [row["loss"] for row in rows[1:]])
+    assert [ax.get_xscale() for ax in panels] == ["log", "log", "log"]
+    assert panels[0].get_yscale() == "log"
+    figure = panels[0].figure
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["slow", "fast"]
+    assert figure.get_suptitle() == "Training loss"
+    assert tuple(figure.get_size_inches() * figure.dpi) == (1280, 640)
+
+
+def test_errors_of_a_race_are_drawn_in_per_cent() -> None:
+    rows = [row | {"test_error": 0.25} for row in SLOW]
+    panels = plots.race({"a": rows}, "test_error")
+    assert set(panels[0].lines[0].get_ydata()) == {25.0}
+    assert panels[0].get_yscale() == "linear"
+
+
+def test_a_run_that_ended_at_once_does_not_end_the_picture() -> None:
+    panels = plots.race({"diverged": FAST[:1], "slow": SLOW})
+    assert [len(line.get_xdata()) for line in panels[1].lines] == [0, 4]
+    assert panels[1].lines[1].get_color() == panels[0].lines[1].get_color() == plots.COLORS[1]
+
+
+def powers(factor: float, steps: list[int], exponent: float = -1.0) -> list[dict[str, float]]:
+    """A loss of factor step^exponent: a line on log axes."""
+    return [
+        {
+            "step": k,
+            "seconds": 2.0 * k,
+            "examples": 10 * k,
+            "loss": factor * float(k) ** exponent if k else 99.0,
+        }
+        for k in (0, *steps)
+    ]
+
+
+def test_several_seeds_are_thin_lines_of_one_colour_with_the_median_on_top() -> None:
+    runs = [powers(8, [1, 2, 4, 8, 16]), powers(2, [1, 3, 9, 16]), powers(3, [1, 16])]
+    panels = plots.race({"many": runs, "one": [powers(50, [1, 16])]})
+    for ax, unit in zip(panels, (2, 1, 10), strict=True):
+        *thin, median, other = ax.lines
+        assert len(thin) == 3 and len({line.get_color() for line in (*thin, median)}) == 1
+        for line, rows in zip(thin, runs, strict=True):
+            assert np.array_equal(line.get_ydata(), [row["loss"] for row in rows[1:]])
+            assert line.get_linewidth() < median.get_linewidth() and line.get_alpha() < 1
+        # lines on log axes stay lines between the points, and so does their median: 3 / step
+        x, y = median.get_xdata() / unit, median.get_ydata()
+        assert (x[0], x[-1]) == pytest.approx((1, 16)) and len(x) > 100
+        assert y == pytest.approx(3 / x)
+        assert np.diff(np.log(x)) == pytest.approx(np.log(16) / (len(x) - 1))
+        assert other.get_color() == plots.COLORS[1] and len(other.get_xdata()) == 2
+    (legend,) = panels[0].figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["many", "one"]
+    assert legend.get_title().get_text() == "thick: median, thin: each of 3 seeds"
+
+
+def test_the_median_of_a_share_is_taken_between_points_on_a_linear_axis() -> None:
+    def shares(*values: float) -> list[dict[str, float]]:
+        return [row | {"test_error": value} for row, value in zip(powers(1, [1, 4, 16]), values, strict=True)]
+
+    runs = [shares(1, 0.4, 0.2, 0.0), shares(1, 0.6, 0.4, 0.2)]
+    *_, median = plots.race({"a": runs}, "test_error")[1].lines
+    x, y = median.get_xdata(), median.get_ydata()
+    assert y == pytest.approx(50 - 20 * np.log(x) / np.log(4))
+
+
+@pytest.mark.parametrize(
+    ("ends", "end"), [((16, 4, 16), 16), ((4, 4, 16), 4), ((16, 4), 4), ((9, 4, 16, 1), 4)]
+)
+def test_the_median_goes_as_far_as_more_than_half_of_the_runs(ends: tuple[int, ...], end: int) -> None:
+    runs = [powers(k, list(range(1, last + 1))) for k, last in enumerate(ends, 1)]
+    *thin, median = plots.race({"a": runs})[1].lines
+    assert len(thin) == len(ends) and median.get_xdata()[-1] == pytest.approx(end)
+    # one that ended before stays where it was
+    last = [run[min(end, own)]["loss"] for run, own in zip(runs, ends, strict=True)]
+    assert median.get_ydata()[-1] == pytest.approx(np.median(last))
+
+
+def test_a_seed_that_ended_at_once_leaves_the_others() -> None:
+    one = powers(8, [1, 16])
+    *_, median = plots.race({"a": [powers(2, []), one]})[1].lines
+    assert len(plots.race({"a": [powers(2, []), one]})[1].lines) == 1
+    assert np.array_equal(median.get_ydata(), [8, 0.5])
+    runs = [[row | {"lam": 1.0} if row["step"] else row for row in rows] for rows in (powers(2, []), one)]
+    assert len(plots.race({"a": runs}, "lam")[1].lines) == 1
+
+
+def test_the_best_of_iterate_and_average_is_drawn_and_named() -> None:
+    rows = [row | {"loss_average": 0.25 * row["loss"] + 1, "test_error": 0.5} for row in SLOW]
+    panels = plots.race(Race({"a": [History(rows)]}).records, "best_loss")
+    assert np.array_equal(panels[1].lines[0].get_ydata(), [3, 2, 1.5, 1])  # 8, 4, 2, 1 and 3, 2, 1.5, 1.25
+    assert panels[0].get_ylabel() == "best training loss (nats per example)"
+    assert panels[0].get_yscale() == "log" and panels[0].figure.get_suptitle() == "Best training loss"
+    shares = plots.race(Race({"a": [History(rows)]}).records, "best_test_error")
+    assert set(shares[0].lines[0].get_ydata()) == {50.0} and shares[0].get_yscale() == "linear"
+
+
+def test_a_race_needs_a_step() -> None:
+    start = [{"step": 0, "seconds": 0.0, "examples": 0, "loss": 2.0}]
+    with pytest.raises(ValueError, match="expected loss measured after a step, got it at the start only"):
+        plots.race({"SGD": start})
+
+
+def test_a_race_needs_runs_with_the_column() -> None:
+    with pytest.raises(ValueError, match="expected at least one run, got none"):
+        plots.race({})
+    with pytest.raises(ValueError, match="expected records of slow with accuracy, got none"):
+        plots.race({"slow": SLOW}, "accuracy")
+
+
+def test_targets_are_drawn_where_they_were_reached() -> None:
+    rows = RACE.targets(levels=[8, 0.5])
+    panels = plots.race_targets(rows)
+    assert [ax.get_xlabel() for ax in panels] == ["seconds to reach the level", "steps to reach the level"]
+    for ax, along in zip(panels, ("seconds", "step"), strict=True):
+        expected = {row["at"] for row in rows if row["along"] == along and np.isfinite(row["at"])}
+        points = [line for line in ax.lines if line.get_marker() != "None" and len(line.get_xdata())]
+        found = {line.get_xdata()[0] for line in points}
+        assert found == expected and len(expected) == 3  # the slow one ended at 1
+        texts = [text.get_text() for text in ax.texts]
+        own = [row for row in rows if row["along"] == along and row["contender"] == "fast"]
+        assert texts[0] == f"{float(format(own[0]['ratio'], '.2g')):g}x"
+        assert texts[1] == "not reached" and texts[2].startswith("> ")
+    assert [tick.get_text() for tick in panels[0].get_yticklabels()] == ["8", "0.5"]
+    low, high = panels[0].get_ylim()
+    assert low > high  # the first level, reached first, is above
+
+
+def seeds(*steps: int) -> list[History]:
+    """Runs of 8 steps that get under 1 in these; 0 is never."""
+    return [
+        History(
+            [row | {"loss": 1.0 if at and row["step"] >= at else 9.0} for row in powers(1, list(range(1, 9)))]
+        )
+        for at in steps
+    ]
+
+
+def test_targets_of_several_seeds_have_bars_from_the_lowest_to_the_highest() -> None:
+    race = Race({"a": seeds(8, 6, 7), "b": seeds(1, 4, 3), "c": seeds(2, 0, 4), "d": seeds(0, 8, 0)})
+    rows = race.targets(levels=[1], along=["step"])
+    (ax,) = plots.race_targets(rows)
+    lines = [(line.get_color(), tuple(line.get_xdata())) for line in ax.lines]
+    points, bars = ({color: x for color, x in lines if len(x) == length} for length in (1, 2))
+    own = {row["contender"]: row for row in rows}
+    color = dict(zip(own, plots.COLORS, strict=False))
+    assert points == {color[name]: (own[name]["at"],) for name in "abc"}
+    assert bars == {color[name]: (own[name]["lowest"], own[name]["highest"]) for name in "ab"} | {
+        color["c"]: (own["c"]["lowest"], own["c"]["at"])
+    }
+    texts = [text.get_text() for text in ax.texts]
+    assert texts == ["2.3x", "", "1.8x, 2 of 3", "reached by 1 of 3"]
+    assert [text.get_text() for text in ax.texts if text.arrow_patch] == [""]  # of the third: more to come
+    (legend,) = ax.figure.legends
+    assert legend.get_title().get_text() == "median of 3 seeds, and from the lowest to the highest"
+
+
+def test_targets_of_one_run_have_no_bars() -> None:
+    panels = plots.race_targets(RACE.targets(levels=[8]))
+    lines = [line for ax in panels for line in ax.lines if len(line.get_xdata())]
+    assert len(lines) == 4 and all(len(line.get_xdata()) == 1 for line in lines)
+    assert not panels[0].figure.legends[0].get_title().get_text()
+    (ax,) = plots.race_targets(RACE.targets(levels=[0.001], along=["step"]))  # by nobody
+    assert [text.get_text() for text in ax.texts] == ["not reached"] * 2
+
+
+def test_levels_of_errors_are_in_per_cent() -> None:
+    rows = [row | {"test_error": row["loss"] / 32} for row in SLOW]
+    for column in ("test_error", "best_test_error"):
+        panels = plots.race_targets(Race({"a": [History(rows)]}).targets(column, [0.25, 0.035]))
+        assert [tick.get_text() for tick in panels[0].get_yticklabels()] == ["25", "3.5"]
+        assert panels[0].get_ylabel().endswith("test error (% of examples)")
+
+
+def test_examples_are_drawn_where_they_say_something_of_their_own() -> None:
+    more = History([row | {"examples": 30 * row["step"]} for row in FAST])
+    other = Race({"slow": [History(SLOW)], "fast": [more]})
+    assert len(plots.race_targets(other.targets(levels=[8]))) == 3
+    assert len(plots.race_targets(RACE.targets(levels=[8]))) == 2
+    assert len(plots.race_targets(RACE.targets(levels=[8], along=["examples"]))) == 1
+    with pytest.raises(ValueError, match="expected at least one row of a race's targets, got none"):
+        plots.race_targets([])

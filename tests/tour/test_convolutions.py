@@ -1,0 +1,448 @@
+"""The chapter on convolutions: its numbers, its sentences, and a study of a convolutional net."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from oracles import EXACT, close
+
+import minikfac as mk
+from minikfac import datasets, fisher, quality, tour
+from minikfac.parallel import one_thread
+from minikfac.tour import figures, text
+from minikfac.tour import text_convolutions as convolutions
+from minikfac.tour.chapters.convolutions import (
+    BlockPicture,
+    Convolutions,
+    block_picture,
+    convnet,
+    default_channels,
+)
+from minikfac.tour.chapters.pictures import weight_name
+from minikfac.tour.results import results
+from minikfac.tour.run import Findings, Settings, make_net, net_name, prepare, with_targets
+from minikfac.tour.study import applicable, fisher_study
+
+SMALL = Settings(
+    sizes=(64, 6, 10),
+    steps=20,
+    n_examples=50,
+    along=False,
+    measures=("matrix",),
+    approximations=("K-FAC",),
+    convolutions=True,
+)
+PARTS = [
+    "convgradient", "convassumptions", "convblocks", "convspace", "convplaces", "convbetween", "convexact",
+    "convbatch",
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def quick() -> Iterator[None]:
+    with one_thread():
+        yield
+
+
+@pytest.fixture(scope="module")
+def found() -> Findings:
+    """A perceptron with a convolutional net beside it, as in the tour."""
+    return tour.tour(datasets.digits(), SMALL, progress=False)
+
+
+@pytest.fixture(scope="module")
+def written(found: Findings, tmp_path_factory: pytest.TempPathFactory) -> tour.Written:
+    return tour.write_report(few_pictures(found), tmp_path_factory.mktemp("report"), progress=False)
+
+
+def few_pictures(found: Findings) -> Findings:
+    """Without what has pictures of its own elsewhere."""
+    return replace(
+        found, middle=None, passage=None, scatter=None, sampling=None, divergence=None, cosines=None,
+        means=None, means_start=None,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def alone() -> Findings:
+    """A convolutional net by itself, as of the command line."""
+    settings = Settings(
+        sizes=(), channels=(2, 3), pool="avg", steps=10, n_examples=30, along=False, measures=("matrix",)
+    )
+    return tour.tour(datasets.digits(n_train=200), settings, progress=False)
+
+
+def chapter_of(found: Findings) -> Convolutions:
+    assert found.convolutions is not None
+    return found.convolutions
+
+
+def words(section: Any) -> str:
+    assert section is not None
+    return " ".join(part for part in section.parts if isinstance(part, str))
+
+
+# the chapter ----------------------------------------------------------------------------------------------
+
+
+def test_the_chapter_has_its_sections_and_figures(found: Findings, written: tour.Written) -> None:
+    source = written.page.read_text(encoding="utf-8")
+    keys = re.findall(r'<section id="([a-z]+)"', source)
+    start = keys.index("conv")
+    assert keys[start : start + 9] == ["conv", *PARTS]
+    assert keys[start + 9 :] == ["memory", "made"]
+    assert source.count("<h3>") == len(PARTS) == source.count('<li class="part">')
+    own = {name for name in written.pictures if name.startswith("conv-")}
+    assert own == {
+        "conv-gradient", "conv-layers", "conv-ledger", "conv-block", "conv-ladder", "conv-autocorrelation",
+        "conv-offsets", "conv-variance", "conv-between", "conv-exact", "conv-batchnorm",
+        "conv-batchnorm-size",
+    }  # fmt: skip
+    assert source.count("<img") == len(written.pictures) + 1  # each once, and one more at the top
+    assert not re.search(r"\bnan\b|\binf\b|None", re.sub(r'src="[^"]*"', "", source))
+
+
+def test_numbers_of_the_chapter_are_those_of_the_run(found: Findings, written: tour.Written) -> None:
+    source = written.page.read_text(encoding="utf-8")
+    run, chapter = found.convnet, chapter_of(found)
+    assert run is not None
+    assert run.net.n_params == 666 and "<b>666 parameters</b>" in source
+    for rows in chapter.ledgers.values():
+        for row in rows[1:3]:
+            assert convolutions.percent(row["error"]) in source
+    strength = chapter.maps["max"][0].derivatives.strength(1)
+    assert f"{float(f'{strength:.2g}'):.3g} (conv0)" in source
+    assert chapter.coupling is not None
+    assert convolutions.wrong_by(float(np.median(chapter.coupling.errors[-1]))) in source
+
+
+def test_layer_ledgers_are_those_of_quality(found: Findings) -> None:
+    run = found.convnet
+    assert run is not None
+    study = run.study
+    for name, rows in chapter_of(found).ledgers.items():
+        expected = quality.layer_ledger(study.signals, name, study.gradient, study.damping)
+        for row, other in zip(rows, expected, strict=True):
+            assert row == pytest.approx(other, nan_ok=True)
+    assert list(chapter_of(found).ledgers) == ["conv0", "conv1"]
+
+
+def test_the_block_is_the_smallest_and_on_every_rung(found: Findings) -> None:
+    run, block = found.convnet, chapter_of(found).block
+    assert run is not None and block is not None
+    assert block.name == "conv0" and sum(block.sizes) == 40 and block.parts == (*"↖↑↗←·→↙↓↘", "b")
+    signals = fisher.signals(run.net, run.theta, run.x).select(["conv0"])
+    assert list(block.blocks) == list(fisher.LADDER.values())
+    exact, *_, kfc = block.blocks.values()
+    close(exact, fisher.block_diagonal(signals).to_dense(), **EXACT)
+    close(kfc, fisher.kfac(signals).to_dense(), **EXACT)
+
+
+def test_both_poolings_are_trained_alike(found: Findings) -> None:
+    run, chapter = found.convnet, chapter_of(found)
+    assert run is not None
+    assert list(chapter.maps) == ["max", "avg"] == list(chapter.records)
+    assert chapter.records["max"] == run.history.records[-1]
+    again = prepare(replace(run.settings, pool="avg"), run.dataset, progress=False)[3]
+    assert chapter.records["avg"]["loss"] == again.records[-1]["loss"] != chapter.records["max"]["loss"]
+
+
+def test_results_hold_the_chapter(found: Findings, written: tour.Written) -> None:
+    stored = json.loads(written.results.read_text(encoding="utf-8"))
+    assert stored == results(few_pictures(found))
+    chapter = stored["convolutions"]
+    assert [walk["as_predicted"] for walk in chapter["walks"]] == [True] * 4
+    assert chapter["layer_ledgers"]["conv0"][1]["error"] == chapter_of(found).ledgers["conv0"][1]["error"]
+    assert len(chapter["maps"]["max"]) == 6 and len(chapter["shifts"]["gradient"]) == 3
+    assert "joint" not in chapter["batch_normalization"]
+    inner = stored["convolutional_net"]
+    assert inner["net"]["parameters"] == 666 and inner["data"]["inputs"] == 64 and "versions" not in inner
+    assert len(inner["ledger"]) == 10
+
+
+def test_memory_has_the_nets_of_the_paper_on_convolutions(found: Findings) -> None:
+    rows = {row["name"]: row for row in found.memory}
+    svhn = rows["KFC's net for SVHN"]
+    assert svhn["parameters"] == 13_741_578 and svhn["fisher_bytes"] == 4 * 13_741_578**2
+    assert svhn["largest_layer"] == 4097 * 2048
+    assert "MNIST autoencoder" in rows
+
+
+# sentences follow the numbers -----------------------------------------------------------------------------
+
+
+def test_poolings_exchanged_turn_the_sentence_around(found: Findings) -> None:
+    run, chapter = found.convnet, chapter_of(found)
+    assert run is not None
+    assert "SUD owes much to max-pooling" in words(convolutions.space(chapter, run))
+    maps = {"max": chapter.maps["avg"], "avg": chapter.maps["max"]}
+    exchanged = words(convolutions.space(replace(chapter, maps=maps), run))
+    assert "does not make derivatives less correlated in every layer" in exchanged
+    assert "owes much" not in exchanged
+    alike = {"max": chapter.maps["max"], "avg": chapter.maps["max"]}
+    assert "does not make" in words(convolutions.space(replace(chapter, maps=alike), run))
+
+
+def test_weak_correlations_are_explained_only_where_they_cost_much(found: Findings) -> None:
+    run, chapter = found.convnet, chapter_of(found)
+    assert run is not None
+    assert "against 64 pairs of a location with itself stand 4,032" in words(convolutions.space(chapter, run))
+    cheap = {name: [row | {"error": 0.1} for row in rows] for name, rows in chapter.ledgers.items()}
+    assert "How, then" not in words(convolutions.space(replace(chapter, ledgers=cheap), run))
+
+
+def test_the_costlier_assumption_is_named(found: Findings) -> None:
+    run, chapter = found.convnet, chapter_of(found)
+    assert run is not None
+
+    def changed(sud: float, iad: float, lowest: float) -> str:
+        errors = {convolutions.SUD: sud, convolutions.IAD: iad, convolutions.IAD_SUD: 0.9}
+        ledgers = {
+            "conv0": [
+                row
+                | {"error": errors.get(row["label"], 0.95)}
+                | ({"lowest_eigenvalue": lowest} if row["label"] == convolutions.IAD_SH else {})
+                for row in chapter.ledgers["conv0"]
+            ]
+        }
+        return words(convolutions.assumptions(replace(chapter, ledgers=ledgers), run))
+
+    usual = changed(0.8, 0.2, -0.05)
+    assert "IAD alone is wrong by 20% and SUD alone by 80% (SUD is the costlier)" in usual
+    assert "negative eigenvalues, down to 5.0% (conv0) of the largest one" in usual
+    assert "can even fall" not in usual
+    other = changed(0.93, 0.94, 0.1)
+    assert "(IAD is the costlier)" in other and "no covariance of anything" not in other
+    assert "conv0 from SUD (93%) to IAD + SUD (90%)" in other
+
+
+def test_walks_that_went_astray_are_named(found: Findings) -> None:
+    run, chapter = found.convnet, chapter_of(found)
+    assert run is not None
+    assert "All 14 points that theory says are exact are so here" in words(convolutions.exact(chapter, run))
+    astray = [replace(chapter.walks[0], exact=chapter.walks[0].exact[:-1]), *chapter.walks[1:]]
+    section = words(convolutions.exact(replace(chapter, walks=astray), run))
+    assert "Not all of it came out" in section and "along correlation between pixels" in section
+
+
+def test_batches_that_help_are_said_to_help(found: Findings) -> None:
+    run, chapter = found.convnet, chapter_of(found)
+    assert run is not None and chapter.coupling is not None
+    section = words(convolutions.batch_normalization(chapter, run))
+    assert "larger batches do not make the difference go away" in section and "by rounding" in section
+    errors = chapter.coupling.errors * np.linspace(1, 0.1, len(chapter.coupling.errors))[:, None]
+    falling = replace(chapter, coupling=replace(chapter.coupling, errors=errors))
+    assert "the difference falls as batches grow" in words(convolutions.batch_normalization(falling, run))
+
+
+def test_borders_that_are_like_the_inside_are_said_to_be(found: Findings) -> None:
+    run, chapter = found.convnet, chapter_of(found)
+    assert run is not None
+    assert "at the border" in words(convolutions.places(chapter, run))
+    flat = [
+        replace(own, derivatives=replace(own.derivatives, variance=np.ones_like(own.derivatives.variance)))
+        for own in chapter.maps["max"]
+    ]
+    section = words(convolutions.places(replace(chapter, maps={"max": flat}), run))
+    assert "SH is not far off at the border" in section and "1 to 1 (conv0)" in section
+
+
+def test_an_empty_chapter_has_no_sections(found: Findings) -> None:
+    run = found.convnet
+    assert run is not None
+    empty = replace(found, convolutions=Convolutions())
+    assert [section.key for section in convolutions.sections(empty)] == ["conv"]
+    assert not [
+        name for name in figures.available(empty) if name.startswith("conv-") and name != "conv-ledger"
+    ]
+    assert convolutions.sections(replace(found, convolutions=None)) == []
+
+
+# a convolutional net by itself ----------------------------------------------------------------------------
+
+
+def test_a_convolutional_net_by_itself(alone: Findings, tmp_path: Path) -> None:
+    assert net_name(alone.settings) == "conv 2-3, avg-pooling"
+    assert "block-tridiagonal" not in alone.study.matrices and "KFAC-reduce" in alone.study.matrices
+    assert alone.convnet is None and alone.passage is None and alone.middle is None
+    assert list(chapter_of(alone).maps) == ["avg", "max"]
+    written = tour.write_report(few_pictures(alone), tmp_path, progress=False)
+    source = written.page.read_text(encoding="utf-8")
+    keys = re.findall(r'<section id="([a-z]+)"', source)
+    assert keys[:10] == ["net", "conv", *PARTS]
+    assert "ledger" in keys and "quality" in keys and "signals" not in keys and "matrices" not in keys
+    assert "conv-ledger" not in written.pictures  # it is the ledger's own
+    assert "A dense layer uses every weight once" in source
+    assert "Left out is block-tridiagonal" in source
+    assert "conv0 (3×3, 1 → 2 maps), conv1 (3×3, 2 → 3 maps) and dense2 (12 → 10)" in source
+    assert "KFAC-reduce and T × KFC are alternatives" in source
+    assert not re.search(r"\bnan\b|\binf\b|None", re.sub(r'src="[^"]*"', "", source))
+
+
+def test_the_scatter_names_the_weights_of_a_convolution(alone: Findings) -> None:
+    cloud = alone.scatter
+    assert cloud is not None and cloud.layer == "conv1"
+    names = [weight_name(alone.net, 1, i, o) for i in range(19) for o in range(3)]
+    assert names[0] == "weight (0, 0) of map 0 → 0" and names[4] == "weight (0, 0) of map 1 → 1"
+    assert names[8] == "weight (0, 1) of map 0 → 2"  # patches are ordered (row, column, channel)
+    assert names[-1] == "bias of map 2" and len(set(names)) == 57
+    assert (
+        weight_name(alone.net, 2, 3, 1) == "weight 3 → 1"
+        and weight_name(alone.net, 2, 12, 1) == "bias of unit 1"
+    )
+    places = [names.index(name) for name in cloud.names]
+    F = fisher.exact(fisher.signals(alone.net, alone.theta, alone.x).select([1])).to_dense()
+    close(cloud.F, F[np.ix_(places, places)], **EXACT)
+
+
+def test_a_part_without_convolutions_has_no_ledgers_of_them() -> None:
+    settings = replace(
+        SMALL, sizes=(), channels=(2, 3), layers=(2,), approximations=None, convolutions=False, steps=2
+    )
+    found = tour.tour(datasets.digits(n_train=100), settings, progress=False)
+    chapter = chapter_of(found)
+    assert chapter.ledgers == {} and chapter.block is None and chapter.maps
+    keys = [section.key for section in convolutions.sections(found)]
+    assert "convassumptions" not in keys and "convspace" in keys
+    drawn = figures.available(found)
+    assert "conv-layers" not in drawn and "conv-block" not in drawn and "conv-offsets" in drawn
+
+
+@pytest.mark.parametrize("output", ["bernoulli", "gaussian"])
+def test_other_outputs_and_single_precision(output: str) -> None:
+    settings = replace(
+        SMALL, sizes=(), channels=(2,), output=output, dtype="float32", convolutions=False, steps=2,
+        approximations=None,
+    )  # fmt: skip
+    found = tour.tour(datasets.digits(n_train=60, dtype="float32"), settings, pictures=False, progress=False)
+    assert found.study.F.array.dtype == np.float32
+    assert found.dataset.y_train.shape == (60, 10)
+    assert 0 < found.study.comparison["K-FAC"]["error"] < 2
+
+
+# nets and choices -----------------------------------------------------------------------------------------
+
+
+def test_on_digits_it_is_the_tiny_preset() -> None:
+    assert repr(convnet((8, 8, 1), 10)) == repr(mk.presets.tiny_convnet())
+    for options in ({"pool": "avg"}, {"activation": "relu"}, {"output": "gaussian"}, {"channels": (3, 5)}):
+        expected = repr(mk.presets.tiny_convnet(**options))  # type: ignore[arg-type]
+        assert repr(convnet((8, 8, 1), 10, **options)) == expected  # type: ignore[arg-type]
+
+
+def test_large_images_are_averaged_first() -> None:
+    large, small = convnet((32, 32, 3), 10), convnet((16, 16, 3), 10)
+    assert repr(large).startswith("Network([AvgPool2d(kernel_size=2")
+    assert large.shapes == small.shapes and default_channels((32, 32, 3)) == (6, 8, 8)
+    x = np.random.default_rng(0).random((2, 32, 32, 3))
+    theta = small.init(np.random.default_rng(1))
+    halved = x.reshape(2, 16, 2, 16, 2, 3).mean((2, 4))
+    close(large.forward(theta, x).z, small.forward(theta, halved).z, **EXACT)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"channels": ()}, r"expected channels of one convolution or more, .* got \[\] for images of 8 x 8"),
+        ({"channels": (2, 2, 2, 2)}, "at least 2 x 2 pixels to pool"),
+        ({"channels": (2, 0)}, r"got \[2, 0\]"),
+        ({"pool": "median"}, "expected one of avg, max, got 'median'"),
+        ({"activation": "foo"}, "expected one of identity, .*, got 'foo'"),
+        ({"output": "foo"}, "expected one of bernoulli, categorical, gaussian, got 'foo'"),
+    ],
+)
+def test_nets_that_cannot_be_made(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        convnet((8, 8, 1), 10, **changes)
+
+
+def test_images_are_needed() -> None:
+    flat = datasets.digits(components=16)
+    conv = Settings(sizes=(), channels=(2, 3))
+    with pytest.raises(
+        ValueError, match=r"expected images \(N, H, W, C\) for a convolutional net, got inputs"
+    ):
+        make_net(conv, flat)
+    with pytest.raises(ValueError, match="expected images for the study of a convolutional net, got Dataset"):
+        tour.tour(flat, replace(SMALL, sizes=(16, 3, 10), steps=1), progress=False)
+    with pytest.raises(
+        ValueError, match="got block-tridiagonal, which exists for chains of dense layers only"
+    ):
+        make_net(replace(conv, approximations=("block-tridiagonal",)), datasets.digits(images=True))
+
+
+def test_targets_of_images() -> None:
+    data = datasets.digits(images=True)
+    net = convnet((8, 8, 1), 10, (2, 3))
+    assert with_targets(data, net) is data
+    rows = with_targets(data, convnet((8, 8, 1), 10, (2, 3), output="gaussian")).y_train
+    np.testing.assert_array_equal(rows.argmax(1), data.y_train)
+    with pytest.raises(ValueError, match="expected a net with 10 outputs, one per class of digits, got 9"):
+        with_targets(data, convnet((8, 8, 1), 9, (2, 3)))
+
+
+def test_approximations_are_those_that_exist_and_differ() -> None:
+    rng = np.random.default_rng(0)
+    every = set(tour.APPROXIMATIONS)
+
+    def names(net: mk.Network, x: np.ndarray, layers: Any = None) -> set[str]:
+        signals = fisher.signals(net, net.init(rng), x)
+        return set(applicable(signals if layers is None else signals.select(layers)))
+
+    dense, x = mk.mlp([4, 3, 2]), rng.random((5, 4))
+    assert names(dense, x) == every - {"KFAC-reduce", "T x KFC"}
+    small, images = mk.presets.tiny_convnet(channels=(2, 3)), rng.random((5, 8, 8, 1))
+    assert names(small, images) == every - {"block-tridiagonal"}
+    assert names(small, images, [2]) == every - {"block-tridiagonal", "KFAC-reduce", "T x KFC"}
+    wide = mk.presets.tiny_convnet(channels=(4, 24))
+    assert wide.n_params > 1000
+    assert names(wide, images) == every - {"block-tridiagonal", "low rank"}
+
+
+def test_a_study_asked_for_by_name_builds_what_was_asked_for() -> None:
+    rng = np.random.default_rng(0)
+    net = mk.mlp([4, 3, 2])
+    x, y = rng.random((20, 4)), rng.integers(0, 2, 20)
+    theta = net.init(rng)
+    study = fisher_study(net, theta, x, y, ["KFAC-reduce", "K-FAC", "T x KFC"], progress=False)
+    reduce, kfac, full = (study.matrices[name].to_dense() for name in ("KFAC-reduce", "K-FAC", "T x KFC"))
+    close(reduce, kfac, **EXACT)  # dense layers have one location
+    close(full, kfac, **EXACT)
+
+
+def test_a_layer_with_too_many_locations_is_not_drawn(
+    alone: Findings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = block_picture(alone.study)
+    assert isinstance(drawn, BlockPicture) and drawn.name == "conv0"
+    monkeypatch.setattr("minikfac.tour.chapters.convolutions._DRAWN", 20)
+    other = block_picture(alone.study)
+    assert isinstance(other, BlockPicture) and other.name == "conv1" and sum(other.sizes) == 57
+    monkeypatch.setattr("minikfac.tour.chapters.convolutions._DRAWN", 5)
+    assert block_picture(alone.study) is None
+
+
+def test_the_ledger_leaves_alternatives_out_of_the_way(alone: Findings) -> None:
+    """KFAC-reduce and T x KFC are no steps on the way from the exact matrix to KFC."""
+    rows = [
+        row | {"cost": 99.0, "share": -9.0} if str(row["label"]).startswith(("KFAC-reduce", "T x")) else row
+        for row in alone.study.ledger
+    ]
+    section = text.ledger(replace(alone, study=replace(alone.study, ledger=rows)))
+    assert "costliest is “KFAC-reduce" not in str(section.parts[0])
+    assert "costliest is “T x KFC" not in str(section.parts[0])
+    by_label = {row["label"]: row for row in rows}
+    drops = [
+        (by_label[row["above"]]["share"] - row["share"], row["label"])
+        for row in rows[1:]
+        if row["share"] >= 0 and math.isfinite(by_label[row["above"]]["share"] - row["share"])
+    ]
+    assert f"it is “{max(drops)[1]}”" in str(section.parts[0])

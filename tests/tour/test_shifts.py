@@ -1,0 +1,82 @@
+"""Dot products of shifted maps: all of them against loops, the kernel's against backpropagation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from oracles import EXACT, close
+
+import minikfac as mk
+from minikfac import fisher, layers, outputs
+from minikfac.tour.chapters.shifts import shifted_products
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(6, 5, 6, 2))
+
+
+def make(conv: layers.Conv2d) -> tuple[mk.Network, np.ndarray]:
+    rest = [layers.Tanh(), layers.GlobalAvgPool(), layers.Dense(3, 4)]
+    net = mk.Network([conv, *rest], outputs.Categorical())
+    return net, net.init(np.random.default_rng(1))
+
+
+CONVOLUTIONS = [
+    layers.Conv2d(2, 3, 3, padding=1),
+    layers.Conv2d(2, 3, 3),
+    layers.Conv2d(2, 3, (2, 3), padding=(1, 0)),
+    layers.Conv2d(2, 3, 4, padding="same"),
+    layers.Conv2d(2, 3, 3, padding=1, pad_value=0.7),
+]
+
+
+@pytest.mark.parametrize("conv", CONVOLUTIONS)
+def test_the_kernels_shifts_give_the_gradient_of_backpropagation(conv: layers.Conv2d) -> None:
+    net, theta = make(conv)
+    found = shifted_products(net, theta, X)
+    one = slice(found.example, found.example + 1)
+    # the target that was drawn: there p - target is negative
+    drawn = fisher.signals(net, theta, X, targets="sampled", rng=np.random.default_rng([0, 5]))
+    target = drawn[-1].g[0, one, 0].argmin(1)
+    gradient = net.unpack(net.loss_and_gradient(theta, X[one], target)[1])[0]
+    weight, _ = conv.split(gradient)
+    close(found.gradient, weight[found.output_map, found.input_map], **EXACT)
+    # and no other pair of maps has a longer one
+    assert (found.gradient**2).sum() == pytest.approx((weight**2).sum((2, 3)).max())
+
+
+@pytest.mark.parametrize("conv", CONVOLUTIONS)
+def test_products_against_loops(conv: layers.Conv2d) -> None:
+    found = shifted_products(*make(conv), X)
+    a, g = found.activation, found.derivative
+    above, before, below, after = found.padding
+    inside = a[above : a.shape[0] - below, before : a.shape[1] - after]
+    close(inside, X[found.example, :, :, found.input_map], **EXACT)
+    top, left, kh, kw = found.kernel
+    assert (kh, kw) == conv.windows.kernel
+    for row in range(found.products.shape[0]):
+        for column in range(found.products.shape[1]):
+            dy, dx = row - top, column - left  # the kernel's upper left corner is the shift (0, 0)
+            expected = sum(
+                a[y + dy, x + dx] * g[y, x]
+                for y in range(g.shape[0])
+                for x in range(g.shape[1])
+                if 0 <= y + dy < a.shape[0] and 0 <= x + dx < a.shape[1]
+            )
+            close(found.products[row, column], expected, **EXACT)
+
+
+def test_another_layer_can_be_named() -> None:
+    net = mk.presets.tiny_convnet()
+    theta, x = net.init(np.random.default_rng(0)), RNG.normal(size=(5, 8, 8, 1))
+    assert shifted_products(net, theta, x).layer == "conv0"
+    assert shifted_products(net, theta, x, 1).layer == "conv1"
+
+
+def test_refusals() -> None:
+    net = mk.presets.tiny_convnet()
+    theta, x = net.init(np.random.default_rng(0)), RNG.normal(size=(2, 8, 8, 1))
+    with pytest.raises(ValueError, match="of which there are conv0, conv1, got 2"):
+        shifted_products(net, theta, x, 2)
+    strided, theta = make(layers.Conv2d(2, 3, 3, stride=2))
+    with pytest.raises(ValueError, match="convolution of stride 1, of which there are none, got None"):
+        shifted_products(strided, theta, X)

@@ -1,0 +1,370 @@
+"""The tour and its report, on a small net."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import minikfac as mk
+from minikfac import datasets, fisher, quality, tour
+from minikfac.parallel import one_thread
+from minikfac.tour import figures, text
+from minikfac.tour.chapters import pictures
+from minikfac.tour.chapters.middle import picture_layers
+from minikfac.tour.results import plain, results
+from minikfac.tour.run import Findings, Settings, make_net, with_targets
+
+SMALL = Settings(
+    sizes=(16, 6, 5, 6, 10),
+    steps=30,
+    n_examples=60,
+    approximations=("block-diagonal", "K-FAC", "block-tridiagonal", "diagonal", "no curvature"),
+)
+
+
+@pytest.fixture(autouse=True)
+def quick() -> Iterator[None]:
+    with one_thread():
+        yield
+
+
+@pytest.fixture(scope="module")
+def dataset() -> datasets.Dataset:
+    return datasets.digits(components=16)
+
+
+@pytest.fixture(scope="module")
+def found(dataset: datasets.Dataset) -> Findings:
+    return tour.tour(dataset, SMALL, progress=False)
+
+
+@pytest.fixture(scope="module")
+def written(found: Findings, tmp_path_factory: pytest.TempPathFactory) -> tour.Written:
+    return tour.write_report(found, tmp_path_factory.mktemp("report") / "new" / "folder", progress=False)
+
+
+class Page(HTMLParser):
+    """What a page loads, and whether its tags close."""
+
+    VOID = ("meta", "img", "input", "br", "link")
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.loads: list[str] = []
+        self.ids: list[str] = []
+        self.anchors: list[str] = []
+        self.feed(source)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert tag not in ("script", "iframe", "object", "embed", "link")
+        found = {key: value or "" for key, value in attrs}
+        if tag not in self.VOID:
+            self.open.append(tag)
+        if "src" in found:
+            self.loads.append(found["src"])
+        if "href" in found:
+            self.anchors.append(found["href"])
+        if "id" in found:
+            self.ids.append(found["id"])
+        if tag == "img":
+            assert found["alt"]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+# the page ------------------------------------------------------------------------------------------------
+
+
+def test_the_page_is_whole_and_loads_nothing(written: tour.Written) -> None:
+    source = written.page.read_text(encoding="utf-8")
+    page = Page(source)
+    assert page.open == []
+    assert page.loads and all(address.startswith("data:image/png;base64,") for address in page.loads)
+    assert "url(" not in source and "@import" not in source and "http:" not in source
+    assert "https:" not in source
+    assert len(set(page.ids)) == len(page.ids)
+    assert page.anchors == [f"#{key}" for key in page.ids]  # the table of contents, in order
+    assert 'name="viewport"' in source
+
+
+def test_every_section_and_figure_is_there(written: tour.Written) -> None:
+    source = written.page.read_text(encoding="utf-8")
+    keys = re.findall(r'<section id="([a-z]+)"', source)
+    assert keys == [
+        "net", "signals", "mean", "scatter", "kl", "matrices", "ledger", "quality", "models", "spectra",
+        "damping", "sampling", "along", "memory", "made",
+    ]  # fmt: skip
+    assert len(written.pictures) == 18
+    for path in written.pictures.values():
+        assert path.read_bytes().startswith(b"\x89PNG")
+    # each once in its section, and one more at the top
+    assert source.count("<img") == len(written.pictures) + 1
+
+
+def test_numbers_in_the_text_are_those_of_the_run(found: Findings, written: tour.Written) -> None:
+    source = written.page.read_text(encoding="utf-8")
+    row = found.study.comparison["K-FAC"]
+    assert f"{found.net.n_params:,} × {found.net.n_params:,}" in source
+    assert f"{found.study.F.floats:,} → {row['floats']:,}" in source
+    assert text.percent(row["share"]) in source
+    assert "32 TB" in source and "26 MB" in source
+    assert not re.search(r"\bnan\b|\binf\b|None", re.sub(r'src="[^"]*"', "", source))
+
+
+def test_names_of_users_are_escaped(found: Findings) -> None:
+    named = replace(found, dataset=replace(found.dataset, name="<b>mine</b> & yours"))
+    sections = text.sections(named)
+    from minikfac.tour.page import page
+
+    source = page(text.title(named), text.summary(named), sections, {}, "0")
+    assert "<b>mine" not in source and "&lt;b&gt;mine&lt;/b&gt; &amp; yours" in source
+
+
+def test_the_text_says_what_the_run_showed(found: Findings) -> None:
+    """Turned around, the numbers turn the sentences around."""
+    rising = text.along_training(found)
+    backwards = replace(found, history=replace(found.history, records=found.history.records[::-1]))
+    falling = text.along_training(backwards)
+    assert rising is not None and falling is not None
+    assert "it got worse in every layer" in str(rising.parts[0])
+    assert "it got better in every layer" in str(falling.parts[0])
+
+    assert found.divergence is not None
+    assert "as it should" in str(text.divergence(found).parts[0])  # type: ignore[union-attr]
+    off = replace(found, divergence=replace(found.divergence, slope=2.0))
+    assert "not the expected 3" in str(text.divergence(off).parts[0])  # type: ignore[union-attr]
+
+    assert found.sampling is not None
+    off = replace(found, sampling=replace(found.sampling, slope=0.3))
+    assert "where −½ was expected" in str(text.sampling(off).parts[0])  # type: ignore[union-attr]
+
+
+def test_what_was_left_out_is_said(found: Findings) -> None:
+    study = replace(found.study, left_out=("spectrum",))
+    section = text.quality_table(replace(found, study=study))
+    assert any("Left out" in str(part) and "condition" in str(part) for part in section.parts)
+
+
+# the numbers ---------------------------------------------------------------------------------------------
+
+
+def test_results_are_finite_json_with_every_number(found: Findings, written: tour.Written) -> None:
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    stored = json.loads(written.results.read_text(encoding="utf-8"), parse_constant=refuse)
+    assert stored == results(found)
+    assert stored["settings"]["sizes"] == [16, 6, 5, 6, 10] and stored["settings"]["seed"] == 0
+    assert {"minikfac", "python", "numpy", "scipy"} <= set(stored["versions"])
+    assert stored["net"]["parameters"] == found.net.n_params
+    quality_row = next(row for row in stored["quality"] if row["approximation"] == "K-FAC")
+    assert quality_row["error"] == found.study.comparison["K-FAC"]["error"]
+    assert len(stored["ledger"]) == 4 and len(stored["memory"]) == 4
+    assert stored["divergence"]["slope"] == pytest.approx(3, abs=0.2)
+
+
+def test_plain_data_hold_no_arrays_and_nothing_infinite() -> None:
+    given = {"a": np.arange(2.0), 1: (np.float32(0.5), float("nan")), "c": [float("inf"), None, "text", True]}
+    assert plain(given) == {"a": [0.0, 1.0], "1": [0.5, None], "c": [None, None, "text", True]}
+
+
+def test_the_table_is_written_layer_by_layer(found: Findings, written: tour.Written) -> None:
+    lines = written.table.read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 1 + len(SMALL.approximations) * (1 + len(found.net.names))
+
+
+def test_the_same_seed_gives_the_same_numbers(found: Findings, dataset: datasets.Dataset) -> None:
+    again = results(tour.tour(dataset, SMALL, progress=False))
+    before = results(found)
+    for record in (again, before):
+        del record["seconds"]
+        for row in record["training"]:
+            row.pop("seconds", None)
+        for row in record["quality"]:
+            row.pop("build_seconds", None), row.pop("solve_seconds", None)
+    assert again == before
+
+
+# the parts -----------------------------------------------------------------------------------------------
+
+
+def test_gradients_have_mean_zero_under_the_model(found: Findings) -> None:
+    start = found.means_start
+    assert start is not None
+    assert start.model_norm < 1e-12 < start.label_norm
+    np.testing.assert_allclose(start.exact, 0, atol=1e-14)
+    assert (np.abs(start.model) < 5 * start.standard_error).all()
+
+
+def test_the_scatter_shows_its_block_of_the_fisher_matrix(found: Findings) -> None:
+    cloud = found.scatter
+    assert cloud is not None
+    layer = found.net.names.index(cloud.layer)
+    F = fisher.exact(fisher.signals(found.net, found.theta, found.x).select([layer])).to_dense()
+    units = found.net.shapes[layer][1]
+    places = []
+    for name in cloud.names:
+        numbers = [int(number) for number in re.findall(r"\d+", name)]
+        row = found.net.shapes[layer][0] - 1 if name.startswith("bias") else numbers[0]
+        places.append(row * units + numbers[-1])
+    np.testing.assert_allclose(cloud.F, F[np.ix_(places, places)], rtol=1e-10)
+    assert cloud.samples.shape == (4 * len(found.x), 2)
+
+
+def test_inverses_of_the_middle_layers_are_inverses(found: Findings) -> None:
+    middle = found.middle
+    assert middle is not None and middle.tridiagonal is not None
+    assert middle.names == ("dense1", "dense2")
+    for name, damped in middle.damped.items():
+        np.testing.assert_allclose(damped @ middle.inverses[name], np.eye(len(damped)), atol=1e-8)
+    assert set(middle.eigenvalues) == {"exact", "block-diagonal", "K-FAC", "EKFAC", "diagonal"}
+
+
+@pytest.mark.parametrize(
+    ("sizes", "chosen"),
+    [((100,), [0]), ((10, 20), [0, 1]), ((9, 5, 5, 9), [1, 2]), ((9000, 5, 5), [1, 2]), ((5, 9000), [])],
+)
+def test_layers_for_pictures_are_few_enough(sizes: tuple[int, ...], chosen: list[int]) -> None:
+    assert picture_layers(sizes) == chosen
+
+
+def test_memory_of_the_autoencoder() -> None:
+    shapes = mk.mlp([784, 1000, 500, 250, 30, 250, 500, 1000, 784]).shapes
+    row = pictures.memory_rows({"x": shapes})[0]
+    assert row["largest_layer"] == 785 * 1000
+    assert row["parameters"] == 2_837_314
+    assert row["fisher_bytes"] == 4 * 2_837_314**2
+    assert text.human_bytes(row["factor_bytes"]) == "26 MB"
+
+
+def test_gaussian_outputs_have_pictures_too(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(60, 4))
+    y = np.tanh(x @ rng.normal(size=(4, 2)))
+    data = datasets.Dataset(x[:40], y[:40], x[40:], y[40:], "mine")
+    settings = Settings(
+        sizes=(4, 3, 2), output="gaussian", steps=0, n_examples=40, approximations=("K-FAC",), along=False
+    )
+    found = tour.tour(data, settings, progress=False)
+    assert found.passage is not None and found.means is not None
+    written = tour.write_report(found, tmp_path, progress=False)
+    assert "as it was initialized" in written.page.read_text(encoding="utf-8")
+    assert "training" not in written.pictures and "forward-backward" not in written.pictures
+
+
+def test_error_bars_over_seeds(dataset: datasets.Dataset) -> None:
+    settings = replace(
+        SMALL, sizes=(16, 5, 10), seeds=2, approximations=("K-FAC",), along=False, measures=("matrix",)
+    )
+    for targets in ("model", "sampled"):
+        found = tour.tour(dataset, replace(settings, targets=targets), pictures=False, progress=False)
+        spread = found.study.comparison.spread
+        assert spread is not None and spread[0]["error"] > 0
+        assert "kl" not in found.study.comparison["K-FAC"]
+
+
+def test_a_study_of_some_layers(dataset: datasets.Dataset) -> None:
+    settings = replace(SMALL, layers=(1, 2), along=False)
+    found = tour.tour(dataset, settings, progress=False)
+    assert found.study.F.names == ("dense1", "dense2")
+    assert found.study.gradient.shape == (found.study.F.shape[0],)
+    assert found.middle is not None and found.middle.names == ("dense1", "dense2")
+
+
+# targets and refusals ------------------------------------------------------------------------------------
+
+
+def test_labels_become_targets_of_the_output(dataset: datasets.Dataset) -> None:
+    assert with_targets(dataset, mk.mlp([16, 10])) is dataset
+    rows = with_targets(dataset, mk.mlp([16, 10], output="bernoulli")).y_train
+    assert rows.shape == (1500, 10)
+    np.testing.assert_array_equal(rows.argmax(1), dataset.y_train)
+    np.testing.assert_array_equal(
+        with_targets(dataset, mk.mlp([16, 3, 16], output="gaussian")).y_test, dataset.x_test
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sizes": (64, 10)}, r"net with 16 inputs, as digits has, got one with 64"),
+        ({"sizes": (16, 9)}, r"net with 10 outputs, one per class of digits, got 9"),
+        ({"sizes": (16, 9), "output": "gaussian"}, r"10 outputs, .* or 16, its inputs again"),
+        ({"steps": -1}, "steps >= 0, got -1"),
+        ({"damping": 0.0}, "damping > 0, got 0"),
+        ({"damping": float("nan")}, "damping > 0, got nan"),
+        ({"n_examples": 0}, "examples from 1 to 1500, .* got 0"),
+        ({"n_examples": 1501}, "examples from 1 to 1500, .* got 1501"),
+        ({"targets": "labels"}, "targets 'model', 'sampled' or 'data', got 'labels'"),
+        ({"n_samples": 2}, "samples >= 1, and other than 1 only with targets 'sampled', got 2"),
+        ({"layers": (4,)}, "layers from 0 to 3"),
+        ({"layers": ()}, "layers from 0 to 3"),
+    ],
+)
+def test_settings_that_cannot_be_studied(
+    dataset: datasets.Dataset, changes: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_net(replace(SMALL, **changes), dataset)  # type: ignore[arg-type]
+
+
+def test_a_matrix_too_large_for_memory_is_refused_before_training(dataset: datasets.Dataset) -> None:
+    with pytest.raises(MemoryError, match=r"GiB are free; use fewer parameters .* fisher.product"):
+        tour.tour(dataset, replace(SMALL, sizes=(16, 5000, 5000, 10)), progress=False)
+
+
+def test_training_that_diverges_is_said(dataset: datasets.Dataset) -> None:
+    settings = replace(SMALL, lr=1e4, activation="relu", along=False)
+    with np.errstate(all="ignore"), pytest.raises((ValueError, FloatingPointError), match="loss"):
+        tour.tour(dataset, settings, progress=False)
+
+
+def test_unknown_approximations_and_measures_are_listed(dataset: datasets.Dataset) -> None:
+    with pytest.raises(ValueError, match=r"among block-diagonal, .*got \['foo'\]"):
+        tour.tour(dataset, replace(SMALL, approximations=("foo",), along=False), progress=False)
+    with pytest.raises(ValueError, match=r"measures among matrix, .*, got foo"):
+        tour.tour(dataset, replace(SMALL, measures=("foo",), along=False), progress=False)
+
+
+def test_figures_in_other_formats(found: Findings, tmp_path: Path) -> None:
+    few = replace(found, middle=None, passage=None, scatter=None, sampling=None)
+    drawn = dict(figures.draw_all(few, tmp_path, "svg"))
+    assert "ledger" in drawn and drawn["ledger"].read_text(encoding="utf-8").startswith("<?xml")
+    with pytest.raises(ValueError, match="format among png, svg, pdf, got 'gif'"):
+        next(figures.draw_all(found, tmp_path, "gif"))
+
+
+def test_a_comparison_leaves_out_what_is_not_asked_for(found: Findings) -> None:
+    F, gradient = found.study.F, found.study.gradient
+    matrices = {name: found.study.matrices[name] for name in ("K-FAC", "diagonal", "block-tridiagonal")}
+    whole = quality.compare(F, matrices, gradient, 1e-2)
+    for group, columns in quality.MEASURES.items():
+        part = quality.compare(F, matrices, gradient, 1e-2, measures=[group], workers=2)
+        for name in matrices:
+            found_columns = set(part[name]) & set(quality.COLUMNS)
+            assert found_columns - {"floats", "solve_seconds", "build_seconds"} == set(columns)
+            for column in columns:
+                assert part[name][column] == pytest.approx(whole[name][column], rel=1e-9)
+
+
+def test_a_quicker_product_gives_the_same_comparison(found: Findings) -> None:
+    F, gradient = found.study.F, found.study.gradient
+    product = fisher.product(found.net, found.theta, found.x)
+    matrices = {"K-FAC": found.study.matrices["K-FAC"]}
+    # of dozens of iterations rounding decides how many; with much damping they are few, and the same
+    for damping, columns in ((1e-2, ("spectral_error", "error", "kl")), (1.0, ("cg_iterations",))):
+        reference = quality.Reference.of(F, gradient, damping, lambda v: product @ v)
+        quick = quality.compare(F, matrices, gradient, damping, reference=reference)["K-FAC"]
+        slow = quality.compare(F, matrices, gradient, damping)["K-FAC"]
+        for column in columns:
+            assert quick[column] == pytest.approx(slow[column], rel=1e-6)
+        assert slow["cg_iterations"] > 5

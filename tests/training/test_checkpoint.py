@@ -1,0 +1,504 @@
+"""Checkpoints: runs that are killed go on in the same bits, and no other run's checkpoint is taken."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from oracles.fisher import make_case
+from oracles.resumable import EVERY, MEASURE, STEPS, problem, run, same
+
+import minikfac as mk
+from minikfac import fisher, optim, training
+from minikfac.optim import schedules
+from minikfac.parallel import one_thread
+from minikfac.training import checkpoint, describe, records
+from minikfac.training.checkpoint import MATRICES, Checkpoint
+from minikfac.training.keep import Keep
+
+
+def untimed(history: Any) -> list[dict[str, Any]]:
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in history.records]
+
+
+def assert_same_run(found: training.History, expected: training.History, keep: Keep) -> None:
+    assert found.theta.tobytes() == expected.theta.tobytes()
+    assert same(found.state, expected.state)
+    assert untimed(found) == untimed(expected) == untimed(records.read(keep.records))
+    assert (np.diff(found["seconds"]) >= 0).all()
+
+
+def resume(folder: Path) -> Keep:
+    return Keep(folder, every=EVERY, existing="resume")
+
+
+# killed -----------------------------------------------------------------------------------------------
+
+
+def killing(*arguments: Any) -> list[list[int]]:
+    """Run the script that kills its children, and return the numbers it prints."""
+    if os.name != "posix":
+        pytest.skip("kills by a signal")
+    command = [sys.executable, "-m", "oracles.resumable", *map(str, arguments)]
+    environment = os.environ | {
+        "OPENBLAS_NUM_THREADS": "1",
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }
+    found = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert found.returncode == 0, found.stderr
+    return [list(map(int, line.split())) for line in found.stdout.splitlines()]
+
+
+@one_thread()  # as the children have it: another number may round differently
+def test_a_run_that_is_killed_again_and_again_ends_in_the_same_bits(tmp_path: Path) -> None:
+    seeds, expected, killed_at = 3, run(), set()
+    left = killing("at-random", tmp_path, seeds, 8)
+    steps_left = [[step for own, step, _ in left if own == seed] for seed in range(seeds)]
+    assert steps_left == [sorted(steps) for steps in steps_left]  # no checkpoint is lost
+    for seed in range(seeds):
+        keep = resume(tmp_path / str(seed))
+        killed_at |= {step for own, step, killed in left if own == seed and killed}
+        assert_same_run(run(keep), expected, keep)
+        files = [path.name for path in Path(keep.folder).iterdir() if path.suffix != ".tmp"]
+        assert sorted(files) == ["run.jsonl", "run.npz"]
+    assert len(killed_at - {0, STEPS}) >= 3, killed_at  # otherwise little was tried
+
+
+@pytest.mark.parametrize("function", ["replace", "fsync"])
+@one_thread()
+def test_a_run_that_dies_while_it_writes_goes_on(tmp_path: Path, function: str) -> None:
+    calls = 9
+    assert killing("at-calls", tmp_path, function, calls) == [[9]] * calls  # SIGKILL
+    expected, starts = run(), []
+    for number in range(1, calls + 1):
+        keep = resume(tmp_path / str(number))
+        starts.append(checkpoint.load(keep.checkpoint).step if keep.checkpoint.exists() else 0)
+        assert_same_run(run(keep), expected, keep)
+    assert starts == sorted(starts) and starts[0] == 0 < starts[-1]
+
+
+def test_what_was_recorded_after_the_checkpoint_is_recorded_again(tmp_path: Path) -> None:
+    keep = resume(tmp_path)
+
+    def stop(record: dict[str, Any]) -> None:
+        if record["step"] == 4 * MEASURE:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(keep, on_record=stop)
+    assert checkpoint.load(keep.checkpoint).step == 15  # the last multiple of EVERY before 16
+    with open(keep.records, "a") as file:
+        file.write('{"step": 17, "los')  # torn
+    assert [row["step"] for row in records.read(keep.records).records] == [0, 4, 8, 12, 16]
+    seen: list[int] = []
+    found = run(keep, on_record=lambda record: seen.append(record["step"]))
+    assert seen == [16, 20, 24, 28, 30]
+    assert_same_run(found, run(), keep)
+
+
+OPTIMIZERS = {
+    "Adam": lambda net: optim.Adam(net, 0.01),
+    "DiagonalNaturalGradient": lambda net: optim.DiagonalNaturalGradient(net, 0.1),
+    "EKFAC": lambda net: optim.EKFAC(net, 0.1, T3=5),
+    "HessianFree": lambda net: optim.HessianFree(net),
+    "KFAC": lambda net: optim.KFAC(net, T1=2, T2=4, T3=5),
+    "KFAC, block-tridiagonal": lambda net: optim.KFAC(net, structure="block_tridiagonal", T1=2, T2=4, T3=5),
+    "KFAC, solved anew": lambda net: optim.KFAC(net, T3=1, momentum=False),
+    "KFCPre": lambda net: optim.KFCPre(net, 0.1, Tf=4, Ts=2),
+    "KrylovSubspace": lambda net: optim.KrylovSubspace(net),
+    "LowRank": lambda net: optim.LowRank(net, 0.1),
+    "NaturalGradient": lambda net: optim.NaturalGradient(net, 0.1),
+    "SGD": lambda net: optim.SGD(
+        net, schedules.Cosine(0.3, 20), schedules.SutskeverMomentum(0.9), nesterov=True, averaging=0.9
+    ),
+}
+
+
+def test_no_optimizer_is_forgotten() -> None:
+    known = {name for name in optim.__all__ if hasattr(getattr(optim, name), "step")}
+    assert {name.split(",")[0] for name in OPTIMIZERS} == known
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_is_resumed_in_the_same_bits(tmp_path: Path, name: str, dtype: Any) -> None:
+    net, theta, data = problem(dtype)
+    opt = OPTIMIZERS[name](net)
+
+    def go(keep: Keep | None = None, steps: int = 14) -> training.History:
+        return training.train(net, theta, opt, data, steps, 16, 0, 7, progress=False, keep=keep)
+
+    expected = go()
+    keep = Keep(tmp_path, existing="resume")
+    half = go(keep, 7)
+    assert half.theta.tobytes() != expected.theta.tobytes()
+    found = go(keep)
+    assert_same_run(found, expected, keep)
+    assert found.theta.dtype == dtype
+
+
+def test_statistics_of_batch_normalization_are_resumed_too(tmp_path: Path) -> None:
+    net = mk.Network(
+        [mk.layers.Dense(4, 5), mk.layers.BatchNorm(5), mk.layers.Tanh(), mk.layers.Dense(5, 3)],
+        mk.outputs.Categorical(),
+    )
+    _, _, data = problem()
+    theta, opt, keep = (
+        net.init(np.random.default_rng(0)),
+        optim.KFCPre(net, 0.1),
+        Keep(tmp_path, existing="resume"),
+    )
+    histories = [
+        training.train(net, theta, opt, data, steps, 16, 0, 5, progress=False, keep=kept)
+        for steps, kept in ((10, None), (5, keep), (10, keep))
+    ]
+    assert_same_run(histories[2], histories[0], keep)
+    assert not same(histories[1].state["stats"], histories[2].state["stats"])
+
+
+def test_a_state_that_was_not_kept_would_change_the_run(tmp_path: Path) -> None:
+    keep, expected = resume(tmp_path), run()
+    with pytest.raises(KeyboardInterrupt):
+        run(keep, on_record=interrupt_at(8))
+    found = checkpoint.load(keep.checkpoint)
+    checkpoint.save(keep.checkpoint, dataclasses.replace(found, state=found.state | {"lam": 1.0001}))
+    assert not same(run(keep).state, expected.state)
+
+
+def interrupt_at(step: int) -> Any:
+    def stop(record: dict[str, Any]) -> None:
+        if record["step"] == step:
+            raise KeyboardInterrupt
+
+    return stop
+
+
+# the start and the end of a run ---------------------------------------------------------------------------
+
+
+def test_a_finished_run_is_not_run_again_and_can_be_made_longer(tmp_path: Path) -> None:
+    net, theta, data = problem()
+    keep = Keep(tmp_path, existing="resume")
+
+    def go(steps: int, kept: Keep | None = keep) -> training.History:
+        return training.train(
+            net, theta, optim.SGD(net, 0.1, 0.9), data, steps, 8, 0, 5, progress=False, keep=kept
+        )
+
+    first, written = go(10), keep.checkpoint.stat().st_mtime_ns
+    assert first["seconds"].tolist() == go(10)["seconds"].tolist()
+    assert keep.checkpoint.stat().st_mtime_ns == written
+    assert_same_run(go(20), go(20, None), keep)
+    with pytest.raises(ValueError, match="expected steps >= 20, where the checkpoint is, got 10"):
+        go(10)
+
+
+def test_a_run_that_reached_its_target_stays_there(tmp_path: Path) -> None:
+    keep, level = resume(tmp_path), run()["loss"][3]
+    first, again = run(keep, target={"loss": level}), run(keep, target={"loss": level})
+    assert first["step"][-1] == again["step"][-1] == 3 * MEASURE
+    assert_same_run(again, first, keep)
+
+
+def test_a_checkpoint_is_not_lost_by_forgetting_to_resume(tmp_path: Path) -> None:
+    run(Keep(tmp_path))
+    before = Keep(tmp_path).checkpoint.read_bytes()
+    with pytest.raises(FileExistsError, match=r"no checkpoint in .*run\.npz yet, got one; resume it"):
+        run(Keep(tmp_path))
+    assert Keep(tmp_path).checkpoint.read_bytes() == before
+    run(Keep(tmp_path, name="other"))
+    with pytest.raises(KeyboardInterrupt):
+        run(Keep(tmp_path, existing="replace"), on_record=interrupt_at(0))
+    assert not Keep(tmp_path).checkpoint.exists()  # resuming now must not go on from the old run
+    with pytest.raises(ValueError, match="'refuse', 'resume' or 'replace', got 'overwrite'"):
+        Keep(tmp_path, existing="overwrite")
+
+
+def test_checkpoints_come_every_so_many_steps_or_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def steps_of(keep: Keep) -> list[int]:
+        steps: list[int] = []
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoint, "save", lambda _, found: steps.append(found.step))
+            run(keep)
+        return steps
+
+    assert steps_of(Keep(tmp_path / "a", every=8)) == [8, 16, 24, 30]
+    assert steps_of(Keep(tmp_path / "b")) == [30]
+    assert steps_of(Keep(tmp_path / "c", seconds=0)) == list(range(31))
+    for wrong in ({"every": 0}, {"seconds": -1.0}):
+        with pytest.raises(ValueError, match=r"between checkpoints.*, got (0|-1\.0)"):
+            Keep(tmp_path, **wrong)  # type: ignore[arg-type]
+
+
+# not finite -----------------------------------------------------------------------------------------------
+
+
+def test_a_run_that_diverges_leaves_the_last_good_checkpoint(tmp_path: Path) -> None:
+    net, theta, data = problem()
+
+    class Diverges(optim.SGD):
+        def step(self, theta: Any, state: Any, batch: Any, rng: Any = None) -> Any:
+            found = super().step(theta, state, batch, rng)
+            return (found[0] * (np.nan if state["step"] == 6 else 1), *found[1:])
+
+    keep = Keep(tmp_path, every=2)
+    named = r"got nan in step 7; use a smaller step size; the checkpoint of step 6 in .*run\.npz is good"
+    with pytest.raises(FloatingPointError, match=named):
+        training.train(net, theta, Diverges(net, 0.1), data, 20, 8, progress=False, keep=keep)
+    found = checkpoint.load(keep.checkpoint)
+    assert found.step == 6 and np.isfinite(found.theta).all()
+
+
+@pytest.mark.parametrize("part", ["theta", "state"])
+def test_nothing_that_is_not_finite_is_written(tmp_path: Path, part: str) -> None:
+    path = tmp_path / "run.npz"
+    good = Checkpoint(np.ones(3), {"velocity": np.ones(3), "rho": -np.inf}, 4, 40, 0.5, {})
+    checkpoint.save(path, good)
+    bad = {"theta": np.array([1, np.inf, 1]), "state": {"velocity": np.array([np.nan])}}[part]
+    named = {"theta": "theta", "state": r"state\.velocity"}[part]
+    with pytest.raises(FloatingPointError, match=f"finite numbers in {named} after step 5, got NaN or inf"):
+        checkpoint.save(path, dataclasses.replace(good, step=5, **{part: bad}))
+    assert checkpoint.load(path).step == 4
+    assert checkpoint.load(path).state["rho"] == -np.inf  # a number of the optimizer's own may be
+
+
+# the file -------------------------------------------------------------------------------------------------
+
+
+STATE = {
+    "step": 3,
+    "on": True,
+    "none": None,
+    "text": "NaN",
+    "numbers": [0.1, -0.0, float("inf"), 1e-323, 12345678901234567890],
+    "scalar": np.float32(0.1),
+    "nested": ({"a": np.arange(6).reshape(2, 3)}, [], (), {}),
+    "columns": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+    "empty": np.empty((0, 3), np.float32),
+    "zero": np.array(2.5),
+}
+
+
+def save_and_load(tmp_path: Path, state: Any) -> Any:
+    path = tmp_path / "run.npz"
+    checkpoint.save(path, Checkpoint(np.ones(2), state, 1, 10, 0.25, {"rho": -np.inf}, [{"loss": np.nan}]))
+    return checkpoint.load(path).state
+
+
+def test_a_state_comes_back_as_it_was(tmp_path: Path) -> None:
+    found = save_and_load(tmp_path, STATE)
+    assert same(found, STATE)
+    assert found["columns"].flags.f_contiguous  # products add in an order that follows the memory
+    assert np.signbit(found["numbers"][1])
+
+
+def test_numbers_beside_the_state_come_back_too(tmp_path: Path) -> None:
+    save_and_load(tmp_path, {})
+    found = checkpoint.load(tmp_path / "run.npz")
+    assert (found.step, found.examples, found.seconds, found.info) == (1, 10, 0.25, {"rho": -np.inf})
+    assert np.isnan(found.records[0]["loss"])
+
+
+def test_the_file_is_an_archive_of_plain_arrays_under_their_names(tmp_path: Path) -> None:
+    run(resume(tmp_path))
+    with np.load(tmp_path / "run.npz", allow_pickle=False) as stored:
+        kinds = {name: stored[name].dtype.kind for name in stored.files}
+        tree = json.loads(stored["json"].tobytes())
+    assert {"theta", "state.delta", "state.factors[0][1]", "state.inverse.parts[1].A"} <= set(kinds)
+    assert set(kinds.values()) == {"f", "u"}
+    assert tree["about"]["seed"] == 5 and tree["step"] == STEPS
+    assert "PCG64" not in json.dumps(tree)  # no generator
+
+
+def test_every_matrix_of_the_package_comes_back(tmp_path: Path) -> None:
+    case = make_case((3, 4, 3), "tanh", "gaussian", n=40)
+    signals = fisher.signals(case.net, case.theta, case.x)
+    matrices: list[Any] = [
+        fisher.exact(signals),
+        fisher.block_diagonal(signals),
+        fisher.diagonal(signals),
+        fisher.kfac(signals),
+        fisher.ekfac(signals),
+        fisher.block_tridiagonal(signals),
+        fisher.low_rank(signals, rank=3),
+    ]
+    matrices += [F.inverse(damping=0.1) for F in matrices]
+    matrices += [matrices[3].inverse(0.1, method="factored", explicit=explicit) for explicit in (False, True)]
+    v, used = np.random.default_rng(0).standard_normal(len(case.theta)), set()
+    for F, again in zip(matrices, save_and_load(tmp_path, matrices), strict=True):
+        assert same(F, again)
+        assert (F @ v).tobytes() == (again @ v).tobytes()
+        used |= {type(F).__name__, *(type(part).__name__ for part in getattr(F, "parts", []))}
+    assert used == set(MATRICES)
+
+
+def test_no_matrix_of_the_package_is_forgotten() -> None:
+    def below(kind: type) -> set[str]:
+        own = {kind.__name__} if kind.__module__.startswith("minikfac.fisher.") else set()
+        return own.union(*map(below, kind.__subclasses__()))
+
+    abstract, by_functions, indefinite = (
+        {"Operator", "FisherMatrix"},
+        {"MatrixFree", "CGSolver"},
+        {"_LadderBlock"},
+    )
+    assert below(fisher.Operator) == abstract | by_functions | indefinite | set(MATRICES)
+
+
+class Unknown:
+    pass
+
+
+class Named(NamedTuple):
+    x: int
+
+
+@pytest.mark.parametrize(
+    ("state", "named"),
+    [
+        ({"a": [Unknown()]}, r"plain data in state\.a\[0\], .* got Unknown"),
+        ({"rng": np.random.default_rng(0)}, r"plain data in state\.rng, .* got Generator"),
+        ({1: 2}, "plain data in state, .* got dict"),
+        ({"a": Named(1)}, r"plain data in state\.a, .* got Named"),
+        ({"a": np.array([None])}, r"an array of numbers in state\.a, got one of Python objects"),
+    ],
+)
+def test_only_plain_data_is_written(tmp_path: Path, state: Any, named: str) -> None:
+    with pytest.raises(TypeError, match=named):
+        save_and_load(tmp_path, state)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("function", ["replace", "fsync"])
+@one_thread()
+def test_a_file_that_cannot_be_written_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str
+) -> None:
+    save_and_load(tmp_path, {"old": 1})
+
+    def full(*_: Any) -> None:
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
+        patch.setattr(os, function, full)
+        save_and_load(tmp_path, {"new": 1})
+    assert checkpoint.load(tmp_path / "run.npz").state == {"old": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["run.npz"]
+
+
+def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
+    save_and_load(tmp_path, STATE)
+    path = tmp_path / "run.npz"
+    whole = path.read_bytes()
+    place = whole.index(np.ones(2).tobytes())
+    for content in (
+        whole[:-30],
+        whole[: len(whole) // 2],
+        b"",
+        whole[:place] + b"\x01" + whole[place + 1 :],
+        b"text",
+    ):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"expected a whole checkpoint in .*run\.npz, got a damaged"):
+            checkpoint.load(path)
+
+
+def test_another_archive_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "data.npz"
+    np.savez(path, x=np.ones(3))
+    with pytest.raises(ValueError, match=r"a checkpoint of minikfac in .*data\.npz, got another archive"):
+        checkpoint.load(path)
+    np.savez(path, json=np.frombuffer(b'{"format": 2}', np.uint8))
+    with pytest.raises(ValueError, match=r"expected a checkpoint of format 1 in .*, got format 2"):
+        checkpoint.load(path)
+    with pytest.raises(FileNotFoundError):
+        checkpoint.load(tmp_path / "none.npz")
+
+
+def test_nothing_is_unpickled_and_nothing_but_matrices_is_made(tmp_path: Path) -> None:
+    path = tmp_path / "run.npz"
+    np.savez(path, json=np.array([Unknown()], dtype=object))
+    with pytest.raises(ValueError, match="expected a whole checkpoint"):
+        checkpoint.load(path)
+    save_and_load(tmp_path, {})
+    with np.load(path) as stored:
+        arrays = dict(stored)
+    for tree in (
+        {"matrix": "Popen", "parts": ["true"]},
+        {"set": []},
+        {"array": "none", "beside theta": True},
+    ):
+        text = json.loads(arrays["json"].tobytes()) | {"state": tree}
+        np.savez(path, **arrays | {"json": np.frombuffer(json.dumps(text).encode(), np.uint8)})
+        with pytest.raises(ValueError, match="expected a checkpoint of minikfac"):
+            checkpoint.load(path)
+
+
+# another run ----------------------------------------------------------------------------------------------
+
+
+def start(tmp_path: Path, **changes: Any) -> None:
+    net, theta, data = problem(changes.pop("dtype", float))
+    net = changes.pop("net", net)
+    theta = changes.pop("theta", theta)
+    options: dict[str, Any] = {
+        "lr": 0.1,
+        "batch_size": 8,
+        "seed": 0,
+        "opt": optim.SGD,
+        "data": data,
+    } | changes
+    opt = options["opt"](net, options["lr"])
+    training.train(
+        net, theta, opt, options["data"], 4, options["batch_size"], options["seed"], progress=False,
+        keep=Keep(tmp_path, existing="resume"),
+    )  # fmt: skip
+
+
+def other_data() -> Any:
+    data = problem()[2]
+    x = data.x_train.copy()
+    x[7, 2] += 1e-9
+    return dataclasses.replace(data, x_train=x)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"net": mk.mlp([4, 5, 3], "relu")}, r"net\.layers\[1\]: ReLU\(\) here, Tanh\(\) there"),
+        (
+            {"net": mk.mlp([4, 5, 5, 3]), "theta": np.ones(73)},
+            r"net\.layers: .* parameters: 73 here, 43 there",
+        ),
+        ({"dtype": np.float32}, "dtype: float32 here, float64 there"),
+        ({"lr": 0.3}, r"optimizer\.lr: 0\.3 here, 0\.1 there"),
+        ({"lr": schedules.Constant(0.1)}, r"optimizer\.lr: \{'kind': 'Constant', .* here, 0\.1 there"),
+        ({"opt": optim.KFCPre}, r"optimizer\.kind: KFCPre here, SGD there"),
+        ({"batch_size": 9}, "batch_size: 9 here, 8 there"),
+        ({"seed": 1}, "seed: 1 here, 0 there"),
+        ({"data": other_data()}, r"dataset\.contents \(sha256\): "),
+        ({"theta": np.ones(43)}, r"initial parameters \(sha256\): "),
+    ],
+)
+def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path, changes: dict[str, Any], named: str) -> None:
+    start(tmp_path)
+    start(tmp_path)  # the same
+    before = Keep(tmp_path).checkpoint.read_bytes(), Keep(tmp_path).records.read_bytes()
+    with pytest.raises(ValueError, match=rf"expected a checkpoint of this run in .*run\.npz, got .*{named}"):
+        start(tmp_path, **changes)
+    assert before == (Keep(tmp_path).checkpoint.read_bytes(), Keep(tmp_path).records.read_bytes())
+
+
+def test_a_checkpoint_of_another_version_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    start(tmp_path)
+    monkeypatch.setattr(describe, "__version__", "9.9")
+    with pytest.raises(ValueError, match=rf"version: 9\.9 here, {mk.__version__} there"):
+        start(tmp_path)

@@ -1,0 +1,112 @@
+"""Notebooks: the saved copy is a clean run from top to bottom, and each runs again without an error.
+
+What a notebook claims it asserts in its own cells; here it is enough that they run.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import inspect
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+NOTEBOOKS = sorted((ROOT / "tutorials").glob("*.ipynb"))
+each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def code(notebook: dict[str, Any]) -> list[dict[str, Any]]:
+    return [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+
+
+def kinds(cell: dict[str, Any]) -> list[str]:
+    """Sorts of outputs, each with its richest form; split prints do not count twice.
+
+    Progress bars, which come where something takes two seconds, are left out.
+    """
+    found: list[str] = []
+    for output in cell["outputs"]:
+        if output.get("name") == "stderr":
+            continue
+        data = output.get("data", {})
+        image = next((kind for kind in data if kind.startswith("image/")), None)
+        kind = image or output.get("name") or output["output_type"]
+        if not found or found[-1] != kind or image:
+            found.append(kind)
+    return found
+
+
+@each
+def test_the_saved_copy_is_a_clean_run(path: Path) -> None:
+    cells = code(read(path))
+    counts = [cell["execution_count"] for cell in cells]
+    assert counts == list(range(1, len(cells) + 1)), "run tutorials/run.py"
+    assert not [output for cell in cells for output in cell["outputs"] if output["output_type"] == "error"]
+    assert not [output for cell in cells for output in cell["outputs"] if output.get("name") == "stderr"]
+
+
+@each
+def test_a_figure_comes_within_five_cells_and_claims_are_asserted(path: Path) -> None:
+    cells = read(path)["cells"]
+    first = [output for cell in cells[:5] for output in cell.get("outputs", [])]
+    assert [output for output in first if any(kind.startswith("image/") for kind in output.get("data", {}))]
+    sources = ["".join(cell["source"]) for cell in code({"cells": cells})]
+    assert sum(len(re.findall(r"^\s*assert ", source, re.MULTILINE)) for source in sources) >= 3
+
+
+@each
+def test_it_names_what_a_reader_looks_for(path: Path) -> None:
+    text = "\n".join(
+        "".join(cell["source"]) for cell in read(path)["cells"] if cell["cell_type"] == "markdown"
+    )
+    headings = [line.strip("# ").lower() for line in text.splitlines() if line.startswith("#")]
+    for heading in ("what you will see", "what you need", "on your own", "further reading"):
+        assert heading in headings, headings
+    links = re.findall(r"\]\(((?!http)[^)#]+)\)", text)
+    assert not [link for link in links if not (path.parent / link).exists()]
+
+
+def shown(notebook: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """What is shown of the library: its name, its source now, and what the saved copy printed."""
+    cells = ["".join(cell["source"]) for cell in code(notebook)]
+    names: dict[str, Any] = {}
+    for node in (node for cell in cells for node in ast.walk(ast.parse(cell))):
+        parts = [own.name for own in getattr(node, "names", [])] + [getattr(node, "module", None) or ""]
+        if isinstance(node, ast.Import | ast.ImportFrom) and any(own.startswith("minikfac") for own in parts):
+            exec(ast.unparse(node), names)
+    for cell, source in zip(code(notebook), cells, strict=True):
+        for name in re.findall(r"print\(inspect\.getsource\(([\w.]+)\)\)", source):
+            if name.partition(".")[0] in names:
+                printed = "".join("".join(output.get("text", "")) for output in cell["outputs"])
+                yield name, inspect.getsource(eval(name, names)), printed
+
+
+def test_source_that_is_shown_is_that_of_the_library() -> None:
+    found = [(path.stem, *one) for path in NOTEBOOKS for one in shown(read(path))]
+    assert len(found) > 20
+    assert not [(path, name) for path, name, source, printed in found if source not in printed]
+
+
+@pytest.mark.tutorial
+@each
+def test_it_runs_from_top_to_bottom(path: Path) -> None:
+    pytest.importorskip("nbclient", reason="notebooks need the extra: pip install 'minikfac[tutorials]'")
+    spec = importlib.util.spec_from_file_location("run", ROOT / "tutorials" / "run.py")
+    assert spec is not None and spec.loader is not None
+    runner = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(runner)
+    again, saved = runner.execute(path), read(path)
+    assert [kinds(cell) for cell in code(again)] == [kinds(cell) for cell in code(saved)]
+    assert ["".join(cell["source"]) for cell in again["cells"]] == [
+        "".join(cell["source"]) for cell in saved["cells"]
+    ]
