@@ -121,7 +121,16 @@ def test_a_rank_that_fails_ends_all_of_them(how, code, message, tmp_path):
 @pytest.mark.mpi
 def test_the_command_goes_on_with_more_ranks(tmp_path):
     def train(n: int, *options: str) -> subprocess.CompletedProcess[str]:
-        command = ["-m", "minikfac.cli", "train", "--distributed", "--set", "T1=2", "--measure-every", "2"]
+        command = [
+            "-m",
+            "minikfac.cli.main",
+            "train",
+            "--distributed",
+            "--set",
+            "T1=2",
+            "--measure-every",
+            "2",
+        ]
         return started(n, *command, "--out", str(tmp_path / "ranks"), *options)
 
     two = train(2, "--steps", "2")

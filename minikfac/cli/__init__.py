@@ -1,5 +1,1 @@
 """The command line: ``minikfac``."""
-
-from .main import main
-
-__all__ = ["main"]

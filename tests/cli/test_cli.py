@@ -359,7 +359,7 @@ def test_an_interrupt_ends_in_one_line(
 
 @pytest.mark.skipif(os.name == "nt", reason="other signals")
 def test_control_c_in_the_middle_of_the_work(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "minikfac.cli", "tour", "--out", str(tmp_path)]
+    command = [sys.executable, "-m", "minikfac.cli.main", "tour", "--out", str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         assert process.stderr.readline().startswith("training: ")  # the matrices are being built
@@ -371,7 +371,7 @@ def test_control_c_in_the_middle_of_the_work(tmp_path: Path) -> None:
 
 def test_a_terminal_without_letters_and_colours() -> None:
     surroundings = {**os.environ, "PYTHONIOENCODING": "ascii", "TERM": "dumb", "NO_COLOR": "1"}
-    command = [sys.executable, "-m", "minikfac.cli", "fisher", *QUICK, "--approximations", "kfac"]
+    command = [sys.executable, "-m", "minikfac.cli.main", "fisher", *QUICK, "--approximations", "kfac"]
     done = subprocess.run(command, capture_output=True, env=surroundings, check=True)
     done.stdout.decode("ascii")
     assert b"\x1b" not in done.stdout + done.stderr

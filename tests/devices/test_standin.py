@@ -264,7 +264,7 @@ def test_cholesky_has_cupy_report_a_breakdown(monkeypatch):
 
 # calls --------------------------------------------------------------
 
-FROZEN = json.loads((Path(__file__).parents[2] / "data" / "cupy_signatures.json").read_text(encoding="utf-8"))
+FROZEN = json.loads((Path(__file__).parents[1] / "data" / "cupy_signatures.json").read_text(encoding="utf-8"))
 """What CuPy takes, of the version that it names; tests/data/make/freeze_cupy.py made it."""
 
 

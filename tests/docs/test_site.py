@@ -133,7 +133,7 @@ def test_a_derivation_leads_from_each_equation_to_its_function_and_its_test(page
         assert names
         for name in names:
             assert callable(resolve(name)), name
-        assert re.findall(r"`test_\w+\.py::test_\w+`", tests), functions
+        assert re.findall(r"`[\w/]*test_\w+\.py::test_\w+`", tests), functions
 
 
 def test_a_name_that_is_not_there_is_noticed() -> None:

@@ -75,7 +75,7 @@ def test_directions_that_no_column_has_seen_have_gain_one_over_damping(case: Cas
 
 
 def test_a_convolution_sums_over_its_locations() -> None:
-    from test_optim import images
+    from oracles.optim import images
 
     net, theta, x, _ = images()
     signals = fisher.signals(net, theta, x, targets="sampled", rng=np.random.default_rng(0))

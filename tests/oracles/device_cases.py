@@ -607,7 +607,7 @@ RESUMED: dict[str, Callable[[mk.Network], Any]] = {
     why="the data are made on the host here, and a measurement ends with a look at theta",
     loose=True,
 )
-def training(a: Any) -> list:
+def training_runs(a: Any) -> list:
     own = optim.KFCPre(LABELLED, 0.05, Tf=2)
     history = training.train(LABELLED, a.theta, own, dataset_of(a), 5, 10, 0, 2, progress=False)
     return [history.theta, *(row["loss"] for row in history.records), *history["test_error"]]
@@ -693,6 +693,8 @@ HOST: dict[str, str] = {
     "Network.init": _DRAWS,
     "outputs.Output.noise": _DRAWS,
     "outputs.Output.sample": "draws on the host; what it makes of it is transform_noise",
+    "interop.from_torch": "reads PyTorch's weights on the host",
+    "interop.stats_from_torch": "reads PyTorch's statistics on the host",
     "from_torch": "reads PyTorch's weights on the host",
     "stats_from_torch": "reads PyTorch's statistics on the host",
     "reparam.Reparameterization.jacobian": "forms constants on the host, for small nets",

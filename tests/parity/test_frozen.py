@@ -11,7 +11,7 @@ from oracles.torch_layout import torch_order, torch_scale
 import minikfac as mk
 from minikfac import fisher, layers
 
-FILE = Path(__file__).parents[2] / "data" / "frozen_oracles.npz"
+FILE = Path(__file__).parents[1] / "data" / "frozen_oracles.npz"
 TOLERANCE = 1e-12
 """Largest difference relative to the largest entry, in float64."""
 
