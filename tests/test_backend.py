@@ -6,10 +6,10 @@ import sys
 
 import numpy as np
 import pytest
-from oracles import standin
 
 import minikfac as mk
 from minikfac import backend
+from oracles import standin
 
 
 @pytest.fixture

@@ -13,10 +13,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from oracles import ranks, standin
-from oracles.fisher import error
-from oracles.resumable import problem as points
-from oracles.resumable import same
 
 from minikfac import distributed, fisher, optim, parallel, races, training
 from minikfac.cli import main as cli
@@ -27,6 +23,10 @@ from minikfac.training import checkpoint
 from minikfac.training.describe import describe
 from minikfac.training.keep import Keep
 from minikfac.training.loop import _refuse_other_parameters
+from oracles import ranks, standin
+from oracles.fisher import error
+from oracles.resumable import problem as points
+from oracles.resumable import same
 
 ESTIMATE, PARAMETERS = 1e-13, 1e-12  # relative, in float64
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from oracles import standin
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from oracles.cli import one_line, run
 
 import minikfac
 from minikfac.cli import main as cli
+from oracles.cli import one_line, run
 
 
 @pytest.fixture

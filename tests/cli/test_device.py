@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from oracles import EXACT, close, standin
 
 from minikfac.cli.main import run
 from minikfac.races import problem
 from minikfac.training import checkpoint, records
+from oracles import EXACT, close, standin
 
 
 @pytest.fixture

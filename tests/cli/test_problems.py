@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from oracles.cli import one_line, run
 
 from minikfac.cli.problems import value_in_words
 from minikfac.optim import schedules
 from minikfac.races import PROBLEMS, RECIPES, problems
 from minikfac.races.contenders import CONTENDERS, SCHEDULES, argument
+from oracles.cli import one_line, run
 
 
 def test_every_problem_recipe_and_optimizer_is_listed(capsys: pytest.CaptureFixture[str]) -> None:

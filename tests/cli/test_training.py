@@ -14,7 +14,6 @@ from typing import Any
 import matplotlib.image
 import numpy as np
 import pytest
-from oracles.cli import one_line, run
 
 from minikfac import optim
 from minikfac.cli import training as cli_training
@@ -22,6 +21,7 @@ from minikfac.parallel import one_thread
 from minikfac.races import problem
 from minikfac.races.race import reached
 from minikfac.training import checkpoint, records, train
+from oracles.cli import one_line, run
 
 
 @pytest.fixture(autouse=True)

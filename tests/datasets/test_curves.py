@@ -4,10 +4,10 @@ import sys
 
 import numpy as np
 import pytest
-from oracles import EXACT, FLOAT32, close
 
 from minikfac import datasets
 from minikfac.datasets.curves import MARGIN, PEN, PIECES, SIDE, curve_through, draw_curves, draw_points
+from oracles import EXACT, FLOAT32, close
 
 BY_SUMS = dict(rtol=0, atol=1e-3)
 """Ink by 84 pieces against an integral; a quarter of the step of eight-bit grey."""

@@ -16,6 +16,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from minikfac import datasets
+from minikfac.datasets.cache import extract
+from minikfac.datasets.dataset import Dataset
+from minikfac.datasets.mnist import area_weights, shrink
+from minikfac.datasets.usps import digest as usps_digest
 from oracles.dataset_files import (
     CIFAR_FILES,
     DAMAGES,
@@ -33,12 +39,6 @@ from oracles.dataset_files import (
     write_mnist,
     write_svhn,
 )
-
-from minikfac import datasets
-from minikfac.datasets.cache import extract
-from minikfac.datasets.dataset import Dataset
-from minikfac.datasets.mnist import area_weights, shrink
-from minikfac.datasets.usps import digest as usps_digest
 
 EXACT = dict(rtol=0, atol=1e-12)
 FLOAT32 = dict(rtol=0, atol=1e-6)

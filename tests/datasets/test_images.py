@@ -21,6 +21,11 @@ import pytest
 import scipy.io
 from hypothesis import given
 from hypothesis import strategies as st
+
+from minikfac import datasets
+from minikfac.cli import main as cli
+from minikfac.datasets import ColorWhitening, ContrastNormalization, Dataset
+from minikfac.datasets.svhn import read_svhn
 from oracles import EXACT, FLOAT32, close
 from oracles.dataset_files import (
     CIFAR_FILES,
@@ -39,11 +44,6 @@ from oracles.dataset_files import (
     write_mnist,
     write_svhn,
 )
-
-from minikfac import datasets
-from minikfac.cli import main as cli
-from minikfac.datasets import ColorWhitening, ContrastNormalization, Dataset
-from minikfac.datasets.svhn import read_svhn
 
 SOURCE = Path(datasets.__file__).parents[1]
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from oracles import EXACT, device_cases, standin
-from oracles.device_cases import CASES, HOST, SMALL, Case, check
 
 import minikfac as mk
+from oracles import EXACT, device_cases, standin
+from oracles.device_cases import CASES, HOST, SMALL, Case, check
 
 LOOSE = dict(rtol=1e-7, atol=1e-8)
 """Iterations that may stop a step earlier or later, or solves by other routines, in float64."""

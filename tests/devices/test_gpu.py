@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from oracles import close, random_net, random_psd
-from oracles.device_cases import CASES, RESUMED, Case, check, trained
 
 import minikfac as mk
 from minikfac import linalg, optim
 from minikfac.training import Keep
+from oracles import close, random_net, random_psd
+from oracles.device_cases import CASES, RESUMED, Case, check, trained
 
 pytestmark = pytest.mark.gpu
 

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import missing
-from oracles import ACTIVATIONS, EXACT, OUTPUTS, close, random_net, random_psd, standin
-from oracles.cupy_calls import Call, calls
 from scipy import sparse
 
 import minikfac as mk
+from conftest import missing
 from minikfac import fisher, linalg, outputs
+from oracles import ACTIVATIONS, EXACT, OUTPUTS, close, random_net, random_psd, standin
+from oracles.cupy_calls import Call, calls
 
 
 @pytest.fixture(autouse=True)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import typer
-from oracles.pages import ROOT, printed, snippets
 
 from minikfac.cli import main as cli
 from minikfac.parallel import one_thread
+from oracles.pages import ROOT, printed, snippets
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 OPTIMIZERS = ROOT / "docs" / "optimizers.md"

@@ -14,11 +14,11 @@ import scipy.linalg
 import scipy.signal
 from hypothesis import given
 from hypothesis import strategies as st
-from oracles import all_targets, derivative, loop_mean, random_targets, standin
-from oracles.fisher import EXACT, SOLVE, error, gradient_rows, synthetic_factors, synthetic_fisher
 
 import minikfac as mk
 from minikfac import fisher, layers, outputs
+from oracles import all_targets, derivative, loop_mean, random_targets, standin
+from oracles.fisher import EXACT, SOLVE, error, gradient_rows, synthetic_factors, synthetic_fisher
 
 FAR = 0.05
 """Relative distance above which two matrices count as different."""

@@ -2,6 +2,9 @@
 
 import numpy as np
 import pytest
+
+import minikfac as mk
+from minikfac import fisher
 from oracles.fisher import (
     EXACT,
     FLOAT32,
@@ -17,9 +20,6 @@ from oracles.fisher import (
     synthetic_fisher,
     terms,
 )
-
-import minikfac as mk
-from minikfac import fisher
 
 FINITE_DIFFERENCE = 1e-7
 

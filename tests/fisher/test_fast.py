@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from oracles import EXACT, close
 
 import minikfac as mk
 from minikfac import fisher, layers, optim
 from minikfac.fisher.patches import PatchMoment
 from minikfac.linalg import Sums
+from oracles import EXACT, close
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((7, 6, 6, 2))

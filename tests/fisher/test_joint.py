@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from oracles import all_targets, derivative, loop_mean, standin
-from oracles.fisher import EXACT, FLOAT32, error
 
 import minikfac as mk
 from minikfac import fisher, layers, outputs
+from oracles import all_targets, derivative, loop_mean, standin
+from oracles.fisher import EXACT, FLOAT32, error
 
 FINITE_DIFFERENCE = 1e-8
 """Relative error of J^T J, with J by central differences of fourth order."""

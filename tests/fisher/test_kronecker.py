@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
+from minikfac import fisher, mlp
 from oracles.fisher import (
     EXACT,
     Case,
@@ -17,8 +19,6 @@ from oracles.fisher import (
     synthetic_factors,
     synthetic_fisher,
 )
-
-from minikfac import fisher, mlp
 
 NEAREST = 1e-8
 """Relative error of the power iteration at its default tolerance."""

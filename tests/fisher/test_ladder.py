@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from oracles.fisher import EXACT, FLOAT32, SOLVE, error, ladder_block, moment, random_signals
 
 import minikfac as mk
 from minikfac import fisher, layers, outputs
 from minikfac.linalg import SingularMatrixError
+from oracles.fisher import EXACT, FLOAT32, SOLVE, error, ladder_block, moment, random_signals
 
 FAR = 0.05
 """Relative distance above which two matrices count as different."""

@@ -8,10 +8,10 @@ import pytest
 import scipy.sparse.linalg
 from hypothesis import given
 from hypothesis import strategies as st
-from oracles.fisher import EXACT, SOLVE, Case, chain, error, factored, make_case
 
 from minikfac import fisher
 from minikfac.linalg import SingularMatrixError
+from oracles.fisher import EXACT, SOLVE, Case, chain, error, factored, make_case
 
 Build = Callable[[fisher.Signals], fisher.FisherMatrix]
 

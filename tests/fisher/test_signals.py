@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+from minikfac import Network, fisher
 from oracles.fisher import (
     EXACT,
     FLOAT32,
@@ -19,8 +21,6 @@ from oracles.fisher import (
     signals_of,
     targets,
 )
-
-from minikfac import Network, fisher
 
 OUTPUTS = ["categorical", "bernoulli", "gaussian"]
 

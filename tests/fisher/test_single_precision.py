@@ -3,9 +3,9 @@ papers' layers too."""
 
 import numpy as np
 import pytest
-from oracles import FLOAT32, close, random_psd
 
 from minikfac import fisher, linalg, presets
+from oracles import FLOAT32, close, random_psd
 
 NETS = {
     "tiny_convnet": (presets.tiny_convnet(), (8, 8, 1)),

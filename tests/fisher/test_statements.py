@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
+from minikfac import fisher
 from oracles.fisher import (
     EXACT,
     SOLVE,
@@ -19,8 +21,6 @@ from oracles.fisher import (
     make_case,
     random_signals,
 )
-
-from minikfac import fisher
 
 FAR = 0.05
 """Relative distance above which two matrices count as different."""

@@ -4,6 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
+import minikfac as mk
+from minikfac import fisher
+from minikfac.linalg import SingularMatrixError
 from oracles.fisher import (
     EXACT,
     SOLVE,
@@ -15,10 +19,6 @@ from oracles.fisher import (
     make_case,
     random_signals,
 )
-
-import minikfac as mk
-from minikfac import fisher
-from minikfac.linalg import SingularMatrixError
 
 
 def digit_like(sizes: tuple[int, ...] = (6, 5, 4, 3), n: int = 200, output: str = "bernoulli") -> Case:

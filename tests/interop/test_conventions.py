@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from oracles import standin
-from oracles.torch_layout import torch_order, torch_scale
 
 import minikfac as mk
 from minikfac import fisher, interop, layers, outputs
+from oracles import standin
+from oracles.torch_layout import torch_order, torch_scale
 
 ROOT = Path(__file__).parents[2]
 TOLERANCE = 1e-12

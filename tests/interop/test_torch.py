@@ -5,10 +5,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from oracles import EXACT, FLOAT32, OUTPUTS, close, random_targets
 
 import minikfac as mk
 from minikfac import layers
+from oracles import EXACT, FLOAT32, OUTPUTS, close, random_targets
 
 # modules that look like PyTorch's --------------------------------------------------------------
 

@@ -14,10 +14,10 @@ import matplotlib.image
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from oracles.cli import run
 
 from minikfac import plots
 from minikfac.invariance import study as invariance
+from oracles.cli import run
 
 GAPS = np.array([[1e-13, 0.0, 3e-15], [2e-16, 0.4, np.nan]])
 EXPECTED = np.array([[True, True, True], [True, False, False]])

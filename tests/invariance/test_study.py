@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from oracles.reparam import colors
 
 from minikfac import optim
 from minikfac.invariance import study as invariance
 from minikfac.invariance.study import Cell, Data, Run, compared, follow
+from oracles.reparam import colors
 
 ROUNDING = 1e-8
 """Largest gap of an invariant method after a few steps; the study itself allows 1e-6 after a hundred."""

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from oracles import EXACT, FLOAT32, close, random_psd
 
 from minikfac import linalg
+from oracles import EXACT, FLOAT32, close, random_psd
 
 sizes = st.integers(1, 7)
 seeds = st.integers(0, 10_000)

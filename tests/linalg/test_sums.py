@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from oracles import EXACT, close
 
 from minikfac.linalg import Sums, sum_over_chunks
 from minikfac.parallel import chunks
+from oracles import EXACT, close
 
 RNG = np.random.default_rng(0)
 M = RNG.standard_normal((50, 7))

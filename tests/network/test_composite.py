@@ -4,8 +4,6 @@ import itertools
 
 import numpy as np
 import pytest
-from oracles import EXACT, FINITE_DIFFERENCE, close, derivative, random_targets, standin, unit_vector
-from oracles.layers import Case, Pass
 
 import minikfac as mk
 from minikfac import outputs, parallel
@@ -27,6 +25,8 @@ from minikfac.network.layers import (
     Softplus,
     Tanh,
 )
+from oracles import EXACT, FINITE_DIFFERENCE, close, derivative, random_targets, standin, unit_vector
+from oracles.layers import Case, Pass
 
 IMAGE = (5, 4, 2)
 

@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from oracles import EXACT, FINITE_DIFFERENCE, close, derivative, random_targets, unit_vector
-from oracles.layers import Case, Pass, loop_conv, loop_pool
 
 import minikfac as mk
 from minikfac import outputs
@@ -24,6 +22,8 @@ from minikfac.network.layers import (
     ReLU,
     Tanh,
 )
+from oracles import EXACT, FINITE_DIFFERENCE, close, derivative, random_targets, unit_vector
+from oracles.layers import Case, Pass, loop_conv, loop_pool
 
 TORCH = dict(rtol=1e-12, atol=1e-12)
 """Against PyTorch, in float64."""

@@ -4,8 +4,6 @@ import math
 
 import numpy as np
 import pytest
-from oracles import ACTIVATIONS, EXACT, FINITE_DIFFERENCE, close, derivative, standin
-from oracles.layers import Case, Pass
 
 import minikfac as mk
 from minikfac import layers
@@ -27,6 +25,8 @@ from minikfac.network.layers import (
     Softplus,
     Tanh,
 )
+from oracles import ACTIVATIONS, EXACT, FINITE_DIFFERENCE, close, derivative, standin
+from oracles.layers import Case, Pass
 
 K = 3
 POINTWISE = layers.ACTIVATIONS

@@ -4,6 +4,9 @@ import itertools
 
 import numpy as np
 import pytest
+
+import minikfac as mk
+from minikfac import layers, outputs
 from oracles import (
     ACTIVATIONS,
     EXACT,
@@ -21,9 +24,6 @@ from oracles import (
     random_targets,
     unit_vector,
 )
-
-import minikfac as mk
-from minikfac import layers, outputs
 
 SIZES = (4, 5, 4, 3)
 every_output = pytest.mark.parametrize("output", OUTPUTS)

@@ -6,6 +6,22 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
+import minikfac as mk
+from minikfac import outputs
+from minikfac.network.layers import (
+    BatchNorm,
+    Conv2d,
+    Dense,
+    Flatten,
+    GlobalAvgPool,
+    GroupNorm,
+    LayerNorm,
+    LocalResponseNorm,
+    Parallel,
+    Residual,
+    Tanh,
+)
 from oracles import (
     EXACT,
     FINITE_DIFFERENCE,
@@ -24,22 +40,6 @@ from oracles.layers import (
     layer_together,
     loop_normalize,
     loop_response,
-)
-
-import minikfac as mk
-from minikfac import outputs
-from minikfac.network.layers import (
-    BatchNorm,
-    Conv2d,
-    Dense,
-    Flatten,
-    GlobalAvgPool,
-    GroupNorm,
-    LayerNorm,
-    LocalResponseNorm,
-    Parallel,
-    Residual,
-    Tanh,
 )
 
 TORCH = dict(rtol=1e-12, atol=1e-12)

@@ -4,6 +4,9 @@ import itertools
 
 import numpy as np
 import pytest
+from scipy import special, stats
+
+from minikfac import outputs
 from oracles import (
     EXACT,
     FINITE_DIFFERENCE,
@@ -17,9 +20,6 @@ from oracles import (
     random_targets,
     unit_vector,
 )
-from scipy import special, stats
-
-from minikfac import outputs
 
 MAKE = outputs.OUTPUTS
 N, C = 6, 4

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from oracles import FINITE_DIFFERENCE, OUTPUTS, close, derivative, random_targets, unit_vector
 
 import minikfac as mk
 from minikfac import layers, presets
+from oracles import FINITE_DIFFERENCE, OUTPUTS, close, derivative, random_targets, unit_vector
 
 SMALL = {
     "tiny": presets.tiny_convnet(),

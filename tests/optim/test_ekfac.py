@@ -4,10 +4,10 @@ import itertools
 
 import numpy as np
 import pytest
-from oracles.fisher import EXACT, SOLVE, Case, error, make_case
-from oracles.optim import drawn, gradient, images, moved, run
 
 from minikfac import fisher, optim
+from oracles.fisher import EXACT, SOLVE, Case, error, make_case
+from oracles.optim import drawn, gradient, images, moved, run
 
 LR, MU, LAM, L2, DECAY = 0.05, 0.7, 0.05, 0.02, 0.6
 

@@ -4,11 +4,11 @@ import math
 
 import numpy as np
 import pytest
-from oracles import EXACT, close
 
 import minikfac as mk
 from minikfac import fisher, layers, linalg, optim
 from minikfac.optim.averages import average_iterates, moving_average
+from oracles import EXACT, close
 
 N, NEVER = 12, 10**9
 SMALL = {"rtol": 1e-8, "atol": 1e-10}

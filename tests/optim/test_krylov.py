@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from oracles.fisher import EXACT, SOLVE, Case, error, make_case
-from oracles.optim import BY_VALUE, drawn, exact_fisher, gradient, images, run
 
 from minikfac import fisher, optim
 from minikfac.optim.krylov import whitening
+from oracles.fisher import EXACT, SOLVE, Case, error, make_case
+from oracles.optim import BY_VALUE, drawn, exact_fisher, gradient, images, run
 
 LAM, L2 = 0.05, 0.02
 

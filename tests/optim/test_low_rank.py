@@ -4,11 +4,11 @@ import itertools
 
 import numpy as np
 import pytest
-from oracles.fisher import EXACT, SOLVE, Case, error, make_case
-from oracles.optim import drawn, exact_fisher, gradient, run
 
 from minikfac import fisher, optim
 from minikfac.optim.low_rank import group_gradients
+from oracles.fisher import EXACT, SOLVE, Case, error, make_case
+from oracles.optim import drawn, exact_fisher, gradient, run
 
 LR, MU, LAM, L2, DECAY = 0.05, 0.7, 0.1, 0.02, 0.6
 N = 9

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from oracles import standin
-from oracles.fisher import EXACT, FLOAT32, SOLVE, Case, error, make_case
-from oracles.optim import BY_VALUE, gradient, images, run
 
 import minikfac as mk
 from minikfac import optim
 from minikfac.optim import schedules
+from oracles import standin
+from oracles.fisher import EXACT, FLOAT32, SOLVE, Case, error, make_case
+from oracles.optim import BY_VALUE, gradient, images, run
 
 LR, MU = 0.3, 0.8
 

@@ -6,9 +6,9 @@ import math
 from typing import Any
 
 import pytest
-from oracles import EXACT, close
 
 from minikfac.optim import schedules
+from oracles import EXACT, close
 
 ALL: list[Any] = [
     schedules.Constant(0.3),

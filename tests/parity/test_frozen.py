@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from oracles.torch_layout import torch_order, torch_scale
 
 import minikfac as mk
 from minikfac import fisher, layers
+from oracles.torch_layout import torch_order, torch_scale
 
 FILE = Path(__file__).parents[1] / "data" / "frozen_oracles.npz"
 TOLERANCE = 1e-12

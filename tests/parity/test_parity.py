@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from oracles.torch_layout import torch_order, torch_scale
 
 import minikfac as mk
 from minikfac import fisher, interop, layers, outputs
+from oracles.torch_layout import torch_order, torch_scale
 
 pytestmark = pytest.mark.oracle
 

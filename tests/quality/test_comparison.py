@@ -10,6 +10,11 @@ import numpy as np
 import pytest
 import scipy.linalg
 import scipy.sparse.linalg
+from threadpoolctl import threadpool_limits
+
+import minikfac as mk
+import minikfac.quality.comparison as measures
+from minikfac import fisher, layers, outputs, quality
 from oracles.fisher import (
     EXACT,
     SOLVE,
@@ -24,11 +29,6 @@ from oracles.fisher import (
     synthetic_factors,
     terms,
 )
-from threadpoolctl import threadpool_limits
-
-import minikfac as mk
-from minikfac import fisher, layers, outputs, quality
-import minikfac.quality.comparison as measures
 
 LAM = 0.05
 LANCZOS = 2e-2

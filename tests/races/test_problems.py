@@ -7,6 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from minikfac import layers, optim, outputs, presets
+from minikfac.datasets import Dataset
+from minikfac.races.problems import PROBLEMS, grey_patches, problem, reconstruction, standardized
+from minikfac.races.recipes import KFC_RATES, RECIPES, recipe, recipes_for
+from minikfac.training.loop import train
 from oracles import EXACT, FLOAT32, close, loop_nll, loop_z
 from oracles.dataset_files import (
     cifar_contents,
@@ -18,12 +24,6 @@ from oracles.dataset_files import (
     write_mnist,
     write_svhn,
 )
-
-from minikfac import layers, optim, outputs, presets
-from minikfac.datasets import Dataset
-from minikfac.races.problems import PROBLEMS, grey_patches, problem, reconstruction, standardized
-from minikfac.races.recipes import KFC_RATES, RECIPES, recipe, recipes_for
-from minikfac.training.loop import train
 
 NAMES = [entry.name for entry in PROBLEMS]
 EMBEDDED = ["digits", "digits-autoencoder", "digits-convnet"]

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from oracles.resumable import problem
 
 import minikfac as mk
 from minikfac import optim
@@ -19,6 +18,7 @@ from minikfac.races.search import Built, Choice, LogUniform, Search, random_sear
 from minikfac.training import loop as training
 from minikfac.training import records
 from minikfac.training.records import History, PerOctave
+from oracles.resumable import problem
 
 
 def history(losses: list[float], seconds: float = 1.0, examples: int = 8) -> History:

@@ -7,10 +7,6 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from oracles import EXACT, FINITE_DIFFERENCE, FLOAT32, close, derivative, standin
-from oracles.layers import Case as LayerCase
-from oracles.layers import Pass
-from oracles.reparam import ARCHITECTURES, Case, colors
 
 import minikfac as mk
 from minikfac import datasets, fisher, linalg, outputs, reparam
@@ -32,6 +28,10 @@ from minikfac.network.layers import (
     Residual,
     Tanh,
 )
+from oracles import EXACT, FINITE_DIFFERENCE, FLOAT32, close, derivative, standin
+from oracles.layers import Case as LayerCase
+from oracles.layers import Pass
+from oracles.reparam import ARCHITECTURES, Case, colors
 
 ROUNDING = dict(rtol=0, atol=1e-11)
 """z of two nets, of order 1, after products with matrices of condition number up to 10 or so."""

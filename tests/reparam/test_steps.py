@@ -10,12 +10,12 @@ from functools import cache
 
 import numpy as np
 import pytest
-from oracles import close
-from oracles.reparam import colors, digits, gap
 
 import minikfac as mk
 from minikfac import fisher, optim, outputs, reparam
 from minikfac.network.layers import AvgPool2d, Conv2d, Dense, Flatten, Logistic, Tanh
+from oracles import close
+from oracles.reparam import colors, digits, gap
 
 ROUNDING = 1e-10
 """Largest gap of an invariant method with well-conditioned factors."""

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from oracles import EXACT, close
 
 import minikfac as mk
 from minikfac import layers, optim
 from minikfac.scaling import cost_model as model
 from minikfac.scaling.cost_model import Link, Machine, Schedule, layer_sizes, step_seconds
+from oracles import EXACT, close
 
 MLP = mk.mlp([5, 4, 3])
 SIZES = layer_sizes(MLP, (5,))

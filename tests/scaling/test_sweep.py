@@ -12,9 +12,6 @@ import matplotlib.image
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from oracles import EXACT, close
-from oracles.cli import one_line, run
-from oracles.pages import ROOT, printed, snippets
 
 import minikfac as mk
 from minikfac import plots
@@ -28,6 +25,9 @@ from minikfac.scaling import Budget, batch_sweep
 from minikfac.scaling import sweep as sweeps
 from minikfac.training import records, train
 from minikfac.training.records import PerOctave
+from oracles import EXACT, close
+from oracles.cli import one_line, run
+from oracles.pages import ROOT, printed, snippets
 
 
 @pytest.fixture(autouse=True)

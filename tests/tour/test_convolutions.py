@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from oracles import EXACT, close
 
 import minikfac as mk
 from minikfac import datasets, fisher, quality, tour
@@ -30,6 +29,7 @@ from minikfac.tour.chapters.pictures import weight_name
 from minikfac.tour.results import results
 from minikfac.tour.run import Findings, Settings, make_net, net_name, prepare, with_targets
 from minikfac.tour.study import applicable, fisher_study
+from oracles import EXACT, close
 
 SMALL = Settings(
     sizes=(64, 6, 10),

@@ -12,7 +12,6 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from oracles import EXACT, close
 
 from minikfac import datasets, races, tour, training
 from minikfac.parallel import one_thread
@@ -25,6 +24,7 @@ from minikfac.tour.chapters.descent import Descent, Improvement
 from minikfac.tour.results import plain, results
 from minikfac.tour.run import Findings, Settings
 from minikfac.tour.words import number
+from oracles import EXACT, close
 
 SMALL = Settings(
     sizes=(16, 5, 10), steps=5, n_examples=30, along=False, measures=("matrix",), approximations=("K-FAC",)

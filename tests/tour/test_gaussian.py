@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from oracles import EXACT, close, derivative
 
 from minikfac import tour
 from minikfac.tour.chapters.gaussian_family import (
@@ -21,6 +20,7 @@ from minikfac.tour.chapters.gaussian_family import (
     fisher_distance,
     loss,
 )
+from oracles import EXACT, close, derivative
 
 gaussian = st.tuples(st.floats(-2, 2), st.floats(0.5, 2)).map(np.array)
 M, V = 0.7, 1.3

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from oracles import EXACT, FINITE_DIFFERENCE, close, derivative
 from scipy.integrate import solve_ivp
 
 from minikfac import tour
 from minikfac.tour.chapters.charts import apart, flow, walk
 from minikfac.tour.chapters.globe import HILLS, START, Ascents, Hills, fields, great_circle
 from minikfac.tour.chapters.projections import PROJECTIONS, Projection, on_sphere
+from oracles import EXACT, FINITE_DIFFERENCE, close, derivative
 
 NAMES = [projection.name for projection in PROJECTIONS]
 CONFORMAL, EQUAL_AREA = ("Mercator", "stereographic"), ("Lambert", "sinusoidal")

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from oracles import EXACT, close
 
 import minikfac as mk
 from minikfac import datasets, fisher, layers, optim, outputs, training
 from minikfac.tour.chapters.maps import LayerMaps, MapStatistics, layer_maps, map_statistics, strengths
+from oracles import EXACT, close
 
 RNG = np.random.default_rng(0)
 

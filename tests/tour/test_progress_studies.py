@@ -8,7 +8,6 @@ from collections.abc import Iterator
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from oracles import EXACT, close, random_net
 
 import minikfac as mk
 from minikfac import fisher, optim
@@ -18,6 +17,7 @@ from minikfac.scaling.batch_study import batch_study
 from minikfac.tour.chapters.conditioning import METHODS, conditioning, descend, quadratic
 from minikfac.tour.chapters.damping_study import MATRICES, damping_study
 from minikfac.training.loop import train
+from oracles import EXACT, close, random_net
 
 SOLVED = dict(rtol=1e-7, atol=1e-9)
 """Differences of objectives after dense solves."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from oracles import EXACT, close
 
 import minikfac as mk
 from minikfac import fisher, layers, outputs
 from minikfac.tour.chapters.shifts import shifted_products
+from oracles import EXACT, close
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(6, 5, 6, 2))

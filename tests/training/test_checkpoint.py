@@ -10,8 +10,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from oracles.fisher import make_case
-from oracles.resumable import EVERY, MEASURE, STEPS, problem, run, same
 
 import minikfac as mk
 from minikfac import fisher, optim, training
@@ -20,6 +18,8 @@ from minikfac.parallel import one_thread
 from minikfac.training import checkpoint, describe, records
 from minikfac.training.checkpoint import MATRICES, Checkpoint
 from minikfac.training.keep import Keep
+from oracles.fisher import make_case
+from oracles.resumable import EVERY, MEASURE, STEPS, problem, run, same
 
 
 def untimed(history: Any) -> list[dict[str, Any]]:

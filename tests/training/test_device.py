@@ -8,16 +8,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from oracles import EXACT, OUTPUTS, close, random_net, standin
-from oracles.device_cases import RESUMED as OPTIMIZERS
-from oracles.device_cases import trained
-from oracles.resumable import problem
 
 import minikfac as mk
 from minikfac import fisher, layers, linalg, optim, outputs, training
 from minikfac.datasets import Dataset
 from minikfac.fisher.kronecker import factored_inverse
 from minikfac.training import Keep, checkpoint, loop
+from oracles import EXACT, OUTPUTS, close, random_net, standin
+from oracles.device_cases import RESUMED as OPTIMIZERS
+from oracles.device_cases import trained
+from oracles.resumable import problem
 
 
 @pytest.fixture(autouse=True)

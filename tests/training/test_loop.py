@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from oracles import loop_mean
-from oracles.fisher import EXACT, error
 
 import minikfac as mk
 from minikfac import fisher, optim, tour
@@ -17,6 +15,8 @@ from minikfac.datasets import Dataset
 from minikfac.training import loop as training
 from minikfac.training.batches import ExponentialBatches, batches
 from minikfac.training.loop import evaluate
+from oracles import loop_mean
+from oracles.fisher import EXACT, error
 
 N, TEST = 50, 20
 

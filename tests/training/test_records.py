@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from oracles.resumable import STEPS, run
 
 from minikfac.training import describe, records
 from minikfac.training.keep import Keep
+from oracles.resumable import STEPS, run
 
 
 def test_records_of_a_run_are_read_as_arrays(tmp_path: Path) -> None:

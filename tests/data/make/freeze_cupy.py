@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import cupy
+
 from oracles.cupy_calls import calls
 
 TARGET = Path(__file__).parents[3] / "tests" / "data" / "cupy_signatures.json"
