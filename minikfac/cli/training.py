@@ -298,7 +298,7 @@ def compare(
         if tune is not None:
             found = _tuned(own, chosen, given, tune, trial or tune / 12, column, sizes, seed, out)
             begin = {label: begin[label] | best for label, best in found.items()}
-        race = races.compare(
+        race = races.race(
             own.net,
             own.theta,
             {name.name: name.make(own.net, **begin[name.name]) for name in chosen},

@@ -7,10 +7,10 @@ values for what is not continuous. What a method does not need tuned in its pape
 from __future__ import annotations
 
 import ast
-import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
 from typing import Any
 
 from .. import optim
@@ -24,15 +24,8 @@ MOMENTA = tuple(schedules.SutskeverMomentum(largest) for largest in (0.0, 0.9, 0
 
 
 SCHEDULES: dict[str, type] = {
-    kind.__name__: kind
-    for kind in (
-        schedules.Constant,
-        schedules.Exponential,
-        schedules.InverseTime,
-        schedules.Cosine,
-        schedules.Steps,
-        schedules.SutskeverMomentum,
-    )
+    name: getattr(schedules, name)
+    for name in ("Constant", "Exponential", "InverseTime", "Cosine", "Steps", "SutskeverMomentum")
 }
 
 
@@ -60,21 +53,16 @@ class Contender:
         Raises:
             ValueError: on an argument that it does not have, or a value that it refuses.
         """
-        known = [own.name for own in fields(self.kind) if own.init and own.name not in ("net", "comm")]
-        unknown = [name for name in arguments if name not in known]
+        names = [f.name for f in fields(self.kind) if f.init and f.name not in ("net", "comm")]
+        unknown = ", ".join(name for name in arguments if name not in names)
         if unknown:
-            raise ValueError(
-                f"expected arguments of {self.name} among {', '.join(known)}, got {', '.join(unknown)}"
-            )
+            raise ValueError(f"expected arguments of {self.name} among {', '.join(names)}, got {unknown}")
         chosen = {**self.arguments, **self.fixed, **arguments}
         try:
             return self.kind(net, **chosen)
         except TypeError as error:  # a word was compared with a number
-            numbers = (bool, int, float)
-            odd = [f"{name}={value!r}" for name, value in chosen.items() if not isinstance(value, numbers)]
-            raise ValueError(
-                f"expected values that {self.name} takes, got {', '.join(odd)}: {error}"
-            ) from error
+            odd = ", ".join(f"{key}={x!r}" for key, x in chosen.items() if not isinstance(x, int | float))
+            raise ValueError(f"expected values that {self.name} takes, got {odd}: {error}") from error
 
 
 _STEP, _DAMPING = LogUniform(1e-4, 1.0), LogUniform(1e-5, 1e-1)
@@ -161,15 +149,14 @@ def contender(name: str) -> Contender:
     >>> contender("kfac").name, contender("K-FAC Tridiagonal").kind.__name__
     ('K-FAC', 'KFAC')
     """
-    known = {_letters(own.kind.__name__): own for own in reversed(CONTENDERS)}
-    known |= {_letters(own.name): own for own in CONTENDERS}
-    if _letters(name) in known:
-        return known[_letters(name)]
-    near = difflib.get_close_matches(_letters(name), known, 1, 0.5)
-    hint = f"; did you mean {known[near[0]].name}?" if near else ""
-    raise ValueError(
-        f"expected an optimizer among {', '.join(own.name for own in CONTENDERS)}, got {name!r}{hint}"
-    )
+    spellings = {letters(each.kind.__name__): each for each in reversed(CONTENDERS)}
+    spellings |= {letters(each.name): each for each in CONTENDERS}
+    if letters(name) in spellings:
+        return spellings[letters(name)]
+    near = get_close_matches(letters(name), spellings, 1, 0.5)
+    hint = f"; did you mean {spellings[near[0]].name}?" if near else ""
+    names = ", ".join(each.name for each in CONTENDERS)
+    raise ValueError(f"expected an optimizer among {names}, got {name!r}{hint}")
 
 
 def argument(text: str) -> Any:
@@ -225,5 +212,6 @@ def argument_range(text: str) -> Range:
     return Choice(tuple(argument(part) for part in parts))
 
 
-def _letters(name: str) -> str:
+def letters(name: str) -> str:
+    """A name without what may be spelled differently: case, blanks, hyphens."""
     return re.sub(r"[^a-z0-9]", "", name.lower())

@@ -10,11 +10,11 @@ Trial i draws from ``default_rng([seed, i, 2])``: a search with a larger budget 
 
 from __future__ import annotations
 
-import itertools
 import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -107,9 +107,7 @@ class Built:
     @property
     def extremes(self) -> tuple[Any, ...]:
         """What is made of the extremes of its parts, in all combinations."""
-        return tuple(
-            self.kind(*parts) for parts in itertools.product(*(part.extremes for part in self.parts))
-        )
+        return tuple(self.kind(*ends) for ends in product(*(part.extremes for part in self.parts)))
 
     def draw(self, rng: Any) -> Any:
         return self.kind(*(part.draw(rng) for part in self.parts))
@@ -121,7 +119,7 @@ Space = Mapping[str, Range]
 
 @dataclass
 class Search:
-    """What a search found.
+    """The trials of a search, and the best of them.
 
     Attributes:
         about: problem, ranges, budget: what makes the result one that can be judged.
@@ -157,6 +155,22 @@ class Search:
         """The lowest and the highest of them."""
         return min(self.scores), max(self.scores)
 
+    def ranking(self) -> list[int]:
+        """Numbers of the trials, the best first, without those that diverged.
+
+        Raises:
+            FloatingPointError: if every trial diverged.
+        """
+        ended = [trial for trial in self.trials if trial["score"] < math.inf]
+        if not ended:
+            raise FloatingPointError(f"expected a trial that ends, got {len(self.trials)} that diverged")
+        return [trial["trial"] for trial in sorted(ended, key=lambda trial: trial["score"])]
+
+    def scores_of(self, number: int) -> list[float]:
+        """Scores of a trial's runs from other seeds, or of the trial itself where there were none."""
+        finals = [final["score"] for final in self.finals if final["trial"] == number]
+        return finals or [self.trials[number]["score"]]
+
     def write(self, path: str | Path) -> None:
         """Write trials and final runs as records; :func:`.records.read` reads them."""
         records.write(path, self.about, [*self.trials, *self.finals])
@@ -185,7 +199,7 @@ def random_search(
             in time is finished.
         trial_seconds: seconds of training of each.
         column: by whose last value a trial is judged; less is better. ``best_loss`` is the lower of the
-            iterate's and the average's, see :mod:`.compare`.
+            iterate's and the average's, see :mod:`.race`.
         batch_size: where the space does not say; the problem's by default.
         seed: of what is drawn.
         seeds: runs of each of the best few, from ``theta(1)``, ``theta(2)`` ..., not counted in the budget.
@@ -201,89 +215,81 @@ def random_search(
     if seeds < 0 or finalists < 1:
         raise ValueError(f"expected seeds >= 0 and finalists >= 1, got {seeds} and {finalists}")
     size = problem.batch_size if batch_size is None else batch_size
-    about = {
-        "search": problem.name,
-        "parameters": problem.net.n_params,
-        "space": describe(space),
-        "budget in seconds": budget,
-        "seconds of a trial": trial_seconds,
-        "column": column,
-        "finalists": finalists,
-        "seeds": seeds,
-        "batch_size": describe(size),
-        "seed": seed,
-    }
-    found = Search(about)
-
-    def made(arguments: Mapping[str, Any]) -> tuple[Optimizer, BatchSize]:
-        others = {name: value for name, value in arguments.items() if name != "batch_size"}
-        return make(problem.net, **others), arguments.get("batch_size", size)
-
-    opt, own_size = made(drawn(space, seed, 0))
-    warm_up(opt, problem.theta(), problem.dataset, own_size)
+    about = {"search": problem.name, "parameters": problem.net.n_params, "space": describe(space)}
+    about |= {"budget in seconds": budget, "seconds of a trial": trial_seconds, "column": column}
+    about |= {"finalists": finalists, "seeds": seeds, "batch_size": describe(size), "seed": seed}
+    search = Search(about)
+    trials = _Trials(problem, make, space, size, trial_seconds, column, seed)
+    trials.warm_up()
     name = progress if isinstance(progress, str) else "search"
-    tried: list[dict[str, Any]] = []
     with progress_bar(name, math.ceil(budget / trial_seconds) + seeds * finalists, bool(progress)) as bar:
-        while found.seconds < budget:
-            tried.append(drawn(space, seed, len(tried)))
-            trial = _run(problem, *made(tried[-1]), trial_seconds, column, 0)
-            found.trials.append({"trial": len(found.trials), "arguments": describe(tried[-1])} | trial)
-            lowest = min(own["score"] for own in found.trials)
-            bar.advance(f"best {column.replace('_', ' ')} {lowest:.4g}")
-        ranked = sorted(
-            (own for own in found.trials if own["score"] < math.inf), key=lambda own: own["score"]
-        )
-        if not ranked:
-            raise FloatingPointError(f"expected a trial that ends, got {len(found.trials)} that diverged")
-        results = []
-        for finalist in ranked[:finalists]:
-            number = finalist["trial"]
+        while search.seconds < budget:
+            number = len(search.trials)
+            trial = {"trial": number, "arguments": describe(drawn(space, seed, number))}
+            search.trials.append(trial | trials.run(number))
+            bar.advance(f"best {column.replace('_', ' ')} {min(t['score'] for t in search.trials):.4g}")
+        ranking = search.ranking()[:finalists]
+        for number in ranking:
             for start in range(1, seeds + 1):
-                final = _run(problem, *made(tried[number]), trial_seconds, column, start)
-                found.finals.append({"trial": number, "seed": start} | final)
+                search.finals.append({"trial": number, "seed": start} | trials.run(number, start))
                 bar.advance()
-            own = [final["score"] for final in found.finals if final["trial"] == number]
-            results.append((own or [finalist["score"]], number))
-    found.scores, best = min(results, key=lambda result: float(np.median(result[0])))
-    found.best = tried[best]
-    found.about |= {"trials": len(found.trials), "minutes in all": found.minutes}
-    found.about |= {"best": describe(found.best), "median": found.median, "spread": list(found.spread)}
-    return found
+    best = min(ranking, key=lambda number: float(np.median(search.scores_of(number))))
+    search.best, search.scores = drawn(space, seed, best), search.scores_of(best)
+    search.about |= {"trials": len(search.trials), "minutes in all": search.minutes}
+    search.about |= {"best": describe(search.best), "median": search.median, "spread": list(search.spread)}
+    return search
 
 
 def drawn(space: Space, seed: int, trial: int) -> dict[str, Any]:
     """The arguments of a trial of a search with this seed."""
     rng = np.random.default_rng([seed, trial, 2])
-    return {name: own.draw(rng) for name, own in space.items()}
+    return {name: values.draw(rng) for name, values in space.items()}
 
 
-def _run(
-    problem: Problem, opt: Optimizer, batch_size: BatchSize, seconds: float, column: str, seed: int
-) -> Record:
-    """One run, measured at its start and its end."""
-    started = time.perf_counter()
-    try:
-        history = train(
-            problem.net,
-            problem.theta(seed),
-            opt,
-            problem.dataset,
-            None,
-            batch_size,
-            seed,
-            _at_the_end_only,
-            progress=False,
-            max_seconds=seconds,
-        )
-    except FloatingPointError:
-        return {"score": math.inf, "steps": None, "seconds": time.perf_counter() - started}
-    try:
-        found = float(column_of(history, column)[-1])
-    except KeyError as error:
-        raise ValueError(error.args[0]) from None
-    last, score = history.records[-1], found if math.isfinite(found) else math.inf
-    return {"score": score, "steps": last["step"], "seconds": last["seconds"]}
+@dataclass(frozen=True)
+class _Trials:
+    """What the trials of a search share; a trial is its number, from which its arguments are drawn."""
 
+    problem: Problem
+    make: Callable[..., Optimizer]
+    space: Space
+    batch_size: BatchSize
+    seconds: float
+    column: str
+    seed: int
 
-def _at_the_end_only(step: int) -> bool:
-    return False
+    def optimizer(self, number: int) -> tuple[Optimizer, BatchSize]:
+        arguments = drawn(self.space, self.seed, number)
+        batch_size = arguments.pop("batch_size", self.batch_size)
+        return self.make(self.problem.net, **arguments), batch_size
+
+    def warm_up(self) -> None:
+        opt, batch_size = self.optimizer(0)
+        warm_up(opt, self.problem.theta(), self.problem.dataset, batch_size)
+
+    def run(self, number: int, start: int = 0) -> Record:
+        """Run a trial, measured at its start and its end, or run it again from another start."""
+        opt, batch_size = self.optimizer(number)
+        theta = self.problem.theta(start)
+        began = time.perf_counter()
+        try:
+            history = train(
+                self.problem.net,
+                theta,
+                opt,
+                self.problem.dataset,
+                steps=None,
+                batch_size=batch_size,
+                seed=start,
+                measure_every=lambda step: False,
+                progress=False,
+                max_seconds=self.seconds,
+            )
+        except FloatingPointError:
+            return {"score": math.inf, "steps": None, "seconds": time.perf_counter() - began}
+        try:
+            score = float(column_of(history, self.column)[-1])
+        except KeyError as error:
+            raise ValueError(error.args[0]) from None
+        last, score = history.records[-1], score if math.isfinite(score) else math.inf
+        return {"score": score, "steps": last["step"], "seconds": last["seconds"]}

@@ -13,7 +13,7 @@ from minikfac import optim
 from minikfac.optim import schedules
 from minikfac.races.contenders import CONTENDERS, Contender, argument, argument_range, contender
 from minikfac.races.problems import Problem
-from minikfac.races.race import MEASURES, Race, column_of, compare, file_name, reached
+from minikfac.races.race import MEASURES, Race, column_of, file_name, race, reached
 from minikfac.races.search import Built, Choice, LogUniform, Search, random_search
 from minikfac.training import loop as training
 from minikfac.training import records
@@ -274,15 +274,15 @@ class Watched(optim.SGD):
 def test_all_start_alike_and_see_the_same_data_and_targets(tmp_path: Path) -> None:
     net, theta, data = problem()
     contenders = {name: Watched(net, lr) for name, lr in (("a", 0.1), ("b", 0.3))}
-    race = compare(net, theta, contenders, data, 7, batch_size=12, seed=3, progress=False)
+    outcome = race(net, theta, contenders, data, 7, batch_size=12, seed=3, progress=False)
     first, second = (opt.seen for opt in contenders.values())  # type: ignore[attr-defined]
     assert len(first) == len(second) == 8  # one is thrown away
     for (_, x_a, draw_a), (_, x_b, draw_b) in zip(first, second, strict=True):
         assert np.array_equal(x_a, x_b) and draw_a == draw_b
     assert np.array_equal(first[1][0], theta) and np.array_equal(second[1][0], theta)
     expected = training.train(net, theta, optim.SGD(net, 0.3), data, 7, 12, 3, progress=False)
-    assert np.array_equal(race.histories["b"][0].theta, expected.theta)
-    assert race.baseline == "a" and not race.failures
+    assert np.array_equal(outcome.histories["b"][0].theta, expected.theta)
+    assert outcome.baseline == "a" and not outcome.failures
 
 
 def test_a_race_is_kept_and_resumed(tmp_path: Path) -> None:
@@ -290,7 +290,7 @@ def test_a_race_is_kept_and_resumed(tmp_path: Path) -> None:
     contenders = {"SGD": optim.SGD(net, 0.1), "K-FAC, damped": optim.KFAC(net)}
 
     def go(steps: int, existing: str) -> Race:
-        return compare(
+        return race(
             net,
             theta,
             contenders,
@@ -303,11 +303,11 @@ def test_a_race_is_kept_and_resumed(tmp_path: Path) -> None:
         )
 
     go(5, "replace")
-    race = go(9, "resume")
-    whole = compare(net, theta, contenders, data, 9, batch_size=12, progress=False)
+    outcome = go(9, "resume")
+    whole = race(net, theta, contenders, data, 9, batch_size=12, progress=False)
     for name, own in (("SGD", "sgd"), ("K-FAC, damped", "k-fac-damped")):
-        assert race.histories[name][0].theta.tobytes() == whole.histories[name][0].theta.tobytes()
-        assert records.read(tmp_path / f"{own}.jsonl").records == race.histories[name][0].records
+        assert outcome.histories[name][0].theta.tobytes() == whole.histories[name][0].theta.tobytes()
+        assert records.read(tmp_path / f"{own}.jsonl").records == outcome.histories[name][0].records
     with pytest.raises(FileExistsError, match="expected no checkpoint"):
         go(9, "refuse")
     assert [row["step"] for row in go(9, "replace").histories["SGD"][0].records] == list(range(10))
@@ -322,10 +322,10 @@ def test_each_seed_has_its_own_start_order_and_files(tmp_path: Path) -> None:
 
     def go(steps: int, existing: str, folder: Path | None = tmp_path) -> Race:
         options: dict[str, Any] = {"batch_size": 12, "seed": 4, "existing": existing, "progress": False}
-        return compare(net, start, contenders, data, steps, folder=folder, seeds=3, **options)
+        return race(net, start, contenders, data, steps, folder=folder, seeds=3, **options)
 
     go(5, "replace")
-    race = go(9, "resume")
+    outcome = go(9, "resume")
     files = {
         f"{name}-{seed}.{kind}"
         for name in ("sgd", "k-fac")
@@ -334,15 +334,15 @@ def test_each_seed_has_its_own_start_order_and_files(tmp_path: Path) -> None:
     }
     assert {path.name for path in tmp_path.iterdir()} == files
     for name, own in (("SGD", "sgd"), ("K-FAC", "k-fac")):
-        assert len(race.histories[name]) == 3
-        for seed, run in zip((4, 5, 6), race.histories[name], strict=True):
+        assert len(outcome.histories[name]) == 3
+        for seed, run in zip((4, 5, 6), outcome.histories[name], strict=True):
             alone = training.train(net, start(seed), contenders[name], data, 9, 12, seed, progress=False)
             assert run.theta.tobytes() == alone.theta.tobytes()
             kept = records.read(tmp_path / f"{own}-{seed}.jsonl")
             assert kept.about["seed"] == seed and kept.records == run.records
-    assert len({run.records[0]["loss"] for run in race.histories["SGD"]}) == 3
+    assert len({run.records[0]["loss"] for run in outcome.histories["SGD"]}) == 3
     with pytest.raises(ValueError, match="expected seeds >= 1, got 0"):
-        compare(net, start, contenders, data, 5, seeds=0)
+        race(net, start, contenders, data, 5, seeds=0)
 
 
 def test_all_race_from_one_seed_before_the_next() -> None:
@@ -355,10 +355,10 @@ def test_all_race_from_one_seed_before_the_next() -> None:
             return super().init(theta)
 
     contenders = {"a": Named(net, 0.1), "b": Named(net, 0.3)}
-    compare(net, lambda seed: theta + seed, contenders, data, 1, batch_size=12, progress=False, seeds=2)
+    race(net, lambda seed: theta + seed, contenders, data, 1, batch_size=12, progress=False, seeds=2)
     expected = [(lr, float(theta[0] + seed)) for seed in (0, 0, 1) for lr in ("0.1", "0.3")]
     assert order == expected  # the first of them is thrown away
-    same = compare(net, theta, contenders, data, 1, batch_size=12, progress=False, seeds=2).histories["a"]
+    same = race(net, theta, contenders, data, 1, batch_size=12, progress=False, seeds=2).histories["a"]
     assert (
         same[0].records[0]["loss"] == same[1].records[0]["loss"] and same[0]["loss"][1] != same[1]["loss"][1]
     )
@@ -383,16 +383,16 @@ def test_seeds_that_diverge_are_named_and_stay_out_when_resumed(tmp_path: Path) 
         options: dict[str, Any] = {"batch_size": 12, "progress": False, "per_octave": 1, "seeds": 3}
         opts = {"a": Ends(net, 0.1), "b": optim.SGD(net, 0.1)}
         start = [theta - 9, theta + 9, theta - 9].__getitem__
-        return compare(net, start, opts, data, steps, folder=tmp_path, existing=existing, **options)
+        return race(net, start, opts, data, steps, folder=tmp_path, existing=existing, **options)
 
     assert not go(5, "replace").failures
-    race = go(9, "resume")  # measured before steps 8 and 9 alone, which the second never sees
-    assert {name: list(seeds) for name, seeds in race.failures.items()} == {"a": [1]}
-    assert "in step 7" in race.failures["a"][1]
-    assert [list(run["step"]) for run in race.histories["a"]] == [[0, 1, 2, 4, 5, 8, 9], [0, 1, 2, 4, 5]] + [
+    outcome = go(9, "resume")  # measured before steps 8 and 9 alone, which the second never sees
+    assert {name: list(seeds) for name, seeds in outcome.failures.items()} == {"a": [1]}
+    assert "in step 7" in outcome.failures["a"][1]
+    assert [list(run["step"]) for run in outcome.histories["a"]] == [[0, 1, 2, 4, 5, 8, 9], [0, 1, 2, 4, 5]] + [
         [0, 1, 2, 4, 5, 8, 9]
     ]
-    assert all(run["step"][-1] == 9 for run in race.histories["b"])
+    assert all(run["step"][-1] == 9 for run in outcome.histories["b"])
 
 
 def test_one_that_diverges_is_out_and_the_others_go_on() -> None:
@@ -402,11 +402,11 @@ def test_one_that_diverges_is_out_and_the_others_go_on() -> None:
     theta = net.init(np.random.default_rng(0))
     contenders = {"wild": optim.SGD(net, 1e6), "tame": optim.SGD(net, 0.01)}
     with np.errstate(all="ignore"):
-        race = compare(net, theta, contenders, data, 30, batch_size=12, progress=False)
-    assert "expected a finite loss" in race.failures["wild"][0] and "tame" not in race.failures
-    assert race.histories["tame"][0]["step"][-1] == 30
-    assert 0 < len(race.records["wild"][0]) < 30
-    assert race.summary()[1][0][0] == "wild"
+        outcome = race(net, theta, contenders, data, 30, batch_size=12, progress=False)
+    assert "expected a finite loss" in outcome.failures["wild"][0] and "tame" not in outcome.failures
+    assert outcome.histories["tame"][0]["step"][-1] == 30
+    assert 0 < len(outcome.records["wild"][0]) < 30
+    assert outcome.summary()[1][0][0] == "wild"
 
 
 def test_batches_may_differ_by_name_and_a_race_may_end_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -414,19 +414,19 @@ def test_batches_may_differ_by_name_and_a_race_may_end_by_time(monkeypatch: pyte
     contenders = {"a": optim.SGD(net, 0.1), "b": optim.SGD(net, 0.1)}
     ticks = iter(np.arange(0.0, 1e4, 0.5))
     monkeypatch.setattr(training.time, "perf_counter", lambda: next(ticks))
-    race = compare(
+    outcome = race(
         net, theta, contenders, data, seconds=4.0, batch_size={"a": 10, "b": 20}, progress=False, per_octave=1
     )
-    assert [h.records[-1]["examples"] for (h,) in race.histories.values()] == [80, 160]
-    assert [h.records[-1]["seconds"] for (h,) in race.histories.values()] == [4, 4]
+    assert [h.records[-1]["examples"] for (h,) in outcome.histories.values()] == [80, 160]
+    assert [h.records[-1]["seconds"] for (h,) in outcome.histories.values()] == [4, 4]
 
 
 def test_a_race_needs_contenders_and_an_end() -> None:
     net, theta, data = problem()
     with pytest.raises(ValueError, match="expected at least one contender, got none"):
-        compare(net, theta, {}, data, 5)
+        race(net, theta, {}, data, 5)
     with pytest.raises(ValueError, match="expected steps or max_seconds, got neither"):
-        compare(net, theta, {"a": optim.SGD(net, 0.1)}, data, batch_size=12, progress=False)
+        race(net, theta, {"a": optim.SGD(net, 0.1)}, data, batch_size=12, progress=False)
 
 
 def test_contenders_have_files_of_their_own() -> None:
@@ -438,7 +438,7 @@ def test_contenders_have_files_of_their_own() -> None:
     ]
     net, theta, data = problem()
     with pytest.raises(ValueError, match=r"expected names .* got 'a b' and 'a-b'"):
-        compare(net, theta, {"a b": optim.SGD(net, 0.1), "a-b": optim.SGD(net, 0.1)}, data, 5, folder="x")
+        race(net, theta, {"a b": optim.SGD(net, 0.1), "a-b": optim.SGD(net, 0.1)}, data, 5, folder="x")
 
 
 # tuning ---------------------------------------------------------------------------------------------------
