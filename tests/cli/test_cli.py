@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 import minikfac
-from minikfac.cli import main as cli
+from minikfac import cli
+from minikfac.cli import fisher, nets
 from oracles.cli import one_line, run
 
 
@@ -63,8 +64,8 @@ def test_help_names_every_approximation_and_measure() -> None:
     from minikfac.quality import MEASURES
     from minikfac.tour import APPROXIMATIONS
 
-    assert all(name in cli.APPROXIMATIONS_HELP for name in APPROXIMATIONS)
-    assert all(name in cli.MEASURES_HELP for name in MEASURES)
+    assert all(name in fisher.APPROXIMATIONS_HELP for name in APPROXIMATIONS)
+    assert all(name in fisher.MEASURES_HELP for name in MEASURES)
 
 
 def test_a_study_prints_table_and_ledger(capsys: pytest.CaptureFixture[str]) -> None:
@@ -130,12 +131,12 @@ def test_large_sets_of_images_are_cut_short_for_a_convolutional_net(monkeypatch:
         return own
 
     monkeypatch.setattr("minikfac.datasets.load", load)
-    monkeypatch.setattr(cli, "FEW", (20, 5))
-    found = cli._load("usps", None, None, "conv", "float32")
+    monkeypatch.setattr(nets, "FEW", (20, 5))
+    found = nets.load("usps", None, None, "conv", "float32")
     assert (len(found.x_train), len(found.x_test)) == (20, 5)
-    assert len(cli._load("usps", None, None, None, "float32").x_train) == 30
-    cli._load("cifar10", None, None, "conv-3", "float64")
-    cli._load("mnist", None, None, "conv", "float64")
+    assert len(nets.load("usps", None, None, None, "float32").x_train) == 30
+    nets.load("cifar10", None, None, "conv-3", "float64")
+    nets.load("mnist", None, None, "conv", "float64")
     assert asked == [
         {"dtype": "float32", "images": True},
         {"dtype": "float32", "images": False},
@@ -143,10 +144,10 @@ def test_large_sets_of_images_are_cut_short_for_a_convolutional_net(monkeypatch:
         {"dtype": "float64", "images": True, "size": 16},
     ]
     few = [
-        cli._examples(data, net, 5000)
+        fisher.default_examples(data, net, 5000)
         for data, net in (("cifar10", "conv"), ("cifar10", None), ("digits", "conv"))
     ]
-    assert few == [500, 1000, 1000] and cli._examples("cifar10", "conv", 90) == 90
+    assert few == [500, 1000, 1000] and fisher.default_examples("cifar10", "conv", 90) == 90
 
 
 def test_nets_that_fit_the_data_by_default(capsys: pytest.CaptureFixture[str], own: Path) -> None:
@@ -161,7 +162,7 @@ def test_the_default_net_for_usps_is_that_of_the_paper() -> None:
 
     x = np.random.default_rng(0).random((30, 256))
     data = Dataset(x, np.arange(30) % 10, x, np.arange(30) % 10, "usps")
-    settings = cli._settings(data, net=None, layers="all", approximations=None, measures=None)
+    settings = fisher.settings_for(data)
     assert minikfac.mlp(settings.sizes).n_params == 7030
 
 
@@ -169,7 +170,7 @@ def test_mnist_is_loaded_at_the_size_that_the_net_asks_for(monkeypatch: pytest.M
     asked: list[dict[str, object]] = []
     monkeypatch.setattr("minikfac.datasets.load", lambda data, folder, **options: asked.append(options))
     for net in (None, "784-10", "100-10", "99-10"):
-        cli._load("mnist", None, None, net, "float64")
+        nets.load("mnist", None, None, net, "float64")
     assert [options["size"] for options in asked] == [16, 28, 10, 28]
 
 
@@ -359,7 +360,7 @@ def test_an_interrupt_ends_in_one_line(
 
 @pytest.mark.skipif(os.name == "nt", reason="other signals")
 def test_control_c_in_the_middle_of_the_work(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "minikfac.cli.main", "tour", "--out", str(tmp_path)]
+    command = [sys.executable, "-m", "minikfac", "tour", "--out", str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         assert process.stderr.readline().startswith("training: ")  # the matrices are being built
@@ -371,7 +372,7 @@ def test_control_c_in_the_middle_of_the_work(tmp_path: Path) -> None:
 
 def test_a_terminal_without_letters_and_colours() -> None:
     surroundings = {**os.environ, "PYTHONIOENCODING": "ascii", "TERM": "dumb", "NO_COLOR": "1"}
-    command = [sys.executable, "-m", "minikfac.cli.main", "fisher", *QUICK, "--approximations", "kfac"]
+    command = [sys.executable, "-m", "minikfac", "fisher", *QUICK, "--approximations", "kfac"]
     done = subprocess.run(command, capture_output=True, env=surroundings, check=True)
     done.stdout.decode("ascii")
     assert b"\x1b" not in done.stdout + done.stderr

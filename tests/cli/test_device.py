@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from minikfac.cli.main import run
+from minikfac.cli import run
 from minikfac.races import problem
 from minikfac.training import checkpoint, records
 from oracles import EXACT, close, standin

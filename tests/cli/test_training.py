@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from minikfac import optim
-from minikfac.cli import training as cli_training
+from minikfac.cli.plot import contenders
 from minikfac.parallel import one_thread
 from minikfac.races import problem
 from minikfac.races.race import reached
@@ -73,7 +73,7 @@ def test_a_killed_command_is_resumed_in_the_same_bits(capsys: pytest.CaptureFixt
     arguments = ["train", *SMALL, "--checkpoint-every", "5", "--measure-every", "7"]
     kept = here / "killed" / "run.npz"
     # steps without end: it is killed, not finished
-    command = [sys.executable, "-m", "minikfac.cli.main", *arguments, "--steps", "100000", "--out", "killed"]
+    command = [sys.executable, "-m", "minikfac", *arguments, "--steps", "100000", "--out", "killed"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         while not kept.exists() and process.poll() is None:
             time.sleep(0.01)
@@ -327,7 +327,7 @@ def test_contenders_are_named_by_what_tells_them_apart(
     here: Path, files: list[tuple[str, int, dict[str, Any]]], names: dict[str, int]
 ) -> None:
     paths = [Path(made(path, [2, 1], seed, **about)) for path, seed, about in files]
-    found = cli_training._contenders(paths)
+    found = contenders(paths)
     assert {name: len(runs) for name, runs in found.items()} == names
     assert all(len({run.about["seed"] for run in runs}) == len(runs) for runs in found.values())
 
@@ -404,6 +404,6 @@ def test_each_command_has_an_example(capsys: pytest.CaptureFixture[str], command
 
 
 def test_the_module_has_the_commands_too(here: Path) -> None:
-    command: list[Any] = [sys.executable, "-m", "minikfac.cli.main", "train", "--steps", "1", *SMALL]
+    command: list[Any] = [sys.executable, "-m", "minikfac", "train", "--steps", "1", *SMALL]
     found = subprocess.run(command, capture_output=True, text=True)
     assert found.returncode == 0 and "Records: " in found.stdout

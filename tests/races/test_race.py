@@ -389,9 +389,10 @@ def test_seeds_that_diverge_are_named_and_stay_out_when_resumed(tmp_path: Path) 
     outcome = go(9, "resume")  # measured before steps 8 and 9 alone, which the second never sees
     assert {name: list(seeds) for name, seeds in outcome.failures.items()} == {"a": [1]}
     assert "in step 7" in outcome.failures["a"][1]
-    assert [list(run["step"]) for run in outcome.histories["a"]] == [[0, 1, 2, 4, 5, 8, 9], [0, 1, 2, 4, 5]] + [
-        [0, 1, 2, 4, 5, 8, 9]
-    ]
+    assert [list(run["step"]) for run in outcome.histories["a"]] == [
+        [0, 1, 2, 4, 5, 8, 9],
+        [0, 1, 2, 4, 5],
+    ] + [[0, 1, 2, 4, 5, 8, 9]]
     assert all(run["step"][-1] == 9 for run in outcome.histories["b"])
 
 
