@@ -64,4 +64,6 @@ def load(data: str, folder: Path | None, components: int | None, net: str | None
     dataset = datasets.load(data, folder, **options)
     if not convolutional:
         return dataset
-    return dataset.subset(min(len(dataset.x_train), FEW[0]), min(len(dataset.x_test), FEW[1]))
+    counts = len(dataset.x_train), len(dataset.x_test)
+    few = min(counts[0], FEW[0]), min(counts[1], FEW[1])
+    return dataset if few == counts else dataset.subset(*few)
