@@ -34,8 +34,9 @@ Arguments = Annotated[
     list[str] | None,
     Option(
         "--set",
-        help="An argument of one of them, as in kfac.lam=10, or its batches, as in kfac.batch_size=500; "
-        "may stand several times.",
+        help="An argument of one of them, as in kfac.lam=10, its batches, as in kfac.batch_size=500, or "
+        "examples over which its iterates are averaged, as in kfac.averaging=25000; may stand several "
+        "times.",
     ),
 ]
 Seconds = Annotated[float | None, Option(help="Of training, each; 12 unless --steps are given.")]
@@ -100,7 +101,9 @@ def compare(
     use_device(device)
     problem = races.problem(name, folder, n_train=examples, width=width, dtype=dtype, device=device)
     entrants = _entrants(problem, optimizers, arguments, batch_size)
-    contenders = {each.name: each.make() for each in entrants}  # what is wrong is known before the race
+    contenders = {
+        each.name: each.make(problem.net) for each in entrants
+    }  # what is wrong is known before the race
     sizes = {each.name: each.batch_size for each in entrants}
     numbers = [None] if seeds == 1 else list(range(seed, seed + seeds))
     files = [out / f"{file_name(label, number)}.npz" for label in contenders for number in numbers]
@@ -114,7 +117,7 @@ def compare(
     with one_thread(small):
         if tune is not None:
             best = _tuned(entrants, tune, trial or tune / 12, column, seed, out)
-            contenders = {each.name: each.make(**best[each.name]) for each in entrants}
+            contenders = {each.name: each.make(problem.net, **best[each.name]) for each in entrants}
             terms.append(f"each tuned for {_minutes(tune)}")
         outcome = races.race(
             problem.net,
@@ -129,6 +132,7 @@ def compare(
             out,
             "resume" if existing == "resume" else "replace",
             seeds=seeds,
+            averaging={each.name: each.averaging for each in entrants},
         )
     _print_outcome(outcome, column, heights, terms)
     outcome.write_targets(out / "targets.csv", column, heights)
@@ -155,11 +159,12 @@ def _tuned(
     best: dict[str, dict[str, Any]] = {}
     cells, ranges = [], []
     for each in entrants:
-        make = partial(each.contender.make, **each.given)
+        make = partial(each.contender.make, **each.arguments)
         space = {key: values for key, values in each.contender.space.items() if key not in each.given}
         search = races.random_search(
             *(each.problem, make, space, budget, trial, column, each.batch_size, seed),
             progress=f"tuning {each.name}",
+            averaging=each.averaging,
         )
         search.write(out / f"{file_name(each.name)}.search.jsonl")
         best[each.name] = search.best

@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..network import Network
 from ..races import Problem, Race
 from ..races.contenders import Contender, argument, contender
 from ..races.recipes import Recipe, recipes_for
 from ..training import ExponentialBatches
+from ..training.averaging import Averaging
 from ..training.batches import BatchSize, size_at
 from ..training.loop import Optimizer
 from .common import print_table
@@ -26,7 +28,7 @@ class Entrant:
     Attributes:
         contender: the optimizer.
         problem: the problem.
-        given: its arguments by ``--set``.
+        given: its arguments by ``--set``, and the averaging of its iterates.
         batches: examples per step as text, or None for those of the recipe or the problem.
     """
 
@@ -71,10 +73,20 @@ class Entrant:
         size_at(0, n, most)  # refused now, not at that step
         return ExponentialBatches.reaching(most, first, step)
 
-    def make(self, **tuned: Any) -> Optimizer:
+    @property
+    def averaging(self) -> Averaging | None:
+        """That of the iterates: the one given, else that of the recipe, or none."""
+        return self.given.get("averaging", self.recipe.averaging if self.recipe else None)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Those given that are the optimizer's."""
+        return {key: value for key, value in self.given.items() if key != "averaging"}
+
+    def make(self, net: Network, **tuned: Any) -> Optimizer:
         """Make the optimizer; what was tuned goes before all else."""
         recipe = self.recipe.arguments if self.recipe else {}
-        return self.contender.make(self.problem.net, **{**recipe, **self.given, **tuned})
+        return self.contender.make(net, **{**recipe, **self.arguments, **tuned})
 
 
 def described(problem: Problem) -> str:

@@ -40,7 +40,12 @@ Activation = Annotated[str | None, Option(help="With --net: of hidden units; tan
 Output = Annotated[str | None, Option(help="With --net: categorical, the default, bernoulli or gaussian.")]
 Optimizer = Annotated[str, Option(help="By name, such as sgd, adam, kfac or hessian-free.")]
 Arguments = Annotated[
-    list[str] | None, Option("--set", help="An argument of it, as in lam=10; may stand several times.")
+    list[str] | None,
+    Option(
+        "--set",
+        help="An argument of it, as in lam=10, or averaging=25000, examples over which iterates are "
+        "averaged; may stand several times.",
+    ),
 ]
 Steps = Annotated[int | None, Option(help="At most; 200 unless --seconds are given.", min=0)]
 Seconds = Annotated[float | None, Option(help="Of training at most.")]
@@ -105,14 +110,15 @@ def train(
         make = partial(_own_problem, net, width, data, folder, activation or "tanh", output or "categorical")
     problem = _first_on_rank_0(comm, partial(make, n_train=examples, dtype=dtype, device=device))
     entrant = Entrant(contender(optimizer), problem, runs.parse_arguments(arguments), batch_size)
-    opt, size = entrant.make(), entrant.batch_size
+    net_on_ranks, size = problem.net.on(comm), entrant.batch_size
+    opt = entrant.make(net_on_ranks)
     if leads:
         make_folder(out)
         say(_announced(entrant, size, comm.size))
     keep = Keep(out, every=checkpoint_every, existing=existing)
     with one_thread(runs.is_small(problem) or comm.size > 1):
         history = training.train(
-            problem.net,
+            net_on_ranks,
             problem.theta(seed),
             opt,
             problem.dataset,
@@ -120,11 +126,11 @@ def train(
             size,
             seed,
             measure_every,
+            averaging=entrant.averaging,
             target=runs.parse_target(target),
             max_seconds=seconds,
             keep=keep,
             on_record=_print_record,
-            comm=comm,
         )
     if leads:
         _conclude(history, keep, entrant)

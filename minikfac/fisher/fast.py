@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ..backend import Array, array_module, number
-from ..distributed import SERIAL, Communicator
 from ..linalg import Sums, sum_over_chunks
 from ..network import Network
 from .block_diagonal import BlockDiagonal
@@ -50,7 +49,6 @@ def gradient_and_kfac(
     reduce: bool = False,
     stats: Sequence[Array] | None = None,
     train: bool = False,
-    comm: Communicator = SERIAL,
 ) -> Estimate:
     """Return the mean loss, its gradient, and the K-FAC matrix of the same examples.
 
@@ -63,19 +61,18 @@ def gradient_and_kfac(
         reduce: KFAC-reduce, as in :func:`minikfac.fisher.kfac`.
         stats, train: of batch normalization; in training the gradient is the one of the coupled batch, and
             the factors hold its statistics constant.
-        comm: the ranks, which share the examples; all get the whole estimate.
 
     Raises:
         ValueError: on arguments that do not go together.
     """
-    chunks = net.chunks(theta, x, comm=comm)
+    chunks = net.chunks(theta, x)
     terms = Terms.of(net, theta, x, y if targets == "data" else None, targets, n_samples, rng)
     net.output.check(y, len(x), net.n_outputs(x))
     factor_rows_of = reduced_factor_rows if reduce else factor_rows
     coupled = train and bool(net.init_stats())
     after: list[Array] = []
     if coupled:  # two passes: what g is depends on whether the statistics of the batch move along
-        loss, grad, after = net.gradient_pass(theta, x, y, stats, comm=comm)
+        loss, grad, after = net.gradient_pass(theta, x, y, stats)
         stats = net.batch_stats(theta, x)
 
     def add(rows: slice, sums: Sums) -> None:
@@ -96,7 +93,7 @@ def gradient_and_kfac(
                     overlaps[l] = overlap
 
     overlaps: dict[int, PatchMoment] = {}
-    sums = sum_over_chunks(add, chunks, theta, comm)
+    sums = sum_over_chunks(add, chunks, theta, net.comm)
     pairs = []
     for l in range(len(net.names)):
         totals = [sums[l, place] for place in range(2) if (l, place) in sums]

@@ -248,13 +248,15 @@ def signals(
     batch_size: int | None = None,
     stats: Sequence[Array] | None = None,
     train: bool = False,
-    comm: Communicator = SERIAL,
 ) -> Signals:
     """Run a net forward and backward and keep abar and g of every parameter layer.
 
     Batch normalization in training couples the examples of a batch, and then no example has a gradient of
     its own. Here its statistics are constants, as in every library; what that leaves out is in
     :func:`minikfac.fisher.joint`.
+
+    Where the net is on several ranks, each keeps the signals of its own examples. Each draws the targets of
+    all of them, so that an example has the same ones on any number of ranks.
 
     Args:
         net: the network.
@@ -269,8 +271,6 @@ def signals(
             time it is read, and only one chunk is in memory; without it there is one chunk, kept.
         stats: running statistics of batch normalization; those of ``net.init_stats()`` by default.
         train: use the statistics of this batch instead.
-        comm: the ranks; each keeps the signals of its own examples. Targets are drawn for all of them on
-            each rank, so that an example has the same ones on any number of ranks.
 
     Raises:
         ValueError: on arguments that do not go together, or what ``Network.forward`` refuses.
@@ -287,7 +287,7 @@ def signals(
         g = net.backward(theta, tape, terms(tape.z, rows))
         return [LayerSignals(*own) for own in zip(tape.abar, g, tape.grids, strict=True)]
 
-    n, own = len(x), comm.rows(len(x))
+    n, own = len(x), net.comm.rows(len(x))
     if own.start == own.stop:  # a rank without examples has one that adds nothing
         held = [LayerSignals(0 * layer.abar, 0 * layer.g, layer.grid) for layer in chunk(slice(0, 1))]
     elif batch_size is None or batch_size >= own.stop - own.start:
@@ -301,9 +301,9 @@ def signals(
             len(starts),
             lambda: (chunk(slice(start, min(start + batch_size, own.stop))) for start in starts),
             net.is_dense_chain,
-            comm,
+            net.comm,
         )
-    return replace(Signals.from_layers(held, net.names), n=n, dense_chain=net.is_dense_chain, comm=comm)
+    return replace(Signals.from_layers(held, net.names), n=n, dense_chain=net.is_dense_chain, comm=net.comm)
 
 
 TARGETS = ("model", "sampled", "data")

@@ -53,7 +53,7 @@ class Contender:
         Raises:
             ValueError: on an argument that it does not have, or a value that it refuses.
         """
-        names = [f.name for f in fields(self.kind) if f.init and f.name not in ("net", "comm")]
+        names = [f.name for f in fields(self.kind) if f.init and f.name != "net"]
         unknown = ", ".join(name for name in arguments if name not in names)
         if unknown:
             raise ValueError(f"expected arguments of {self.name} among {', '.join(names)}, got {unknown}")

@@ -10,7 +10,7 @@ With several seeds each contender runs once from each, and tables hold the media
 highest. A run that never got to a level counts as later than all that did: the median is a number only where
 more than half of the runs got there. The ratio is that of the two medians.
 
-Optimizers that average their iterates have two losses, that of the iterate and that of the average, and what
+Runs that average their iterates have two losses, that of the iterate and that of the average, and what
 counts is the lower one: ``best_loss``, as ``best_`` before any of :data:`MEASURES`.
 """
 
@@ -24,6 +24,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -31,6 +32,7 @@ from ..backend import Array
 from ..datasets import Dataset
 from ..network import Network
 from ..training import records
+from ..training.averaging import Averaging
 from ..training.batches import BatchSize
 from ..training.keep import Keep
 from ..training.loop import Optimizer, train, warm_up
@@ -192,6 +194,7 @@ def race(
     existing: str = "replace",
     progress: bool = True,
     seeds: int = 1,
+    averaging: Averaging | Mapping[str, Averaging | None] | None = None,
 ) -> Race:
     """Let optimizers race.
 
@@ -213,35 +216,43 @@ def race(
         existing: what becomes of runs that are there: "replace", "resume" or "refuse".
         progress: show bars.
         seeds: how many; the runs are those of ``seed``, ``seed + 1`` ...
+        averaging: of the iterates, as of :func:`.train`; for all, or by name.
 
     Raises:
-        ValueError: on no contenders, no seeds, neither steps nor seconds, or what :func:`.train` refuses.
+        ValueError: on no contenders, seeds or limits, ``existing`` without a folder, or what `train` refuses.
     """
-    _check_names(contenders)
-    if seeds < 1:
-        raise ValueError(f"expected seeds >= 1, got {seeds}")
-    sizes = batch_size if isinstance(batch_size, Mapping) else dict.fromkeys(contenders, batch_size)
+    _check(contenders, seeds)
+    if folder is None and existing != "replace":
+        raise ValueError(f"expected existing={existing!r} only with a folder of runs, got none")
+    sizes = _by_name("batch_size", batch_size, contenders)
+    averages = _by_name("averaging", averaging, contenders)
     start = theta if callable(theta) else lambda _: theta
     for name, opt in contenders.items():  # what is wrong with the last is better known before the first runs
         warm_up(opt, start(seed), dataset, sizes[name], seed)
     histories: dict[str, list[History]] = {name: [] for name in contenders}
     failures: dict[str, dict[int, str]] = {}
+    limits = {"steps": steps, "max_seconds": seconds, "measure_every": PerOctave(per_octave)}
     for number in range(seed, seed + seeds):
         for name, opt in contenders.items():
             title = name if seeds == 1 else f"{name}, seed {number}"
             file = file_name(name, None if seeds == 1 else number)
             keep = None if folder is None else Keep(folder, file, existing=existing)
-            run = partial(train, net, start(number), opt, dataset, steps, sizes[name], number, keep=keep)
-            history, failure = _to_the_end(run, keep, per_octave, seconds, title if progress else False)
+            loop = {"batch_size": sizes[name], "averaging": averages[name], "seed": number, "keep": keep}
+            run = partial(
+                train, net, start(number), opt, dataset, **limits, **loop, progress=progress and title
+            )
+            history, failure = _to_the_end(run, keep)
             histories[name].append(history)
             if failure:
                 failures.setdefault(name, {})[number] = failure
     return Race(histories, failures)
 
 
-def _check_names(contenders: Mapping[str, Optimizer]) -> None:
+def _check(contenders: Mapping[str, Optimizer], seeds: int) -> None:
     if not contenders:
         raise ValueError("expected at least one contender, got none")
+    if seeds < 1:
+        raise ValueError(f"expected seeds >= 1, got {seeds}")
     files: dict[str, str] = {}
     for name in contenders:
         other = files.setdefault(file_name(name), name)
@@ -249,15 +260,20 @@ def _check_names(contenders: Mapping[str, Optimizer]) -> None:
             raise ValueError(f"expected names that differ in letters or digits, got {other!r} and {name!r}")
 
 
-def _to_the_end(
-    run: Callable[..., History], keep: Keep | None, per_octave: int, seconds: float | None, bar: str | bool
-) -> tuple[History, str]:
+def _by_name(setting: str, value: Any, contenders: Mapping[str, Optimizer]) -> Mapping[str, Any]:
+    """A setting of each contender, which is given by name or once for all."""
+    if not isinstance(value, Mapping):
+        return dict.fromkeys(contenders, value)
+    if value.keys() != contenders.keys():
+        raise ValueError(f"expected {setting} for {', '.join(contenders)}, got it for {', '.join(value)}")
+    return value
+
+
+def _to_the_end(run: Callable[..., History], keep: Keep | None) -> tuple[History, str]:
     """The history of a run, and what ended it early, if anything did."""
     seen: list[Record] = []
-    measured = PerOctave(per_octave)
     try:
-        history = run(measure_every=measured, progress=bar, max_seconds=seconds, on_record=seen.append)
-        return history, ""
+        return run(on_record=seen.append), ""
     except FloatingPointError as error:
         # the file holds what was measured before the run was resumed, too
         history = History(seen) if keep is None else records.read(keep.records)

@@ -21,6 +21,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..training import records
+from ..training.averaging import Averaging
 from ..training.batches import BatchSize
 from ..training.describe import describe
 from ..training.loop import Optimizer, train, warm_up
@@ -114,7 +115,7 @@ class Built:
 
 
 Space = Mapping[str, Range]
-"""Ranges by argument; ``batch_size`` among them goes to the loop."""
+"""Ranges by argument; ``batch_size`` and ``averaging`` among them go to the loop."""
 
 
 @dataclass
@@ -186,8 +187,9 @@ def random_search(
     batch_size: BatchSize | None = None,
     seed: int = 0,
     seeds: int = 3,
-    finalists: int = 3,
+    finalists: int | None = None,
     progress: bool | str = True,
+    averaging: Averaging | None = None,
 ) -> Search:
     """Tune an optimizer on a problem.
 
@@ -203,41 +205,48 @@ def random_search(
         batch_size: where the space does not say; the problem's by default.
         seed: of what is drawn.
         seeds: runs of each of the best few, from ``theta(1)``, ``theta(2)`` ..., not counted in the budget.
-        finalists: how many trials these are.
+        finalists: how many trials these are, 3 by default.
         progress: show a bar, of this name if it is a text.
+        averaging: of the iterates, as of :func:`.train`, where the space does not say.
 
     Raises:
-        ValueError: on no time, or a column that is not measured.
+        ValueError: on no time, a column that is not measured, or a setting that the space draws anyway.
         FloatingPointError: if every trial diverged.
     """
-    if not (budget > 0 and trial_seconds > 0):
-        raise ValueError(f"expected budget and trial_seconds > 0, got {budget} and {trial_seconds}")
-    if seeds < 0 or finalists < 1:
-        raise ValueError(f"expected seeds >= 0 and finalists >= 1, got {seeds} and {finalists}")
-    size = problem.batch_size if batch_size is None else batch_size
-    about = {"search": problem.name, "parameters": problem.net.n_params, "space": describe(space)}
-    about |= {"budget in seconds": budget, "seconds of a trial": trial_seconds, "column": column}
-    about |= {"finalists": finalists, "seeds": seeds, "batch_size": describe(size), "seed": seed}
-    search = Search(about)
-    trials = _Trials(problem, make, space, size, trial_seconds, column, seed)
+    _check(budget, trial_seconds, seeds, finalists)
+    for name, value in (("batch_size", batch_size), ("averaging", averaging)):
+        if value is not None and name in space:
+            raise ValueError(f"expected {name} either drawn from the space or given, got both")
+    trials = _Trials(
+        problem, make, space, batch_size or problem.batch_size, averaging, trial_seconds, column, seed
+    )
+    count = 3 if finalists is None else finalists
+    search = Search(trials.about | {"budget in seconds": budget, "finalists": count, "seeds": seeds})
+    title = progress if isinstance(progress, str) else "search"
     trials.warm_up()
-    name = progress if isinstance(progress, str) else "search"
-    with progress_bar(name, math.ceil(budget / trial_seconds) + seeds * finalists, bool(progress)) as bar:
+    with progress_bar(title, math.ceil(budget / trial_seconds) + seeds * count, bool(progress)) as bar:
         while search.seconds < budget:
-            number = len(search.trials)
-            trial = {"trial": number, "arguments": describe(drawn(space, seed, number))}
-            search.trials.append(trial | trials.run(number))
+            search.trials.append(trials.run(len(search.trials)))
             bar.advance(f"best {column.replace('_', ' ')} {min(t['score'] for t in search.trials):.4g}")
-        ranking = search.ranking()[:finalists]
+        ranking = search.ranking()[:count]
         for number in ranking:
             for start in range(1, seeds + 1):
-                search.finals.append({"trial": number, "seed": start} | trials.run(number, start))
+                search.finals.append(trials.run(number, start))
                 bar.advance()
     best = min(ranking, key=lambda number: float(np.median(search.scores_of(number))))
     search.best, search.scores = drawn(space, seed, best), search.scores_of(best)
     search.about |= {"trials": len(search.trials), "minutes in all": search.minutes}
     search.about |= {"best": describe(search.best), "median": search.median, "spread": list(search.spread)}
     return search
+
+
+def _check(budget: float, trial_seconds: float, seeds: int, finalists: int | None) -> None:
+    if not (budget > 0 and trial_seconds > 0):
+        raise ValueError(f"expected budget and trial_seconds > 0, got {budget} and {trial_seconds}")
+    if seeds == 0 and finalists is not None:
+        raise ValueError(f"expected finalists only with seeds from which they run again, got {finalists}")
+    if seeds < 0 or (finalists is not None and finalists < 1):
+        raise ValueError(f"expected seeds >= 0 and finalists >= 1, got {seeds} and {finalists or 3}")
 
 
 def drawn(space: Space, seed: int, trial: int) -> dict[str, Any]:
@@ -254,23 +263,43 @@ class _Trials:
     make: Callable[..., Optimizer]
     space: Space
     batch_size: BatchSize
+    averaging: Averaging | None
     seconds: float
     column: str
     seed: int
 
-    def optimizer(self, number: int) -> tuple[Optimizer, BatchSize]:
+    @property
+    def about(self) -> dict[str, Any]:
+        return {
+            "search": self.problem.name,
+            "parameters": self.problem.net.n_params,
+            "space": describe(self.space),
+            "seconds of a trial": self.seconds,
+            "column": self.column,
+            "batch_size": describe(self.batch_size),
+            "averaging": describe(self.averaging),
+            "seed": self.seed,
+        }
+
+    def made(self, number: int) -> tuple[Optimizer, BatchSize, Averaging | None]:
+        """The optimizer of a trial, and the settings of its loop."""
         arguments = drawn(self.space, self.seed, number)
-        batch_size = arguments.pop("batch_size", self.batch_size)
-        return self.make(self.problem.net, **arguments), batch_size
+        size, averaging = (
+            arguments.pop("batch_size", self.batch_size),
+            arguments.pop("averaging", self.averaging),
+        )
+        return self.make(self.problem.net, **arguments), size, averaging
 
     def warm_up(self) -> None:
-        opt, batch_size = self.optimizer(0)
+        opt, batch_size, _ = self.made(0)
         warm_up(opt, self.problem.theta(), self.problem.dataset, batch_size)
 
     def run(self, number: int, start: int = 0) -> Record:
         """Run a trial, measured at its start and its end, or run it again from another start."""
-        opt, batch_size = self.optimizer(number)
+        opt, batch_size, averaging = self.made(number)
         theta = self.problem.theta(start)
+        trial: Record = {"trial": number}
+        trial |= {"seed": start} if start else {"arguments": describe(drawn(self.space, self.seed, number))}
         began = time.perf_counter()
         try:
             history = train(
@@ -283,13 +312,14 @@ class _Trials:
                 seed=start,
                 measure_every=lambda step: False,
                 progress=False,
+                averaging=averaging,
                 max_seconds=self.seconds,
             )
         except FloatingPointError:
-            return {"score": math.inf, "steps": None, "seconds": time.perf_counter() - began}
+            return trial | {"score": math.inf, "steps": None, "seconds": time.perf_counter() - began}
         try:
             score = float(column_of(history, self.column)[-1])
         except KeyError as error:
             raise ValueError(error.args[0]) from None
         last, score = history.records[-1], score if math.isfinite(score) else math.inf
-        return {"score": score, "steps": last["step"], "seconds": last["seconds"]}
+        return trial | {"score": score, "steps": last["step"], "seconds": last["seconds"]}
