@@ -1,4 +1,4 @@
-"""One self-contained page: pictures inside, no script, nothing loaded from anywhere; and the files beside it."""
+"""One self-contained page, pictures inside, nothing loaded from anywhere; and the files beside it."""
 
 from __future__ import annotations
 

@@ -190,7 +190,7 @@ def tour(dataset: Dataset, settings: Settings | None = None, progress: bool = Tr
         convnet = tour(dataset, _convolutional(settings, dataset), progress)
         run = replace(run, beside=convnet.run)
         clock.stop("convolutional net")
-    if "matrices" in names and settings.channels is None and run.drawn:
+    if "spectra" in names and settings.channels is None and run.drawn:
         run = replace(run, eigenvalues=np.linalg.eigvalsh(to_host(exact_part(run).array)))
         clock.stop("eigenvalues")
     chapters = _chapters(run, names, clock, progress)

@@ -4,14 +4,44 @@ A chapter is a module with
 
     compute(run) -> Chapter | None      the results, a frozen dataclass; None where it does not apply
 
-and its results have the methods of :class:`minikfac.tour.parts.Chapter`: ``figures``, ``sections``, ``record``.
+whose methods are those of :class:`minikfac.tour.parts.Chapter`: ``figures``, ``sections`` and ``record``.
 """
 
 from types import ModuleType
 
-from . import along, ledger, matrices, mean_gradient, net, quality
+from . import (
+    along,
+    damping,
+    divergence,
+    ledger,
+    matrices,
+    mean_gradient,
+    memory,
+    net,
+    progress,
+    quality,
+    sampling,
+    scatter,
+    signals,
+    spectra,
+)
 
-_IN_ORDER: tuple[ModuleType, ...] = (net, mean_gradient, matrices, ledger, quality, along)
+_IN_ORDER: tuple[ModuleType, ...] = (
+    net,
+    signals,
+    mean_gradient,
+    scatter,
+    divergence,
+    matrices,
+    ledger,
+    quality,
+    spectra,
+    damping,
+    sampling,
+    along,
+    progress,
+    memory,
+)
 CHAPTERS: dict[str, ModuleType] = {chapter.__name__.rsplit(".", 1)[1]: chapter for chapter in _IN_ORDER}
 """By name, in the order of the page."""
 ALWAYS = ("net", "ledger", "quality", "along")

@@ -56,14 +56,14 @@ def quality_along_training(
     """
     if n_examples < 1:
         raise ValueError(f"expected n_examples >= 1, got {n_examples}")
-    built = approximations or {"K-FAC": fisher.kfac}
+    builders = approximations or {"K-FAC": fisher.kfac}
     x = dataset.x_train[:n_examples]
 
     def track(step: int, theta: Array) -> dict[str, Any]:
         signals = fisher.signals(net, theta, x)
         exact = fisher.block_diagonal(signals)
         record = {}
-        for name, build in built.items():
+        for name, build in builders.items():
             for layer, block, near in zip(signals.names, exact.blocks, build(signals).blocks, strict=True):
                 F, M = block.to_dense(), near.to_dense()
                 norm_F, norm_M = float((F * F).sum()), float((M * M).sum())  # squared; 0 below dead units

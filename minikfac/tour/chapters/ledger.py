@@ -97,8 +97,8 @@ def branches(rows: Sequence[Row]) -> str:
     text = (
         " Not every row follows from the one over it: KFAC-reduce and T × KFC are alternatives to the last "
         f"steps of KFC. They are wrong by {wrong_by(reduce['error'])} and {wrong_by(full['error'])}, where "
-        f"KFC is wrong by {wrong_by(by_label[ALL]['error'])}; their steps make {percent(reduce['share'])} and "
-        f"{percent(full['share'])} of the exact step's progress, KFC's {percent(by_label[ALL]['share'])}."
+        f"KFC is wrong by {wrong_by(by_label[ALL]['error'])}; their steps make {percent(reduce['share'])} "
+        f"and {percent(full['share'])} of the exact step's progress, KFC's {percent(by_label[ALL]['share'])}."
     )
     if not math.isfinite(by_label[IAD_SH]["share"]):
         text += (

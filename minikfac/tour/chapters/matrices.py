@@ -109,7 +109,7 @@ class Matrices:
     errors: dict[str, float]
 
     def figures(self) -> Drawings:
-        """|F| and |F~|, sizes of blocks, the two approximations, and their inverses [MG15, fig. 2, 3, 5, 6]."""
+        """|F| and |F~|, sizes of blocks, two approximations, and their inverses [MG15, fig. 2, 3, 5, 6]."""
         drawings: Drawings = {"matrices-kronecker": self._kronecker}
         if len(self.sizes) > 1:
             drawings["block-means"] = self._block_means
@@ -151,15 +151,15 @@ class Matrices:
     def _first_assumption(self) -> list[Part]:
         return [
             f"Entries of <i>F</i> for {self.where} ({count(sum(self.sizes))} weights), by size: white is 0. "
-            "Blue lines part the layers. The entry of weights (<i>i</i>, <i>o</i>) and (<i>j</i>, <i>p</i>) is "
-            "the mean of <i>ā<sub>i</sub> ā<sub>j</sub> g<sub>o</sub> g<sub>p</sub></i>. K-FAC's first "
+            "Blue lines part the layers. The entry of weights (<i>i</i>, <i>o</i>) and (<i>j</i>, <i>p</i>) "
+            "is the mean of <i>ā<sub>i</sub> ā<sub>j</sub> g<sub>o</sub> g<sub>p</sub></i>. K-FAC's first "
             "assumption is that activations are independent of derivatives. Then the mean of the product is "
             "the product of the means of <i>ā<sub>i</sub> ā<sub>j</sub></i> and <i>g<sub>o</sub> "
             "g<sub>p</sub></i>: two small matrices <i>A</i> and <i>G</i> say it all, and a block of <i>F</i> "
             "becomes their Kronecker product <i>A</i> ⊗ <i>G</i>. Done for all pairs of layers, this is "
-            f"<i>F̃</i>. Here it is wrong by <b>{percent(self.errors['kronecker'])}</b> (Frobenius norm of the "
-            f"difference, relative to that of <i>F</i>), and by {percent(self.errors['diagonal blocks'])} on "
-            "the diagonal blocks alone.",
+            f"<i>F̃</i>. Here it is wrong by <b>{percent(self.errors['kronecker'])}</b> (Frobenius norm of "
+            "the difference, relative to that of <i>F</i>), and by "
+            f"{percent(self.errors['diagonal blocks'])} on the diagonal blocks alone.",
             Figure(
                 "matrices-kronecker",
                 "Exact Fisher matrix, Kronecker products for every pair of layers, and their difference "
@@ -177,8 +177,8 @@ class Matrices:
         simpler = in_inverse < outside
         return [
             "<i>F̃</i> has entries between layers too. Its inverse, which is what an optimizer needs, is "
-            f"{'simpler' if simpler else 'no simpler here'}: {what} {percent(outside)} of the sum of sizes in "
-            f"<i>F̃</i> and {percent(in_inverse)} of it in the inverse. "
+            f"{'simpler' if simpler else 'no simpler here'}: {what} {percent(outside)} of the sum of sizes "
+            f"in <i>F̃</i> and {percent(in_inverse)} of it in the inverse. "
             + (
                 "So the second assumption is made about the inverse: leave out what lies between layers "
                 "(K-FAC, block-diagonal), or keep neighbours only (block-tridiagonal)."
@@ -186,8 +186,8 @@ class Matrices:
                 else "The second assumption of K-FAC, to leave out what lies between layers, is a bold one "
                 "here."
             )
-            + " (In this and the next two pictures the diagonal blocks are damped, as they must be to have an "
-            "inverse.)",
+            + " (In this and the next two pictures the diagonal blocks are damped, as they must be to have "
+            "an inverse.)",
             Figure(
                 "block-means",
                 "Mean size of the entries, block by block, of F̃ and of its inverse [MG15, fig. 3].",

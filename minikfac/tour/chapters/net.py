@@ -57,8 +57,8 @@ class Net:
             f"{hyphenated(settings.net_name)}, {settings.activation} units, {settings.output} output, "
             f"<b>{count(run.net.n_params)} parameters</b>. Its layers are {layers(run.net)}; {weights}",
             self._trained(),
-            f"Everything below is a mean over the first {count(len(run.x))} training examples, with damping λ "
-            f"= {number(settings.damping)} where a matrix is inverted."
+            f"Everything below is a mean over the first {count(len(run.x))} training examples, with damping "
+            f"λ = {number(settings.damping)} where a matrix is inverted."
             + (
                 f" The study is restricted to {', '.join(run.study.signals.names)}."
                 if settings.layers is not None

@@ -86,8 +86,8 @@ class Quality:
             f"{'all' if self.run.settings.layers is None else 'the chosen'} {count(n_params)} parameters. "
             f"Closest as a matrix is {by_error['approximation']} ({percent(by_error['error'])} wrong, "
             f"{count(by_error['floats'])} numbers); the most useful step is that of "
-            f"{by_share['approximation']}, with {percent(by_share['share'])} of the exact step's progress and "
-            f"{count(by_share['floats'])} numbers."
+            f"{by_share['approximation']}, with {percent(by_share['share'])} of the exact step's progress "
+            f"and {count(by_share['floats'])} numbers."
         )
         small = [row for row in rows if row["floats"] <= 10 * n_params]
         if small and by_share not in small:
@@ -144,9 +144,9 @@ class Quality:
         if not len(values) or above > len(values) / 5:
             return ""
         return (
-            f" At this damping that is no wonder: only {count(above)} of the {count(len(values))} eigenvalues "
-            "of the layers in the pictures lie above it, and conjugate gradients deal with few large "
-            "eigenvalues by themselves."
+            f" At this damping that is no wonder: only {count(above)} of the {count(len(values))} "
+            "eigenvalues of the layers in the pictures lie above it, and conjugate gradients deal with few "
+            "large eigenvalues by themselves."
         )
 
     def _tables(self) -> list[Part]:

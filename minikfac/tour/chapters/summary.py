@@ -62,10 +62,9 @@ def _figure(tour: Tour) -> Figure:
         )
     return Figure(
         "matrices-kronecker",
-        "The idea in one picture. Left: sizes of the entries of the exact Fisher matrix of "
-        f"{matrices.where} ({count(sum(matrices.sizes))} weights). Middle: made from products of small "
-        "matrices. Right: what differs, on the same scale; it is "
-        f"{percent(error)} of the exact matrix (Frobenius norm). {verdict}",
+        f"The idea in one picture. Left: sizes of the entries of the exact Fisher matrix of {matrices.where} "
+        f"({count(sum(matrices.sizes))} weights). Middle: made from products of small matrices. Right: what "
+        f"differs, on the same scale; it is {percent(error)} of the exact matrix (Frobenius norm). {verdict}",
     )
 
 
