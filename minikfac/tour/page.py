@@ -169,7 +169,7 @@ def save_all(drawings: Drawings, folder: Path, image_format: str = "png") -> Ite
         for name, draw in drawings.items():
             path = folder / f"{name}.{image_format}"
             drawn = draw()
-            fig = getattr(drawn[0] if isinstance(drawn, list) else drawn, "figure", drawn)
+            fig: Any = getattr(drawn[0] if isinstance(drawn, list) else drawn, "figure", drawn)
             fig.savefig(path)
             plt.close(fig)
             yield name, path

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _LARGEST = 3000
 """Most parameters that pictures and full spectra are made of."""
+UNIT, INVERSE_UNIT = "nats per squared weight", "squared weight per nat"
 NAMES = {"kfac": "block-diagonal (K-FAC)", "tridiagonal": "block-tridiagonal"}
 
 
@@ -114,9 +115,9 @@ class Matrices:
         if len(self.sizes) > 1:
             drawings["block-means"] = self._block_means
         if "tridiagonal" in self.damped:
-            drawings["matrices-chain"] = lambda: self._approximations(self.damped, reference="F̃")
+            drawings["matrices-chain"] = lambda: self._approximations(self.damped, "F̃", UNIT)
             drawings["matrices-inverse"] = lambda: self._approximations(
-                self.inverses, reference="inverse of F̃", unit="squared weight per nat"
+                self.inverses, "inverse of F̃", INVERSE_UNIT
             )
         return drawings
 
@@ -129,15 +130,17 @@ class Matrices:
             fig = plt.figure(figsize=(10, 4.6), layout="constrained")
             left, right = fig.subplots(1, 2)
             plots.block_means(damped, self.sizes, self.names, ax=left)
-            plots.block_means(inverse, self.sizes, self.names, unit="squared weight per nat", ax=right)
+            plots.block_means(inverse, self.sizes, self.names, unit=INVERSE_UNIT, ax=right)
             for ax, what in ((left, "F̃"), (right, "inverse of F̃")):
                 title = ax.get_title()
                 ax.set_title(f"{what}: {title[0].lower()}{title[1:]}", fontsize=11)
         return fig
 
-    def _approximations(self, matrices: dict[str, Array], **labels: str) -> Any:
+    def _approximations(self, matrices: dict[str, Array], reference: str, unit: str) -> Any:
         chosen = {name: matrices[key] for key, name in NAMES.items()}
-        return plots.matrices(matrices["kronecker"], chosen, self.names, self.sizes, **labels)
+        return plots.matrices(
+            matrices["kronecker"], chosen, self.names, self.sizes, reference=reference, unit=unit
+        )
 
     def sections(self) -> list[Section]:
         """F, its Kronecker products, block-diagonal and chain, and the inverses."""

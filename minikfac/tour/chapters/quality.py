@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -116,9 +117,10 @@ class Quality:
         """What preconditioners do, and what was left out or drawn."""
         run, settings = self.run, self.run.settings
         notes = []
-        iterations = {row["approximation"]: row.get("cg_iterations") for row in self.comparison.whole()}
-        plain = iterations.pop("no curvature", None)
-        slower = [name for name, n in iterations.items() if None not in (plain, n) and n > plain]
+        measured = {row["approximation"]: row.get("cg_iterations") for row in self.comparison.whole()}
+        iterations = {name: n for name, n in measured.items() if n is not None}
+        plain = iterations.get("no curvature", math.inf)
+        slower = [name for name, n in iterations.items() if n > plain]
         if slower:
             notes.append(
                 f"As a preconditioner, {listing(slower)} take{'s' if len(slower) == 1 else ''} more "

@@ -71,7 +71,10 @@ class Scatter:
             f"{number(self.axes[1] / self.axes[0])} times as long as they are wide, with long and short axes "
             "exchanged."
         )
-        caption = "Left: sampled gradients of two parameters and the ellipse of F. Right: steps of equal divergence."
+        caption = (
+            "Left: sampled gradients of two parameters and the ellipse of F. Right: steps of equal "
+            "divergence."
+        )
         figure = Figure("gradient-scatter", caption)
         return [Section("scatter", "F is the covariance of sampled gradients", [text, figure])]
 
