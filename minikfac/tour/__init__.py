@@ -9,6 +9,8 @@ The tour of a net of your own, and its page:
 
 from .chapters import CHAPTERS
 from .chapters.along import quality_along_training
+from .chapters.conditioning import conditioning
+from .chapters.damping_study import damping_study
 from .page import Written, write_report
 from .run import Run, Tour, tour
 from .settings import Settings, convnet
@@ -22,7 +24,9 @@ __all__ = [
     "Study",
     "Tour",
     "Written",
+    "conditioning",
     "convnet",
+    "damping_study",
     "fisher_study",
     "quality_along_training",
     "tour",

@@ -140,10 +140,10 @@ def test_the_text_says_what_the_run_showed(small: Tour) -> None:
     """Turned around, the numbers turn the sentences around."""
 
     def text(name: str, **changes: Any) -> str:
-        (section,) = replace(small.chapters[name], **changes).sections()  # type: ignore[type-var]
+        (section,) = replace(small.chapters[name], **changes).sections()
         return str(section.parts[0])
 
-    backwards = {name: errors[::-1] for name, errors in small.chapters["along"].errors.items()}  # type: ignore[attr-defined]
+    backwards = {name: errors[::-1] for name, errors in small.chapters["along"].errors.items()}
     assert "it got worse in every layer" in text("along")
     assert "it got better in every layer" in text("along", errors=backwards)
     assert "as it should" in text("divergence")
@@ -201,7 +201,7 @@ def test_the_same_seed_gives_the_same_numbers(small: Tour, dataset: datasets.Dat
 
 
 def test_gradients_have_mean_zero_under_the_model(small: Tour) -> None:
-    start = small.chapters["mean_gradient"].start  # type: ignore[attr-defined]
+    start = small.chapters["mean_gradient"].start
     assert start.model_norm < 1e-12 < start.label_norm
     np.testing.assert_allclose(start.exact, 0, atol=1e-14)
     assert (np.abs(start.model) < 5 * start.standard_error).all()
@@ -298,7 +298,7 @@ def test_a_study_of_some_layers(dataset: datasets.Dataset) -> None:
     study = made.run.study
     assert study.F.names == ("dense1", "dense2") and made.run.drawn == (1, 2)
     assert study.gradient.shape == (study.F.shape[0],)
-    assert made.chapters["matrices"].names == ("dense1", "dense2")  # type: ignore[attr-defined]
+    assert made.chapters["matrices"].names == ("dense1", "dense2")
 
 
 def test_a_tour_has_the_chapters_that_are_named(dataset: datasets.Dataset) -> None:
@@ -352,7 +352,7 @@ def test_settings_that_cannot_be_studied(
     dataset: datasets.Dataset, changes: dict[str, object], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        make_net(replace(SMALL, **changes), dataset)  # type: ignore[arg-type]
+        make_net(replace(SMALL, **changes), dataset)
 
 
 def test_a_matrix_too_large_for_memory_is_refused_before_training(dataset: datasets.Dataset) -> None:
