@@ -49,8 +49,8 @@ def invariance(
     what theory says of it. Under a minute.
     """
     from ..invariance import study
-    from ..tour.chapters.equivalent_nets import application_figures, page_figures, write_page
-    from ..tour.figures import save_all
+    from ..tour.chapters.invariance import application_figures, page_figures, write_page
+    from ..tour.page import save_all
     from .main import _say, _writable
 
     started = time.perf_counter()

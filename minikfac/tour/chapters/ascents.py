@@ -112,7 +112,7 @@ class Ascents:
     def figures(self) -> Drawings:
         """Gradient ascent on three maps, and the natural gradient on the globe."""
         paths = self.maps, self.on_map, self.on_globe, self.limit, self.steps, self.apart
-        options = {"graticules": self.graticules, "keeps": self.keeps, "step": self.step}
+        options: dict[str, Any] = {"graticules": self.graticules, "keeps": self.keeps, "step": self.step}
         draw = partial(plots.globe_ascent, self.heights, self.sphere, self.map_heights, *paths, **options)
         return {"map-ascent": draw}
 
@@ -135,8 +135,8 @@ class Ascents:
             "Above: the paths on their maps. Below: the same paths on the globe, and how far those of "
             "different maps are apart, against the size of the steps."
         )
-        parts = [text, Figure("map-ascent", caption)]
-        return [Section("ascent", "Uphill on the map, uphill on the globe", parts, 3)]
+        figure, title = Figure("map-ascent", caption), "Uphill on the map, uphill on the globe"
+        return [Section("ascent", title, [text, figure], 3)]
 
     def record(self) -> dict[str, Any]:
         """Distances between maps; no paths."""

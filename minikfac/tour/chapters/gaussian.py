@@ -232,8 +232,8 @@ class GaussianFlows:
             "Above: flows in three charts; ellipses are steps of equal KL divergence. Below: the same flows "
             "in the first chart, and how far finite steps in different charts are apart."
         )
-        parts = [text, Figure("gaussian-charts", caption)]
-        return [Section("gaussian", "A family of distributions is a globe too", parts, 3)]
+        figure, title = Figure("gaussian-charts", caption), "A family of distributions is a globe too"
+        return [Section("gaussian", title, [text, figure], 3)]
 
     def record(self) -> dict[str, Any]:
         """Distances between charts; no paths."""

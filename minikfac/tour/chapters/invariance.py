@@ -66,8 +66,8 @@ class EquivalentNets:
         for one in self.study.applications:
             if not any(cell.failure for cell in one.cells):
                 caption = f"{one.title}: losses of two nets that begin as the same function."
-                parts = [application_words(one), Figure(one.key, caption)]
-                sections.append(Section("equivalent", one.title, parts, 3))
+                figure = Figure(one.key, caption)
+                sections.append(Section("equivalent", one.title, [application_words(one), figure], 3))
         return sections
 
     def record(self) -> dict[str, Any]:
@@ -116,7 +116,7 @@ def _draw_matrix(matrix: GapMatrix) -> Any:
 
 def training_figures(matrix: GapMatrix) -> Drawings:
     """What draws the losses under SGD and K-FAC of two columns of the matrix, by file name."""
-    pictures = {}
+    pictures: Drawings = {}
     for change, nets in (("logistic to tanh", ("logistic", "tanh")), ("normalize", ("raw", "normalized"))):
         cells = [matrix.cell(method, change) for method in ("SGD", "K-FAC")]
         title = f"{nets[0].capitalize()} and {nets[1]}: two nets that begin as the same function"
@@ -132,9 +132,7 @@ def application_figures(one: Application) -> Drawings:
     return _losses(one.key, one.cells if finite else (), one.nets, one.title)
 
 
-def _losses(
-    name: str, cells: Sequence[Cell], nets: tuple[str, str], title: str
-) -> Drawings:
+def _losses(name: str, cells: Sequence[Cell], nets: tuple[str, str], title: str) -> Drawings:
     losses, gaps = {cell.method: cell.losses for cell in cells}, {cell.method: cell.gap for cell in cells}
     return {name: partial(plots.equivalent_training, losses, nets, gaps=gaps, title=title)} if cells else {}
 
