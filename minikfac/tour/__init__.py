@@ -9,8 +9,15 @@ The tour of a net of your own, and its page:
 
 from .chapters import CHAPTERS
 from .chapters.along import quality_along_training
+from .chapters.ascents import ascents
+from .chapters.batchnorm import coupling
 from .chapters.conditioning import conditioning
 from .chapters.damping_study import damping_study
+from .chapters.exactness import exactness
+from .chapters.gaussian import gaussian_flows
+from .chapters.globe import PROJECTIONS, tissot
+from .chapters.maps import layer_maps, map_statistics
+from .chapters.shifts import shifted_products
 from .page import Written, write_report
 from .run import Run, Tour, tour
 from .settings import Settings, convnet
@@ -19,16 +26,25 @@ from .study import APPROXIMATIONS, Study, fisher_study
 __all__ = [
     "APPROXIMATIONS",
     "CHAPTERS",
+    "PROJECTIONS",
     "Run",
     "Settings",
     "Study",
     "Tour",
     "Written",
+    "ascents",
     "conditioning",
     "convnet",
+    "coupling",
     "damping_study",
+    "exactness",
     "fisher_study",
+    "gaussian_flows",
+    "layer_maps",
+    "map_statistics",
     "quality_along_training",
+    "shifted_products",
+    "tissot",
     "tour",
     "write_report",
 ]

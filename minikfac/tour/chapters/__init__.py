@@ -11,8 +11,13 @@ from types import ModuleType
 
 from . import (
     along,
+    ascents,
+    convolutions,
     damping,
     divergence,
+    gaussian,
+    globe,
+    invariance,
     ledger,
     matrices,
     mean_gradient,
@@ -27,6 +32,9 @@ from . import (
 )
 
 _IN_ORDER: tuple[ModuleType, ...] = (
+    globe,
+    ascents,
+    gaussian,
     net,
     signals,
     mean_gradient,
@@ -40,6 +48,8 @@ _IN_ORDER: tuple[ModuleType, ...] = (
     sampling,
     along,
     progress,
+    convolutions,
+    invariance,
     memory,
 )
 CHAPTERS: dict[str, ModuleType] = {chapter.__name__.rsplit(".", 1)[1]: chapter for chapter in _IN_ORDER}
