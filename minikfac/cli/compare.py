@@ -101,9 +101,8 @@ def compare(
     use_device(device)
     problem = races.problem(name, folder, n_train=examples, width=width, dtype=dtype, device=device)
     entrants = _entrants(problem, optimizers, arguments, batch_size)
-    contenders = {
-        each.name: each.make(problem.net) for each in entrants
-    }  # what is wrong is known before the race
+    # what is wrong is better known before the race
+    contenders = {each.name: each.make(problem.net) for each in entrants}
     sizes = {each.name: each.batch_size for each in entrants}
     numbers = [None] if seeds == 1 else list(range(seed, seed + seeds))
     files = [out / f"{file_name(label, number)}.npz" for label in contenders for number in numbers]

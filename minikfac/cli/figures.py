@@ -24,17 +24,15 @@ def figures(
     seed: Annotated[int, Option(help="Of the tour that is drawn.", min=0)] = 0,
 ) -> None:
     """Draw the tour's figures as files for slides: each shows one statement."""
-    from ..tour.figures import FORMATS, available, draw_all  # matplotlib takes a second
-    from ..tour.run import Settings, tour
+    from .. import tour as tours  # matplotlib takes a second
+    from ..tour.page import FORMATS, save_all
 
     if image_format not in FORMATS:
         raise ValueError(f"expected --format among {', '.join(FORMATS)}, got {image_format!r}")
     make_folder(out)
-    settings = Settings(
-        seed=seed, opening=everything, convolutions=everything, descent=everything, invariance=everything
-    )
-    findings = tour(datasets.digits(), settings)
-    with progress_bar("figures", len(available(findings))) as bar:
-        for name, _ in draw_all(findings, out, image_format):
+    chapters = tuple(tours.CHAPTERS) if everything else None
+    drawings = tours.tour(datasets.digits(), tours.Settings(seed=seed, chapters=chapters)).figures()
+    with progress_bar("figures", len(drawings)) as bar:
+        for name, _ in save_all(drawings, out, image_format):
             bar.advance(name)
     say(f"Figures: {out}")

@@ -15,11 +15,11 @@ from ..datasets import Dataset
 from ..quality import MEASURES
 from . import common
 from .common import make_folder, say
-from .findings import print_findings
 from .nets import PHOTOGRAPHS, load, parse_channels, parse_sizes
+from .tables import print_tour
 
 if TYPE_CHECKING:
-    from ..tour.run import Settings
+    from ..tour import Settings
 
 HIDDEN = (20, 20, 20, 20, 20)
 """Units of the hidden layers where no net is given: those of the paper's small net [MG15, sec. 3.1]."""
@@ -108,8 +108,7 @@ def fisher(
     to some 10,000 parameters can be studied whole; --layers picks a part of
     larger ones.
     """
-    from .. import tour  # matplotlib takes a second
-    from ..tour.run import tour as run
+    from .. import tour as tours  # matplotlib takes a second
 
     started = time.perf_counter()
     if save is not None:
@@ -119,15 +118,16 @@ def fisher(
     training = {"activation": activation, "output": output, "steps": steps, "lr": lr, "seed": seed}
     n_examples = default_examples(data, net, len(dataset.x_train)) if examples is None else examples
     study = {"n_examples": n_examples, "damping": damping, "targets": targets, "n_samples": samples}
-    more = {"seeds": seeds, "along": along, "dtype": dtype, "device": device}
+    more: dict[str, Any] = {"seeds": seeds, "along": along, "dtype": dtype, "device": device}
+    more["chapters"] = () if save is None else None
     settings = settings_for(dataset, net, pool, layers, approximations, measures, **training, **study, **more)
-    findings = run(dataset, settings, pictures=save is not None)
-    print_findings(findings)
+    made = tours.tour(dataset, settings)
+    print_tour(made)
     seconds = f"{time.perf_counter() - started:.0f} s"
     if save is None:
         say(f"{seconds}; --save FOLDER writes figures and a report")
     else:
-        say(f"Report: {tour.write_report(findings, save).page}  ({seconds})")
+        say(f"Report: {tours.write_report(made, save).page}  ({seconds})")
 
 
 def settings_for(
@@ -140,9 +140,8 @@ def settings_for(
     **more: Any,
 ) -> Settings:
     """Read the options that depend on the net and its data."""
-    from ..tour import APPROXIMATIONS
-    from ..tour.chapters.convolutions import default_channels
-    from ..tour.run import Settings
+    from ..tour import APPROXIMATIONS, Settings
+    from ..tour.settings import default_channels
 
     channels = parse_channels(net)
     if pool is not None and channels is None:

@@ -49,23 +49,25 @@ def invariance(
     the gap is rounding; gradient descent does. Exit code 1 if a method is not
     what theory says of it. Under a minute.
     """
-    from ..tour import text_invariance as report  # matplotlib takes a second
+    from ..tour.chapters import invariance as chapter  # matplotlib takes a second
+    from ..tour.page import save_all
 
     started = time.perf_counter()
     _check(name, folder)
     make_folder(out)
     if name is None:
-        measured = study.invariance(seed, steps)
-        _print_matrix(measured)
-        cells, numbers = measured.all_cells, study.record(measured)
-        report.write_page(measured, report.draw(measured, out), out / "invariance.html")
+        gaps = study.full_study(seed, steps)
+        _print_matrix(gaps)
+        cells, numbers = gaps.all_cells, gaps.record()
+        figures = dict(save_all(chapter.page_figures(gaps), out))
+        chapter.write_page(gaps, figures, out / "invariance.html")
     else:
         options: dict[str, Any] = {} if folder is None else {"folder": folder}
         options |= {} if steps is None else {"steps": steps}
         application = study.APPLICATIONS[name](seed=seed, **options)
         _print_application(application)
-        cells, numbers = list(application.cells), study.application_record(application)
-        report.draw_application(application, out)
+        cells, numbers = list(application.cells), application.record()
+        list(save_all(chapter.application_figures(application), out))
     text = json.dumps(encoded(numbers | {"machine": machine()}), allow_nan=False, indent=1)
     (out / "invariance.json").write_text(f"{text}\n", encoding="utf-8")
     wrong = [cell for cell in cells if not cell.as_predicted]
@@ -93,16 +95,16 @@ def _outcome(cell: Cell) -> str:
     return f"gap {cell.gap:.1e}, expected {'rounding' if cell.expected else 'more than rounding'}"
 
 
-def _print_matrix(measured: Invariance) -> None:
+def _print_matrix(gaps: Invariance) -> None:
     rows = []
-    for method in measured.methods:
-        cells = [measured.cell(method, change) for change in measured.changes]
+    for method in gaps.matrix.methods:
+        cells = gaps.matrix.row(method)
         steps = max((int(cell.steps[-1]) for cell in cells if len(cell.steps)), default=0)
         rows.append([method, str(steps), *(_entry(cell) for cell in cells)])
     title = "Gap between two nets that began as the same function, over the distance moved"
-    print_table(title, ["method", "steps", *measured.changes], rows)
+    print_table(title, ["method", "steps", *gaps.matrix.changes], rows)
     say("=  invariant, up to rounding;  !  not what theory says\n")
-    for application in measured.applications:
+    for application in gaps.applications:
         _print_application(application)
 
 

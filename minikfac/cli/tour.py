@@ -11,7 +11,7 @@ from typer import Option
 from .. import datasets
 from . import common
 from .common import make_folder, say
-from .findings import print_findings
+from .tables import print_tour
 
 EXAMPLE = "minikfac tour --out minikfac-tour"
 
@@ -29,16 +29,13 @@ def tour(
     convolutions studies a second, convolutional net, and one on invariance
     trains pairs of nets that begin as the same function. A minute in all.
     """
-    from .. import tour  # matplotlib takes a second
-    from ..tour.run import Settings
-    from ..tour.run import tour as run
+    from .. import tour as tours  # matplotlib takes a second
 
     started = time.perf_counter()
     make_folder(out)
-    settings = Settings(seed=seed, opening=True, convolutions=True, descent=True, invariance=True)
-    findings = run(datasets.digits(), settings)
-    print_findings(findings)
-    if findings.convnet is not None:
-        print_findings(findings.convnet)
-    written = tour.write_report(findings, out)
+    made = tours.tour(datasets.digits(), tours.Settings(seed=seed, chapters=tuple(tours.CHAPTERS)))
+    print_tour(made)
+    if made.convnet is not None:
+        print_tour(made.convnet)
+    written = tours.write_report(made, out)
     say(f"Report: {written.page}  ({time.perf_counter() - started:.0f} s)")

@@ -166,7 +166,7 @@ def _own_problem(
     device: str,
 ) -> Problem:
     from ..tour import convnet  # matplotlib takes a second
-    from ..tour.run import with_targets
+    from ..tour.settings import with_targets
 
     if width != 1.0:
         raise ValueError(f"expected --width only with a problem by name, got --net {net} --width {width:g}")

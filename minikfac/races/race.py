@@ -2,6 +2,10 @@
 
                   time-to-target(level) = min { t : min_{s <= t} loss(s) <= level }
 
+Each runs alone. All have made a step before that was thrown away, so that no clock counts what is done only
+once. With several seeds all race from the first, then all from the next: a machine that is slow for an hour
+is so for all.
+
 The lowest loss so far is what a run has reached: a monotone curve, even where the loss is not. Between two
 measurements it is taken to be a line; losses fall ever more slowly, so this is late rather than early. Ratios
 are those of the baseline, the first contender, to each: how many times sooner a level is reached.
@@ -196,11 +200,7 @@ def race(
     seeds: int = 1,
     averaging: Averaging | Mapping[str, Averaging | None] | None = None,
 ) -> Race:
-    """Let optimizers race.
-
-    Each runs alone. All have made a step before that was thrown away, so that no clock counts what is done
-    only once. One that diverges is out; the others go on. With several seeds all race from the first, then
-    all from the next: a machine that is slow for an hour is so for all.
+    """Let optimizers race, each alone; one that diverges is out.
 
     Args:
         net: the network.
@@ -231,17 +231,15 @@ def race(
         warm_up(opt, start(seed), dataset, sizes[name], seed)
     histories: dict[str, list[History]] = {name: [] for name in contenders}
     failures: dict[str, dict[int, str]] = {}
-    limits = {"steps": steps, "max_seconds": seconds, "measure_every": PerOctave(per_octave)}
+    limits: dict[str, Any] = {"steps": steps, "max_seconds": seconds, "measure_every": PerOctave(per_octave)}
     for number in range(seed, seed + seeds):
         for name, opt in contenders.items():
             title = name if seeds == 1 else f"{name}, seed {number}"
             file = file_name(name, None if seeds == 1 else number)
             keep = None if folder is None else Keep(folder, file, existing=existing)
             loop = {"batch_size": sizes[name], "averaging": averages[name], "seed": number, "keep": keep}
-            run = partial(
-                train, net, start(number), opt, dataset, **limits, **loop, progress=progress and title
-            )
-            history, failure = _to_the_end(run, keep)
+            loop |= limits | {"progress": title if progress else False}
+            history, failure = _to_the_end(partial(train, net, start(number), opt, dataset, **loop), keep)
             histories[name].append(history)
             if failure:
                 failures.setdefault(name, {})[number] = failure

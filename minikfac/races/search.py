@@ -214,12 +214,9 @@ def random_search(
         FloatingPointError: if every trial diverged.
     """
     _check(budget, trial_seconds, seeds, finalists)
-    for name, value in (("batch_size", batch_size), ("averaging", averaging)):
-        if value is not None and name in space:
-            raise ValueError(f"expected {name} either drawn from the space or given, got both")
-    trials = _Trials(
-        problem, make, space, batch_size or problem.batch_size, averaging, trial_seconds, column, seed
-    )
+    _check_given(space, batch_size=batch_size, averaging=averaging)
+    size = problem.batch_size if batch_size is None else batch_size
+    trials = _Trials(problem, make, space, size, averaging, trial_seconds, column, seed)
     count = 3 if finalists is None else finalists
     search = Search(trials.about | {"budget in seconds": budget, "finalists": count, "seeds": seeds})
     title = progress if isinstance(progress, str) else "search"
@@ -247,6 +244,12 @@ def _check(budget: float, trial_seconds: float, seeds: int, finalists: int | Non
         raise ValueError(f"expected finalists only with seeds from which they run again, got {finalists}")
     if seeds < 0 or (finalists is not None and finalists < 1):
         raise ValueError(f"expected seeds >= 0 and finalists >= 1, got {seeds} and {finalists or 3}")
+
+
+def _check_given(space: Space, **settings: Any) -> None:
+    for name, value in settings.items():
+        if value is not None and name in space:
+            raise ValueError(f"expected {name} either drawn from the space or given, got both")
 
 
 def drawn(space: Space, seed: int, trial: int) -> dict[str, Any]:
@@ -284,10 +287,8 @@ class _Trials:
     def made(self, number: int) -> tuple[Optimizer, BatchSize, Averaging | None]:
         """The optimizer of a trial, and the settings of its loop."""
         arguments = drawn(self.space, self.seed, number)
-        size, averaging = (
-            arguments.pop("batch_size", self.batch_size),
-            arguments.pop("averaging", self.averaging),
-        )
+        size = arguments.pop("batch_size", self.batch_size)
+        averaging = arguments.pop("averaging", self.averaging)
         return self.make(self.problem.net, **arguments), size, averaging
 
     def warm_up(self) -> None:

@@ -1,14 +1,32 @@
-"""One self-contained page: pictures inside, no script, nothing loaded from anywhere."""
+"""One self-contained page, pictures inside, nothing loaded from anywhere; and the files beside it."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+import json
+import math
+import platform
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from string import Template
+from typing import TYPE_CHECKING, Any
 
-from .words import Figure, Section, Table
+import matplotlib.pyplot as plt
+import numpy as np
+
+from .. import __version__
+from ..training.progress import progress_bar
+from .chapters.summary import head
+from .parts import Drawings, Figure, Head, Section, Table
+
+if TYPE_CHECKING:
+    from .run import Tour
+
+FORMATS = ("png", "svg", "pdf")
 
 STYLE = """
 :root { color-scheme: light; }
@@ -96,33 +114,117 @@ $sections
 """)
 
 
-def page(
-    title: str,
-    summary: tuple[Sequence[str], Sequence[tuple[str, str]], Figure | None],
-    sections: Sequence[Section],
-    pictures: Mapping[str, Path],
-    version: str,
-) -> str:
+@dataclass(frozen=True)
+class Written:
+    """Paths of the page, the numbers, the table, and the pictures by name."""
+
+    page: Path
+    results: Path
+    table: Path
+    pictures: dict[str, Path]
+
+
+def write_report(tour: Tour, folder: str | Path, progress: bool = True) -> Written:
+    """Write report.html, its pictures as PNG files, results.json and quality.csv.
+
+    Args:
+        tour: of :func:`minikfac.tour.tour`.
+        folder: made if need be; files of these names in it are replaced.
+        progress: show a bar.
+
+    Raises:
+        OSError: where the folder cannot be written.
+    """
+    folder = Path(folder).expanduser()
+    folder.mkdir(parents=True, exist_ok=True)
+    pictures: dict[str, Path] = {}
+    drawings = tour.figures()
+    with progress_bar("figures", len(drawings), progress) as bar:
+        for name, path in save_all(drawings, folder):
+            pictures[name] = path
+            bar.advance(name)
+    written = Written(folder / "report.html", folder / "results.json", folder / "quality.csv", pictures)
+    written.results.write_text(json.dumps(results(tour), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    tour.run.study.comparison.to_csv(written.table)
+    written.page.write_text(page(head(tour), tour.sections(), pictures), encoding="utf-8")
+    return written
+
+
+def save_all(drawings: Drawings, folder: Path, image_format: str = "png") -> Iterator[tuple[str, Path]]:
+    """Draw figures into a folder; yields name and file as each is done.
+
+    Args:
+        drawings: what draws each, by file name.
+        folder: one that is there.
+        image_format: one of :data:`FORMATS`.
+
+    Raises:
+        ValueError: on another format.
+    """
+    if image_format not in FORMATS:
+        raise ValueError(f"expected a format among {', '.join(FORMATS)}, got {image_format!r}")
+    backend = plt.get_backend()
+    plt.switch_backend("agg")  # no window, also where there is no display
+    try:
+        for name, draw in drawings.items():
+            path = folder / f"{name}.{image_format}"
+            drawn = draw()
+            fig: Any = getattr(drawn[0] if isinstance(drawn, list) else drawn, "figure", drawn)
+            fig.savefig(path)
+            plt.close(fig)
+            yield name, path
+    finally:
+        plt.switch_backend(backend)
+
+
+def results(tour: Tour) -> dict[str, Any]:
+    """Every number of a tour as plain data, with the versions of what computed them."""
+    versions = {"minikfac": __version__, "python": platform.python_version(), "platform": sys.platform}
+    for name in ("numpy", "scipy", "matplotlib"):
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    numbers: dict[str, Any] = plain({"versions": versions} | tour.record())
+    return numbers
+
+
+def plain(value: Any) -> Any:
+    """Arrays to lists, numbers to Python's, and what JSON cannot hold (NaN, infinity) to None.
+
+    >>> plain({"a": np.array([1.0, np.nan]), "b": (np.int64(3), float("inf"))})
+    {'a': [1.0, None], 'b': [3, None]}
+    """
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def page(head: Head, sections: Sequence[Section], pictures: Mapping[str, Path]) -> str:
     """Write the page.
 
     Args:
-        title: plain text.
-        summary: paragraphs (HTML), numbers with what they are, and a figure.
+        head: what it begins with.
         sections: what follows.
         pictures: PNG files by figure name; figures without one are left out.
-        version: of the package.
     """
-    paragraphs, numbers, figure = summary
-    top = [f"<p>{text}</p>" for text in paragraphs]
+    top = [f"<p>{text}</p>" for text in head.paragraphs]
     top.append('<ul class="numbers">')
-    top += [f"<li><b>{escape(value)}</b><span>{escape(what)}</span></li>" for value, what in numbers]
+    top += [f"<li><b>{escape(value)}</b><span>{escape(what)}</span></li>" for value, what in head.numbers]
     top.append("</ul>")
-    if figure is not None:
-        top.append(_figure(figure, pictures))
+    top += [_figure(figure, pictures) for figure in head.figures]
     return PAGE.substitute(
-        title=escape(title),
+        title=escape(head.title),
         style=STYLE,
-        version=escape(version),
+        version=escape(__version__),
         summary="\n".join(top),
         contents="\n".join(_entry(section) for section in sections),
         sections="\n".join(_section(section, pictures) for section in sections),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import signal
@@ -19,6 +18,7 @@ import pytest
 import minikfac
 from minikfac import cli
 from minikfac.cli import fisher, nets
+from minikfac.tour import CHAPTERS
 from oracles.cli import one_line, run
 
 
@@ -296,22 +296,21 @@ def test_figures_are_those_of_all_studies_or_of_the_net(
     choice: list[str],
     whole: bool,
 ) -> None:
-    asked = []
+    chapters = []
 
     def tour(dataset: Any, settings: Any) -> Any:
-        asked.append((settings.opening, settings.convolutions, settings.descent, settings.invariance))
-        return SimpleNamespace(descent=None)
+        chapters.append(settings.chapters)
+        return SimpleNamespace(figures=lambda: {"ledger": None})
 
-    def draw_all(found: Any, folder: Path, image_format: str) -> Any:
+    def save_all(drawings: Any, folder: Path, image_format: str) -> Any:
+        assert list(drawings) == ["ledger"]
         yield "ledger", folder / f"ledger.{image_format}"
 
-    monkeypatch.setattr(importlib.import_module("minikfac.tour.run"), "tour", tour)
-    figures = importlib.import_module("minikfac.tour.figures")
-    monkeypatch.setattr(figures, "available", lambda found: {"ledger": None})
-    monkeypatch.setattr(figures, "draw_all", draw_all)
+    monkeypatch.setattr("minikfac.tour.tour", tour)
+    monkeypatch.setattr("minikfac.tour.page.save_all", save_all)
     code, out, _ = run(capsys, "figures", *choice, "--format", "svg", "--out", str(tmp_path / "slides"))
     assert code == 0 and "slides" in out.replace("\n", "")
-    assert asked == [(whole,) * 4]
+    assert chapters == [tuple(CHAPTERS) if whole else None]
 
 
 @pytest.mark.parametrize(

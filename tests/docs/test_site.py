@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 import minikfac as mk
-from minikfac.invariance.study import APPLICATIONS
+from minikfac.invariance import APPLICATIONS
 from minikfac.parallel import one_thread
 from minikfac.scaling import sweep as sweeps
 

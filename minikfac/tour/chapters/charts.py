@@ -17,6 +17,7 @@ from itertools import combinations
 import numpy as np
 from scipy.integrate import solve_ivp
 
+METHODS = ("gradient", "natural gradient")
 Field = Callable[[np.ndarray], np.ndarray]
 """Coordinates (n,) to a velocity (n,)."""
 

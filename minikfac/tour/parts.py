@@ -1,10 +1,14 @@
-"""What a report is made of, and numbers as words."""
+"""What a report is made of: chapters, their sections, figures and tables; and numbers as words."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+Drawings = dict[str, Callable[[], Any]]
+"""Figures by file name, without ending; each is drawn when called."""
 
 
 @dataclass(frozen=True)
@@ -24,14 +28,41 @@ class Table:
     caption: str = ""
 
 
+Part = str | Figure | Table
+"""Of a section; a text is a paragraph of HTML."""
+
+
 @dataclass(frozen=True)
 class Section:
     """A heading with paragraphs, figures and tables under it, in this order; level 3 is part of a chapter."""
 
     key: str
     title: str
-    parts: list[str | Figure | Table] = field(default_factory=list)
+    parts: list[Part] = field(default_factory=list)
     level: int = 2
+
+
+@dataclass(frozen=True)
+class Head:
+    """The top of a page: its title (plain text), paragraphs, numbers with what they are, and figures."""
+
+    title: str
+    paragraphs: Sequence[str]
+    numbers: Sequence[tuple[str, str]]
+    figures: Sequence[Figure] = ()
+
+
+class Chapter(Protocol):
+    """The results of a chapter's ``compute(run)``, which is None where the chapter does not apply."""
+
+    def figures(self) -> Drawings:
+        """Figures, in the order of the page."""
+
+    def sections(self) -> list[Section]:
+        """What the page says, made from the results."""
+
+    def record(self) -> dict[str, Any]:
+        """What results.json holds, by key; dictionaries of several chapters under one key are united."""
 
 
 def percent(share: float) -> str:
@@ -87,3 +118,21 @@ def listing(names: Sequence[str]) -> str:
     ('a', 'a, b and c')
     """
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def two_digits(value: float) -> str:
+    """Two digits of a number.
+
+    >>> two_digits(0.1234)
+    '0.12'
+    """
+    return number(float(f"{value:.2g}"))
+
+
+def wrong_by(error: float) -> str:
+    """A relative error in words.
+
+    >>> wrong_by(0.25), wrong_by(23.9)
+    ('25%', '24 times its size')
+    """
+    return percent(error) if error < 2 else f"{two_digits(error)} times its size"

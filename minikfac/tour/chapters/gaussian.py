@@ -11,8 +11,8 @@ and Fisher matrix F of each are written down by hand. Two flows in every chart, 
 Exact for the flow, not for steps: one natural step of h agrees between the charts up to O(h^2), as they bend
 against each other, and a walk of fixed duration up to O(h).
 
-In this family the natural flow is known: both moments of the Gaussian, mu and mu^2 + sigma^2, approach those
-of the data like e^{-t}.
+In this family the natural flow has a formula: both moments of the Gaussian, mu and mu^2 + sigma^2, approach
+those of the data like e^{-t}.
 """
 
 from __future__ import annotations
@@ -20,10 +20,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .charts import Field, apart, flow, walk
+from ... import plots
+from ..parts import Drawings, Figure, Section, listing, number
+from .charts import METHODS, Field, apart, flow, order, walk
+
+if TYPE_CHECKING:
+    from ..run import Run
 
 
 class Chart:
@@ -163,7 +170,7 @@ def fields(chart: Chart, m: float, v: float) -> dict[str, Field]:
 
 @dataclass(frozen=True)
 class GaussianFlows:
-    """What :func:`gaussian_flows` found. Methods are "gradient" and "natural gradient".
+    """Fits of a Gaussian in several charts. Methods are "gradient" and "natural gradient".
 
     Attributes:
         mean: m of the data.
@@ -192,6 +199,46 @@ class GaussianFlows:
     steps: np.ndarray
     one_step: Mapping[str, np.ndarray]
     walked: Mapping[str, np.ndarray]
+
+    def figures(self) -> Drawings:
+        """Flows that fit a Gaussian in three charts, pulled back to one."""
+        distances = {
+            "gradient, one step": self.one_step["gradient"],
+            "natural, one step": self.one_step["natural gradient"],
+            "gradient, 1/h steps": self.walked["gradient"],
+            "natural, 1/h steps": self.walked["natural gradient"],
+        }
+        charts = self.losses, self.grids, self.axes, self.ellipses, self.in_chart, self.pulled
+        fit = (self.mean, self.variance**0.5)
+        return {"gaussian-charts": partial(plots.gaussian_flows, *charts, fit, self.steps, distances)}
+
+    def sections(self) -> list[Section]:
+        """How far flows and steps of different charts are apart."""
+        plain, natural = (apart(list(self.pulled[method].values()), fisher_distance) for method in METHODS)
+        one_step = order(self.steps, self.one_step["natural gradient"])
+        walked = order(self.steps, self.walked["natural gradient"])
+        text = (
+            "What is the globe, where predictions are learned? The distributions themselves, with the KL "
+            "divergence for small distances; to second order it is ½ <i>d</i><sup>T</sup><i>F d</i>, and "
+            "the <b>Fisher matrix</b> <i>F</i> is the metric. Here a Gaussian is fitted to data in "
+            f"{len(self.axes)} charts: {listing(list(self.axes))}. Seen in one chart, flows of the gradient "
+            f"are up to {number(plain)} of Fisher length apart; those of the natural gradient "
+            f"{number(natural)}, which is the error of the solver. Finite steps are straight in their own "
+            f"chart and bent in another, so they agree only up to h<sup>{one_step:.2f}</sup> (one step) and "
+            f"h<sup>{walked:.2f}</sup> (1/h steps): the natural gradient is exact as a flow, and as a step "
+            "where a linear map connects the charts, as it does between equivalent nets."
+        )
+        caption = (
+            "Above: flows in three charts; ellipses are steps of equal KL divergence. Below: the same flows "
+            "in the first chart, and how far finite steps in different charts are apart."
+        )
+        figure, title = Figure("gaussian-charts", caption), "A family of distributions is a globe too"
+        return [Section("gaussian", title, [text, figure], 3)]
+
+    def record(self) -> dict[str, Any]:
+        """Distances between charts; no paths."""
+        keys = ("mean", "variance", "steps", "one_step", "walked")
+        return {"opening": {"gaussian": {key: getattr(self, key) for key in keys}}}
 
 
 STARTS = ((-1.0, 0.7), (0.2, 2.0), (3.0, 1.7))
@@ -224,46 +271,61 @@ def gaussian_flows(
     m, v = float(y.mean()), float(y.var())
     times = np.linspace(0, duration, 121)
     steps = largest_step / 2.0 ** np.arange(halvings + 1)
-    methods = ("gradient", "natural gradient")
-    in_chart: dict[str, dict[str, np.ndarray]] = {method: {} for method in methods}
-    pulled: dict[str, dict[str, np.ndarray]] = {method: {} for method in methods}
-    walks: dict[str, list[list[np.ndarray]]] = {method: [[] for _ in steps] for method in methods}
+    in_chart: dict[str, dict[str, np.ndarray]] = {method: {} for method in METHODS}
+    pulled: dict[str, dict[str, np.ndarray]] = {method: {} for method in METHODS}
+    walks: dict[str, list[list[np.ndarray]]] = {method: [[] for _ in steps] for method in METHODS}
     for chart in CHARTS:
         for method, field in fields(chart, m, v).items():
             paths = np.array([flow(field, chart.push(np.array(q)), times) for q in starts])
             in_chart[method][chart.name], pulled[method][chart.name] = paths, chart.pull(paths)
-            for own, h in zip(walks[method], steps, strict=True):
-                own.append(chart.pull(walk(field, chart.push(np.array(starts[0])), h, max(1, round(1 / h)))))
-    spread = math.sqrt(v)
-    mus = m + spread * np.sinh(np.linspace(-5, 5, 161))  # close to each other near the fit
-    grid = np.stack(np.meshgrid(mus, spread * np.geomspace(0.3, 12, 111)), axis=-1)
-    centres = np.stack(
-        np.meshgrid(m + spread * np.arange(-2, 3), spread * 2.0 ** np.arange(-0.5, 1.1, 0.5)), -1
-    )
+            for of_step, h in zip(walks[method], steps, strict=True):
+                path = walk(field, chart.push(np.array(starts[0])), h, max(1, round(1 / h)))
+                of_step.append(chart.pull(path))
+    grid, centres = _around(m, math.sqrt(v))
+
+    def distances(length: int | None) -> dict[str, np.ndarray]:
+        """Between the charts' walks, as far as so many places of each."""
+        return {
+            method: np.array(
+                [apart([path[:length] for path in paths], fisher_distance) for paths in of_steps]
+            )
+            for method, of_steps in walks.items()
+        }
+
     return GaussianFlows(
         m,
         v,
         {chart.name: chart.axes for chart in CHARTS},
         {chart.name: chart.push(grid) for chart in CHARTS},
         loss(grid, m, v),
-        {chart.name: _ellipses(chart, centres.reshape(-1, 2), radius) for chart in CHARTS},
+        {chart.name: _ellipses(chart, centres, radius) for chart in CHARTS},
         in_chart,
         pulled,
         times,
         steps,
-        {
-            method: np.array([apart([path[:2] for path in own], fisher_distance) for own in walks[method]])
-            for method in methods
-        },
-        {method: np.array([apart(own, fisher_distance) for own in walks[method]]) for method in methods},
+        distances(2),
+        distances(None),
     )
+
+
+def _around(m: float, spread: float) -> tuple[np.ndarray, np.ndarray]:
+    """A fine grid of Gaussians (111, 161, 2) around the fit, and a coarse one (20, 2)."""
+    mus = m + spread * np.sinh(np.linspace(-5, 5, 161))  # close to each other near the fit
+    sigmas = spread * 2.0 ** np.arange(-0.5, 1.1, 0.5)
+    fine = np.stack(np.meshgrid(mus, spread * np.geomspace(0.3, 12, 111)), axis=-1)
+    return fine, np.stack(np.meshgrid(m + spread * np.arange(-2, 3), sigmas), -1).reshape(-1, 2)
 
 
 def _ellipses(chart: Chart, centres: np.ndarray, radius: float) -> np.ndarray:
     """{xi + d : d^T F d = radius^2} around each Gaussian (e, 2), as (e, 73, 2)."""
     circle = np.array([np.cos(angles := np.linspace(0, 2 * np.pi, 73)), np.sin(angles)])
-    found = []
+    ellipses = []
     for xi in chart.push(centres):
         half = np.linalg.cholesky(chart.fisher(xi))  # d^T F d = |half^T d|^2
-        found.append(xi + radius * np.linalg.solve(half.T, circle).T)
-    return np.array(found)
+        ellipses.append(xi + radius * np.linalg.solve(half.T, circle).T)
+    return np.array(ellipses)
+
+
+def compute(run: Run) -> GaussianFlows:
+    """Fit in all charts; no net is needed."""
+    return gaussian_flows()

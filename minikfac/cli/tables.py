@@ -11,7 +11,7 @@ from ..quality import COLUMNS, Comparison
 from .common import print_table, say
 
 if TYPE_CHECKING:
-    from ..tour.run import Findings
+    from ..tour import Tour
 
 NOT_BUILT = {
     "block-tridiagonal": "it exists for chains of dense layers only",
@@ -19,27 +19,28 @@ NOT_BUILT = {
 }
 
 
-def print_findings(findings: Findings) -> None:
+def print_tour(tour: Tour) -> None:
     """Print what was studied, how well each matrix approximates, and what each assumption costs."""
-    from ..tour.run import net_name
+    from ..tour.chapters.convolutions import Convolutions
 
-    study, settings = findings.study, findings.settings
-    first, last = findings.history.records[0], findings.history.records[-1]
+    run, study = tour.run, tour.run.study
+    first, last = run.history.records[0], run.history.records[-1]
     error = f", test error {last['test_error']:.1%}" if "test_error" in last else ""
     say(
-        f"\n{findings.dataset.name}, net {net_name(settings)}, "
-        f"{study.F.shape[0]:,} parameters, {len(findings.x):,} examples, damping {study.damping:g}; "
-        f"after {settings.steps} steps loss {last['loss']:.3g}{error}\n"
+        f"\n{run.dataset.name}, net {run.settings.net_name}, "
+        f"{study.F.shape[0]:,} parameters, {len(run.x):,} examples, damping {study.damping:g}; "
+        f"after {run.settings.steps} steps loss {last['loss']:.3g}{error}\n"
     )
     if last["loss"] > first["loss"]:
         say("Training made the loss larger than it was: a smaller --lr may help.\n")
     _print_comparison(study.comparison)
     _print_ledger("The ledger of assumptions", study.ledger)
-    for name, reason in NOT_BUILT.items() if settings.approximations is None else ():
+    for name, reason in NOT_BUILT.items() if run.settings.approximations is None else ():
         if name not in study.matrices:
             say(f"Not built: {name}; {reason}.\n")
-    if settings.channels is not None and findings.convolutions is not None:
-        for name, rows in findings.convolutions.ledgers.items():
+    convolutions = tour.chapters.get("convolutions")
+    if isinstance(convolutions, Convolutions) and not convolutions.beside:
+        for name, rows in convolutions.ledgers.items():
             _print_ledger(f"The block of {name} alone", rows)
     if study.left_out:
         say(
