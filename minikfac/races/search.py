@@ -213,12 +213,11 @@ def random_search(
         ValueError: on no time, a column that is not measured, or a setting that the space draws anyway.
         FloatingPointError: if every trial diverged.
     """
-    _check(budget, trial_seconds, seeds, finalists)
+    count = _finalists(budget, trial_seconds, seeds, finalists)
     _check_given(space, batch_size=batch_size, averaging=averaging)
     size = problem.batch_size if batch_size is None else batch_size
     trials = _Trials(problem, make, space, size, averaging, trial_seconds, column, seed)
-    count = 3 if finalists is None else finalists
-    search = Search(trials.about | {"budget in seconds": budget, "finalists": count, "seeds": seeds})
+    search = Search(trials.about | {"budget in seconds": budget, "finalists": count if seeds else None, "seeds": seeds})
     title = progress if isinstance(progress, str) else "search"
     trials.warm_up()
     with progress_bar(title, math.ceil(budget / trial_seconds) + seeds * count, bool(progress)) as bar:
@@ -237,13 +236,16 @@ def random_search(
     return search
 
 
-def _check(budget: float, trial_seconds: float, seeds: int, finalists: int | None) -> None:
+def _finalists(budget: float, trial_seconds: float, seeds: int, finalists: int | None) -> int:
+    """How many trials run again, once what was given is checked."""
     if not (budget > 0 and trial_seconds > 0):
         raise ValueError(f"expected budget and trial_seconds > 0, got {budget} and {trial_seconds}")
     if seeds == 0 and finalists is not None:
         raise ValueError(f"expected finalists only with seeds from which they run again, got {finalists}")
-    if seeds < 0 or (finalists is not None and finalists < 1):
-        raise ValueError(f"expected seeds >= 0 and finalists >= 1, got {seeds} and {finalists or 3}")
+    count = 3 if finalists is None else finalists
+    if seeds < 0 or count < 1:
+        raise ValueError(f"expected seeds >= 0 and finalists >= 1, got {seeds} and {count}")
+    return count
 
 
 def _check_given(space: Space, **settings: Any) -> None:
