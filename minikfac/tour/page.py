@@ -28,90 +28,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("png", "svg", "pdf")
 
-STYLE = """
-:root { color-scheme: light; }
-* { box-sizing: border-box; }
-body { margin: 0; background: #f4f4f2; color: #1a1a1a; font: 17px/1.55 system-ui, -apple-system, "Segoe UI",
-  Roboto, "Helvetica Neue", Arial, sans-serif; overflow-wrap: break-word; }
-main { max-width: 1000px; margin: 0 auto; padding: 28px 40px 60px; background: #fff; }
-h1 { font-size: 1.85rem; line-height: 1.2; margin: 0.4rem 0 1rem; }
-h2 { font-size: 1.35rem; line-height: 1.25; margin: 3rem 0 0.6rem; padding-top: 1rem;
-  border-top: 1px solid #d9d9d6; }
-h3 { font-size: 1.12rem; line-height: 1.3; margin: 2.2rem 0 0.5rem; }
-p { margin: 0 0 1rem; }
-a { color: #0060a0; }
-sup, sub { line-height: 0; }
-nav { margin: 1.6rem 0 0; padding: 0.8rem 1.2rem; background: #f4f4f2; border-radius: 6px;
-  font-size: 0.95rem; }
-nav ol { margin: 0.3rem 0 0; padding-left: 1.5rem; columns: 3 15rem; column-gap: 2rem; }
-nav li { break-inside: avoid; padding-right: 0.5rem; }
-nav li.part { list-style: none; font-size: 0.9rem; counter-increment: list-item 0; }
-figure { margin: 1.2rem 0 1.8rem; }
-figure img { display: block; width: 100%; max-width: 1000px; height: auto; }
-label { display: block; overflow-x: auto; }
-label input { position: absolute; opacity: 0; pointer-events: none; }
-label input:focus-visible + img { outline: 3px solid #0072b2; }
-.hint { display: none; }
-figcaption { margin-top: 0.5rem; color: #505050; font-size: 0.93rem; }
-.numbers { display: grid; grid-template-columns: repeat(auto-fit, minmax(15rem, 1fr)); gap: 1rem;
-  margin: 1.2rem 0; padding: 0; list-style: none; }
-.numbers li { padding: 0.9rem 1.1rem; background: #eef4f9; border-left: 4px solid #0072b2;
-  border-radius: 4px; }
-.numbers b { display: block; font-size: 1.45rem; line-height: 1.25; }
-.numbers span { color: #404040; font-size: 0.95rem; }
-.table div { overflow-x: auto; }
-table { border-collapse: collapse; font-size: 0.86rem; font-variant-numeric: tabular-nums; }
-th, td { padding: 0.32rem 0.6rem; text-align: right; white-space: nowrap; border-bottom: 1px solid #e4e4e1; }
-th { vertical-align: bottom; font-weight: 600; background: #f4f4f2; }
-thead th { white-space: normal; min-width: 4.2rem; }
-th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: #fff; }
-thead th:first-child { background: #f4f4f2; }
-.words td { white-space: normal; text-align: left; }
-.words th { text-align: left; }
-.words td:first-child { white-space: nowrap; }
-footer { margin-top: 3rem; padding-top: 1rem; border-top: 1px solid #d9d9d6; color: #505050;
-  font-size: 0.9rem; }
-@media (max-width: 640px) {
-  body { font-size: 16px; }
-  main { padding: 16px 16px 40px; }
-  h1 { font-size: 1.45rem; }
-  h2 { font-size: 1.2rem; margin-top: 2.2rem; }
-  nav ol { columns: 1; }
-  .numbers b { font-size: 1.35rem; }
-  th, td { padding: 0.3rem 0.45rem; }
-  td:first-child { white-space: normal; min-width: 7.5rem; }
-  header .hint { display: inline; }
-  label { cursor: zoom-in; }
-  label input:checked + img { width: 1000px; max-width: none; cursor: zoom-out; }
-}
-@media print { body, main { background: #fff; } figure, tr { break-inside: avoid; } nav { display: none; } }
-"""
-
-PAGE = Template("""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="generator" content="minikfac $version">
-<title>$title</title>
-<style>$style</style>
-</head>
-<body>
-<main>
-<header>
-<h1>$title</h1>
-$summary
-</header>
-<nav aria-label="Contents"><b>Contents</b>
-<ol>
-$contents
-</ol></nav>
-$sections
-<footer>Made by minikfac $version.</footer>
-</main>
-</body>
-</html>
-""")
+PAGE = Template(Path(__file__).with_suffix(".html").read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True)
@@ -223,7 +140,6 @@ def page(head: Head, sections: Sequence[Section], pictures: Mapping[str, Path]) 
     top += [_figure(figure, pictures) for figure in head.figures]
     return PAGE.substitute(
         title=escape(head.title),
-        style=STYLE,
         version=escape(__version__),
         summary="\n".join(top),
         contents="\n".join(_entry(section) for section in sections),

@@ -192,12 +192,9 @@ def sections() -> dict[str, str]:
 
 def figures() -> set[str]:
     """Names of the files that `minikfac figures` makes."""
-    tour = ROOT / "minikfac" / "tour"
-    found = set(re.findall(r'^ +\("([a-z-]+)", \w+, ', read(tour / "figures.py"), re.MULTILINE))
-    for part in ("text_opening.py", "text_invariance.py"):
-        names = re.findall(r'drawn\["([a-z-]+)"\] = |= \{"([a-z-]+)": lambda', read(tour / part))
-        found |= {first or second for first, second in names}
-    return found | set(APPLICATIONS)
+    chapters = (ROOT / "minikfac" / "tour" / "chapters").glob("*.py")
+    names = {name for path in chapters for name in re.findall(r'Figure\(\s*"([a-z-]+)"', read(path))}
+    return names | set(APPLICATIONS)
 
 
 def test_every_claim_has_its_place_and_a_verdict() -> None:

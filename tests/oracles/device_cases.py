@@ -728,8 +728,9 @@ HOST: dict[str, str] = {
         for name in (
             "training.ExponentialBatches",
             "training.Keep",
-            "tour.Findings",
+            "tour.Run",
             "tour.Settings",
+            "tour.Tour",
             "tour.Written",
             "races.Problem",
             "races.Recipe",

@@ -7,52 +7,12 @@ A chapter is a module with
 whose methods are those of :class:`minikfac.tour.parts.Chapter`: ``figures``, ``sections`` and ``record``.
 """
 
+from importlib import import_module
 from types import ModuleType
 
-from . import (
-    along,
-    ascents,
-    convolutions,
-    damping,
-    divergence,
-    gaussian,
-    globe,
-    invariance,
-    ledger,
-    matrices,
-    mean_gradient,
-    memory,
-    net,
-    progress,
-    quality,
-    sampling,
-    scatter,
-    signals,
-    spectra,
-)
-
-_IN_ORDER: tuple[ModuleType, ...] = (
-    globe,
-    ascents,
-    gaussian,
-    net,
-    signals,
-    mean_gradient,
-    scatter,
-    divergence,
-    matrices,
-    ledger,
-    quality,
-    spectra,
-    damping,
-    sampling,
-    along,
-    progress,
-    convolutions,
-    invariance,
-    memory,
-)
-CHAPTERS: dict[str, ModuleType] = {chapter.__name__.rsplit(".", 1)[1]: chapter for chapter in _IN_ORDER}
+_NAMES = """globe ascents gaussian net signals mean_gradient scatter divergence matrices ledger quality
+spectra damping sampling along progress convolutions invariance memory"""
+CHAPTERS: dict[str, ModuleType] = {name: import_module(f".{name}", __name__) for name in _NAMES.split()}
 """By name, in the order of the page."""
 ALWAYS = ("net", "ledger", "quality", "along")
 """Chapters that say what was studied: they compute next to nothing, and a report always has them."""
