@@ -35,17 +35,22 @@ class Contender:
 
     Attributes:
         name: of it.
-        kind: its class in :mod:`minikfac.optim`.
+        optimizer: its class in :mod:`minikfac.optim`, by name.
         fixed: arguments that make it what its name says.
         arguments: what it begins with where nothing else is known.
         space: ranges for a search.
     """
 
     name: str
-    kind: type
+    optimizer: str
     fixed: Mapping[str, Any] = field(default_factory=dict)
     arguments: Mapping[str, Any] = field(default_factory=dict)
     space: Mapping[str, Range] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> type:
+        """The class of the optimizer."""
+        return getattr(optim, self.optimizer)
 
     def make(self, net: Network, **arguments: Any) -> Optimizer:
         """Make it for a net, with these arguments in the place of its own.
@@ -77,62 +82,62 @@ _KFAC: dict[str, Range] = {
 CONTENDERS = (
     Contender(
         "SGD",
-        optim.SGD,
+        "SGD",
         arguments={"lr": 0.05, "momentum": 0.9},
         space={"lr": _STEP, "momentum": _MOMENTUM},
     ),
     Contender(
         "Nesterov",
-        optim.SGD,
+        "SGD",
         fixed={"nesterov": True},
         arguments={"lr": 0.05, "momentum": MOMENTA[2]},
         space={"lr": _STEP, "momentum": Choice(MOMENTA)},
     ),
     Contender(
         "Adam",
-        optim.Adam,
+        "Adam",
         arguments={"lr": 3e-3},
         space={"lr": LogUniform(1e-5, 1e-1), "beta1": Choice((0.0, 0.5, 0.9, 0.95))},
     ),
     Contender(
         "diagonal",
-        optim.DiagonalNaturalGradient,
+        "DiagonalNaturalGradient",
         arguments={"lr": 0.01, "momentum": 0.9, "damping": 1e-2},
         space={"lr": _STEP, "damping": _DAMPING, "momentum": _MOMENTUM},
     ),
     Contender(
         "low rank",
-        optim.LowRank,
+        "LowRank",
         arguments={"lr": 0.01, "momentum": 0.9},
         space={"lr": _STEP, "damping": LogUniform(1e-4, 1.0), "momentum": _MOMENTUM},
     ),
     Contender(
         "Krylov subspace",
-        optim.KrylovSubspace,
+        "KrylovSubspace",
         space={"damping": _DAMPING, "K": Choice((5, 10, 20))},
     ),
     Contender(
         "Hessian-free",
-        optim.HessianFree,
+        "HessianFree",
         space={"lam": LogUniform(1e-3, 1e2), "max_iterations": Choice((20, 50, 100, 250))},
     ),
-    Contender("K-FAC", optim.KFAC, space=_KFAC),
-    Contender("K-FAC tridiagonal", optim.KFAC, fixed={"structure": "block_tridiagonal"}, space=_KFAC),
+    Contender("K-FAC", "KFAC", space=_KFAC),
+    Contender("K-FAC tridiagonal", "KFAC", fixed={"structure": "block_tridiagonal"}, space=_KFAC),
     Contender(
         "KFC-pre",
-        optim.KFCPre,
+        "KFCPre",
         arguments={"lr": 0.1, "damping": 1e-2},
         space={"lr": _STEP, "damping": _DAMPING, "momentum": _MOMENTUM, "Tf": Choice((5, 20))},
     ),
     Contender(
         "EKFAC",
-        optim.EKFAC,
+        "EKFAC",
         arguments={"lr": 0.1, "damping": 1e-2},
         space={"lr": _STEP, "damping": _DAMPING, "momentum": _MOMENTUM, "T3": Choice((5, 20))},
     ),
     Contender(
         "natural gradient",
-        optim.NaturalGradient,
+        "NaturalGradient",
         arguments={"lr": 0.3},
         space={"lr": LogUniform(1e-2, 1.0), "damping": _DAMPING},
     ),
@@ -149,11 +154,11 @@ def contender(name: str) -> Contender:
     >>> contender("kfac").name, contender("K-FAC Tridiagonal").kind.__name__
     ('K-FAC', 'KFAC')
     """
-    spellings = {letters(each.kind.__name__): each for each in reversed(CONTENDERS)}
-    spellings |= {letters(each.name): each for each in CONTENDERS}
-    if letters(name) in spellings:
-        return spellings[letters(name)]
-    near = get_close_matches(letters(name), spellings, 1, 0.5)
+    spellings = {_letters(each.optimizer): each for each in reversed(CONTENDERS)}
+    spellings |= {_letters(each.name): each for each in CONTENDERS}
+    if _letters(name) in spellings:
+        return spellings[_letters(name)]
+    near = get_close_matches(_letters(name), spellings, 1, 0.5)
     hint = f"; did you mean {spellings[near[0]].name}?" if near else ""
     names = ", ".join(each.name for each in CONTENDERS)
     raise ValueError(f"expected an optimizer among {names}, got {name!r}{hint}")
@@ -212,6 +217,5 @@ def argument_range(text: str) -> Range:
     return Choice(tuple(argument(part) for part in parts))
 
 
-def letters(name: str) -> str:
-    """A name without what may be spelled differently: case, blanks, hyphens."""
+def _letters(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())

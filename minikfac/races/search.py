@@ -217,7 +217,9 @@ def random_search(
     _check_given(space, batch_size=batch_size, averaging=averaging)
     size = problem.batch_size if batch_size is None else batch_size
     trials = _Trials(problem, make, space, size, averaging, trial_seconds, column, seed)
-    search = Search(trials.about | {"budget in seconds": budget, "finalists": count if seeds else None, "seeds": seeds})
+    search = Search(
+        trials.about | {"budget in seconds": budget, "finalists": count if seeds else None, "seeds": seeds}
+    )
     title = progress if isinstance(progress, str) else "search"
     trials.warm_up()
     with progress_bar(title, math.ceil(budget / trial_seconds) + seeds * count, bool(progress)) as bar:
