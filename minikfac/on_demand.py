@@ -20,15 +20,15 @@ class _Package(ModuleType):
     _files: dict[str, str | None]
 
     def __getattr__(self, name: str) -> Any:
-        if name not in self._files:
+        file = self._files.get(name)
+        if file is None and name not in {*self._files, *self._files.values()}:
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
-        file = self._files[name]
-        value = import_module(f".{file or name}", self.__name__)
-        self.__dict__[name] = value if file is None else getattr(value, name)
+        module = import_module(f".{file or name}", self.__name__)
+        self.__dict__[name] = module if file is None else getattr(module, name)
         return self.__dict__[name]
 
     def __setattr__(self, name: str, value: Any) -> None:
-        # a file that is called as what it holds, such as plots/memory.py, does not take its place
+        # importing a file that is called as what it holds, such as plots/memory.py, does not hide that
         if not (isinstance(value, ModuleType) and self._files.get(name)):
             super().__setattr__(name, value)
 

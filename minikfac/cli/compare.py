@@ -16,6 +16,7 @@ from ..parallel import one_thread
 from ..races import Problem, Race
 from ..races.contenders import contender
 from ..races.race import BEST, file_name
+from ..training.loop import Optimizer
 from . import common, runs
 from .common import make_folder, on_existing, print_table, say
 from .runs import Entrant
@@ -101,42 +102,22 @@ def compare(
     use_device(device)
     problem = races.problem(name, folder, n_train=examples, width=width, dtype=dtype, device=device)
     entrants = _entrants(problem, optimizers, arguments, batch_size)
-    # what is wrong is better known before the race
     contenders = {each.name: each.make(problem.net) for each in entrants}
-    sizes = {each.name: each.batch_size for each in entrants}
     numbers = [None] if seeds == 1 else list(range(seed, seed + seeds))
     files = [out / f"{file_name(label, number)}.npz" for label in contenders for number in numbers]
-    existing = on_existing(resume, overwrite, files)
+    on_existing(resume, overwrite, files)
+    terms: dict[str, Any] = {"seed": seed, "seeds": seeds, "per_octave": measure, "folder": out}
+    terms |= {"steps": steps, "seconds": 12.0 if seconds is None and steps is None else seconds}
+    terms["existing"] = "resume" if resume else "replace"
+    terms["batch_size"] = {each.name: each.batch_size for each in entrants}
+    terms["averaging"] = {each.name: each.averaging for each in entrants}
+    _announce(problem, entrants)
     make_folder(out)
-    small = runs.is_small(problem)
-    say(f"{runs.described(problem)}{'; one thread' if small else ''}")
-    for each in entrants:
-        say(f"    {each.name}: {runs.sizes_in_words(sizes[each.name])}{each.source}")
-    terms = [f"{seeds} seeds: median (lowest to highest)"] if seeds > 1 else []
-    with one_thread(small):
+    with one_thread(runs.is_small(problem)):
         if tune is not None:
-            best = _tuned(entrants, tune, trial or tune / 12, column, seed, out)
-            contenders = {each.name: each.make(problem.net, **best[each.name]) for each in entrants}
-            terms.append(f"each tuned for {_minutes(tune)}")
-        outcome = races.race(
-            problem.net,
-            problem.theta,
-            contenders,
-            problem.dataset,
-            steps,
-            12.0 if seconds is None and steps is None else seconds,
-            sizes,
-            seed,
-            measure,
-            out,
-            "resume" if existing == "resume" else "replace",
-            seeds=seeds,
-            averaging={each.name: each.averaging for each in entrants},
-        )
-    _print_outcome(outcome, column, heights, terms)
-    outcome.write_targets(out / "targets.csv", column, heights)
-    figures = _draw(outcome, out, column, heights, problem.name)
-    say(f"Records and targets.csv: {out}  Figures: {', '.join(figures)}")
+            contenders = _tuned(entrants, tune, trial or tune / 12, column, seed, out)
+        outcome = races.race(problem.net, problem.theta, contenders, problem.dataset, **terms)
+    _conclude(outcome, column, heights, tune, out, problem.name)
     say(f"{time.perf_counter() - started:.0f} s")
 
 
@@ -151,12 +132,17 @@ def _entrants(
     return [Entrant(each, problem, given[each.name], texts[each.name]) for each in chosen]
 
 
+def _announce(problem: Problem, entrants: Sequence[Entrant]) -> None:
+    say(f"{runs.described(problem)}{'; one thread' if runs.is_small(problem) else ''}")
+    for each in entrants:
+        say(f"    {each.name}: {runs.sizes_in_words(each.batch_size)}{each.source}")
+
+
 def _tuned(
     entrants: Sequence[Entrant], budget: float, trial: float, column: str, seed: int, out: Path
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, Optimizer]:
     """Search for the arguments of each, but for those that were given."""
-    best: dict[str, dict[str, Any]] = {}
-    cells, ranges = [], []
+    tuned, cells, ranges = {}, [], []
     for each in entrants:
         make = partial(each.contender.make, **each.arguments)
         space = {key: values for key, values in each.contender.space.items() if key not in each.given}
@@ -166,32 +152,40 @@ def _tuned(
             averaging=each.averaging,
         )
         search.write(out / f"{file_name(each.name)}.search.jsonl")
-        best[each.name] = search.best
+        tuned[each.name] = each.make(each.problem.net, **search.best)
         low, high = search.spread
-        cells.append(
-            [each.name, f"{len(search.trials)}", f"{search.minutes:.3g}", f"{search.median:.4g}"]
-            + [f"{low:.4g} to {high:.4g}", ", ".join(f"{k}={_short(x)}" for k, x in search.best.items())]
-        )
+        best = ", ".join(f"{k}={f'{x:.3g}' if isinstance(x, float) else x}" for k, x in search.best.items())
+        counts = [f"{len(search.trials)}", f"{search.minutes:.3g}"]
+        cells.append([each.name, *counts, f"{search.median:.4g}", f"{low:.4g} to {high:.4g}", best])
         ranges.append([each.name, "; ".join(f"{key}: {values}" for key, values in space.items())])
     say(
         f"\nTuned by random search: {_minutes(budget)} of training each in trials of {trial:g} s, "
         f"and the best {search.about['finalists']} again from {search.about['seeds']} other seeds"
     )
     print_table("What arguments were drawn from", ["optimizer", "ranges"], ranges)
-    words = column.replace("_", " ")
-    header = ["optimizer", "trials", "minutes in all", f"median {words}", "lowest to highest", "arguments"]
+    median = f"median {column.replace('_', ' ')}"
+    header = ["optimizer", "trials", "minutes in all", median, "lowest to highest", "arguments"]
     print_table("The best", header, cells)
-    return best
+    return tuned
 
 
-def _print_outcome(race: Race, column: str, levels: Sequence[float] | None, terms: Sequence[str]) -> None:
-    several = any(len(runs) > 1 for runs in race.histories.values())
+def _conclude(
+    race: Race, column: str, levels: Sequence[float] | None, tune: float | None, out: Path, title: str
+) -> None:
+    """Print, write and draw what came of the race."""
+    seeds = max(map(len, race.histories.values()))
     for name, failures in race.failures.items():
         for seed, failure in failures.items():
-            say(f"{name} is out{f' with seed {seed}' if several else ''}: {failure}")
+            say(f"{name} is out{f' with seed {seed}' if seeds > 1 else ''}: {failure}")
+    terms = [] if tune is None else [f"each tuned for {_minutes(tune)}"]
+    if seeds > 1:
+        terms.insert(0, f"{seeds} seeds: median (lowest to highest)")
     brackets = f" ({'; '.join(terms)})" if terms else ""
     print_table(f"After the race{brackets}", *race.summary(column))
     runs.print_targets(race, column, levels, terms)
+    race.write_targets(out / "targets.csv", column, levels)
+    figures = _draw(race, out, column, levels, title)
+    say(f"Records and targets.csv: {out}  Figures: {', '.join(figures)}")
 
 
 def _draw(race: Race, out: Path, column: str, levels: Sequence[float] | None, title: str) -> list[str]:
@@ -214,7 +208,3 @@ def _draw(race: Race, out: Path, column: str, levels: Sequence[float] | None, ti
 
 def _minutes(seconds: float) -> str:
     return f"{seconds / 60:.3g} min"
-
-
-def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)

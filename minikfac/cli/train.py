@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from typer import Option
 
@@ -110,28 +110,18 @@ def train(
         make = partial(_own_problem, net, width, data, folder, activation or "tanh", output or "categorical")
     problem = _first_on_rank_0(comm, partial(make, n_train=examples, dtype=dtype, device=device))
     entrant = Entrant(contender(optimizer), problem, runs.parse_arguments(arguments), batch_size)
-    net_on_ranks, size = problem.net.on(comm), entrant.batch_size
-    opt = entrant.make(net_on_ranks)
+    ranked, size = problem.net.on(comm), entrant.batch_size
+    opt = entrant.make(ranked)
     if leads:
         make_folder(out)
         say(_announced(entrant, size, comm.size))
+    limits: dict[str, Any] = {"max_seconds": seconds, "target": runs.parse_target(target)}
+    limits["steps"] = 200 if steps is None and seconds is None else steps
+    loop: dict[str, Any] = {"batch_size": size, "seed": seed, "measure_every": measure_every}
     keep = Keep(out, every=checkpoint_every, existing=existing)
+    loop |= {"averaging": entrant.averaging, "on_record": _print_record, "keep": keep}
     with one_thread(runs.is_small(problem) or comm.size > 1):
-        history = training.train(
-            net_on_ranks,
-            problem.theta(seed),
-            opt,
-            problem.dataset,
-            200 if steps is None and seconds is None else steps,
-            size,
-            seed,
-            measure_every,
-            averaging=entrant.averaging,
-            target=runs.parse_target(target),
-            max_seconds=seconds,
-            keep=keep,
-            on_record=_print_record,
-        )
+        history = training.train(ranked, problem.theta(seed), opt, problem.dataset, **limits, **loop)
     if leads:
         _conclude(history, keep, entrant)
         spent = f"{history.records[-1]['seconds']:.1f} s of them training"

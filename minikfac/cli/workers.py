@@ -62,6 +62,8 @@ def workers(
     A model, no measurement: operations over the rate of one worker, bytes over a
     network with latency and bandwidth, inverses shared out over workers.
     """
+    from .. import plots  # matplotlib takes a second
+
     check_figure(out)
     row = entry(name)
     net = row.net(width)
@@ -87,7 +89,10 @@ def workers(
     else:
         seconds, unit = _to_level(record, name, net.n_params, weak), "predicted seconds to the level"
     title = f"{name}: predicted; {batch_size:,} examples shared, or {each:,} for each"
-    _draw(out, strong, method.name, limits, seconds, unit, title)
+    shown: dict[str, Any] = {"weak": seconds, "weak_label": unit, "parts_of": method.name, "title": title}
+    by_name = {label: curve.seconds for label, curve in strong.items()}
+    axes = plots.predicted_scaling(counts, by_name, strong[method.name].parts, limits, **shown)
+    axes[0].figure.savefig(out)
     say(f"Figure: {out}")
 
 
@@ -137,27 +142,3 @@ def _to_level(record: Path, problem: str, parameters: int, weak: Mapping[str, Cu
             f"expected a sweep of {', '.join(weak)} that reached its level, got none in {record}"
         )
     return seconds
-
-
-def _draw(
-    out: Path,
-    strong: Mapping[str, Curve],
-    method: str,
-    limits: Mapping[str, int],
-    weak: Mapping[str, Any],
-    unit: str,
-    title: str,
-) -> None:
-    from .. import plots
-
-    axes = plots.predicted_scaling(
-        strong[method].workers,
-        {label: curve.seconds for label, curve in strong.items()},
-        strong[method].parts,
-        limits,
-        parts_of=method,
-        weak=weak,
-        weak_label=unit,
-        title=title,
-    )
-    axes[0].figure.savefig(out)
