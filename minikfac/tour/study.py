@@ -83,8 +83,7 @@ def fisher_study(
         seed: of the sampled targets.
         progress: show a bar.
         layers: restrict the study to these parameter layers, by index or name; all by default.
-        measures: names among :data:`minikfac.quality.MEASURES`; by default all of them up to 5,000
-            parameters, and without the slowest above.
+        measures: names among :data:`minikfac.quality.MEASURES`; by default all that are quick at this size.
 
     Raises:
         ValueError: on unknown names, or what the parts refuse.
@@ -99,10 +98,11 @@ def fisher_study(
     methods = {name: method for name in names if (method := APPROXIMATIONS[name][1])}
     with progress_bar("Fisher matrices", 2 * len(names) + 2, progress) as bar:
         bar.note("exact")
-        reference = _exact(net, theta, x, y, exact_signals, positions, damping)
-        F, gradient = reference.F, reference.gradient
+        F = fisher.exact(exact_signals)
         with one_thread(F.shape[0] <= QUICK):  # which is faster for products of small matrices
             matrices, seconds = _build(signals, names, bar)
+            reference = _reference(net, theta, x, y, F, positions, damping)
+            gradient = reference.gradient
             chosen, left_out = _measures(measures, F.shape[0])
             comparison = quality.compare(
                 F, matrices, gradient, damping, methods, chosen, reference, seconds, bar.advance
@@ -116,11 +116,11 @@ def fisher_study(
     )
 
 
-def _exact(
-    net: Network, theta: Array, x: Array, y: Array, signals: fisher.Signals, layers: list[int], damping: float
+def _reference(
+    net: Network, theta: Array, x: Array, y: Array, F: fisher.DenseMatrix, layers: list[int], damping: float
 ) -> quality.Reference:
-    """The exact matrix, and the gradient by the parameters of these layers."""
-    F, whole = fisher.exact(signals), net.gradient(theta, x, y)
+    """The exact side of the comparison, on the gradient by the parameters of these layers."""
+    whole = net.gradient(theta, x, y)
     gradient = array_module(whole).concatenate([whole[net.slices[layer]] for layer in layers])
     # where F is large and of all layers, a pass forward and back is quicker than a product with it
     quick = QUICK < F.shape[0] == net.n_params

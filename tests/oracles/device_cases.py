@@ -701,6 +701,7 @@ HOST: dict[str, str] = {
     "linalg.SingularMatrixError": "an error",
     "interop.loss_scale": "a number from names and sizes",
     "interop.scale_causes": "words from numbers",
+    "quality.applicable": "reads shapes",
     "quality.format_cell": "writes text",
     "quality.over_seeds": "averages rows of numbers",
     "tour.quality_along_training": _OWN,

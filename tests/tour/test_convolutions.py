@@ -16,6 +16,7 @@ import pytest
 import minikfac as mk
 from minikfac import datasets, fisher, quality, tour
 from minikfac.parallel import one_thread
+from minikfac.quality import applicable
 from minikfac.tour import figures, text
 from minikfac.tour import text_convolutions as convolutions
 from minikfac.tour.chapters.convolutions import (
@@ -28,7 +29,7 @@ from minikfac.tour.chapters.convolutions import (
 from minikfac.tour.chapters.pictures import weight_name
 from minikfac.tour.results import results
 from minikfac.tour.run import Findings, Settings, make_net, net_name, prepare, with_targets
-from minikfac.tour.study import applicable, fisher_study
+from minikfac.tour.study import fisher_study
 from oracles import EXACT, close
 
 SMALL = Settings(

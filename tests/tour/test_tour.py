@@ -348,7 +348,7 @@ def test_a_comparison_leaves_out_what_is_not_asked_for(found: Findings) -> None:
     matrices = {name: found.study.matrices[name] for name in ("K-FAC", "diagonal", "block-tridiagonal")}
     whole = quality.compare(F, matrices, gradient, 1e-2)
     for group, columns in quality.MEASURES.items():
-        part = quality.compare(F, matrices, gradient, 1e-2, measures=[group], workers=2)
+        part = quality.compare(F, matrices, gradient, 1e-2, measures=[group])
         for name in matrices:
             found_columns = set(part[name]) & set(quality.COLUMNS)
             assert found_columns - {"floats", "solve_seconds", "build_seconds"} == set(columns)
