@@ -22,7 +22,6 @@ import numpy as np
 
 import minikfac as mk
 from minikfac import datasets, fisher, plots, quality, tour
-from minikfac.scaling.batch_study import BatchStudy
 from minikfac.tour.chapters import descent
 
 SIZES = [64, 20, 20, 20, 20, 20, 10]
@@ -93,10 +92,6 @@ class Study:
             "diagonal": np.diag(fisher.diagonal(s).diagonal()),
             "EKFAC": fisher.ekfac(s).to_dense(),
         }
-
-    @cached_property
-    def batches(self) -> BatchStudy:
-        return descent.batch_sizes(progress=False)
 
 
 def error(F: np.ndarray, M: np.ndarray) -> float:
@@ -309,19 +304,6 @@ def improvement_against_damping(study: Study) -> Any:
     return plots.improvement_against_damping(at.study.gammas, at.study.improvements, chosen=at.gamma)
 
 
-def loss_by_batch_size(study: Study) -> Any:
-    runs = study.batches
-    return plots.loss_by_batch_size(
-        runs.batch_sizes, runs.curves(), runs.curves("examples"), level=runs.level
-    )
-
-
-def steps_by_batch_size(study: Study) -> Any:
-    runs = study.batches
-    level = f"a training loss of {runs.level:g} nats"
-    return plots.steps_by_batch_size(runs.batch_sizes, runs.to_level(), level=level)
-
-
 def training_curve(study: Study) -> Any:
     return plots.training_curve({"Adam": study.records})
 
@@ -337,8 +319,7 @@ FIGURES: dict[str, Callable[[Study], Any]] = {
         block_means, block_means_inverse, ledger, spectra,
         preconditioned_spectra, cosine_against_damping, gradient_scatter, kl_against_quadratic,
         monte_carlo_error, mean_derivatives, quality_bars, forward_backward, graphical_models, memory,
-        quality_along_training, conditioning, improvement_against_damping, loss_by_batch_size,
-        steps_by_batch_size, training_curve, test_error_curve,
+        quality_along_training, conditioning, improvement_against_damping, training_curve, test_error_curve,
     )
 }  # fmt: skip
 

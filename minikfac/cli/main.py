@@ -262,7 +262,6 @@ def figures(
 ) -> None:
     """Draw the tour's figures as files for slides: each shows one statement."""
     from .. import datasets
-    from ..tour.chapters.descent import batch_sizes
     from ..tour.figures import FORMATS, available, draw_all
     from ..tour.run import Settings
     from ..tour.run import tour as run
@@ -275,8 +274,6 @@ def figures(
         seed=seed, opening=everything, convolutions=everything, descent=everything, invariance=everything
     )
     found = run(datasets.digits(), settings)
-    if found.descent is not None:
-        found.descent.batches = batch_sizes(seed)
     with progress_bar("figures", len(available(found))) as bar:
         for name, _ in draw_all(found, out, image_format):
             bar.advance(name)

@@ -328,23 +328,6 @@ def improvement(found: Findings) -> Any:
     )
 
 
-def batch_loss(found: Findings) -> Any:
-    """Losses by size of the batch, against steps and against examples [MG15, fig. 9]."""
-    assert found.descent is not None and found.descent.batches is not None
-    runs = found.descent.batches
-    return plots.loss_by_batch_size(
-        runs.batch_sizes, runs.curves(), runs.curves("examples"), level=runs.level
-    )
-
-
-def batch_steps(found: Findings) -> Any:
-    """Steps and examples to one level, by size of the batch."""
-    assert found.descent is not None and found.descent.batches is not None
-    runs = found.descent.batches
-    level = f"a training loss of {runs.level:g} nats"
-    return plots.steps_by_batch_size(runs.batch_sizes, runs.to_level(), level=level)
-
-
 def _chapter(found: Findings) -> Convolutions:
     assert found.convolutions is not None
     return found.convolutions
@@ -381,13 +364,9 @@ def _of_descent(found: Findings) -> list[Candidate]:
     descent = found.descent
     if descent is None:
         return []
-    batches = descent.batches
-    reached = batches is not None and any(np.isfinite(own).any() for own in batches.to_level().values())
     return [
         ("valley", valley, descent.valley is not None),
         ("improvement-by-damping", improvement, descent.improvement is not None),
-        ("batch-size-loss", batch_loss, batches is not None),
-        ("batch-size-steps", batch_steps, reached),
     ]
 
 

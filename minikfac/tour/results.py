@@ -80,7 +80,7 @@ def results(found: Findings) -> dict[str, Any]:
 
 
 def descent(found: Descent) -> dict[str, Any]:
-    """Numbers of progress: losses and steps on the quadratic, improvements by matrix, steps by batch."""
+    """Numbers of progress: losses and steps on the quadratic, improvements by matrix."""
     record: dict[str, Any] = {}
     if found.valley is not None:
         kept = ("condition_number", "losses", "reduction", "condition_numbers", "steps")
@@ -93,9 +93,6 @@ def descent(found: Descent) -> dict[str, Any]:
             {"matrix": matrix, "way": way, "nats": values}
             for (matrix, way), values in at.study.improvements.items()
         ]
-    if found.batches is not None:
-        runs = found.batches
-        record["batches"] = {"batch_sizes": runs.batch_sizes, "level": runs.level, "steps": runs.to_level()}
     return record
 
 

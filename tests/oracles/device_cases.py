@@ -718,7 +718,7 @@ HOST: dict[str, str] = {
     },
     **{f"tour.{name}": _OWN for name in ("tissot", "tour", "write_report")},
     **{f"races.{name}": _OWN for name in ("problem", "random_search", "recipe", "recipes_for")},
-    **{f"scaling.{name}": _OWN for name in ("batch_study", "batch_sweep")},
+    **{"scaling.batch_sweep": _OWN},
     **{
         name: "settings or results"
         for name in (

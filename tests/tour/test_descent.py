@@ -46,7 +46,7 @@ def at() -> Improvement:
 @pytest.fixture(scope="module")
 def whole(at: Improvement) -> Descent:
     valley = conditioning(steps=20, condition_numbers=[10, 100])
-    return Descent(valley, at, studies.batch_sizes(sizes=(25, 100), level=25.0, steps=500, progress=False))
+    return Descent(valley, at)
 
 
 @pytest.fixture(scope="module")
@@ -91,22 +91,13 @@ def test_the_best_step_is_the_largest_improvement(at: Improvement) -> None:
     assert replace(at, study=study).best("F", "so") == (2.0, 1.0)
 
 
-def test_larger_batches_save_k_fac_steps_and_nesterov_none(whole: Descent) -> None:
-    assert whole.batches is not None
-    steps = whole.batches.to_level()
-    assert list(steps) == ["K-FAC", "Nesterov"]
-    small, large = steps["Nesterov"]
-    assert abs(large / small - 1) < 0.1
-    assert steps["K-FAC"][1] < 0.8 * steps["K-FAC"][0] and steps["K-FAC"][0] < small
-
-
 def test_a_tour_makes_them_only_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     monkeypatch.setattr(studies, "improvement", lambda seed: asked.append(seed) or "improved")
     data = datasets.digits(components=16)
     assert tour.tour(data, SMALL, progress=False).descent is None and not asked
     made = tour.tour(data, replace(SMALL, descent=True, seed=3), progress=False).descent
-    assert made is not None and asked == [3] and made.improvement == "improved" and made.batches is None
+    assert made is not None and asked == [3] and made.improvement == "improved"
     assert made.valley is not None and set(made.valley.steps) < set(METHODS)
 
 
@@ -147,23 +138,17 @@ def test_the_section_says_what_was_found_and_no_more(at: Improvement, found: Fin
 def test_pictures_of_progress_are_available_where_they_were_made(
     at: Improvement, whole: Descent, found: Findings
 ) -> None:
-    own = ["valley", "improvement-by-damping", "batch-size-loss", "batch-size-steps"]
+    own = ["valley", "improvement-by-damping"]
     assert [name for name in figures.available(found) if name in own] == own
     assert not set(own) & set(figures.available(replace(found, descent=None)))
     few = replace(found, descent=Descent(improvement=at))
     assert set(own) & set(figures.available(few)) == {"improvement-by-damping"}
-    assert whole.batches is not None
-    never = replace(found, descent=Descent(batches=replace(whole.batches, level=1.0)))
-    assert set(own) & set(figures.available(never)) == {"batch-size-loss"}
     drawn = figures.available(found)
     above = drawn["valley"](found)[0]
     assert len(above.lines) == len(METHODS)  # the star in the place of momentum
     assert max(np.abs(line.get_ydata()).max() for line in above.lines) < 0.31
     title = drawn["improvement-by-damping"](found)[0].figure.get_suptitle()
     assert title == "What one step improves, after 30 steps of K-FAC on a small autoencoder"
-    loss = drawn["batch-size-loss"](found)[0].lines[0]
-    close(loss.get_ydata(), whole.batches.histories["K-FAC"][0]["loss"][1:], **EXACT)
-    assert "loss of 25 nats" in drawn["batch-size-steps"](found)[0].figure.get_suptitle()
 
 
 def test_the_report_and_its_numbers_hold_the_section(found: Findings, tmp_path: Path) -> None:
@@ -180,4 +165,3 @@ def test_the_report_and_its_numbers_hold_the_section(found: Findings, tmp_path: 
     assert own["improvement"]["gamma"] == found.descent.improvement.gamma
     rows = {(row["matrix"], row["way"]): row["nats"] for row in own["improvement"]["improvements"]}
     assert rows[KFAC, "re-scaled"] == plain(found.descent.improvement.study.improvements[KFAC, "re-scaled"])
-    assert own["batches"]["batch_sizes"] == [25, 100] and len(own["batches"]["steps"]["Nesterov"]) == 2

@@ -11,12 +11,9 @@ import pytest
 
 import minikfac as mk
 from minikfac import fisher, optim
-from minikfac.datasets import Dataset
 from minikfac.plots import progress
-from minikfac.scaling.batch_study import batch_study
 from minikfac.tour.chapters.conditioning import METHODS, conditioning, descend, quadratic
 from minikfac.tour.chapters.damping_study import MATRICES, damping_study
-from minikfac.training.loop import train
 from oracles import EXACT, close, random_net
 
 SOLVED = dict(rtol=1e-7, atol=1e-9)
@@ -250,110 +247,3 @@ def test_the_picture_of_damping_has_a_panel_for_each_way() -> None:
         progress.improvement_against_damping(gammas, {("F", "as it is"): [1, 2]})
     with pytest.raises(ValueError, match="expected at least one curve, got none"):
         progress.improvement_against_damping(gammas, {})
-
-
-# batch sizes --------------------------------------------------------------
-
-
-def small_problem() -> tuple[mk.Network, np.ndarray, Dataset]:
-    """Least squares without noise in the targets: the gradient of each example vanishes at the minimum."""
-    rng = np.random.default_rng(0)
-    x, W = rng.standard_normal((60, 4)), rng.standard_normal((4, 2))
-    net = mk.mlp([4, 2], output="gaussian", bias=False)
-    return net, np.zeros(net.n_params), Dataset(x, x @ W, x[:5], x[:5] @ W, "lines")
-
-
-def test_runs_are_those_of_training_and_end_at_the_level() -> None:
-    net, theta, data = small_problem()
-    opt = optim.SGD(net, 0.1)
-    found = batch_study(net, theta, data, {"SGD": [opt]}, [5, 60], 0.05, steps=200, progress=False)
-    alone = train(net, theta, opt, data, 200, 5, measure_every=1, progress=False)
-    first = int(np.argmax(alone["loss"] <= 0.05))
-    at = found.to_level()["SGD"][0]
-    assert first - 1 < at <= first < 32  # measured at every step so far
-    small, whole = found.histories["SGD"]
-    close(small["loss"], alone["loss"][: first + 1], **EXACT)
-    assert small["loss"][-1] <= 0.05 < small["loss"][-2]
-    assert whole["examples"][-1] == 60 * whole["step"][-1]
-    close(found.to_level("examples")["SGD"], [5, 60] * found.to_level()["SGD"], **EXACT)
-    curve = found.curves("examples")["SGD"][1]
-    close(curve, [whole["examples"], whole["loss"]], **EXACT)
-
-
-def test_the_best_candidate_counts_and_diverged_ones_do_not() -> None:
-    net, theta, data = small_problem()
-    rates = [1e-4, 0.1, 1e150]
-    methods = {
-        "SGD": [optim.SGD(net, lr) for lr in rates],
-        "slow": [optim.SGD(net, lr) for lr in (1e-6, 1e-5)],
-    }
-    methods["wild"] = [optim.SGD(net, 1e150)]
-    with np.errstate(all="ignore"):
-        found = batch_study(net, theta, data, methods, [20], 0.05, steps=50, progress=False)
-    assert {name: own.tolist() for name, own in found.chosen.items()} == {
-        "SGD": [1],
-        "slow": [1],
-        "wild": [0],
-    }
-    assert {name: own.tolist() for name, own in found.diverged.items()} == {
-        "SGD": [1],
-        "slow": [0],
-        "wild": [1],
-    }
-    assert np.isnan(found.to_level()["slow"]).all() and np.isnan(found.to_level()["wild"]).all()
-    assert len(found.histories["wild"][0].records) >= 1
-
-
-def test_examples_can_be_limited() -> None:
-    net, theta, data = small_problem()
-    runs = {"SGD": [optim.SGD(net, 1e-4)]}
-    found = batch_study(net, theta, data, runs, [10, 60], 0.0, steps=9, examples=120, progress=False)
-    assert [history["step"][-1] for history in found.histories["SGD"]] == [9, 2]
-
-
-def test_the_natural_gradient_needs_one_whole_batch_and_gradient_descent_gains_nothing_more() -> None:
-    """Where curvature is the limit, the steps of gradient descent do not depend on the batch."""
-    net, theta, data = small_problem()
-    methods = {"natural": [optim.NaturalGradient(net, damping=0.0)], "SGD": [optim.SGD(net, 0.1)]}
-    found = batch_study(net, theta, data, methods, [30, 60], 1e-3, steps=300, progress=False)
-    assert all(history["step"][-1] == 1 for history in found.histories["natural"])
-    half, whole = found.to_level()["SGD"]
-    assert whole > 10 and abs(half / whole - 1) < 0.25
-
-
-@pytest.mark.parametrize(("methods", "sizes"), [({}, [5]), ({"SGD": []}, [5]), ({"SGD": [None]}, [])])
-def test_no_runs_at_all_are_refused(methods, sizes) -> None:
-    net, theta, data = small_problem()
-    with pytest.raises(ValueError, match="expected at least one method with a candidate, and one batch size"):
-        batch_study(net, theta, data, methods, sizes, 0.1)
-
-
-def test_pictures_of_batch_sizes_show_the_curves() -> None:
-    steps = {"A": [np.array([[0, 1, 2], [9, 5, 3]]), np.array([[0, 2], [9, 4]])]}
-    steps["B"] = [curve + [[0], [1]] for curve in steps["A"]]
-    examples = {
-        name: [curve * [[m], [1]] for m, curve in zip((5, 50), own, strict=True)]
-        for name, own in steps.items()
-    }
-    axes = progress.loss_by_batch_size([5, 50], steps, examples, level=3.5)
-    assert len(axes) == 4
-    close(axes[0].lines[0].get_xydata(), [[1, 5], [2, 3]], **EXACT)
-    close(axes[3].lines[1].get_xydata(), [[100, 5]], **EXACT)
-    assert axes[0].get_xlim() == axes[2].get_xlim() and axes[0].get_xlim() != axes[1].get_xlim()
-    assert axes[0].lines[0].get_color() == axes[3].lines[0].get_color() != axes[0].lines[1].get_color()
-    assert [ax.get_xlabel() for ax in axes] == ["", "", "steps", "examples seen"]
-    with pytest.raises(ValueError, match="expected examples of A, B, got A"):
-        progress.loss_by_batch_size([5, 50], steps, {"A": examples["A"]})
-    with pytest.raises(ValueError, match="expected 3 curves of A, got 2"):
-        progress.loss_by_batch_size([5, 50, 500], steps, examples)
-    with pytest.raises(ValueError, match=r"expected curves of A of shape \(2, k\), got \(3,\)"):
-        progress.loss_by_batch_size([5], {"A": [[1, 2, 3]]}, {"A": [[1, 2, 3]]})
-
-    left, right = progress.steps_by_batch_size([10, 20, 80], {"A": [40, 30, 25], "B": [math.nan, 8, 4]})
-    close(left.lines[0].get_xydata(), [[10, 40], [20, 30], [80, 25]], **EXACT)
-    close(left.lines[1].get_ydata(), [40, 20, 5], **EXACT)  # what could be gained
-    close(left.lines[3].get_ydata(), [16, 8, 2], **EXACT)
-    close(right.lines[0].get_ydata(), [400, 600, 2000], **EXACT)
-    close(right.lines[1].get_ydata(), [400, 400, 400], **EXACT)
-    with pytest.raises(ValueError, match="expected a run that reached the level, got none"):
-        progress.steps_by_batch_size([10], {"A": [math.nan]})

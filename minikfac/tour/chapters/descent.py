@@ -2,9 +2,8 @@
 
     valley       gradient descent and one natural step on a quadratic of two parameters
     improvement  what one step improves, by matrix and strength of the damping
-    batches      steps to one level of the loss, by size of the batch
 
-The last two are of a small autoencoder, where K-FAC has the constants of its recipe.
+The last one is of a small autoencoder, where K-FAC has the constants of its recipe.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ from dataclasses import dataclass
 from ...parallel import one_thread
 from ...races.problems import problem
 from ...races.recipes import recipe
-from ...scaling.batch_study import BatchStudy, batch_study
 from ...training.loop import train
 from .conditioning import Conditioning, conditioning
 from .damping_study import DampingStudy, damping_study
@@ -53,7 +51,6 @@ class Descent:
 
     valley: Conditioning | None = None
     improvement: Improvement | None = None
-    batches: BatchStudy | None = None
 
 
 def improvement(seed: int = 0, width: float = 0.5, steps: int = 100) -> Improvement:
@@ -92,32 +89,8 @@ def improvement(seed: int = 0, width: float = 0.5, steps: int = 100) -> Improvem
     return Improvement(study, own.net.n_params, steps, float(run["loss"][-1]), run.state["gamma"])
 
 
-def batch_sizes(
-    seed: int = 0,
-    sizes: tuple[int, ...] = (25, 50, 100, 200),
-    level: float = 21.0,
-    steps: int = 1000,
-    progress: bool = True,
-) -> BatchStudy:
-    """Let K-FAC and Nesterov momentum run with the constants of their recipes, for each size of the batch.
-
-    Args:
-        seed: of initialization, order and drawn targets.
-        sizes: examples per step.
-        level: of the training loss, where a run ends.
-        steps: at most.
-        progress: show bars.
-    """
-    own = problem(PROBLEM)
-    methods = {name: [recipe(PROBLEM, name).make(own.net)] for name in ("K-FAC", "Nesterov")}
-    theta = own.theta(seed)
-    return batch_study(
-        own.net, theta, own.dataset, methods, sizes, level, steps, None, seed, per_octave=5, progress=progress
-    )
-
-
 def stages(found: Descent, seed: int = 0) -> dict[str, Callable[[], None]]:
-    """Name the pieces of work that fill ``found`` but for its batches; they do not depend on each other."""
+    """Name the pieces of work that fill ``found``; they do not depend on each other."""
 
     def valley() -> None:
         found.valley = conditioning(condition_numbers=(1, 3, 10, 30, 100, 300))
