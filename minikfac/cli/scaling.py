@@ -16,7 +16,7 @@ from ..races import Problem
 from ..races.contenders import Contender, argument_range
 from ..races.search import Range
 from ..scaling import Budget, Scaling, batch_sweep
-from ..scaling.sweep import HELD, batch_sizes
+from ..scaling.sweep import FIXED, batch_sizes
 from . import common, runs
 from .common import make_folder, on_existing, print_table, say
 
@@ -126,7 +126,7 @@ def _methods(
         both = sorted(set(fixed) & set(ranged))
         if both:
             raise ValueError(f"expected --set or --draw for {both[0]} of {each.name}, got both")
-        fixed = {key: x for key, x in HELD.get(each.name, {}).items() if key not in ranged} | fixed
+        fixed = {key: x for key, x in FIXED.get(each.name, {}).items() if key not in ranged} | fixed
         space = {key: values for key, values in {**each.space, **ranged}.items() if key not in fixed}
         method = replace(each, arguments={**each.arguments, **fixed}, space=space)
         method.make(problem.net)  # what is wrong is better known before the sweep

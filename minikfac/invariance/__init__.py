@@ -1,16 +1,10 @@
 """Which methods depend on the parametrization: the study of gaps between equivalent nets."""
 
-from .methods import METHODS, Change, Data, Method, Preconditioned, changes, digits_problem, images_problem
+from .methods import METHODS, Data, Preconditioned, digits_problem
 from .study import (
     APPLICATIONS,
-    Application,
-    Cell,
     GapMatrix,
     Invariance,
-    brief_study,
-    centred,
-    centred_maps,
-    colour_whitened,
     compared,
     follow,
     full_study,
@@ -22,25 +16,15 @@ from .study import (
 __all__ = [
     "APPLICATIONS",
     "METHODS",
-    "Application",
-    "Cell",
-    "Change",
     "Data",
     "GapMatrix",
     "Invariance",
-    "Method",
     "Preconditioned",
-    "brief_study",
-    "centred",
-    "centred_maps",
-    "changes",
-    "colour_whitened",
     "compared",
     "digits_problem",
     "follow",
     "full_study",
     "gap_against_damping",
-    "images_problem",
     "invariance_matrix",
     "logistic_for_tanh",
 ]

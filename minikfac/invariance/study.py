@@ -195,18 +195,8 @@ class GapMatrix:
         return [cell for cell in self.cells if cell.method == method]
 
     def cell(self, method: str, change: str) -> Cell:
-        """One method under one reparameterization.
-
-        Raises:
-            KeyError: if there is none.
-        """
-        for cell in self.cells:
-            if (cell.method, cell.change) == (method, change):
-                return cell
-        raise KeyError(
-            f"expected one of {', '.join(self.methods)} and of {', '.join(self.changes)}, "
-            f"got {method!r}, {change!r}"
-        )
+        """One method under one reparameterization; KeyError if there is none."""
+        return {(cell.method, cell.change): cell for cell in self.cells}[method, change]
 
 
 def invariance_matrix(

@@ -26,12 +26,7 @@ if TYPE_CHECKING:
     from .matrices import block_means, matrices
     from .memory import count_floats, memory
     from .models import graphical_models
-    from .progress import (
-        conditioning,
-        improvement_against_damping,
-        loss_by_batch_size,
-        steps_by_batch_size,
-    )
+    from .progress import conditioning, improvement_against_damping
     from .races import race, race_targets
     from .scaling import (
         batch_scaling,
@@ -76,7 +71,6 @@ __all__ = [
     "layer_ledger",
     "ledger",
     "loss_against_examples",
-    "loss_by_batch_size",
     "matrices",
     "mean_derivatives",
     "measured_scaling",
@@ -93,7 +87,6 @@ __all__ = [
     "shifted_products",
     "spectra",
     "step_shares",
-    "steps_by_batch_size",
     "style",
     "training_curve",
     "variance_maps",

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from .spectra import positive
-from .style import BLACK, DASHES, GREY, checked, figure_for, marked_pen, pen, short, some, style
+from .style import BLACK, GREY, checked, figure_for, marked_pen, pen, short, some, style
 
 
 @style()
@@ -159,136 +158,6 @@ def improvement_against_damping(
         handles.append(Line2D([], [], color=GREY, linestyle=":", label=r"$\gamma$ of K-FAC here"))
     fig.legend(handles=handles, loc="outside lower center", ncols=3)
     fig.suptitle(title)
-    return axes
-
-
-@style()
-def loss_by_batch_size(
-    batch_sizes: Any,
-    steps: Mapping[str, Sequence[Any]],
-    examples: Mapping[str, Sequence[Any]],
-    *,
-    level: float | None = None,
-    title: str = "Larger batches: progress per step and per example",
-    fig: Any | None = None,
-) -> list[Any]:
-    """Draw losses against steps and against examples, a row per method, a shade per size of the batch.
-
-    Curves that coincide over steps have nothing from a larger batch; those that coincide over examples are
-    limited by noise, and gain as much as can be.
-
-    Args:
-        batch_sizes: (m,).
-        steps: m arrays (2, k), steps and losses, by method.
-        examples: the same by examples.
-        level: of the loss, marked by a line.
-        title: of the figure.
-        fig: a figure or subfigure to draw into.
-
-    Returns:
-        The axes, row by row.
-
-    Raises:
-        ValueError: on shapes that do not fit, or other methods on the right than on the left.
-    """
-    sizes = positive(batch_sizes, "batch_sizes")
-    names = list(some(dict(steps), "method"))
-    if list(examples) != names:
-        raise ValueError(f"expected examples of {', '.join(names)}, got {', '.join(examples) or 'none'}")
-    fig = figure_for(fig, 0.9 + 2.9 * len(names))
-    axes = fig.subplots(len(names), 2, sharey=True, squeeze=False)
-    shades = [matplotlib.colormaps["viridis"](share) for share in np.linspace(0, 0.88, len(sizes))]
-    for row, name in zip(axes, names, strict=True):
-        for ax, given in zip(row, (steps[name], examples[name]), strict=True):
-            if len(given) != len(sizes):
-                raise ValueError(f"expected {len(sizes)} curves of {name}, got {len(given)}")
-            for number, curve in enumerate(given):
-                x, loss = checked(curve, (2, "k"), f"curves of {name}", finite=True)
-                later = x > 0  # a log axis has no 0
-                dash = DASHES[number % len(DASHES)]
-                ax.plot(x[later], loss[later], color=shades[number], linestyle=dash)
-            if level is not None:
-                ax.axhline(level, color=GREY, linewidth=1)
-            ax.set(xscale="log", yscale="log")
-            _ticks(ax.yaxis)
-            ax.grid(True)
-        row[0].set_ylabel(f"{name}\ntraining loss (nats)")
-    for column, xlabel in zip(
-        axes.T, ("steps", "examples seen"), strict=True
-    ):  # the same steps and examples below each other
-        low, high = (pick(ax.get_xlim()[end] for ax in column) for end, pick in ((0, min), (1, max)))
-        for ax in column:
-            ax.set_xlim(low, high)
-        column[-1].set_xlabel(xlabel)
-    handles = [
-        Line2D(
-            [],
-            [],
-            color=shade,
-            linestyle=DASHES[number % len(DASHES)],
-            label=f"{short(float(size))} examples a step",
-        )
-        for number, (size, shade) in enumerate(zip(sizes, shades, strict=True))
-    ]
-    fig.legend(handles=handles, loc="outside lower center", ncols=min(4, len(sizes)))
-    fig.suptitle(title)
-    return list(axes.ravel())
-
-
-@style()
-def steps_by_batch_size(
-    batch_sizes: Any,
-    steps: Mapping[str, Any],
-    *,
-    level: str = "a level of the loss",
-    fig: Any | None = None,
-) -> list[Any]:
-    """Draw how many steps, and how many examples, lead to a level, by size of the batch.
-
-    Grey lines, one through each method's first point, show a method that gains as much as can be: twice the
-    batch, half the steps.
-
-    Args:
-        batch_sizes: (m,).
-        steps: (m,) by method; nan where the level was not reached.
-        level: what was reached, for the title.
-        fig: a figure or subfigure to draw into.
-
-    Returns:
-        The axes: steps, examples.
-
-    Raises:
-        ValueError: on shapes that do not fit, or if no run reached the level.
-    """
-    sizes = positive(batch_sizes, "batch_sizes")
-    found = {
-        name: checked(own, (len(sizes),), f"steps of {name}")
-        for name, own in some(dict(steps), "method").items()
-    }
-    if not any(np.isfinite(own).any() for own in found.values()):
-        raise ValueError("expected a run that reached the level, got none")
-    fig = figure_for(fig, 5.2)
-    axes = list(fig.subplots(1, 2))
-    for ax, per_step, what in zip(axes, (np.ones(len(sizes)), sizes), ("steps", "examples"), strict=True):
-        for number, (name, own) in enumerate(found.items()):
-            ax.plot(sizes, own * per_step, label=name, **marked_pen(number))
-            (reached,) = np.nonzero(np.isfinite(own))
-            if len(reached):
-                first = reached[0]
-                ideal = own[first] * sizes[first] / sizes
-                ax.plot(sizes, ideal * per_step, color=GREY, linestyle=":", linewidth=1.2, zorder=1)
-        shown = [value for own in found.values() for value in (own * per_step)[np.isfinite(own)]]
-        ax.set_ylim(0.6 * min(shown), 1.6 * max(shown))
-        ax.set(xscale="log", yscale="log", xlabel="examples a step", ylabel=f"{what} to the level")
-        ax.set_title(what.capitalize())
-        ax.set_xticks(sizes, [short(float(size)) for size in sizes])
-        ax.xaxis.set_minor_locator(NullLocator())
-        _ticks(ax.yaxis)
-        ax.grid(True)
-    handles, labels = axes[0].get_legend_handles_labels()
-    handles.append(Line2D([], [], color=GREY, linestyle=":", label="twice the batch, half the steps"))
-    fig.legend(handles, [*labels, "twice the batch, half the steps"], loc="outside lower center", ncols=3)
-    fig.suptitle(f"Getting to {level}, by size of the batch")
     return axes
 
 

@@ -81,10 +81,7 @@ _KFAC: dict[str, Range] = {
 
 CONTENDERS = (
     Contender(
-        "SGD",
-        "SGD",
-        arguments={"lr": 0.05, "momentum": 0.9},
-        space={"lr": _STEP, "momentum": _MOMENTUM},
+        "SGD", "SGD", arguments={"lr": 0.05, "momentum": 0.9}, space={"lr": _STEP, "momentum": _MOMENTUM}
     ),
     Contender(
         "Nesterov",
@@ -111,11 +108,7 @@ CONTENDERS = (
         arguments={"lr": 0.01, "momentum": 0.9},
         space={"lr": _STEP, "damping": LogUniform(1e-4, 1.0), "momentum": _MOMENTUM},
     ),
-    Contender(
-        "Krylov subspace",
-        "KrylovSubspace",
-        space={"damping": _DAMPING, "K": Choice((5, 10, 20))},
-    ),
+    Contender("Krylov subspace", "KrylovSubspace", space={"damping": _DAMPING, "K": Choice((5, 10, 20))}),
     Contender(
         "Hessian-free",
         "HessianFree",

@@ -7,6 +7,7 @@ The tour of a net of your own, and its page:
     tour.write_report(mine, "my-net")
 """
 
+from ..quality import APPROXIMATIONS
 from .chapters import CHAPTERS
 from .chapters.along import quality_along_training
 from .chapters.ascents import ascents
@@ -21,7 +22,7 @@ from .chapters.shifts import shifted_products
 from .page import Written, write_report
 from .run import Run, Tour, tour
 from .settings import Settings, convnet
-from .study import APPROXIMATIONS, Study, fisher_study
+from .study import Study, fisher_study
 
 __all__ = [
     "APPROXIMATIONS",

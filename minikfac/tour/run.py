@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -136,19 +137,13 @@ def prepare(
     dataset = with_targets(dataset, net)
     theta0 = net.init(np.random.default_rng(settings.seed), dtype=settings.dtype)
     opt = optim.SGD(net, lr=settings.lr, momentum=settings.momentum)
-    training: dict[str, Any] = {
-        "batch_size": min(settings.batch_size, len(dataset.x_train)),
-        "seed": settings.seed,
-        "progress": progress,
-    }
-    steps = settings.steps
+    steps, size = settings.steps, min(settings.batch_size, len(dataset.x_train))
+    task = (net, theta0, opt, dataset, steps)
     if settings.along and steps:
-        n_examples, every = min(500, settings.n_examples), max(1, steps // 10)
-        history = quality_along_training(
-            net, theta0, opt, dataset, steps, every, n_examples=n_examples, **training
-        )
+        every, n = max(1, steps // 10), min(500, settings.n_examples)
+        history = quality_along_training(*task, every, None, n, size, settings.seed, progress)
     else:
-        history = train(net, theta0, opt, dataset, steps, **training)
+        history = train(*task, size, settings.seed, progress=progress)
     first, last = (history.records[place]["loss"] for place in (0, -1))
     if not last < 10 * (1 + first):
         raise ValueError(
@@ -174,27 +169,33 @@ def tour(dataset: Dataset, settings: Settings | None = None, progress: bool = Tr
     names = _wanted(settings)
     if settings.channels is not None and dataset.image_shape is not None:
         dataset = dataset.as_images()
-    clock = Clock()
-    with one_thread():
+    seconds: dict[str, float] = {}
+    with timed(seconds, "training"), one_thread():
         net, theta0, dataset, history = prepare(settings, dataset, progress)
-    clock.stop("training")
     x, y = dataset.x_train[: settings.n_examples], dataset.y_train[: settings.n_examples]
-    study = _study(settings, net, history.theta, x, y, progress)
-    clock.stop("Fisher matrices")
+    with timed(seconds, "Fisher matrices"):
+        study = _study(settings, net, history.theta, x, y, progress)
     run = Run(settings, net, theta0, history.theta, dataset, x, y, history, study, np.empty(0))
     if settings.seeds > 1:
-        run = replace(run, study=replace(study, comparison=_over_seeds(run, progress)))
-        clock.stop("seeds")
+        with timed(seconds, "seeds"):
+            run = replace(run, study=replace(study, comparison=_over_seeds(run, progress)))
     convnet = None
     if "convolutions" in names and settings.channels is None:
-        convnet = tour(dataset, _convolutional(settings, dataset), progress)
+        with timed(seconds, "convolutional net"):
+            convnet = tour(dataset, _convolutional(settings, dataset), progress)
         run = replace(run, beside=convnet.run)
-        clock.stop("convolutional net")
     if "spectra" in names and settings.channels is None and run.drawn:
-        run = replace(run, eigenvalues=np.linalg.eigvalsh(to_host(exact_part(run).array)))
-        clock.stop("eigenvalues")
-    chapters = _chapters(run, names, clock, progress)
-    return Tour(run, chapters, clock.seconds, convnet)
+        with timed(seconds, "eigenvalues"):
+            run = replace(run, eigenvalues=np.linalg.eigvalsh(to_host(exact_part(run).array)))
+    return Tour(run, _chapters(run, names, seconds, progress), seconds, convnet)
+
+
+@contextmanager
+def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    """Book the wall time of a stage."""
+    started = time.perf_counter()
+    yield
+    seconds[stage] = time.perf_counter() - started
 
 
 def _wanted(settings: Settings) -> list[str]:
@@ -229,38 +230,10 @@ def _convolutional(settings: Settings, dataset: Dataset) -> Settings:
     )
 
 
-class Clock:
-    """Wall time by stage."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def stop(self, stage: str) -> None:
-        """Book what passed since the last stop to a stage."""
-        now = time.perf_counter()
-        self.seconds[stage] = now - self._last
-        self._last = now
-
-
-def _study(
-    settings: Settings, net: Network, theta: Array, x: Array, y: Array, progress: bool = False
-) -> Study:
-    theta, x, y = (to_device(part, settings.device) for part in (theta, x, y))
-    return fisher_study(
-        net,
-        theta,
-        x,
-        y,
-        settings.approximations,
-        settings.damping,
-        settings.targets,
-        settings.n_samples,
-        settings.seed,
-        progress,
-        settings.layers,
-        settings.measures,
-    )
+def _study(s: Settings, net: Network, theta: Array, x: Array, y: Array, progress: bool = False) -> Study:
+    theta, x, y = (to_device(part, s.device) for part in (theta, x, y))
+    targets = (s.damping, s.targets, s.n_samples, s.seed)
+    return fisher_study(net, theta, x, y, s.approximations, *targets, progress, s.layers, s.measures)
 
 
 def _over_seeds(run: Run, progress: bool) -> quality.Comparison:
@@ -281,20 +254,20 @@ def _over_seeds(run: Run, progress: bool) -> quality.Comparison:
         return quality.over_seeds(again, range(run.settings.seeds))
 
 
-def _chapters(run: Run, names: Sequence[str], clock: Clock, progress: bool) -> dict[str, Chapter]:
+def _chapters(
+    run: Run, names: Sequence[str], seconds: dict[str, float], progress: bool
+) -> dict[str, Chapter]:
     """Compute chapters, on threads of one BLAS thread each; those that take longest begin."""
     with progress_bar("chapters", len(names), progress) as bar, one_thread():
 
         def compute(name: str) -> Chapter | None:
-            started = time.perf_counter()
-            chapter: Chapter | None = CHAPTERS[name].compute(run)
-            clock.seconds[name] = time.perf_counter() - started
+            with timed(seconds, name):
+                chapter: Chapter | None = CHAPTERS[name].compute(run)
             bar.advance(name)
             return chapter
 
-        # a GPU is chosen for each thread
-        settings = run.settings
-        with ThreadPoolExecutor(workers(4), initializer=use_device, initargs=(settings.device,)) as pool:
+        device = run.settings.device  # a GPU is chosen for each thread
+        with ThreadPoolExecutor(workers(4), initializer=use_device, initargs=(device,)) as pool:
             in_turn = sorted(names, key=lambda name: name not in FIRST)
             computed = {name: pool.submit(compute, name) for name in in_turn}
             chapters = {name: computed[name].result() for name in names}

@@ -11,9 +11,9 @@ import numpy as np
 
 from ..backend import check_memory
 from ..datasets import Dataset
-from ..network import Network, mlp, outputs
+from ..network import Network, mlp
 from ..network.layers import ACTIVATIONS, AvgPool2d, Conv2d, Dense, Flatten, Layer, MaxPool2d
-from ..network.outputs import OUTPUTS
+from ..network.outputs import OUTPUTS, Categorical
 
 TOUR_SIZES = (64, 20, 20, 20, 20, 20, 10)
 LARGE = 16
@@ -155,7 +155,7 @@ def with_targets(dataset: Dataset, net: Network) -> Dataset:
     Raises:
         ValueError: if inputs or targets do not fit, with what the data has.
     """
-    n_in, n_out = net.shapes[0][0] - 1, net.shapes[-1][1]
+    n_in, n_out, name = net.shapes[0][0] - 1, net.shapes[-1][1], dataset.name
     images = dataset.x_train.ndim == 4
     features = math.prod(dataset.x_train.shape[1:])
     classes = dataset.n_classes
@@ -163,40 +163,30 @@ def with_targets(dataset: Dataset, net: Network) -> Dataset:
         n_out = net.n_outputs(dataset.x_train[:1])
     elif features != n_in:
         raise ValueError(
-            f"expected a net with {features} inputs, as {dataset.name} has, got one with {n_in}; "
+            f"expected a net with {features} inputs, as {name} has, got one with {n_in}; "
             f"begin it with {features}-"
         )
-    if isinstance(net.output, outputs.Categorical):
+    outputs_expected = f"expected a net with {classes} outputs, one per class of {name}"
+    if isinstance(net.output, Categorical):
         if classes is None:
             raise ValueError(
-                f"expected labels for a categorical output, got targets {dataset.y_train.shape} in "
-                f"{dataset.name}; use the output gaussian or bernoulli"
+                f"expected labels for a categorical output, got targets {dataset.y_train.shape} in {name}; "
+                "use the output gaussian or bernoulli"
             )
         if n_out < classes:
-            raise ValueError(
-                f"expected a net with {classes} outputs, one per class of {dataset.name}, got {n_out}; "
-                f"end it with -{classes}"
-            )
+            raise ValueError(f"{outputs_expected}, got {n_out}; end it with -{classes}")
         return dataset
     if n_out == features and n_out != classes and not images:
         return replace(dataset, y_train=dataset.x_train, y_test=dataset.x_test, n_classes=None)
     if classes is None:
-        if dataset.y_train.shape[1] != n_out:
-            raise ValueError(
-                f"expected a net with {dataset.y_train.shape[1]} outputs, as {dataset.name} has targets, "
-                f"got {n_out}"
-            )
+        width = dataset.y_train.shape[1]
+        if width != n_out:
+            raise ValueError(f"expected a net with {width} outputs, as {name} has targets, got {n_out}")
         return dataset
     if n_out != classes:
-        raise ValueError(
-            f"expected a net with {classes} outputs, one per class of {dataset.name}, or {features}, "
-            f"its inputs again (an autoencoder); got {n_out}"
-        )
-    y_train, y_test = (
-        (y[:, None] == np.arange(classes)).astype(dataset.x_train.dtype)
-        for y in (dataset.y_train, dataset.y_test)
-    )
-    return replace(dataset, y_train=y_train, y_test=y_test, n_classes=None)
+        raise ValueError(f"{outputs_expected}, or {features}, its inputs again (an autoencoder); got {n_out}")
+    rows = np.eye(classes, dtype=dataset.x_train.dtype)
+    return replace(dataset, y_train=rows[dataset.y_train], y_test=rows[dataset.y_test], n_classes=None)
 
 
 def make_net(settings: Settings, dataset: Dataset) -> Network:
@@ -209,25 +199,28 @@ def make_net(settings: Settings, dataset: Dataset) -> Network:
     if settings.channels is None:
         net = mlp(settings.sizes, settings.activation, settings.output)
     else:
-        net = _make_convnet(settings, dataset)
+        net = _make_convnet(settings, settings.channels, dataset)
     with_targets(dataset, net)
-    n_train = len(dataset.x_train)
-    if settings.steps < 0:
-        raise ValueError(f"expected steps >= 0, got {settings.steps}")
-    if not 0 < settings.damping < math.inf:
-        raise ValueError(f"expected damping > 0, got {settings.damping}")
-    if not 1 <= settings.n_examples <= n_train:
-        raise ValueError(
-            f"expected examples from 1 to {n_train}, the training part of {dataset.name}, "
-            f"got {settings.n_examples}"
-        )
-    if settings.targets not in ("model", "sampled", "data"):
-        raise ValueError(f"expected targets 'model', 'sampled' or 'data', got {settings.targets!r}")
-    if settings.n_samples < 1 or (settings.targets != "sampled" and settings.n_samples != 1):
-        raise ValueError(
-            f"expected samples >= 1, and other than 1 only with targets 'sampled', got {settings.n_samples} "
-            f"with targets {settings.targets!r}"
-        )
+    n_train, drawn = len(dataset.x_train), settings.targets == "sampled"
+    for valid, expected in (
+        (settings.steps >= 0, f"steps >= 0, got {settings.steps}"),
+        (0 < settings.damping < math.inf, f"damping > 0, got {settings.damping}"),
+        (
+            1 <= settings.n_examples <= n_train,
+            f"examples from 1 to {n_train}, the training part of {dataset.name}, got {settings.n_examples}",
+        ),
+        (
+            settings.targets in ("model", "sampled", "data"),
+            f"targets 'model', 'sampled' or 'data', got {settings.targets!r}",
+        ),
+        (
+            settings.n_samples == 1 or (drawn and settings.n_samples > 1),
+            "samples >= 1, and other than 1 only with targets 'sampled', got "
+            f"{settings.n_samples} with targets {settings.targets!r}",
+        ),
+    ):
+        if not valid:
+            raise ValueError(f"expected {expected}")
     n_params = _studied_parameters(settings, net)
     check_memory(
         (_COPIES, n_params, n_params),
@@ -239,26 +232,18 @@ def make_net(settings: Settings, dataset: Dataset) -> Network:
     return net
 
 
-def _make_convnet(settings: Settings, dataset: Dataset) -> Network:
-    if dataset.x_train.ndim != 4:
+def _make_convnet(settings: Settings, channels: Sequence[int], dataset: Dataset) -> Network:
+    shape, n_outputs = dataset.x_train.shape, dataset.n_classes or dataset.y_train.shape[1]
+    if len(shape) != 4:
         raise ValueError(
-            f"expected images (N, H, W, C) for a convolutional net, got inputs {dataset.x_train.shape} of "
-            f"{dataset.name}"
+            f"expected images (N, H, W, C) for a convolutional net, got inputs {shape} of {dataset.name}"
         )
-    if settings.approximations is not None and "block-tridiagonal" in settings.approximations:
+    if "block-tridiagonal" in (settings.approximations or ()):
         raise ValueError(
             "expected approximations of a convolutional net, got block-tridiagonal, which exists for chains "
             "of dense layers only"
         )
-    n_outputs = dataset.n_classes or dataset.y_train.shape[1]
-    return convnet(
-        dataset.x_train.shape[1:],
-        n_outputs,
-        settings.channels,
-        settings.activation,
-        settings.output,
-        settings.pool,
-    )
+    return convnet(shape[1:], n_outputs, channels, settings.activation, settings.output, settings.pool)
 
 
 def _studied_parameters(settings: Settings, net: Network) -> int:

@@ -217,14 +217,6 @@ def test_numbers_of_claims_are_those_of_the_record() -> None:
             )
 
 
-def test_numbers_of_batches_are_those_of_the_optimizers_page() -> None:
-    table = re.findall(r"^\| (?:K-FAC|Nesterov) \|(.*)\|$", read(DOCS / "optimizers.md"), re.MULTILINE)
-    steps = [re.sub(r" \(\d+\)", "", row).replace(" |", ",").strip() for row in table]
-    assert len(steps) == 2
-    for row in steps:
-        assert row in sections()["T15"], row
-
-
 @pytest.mark.parametrize("name", ["scaling-digits", "scaling-mnist", "scaling-cifar10"])
 def test_tables_and_factors_of_sweeps_are_those_of_their_records(name: str) -> None:
     found = sweeps.read(DOCS / "results" / name / "scaling.jsonl")

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from minikfac import invariance, optim
-from minikfac.invariance import Cell, Data, GapMatrix, compared, follow, methods, study
-from minikfac.invariance.study import Run
+from minikfac import optim
+from minikfac.invariance import methods, study
+from minikfac.invariance.methods import Data
+from minikfac.invariance.study import Cell, GapMatrix, Run, compared, follow
 from oracles.reparam import colors
 
 ROUNDING = 1e-8
@@ -53,12 +54,12 @@ SIGNS = {
 
 @cache
 def matrix() -> GapMatrix:
-    return invariance.invariance_matrix(most=3, progress=False)
+    return study.invariance_matrix(most=3, progress=False)
 
 
 @cache
-def columns() -> dict[str, invariance.Change]:
-    return {change.name: change for change in invariance.changes()}
+def columns() -> dict[str, methods.Change]:
+    return {change.name: change for change in methods.changes()}
 
 
 # the matrix --------------------------------------------------------------
@@ -80,7 +81,7 @@ def test_the_matrix_is_whole() -> None:
     assert [cell.change for cell in matrix().row("K-FAC")] == list(COLUMNS)
     steps = {cell.method: cell.steps.tolist() for cell in matrix().cells}
     assert steps["block-tridiagonal"] == [1] and steps["K-FAC"] == [1, 2, 3]
-    with pytest.raises(KeyError, match=r"expected one of exact natural gradient, .* got 'K-FAC', 'rotate'"):
+    with pytest.raises(KeyError, match="rotate"):
         matrix().cell("K-FAC", "rotate")
 
 
@@ -97,7 +98,7 @@ def test_what_a_jacobian_is_called(change: str) -> None:
 @pytest.mark.parametrize("change", COLUMNS)
 def test_nets_begin_as_the_same_function(change: str) -> None:
     r, theta = columns()[change].r, columns()[change].theta
-    data = invariance.digits_problem()[2]
+    data = methods.digits_problem()[2]
     z, other = (
         r.source.natural_parameters(theta, data.x_test),
         r.net.natural_parameters(r.push(theta), data.x_test),
@@ -107,7 +108,7 @@ def test_nets_begin_as_the_same_function(change: str) -> None:
 
 
 def test_a_hundred_steps_of_kfac_leave_rounding_and_of_sgd_do_not() -> None:
-    chosen = invariance.invariance_matrix([named("K-FAC"), named("SGD")], progress=False)
+    chosen = study.invariance_matrix([named("K-FAC"), named("SGD")], progress=False)
     for change in COLUMNS:
         kfac, sgd = (chosen.cell(name, change) for name in ("K-FAC", "SGD"))
         assert kfac.steps.tolist() == [1, 2, 5, 10, 20, 50, 100]
@@ -118,8 +119,8 @@ def test_a_hundred_steps_of_kfac_leave_rounding_and_of_sgd_do_not() -> None:
 # gaps --------------------------------------------------------------
 
 
-def named(method: str) -> invariance.Method:
-    return next(row for row in invariance.METHODS if row.name == method)
+def named(method: str) -> methods.Method:
+    return next(row for row in methods.METHODS if row.name == method)
 
 
 def run(z: Any, losses: Any = (2.0, 1.0), failure: str = "") -> Run:
@@ -150,7 +151,7 @@ def test_what_does_not_count_says_why(other: Run, why: str) -> None:
 
 
 def test_runs_that_end_early() -> None:
-    net, theta, data = invariance.digits_problem()
+    net, theta, data = methods.digits_problem()
     few = Data(data.x[:8], data.y[:8], data.x_test)
     singular = follow(net, theta, named("K-FAC").make, few, 3)
     assert "numerical rank" in singular.failure and not singular.counts and len(singular.z) == 1
@@ -164,7 +165,7 @@ def test_runs_that_end_early() -> None:
 def test_drawn_targets_must_be_the_same() -> None:
     """Negative control: with other random numbers even K-FAC's nets part."""
     r, theta = columns()["general affine"].r, columns()["general affine"].theta
-    data, kfac = invariance.digits_problem()[2], named("K-FAC").make
+    data, kfac = methods.digits_problem()[2], named("K-FAC").make
     ours = follow(r.source, theta, kfac, data, 2, seed=0)
     theirs = follow(r.net, r.push(theta), kfac, data, 2, seed=1)
     assert compared("K-FAC", "general affine", True, ours, theirs).gap > 0.01
@@ -174,7 +175,7 @@ def test_drawn_targets_must_be_the_same() -> None:
 
 
 def test_gaps_vanish_with_damping() -> None:
-    dampings, gaps = invariance.gap_against_damping([1e-12, 1e-10, 1e-9, 1e-2])
+    dampings, gaps = study.gap_against_damping([1e-12, 1e-10, 1e-9, 1e-2])
     exact, eigen, factored = gaps.values()
     for proportional in (exact, eigen):
         assert proportional[2] / proportional[1] == pytest.approx(10, rel=0.05)
@@ -182,16 +183,16 @@ def test_gaps_vanish_with_damping() -> None:
     for curve in gaps.values():
         assert curve[-1] > 0.05 and (np.diff(curve) > 0).all()
     assert dampings.tolist() == [1e-12, 1e-10, 1e-9, 1e-2]
-    none = invariance.gap_against_damping([0.0])[1]
+    none = study.gap_against_damping([0.0])[1]
     assert max(float(curve[0]) for curve in none.values()) < ROUNDING
 
 
 # applications --------------------------------------------------------------
 
 
-@pytest.mark.parametrize("key", invariance.APPLICATIONS)
+@pytest.mark.parametrize("key", study.APPLICATIONS)
 def test_applications_part_sgd_and_not_kfac(key: str) -> None:
-    one = invariance.APPLICATIONS[key](5)
+    one = study.APPLICATIONS[key](5)
     assert one.key == key and set(one.gaps) == {"SGD", "K-FAC"}
     assert one.gaps["K-FAC"] < ROUNDING and one.gaps["SGD"] > 0.02
     assert all(cell.as_predicted for cell in one.cells)
@@ -208,14 +209,14 @@ def test_photographs_in_place_of_generated_images(monkeypatch: pytest.MonkeyPatc
         return SimpleNamespace(x_train=4 * x, x_test=4 * x_test, y_train=rng.integers(0, 10, len(x)))
 
     monkeypatch.setattr(methods.datasets, "load", load)
-    one = invariance.colour_whitened(2, folder="there")
+    one = study.colour_whitened(2, folder="there")
     assert calls["name"] == "cifar10" and calls["folder"] == "there" and "CIFAR-10" in one.title
     assert one.gaps["K-FAC"] < ROUNDING and one.gaps["SGD"] > BROKEN
 
 
 def test_no_steps_are_no_application() -> None:
     with pytest.raises(ValueError, match="expected at least one step, got 0"):
-        invariance.logistic_for_tanh(0)
+        study.logistic_for_tanh(0)
 
 
 def test_a_record_holds_every_number(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ import pytest
 import minikfac as mk
 from minikfac import datasets, fisher, quality, tour
 from minikfac.parallel import one_thread
+from minikfac.quality import applicable
 from minikfac.tour import Tour
 from minikfac.tour.chapters import ladder
 from minikfac.tour.chapters.assumptions import Assumptions
@@ -29,7 +30,7 @@ from minikfac.tour.chapters.scatter import weight_name
 from minikfac.tour.page import results
 from minikfac.tour.parts import percent, wrong_by
 from minikfac.tour.settings import Settings, convnet, default_channels, make_net, with_targets
-from minikfac.tour.study import applicable, fisher_study
+from minikfac.tour.study import fisher_study
 from oracles import EXACT, close
 
 SMALL = Settings(

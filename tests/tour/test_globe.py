@@ -172,7 +172,7 @@ def test_the_limit_is_the_flow_on_the_sphere(climb: Ascents) -> None:
             path = walk(field, start, 0.1 / halved, 15 * halved)[::halved]
             errors.append(great_circle(on_sphere(projection.inverse(path)), climb.limit[:16]).max())
         assert errors[0] / errors[1] == pytest.approx(2, abs=0.25)
-        smooth = flow(field, start, 0.1 * np.arange(16), 1e-8)
+        smooth = flow(field, start, 0.1 * np.arange(16))
         close(on_sphere(projection.inverse(smooth)), climb.limit[:16], rtol=1e-6, atol=1e-7)
 
 

@@ -387,7 +387,7 @@ def test_a_comparison_has_the_measures_that_are_named(small: Tour) -> None:
     matrices = {name: small.run.study.matrices[name] for name in ("K-FAC", "diagonal", "block-tridiagonal")}
     whole = quality.compare(F, matrices, gradient, 1e-2)
     for group, columns in quality.MEASURES.items():
-        part = quality.compare(F, matrices, gradient, 1e-2, measures=[group], workers=2)
+        part = quality.compare(F, matrices, gradient, 1e-2, measures=[group])
         for name in matrices:
             columns_there = set(part[name]) & set(quality.COLUMNS)
             assert columns_there - {"floats", "solve_seconds", "build_seconds"} == set(columns)

@@ -151,35 +151,38 @@ def coupling(
     theta = net.init(rng)
     scaled = theta.copy()  # the direction in which the convolution's weights grow
     scaled[net.slices[0].stop :] = 0
-    errors, scales, flat = (np.zeros((len(sizes), repeats)) for _ in range(3))
-    layer_errors = np.zeros((len(net.names), len(sizes), repeats))
-    pictures: list[Array] = []
-    for row, size in enumerate(sizes):
-        for column in range(repeats):
-            x = images[rng.choice(len(images), size, replace=False)]
-            joint, constant = _both(net, theta, x)
-            errors[row, column] = _error(joint, constant)
-            scales[row, column] = float((constant * joint).sum() / (constant**2).sum())
-            flat[row, column] = np.linalg.norm(joint @ scaled) / np.linalg.norm(constant @ scaled)
-            for layer, block in enumerate(net.slices):
-                layer_errors[layer, row, column] = _error(joint[block, block], constant[block, block])
-            if size == shown and not pictures:
-                pictures = [joint, constant]
+    measured: list[list[float]] = []
+    pictures: dict[int, tuple[Array, Array]] = {}
+    for size in sizes:
+        for _ in range(repeats):
+            joint, constant = _both(net, theta, images[rng.choice(len(images), size, replace=False)])
+            measured.append(_compared(joint, constant, scaled, net.slices))
+            pictures.setdefault(size, (joint, constant))
+    errors, scales, flat, *layer_errors = np.reshape(measured, (len(sizes), repeats, -1)).transpose(2, 0, 1)
     control = _net(images.shape[1:], lambda channels: GroupNorm(2, channels))
     x = images[rng.choice(len(images), min(sizes), replace=False)]
+    joint, constant = pictures[shown]
     return Coupling(
         np.array(sizes),
         errors,
         scales,
-        layer_errors,
+        np.array(layer_errors),
         _error(*_both(control, control.init(rng), x)),
         net.names,
         tuple(block.stop - block.start for block in net.slices),
         shown,
-        pictures[0],
-        pictures[1],
+        joint,
+        constant,
         flat,
     )
+
+
+def _compared(joint: Array, constant: Array, w: Array, slices: Sequence[slice]) -> list[float]:
+    """Error, best scalar, ratio of lengths along w, and the error of each block."""
+    scale = float((constant * joint).sum() / (constant**2).sum())
+    flat = float(np.linalg.norm(joint @ w) / np.linalg.norm(constant @ w))
+    blocks = [_error(joint[block, block], constant[block, block]) for block in slices]
+    return [_error(joint, constant), scale, flat, *blocks]
 
 
 def _net(shape: Sequence[int], normalization: Callable[[int], Layer], channels: int = 4) -> Network:

@@ -21,7 +21,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ..run import Run
 
 
-class Chart:
+class Chart(Protocol):
     """Coordinates xi (..., 2) of Gaussians, which are q = (mu, sigma) (..., 2)."""
 
     name: str
@@ -41,23 +41,18 @@ class Chart:
 
     def push(self, q: np.ndarray) -> np.ndarray:
         """Coordinates of Gaussians (mu, sigma)."""
-        raise NotImplementedError
 
     def pull(self, xi: np.ndarray) -> np.ndarray:
         """The Gaussians (mu, sigma) at these coordinates. ValueError where there is none."""
-        raise NotImplementedError
 
     def jacobian(self, q: np.ndarray) -> np.ndarray:
         """J = d xi / d (mu, sigma), at one q (2,)."""
-        raise NotImplementedError
 
     def gradient(self, xi: np.ndarray, m: float, v: float) -> np.ndarray:
         """Of the loss by xi, at one xi (2,), for data of mean m and variance v."""
-        raise NotImplementedError
 
     def fisher(self, xi: np.ndarray) -> np.ndarray:
         """F (2, 2) at one xi (2,), per example."""
-        raise NotImplementedError
 
 
 class MeanDeviation(Chart):
@@ -283,15 +278,6 @@ def gaussian_flows(
                 of_step.append(chart.pull(path))
     grid, centres = _around(m, math.sqrt(v))
 
-    def distances(length: int | None) -> dict[str, np.ndarray]:
-        """Between the charts' walks, as far as so many places of each."""
-        return {
-            method: np.array(
-                [apart([path[:length] for path in paths], fisher_distance) for paths in of_steps]
-            )
-            for method, of_steps in walks.items()
-        }
-
     return GaussianFlows(
         m,
         v,
@@ -303,8 +289,8 @@ def gaussian_flows(
         pulled,
         times,
         steps,
-        distances(2),
-        distances(None),
+        _distances(walks, 2),
+        _distances(walks, None),
     )
 
 
@@ -314,6 +300,14 @@ def _around(m: float, spread: float) -> tuple[np.ndarray, np.ndarray]:
     sigmas = spread * 2.0 ** np.arange(-0.5, 1.1, 0.5)
     fine = np.stack(np.meshgrid(mus, spread * np.geomspace(0.3, 12, 111)), axis=-1)
     return fine, np.stack(np.meshgrid(m + spread * np.arange(-2, 3), sigmas), -1).reshape(-1, 2)
+
+
+def _distances(walks: Mapping[str, list[list[np.ndarray]]], length: int | None) -> dict[str, np.ndarray]:
+    """Between the walks of the charts, as far as so many places of each; by method and step."""
+    return {
+        method: np.array([apart([path[:length] for path in paths], fisher_distance) for paths in of_steps])
+        for method, of_steps in walks.items()
+    }
 
 
 def _ellipses(chart: Chart, centres: np.ndarray, radius: float) -> np.ndarray:

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ..run import Run
 
 
-class Projection:
+class Projection(Protocol):
     """A map of the globe: points p (..., 2) in radians to u (..., 2), back, and J (..., 2, 2)."""
 
     name: str
@@ -37,15 +37,12 @@ class Projection:
 
     def forward(self, p: np.ndarray) -> np.ndarray:
         """Where the map has p."""
-        raise NotImplementedError
 
     def inverse(self, u: np.ndarray) -> np.ndarray:
         """Which point is at u. ValueError outside the map."""
-        raise NotImplementedError
 
     def jacobian(self, p: np.ndarray) -> np.ndarray:
         """J = du/dp."""
-        raise NotImplementedError
 
     def metric(self, p: np.ndarray) -> np.ndarray:
         """G (..., 2, 2): squared lengths on the globe of changes of u."""

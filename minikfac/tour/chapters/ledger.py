@@ -46,28 +46,19 @@ class Ledger:
         worst = max(steps, key=lambda row: row["cost"])
         drops = [(by_label[row["above"]]["share"] - row["share"], row["label"]) for row in steps]
         drop, where = max(pair for pair in drops if math.isfinite(pair[0]))
+        text = (
+            "From the exact matrix to K-FAC as it is used, one assumption after the other, and what each "
+            f"costs. As a matrix, the costliest is “{worst['label']}” ({percent(worst['cost'])}). As a step, "
+            f"it is “{where}”: the share of the exact step's progress falls by {100 * drop:.0f} percentage "
+            f"points there, and is {percent(self.rows[-1]['share'])} in the end." + branches(self.rows)
+        )
+        figure = Figure(
+            "ledger",
+            "Error of the matrix after each assumption and by it alone; the step that follows from it.",
+        )
+        caption = "The same as numbers. c* is the scalar that would mend the matrix best."
         return [
-            Section(
-                "ledger",
-                "The ledger of assumptions",
-                [
-                    "From the exact matrix to K-FAC as it is used, one assumption after the other, and what "
-                    f"each costs. As a matrix, the costliest is “{worst['label']}” "
-                    f"({percent(worst['cost'])}). As a step, it is “{where}”: the share of the exact step's "
-                    f"progress falls by {100 * drop:.0f} percentage points there, and is "
-                    f"{percent(self.rows[-1]['share'])} in the end." + branches(self.rows),
-                    Figure(
-                        "ledger",
-                        "Error of the matrix after each assumption and by it alone; the step that follows "
-                        "from it.",
-                    ),
-                    table(
-                        self.rows,
-                        COLUMNS,
-                        "The same as numbers. c* is the scalar that would mend the matrix best.",
-                    ),
-                ],
-            )
+            Section("ledger", "The ledger of assumptions", [text, figure, table(self.rows, COLUMNS, caption)])
         ]
 
     def record(self) -> dict[str, Any]:

@@ -275,64 +275,41 @@ class SpatialMaps:
 
     def figures(self) -> Drawings:
         """Correlations in space, variances over locations, and correlations between maps."""
-        return {
+        variances = {"activations in": "inputs", "derivatives": "derivatives"}
+        between = {"pre-activations": "outputs", "derivatives": "derivatives"}
+        drawings: Drawings = {
             "conv-autocorrelation": self._autocorrelation,
-            **(
-                {"conv-offsets": self._offsets}
-                if any(layer.derivatives.reach for layer in self.studied)
-                else {}
-            ),
-            "conv-variance": self._variance,
-            **(
-                {"conv-between": self._between_maps}
-                if _finite(self.studied, "outputs", "between_strength")
-                else {}
-            ),
+            "conv-offsets": self._offsets,
+            "conv-variance": lambda: plots.variance_maps(self._tiles(variances, "mean_variance")),
+        }
+        if _finite(self.studied, "outputs", "between_strength"):
+            drawings["conv-between"] = lambda: plots.between_maps(self._tiles(between, "between"))
+        return drawings
+
+    def _tiles(self, signals: Mapping[str, str], what: str) -> dict[str, dict[str, Array]]:
+        """One statistic of several signals by title, layer by layer."""
+        return {
+            layer.name: {title: getattr(layer.signals[name], what) for title, name in signals.items()}
+            for layer in self.studied
         }
 
     def _autocorrelation(self) -> Any:
-        tiles = {}
-        for place, layer in enumerate(self.studied):
-            tiles[layer.name] = {"activations in": layer.inputs.mean_autocorrelation} | {
-                f"derivatives,\n{POOLING[pool]}": maps[place].derivatives.mean_autocorrelation
-                for pool, maps in self.maps.items()
-            }
+        tiles = self._tiles({"activations in": "inputs"}, "mean_autocorrelation")
+        for pool, maps in self.maps.items():
+            for layer in maps:
+                mean = layer.derivatives.mean_autocorrelation
+                tiles[layer.name][f"derivatives,\n{POOLING[pool]}"] = mean
         return plots.autocorrelation(tiles)
 
     def _offsets(self) -> Any:
-        curves = {
-            POOLING[pool]: {
-                layer.name: [
-                    layer.derivatives.strength(d) for d in range(1, 1 + min(3, layer.derivatives.reach))
-                ]
-                for layer in maps
-                if layer.derivatives.reach
+        curves: dict[str, dict[str, list[float]]] = {}
+        for pool, maps in self.maps.items():
+            derivatives = {layer.name: layer.derivatives for layer in maps}
+            curves[POOLING[pool]] = {
+                name: [g.strength(d) for d in range(1, 1 + min(3, g.reach))]
+                for name, g in derivatives.items()
             }
-            for pool, maps in self.maps.items()
-        }
         return plots.correlation_against_offset(curves, title="Correlation of derivatives against distance")
-
-    def _variance(self) -> Any:
-        return plots.variance_maps(
-            {
-                layer.name: {
-                    "activations in": layer.inputs.mean_variance,
-                    "derivatives": layer.derivatives.mean_variance,
-                }
-                for layer in self.studied
-            }
-        )
-
-    def _between_maps(self) -> Any:
-        return plots.between_maps(
-            {
-                layer.name: {
-                    "pre-activations": layer.outputs.between,
-                    "derivatives": layer.derivatives.between,
-                }
-                for layer in self.studied
-            }
-        )
 
     def sections(self) -> list[Section]:
         """SUD and SH looked at, and correlations between maps."""
@@ -381,11 +358,8 @@ class SpatialMaps:
     def _weak_but_many(self, strength: Mapping[str, float]) -> list[str]:
         """Why weak correlations may leave a large error, where that is so: for the first such layer."""
         for layer in self.studied:
-            error, r, t = (
-                self.sud_errors.get(layer.name, 0),
-                strength.get(layer.name, 1),
-                math.prod(layer.grid),
-            )
+            error, r = self.sud_errors.get(layer.name, 0), strength[layer.name]
+            t = math.prod(layer.grid)
             if r < 0.15 and error > 0.3:
                 return [
                     f"How, then, can SUD alone leave {percent(error)} of the block of {layer.name} wrong, if "
@@ -398,9 +372,7 @@ class SpatialMaps:
 
     def _places(self) -> list[Section]:
         """SH: variances over locations."""
-        derivatives, inputs = (
-            _finite(self.studied, signal, "border") for signal in ("derivatives", "inputs")
-        )
+        derivatives, inputs = (_finite(self.studied, name, "border") for name in ("derivatives", "inputs"))
         if not derivatives:
             return []
         ranges = []
@@ -411,9 +383,9 @@ class SpatialMaps:
         far = max(abs(math.log(max(value, 1e-9))) for value in derivatives.values())
         verdict = "So SH is far from true at the border"
         if far < 1:
-            verdict = (
-                "Here SH is not far off at the border" if far < 0.25 else "So SH does not hold at the border"
-            )
+            verdict = "So SH does not hold at the border"
+        if far < 0.25:
+            verdict = "Here SH is not far off at the border"
         text = (
             "SH says that variances are the same at all locations. Relative to their mean, those of "
             f"derivatives range over {listing(ranges)}. On the outermost locations they are "
@@ -450,7 +422,7 @@ class SpatialMaps:
 
 def _strength(layers: Sequence[LayerMaps], signal: str) -> dict[str, float]:
     """Mean |r| at a distance of one pixel, by layer."""
-    return {layer.name: maps.strength(1) for layer in layers if (maps := layer.signals[signal]).reach >= 1}
+    return {layer.name: layer.signals[signal].strength(1) for layer in layers}
 
 
 def _finite(layers: Sequence[LayerMaps], signal: str, measure: str) -> dict[str, float]:

@@ -20,8 +20,8 @@ import numpy as np
 
 from ... import fisher, plots
 from ...backend import Array, to_host
+from ...quality import APPROXIMATIONS
 from ..parts import Drawings, Figure, Part, Section, count, listing, percent
-from ..study import APPROXIMATIONS
 
 if TYPE_CHECKING:
     from ..run import Run

@@ -37,39 +37,27 @@ class Memory:
 
     def sections(self) -> list[Section]:
         """This net, the largest one, and the one with the largest layer."""
-        this, largest, widest = (
-            self.rows[0],
-            max(self.rows, key=lambda row: row["parameters"]),
-            max(self.rows, key=lambda row: row["largest_layer"]),
+        this = self.rows[0]
+        largest = max(self.rows, key=lambda row: row["parameters"])
+        widest = max(self.rows, key=lambda row: row["largest_layer"])
+        text = (
+            f"For this net the exact matrix takes {human_bytes(this['fisher_bytes'])} and K-FAC's factors "
+            f"take {human_bytes(this['factor_bytes'])} (numbers of {8 * _BYTES} bits). But its size grows "
+            f"with the square of the number of weights: for {_the(largest['name'])} "
+            f"({count(largest['parameters'])} weights) it would take "
+            f"<b>{human_bytes(largest['fisher_bytes'])}</b>, and the factors "
+            f"<b>{human_bytes(largest['factor_bytes'])}</b>. Leaving out what is between layers is not "
+            f"enough: the largest layer of {_the(widest['name'])} has {count(widest['largest_layer'])} "
+            f"weights, and its block alone takes {_block(widest)}."
         )
         cells = [
-            [
-                row["name"],
-                count(row["parameters"]),
-                human_bytes(row["fisher_bytes"]),
-                _block(row),
-                human_bytes(row["factor_bytes"]),
-            ]
+            [row["name"], count(row["parameters"]), human_bytes(row["fisher_bytes"]), _block(row)]
+            + [human_bytes(row["factor_bytes"])]
             for row in self.rows
         ]
-        return [
-            Section(
-                "memory",
-                "Why not simply use F?",
-                [
-                    f"For this net the exact matrix takes {human_bytes(this['fisher_bytes'])} and K-FAC's "
-                    f"factors take {human_bytes(this['factor_bytes'])} (numbers of {8 * _BYTES} bits). But "
-                    f"its size grows with the square of the number of weights: for {_the(largest['name'])} "
-                    f"({count(largest['parameters'])} weights) it would take "
-                    f"<b>{human_bytes(largest['fisher_bytes'])}</b>, and the factors "
-                    f"<b>{human_bytes(largest['factor_bytes'])}</b>. Leaving out what is between layers is "
-                    f"not enough: the largest layer of {_the(widest['name'])} has "
-                    f"{count(widest['largest_layer'])} weights, and its block alone takes {_block(widest)}.",
-                    Figure("memory", "Memory of the full Fisher matrix and of K-FAC's factors."),
-                    Table(["net", "parameters", "full F", "largest block", "factors A and G"], cells),
-                ],
-            )
-        ]
+        figure = Figure("memory", "Memory of the full Fisher matrix and of K-FAC's factors.")
+        table = Table(["net", "parameters", "full F", "largest block", "factors A and G"], cells)
+        return [Section("memory", "Why not simply use F?", [text, figure, table])]
 
     def record(self) -> dict[str, Any]:
         """The rows."""

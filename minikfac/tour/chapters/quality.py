@@ -53,14 +53,12 @@ class Quality:
         return {"quality": self._bars}
 
     def _bars(self) -> Any:
-        rows = self.comparison.whole()
+        rows, spread = self.comparison.whole(), self.comparison.spread
         columns = ("error", "step_cosine", "share", "cg_iterations")
-        spread = self.comparison.spread
         if spread is not None:
             spread = [row for row in spread if row["layer"] == rows[0]["layer"]]
-        return plots.quality_bars(
-            rows, [key for key in columns if rows[0].get(key) is not None], spread=spread
-        )
+        shown = [key for key in columns if rows[0].get(key) is not None]
+        return plots.quality_bars(rows, shown, spread=spread)
 
     def sections(self) -> list[Section]:
         """The best approximations in words, the whole table, and errors layer by layer."""
@@ -161,21 +159,15 @@ class Quality:
         columns = list(quality.COLUMNS)
         cut = columns.index("kl")
         shown = [key for key in columns if any(row.get(key) is not None for row in self._rows)]
+        halves = {
+            "As a matrix, and as a step on the gradient.": columns[:cut],
+            "As a model of the gradient, as a preconditioner, and what it takes.": columns[cut:],
+        }
         tables: list[Part] = [
-            Table(
-                *comparison.table(columns=columns[:cut]),
-                f"As a matrix, and as a step on the gradient.{spread}",
-            ),
-            Table(
-                *comparison.table(columns=columns[cut:]),
-                f"As a model of the gradient, as a preconditioner, and what it takes.{spread}",
-            ),
-            Table(
-                ["column", "meaning"],
-                [[key.replace("_", " "), COLUMN_MEANINGS.get(key, quality.COLUMNS[key])] for key in shown],
-                "What the columns mean.",
-            ),
+            Table(*comparison.table(columns=half), what + spread) for what, half in halves.items()
         ]
+        meanings = [[key.replace("_", " "), COLUMN_MEANINGS.get(key, quality.COLUMNS[key])] for key in shown]
+        tables.append(Table(["column", "meaning"], meanings, "What the columns mean."))
         names = self.run.study.F.names
         if len(names) > 1:
             errors = {

@@ -61,22 +61,17 @@ class Sampling:
             f" K-FAC's small factors, averaged over everything, need fewer: {percent(kfac)} with "
             f"{self.counts[0]}."
         )
-        return [
-            Section(
-                "sampling",
-                "Exact, sampled and empirical",
-                [
-                    "The expectation over targets can be taken exactly, as above (one pass back per output), "
-                    f"or by drawing targets. With {self.counts[0]} per example the Fisher matrix is off by "
-                    f"{percent(few)}, with {self.counts[-1]} by {percent(many)}; the slope on log axes is "
-                    f"{f'{self.slope:.2f}'.replace('-', '−')}, {verdict}{fewer * (kfac < few)} Using the "
-                    "labels instead is often called the Fisher matrix too. It is not: this "
-                    f"<i>empirical</i> one is off by <b>{percent(self.empirical)}</b>, and no number of "
-                    f"passes changes that. {self._scale()} ({listing(self.names)}; {examples(self.n)}.)",
-                    Figure("sampling", "Relative error against the number of drawn targets per example."),
-                ],
-            )
-        ]
+        text = (
+            "The expectation over targets can be taken exactly, as above (one pass back per output), or by "
+            f"drawing targets. With {self.counts[0]} per example the Fisher matrix is off by {percent(few)}, "
+            f"with {self.counts[-1]} by {percent(many)}; the slope on log axes is "
+            f"{f'{self.slope:.2f}'.replace('-', '−')}, {verdict}{fewer * (kfac < few)} Using the labels "
+            "instead is often called the Fisher matrix too. It is not: this <i>empirical</i> one is off by "
+            f"<b>{percent(self.empirical)}</b>, and no number of passes changes that. {self._scale()} "
+            f"({listing(self.names)}; {examples(self.n)}.)"
+        )
+        figure = Figure("sampling", "Relative error against the number of drawn targets per example.")
+        return [Section("sampling", "Exact, sampled and empirical", [text, figure])]
 
     def _scale(self) -> str:
         scale = self.empirical_scale

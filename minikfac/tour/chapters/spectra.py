@@ -9,7 +9,7 @@ import numpy as np
 
 from ... import plots, quality
 from ...backend import Array, to_host
-from ..parts import Drawings, Figure, Section, count, listing, number, percent
+from ..parts import Drawings, Figure, Part, Section, count, listing, number, percent
 from .matrices import in_words, pictured
 
 if TYPE_CHECKING:
@@ -42,36 +42,30 @@ class Spectra:
 
     def sections(self) -> list[Section]:
         """Models, and the two spectra in words."""
-        models = Section(
-            "models",
-            "What is assumed about the gradient",
-            [
-                "The Fisher matrix is the covariance of a random vector: the gradient for a drawn target. To "
-                "approximate <i>F</i> is to fit a simpler probability distribution to it. The upper graph "
-                "shows how the gradient is computed; the three below it, which layers' gradients are taken "
-                "to be tied directly. Where there is no edge, the inverse covariance has a block of zeros.",
-                Figure(
-                    "graphical-models",
-                    "The computation of a gradient, for three layers, and three models of the outcome: the "
-                    "exact Fisher matrix, K-FAC, and the chain of the block-tridiagonal version [MG15, fig. "
-                    "4].",
-                ),
-            ],
-        )
-        spectra = Section(
-            "spectra",
-            "Eigenvalues",
-            [
-                self._few_directions(),
-                Figure("spectra", "Eigenvalues of the exact matrix and of approximations, largest first."),
-                self._conditions(),
-                Figure(
-                    "preconditioned-spectra",
-                    "Eigenvalues after division by an approximation; a flat line at 1 is perfect.",
-                ),
-            ],
-        )
-        return [models, spectra]
+        models: list[Part] = [
+            "The Fisher matrix is the covariance of a random vector: the gradient for a drawn target. To "
+            "approximate <i>F</i> is to fit a simpler probability distribution to it. The upper graph shows "
+            "how the gradient is computed; the three below it, which layers' gradients are taken to be tied "
+            "directly. Where there is no edge, the inverse covariance has a block of zeros.",
+            Figure(
+                "graphical-models",
+                "The computation of a gradient, for three layers, and three models of the outcome: the exact "
+                "Fisher matrix, K-FAC, and the chain of the block-tridiagonal version [MG15, fig. 4].",
+            ),
+        ]
+        spectra: list[Part] = [
+            self._few_directions(),
+            Figure("spectra", "Eigenvalues of the exact matrix and of approximations, largest first."),
+            self._conditions(),
+            Figure(
+                "preconditioned-spectra",
+                "Eigenvalues after division by an approximation; a flat line at 1 is perfect.",
+            ),
+        ]
+        return [
+            Section("models", "What is assumed about the gradient", models),
+            Section("spectra", "Eigenvalues", spectra),
+        ]
 
     def _few_directions(self) -> str:
         values = np.sort(self.eigenvalues["exact"])[::-1].clip(0)
