@@ -72,6 +72,7 @@ class Contender:
 
 _STEP, _DAMPING = LogUniform(1e-4, 1.0), LogUniform(1e-5, 1e-1)
 _MOMENTUM = Choice((0.0, 0.5, 0.9, 0.95, 0.99))
+_PRECONDITIONED: dict[str, Range] = {"lr": _STEP, "damping": _DAMPING, "momentum": _MOMENTUM}
 _KFAC: dict[str, Range] = {
     "lam": LogUniform(1e-2, 1e3),
     "tau1": Choice((1 / 8, 1 / 2, 1.0)),
@@ -100,13 +101,13 @@ CONTENDERS = (
         "diagonal",
         "DiagonalNaturalGradient",
         arguments={"lr": 0.01, "momentum": 0.9, "damping": 1e-2},
-        space={"lr": _STEP, "damping": _DAMPING, "momentum": _MOMENTUM},
+        space=_PRECONDITIONED,
     ),
     Contender(
         "low rank",
         "LowRank",
         arguments={"lr": 0.01, "momentum": 0.9},
-        space={"lr": _STEP, "damping": LogUniform(1e-4, 1.0), "momentum": _MOMENTUM},
+        space={**_PRECONDITIONED, "damping": LogUniform(1e-4, 1.0)},
     ),
     Contender("Krylov subspace", "KrylovSubspace", space={"damping": _DAMPING, "K": Choice((5, 10, 20))}),
     Contender(
@@ -120,13 +121,13 @@ CONTENDERS = (
         "KFC-pre",
         "KFCPre",
         arguments={"lr": 0.1, "damping": 1e-2},
-        space={"lr": _STEP, "damping": _DAMPING, "momentum": _MOMENTUM, "Tf": Choice((5, 20))},
+        space={**_PRECONDITIONED, "Tf": Choice((5, 20))},
     ),
     Contender(
         "EKFAC",
         "EKFAC",
         arguments={"lr": 0.1, "damping": 1e-2},
-        space={"lr": _STEP, "damping": _DAMPING, "momentum": _MOMENTUM, "T3": Choice((5, 20))},
+        space={**_PRECONDITIONED, "T3": Choice((5, 20))},
     ),
     Contender(
         "natural gradient",

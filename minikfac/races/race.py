@@ -150,7 +150,7 @@ class Race:
         """
         every = [run for runs in self.histories.values() for run in runs]
         wanted = dict.fromkeys((*MEASURES, column or MEASURES[0]))
-        shown = [kind for kind in wanted if all(_has(run, kind) for run in every)]
+        shown = [kind for kind in wanted if all(kind.removeprefix(BEST) in run.records[-1] for run in every)]
         cells = []
         for name, runs in self.histories.items():
             ends = [run.records[-1] for run in runs]
@@ -337,10 +337,6 @@ def _value(record: Record, column: str) -> float:
 
 def _with_best(record: Record) -> Record:
     return record | {BEST + kind: _value(record, BEST + kind) for kind in MEASURES if kind in record}
-
-
-def _has(history: History, column: str) -> bool:
-    return column.removeprefix(BEST) in history.records[-1]
 
 
 def _lowest(history: History, column: str) -> np.ndarray:
