@@ -53,7 +53,6 @@ def workers(
     latency: Latency = 1e-5,
     gbytes: Bandwidth = 1.0,
     record: Record = None,
-    folder: common.Folder = None,
     width: common.Width = 1.0,
     out: common.Figure = Path("minikfac-workers.png"),
 ) -> None:
