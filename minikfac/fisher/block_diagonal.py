@@ -39,20 +39,22 @@ class BlockDiagonalOperator(Operator):
 
     def _product(self, v: Array) -> Array:
         xp = array_module(v)
-        return xp.concatenate([block @ v[own] for block, own in zip(self._blocks, self.slices, strict=True)])
+        return xp.concatenate(
+            [block @ v[part] for block, part in zip(self._blocks, self.slices, strict=True)]
+        )
 
     def to_dense(self) -> Array:
         F = array_module(self.like).zeros(self.shape, dtype=self.like.dtype)
-        for block, own in zip(self._blocks, self.slices, strict=True):
-            F[own, own] = block.to_dense()
+        for block, part in zip(self._blocks, self.slices, strict=True):
+            F[part, part] = block.to_dense()
         return F
 
 
 class BlockDiagonal(BlockDiagonalOperator, FisherMatrix):
     """A block-diagonal curvature matrix; ``blocks[l]`` belongs to parameter layer l.
 
-    A damping method that only some blocks know ("factored" of Kronecker blocks beside exact ones) goes
-    to these; the others are damped in their own way. ``inverse(..., comm=)`` divides the blocks between
+    A damping method that only some blocks have ("factored" of Kronecker blocks beside exact ones) is for
+    these; the others are damped as by default. ``inverse(..., comm=)`` divides the blocks between
     ranks, and all get the whole.
     """
 
@@ -79,7 +81,7 @@ class BlockDiagonal(BlockDiagonalOperator, FisherMatrix):
         return sum(block.trace() for block in self.blocks)
 
     def damped(self, lam: float, method: str | None = None) -> BlockDiagonal:
-        return BlockDiagonal([block.damped(lam, own) for block, own in self._with_methods(method)])
+        return BlockDiagonal([block.damped(lam, choice) for block, choice in self._with_methods(method)])
 
     def inverse(
         self,
@@ -90,16 +92,16 @@ class BlockDiagonal(BlockDiagonalOperator, FisherMatrix):
         comm: Communicator = SERIAL,
     ) -> Operator:
         tasks = [
-            partial(block.inverse, damping, own, pseudo_inverse, explicit)
-            for block, own in self._with_methods(method)
+            partial(block.inverse, damping, choice, pseudo_inverse, explicit)
+            for block, choice in self._with_methods(method)
         ]
         return BlockDiagonalOperator(comm.share(tasks, [block.inverse_cost for block in self.blocks]))
 
     def logdet(self, damping: float = 0.0, method: str | None = None) -> float:
-        return sum(block.logdet(damping, own) for block, own in self._with_methods(method))
+        return sum(block.logdet(damping, choice) for block, choice in self._with_methods(method))
 
     def _with_methods(self, method: str | None) -> list[tuple[FisherMatrix, str | None]]:
-        """Each block with the way of damping that was asked for, or its own where it has no such choice."""
-        known = tuple(dict.fromkeys(name for block in self.blocks for name in block.damping_methods))
-        check_method(method, known)
+        """Each block with the method of damping, or None where the block does not have it."""
+        choices = tuple(dict.fromkeys(name for block in self.blocks for name in block.damping_methods))
+        check_method(method, choices)
         return [(block, method if method in block.damping_methods else None) for block in self.blocks]

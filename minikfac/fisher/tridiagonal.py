@@ -40,7 +40,8 @@ from ..linalg import (
 )
 from .damping import factored_damping
 from .khatri_rao import check_dense, cross_factors
-from .kronecker import KroneckerBlock, factors
+from .kronecker import factors
+from .kronecker_block import KroneckerBlock
 from .matrix import FisherMatrix, Operator, check_damping, check_method
 from .signals import LayerSignals, Signals
 
@@ -59,11 +60,11 @@ def block_tridiagonal(signals: Signals) -> BlockTridiagonal:
     check_dense(signals, "block_tridiagonal")
     last = len(signals) - 1
 
-    def sums(chunk: list[LayerSignals]) -> list[tuple[Array, ...]]:
-        own: list[tuple[Array, ...]] = [factors(layer) for layer in chunk]
-        return own + [cross_factors(chunk[layer], chunk[layer + 1]) for layer in range(last)]
+    def contribution(chunk: list[LayerSignals], n: int) -> list[tuple[Array, ...]]:
+        neighbours = [cross_factors(chunk[layer], chunk[layer + 1], n) for layer in range(last)]
+        return [*(factors(layer, n) for layer in chunk), *neighbours]
 
-    means = [(pair[0], pair[1]) for pair in signals.mean_over_chunks(sums)]
+    means = [(pair[0], pair[1]) for pair in signals.total_of_chunks(contribution)]
     return BlockTridiagonal(tuple(means[: last + 1]), tuple(means[last + 1 :]), signals.names)
 
 
@@ -79,7 +80,7 @@ class BlockTridiagonal(FisherMatrix):
     ``inverse(..., comm=)`` divides the layers between ranks, and all get the whole.
     """
 
-    own: tuple[Pair, ...]
+    factors: tuple[Pair, ...]
     cross: tuple[Pair, ...]
     names: tuple[str, ...]
     name: str = "the block-tridiagonal matrix"
@@ -87,21 +88,21 @@ class BlockTridiagonal(FisherMatrix):
 
     @property
     def shape(self) -> tuple[int, int]:
-        size = sum(len(A) * len(G) for A, G in self.own)
+        size = sum(len(A) * len(G) for A, G in self.factors)
         return (size, size)
 
     @property
     def like(self) -> Array:
-        return self.own[0][0]
+        return self.factors[0][0]
 
     @property
     def floats(self) -> int:
-        return sum(A.size + G.size for A, G in self.own + self.cross)
+        return sum(A.size + G.size for A, G in self.factors + self.cross)
 
     @property
     def blocks(self) -> Sequence[KroneckerBlock]:
         """Diagonal blocks of Fhat, which are K-FAC's."""
-        return [KroneckerBlock(A, G, name) for (A, G), name in zip(self.own, self.names, strict=True)]
+        return [KroneckerBlock(A, G, name) for (A, G), name in zip(self.factors, self.names, strict=True)]
 
     def diagonal(self) -> Array:
         return array_module(self.like).concatenate([block.diagonal() for block in self.blocks])
@@ -110,8 +111,8 @@ class BlockTridiagonal(FisherMatrix):
         check_method(method, self.damping_methods)
         if check_damping(lam) == 0:
             return self
-        own = tuple(factored_damping(A, G, lam) for A, G in self.own)
-        return BlockTridiagonal(own, self.cross, self.names, self.name)
+        damped = tuple(factored_damping(A, G, lam) for A, G in self.factors)
+        return BlockTridiagonal(damped, self.cross, self.names, self.name)
 
     def inverse(
         self,
@@ -143,14 +144,14 @@ class BlockTridiagonal(FisherMatrix):
         names = (f"A of {self.names[layer]}", f"G of {self.names[layer]}")
         # PsiA A_{l+1} PsiA^T and likewise for G, since PsiA A_{l+1} = A_{l,l+1}
         explained = (PsiA @ A_up.T, PsiG @ G_up.T)
-        return (PsiA, PsiG), kron_sum_solver(*self.own[layer], *explained, -1, names)
+        return (PsiA, PsiG), kron_sum_solver(*self.factors[layer], *explained, -1, names)
 
     def _top(self) -> Pair:
         L_A, L_G = self._roots(-1)
         return cholesky_inverse(L_A), cholesky_inverse(L_G)
 
     def _roots(self, layer: int) -> Pair:
-        (A, G), name = self.own[layer], self.names[layer]
+        (A, G), name = self.factors[layer], self.names[layer]
         return cholesky(A, f"A of {name}"), cholesky(G, f"G of {name}")
 
     def _product(self, v: Array) -> Array:
@@ -159,7 +160,7 @@ class BlockTridiagonal(FisherMatrix):
         parts = inverse.split(v)
         for layer, (PsiA, PsiG) in enumerate(inverse.psi):  # Xi^{-T}: from the bottom up
             parts[layer + 1] = parts[layer + 1] + kron_apply(PsiA.T, PsiG.T, parts[layer])
-        for layer, (A, G) in enumerate(self.own):  # Lambda^{-1}: the covariances Sigma
+        for layer, (A, G) in enumerate(self.factors):  # Lambda^{-1}: the covariances Sigma
             total = kron_apply(A, G, parts[layer])
             if layer < len(self.cross):
                 (PsiA, PsiG), (A_up, G_up) = inverse.psi[layer], self.cross[layer]
@@ -240,19 +241,19 @@ class BlockTridiagonalInverse(Operator):
         F = xp.zeros(self.shape, dtype=self.like.dtype)
         start = 0
         for layer, size in enumerate(self._sizes):
-            own = slice(start, start + size)
+            here = slice(start, start + size)
             start += size
             if layer == len(self.sigma):
-                F[own, own] += kron_dense(*self.top)
+                F[here, here] += kron_dense(*self.top)
                 continue
             K1, K2, scale = self.sigma[layer]
             Lambda = kron_eigen_dense(K1, K2, scale)
             above = slice(start, start + self._sizes[layer + 1])
             Psi = kron_dense(*self.psi[layer])
-            F[own, own] += Lambda
-            F[own, above] = -Lambda @ Psi
-            F[above, own] = F[own, above].T
-            F[above, above] -= Psi.T @ F[own, above]
+            F[here, here] += Lambda
+            F[here, above] = -Lambda @ Psi
+            F[above, here] = F[here, above].T
+            F[above, above] -= Psi.T @ F[here, above]
         return F
 
     def logdet(self) -> float:

@@ -32,7 +32,7 @@ from typing import Any
 from ..backend import Array, array_module
 from ..fisher.block_diagonal import BlockDiagonal
 from ..fisher.dense import DenseMatrix
-from ..fisher.kronecker import Kronecker, KroneckerBlock
+from ..fisher.kronecker_block import Kronecker, KroneckerBlock
 from ..fisher.matrix import FisherMatrix
 from ..network import Network, layers, outputs
 

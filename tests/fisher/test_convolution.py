@@ -316,7 +316,7 @@ def test_both_ways_of_summing_are_the_definition(
 ) -> None:
     """Over pairs of locations, T^2 of them, or over the K targets of per-example gradients."""
     net, theta, x = everything()
-    module = sys.modules["minikfac.fisher.dense"]
+    module = sys.modules["minikfac.fisher.exact"]
 
     def way(first: fisher.LayerSignals, second: fisher.LayerSignals) -> bool:
         return by_pairs and not (first.scale_and_shift or second.scale_and_shift)
@@ -331,7 +331,7 @@ def test_both_ways_of_summing_are_the_definition(
 
 
 def test_the_cheaper_way_is_taken() -> None:
-    way = sys.modules["minikfac.fisher.dense"]._by_pairs_of_locations
+    way = sys.modules["minikfac.fisher.exact"]._by_pairs_of_locations
     for t, u, k, expected in (
         (1, 1, 1, True),
         (2, 2, 4, True),

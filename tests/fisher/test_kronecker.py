@@ -1,5 +1,6 @@
 """K-FAC, its damping, and what is made of the same factors: EKFAC, nearest Kronecker product, mixed."""
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -154,9 +155,10 @@ def test_nearest_kronecker_shares_its_scale_out_as_kfac_does(case: Case) -> None
         assert nearest.A.trace() == pytest.approx(block.A.trace(), rel=EXACT)
 
 
-def test_nearest_kronecker_says_when_it_did_not_converge() -> None:
+def test_nearest_kronecker_says_when_it_did_not_converge(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["minikfac.fisher.nearest_kronecker"], "_MAX_ITERATIONS", 1)
     with pytest.raises(ValueError, match=r"expected convergence in 1 iterations, got a last move of"):
-        fisher.nearest_kronecker(CASES["categorical"].signals(), max_iterations=1)
+        fisher.nearest_kronecker(CASES["categorical"].signals())
 
 
 def dead_layer() -> fisher.Signals:

@@ -63,7 +63,7 @@ def side_by_side(blocks: Sequence[np.ndarray]) -> np.ndarray:
 def dense_damped(kind: str, F: fisher.FisherMatrix, lam: float, method: str | None) -> np.ndarray:
     """The damped matrix, by its definition."""
     if kind == "block_tridiagonal":
-        return chain([factored(A, G, lam) for A, G in F.own], F.cross)[0]
+        return chain([factored(A, G, lam) for A, G in F.factors], F.cross)[0]
     if method == "factored":
         return side_by_side([np.kron(*factored(block.A, block.G, lam)) for block in F.blocks])
     return F.to_dense() + lam * np.eye(len(F.to_dense()))

@@ -45,8 +45,8 @@ OWN, CROSS = pairs(CASE)
 @pytest.mark.parametrize("batch_size", [None, 37])
 def test_factors_of_layers_and_of_neighbours(batch_size: int | None) -> None:
     F = fisher.block_tridiagonal(CASE.signals(batch_size=batch_size))
-    assert (len(F.own), len(F.cross)) == (3, 2)
-    for found, expected in zip(F.own + F.cross, OWN + CROSS, strict=True):
+    assert (len(F.factors), len(F.cross)) == (3, 2)
+    for found, expected in zip(F.factors + F.cross, OWN + CROSS, strict=True):
         assert error(found[0], expected[0]) < EXACT
         assert error(found[1], expected[1]) < EXACT
 
@@ -127,7 +127,7 @@ def test_products_and_solves_are_those_of_the_dense_formulas(lam: float) -> None
 def test_chains_of_any_sizes(sizes: list[int], lam: float, seed: int) -> None:
     case = make_case(sizes, output="bernoulli", n=30, seed=seed)
     F = fisher.block_tridiagonal(case.signals())
-    own = [factored(A, G, lam) for A, G in F.own]
+    own = [factored(A, G, lam) for A, G in F.factors]
     Fhat, inverse = chain(own, F.cross)
     assert error(F.damped(lam).to_dense(), Fhat) < SOLVE
     assert error(F.inverse(lam).to_dense(), inverse) < SOLVE
@@ -137,7 +137,7 @@ def test_damping_leaves_the_factors_between_layers_raw() -> None:
     F = fisher.block_tridiagonal(CASE.signals())
     for damped, raw in zip(F.damped(0.1).cross, F.cross, strict=True):
         assert (damped[0] == raw[0]).all() and (damped[1] == raw[1]).all()
-    for damped, (A, G) in zip(F.damped(0.1).own, F.own, strict=True):
+    for damped, (A, G) in zip(F.damped(0.1).factors, F.factors, strict=True):
         for found, expected in zip(damped, factored(A, G, 0.1), strict=True):
             assert error(found, expected) < EXACT
 
@@ -200,4 +200,4 @@ def test_pointwise_layers_do_not_break_the_chain() -> None:
     )
     rng = np.random.default_rng(0)
     signals = fisher.signals(net, net.init(rng), rng.standard_normal((20, 3)))
-    assert len(fisher.block_tridiagonal(signals).own) == 2
+    assert len(fisher.block_tridiagonal(signals).factors) == 2
