@@ -20,14 +20,9 @@ class BlockDiagonalOperator(Operator):
     def __init__(self, blocks: Sequence[Operator]) -> None:
         if not blocks:
             raise ValueError("expected at least one block, got none")
-        self._blocks = tuple(blocks)
+        self.parts = tuple(blocks)
         ends = accumulate((block.shape[0] for block in blocks), initial=0)
         self.slices = tuple(slice(a, b) for a, b in pairwise(ends))
-
-    @property
-    def parts(self) -> Sequence[Operator]:
-        """The operators, one per slice."""
-        return self._blocks
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -35,17 +30,15 @@ class BlockDiagonalOperator(Operator):
 
     @property
     def like(self) -> Array:
-        return self._blocks[0].like
+        return self.parts[0].like
 
     def _product(self, v: Array) -> Array:
         xp = array_module(v)
-        return xp.concatenate(
-            [block @ v[part] for block, part in zip(self._blocks, self.slices, strict=True)]
-        )
+        return xp.concatenate([block @ v[part] for block, part in zip(self.parts, self.slices, strict=True)])
 
     def to_dense(self) -> Array:
         F = array_module(self.like).zeros(self.shape, dtype=self.like.dtype)
-        for block, part in zip(self._blocks, self.slices, strict=True):
+        for block, part in zip(self.parts, self.slices, strict=True):
             F[part, part] = block.to_dense()
         return F
 
@@ -58,17 +51,15 @@ class BlockDiagonal(BlockDiagonalOperator, FisherMatrix):
     ranks, and all get the whole.
     """
 
+    blocks: Sequence[FisherMatrix] = ()
+
     def __init__(self, blocks: Sequence[FisherMatrix]) -> None:
         super().__init__(blocks)
-        self._fisher_blocks = tuple(blocks)
+        self.blocks = tuple(blocks)
 
     def __repr__(self) -> str:
         kinds = ", ".join(type(block).__name__ for block in self.blocks)
         return f"BlockDiagonal([{kinds}], shape={self.shape})"
-
-    @property
-    def blocks(self) -> Sequence[FisherMatrix]:
-        return self._fisher_blocks
 
     @property
     def floats(self) -> int:

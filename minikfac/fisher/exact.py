@@ -138,25 +138,16 @@ def _add_rows(
     """Add 1/n of the block between two layers to out (I O, J P), for some of its inputs."""
     places = [(t, u) for t in range(first.abar.shape[1]) for u in range(second.abar.shape[1])]
     for t, u in places:
-        at_t, at_u = (
-            (layer.abar[:, place], layer.g[:, :, place]) for layer, place in ((first, t), (second, u))
-        )
+        signals = first.abar[:, t], first.g[:, :, t], second.abar[:, u], second.g[:, :, u]
         diagonal = first is second and len(places) == 1
-        _add_location_rows(*at_t, *at_u, out, n, fresh and (t, u) == (0, 0), inputs, diagonal)
+        _add_location_rows(signals, out, n, fresh and (t, u) == (0, 0), inputs, diagonal)
 
 
 def _add_location_rows(
-    abar: Array,
-    g: Array,
-    abar2: Array,
-    h: Array,
-    out: Array,
-    n: int,
-    fresh: bool,
-    inputs: slice,
-    diagonal: bool,
+    signals: tuple[Array, ...], out: Array, n: int, fresh: bool, inputs: slice, diagonal: bool
 ) -> None:
     """The same for one location of each layer: abar (N, I) with g (K, N, O), and (N, J) with h (K, N, P)."""
+    abar, g, abar2, h = signals
     O, J, P = g.shape[2], abar2.shape[1], h.shape[2]
     F = out.reshape(abar.shape[1], O, J, P)
     tile = min(_TILE, _step(J)) if diagonal else _step(J)

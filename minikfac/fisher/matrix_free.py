@@ -11,7 +11,7 @@ agree here, since z are natural parameters of an exponential family; the Hessian
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..backend import Array, array_module
 from ..linalg import conjugate_gradients
@@ -131,8 +131,7 @@ class MatrixFree(FisherMatrix):
 
     def damped(self, lam: float, method: str | None = None) -> MatrixFree:
         check_method(method)
-        ridge = self.ridge + check_damping(lam)
-        return MatrixFree(self.apply, self.like, self.name, ridge, self.tolerance, self.max_iterations)
+        return replace(self, ridge=self.ridge + check_damping(lam))
 
     def inverse(
         self,

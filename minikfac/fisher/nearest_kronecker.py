@@ -23,8 +23,8 @@ from .kronecker_block import Kronecker
 from .signals import LayerSignals, Signals
 
 _TOLERANCE = 1e-10
-"""Stop when no factor A moves by more, relative to its Frobenius norm. A's error is then of that size, that of
-the distance to F, at its minimum, of its square."""
+"""Stop when no factor A moves by more, relative to its Frobenius norm. A's error is then of that size, and
+that of the distance to F, at its minimum, of the square."""
 _MAX_ITERATIONS = 500
 
 

@@ -1,14 +1,10 @@
 """The two signals that every curvature matrix here is made of.
 
     abar (N, T, I)     what goes into a layer's weights, with a constant 1 appended
-    g    (K, N, T, O)  derivative of the negative log-likelihood by what comes out of them
+    g    (K, N, T, O)  derivative of the negative log-likelihood with respect to what comes out of them
 
-T is 1 for a dense layer. K runs over the terms of the expectation over targets, each with its
-square-root weight folded in, so that every expectation is (1/N) sum_n sum_k:
-
-    targets="model"    K = C columns of the root of the output's Fisher matrix: the exact expectation
-    targets="sampled"  K = n_samples targets drawn from the model, weight 1 / sqrt(n_samples)
-    targets="data"     K = 1, the labels themselves: the empirical Fisher [KBH19]
+T is 1 for a dense layer. K runs over the terms of the expectation over targets (:mod:`.targets`), each with
+its square-root weight folded in, so that every expectation is (1/N) sum_n sum_k.
 
 The gradient of one example for one term is sum_t abar[n, t] g[k, n, t]^T. Scale and shift of a
 normalization, W (2, C), enter every location as s = scale * xhat + shift; there abar is (N, T, 2, C), xhat
@@ -138,20 +134,12 @@ class Signals:
             raise ValueError(f"expected {len(layers)} names, one per layer, got {len(names)}")
         k, n = layers[0].g.shape[0], layers[0].abar.shape[0]
         for layer, name in zip(layers, names, strict=True):
-            t = layer.abar.shape[1] if layer.abar.ndim in (3, 4) else "T"
-            if layer.scale_and_shift and layer.abar.shape[2:] != (2, layer.g.shape[-1]):
+            abar, g = layer.abar.shape, layer.g.shape
+            t = abar[1] if len(abar) in (3, 4) else "T"
+            i, o = ("2, C", "C") if layer.scale_and_shift else ("I", "O")
+            if (*abar[:1], *g[:-1]) != (n, k, n, t) or (layer.scale_and_shift and abar[2:] != (2, g[-1])):
                 raise ValueError(
-                    f"expected abar ({n}, {t}, 2, C) and g ({k}, {n}, {t}, C) for scale and shift of {name}, "
-                    f"got {layer.abar.shape} and {layer.g.shape}"
-                )
-            if (
-                layer.abar.ndim not in (3, 4)
-                or layer.g.ndim != 4
-                or (len(layer.abar), *layer.g.shape[:3]) != (n, k, n, t)
-            ):
-                raise ValueError(
-                    f"expected abar ({n}, {t}, I) and g ({k}, {n}, {t}, O) for {name}, "
-                    f"got {layer.abar.shape} and {layer.g.shape}"
+                    f"expected abar ({n}, {t}, {i}) and g ({k}, {n}, {t}, {o}) for {name}, got {abar} and {g}"
                 )
         dense = all(layer.abar.shape[1] == 1 and not layer.scale_and_shift for layer in layers)
         shapes = tuple(layer.weight_shape for layer in layers)

@@ -1,10 +1,10 @@
-"""The expectation over targets: which derivatives by the outputs, with which weights.
+"""The expectation over targets: derivatives with respect to the outputs z, with square-root weights.
 
     "model"    the root of the output's Fisher matrix, K = C columns: the exact expectation
     "sampled"  targets drawn from the model, K = n_samples, weight 1 / sqrt(n_samples)
     "data"     the labels themselves, K = 1: the empirical Fisher [KBH19]
 
-Each way the Fisher matrix of the outputs z is the mean over examples of sum_k dz_k dz_k^T.
+The Fisher matrix of the outputs is then the mean over examples of sum_k dz_k dz_k^T.
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import accumulate, pairwise
 from typing import Any, ClassVar
 
 from ..backend import Array, array_module
@@ -157,7 +158,7 @@ class BlockTridiagonal(FisherMatrix):
     def _product(self, v: Array) -> Array:
         """Fhat v = Xi^{-1} Lambda^{-1} Xi^{-T} v, layer by layer."""
         inverse = self._inverse
-        parts = inverse.split(v)
+        parts = [v[part] for part in inverse.slices]
         for layer, (PsiA, PsiG) in enumerate(inverse.psi):  # Xi^{-T}: from the bottom up
             parts[layer + 1] = parts[layer + 1] + kron_apply(PsiA.T, PsiG.T, parts[layer])
         for layer, (A, G) in enumerate(self.factors):  # Lambda^{-1}: the covariances Sigma
@@ -190,28 +191,22 @@ class BlockTridiagonalInverse(Operator):
     top: Pair
 
     @cached_property
-    def _sizes(self) -> list[int]:
+    def slices(self) -> list[slice]:
+        """Where the parameters of each layer lie."""
         sizes = [scale.size for _, _, scale in self.sigma]
-        return [*sizes, len(self.top[0]) * len(self.top[1])]
+        ends = accumulate([*sizes, len(self.top[0]) * len(self.top[1])], initial=0)
+        return [slice(a, b) for a, b in pairwise(ends)]
 
     @property
     def shape(self) -> tuple[int, int]:
-        return (sum(self._sizes), sum(self._sizes))
+        return (self.slices[-1].stop, self.slices[-1].stop)
 
     @property
     def like(self) -> Array:
         return self.top[0]
 
-    def split(self, v: Array) -> list[Array]:
-        """Cut v into the parts of the layers."""
-        parts, start = [], 0
-        for size in self._sizes:
-            parts.append(v[start : start + size])
-            start += size
-        return parts
-
     def _product(self, v: Array) -> Array:
-        parts = self.split(v)
+        parts = [v[part] for part in self.slices]
         u = [  # Xi v: what is left of each layer once the layer above explained its part
             part - kron_apply(PsiA, PsiG, above)
             for part, above, (PsiA, PsiG) in zip(parts[:-1], parts[1:], self.psi, strict=True)
@@ -239,21 +234,13 @@ class BlockTridiagonalInverse(Operator):
         """
         xp = array_module(self.like)
         F = xp.zeros(self.shape, dtype=self.like.dtype)
-        start = 0
-        for layer, size in enumerate(self._sizes):
-            here = slice(start, start + size)
-            start += size
-            if layer == len(self.sigma):
-                F[here, here] += kron_dense(*self.top)
-                continue
-            K1, K2, scale = self.sigma[layer]
-            Lambda = kron_eigen_dense(K1, K2, scale)
-            above = slice(start, start + self._sizes[layer + 1])
-            Psi = kron_dense(*self.psi[layer])
+        for (here, above), psi, sigma in zip(pairwise(self.slices), self.psi, self.sigma, strict=True):
+            Lambda, Psi = kron_eigen_dense(*sigma), kron_dense(*psi)
             F[here, here] += Lambda
             F[here, above] = -Lambda @ Psi
             F[above, here] = F[here, above].T
             F[above, above] -= Psi.T @ F[here, above]
+        F[self.slices[-1], self.slices[-1]] += kron_dense(*self.top)
         return F
 
     def logdet(self) -> float:
@@ -263,10 +250,7 @@ class BlockTridiagonalInverse(Operator):
         for K1, K2, scale in self.sigma:
             total += float(xp.log(scale).sum())
             # K1 = A^{-T/2} E1 with E1 orthogonal: log |det K1|, O times; likewise K2, I times
-            total += 2 * len(K2) * float(xp.linalg.slogdet(K1)[1]) + 2 * len(K1) * float(
-                xp.linalg.slogdet(K2)[1]
-            )
-        A_inv, G_inv = self.top
-        return total + (
-            len(G_inv) * float(xp.linalg.slogdet(A_inv)[1]) + len(A_inv) * float(xp.linalg.slogdet(G_inv)[1])
-        )
+            total += 2 * len(K2) * float(xp.linalg.slogdet(K1)[1])
+            total += 2 * len(K1) * float(xp.linalg.slogdet(K2)[1])
+        A, G = (float(xp.linalg.slogdet(M)[1]) for M in self.top)
+        return total + len(self.top[1]) * A + len(self.top[0]) * G
