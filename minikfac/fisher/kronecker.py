@@ -34,7 +34,7 @@ def factors(layer: LayerSignals, n: int) -> tuple[Array, ...]:
         return (layer.second_moment() / n,)
     T = layer.abar.shape[1]
     abar = layer.abar.reshape(-1, layer.abar.shape[-1])  # (N T, I)
-    g = layer.g.reshape(-1, layer.g.shape[-1])  # (K N T, O), terms k weighted by their roots
+    g = layer.g.reshape(-1, layer.g.shape[-1])  # (K N T, O); term k includes the root of its weight
     A = abar.T @ abar / n
     G = g.T @ g / (n * T)
     return A, G
