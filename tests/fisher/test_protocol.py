@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from minikfac import fisher
 from minikfac.linalg import SingularMatrixError
-from oracles.fisher import EXACT, SOLVE, Case, chain, error, factored, make_case
+from oracles.fisher import EXACT, SOLVE, Case, chain, error, factored, make_case, random_signals
 
 Build = Callable[[fisher.Signals], fisher.FisherMatrix]
 
@@ -294,6 +294,23 @@ def test_the_chain_has_no_pseudo_inverse() -> None:
     F = build("block_tridiagonal", softmax())
     with pytest.raises(ValueError, match="the block-tridiagonal matrix has no pseudo-inverse here"):
         F.inverse(pseudo_inverse=True)
+
+
+# a layer without derivatives -------------------------------------------------------------------------------
+
+
+def dead_layer() -> fisher.Signals:
+    """Two layers, of which the first gets no derivatives."""
+    dead, alive = next(iter(random_signals(shapes=((1, 3, 2), (2, 3, 2)))))
+    return fisher.Signals.from_layers([fisher.LayerSignals(dead.abar, 0 * dead.g), alive])
+
+
+@pytest.mark.parametrize("make", [fisher.kfac, fisher.ekfac, fisher.nearest_kronecker, fisher.diagonal])
+def test_a_dead_layer_has_a_block_of_zeros_that_damping_inverts(make: Any) -> None:
+    F = make(dead_layer())
+    assert (F.blocks[0].to_dense() == 0).all()
+    assert error(F.blocks[0].solve(np.ones(6), damping=0.5), np.full(6, 2.0)) < EXACT
+    assert F.blocks[1].trace() > 0
 
 
 # arguments -----------------------------------------------------------------------------------------------
