@@ -97,10 +97,10 @@ def test_block_diagonal_holds_the_blocks_of_the_exact_matrix(case: Case) -> None
     expected = fisher_matrix(terms(case))
     blocks = fisher.block_diagonal(case.signals(batch_size=3)).blocks
     assert len(blocks) == len(case.slices)
-    for block, own in zip(blocks, case.slices, strict=True):
-        assert error(block.to_dense(), expected[own, own]) < EXACT
-    for block, own in zip(fisher.exact(case.signals()).blocks, case.slices, strict=True):
-        assert error(block.to_dense(), expected[own, own]) < EXACT
+    for block, part in zip(blocks, case.slices, strict=True):
+        assert error(block.to_dense(), expected[part, part]) < EXACT
+    for block, part in zip(fisher.exact(case.signals()).blocks, case.slices, strict=True):
+        assert error(block.to_dense(), expected[part, part]) < EXACT
 
 
 def test_diagonal_is_that_of_the_exact_matrix(case: Case) -> None:
@@ -123,8 +123,8 @@ def test_selected_layers_give_their_rows_and_columns() -> None:
 def test_gradients_are_summed_over_locations(k: int) -> None:
     signals = random_signals(k=k, shapes=((3, 4, 2), (1, 2, 3), (2, 70, 2)))
     expected = synthetic_fisher(signals)
-    for own, block in zip(signals.slices, fisher.block_diagonal(signals).blocks, strict=True):
-        assert error(block.to_dense(), expected[own, own]) < EXACT
+    for part, block in zip(signals.slices, fisher.block_diagonal(signals).blocks, strict=True):
+        assert error(block.to_dense(), expected[part, part]) < EXACT
     assert error(fisher.diagonal(signals).diagonal(), expected.diagonal()) < EXACT
 
 

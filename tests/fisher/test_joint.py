@@ -69,7 +69,7 @@ def branches(norm: Normalization) -> tuple[mk.Network, np.ndarray, np.ndarray]:
 
 def jacobian(net: mk.Network, theta: np.ndarray, x: np.ndarray) -> np.ndarray:
     """dz / dtheta in training, (N, C, P), by finite differences of the forward pass."""
-    z = lambda own: net.forward(own, x, train=True).z  # noqa: E731
+    z = lambda theta: net.forward(theta, x, train=True).z  # noqa: E731
     return np.stack([derivative(z, theta, e, h=2e-4) for e in np.eye(len(theta))], axis=-1)
 
 
@@ -176,18 +176,18 @@ def test_all_examples_pushed_back_at_once_depend_on_arbitrary_signs() -> None:
 
 def directions(net: mk.Network, theta: np.ndarray) -> list[tuple[str, np.ndarray]]:
     """Per normalized unit: its incoming weights, and its bias."""
-    found = []
+    named = []
     for layer in (0, 2):
         for unit in range(net.shapes[layer][1]):
             for what in ("weights", "bias"):
                 v = np.zeros_like(theta)
-                own, W = net.unpack(v)[layer], net.unpack(theta)[layer]
+                DW, W = net.unpack(v)[layer], net.unpack(theta)[layer]
                 if what == "weights":
-                    own[:-1, unit] = W[:-1, unit]
+                    DW[:-1, unit] = W[:-1, unit]
                 else:
-                    own[-1, unit] = 1
-                found.append((f"{what} of unit {unit} in layer {layer}", v / np.linalg.norm(v)))
-    return found
+                    DW[-1, unit] = 1
+                named.append((f"{what} of unit {unit} in layer {layer}", v / np.linalg.norm(v)))
+    return named
 
 
 def test_joint_is_singular_along_the_weights_and_the_bias_of_each_normalized_unit() -> None:
@@ -224,8 +224,8 @@ def test_products_with_running_statistics_are_those_of_the_exact_matrix() -> Non
 
 def test_gauss_newton_in_training_is_the_joint_matrix() -> None:
     net, theta, x = make(n=6)
-    found = fisher.gauss_newton(net, theta, x, np.arange(6) % 2, train=True)
-    assert error(found.to_dense(), fisher.joint(net, theta, x).array) < EXACT
+    F = fisher.gauss_newton(net, theta, x, np.arange(6) % 2, train=True)
+    assert error(F.to_dense(), fisher.joint(net, theta, x).array) < EXACT
 
 
 def test_a_net_with_normalizations_has_no_hessian() -> None:
@@ -240,9 +240,9 @@ def test_a_net_with_normalizations_has_no_hessian() -> None:
 
 def test_single_precision() -> None:
     net, theta, x = make(lambda c: layers.BatchNorm(c), n=6)
-    found = fisher.joint(net, theta.astype("f"), x.astype("f")).array
-    assert found.dtype == np.float32
-    assert error(found, fisher.joint(net, theta, x).array) < 10 * FLOAT32
+    F = fisher.joint(net, theta.astype("f"), x.astype("f")).array
+    assert F.dtype == np.float32
+    assert error(F, fisher.joint(net, theta, x).array) < 10 * FLOAT32
 
 
 def test_joint_stays_on_the_device() -> None:
@@ -254,9 +254,9 @@ def test_joint_stays_on_the_device() -> None:
 
     expected = products(theta, x, v)
     with standin.installed():
-        for found, right in zip(products(*map(mk.to_device, (theta, x, v))), expected, strict=True):
-            assert isinstance(found, standin.ndarray)
-            assert error(mk.to_host(found), right) < EXACT
+        for F, right in zip(products(*map(mk.to_device, (theta, x, v))), expected, strict=True):
+            assert isinstance(F, standin.ndarray)
+            assert error(mk.to_host(F), right) < EXACT
 
 
 def test_what_does_not_fit_is_refused_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:

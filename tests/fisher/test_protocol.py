@@ -113,9 +113,9 @@ def test_products_and_looks_are_those_of_the_dense_matrix(kind: str, case: Case)
     assert error(F.diagonal(), D.diagonal()) < tolerance
     assert F.trace() == pytest.approx(np.trace(D), rel=tolerance)
     assert error(D.T, D) < tolerance
-    for block, own in zip(F.blocks, case.slices, strict=True):
-        assert error(block.to_dense(), D[own, own]) < tolerance
-        assert error(block @ v[own], D[own, own] @ v[own]) < tolerance
+    for block, part in zip(F.blocks, case.slices, strict=True):
+        assert error(block.to_dense(), D[part, part]) < tolerance
+        assert error(block @ v[part], D[part, part] @ v[part]) < tolerance
 
 
 @every_kind
@@ -170,12 +170,12 @@ def test_damped_and_inverse_are_those_of_the_dense_matrix(kind: str, case: Case,
         assert error(F.damped(lam, method).to_dense(), M) < SOLVE
         assert F.logdet(lam, method) == pytest.approx(np.linalg.slogdet(M)[1], rel=SOLVE, abs=SOLVE)
         for explicit in (False, True):
-            found = F.inverse(lam, method, explicit=explicit)
-            assert found.shape == M.shape
-            assert error(found.to_dense(), inverse) < SOLVE
-            assert error(found @ v, inverse @ v) < SOLVE
-            assert error(found @ v[:, 0], inverse @ v[:, 0]) < SOLVE
-            assert error(found.to_scipy() @ v, inverse @ v) < SOLVE
+            operator = F.inverse(lam, method, explicit=explicit)
+            assert operator.shape == M.shape
+            assert error(operator.to_dense(), inverse) < SOLVE
+            assert error(operator @ v, inverse @ v) < SOLVE
+            assert error(operator @ v[:, 0], inverse @ v[:, 0]) < SOLVE
+            assert error(operator.to_scipy() @ v, inverse @ v) < SOLVE
 
 
 @every_kind
@@ -286,8 +286,8 @@ def test_pseudo_inverse_is_moore_and_penroses(kind: str, case: Case) -> None:
 def test_pseudo_inverse_of_what_is_not_singular_is_the_inverse(kind: str) -> None:
     F = build(kind, make_case((2, 3, 2), output="bernoulli", n=60))
     lam = 0.1
-    found = F.inverse(lam, pseudo_inverse=True).to_dense()
-    assert error(found, F.inverse(lam).to_dense()) < SOLVE
+    pseudo_inverse = F.inverse(lam, pseudo_inverse=True).to_dense()
+    assert error(pseudo_inverse, F.inverse(lam).to_dense()) < SOLVE
 
 
 def test_the_chain_has_no_pseudo_inverse() -> None:
@@ -330,8 +330,8 @@ def test_damping_is_finite_and_not_negative(kind: str, lam: float) -> None:
 @every_kind
 def test_unknown_methods_of_damping_are_refused(kind: str) -> None:
     F = build(kind, make_case((3, 4, 3), output="bernoulli", n=30))
-    known = [repr(method) for method in damping_methods(kind) if method]
-    expected = " or ".join(known) or "no damping method for this kind of matrix"
+    methods = [repr(method) for method in damping_methods(kind) if method]
+    expected = " or ".join(methods) or "no damping method for this kind of matrix"
     for attempt in (F.damped, F.inverse, F.logdet, lambda *a: F.solve(np.ones(31), *a)):
         with pytest.raises(ValueError, match=f"expected {expected}, got 'cholesky'"):
             attempt(0.1, "cholesky")

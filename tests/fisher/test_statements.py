@@ -35,7 +35,7 @@ seeds = st.integers(0, 2**16)
 def errors(approximation: fisher.FisherMatrix, exact: fisher.FisherMatrix) -> list[float]:
     """Relative error of each layer's block."""
     pairs = zip(approximation.blocks, exact.blocks, strict=True)
-    return [error(found.to_dense(), block.to_dense()) for found, block in pairs]
+    return [error(approximate.to_dense(), block.to_dense()) for approximate, block in pairs]
 
 
 def kfac_errors(signals: fisher.Signals, reduce: bool = False) -> list[float]:
@@ -106,8 +106,8 @@ def test_kfac_is_not_exact_for_deep_linear_nets_with_softmax() -> None:
 def test_kfac_with_labels_is_not_the_empirical_fisher_matrix_of_deep_linear_nets() -> None:
     case = make_case((3, 4, 5, 2), "identity", "gaussian")
     E = fisher_matrix(empirical_terms(case))
-    for block, own in zip(fisher.kfac(case.empirical()).blocks, case.slices, strict=True):
-        assert error(block.to_dense(), E[own, own]) > FAR
+    for block, part in zip(fisher.kfac(case.empirical()).blocks, case.slices, strict=True):
+        assert error(block.to_dense(), E[part, part]) > FAR
 
 
 def test_kfac_is_not_exact_for_one_example_at_several_locations() -> None:
@@ -187,7 +187,7 @@ def test_the_hessian_of_the_last_layer_is_its_fisher_block_and_of_others_not(out
     H = fisher.hessian(case.net, case.theta, case.x, case.y).to_dense()
     blocks = fisher.block_diagonal(case.signals()).blocks
     below, last = (
-        error(H[own, own], block.to_dense()) for own, block in zip(case.slices, blocks, strict=True)
+        error(H[part, part], block.to_dense()) for part, block in zip(case.slices, blocks, strict=True)
     )
     assert last < EXACT
     assert below > FAR
@@ -198,8 +198,8 @@ def test_the_hessian_of_a_relu_net_has_the_fisher_blocks_and_more_between(output
     case = make_case((3, 6, 5, 3), "relu", output)
     H = fisher.hessian(case.net, case.theta, case.x, case.y).to_dense()
     F = fisher.exact(case.signals()).to_dense()
-    for own in case.slices:
-        assert error(H[own, own], F[own, own]) < EXACT
+    for part in case.slices:
+        assert error(H[part, part], F[part, part]) < EXACT
     assert error(H, F) > FAR
 
 
@@ -227,8 +227,8 @@ def test_the_order_is_strict_as_a_rule() -> None:
     F = fisher.block_diagonal(signals)
     kfac = errors(fisher.kfac(signals), F)
     for better in (fisher.nearest_kronecker, fisher.ekfac):
-        for found, worse in zip(errors(better(signals), F), kfac, strict=True):
-            assert 0 < found < 0.97 * worse
+        for better_error, worse in zip(errors(better(signals), F), kfac, strict=True):
+            assert 0 < better_error < 0.97 * worse
 
 
 # what K-FAC leaves out: cumulants [MG15, sec. 3.1] --------------------------------------------------------
@@ -239,12 +239,12 @@ def partitions(items: list[int]) -> list[list[list[int]]]:
     if not items:
         return [[]]
     first, rest = items[0], items[1:]
-    found = []
+    complete = []
     for size in range(len(rest) + 1):
         for others in itertools.combinations(rest, size):
             left = [item for item in rest if item not in others]
-            found += [[[first, *others], *more] for more in partitions(left)]
-    return found
+            complete += [[[first, *others], *more] for more in partitions(left)]
+    return complete
 
 
 def cumulant(*samples: np.ndarray) -> float:
@@ -334,8 +334,8 @@ MonteCarlo = tuple[np.ndarray, dict[int, np.ndarray]]
 
 @pytest.mark.parametrize("n_samples", N_SAMPLES)
 def test_the_sampled_trace_has_the_exact_mean(monte_carlo: MonteCarlo, n_samples: int) -> None:
-    exact, found = monte_carlo
-    ratios = found[n_samples].trace(axis1=1, axis2=2) / exact.trace()
+    exact, matrices = monte_carlo
+    ratios = matrices[n_samples].trace(axis1=1, axis2=2) / exact.trace()
     standard_error = ratios.std(ddof=1) / N_SEEDS**0.5
     assert standard_error < 0.05  # sharp enough to see a factor 1 / M
     assert abs(ratios.mean() - 1) < STANDARD_ERRORS * standard_error
@@ -343,14 +343,14 @@ def test_the_sampled_trace_has_the_exact_mean(monte_carlo: MonteCarlo, n_samples
 
 @pytest.mark.parametrize("n_samples", N_SAMPLES)
 def test_every_sampled_entry_has_the_exact_mean(monte_carlo: MonteCarlo, n_samples: int) -> None:
-    exact, found = monte_carlo
-    standard_error = found[n_samples].std(axis=0, ddof=1) / N_SEEDS**0.5
-    assert (abs(found[n_samples].mean(0) - exact) < STANDARD_ERRORS * standard_error + EXACT).all()
+    exact, matrices = monte_carlo
+    standard_error = matrices[n_samples].std(axis=0, ddof=1) / N_SEEDS**0.5
+    assert (abs(matrices[n_samples].mean(0) - exact) < STANDARD_ERRORS * standard_error + EXACT).all()
 
 
 def test_the_sampled_residual_falls_as_the_root_of_the_number_of_samples(monte_carlo: MonteCarlo) -> None:
-    exact, found = monte_carlo
-    rms = [((found[m] - exact) ** 2).sum((1, 2)).mean() ** 0.5 for m in N_SAMPLES]
+    exact, matrices = monte_carlo
+    rms = [((matrices[m] - exact) ** 2).sum((1, 2)).mean() ** 0.5 for m in N_SAMPLES]
     slope = np.polyfit(np.log(N_SAMPLES), np.log(rms), 1)[0]
     assert abs(slope + 0.5) < 0.1
 
