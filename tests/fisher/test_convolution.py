@@ -144,7 +144,7 @@ def test_below_a_nonlinearity_or_a_wider_kernel_kfc_is_not(geometry: Geometry) -
 
 
 @geometries
-def test_reduce_is_exact_for_linear_nets_with_a_mean_over_locations(geometry: Geometry) -> None:
+def test_reduce_is_exact_for_linear_nets_with_pooling(geometry: Geometry) -> None:
     parts = [
         geometry.conv(),
         layers.Conv2d(3, 4, 1),
@@ -250,9 +250,7 @@ def matrices(
 
 @all_outputs
 @pytest.mark.parametrize("extents", [(1, 1), (2, 3)], ids=["one pixel", "a kernel of the image's size"])
-def test_a_convolution_at_one_location_is_a_dense_layer_in_every_matrix(
-    output: str, extents: tuple[int, int]
-) -> None:
+def test_a_convolution_at_one_location_is_a_dense_layer(output: str, extents: tuple[int, int]) -> None:
     size = C_IN * extents[0] * extents[1]
     conv = [layers.Conv2d(C_IN, 4, extents), layers.Tanh(), layers.Conv2d(4, 3, 1), layers.Flatten()]
     net, theta, x = build(conv, output, extents, n=7)
@@ -498,7 +496,7 @@ def test_scale_and_shift_have_their_whole_block_everywhere(norm: layers.Layer, t
     output=st.sampled_from(list(OUTPUTS)),
     n=st.integers(1, 5),
 )
-def test_ekfac_and_the_nearest_kronecker_product_are_never_worse_than_kfc(
+def test_ekfac_and_nearest_are_never_worse_than_kfc(
     seed: int, geometry: Geometry, output: str, n: int
 ) -> None:
     h, w = geometry.grid()
@@ -614,7 +612,7 @@ def z_scores(blocks: np.ndarray, expected: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("kind", ["exact", "KFC"])
-def test_under_all_assumptions_the_blocks_have_the_mean_of_the_theorem(
+def test_under_all_assumptions_blocks_average_to_the_theorem(
     stationary_blocks: dict[str, np.ndarray], kind: str
 ) -> None:
     expected = Stationary().block(beta)

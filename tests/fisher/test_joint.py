@@ -190,7 +190,7 @@ def directions(net: mk.Network, theta: np.ndarray) -> list[tuple[str, np.ndarray
     return named
 
 
-def test_joint_is_singular_along_the_weights_and_the_bias_of_each_normalized_unit() -> None:
+def test_joint_is_singular_along_each_normalized_unit() -> None:
     net, theta, x = make(n=6)
     F = fisher.joint(net, theta, x)
     constant = fisher.exact(fisher.signals(net, theta, x, train=True))
@@ -201,7 +201,7 @@ def test_joint_is_singular_along_the_weights_and_the_bias_of_each_normalized_uni
         assert np.linalg.norm(constant @ v) > 1e-3 * scale, what
 
 
-def test_the_eps_of_the_normalization_lifts_the_weights_direction_a_little() -> None:
+def test_the_eps_of_a_normalization_lifts_the_weights_direction() -> None:
     net, theta, x = make(lambda c: layers.BatchNorm(c, eps=0.1), n=6)
     F = fisher.joint(net, theta, x)
     for what, v in directions(net, theta):

@@ -54,7 +54,7 @@ def test_empirical_factors_come_from_the_labels() -> None:
         assert error(block.to_dense(), np.kron(A, G)) < EXACT
 
 
-def test_khatri_rao_has_a_kronecker_product_for_every_pair_of_layers(case: Case) -> None:
+def test_khatri_rao_has_a_product_per_pair_of_layers(case: Case) -> None:
     F = fisher.khatri_rao(case.signals(batch_size=3)).to_dense()
     for layer, rows in enumerate(case.slices):
         for other, columns in enumerate(case.slices):

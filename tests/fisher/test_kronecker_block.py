@@ -16,7 +16,7 @@ def random_factors(seed: int, inputs: int = 4, outputs: int = 3) -> tuple[np.nda
 
 
 @given(seed=st.integers(0, 2**16), c=st.floats(1e-3, 1e3), lam=st.floats(1e-4, 10))
-def test_factored_damping_does_not_see_how_the_scale_is_shared_out(seed: int, c: float, lam: float) -> None:
+def test_factored_damping_ignores_how_scale_is_shared_out(seed: int, c: float, lam: float) -> None:
     A, G = random_factors(seed)
     one = fisher.Kronecker([(A, G)]).damped(lam, "factored").to_dense()
     other = fisher.Kronecker([(c * A, G / c)]).damped(lam, "factored").to_dense()
@@ -24,9 +24,7 @@ def test_factored_damping_does_not_see_how_the_scale_is_shared_out(seed: int, c:
 
 
 @given(a=st.floats(1e-3, 1e3), g=st.floats(1e-3, 1e3), lam=st.floats(1e-4, 10))
-def test_factored_damping_of_multiples_of_the_identity_adds_up_their_roots(
-    a: float, g: float, lam: float
-) -> None:
+def test_factored_damping_of_identities_adds_their_roots(a: float, g: float, lam: float) -> None:
     """(a + pi r) (g + r / pi) = (sqrt(a g) + r)^2, r = sqrt(lam): more than a g + lam even here."""
     F = fisher.Kronecker([(a * np.eye(4), g * np.eye(3))])
     expected = (np.sqrt(a * g) + np.sqrt(lam)) ** 2 * np.eye(12)
@@ -87,7 +85,7 @@ def test_factors_averaged_elsewhere_make_the_same_matrix() -> None:
     assert [block.name for block in G.blocks] == ["layer0", "layer1", "layer2"]
 
 
-def test_factors_are_square_and_there_is_a_name_for_each_pair() -> None:
+def test_factors_are_square_with_one_name_per_pair() -> None:
     A, G = random_factors(0)
     with pytest.raises(ValueError, match=r"square A and G for layer0, got shapes \(4, 3\) and \(3, 3\)"):
         fisher.Kronecker([(A[:, :3], G)])

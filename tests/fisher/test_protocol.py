@@ -258,7 +258,7 @@ def softmax() -> Case:
         ("block_tridiagonal", softmax(), r"G of dense1 \(3 x 3\) has numerical rank 2"),
     ],
 )
-def test_a_singular_matrix_names_itself_its_rank_and_what_to_do(kind: str, case: Case, named: str) -> None:
+def test_a_singular_matrix_names_its_rank_and_the_cure(kind: str, case: Case, named: str) -> None:
     F = build(kind, case)
     v = np.ones(len(case.theta))
     message = f"expected a positive definite matrix, but {named}.*; use damping > 0"
@@ -306,7 +306,7 @@ def dead_layer() -> fisher.Signals:
 
 
 @pytest.mark.parametrize("make", [fisher.kfac, fisher.ekfac, fisher.nearest_kronecker, fisher.diagonal])
-def test_a_dead_layer_has_a_block_of_zeros_that_damping_inverts(make: Any) -> None:
+def test_damping_inverts_the_zero_block_of_a_dead_layer(make: Any) -> None:
     F = make(dead_layer())
     assert (F.blocks[0].to_dense() == 0).all()
     assert error(F.blocks[0].solve(np.ones(6), damping=0.5), np.full(6, 2.0)) < EXACT
@@ -438,7 +438,7 @@ def test_other_matrices_by_products_are_damped_too(make: Callable[..., fisher.Fi
     assert error(F.damped(2.0).to_dense(), F.to_dense() + 2 * np.eye(31)) < EXACT
 
 
-def test_a_matrix_known_by_its_products_refuses_what_needs_its_entries() -> None:
+def test_a_matrix_free_matrix_refuses_what_needs_entries() -> None:
     case = make_case()
     F = fisher.product(case.net, case.theta, case.x)
     assert F.floats == 0 and F.shape == (31, 31)

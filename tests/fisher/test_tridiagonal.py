@@ -54,7 +54,7 @@ def test_factors_of_layers_and_of_neighbours(batch_size: int | None) -> None:
 # T1: the chain without damping ---------------------------------------------------------------------------
 
 
-def test_the_chain_agrees_with_the_kronecker_products_on_the_tridiagonal_and_not_elsewhere() -> None:
+def test_the_chain_agrees_on_the_tridiagonal_and_not_elsewhere() -> None:
     Fhat = fisher.block_tridiagonal(CASE.signals()).to_dense()
     Ftilde = fisher.khatri_rao(CASE.signals()).to_dense()
     for layer, rows in enumerate(CASE.slices):

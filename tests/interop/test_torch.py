@@ -354,7 +354,7 @@ def test_one_channel_or_one_pixel_needs_no_permutation():
     assert len(mk.from_torch(Sequential(grey, flatten()))[0].layers) == 2  # outputs, in one order anyway
 
 
-def test_running_statistics_come_in_the_order_of_the_layers_and_as_copies():
+def test_running_statistics_are_copies_in_the_layers_order():
     first, second = norm("BatchNorm2d", 3), norm("BatchNorm1d", 2)
     whole = Sequential(conv(1, 3), first, Sequential(global_pool(), flatten(), linear(3, 2), second))
     stats = mk.stats_from_torch(whole)

@@ -67,7 +67,7 @@ def test_chunks_cover_the_examples_in_order():
         assert len(rows) == 1 or len(rows) % 2 == 0 or len(rows) == n
 
 
-def test_examples_are_divided_where_that_is_worth_a_thread_and_never_beyond_their_number():
+def test_examples_are_divided_where_a_thread_pays():
     assert len(chunks(512, 1000, M, 10)) == 1
     assert len(chunks(512, 1000, M, 2_000_000)) == 2  # 10^9 multiplications
     assert len(chunks(1, 1000, M, 2_000_000_000)) == 1

@@ -548,9 +548,7 @@ def residual_case(request: pytest.FixtureRequest) -> Case:
 
 @pytest.mark.parametrize("output", OUTPUTS)
 @pytest.mark.parametrize("normalized", [False, True])
-def test_exact_fisher_of_a_residual_net_is_the_gauss_newton_matrix_of_curvlinops(
-    output: str, normalized: bool
-) -> None:
+def test_exact_fisher_of_a_residual_net_is_that_of_curvlinops(output: str, normalized: bool) -> None:
     case, stats = residual(output, normalized)
     z = case.module(case.X).detach().numpy()
     agree(case.net.forward(case.theta, case.x, stats).z, z)
