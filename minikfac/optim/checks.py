@@ -6,15 +6,39 @@ from dataclasses import fields
 from numbers import Real
 from typing import Any
 
+from ..network import Network
 from .schedules import Schedule, value_at
 
 
 def plain_numbers(opt: Any) -> None:
     """Turn NumPy's numbers among the settings into Python's: its float64 makes float32 arrays float64."""
-    for own in fields(opt):
-        value = getattr(opt, own.name)
+    for setting in fields(opt):
+        value = getattr(opt, setting.name)
         if isinstance(value, Real) and hasattr(value, "item"):
-            object.__setattr__(opt, own.name, value.item())
+            object.__setattr__(opt, setting.name, value.item())
+
+
+def check_acting(opt: Any, where: str, *names: str) -> None:
+    """Refuse settings that would not act, unless they are as by default.
+
+    Args:
+        opt: the optimizer.
+        where: they would act, in words.
+        names: of the settings.
+    """
+    defaults = {setting.name: setting.default for setting in fields(opt)}
+    for name in names:
+        value = getattr(opt, name)
+        if value != defaults[name]:
+            raise ValueError(f"expected {name} only {where}, where it acts, got {name}={value!r}")
+
+
+def check_one_rank(net: Network, method: str) -> None:
+    """Refuse a net on several ranks."""
+    if net.comm.size > 1:
+        raise ValueError(
+            f"expected a net on one rank, as {method} does not divide its work, got {net.comm.size} ranks"
+        )
 
 
 def check_positive(**values: float | Schedule) -> None:
@@ -59,8 +83,8 @@ def check_age(max_age: int, **between: int) -> None:
         raise ValueError(f"expected max_age from 0 to {name} - 1 = {steps - 1}, got {max_age}")
 
 
-def check_choice(known: tuple[str, ...], **values: str) -> None:
-    """Refuse what is not among the names."""
+def check_choice(choices: tuple[str, ...], **values: str) -> None:
+    """Refuse what is not among the choices."""
     for name, value in values.items():
-        if value not in known:
-            raise ValueError(f"expected {name} {' or '.join(map(repr, known))}, got {value!r}")
+        if value not in choices:
+            raise ValueError(f"expected {name} {' or '.join(map(repr, choices))}, got {value!r}")

@@ -7,11 +7,10 @@ F is that of the mini-batch, with the exact expectation over targets.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from ..backend import Array, to_floats
-from ..distributed import SERIAL, Communicator
 from ..fisher import exact, signals
 from ..network import Network
 from .checks import check_count, check_not_negative, check_positive, plain_numbers
@@ -27,14 +26,12 @@ class NaturalGradient:
         lr: step size, a number or a schedule.
         damping: lambda >= 0; 0 where F is positive definite.
         n_fisher: examples of the batch over which F is a mean; all by default.
-        comm: the ranks that share each batch, F included, as of :func:`minikfac.distributed.world`.
     """
 
     net: Network
     lr: float | Schedule = 1.0
     damping: float = 1e-3
     n_fisher: int | None = None
-    comm: Communicator = field(default=SERIAL, repr=False)
 
     def __post_init__(self) -> None:
         plain_numbers(self)
@@ -56,8 +53,8 @@ class NaturalGradient:
             SingularMatrixError: without damping where F is singular.
         """
         x, y = batch
-        loss, grad, stats = self.net.gradient_pass(theta, x, y, state["stats"], comm=self.comm)
-        F = exact(signals(self.net, theta, x[: self.n_fisher], train=True, comm=self.comm))
+        loss, grad, stats = self.net.gradient_pass(theta, x, y, state["stats"])
+        F = exact(signals(self.net, theta, x[: self.n_fisher], train=True))
         lr = value_at(self.lr, state["step"])
         delta = -lr * F.solve(grad, damping=self.damping)
         after = {"step": state["step"] + 1, "stats": stats}
