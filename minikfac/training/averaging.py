@@ -30,12 +30,12 @@ class PerStep:
 
 
 Averaging = float | PerStep
-"""Over how many examples the iterates are averaged; or with which weight per step."""
+"""Over how many examples the iterates are averaged, infinitely many for a flat mean; or a weight per step."""
 
 
 def check_averaging(averaging: Averaging | None) -> None:
     """Refuse less than one example, which would leave the iterate itself."""
-    if not (averaging is None or isinstance(averaging, PerStep) or 1 <= averaging < math.inf):
+    if not (averaging is None or isinstance(averaging, PerStep) or averaging >= 1):
         raise ValueError(f"expected averaging over at least 1 example, or PerStep(weight), got {averaging}")
 
 
