@@ -217,7 +217,7 @@ def random_search(
         "budget in seconds": budget,
         "seconds of a trial": trial_seconds,
         "column": column,
-        "finalists": finalists,
+        "finalists": finalists if seeds else None,
         "seeds": seeds,
         "batch_size": describe(size),
         "averaging": describe(averaging),
