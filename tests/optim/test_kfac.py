@@ -171,13 +171,10 @@ def test_a_given_rate_is_taken_without_rescaling_and_momentum():
         close(at, expected, **SMALL)
         assert info["alpha"] == lr(k)
         assert "mu" not in info
-    plain = optim.KFAC(net, lam=0.2, lr=lr, momentum=False)  # the same, said aloud
-    assert not (plain.has_momentum or opt.has_momentum)
-    assert [optim.KFAC(net, momentum=value).has_momentum for value in (None, True, False)] == [
-        True,
-        True,
-        False,
-    ]
+    for momentum in (None, False):
+        assert not optim.KFAC(net, lr=lr, momentum=momentum).has_momentum
+    for momentum in (None, True):
+        assert optim.KFAC(net, momentum=momentum).has_momentum
     tiny = optim.KFAC(net, lr=1e-9)
     assert abs(tiny.step(theta, tiny.init(theta), (x, y), rng_of(1))[0] - theta).max() < 1e-7
 

@@ -113,6 +113,11 @@ def estimates(comm: Communicator) -> Iterator[tuple[str, Any]]:
     few = fisher.signals(net.on(comm), theta, data.x_train[:2])
     yield "exact", fisher.exact(few).array
     yield "exact blocks", fisher.block_diagonal(few).to_dense()
+    yield "diagonal", fisher.diagonal(few).diagonal()
+    yield "independent", fisher.ladder(few, assume={"IAD"}).to_dense()
+    mixed = fisher.mixed(few, {0: "kfac"}, default="exact")
+    inverse = mixed.inverse(0.1, comm=comm)
+    yield "inverse of mixed blocks", inverse @ np.ones(net.n_params)
     centred = reparam.center(net.on(comm), theta, data.x_train[:N])
     yield "means of what enters layers", centred.push(theta)
     for key, value in evaluate(net.on(comm), theta, data).items():

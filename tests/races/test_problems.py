@@ -248,9 +248,7 @@ def test_constants_are_the_papers() -> None:
     opt = recipe("mnist-autoencoder", "K-FAC").make(presets.mnist_autoencoder(0.01))
     assert (opt.lam, opt.l2, opt.tau1, opt.tau2) == (150, 1e-5, 1 / 8, 1 / 4)
     assert (opt.T1, opt.T2, opt.T3, opt.decay) == (5, 20, 20, 0.95)
-    assert (
-        (opt.structure, opt.targets) == ("block_diagonal", "sampled") and opt.has_momentum and opt.lr is None
-    )
+    assert (opt.structure, opt.targets, opt.lr) == ("block_diagonal", "sampled", None) and opt.has_momentum
     assert opt.init(np.zeros(2))["gamma"] == pytest.approx(12.247, abs=1e-3)
     curves = recipes_for("curves-autoencoder")
     tridiagonal = {**curves["K-FAC"].arguments, "structure": "block_tridiagonal"}

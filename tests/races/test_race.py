@@ -648,12 +648,10 @@ def test_extremes_of_ranges() -> None:
 def test_what_a_search_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="expected budget and trial_seconds > 0, got 0 and 4"):
         tune(monkeypatch, LR, 0)
-    with pytest.raises(ValueError, match="expected finalists only with seeds .* run again, got 2"):
+    with pytest.raises(ValueError, match=r"expected finalists only with seeds .* run again, got 2"):
         tune(monkeypatch, LR, seeds=0, finalists=2)
     for name, drawn, value in (("batch_size", 5, 10), ("averaging", 50.0, 100.0)):
-        with pytest.raises(
-            ValueError, match=f"expected {name} either drawn from the space or given, got both"
-        ):
+        with pytest.raises(ValueError, match=f"expected {name} either drawn .* or given, got both"):
             tune(monkeypatch, LR | {name: Choice((drawn,))}, **{name: value})
     with pytest.raises(ValueError, match="expected seeds >= 0 and finalists >= 1, got -1 and 3"):
         tune(monkeypatch, LR, seeds=-1)
