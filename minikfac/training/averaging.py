@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 
 from ..backend import Array
 
@@ -35,7 +36,8 @@ Averaging = float | PerStep
 
 def check_averaging(averaging: Averaging | None) -> None:
     """Refuse less than one example, which would leave the iterate itself."""
-    if not (averaging is None or isinstance(averaging, PerStep) or averaging >= 1):
+    is_enough = isinstance(averaging, PerStep) or (isinstance(averaging, Real) and averaging >= 1)
+    if averaging is not None and not is_enough:
         raise ValueError(f"expected averaging over at least 1 example, or PerStep(weight), got {averaging}")
 
 

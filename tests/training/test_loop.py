@@ -278,8 +278,8 @@ def test_averages_over_equal_batches_are_the_same_by_step_and_by_example() -> No
     assert error(by_step, by_example) < EXACT
 
 
-@pytest.mark.parametrize("averaging", [0.99, 0, -5, math.nan])
-def test_averages_over_less_than_an_example_are_refused(averaging: float) -> None:
+@pytest.mark.parametrize("averaging", [0.99, 0, -5, math.nan, "long"])
+def test_averages_over_less_than_an_example_are_refused(averaging: Any) -> None:
     with pytest.raises(ValueError, match=rf"averaging over at least 1 example, .* got {averaging}"):
         train(averaging=averaging)
 
