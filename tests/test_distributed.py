@@ -174,7 +174,7 @@ def test_each_example_is_one_rank_s(n, size):
 
 
 @given(st.lists(st.integers(0, 1000), max_size=12), st.integers(1, 5))
-def test_no_rank_has_much_more_to_do_than_it_must(costs, size):
+def test_the_work_of_ranks_is_balanced(costs, size):
     owners = several(size).owners(costs)
     loads = [sum(cost for cost, owner in zip(costs, owners, strict=True) if owner == r) for r in range(size)]
     # largest first is at most 4/3 of the best, and the best is no less than either of these
@@ -183,11 +183,11 @@ def test_no_rank_has_much_more_to_do_than_it_must(costs, size):
     assert max(loads) <= least + sum(costs) / size
 
 
-def test_the_dearest_task_is_alone_where_the_others_are_as_dear_together():
+def test_the_most_expensive_task_is_alone():
     assert several(2).owners([1, 1, 9, 3, 4]) == [1, 1, 0, 1, 1]
 
 
-def test_arrays_travel_beside_a_header_and_come_back_in_the_same_bits():
+def test_messages_arrive_in_the_same_bits():
     rng = np.random.default_rng(0)
     M = rng.standard_normal((5, 5))
     F = fisher.Kronecker([(M @ M.T, np.eye(2)), (M @ M.T + np.eye(5), np.eye(3))], ["a", "b"])
@@ -267,7 +267,7 @@ def test_one_message_sums_all_arrays_of_a_dtype():
 
 
 @pytest.mark.parametrize(("kinds", "through_host"), [(None, True), ("system,cuda:device", False)])
-def test_device_arrays_go_through_the_host_unless_mpi_takes_them(kinds, through_host, monkeypatch):
+def test_device_arrays_may_go_through_the_host(kinds, through_host, monkeypatch):
     waited = []
     with standin.installed() as cupy:
         monkeypatch.setattr(
@@ -297,7 +297,7 @@ def test_device_arrays_arrive_on_the_gpu_at_work(monkeypatch):
         assert (back.get() == np.arange(3)).all()
 
 
-def test_where_a_second_thread_may_not_speak_the_task_is_done_at_once():
+def test_without_a_second_thread_tasks_run_at_once():
     comm = MPICommunicator(Pretended(), "in place", threads=False)
     assert comm.in_background(lambda ranks: ranks).result() is comm
     comm = MPICommunicator(Pretended(), "in place")
@@ -327,7 +327,7 @@ def test_what_was_set_for_mpirun_stays(monkeypatch):
 # what is refused ------------------------------------------------------------------------------------------
 
 
-def test_optimizers_that_do_not_divide_their_work_are_refused_on_several_ranks():
+def test_optimizers_for_one_rank_refuse_several():
     net = points()[0].on(several())
     for make in (optim.HessianFree, optim.KrylovSubspace, lambda net: optim.LowRank(net, 0.1)):
         with pytest.raises(ValueError, match=r"expected a net on one rank, as \w+ does .*, got 2 ranks"):
@@ -403,7 +403,7 @@ WHOLE = optim.KFAC(points()[0], T1=2, T2=8, T3=4)
 
 
 @pytest.mark.parametrize("age", [0, 1, 3])
-def test_inverses_are_those_of_the_factors_so_many_steps_ago(age):
+def test_inverses_come_so_many_steps_late(age):
     path = path_of(dataclasses.replace(KFC, max_age=age), 10)
     factors = [state["factors"] for _, state, _ in path]
     # step 1 waits; those of the factors of steps 5 and 9 (indices 4 and 8) come so much later
@@ -424,7 +424,7 @@ def test_a_choice_of_gamma_waits_with_its_inverses():
 
 
 @pytest.mark.parametrize("opt", [KFC, WHOLE])
-def test_stale_steps_are_others_from_the_first_late_inverse_on(opt):
+def test_stale_steps_differ_from_the_first_late_inverse_on(opt):
     fresh, stale = (path_of(dataclasses.replace(opt, max_age=age), 8) for age in (0, 2))
     late = next(k for k in range(8) if fresh[k][0].tobytes() != stale[k][0].tobytes())
     assert late == (4 if opt is KFC else 3)  # the fifth step of KFC-pre, the fourth of K-FAC
@@ -432,7 +432,7 @@ def test_stale_steps_are_others_from_the_first_late_inverse_on(opt):
 
 @pytest.mark.parametrize("opt", [KFC, WHOLE])
 @pytest.mark.parametrize("stop", [5, 6])
-def test_a_run_resumed_with_inverses_under_way_ends_in_the_same_bits(opt, stop, tmp_path):
+def test_a_run_is_resumed_with_inverses_under_way(opt, stop, tmp_path):
     net, theta, data = points()
     opt = dataclasses.replace(opt, max_age=3)
     whole = training.train(net, theta, opt, data, 11, 20, progress=False)
@@ -470,7 +470,7 @@ def test_ages_that_do_not_fit_are_refused():
         optim.KFAC(net, T3=8, max_age=1)
 
 
-def test_a_singular_factor_is_named_when_its_inverse_is_due():
+def test_a_singular_factor_is_named_when_due():
     net, theta, data = points()
     opt = optim.KFCPre(net, 0.1, damping=0.1, Tf=2, max_age=1)
     state = opt.init(theta)
@@ -484,7 +484,7 @@ def test_a_singular_factor_is_named_when_its_inverse_is_due():
             )
 
 
-def test_the_cost_of_an_inverse_is_that_of_what_is_inverted():
+def test_inverses_cost_what_their_matrices_cost():
     """A diagonal counts for little beside a dense block of its size, a Kronecker product for its factors."""
     net = presets.mlp([30, 20, 3])
     rng = np.random.default_rng(0)

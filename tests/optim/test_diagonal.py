@@ -38,7 +38,7 @@ def test_it_is_never_the_square_of_the_mean_gradient(case: Case) -> None:
         assert error(naive, D) > 0.3
 
 
-def test_over_draws_it_is_the_diagonal_of_the_exact_matrix(case: Case) -> None:
+def test_its_mean_over_draws_is_the_exact_diagonal(case: Case) -> None:
     """Monte Carlo in standard errors; the square of the mean gradient of drawn targets is far off."""
     opt = optim.DiagonalNaturalGradient(case.net, LR)
     state, traces, naive = opt.init(case.theta), [], []

@@ -70,7 +70,7 @@ def test_one_example_makes_the_exact_blocks() -> None:
     assert error(step, expected) < SOLVE
 
 
-def test_bases_are_renewed_every_T3_steps_and_eigenvalues_every_step(case: Case) -> None:
+def test_bases_have_periods_and_eigenvalues_have_none(case: Case) -> None:
     states = [state for _, state, _ in run(optim.EKFAC(case.net, LR, T3=3), case, 5)]
     bases = [state["bases"][0][1] for state in states]  # U_G: inputs, and with them U_A, stay
     values = [state["eigenvalues"][0][0] for state in states]

@@ -73,7 +73,7 @@ def test_rho_compares_the_objective_with_the_model(case: Case) -> None:
     assert state["lam"] == adapted(info["lam"], info["rho"])
 
 
-def test_the_objective_of_a_coupled_batch_is_that_of_training() -> None:
+def test_coupled_batches_have_the_objective_of_training() -> None:
     net, theta, x, y = images()
     opt = optim.HessianFree(net, LAM, L2)
     after, _, info = opt.step(theta, opt.init(theta), (x, y), np.random.default_rng(0))
@@ -112,7 +112,7 @@ class Cliff(mk.Network):
 
 
 @pytest.mark.parametrize("radius", [0.9, 0.5])
-def test_a_step_too_long_is_cut_by_the_line_search(case: Case, radius: float) -> None:
+def test_the_line_search_cuts_long_steps(case: Case, radius: float) -> None:
     class Bowl(mk.Network):
         """A net whose loss has a steep edge."""
 
@@ -256,7 +256,7 @@ def test_the_best_candidate_makes_the_step(case: Case) -> None:
 
 
 @pytest.mark.parametrize(("steep", "tries"), [(1.0, 0), (3.0, 2), (3.11, 3), (100.0, 18)])
-def test_the_line_search_takes_the_first_length_that_gains_enough(steep: float, tries: int) -> None:
+def test_the_line_search_stops_where_the_gain_suffices(steep: float, tries: int) -> None:
     """On h(a) = steep a^2 / 2 - a from h = 0, the gain is enough where a <= 2 (1 - 0.01) / steep."""
 
     def h_at(d: np.ndarray) -> float:

@@ -41,7 +41,7 @@ def rng_of(step):
 
 
 @pytest.mark.parametrize("output", ["categorical", "gaussian"])
-def test_alpha_and_mu_are_the_solution_of_the_dense_system(output):
+def test_alpha_and_mu_solve_the_dense_system(output):
     net, theta, x, y = problem(output)
     rng = np.random.default_rng(1)
     F = fisher.exact(fisher.signals(net, theta, x)).array + 0.3 * np.eye(net.n_params)
@@ -113,7 +113,7 @@ def quadratic_kfac(net, **options):
     )
 
 
-def test_with_momentum_on_a_quadratic_it_is_preconditioned_conjugate_gradients():
+def test_with_momentum_it_is_preconditioned_conjugate_gradients():
     net, theta, x, y = linear_problem()
     opt = quadratic_kfac(net, T1=NEVER)
     F = fisher.exact(fisher.signals(net, theta, x)).array + 0.1 * np.eye(net.n_params)
@@ -130,7 +130,7 @@ def test_with_momentum_on_a_quadratic_it_is_preconditioned_conjugate_gradients()
     assert abs(plain - at).max() > 1e-3  # without momentum it is not
 
 
-def test_the_model_foretells_a_quadratic_exactly():
+def test_the_model_predicts_a_quadratic_exactly():
     net, theta, x, y = linear_problem()
     opt = quadratic_kfac(net, T1=1)
     state = opt.init(theta)
@@ -145,7 +145,7 @@ def test_the_model_foretells_a_quadratic_exactly():
 @pytest.mark.parametrize(
     ("rho", "factor"), [(0.9, 0.95**5), (0.5, 1), (0.1, 0.95**-5), (-math.inf, 0.95**-5)]
 )
-def test_lambda_falls_where_the_model_is_good_and_rises_where_it_is_not(rho, factor):
+def test_lambda_follows_the_reduction_ratio(rho, factor):
     net = problem()[0]
     close(optim.KFAC(net)._adapted(2.0, rho), 2 * factor, **EXACT)
 
@@ -230,7 +230,7 @@ def dense_proposal(net, theta, x, y, gamma, lam, l2, last=None):
     return delta, 0.5 * delta @ F @ delta + grad @ delta
 
 
-def test_steps_are_those_of_dense_matrices_and_gamma_is_the_best_of_three():
+def test_steps_with_three_gammas_match_dense_matrices():
     net, theta, x, y = problem()
     opt = optim.KFAC(net, lam=0.2, l2=0.01, tau1=1, tau2=1, T1=NEVER, T2=2, T3=1, decay=0.0, targets="model")
     state = opt.init(theta)
@@ -251,7 +251,7 @@ def test_steps_are_those_of_dense_matrices_and_gamma_is_the_best_of_three():
     assert gamma != options[0][1]  # another one than before was better
 
 
-def test_inverses_are_kept_between_their_turns_and_renewed_in_the_first_three_steps():
+def test_inverses_are_renewed_at_their_turns():
     net, theta, x, y = problem()
     opt = optim.KFAC(net, T3=6, T2=NEVER)
     state = opt.init(theta)

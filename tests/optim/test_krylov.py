@@ -23,7 +23,7 @@ def best_in(space: np.ndarray, B: np.ndarray, g: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("exponent", [0, 0.75])
-def test_the_step_is_the_best_of_powers_and_the_last_step(case: Case, exponent: float) -> None:
+def test_the_step_is_the_best_in_its_space(case: Case, exponent: float) -> None:
     theta, last = case.theta, None
     for k in range(3):
         B = exact_fisher(case, theta) + (LAM + L2) * np.eye(len(theta))

@@ -50,7 +50,7 @@ def test_one_example_a_group_is_the_sampled_fisher_matrix(case: Case, columns: i
 
 
 @pytest.mark.parametrize("groups", [1, 2, 4])
-def test_whatever_the_groups_the_mean_over_draws_is_the_exact_matrix(case: Case, groups: int) -> None:
+def test_the_mean_over_draws_is_the_exact_matrix(case: Case, groups: int) -> None:
     """Monte Carlo in standard errors; with labels in place of drawn targets it is another matrix."""
     w = np.random.default_rng(1).standard_normal(len(case.theta))
     F = exact_fisher(case, case.theta)
@@ -64,7 +64,7 @@ def test_whatever_the_groups_the_mean_over_draws_is_the_exact_matrix(case: Case,
     assert error(labels @ labels.T, F) > 0.5
 
 
-def test_directions_that_no_column_has_seen_have_gain_one_over_damping(case: Case) -> None:
+def test_unseen_directions_have_gain_one_over_damping(case: Case) -> None:
     state = run(optim.LowRank(case.net, LR, damping=LAM, columns=2), case, 1)[0][1]
     U = state["U"]
     inverse = fisher.LowRank(U).inverse(LAM)

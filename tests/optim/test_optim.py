@@ -150,7 +150,7 @@ def training_loss(net: mk.Network, theta: np.ndarray, x: np.ndarray, y: np.ndarr
 
 
 @pytest.mark.parametrize("name", ALL | OTHERS)
-def test_the_loss_of_a_convolutional_net_with_batch_normalization_falls(name: str) -> None:
+def test_the_loss_falls_with_batch_normalization(name: str) -> None:
     net, theta, x, y = images()
     opt = (ALL | OTHERS)[name](net)
     state, start = opt.init(theta), training_loss(net, theta, x, y)
@@ -188,7 +188,7 @@ def test_nothing_is_changed_in_place(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_a_step_is_a_function_of_what_it_is_given(name: str) -> None:
+def test_a_step_is_a_pure_function(name: str) -> None:
     case = make_case((3, 4, 3), n=9)
     opt = ALL[name](case.net)
     (theta, state, _), (later, _, info) = run(opt, case, 2)

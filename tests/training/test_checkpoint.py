@@ -57,7 +57,7 @@ def killing(*arguments: Any) -> list[list[int]]:
 
 
 @one_thread()  # as the children have it: another number may round differently
-def test_a_run_that_is_killed_again_and_again_ends_in_the_same_bits(tmp_path: Path) -> None:
+def test_a_run_killed_repeatedly_ends_in_the_same_bits(tmp_path: Path) -> None:
     seeds, expected, killed_at = 3, run(), set()
     left = killing("at-random", tmp_path, seeds, 8)
     steps_left = [[step for of, step, _ in left if of == seed] for seed in range(seeds)]
@@ -163,7 +163,7 @@ def test_statistics_of_batch_normalization_are_resumed_too(tmp_path: Path) -> No
     assert not same(histories[1].state["stats"], histories[2].state["stats"])
 
 
-def test_a_state_that_was_not_kept_would_change_the_run(tmp_path: Path) -> None:
+def test_another_state_would_change_the_run(tmp_path: Path) -> None:
     keep, expected = resume(tmp_path), run()
     with pytest.raises(KeyboardInterrupt):
         run(keep, on_record=interrupt_at(8))
@@ -183,7 +183,7 @@ def interrupt_at(step: int) -> Any:
 # the start and the end of a run ---------------------------------------------------------------------------
 
 
-def test_a_finished_run_is_not_run_again_and_can_be_made_longer(tmp_path: Path) -> None:
+def test_a_finished_run_can_be_made_longer(tmp_path: Path) -> None:
     net, theta, data = problem()
     keep = Keep(tmp_path, existing="resume")
 
@@ -308,7 +308,7 @@ def test_numbers_beside_the_state_come_back_too(tmp_path: Path) -> None:
     assert np.isnan(stored.records[0]["loss"])
 
 
-def test_the_file_is_an_archive_of_plain_arrays_under_their_names(tmp_path: Path) -> None:
+def test_the_file_is_an_archive_of_plain_arrays(tmp_path: Path) -> None:
     run(resume(tmp_path))
     with np.load(tmp_path / "run.npz", allow_pickle=False) as stored:
         kinds = {name: stored[name].dtype.kind for name in stored.files}
@@ -380,7 +380,7 @@ def test_only_plain_data_is_written(tmp_path: Path, state: Any, named: str) -> N
 
 @pytest.mark.parametrize("function", ["replace", "fsync"])
 @one_thread()
-def test_a_file_that_cannot_be_written_leaves_the_old_one(
+def test_a_failed_write_leaves_the_old_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str
 ) -> None:
     save_and_load(tmp_path, {"old": 1})

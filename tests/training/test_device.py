@@ -51,7 +51,7 @@ def test_data_may_be_on_the_device_too() -> None:
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_a_run_on_a_device_is_resumed_there_in_the_same_bits(tmp_path: Path, name: str) -> None:
+def test_a_run_is_resumed_on_its_device(tmp_path: Path, name: str) -> None:
     keep = Keep(tmp_path, existing="resume")
     go(name, True, 4, keep=keep)
     resumed, expected = go(name, True, 8, keep=keep), go(name, True, 8)
@@ -70,7 +70,7 @@ def test_a_checkpoint_moves_between_devices(tmp_path: Path, name: str, first: bo
     close(mk.to_host(resumed.theta), go(name, False).theta, **EXACT)
 
 
-def test_a_checkpoint_of_a_device_is_read_where_there_is_none(tmp_path: Path) -> None:
+def test_a_checkpoint_is_read_without_its_device(tmp_path: Path) -> None:
     keep = Keep(tmp_path)
     history = go("KFAC", True, 4, keep=keep)
     stored = checkpoint.load(keep.checkpoint)
@@ -125,7 +125,7 @@ def test_how_often_a_step_waits_for_the_device(name: str, output: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in PLAIN_STEPS if name != "EKFAC"])
-def test_convolutions_and_batch_normalization_make_first_order_steps_wait_no_longer(name: str) -> None:
+def test_convolutions_make_first_order_steps_wait_no_longer(name: str) -> None:
     net = mk.Network(
         [layers.Conv2d(1, 2, 3), layers.BatchNorm(2), layers.ReLU(), layers.Flatten(), layers.Dense(32, 3)],
         outputs.Categorical(),
@@ -136,14 +136,14 @@ def test_convolutions_and_batch_normalization_make_first_order_steps_wait_no_lon
     assert [len(traffic.to_host) for traffic in steps] == 9 * ONE
 
 
-def test_targets_are_drawn_for_the_rows_that_need_them_alone() -> None:
+def test_targets_are_drawn_only_where_needed() -> None:
     net, theta, x, y = random_net(np.random.default_rng(0), output="bernoulli", n=40)
     make = lambda net: optim.KFAC(net, tau1=1 / 8)  # noqa: E731
     sent = [traffic.to_device for traffic in waits(make, net, theta, x, y)]
     assert sent == 9 * [[40 // 8 * 3]]
 
 
-def test_a_step_of_training_sends_the_order_and_nothing_else() -> None:
+def test_a_training_step_sends_only_the_order() -> None:
     _, theta, data = problem()
     with standin.counted() as traffic:
         go("SGD", True, 4)
@@ -153,7 +153,7 @@ def test_a_step_of_training_sends_the_order_and_nothing_else() -> None:
     assert len(traffic.to_host) == 4 + (2 + 4) + 1
 
 
-def test_data_that_are_too_large_for_the_device_stay_on_the_host(monkeypatch: Any) -> None:
+def test_data_too_large_for_the_device_stay_outside(monkeypatch: Any) -> None:
     _, _, data = problem()
     size = sum(part.nbytes for part in (data.x_train, data.y_train, data.x_test, data.y_test))
     for free, batches_sent in ((2 * size, 0), (2 * size - 2, 1)):
@@ -189,7 +189,7 @@ def test_an_autoencoder_s_images_are_gathered_once(monkeypatch: Any) -> None:
     "make",
     [lambda net: optim.KFAC(net, T2=3, T3=3, max_age=2), lambda net: optim.KFCPre(net, 0.1, Tf=3, max_age=2)],
 )
-def test_inverses_that_come_later_have_a_queue_of_their_own(monkeypatch: Any, make: Any) -> None:
+def test_late_inverses_have_a_second_queue(monkeypatch: Any, make: Any) -> None:
     monkeypatch.setattr(standin.CUPY.cuda.Stream, "log", [])
     net, theta, data = problem()
     runs = []
@@ -213,7 +213,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("output", OUTPUTS)
-def test_wrong_targets_on_a_device_make_the_loss_of_a_step_nan(output: str) -> None:
+def test_wrong_targets_on_a_device_make_the_loss_nan(output: str) -> None:
     net, theta, x, _ = random_net(np.random.default_rng(0), output=output)
     theta, x, y = map(mk.to_device, (theta, x, WRONG[output][0]))
     info = optim.SGD(net, 0.1).step(theta, optim.SGD(net, 0.1).init(theta), (x, y))[2]
@@ -234,7 +234,7 @@ def test_wrong_targets_on_a_device_are_named_in_training(output: str) -> None:
 # inverses ------------------------------------------------------------------------------------------
 
 
-def test_a_factorization_that_breaks_down_is_noticed_though_cupy_leaves_numbers() -> None:
+def test_a_factorization_that_breaks_down_is_noticed() -> None:
     broken = np.diag([1.0, 1.0, -1.0])
     good = np.eye(3)
     with pytest.raises(linalg.SingularMatrixError, match=r"G \(3 x 3\) has numerical rank 2"):
@@ -265,7 +265,7 @@ def test_inverses_of_all_layers_are_those_of_each() -> None:
         close((together @ v).get(), (each @ v).get(), **EXACT)
 
 
-def test_damped_diagonals_and_eigenvalues_are_not_asked_whether_they_are_positive() -> None:
+def test_damped_diagonals_are_not_checked() -> None:
     block = fisher.DiagonalBlock(mk.to_device(np.array([1.0, 0.0, -2.0])))
     with standin.counted() as traffic:
         inverse = block.inverse(0.5).d

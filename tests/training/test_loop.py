@@ -95,7 +95,7 @@ def test_a_run_is_the_beginning_of_a_longer_one() -> None:
     assert len(set(long.draws)) == 20
 
 
-def test_an_epoch_visits_every_example_at_most_once_in_an_order_of_its_own() -> None:
+def test_an_epoch_visits_every_example_at_most_once() -> None:
     drawn = np.array(list(itertools.islice(batches(N, 8, 0), 18))).reshape(3, 48)
     assert all(len(set(epoch)) == 48 for epoch in drawn)
     assert set(drawn.ravel()) == set(range(N))
@@ -152,7 +152,7 @@ def test_batches_grow_by_their_schedule() -> None:
     assert list(history["examples"]) == [0, *itertools.accumulate(expected)]
 
 
-def test_the_papers_batches_reach_the_training_set_in_500_steps() -> None:
+def test_the_papers_batches_grow_for_500_steps() -> None:
     for n, scale in ((60_000, 121.9), (20_000, 166.6), (103_500, 107.6)):  # MNIST, CURVES, FACES
         sizes = ExponentialBatches.reaching(n)
         assert sizes.scale == pytest.approx(scale, abs=0.05)
@@ -190,7 +190,7 @@ def test_records_hold_losses_of_the_whole_parts() -> None:
 
 
 @pytest.mark.parametrize("output", ["bernoulli", "gaussian"])
-def test_targets_that_are_no_labels_have_a_squared_error_per_example(output: str) -> None:
+def test_targets_without_labels_have_a_squared_error(output: str) -> None:
     net, theta, data = labelled(output)
     values = evaluate(net, theta, data)
     assert set(values) == {"loss", "squared_error", "test_loss", "test_squared_error"}
@@ -203,9 +203,7 @@ def test_targets_that_are_no_labels_have_a_squared_error_per_example(output: str
 
 
 @pytest.mark.parametrize("output", ["categorical", "gaussian"])
-def test_parts_of_the_whole_set_are_measured_one_after_the_other(
-    output: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_large_sets_are_measured_in_parts(output: str, monkeypatch: pytest.MonkeyPatch) -> None:
     net, theta, data = labelled(output)
     whole, sizes = evaluate(net, theta, data), []
     inner = net.natural_parameters
@@ -233,7 +231,7 @@ def test_records_hold_what_the_last_step_told() -> None:
     assert history["loss"][-1] == evaluate(net, history.theta, data)["loss"] != 0.25
 
 
-def test_the_average_of_the_iterates_is_measured_beside_the_last() -> None:
+def test_the_average_is_measured_beside_the_iterate() -> None:
     net, _, data = labelled()
     history = train(averaging=76, measure_every=4)
     expected = evaluate(net, history.average, data)
@@ -271,7 +269,7 @@ def test_the_average_is_that_of_a_plain_loop(averaging: Any, sizes: Any) -> None
         assert error(history.average, np.mean(iterates[1:], axis=0)) > 1e-3
 
 
-def test_averages_over_equal_batches_are_the_same_by_step_and_by_example() -> None:
+def test_averages_by_step_and_by_example_agree() -> None:
     by_step, by_example = (
         train(averaging=averaging).average for averaging in (PerStep(0.8), -8 / math.log(0.8))
     )
@@ -434,7 +432,7 @@ def test_a_run_that_ends_in_nan_raises_too() -> None:
         training.train(net, theta, Diverge(), data, 1, 8, progress=False)
 
 
-def test_parameters_that_are_not_finite_are_named_whatever_comes_of_them() -> None:
+def test_parameters_that_are_not_finite_are_named() -> None:
     class Breaks(Recorder):
         def step(self, theta: Any, state: Any, batch: Any, rng: Any) -> Any:
             if not np.isfinite(theta).all():
@@ -487,7 +485,7 @@ def test_a_bar_shows_the_damping(monkeypatch: pytest.MonkeyPatch, capfd: pytest.
     assert "damping 7" in capfd.readouterr().err
 
 
-def test_a_file_gets_a_plain_line_instead_of_a_bar(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_file_gets_a_line_without_a_bar(capfd: pytest.CaptureFixture[str]) -> None:
     train(progress=True)
     out, err = capfd.readouterr()
     assert out == ""

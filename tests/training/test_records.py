@@ -49,7 +49,7 @@ def test_each_line_is_json_by_the_book(tmp_path: Path) -> None:
     assert first["error"] == np.float32(0.1)
 
 
-def test_a_torn_last_line_is_left_out_and_another_is_not(tmp_path: Path) -> None:
+def test_only_a_torn_last_line_is_left_out(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     records.write(path, {}, [{"step": 0}, {"step": 10}])
     whole = path.read_text()
