@@ -16,6 +16,7 @@ import numpy as np
 import minikfac as mk
 from minikfac import (
     datasets,
+    distributed,
     fisher,
     interop,
     layers,
@@ -218,7 +219,7 @@ def passes_of_a_perceptron(a: Any) -> list:
 
 @case(
     *("Network." + name for name in ("loss", "mean_loss", "loss_and_gradient", "gradient", "gradient_pass")),
-    *("Network." + name for name in ("predict", "kl", "chunks", "batch_stats", "init_stats")),
+    *("Network." + name for name in ("predict", "kl", "chunks", "batch_stats", "init_stats", "on")),
 )
 def losses_and_gradients(a: Any) -> list:
     found: list = []
@@ -228,6 +229,7 @@ def losses_and_gradients(a: Any) -> list:
         found += [net.loss(theta, x, y), *net.loss_and_gradient(theta, x, y), net.gradient(theta, x, y)]
         found += [float(loss), grad, *stats, float(net.mean_loss(theta, x, y)), net.predict(theta, x)]
         found += [net.kl(theta, 1.1 * theta, x, stats), *net.batch_stats(theta, x)]
+        found += [net.on(distributed.SERIAL).gradient(theta, x, y)]
     return found
 
 
