@@ -14,7 +14,7 @@ from typing import Any
 
 from ..backend import Array, to_floats
 from ..network import Network
-from .checks import check_below_one, check_not_negative, check_positive, plain_numbers
+from . import checks
 from .momentum import State
 from .objective import objective_gradient
 from .schedules import Schedule, value_at
@@ -41,10 +41,10 @@ class Adam:
     l2: float = 0.0
 
     def __post_init__(self) -> None:
-        plain_numbers(self)
-        check_positive(lr=self.lr, eps=self.eps)
-        check_below_one(beta1=self.beta1, beta2=self.beta2)
-        check_not_negative(l2=self.l2)
+        checks.plain_numbers(self)
+        checks.positive(lr=self.lr, eps=self.eps)
+        checks.below_one(beta1=self.beta1, beta2=self.beta2)
+        checks.not_negative(l2=self.l2)
 
     def init(self, theta: Array) -> State:
         """Return the state before the first step: averages m and v (P,) of 0."""

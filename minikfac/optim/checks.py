@@ -18,7 +18,7 @@ def plain_numbers(opt: Any) -> None:
             object.__setattr__(opt, setting.name, value.item())
 
 
-def check_acting(opt: Any, where: str, *names: str) -> None:
+def acting(opt: Any, where: str, *names: str) -> None:
     """Refuse settings that would not act, unless they are as by default.
 
     Args:
@@ -33,7 +33,7 @@ def check_acting(opt: Any, where: str, *names: str) -> None:
             raise ValueError(f"expected {name} only {where}, where it acts, got {name}={value!r}")
 
 
-def check_one_rank(net: Network, method: str) -> None:
+def one_rank(net: Network, method: str) -> None:
     """Refuse a net on several ranks."""
     if net.comm.size > 1:
         raise ValueError(
@@ -41,49 +41,49 @@ def check_one_rank(net: Network, method: str) -> None:
         )
 
 
-def check_positive(**values: float | Schedule) -> None:
+def positive(**values: float | Schedule) -> None:
     """Refuse what is not above 0; of schedules, at their start."""
     for name, value in values.items():
         if not value_at(value, 0) > 0:
             raise ValueError(f"expected {name} > 0, got {value}")
 
 
-def check_not_negative(**values: float) -> None:
+def not_negative(**values: float) -> None:
     """Refuse what is below 0."""
     for name, value in values.items():
         if not value >= 0:
             raise ValueError(f"expected {name} >= 0, got {value}")
 
 
-def check_below_one(**values: float | Schedule) -> None:
+def below_one(**values: float | Schedule) -> None:
     """Refuse what is not in [0, 1), as weights of the old in averages must be."""
     for name, value in values.items():
         if not 0 <= value_at(value, 0) < 1:
             raise ValueError(f"expected {name} in [0, 1), got {value}")
 
 
-def check_share(**values: float) -> None:
+def share(**values: float) -> None:
     """Refuse what is no share of a batch, (0, 1]."""
     for name, value in values.items():
         if not 0 < value <= 1:
             raise ValueError(f"expected {name} in (0, 1], got {value}")
 
 
-def check_count(**values: int) -> None:
+def count(**values: int) -> None:
     """Refuse what is not at least 1."""
     for name, value in values.items():
         if value < 1:
             raise ValueError(f"expected {name} >= 1, got {value}")
 
 
-def check_age(max_age: int, **between: int) -> None:
+def age(max_age: int, **between: int) -> None:
     """Refuse an age of inverses at which the next ones are begun before the last are in use."""
     ((name, steps),) = between.items()
     if not 0 <= max_age < steps:
         raise ValueError(f"expected max_age from 0 to {name} - 1 = {steps - 1}, got {max_age}")
 
 
-def check_choice(choices: tuple[str, ...], **values: str) -> None:
+def choice(choices: tuple[str, ...], **values: str) -> None:
     """Refuse what is not among the choices."""
     for name, value in values.items():
         if value not in choices:

@@ -17,8 +17,8 @@ from typing import Any
 from ..backend import Array, to_floats
 from ..fisher import diagonal, signals
 from ..network import Network
+from . import checks
 from .averages import moving_average
-from .checks import check_below_one, check_not_negative, check_positive, check_share, plain_numbers
 from .momentum import State, at_rest, heavy_ball, moved_by
 from .objective import first, objective_gradient
 from .schedules import Schedule, value_at
@@ -49,11 +49,11 @@ class DiagonalNaturalGradient:
     decay: float = 0.95
 
     def __post_init__(self) -> None:
-        plain_numbers(self)
-        check_positive(lr=self.lr, damping=self.damping, power=self.power)
-        check_below_one(momentum=self.momentum, decay=self.decay)
-        check_not_negative(l2=self.l2)
-        check_share(tau1=self.tau1)
+        checks.plain_numbers(self)
+        checks.positive(lr=self.lr, damping=self.damping, power=self.power)
+        checks.below_one(momentum=self.momentum, decay=self.decay)
+        checks.not_negative(l2=self.l2)
+        checks.share(tau1=self.tau1)
 
     def init(self, theta: Array) -> State:
         """Return the state before the first step."""

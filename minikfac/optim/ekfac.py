@@ -20,15 +20,8 @@ from ..fisher import signals
 from ..fisher.ekfac import eigenbases, eigenvalues, in_eigenbases
 from ..fisher.kronecker import factors
 from ..network import Network
+from . import checks
 from .averages import moving_average
-from .checks import (
-    check_below_one,
-    check_count,
-    check_not_negative,
-    check_positive,
-    check_share,
-    plain_numbers,
-)
 from .momentum import State, at_rest, heavy_ball, moved_by
 from .objective import first, objective_gradient
 from .schedules import Schedule, value_at
@@ -59,12 +52,12 @@ class EKFAC:
     decay: float = 0.95
 
     def __post_init__(self) -> None:
-        plain_numbers(self)
-        check_positive(lr=self.lr, damping=self.damping)
-        check_below_one(momentum=self.momentum, decay=self.decay)
-        check_not_negative(l2=self.l2)
-        check_share(tau1=self.tau1)
-        check_count(T3=self.T3)
+        checks.plain_numbers(self)
+        checks.positive(lr=self.lr, damping=self.damping)
+        checks.below_one(momentum=self.momentum, decay=self.decay)
+        checks.not_negative(l2=self.l2)
+        checks.share(tau1=self.tau1)
+        checks.count(T3=self.T3)
 
     def init(self, theta: Array) -> State:
         """Return the state before the first step."""
@@ -87,7 +80,7 @@ class EKFAC:
         loss, grad, stats = objective_gradient(self.net, theta, x, y, state["stats"], self.l2)
         x1 = first(x, self.tau1)
         drawn = signals(self.net, theta, x1, targets="sampled", rng=rng, train=True)
-        means = moving_average(state["factors"], drawn.mean(factors), k, self.decay)
+        means = moving_average(state["factors"], drawn.total(factors), k, self.decay)
         age = (k - 1) % self.T3  # of the basis
         bases = state["bases"] if age else eigenbases(means, self.net.comm)
         # at age 0 the old ones, of another basis, have weight 0

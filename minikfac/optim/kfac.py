@@ -19,19 +19,11 @@ from typing import Any, NamedTuple
 from ..backend import Array, fetch
 from ..distributed import Communicator
 from ..fisher import BlockTridiagonal, Kronecker, Operator, block_tridiagonal, signals
-from ..fisher.kronecker import factored_inverse, factors
+from ..fisher.kronecker import factors
+from ..fisher.kronecker_block import factored_inverse
 from ..network import Network
+from . import checks
 from .averages import moving_average
-from .checks import (
-    check_age,
-    check_below_one,
-    check_choice,
-    check_count,
-    check_not_negative,
-    check_positive,
-    check_share,
-    plain_numbers,
-)
 from .momentum import State
 from .objective import decay, first, objective, objective_gradient
 from .quadratic import QuadraticModel, curvature_and_slope
@@ -97,24 +89,24 @@ class KFAC:
     _background: Background = field(default_factory=Background, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        plain_numbers(self)
-        check_choice(("block_diagonal", "block_tridiagonal"), structure=self.structure)
-        check_choice(("sampled", "model"), targets=self.targets)
-        check_not_negative(lam=self.lam, lam_min=self.lam_min, l2=self.l2)
-        check_positive(gamma=self.lam + self.l2 if self.gamma is None else self.gamma)
+        checks.plain_numbers(self)
+        checks.choice(("block_diagonal", "block_tridiagonal"), structure=self.structure)
+        checks.choice(("sampled", "model"), targets=self.targets)
+        checks.not_negative(lam=self.lam, lam_min=self.lam_min, l2=self.l2)
+        checks.positive(gamma=self.lam + self.l2 if self.gamma is None else self.gamma)
         if self.lr is not None:
-            check_positive(lr=self.lr)
+            checks.positive(lr=self.lr)
             if self.momentum:
                 raise ValueError(
                     "expected momentum only with lr=None, as the exact Fisher matrix gives mu together with "
                     f"alpha, got momentum=True and lr={self.lr}"
                 )
-        check_share(tau1=self.tau1, tau2=self.tau2)
-        check_count(T1=self.T1, T2=self.T2, T3=self.T3)
-        check_age(self.max_age, T3=self.T3)
+        checks.share(tau1=self.tau1, tau2=self.tau2)
+        checks.count(T1=self.T1, T2=self.T2, T3=self.T3)
+        checks.age(self.max_age, T3=self.T3)
         if self.max_age and self.T2 % self.T3:
             raise ValueError(f"expected T2 in multiples of T3 with max_age, got {self.T2} and {self.T3}")
-        check_below_one(decay=self.decay)
+        checks.below_one(decay=self.decay)
 
     @property
     def has_momentum(self) -> bool:
@@ -197,9 +189,9 @@ class KFAC:
         rng = rng if self.targets == "sampled" else None
         drawn = signals(self.net, theta, x, targets=self.targets, rng=rng, train=True)
         if self.structure == "block_diagonal":
-            return drawn.mean(factors)
+            return drawn.total(factors)
         F = block_tridiagonal(drawn)
-        return [*F.own, *F.cross]
+        return [*F.factors, *F.cross]
 
     def _inverses_in_use(
         self, means: Sequence[tuple[Array, ...]], gammas: list[float], state: State

@@ -18,20 +18,10 @@ from typing import Any
 from ..backend import Array, array_module, to_floats
 from ..distributed import Communicator
 from ..fisher import Kronecker, Operator, gradient_and_kfac
-from ..fisher.kronecker import factored_inverse, factors_of
+from ..fisher.kronecker_block import factored_inverse, factors_of
 from ..network import Network
+from . import checks
 from .averages import moving_average
-from .checks import (
-    check_acting,
-    check_age,
-    check_below_one,
-    check_choice,
-    check_count,
-    check_not_negative,
-    check_positive,
-    check_share,
-    plain_numbers,
-)
 from .momentum import State, at_rest, moved_by
 from .objective import first
 from .quadratic import curvature_and_slope
@@ -74,21 +64,21 @@ class KFCPre:
     _background: Background = field(default_factory=Background, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        plain_numbers(self)
-        check_positive(lr=self.lr)
-        check_below_one(momentum=self.momentum, decay=self.decay)
-        check_not_negative(damping=self.damping, l2=self.l2)
-        check_positive(damping_and_l2=self.damping + self.l2)
-        check_count(Ts=self.Ts, Tf=self.Tf)
-        check_age(self.max_age, Tf=self.Tf)
-        check_choice(("fisher", "kfac"), clip_norm=self.clip_norm)
-        check_share(clip_share=self.clip_share)
+        checks.plain_numbers(self)
+        checks.positive(lr=self.lr)
+        checks.below_one(momentum=self.momentum, decay=self.decay)
+        checks.not_negative(damping=self.damping, l2=self.l2)
+        checks.positive(damping_and_l2=self.damping + self.l2)
+        checks.count(Ts=self.Ts, Tf=self.Tf)
+        checks.age(self.max_age, Tf=self.Tf)
+        checks.choice(("fisher", "kfac"), clip_norm=self.clip_norm)
+        checks.share(clip_share=self.clip_share)
         if self.clip is None:
-            check_acting(self, "with a clip", "clip_norm", "clip_share")
+            checks.acting(self, "with a clip", "clip_norm", "clip_share")
         else:
-            check_positive(clip=self.clip)
+            checks.positive(clip=self.clip)
         if self.clip_norm == "kfac":
-            check_acting(self, "with clip_norm='fisher'", "clip_share")
+            checks.acting(self, "with clip_norm='fisher'", "clip_share")
 
     def init(self, theta: Array) -> State:
         """Return the state before the first step."""

@@ -20,15 +20,7 @@ from ..backend import Array, array_module, fetch, to_host
 from ..fisher import gauss_newton
 from ..linalg import eigh, krylov_subspace
 from ..network import Network
-from .checks import (
-    check_acting,
-    check_choice,
-    check_count,
-    check_not_negative,
-    check_one_rank,
-    check_share,
-    plain_numbers,
-)
+from . import checks
 from .hessian_free import preconditioner
 from .momentum import State
 from .objective import decay, first, objective_gradient
@@ -61,14 +53,14 @@ class KrylovSubspace:
     l2: float = 0.0
 
     def __post_init__(self) -> None:
-        plain_numbers(self)
-        check_one_rank(self.net, "KrylovSubspace")
-        check_choice(("lbfgs", "model"), search=self.search)
-        check_not_negative(damping=self.damping, exponent=self.exponent, l2=self.l2)
-        check_share(search_share=self.search_share, tau2=self.tau2)
-        check_count(K=self.K, search_steps=self.search_steps)
+        checks.plain_numbers(self)
+        checks.one_rank(self.net, "KrylovSubspace")
+        checks.choice(("lbfgs", "model"), search=self.search)
+        checks.not_negative(damping=self.damping, exponent=self.exponent, l2=self.l2)
+        checks.share(search_share=self.search_share, tau2=self.tau2)
+        checks.count(K=self.K, search_steps=self.search_steps)
         if self.search == "model":
-            check_acting(self, "with search='lbfgs'", "search_share", "search_steps")
+            checks.acting(self, "with search='lbfgs'", "search_share", "search_steps")
 
     def init(self, theta: Array) -> State:
         """Return the state before the first step."""

@@ -24,15 +24,7 @@ from ..backend import Array, array_module, to_floats
 from ..fisher import LowRank as LowRankMatrix
 from ..fisher import Signals, signals
 from ..network import Network
-from .checks import (
-    check_below_one,
-    check_count,
-    check_not_negative,
-    check_one_rank,
-    check_positive,
-    check_share,
-    plain_numbers,
-)
+from . import checks
 from .momentum import State, at_rest, heavy_ball, moved_by
 from .objective import first, objective_gradient
 from .schedules import Schedule, value_at
@@ -65,13 +57,13 @@ class LowRank:
     decay: float = 0.9
 
     def __post_init__(self) -> None:
-        plain_numbers(self)
-        check_one_rank(self.net, "LowRank")
-        check_positive(lr=self.lr, damping=self.damping)
-        check_below_one(momentum=self.momentum, decay=self.decay)
-        check_count(rank=self.rank, columns=self.columns)
-        check_not_negative(l2=self.l2)
-        check_share(tau1=self.tau1)
+        checks.plain_numbers(self)
+        checks.one_rank(self.net, "LowRank")
+        checks.positive(lr=self.lr, damping=self.damping)
+        checks.below_one(momentum=self.momentum, decay=self.decay)
+        checks.count(rank=self.rank, columns=self.columns)
+        checks.not_negative(l2=self.l2)
+        checks.share(tau1=self.tau1)
 
     def init(self, theta: Array) -> State:
         """Return the state before the first step: no columns, (P, 0)."""

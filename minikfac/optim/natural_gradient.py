@@ -13,7 +13,7 @@ from typing import Any
 from ..backend import Array, to_floats
 from ..fisher import exact, signals
 from ..network import Network
-from .checks import check_count, check_not_negative, check_positive, plain_numbers
+from . import checks
 from .schedules import Schedule, value_at
 
 
@@ -34,11 +34,11 @@ class NaturalGradient:
     n_fisher: int | None = None
 
     def __post_init__(self) -> None:
-        plain_numbers(self)
-        check_positive(lr=self.lr)
-        check_not_negative(damping=self.damping)
+        checks.plain_numbers(self)
+        checks.positive(lr=self.lr)
+        checks.not_negative(damping=self.damping)
         if self.n_fisher is not None:
-            check_count(n_fisher=self.n_fisher)
+            checks.count(n_fisher=self.n_fisher)
 
     def init(self, theta: Array) -> dict[str, Any]:
         """Return the state before the first step."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..backend import Array, to_floats
 from ..network import Network
-from .checks import check_acting, check_below_one, check_not_negative, check_positive, plain_numbers
+from . import checks
 from .momentum import State, at_rest, moved_by
 from .objective import objective_gradient
 from .schedules import Schedule, value_at
@@ -38,12 +38,12 @@ class SGD:
     l2: float = 0.0
 
     def __post_init__(self) -> None:
-        plain_numbers(self)
-        check_positive(lr=self.lr)
-        check_below_one(momentum=self.momentum)
-        check_not_negative(l2=self.l2)
+        checks.plain_numbers(self)
+        checks.positive(lr=self.lr)
+        checks.below_one(momentum=self.momentum)
+        checks.not_negative(l2=self.l2)
         if self.momentum == 0:
-            check_acting(self, "with momentum > 0", "nesterov")
+            checks.acting(self, "with momentum > 0", "nesterov")
 
     def init(self, theta: Array) -> State:
         """Return the state before the first step."""

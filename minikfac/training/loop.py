@@ -9,7 +9,8 @@ Randomness is by position: step k uses ``default_rng([seed, k])``, epoch e is or
 was never interrupted; only ``seconds`` differ.
 
 Where the net is on several ranks, all call :func:`train` with the same arguments and return the same history.
-Rank 0 alone shows progress, reads and writes files, calls ``track`` and ``on_record`` and looks at the clock.
+Rank 0 alone shows progress, reads and writes files, calls ``track`` and ``on_record`` and looks at the clock;
+so ``track`` must use the net on one rank, ``net.on(SERIAL)``.
 """
 
 from __future__ import annotations

@@ -221,19 +221,19 @@ def test_numbers_of_numpy_are_settings_like_any_others(name: str) -> None:
     net, theta, x, y = images()
     theta, x = theta.astype(np.float32), x.astype(np.float32)
     opt = (ALL | OTHERS)[name](net)
-    floats = {own.name: getattr(opt, own.name) for own in dataclasses.fields(opt)}
+    floats = {field.name: getattr(opt, field.name) for field in dataclasses.fields(opt)}
     floats = {setting: np.float64(value) for setting, value in floats.items() if type(value) is float}
     assert floats
     moved = []
-    for own in (opt, dataclasses.replace(opt, **floats)):
-        at, state = theta, own.init(theta)
+    for variant in (opt, dataclasses.replace(opt, **floats)):
+        at, state = theta, variant.init(theta)
         for k in range(2):
-            at, state, _ = own.step(at, state, (x, y), np.random.default_rng(k))
+            at, state, _ = variant.step(at, state, (x, y), np.random.default_rng(k))
         moved.append(at)
         assert all(array.dtype == np.float32 for array in state.values() if isinstance(array, np.ndarray))
     assert moved[1].dtype == np.float32
     assert np.array_equal(*moved)
-    assert repr(own) == repr(opt)
+    assert repr(variant) == repr(opt)
 
 
 def test_schedules_may_return_numbers_of_numpy() -> None:
