@@ -6,7 +6,7 @@ colours on a scale of their own, variances in greys.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from .style import (
     WIDTH,
     axes_for,
     checked,
-    figure_for,
+    new_figure,
     short,
     some,
     style,
@@ -35,12 +35,7 @@ Tiles = Mapping[str, Mapping[str, Any]]
 
 
 @style()
-def autocorrelation(
-    maps: Tiles,
-    *,
-    title: str = "Correlation of a map with itself, shifted",
-    fig: Any | None = None,
-) -> list[Any]:
+def autocorrelation(maps: Tiles) -> list[Any]:
     """Draw spatial autocorrelations as tiles [GM16, figs. 1 and 2].
 
     The middle of a tile is the shift 0, where the correlation is 1. Uncorrelated is a dot on white.
@@ -48,8 +43,6 @@ def autocorrelation(
     Args:
         maps: by row (a layer) and column (a signal), (2 ry + 1, 2 rx + 1) each, in [-1, 1]; nan where
             nothing varies.
-        title: of the figure.
-        fig: a figure or subfigure to draw into.
 
     Returns:
         The axes, row by row.
@@ -58,11 +51,11 @@ def autocorrelation(
         ValueError: on even extents, values that are no correlations, or rows of different columns.
     """
     tiles = _checked_tiles(maps, ("rows", "columns"), "autocorrelation")
-    for row, found in tiles.items():
-        for column, tile in found.items():
-            if not all(extent % 2 for extent in tile.shape):
-                what = f"autocorrelation of {row}, {column}"
-                raise ValueError(f"expected an odd number of shifts in {what}, got shape {tile.shape}")
+    for what, tile in _each(tiles):
+        if not all(extent % 2 for extent in tile.shape):
+            raise ValueError(
+                f"expected an odd number of shifts in autocorrelation of {what}, got shape {tile.shape}"
+            )
     _check_correlations(tiles, "autocorrelation")
 
     def draw(ax: Any, tile: Array) -> Any:
@@ -72,24 +65,16 @@ def autocorrelation(
         ax.set(xticks=[-rx, 0, rx], yticks=[-ry, 0, ry])
         return image
 
-    return _tiles(
-        tiles, draw, title, "correlation", ("shift to the right (pixels)", "shift down (pixels)"), fig
-    )
+    title = "Correlation of a map with itself, shifted"
+    return _tiles(tiles, draw, title, "correlation", ("shift to the right (pixels)", "shift down (pixels)"))
 
 
 @style()
-def between_maps(
-    correlations: Tiles,
-    *,
-    title: str = "Correlation between maps, at the same location",
-    fig: Any | None = None,
-) -> list[Any]:
+def between_maps(correlations: Tiles) -> list[Any]:
     """Draw correlations between the maps of a layer, as tiles [GM16, fig. 1b].
 
     Args:
         correlations: by row (a layer) and column (a signal), (M, M) each; nan where a map never varies.
-        title: of the figure.
-        fig: a figure or subfigure to draw into.
 
     Returns:
         The axes, row by row.
@@ -107,26 +92,19 @@ def between_maps(
                 text = "–" if np.isnan(value) else f"{round(value, 1) + 0.0:.1f}".replace("-", "−")
                 color = "white" if abs(value) > 0.7 else "black"
                 ax.text(column, row, text, ha="center", va="center", fontsize=9, color=color)
-        ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        ax.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+        _whole_ticks(ax)
         return image
 
-    return _tiles(tiles, draw, title, "correlation", ("map", "map"), fig)
+    title = "Correlation between maps, at the same location"
+    return _tiles(tiles, draw, title, "correlation", ("map", "map"))
 
 
 @style()
-def variance_maps(
-    variances: Tiles,
-    *,
-    title: str = "Variance at each location, relative to the mean over locations",
-    fig: Any | None = None,
-) -> list[Any]:
+def variance_maps(variances: Tiles) -> list[Any]:
     """Draw how variances change over locations; where everything is homogeneous, all is the grey of 1.
 
     Args:
         variances: by row (a layer) and column (a signal), (H, W) each, relative to their mean.
-        title: of the figure.
-        fig: a figure or subfigure to draw into.
 
     Returns:
         The axes, row by row.
@@ -135,12 +113,10 @@ def variance_maps(
         ValueError: on negative values, or rows of different columns.
     """
     tiles = _checked_tiles(variances, ("H", "W"), "variances")
-    largest = max(1.0, *(float(np.nanmax(tile)) for found in tiles.values() for tile in found.values()))
-    for found in tiles.values():
-        for column, tile in found.items():
-            if np.nanmin(tile) < 0:
-                lowest = float(np.nanmin(tile))
-                raise ValueError(f"expected variances >= 0 of {column}, got {lowest:.3g}")
+    largest = max(1.0, *(float(np.nanmax(tile)) for _, tile in _each(tiles)))
+    for what, tile in _each(tiles):
+        if np.nanmin(tile) < 0:
+            raise ValueError(f"expected variances >= 0 of {what}, got {float(np.nanmin(tile)):.3g}")
 
     def draw(ax: Any, tile: Array) -> Any:
         image = ax.imshow(tile, cmap=MAGNITUDE, vmin=0, vmax=largest, interpolation="nearest")
@@ -148,11 +124,11 @@ def variance_maps(
             for (row, column), value in np.ndenumerate(tile):
                 color = "white" if value > 0.55 * largest else "black"
                 ax.text(column, row, f"{value:.1f}", ha="center", va="center", fontsize=8, color=color)
-        ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        ax.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+        _whole_ticks(ax)
         return image
 
-    return _tiles(tiles, draw, title, "relative variance\n(1: the mean)", ("column", "row"), fig)
+    title = "Variance at each location, relative to the mean over locations"
+    return _tiles(tiles, draw, title, "relative variance\n(1: the mean)", ("column", "row"))
 
 
 @style()
@@ -160,7 +136,6 @@ def correlation_against_offset(
     curves: Mapping[str, Mapping[str, Any]],
     *,
     title: str = "How far correlations reach",
-    ylabel: str = "mean |correlation|",
     ax: Any | None = None,
 ) -> Any:
     """Draw the strength of correlations against the distance in pixels.
@@ -169,7 +144,6 @@ def correlation_against_offset(
         curves: by group (drawn in one colour) and name within it (one dash and marker each): values at
             offsets 1, 2, ... (m,), nan where maps are too small.
         title: of the axes.
-        ylabel: what was averaged.
         ax: axes to draw into.
 
     Raises:
@@ -177,8 +151,8 @@ def correlation_against_offset(
     """
     ax = axes_for(ax)
     longest = 1
-    for number, (group, own) in enumerate(some(dict(curves), "group").items()):
-        for place, (name, values) in enumerate(some(dict(own), f"curve of {group}").items()):
+    for number, (group, members) in enumerate(some(dict(curves), "group").items()):
+        for place, (name, values) in enumerate(some(dict(members), f"curve of {group}").items()):
             y = checked(values, ("offsets",), f"strengths of {group}, {name}")
             if np.nanmin(y, initial=0) < 0 or np.nanmax(y, initial=0) > 1 + 1e-9:
                 worst = float(np.nanmax(np.abs(y)))
@@ -189,7 +163,7 @@ def correlation_against_offset(
                 label=f"{group}: {name}" if name else group,
             )  # fmt: skip
             longest = max(longest, len(y))
-    ax.set(xticks=range(1, longest + 1), ylim=(0, None), title=title, ylabel=ylabel)
+    ax.set(xticks=range(1, longest + 1), ylim=(0, None), title=title, ylabel="mean |correlation|")
     ax.set_ylim(top=min(1.02, 1.15 * ax.get_ylim()[1]))
     ax.set_xlabel("distance (pixels)")
     ax.grid(True)
@@ -205,8 +179,6 @@ def shifted_products(
     kernel: Sequence[int],
     *,
     padding: Sequence[int] = (0, 0, 0, 0),
-    names: tuple[str, str] = ("activation map $a_j$", "derivative map $g_i$"),
-    fig: Any | None = None,
 ) -> list[Any]:
     """Draw two maps, their dot products for all shifts, and the kernel's gradient among these.
 
@@ -216,8 +188,6 @@ def shifted_products(
         products: (rows, columns), one per shift at which the two overlap.
         kernel: (top, left, kh, kw), which of the products are the gradient of the kernel's weights.
         padding: (above, left, below, right), pixels of ``activation`` that are padding.
-        names: of the two maps.
-        fig: a figure or subfigure to draw into.
 
     Returns:
         The axes: activation, derivative, products, gradient.
@@ -231,42 +201,51 @@ def shifted_products(
     top, left, kh, kw = (int(extent) for extent in kernel)
     if min(top, left, kh - 1, kw - 1) < 0 or top + kh > shape[0] or left + kw > shape[1]:
         raise ValueError(f"expected a kernel inside the products {shape}, got {tuple(kernel)}")
-    fig = figure_for(fig, 3.6)
-    axes = fig.subplots(1, 4)
-    above, before, below, after = padding
-    inner = Rectangle(
-        (before - 0.5, above - 0.5), a.shape[1] - before - after, a.shape[0] - above - below,
-        fill=False, edgecolor=BLUE, linewidth=1.5, linestyle="--",
-    )  # fmt: skip
-    low = min(0.0, float(a.min()))
-    if low < 0:
-        _signed_image(axes[0], a)
-    else:
-        axes[0].imshow(a, cmap=MAGNITUDE, interpolation="nearest")
-        axes[0].set_xlabel(f"0 to {short(float(a.max()))}")
-    if any(padding):
-        axes[0].add_patch(inner)
-    axes[0].set_title(names[0], fontsize=12)
+    fig = new_figure(3.6)
+    axes = list(fig.subplots(1, 4))
+    _activation(axes[0], a, padding)
     _signed_image(axes[1], g)
-    axes[1].set_title(names[1], fontsize=12)
     _signed_image(axes[2], p)
     axes[2].add_patch(Rectangle((left - 0.5, top - 0.5), kw, kh, fill=False, edgecolor="black", linewidth=2))
-    axes[2].set_title("dot products for all shifts", fontsize=12)
-    gradient = p[top : top + kh, left : left + kw]
-    _signed_image(axes[3], gradient, float(np.abs(p).max()) or 1.0)
-    limit = float(np.abs(p).max()) or 1.0
-    if gradient.size <= 25:
-        for (row, column), value in np.ndenumerate(gradient):
-            color = "white" if abs(value) > 0.7 * limit else "black"
-            text = short(float(value)).replace("-", "−")
-            axes[3].text(column, row, text, ha="center", va="center", fontsize=10, color=color)
-    axes[3].set_title("the kernel's shifts:\nweight gradient", fontsize=12)
-    for ax in axes:
+    _kernel_gradient(axes[3], p[top : top + kh, left : left + kw], float(np.abs(p).max()) or 1.0)
+    titles = (
+        "activation map $a_j$",
+        "derivative map $g_i$",
+        "dot products for all shifts",
+        "the kernel's shifts:\nweight gradient",
+    )
+    for ax, title in zip(axes, titles, strict=True):
+        ax.set_title(title, fontsize=12)
         ax.set(xticks=[], yticks=[])
         ax.spines[:].set_visible(True)
     note = "orange +, purple −, each picture on its own scale; the last on that of the third"
     fig.supxlabel(note + ("; dashed: without padding" if any(padding) else ""), fontsize=10)
-    return list(axes)
+    return axes
+
+
+def _activation(ax: Any, a: Array, padding: Sequence[int]) -> None:
+    """A map of activations, signed where it is, with a dashed line around what is not padding."""
+    if float(a.min()) < 0:
+        _signed_image(ax, a)
+    else:
+        ax.imshow(a, cmap=MAGNITUDE, interpolation="nearest")
+        ax.set_xlabel(f"0 to {short(float(a.max()))}")
+    if any(padding):
+        above, before, below, after = padding
+        corner = (before - 0.5, above - 0.5)
+        extent = (a.shape[1] - before - after, a.shape[0] - above - below)
+        look: dict[str, Any] = {"edgecolor": BLUE, "linewidth": 1.5, "linestyle": "--"}
+        ax.add_patch(Rectangle(corner, *extent, fill=False, **look))
+
+
+def _kernel_gradient(ax: Any, gradient: Array, limit: float) -> None:
+    """The gradient of a kernel, with its numbers where these are few."""
+    _signed_image(ax, gradient, limit)
+    if gradient.size <= 25:
+        for (row, column), value in np.ndenumerate(gradient):
+            color = "white" if abs(value) > 0.7 * limit else "black"
+            text = short(float(value)).replace("-", "−")
+            ax.text(column, row, text, ha="center", va="center", fontsize=10, color=color)
 
 
 def _signed_image(ax: Any, values: Array, limit: float | None = None) -> None:
@@ -275,53 +254,58 @@ def _signed_image(ax: Any, values: Array, limit: float | None = None) -> None:
     ax.set_xlabel(f"±{short(limit)}")
 
 
+def _whole_ticks(ax: Any) -> None:
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(MaxNLocator(5, integer=True))
+
+
 def _checked_tiles(tiles: Tiles, shape: tuple[str, str], what: str) -> dict[str, dict[str, Array]]:
-    found = {
-        row: {column: checked(tile, shape, f"{what} of {row}, {column}") for column, tile in own.items()}
-        for row, own in some(dict(tiles), "row of pictures").items()
+    arrays = {
+        row: {column: checked(tile, shape, f"{what} of {row}, {column}") for column, tile in columns.items()}
+        for row, columns in some(dict(tiles), "row of pictures").items()
     }
-    first = list(next(iter(found.values())))
-    for row, own in found.items():
-        if not own or list(own) != first:
+    first = list(next(iter(arrays.values())))
+    for row, columns in arrays.items():
+        if not columns or list(columns) != first:
             raise ValueError(
-                f"expected the columns {', '.join(first) or 'of pictures'}, got {list(own)} in {row}"
+                f"expected the columns {', '.join(first) or 'of pictures'}, got {list(columns)} in {row}"
             )
-    return found
+    return arrays
+
+
+def _each(tiles: Mapping[str, Mapping[str, Array]]) -> list[tuple[str, Array]]:
+    """All pictures with their row and column as words."""
+    return [(f"{row}, {column}", tile) for row, line in tiles.items() for column, tile in line.items()]
 
 
 def _check_correlations(tiles: Mapping[str, Mapping[str, Array]], what: str) -> None:
-    for row, own in tiles.items():
-        for column, tile in own.items():
-            if np.nanmax(np.abs(tile), initial=0) > 1 + 1e-9:
-                worst = float(np.nanmax(np.abs(tile)))
-                raise ValueError(f"expected {what} of {row}, {column} in [-1, 1], got {worst:.3g}")
+    for where, tile in _each(tiles):
+        worst = float(np.nanmax(np.abs(tile), initial=0))
+        if worst > 1 + 1e-9:
+            raise ValueError(f"expected {what} of {where} in [-1, 1], got {worst:.3g}")
 
 
 def _tiles(
     tiles: Mapping[str, Mapping[str, Array]],
-    draw: Any,
+    draw: Callable[[Any, Array], Any],
     title: str,
     label: str,
     xy: tuple[str, str],
-    fig: Any | None,
 ) -> list[Any]:
     """Pictures in rows and columns with one scale."""
     columns = list(next(iter(tiles.values())))
     side = min(2.7, (WIDTH - 1.8) / len(columns))
-    fig = figure_for(fig, len(tiles) * side + 1.0)
+    fig = new_figure(len(tiles) * side + 1.0)
     axes = fig.subplots(len(tiles), len(columns), squeeze=False)
-    image = None
-    for number, (row, own) in enumerate(tiles.items()):
-        for place, (column, tile) in enumerate(own.items()):
-            ax = axes[number, place]
-            image = draw(ax, tile)
-            ax.spines[:].set_visible(True)
-            if number == 0:
-                ax.set_title(column, fontsize=12)
-            if number == len(tiles) - 1:
-                ax.set_xlabel(xy[0])
-            if place == 0:
-                ax.set_ylabel(f"{row}\n{xy[1]}")
+    for ax, (_, tile) in zip(axes.ravel(), _each(tiles), strict=True):
+        image = draw(ax, tile)
+        ax.spines[:].set_visible(True)
+    for ax, column in zip(axes[0], columns, strict=True):
+        ax.set_title(column, fontsize=12)
+    for ax in axes[-1]:
+        ax.set_xlabel(xy[0])
+    for ax, row in zip(axes[:, 0], tiles, strict=True):
+        ax.set_ylabel(f"{row}\n{xy[1]}")
     fig.colorbar(image, ax=axes, shrink=0.8, label=label)
     fig.suptitle(title)
     return list(axes.ravel())
