@@ -6,13 +6,7 @@ Functions of several pictures make a figure of their own, and return a list of a
 
 from .batch_errors import error_against_batch
 from .exactness import exactness
-from .feature_maps import (
-    autocorrelation,
-    between_maps,
-    correlation_against_offset,
-    shifted_products,
-    variance_maps,
-)
+from .feature_maps import autocorrelation, between_maps, correlation_against_offset, variance_maps
 from .gaussians import gaussian_flows
 from .globe import globe_ascent, projections
 from .gradients import gradient_scatter, kl_against_quadratic, mean_derivatives, monte_carlo_error
@@ -25,6 +19,7 @@ from .progress import conditioning, improvement_against_damping
 from .quality import layer_ledger, ledger, quality_bars
 from .races import race, race_targets
 from .scaling import batch_scaling, loss_against_examples, predicted_scaling
+from .shifts import shifted_products
 from .signals import forward_backward
 from .spectra import cosine_against_damping, preconditioned_spectra, spectra
 from .style import COLORS, style
