@@ -70,7 +70,7 @@ def gradient_and_kfac(
     chunks = net.chunks(theta, x)
     expectation = Targets.of(net, theta, x, y if targets == "data" else None, targets, n_samples, rng)
     net.output.check(y, len(x), net.n_outputs(x))
-    grids: list[tuple[int, int]] = []
+    grids: list[tuple[int, int]] = []  # of the layers; the same in each chunk, as are the statistics after it
     after: list[Array] = []
     coupled = train and bool(net.init_stats())
     if coupled:  # two passes: what g is depends on whether the statistics of the batch move along

@@ -26,6 +26,7 @@ from ..network import Network
 from .targets import Targets
 
 Arrays = tuple[Array, ...]
+"""What a layer contributes to a sum."""
 _GRADIENTS = 2**24
 """About how many numbers of per-example gradients are formed at once."""
 
@@ -202,14 +203,12 @@ class Signals:
             dense_chain=chain,
         )
 
-    def total(
-        self, contribution: Callable[[LayerSignals, int], tuple[Array, ...]]
-    ) -> list[tuple[Array, ...]]:
+    def total(self, contribution: Callable[[LayerSignals, int], Arrays]) -> list[Arrays]:
         """Sum up what each layer contributes, over all chunks and ranks.
 
         Args:
-            contribution: of one layer, from its signals in a chunk and N: the chunk's part of means over all
-                N examples.
+            contribution: takes the signals of a layer in one chunk, and N; returns the chunk's part of means
+                over all N examples.
 
         Returns:
             Per layer, the means.

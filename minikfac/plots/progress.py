@@ -1,4 +1,4 @@
-"""Progress of optimizers: over an ill-conditioned valley, with more or less damping, by size of the batch."""
+"""Progress of optimizers: over an ill-conditioned valley, and with more or less damping."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ from typing import Any
 
 import numpy as np
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from .spectra import positive
-from .style import BLACK, GREY, checked, figure_for, marked_pen, pen, short, some, style
+from .style import BLACK, GREY, by_name, checked, marked_pen, new_figure, pen, positive, short, some, style
 
 
 @style()
@@ -21,9 +19,6 @@ def conditioning(
     losses: Mapping[str, Any],
     condition_numbers: Any,
     steps: Mapping[str, Any],
-    *,
-    counted: str = "Steps to a millionth of the loss",
-    fig: Any | None = None,
 ) -> list[Any]:
     """Draw runs on a quadratic of two parameters: paths, losses, and steps against the condition number.
 
@@ -36,8 +31,6 @@ def conditioning(
         losses: (k + 1,) each, by method; more methods than paths if need be.
         condition_numbers: (m,).
         steps: (m,) each, by method.
-        counted: title of the steps.
-        fig: a figure or subfigure to draw into.
 
     Returns:
         The axes: paths, losses, steps.
@@ -45,28 +38,29 @@ def conditioning(
     Raises:
         ValueError: on shapes that do not fit, a path without losses, or a Hessian that is not definite.
     """
-    fig = figure_for(fig, 7.6)
+    fig = new_figure(7.6)
     grid = fig.add_gridspec(2, 2, height_ratios=(1.1, 1))
     axes = [fig.add_subplot(grid[0, :]), fig.add_subplot(grid[1, 0]), fig.add_subplot(grid[1, 1])]
-    known = list(dict.fromkeys([*some(dict(losses), "run"), *steps]))
-    missing = [name for name in paths if name not in known]
+    names = list(dict.fromkeys([*some(dict(losses), "run"), *steps]))
+    missing = [name for name in paths if name not in names]
     if missing:
         raise ValueError(f"expected losses of every path, got none of {missing[0]}")
-    _valley(axes[0], hessian, minimum, {name: (paths[name], known.index(name)) for name in paths})
-    runs = {name: checked(own, ("k",), f"losses of {name}", finite=True) for name, own in losses.items()}
-    highest = max(float(own.max()) for own in runs.values())
-    for name, own in runs.items():  # zero, but for rounding, has no place on a log axis
-        axes[1].plot(np.arange(len(own)), own.clip(1e-12 * highest), **pen(known.index(name)))
+    _valley(axes[0], hessian, minimum, {name: (paths[name], names.index(name)) for name in paths})
+    runs = by_name(losses, ("k",), "losses", "run", finite=True)
+    highest = max(float(run.max()) for run in runs.values())
+    for name, run in runs.items():  # zero, but for rounding, has no place on a log axis
+        axes[1].plot(np.arange(len(run)), run.clip(1e-12 * highest), **pen(names.index(name)))
     axes[1].set(yscale="log", xlabel="step", ylabel="loss (nats)", title="Loss")
     axes[1].set_ylim(bottom=1e-7 * highest)
     x = positive(condition_numbers, "condition_numbers")
-    for name, own in steps.items():
-        counts = checked(own, (len(x),), f"steps of {name}")
-        axes[2].plot(x, counts, **marked_pen(known.index(name)))
-    axes[2].set(xscale="log", yscale="log", xlabel="condition number", ylabel="steps", title=counted)
+    for name, counts in steps.items():
+        y = checked(counts, (len(x),), f"steps of {name}")
+        axes[2].plot(x, y, **marked_pen(names.index(name)))
+    axes[2].set(xscale="log", yscale="log", xlabel="condition number", ylabel="steps")
+    axes[2].set_title("Steps to a millionth of the loss")
     for ax in axes[1:]:
         ax.grid(True)
-    handles = [Line2D([], [], label=name, **marked_pen(number)) for number, name in enumerate(known)]
+    handles = [Line2D([], [], label=name, **marked_pen(number)) for number, name in enumerate(names)]
     fig.legend(handles=handles, loc="outside lower center", ncols=2)
     return axes
 
@@ -111,45 +105,43 @@ def improvement_against_damping(
     *,
     chosen: float | None = None,
     title: str = "What one step improves, by strength of the damping",
-    fig: Any | None = None,
 ) -> list[Any]:
-    """Draw improvements of the objective against damping, one picture for each way of taking a proposal.
+    """Draw improvements of the objective against damping, one picture for each use of a proposal.
 
     All pictures have one scale. What lies below 0 harms; how much is not shown.
 
     Args:
         gammas: (m,), strengths.
-        improvements: (m,) each, in nats, by matrix and way; -inf where the objective is not finite.
+        improvements: (m,) each, in nats, by matrix and use; -inf where the objective is not finite.
         chosen: the strength that K-FAC had at this iterate, marked by a line.
         title: of the figure.
-        fig: a figure or subfigure to draw into.
 
     Returns:
-        The axes, one for each way.
+        The axes, one for each use of a proposal.
 
     Raises:
         ValueError: on shapes that do not fit, or if nothing improves.
     """
     x = positive(gammas, "gammas")
-    found = {
+    curves = {
         key: checked(values, (len(x),), f"improvements of {', '.join(key)}")
         for key, values in some(dict(improvements), "curve").items()
     }
-    highest = max(float(values.max()) for values in found.values())
+    highest = max(float(values.max()) for values in curves.values())
     if not highest > 0:
         raise ValueError(f"expected an improvement above 0 somewhere, got {highest:.3g} at most")
-    matrices, ways = (list(dict.fromkeys(key[part] for key in found)) for part in (0, 1))
-    fig = figure_for(fig, 5.2)
-    axes = list(np.atleast_1d(fig.subplots(1, len(ways), sharey=True)))
-    for ax, way in zip(axes, ways, strict=True):
-        for (matrix, own), values in found.items():
-            if own == way:  # far enough below the picture for a line to leave it
+    matrices, uses = (list(dict.fromkeys(key[part] for key in curves)) for part in (0, 1))
+    fig = new_figure(5.2)
+    axes = list(np.atleast_1d(fig.subplots(1, len(uses), sharey=True)))
+    for ax, use in zip(axes, uses, strict=True):
+        for (matrix, used), values in curves.items():
+            if used == use:  # far enough below the picture for a line to leave it
                 drawn = values.clip(-10 * highest)
                 ax.plot(x, drawn, **marked_pen(matrices.index(matrix)), linewidth=1.6)
         ax.axhline(0, color=GREY, linewidth=1)
         if chosen is not None:
             ax.axvline(chosen, color=GREY, linestyle=":", linewidth=1.2)
-        ax.set(xscale="log", title=way.capitalize(), xlabel=r"damping $\gamma = \sqrt{\lambda}$")
+        ax.set(xscale="log", title=use.capitalize(), xlabel=r"damping $\gamma = \sqrt{\lambda}$")
         ax.set_ylim(-0.08 * highest, 1.06 * highest)
         ax.grid(True)
     axes[0].set_ylabel("decrease of the objective (nats)")
@@ -159,11 +151,3 @@ def improvement_against_damping(
     fig.legend(handles=handles, loc="outside lower center", ncols=3)
     fig.suptitle(title)
     return axes
-
-
-def _ticks(axis: Any) -> None:
-    """Ticks with whole numbers on a log axis, closer ones where it spans less than a decade."""
-    low, high = axis.get_view_interval()
-    axis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 4, 5, 7) if high < 10 * low else (1, 2, 5)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 10 else short(value)))
-    axis.set_minor_formatter(NullFormatter())

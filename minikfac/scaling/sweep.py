@@ -366,9 +366,18 @@ class _Search:
         try:
             with np.errstate(over="ignore", invalid="ignore"):  # some trials diverge: that is a result
                 train(
-                    problem.net, problem.theta(seed), opt, problem.dataset, cap, self.m, seed, measure,
-                    progress=False, target={column: level}, on_record=seen.append,
-                )  # fmt: skip
+                    problem.net,
+                    problem.theta(seed),
+                    opt,
+                    problem.dataset,
+                    cap,
+                    self.m,
+                    seed,
+                    measure,
+                    progress=False,
+                    target={column: level},
+                    on_record=seen.append,
+                )
         except FloatingPointError:
             ended = "diverged"
         steps = reached(History(seen), column, level, "step") if seen else math.nan

@@ -34,7 +34,7 @@ from .chapters.matrices import exact_part, picture_layers
 from .chapters.summary import how_made
 from .parts import Chapter, Drawings, Section
 from .settings import Settings, default_channels, make_net, with_targets
-from .study import Study, fisher_study
+from .study import Study, fisher_study, positions
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Run:
     @property
     def layers(self) -> tuple[int, ...]:
         """Indices of the layers that were studied."""
-        return tuple(sorted(set(self.settings.layers or range(len(self.net.names)))))
+        return tuple(positions(self.net, self.settings.layers))
 
     @property
     def drawn(self) -> tuple[int, ...]:
@@ -174,7 +174,8 @@ def tour(dataset: Dataset, settings: Settings | None = None, progress: bool = Tr
         net, theta0, dataset, history = prepare(settings, dataset, progress)
     x, y = dataset.x_train[: settings.n_examples], dataset.y_train[: settings.n_examples]
     with timed(seconds, "Fisher matrices"):
-        study = _study(settings, net, history.theta, x, y, progress)
+        theta, inputs, targets = (to_device(array, settings.device) for array in (history.theta, x, y))
+        study = fisher_study(net, theta, inputs, targets, progress=progress, **settings.of_study)
     run = Run(settings, net, theta0, history.theta, dataset, x, y, history, study, np.empty(0))
     if settings.seeds > 1:
         with timed(seconds, "seeds"):
@@ -230,12 +231,6 @@ def _convolutional(settings: Settings, dataset: Dataset) -> Settings:
     )
 
 
-def _study(s: Settings, net: Network, theta: Array, x: Array, y: Array, progress: bool = False) -> Study:
-    theta, x, y = (to_device(part, s.device) for part in (theta, x, y))
-    targets = (s.damping, s.targets, s.n_samples, s.seed)
-    return fisher_study(net, theta, x, y, s.approximations, *targets, progress, s.layers, s.measures)
-
-
 def _over_seeds(run: Run, progress: bool) -> quality.Comparison:
     """Repeat the study with other seeds: other drawn targets or, where none are drawn, other nets."""
     first = run.settings.seed
@@ -247,7 +242,9 @@ def _over_seeds(run: Run, progress: bool) -> quality.Comparison:
                 settings, theta = replace(run.settings, seed=first + number), run.theta
                 if settings.targets != "sampled":
                     theta = run.alike(seed=settings.seed)[1]
-                comparison = _study(settings, run.net, theta, run.x, run.y).comparison
+                theta, x, y = to_device(theta, settings.device), run.study.x, run.study.y
+                study = fisher_study(run.net, theta, x, y, progress=False, **settings.of_study)
+                comparison = study.comparison
             bar.advance()
             return comparison
 

@@ -14,6 +14,7 @@ from ..datasets import Dataset
 from ..network import Network, mlp
 from ..network.layers import ACTIVATIONS, AvgPool2d, Conv2d, Dense, Flatten, Layer, MaxPool2d
 from ..network.outputs import OUTPUTS, Categorical
+from .study import positions
 
 TOUR_SIZES = (64, 20, 20, 20, 20, 20, 10)
 LARGE = 16
@@ -83,6 +84,12 @@ class Settings:
         if self.channels is None:
             return "-".join(map(str, self.sizes))
         return f"conv {'-'.join(map(str, self.channels))}, {self.pool}-pooling"
+
+    @property
+    def of_study(self) -> dict[str, Any]:
+        """Arguments of :func:`minikfac.tour.fisher_study`."""
+        names = ("approximations", "damping", "targets", "n_samples", "seed", "layers", "measures")
+        return {name: getattr(self, name) for name in names}
 
     def record(self) -> dict[str, Any]:
         """Plain data."""
@@ -221,7 +228,7 @@ def make_net(settings: Settings, dataset: Dataset) -> Network:
     ):
         if not valid:
             raise ValueError(f"expected {expected}")
-    n_params = _studied_parameters(settings, net)
+    n_params = sum(math.prod(net.shapes[layer]) for layer in positions(net, settings.layers))
     check_memory(
         (_COPIES, n_params, n_params),
         settings.dtype,
@@ -244,13 +251,3 @@ def _make_convnet(settings: Settings, channels: Sequence[int], dataset: Dataset)
             "of dense layers only"
         )
     return convnet(shape[1:], n_outputs, channels, settings.activation, settings.output, settings.pool)
-
-
-def _studied_parameters(settings: Settings, net: Network) -> int:
-    sizes = [i * o for i, o in net.shapes]
-    if settings.layers is None:
-        return sum(sizes)
-    wrong = [layer for layer in settings.layers if not 0 <= layer < len(sizes)]
-    if wrong or not settings.layers:
-        raise ValueError(f"expected layers from 0 to {len(sizes) - 1}, got {list(settings.layers)}")
-    return sum(sizes[layer] for layer in set(settings.layers))

@@ -88,12 +88,12 @@ def fisher_study(
     Raises:
         ValueError: on unknown names, or what the parts refuse.
     """
-    positions = _positions(net, layers)
-    exact_signals = signals = fisher.signals(net, theta, x).select(positions)
+    chosen = positions(net, layers)
+    exact_signals = signals = fisher.signals(net, theta, x).select(chosen)
     if targets != "model":
         rng = np.random.default_rng(seed) if targets == "sampled" else None
         labels = y if targets == "data" else None
-        signals = fisher.signals(net, theta, x, labels, targets, n_samples, rng).select(positions)
+        signals = fisher.signals(net, theta, x, labels, targets, n_samples, rng).select(chosen)
     names = applicable(exact_signals) if approximations is None else _checked(approximations)
     methods = {name: method for name in names if (method := APPROXIMATIONS[name][1])}
     with progress_bar("Fisher matrices", 2 * len(names) + 2, progress) as bar:
@@ -101,11 +101,11 @@ def fisher_study(
         F = fisher.exact(exact_signals)
         with one_thread(F.shape[0] <= QUICK):  # which is faster for products of small matrices
             matrices, seconds = _build(signals, names, bar)
-            reference = _reference(net, theta, x, y, F, positions, damping)
+            reference = _reference(net, theta, x, y, F, chosen, damping)
             gradient = reference.gradient
-            chosen, left_out = _measures(measures, F.shape[0])
+            columns, left_out = _measures(measures, F.shape[0])
             comparison = quality.compare(
-                F, matrices, gradient, damping, methods, chosen, reference, seconds, bar.advance
+                F, matrices, gradient, damping, methods, columns, reference, seconds, bar.advance
             )
             bar.advance("ledger")
             built = matrices if targets == "model" else None
@@ -158,17 +158,17 @@ def _checked(names: Sequence[str]) -> Sequence[str]:
     return names
 
 
-def _positions(net: Network, layers: Sequence[int | str] | None) -> list[int]:
+def positions(net: Network, layers: Sequence[int | str] | None) -> list[int]:
     """Indices of layers given by index or name, in the order of the net; all by default."""
     names = ", ".join(net.names)
-    positions = set(range(len(net.names))) if layers is None else set[int]()
+    chosen = set(range(len(net.names))) if layers is None else set[int]()
     for layer in layers or ():
         if isinstance(layer, str) and layer in net.names:
-            positions.add(net.names.index(layer))
+            chosen.add(net.names.index(layer))
         elif not isinstance(layer, str) and 0 <= layer < len(net.names):
-            positions.add(layer)
+            chosen.add(layer)
         else:
             raise ValueError(f"expected layers among {names}, or 0 to {len(net.names) - 1}, got {layer!r}")
-    if not positions:
+    if not chosen:
         raise ValueError(f"expected at least one layer among {names}, got none")
-    return sorted(positions)
+    return sorted(chosen)

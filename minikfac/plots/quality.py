@@ -18,7 +18,7 @@ from .style import (
     MARKERS,
     ORANGE,
     PURPLE,
-    figure_for,
+    new_figure,
     plain_log_ticks,
     short,
     some,
@@ -43,20 +43,13 @@ HUES = (BLUE, GREEN, PURPLE, ORANGE)
 
 
 @style()
-def ledger(
-    rows: Sequence[Mapping[str, Any]],
-    *,
-    title: str = "What each assumption costs",
-    fig: Any | None = None,
-) -> list[Any]:
+def ledger(rows: Sequence[Mapping[str, Any]]) -> list[Any]:
     """Draw the error after each assumption as bars, first row on top, and the step's quality beside it.
 
     Args:
         rows: of :func:`minikfac.quality.ledger`: ``label`` (what is assumed), ``error`` (relative Frobenius
             distance from the exact matrix) and, in all rows or none, ``cost`` (distance from the row above),
             ``step_cosine``, ``share`` (of the exact step's decrease).
-        title: of the figure.
-        fig: a figure or subfigure to draw into.
 
     Returns:
         The axes: errors, then one per further measure.
@@ -68,25 +61,11 @@ def ledger(
     optional = [key for key in ("cost", "step_cosine", "share") if any(key in row for row in rows)]
     _check(rows, ("label", "error", *optional))
     measures = [key for key in optional if key != "cost"]
-    fig = figure_for(fig, 1.8 + 0.75 * len(rows))
+    fig = new_figure(1.8 + 0.75 * len(rows))
     widths = [1.5, *(1 for _ in measures)]
     axes = fig.subplots(1, len(widths), sharey=True, squeeze=False, width_ratios=widths)[0]
     places = np.arange(len(rows))
-    errors = [float(row["error"]) for row in rows]
-    costs = [float(row["cost"]) for row in rows] if "cost" in optional else []
-    longest = _longest_bar(errors + costs)
-    notes = [short(value) + (" (cut off)" if value > longest else "") for value in errors]
-    drawn = [min(value, longest) for value in errors]
-    if costs:
-        _bars(axes[0], places - 0.2, drawn, BLUE, height=0.36, label="after all steps so far", notes=notes)
-        own = [min(value, longest) for value in costs]
-        notes = [short(value) for value in costs]
-        _bars(axes[0], places + 0.2, own, ORANGE, height=0.36, label="by this step", hatch="//", notes=notes)
-        axes[0].legend(loc="upper right")
-        drawn = drawn + own
-    else:
-        _bars(axes[0], places, drawn, BLUE, notes=notes)
-    _leave_room(axes[0], drawn, 0.45 if longest < max(errors + costs) else 0.3)
+    _errors(axes[0], places, rows, "cost" in optional)
     axes[0].set_xlabel("relative error of the matrix\n(Frobenius norm, 0 is best)")
     axes[0].set_yticks(places, _labels(rows))
     axes[0].invert_yaxis()
@@ -95,18 +74,34 @@ def ledger(
         _mark_best(ax, key)
         _bars(ax, places, values, hue)
         _leave_room(ax, values, least=1.0)
-        ax.set_xlabel("\n".join(TITLES[key].rsplit("\n", 1)[0].split("\n")) + "\n(1 is best)")
-    fig.suptitle(title)
+        ax.set_xlabel(TITLES[key].rsplit("\n", 1)[0] + "\n(1 is best)")
+    fig.suptitle("What each assumption costs")
     return list(axes)
+
+
+def _errors(ax: Any, places: Any, rows: Sequence[Mapping[str, Any]], with_costs: bool) -> None:
+    """Bars of the error after each assumption and, if there are costs, of what it adds by itself."""
+    errors = [float(row["error"]) for row in rows]
+    costs = [float(row["cost"]) for row in rows] if with_costs else []
+    longest = _longest_bar(errors + costs)
+    notes = [short(value) + (" (cut off)" if value > longest else "") for value in errors]
+    drawn = [min(value, longest) for value in errors + costs]
+    if with_costs:
+        half = len(errors)
+        _bars(ax, places - 0.2, drawn[:half], BLUE, height=0.36, label="after all steps so far", notes=notes)
+        notes = [short(value) for value in costs]
+        look: dict[str, Any] = {"height": 0.36, "label": "by this step", "hatch": "//"}
+        _bars(ax, places + 0.2, drawn[half:], ORANGE, notes=notes, **look)
+        ax.legend(loc="upper right")
+    else:
+        _bars(ax, places, drawn, BLUE, notes=notes)
+    _leave_room(ax, drawn, 0.45 if longest < max(errors + costs) else 0.3)
 
 
 @style()
 def layer_ledger(
     ledgers: Mapping[str, Sequence[Mapping[str, Any]]],
     columns: Sequence[str] = ("error", "c_star", "step_cosine"),
-    *,
-    title: str = "What each assumption costs, layer by layer",
-    fig: Any | None = None,
 ) -> list[Any]:
     """Draw the ledgers of several layers as dots, one row per set of assumptions, one colour per layer.
 
@@ -116,8 +111,6 @@ def layer_ledger(
     Args:
         ledgers: rows of :func:`minikfac.quality.layer_ledger` by layer, the same labels in all of them.
         columns: which to draw.
-        title: of the figure.
-        fig: a figure or subfigure to draw into.
 
     Returns:
         The axes, one per column.
@@ -133,37 +126,39 @@ def layer_ledger(
         if [str(row["label"]) for row in rows] != labels:
             raise ValueError(f"expected the same labels for every layer, got others for {name}")
     shown = [place for place, label in enumerate(labels) if place or "exact" not in label]
-    fig = figure_for(fig, 1.9 + 0.55 * len(shown))
+    fig = new_figure(1.9 + 0.55 * len(shown))
     axes = list(fig.subplots(1, len(columns), sharey=True, squeeze=False)[0])
-    places = np.arange(len(shown))
     for ax, key in zip(axes, columns, strict=True):
-        _mark_best(ax, key)
-        log = key in ("error", "c_star")
-        for number, (name, rows) in enumerate(named.items()):
-            values = np.array([float(rows[place][key]) for place in shown])
-            seen = np.isfinite(values) & ((values > 0) | (not log))
-            offset = 0.16 * (number - (len(named) - 1) / 2)
-            ax.plot(
-                values[seen], places[seen] + offset, linestyle="", markersize=8, label=name,
-                color=COLORS[number % len(COLORS)], marker=MARKERS[number % len(MARKERS)],
-            )  # fmt: skip
-        if log:
-            ax.set_xscale("log")
-            plain_log_ticks(ax.xaxis)
-            low, high = ax.get_xlim()
-            if high > 30 * low:  # narrow axes have no room for more
-                ax.xaxis.set_major_locator(LogLocator(subs=(1,)))
-        elif key == "step_cosine":
-            ax.set_xlim(min(0.0, ax.get_xlim()[0]), 1.05)
-        ax.set_title(TITLES.get(key, key.replace("_", " ")), fontsize=11)
-        ax.grid(True)
-        ax.tick_params(axis="y", length=0)
-    axes[0].set_yticks(places, [textwrap.fill(labels[place], 26) for place in shown])
+        _dots(ax, key, {name: [float(rows[place][key]) for place in shown] for name, rows in named.items()})
+    axes[0].set_yticks(np.arange(len(shown)), [textwrap.fill(labels[place], 26) for place in shown])
     axes[0].set_ylim(len(shown) - 0.5, -0.5)
     handles, names = axes[0].get_legend_handles_labels()
     fig.legend(handles, names, loc="outside lower center", ncols=len(names))
-    fig.suptitle(title)
+    fig.suptitle("What each assumption costs, layer by layer")
     return axes
+
+
+def _dots(ax: Any, key: str, layers: Mapping[str, Sequence[float]]) -> None:
+    """One column of several layers' ledgers."""
+    _mark_best(ax, key)
+    log = key in ("error", "c_star")
+    for number, (name, column) in enumerate(layers.items()):
+        values = np.array(column)
+        seen = np.isfinite(values) & ((values > 0) | (not log))
+        places = np.arange(len(values)) + 0.16 * (number - (len(layers) - 1) / 2)
+        look = {"color": COLORS[number % len(COLORS)], "marker": MARKERS[number % len(MARKERS)]}
+        ax.plot(values[seen], places[seen], linestyle="", markersize=8, label=name, **look)
+    if log:
+        ax.set_xscale("log")
+        plain_log_ticks(ax.xaxis)
+        low, high = ax.get_xlim()
+        if high > 30 * low:  # narrow axes have no room for more
+            ax.xaxis.set_major_locator(LogLocator(subs=(1,)))
+    elif key == "step_cosine":
+        ax.set_xlim(min(0.0, ax.get_xlim()[0]), 1.05)
+    ax.set_title(TITLES.get(key, key.replace("_", " ")), fontsize=11)
+    ax.grid(True)
+    ax.tick_params(axis="y", length=0)
 
 
 @style()
@@ -173,7 +168,6 @@ def quality_bars(
     *,
     spread: Sequence[Mapping[str, Any]] | None = None,
     title: str = "Quality of the approximations",
-    fig: Any | None = None,
 ) -> list[Any]:
     """Draw columns of the quality table side by side, one bar per approximation.
 
@@ -183,7 +177,6 @@ def quality_bars(
         columns: which to draw.
         spread: the same rows with standard deviations over seeds, drawn as error bars.
         title: of the figure.
-        fig: a figure or subfigure to draw into.
 
     Returns:
         The axes, one per column.
@@ -195,45 +188,49 @@ def quality_bars(
     _check(some(rows, "row"), ("approximation", *columns))
     if spread is not None and len(spread) != len(rows):
         raise ValueError(f"expected {len(rows)} rows of spread, got {len(spread)}")
-    fig = figure_for(fig, 1.7 + 0.5 * len(rows))
+    fig = new_figure(1.7 + 0.5 * len(rows))
     axes = fig.subplots(1, len(columns), sharey=True, squeeze=False)[0]
-    places = np.arange(len(rows))
-    for ax, key, number in zip(axes, columns, range(len(columns)), strict=True):
+    for number, (ax, key) in enumerate(zip(axes, columns, strict=True)):
         values = [math.nan if row[key] is None else float(row[key]) for row in rows]
-        finite = [value for value in values if math.isfinite(value)] or [1.0]
-        longest = _longest_bar(finite) if key == "error" else max(finite)
-        drawn = [1.1 * longest if value == math.inf else min(value, longest) for value in values]
-        notes = [
-            "limit" if value == math.inf else short(value) + " (cut off)" * (value > longest)
-            for value in values
-        ]
         errors = None if spread is None else [float(row.get(key) or 0) for row in spread]
-        _mark_best(ax, key)
-        bars = _bars(
-            ax, places, drawn, HUES[number % len(HUES)], notes=notes, xerr=errors, error_kw={"lw": 1.2}
-        )
-        for bar, value in zip(bars, values, strict=True):
-            if value == math.inf:
-                bar.set(fill=False, hatch="//", edgecolor=GREY)
-        room = 1.0 if longest < max(finite) else 0.6
-        _leave_room(ax, [value for value in drawn if math.isfinite(value)] or [1.0], room, BEST.get(key, 0.0))
-        ax.set_title(TITLES.get(key, key.replace("_", " ")), fontsize=11)
-    axes[0].set_yticks(places, [textwrap.fill(str(row["approximation"]), 18) for row in rows])
+        _quality_column(ax, key, values, errors, HUES[number % len(HUES)])
+    axes[0].set_yticks(range(len(rows)), [textwrap.fill(str(row["approximation"]), 18) for row in rows])
     axes[0].invert_yaxis()
     fig.suptitle(title)
     return list(axes)
 
 
+def _quality_column(
+    ax: Any, key: str, values: Sequence[float], errors: Sequence[float] | None, hue: str
+) -> None:
+    """Bars of one measure; long errors are cut off, and an infinite value is hatched."""
+    finite = [value for value in values if math.isfinite(value)] or [1.0]
+    longest = _longest_bar(finite) if key == "error" else max(finite)
+    drawn = [1.1 * longest if value == math.inf else min(value, longest) for value in values]
+    notes = [
+        "limit" if value == math.inf else short(value) + " (cut off)" * (value > longest) for value in values
+    ]
+    _mark_best(ax, key)
+    places = np.arange(len(values))
+    bars = _bars(ax, places, drawn, hue, notes=notes, xerr=errors, error_kw={"lw": 1.2})
+    for bar, value in zip(bars, values, strict=True):
+        if value == math.inf:
+            bar.set(fill=False, hatch="//", edgecolor=GREY)
+    room = 1.0 if longest < max(finite) else 0.6
+    _leave_room(ax, [value for value in drawn if math.isfinite(value)] or [1.0], room, BEST.get(key, 0.0))
+    ax.set_title(TITLES.get(key, key.replace("_", " ")), fontsize=11)
+
+
 def _labels(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Labels of the rows, and what a row is added to where that is not the row over it."""
-    found = []
+    labels = []
     for number, row in enumerate(rows):
         label, above = str(row["label"]), row.get("above")
         lines = textwrap.wrap(label, 30)
         if above is not None and number and above != rows[number - 1]["label"]:
             lines += textwrap.wrap(f"(step from: {str(above).split(':')[0]})", 42)
-        found.append("\n".join(lines))
-    return found
+        labels.append("\n".join(lines))
+    return labels
 
 
 def _longest_bar(values: Sequence[float]) -> float:

@@ -12,18 +12,25 @@ from typing import Any
 
 from matplotlib.patches import Circle, FancyArrowPatch
 
-from .style import BLUE, GREY, ORANGE, SKY, VERMILLION, WIDTH, figure_for, style
+from .style import BLUE, GREY, ORANGE, SKY, VERMILLION, WIDTH, new_figure, style
 
 MODELS = {
     "exact F": "all layers tied",
     "block-diagonal (K-FAC)": "layers independent",
     "block-tridiagonal": "a chain: layers tied to neighbours",
 }
+ARROW: dict[str, Any] = {
+    "arrowstyle": "-|>",
+    "mutation_scale": 14,
+    "linewidth": 1.6,
+    "shrinkA": 1,
+    "shrinkB": 1,
+}
 FORWARD, BACKWARD, WEIGHTS, LOSS = "#d6e9f5", "#f8ddc9", "#fdf0d0", "#e6e6e6"
 
 
 @style()
-def graphical_models(n_layers: int = 3, *, fig: Any | None = None) -> list[Any]:
+def graphical_models(n_layers: int = 3) -> list[Any]:
     """Draw how one example's gradient is computed, and three graphical models of the result.
 
     Above: activations a and pre-activations s going forward, their derivatives Da and Ds coming back from a
@@ -33,7 +40,6 @@ def graphical_models(n_layers: int = 3, *, fig: Any | None = None) -> list[Any]:
 
     Args:
         n_layers: from 2 to 5.
-        fig: a figure or subfigure to draw into.
 
     Returns:
         The axes: the computation, then the full, block-diagonal and chain model.
@@ -42,16 +48,16 @@ def graphical_models(n_layers: int = 3, *, fig: Any | None = None) -> list[Any]:
         raise ValueError(f"expected n_layers from 2 to 5, got {n_layers}")
     # heights in inches, from the limits of the drawings: their aspect is fixed
     above, below = WIDTH * 2.95 / (2 * n_layers + 3.5), WIDTH / 3 * (0.5 + 0.31 * n_layers) / (n_layers + 0.2)
-    fig = figure_for(fig, above + below + 1.4)
+    fig = new_figure(above + below + 1.4)
     grid = fig.add_gridspec(2, 3, height_ratios=[above, below])
     top = fig.add_subplot(grid[0, :])
     _draw_computation(top, n_layers)
     axes = [top]
     every, chain = list(combinations(range(n_layers), 2)), list(pairwise(range(n_layers)))
     edges: list[list[tuple[int, int]]] = [every, [], chain]
-    for column, ((name, structure), own) in enumerate(zip(MODELS.items(), edges, strict=True)):
+    for column, ((name, structure), pairs) in enumerate(zip(MODELS.items(), edges, strict=True)):
         ax = fig.add_subplot(grid[1, column])
-        _draw_model(ax, n_layers, own)
+        _draw_model(ax, n_layers, pairs)
         ax.set_title(f"{name}:\n{structure}", fontsize=12)
         axes.append(ax)
     return axes
@@ -64,22 +70,8 @@ def _node(ax: Any, x: float, y: float, text: str, color: str, radius: float = 0.
 
 
 def _arrow(ax: Any, start: Circle, end: Circle, color: str, bend: float = 0.0, **options: Any) -> None:
-    ax.add_patch(
-        FancyArrowPatch(
-            start.center,
-            end.center,
-            patchA=start,
-            patchB=end,
-            shrinkA=1,
-            shrinkB=1,
-            arrowstyle=options.pop("arrowstyle", "-|>"),
-            mutation_scale=14,
-            color=color,
-            connectionstyle=f"arc3,rad={bend}",
-            linewidth=1.6,
-            **options,
-        )
-    )
+    look = {**ARROW, "color": color, "connectionstyle": f"arc3,rad={bend}", **options}
+    ax.add_patch(FancyArrowPatch(start.center, end.center, patchA=start, patchB=end, **look))
 
 
 def _draw_computation(ax: Any, n_layers: int) -> None:
