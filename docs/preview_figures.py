@@ -22,8 +22,7 @@ import numpy as np
 
 import minikfac as mk
 from minikfac import datasets, fisher, plots, quality, tour
-from minikfac.scaling.batch_study import BatchStudy
-from minikfac.tour.chapters import descent
+from minikfac.tour.chapters import progress
 
 SIZES = [64, 20, 20, 20, 20, 20, 10]
 MIDDLE = [1, 2, 3, 4]
@@ -70,7 +69,7 @@ class Study:
 
     @cached_property
     def middle_sizes(self) -> list[int]:
-        return [own.stop - own.start for own in self.middle.slices]
+        return [rows.stop - rows.start for rows in self.middle.slices]
 
     @cached_property
     def gradient(self) -> np.ndarray:
@@ -94,10 +93,6 @@ class Study:
             "EKFAC": fisher.ekfac(s).to_dense(),
         }
 
-    @cached_property
-    def batches(self) -> BatchStudy:
-        return descent.batch_sizes(progress=False)
-
 
 def error(F: np.ndarray, M: np.ndarray) -> float:
     return float(np.linalg.norm(F - M) / np.linalg.norm(F))
@@ -118,7 +113,7 @@ def matrices_one(study: Study) -> Any:
 
 def matrices_whole(study: Study) -> Any:
     s = study.signals
-    sizes = [own.stop - own.start for own in s.slices]
+    sizes = [rows.stop - rows.start for rows in s.slices]
     return plots.matrices(
         fisher.exact(s).to_dense(), {"K-FAC": fisher.kfac(s).to_dense()}, s.names, sizes, pool="max"
     )
@@ -186,11 +181,11 @@ def preconditioned_spectra(study: Study) -> Any:
     identity = np.eye(len(study.F))
     chosen = {"none": np.zeros_like(study.F)} | study.approximations
     chosen = {name: chosen[name] for name in ("none", "diagonal", "K-FAC", "EKFAC", "block-diagonal")}
-    found = {
+    eigenvalues = {
         name: scipy.linalg.eigh(study.F + LAM * identity, M + LAM * identity, eigvals_only=True)
         for name, M in chosen.items()
     }
-    return plots.preconditioned_spectra(found)
+    return plots.preconditioned_spectra(eigenvalues)
 
 
 def cosine_against_damping(study: Study) -> Any:
@@ -268,7 +263,7 @@ def forward_backward(study: Study) -> Any:
     g = net.backward(theta, tape, (p - np.eye(10)[target])[None])
     return plots.forward_backward(
         x.reshape(8, 8), [abar[0, 0, :-1] for abar in tape.abar[1:]], p, target,
-        int(study.data.y_test[row]), [own[0, 0] for own in g],
+        int(study.data.y_test[row]), [layer[0, 0] for layer in g],
     )  # fmt: skip
 
 
@@ -305,21 +300,8 @@ def conditioning(study: Study) -> Any:
 
 
 def improvement_against_damping(study: Study) -> Any:
-    at = descent.improvement()
+    at = progress.improvement()
     return plots.improvement_against_damping(at.study.gammas, at.study.improvements, chosen=at.gamma)
-
-
-def loss_by_batch_size(study: Study) -> Any:
-    runs = study.batches
-    return plots.loss_by_batch_size(
-        runs.batch_sizes, runs.curves(), runs.curves("examples"), level=runs.level
-    )
-
-
-def steps_by_batch_size(study: Study) -> Any:
-    runs = study.batches
-    level = f"a training loss of {runs.level:g} nats"
-    return plots.steps_by_batch_size(runs.batch_sizes, runs.to_level(), level=level)
 
 
 def training_curve(study: Study) -> Any:
@@ -337,8 +319,8 @@ FIGURES: dict[str, Callable[[Study], Any]] = {
         block_means, block_means_inverse, ledger, spectra,
         preconditioned_spectra, cosine_against_damping, gradient_scatter, kl_against_quadratic,
         monte_carlo_error, mean_derivatives, quality_bars, forward_backward, graphical_models, memory,
-        quality_along_training, conditioning, improvement_against_damping, loss_by_batch_size,
-        steps_by_batch_size, training_curve, test_error_curve,
+        quality_along_training, conditioning, improvement_against_damping,
+        training_curve, test_error_curve,
     )
 }  # fmt: skip
 

@@ -49,35 +49,35 @@ def invariance(
     what theory says of it. Under a minute.
     """
     from ..invariance import study
-    from ..tour import text_invariance as report
+    from ..tour.chapters.invariance import application_figures, page_figures, write_page
+    from ..tour.page import save_all
     from .main import _say, _writable
 
     started = time.perf_counter()
     if application is not None and application not in study.APPLICATIONS:
-        known = ", ".join(study.APPLICATIONS)
-        raise ValueError(f"expected --application among {known}, got {application!r}")
+        raise ValueError(f"expected --application among {', '.join(study.APPLICATIONS)}, got {application!r}")
     images = application in ("whiten-colors", "center-maps")
     if folder is not None and not images:
         raise ValueError("expected --folder only with --application whiten-colors or center-maps")
     _writable(out)
     if application is None:
-        found = study.invariance(seed, steps)
-        _print_matrix(found)
-        cells, numbers = found.all_cells, study.record(found)
-        pictures = report.draw(found, out)
-        report.write_page(found, pictures, out / "invariance.html")
+        gaps = study.full_study(seed, steps)
+        _print_study(gaps)
+        cells, numbers = gaps.all_cells, gaps.record()
+        write_page(gaps, dict(save_all(page_figures(gaps), out)), out / "invariance.html")
     else:
         options: dict[str, Any] = {"seed": seed} | ({"folder": folder} if images else {})
         options |= {} if steps is None else {"steps": steps}
         one = study.APPLICATIONS[application](**options)
         _print_application(one)
-        cells, numbers = list(one.cells), study.application_record(one)
-        report.draw_application(one, out)
+        cells, numbers = list(one.cells), one.record()
+        for _ in save_all(application_figures(one), out):
+            pass
     (out / "invariance.json").write_text(_json(numbers), encoding="utf-8")
     wrong = [cell for cell in cells if not cell.as_predicted]
     for cell in wrong:
         what = "Does not count" if cell.failure else "Not what theory says"
-        _say(f"{what}: {cell.method}, {cell.change}: {_told(cell)}")
+        _say(f"{what}: {cell.method}, {cell.change}: {_reason(cell)}")
     _say(
         f"{len(cells) - len(wrong)} of {len(cells)} are what theory says. "
         f"Figures and invariance.json: {out}  ({time.perf_counter() - started:.0f} s)"
@@ -92,24 +92,24 @@ def _json(numbers: dict[str, Any]) -> str:
     return json.dumps(encoded(numbers | {"machine": machine()}), allow_nan=False, indent=1) + "\n"
 
 
-def _told(cell: Cell) -> str:
+def _reason(cell: Cell) -> str:
     if cell.failure:
         return cell.failure
     return f"gap {cell.gap:.1e}, expected {'rounding' if cell.expected else 'more than rounding'}"
 
 
-def _print_matrix(found: Invariance) -> None:
+def _print_study(gaps: Invariance) -> None:
     from .main import _print_table, _say
 
     rows = []
-    for method in found.methods:
-        cells = [found.cell(method, change) for change in found.changes]
+    for method in gaps.matrix.methods:
+        cells = gaps.matrix.row(method)
         steps = max((int(cell.steps[-1]) for cell in cells if len(cell.steps)), default=0)
         rows.append([method, str(steps), *(_entry(cell) for cell in cells)])
     title = "Gap between two nets that began as the same function, over the distance moved"
-    _print_table(title, ["method", "steps", *found.changes], rows)
+    _print_table(title, ["method", "steps", *gaps.matrix.changes], rows)
     _say("=  invariant, up to rounding;  !  not what theory says\n")
-    for one in found.applications:
+    for one in gaps.applications:
         _print_application(one)
 
 

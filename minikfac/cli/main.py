@@ -39,7 +39,7 @@ from . import (
 if TYPE_CHECKING:
     from ..datasets import Dataset
     from ..quality import Comparison
-    from ..tour.run import Findings
+    from ..tour import Tour
 
 HIDDEN = (20, 20, 20, 20, 20)
 """Units of the hidden layers where no net is given: those of the paper's small net [MG15, sec. 3.1]."""
@@ -118,18 +118,16 @@ def tour(
     convolutions studies a second, convolutional net, and one on invariance
     trains pairs of nets that begin as the same function. A minute in all.
     """
-    from .. import datasets, tour
-    from ..tour.run import Settings
-    from ..tour.run import tour as run
+    from .. import datasets
+    from .. import tour as tours
 
     started = time.perf_counter()
     _writable(out)
-    settings = Settings(seed=seed, opening=True, convolutions=True, descent=True, invariance=True)
-    found = run(datasets.digits(), settings)
-    _print_findings(found)
-    if found.convnet is not None:
-        _print_findings(found.convnet)
-    written = tour.write_report(found, out)
+    made = tours.tour(datasets.digits(), tours.Settings(seed=seed, chapters=tuple(tours.CHAPTERS)))
+    _print_tour(made)
+    if made.convnet is not None:
+        _print_tour(made.convnet)
+    written = tours.write_report(made, out)
     _say(f"Report: {written.page}  ({time.perf_counter() - started:.0f} s)")
 
 
@@ -208,8 +206,7 @@ def fisher(
     to some 10,000 parameters can be studied whole; --layers picks a part of
     larger ones.
     """
-    from .. import tour
-    from ..tour.run import tour as run
+    from .. import tour as tours
 
     started = time.perf_counter()
     if save is not None:
@@ -236,11 +233,12 @@ def fisher(
         along=along,
         dtype=dtype,
         device=device,
+        chapters=() if save is None else None,
     )
-    found = run(dataset, settings, pictures=save is not None)
-    _print_findings(found)
+    made = tours.tour(dataset, settings)
+    _print_tour(made)
     if save is not None:
-        written = tour.write_report(found, save)
+        written = tours.write_report(made, save)
         _say(f"Report: {written.page}  ({time.perf_counter() - started:.0f} s)")
     else:
         _say(f"{time.perf_counter() - started:.0f} s; --save FOLDER writes figures and a report")
@@ -262,23 +260,17 @@ def figures(
 ) -> None:
     """Draw the tour's figures as files for slides: each shows one statement."""
     from .. import datasets
-    from ..tour.chapters.descent import batch_sizes
-    from ..tour.figures import FORMATS, available, draw_all
-    from ..tour.run import Settings
-    from ..tour.run import tour as run
+    from .. import tour as tours
+    from ..tour.page import FORMATS, save_all
     from ..training.progress import progress_bar
 
     if image_format not in FORMATS:
         raise ValueError(f"expected --format among {', '.join(FORMATS)}, got {image_format!r}")
     _writable(out)
-    settings = Settings(
-        seed=seed, opening=everything, convolutions=everything, descent=everything, invariance=everything
-    )
-    found = run(datasets.digits(), settings)
-    if found.descent is not None:
-        found.descent.batches = batch_sizes(seed)
-    with progress_bar("figures", len(available(found))) as bar:
-        for name, _ in draw_all(found, out, image_format):
+    chapters = tuple(tours.CHAPTERS) if everything else None
+    drawings = tours.tour(datasets.digits(), tours.Settings(seed=seed, chapters=chapters)).figures()
+    with progress_bar("figures", len(drawings)) as bar:
+        for name, _ in save_all(drawings, out, image_format):
             bar.advance(name)
     _say(f"Figures: {out}")
 
@@ -433,9 +425,8 @@ def _load(data: str, folder: Path | None, components: int | None, net: str | Non
 
 def _settings(dataset: Dataset, net: str | None, layers: str, **options: Any) -> Any:
     from ..quality import MEASURES
-    from ..tour import APPROXIMATIONS
-    from ..tour.chapters.convolutions import default_channels
-    from ..tour.run import Settings
+    from ..tour import APPROXIMATIONS, Settings
+    from ..tour.settings import default_channels
 
     channels = parse_channels(net)
     pool = options.pop("pool", None)
@@ -490,30 +481,31 @@ def _say(text: str) -> None:
     print(text, flush=True)
 
 
-def _print_findings(found: Findings) -> None:
-    from ..tour.run import net_name
+def _print_tour(tour: Tour) -> None:
+    from ..tour.chapters.convolutions import Convolutions
 
-    study, comparison = found.study, found.study.comparison
-    last = found.history.records[-1]
+    run, study = tour.run, tour.run.study
+    first, last = run.history.records[0], run.history.records[-1]
     error = f", test error {last['test_error']:.1%}" if "test_error" in last else ""
     _say(
-        f"\n{found.dataset.name}, net {net_name(found.settings)}, "
-        f"{study.F.shape[0]:,} parameters, {len(found.x):,} examples, damping {study.damping:g}; "
-        f"after {found.settings.steps} steps loss {last['loss']:.3g}{error}\n"
+        f"\n{run.dataset.name}, net {run.settings.net_name}, "
+        f"{study.F.shape[0]:,} parameters, {len(run.x):,} examples, damping {study.damping:g}; "
+        f"after {run.settings.steps} steps loss {last['loss']:.3g}{error}\n"
     )
-    if last["loss"] > found.history.records[0]["loss"]:
+    if last["loss"] > first["loss"]:
         _say("Training made the loss larger than it was: a smaller --lr may help.\n")
-    _print_comparison(comparison)
+    _print_comparison(study.comparison)
     _print_ledger("The ledger of assumptions", study.ledger)
-    if found.settings.approximations is None:
+    if run.settings.approximations is None:
         for name, why in (
             ("block-tridiagonal", "it exists for chains of dense layers only"),
             ("low rank", "it takes long for shared weights; --approximations has it"),
         ):
             if name not in study.matrices:
                 _say(f"Not built: {name}; {why}.\n")
-    if found.settings.channels is not None and found.convolutions is not None:
-        for name, rows in found.convolutions.ledgers.items():
+    convolutions = tour.chapters.get("convolutions")
+    if isinstance(convolutions, Convolutions) and not convolutions.beside:
+        for name, rows in convolutions.ledgers.items():
             _print_ledger(f"The block of {name} alone", rows)
     if study.left_out:
         _say(

@@ -222,7 +222,7 @@ def workers(
 def _methods(names: str, arguments: Sequence[str], draws: Sequence[str]) -> list[Contender]:
     """Optimizers by name; what is set is not drawn, and what has a range is drawn from it."""
     from ..races.contenders import contender
-    from ..scaling.sweep import HELD
+    from ..scaling.sweep import FIXED
     from .training import _arguments_by_name, _names
 
     chosen = [contender(name) for name in _names(names)]
@@ -233,7 +233,7 @@ def _methods(names: str, arguments: Sequence[str], draws: Sequence[str]) -> list
         both = sorted(set(fixed) & set(ranged))
         if both:
             raise ValueError(f"expected --set or --draw for {both[0]} of {own.name}, got both")
-        held = {key: value for key, value in HELD.get(own.name, {}).items() if key not in ranged}
+        held = {key: value for key, value in FIXED.get(own.name, {}).items() if key not in ranged}
         fixed = {**held, **fixed}
         space = {key: values for key, values in {**own.space, **ranged}.items() if key not in fixed}
         found.append(replace(own, arguments={**own.arguments, **fixed}, space=space))

@@ -415,7 +415,7 @@ def _own_problem(
 ) -> Problem:
     from .. import races, tour
     from ..network import mlp
-    from ..tour.run import with_targets
+    from ..tour.settings import with_targets
     from .main import _load, parse_channels, parse_sizes
 
     if width != 1.0:

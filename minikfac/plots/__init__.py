@@ -1,42 +1,30 @@
-"""Figures: arrays or records in, matplotlib axes out. No network is run in this room.
+"""Figures: arrays or records in, matplotlib axes out. No network is run here.
 
-Functions of one picture take ``ax`` and return axes; functions of several take ``fig`` (a figure or
-subfigure) and return a list of axes. Without it a new figure is made, 1280 pixels wide.
+Functions of one picture take ``ax``, and without it make a figure, 1280 pixels wide; they return the axes.
+Functions of several pictures make a figure of their own, and return a list of axes.
 """
 
-from .charts import disagreement_against_step, gaussian_flows, globe_ascent, projections
-from .coupling import error_against_batch
+from .batch_errors import error_against_batch
 from .exactness import exactness
-from .gradients import gradient_scatter, kl_against_quadratic, mean_derivatives, monte_carlo_error
-from .invariance import equivalent_training, gap_against_damping, gap_against_steps, invariance_matrix
-from .ladder import ladder_blocks
-from .ledger import layer_ledger, ledger, quality_bars
-from .maps import (
+from .feature_maps import (
     autocorrelation,
     between_maps,
     correlation_against_offset,
     shifted_products,
     variance_maps,
 )
+from .gaussians import gaussian_flows
+from .globe import globe_ascent, projections
+from .gradients import gradient_scatter, kl_against_quadratic, mean_derivatives, monte_carlo_error
+from .graphical_models import graphical_models
+from .invariance import equivalent_training, gap_against_damping, gap_against_steps, invariance_matrix
+from .ladder import ladder_blocks
 from .matrices import block_means, matrices
-from .memory import count_floats, memory
-from .models import graphical_models
-from .progress import (
-    conditioning,
-    improvement_against_damping,
-    loss_by_batch_size,
-    steps_by_batch_size,
-)
+from .memory import memory
+from .progress import conditioning, improvement_against_damping
+from .quality import layer_ledger, ledger, quality_bars
 from .races import race, race_targets
-from .scaling import (
-    batch_scaling,
-    gantt,
-    loss_against_examples,
-    measured_scaling,
-    predicted_against_measured,
-    predicted_scaling,
-    step_shares,
-)
+from .scaling import batch_scaling, loss_against_examples, predicted_scaling
 from .signals import forward_backward
 from .spectra import cosine_against_damping, preconditioned_spectra, spectra
 from .style import COLORS, style
@@ -51,8 +39,6 @@ __all__ = [
     "conditioning",
     "correlation_against_offset",
     "cosine_against_damping",
-    "count_floats",
-    "disagreement_against_step",
     "equivalent_training",
     "error_against_batch",
     "exactness",
@@ -60,7 +46,6 @@ __all__ = [
     "gap_against_damping",
     "gap_against_steps",
     "gaussian_flows",
-    "gantt",
     "globe_ascent",
     "gradient_scatter",
     "graphical_models",
@@ -71,14 +56,11 @@ __all__ = [
     "layer_ledger",
     "ledger",
     "loss_against_examples",
-    "loss_by_batch_size",
     "matrices",
     "mean_derivatives",
-    "measured_scaling",
     "memory",
     "monte_carlo_error",
     "preconditioned_spectra",
-    "predicted_against_measured",
     "predicted_scaling",
     "projections",
     "quality_along_training",
@@ -87,8 +69,6 @@ __all__ = [
     "race_targets",
     "shifted_products",
     "spectra",
-    "step_shares",
-    "steps_by_batch_size",
     "style",
     "training_curve",
     "variance_maps",

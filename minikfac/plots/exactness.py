@@ -8,22 +8,16 @@ from typing import Any
 import numpy as np
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from .style import GREY, axes_for, checked, figure_for, marked_pen, short, some, style
+from .style import GREY, axes_for, checked, checked_by_name, marked_pen, new_figure, short, some, style
 
 FLOOR = 1e-3
 """Errors are drawn on a log axis down to here, and linearly below."""
+ROUNDING = 1e-10
+"""Errors below this are exact."""
 
 
 @style()
-def walk(
-    values: Any,
-    errors: Mapping[str, Any],
-    *,
-    knob: str,
-    title: str = "",
-    rounding: float = 1e-10,
-    ax: Any | None = None,
-) -> Any:
+def walk(values: Any, errors: Mapping[str, Any], knob: str, title: str = "", *, ax: Any | None = None) -> Any:
     """Draw errors along a knob; those that are rounding lie on the line marked "exact", filled.
 
     Args:
@@ -31,7 +25,6 @@ def walk(
         errors: (m,) each, relative Frobenius errors by name of the approximation.
         knob: what is turned.
         title: of the axes.
-        rounding: errors below this are exact.
         ax: axes to draw into.
 
     Raises:
@@ -41,11 +34,11 @@ def walk(
     ax = axes_for(ax)
     places = np.arange(len(x))
     highest = 1.0
-    for number, (name, given) in enumerate(some(dict(errors), "approximation").items()):
-        y = checked(given, (len(x),), f"errors of {name}", finite=True)
+    curves = checked_by_name(errors, (len(x),), "errors", "approximation", finite=True)
+    for number, (name, y) in enumerate(curves.items()):
         if y.min() < 0:
             raise ValueError(f"expected errors of {name} >= 0, got {float(y.min()):.3g}")
-        exact = y < rounding
+        exact = y < ROUNDING
         drawn = np.where(exact, 0, y)
         pen = marked_pen(number)
         ax.plot(places, drawn, label=name, **pen, markerfacecolor="white", clip_on=False, zorder=3)
@@ -71,12 +64,11 @@ def walk(
 
 
 @style()
-def exactness(walks: Sequence[Mapping[str, Any]], *, fig: Any | None = None) -> list[Any]:
+def exactness(walks: Sequence[Mapping[str, Any]]) -> list[Any]:
     """Draw several walks, two beside each other.
 
     Args:
         walks: each with ``values``, ``errors``, ``knob`` and ``title``, as for :func:`walk`.
-        fig: a figure or subfigure to draw into.
 
     Returns:
         The axes, one per walk.
@@ -85,16 +77,17 @@ def exactness(walks: Sequence[Mapping[str, Any]], *, fig: Any | None = None) -> 
         ValueError: on no walks, or one that lacks a key.
     """
     some(walks, "walk")
-    for own in walks:
-        missing = [key for key in ("values", "errors", "knob", "title") if key not in own]
+    keys = ("values", "errors", "knob", "title")
+    for one in walks:
+        missing = [key for key in keys if key not in one]
         if missing:
-            raise ValueError(f"expected {', '.join(missing)} in every walk, got one with {', '.join(own)}")
+            raise ValueError(f"expected {', '.join(missing)} in every walk, got one with {', '.join(one)}")
     rows = -(-len(walks) // 2)
     columns = min(2, len(walks))
-    fig = figure_for(fig, 3.6 * rows + 0.5)
+    fig = new_figure(3.6 * rows + 0.5)
     axes = list(fig.subplots(rows, columns, squeeze=False).ravel())
-    for ax, own in zip(axes, walks, strict=False):
-        walk(own["values"], own["errors"], knob=own["knob"], title=own["title"], ax=ax)
+    for ax, one in zip(axes, walks, strict=False):
+        walk(*(one[key] for key in keys), ax=ax)
     for ax in axes[len(walks) :]:
         ax.remove()
     axes = axes[: len(walks)]

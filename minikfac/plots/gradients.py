@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from matplotlib.ticker import NullLocator
 
-from .spectra import positive
 from .style import (
     BLACK,
     BLUE,
@@ -20,35 +19,32 @@ from .style import (
     VERMILLION,
     axes_for,
     checked,
-    figure_for,
+    new_figure,
     plain_log_ticks,
+    positive,
     short,
     some,
     style,
 )
 
+DIVERGENCE = 0.01
+"""Of the ellipse of updates, in nats; the outer one is four times it."""
+
 
 @style()
 def gradient_scatter(
-    samples: Any,
-    covariance: Any,
-    *,
-    names: Sequence[str] = ("$w_1$", "$w_2$"),
-    divergence: float = 0.01,
-    fig: Any | None = None,
+    samples: Any, covariance: Any, *, names: Sequence[str] = ("$w_1$", "$w_2$")
 ) -> list[Any]:
     """Draw sampled gradients of two weights with the Fisher ellipse, and the updates of equal divergence.
 
     Left: gradients of the log-likelihood for targets drawn from the model, and the ellipses of one and two
     standard deviations of N(0, F): {u : u^T F^{-1} u = 1, 4}. Right: the steps d with 1/2 d^T F d =
-    divergence, the ellipse of F^{-1}: short where gradients are long.
+    0.01 nats, the ellipse of F^{-1}: short where gradients are long.
 
     Args:
         samples: (n, 2), gradients of single examples (nats per weight).
         covariance: F (2, 2), the exact Fisher matrix of the two weights.
         names: of the two weights.
-        divergence: of the ellipse of updates, in nats; the outer one is four times it.
-        fig: a figure or subfigure to draw into.
 
     Returns:
         The two axes.
@@ -58,8 +54,7 @@ def gradient_scatter(
     values, vectors = np.linalg.eigh(F)
     if values[0] <= 0:
         raise ValueError(f"expected a positive definite covariance, got eigenvalues {values}")
-    fig = figure_for(fig, 5.4)
-    left, right = fig.subplots(1, 2)
+    left, right = new_figure(5.4).subplots(1, 2)
     circle = np.array([np.cos(angles := np.linspace(0, 2 * np.pi, 200)), np.sin(angles)])
 
     for radius, dash in ((1, "-"), (2, "--")):
@@ -67,32 +62,34 @@ def gradient_scatter(
     reach = 1.05 * max(2 * np.sqrt(np.diag(F)).max(), float(np.percentile(np.abs(samples), 99)))
     outside = int((np.abs(samples) > reach).any(axis=1).sum())
     left.plot(*samples.T, ".", color=SKY, markersize=5, alpha=0.7, zorder=1)
-    seen = f"{len(samples)} sampled gradients" + (f" ({outside} outside)" if outside else "")
-    left.set_title(f"{seen}\nellipses: $F$, 1 and 2 standard deviations")
+    drawn = f"{len(samples)} sampled gradients" + (f" ({outside} outside)" if outside else "")
+    left.set_title(f"{drawn}\nellipses: $F$, 1 and 2 standard deviations")
     left.set_xlabel(f"gradient by {names[0]} (nats per unit)")
     left.set_ylabel(f"gradient by {names[1]} (nats per unit)")
 
     for factor, dash in ((1, "-"), (4, "--")):
-        d = vectors @ (np.sqrt(2 * factor * divergence / values)[:, None] * circle)
+        d = vectors @ (np.sqrt(2 * factor * DIVERGENCE / values)[:, None] * circle)
         right.plot(*d, dash, color=VERMILLION)
-    levels = f"{short(divergence)} and {short(4 * divergence)}"
+    levels = f"{short(DIVERGENCE)} and {short(4 * DIVERGENCE)}"
     right.set_title(f"Steps of KL {levels} nats\nellipses: $F^{{-1}}$")
     right.set_xlabel(f"change of {names[0]}")
     right.set_ylabel(f"change of {names[1]}")
-    # the axes of the ellipses: the same directions, long and short exchanged
-    for ax, lengths, extent in (
-        (left, 2 * np.sqrt(values), reach),
-        (right, np.sqrt(8 * divergence / values), 1.5 * float(np.abs(d).max())),
-    ):
-        for length, direction, color, name in zip(
-            lengths, vectors.T, (GREEN, BLACK), ("low curvature", "high curvature"), strict=True
-        ):
-            ends = np.outer([-length, length], direction)
-            ax.plot(*ends.T, color=color, linewidth=1.5, label=name)
-        ax.set(xlim=(-extent, extent), ylim=(-extent, extent), aspect="equal")
-        ax.grid(True)
+    # the same directions in both pictures, long and short exchanged
+    _principal_axes(left, 2 * np.sqrt(values), vectors, reach)
+    _principal_axes(right, np.sqrt(8 * DIVERGENCE / values), vectors, 1.5 * float(np.abs(d).max()))
     right.legend(loc="upper right")
     return [left, right]
+
+
+def _principal_axes(ax: Any, lengths: Any, vectors: Any, extent: float) -> None:
+    """The axes of an ellipse, in a square picture of this half-width."""
+    for length, direction, color, name in zip(
+        lengths, vectors.T, (GREEN, BLACK), ("low curvature", "high curvature"), strict=True
+    ):
+        ends = np.outer([-length, length], direction)
+        ax.plot(*ends.T, color=color, linewidth=1.5, label=name)
+    ax.set(xlim=(-extent, extent), ylim=(-extent, extent), aspect="equal")
+    ax.grid(True)
 
 
 @style()
@@ -177,11 +174,12 @@ def monte_carlo_error(
             level = float(given)
             ax.axhline(level, color=color, linestyle="-.", label=f"{name}: {short(level)}")
             continue
-        found = checked(given, (len(x), "seeds"), f"errors of {name}")
-        middle = np.median(found, axis=1)
-        seeds.add(found.shape[1])
+        estimates = checked(given, (len(x), "seeds"), f"errors of {name}")
+        middle = np.median(estimates, axis=1)
+        seeds.add(estimates.shape[1])
         ax.plot(x, middle, color=color, marker=marker, label=name)
-        ax.fill_between(x, found.min(axis=1), found.max(axis=1), color=color, alpha=0.25, linewidth=0)
+        low, high = estimates.min(axis=1), estimates.max(axis=1)
+        ax.fill_between(x, low, high, color=color, alpha=0.25, linewidth=0)
         anchor = middle[0] if anchor is None else anchor
     if anchor is not None:
         guide = 0.6 * anchor * np.sqrt(x[0] / x)
@@ -204,7 +202,6 @@ def mean_derivatives(
     label_mean: Any,
     standard_error: Any | None = None,
     *,
-    names: Sequence[str] | None = None,
     xlabel: str = "output unit",
     ax: Any | None = None,
 ) -> Any:
@@ -214,16 +211,12 @@ def mean_derivatives(
         model_mean: (units,), mean derivative for targets from the model (nats per unit of pre-activation).
         label_mean: (units,), the same for labels.
         standard_error: (units,), of ``model_mean`` where targets were sampled; bars show two of it.
-        names: of the units or layers.
-        xlabel: what they are.
+        xlabel: what the units are.
         ax: axes to draw into.
     """
     model = checked(model_mean, ("units",), "model_mean")
     labels = checked(label_mean, model.shape, "label_mean")
     error = None if standard_error is None else 2 * checked(standard_error, model.shape, "standard_error")
-    names = [str(unit) for unit in range(len(model))] if names is None else list(names)
-    if len(names) != len(model):
-        raise ValueError(f"expected {len(model)} names, got {len(names)}")
     ax = axes_for(ax)
     places = np.arange(len(model))
     sampled = "targets from the model" + (", bars: 2 standard errors" if error is not None else "")
@@ -232,7 +225,7 @@ def mean_derivatives(
         ax.errorbar(places - 0.2, model, error, fmt="none", color="black", capsize=4, elinewidth=1.2)
     ax.bar(places + 0.2, labels, 0.38, color=VERMILLION, hatch="//", edgecolor="white", label="labels")
     ax.axhline(0, color="black", linewidth=1)
-    ax.set_xticks(places, names)
+    ax.set_xticks(places, [str(unit) for unit in places])
     ax.set(xlabel=xlabel, title="Mean derivative: targets from the model, and labels")
     ax.set_ylabel("mean of g (nats per unit)")
     ax.legend()

@@ -20,8 +20,9 @@ from .style import (
     VERMILLION,
     axes_for,
     checked,
-    figure_for,
+    checked_by_name,
     marked_pen,
+    new_figure,
     some,
     style,
 )
@@ -48,8 +49,6 @@ def invariance_matrix(
     *,
     tolerance: float = 1e-6,
     rules: Sequence[int] = (),
-    title: str = "Gap between two nets that began as the same function",
-    fig: Any | None = None,
 ) -> Any:
     """Draw gaps as numbers on a log scale of colours, methods down, reparameterizations across.
 
@@ -63,8 +62,6 @@ def invariance_matrix(
         changes: R names.
         tolerance: gaps below it are rounding.
         rules: rows above which a line is drawn.
-        title: of the figure.
-        fig: a figure or subfigure to draw into.
 
     Returns:
         The axes; its image holds the gaps.
@@ -72,43 +69,47 @@ def invariance_matrix(
     Raises:
         ValueError: on shapes that do not fit, or gaps below 0.
     """
-    found = checked(gaps, (len(methods), len(changes)), "gaps")
-    told = checked(expected, found.shape, "expected").astype(bool)
-    if (found < 0).any():
-        raise ValueError(f"expected gaps >= 0, got {float(np.nanmin(found)):.3g}")
-    fig = figure_for(fig, 1.9 + 0.36 * len(methods))
+    gaps = checked(gaps, (len(methods), len(changes)), "gaps")
+    invariant = checked(expected, gaps.shape, "expected").astype(bool)
+    if (gaps < 0).any():
+        raise ValueError(f"expected gaps >= 0, got {float(np.nanmin(gaps)):.3g}")
+    fig = new_figure(1.9 + 0.36 * len(methods))
     ax = fig.add_subplot()
     colors = matplotlib.colormaps["cividis"].with_extremes(bad="#ffffff")
-    drawn = np.ma.masked_invalid(found).clip(LOWEST, HIGHEST)
+    drawn = np.ma.masked_invalid(gaps).clip(LOWEST, HIGHEST)
     image = ax.imshow(drawn, cmap=colors, norm=LogNorm(LOWEST, HIGHEST), aspect="auto")
-    for (row, column), gap in np.ndenumerate(found):
-        share = np.log10(np.clip(gap, LOWEST, HIGHEST) / LOWEST) / np.log10(HIGHEST / LOWEST)
-        ink = "black" if not np.isfinite(gap) or share > 0.55 else "white"
-        wrong = not np.isfinite(gap) or (gap < tolerance) != told[row, column]
-        text = (tiny(float(gap)) if np.isfinite(gap) else "failed") + (" ×" if wrong else "")
-        ax.text(column, row, text, ha="center", va="center", color=ink, fontsize=11)
-        if told[row, column]:
-            place = (column - 0.46, row - 0.42)
-            ax.add_patch(Rectangle(place, 0.92, 0.84, fill=False, edgecolor="white", linewidth=1.8))
+    for (row, column), gap in np.ndenumerate(gaps):
+        _cell(ax, row, column, float(gap), bool(invariant[row, column]), tolerance)
     for row in rules:
         ax.axhline(row - 0.5, color="white", linewidth=5)
     ax.set_xticks(range(len(changes)), [name.replace(" ", "\n", 1) for name in changes])
     ax.set_yticks(range(len(methods)), methods)
     ax.xaxis.tick_top()
     ax.tick_params(length=0)
-    for spine in ax.spines.values():
-        spine.set_visible(False)
+    ax.spines[:].set_visible(False)
     bar = fig.colorbar(image, ax=ax, pad=0.02, label="gap / distance moved")
     bar.ax.yaxis.set_major_locator(LogLocator(100))
     bar.ax.yaxis.set_minor_formatter(NullFormatter())
     bar.ax.axhline(tolerance, color="white", linewidth=2)
-    frame = Patch(
-        facecolor=colors(0.2), edgecolor="white", linewidth=1.8, label="framed: invariant, theory says"
-    )
+    look: dict[str, Any] = {"edgecolor": "white", "linewidth": 1.8}
+    frame = Patch(facecolor=colors(0.2), label="framed: invariant, theory says", **look)
     bare = Patch(facecolor=colors(0.95), label="no frame: not invariant")
     fig.legend(handles=[frame, bare], loc="outside lower center", ncols=2)
-    fig.suptitle(title)
+    fig.suptitle("Gap between two nets that began as the same function")
     return ax
+
+
+def _cell(ax: Any, row: int, column: int, gap: float, invariant: bool, tolerance: float) -> None:
+    """The number of a cell, a cross where it is not what theory says, and a frame for invariance."""
+    finite = bool(np.isfinite(gap))
+    share = np.log10(np.clip(gap, LOWEST, HIGHEST) / LOWEST) / np.log10(HIGHEST / LOWEST)
+    wrong = not finite or (gap < tolerance) != invariant
+    text = (tiny(gap) if finite else "failed") + (" ×" if wrong else "")
+    ink = "black" if not finite or share > 0.55 else "white"
+    ax.text(column, row, text, ha="center", va="center", color=ink, fontsize=11)
+    if invariant:
+        place = (column - 0.46, row - 0.42)
+        ax.add_patch(Rectangle(place, 0.92, 0.84, fill=False, edgecolor="white", linewidth=1.8))
 
 
 @style()
@@ -152,7 +153,6 @@ def gap_against_damping(
     *,
     slopes: Mapping[str, float] | None = None,
     tolerance: float = 1e-6,
-    title: str = "Damping has a metric of its own: gap after one step",
     ax: Any | None = None,
 ) -> Any:
     """Draw gaps against damping, with lines of the powers by which they vanish.
@@ -162,7 +162,6 @@ def gap_against_damping(
         curves: gaps (m,) by method.
         slopes: powers of lambda by method; a grey line through the first gap each.
         tolerance: gaps below it are rounding; drawn as a line.
-        title: of the axes.
         ax: axes to draw into.
 
     Raises:
@@ -170,8 +169,7 @@ def gap_against_damping(
     """
     x = checked(dampings, ("m",), "dampings", finite=True)
     ax = axes_for(ax)
-    for number, (name, given) in enumerate(some(dict(curves), "curve").items()):
-        gaps = checked(given, x.shape, f"gaps of {name}")
+    for number, (name, gaps) in enumerate(checked_by_name(curves, x.shape, "gaps", "curve").items()):
         ax.plot(x, gaps.clip(LOWEST), **marked_pen(number), label=name)
         power = (slopes or {}).get(name)
         if power is not None:
@@ -184,7 +182,8 @@ def gap_against_damping(
         )
         ax.plot([], [], color=GREY, linestyle=":", linewidth=1.2, label=f"proportional to {powers}")
     _gap_axis(ax, tolerance)
-    ax.set(xscale="log", xlabel="damping λ", title=title)
+    ax.set(xscale="log", xlabel="damping λ")
+    ax.set_title("Damping has a metric of its own: gap after one step")
     ax.legend(loc="lower right")
     return ax
 
@@ -204,16 +203,14 @@ def equivalent_training(
     *,
     gaps: Mapping[str, float] | None = None,
     title: str = "Two nets that begin as the same function",
-    fig: Any | None = None,
 ) -> list[Any]:
     """Draw two losses each, of nets that are the same function at the start, one picture per method.
 
     Args:
         pairs: losses (k + 1,) and (k + 1,) by method, from the start on.
         nets: what the two nets are called.
-        gaps: at the end, by method; told in the titles.
+        gaps: at the end, by method, for the titles.
         title: of the figure.
-        fig: a figure or subfigure to draw into.
 
     Returns:
         The axes, one per method.
@@ -221,26 +218,24 @@ def equivalent_training(
     Raises:
         ValueError: on losses that are not finite.
     """
-    fig = figure_for(fig, 4.6)
+    fig = new_figure(4.6)
     axes = list(np.atleast_1d(fig.subplots(1, len(some(dict(pairs), "pair")), sharey=True)))
+    looks: list[dict[str, Any]] = [
+        {"color": COLORS[0], "linewidth": 5, "alpha": 0.45},
+        {"color": VERMILLION, "linestyle": "--"},
+    ]
     for ax, (name, pair) in zip(axes, pairs.items(), strict=True):
-        for own, number in zip(pair, (0, 1), strict=True):
-            losses = checked(own, ("k",), f"losses of {name}", finite=True)
-            look = (
-                {"color": COLORS[0], "linewidth": 5, "alpha": 0.45} if number == 0 else {"color": VERMILLION}
-            )
-            ax.plot(np.arange(len(losses)), losses, linestyle="-" if number == 0 else "--", **look)
-        told = f": gap {tiny(gaps[name])}" if gaps and name in gaps else ""
-        ax.set(yscale="log", xlabel="step", title=f"{name}{told}")
+        for run, look in zip(pair, looks, strict=True):
+            losses = checked(run, ("k",), f"losses of {name}", finite=True)
+            ax.plot(np.arange(len(losses)), losses, **look)
+        gap = f": gap {tiny(gaps[name])}" if gaps and name in gaps else ""
+        ax.set(yscale="log", xlabel="step", title=f"{name}{gap}")
         ax.yaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
         ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         ax.yaxis.set_minor_formatter(NullFormatter())
         ax.grid(True)
     axes[0].set_ylabel("training loss (nats)")
-    handles = [
-        Line2D([], [], color=COLORS[0], linewidth=5, alpha=0.45, label=nets[0]),
-        Line2D([], [], color=VERMILLION, linestyle="--", label=nets[1]),
-    ]
+    handles = [Line2D([], [], label=net, **look) for net, look in zip(nets, looks, strict=True)]
     fig.legend(handles=handles, loc="outside lower center", ncols=2)
     fig.suptitle(title)
     return axes

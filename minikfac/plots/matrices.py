@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib.ticker import FuncFormatter
 
 from ..backend import Array
-from .style import BLUE, MAGNITUDE, WIDTH, axes_for, checked, figure_for, some, style
+from .style import BLUE, MAGNITUDE, WIDTH, axes_for, checked, new_figure, some, style
 
 
 def pool_magnitudes(F: Any, side: int, how: str = "mean") -> Array:
@@ -56,7 +56,6 @@ def matrices(
     percentile: float = 99.0,
     cells: int = 350,
     upright: bool = False,
-    fig: Any | None = None,
 ) -> list[Any]:
     """Draw |F|, each approximation and each |difference|, all on one grey scale [MG15, figs. 2, 5, 6].
 
@@ -74,7 +73,6 @@ def matrices(
         percentile: of the squares of F: black is its value and all above.
         cells: at most so many squares per side.
         upright: never turn names; for short ones.
-        fig: a figure or subfigure to draw into.
 
     Returns:
         The axes: F, then approximation and difference in turn.
@@ -84,49 +82,55 @@ def matrices(
     """
     F = checked(F, ("P", "P"), "F", finite=True)
     sizes = _check_sizes(F, sizes, names)
-    approximations = {
-        name: checked(M, F.shape, name, finite=True)
-        for name, M in some(dict(approximations), "approximation").items()
-    }
     side = -(-len(F) // cells)
-    exact = pool_magnitudes(F, side, pool)
+    titled = _with_differences(F, approximations, side, pool, reference)
+    exact = titled[0][1]
     limit = float(np.percentile(exact, percentile)) or float(exact.max()) or 1.0
-    rows, columns = (1, 3) if len(approximations) == 1 else (2, 1 + len(approximations))
-    width = WIDTH if fig is None else fig.bbox.width / fig.dpi
-    turned = not upright and _too_long(names, sizes, 0.8 * width / columns)
+    rows, columns = (1, 3) if len(titled) == 3 else (2, 1 + len(titled) // 2)
+    turned = not upright and _too_long(names, sizes, 0.8 * WIDTH / columns)
     # a square per picture, and room for titles and names
-    fig = figure_for(fig, rows * (WIDTH / columns + (0.7 if turned else 0.35)) + (0.2 if rows == 1 else 0))
+    fig = new_figure(rows * (WIDTH / columns + (0.7 if turned else 0.35)) + (0.2 if rows == 1 else 0))
     grid = fig.add_gridspec(rows, columns)
-
-    def draw(row: int, column: int, M: Array, title: str) -> Any:
-        ax = fig.add_subplot(grid[row, column])
-        extent = (0, side * len(M), side * len(M), 0)
+    extent = (0, side * len(exact), side * len(exact), 0)
+    axes = []
+    for number, (title, M) in enumerate(titled):
+        below = rows == 2 and number > 0 and number % 2 == 0
+        ax = fig.add_subplot(grid[int(below), number if rows == 1 else (number + 1) // 2])
         image = ax.imshow(M, cmap=MAGNITUDE, vmin=0, vmax=limit, extent=extent)
         ax.set(xlim=(0, len(F)), ylim=(len(F), 0), title=title)
-        _mark_layers(ax, names, sizes, turned, row == column == 0, upright)
-        return image
-
-    image = draw(0, 0, exact, reference)
-    axes = [image.axes]
-    norm = float(np.linalg.norm(F)) or 1.0
-    for column, (name, M) in enumerate(approximations.items(), start=1):
-        axes.append(draw(0, column, pool_magnitudes(M, side, pool), name).axes)
-        M = F - M
-        error = f"difference: {np.linalg.norm(M) / norm:.0%}"
-        below = (0, 2) if rows == 1 else (1, column)
-        axes.append(draw(*below, pool_magnitudes(M, side, pool), error).axes)
-
+        _mark_layers(ax, names, sizes, turned, number == 0, upright)
+        axes.append(ax)
     power = int(np.floor(np.log10(limit)))
     power = 0 if -1 <= power <= 2 else power
-    scale = rf", in $10^{{{power}}}$" if power else ""
-    label = f"absolute value{scale}\n({unit})"
-    square = f"{pool} of {side}×{side} entries" if side > 1 else "one entry per square"
     notes = [
-        f"grey: {square}",
+        f"grey: {f'{pool} of {side}×{side} entries' if side > 1 else 'one entry per square'}",
         f"black: from {limit / 10.0**power:.2g} (top {100 - percentile:g}%)",
         f"differences: Frobenius norm relative to {reference}",
     ]
-    if rows == 1:
+    _scale(fig, grid, axes, image, power, unit, notes)
+    return axes
+
+
+def _with_differences(
+    F: Array, approximations: Mapping[str, Any], side: int, pool: str, reference: str
+) -> list[tuple[str, Array]]:
+    """Pooled magnitudes of F, then of each approximation and of its difference, with their titles."""
+    titled = [(reference, pool_magnitudes(F, side, pool))]
+    norm = float(np.linalg.norm(F)) or 1.0
+    for name, matrix in some(dict(approximations), "approximation").items():
+        M = checked(matrix, F.shape, name, finite=True)
+        titled.append((name, pool_magnitudes(M, side, pool)))
+        M = F - M
+        titled.append((f"difference: {np.linalg.norm(M) / norm:.0%}", pool_magnitudes(M, side, pool)))
+    return titled
+
+
+def _scale(
+    fig: Any, grid: Any, axes: Sequence[Any], image: Any, power: int, unit: str, notes: Sequence[str]
+) -> None:
+    """The scale of greys with notes: beside a row of pictures, or in the corner that two rows leave free."""
+    label = "absolute value" + (rf", in $10^{{{power}}}$" if power else "") + f"\n({unit})"
+    if grid.nrows == 1:
         bar = fig.colorbar(image, ax=axes, extend="max", shrink=0.8, label=label)
         fig.supxlabel("; ".join(notes), fontsize=10)
     else:
@@ -134,11 +138,10 @@ def matrices(
         corner.axis("off")
         place = corner.inset_axes((0.03, 0.9, 0.9, 0.07))
         bar = fig.colorbar(image, cax=place, orientation="horizontal", extend="max")
-        notes = [textwrap.fill(note, 104 // columns) for note in notes]
+        notes = [textwrap.fill(note, 104 // grid.ncols) for note in notes]
         place.set_xlabel("\n".join([label, *notes]), fontsize=11, loc="left")
     bar.formatter = FuncFormatter(lambda value, _: f"{value / 10.0**power:g}")
     bar.update_ticks()
-    return axes
 
 
 @style()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,20 +11,6 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 from .style import BLUE, GREEN, GREY, VERMILLION, axes_for, some, style
 
 UNITS = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
-
-
-def count_floats(sizes: Sequence[int], bias: bool = True) -> tuple[int, int]:
-    """Count the numbers in a dense net of these sizes: parameters P, and K-FAC's factors A and G.
-
-    The autoencoder of [HS06] on MNIST:
-
-    >>> count_floats([784, 1000, 500, 250, 30, 250, 500, 1000, 784])
-    (2837314, 6489748)
-    """
-    if len(sizes) < 2:
-        raise ValueError(f"expected at least two sizes, inputs and outputs, got {list(sizes)}")
-    pairs = [(inputs + bias, outputs) for inputs, outputs in pairwise(sizes)]
-    return sum(i * o for i, o in pairs), sum(i * i + o * o for i, o in pairs)
 
 
 def human_bytes(count: float) -> str:
@@ -53,7 +38,7 @@ def memory(
     """Draw the memory of the full Fisher matrix, P^2 numbers, against K-FAC's factors, net by net.
 
     Args:
-        nets: by name, the number of parameters P and of floats in all A and G; see :func:`count_floats`.
+        nets: by name, the number of parameters P and of floats in all A and G.
         bytes_per_float: 4 for float32.
         budgets: bytes by name, drawn as levels: what a machine has.
         ax: axes to draw into.

@@ -1,17 +1,26 @@
-"""Progress of optimizers: over an ill-conditioned valley, with more or less damping, by size of the batch."""
+"""Progress of optimizers: over an ill-conditioned valley, and with more or less damping."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from .spectra import positive
-from .style import BLACK, DASHES, GREY, checked, figure_for, marked_pen, pen, short, some, style
+from .style import (
+    BLACK,
+    GREY,
+    checked,
+    checked_by_name,
+    marked_pen,
+    new_figure,
+    pen,
+    positive,
+    short,
+    some,
+    style,
+)
 
 
 @style()
@@ -22,9 +31,6 @@ def conditioning(
     losses: Mapping[str, Any],
     condition_numbers: Any,
     steps: Mapping[str, Any],
-    *,
-    counted: str = "Steps to a millionth of the loss",
-    fig: Any | None = None,
 ) -> list[Any]:
     """Draw runs on a quadratic of two parameters: paths, losses, and steps against the condition number.
 
@@ -37,8 +43,6 @@ def conditioning(
         losses: (k + 1,) each, by method; more methods than paths if need be.
         condition_numbers: (m,).
         steps: (m,) each, by method.
-        counted: title of the steps.
-        fig: a figure or subfigure to draw into.
 
     Returns:
         The axes: paths, losses, steps.
@@ -46,28 +50,29 @@ def conditioning(
     Raises:
         ValueError: on shapes that do not fit, a path without losses, or a Hessian that is not definite.
     """
-    fig = figure_for(fig, 7.6)
+    fig = new_figure(7.6)
     grid = fig.add_gridspec(2, 2, height_ratios=(1.1, 1))
     axes = [fig.add_subplot(grid[0, :]), fig.add_subplot(grid[1, 0]), fig.add_subplot(grid[1, 1])]
-    known = list(dict.fromkeys([*some(dict(losses), "run"), *steps]))
-    missing = [name for name in paths if name not in known]
+    names = list(dict.fromkeys([*some(dict(losses), "run"), *steps]))
+    missing = [name for name in paths if name not in names]
     if missing:
         raise ValueError(f"expected losses of every path, got none of {missing[0]}")
-    _valley(axes[0], hessian, minimum, {name: (paths[name], known.index(name)) for name in paths})
-    runs = {name: checked(own, ("k",), f"losses of {name}", finite=True) for name, own in losses.items()}
-    highest = max(float(own.max()) for own in runs.values())
-    for name, own in runs.items():  # zero, but for rounding, has no place on a log axis
-        axes[1].plot(np.arange(len(own)), own.clip(1e-12 * highest), **pen(known.index(name)))
+    _valley(axes[0], hessian, minimum, {name: (paths[name], names.index(name)) for name in paths})
+    runs = checked_by_name(losses, ("k",), "losses", "run", finite=True)
+    highest = max(float(run.max()) for run in runs.values())
+    for name, run in runs.items():  # zero, but for rounding, has no place on a log axis
+        axes[1].plot(np.arange(len(run)), run.clip(1e-12 * highest), **pen(names.index(name)))
     axes[1].set(yscale="log", xlabel="step", ylabel="loss (nats)", title="Loss")
     axes[1].set_ylim(bottom=1e-7 * highest)
     x = positive(condition_numbers, "condition_numbers")
-    for name, own in steps.items():
-        counts = checked(own, (len(x),), f"steps of {name}")
-        axes[2].plot(x, counts, **marked_pen(known.index(name)))
-    axes[2].set(xscale="log", yscale="log", xlabel="condition number", ylabel="steps", title=counted)
+    for name, counts in steps.items():
+        y = checked(counts, (len(x),), f"steps of {name}")
+        axes[2].plot(x, y, **marked_pen(names.index(name)))
+    axes[2].set(xscale="log", yscale="log", xlabel="condition number", ylabel="steps")
+    axes[2].set_title("Steps to a millionth of the loss")
     for ax in axes[1:]:
         ax.grid(True)
-    handles = [Line2D([], [], label=name, **marked_pen(number)) for number, name in enumerate(known)]
+    handles = [Line2D([], [], label=name, **marked_pen(number)) for number, name in enumerate(names)]
     fig.legend(handles=handles, loc="outside lower center", ncols=2)
     return axes
 
@@ -112,45 +117,43 @@ def improvement_against_damping(
     *,
     chosen: float | None = None,
     title: str = "What one step improves, by strength of the damping",
-    fig: Any | None = None,
 ) -> list[Any]:
-    """Draw improvements of the objective against damping, one picture for each way of taking a proposal.
+    """Draw improvements of the objective against damping, one picture for each use of a proposal.
 
     All pictures have one scale. What lies below 0 harms; how much is not shown.
 
     Args:
         gammas: (m,), strengths.
-        improvements: (m,) each, in nats, by matrix and way; -inf where the objective is not finite.
+        improvements: (m,) each, in nats, by matrix and use; -inf where the objective is not finite.
         chosen: the strength that K-FAC had at this iterate, marked by a line.
         title: of the figure.
-        fig: a figure or subfigure to draw into.
 
     Returns:
-        The axes, one for each way.
+        The axes, one for each use of a proposal.
 
     Raises:
         ValueError: on shapes that do not fit, or if nothing improves.
     """
     x = positive(gammas, "gammas")
-    found = {
+    curves = {
         key: checked(values, (len(x),), f"improvements of {', '.join(key)}")
         for key, values in some(dict(improvements), "curve").items()
     }
-    highest = max(float(values.max()) for values in found.values())
+    highest = max(float(values.max()) for values in curves.values())
     if not highest > 0:
         raise ValueError(f"expected an improvement above 0 somewhere, got {highest:.3g} at most")
-    matrices, ways = (list(dict.fromkeys(key[part] for key in found)) for part in (0, 1))
-    fig = figure_for(fig, 5.2)
-    axes = list(np.atleast_1d(fig.subplots(1, len(ways), sharey=True)))
-    for ax, way in zip(axes, ways, strict=True):
-        for (matrix, own), values in found.items():
-            if own == way:  # far enough below the picture for a line to leave it
+    matrices, uses = (list(dict.fromkeys(key[part] for key in curves)) for part in (0, 1))
+    fig = new_figure(5.2)
+    axes = list(np.atleast_1d(fig.subplots(1, len(uses), sharey=True)))
+    for ax, use in zip(axes, uses, strict=True):
+        for (matrix, used), values in curves.items():
+            if used == use:  # far enough below the picture for a line to leave it
                 drawn = values.clip(-10 * highest)
                 ax.plot(x, drawn, **marked_pen(matrices.index(matrix)), linewidth=1.6)
         ax.axhline(0, color=GREY, linewidth=1)
         if chosen is not None:
             ax.axvline(chosen, color=GREY, linestyle=":", linewidth=1.2)
-        ax.set(xscale="log", title=way.capitalize(), xlabel=r"damping $\gamma = \sqrt{\lambda}$")
+        ax.set(xscale="log", title=use.capitalize(), xlabel=r"damping $\gamma = \sqrt{\lambda}$")
         ax.set_ylim(-0.08 * highest, 1.06 * highest)
         ax.grid(True)
     axes[0].set_ylabel("decrease of the objective (nats)")
@@ -160,141 +163,3 @@ def improvement_against_damping(
     fig.legend(handles=handles, loc="outside lower center", ncols=3)
     fig.suptitle(title)
     return axes
-
-
-@style()
-def loss_by_batch_size(
-    batch_sizes: Any,
-    steps: Mapping[str, Sequence[Any]],
-    examples: Mapping[str, Sequence[Any]],
-    *,
-    level: float | None = None,
-    title: str = "Larger batches: progress per step and per example",
-    fig: Any | None = None,
-) -> list[Any]:
-    """Draw losses against steps and against examples, a row per method, a shade per size of the batch.
-
-    Curves that coincide over steps have nothing from a larger batch; those that coincide over examples are
-    limited by noise, and gain as much as can be.
-
-    Args:
-        batch_sizes: (m,).
-        steps: m arrays (2, k), steps and losses, by method.
-        examples: the same by examples.
-        level: of the loss, marked by a line.
-        title: of the figure.
-        fig: a figure or subfigure to draw into.
-
-    Returns:
-        The axes, row by row.
-
-    Raises:
-        ValueError: on shapes that do not fit, or other methods on the right than on the left.
-    """
-    sizes = positive(batch_sizes, "batch_sizes")
-    names = list(some(dict(steps), "method"))
-    if list(examples) != names:
-        raise ValueError(f"expected examples of {', '.join(names)}, got {', '.join(examples) or 'none'}")
-    fig = figure_for(fig, 0.9 + 2.9 * len(names))
-    axes = fig.subplots(len(names), 2, sharey=True, squeeze=False)
-    shades = [matplotlib.colormaps["viridis"](share) for share in np.linspace(0, 0.88, len(sizes))]
-    for row, name in zip(axes, names, strict=True):
-        for ax, given in zip(row, (steps[name], examples[name]), strict=True):
-            if len(given) != len(sizes):
-                raise ValueError(f"expected {len(sizes)} curves of {name}, got {len(given)}")
-            for number, curve in enumerate(given):
-                x, loss = checked(curve, (2, "k"), f"curves of {name}", finite=True)
-                later = x > 0  # a log axis has no 0
-                dash = DASHES[number % len(DASHES)]
-                ax.plot(x[later], loss[later], color=shades[number], linestyle=dash)
-            if level is not None:
-                ax.axhline(level, color=GREY, linewidth=1)
-            ax.set(xscale="log", yscale="log")
-            _ticks(ax.yaxis)
-            ax.grid(True)
-        row[0].set_ylabel(f"{name}\ntraining loss (nats)")
-    for column, xlabel in zip(
-        axes.T, ("steps", "examples seen"), strict=True
-    ):  # the same steps and examples below each other
-        low, high = (pick(ax.get_xlim()[end] for ax in column) for end, pick in ((0, min), (1, max)))
-        for ax in column:
-            ax.set_xlim(low, high)
-        column[-1].set_xlabel(xlabel)
-    handles = [
-        Line2D(
-            [],
-            [],
-            color=shade,
-            linestyle=DASHES[number % len(DASHES)],
-            label=f"{short(float(size))} examples a step",
-        )
-        for number, (size, shade) in enumerate(zip(sizes, shades, strict=True))
-    ]
-    fig.legend(handles=handles, loc="outside lower center", ncols=min(4, len(sizes)))
-    fig.suptitle(title)
-    return list(axes.ravel())
-
-
-@style()
-def steps_by_batch_size(
-    batch_sizes: Any,
-    steps: Mapping[str, Any],
-    *,
-    level: str = "a level of the loss",
-    fig: Any | None = None,
-) -> list[Any]:
-    """Draw how many steps, and how many examples, lead to a level, by size of the batch.
-
-    Grey lines, one through each method's first point, show a method that gains as much as can be: twice the
-    batch, half the steps.
-
-    Args:
-        batch_sizes: (m,).
-        steps: (m,) by method; nan where the level was not reached.
-        level: what was reached, for the title.
-        fig: a figure or subfigure to draw into.
-
-    Returns:
-        The axes: steps, examples.
-
-    Raises:
-        ValueError: on shapes that do not fit, or if no run reached the level.
-    """
-    sizes = positive(batch_sizes, "batch_sizes")
-    found = {
-        name: checked(own, (len(sizes),), f"steps of {name}")
-        for name, own in some(dict(steps), "method").items()
-    }
-    if not any(np.isfinite(own).any() for own in found.values()):
-        raise ValueError("expected a run that reached the level, got none")
-    fig = figure_for(fig, 5.2)
-    axes = list(fig.subplots(1, 2))
-    for ax, per_step, what in zip(axes, (np.ones(len(sizes)), sizes), ("steps", "examples"), strict=True):
-        for number, (name, own) in enumerate(found.items()):
-            ax.plot(sizes, own * per_step, label=name, **marked_pen(number))
-            (reached,) = np.nonzero(np.isfinite(own))
-            if len(reached):
-                first = reached[0]
-                ideal = own[first] * sizes[first] / sizes
-                ax.plot(sizes, ideal * per_step, color=GREY, linestyle=":", linewidth=1.2, zorder=1)
-        shown = [value for own in found.values() for value in (own * per_step)[np.isfinite(own)]]
-        ax.set_ylim(0.6 * min(shown), 1.6 * max(shown))
-        ax.set(xscale="log", yscale="log", xlabel="examples a step", ylabel=f"{what} to the level")
-        ax.set_title(what.capitalize())
-        ax.set_xticks(sizes, [short(float(size)) for size in sizes])
-        ax.xaxis.set_minor_locator(NullLocator())
-        _ticks(ax.yaxis)
-        ax.grid(True)
-    handles, labels = axes[0].get_legend_handles_labels()
-    handles.append(Line2D([], [], color=GREY, linestyle=":", label="twice the batch, half the steps"))
-    fig.legend(handles, [*labels, "twice the batch, half the steps"], loc="outside lower center", ncols=3)
-    fig.suptitle(f"Getting to {level}, by size of the batch")
-    return axes
-
-
-def _ticks(axis: Any) -> None:
-    """Ticks with whole numbers on a log axis, closer ones where it spans less than a decade."""
-    low, high = axis.get_view_interval()
-    axis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 4, 5, 7) if high < 10 * low else (1, 2, 5)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 10 else short(value)))
-    axis.set_minor_formatter(NullFormatter())

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from .style import MARKERS, figure_for, pen, plain_log_ticks, short, some, style
+from .style import MARKERS, new_figure, pen, plain_log_ticks, short, some, style
 from .training import LABELS, PERCENT
 
 AXES = {"seconds": "seconds", "step": "steps", "examples": "examples"}
@@ -24,11 +24,7 @@ Records = Sequence[Mapping[str, Any]]
 
 @style()
 def race(
-    runs: Mapping[str, Records | Sequence[Records]],
-    y: str = "loss",
-    *,
-    title: str | None = None,
-    fig: Any | None = None,
+    runs: Mapping[str, Records | Sequence[Records]], y: str = "loss", *, title: str | None = None
 ) -> list[Any]:
     """Draw a column of several runs against time, steps and examples side by side.
 
@@ -40,31 +36,21 @@ def race(
         runs: records by name, or for several seeds a list of such; ``Race.records`` are.
         y: the column drawn.
         title: of the figure.
-        fig: figure to draw into.
 
     Raises:
         ValueError: on no runs, one without the column, or no step in any of them.
     """
-    named = {name: _runs(own) for name, own in some(dict(runs), "run").items()}
-    for name, own in named.items():
-        if not any(y in row for rows in own for row in rows):
-            raise ValueError(f"expected records of {name} with {y}, got none")
-    if not any(y in row and row["step"] > 0 for own in named.values() for rows in own for row in rows):
-        raise ValueError(f"expected {y} measured after a step, got it at the start only")
+    named = {name: _runs(records) for name, records in some(dict(runs), "run").items()}
+    _check_measured(named, y)
     log = y.endswith("loss") or "squared_error" in y
-    scale = 100 if _is_share(y) else 1
-    fig = figure_for(fig, 5.0)
+    fig = new_figure(5.0)
     panels = list(fig.subplots(1, 3, sharey=True))
     for ax, x in zip(panels, AXES, strict=True):
-        for number, (name, own) in enumerate(named.items()):
-            curves = [
-                np.array([(row[x], scale * row[y]) for row in rows if y in row and row[x] > 0]).T
-                for rows in own
-            ]
-            drawn = [curve for curve in curves if curve.size]
-            for curve in drawn if len(drawn) > 1 else []:
+        for number, (name, several) in enumerate(named.items()):
+            curves = [curve for rows in several if (curve := _curve(rows, x, y)).size]
+            for curve in curves if len(curves) > 1 else []:
                 ax.plot(*curve, color=pen(number)["color"], linewidth=0.9, alpha=0.45)
-            ax.plot(*(_median(drawn, log) if drawn else ([], [])), label=name, **pen(number))
+            ax.plot(*(_median(curves, log) if curves else ([], [])), label=name, **pen(number))
         ax.set_xlabel(LABELS[x])
         _log_x(ax)
         ax.grid(True)
@@ -75,24 +61,35 @@ def race(
         if high < 10 * low:
             panels[0].yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 4, 5, 7)))
     panels[0].set_ylabel(label(y))
-    several = max(len(own) for own in named.values())
+    seeds = max(len(several) for several in named.values())
     fig.legend(
         *panels[0].get_legend_handles_labels(),
         loc="outside lower center",
         ncols=min(5, len(named)),
-        title=f"thick: median, thin: each of {several} seeds" if several > 1 else None,
+        title=f"thick: median, thin: each of {seeds} seeds" if seeds > 1 else None,
     )
     fig.suptitle(title or label(y).split(" (")[0].capitalize())
     return panels
 
 
+def _check_measured(named: Mapping[str, Sequence[Records]], y: str) -> None:
+    """Refuse runs without the column, and a race in which it was measured at the start only."""
+    for name, several in named.items():
+        if not any(y in row for rows in several for row in rows):
+            raise ValueError(f"expected records of {name} with {y}, got none")
+    everything = [row for several in named.values() for rows in several for row in rows]
+    if not any(y in row and row["step"] > 0 for row in everything):
+        raise ValueError(f"expected {y} measured after a step, got it at the start only")
+
+
+def _curve(rows: Records, x: str, y: str) -> np.ndarray:
+    """A column of one run against another, (2, m), without the start."""
+    scale = 100 if _is_share(y) else 1
+    return np.array([(row[x], scale * row[y]) for row in rows if y in row and row[x] > 0]).T
+
+
 @style()
-def race_targets(
-    rows: Sequence[Mapping[str, Any]],
-    *,
-    title: str | None = None,
-    fig: Any | None = None,
-) -> list[Any]:
+def race_targets(rows: Sequence[Mapping[str, Any]]) -> list[Any]:
     """Draw when each contender of a race reached each level, and how many times sooner than the baseline.
 
     Of several runs the median, and a bar from the lowest to the highest; it ends in an arrow where some runs
@@ -100,8 +97,6 @@ def race_targets(
 
     Args:
         rows: of ``Race.targets``, of one column; the contender named first is the baseline.
-        title: of the figure.
-        fig: figure to draw into.
 
     Raises:
         ValueError: on no rows.
@@ -111,23 +106,11 @@ def race_targets(
     names = list(dict.fromkeys(row["contender"] for row in rows))
     ratios = {x: [row["ratio"] for row in rows if row["along"] == x] for x in AXES}
     along = [x for x in AXES if ratios[x] and not (x == "examples" and _same(ratios[x], ratios["step"]))]
-    fig = figure_for(fig, 1.6 + 0.32 * len(levels) * len(names))
+    fig = new_figure(1.6 + 0.32 * len(levels) * len(names))
     panels = list(fig.subplots(1, len(along), sharey=True, squeeze=False)[0])
     for ax, x in zip(panels, along, strict=True):
-        for row in (row for row in rows if row["along"] == x):
-            number = names.index(row["contender"])
-            place = levels.index(row["level"]) + 0.8 * ((number + 0.5) / len(names) - 0.5)
-            _target(ax, row, number, place)
-        low, high = ax.dataLim.intervalx
-        if math.isfinite(low):  # beside what is furthest right there is text
-            decades = max(0.5, math.log10(high / low))
-            partly = any(row["reached"] < row["runs"] for row in rows if math.isfinite(row["at"]))
-            ax.set_xlim(low / 10 ** (0.1 * decades), high * 10 ** ((0.6 if partly else 0.45) * decades))
-        _log_x(ax)
+        _levels(ax, [row for row in rows if row["along"] == x], levels, names)
         ax.set(xlabel=f"{AXES[x]} to reach the level")
-        ax.grid(True, axis="x")
-        for between in range(1, len(levels)):
-            ax.axhline(between - 0.5, color="#dddddd", linewidth=1)
     what = rows[0]["column"]
     shown = [100 * level if _is_share(what) else level for level in levels]
     panels[0].set_yticks(range(len(levels)), [short(level) for level in shown])
@@ -137,15 +120,34 @@ def race_targets(
         panels[0].plot([], [], MARKERS[n % len(MARKERS)], color=pen(n)["color"], label=name)[0]
         for n, name in enumerate(names)
     ]
-    several = max(row["runs"] for row in rows)
+    seeds = max(row["runs"] for row in rows)
     fig.legend(
         handles=handles,
         loc="outside lower center",
         ncols=min(5, len(names)),
-        title=f"median of {several} seeds, and from the lowest to the highest" if several > 1 else None,
+        title=f"median of {seeds} seeds, and from the lowest to the highest" if seeds > 1 else None,
     )
-    fig.suptitle(title or f"Reaching a level: times sooner than {names[0]}")
+    fig.suptitle(f"Reaching a level: times sooner than {names[0]}")
     return panels
+
+
+def _levels(
+    ax: Any, rows: Sequence[Mapping[str, Any]], levels: Sequence[float], names: Sequence[str]
+) -> None:
+    """All contenders at all levels along one axis."""
+    for row in rows:
+        number = names.index(row["contender"])
+        place = levels.index(row["level"]) + 0.8 * ((number + 0.5) / len(names) - 0.5)
+        _target(ax, row, number, place)
+    low, high = ax.dataLim.intervalx
+    if math.isfinite(low):  # beside what is furthest right there is text
+        decades = max(0.5, math.log10(high / low))
+        partly = any(row["reached"] < row["runs"] for row in rows if math.isfinite(row["at"]))
+        ax.set_xlim(low / 10 ** (0.1 * decades), high * 10 ** ((0.6 if partly else 0.45) * decades))
+    _log_x(ax)
+    ax.grid(True, axis="x")
+    for between in range(1, len(levels)):
+        ax.axhline(between - 0.5, color="#dddddd", linewidth=1)
 
 
 def label(column: str) -> str:
@@ -154,8 +156,8 @@ def label(column: str) -> str:
     >>> label("best_test_error")
     'best test error (% of examples)'
     """
-    own = column.removeprefix("best_")
-    return ("" if own == column else "best ") + LABELS.get(own, own.replace("_", " "))
+    plain = column.removeprefix("best_")
+    return ("" if plain == column else "best ") + LABELS.get(plain, plain.replace("_", " "))
 
 
 def _target(ax: Any, row: Mapping[str, Any], number: int, place: float) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.patches import ConnectionPatch
 
 from ..backend import Array
-from .style import BLUE, MAGNITUDE, SIGNED, VERMILLION, checked, figure_for, short, some, style
+from .style import BLUE, MAGNITUDE, SIGNED, VERMILLION, checked, new_figure, short, some, style
 
 DERIVATIVES = "derivatives $g = dL/ds$\nfor the sampled target"
 OUTER = "outer products of\n$a$ below and $g$ above\n(orange +, purple −)"
@@ -24,9 +24,6 @@ def forward_backward(
     sampled_target: int,
     label: int,
     derivatives: Sequence[Any],
-    *,
-    classes: Sequence[str] | None = None,
-    fig: Any | None = None,
 ) -> list[Any]:
     """Draw one image forward to probabilities, and the derivatives of a sampled target back.
 
@@ -40,8 +37,6 @@ def forward_backward(
         sampled_target: the class that was drawn from them.
         label: the true class, for comparison.
         derivatives: g = dL/ds (units,) per hidden layer, and (C,) for the output.
-        classes: names of the C classes.
-        fig: a figure or subfigure to draw into.
 
     Returns:
         The axes: image and probabilities; then activations, derivatives and weight gradients layer by layer.
@@ -52,49 +47,47 @@ def forward_backward(
     image = checked(image, ("H", "W"), "image")
     p = checked(probabilities, ("C",), "probabilities")
     a = [checked(values, ("units",), "activations") for values in some(list(activations), "hidden layer")]
-    if len(derivatives) != len(a) + 1:
-        raise ValueError(f"expected derivatives of {len(a) + 1} layers, got {len(derivatives)}")
-    g = [
-        checked(own, above.shape, f"derivatives of layer {layer}")
-        for layer, (own, above) in enumerate(zip(derivatives, [*a, p], strict=True), start=1)
-    ]
+    g = _derivatives(derivatives, [*a, p])
     for name, target in (("sampled_target", sampled_target), ("label", label)):
         if not 0 <= target < len(p):
             raise ValueError(f"expected {name} from 0 to {len(p) - 1}, got {target}")
-    names = [str(number) for number in range(len(p))] if classes is None else list(classes)
-    if len(names) != len(p):
-        raise ValueError(f"expected {len(p)} class names, got {len(names)}")
-
     depth = len(a)
-    fig = figure_for(fig, 6.2)
+    fig = new_figure(6.2)
     grid = fig.add_gridspec(3, depth + 2, width_ratios=[1.7, *[1] * depth, 2.0], height_ratios=[1.5, 1.5, 1])
-    first = fig.add_subplot(grid[0, 0])
-    first.imshow(image, cmap=MAGNITUDE, interpolation="nearest")
-    first.set(xticks=[], yticks=[], title=f"input, label {names[label]}")
-    first.spines[:].set_visible(False)
-    first.set_xlabel("forward: activations", color=BLUE)
-    forward = [first] + [
-        _strip(fig.add_subplot(grid[0, layer]), values, f"$a_{layer}$")
-        for layer, values in enumerate(a, start=1)
-    ]
-    bars = _probabilities(fig.add_subplot(grid[0, -1]), p, names, sampled_target, label)
-    backward = [
-        _strip(fig.add_subplot(grid[1, layer]), values, f"$g_{layer}$")
-        for layer, values in enumerate(g[:-1], start=1)
-    ]
-    backward.append(_output_derivatives(fig.add_subplot(grid[1, -1]), g[-1], names, depth + 1))
-    below = [image.ravel(), *a]
+    first = _input(fig.add_subplot(grid[0, 0]), image, label)
+    forward = [_strip(fig.add_subplot(grid[0, l]), a[l - 1], f"$a_{l}$") for l in range(1, depth + 1)]
+    bars = _probabilities(fig.add_subplot(grid[0, -1]), p, sampled_target, label)
+    backward = [_strip(fig.add_subplot(grid[1, l]), g[l - 1], f"$g_{l}$") for l in range(1, depth + 1)]
+    backward.append(_output_derivatives(fig.add_subplot(grid[1, -1]), g[-1], depth + 1))
     gradients = [
-        _picture(fig.add_subplot(grid[2, layer]), np.outer(lower, own), layer)
-        for layer, (lower, own) in enumerate(zip(below, g, strict=True), start=1)
+        _picture(fig.add_subplot(grid[2, l]), np.outer(below, above), l)
+        for l, (below, above) in enumerate(zip([image.ravel(), *a], g, strict=True), start=1)
     ]
-    for left, right in pairwise([*forward, bars]):
+    for left, right in pairwise([first, *forward, bars]):
         _join(fig, left, right, BLUE, -0.13 if right is bars else -0.06)
     for left, right in pairwise(backward):
         _join(fig, left, right, VERMILLION, -0.13 if right is backward[-1] else -0.06, leftwards=True)
     _notes(fig.add_subplot(grid[1, 0]), "backward", VERMILLION, DERIVATIVES)
     _notes(fig.add_subplot(grid[2, 0]), "gradient", "black", OUTER)
-    return [first, bars, *forward[1:], *backward, *gradients]
+    return [first, bars, *forward, *backward, *gradients]
+
+
+def _derivatives(derivatives: Sequence[Any], layers: Sequence[Array]) -> list[Array]:
+    """Check that each layer's derivatives have its shape."""
+    if len(derivatives) != len(layers):
+        raise ValueError(f"expected derivatives of {len(layers)} layers, got {len(derivatives)}")
+    return [
+        checked(g, values.shape, f"derivatives of layer {l}")
+        for l, (g, values) in enumerate(zip(derivatives, layers, strict=True), start=1)
+    ]
+
+
+def _input(ax: Any, image: Array, label: int) -> Any:
+    ax.imshow(image, cmap=MAGNITUDE, interpolation="nearest")
+    ax.set(xticks=[], yticks=[], title=f"input, label {label}")
+    ax.spines[:].set_visible(False)
+    ax.set_xlabel("forward: activations", color=BLUE)
+    return ax
 
 
 def _signed(ax: Any, values: Array) -> float:
@@ -122,23 +115,23 @@ def _picture(ax: Any, gradient: Array, layer: int) -> Any:
     return ax
 
 
-def _probabilities(ax: Any, p: Array, names: Sequence[str], sampled: int, label: int) -> Any:
+def _probabilities(ax: Any, p: Array, sampled: int, label: int) -> Any:
     colors = [VERMILLION if number == sampled else BLUE for number in range(len(p))]
     ax.barh(range(len(p)), p, color=colors)
     for number in {int(p.argmax()), sampled, label}:
         roles = [f"{p[number]:.0%}" if p[number] >= 0.01 else f"{p[number]:.1%}"]
         roles += ["label"] * (number == label) + ["sampled"] * (number == sampled)
         ax.text(p[number] + 0.02, number, ", ".join(roles), va="center", fontsize=10)
-    ax.set_yticks(range(len(p)), names, fontsize=10)
+    ax.set_yticks(range(len(p)), map(str, range(len(p))), fontsize=10)
     ax.set(xlim=(0, 1.6), xticks=[0, 0.5, 1], title="probabilities")
     ax.invert_yaxis()
     return ax
 
 
-def _output_derivatives(ax: Any, g: Array, names: Sequence[str], layer: int) -> Any:
+def _output_derivatives(ax: Any, g: Array, layer: int) -> Any:
     ax.barh(range(len(g)), g, color=VERMILLION)
     ax.axvline(0, color="black", linewidth=1)
-    ax.set_yticks(range(len(g)), names, fontsize=10)
+    ax.set_yticks(range(len(g)), map(str, range(len(g))), fontsize=10)
     ax.set_title(f"$g_{layer}$ = p − target")
     ax.invert_yaxis()
     return ax

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..backend import Array
-from .style import GREY, axes_for, checked, marked_pen, pen, short, some, style
+from .style import GREY, axes_for, checked_by_name, marked_pen, pen, positive, short, style
 
 
 @style()
@@ -25,16 +25,16 @@ def spectra(eigenvalues: Mapping[str, Any], damping: float | None = None, *, ax:
     """
     ax = axes_for(ax)
     longest = 0
-    for number, (name, values) in enumerate(some(dict(eigenvalues), "spectrum").items()):
-        found = np.sort(checked(values, ("P",), f"eigenvalues of {name}", finite=True))[::-1]
-        floor = len(found) * np.finfo(float).eps * max(float(np.abs(found).max()), np.finfo(float).tiny)
-        seen = found[found > floor]
-        negative = int((found < -floor).sum())
-        zero = len(found) - len(seen) - negative
+    for number, (name, descending) in enumerate(_descending(eigenvalues).items()):
+        largest = max(float(np.abs(descending).max()), np.finfo(float).tiny)
+        floor = len(descending) * np.finfo(float).eps * largest
+        seen = descending[descending > floor]
+        negative = int((descending < -floor).sum())
+        zero = len(descending) - len(seen) - negative
         left_out = [f"{count} {kind}" for count, kind in ((zero, "zero"), (negative, "negative")) if count]
-        label = f"{name} ({', '.join(left_out)} of {len(found)})" if left_out else name
+        label = f"{name} ({', '.join(left_out)} of {len(descending)})" if left_out else name
         ax.plot(np.arange(1, len(seen) + 1), seen, label=label, **pen(number))
-        longest = max(longest, len(found))
+        longest = max(longest, len(descending))
     if damping is not None:
         ax.axhline(damping, color=GREY, linestyle=":", linewidth=1.5)
         ax.annotate(
@@ -61,12 +61,12 @@ def preconditioned_spectra(eigenvalues: Mapping[str, Any], *, ax: Any | None = N
         ax: axes to draw into.
     """
     ax = axes_for(ax)
-    for number, (name, values) in enumerate(some(dict(eigenvalues), "spectrum").items()):
-        found = np.sort(checked(values, ("P",), f"eigenvalues of {name}", finite=True))[::-1]
-        if found[-1] <= 0:
-            raise ValueError(f"expected positive eigenvalues of {name}, got {found[-1]:.3g}: add damping")
-        label = f"{name}: condition {short(float(found[0] / found[-1]))}"
-        ax.plot(np.arange(1, len(found) + 1), found, label=label, **pen(number))
+    for number, (name, descending) in enumerate(_descending(eigenvalues).items()):
+        if descending[-1] <= 0:
+            lowest = float(descending[-1])
+            raise ValueError(f"expected positive eigenvalues of {name}, got {lowest:.3g}: add damping")
+        label = f"{name}: condition {short(float(descending[0] / descending[-1]))}"
+        ax.plot(np.arange(1, len(descending) + 1), descending, label=label, **pen(number))
     ax.axhline(1, color=GREY, linestyle=":", linewidth=1.5)
     ax.set(yscale="log", xlim=(0, None), xlabel="rank (1 = largest)")
     ax.set_title("Eigenvalues after preconditioning: 1 is perfect")
@@ -74,6 +74,11 @@ def preconditioned_spectra(eigenvalues: Mapping[str, Any], *, ax: Any | None = N
     ax.grid(True)
     ax.legend()
     return ax
+
+
+def _descending(eigenvalues: Mapping[str, Any]) -> dict[str, Array]:
+    spectra = checked_by_name(eigenvalues, ("P",), "eigenvalues", "spectrum", finite=True)
+    return {name: np.sort(values)[::-1] for name, values in spectra.items()}
 
 
 @style()
@@ -89,8 +94,7 @@ def cosine_against_damping(dampings: Any, cosines: Mapping[str, Any], *, ax: Any
     x = positive(dampings, "dampings")
     ax = axes_for(ax)
     lowest = 1.0
-    for number, (name, values) in enumerate(some(dict(cosines), "curve").items()):
-        y = checked(values, (len(x),), f"cosines of {name}")
+    for number, (name, y) in enumerate(checked_by_name(cosines, (len(x),), "cosines", "curve").items()):
         if (np.abs(y) > 1 + 1e-6).any():
             raise ValueError(f"expected cosines of {name} in [-1, 1], got {float(np.abs(y).max()):.3g}")
         ax.plot(x, y, label=name, **marked_pen(number))
@@ -102,11 +106,3 @@ def cosine_against_damping(dampings: Any, cosines: Mapping[str, Any], *, ax: Any
     ax.grid(True)
     ax.legend()
     return ax
-
-
-def positive(values: Any, what: str) -> Array:
-    """Check a vector (m,) of positive numbers, for a log axis."""
-    found = checked(values, ("m",), what, finite=True)
-    if found.min() <= 0:
-        raise ValueError(f"expected {what} > 0, got {float(found.min()):.3g}")
-    return found

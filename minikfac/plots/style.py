@@ -1,4 +1,4 @@
-"""How every figure of the package looks, and the door by which arrays come in.
+"""How every figure of the package looks, and the checks of the arrays that come in.
 
 A figure made here is 1280 pixels wide, its letters are legible at that size, and its colours can be told
 apart by colour-blind readers (the palette of Okabe and Ito); lines differ in dash or marker as well.
@@ -58,7 +58,7 @@ _in_force: ContextVar[bool] = ContextVar("minikfac plots style in force", defaul
 def style(changes: Mapping[str, Any] | None = None) -> Iterator[None]:
     """Draw in the style of the package; figures of your own too.
 
-    The functions of this room use it by themselves, unless one is in force already.
+    The functions of this part use it by themselves, unless one is in force already.
 
     Args:
         changes: matplotlib settings on top, such as ``{"font.size": 16}``.
@@ -92,14 +92,14 @@ def marked_pen(number: int) -> dict[str, Any]:
     return {"color": COLORS[number % len(COLORS)], "marker": MARKERS[number % len(MARKERS)]}
 
 
-def figure_for(fig: Any | None, height: float, width: float = WIDTH) -> Any:
-    """The figure that was given, or a new one of this size in inches."""
-    return plt.figure(figsize=(width, height), layout="constrained") if fig is None else fig
+def new_figure(height: float, width: float = WIDTH) -> Any:
+    """A new figure of this size in inches."""
+    return plt.figure(figsize=(width, height), layout="constrained")
 
 
 def axes_for(ax: Any | None, height: float = 5.4, width: float = WIDTH) -> Any:
     """The axes that were given, or those of a new figure of this size in inches."""
-    return figure_for(None, height, width).add_subplot() if ax is None else ax
+    return new_figure(height, width).add_subplot() if ax is None else ax
 
 
 def checked(array: Any, shape: tuple[int | str, ...], what: str, finite: bool = False) -> Array:
@@ -118,20 +118,43 @@ def checked(array: Any, shape: tuple[int | str, ...], what: str, finite: bool = 
     Traceback (most recent call last):
     ValueError: expected samples of shape (n, 2), got (1, 3)
     """
-    found = to_host(array)
-    found = found if found.dtype.kind == "f" else found.astype(float)
-    if found.ndim != len(shape) or any(
+    values = to_host(array)
+    values = values if values.dtype.kind == "f" else values.astype(float)
+    if values.ndim != len(shape) or any(
         isinstance(extent, int) and extent != length
-        for extent, length in zip(shape, found.shape, strict=True)
+        for extent, length in zip(shape, values.shape, strict=True)
     ):
         expected = ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "")
-        raise ValueError(f"expected {what} of shape ({expected}), got {found.shape}")
-    if 0 in found.shape:
-        raise ValueError(f"expected {what} with at least one entry, got shape {found.shape}")
-    if finite and not np.isfinite(found).all():
-        bad = int((~np.isfinite(found)).sum())
+        raise ValueError(f"expected {what} of shape ({expected}), got {values.shape}")
+    if 0 in values.shape:
+        raise ValueError(f"expected {what} with at least one entry, got shape {values.shape}")
+    if finite and not np.isfinite(values).all():
+        bad = int((~np.isfinite(values)).sum())
         raise ValueError(f"expected finite {what}, got NaN or infinite values in {bad} entries")
-    return found
+    return values
+
+
+def positive(values: Any, what: str) -> Array:
+    """Check a vector (m,) of positive numbers, for a log axis."""
+    vector = checked(values, ("m",), what, finite=True)
+    if vector.min() <= 0:
+        raise ValueError(f"expected {what} > 0, got {float(vector.min()):.3g}")
+    return vector
+
+
+def checked_by_name(
+    arrays: Mapping[str, Any], shape: tuple[int | str, ...], what: str, entry: str, finite: bool = False
+) -> dict[str, Array]:
+    """Check arrays by name, of which there is at least one, as :func:`checked` does.
+
+    >>> checked_by_name({}, ("k",), "losses", "run")
+    Traceback (most recent call last):
+    ValueError: expected at least one run, got none
+    """
+    return {
+        name: checked(array, shape, f"{what} of {name}", finite)
+        for name, array in some(dict(arrays), entry).items()
+    }
 
 
 def some(entries: Any, what: str) -> Any:
@@ -163,3 +186,11 @@ def plain_log_ticks(axis: Any) -> None:
         axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
         axis.set_minor_formatter(NullFormatter())
+
+
+def whole_log_ticks(axis: Any) -> None:
+    """Ticks with whole numbers on a log axis, closer ones where it spans less than a decade."""
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 4, 5, 7) if high < 10 * low else (1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 10 else short(value)))
+    axis.set_minor_formatter(NullFormatter())

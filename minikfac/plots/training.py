@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .style import axes_for, checked, marked_pen, pen, plain_log_ticks, some, style
+from .style import axes_for, checked, checked_by_name, marked_pen, pen, plain_log_ticks, some, style
 
 LABELS = {
     "step": "step",
@@ -30,16 +30,14 @@ def training_curve(
     y: str = "loss",
     x: str = "step",
     *,
-    log: bool | None = None,
     ax: Any | None = None,
 ) -> Any:
     """Draw a column of the records of one or several runs.
 
     Args:
         runs: records by name of the run, or those of a single one; ``History.records`` are records.
-        y: the column drawn; "test_error" and "train_error" are shares, drawn in per cent.
+        y: the column drawn; losses on a log axis, shares ("test_error", "train_error") in per cent.
         x: the column along which.
-        log: whether y is on a log axis; losses are by default.
         ax: axes to draw into.
 
     Raises:
@@ -51,11 +49,9 @@ def training_curve(
         points = [(row[x], row[y]) for row in records if x in row and y in row]
         if not points:
             raise ValueError(f"expected records of {name or 'the run'} with {x} and {y}, got none")
-        found = np.array(points, dtype=float).T
-        scale = 100 if y in PERCENT else 1
-        ax.plot(found[0], scale * found[1], label=name or None, **pen(number))
-    log = y.endswith("loss") if log is None else log
-    if log:
+        places, values = np.array(points, dtype=float).T
+        ax.plot(places, (100 if y in PERCENT else 1) * values, label=name or None, **pen(number))
+    if y.endswith("loss"):
         ax.set_yscale("log")
         plain_log_ticks(ax.yaxis)
     elif y in PERCENT:
@@ -74,7 +70,6 @@ def quality_along_training(
     steps: Any,
     errors: Mapping[str, Any],
     *,
-    ylabel: str = "relative error of the block (Frobenius)",
     title: str = "Quality of the approximation along training",
     ax: Any | None = None,
 ) -> Any:
@@ -83,15 +78,14 @@ def quality_along_training(
     Args:
         steps: (m,), when it was measured.
         errors: (m,) each, by name.
-        ylabel: what was measured.
         title: of the picture.
         ax: axes to draw into.
     """
     x = checked(steps, ("m",), "steps")
     ax = axes_for(ax)
-    for number, (name, values) in enumerate(some(dict(errors), "curve").items()):
-        ax.plot(x, checked(values, (len(x),), f"errors of {name}"), label=name, **marked_pen(number))
-    ax.set(xlabel="step", ylabel=ylabel, title=title)
+    for number, (name, y) in enumerate(checked_by_name(errors, (len(x),), "errors", "curve").items()):
+        ax.plot(x, y, label=name, **marked_pen(number))
+    ax.set(xlabel="step", ylabel="relative error of the block (Frobenius)", title=title)
     ax.set_ylim(bottom=min(0.0, ax.get_ylim()[0]))
     ax.grid(True)
     ax.legend(ncols=2)

@@ -1,25 +1,19 @@
 """How good an approximation of the Fisher matrix is."""
 
-from .comparison import (
-    COLUMNS,
-    MEASURES,
-    Comparison,
-    Reference,
-    compare,
-    format_cell,
-    layer_ledger,
-    ledger,
-    over_seeds,
-    preconditioned_spectrum,
-    spectrum,
-    step_cosines,
-)
+from .approximations import APPROXIMATIONS, applicable
+from .comparison import Comparison, compare, over_seeds
+from .ledger import layer_ledger, ledger
+from .measures import COLUMNS, MEASURES, preconditioned_spectrum, spectrum, step_cosines
+from .reference import Reference
+from .tables import format_cell
 
 __all__ = [
+    "APPROXIMATIONS",
     "COLUMNS",
     "MEASURES",
     "Comparison",
     "Reference",
+    "applicable",
     "compare",
     "format_cell",
     "layer_ledger",

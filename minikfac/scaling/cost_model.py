@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -89,11 +89,11 @@ class LayerSize:
         return 2 * self.T * (self.I + 2 * self.O)
 
 
-def measured_rate(size: int = 1000, dtype: Any = np.float32, repeats: int = 5) -> float:
-    """Measure operations a second of a product of two square matrices, the median of some."""
-    a = np.random.default_rng(0).standard_normal((size, size)).astype(dtype)
+def measured_rate(size: int = 1000) -> float:
+    """Measure operations a second of a product of two square matrices in float32, the median of five."""
+    a = np.random.default_rng(0).standard_normal((size, size)).astype(np.float32)
     seconds = []
-    for _ in range(repeats + 1):
+    for _ in range(6):
         begin = time.perf_counter()
         a @ a
         seconds.append(time.perf_counter() - begin)
@@ -107,12 +107,12 @@ def layer_sizes(net: Network, shape: Sequence[int]) -> list[LayerSize]:
         ValueError: on a layer that scales and shifts: its block is no Kronecker product.
     """
     theta = np.zeros(net.n_params, dtype=np.float32)
-    found = []
+    sizes = []
     for l, abar in enumerate(net.forward(theta, np.zeros((1, *shape), dtype=np.float32)).abar):
         if abar.ndim != 3:
             raise ValueError(f"expected dense and convolutional layers, got {net.names[l]}")
-        found.append(LayerSize(abar.shape[1], abar.shape[2], net.shapes[l][1], first=l == 0))
-    return found
+        sizes.append(LayerSize(abar.shape[1], abar.shape[2], net.shapes[l][1], first=l == 0))
+    return sizes
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class Schedule:
     Attributes:
         name: of the method.
         factor_share: of the batch, whose examples enter the factors in a step; 0 for SGD.
-        own_forward: whether those have a forward pass of their own; the backward pass always is.
+        extra_forward: whether those have a forward pass of their own; a backward pass they always have.
         fisher_share: of the batch, on which the exact F is taken.
         directions: along which.
         inverses: how many times all inverses are computed per step.
@@ -135,7 +135,7 @@ class Schedule:
 
     name: str
     factor_share: float = 0.0
-    own_forward: bool = False
+    extra_forward: bool = False
     fisher_share: float = 0.0
     directions: int = 0
     inverses: float = 0.0
@@ -160,7 +160,7 @@ class Schedule:
             return cls(
                 "K-FAC",
                 opt.tau1,
-                own_forward=True,
+                extra_forward=True,
                 fisher_share=opt.tau2 if opt.rescale else 0.0,
                 directions=1 + opt.momentum,
                 inverses=both,
@@ -271,63 +271,55 @@ def step_seconds(
     """
     if not (m >= 1 and W >= 1):
         raise ValueError(f"expected m >= 1 and W >= 1, got {m} and {W}")
-    P = sum(size.n_params for size in sizes)
-    squares = [(size.I**2 + size.O**2) * machine.itemsize for size in sizes]
-    layers = len(sizes)
+    numbers = sum(size.n_params for size in sizes)
+    squares = [size.I**2 + size.O**2 for size in sizes]
+    seconds = dict.fromkeys(PARTS, 0.0) | _computing(sizes, math.ceil(m / W), schedule, machine)
+    seconds["all-reduce of gradients"] = link.all_reduce(numbers * machine.itemsize, W)
+    seconds["all-reduce of gradients"] += schedule.messages * link.all_reduce(machine.itemsize, W)
+    if schedule.factor_share:
+        seconds["all-reduce of factors"] = link.all_reduce(sum(squares) * machine.itemsize, W)
+    if schedule.inverses:
+        costs = inverse_seconds(sizes, machine)
+        sent = [0.0] * W
+        for worker, square in zip(largest_first(costs, W), squares, strict=True):
+            sent[worker] += square * machine.itemsize
+        longest, broadcast = max(loads(costs, W)), sum(link.broadcast(size, W) for size in sent)
+        if schedule.stale:
+            period = sum(seconds.values()) / schedule.inverses
+            longest, broadcast = max(0.0, longest - period), max(0.0, broadcast - period)
+        seconds["inverses"] = schedule.inverses * longest
+        seconds["broadcast of inverses"] = schedule.inverses * broadcast
+    return seconds
+
+
+def _computing(sizes: Sequence[LayerSize], n: int, schedule: Schedule, machine: Machine) -> dict[str, float]:
+    """Seconds of what one worker computes for its n examples, but for inverses."""
 
     def passes(n: float, operations: float, count: float) -> float:
         """Seconds of ``count`` passes that make so many operations for each of n examples."""
         touched = count * n * sum(size.activations() for size in sizes) * machine.itemsize
-        return n * operations / machine.rate + touched / machine.memory + count * layers * machine.call
+        return n * operations / machine.rate + touched / machine.memory + count * len(sizes) * machine.call
 
-    forward, weights, inputs, factors, tangent = (
-        sum(part(size) for size in sizes)
-        for part in (
-            LayerSize.forward,
-            LayerSize.weight_gradient,
-            LayerSize.input_derivative,
-            LayerSize.factors,
-            LayerSize.tangent,
-        )
-    )
-    n = math.ceil(m / W)
-    found = dict.fromkeys(PARTS, 0.0)
-    found["gradient"] = passes(n, forward + weights + inputs, 2)
-    found["gradient"] += schedule.updates * P * machine.itemsize / machine.memory
-    if schedule.evaluations:
-        found["gradient"] += schedule.evaluations * passes(n, forward, 1)
-    found["all-reduce of gradients"] = link.all_reduce(P * machine.itemsize, W)
-    found["all-reduce of gradients"] += schedule.messages * link.all_reduce(machine.itemsize, W)
+    def total(operations: Callable[[LayerSize], int]) -> int:
+        return sum(operations(size) for size in sizes)
+
+    forward, inputs = total(LayerSize.forward), total(LayerSize.input_derivative)
+    read = schedule.updates * total(lambda size: size.n_params) * machine.itemsize
+    seconds = {"gradient": passes(n, forward + total(LayerSize.weight_gradient) + inputs, 2)}
+    seconds["gradient"] += read / machine.memory + schedule.evaluations * passes(n, forward, 1)
     if schedule.factor_share:
-        own = forward if schedule.own_forward else 0
-        found["factors"] = passes(
-            math.ceil(schedule.factor_share * n), own + inputs + factors, 2 + schedule.own_forward
-        )
-        found["all-reduce of factors"] = link.all_reduce(sum(squares), W)
+        operations = schedule.extra_forward * forward + inputs + total(LayerSize.factors)
+        examples = math.ceil(schedule.factor_share * n)
+        seconds["factors"] = passes(examples, operations, 2 + schedule.extra_forward)
     if schedule.fisher_share:
-        found["Fisher products"] = passes(
-            math.ceil(schedule.fisher_share * n),
-            forward + schedule.directions * tangent,
-            1 + schedule.directions,
-        )
+        operations = forward + schedule.directions * total(LayerSize.tangent)
+        examples = math.ceil(schedule.fisher_share * n)
+        seconds["Fisher products"] = passes(examples, operations, 1 + schedule.directions)
     if schedule.proposals:
-        operations = schedule.proposals * sum(size.preconditioning() for size in sizes)
-        read = schedule.proposals * sum(squares)
-        found["preconditioning"] = operations / machine.rate + read / machine.memory + layers * machine.call
-    if schedule.inverses:
-        costs = inverse_seconds(sizes, machine)
-        longest = max(loads(costs, W))
-        sent: dict[int, float] = {}
-        for worker, square in zip(largest_first(costs, W), squares, strict=True):
-            sent[worker] = sent.get(worker, 0.0) + square
-        given = sum(link.broadcast(own, W) for own in sent.values())
-        if schedule.stale:
-            period = sum(found.values()) / schedule.inverses
-            longest = max(0.0, longest - period)
-            given = max(0.0, given - period)
-        found["inverses"] = schedule.inverses * longest
-        found["broadcast of inverses"] = schedule.inverses * given
-    return found
+        squares = total(lambda size: size.I**2 + size.O**2) * machine.itemsize
+        each = total(LayerSize.preconditioning) / machine.rate + squares / machine.memory
+        seconds["preconditioning"] = schedule.proposals * each + len(sizes) * machine.call
+    return seconds
 
 
 def inverse_seconds(sizes: Sequence[LayerSize], machine: Machine) -> list[float]:
@@ -354,10 +346,10 @@ def largest_first(costs: Sequence[float], W: int) -> list[int]:
 
 def loads(costs: Sequence[float], W: int) -> list[float]:
     """Return what each of W workers has to do, largest first."""
-    found = [0.0] * W
+    seconds = [0.0] * W
     for cost, worker in zip(costs, largest_first(costs, W), strict=True):
-        found[worker] += cost
-    return found
+        seconds[worker] += cost
+    return seconds
 
 
 @dataclass(frozen=True)
@@ -417,22 +409,22 @@ def breaks(curve: Curve, sizes: Sequence[LayerSize], machine: Machine) -> dict[s
     - "one layer is all the inverses' time": another worker has nothing to take over;
     - "one example a worker": there is nothing left to share.
     """
-    found = {}
-    for what, own in (
+    first: dict[str, int] = {}
+    for what, part in (
         ("network takes half the step", curve.communication),
         ("what all repeat takes half the step", curve.parts["preconditioning"]),
     ):
-        half = 2 * own >= curve.seconds
+        half = 2 * part >= curve.seconds
         if half.any():
-            found[what] = int(curve.workers[half.argmax()])
+            first[what] = int(curve.workers[half.argmax()])
     costs = inverse_seconds(sizes, machine)
     alone = np.array([max(loads(costs, int(W))) <= max(costs) * (1 + 1e-9) for W in curve.workers])
     if curve.parts["inverses"].any() and alone.any():
-        found["one layer is all the inverses' time"] = int(curve.workers[alone.argmax()])
+        first["one layer is all the inverses' time"] = int(curve.workers[alone.argmax()])
     single = curve.workers >= curve.batch
     if single.any():
-        found["one example a worker"] = int(curve.workers[single.argmax()])
-    return found
+        first["one example a worker"] = int(curve.workers[single.argmax()])
+    return first
 
 
 def stale(schedule: Schedule) -> Schedule:

@@ -41,7 +41,7 @@ LEVELS: dict[str, dict[str, float]] = {
     "mnist-autoencoder": {"loss": 80.0},
 }
 """Where problems are raced to, unless another level is named: low enough that curvature matters."""
-HELD: dict[str, dict[str, Any]] = {
+FIXED: dict[str, dict[str, Any]] = {
     "K-FAC": {"tau1": 1.0, "tau2": 1.0},
     "K-FAC tridiagonal": {"tau1": 1.0, "tau2": 1.0},
 }
@@ -89,8 +89,7 @@ class Budget:
     def __str__(self) -> str:
         return (
             f"{self.trials} trials of at most {self.steps:,} steps or {self.epochs:g} epochs, whichever is "
-            "more; "
-            f"the best {self.finalists} again from {self.seeds} other starts"
+            f"more; the best {self.finalists} again from {self.seeds} other starts"
         )
 
 
@@ -115,7 +114,7 @@ class Knee:
 
 @dataclass
 class Scaling:
-    """What :func:`batch_sweep` found.
+    """The runs of :func:`batch_sweep`.
 
     Attributes:
         about: problem, level, budget, ranges.
@@ -157,59 +156,54 @@ class Scaling:
         Args:
             along: "steps" or "examples".
         """
-        found = {}
+        targets = {}
         for method in self.methods:
             columns = []
             for m in self.batch_sizes:
                 times = [_late(row["steps"]) for row in self.best(method, m)] or [math.inf]
                 scale = m if along == "examples" else 1
                 columns.append([scale * at for at in (np.median(times), min(times), max(times))])
-            own = np.array(columns).T
-            found[method] = np.where(np.isfinite(own), own, math.nan)
-        return found
+            counts = np.array(columns).T
+            targets[method] = np.where(np.isfinite(counts), counts, math.nan)
+        return targets
 
     def curves(self, method: str) -> dict[int, np.ndarray]:
         """Return steps, examples and the column raced for, (3, k), of the middle one of the best runs."""
-        found = {}
+        curves = {}
         for m in self.batch_sizes:
             runs = sorted(self.best(method, m), key=lambda row: _late(row["steps"]))
             if runs:
                 step, value = np.array(runs[(len(runs) - 1) // 2]["curve"], dtype=float).T
-                found[int(m)] = np.array([step, m * step, value])
-        return found
+                curves[int(m)] = np.array([step, m * step, value])
+        return curves
 
     def knee(self, method: str) -> Knee | None:
         """Fit steps(m) = S (1 + B / m) to the medians; None with fewer than three."""
         steps = self.to_target()[method][0]
-        known = np.isfinite(steps)
-        return fit_knee(self.batch_sizes[known], steps[known]) if known.sum() >= 3 else None
+        reached = np.isfinite(steps)
+        return fit_knee(self.batch_sizes[reached], steps[reached]) if reached.sum() >= 3 else None
 
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Return a header and a row of text per method and size of the batch."""
-        steps, header = (
-            self.to_target(),
-            ["method", "batch", "steps", "examples", "perfect steps", "arguments"],
-        )
+        header = ["method", "batch", "steps", "examples", "perfect steps", "arguments"]
         cells = []
-        for method in self.methods:
-            first = _first(steps[method][0])
-            for number, m in enumerate(self.batch_sizes):
-                middle, low, high = steps[method][:, number]
-                perfect = math.nan
-                if first is not None:
-                    perfect = steps[method][0, first] * self.batch_sizes[first] / m
-                counts = [in_range(middle, low, high), _number(middle * m), _number(perfect)]
-                cells.append([method, f"{m:,}", *counts, self._told(method, int(m))])
+        for method, steps in self.to_target().items():
+            (reached,) = np.nonzero(np.isfinite(steps[0]))
+            # steps times examples a step, where nothing is lost from the smallest batch on
+            perfect = steps[0, reached[0]] * self.batch_sizes[reached[0]] if len(reached) else math.nan
+            for m, (middle, low, high) in zip(self.batch_sizes, steps.T, strict=True):
+                counts = [in_range(middle, low, high), _number(middle * m), _number(perfect / m)]
+                cells.append([method, f"{m:,}", *counts, self._arguments(method, int(m))])
         return header, cells
 
-    def _told(self, method: str, m: int) -> str:
+    def _arguments(self, method: str, m: int) -> str:
         """The best arguments, and of which the range was too small."""
         runs = self.best(method, m)
         if not runs:
             return "-"
-        told = ", ".join(f"{key}={_short(value)}" for key, value in runs[0]["arguments"].items())
+        arguments = ", ".join(f"{key}={_short(value)}" for key, value in runs[0]["arguments"].items())
         edge = runs[0]["at an end"]
-        return told + (f"  (at an end: {', '.join(edge)})" if edge else "")
+        return arguments + (f"  (at an end: {', '.join(edge)})" if edge else "")
 
 
 def fit_knee(batch_sizes: Any, steps: Any) -> Knee:
@@ -223,14 +217,14 @@ def fit_knee(batch_sizes: Any, steps: Any) -> Knee:
     Raises:
         ValueError: on fewer than two points, or values that are not positive.
     """
-    m, found = (np.asarray(values, dtype=float) for values in (batch_sizes, steps))
-    if m.shape != found.shape or m.ndim != 1 or len(m) < 2:
-        raise ValueError(f"expected two sizes and steps at least, got shapes {m.shape} and {found.shape}")
-    if not ((m > 0).all() and (found > 0).all() and np.isfinite(found).all()):
+    m, counts = (np.asarray(values, dtype=float) for values in (batch_sizes, steps))
+    if m.shape != counts.shape or m.ndim != 1 or len(m) < 2:
+        raise ValueError(f"expected two sizes and steps at least, got shapes {m.shape} and {counts.shape}")
+    if not ((m > 0).all() and (counts > 0).all() and np.isfinite(counts).all()):
         raise ValueError("expected finite positive sizes and steps, got others")
 
     def log_S(log_B: float) -> np.ndarray:
-        return np.log(found) - np.log1p(math.exp(log_B) / m)
+        return np.log(counts) - np.log1p(math.exp(log_B) / m)
 
     low, high = math.log(m.min() / 100), math.log(m.max() * 100)
     grid = np.linspace(low, high, 200)
@@ -307,26 +301,27 @@ def batch_sweep(
     if outside:
         raise ValueError(f"expected sizes from 1 to {n}, the training set, got {outside[0]}")
     about = _about(problem, methods, target, budget, seed)
-    found = Scaling(about, _rows(path, existing, about))
+    scaling = Scaling(about, _rows(path, existing, about))
     for method in methods:
         for m in sizes:
             name = f"{method.name}, {m:,} a step"
-            left = _Search(problem, method, int(m), found, seed, path)
+            search = _Search(problem, method, int(m), scaling, seed, path)
             with progress_bar(name, budget.trials + budget.finalists * budget.seeds, progress) as bar:
-                for note in left.run(budget):
+                for note in search.run(budget):
                     bar.advance(note)
-    return found
+    return scaling
 
 
+@dataclass(frozen=True)
 class _Search:
     """The search of one method at one size of the batch."""
 
-    def __init__(
-        self, problem: Problem, method: Contender, m: int, found: Scaling, seed: int, path: str | Path | None
-    ) -> None:
-        self.problem, self.method, self.m, self.found = problem, method, m, found
-        self.seed, self.path = seed, path
-        self.column, self.level = found.target
+    problem: Problem
+    method: Contender
+    m: int
+    scaling: Scaling
+    seed: int
+    path: str | Path | None
 
     def run(self, budget: Budget) -> Iterator[str]:
         """Make the runs that are missing; yield a note after each."""
@@ -350,7 +345,7 @@ class _Search:
 
     def _row(self, kind: str, trial: int, seed: int, cap: int, most: int) -> Record:
         key = {"kind": kind, "method": self.method.name, "batch_size": self.m, "trial": trial, "seed": seed}
-        for row in self.found.rows:
+        for row in self.scaling.rows:
             if all(row[name] == value for name, value in key.items()):
                 return row
         arguments = drawn(self.method.space, self.seed, trial)
@@ -358,7 +353,7 @@ class _Search:
         row = key | {"arguments": describe(arguments)} | self._run(opt, seed, cap, most, kind == "final")
         if kind == "final":
             row["at an end"] = near_an_end(self.method.space, arguments)
-        self.found.rows.append(row)
+        self.scaling.rows.append(row)
         if self.path is not None:
             records.append(self.path, row)
         return row
@@ -366,36 +361,37 @@ class _Search:
     def _run(self, opt: Optimizer, seed: int, cap: int, most: int, keep_curve: bool) -> Record:
         seen: list[Record] = []
         ended = "budget" if cap == most else "too late"
+        problem, measure = self.problem, PerOctave(PER_OCTAVE)
+        column, level = self.scaling.target
         try:
             with np.errstate(over="ignore", invalid="ignore"):  # some trials diverge: that is a result
                 train(
-                    self.problem.net,
-                    self.problem.theta(seed),
+                    problem.net,
+                    problem.theta(seed),
                     opt,
-                    self.problem.dataset,
+                    problem.dataset,
                     cap,
                     self.m,
                     seed,
-                    PerOctave(PER_OCTAVE),
+                    measure,
                     progress=False,
-                    target={self.column: self.level},
+                    target={column: level},
                     on_record=seen.append,
                 )
         except FloatingPointError:
             ended = "diverged"
-        history = History(seen)
-        steps = reached(history, self.column, self.level, "step") if seen else math.nan
+        steps = reached(History(seen), column, level, "step") if seen else math.nan
         last = seen[-1] if seen else {"step": 0, "seconds": 0.0}
-        values = [row[self.column] for row in seen]
-        row = {
+        run = {
             "steps": steps,
             "ended": "target" if math.isfinite(steps) else ended,
             "made": last["step"],
-            "lowest": min(values, default=math.inf),
+            "lowest": min((record[column] for record in seen), default=math.inf),
             "seconds": last["seconds"],
         }
-        pairs = [[own["step"], float(f"{value:.6g}")] for own, value in zip(seen, values, strict=True)]
-        return row | ({"curve": pairs} if keep_curve else {})
+        if keep_curve:
+            run["curve"] = [[record["step"], float(f"{record[column]:.6g}")] for record in seen]
+        return run
 
 
 def near_an_end(space: Space, arguments: Mapping[str, Any]) -> list[str]:
@@ -404,13 +400,13 @@ def near_an_end(space: Space, arguments: Mapping[str, Any]) -> list[str]:
     >>> [near_an_end({"lr": LogUniform(1e-4, 1.0)}, {"lr": lr}) for lr in (0.7, 0.1)]
     [['lr'], []]
     """
-    found = []
-    for name, own in space.items():
-        if isinstance(own, LogUniform) and own.low < own.high:
-            share = math.log(arguments[name] / own.low) / math.log(own.high / own.low)
+    names = []
+    for name, values in space.items():
+        if isinstance(values, LogUniform) and values.low < values.high:
+            share = math.log(arguments[name] / values.low) / math.log(values.high / values.low)
             if not NEAR <= share <= 1 - NEAR:
-                found.append(name)
-    return found
+                names.append(name)
+    return names
 
 
 def _about(
@@ -423,9 +419,9 @@ def _about(
     """What every row depends on; methods and sizes may be added to a file, trials not."""
     if target is None:
         if problem.name not in LEVELS:
-            known = ", ".join(LEVELS)
             raise ValueError(
-                f"expected a target, as only {known} have one of their own, got none for {problem.name}"
+                f"expected a target, as only {', '.join(LEVELS)} have one of their own, got none for "
+                f"{problem.name}"
             )
         target = LEVELS[problem.name]
     if len(target) != 1 or next(iter(target)) not in MEASURES:
@@ -444,8 +440,11 @@ def _about(
         "budget": describe(budget),
         "seed": seed,
         "methods": {
-            own.name: {"arguments": describe({**own.arguments, **own.fixed}), "space": describe(own.space)}
-            for own in methods
+            method.name: {
+                "arguments": describe({**method.arguments, **method.fixed}),
+                "space": describe(method.space),
+            }
+            for method in methods
         },
     }
 
@@ -466,15 +465,9 @@ def _rows(path: str | Path | None, existing: str, about: dict[str, Any]) -> list
     if path.exists() and existing == "resume":
         old = records.read(path)
         before = old.about.get("methods", {})
-        others = [
-            text for text in differences({**about, "methods": None}, {**old.about, "methods": None}) if text
-        ]
-        others += [
-            text
-            for name, own in about["methods"].items()
-            if name in before
-            for text in differences(own, before[name], name)
-        ]
+        others = list(differences({**about, "methods": None}, {**old.about, "methods": None}))
+        for name in (name for name in about["methods"] if name in before):
+            others += differences(about["methods"][name], before[name], name)
         if others:
             raise ValueError(
                 f"expected {path} to hold the same sweep, got one of another: {'; '.join(others[:3])}"
@@ -491,10 +484,10 @@ def read(path: str | Path) -> Scaling:
     Raises:
         ValueError: on a file of other records.
     """
-    found = records.read(path)
-    if "sweep" not in found.about:
+    stored = records.read(path)
+    if "sweep" not in stored.about:
         raise ValueError(f"expected records of a sweep over batch sizes in {path}, got others")
-    return Scaling(found.about, found.records)
+    return Scaling(stored.about, stored.records)
 
 
 def _is_of(row: Record, method: str, m: int) -> bool:
@@ -508,11 +501,6 @@ def _late(steps: float) -> float:
 
 def _median(runs: Sequence[Record], key: str = "steps") -> float:
     return float(np.median([_late(row[key]) for row in runs]))
-
-
-def _first(values: np.ndarray) -> int | None:
-    (known,) = np.nonzero(np.isfinite(values))
-    return int(known[0]) if len(known) else None
 
 
 def _number(value: float) -> str:

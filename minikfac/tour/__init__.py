@@ -3,31 +3,35 @@
 The tour of a net of your own, and its page:
 
     from minikfac import datasets, tour
-    found = tour.tour(datasets.digits(), tour.Settings(sizes=(64, 20, 20, 10)))
-    tour.write_report(found, "my-net")
+    mine = tour.tour(datasets.digits(), tour.Settings(sizes=(64, 20, 20, 10)))
+    tour.write_report(mine, "my-net")
 """
 
+from ..quality import APPROXIMATIONS
+from .chapters import CHAPTERS
 from .chapters.along import quality_along_training
+from .chapters.ascents import ascents
+from .chapters.batchnorm import coupling
 from .chapters.conditioning import conditioning
-from .chapters.convolutions import convnet
-from .chapters.coupling import coupling
 from .chapters.damping_study import damping_study
 from .chapters.exactness import exactness
-from .chapters.gaussian_family import gaussian_flows
-from .chapters.globe import ascents
+from .chapters.gaussian import gaussian_flows
+from .chapters.globe import PROJECTIONS, tissot
 from .chapters.maps import layer_maps, map_statistics
-from .chapters.projections import PROJECTIONS, tissot
 from .chapters.shifts import shifted_products
-from .run import Findings, Settings, tour
-from .study import APPROXIMATIONS, Study, fisher_study
-from .write import Written, write_report
+from .page import Written, write_report
+from .run import Run, Tour, tour
+from .settings import Settings, convnet
+from .study import Study, fisher_study
 
 __all__ = [
     "APPROXIMATIONS",
-    "Findings",
+    "CHAPTERS",
     "PROJECTIONS",
+    "Run",
     "Settings",
     "Study",
+    "Tour",
     "Written",
     "ascents",
     "conditioning",

@@ -1,128 +1,142 @@
-"""One self-contained page: pictures inside, no script, nothing loaded from anywhere."""
+"""One self-contained page, pictures inside, nothing loaded from anywhere; and the files beside it."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+import json
+import math
+import platform
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from string import Template
+from typing import TYPE_CHECKING, Any
 
-from .words import Figure, Section, Table
+import matplotlib.pyplot as plt
+import numpy as np
 
-STYLE = """
-:root { color-scheme: light; }
-* { box-sizing: border-box; }
-body { margin: 0; background: #f4f4f2; color: #1a1a1a; font: 17px/1.55 system-ui, -apple-system, "Segoe UI",
-  Roboto, "Helvetica Neue", Arial, sans-serif; overflow-wrap: break-word; }
-main { max-width: 1000px; margin: 0 auto; padding: 28px 40px 60px; background: #fff; }
-h1 { font-size: 1.85rem; line-height: 1.2; margin: 0.4rem 0 1rem; }
-h2 { font-size: 1.35rem; line-height: 1.25; margin: 3rem 0 0.6rem; padding-top: 1rem;
-  border-top: 1px solid #d9d9d6; }
-h3 { font-size: 1.12rem; line-height: 1.3; margin: 2.2rem 0 0.5rem; }
-p { margin: 0 0 1rem; }
-a { color: #0060a0; }
-sup, sub { line-height: 0; }
-nav { margin: 1.6rem 0 0; padding: 0.8rem 1.2rem; background: #f4f4f2; border-radius: 6px;
-  font-size: 0.95rem; }
-nav ol { margin: 0.3rem 0 0; padding-left: 1.5rem; columns: 3 15rem; column-gap: 2rem; }
-nav li { break-inside: avoid; padding-right: 0.5rem; }
-nav li.part { list-style: none; font-size: 0.9rem; counter-increment: list-item 0; }
-figure { margin: 1.2rem 0 1.8rem; }
-figure img { display: block; width: 100%; max-width: 1000px; height: auto; }
-label { display: block; overflow-x: auto; }
-label input { position: absolute; opacity: 0; pointer-events: none; }
-label input:focus-visible + img { outline: 3px solid #0072b2; }
-.hint { display: none; }
-figcaption { margin-top: 0.5rem; color: #505050; font-size: 0.93rem; }
-.numbers { display: grid; grid-template-columns: repeat(auto-fit, minmax(15rem, 1fr)); gap: 1rem;
-  margin: 1.2rem 0; padding: 0; list-style: none; }
-.numbers li { padding: 0.9rem 1.1rem; background: #eef4f9; border-left: 4px solid #0072b2;
-  border-radius: 4px; }
-.numbers b { display: block; font-size: 1.45rem; line-height: 1.25; }
-.numbers span { color: #404040; font-size: 0.95rem; }
-.table div { overflow-x: auto; }
-table { border-collapse: collapse; font-size: 0.86rem; font-variant-numeric: tabular-nums; }
-th, td { padding: 0.32rem 0.6rem; text-align: right; white-space: nowrap; border-bottom: 1px solid #e4e4e1; }
-th { vertical-align: bottom; font-weight: 600; background: #f4f4f2; }
-thead th { white-space: normal; min-width: 4.2rem; }
-th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: #fff; }
-thead th:first-child { background: #f4f4f2; }
-.words td { white-space: normal; text-align: left; }
-.words th { text-align: left; }
-.words td:first-child { white-space: nowrap; }
-footer { margin-top: 3rem; padding-top: 1rem; border-top: 1px solid #d9d9d6; color: #505050;
-  font-size: 0.9rem; }
-@media (max-width: 640px) {
-  body { font-size: 16px; }
-  main { padding: 16px 16px 40px; }
-  h1 { font-size: 1.45rem; }
-  h2 { font-size: 1.2rem; margin-top: 2.2rem; }
-  nav ol { columns: 1; }
-  .numbers b { font-size: 1.35rem; }
-  th, td { padding: 0.3rem 0.45rem; }
-  td:first-child { white-space: normal; min-width: 7.5rem; }
-  header .hint { display: inline; }
-  label { cursor: zoom-in; }
-  label input:checked + img { width: 1000px; max-width: none; cursor: zoom-out; }
-}
-@media print { body, main { background: #fff; } figure, tr { break-inside: avoid; } nav { display: none; } }
-"""
+from .. import __version__
+from ..training.progress import progress_bar
+from .chapters.summary import head
+from .parts import Drawings, Figure, Head, Section, Table
 
-PAGE = Template("""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="generator" content="minikfac $version">
-<title>$title</title>
-<style>$style</style>
-</head>
-<body>
-<main>
-<header>
-<h1>$title</h1>
-$summary
-</header>
-<nav aria-label="Contents"><b>Contents</b>
-<ol>
-$contents
-</ol></nav>
-$sections
-<footer>Made by minikfac $version.</footer>
-</main>
-</body>
-</html>
-""")
+if TYPE_CHECKING:
+    from .run import Tour
+
+FORMATS = ("png", "svg", "pdf")
+
+PAGE = Template(Path(__file__).with_suffix(".html").read_text(encoding="utf-8"))
 
 
-def page(
-    title: str,
-    summary: tuple[Sequence[str], Sequence[tuple[str, str]], Figure | None],
-    sections: Sequence[Section],
-    pictures: Mapping[str, Path],
-    version: str,
-) -> str:
+@dataclass(frozen=True)
+class Written:
+    """Paths of the page, the numbers, the table, and the pictures by name."""
+
+    page: Path
+    results: Path
+    table: Path
+    pictures: dict[str, Path]
+
+
+def write_report(tour: Tour, folder: str | Path, progress: bool = True) -> Written:
+    """Write report.html, its pictures as PNG files, results.json and quality.csv.
+
+    Args:
+        tour: of :func:`minikfac.tour.tour`.
+        folder: made if need be; files of these names in it are replaced.
+        progress: show a bar.
+
+    Raises:
+        OSError: where the folder cannot be written.
+    """
+    folder = Path(folder).expanduser()
+    folder.mkdir(parents=True, exist_ok=True)
+    pictures: dict[str, Path] = {}
+    drawings = tour.figures()
+    with progress_bar("figures", len(drawings), progress) as bar:
+        for name, path in save_all(drawings, folder):
+            pictures[name] = path
+            bar.advance(name)
+    written = Written(folder / "report.html", folder / "results.json", folder / "quality.csv", pictures)
+    written.results.write_text(json.dumps(results(tour), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    tour.run.study.comparison.to_csv(written.table)
+    written.page.write_text(page(head(tour), tour.sections(), pictures), encoding="utf-8")
+    return written
+
+
+def save_all(drawings: Drawings, folder: Path, image_format: str = "png") -> Iterator[tuple[str, Path]]:
+    """Draw figures into a folder; yields name and file as each is done.
+
+    Args:
+        drawings: what draws each, by file name.
+        folder: one that is there.
+        image_format: one of :data:`FORMATS`.
+
+    Raises:
+        ValueError: on another format.
+    """
+    if image_format not in FORMATS:
+        raise ValueError(f"expected a format among {', '.join(FORMATS)}, got {image_format!r}")
+    backend = plt.get_backend()
+    plt.switch_backend("agg")  # no window, also where there is no display
+    try:
+        for name, draw in drawings.items():
+            path = folder / f"{name}.{image_format}"
+            drawn = draw()
+            fig: Any = getattr(drawn[0] if isinstance(drawn, list) else drawn, "figure", drawn)
+            fig.savefig(path)
+            plt.close(fig)
+            yield name, path
+    finally:
+        plt.switch_backend(backend)
+
+
+def results(tour: Tour) -> dict[str, Any]:
+    """Every number of a tour as plain data, with the versions of what computed them."""
+    versions = {"minikfac": __version__, "python": platform.python_version(), "platform": sys.platform}
+    for name in ("numpy", "scipy", "matplotlib"):
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    numbers: dict[str, Any] = plain({"versions": versions} | tour.record())
+    return numbers
+
+
+def plain(value: Any) -> Any:
+    """Arrays to lists, numbers to Python's, and what JSON cannot hold (NaN, infinity) to None.
+
+    >>> plain({"a": np.array([1.0, np.nan]), "b": (np.int64(3), float("inf"))})
+    {'a': [1.0, None], 'b': [3, None]}
+    """
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def page(head: Head, sections: Sequence[Section], pictures: Mapping[str, Path]) -> str:
     """Write the page.
 
     Args:
-        title: plain text.
-        summary: paragraphs (HTML), numbers with what they are, and a figure.
+        head: what it begins with.
         sections: what follows.
         pictures: PNG files by figure name; figures without one are left out.
-        version: of the package.
     """
-    paragraphs, numbers, figure = summary
-    top = [f"<p>{text}</p>" for text in paragraphs]
+    top = [f"<p>{text}</p>" for text in head.paragraphs]
     top.append('<ul class="numbers">')
-    top += [f"<li><b>{escape(value)}</b><span>{escape(what)}</span></li>" for value, what in numbers]
+    top += [f"<li><b>{escape(value)}</b><span>{escape(what)}</span></li>" for value, what in head.numbers]
     top.append("</ul>")
-    if figure is not None:
-        top.append(_figure(figure, pictures))
+    top += [_figure(figure, pictures) for figure in head.figures]
     return PAGE.substitute(
-        title=escape(title),
-        style=STYLE,
-        version=escape(version),
+        title=escape(head.title),
+        version=escape(__version__),
         summary="\n".join(top),
         contents="\n".join(_entry(section) for section in sections),
         sections="\n".join(_section(section, pictures) for section in sections),

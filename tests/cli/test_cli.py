@@ -295,22 +295,21 @@ def test_figures_are_those_of_all_studies_or_of_the_net(
     choice: list[str],
     whole: bool,
 ) -> None:
-    asked = []
+    chosen = []
 
     def tour(dataset: Any, settings: Any) -> Any:
-        asked.append((settings.opening, settings.convolutions, settings.descent, settings.invariance))
-        return SimpleNamespace(descent=None)
+        chosen.append(settings.chapters)
+        return SimpleNamespace(figures=lambda: {"ledger": None})
 
-    def draw_all(found: Any, folder: Path, image_format: str) -> Any:
+    def save_all(drawings: Any, folder: Path, image_format: str) -> Any:
         yield "ledger", folder / f"ledger.{image_format}"
 
-    monkeypatch.setattr(importlib.import_module("minikfac.tour.run"), "tour", tour)
-    figures = importlib.import_module("minikfac.tour.figures")
-    monkeypatch.setattr(figures, "available", lambda found: {"ledger": None})
-    monkeypatch.setattr(figures, "draw_all", draw_all)
+    package = importlib.import_module("minikfac.tour")
+    monkeypatch.setattr(package, "tour", tour)
+    monkeypatch.setattr("minikfac.tour.page.save_all", save_all)
     code, out, _ = run(capsys, "figures", *choice, "--format", "svg", "--out", str(tmp_path / "slides"))
     assert code == 0 and "slides" in out.replace("\n", "")
-    assert asked == [(whole,) * 4]
+    assert chosen == [tuple(package.CHAPTERS) if whole else None]
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from minikfac import plots
-from minikfac.invariance import study as invariance
+from minikfac.invariance import study
 from oracles.cli import run
 
 GAPS = np.array([[1e-13, 0.0, 3e-15], [2e-16, 0.4, np.nan]])
@@ -57,13 +57,13 @@ def test_draws_into_the_figure_given_or_one_of_slide_width(name: str) -> None:
     assert box.x0 >= -1 and box.y0 >= -1 and box.x1 <= made.bbox.x1 + 1 and box.y1 <= made.bbox.y1 + 1
 
 
-def test_the_matrix_tells_gaps_frames_what_is_invariant_and_marks_what_is_wrong() -> None:
+def test_the_matrix_shows_gaps_frames_and_crosses() -> None:
     ax = DRAW["invariance_matrix"]()
-    assert [own.get_text() for own in ax.texts] == ["1e-13", "0", "3e-15", "2e-16", "4e-01", "failed ×"]
-    assert len([own for own in ax.patches if not own.get_fill()]) == 4
+    assert [text.get_text() for text in ax.texts] == ["1e-13", "0", "3e-15", "2e-16", "4e-01", "failed ×"]
+    assert len([patch for patch in ax.patches if not patch.get_fill()]) == 4
     np.testing.assert_allclose(ax.images[0].get_array().filled(-1), [[1e-13, 1e-16, 3e-15], [2e-16, 0.4, -1]])
     wrong = plots.invariance_matrix([[1e-13, 0.2]], [[False, True]], ["m"], ["a", "b"])
-    assert [own.get_text() for own in wrong.texts] == ["1e-13 ×", "2e-01 ×"]
+    assert [text.get_text() for text in wrong.texts] == ["1e-13 ×", "2e-01 ×"]
 
 
 def test_matrices_that_do_not_fit() -> None:
@@ -79,10 +79,10 @@ def test_curves_hold_what_they_are_given() -> None:
     assert ax.lines[1].get_ydata().tolist() == [1e-16, 0.3]  # zero has no place on a log axis
     x = np.array([1e-4, 1e-2, 1.0])
     ax = plots.gap_against_damping(x, {"exact": x / 2, "K-FAC": 0.5 * x**0.5}, slopes={"K-FAC": 0.5})
-    lines = {own.get_label(): own for own in ax.lines}
+    lines = {line.get_label(): line for line in ax.lines}
     np.testing.assert_allclose(lines["exact"].get_ydata(), x / 2)
     assert "proportional to λ^0.5" in lines
-    dotted = [own for own in ax.lines if own.get_linestyle() == ":" and len(own.get_xdata())]
+    dotted = [line for line in ax.lines if line.get_linestyle() == ":" and len(line.get_xdata())]
     np.testing.assert_allclose(dotted[0].get_ydata(), 0.5 * x**0.5)
     with pytest.raises(ValueError, match="expected at least one curve, got none"):
         plots.gap_against_steps({})
@@ -93,7 +93,7 @@ def test_curves_hold_what_they_are_given() -> None:
 def test_two_nets_two_lines() -> None:
     axes = plots.equivalent_training({"SGD": ([2, 1], [2, 1.5])}, ("raw", "white"), gaps={"SGD": 0.4})
     assert axes[0].get_title() == "SGD: gap 4e-01"
-    assert [own.get_ydata().tolist() for own in axes[0].lines] == [[2, 1], [2, 1.5]]
+    assert [line.get_ydata().tolist() for line in axes[0].lines] == [[2, 1], [2, 1.5]]
     with pytest.raises(ValueError, match="expected finite losses of SGD"):
         plots.equivalent_training({"SGD": ([2, np.inf], [2, 1])}, ("raw", "white"))
 
@@ -101,15 +101,13 @@ def test_two_nets_two_lines() -> None:
 # command line --------------------------------------------------------------
 
 
-def test_the_study_leaves_a_table_figures_numbers_and_a_page(
-    capsys: pytest.CaptureFixture[str], here: Path
-) -> None:
+def test_the_study_leaves_figures_numbers_and_a_page(capsys: pytest.CaptureFixture[str], here: Path) -> None:
     code, out, err = run(capsys, "invariance", "--steps", "2", "--out", "a/b")
     assert code == 0, out
     assert "invariance: " in err and "123 of 123 are what theory says" in out
-    (line,) = (own for own in out.splitlines() if own.strip().startswith("K-FAC  "))
+    (line,) = (line for line in out.splitlines() if line.strip().startswith("K-FAC  "))
     assert line.count("=") == 7
-    (line,) = (own for own in out.splitlines() if own.strip().startswith("SGD  "))
+    (line,) = (line for line in out.splitlines() if line.strip().startswith("SGD  "))
     assert line.count("=") == 1
     assert "Raw against colour-whitened images (generated):" in out
     names = {path.name for path in (here / "a/b").iterdir()}
@@ -128,7 +126,7 @@ def test_the_study_leaves_a_table_figures_numbers_and_a_page(
 def test_each_application_by_one_command(capsys: pytest.CaptureFixture[str], here: Path, key: str) -> None:
     code, out, _ = run(capsys, "invariance", "--application", key, "--steps", "3")
     assert code == 0 and "2 of 2 are what theory says" in out
-    sgd, kfac = (own for own in out.splitlines() if own.startswith("    "))
+    sgd, kfac = (line for line in out.splitlines() if line.startswith("    "))
     assert "SGD: gap " in sgd and "K-FAC: gap " in kfac and "after 3 steps" in kfac
     assert {path.name for path in (here / "minikfac-invariance").iterdir()} == {
         f"{key}.png",
@@ -139,10 +137,10 @@ def test_each_application_by_one_command(capsys: pytest.CaptureFixture[str], her
     assert methods["K-FAC"]["gap"] < 1e-8 < 0.02 < methods["SGD"]["gap"]
 
 
-def test_what_theory_does_not_say_is_told(
+def test_what_theory_does_not_say_is_printed(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(invariance, "TOLERANCE", 1e-30)
+    monkeypatch.setattr(study, "TOLERANCE", 1e-30)
     code, out, _ = run(capsys, "invariance", "--application", "center", "--steps", "1")
     assert code == 1 and "1 of 2 are what theory says" in out
     assert "Not what theory says: K-FAC, center: gap " in out and "expected rounding" in out

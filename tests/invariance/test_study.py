@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from functools import cache
 from types import SimpleNamespace
@@ -11,8 +12,9 @@ import numpy as np
 import pytest
 
 from minikfac import optim
-from minikfac.invariance import study as invariance
-from minikfac.invariance.study import Cell, Data, Run, compared, follow
+from minikfac.invariance import methods, study
+from minikfac.invariance.methods import Data
+from minikfac.invariance.study import Cell, GapMatrix, Run, compared, follow
 from oracles.reparam import colors
 
 ROUNDING = 1e-8
@@ -51,13 +53,13 @@ SIGNS = {
 
 
 @cache
-def found() -> invariance.Invariance:
-    return invariance.Invariance(invariance.invariance_matrix(most=3, progress=False))
+def matrix() -> GapMatrix:
+    return study.invariance_matrix(most=3, progress=False)
 
 
 @cache
-def columns() -> dict[str, invariance.Change]:
-    return {change.name: change for change in invariance.changes()}
+def columns() -> dict[str, methods.Change]:
+    return {change.name: change for change in methods.changes()}
 
 
 # the matrix --------------------------------------------------------------
@@ -66,7 +68,7 @@ def columns() -> dict[str, invariance.Change]:
 @pytest.mark.parametrize("change", COLUMNS)
 @pytest.mark.parametrize("method", SIGNS)
 def test_each_cell_has_the_sign_that_theory_gives_it(method: str, change: str) -> None:
-    cell = found().cell(method, change)
+    cell = matrix().cell(method, change)
     assert cell.failure == ""
     invariant = SIGNS[method][COLUMNS.index(change)] == "="
     assert cell.expected == invariant and cell.as_predicted
@@ -74,12 +76,13 @@ def test_each_cell_has_the_sign_that_theory_gives_it(method: str, change: str) -
 
 
 def test_the_matrix_is_whole() -> None:
-    assert found().methods == list(SIGNS) and found().changes == list(COLUMNS)
-    assert len(found().cells) == len(SIGNS) * len(COLUMNS) and found().as_predicted
-    steps = {cell.method: cell.steps.tolist() for cell in found().cells}
+    assert matrix().methods == list(SIGNS) and matrix().changes == list(COLUMNS)
+    assert len(matrix().cells) == len(SIGNS) * len(COLUMNS)
+    assert [cell.change for cell in matrix().row("K-FAC")] == list(COLUMNS)
+    steps = {cell.method: cell.steps.tolist() for cell in matrix().cells}
     assert steps["block-tridiagonal"] == [1] and steps["K-FAC"] == [1, 2, 3]
-    with pytest.raises(KeyError, match=r"expected one of exact natural gradient, .* got 'K-FAC', 'rotate'"):
-        found().cell("K-FAC", "rotate")
+    with pytest.raises(KeyError, match="rotate"):
+        matrix().cell("K-FAC", "rotate")
 
 
 @pytest.mark.parametrize("change", COLUMNS)
@@ -94,16 +97,18 @@ def test_what_a_jacobian_is_called(change: str) -> None:
 
 @pytest.mark.parametrize("change", COLUMNS)
 def test_nets_begin_as_the_same_function(change: str) -> None:
-    own, data = columns()[change], invariance.digits_problem()[2]
-    z = own.r.source.natural_parameters(own.theta, data.x_test)
-    other = own.r.net.natural_parameters(own.r.push(own.theta), data.x_test)
+    r, theta = columns()[change].r, columns()[change].theta
+    data = methods.digits_problem()[2]
+    z, other = (
+        r.source.natural_parameters(theta, data.x_test),
+        r.net.natural_parameters(r.push(theta), data.x_test),
+    )
     assert np.abs(z - other).max() < 1e-12
-    assert np.linalg.norm(own.r.push(own.theta) - own.theta) > 0.1
+    assert np.linalg.norm(r.push(theta) - theta) > 0.1
 
 
 def test_a_hundred_steps_of_kfac_leave_rounding_and_of_sgd_do_not() -> None:
-    methods = [own for own in invariance.METHODS if own.name in ("K-FAC", "SGD")]
-    chosen = invariance.Invariance(invariance.invariance_matrix(methods, progress=False))
+    chosen = study.invariance_matrix([named("K-FAC"), named("SGD")], progress=False)
     for change in COLUMNS:
         kfac, sgd = (chosen.cell(name, change) for name in ("K-FAC", "SGD"))
         assert kfac.steps.tolist() == [1, 2, 5, 10, 20, 50, 100]
@@ -112,6 +117,10 @@ def test_a_hundred_steps_of_kfac_leave_rounding_and_of_sgd_do_not() -> None:
 
 
 # gaps --------------------------------------------------------------
+
+
+def named(method: str) -> methods.Method:
+    return next(row for row in methods.METHODS if row.name == method)
 
 
 def run(z: Any, losses: Any = (2.0, 1.0), failure: str = "") -> Run:
@@ -142,10 +151,9 @@ def test_what_does_not_count_says_why(other: Run, why: str) -> None:
 
 
 def test_runs_that_end_early() -> None:
-    net, theta, data = invariance.digits_problem()
+    net, theta, data = methods.digits_problem()
     few = Data(data.x[:8], data.y[:8], data.x_test)
-    kfac = next(own for own in invariance.METHODS if own.name == "K-FAC")
-    singular = follow(net, theta, kfac.make, few, 3)
+    singular = follow(net, theta, named("K-FAC").make, few, 3)
     assert "numerical rank" in singular.failure and not singular.counts and len(singular.z) == 1
     with np.errstate(all="ignore"):
         diverged = follow(net, theta, lambda net: optim.SGD(net, 1e306), data, 5)
@@ -156,67 +164,68 @@ def test_runs_that_end_early() -> None:
 
 def test_drawn_targets_must_be_the_same() -> None:
     """Negative control: with other random numbers even K-FAC's nets part."""
-    own, data = columns()["general affine"], invariance.digits_problem()[2]
-    kfac = next(method for method in invariance.METHODS if method.name == "K-FAC")
-    ours = follow(own.r.source, own.theta, kfac.make, data, 2, seed=0)
-    theirs = follow(own.r.net, own.r.push(own.theta), kfac.make, data, 2, seed=1)
-    assert compared("K-FAC", own.name, True, ours, theirs).gap > 0.01
+    r, theta = columns()["general affine"].r, columns()["general affine"].theta
+    data, kfac = methods.digits_problem()[2], named("K-FAC").make
+    ours = follow(r.source, theta, kfac, data, 2, seed=0)
+    theirs = follow(r.net, r.push(theta), kfac, data, 2, seed=1)
+    assert compared("K-FAC", "general affine", True, ours, theirs).gap > 0.01
 
 
 # damping --------------------------------------------------------------
 
 
 def test_gaps_vanish_with_damping() -> None:
-    dampings, gaps = invariance.gap_against_damping([1e-12, 1e-10, 1e-9, 1e-2])
+    dampings, gaps = study.gap_against_damping([1e-12, 1e-10, 1e-9, 1e-2])
     exact, eigen, factored = gaps.values()
-    for own in (exact, eigen):  # in proportion
-        assert own[2] / own[1] == pytest.approx(10, rel=0.05)
+    for proportional in (exact, eigen):
+        assert proportional[2] / proportional[1] == pytest.approx(10, rel=0.05)
     assert factored[2] / factored[1] == pytest.approx(10**0.5, rel=0.05)  # to the root
-    for own in gaps.values():
-        assert own[-1] > 0.05 and (np.diff(own) > 0).all()
+    for curve in gaps.values():
+        assert curve[-1] > 0.05 and (np.diff(curve) > 0).all()
     assert dampings.tolist() == [1e-12, 1e-10, 1e-9, 1e-2]
-    none = invariance.gap_against_damping([0.0])[1]
-    assert max(float(own[0]) for own in none.values()) < ROUNDING
+    none = study.gap_against_damping([0.0])[1]
+    assert max(float(curve[0]) for curve in none.values()) < ROUNDING
 
 
 # applications --------------------------------------------------------------
 
 
-@pytest.mark.parametrize("key", invariance.APPLICATIONS)
-def test_kfac_does_not_see_what_the_talk_changes_and_sgd_does(key: str) -> None:
-    own = invariance.APPLICATIONS[key](5)
-    assert own.key == key and set(own.gaps) == {"SGD", "K-FAC"}
-    assert own.gaps["K-FAC"] < ROUNDING and own.gaps["SGD"] > 0.02
-    assert all(cell.as_predicted for cell in own.cells)
-    ours, theirs = own.cells[1].losses
+@pytest.mark.parametrize("key", study.APPLICATIONS)
+def test_applications_part_sgd_and_not_kfac(key: str) -> None:
+    one = study.APPLICATIONS[key](5)
+    assert one.key == key and set(one.gaps) == {"SGD", "K-FAC"}
+    assert one.gaps["K-FAC"] < ROUNDING and one.gaps["SGD"] > 0.02
+    assert all(cell.as_predicted for cell in one.cells)
+    ours, theirs = one.cells[1].losses
     np.testing.assert_allclose(ours, theirs, rtol=1e-9)
 
 
-def test_mean_zero_alone() -> None:
-    with_variance, alone = (invariance.centred(2, unit_variance=own) for own in (True, False))
-    assert alone.gaps["K-FAC"] < ROUNDING and BROKEN < alone.gaps["SGD"] < with_variance.gaps["SGD"]
-
-
 def test_photographs_in_place_of_generated_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    rng, asked = np.random.default_rng(0), {}
+    rng, calls = np.random.default_rng(0), {}
 
     def load(name: str, folder: str, **options: Any) -> SimpleNamespace:
-        asked.update(options, name=name, folder=folder)
+        calls.update(options, name=name, folder=folder)
         x, x_test = (colors(rng, options[key], 32, 32, 3) for key in ("n_train", "n_test"))
         return SimpleNamespace(x_train=4 * x, x_test=4 * x_test, y_train=rng.integers(0, 10, len(x)))
 
-    monkeypatch.setattr(invariance.datasets, "load", load)
-    own = invariance.colour_whitened(2, folder="there")
-    assert asked["name"] == "cifar10" and asked["folder"] == "there" and "CIFAR-10" in own.title
-    assert own.gaps["K-FAC"] < ROUNDING and own.gaps["SGD"] > BROKEN
+    monkeypatch.setattr(methods.datasets, "load", load)
+    one = study.colour_whitened(2, folder="there")
+    assert calls["name"] == "cifar10" and calls["folder"] == "there" and "CIFAR-10" in one.title
+    assert one.gaps["K-FAC"] < ROUNDING and one.gaps["SGD"] > BROKEN
 
 
 def test_no_steps_are_no_application() -> None:
     with pytest.raises(ValueError, match="expected at least one step, got 0"):
-        invariance.logistic_for_tanh(0)
+        study.logistic_for_tanh(0)
 
 
-def test_a_record_holds_every_number() -> None:
-    record = invariance.record(found())
-    assert len(record["cells"]) == len(found().cells) and record["tolerance"] == invariance.TOLERANCE
+def test_a_record_holds_every_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(study, "invariance_matrix", lambda **_: matrix())
+    gaps = study.brief_study()
+    assert [one.key for one in gaps.applications] == ["logistic-to-tanh"] and set(gaps.damped) == set(
+        study.DAMPED
+    )
+    record = json.loads(json.dumps(gaps.record()))
+    assert len(record["cells"]) == len(matrix().cells) and record["tolerance"] == study.TOLERANCE
     assert set(record["cells"][0]) == set(Cell.__dataclass_fields__) | {"gap", "invariant", "as_predicted"}
+    assert len(record["applications"][0]["cells"][1]["losses"][0]) == 101

@@ -701,6 +701,7 @@ HOST: dict[str, str] = {
     "linalg.SingularMatrixError": "an error",
     "interop.loss_scale": "a number from names and sizes",
     "interop.scale_causes": "words from numbers",
+    "quality.applicable": "reads shapes",
     "quality.format_cell": "writes text",
     "quality.over_seeds": "averages rows of numbers",
     "tour.quality_along_training": _OWN,
@@ -717,14 +718,15 @@ HOST: dict[str, str] = {
     },
     **{f"tour.{name}": _OWN for name in ("tissot", "tour", "write_report")},
     **{f"races.{name}": _OWN for name in ("problem", "random_search", "recipe", "recipes_for")},
-    **{f"scaling.{name}": _OWN for name in ("batch_study", "batch_sweep")},
+    **{"scaling.batch_sweep": _OWN},
     **{
         name: "settings or results"
         for name in (
             "training.ExponentialBatches",
             "training.Keep",
-            "tour.Findings",
+            "tour.Run",
             "tour.Settings",
+            "tour.Tour",
             "tour.Written",
             "races.Problem",
             "races.Recipe",

@@ -16,10 +16,8 @@ import pytest
 from minikfac import plots
 from minikfac.plots.charts import orthographic
 from minikfac.tour import ascents, gaussian_flows
-from minikfac.tour import text_opening as opening
-from minikfac.tour.chapters.opening import Opening
-from minikfac.tour.chapters.projections import on_sphere, tissot
-from minikfac.tour.figures import save_all
+from minikfac.tour.chapters.globe import on_sphere, tissot
+from minikfac.tour.page import save_all
 
 RNG = np.random.default_rng(0)
 CIRCLE = np.array([np.cos(t := np.linspace(0, 2 * np.pi, 9)), np.sin(t)]).T
@@ -209,11 +207,11 @@ def test_refusals(draw: Any, message: str) -> None:
 
 def test_the_opening_as_files(tmp_path: Path) -> None:
     short = {"duration": 1, "halvings": 1}
-    pictures = opening.pictures(Opening(tissot(), ascents(step=0.2, **short), gaussian_flows(**short)))
+    chapters = (tissot(), ascents(step=0.2, **short), gaussian_flows(**short))
+    pictures = {name: draw for chapter in chapters for name, draw in chapter.figures().items()}
     drawn = dict(save_all(pictures, tmp_path, "svg"))
     assert list(drawn) == ["map-projections", "map-ascent", "gaussian-charts"]
     assert all(path.stat().st_size > 10_000 and path.suffix == ".svg" for path in drawn.values())
     assert not plt.get_fignums()
     with pytest.raises(ValueError, match="expected a format among png, svg, pdf, got 'gif'"):
         next(save_all(pictures, tmp_path, "gif"))
-    assert opening.pictures(Opening()) == {}

@@ -152,7 +152,12 @@ def test_periods_of_the_optimizers() -> None:
     close(Schedule.of(optim.KFAC(MLP, T2=20, T3=5)).inverses, 6 / 20, **EXACT)  # and one at 5, 10, 15
     assert Schedule.of(optim.KFAC(MLP, rescale=False)).fisher_share == 0
     pre = Schedule.of(optim.KFCPre(MLP, 0.1, Ts=4, Tf=8))
-    assert (pre.factor_share, pre.inverses, pre.fisher_share, pre.own_forward) == (1 / 4, 1 / 8, 1 / 4, False)
+    assert (pre.factor_share, pre.inverses, pre.fisher_share, pre.extra_forward) == (
+        1 / 4,
+        1 / 8,
+        1 / 4,
+        False,
+    )
     assert Schedule.of(optim.KFCPre(MLP, 0.1, clip_norm="kfac")).fisher_share == 0
     with pytest.raises(TypeError, match="expected SGD, KFAC or KFCPre, got Adam"):
         Schedule.of(optim.Adam(MLP, 0.1))
@@ -259,7 +264,7 @@ def test_what_breaks_is_named() -> None:
 
 
 def test_a_rate_is_measured() -> None:
-    assert 1e7 < model.measured_rate(100, repeats=2) < 1e16
+    assert 1e7 < model.measured_rate(100) < 1e16
 
 
 @pytest.mark.parametrize(

@@ -16,19 +16,21 @@ import pytest
 import minikfac as mk
 from minikfac import datasets, fisher, quality, tour
 from minikfac.parallel import one_thread
-from minikfac.tour import figures, text
-from minikfac.tour import text_convolutions as convolutions
-from minikfac.tour.chapters.convolutions import (
-    BlockPicture,
-    Convolutions,
-    block_picture,
-    convnet,
-    default_channels,
-)
-from minikfac.tour.chapters.pictures import weight_name
-from minikfac.tour.results import results
-from minikfac.tour.run import Findings, Settings, make_net, net_name, prepare, with_targets
-from minikfac.tour.study import applicable, fisher_study
+from minikfac.quality import applicable
+from minikfac.tour import Tour
+from minikfac.tour.chapters import ladder
+from minikfac.tour.chapters.assumptions import Assumptions
+from minikfac.tour.chapters.batchnorm import Coupling
+from minikfac.tour.chapters.convolutions import Convolutions
+from minikfac.tour.chapters.exactness import Walks
+from minikfac.tour.chapters.ladder import BlockPicture, block_picture
+from minikfac.tour.chapters.ledger import IAD, IAD_SH, IAD_SUD, SUD, Ledger
+from minikfac.tour.chapters.maps import SpatialMaps
+from minikfac.tour.chapters.scatter import weight_name
+from minikfac.tour.page import results
+from minikfac.tour.parts import percent, wrong_by
+from minikfac.tour.settings import Settings, convnet, default_channels, make_net, with_targets
+from minikfac.tour.study import fisher_study
 from oracles import EXACT, close
 
 SMALL = Settings(
@@ -38,7 +40,7 @@ SMALL = Settings(
     along=False,
     measures=("matrix",),
     approximations=("K-FAC",),
-    convolutions=True,
+    chapters=("convolutions", "memory"),
 )
 PARTS = [
     "convgradient", "convassumptions", "convblocks", "convspace", "convplaces", "convbetween", "convexact",
@@ -53,26 +55,18 @@ def quick() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def found() -> Findings:
+def beside() -> Tour:
     """A perceptron with a convolutional net beside it, as in the tour."""
     return tour.tour(datasets.digits(), SMALL, progress=False)
 
 
 @pytest.fixture(scope="module")
-def written(found: Findings, tmp_path_factory: pytest.TempPathFactory) -> tour.Written:
-    return tour.write_report(few_pictures(found), tmp_path_factory.mktemp("report"), progress=False)
-
-
-def few_pictures(found: Findings) -> Findings:
-    """Without what has pictures of its own elsewhere."""
-    return replace(
-        found, middle=None, passage=None, scatter=None, sampling=None, divergence=None, cosines=None,
-        means=None, means_start=None,
-    )  # fmt: skip
+def written(beside: Tour, tmp_path_factory: pytest.TempPathFactory) -> tour.Written:
+    return tour.write_report(beside, tmp_path_factory.mktemp("report"), progress=False)
 
 
 @pytest.fixture(scope="module")
-def alone() -> Findings:
+def alone() -> Tour:
     """A convolutional net by itself, as of the command line."""
     settings = Settings(
         sizes=(), channels=(2, 3), pool="avg", steps=10, n_examples=30, along=False, measures=("matrix",)
@@ -80,28 +74,32 @@ def alone() -> Findings:
     return tour.tour(datasets.digits(n_train=200), settings, progress=False)
 
 
-def chapter_of(found: Findings) -> Convolutions:
-    assert found.convolutions is not None
-    return found.convolutions
+def chapter_of(made: Tour) -> Convolutions:
+    chapter = made.chapters["convolutions"]
+    assert isinstance(chapter, Convolutions)
+    return chapter
 
 
-def words(section: Any) -> str:
-    assert section is not None
+def part(made: Tour, name: str) -> Any:
+    return chapter_of(made).parts[name]
+
+
+def words(chapter: Any, key: str) -> str:
+    (section,) = (section for section in chapter.sections() if section.key == key)
     return " ".join(part for part in section.parts if isinstance(part, str))
 
 
 # the chapter ----------------------------------------------------------------------------------------------
 
 
-def test_the_chapter_has_its_sections_and_figures(found: Findings, written: tour.Written) -> None:
+def test_the_chapter_has_its_sections_and_figures(written: tour.Written) -> None:
     source = written.page.read_text(encoding="utf-8")
     keys = re.findall(r'<section id="([a-z]+)"', source)
     start = keys.index("conv")
     assert keys[start : start + 9] == ["conv", *PARTS]
     assert keys[start + 9 :] == ["memory", "made"]
     assert source.count("<h3>") == len(PARTS) == source.count('<li class="part">')
-    own = {name for name in written.pictures if name.startswith("conv-")}
-    assert own == {
+    assert {name for name in written.pictures if name.startswith("conv-")} == {
         "conv-gradient", "conv-layers", "conv-ledger", "conv-block", "conv-ladder", "conv-autocorrelation",
         "conv-offsets", "conv-variance", "conv-between", "conv-exact", "conv-batchnorm",
         "conv-batchnorm-size",
@@ -110,34 +108,32 @@ def test_the_chapter_has_its_sections_and_figures(found: Findings, written: tour
     assert not re.search(r"\bnan\b|\binf\b|None", re.sub(r'src="[^"]*"', "", source))
 
 
-def test_numbers_of_the_chapter_are_those_of_the_run(found: Findings, written: tour.Written) -> None:
+def test_numbers_of_the_chapter_are_those_of_the_run(beside: Tour, written: tour.Written) -> None:
     source = written.page.read_text(encoding="utf-8")
-    run, chapter = found.convnet, chapter_of(found)
-    assert run is not None
-    assert run.net.n_params == 666 and "<b>666 parameters</b>" in source
+    chapter = chapter_of(beside)
+    assert chapter.run.net.n_params == 666 and "<b>666 parameters</b>" in source
     for rows in chapter.ledgers.values():
         for row in rows[1:3]:
-            assert convolutions.percent(row["error"]) in source
-    strength = chapter.maps["max"][0].derivatives.strength(1)
+            assert percent(row["error"]) in source
+    strength = part(beside, "maps").maps["max"][0].derivatives.strength(1)
     assert f"{float(f'{strength:.2g}'):.3g} (conv0)" in source
-    assert chapter.coupling is not None
-    assert convolutions.wrong_by(float(np.median(chapter.coupling.errors[-1]))) in source
+    assert wrong_by(float(np.median(part(beside, "batchnorm").errors[-1]))) in source
 
 
-def test_layer_ledgers_are_those_of_quality(found: Findings) -> None:
-    run = found.convnet
-    assert run is not None
-    study = run.study
-    for name, rows in chapter_of(found).ledgers.items():
+def test_layer_ledgers_are_those_of_quality(beside: Tour) -> None:
+    chapter = chapter_of(beside)
+    study = chapter.run.study
+    for name, rows in chapter.ledgers.items():
         expected = quality.layer_ledger(study.signals, name, study.gradient, study.damping)
         for row, other in zip(rows, expected, strict=True):
             assert row == pytest.approx(other, nan_ok=True)
-    assert list(chapter_of(found).ledgers) == ["conv0", "conv1"]
+    assert list(chapter.ledgers) == ["conv0", "conv1"]
+    first = {row["label"]: row["error"] for row in chapter.ledgers["conv0"]}
+    assert part(beside, "maps").sud_errors["conv0"] == first[SUD]
 
 
-def test_the_block_is_the_smallest_and_on_every_rung(found: Findings) -> None:
-    run, block = found.convnet, chapter_of(found).block
-    assert run is not None and block is not None
+def test_the_block_is_the_smallest_and_on_every_rung(beside: Tour) -> None:
+    run, block = chapter_of(beside).run, part(beside, "ladder")
     assert block.name == "conv0" and sum(block.sizes) == 40 and block.parts == (*"↖↑↗←·→↙↓↘", "b")
     signals = fisher.signals(run.net, run.theta, run.x).select(["conv0"])
     assert list(block.blocks) == list(fisher.LADDER.values())
@@ -146,21 +142,20 @@ def test_the_block_is_the_smallest_and_on_every_rung(found: Findings) -> None:
     close(kfc, fisher.kfac(signals).to_dense(), **EXACT)
 
 
-def test_both_poolings_are_trained_alike(found: Findings) -> None:
-    run, chapter = found.convnet, chapter_of(found)
-    assert run is not None
-    assert list(chapter.maps) == ["max", "avg"] == list(chapter.records)
-    assert chapter.records["max"] == run.history.records[-1]
-    again = prepare(replace(run.settings, pool="avg"), run.dataset, progress=False)[3]
-    assert chapter.records["avg"]["loss"] == again.records[-1]["loss"] != chapter.records["max"]["loss"]
+def test_both_poolings_are_trained_alike(beside: Tour) -> None:
+    run, maps = chapter_of(beside).run, part(beside, "maps")
+    assert list(maps.maps) == ["max", "avg"] == list(maps.records)
+    assert maps.records["max"] == run.history.records[-1]
+    again = run.alike(pool="avg")[2]
+    assert maps.records["avg"]["loss"] == again.records[-1]["loss"] != maps.records["max"]["loss"]
 
 
-def test_results_hold_the_chapter(found: Findings, written: tour.Written) -> None:
+def test_results_hold_the_chapter(beside: Tour, written: tour.Written) -> None:
     stored = json.loads(written.results.read_text(encoding="utf-8"))
-    assert stored == results(few_pictures(found))
+    assert stored == results(beside)
     chapter = stored["convolutions"]
     assert [walk["as_predicted"] for walk in chapter["walks"]] == [True] * 4
-    assert chapter["layer_ledgers"]["conv0"][1]["error"] == chapter_of(found).ledgers["conv0"][1]["error"]
+    assert chapter["layer_ledgers"]["conv0"][1]["error"] == chapter_of(beside).ledgers["conv0"][1]["error"]
     assert len(chapter["maps"]["max"]) == 6 and len(chapter["shifts"]["gradient"]) == 3
     assert "joint" not in chapter["batch_normalization"]
     inner = stored["convolutional_net"]
@@ -168,8 +163,8 @@ def test_results_hold_the_chapter(found: Findings, written: tour.Written) -> Non
     assert len(inner["ledger"]) == 10
 
 
-def test_memory_has_the_nets_of_the_paper_on_convolutions(found: Findings) -> None:
-    rows = {row["name"]: row for row in found.memory}
+def test_memory_has_the_convolutional_nets(beside: Tour) -> None:
+    rows = {row["name"]: row for row in results(beside)["memory"]}
     svhn = rows["KFC's net for SVHN"]
     assert svhn["parameters"] == 13_741_578 and svhn["fisher_bytes"] == 4 * 13_741_578**2
     assert svhn["largest_layer"] == 4097 * 2048
@@ -179,41 +174,36 @@ def test_memory_has_the_nets_of_the_paper_on_convolutions(found: Findings) -> No
 # sentences follow the numbers -----------------------------------------------------------------------------
 
 
-def test_poolings_exchanged_turn_the_sentence_around(found: Findings) -> None:
-    run, chapter = found.convnet, chapter_of(found)
-    assert run is not None
-    assert "SUD owes much to max-pooling" in words(convolutions.space(chapter, run))
+def test_poolings_exchanged_turn_the_sentence_around(beside: Tour) -> None:
+    chapter: SpatialMaps = part(beside, "maps")
+    assert "SUD owes much to max-pooling" in words(chapter, "convspace")
     maps = {"max": chapter.maps["avg"], "avg": chapter.maps["max"]}
-    exchanged = words(convolutions.space(replace(chapter, maps=maps), run))
+    exchanged = words(replace(chapter, maps=maps), "convspace")
     assert "does not make derivatives less correlated in every layer" in exchanged
     assert "owes much" not in exchanged
     alike = {"max": chapter.maps["max"], "avg": chapter.maps["max"]}
-    assert "does not make" in words(convolutions.space(replace(chapter, maps=alike), run))
+    assert "does not make" in words(replace(chapter, maps=alike), "convspace")
 
 
-def test_weak_correlations_are_explained_only_where_they_cost_much(found: Findings) -> None:
-    run, chapter = found.convnet, chapter_of(found)
-    assert run is not None
-    assert "against 64 pairs of a location with itself stand 4,032" in words(convolutions.space(chapter, run))
-    cheap = {name: [row | {"error": 0.1} for row in rows] for name, rows in chapter.ledgers.items()}
-    assert "How, then" not in words(convolutions.space(replace(chapter, ledgers=cheap), run))
+def test_weak_correlations_are_explained_where_they_cost_much(beside: Tour) -> None:
+    chapter: SpatialMaps = part(beside, "maps")
+    assert "against 64 pairs of a location with itself stand 4,032" in words(chapter, "convspace")
+    cheap = dict.fromkeys(chapter.sud_errors, 0.1)
+    assert "How, then" not in words(replace(chapter, sud_errors=cheap), "convspace")
 
 
-def test_the_costlier_assumption_is_named(found: Findings) -> None:
-    run, chapter = found.convnet, chapter_of(found)
-    assert run is not None
+def test_the_costlier_assumption_is_named(beside: Tour) -> None:
+    chapter: Assumptions = part(beside, "assumptions")
 
     def changed(sud: float, iad: float, lowest: float) -> str:
-        errors = {convolutions.SUD: sud, convolutions.IAD: iad, convolutions.IAD_SUD: 0.9}
-        ledgers = {
-            "conv0": [
-                row
-                | {"error": errors.get(row["label"], 0.95)}
-                | ({"lowest_eigenvalue": lowest} if row["label"] == convolutions.IAD_SH else {})
-                for row in chapter.ledgers["conv0"]
-            ]
-        }
-        return words(convolutions.assumptions(replace(chapter, ledgers=ledgers), run))
+        errors = {SUD: sud, IAD: iad, IAD_SUD: 0.9}
+        rows = [
+            row
+            | {"error": errors.get(row["label"], 0.95)}
+            | ({"lowest_eigenvalue": lowest} if row["label"] == IAD_SH else {})
+            for row in chapter.ledgers["conv0"]
+        ]
+        return words(replace(chapter, ledgers={"conv0": rows}), "convassumptions")
 
     usual = changed(0.8, 0.2, -0.05)
     assert "IAD alone is wrong by 20% and SUD alone by 80% (SUD is the costlier)" in usual
@@ -224,57 +214,46 @@ def test_the_costlier_assumption_is_named(found: Findings) -> None:
     assert "conv0 from SUD (93%) to IAD + SUD (90%)" in other
 
 
-def test_walks_that_went_astray_are_named(found: Findings) -> None:
-    run, chapter = found.convnet, chapter_of(found)
-    assert run is not None
-    assert "All 14 points that theory says are exact are so here" in words(convolutions.exact(chapter, run))
-    astray = [replace(chapter.walks[0], exact=chapter.walks[0].exact[:-1]), *chapter.walks[1:]]
-    section = words(convolutions.exact(replace(chapter, walks=astray), run))
+def test_walks_that_went_astray_are_named(beside: Tour) -> None:
+    chapter: Walks = part(beside, "exactness")
+    assert "All 14 points that theory says are exact are so here" in words(chapter, "convexact")
+    first, *others = chapter.walks
+    astray = Walks([replace(first, exact=first.exact[:-1]), *others])
+    section = words(astray, "convexact")
     assert "Not all of it came out" in section and "along correlation between pixels" in section
 
 
-def test_batches_that_help_are_said_to_help(found: Findings) -> None:
-    run, chapter = found.convnet, chapter_of(found)
-    assert run is not None and chapter.coupling is not None
-    section = words(convolutions.batch_normalization(chapter, run))
+def test_batches_that_help_are_said_to_help(beside: Tour) -> None:
+    chapter: Coupling = part(beside, "batchnorm")
+    section = words(chapter, "convbatch")
     assert "larger batches do not make the difference go away" in section and "by rounding" in section
-    errors = chapter.coupling.errors * np.linspace(1, 0.1, len(chapter.coupling.errors))[:, None]
-    falling = replace(chapter, coupling=replace(chapter.coupling, errors=errors))
-    assert "the difference falls as batches grow" in words(convolutions.batch_normalization(falling, run))
+    errors = chapter.errors * np.linspace(1, 0.1, len(chapter.errors))[:, None]
+    assert "the difference falls as batches grow" in words(replace(chapter, errors=errors), "convbatch")
 
 
-def test_borders_that_are_like_the_inside_are_said_to_be(found: Findings) -> None:
-    run, chapter = found.convnet, chapter_of(found)
-    assert run is not None
-    assert "at the border" in words(convolutions.places(chapter, run))
+def test_borders_that_are_like_the_inside_are_said_to_be(beside: Tour) -> None:
+    chapter: SpatialMaps = part(beside, "maps")
+    assert "at the border" in words(chapter, "convplaces")
     flat = [
-        replace(own, derivatives=replace(own.derivatives, variance=np.ones_like(own.derivatives.variance)))
-        for own in chapter.maps["max"]
+        replace(
+            layer, derivatives=replace(layer.derivatives, variance=np.ones_like(layer.derivatives.variance))
+        )
+        for layer in chapter.maps["max"]
     ]
-    section = words(convolutions.places(replace(chapter, maps={"max": flat}), run))
+    section = words(replace(chapter, maps={"max": flat, "avg": flat}), "convplaces")
     assert "SH is not far off at the border" in section and "1 to 1 (conv0)" in section
-
-
-def test_an_empty_chapter_has_no_sections(found: Findings) -> None:
-    run = found.convnet
-    assert run is not None
-    empty = replace(found, convolutions=Convolutions())
-    assert [section.key for section in convolutions.sections(empty)] == ["conv"]
-    assert not [
-        name for name in figures.available(empty) if name.startswith("conv-") and name != "conv-ledger"
-    ]
-    assert convolutions.sections(replace(found, convolutions=None)) == []
 
 
 # a convolutional net by itself ----------------------------------------------------------------------------
 
 
-def test_a_convolutional_net_by_itself(alone: Findings, tmp_path: Path) -> None:
-    assert net_name(alone.settings) == "conv 2-3, avg-pooling"
-    assert "block-tridiagonal" not in alone.study.matrices and "KFAC-reduce" in alone.study.matrices
-    assert alone.convnet is None and alone.passage is None and alone.middle is None
-    assert list(chapter_of(alone).maps) == ["avg", "max"]
-    written = tour.write_report(few_pictures(alone), tmp_path, progress=False)
+def test_a_convolutional_net_by_itself(alone: Tour, tmp_path: Path) -> None:
+    assert alone.run.settings.net_name == "conv 2-3, avg-pooling"
+    matrices = alone.run.study.matrices
+    assert "block-tridiagonal" not in matrices and "KFAC-reduce" in matrices
+    assert alone.convnet is None and not {"signals", "matrices"} & set(alone.chapters)
+    assert list(part(alone, "maps").maps) == ["avg", "max"]
+    written = tour.write_report(alone, tmp_path, progress=False)
     source = written.page.read_text(encoding="utf-8")
     keys = re.findall(r'<section id="([a-z]+)"', source)
     assert keys[:10] == ["net", "conv", *PARTS]
@@ -287,45 +266,42 @@ def test_a_convolutional_net_by_itself(alone: Findings, tmp_path: Path) -> None:
     assert not re.search(r"\bnan\b|\binf\b|None", re.sub(r'src="[^"]*"', "", source))
 
 
-def test_the_scatter_names_the_weights_of_a_convolution(alone: Findings) -> None:
-    cloud = alone.scatter
-    assert cloud is not None and cloud.layer == "conv1"
-    names = [weight_name(alone.net, 1, i, o) for i in range(19) for o in range(3)]
+def test_the_scatter_names_the_weights_of_a_convolution(alone: Tour) -> None:
+    cloud: Any = alone.chapters["scatter"]
+    run = alone.run
+    assert cloud.layer == "conv1"
+    names = [weight_name(run.net, 1, i, o) for i in range(19) for o in range(3)]
     assert names[0] == "weight (0, 0) of map 0 → 0" and names[4] == "weight (0, 0) of map 1 → 1"
     assert names[8] == "weight (0, 1) of map 0 → 2"  # patches are ordered (row, column, channel)
     assert names[-1] == "bias of map 2" and len(set(names)) == 57
-    assert (
-        weight_name(alone.net, 2, 3, 1) == "weight 3 → 1"
-        and weight_name(alone.net, 2, 12, 1) == "bias of unit 1"
-    )
+    assert weight_name(run.net, 2, 3, 1) == "weight 3 → 1"
+    assert weight_name(run.net, 2, 12, 1) == "bias of unit 1"
     places = [names.index(name) for name in cloud.names]
-    F = fisher.exact(fisher.signals(alone.net, alone.theta, alone.x).select([1])).to_dense()
+    F = fisher.exact(fisher.signals(run.net, run.theta, run.x).select([1])).to_dense()
     close(cloud.F, F[np.ix_(places, places)], **EXACT)
 
 
 def test_a_part_without_convolutions_has_no_ledgers_of_them() -> None:
-    settings = replace(
-        SMALL, sizes=(), channels=(2, 3), layers=(2,), approximations=None, convolutions=False, steps=2
-    )
-    found = tour.tour(datasets.digits(n_train=100), settings, progress=False)
-    chapter = chapter_of(found)
-    assert chapter.ledgers == {} and chapter.block is None and chapter.maps
-    keys = [section.key for section in convolutions.sections(found)]
+    settings = replace(SMALL, sizes=(), channels=(2, 3), layers=(2,), approximations=None, steps=2)
+    made = tour.tour(datasets.digits(n_train=100), settings, progress=False)
+    assert chapter_of(made).ledgers == {}
+    assert list(chapter_of(made).parts) == ["shifts", "maps", "exactness", "batchnorm"]
+    keys = [section.key for section in made.sections()]
     assert "convassumptions" not in keys and "convspace" in keys
-    drawn = figures.available(found)
+    drawn = made.figures()
     assert "conv-layers" not in drawn and "conv-block" not in drawn and "conv-offsets" in drawn
 
 
 @pytest.mark.parametrize("output", ["bernoulli", "gaussian"])
 def test_other_outputs_and_single_precision(output: str) -> None:
     settings = replace(
-        SMALL, sizes=(), channels=(2,), output=output, dtype="float32", convolutions=False, steps=2,
-        approximations=None,
+        SMALL, sizes=(), channels=(2,), output=output, dtype="float32", steps=2, approximations=None,
+        chapters=(),
     )  # fmt: skip
-    found = tour.tour(datasets.digits(n_train=60, dtype="float32"), settings, pictures=False, progress=False)
-    assert found.study.F.array.dtype == np.float32
-    assert found.dataset.y_train.shape == (60, 10)
-    assert 0 < found.study.comparison["K-FAC"]["error"] < 2
+    run = tour.tour(datasets.digits(n_train=60, dtype="float32"), settings, progress=False).run
+    assert run.study.F.array.dtype == np.float32
+    assert run.dataset.y_train.shape == (60, 10)
+    assert 0 < run.study.comparison["K-FAC"]["error"] < 2
 
 
 # nets and choices -----------------------------------------------------------------------------------------
@@ -407,7 +383,7 @@ def test_approximations_are_those_that_exist_and_differ() -> None:
     assert names(wide, images) == every - {"block-tridiagonal", "low rank"}
 
 
-def test_a_study_asked_for_by_name_builds_what_was_asked_for() -> None:
+def test_a_study_builds_what_is_named() -> None:
     rng = np.random.default_rng(0)
     net = mk.mlp([4, 3, 2])
     x, y = rng.random((20, 4)), rng.integers(0, 2, 20)
@@ -418,31 +394,29 @@ def test_a_study_asked_for_by_name_builds_what_was_asked_for() -> None:
     close(full, kfac, **EXACT)
 
 
-def test_a_layer_with_too_many_locations_is_not_drawn(
-    alone: Findings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    drawn = block_picture(alone.study)
+def test_a_layer_with_too_many_locations_is_not_drawn(alone: Tour, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = alone.run.study
+    drawn = block_picture(study)
     assert isinstance(drawn, BlockPicture) and drawn.name == "conv0"
-    monkeypatch.setattr("minikfac.tour.chapters.convolutions._DRAWN", 20)
-    other = block_picture(alone.study)
+    monkeypatch.setattr(ladder, "_DRAWN", 20)
+    other = block_picture(study)
     assert isinstance(other, BlockPicture) and other.name == "conv1" and sum(other.sizes) == 57
-    monkeypatch.setattr("minikfac.tour.chapters.convolutions._DRAWN", 5)
-    assert block_picture(alone.study) is None
+    monkeypatch.setattr(ladder, "_DRAWN", 5)
+    assert block_picture(study) is None
 
 
-def test_the_ledger_leaves_alternatives_out_of_the_way(alone: Findings) -> None:
+def test_the_ledger_leaves_alternatives_out_of_the_way(alone: Tour) -> None:
     """KFAC-reduce and T x KFC are no steps on the way from the exact matrix to KFC."""
     rows = [
         row | {"cost": 99.0, "share": -9.0} if str(row["label"]).startswith(("KFAC-reduce", "T x")) else row
-        for row in alone.study.ledger
+        for row in alone.run.study.ledger
     ]
-    section = text.ledger(replace(alone, study=replace(alone.study, ledger=rows)))
-    assert "costliest is “KFAC-reduce" not in str(section.parts[0])
-    assert "costliest is “T x KFC" not in str(section.parts[0])
+    text = words(Ledger(rows), "ledger")
+    assert "costliest is “KFAC-reduce" not in text and "costliest is “T x KFC" not in text
     by_label = {row["label"]: row for row in rows}
     drops = [
         (by_label[row["above"]]["share"] - row["share"], row["label"])
         for row in rows[1:]
         if row["share"] >= 0 and math.isfinite(by_label[row["above"]]["share"] - row["share"])
     ]
-    assert f"it is “{max(drops)[1]}”" in str(section.parts[0])
+    assert f"it is “{max(drops)[1]}”" in text

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minikfac import tour
-from minikfac.tour.chapters.gaussian_family import (
+from minikfac.tour.chapters.gaussian import (
     CHARTS,
     STARTS,
     Chart,
@@ -32,7 +32,7 @@ def chart(request: pytest.FixtureRequest) -> Chart:
 
 
 @pytest.fixture(scope="module")
-def found() -> GaussianFlows:
+def flows() -> GaussianFlows:
     return tour.gaussian_flows()
 
 
@@ -80,47 +80,47 @@ def test_gradients_are_those_of_the_loss(chart: Chart, q: np.ndarray) -> None:
     close(gradient, expected, rtol=1e-7, atol=1e-7 * max(1, np.abs(gradient).max()))
 
 
-def test_natural_flows_are_one_curve_and_gradient_flows_three(found: GaussianFlows) -> None:
-    natural, gradient = (list(found.pulled[method].values()) for method in ("natural gradient", "gradient"))
+def test_natural_flows_are_one_curve(flows: GaussianFlows) -> None:
+    natural, gradient = (list(flows.pulled[method].values()) for method in ("natural gradient", "gradient"))
     for a, b in combinations(natural, 2):
         close(a, b, rtol=1e-7, atol=1e-7)
     for a, b in combinations(gradient, 2):
         assert (fisher_distance(a, b).max(axis=1) > 0.1).all()  # each start
-    for name, paths in found.in_chart["natural gradient"].items():
-        own = next(chart for chart in CHARTS if chart.name == name)
-        close(own.pull(paths), found.pulled["natural gradient"][name], **EXACT)
+    for name, paths in flows.in_chart["natural gradient"].items():
+        chart = next(chart for chart in CHARTS if chart.name == name)
+        close(chart.pull(paths), flows.pulled["natural gradient"][name], **EXACT)
 
 
-def test_natural_flows_are_known(found: GaussianFlows) -> None:
+def test_natural_flows_have_a_formula(flows: GaussianFlows) -> None:
     """Moments approach those of the data like e^{-t}."""
-    left = np.exp(-found.times)[:, None]
-    moments = np.array([found.mean, found.mean**2 + found.variance])
-    for paths in found.pulled["natural gradient"].values():
+    left = np.exp(-flows.times)[:, None]
+    moments = np.array([flows.mean, flows.mean**2 + flows.variance])
+    for paths in flows.pulled["natural gradient"].values():
         for (mu, sigma), path in zip(STARTS, paths, strict=True):
             start = np.array([mu, mu**2 + sigma**2])
             expected = moments + left * (start - moments)
             close(np.stack([path[:, 0], (path**2).sum(1)], 1), expected, rtol=1e-8, atol=1e-8)
 
 
-def test_all_flows_fall_to_the_fit(found: GaussianFlows) -> None:
-    for flows in found.pulled.values():
-        for paths in flows.values():
-            values = loss(paths, found.mean, found.variance)
+def test_all_flows_fall_to_the_fit(flows: GaussianFlows) -> None:
+    for by_chart in flows.pulled.values():
+        for paths in by_chart.values():
+            values = loss(paths, flows.mean, flows.variance)
             assert (np.diff(values, axis=1) < 1e-9).all()
-            assert (values[:, -1] - found.losses.min() < 0.02).all()
+            assert (values[:, -1] - flows.losses.min() < 0.02).all()
 
 
 def slopes(y: np.ndarray) -> np.ndarray:
     return np.array([math.log2(near / far) for near, far in pairwise(y)])
 
 
-def test_orders_of_the_steps(found: GaussianFlows) -> None:
+def test_orders_of_the_steps(flows: GaussianFlows) -> None:
     """One step: 2 and 1; walks of one duration: 1 and 0. h falls by 2 from one to the next."""
-    close(found.steps[:-1] / found.steps[1:], 2, **EXACT)
-    assert slopes(found.one_step["natural gradient"])[-3:] == pytest.approx(2, abs=0.05)
-    assert slopes(found.one_step["gradient"])[-3:] == pytest.approx(1, abs=0.1)
-    assert slopes(found.walked["natural gradient"])[-3:] == pytest.approx(1, abs=0.1)
-    assert slopes(found.walked["gradient"])[-3:] == pytest.approx(0, abs=0.02)
+    close(flows.steps[:-1] / flows.steps[1:], 2, **EXACT)
+    assert slopes(flows.one_step["natural gradient"])[-3:] == pytest.approx(2, abs=0.05)
+    assert slopes(flows.one_step["gradient"])[-3:] == pytest.approx(1, abs=0.1)
+    assert slopes(flows.walked["natural gradient"])[-3:] == pytest.approx(1, abs=0.1)
+    assert slopes(flows.walked["gradient"])[-3:] == pytest.approx(0, abs=0.02)
 
 
 def test_steps_agree_where_charts_differ_by_a_linear_map() -> None:
@@ -151,17 +151,17 @@ def test_fisher_distances(a: np.ndarray, b: np.ndarray) -> None:
 
 def test_ellipses_are_steps_of_equal_divergence() -> None:
     radius = 1e-3
-    found = tour.gaussian_flows(halvings=0, duration=1, radius=radius)
+    flows = tour.gaussian_flows(halvings=0, duration=1, radius=radius)
     for chart in CHARTS:
-        around = chart.pull(found.ellipses[chart.name][:, :-1])  # (e, k, 2)
-        centre = chart.pull(found.ellipses[chart.name][:, :-1].mean(axis=1))[:, None]
+        around = chart.pull(flows.ellipses[chart.name][:, :-1])  # (e, k, 2)
+        centre = chart.pull(flows.ellipses[chart.name][:, :-1].mean(axis=1))[:, None]
         close(fisher_distance(around, centre), radius, rtol=1e-2)
 
 
-def test_grids_hold_the_loss(found: GaussianFlows) -> None:
+def test_grids_hold_the_loss(flows: GaussianFlows) -> None:
     for chart in CHARTS:
-        q = chart.pull(found.grids[chart.name])
-        close(loss(q, found.mean, found.variance), found.losses, rtol=1e-8)
+        q = chart.pull(flows.grids[chart.name])
+        close(loss(q, flows.mean, flows.variance), flows.losses, rtol=1e-8)
 
 
 def test_only_mean_and_variance_of_the_data_matter() -> None:

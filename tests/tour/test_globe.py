@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
 
 from minikfac import tour
+from minikfac.tour.chapters.ascents import HILLS, START, Ascents, Hills, fields, great_circle
 from minikfac.tour.chapters.charts import apart, flow, walk
-from minikfac.tour.chapters.globe import HILLS, START, Ascents, Hills, fields, great_circle
-from minikfac.tour.chapters.projections import PROJECTIONS, Projection, on_sphere
+from minikfac.tour.chapters.globe import PROJECTIONS, Projection, on_sphere
 from oracles import EXACT, FINITE_DIFFERENCE, close, derivative
 
 NAMES = [projection.name for projection in PROJECTIONS]
@@ -27,7 +27,7 @@ def projection(request: pytest.FixtureRequest) -> Projection:
 
 
 @pytest.fixture(scope="module")
-def found() -> Ascents:
+def climb() -> Ascents:
     return tour.ascents(step=0.1, duration=6.0, halvings=2)
 
 
@@ -54,7 +54,7 @@ def test_jacobians_are_those_of_the_maps(projection: Projection, p: np.ndarray) 
 
 @given(p=angle)
 def test_the_metric_measures_lengths_on_the_globe(projection: Projection, p: np.ndarray) -> None:
-    """Of a small move on the map, found again on the sphere."""
+    """Of a small move on the map, seen on the sphere."""
     u, G = projection.forward(p), projection.metric(p)
     scale = np.abs(projection.jacobian(p)).max()
     for v in (np.array([1.0, 0.0]), np.array([0.6, -0.8])):
@@ -89,19 +89,19 @@ def test_outside_the_map(name: str) -> None:
 def test_ellipses_are_small_circles() -> None:
     """What lies on the ellipse of a radius, goes back to points at that distance from its centre."""
     radius = 1e-5
-    for projection, own in zip(PROJECTIONS, tour.tissot(radius=radius).maps, strict=True):
-        centres = own.ellipses[:, :-1].mean(axis=1)  # (n, 2)
-        there = on_sphere(projection.inverse(own.ellipses))
+    for projection, drawn in zip(PROJECTIONS, tour.tissot(radius=radius).maps, strict=True):
+        centres = drawn.ellipses[:, :-1].mean(axis=1)  # (n, 2)
+        there = on_sphere(projection.inverse(drawn.ellipses))
         distance = great_circle(there, on_sphere(projection.inverse(centres))[:, None])
         close(distance, radius, rtol=1e-3)
-        kept = (np.ptp(own.areas) < 1e-9, own.shapes.max() < 1 + 1e-9)
-        assert kept == (own.name in EQUAL_AREA, own.name in CONFORMAL)
-        assert own.areas.min() > 0 and own.shapes.min() > 1 - 1e-12
+        kept = (np.ptp(drawn.areas) < 1e-9, drawn.shapes.max() < 1 + 1e-9)
+        assert kept == (drawn.name in EQUAL_AREA, drawn.name in CONFORMAL)
+        assert drawn.areas.min() > 0 and drawn.shapes.min() > 1 - 1e-12
 
 
 def test_mercator_at_sixty_degrees() -> None:
     """Lengths are doubled, areas quadrupled; Lambert's ellipses are 4 : 1."""
-    maps = {own.name: own for own in tour.tissot().maps}
+    maps = {one.name: one for one in tour.tissot().maps}
     close(maps["Mercator"].areas.max(), 4, **EXACT)
     close(maps["Lambert"].shapes.max(), 4, **EXACT)
     close(maps["equirectangular"].areas.max(), 2, **EXACT)
@@ -132,10 +132,10 @@ def test_gradients_in_the_coordinates_of_a_map(projection: Projection) -> None:
 def test_the_natural_gradient_is_one_vector_on_the_globe(projection: Projection) -> None:
     """Seen from any map, it moves along the gradient on the sphere; the gradient does so on none."""
     p = np.array([-0.4, 0.9])
-    u, own = projection.forward(p), fields(projection, HILLS)
+    u, both = projection.forward(p), fields(projection, HILLS)
     moves = {
         method: derivative(lambda at: sphere(*projection.inverse(at)), u, field(u))
-        for method, field in own.items()
+        for method, field in both.items()
     }
     expected = HILLS.gradient(sphere(*p))
     close(moves["natural gradient"], expected, **FINITE_DIFFERENCE)
@@ -144,59 +144,59 @@ def test_the_natural_gradient_is_one_vector_on_the_globe(projection: Projection)
     assert parallel == (projection.name in CONFORMAL)
 
 
-def test_natural_paths_agree_to_first_order_and_gradients_do_not(found: Ascents) -> None:
-    natural, gradient = found.apart["natural gradient"], found.apart["gradient"]
+def test_natural_paths_agree_to_first_order(climb: Ascents) -> None:
+    natural, gradient = climb.apart["natural gradient"], climb.apart["gradient"]
     for near, far in pairwise(natural[::-1]):
         assert far / near == pytest.approx(2, abs=0.1)  # slope 1
     assert gradient.min() > 1 and gradient[-1] == pytest.approx(gradient[0], rel=1e-2)  # slope 0
     assert natural[0] < 0.05
 
 
-def test_the_limit_is_the_flow_on_the_sphere(found: Ascents) -> None:
-    """Found by another method, without maps; paths approach it in proportion to h."""
+def test_the_limit_is_the_flow_on_the_sphere(climb: Ascents) -> None:
+    """By another method, without maps; paths approach it in proportion to h."""
     solved = solve_ivp(
         lambda _, x: HILLS.gradient(x / np.linalg.norm(x)),
-        (0, found.duration),
+        (0, climb.duration),
         sphere(*np.radians(START)),
         "Radau",
-        t_eval=[0, 3, found.duration],
+        t_eval=[0, 3, climb.duration],
         rtol=1e-8,
         atol=1e-10,
     )
-    close(found.limit[[0, 30, 60]], solved.y.T, rtol=1e-5, atol=1e-6)
-    close(np.linalg.norm(found.limit, axis=1), 1, rtol=1e-8)
+    close(climb.limit[[0, 30, 60]], solved.y.T, rtol=1e-5, atol=1e-6)
+    close(np.linalg.norm(climb.limit, axis=1), 1, rtol=1e-8)
     for projection in PROJECTIONS:  # also where the picture does not go
         field, start = fields(projection, HILLS)["natural gradient"], projection.forward(np.radians(START))
         errors = []
         for halved in (1, 2):
             path = walk(field, start, 0.1 / halved, 15 * halved)[::halved]
-            errors.append(great_circle(on_sphere(projection.inverse(path)), found.limit[:16]).max())
+            errors.append(great_circle(on_sphere(projection.inverse(path)), climb.limit[:16]).max())
         assert errors[0] / errors[1] == pytest.approx(2, abs=0.25)
-        smooth = flow(field, start, 0.1 * np.arange(16), 1e-8)
-        close(on_sphere(projection.inverse(smooth)), found.limit[:16], rtol=1e-6, atol=1e-7)
+        smooth = flow(field, start, 0.1 * np.arange(16))
+        close(on_sphere(projection.inverse(smooth)), climb.limit[:16], rtol=1e-6, atol=1e-7)
 
 
-def test_which_hill_is_climbed_depends_on_the_map(found: Ascents) -> None:
+def test_which_hill_is_climbed_depends_on_the_map(climb: Ascents) -> None:
     """By the gradient; by the natural gradient it is the higher one on each map."""
     tops = on_sphere(HILLS.tops)
     ends = {
         method: [int(great_circle(path[-1], tops).argmin()) for path in paths.values()]
-        for method, paths in found.on_globe.items()
+        for method, paths in climb.on_globe.items()
     }
     assert ends == {"gradient": [1, 0, 1], "natural gradient": [0, 0, 0]}
-    for method, paths in found.on_globe.items():
+    for method, paths in climb.on_globe.items():
         for projection in PROJECTIONS[:3]:
-            own = found.on_map[method][projection.name]
-            close(on_sphere(projection.inverse(own)), paths[projection.name], **EXACT)
+            path = climb.on_map[method][projection.name]
+            close(on_sphere(projection.inverse(path)), paths[projection.name], **EXACT)
             values = HILLS.value(paths[projection.name])
             assert values[-1] > values[0] + 0.5
 
 
-def test_grids_hold_the_function(found: Ascents) -> None:
-    close(HILLS.value(found.sphere), found.heights, **EXACT)
+def test_grids_hold_the_function(climb: Ascents) -> None:
+    close(HILLS.value(climb.sphere), climb.heights, **EXACT)
     for projection in PROJECTIONS[:3]:
-        grid = on_sphere(projection.inverse(found.maps[projection.name]))
-        close(HILLS.value(grid), found.map_heights, rtol=1e-9)
+        grid = on_sphere(projection.inverse(climb.maps[projection.name]))
+        close(HILLS.value(grid), climb.map_heights, rtol=1e-9)
 
 
 def test_a_path_that_leaves_the_map() -> None:
@@ -222,9 +222,9 @@ def test_walks_and_flows_of_a_linear_field() -> None:
         np.linalg.matrix_power(np.eye(2) + 0.1 * M, 3) @ start,
         **EXACT,
     )
-    found = flow(lambda x: M @ x, start, np.array([0.0, 1.0, 2.0]))
+    path = flow(lambda x: M @ x, start, np.array([0.0, 1.0, 2.0]))
     z = (start[0] + 1j * start[1]) * np.exp((-1 - 2j) * np.arange(3))  # M turns and shrinks
-    close(found, np.stack([z.real, z.imag], axis=1), rtol=1e-8)
+    close(path, np.stack([z.real, z.imag], axis=1), rtol=1e-8)
 
 
 def test_a_flow_that_ends_in_no_time() -> None:

@@ -32,29 +32,29 @@ CONVOLUTIONS = [
 @pytest.mark.parametrize("conv", CONVOLUTIONS)
 def test_the_kernels_shifts_give_the_gradient_of_backpropagation(conv: layers.Conv2d) -> None:
     net, theta = make(conv)
-    found = shifted_products(net, theta, X)
-    one = slice(found.example, found.example + 1)
+    one = shifted_products(net, theta, X)
+    rows = slice(one.example, one.example + 1)
     # the target that was drawn: there p - target is negative
     drawn = fisher.signals(net, theta, X, targets="sampled", rng=np.random.default_rng([0, 5]))
-    target = drawn[-1].g[0, one, 0].argmin(1)
-    gradient = net.unpack(net.loss_and_gradient(theta, X[one], target)[1])[0]
+    target = drawn[-1].g[0, rows, 0].argmin(1)
+    gradient = net.unpack(net.loss_and_gradient(theta, X[rows], target)[1])[0]
     weight, _ = conv.split(gradient)
-    close(found.gradient, weight[found.output_map, found.input_map], **EXACT)
+    close(one.gradient, weight[one.output_map, one.input_map], **EXACT)
     # and no other pair of maps has a longer one
-    assert (found.gradient**2).sum() == pytest.approx((weight**2).sum((2, 3)).max())
+    assert (one.gradient**2).sum() == pytest.approx((weight**2).sum((2, 3)).max())
 
 
 @pytest.mark.parametrize("conv", CONVOLUTIONS)
 def test_products_against_loops(conv: layers.Conv2d) -> None:
-    found = shifted_products(*make(conv), X)
-    a, g = found.activation, found.derivative
-    above, before, below, after = found.padding
+    one = shifted_products(*make(conv), X)
+    a, g = one.activation, one.derivative
+    above, before, below, after = one.padding
     inside = a[above : a.shape[0] - below, before : a.shape[1] - after]
-    close(inside, X[found.example, :, :, found.input_map], **EXACT)
-    top, left, kh, kw = found.kernel
+    close(inside, X[one.example, :, :, one.input_map], **EXACT)
+    top, left, kh, kw = one.kernel
     assert (kh, kw) == conv.windows.kernel
-    for row in range(found.products.shape[0]):
-        for column in range(found.products.shape[1]):
+    for row in range(one.products.shape[0]):
+        for column in range(one.products.shape[1]):
             dy, dx = row - top, column - left  # the kernel's upper left corner is the shift (0, 0)
             expected = sum(
                 a[y + dy, x + dx] * g[y, x]
@@ -62,14 +62,15 @@ def test_products_against_loops(conv: layers.Conv2d) -> None:
                 for x in range(g.shape[1])
                 if 0 <= y + dy < a.shape[0] and 0 <= x + dx < a.shape[1]
             )
-            close(found.products[row, column], expected, **EXACT)
+            close(one.products[row, column], expected, **EXACT)
 
 
 def test_another_layer_can_be_named() -> None:
     net = mk.presets.tiny_convnet()
     theta, x = net.init(np.random.default_rng(0)), RNG.normal(size=(5, 8, 8, 1))
-    assert shifted_products(net, theta, x).layer == "conv0"
-    assert shifted_products(net, theta, x, 1).layer == "conv1"
+    first, second = shifted_products(net, theta, x), shifted_products(net, theta, x, 1)
+    assert (first.layer, first.of_image) == ("conv0", True)
+    assert (second.layer, second.of_image) == ("conv1", False)
 
 
 def test_refusals() -> None:

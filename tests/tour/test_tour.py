@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,11 +16,18 @@ import pytest
 import minikfac as mk
 from minikfac import datasets, fisher, quality, tour
 from minikfac.parallel import one_thread
-from minikfac.tour import figures, text
-from minikfac.tour.chapters import pictures
-from minikfac.tour.chapters.middle import picture_layers
-from minikfac.tour.results import plain, results
-from minikfac.tour.run import Findings, Settings, make_net, with_targets
+from minikfac.plots.memory import human_bytes
+from minikfac.tour import CHAPTERS, Settings, Tour
+from minikfac.tour.chapters.matrices import Matrices, picture_layers, pictured
+from minikfac.tour.chapters.memory import memory_rows
+from minikfac.tour.chapters.net import Net
+from minikfac.tour.chapters.quality import Quality
+from minikfac.tour.chapters.scatter import Scatter
+from minikfac.tour.chapters.spectra import Spectra
+from minikfac.tour.chapters.summary import head
+from minikfac.tour.page import page, plain, results, save_all
+from minikfac.tour.parts import percent
+from minikfac.tour.settings import make_net, with_targets
 
 SMALL = Settings(
     sizes=(16, 6, 5, 6, 10),
@@ -41,13 +49,13 @@ def dataset() -> datasets.Dataset:
 
 
 @pytest.fixture(scope="module")
-def found(dataset: datasets.Dataset) -> Findings:
+def small(dataset: datasets.Dataset) -> Tour:
     return tour.tour(dataset, SMALL, progress=False)
 
 
 @pytest.fixture(scope="module")
-def written(found: Findings, tmp_path_factory: pytest.TempPathFactory) -> tour.Written:
-    return tour.write_report(found, tmp_path_factory.mktemp("report") / "new" / "folder", progress=False)
+def written(small: Tour, tmp_path_factory: pytest.TempPathFactory) -> tour.Written:
+    return tour.write_report(small, tmp_path_factory.mktemp("report") / "new" / "folder", progress=False)
 
 
 class Page(HTMLParser):
@@ -65,17 +73,17 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         assert tag not in ("script", "iframe", "object", "embed", "link")
-        found = {key: value or "" for key, value in attrs}
+        values = {key: value or "" for key, value in attrs}
         if tag not in self.VOID:
             self.open.append(tag)
-        if "src" in found:
-            self.loads.append(found["src"])
-        if "href" in found:
-            self.anchors.append(found["href"])
-        if "id" in found:
-            self.ids.append(found["id"])
+        if "src" in values:
+            self.loads.append(values["src"])
+        if "href" in values:
+            self.anchors.append(values["href"])
+        if "id" in values:
+            self.ids.append(values["id"])
         if tag == "img":
-            assert found["alt"]
+            assert values["alt"]
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
@@ -110,64 +118,59 @@ def test_every_section_and_figure_is_there(written: tour.Written) -> None:
     assert source.count("<img") == len(written.pictures) + 1
 
 
-def test_numbers_in_the_text_are_those_of_the_run(found: Findings, written: tour.Written) -> None:
+def test_numbers_in_the_text_are_those_of_the_run(small: Tour, written: tour.Written) -> None:
     source = written.page.read_text(encoding="utf-8")
-    row = found.study.comparison["K-FAC"]
-    assert f"{found.net.n_params:,} × {found.net.n_params:,}" in source
-    assert f"{found.study.F.floats:,} → {row['floats']:,}" in source
-    assert text.percent(row["share"]) in source
+    study, n_params = small.run.study, small.run.net.n_params
+    row = study.comparison["K-FAC"]
+    assert f"{n_params:,} × {n_params:,}" in source
+    assert f"{study.F.floats:,} → {row['floats']:,}" in source
+    assert percent(row["share"]) in source
     assert "32 TB" in source and "26 MB" in source
     assert not re.search(r"\bnan\b|\binf\b|None", re.sub(r'src="[^"]*"', "", source))
 
 
-def test_names_of_users_are_escaped(found: Findings) -> None:
-    named = replace(found, dataset=replace(found.dataset, name="<b>mine</b> & yours"))
-    sections = text.sections(named)
-    from minikfac.tour.page import page
-
-    source = page(text.title(named), text.summary(named), sections, {}, "0")
+def test_names_of_users_are_escaped(small: Tour) -> None:
+    run = replace(small.run, dataset=replace(small.run.dataset, name="<b>mine</b> & yours"))
+    named = replace(small, run=run, chapters={**small.chapters, "net": Net(run)})
+    source = page(head(named), named.sections(), {})
     assert "<b>mine" not in source and "&lt;b&gt;mine&lt;/b&gt; &amp; yours" in source
 
 
-def test_the_text_says_what_the_run_showed(found: Findings) -> None:
+def test_the_text_says_what_the_run_showed(small: Tour) -> None:
     """Turned around, the numbers turn the sentences around."""
-    rising = text.along_training(found)
-    backwards = replace(found, history=replace(found.history, records=found.history.records[::-1]))
-    falling = text.along_training(backwards)
-    assert rising is not None and falling is not None
-    assert "it got worse in every layer" in str(rising.parts[0])
-    assert "it got better in every layer" in str(falling.parts[0])
 
-    assert found.divergence is not None
-    assert "as it should" in str(text.divergence(found).parts[0])  # type: ignore[union-attr]
-    off = replace(found, divergence=replace(found.divergence, slope=2.0))
-    assert "not the expected 3" in str(text.divergence(off).parts[0])  # type: ignore[union-attr]
+    def text(name: str, **changes: Any) -> str:
+        (section,) = replace(small.chapters[name], **changes).sections()
+        return str(section.parts[0])
 
-    assert found.sampling is not None
-    off = replace(found, sampling=replace(found.sampling, slope=0.3))
-    assert "where −½ was expected" in str(text.sampling(off).parts[0])  # type: ignore[union-attr]
+    backwards = {name: errors[::-1] for name, errors in small.chapters["along"].errors.items()}
+    assert "it got worse in every layer" in text("along")
+    assert "it got better in every layer" in text("along", errors=backwards)
+    assert "as it should" in text("divergence")
+    assert "not the expected 3" in text("divergence", slope=2.0)
+    assert "where −½ was expected" in text("sampling", slope=0.3)
 
 
-def test_what_was_left_out_is_said(found: Findings) -> None:
-    study = replace(found.study, left_out=("spectrum",))
-    section = text.quality_table(replace(found, study=study))
+def test_what_was_left_out_is_said(small: Tour) -> None:
+    study = replace(small.run.study, left_out=("spectrum",))
+    (section,) = Quality(replace(small.run, study=study)).sections()
     assert any("Left out" in str(part) and "condition" in str(part) for part in section.parts)
 
 
 # the numbers ---------------------------------------------------------------------------------------------
 
 
-def test_results_are_finite_json_with_every_number(found: Findings, written: tour.Written) -> None:
+def test_results_are_finite_json_with_every_number(small: Tour, written: tour.Written) -> None:
     def refuse(constant: str) -> None:
         raise AssertionError(f"{constant} is no JSON")
 
     stored = json.loads(written.results.read_text(encoding="utf-8"), parse_constant=refuse)
-    assert stored == results(found)
+    assert stored == results(small)
     assert stored["settings"]["sizes"] == [16, 6, 5, 6, 10] and stored["settings"]["seed"] == 0
     assert {"minikfac", "python", "numpy", "scipy"} <= set(stored["versions"])
-    assert stored["net"]["parameters"] == found.net.n_params
+    assert stored["net"]["parameters"] == small.run.net.n_params
     quality_row = next(row for row in stored["quality"] if row["approximation"] == "K-FAC")
-    assert quality_row["error"] == found.study.comparison["K-FAC"]["error"]
+    assert quality_row["error"] == small.run.study.comparison["K-FAC"]["error"]
     assert len(stored["ledger"]) == 4 and len(stored["memory"]) == 4
     assert stored["divergence"]["slope"] == pytest.approx(3, abs=0.2)
 
@@ -177,14 +180,14 @@ def test_plain_data_hold_no_arrays_and_nothing_infinite() -> None:
     assert plain(given) == {"a": [0.0, 1.0], "1": [0.5, None], "c": [None, None, "text", True]}
 
 
-def test_the_table_is_written_layer_by_layer(found: Findings, written: tour.Written) -> None:
+def test_the_table_is_written_layer_by_layer(small: Tour, written: tour.Written) -> None:
     lines = written.table.read_text(encoding="utf-8").splitlines()
-    assert len(lines) == 1 + len(SMALL.approximations) * (1 + len(found.net.names))
+    assert len(lines) == 1 + len(SMALL.approximations) * (1 + len(small.run.net.names))
 
 
-def test_the_same_seed_gives_the_same_numbers(found: Findings, dataset: datasets.Dataset) -> None:
+def test_the_same_seed_gives_the_same_numbers(small: Tour, dataset: datasets.Dataset) -> None:
     again = results(tour.tour(dataset, SMALL, progress=False))
-    before = results(found)
+    before = results(small)
     for record in (again, before):
         del record["seconds"]
         for row in record["training"]:
@@ -194,39 +197,54 @@ def test_the_same_seed_gives_the_same_numbers(found: Findings, dataset: datasets
     assert again == before
 
 
-# the parts -----------------------------------------------------------------------------------------------
+# the chapters --------------------------------------------------------------------------------------------
 
 
-def test_gradients_have_mean_zero_under_the_model(found: Findings) -> None:
-    start = found.means_start
-    assert start is not None
+def test_gradients_have_mean_zero_under_the_model(small: Tour) -> None:
+    start = small.chapters["mean_gradient"].start
     assert start.model_norm < 1e-12 < start.label_norm
     np.testing.assert_allclose(start.exact, 0, atol=1e-14)
     assert (np.abs(start.model) < 5 * start.standard_error).all()
 
 
-def test_the_scatter_shows_its_block_of_the_fisher_matrix(found: Findings) -> None:
-    cloud = found.scatter
-    assert cloud is not None
-    layer = found.net.names.index(cloud.layer)
-    F = fisher.exact(fisher.signals(found.net, found.theta, found.x).select([layer])).to_dense()
-    units = found.net.shapes[layer][1]
+def test_the_scatter_shows_its_block_of_the_fisher_matrix(small: Tour) -> None:
+    run, cloud = small.run, small.chapters["scatter"]
+    assert isinstance(cloud, Scatter)
+    layer = run.net.names.index(cloud.layer)
+    F = fisher.exact(fisher.signals(run.net, run.theta, run.x).select([layer])).to_dense()
+    units = run.net.shapes[layer][1]
     places = []
     for name in cloud.names:
         numbers = [int(number) for number in re.findall(r"\d+", name)]
-        row = found.net.shapes[layer][0] - 1 if name.startswith("bias") else numbers[0]
+        row = run.net.shapes[layer][0] - 1 if name.startswith("bias") else numbers[0]
         places.append(row * units + numbers[-1])
     np.testing.assert_allclose(cloud.F, F[np.ix_(places, places)], rtol=1e-10)
-    assert cloud.samples.shape == (4 * len(found.x), 2)
+    assert cloud.samples.shape == (4 * len(run.x), 2)
 
 
-def test_inverses_of_the_middle_layers_are_inverses(found: Findings) -> None:
-    middle = found.middle
-    assert middle is not None and middle.tridiagonal is not None
+def test_inverses_of_the_middle_layers_are_inverses(small: Tour) -> None:
+    middle, spectra = small.chapters["matrices"], small.chapters["spectra"]
+    assert isinstance(middle, Matrices) and isinstance(spectra, Spectra)
     assert middle.names == ("dense1", "dense2")
+    assert list(middle.damped) == list(middle.inverses) == ["kronecker", "kfac", "tridiagonal"]
     for name, damped in middle.damped.items():
         np.testing.assert_allclose(damped @ middle.inverses[name], np.eye(len(damped)), atol=1e-8)
-    assert set(middle.eigenvalues) == {"exact", "block-diagonal", "K-FAC", "EKFAC", "diagonal"}
+    assert set(spectra.eigenvalues) == {"exact", "block-diagonal", "K-FAC", "EKFAC", "diagonal"}
+
+
+@pytest.mark.parametrize("targets", ["model", "sampled"])
+def test_matrices_in_pictures_have_the_exact_expectation(dataset: datasets.Dataset, targets: str) -> None:
+    """Whether they are taken from the study or, where its targets are others, built."""
+    settings = replace(SMALL, targets=targets, along=False, chapters=(), measures=("matrix",))
+    run = tour.tour(dataset, settings, progress=False).run
+    part = pictured(run)
+    signals = fisher.signals(run.net, run.theta, run.x).select([1, 2])
+    assert run.drawn == (1, 2) and part.signals.names == part.F.names == signals.names
+    expected = {name: tour.APPROXIMATIONS[name][0](signals) for name in part.matrices}
+    assert list(expected) == ["block-diagonal", "K-FAC", "EKFAC", "diagonal", "block-tridiagonal"]
+    for name, matrix in {**expected, "exact": fisher.exact(signals)}.items():
+        taken = part.F if name == "exact" else part.matrices[name]
+        np.testing.assert_allclose(taken.damped(0.1).to_dense(), matrix.damped(0.1).to_dense(), atol=1e-13)
 
 
 @pytest.mark.parametrize(
@@ -239,11 +257,11 @@ def test_layers_for_pictures_are_few_enough(sizes: tuple[int, ...], chosen: list
 
 def test_memory_of_the_autoencoder() -> None:
     shapes = mk.mlp([784, 1000, 500, 250, 30, 250, 500, 1000, 784]).shapes
-    row = pictures.memory_rows({"x": shapes})[0]
+    row = memory_rows({"x": shapes})[0]
     assert row["largest_layer"] == 785 * 1000
     assert row["parameters"] == 2_837_314
     assert row["fisher_bytes"] == 4 * 2_837_314**2
-    assert text.human_bytes(row["factor_bytes"]) == "26 MB"
+    assert human_bytes(row["factor_bytes"]) == "26 MB"
 
 
 def test_gaussian_outputs_have_pictures_too(tmp_path: Path) -> None:
@@ -254,30 +272,50 @@ def test_gaussian_outputs_have_pictures_too(tmp_path: Path) -> None:
     settings = Settings(
         sizes=(4, 3, 2), output="gaussian", steps=0, n_examples=40, approximations=("K-FAC",), along=False
     )
-    found = tour.tour(data, settings, progress=False)
-    assert found.passage is not None and found.means is not None
-    written = tour.write_report(found, tmp_path, progress=False)
+    made = tour.tour(data, settings, progress=False)
+    assert {"signals", "mean_gradient"} < set(made.chapters)
+    written = tour.write_report(made, tmp_path, progress=False)
     assert "as it was initialized" in written.page.read_text(encoding="utf-8")
     assert "training" not in written.pictures and "forward-backward" not in written.pictures
 
 
 def test_error_bars_over_seeds(dataset: datasets.Dataset) -> None:
     settings = replace(
-        SMALL, sizes=(16, 5, 10), seeds=2, approximations=("K-FAC",), along=False, measures=("matrix",)
-    )
+        SMALL, sizes=(16, 5, 10), seeds=2, approximations=("K-FAC",), along=False, measures=("matrix",),
+        chapters=(),
+    )  # fmt: skip
     for targets in ("model", "sampled"):
-        found = tour.tour(dataset, replace(settings, targets=targets), pictures=False, progress=False)
-        spread = found.study.comparison.spread
-        assert spread is not None and spread[0]["error"] > 0
-        assert "kl" not in found.study.comparison["K-FAC"]
+        comparison = tour.tour(
+            dataset, replace(settings, targets=targets), progress=False
+        ).run.study.comparison
+        assert comparison.spread is not None and comparison.spread[0]["error"] > 0
+        assert "kl" not in comparison["K-FAC"]
 
 
 def test_a_study_of_some_layers(dataset: datasets.Dataset) -> None:
     settings = replace(SMALL, layers=(1, 2), along=False)
-    found = tour.tour(dataset, settings, progress=False)
-    assert found.study.F.names == ("dense1", "dense2")
-    assert found.study.gradient.shape == (found.study.F.shape[0],)
-    assert found.middle is not None and found.middle.names == ("dense1", "dense2")
+    made = tour.tour(dataset, settings, progress=False)
+    study = made.run.study
+    assert study.F.names == ("dense1", "dense2") and made.run.drawn == (1, 2)
+    assert study.gradient.shape == (study.F.shape[0],)
+    assert made.chapters["matrices"].names == ("dense1", "dense2")
+
+
+def test_a_tour_has_the_chapters_that_are_named(dataset: datasets.Dataset) -> None:
+    settings = replace(SMALL, chapters=("memory", "divergence"), along=False)
+    made = tour.tour(dataset, settings, progress=False)
+    assert list(made.chapters) == ["net", "divergence", "ledger", "quality", "memory"]
+    assert [section.key for section in made.sections()] == [
+        "net",
+        "kl",
+        "ledger",
+        "quality",
+        "memory",
+        "made",
+    ]
+    assert set(CHAPTERS) > set(made.chapters)
+    with pytest.raises(ValueError, match=r"expected chapters among .*net, .*memory; got nets"):
+        tour.tour(dataset, replace(SMALL, chapters=("nets",)), progress=False)
 
 
 # targets and refusals ------------------------------------------------------------------------------------
@@ -306,15 +344,15 @@ def test_labels_become_targets_of_the_output(dataset: datasets.Dataset) -> None:
         ({"n_examples": 1501}, "examples from 1 to 1500, .* got 1501"),
         ({"targets": "labels"}, "targets 'model', 'sampled' or 'data', got 'labels'"),
         ({"n_samples": 2}, "samples >= 1, and other than 1 only with targets 'sampled', got 2"),
-        ({"layers": (4,)}, "layers from 0 to 3"),
-        ({"layers": ()}, "layers from 0 to 3"),
+        ({"layers": (4,)}, "layers among dense0, .* or 0 to 3, got 4"),
+        ({"layers": ()}, "at least one layer among dense0"),
     ],
 )
 def test_settings_that_cannot_be_studied(
     dataset: datasets.Dataset, changes: dict[str, object], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        make_net(replace(SMALL, **changes), dataset)  # type: ignore[arg-type]
+        make_net(replace(SMALL, **changes), dataset)
 
 
 def test_a_matrix_too_large_for_memory_is_refused_before_training(dataset: datasets.Dataset) -> None:
@@ -335,31 +373,32 @@ def test_unknown_approximations_and_measures_are_listed(dataset: datasets.Datase
         tour.tour(dataset, replace(SMALL, measures=("foo",), along=False), progress=False)
 
 
-def test_figures_in_other_formats(found: Findings, tmp_path: Path) -> None:
-    few = replace(found, middle=None, passage=None, scatter=None, sampling=None)
-    drawn = dict(figures.draw_all(few, tmp_path, "svg"))
-    assert "ledger" in drawn and drawn["ledger"].read_text(encoding="utf-8").startswith("<?xml")
+def test_figures_in_other_formats(small: Tour, tmp_path: Path) -> None:
+    few = {name: draw for name, draw in small.figures().items() if name in ("ledger", "memory")}
+    drawn = dict(save_all(few, tmp_path, "svg"))
+    assert list(drawn) == ["ledger", "memory"]
+    assert drawn["ledger"].read_text(encoding="utf-8").startswith("<?xml")
     with pytest.raises(ValueError, match="format among png, svg, pdf, got 'gif'"):
-        next(figures.draw_all(found, tmp_path, "gif"))
+        next(save_all(few, tmp_path, "gif"))
 
 
-def test_a_comparison_leaves_out_what_is_not_asked_for(found: Findings) -> None:
-    F, gradient = found.study.F, found.study.gradient
-    matrices = {name: found.study.matrices[name] for name in ("K-FAC", "diagonal", "block-tridiagonal")}
+def test_a_comparison_has_the_measures_that_are_named(small: Tour) -> None:
+    F, gradient = small.run.study.F, small.run.study.gradient
+    matrices = {name: small.run.study.matrices[name] for name in ("K-FAC", "diagonal", "block-tridiagonal")}
     whole = quality.compare(F, matrices, gradient, 1e-2)
     for group, columns in quality.MEASURES.items():
-        part = quality.compare(F, matrices, gradient, 1e-2, measures=[group], workers=2)
+        part = quality.compare(F, matrices, gradient, 1e-2, measures=[group])
         for name in matrices:
-            found_columns = set(part[name]) & set(quality.COLUMNS)
-            assert found_columns - {"floats", "solve_seconds", "build_seconds"} == set(columns)
+            columns_there = set(part[name]) & set(quality.COLUMNS)
+            assert columns_there - {"floats", "solve_seconds", "build_seconds"} == set(columns)
             for column in columns:
                 assert part[name][column] == pytest.approx(whole[name][column], rel=1e-9)
 
 
-def test_a_quicker_product_gives_the_same_comparison(found: Findings) -> None:
-    F, gradient = found.study.F, found.study.gradient
-    product = fisher.product(found.net, found.theta, found.x)
-    matrices = {"K-FAC": found.study.matrices["K-FAC"]}
+def test_a_quicker_product_gives_the_same_comparison(small: Tour) -> None:
+    run, F, gradient = small.run, small.run.study.F, small.run.study.gradient
+    product = fisher.product(run.net, run.theta, run.x)
+    matrices = {"K-FAC": run.study.matrices["K-FAC"]}
     # of dozens of iterations rounding decides how many; with much damping they are few, and the same
     for damping, columns in ((1e-2, ("spectral_error", "error", "kl")), (1.0, ("cg_iterations",))):
         reference = quality.Reference.of(F, gradient, damping, lambda v: product @ v)

@@ -1,1 +1,22 @@
-"""The chapters of the tour."""
+"""The chapters of the report, one file each: what it computes, draws, says and records.
+
+A chapter is a module with
+
+    compute(run) -> Chapter | None      the results, a frozen dataclass; None where it does not apply
+
+whose methods are those of :class:`minikfac.tour.parts.Chapter`: ``figures``, ``sections`` and ``record``.
+"""
+
+from importlib import import_module
+from types import ModuleType
+
+_NAMES = """globe ascents gaussian net signals mean_gradient scatter divergence matrices ledger quality
+spectra damping sampling along progress convolutions invariance memory"""
+CHAPTERS: dict[str, ModuleType] = {name: import_module(f".{name}", __name__) for name in _NAMES.split()}
+"""By name, in the order of the page."""
+ALWAYS = ("net", "ledger", "quality", "along")
+"""Chapters that say what was studied: they compute next to nothing, and a report always has them."""
+ELSEWHERE = ("globe", "ascents", "gaussian", "progress", "convolutions", "invariance")
+"""Chapters on other nets, or on none: only where they are named."""
+FIRST = ("invariance", "convolutions", "matrices")
+"""Chapters that take long, and so begin."""

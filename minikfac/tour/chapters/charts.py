@@ -17,6 +17,7 @@ from itertools import combinations
 import numpy as np
 from scipy.integrate import solve_ivp
 
+METHODS = ("gradient", "natural gradient")
 Field = Callable[[np.ndarray], np.ndarray]
 """Coordinates (n,) to a velocity (n,)."""
 
@@ -33,14 +34,13 @@ def walk(field: Field, start: np.ndarray, step: float, count: int) -> np.ndarray
     return np.array(path)
 
 
-def flow(field: Field, start: np.ndarray, times: np.ndarray, tolerance: float = 1e-10) -> np.ndarray:
+def flow(field: Field, start: np.ndarray, times: np.ndarray) -> np.ndarray:
     """Follow d xi / dt = v(xi) by an adaptive Runge-Kutta method of order 8.
 
     Args:
         field: v.
         start: (n,), where the path is at ``times[0]``.
         times: (k,), ascending.
-        tolerance: relative, of each step of the method.
 
     Returns:
         The path (k, n).
@@ -54,8 +54,8 @@ def flow(field: Field, start: np.ndarray, times: np.ndarray, tolerance: float = 
         start,
         "DOP853",
         t_eval=times,
-        rtol=tolerance,
-        atol=0.01 * tolerance,
+        rtol=1e-10,
+        atol=1e-12,
     )
     if not solved.success:
         raise ArithmeticError(f"expected a flow up to time {times[-1]}, got: {solved.message}")

@@ -29,7 +29,7 @@ MOST = 100_000
 
 @dataclass(frozen=True)
 class Conditioning:
-    """What :func:`conditioning` found.
+    """Results of :func:`conditioning`.
 
     Attributes:
         hessian: H (2, 2).
@@ -138,8 +138,8 @@ def conditioning(
         net, x, y = quadratic(kappa, minimum, angle)
         start = _start(x, minimum)
         until = reduction * net.loss(start, x, y)
-        for name, own in counted.items():
-            own[number] = len(descend(METHODS[name](net, kappa), net, x, y, start, MOST, until)[1]) - 1
+        for name, steps_of in counted.items():
+            steps_of[number] = len(descend(METHODS[name](net, kappa), net, x, y, start, MOST, until)[1]) - 1
     net, x, y = quadratic(condition_number, minimum, angle)
     return Conditioning(
         x.T @ x / len(x),

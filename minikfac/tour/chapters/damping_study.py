@@ -1,6 +1,6 @@
 """How much damping does a proposal need? What one step improves, by kind of curvature matrix.
 
-From one iterate of an autoencoder, every proposal Delta = -(F~ + damping)^{-1} grad h is taken in three ways:
+From one iterate of an autoencoder, every proposal Delta = -(F~ + damping)^{-1} grad h makes three steps:
 
     as it is         theta + Delta
     re-scaled        theta + alpha Delta                  alpha by the exact Fisher matrix [MG15, sec. 6.4]
@@ -25,18 +25,18 @@ from ...network import Network
 from ...parallel import one_thread
 from ...training.progress import progress_bar
 
-WAYS = ("as it is", "re-scaled", "with momentum")
-"""How a proposal is taken."""
+STEPS = ("as it is", "re-scaled", "with momentum")
+"""Kinds of step that are made of a proposal."""
 
 
 @dataclass(frozen=True)
 class DampingStudy:
-    """What :func:`damping_study` found.
+    """Results of :func:`damping_study`.
 
     Attributes:
         gammas: (m,), strengths of the damping.
-        improvements: h(theta) - h(theta + delta) in nats, (m,) by matrix and way; below 0 the step harms, and
-            -inf where the objective is not finite.
+        improvements: h(theta) - h(theta + delta) in nats, (m,) by matrix and kind of step; below 0 the step
+            harms, and -inf where the objective is not finite.
         scales: alpha (m,), by matrix, of the re-scaled proposals.
         objective: h(theta).
         lam: lambda of the quadratic model by which proposals are re-scaled.
@@ -67,12 +67,12 @@ def damping_study(
     lam: float = 0.0,
     l2: float = 1e-5,
     last: Array | None = None,
-    matrices: Sequence[str] = tuple(MATRICES),
     progress: bool = True,
 ) -> DampingStudy:
-    """Measure what one step improves, for each matrix, way and strength of damping.
+    """Measure what one step improves, for each matrix, kind of step and strength of damping.
 
-    Gradient, matrices and objective are of the same examples, with the exact expectation over targets.
+    Gradient, matrices and objective are of the same examples, with the exact expectation over targets. The
+    exact matrix takes P^2 numbers and P^3 / 3 operations a strength.
 
     Args:
         net: the network, a chain of dense layers for the block-tridiagonal inverse.
@@ -83,54 +83,45 @@ def damping_study(
         lam: lambda of the quadratic model that re-scales, as K-FAC has it at this iterate; eta is added.
         l2: eta of the objective h = loss + eta / 2 ||theta||^2.
         last: the update before (P,), the second direction of momentum; without it there is none.
-        matrices: names among :data:`MATRICES`; the exact one takes P^2 numbers and P^3 / 3 operations a step.
         progress: show a bar.
 
     Raises:
-        ValueError: on an unknown name, or strengths that are not positive.
+        ValueError: on strengths that are not positive.
     """
-    unknown = [name for name in matrices if name not in MATRICES]
-    if unknown or not matrices:
-        raise ValueError(f"expected matrices among {', '.join(MATRICES)}; got {unknown or 'none'}")
     strengths = np.array(np.geomspace(1e-3, 10, 13) if gammas is None else gammas, dtype=float)
     if strengths.ndim != 1 or not strengths.size or not (np.isfinite(strengths) & (strengths > 0)).all():
         raise ValueError(f"expected positive strengths of damping, got {strengths.tolist()}")
 
     def objective(at: Array) -> float:
         with np.errstate(over="ignore", invalid="ignore"):  # a step without damping may lead anywhere
-            found = net.loss(at, x, y) + 0.5 * l2 * float(at @ at)
-        return found if math.isfinite(found) else math.inf
+            h = net.loss(at, x, y) + 0.5 * l2 * float(at @ at)
+        return h if math.isfinite(h) else math.inf
 
     before = objective(theta)
     grad = net.gradient(theta, x, y) + l2 * theta
     signals = fisher.signals(net, theta, x)
-    ways = WAYS if last is not None else WAYS[:2]
-    improvements = {(name, way): np.zeros(len(strengths)) for name in matrices for way in ways}
-    scales = {name: np.zeros(len(strengths)) for name in matrices}
-    with progress_bar("damping", len(matrices) * len(strengths), progress) as bar, one_thread():
-        for name in matrices:
-            build, method = MATRICES[name]
+    kinds = STEPS if last is not None else STEPS[:2]
+    improvements = {(name, kind): np.zeros(len(strengths)) for name in MATRICES for kind in kinds}
+    scales = {name: np.zeros(len(strengths)) for name in MATRICES}
+    with progress_bar("damping", len(MATRICES) * len(strengths), progress) as bar, one_thread():
+        for name, (build, method) in MATRICES.items():
             F = build(signals)
             for number, gamma in enumerate(strengths):
                 proposal = -F.solve(grad, damping=float(gamma) ** 2, method=method)
-                taken = _taken(net, theta, x, grad, proposal, last, lam + l2)
-                for way in ways:
-                    delta, scale = taken[way]
-                    improvements[name, way][number] = before - objective(theta + delta)
-                    if way == "re-scaled":
-                        scales[name][number] = scale
+                steps, scales[name][number] = _steps(net, theta, x, grad, proposal, last, lam + l2)
+                for kind, delta in steps.items():
+                    improvements[name, kind][number] = before - objective(theta + delta)
                 bar.advance(name)
     return DampingStudy(strengths, improvements, scales, before, lam)
 
 
-def _taken(
+def _steps(
     net: Network, theta: Array, x: Array, grad: Array, proposal: Array, last: Array | None, damping: float
-) -> dict[str, tuple[Array, float]]:
-    """Steps (P,) by way, with alpha."""
-    directions = [proposal] if last is None else [proposal, last]
-    (alpha,) = optim.QuadraticModel.along(net, theta, x, grad, directions[:1], damping).minimum()
-    found = {"as it is": (proposal, 1.0), "re-scaled": (alpha * proposal, alpha)}
+) -> tuple[dict[str, Array], float]:
+    """Steps (P,) by kind, and alpha of the re-scaled one."""
+    (alpha,) = optim.QuadraticModel.along(net, theta, x, grad, [proposal], damping).minimum()
+    steps = {"as it is": proposal, "re-scaled": alpha * proposal}
     if last is not None:
-        both = optim.QuadraticModel.along(net, theta, x, grad, directions, damping).minimum()
-        found["with momentum"] = (both[0] * proposal + both[1] * last, both[0])
-    return found
+        both = optim.QuadraticModel.along(net, theta, x, grad, [proposal, last], damping).minimum()
+        steps["with momentum"] = both[0] * proposal + both[1] * last
+    return steps, alpha

@@ -20,13 +20,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ... import fisher
+from ... import fisher, plots
 from ...backend import Array
 from ...network import Network, outputs
 from ...network.layers import Conv2d, Dense, Flatten, GlobalAvgPool, Identity, Layer, Tanh
+from ..parts import Drawings, Figure, Section, Table, listing, number, percent
+
+if TYPE_CHECKING:
+    from ..run import Run
 
 NAMES = KFC, FULL, REDUCE = ("KFC", "T × KFC", "reduce")
 ROUNDING = 1e-10
@@ -35,6 +40,30 @@ ROUNDING = 1e-10
 STRENGTHS = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 CORRELATIONS = (0.0, 0.05, 0.2, 0.4, 0.6, 0.8, 0.95, 1.0)
 COUNTS = (1, 2, 4, 8, 16, 32, 64)
+_IMAGES, _DRAWS = 96, 15
+"""Noisy images; draws of constant ones."""
+
+STATEMENTS = {
+    "correlation": (
+        "Images between white noise and one colour each. With a mean over locations above and nothing but "
+        "linear maps, derivatives are the same everywhere, so KFAC-reduce is always exact. For white noise "
+        "(and patches that do not overlap) pairs of different locations cancel out, and KFC is exact; for "
+        "constant images it misses a factor of T, and T × KFC is exact."
+    ),
+    "inputs": (
+        "Constant images and a nonlinear net. As long as there is only one, nothing varies: T × KFC and "
+        "KFAC-reduce are exact. With a second one, activations and derivatives depend on each other."
+    ),
+    "nonlinearity": (
+        "Noise, and an error at every location. In a linear net derivatives at two locations are "
+        "uncorrelated and do not depend on the image: KFC is exact. Bend the net, and it is not."
+    ),
+    "pooled": (
+        "Noise, and a mean over locations below the error. In a linear net KFAC-reduce is exact, and KFC is "
+        "far off. Bend the net, and neither is."
+    ),
+}
+"""What each walk shows."""
 
 
 @dataclass(frozen=True)
@@ -65,36 +94,77 @@ class Walk:
     @property
     def as_predicted(self) -> bool:
         """Whether errors are rounding exactly where theory says so."""
-        found = {
-            (name, place)
-            for name, values in self.errors.items()
-            for place, error in enumerate(values)
-            if error < ROUNDING
-        }
-        return found == set(self.exact)
+        exact = {(name, place) for name in NAMES for place in np.flatnonzero(self.errors[name] < ROUNDING)}
+        return exact == set(self.exact)
+
+    @property
+    def statement(self) -> str:
+        """What the walk shows, and errors at its far end."""
+        ends = ", ".join(f"{name} {percent(float(self.errors[name][-1]))}" for name in NAMES)
+        return f"{STATEMENTS[self.key]} Errors at the far end: {ends}."
 
 
-def exactness(seed: int = 0, n: int = 96) -> list[Walk]:
-    """Take all walks.
+@dataclass(frozen=True)
+class Walks:
+    """All walks of :func:`exactness`."""
 
-    Args:
-        seed: of images and weights.
-        n: images each; at least 72, so that white noise can be made exactly white.
+    walks: list[Walk]
 
-    Raises:
-        ValueError: on fewer images.
-    """
-    if n < 72:
-        raise ValueError(f"expected n >= 72 images, got {n}")
+    def figures(self) -> Drawings:
+        """Errors along each knob."""
+        return {"conv-exact": self._draw}
+
+    def _draw(self) -> Any:
+        return plots.exactness(
+            [
+                {"values": walk.values, "errors": walk.errors, "knob": walk.knob, "title": walk.net}
+                for walk in self.walks
+            ]
+        )
+
+    def sections(self) -> list[Section]:
+        """Whether all is as theory says, and what each walk shows."""
+        errors = [walk.errors[name][place] for walk in self.walks for name, place in walk.exact]
+        verdict = (
+            f"All {len(errors)} points that theory says are exact are so here (errors of "
+            f"{number(max(errors))} or less), and no other one is."
+        )
+        if wrong := [walk.knob for walk in self.walks if not walk.as_predicted]:
+            walks = f"the walk{'s' * (len(wrong) > 1)} along {listing(wrong)}"
+            verdict = f"Not all of it came out as theory says here: see {walks}."
+        text = (
+            "Each of the three approximations is exact somewhere. These are small nets and images made for "
+            f"the purpose, and one knob each that leads away from such a case. {verdict}"
+        )
+        caption = (
+            "Error of the convolution's block along four knobs. Filled symbols on the line “exact”: rounding "
+            "errors."
+        )
+        table = Table(["knob", "what it shows"], [[walk.knob, walk.statement] for walk in self.walks])
+        return [Section("convexact", "When is it exact?", [text, Figure("conv-exact", caption), table], 3)]
+
+    def record(self) -> dict[str, Any]:
+        """Errors and scalars along each walk."""
+        walks = [vars(walk) | {"as_predicted": walk.as_predicted} for walk in self.walks]
+        return {"convolutions": {"walks": walks}}
+
+
+def compute(run: Run) -> Walks:
+    """Walk in nets made for the purpose."""
+    return Walks(exactness(run.settings.seed))
+
+
+def exactness(seed: int = 0) -> list[Walk]:
+    """Take all walks, with images and weights drawn from a seed."""
     return [
-        spatial_correlation(seed, n),
+        spatial_correlation(seed),
         distinct_inputs(seed),
-        nonlinearity(seed, n, per_location=True),
-        nonlinearity(seed, n, per_location=False),
+        nonlinearity(seed, per_location=True),
+        nonlinearity(seed, per_location=False),
     ]
 
 
-def spatial_correlation(seed: int = 0, n: int = 96, values: Sequence[float] = CORRELATIONS) -> Walk:
+def spatial_correlation(seed: int = 0) -> Walk:
     """Turn white noise into constant images, below a mean over locations and a linear output.
 
     Images are sqrt(1 - rho) noise + sqrt(rho) colour: rho is the correlation between any two pixels. The
@@ -103,29 +173,25 @@ def spatial_correlation(seed: int = 0, n: int = 96, values: Sequence[float] = CO
     """
     rng = np.random.default_rng([seed, 10])
     side, channels = 6, 2
-    net = Network(
-        [Conv2d(channels, 3, 3, stride=3, bias=False), GlobalAvgPool(), Dense(3, 2)], outputs.Gaussian()
-    )
+    layers: list[Layer] = [Conv2d(channels, 3, 3, stride=3, bias=False), GlobalAvgPool(), Dense(3, 2)]
+    net = Network(layers, outputs.Gaussian())
     theta = net.init(rng)
-    white = np.linalg.qr(rng.standard_normal((n, side * side * channels)))[0] * n**0.5
-    white = white.reshape(n, side, side, channels)
-    colour = rng.standard_normal((n, 1, 1, channels))
-    images = [(1 - rho) ** 0.5 * white + rho**0.5 * colour for rho in values]
-    last = len(values) - 1
-    exact = [(REDUCE, place) for place in range(len(values))]
-    exact += [(KFC, 0)] if values[0] == 0 else []
-    exact += [(FULL, last)] if values[last] == 1 else []
+    white = np.linalg.qr(rng.standard_normal((_IMAGES, side * side * channels)))[0] * _IMAGES**0.5
+    white = white.reshape(_IMAGES, side, side, channels)
+    colour = rng.standard_normal((_IMAGES, 1, 1, channels))
+    images = [(1 - rho) ** 0.5 * white + rho**0.5 * colour for rho in CORRELATIONS]
+    last = len(images) - 1
     return _walk(
         "correlation",
         "correlation between pixels",
         "conv (stride = kernel) – mean – dense, squared error",
-        values,
+        CORRELATIONS,
         [[(net, theta, x)] for x in images],
-        exact,
+        [*((REDUCE, place) for place in range(last + 1)), (KFC, 0), (FULL, last)],
     )
 
 
-def distinct_inputs(seed: int = 0, counts: Sequence[int] = COUNTS, draws: int = 15) -> Walk:
+def distinct_inputs(seed: int = 0) -> Walk:
     """Begin with one constant image and add others, below tanh, a mean over locations and a softmax.
 
     For one distinct image neither activations nor derivatives vary, in space or between examples: T x KFC
@@ -135,25 +201,21 @@ def distinct_inputs(seed: int = 0, counts: Sequence[int] = COUNTS, draws: int = 
     rng = np.random.default_rng([seed, 11])
     net = Network([Conv2d(2, 3, 3), Tanh(), GlobalAvgPool(), Dense(3, 4)], outputs.Categorical())
     theta = 2 * net.init(rng)
-    colours = rng.standard_normal((draws, max(counts), 1, 1, 2))
-    cases = [
-        [(net, theta, np.broadcast_to(own[:count], (count, 5, 5, 2)).copy()) for own in colours]
-        for count in counts
-    ]
-    exact = [(name, 0) for name in (FULL, REDUCE)] if counts[0] == 1 else []
+    colours = rng.standard_normal((_DRAWS, max(COUNTS), 1, 1, 2))
     return _walk(
         "inputs",
         "distinct images (constant ones)",
         "conv – tanh – mean – dense, softmax",
-        counts,
-        cases,
-        exact,
+        COUNTS,
+        [
+            [(net, theta, np.broadcast_to(some[:count], (count, 5, 5, 2)).copy()) for some in colours]
+            for count in COUNTS
+        ],
+        [(FULL, 0), (REDUCE, 0)],
     )
 
 
-def nonlinearity(
-    seed: int = 0, n: int = 96, per_location: bool = True, values: Sequence[float] = STRENGTHS
-) -> Walk:
+def nonlinearity(seed: int = 0, per_location: bool = True) -> Walk:
     """Bend a linear net, from the identity to tanh(beta s) / beta, with noise as images.
 
     With a squared error at every location KFC is exact in the linear net; with a mean over locations
@@ -167,25 +229,21 @@ def nonlinearity(
         nets.append(Network([*below, *above], outputs.Gaussian()))
     straight, bent = nets
     theta = straight.init(rng)
-    images = rng.standard_normal((n, 5, 5, 2))
+    images = rng.standard_normal((_IMAGES, 5, 5, 2))
     first, second = straight.unpack(theta)
-    cases = []
-    for beta in values:
-        if beta == 0:
-            cases.append([(straight, theta, images)])
-            continue
+    cases = [[(straight, theta, images)]]
+    for beta in STRENGTHS[1:]:
         scaled = second.copy()
         scaled[:-1] /= beta  # the bias is not behind the nonlinearity
         cases.append([(bent, bent.pack([beta * first, scaled]), images)])
+    end = "1×1 conv, squared error at every location" if per_location else "mean – dense, squared error"
     return _walk(
         "nonlinearity" if per_location else "pooled",
         "strength β of the nonlinearity tanh(βs)/β",
-        "conv – tanh – 1×1 conv, squared error at every location"
-        if per_location
-        else "conv – tanh – mean – dense, squared error",
-        values,
+        f"conv – tanh – {end}",
+        STRENGTHS,
         cases,
-        [(KFC if per_location else REDUCE, 0)] if values[0] == 0 else [],
+        [(KFC if per_location else REDUCE, 0)],
     )
 
 
@@ -196,24 +254,24 @@ Case = tuple[Network, Array, Array]
 def _walk(
     key: str,
     knob: str,
-    net: str,
+    title: str,
     values: Sequence[float],
     cases: Sequence[Sequence[Case]],
     exact: Sequence[tuple[str, int]],
 ) -> Walk:
     """Measure the first layer's block in every case, one or several for each value of the knob."""
-    found = np.array([[_measure(*case) for case in same] for same in cases])  # (m, draws, 2, names)
-    errors, scales = np.median(found, axis=1).transpose(1, 2, 0)
-    own, theta, x = cases[0][0]
+    measured = np.array([[_measure(*case) for case in draws] for draws in cases])  # (m, draws, 2, names)
+    errors, scales = np.median(measured, axis=1).transpose(1, 2, 0)
+    net, theta, x = cases[0][0]
     return Walk(
         key,
         knob,
-        net,
+        title,
         np.array(values, dtype=float),
         dict(zip(NAMES, errors, strict=True)),
         dict(zip(NAMES, scales, strict=True)),
         tuple(exact),
-        own.forward(theta, x).abar[0].shape[1],
+        net.forward(theta, x).abar[0].shape[1],
     )
 
 

@@ -1,170 +1,322 @@
-"""Gradient ascent on the map and on the globe: it goes by the ruler that it is given.
+"""Maps of the globe and Tissot's ellipses: every chart of the sphere distorts.
 
-Two steps uphill in the coordinates u of a map with metric G (:mod:`.projections`):
+A point of the unit sphere has longitude and latitude p = (lon, lat), in radians, and coordinates u = (x, y)
+on a map, in radii of the globe. With J = du/dp, written down by hand, lengths on the globe are
 
-    u <- u + h grad_u f             steepest for a ruler laid on the map: another path on every map
-    u <- u + h G^{-1} grad_u f      steepest for lengths on the globe: the natural gradient [Amari98]
+    ds^2 = dp^T diag(cos^2 lat, 1) dp = du^T G du,        G = J^{-T} diag(cos^2 lat, 1) J^{-1}
 
-As h -> 0 the second is the flow of the gradient on the sphere, on every map. Steps agree only up to O(h), as
-each is straight on its own map. On a map that keeps angles, G = c(u) I, the first goes the right way too, but
-at another pace.
+Tissot's ellipse {v : v^T G v = eps^2} is how a map draws a small circle. A map keeps angles if its ellipses
+are circles, G = c(u) I, and areas if det G = 1; none keeps both. Longitude and latitude fail at the poles,
+where J is singular on most maps; pictures stay away from there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from .charts import Field, apart, flow, walk
-from .projections import PROJECTIONS, Projection, east_and_north, graticule, on_sphere, squared_lengths
+from ... import plots
+from ..parts import Drawings, Figure, Section, listing, number
+
+if TYPE_CHECKING:
+    from ..run import Run
 
 
-def great_circle(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Distance on the globe of points (..., 3), in its radii; precise for small ones too."""
-    return 2 * np.arcsin(np.minimum(1, np.linalg.norm(a - b, axis=-1) / 2))
+class Projection(Protocol):
+    """A map of the globe: points p (..., 2) in radians to u (..., 2), back, and J (..., 2, 2)."""
+
+    name: str
+    keeps: str
+    """What is the same on the map as on the globe."""
+    latitudes: tuple[float, float] = (-90, 90)
+    """From where to where it is drawn, in degrees."""
+
+    def forward(self, p: np.ndarray) -> np.ndarray:
+        """Where the map has p."""
+
+    def inverse(self, u: np.ndarray) -> np.ndarray:
+        """Which point is at u. ValueError outside the map."""
+
+    def jacobian(self, p: np.ndarray) -> np.ndarray:
+        """J = du/dp."""
+
+    def metric(self, p: np.ndarray) -> np.ndarray:
+        """G (..., 2, 2): squared lengths on the globe of changes of u."""
+        back = np.linalg.inv(self.jacobian(p))
+        return np.einsum("...ci,...c,...cj->...ij", back, squared_lengths(p), back)
+
+    def stretch(self, p: np.ndarray) -> np.ndarray:
+        """How the map draws the unit vectors to the east and the north, as columns (..., 2, 2).
+
+        G^{-1} is this times its transpose. Its singular values are the semi-axes of Tissot's ellipse, its
+        determinant is how much areas grow.
+        """
+        return self.jacobian(p) / np.sqrt(squared_lengths(p))[..., None, :]
+
+
+def squared_lengths(p: np.ndarray) -> np.ndarray:
+    """Of a radian of longitude and of latitude."""
+    return np.stack([np.cos(p[..., 1]) ** 2, np.ones(p.shape[:-1])], axis=-1)
+
+
+def _matrix(*entries: np.ndarray | float) -> np.ndarray:
+    """Four entries, row by row, to matrices (..., 2, 2)."""
+    arrays = np.broadcast_arrays(*entries)
+    return np.stack(arrays, axis=-1).reshape(*arrays[0].shape, 2, 2)
+
+
+def _within(values: np.ndarray, limit: float, name: str) -> np.ndarray:
+    worst = float(np.max(np.abs(values)))
+    if not worst <= limit:
+        raise ValueError(f"expected |y| <= {limit:.4g} on the map {name}, got {worst:.4g}")
+    return values
+
+
+def on_sphere(p: np.ndarray) -> np.ndarray:
+    """Points (..., 3) of the unit sphere."""
+    lon, lat = p[..., 0], p[..., 1]
+    return np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=-1)
+
+
+def east_and_north(p: np.ndarray) -> np.ndarray:
+    """The unit vectors to the east and the north as columns (..., 3, 2)."""
+    lon, lat = p[..., 0], p[..., 1]
+    east = [-np.sin(lon), np.cos(lon), np.zeros_like(lon)]
+    north = [-np.sin(lat) * np.cos(lon), -np.sin(lat) * np.sin(lon), np.cos(lat)]
+    return np.stack([np.stack(east, axis=-1), np.stack(north, axis=-1)], axis=-1)
+
+
+class Equirectangular(Projection):
+    """x = lon, y = lat."""
+
+    name, keeps = "equirectangular", "distances along meridians"
+
+    def forward(self, p: np.ndarray) -> np.ndarray:
+        return np.array(p, dtype=float)
+
+    def inverse(self, u: np.ndarray) -> np.ndarray:
+        _within(u[..., 1], np.pi / 2, self.name)
+        return np.array(u, dtype=float)
+
+    def jacobian(self, p: np.ndarray) -> np.ndarray:
+        return np.broadcast_to(np.eye(2), (*p.shape, 2)).copy()
+
+
+class Mercator(Projection):
+    """x = lon, y = ln tan(pi/4 + lat/2) = artanh(sin lat)."""
+
+    name, keeps, latitudes = "Mercator", "angles", (-75, 75)
+
+    def forward(self, p: np.ndarray) -> np.ndarray:
+        return np.stack([p[..., 0], np.arctanh(np.sin(p[..., 1]))], axis=-1)
+
+    def inverse(self, u: np.ndarray) -> np.ndarray:
+        return np.stack([u[..., 0], np.arctan(np.sinh(u[..., 1]))], axis=-1)
+
+    def jacobian(self, p: np.ndarray) -> np.ndarray:
+        lat = p[..., 1]
+        return _matrix(1, 0, 0, 1 / np.cos(lat))
+
+
+class Lambert(Projection):
+    """x = lon, y = sin lat: the equal-area map on a cylinder."""
+
+    name, keeps = "Lambert", "areas"
+
+    def forward(self, p: np.ndarray) -> np.ndarray:
+        return np.stack([p[..., 0], np.sin(p[..., 1])], axis=-1)
+
+    def inverse(self, u: np.ndarray) -> np.ndarray:
+        return np.stack([u[..., 0], np.arcsin(_within(u[..., 1], 1, self.name))], axis=-1)
+
+    def jacobian(self, p: np.ndarray) -> np.ndarray:
+        lat = p[..., 1]
+        return _matrix(1, 0, 0, np.cos(lat))
+
+
+class Sinusoidal(Projection):
+    """x = lon cos lat, y = lat."""
+
+    name, keeps = "sinusoidal", "areas"
+
+    def forward(self, p: np.ndarray) -> np.ndarray:
+        lon, lat = p[..., 0], p[..., 1]
+        return np.stack([lon * np.cos(lat), lat], axis=-1)
+
+    def inverse(self, u: np.ndarray) -> np.ndarray:
+        lat = _within(u[..., 1], np.pi / 2, self.name)
+        return np.stack([u[..., 0] / np.cos(lat), lat], axis=-1)
+
+    def jacobian(self, p: np.ndarray) -> np.ndarray:
+        lon, lat = p[..., 0], p[..., 1]
+        return _matrix(np.cos(lat), -lon * np.sin(lat), 0, 1)
+
+
+class Stereographic(Projection):
+    """x = r sin lon, y = -r cos lon, r = 2 tan(pi/4 - lat/2): as seen from the south pole."""
+
+    name, keeps, latitudes = "stereographic", "angles", (-15, 90)
+
+    def forward(self, p: np.ndarray) -> np.ndarray:
+        lon, r = p[..., 0], 2 * np.tan(np.pi / 4 - p[..., 1] / 2)
+        return np.stack([r * np.sin(lon), -r * np.cos(lon)], axis=-1)
+
+    def inverse(self, u: np.ndarray) -> np.ndarray:
+        lon = np.arctan2(u[..., 0], -u[..., 1])
+        return np.stack([lon, np.pi / 2 - 2 * np.arctan(np.hypot(u[..., 0], u[..., 1]) / 2)], axis=-1)
+
+    def jacobian(self, p: np.ndarray) -> np.ndarray:
+        lon, r = p[..., 0], 2 * np.tan(np.pi / 4 - p[..., 1] / 2)
+        dr = -(1 + r**2 / 4)  # by latitude
+        return _matrix(r * np.cos(lon), dr * np.sin(lon), r * np.sin(lon), -dr * np.cos(lon))
+
+
+PROJECTIONS: tuple[Projection, ...] = (
+    Equirectangular(),
+    Mercator(),
+    Lambert(),
+    Sinusoidal(),
+    Stereographic(),
+)
 
 
 @dataclass(frozen=True)
-class Hills:
-    """A smooth function on the sphere: f(x) = sum_b height_b exp(sharpness_b (x . top_b - 1)).
+class TissotMap:
+    """Small circles of the globe on one map.
 
     Attributes:
-        tops: (b, 2), longitude and latitude in radians.
-        heights: (b,).
-        sharpness: (b,).
+        name: of the map.
+        keeps: what is the same as on the globe.
+        graticule: meridians and parallels, (k, 2) each.
+        ellipses: (n, m, 2), points u on each of n ellipses.
+        areas: (n,), how much each grew.
+        shapes: (n,), the longer axis of each over the shorter.
     """
 
-    tops: np.ndarray
-    heights: np.ndarray
-    sharpness: np.ndarray
-
-    def each(self, x: np.ndarray) -> np.ndarray:
-        """Height of each hill at x (..., 3): (..., b)."""
-        return self.heights * np.exp(self.sharpness * (x @ on_sphere(self.tops).T - 1))
-
-    def value(self, x: np.ndarray) -> np.ndarray:
-        """f at x (..., 3)."""
-        return self.each(x).sum(-1)
-
-    def gradient(self, x: np.ndarray) -> np.ndarray:
-        """The gradient on the sphere (..., 3), tangent to it."""
-        steep = (self.each(x) * self.sharpness) @ on_sphere(self.tops)
-        return steep - (steep * x).sum(-1, keepdims=True) * x
-
-
-def fields(projection: Projection, hills: Hills) -> dict[str, Field]:
-    """The gradient and the natural gradient of f in the coordinates u of a map."""
-
-    def gradient(u: np.ndarray) -> np.ndarray:
-        p = projection.inverse(u)
-        by_p = np.sqrt(squared_lengths(p)) * (east_and_north(p).T @ hills.gradient(on_sphere(p)))
-        return np.linalg.solve(projection.jacobian(p).T, by_p)
-
-    def natural(u: np.ndarray) -> np.ndarray:
-        return np.linalg.solve(projection.metric(projection.inverse(u)), gradient(u))
-
-    return {"gradient": gradient, "natural gradient": natural}
+    name: str
+    keeps: str
+    graticule: tuple[np.ndarray, ...]
+    ellipses: np.ndarray
+    areas: np.ndarray
+    shapes: np.ndarray
 
 
 @dataclass(frozen=True)
-class Ascents:
-    """What :func:`ascents` found. Methods are "gradient" and "natural gradient".
+class Tissot:
+    """Circles of one size on the globe, and what maps make of them.
 
     Attributes:
-        step: h of the paths below.
-        duration: number of steps times h, of all paths.
-        sphere: (n, m, 3), a grid of points of the globe.
-        heights: (n, m), f there.
-        map_heights: (p, q), f on a grid of a part of the globe.
-        maps: by name of the map, where it has that grid (p, q, 2).
-        keeps: by name of the map, what is the same there as on the globe.
-        graticules: meridians and parallels by name of the map, (k, 2) each, and on the "globe", (k, 3).
-        on_map: by method and map, the path in the map's own coordinates (k + 1, 2).
-        on_globe: by method and map, the same path (k + 1, 3).
-        limit: (k + 1, 3), the flow of the gradient on the sphere, found without any map.
-        steps: (s,), several h.
-        apart: by method, (s,) largest distances on the globe between the paths of different maps.
+        graticule: meridians and parallels on the globe, (k, 3) each.
+        circles: (n, m, 3), small circles on the globe's tangent planes.
+        maps: one per projection.
     """
 
-    step: float
-    duration: float
-    sphere: np.ndarray
-    heights: np.ndarray
-    map_heights: np.ndarray
-    maps: Mapping[str, np.ndarray]
-    keeps: Mapping[str, str]
-    graticules: Mapping[str, Sequence[np.ndarray]]
-    on_map: Mapping[str, Mapping[str, np.ndarray]]
-    on_globe: Mapping[str, Mapping[str, np.ndarray]]
-    limit: np.ndarray
-    steps: np.ndarray
-    apart: Mapping[str, np.ndarray]
+    graticule: tuple[np.ndarray, ...]
+    circles: np.ndarray
+    maps: tuple[TissotMap, ...]
+
+    def figures(self) -> Drawings:
+        """Tissot's ellipses on the globe and on maps."""
+        maps = [vars(one) for one in self.maps]
+        return {"map-projections": partial(plots.projections, maps, self.circles, self.graticule)}
+
+    def sections(self) -> list[Section]:
+        """Which maps keep angles, which areas, and what becomes of the rest."""
+        angles = [one for one in self.maps if one.shapes.max() < 1 + 1e-9]
+        areas = [one for one in self.maps if np.ptp(one.areas) < 1e-9]
+        neither = [one for one in self.maps if one not in angles and one not in areas]
+        text = (
+            "A net computes a function; its weights are one way to write that function down, as a map is "
+            "one way to draw the globe. Every map distorts. Here are circles of one size, on the globe and "
+            f"on {len(self.maps)} maps."
+        )
+        if angles:
+            worst = max(angles, key=lambda one: one.areas.max())
+            text += (
+                f" {_keep(angles)} angles, and so circles: but their sizes grow, up to "
+                f"{number(worst.areas.max())} times the area ({worst.name}, of the circles shown)."
+            )
+        if areas:
+            worst = max(areas, key=lambda one: one.shapes.max())
+            text += (
+                f" {_keep(areas)} areas: but circles become ellipses, up to {number(worst.shapes.max())} "
+                f"times as long as wide ({worst.name})."
+            )
+        if neither:
+            text += f" {_keep(neither)} neither."
+        if not any(one in areas for one in angles):
+            text += " None keeps both."
+        text += (
+            " A map that also says how long things are at each place, by such an ellipse, has lost nothing: "
+            "that is a <b>metric</b>."
+        )
+        caption = (
+            "Tissot's ellipses: what becomes of small circles of one size, on the globe and on maps of it."
+        )
+        figure = Figure("map-projections", caption)
+        return [Section("globe", "Before any net: the map and the globe", [text, figure])]
+
+    def record(self) -> dict[str, Any]:
+        """How maps distort."""
+        maps = {one.name: {"keeps": one.keeps, "areas": one.areas, "shapes": one.shapes} for one in self.maps}
+        return {"opening": {"maps": maps}}
 
 
-HILLS = Hills(np.radians([[35.0, 10.0], [-50.0, 0.0]]), np.array([1.0, 0.9]), np.array([3.0, 3.0]))
-"""A higher one in the east, a lower one in the west."""
-START = (-20.0, 60.0)
-"""Between them, in the north, where maps distort."""
+def _keep(maps: Sequence[TissotMap]) -> str:
+    """Names with the verb."""
+    names = listing([one.name for one in maps])
+    return f"{names[0].upper()}{names[1:]} keep{'s' * (len(maps) == 1)}"
 
 
-def ascents(
-    hills: Hills = HILLS,
-    start: tuple[float, float] = START,
-    projections: Sequence[Projection] = PROJECTIONS[:3],
-    step: float = 0.1,
-    duration: float = 6.0,
-    halvings: int = 4,
-    window: tuple[float, float, float, float] = (-95, 80, -30, 75),
-) -> Ascents:
-    """Climb the hills from one place, by the gradient and by the natural gradient, on several maps.
+SPACING = 30
+"""Of the graticule and of the circles on it, in degrees."""
+
+
+def tissot(projections: Sequence[Projection] = PROJECTIONS, radius: float = 0.11) -> Tissot:
+    """Draw circles of one size all over the globe, and what each map makes of them.
 
     Args:
-        hills: f.
-        start: longitude and latitude in degrees.
-        projections: at least two maps.
-        step: h of the paths shown.
-        duration: of all paths; the number of steps is its ratio to h.
-        halvings: of the step, for distances against h.
-        window: longitudes and latitudes, in degrees, of the maps' grid.
-
-    Raises:
-        ValueError: where a path leaves a map.
+        projections: the maps.
+        radius: eps, in radii of the globe. Ellipses are those of the metric, however large.
     """
-    p = np.radians(np.array(start, dtype=float))
-    steps = step / 2.0 ** np.arange(halvings + 1)
-    on_map: dict[str, dict[str, np.ndarray]] = {"gradient": {}, "natural gradient": {}}
-    walks: dict[str, list[list[np.ndarray]]] = {method: [[] for _ in steps] for method in on_map}
+    circle = np.array([np.cos(angles := np.linspace(0, 2 * np.pi, 73)), np.sin(angles)]).T
+    maps = []
     for projection in projections:
-        for method, field in fields(projection, hills).items():
-            for number, h in enumerate(steps):
-                path = walk(field, projection.forward(p), h, round(duration / h))
-                walks[method][number].append(on_sphere(projection.inverse(path)))
-                if number == 0:
-                    on_map[method][projection.name] = path
-    west, east, south, north = window
-    lon, lat = np.meshgrid(np.linspace(west, east, 111), np.linspace(south, north, 71))
-    grid = np.radians(np.stack([lon, lat], axis=-1))
-    whole = np.radians(np.stack(np.meshgrid(np.linspace(-180, 180, 181), np.linspace(-90, 90, 91)), -1))
-    names = [projection.name for projection in projections]
-    return Ascents(
-        step,
-        duration,
-        on_sphere(whole),
-        hills.value(on_sphere(whole)),
-        hills.value(on_sphere(grid)),
-        {projection.name: projection.forward(grid) for projection in projections},
-        {projection.name: projection.keeps for projection in projections},
-        {
-            "globe": [on_sphere(line) for line in graticule(30, (-90, 90))],
-            **{
-                own.name: [own.forward(line) for line in graticule(30, (south, north))] for own in projections
-            },
-        },
-        on_map,
-        {method: dict(zip(names, walks[method][0], strict=True)) for method in on_map},
-        flow(hills.gradient, on_sphere(p), step * np.arange(round(duration / step) + 1)),
-        steps,
-        {method: np.array([apart(own, great_circle) for own in walks[method]]) for method in on_map},
-    )
+        p = _crossings(projection.latitudes)
+        stretch = projection.stretch(p)
+        long, short = np.linalg.svd(stretch, compute_uv=False).T
+        ellipses = projection.forward(p)[:, None] + radius * np.einsum("nij,mj->nmi", stretch, circle)
+        lines = tuple(projection.forward(line) for line in graticule(projection.latitudes))
+        maps.append(TissotMap(projection.name, projection.keeps, lines, ellipses, long * short, long / short))
+    p = _crossings((-90, 90))
+    circles = on_sphere(p)[:, None] + radius * np.einsum("nai,mi->nma", east_and_north(p), circle)
+    return Tissot(tuple(on_sphere(line) for line in graticule((-90, 90))), circles, tuple(maps))
+
+
+def graticule(latitudes: tuple[float, float]) -> list[np.ndarray]:
+    """Meridians, then parallels and the ends of the map: p (k, 2) each."""
+    lat, lon = np.linspace(*latitudes, 91), np.linspace(-180, 180, 181)
+    meridians = [np.stack([np.full(91, at), lat], -1) for at in np.arange(-180, 181, SPACING)]
+    rows = [latitudes[0], *_parallels(latitudes), latitudes[1]]
+    return [np.radians(line) for line in meridians + [np.stack([lon, np.full(181, at)], -1) for at in rows]]
+
+
+def _parallels(latitudes: tuple[float, float]) -> np.ndarray:
+    """Between the ends of a map, in degrees."""
+    lat = np.arange(-90 + SPACING, 90, SPACING)
+    return lat[(lat > latitudes[0]) & (lat < latitudes[1])]
+
+
+def _crossings(latitudes: tuple[float, float]) -> np.ndarray:
+    """Where meridians and parallels meet, away from the map's ends: p (n, 2)."""
+    lon = np.arange(-180 + SPACING, 180, SPACING)
+    return np.radians(np.stack(np.meshgrid(lon, _parallels(latitudes)), -1).reshape(-1, 2))
+
+
+def compute(run: Run) -> Tissot:
+    """Draw all maps; no net is needed."""
+    return tissot()

@@ -12,15 +12,25 @@ Activations are centred. Derivatives are not: for targets drawn from the model t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ... import fisher
+from ... import fisher, plots
 from ...backend import Array, to_host
 from ...network import Network
 from ...network.layers import Conv2d
+from ..parts import Drawings, Figure, Part, Section, count, listing, number, percent, two_digits
+
+if TYPE_CHECKING:
+    from ..run import Run
+
+MEASURED = 300
+"""Most examples whose maps are measured."""
+POOLING = {"max": "max-pooling", "avg": "averages"}
 
 _CHUNK = 2**22
 """Numbers that are transformed at a time."""
@@ -68,8 +78,8 @@ class MapStatistics:
         if not 0 <= offset <= self.reach:
             raise ValueError(f"expected an offset from 0 to {self.reach}, got {offset}")
         y, x = (extent // 2 for extent in self.autocorrelation.shape[1:])
-        found = np.abs([self.autocorrelation[:, y + offset, x], self.autocorrelation[:, y, x + offset]])
-        return float(np.nanmean(found)) if np.isfinite(found).any() else float("nan")
+        r = np.abs([self.autocorrelation[:, y + offset, x], self.autocorrelation[:, y, x + offset]])
+        return float(np.nanmean(r)) if np.isfinite(r).any() else float("nan")
 
     @property
     def between_strength(self) -> float:
@@ -103,44 +113,40 @@ class LayerMaps:
     outputs: MapStatistics
     derivatives: MapStatistics
 
+    @property
+    def signals(self) -> dict[str, MapStatistics]:
+        """By name."""
+        return {"inputs": self.inputs, "outputs": self.outputs, "derivatives": self.derivatives}
 
-def layer_maps(
-    net: Network,
-    theta: Array,
-    x: Array,
-    signals: fisher.Signals | None = None,
-    reach: int = 7,
-) -> list[LayerMaps]:
-    """Measure the maps of every convolution of a net.
+
+def layer_maps(net: Network, theta: Array, x: Array, reach: int = 7) -> list[LayerMaps]:
+    """Measure the maps of every convolution of a net, with the exact expectation over targets.
 
     Args:
         net: the network.
         theta: (P,).
         x: images (N, H, W, C).
-        signals: those of x, if they are there already; the exact expectation over targets by default.
         reach: largest shift.
 
     Raises:
         ValueError: on a net without convolutions.
     """
-    found = conv_layers(net)
-    if not found:
+    convolutions = conv_layers(net)
+    if not convolutions:
         raise ValueError("expected a net with convolutions, got none")
-    tape = net.forward(theta, x)
-    signals = fisher.signals(net, theta, x) if signals is None else signals
+    tape, signals = net.forward(theta, x), fisher.signals(net, theta, x)
     maps = []
-    for layer, conv in found.items():
-        own = signals[net.names[layer]]
-        grid = tape.grids[layer]
+    for layer, conv in convolutions.items():
+        grid, layer_signals = tape.grids[layer], signals[net.names[layer]]
         kh, kw = conv.windows.kernel
         middle = ((kh - 1) // 2 * kw + (kw - 1) // 2) * conv.c_in
         maps.append(
             LayerMaps(
                 net.names[layer],
                 grid,
-                map_statistics(_maps(own.abar[..., middle : middle + conv.c_in], grid), reach),
+                map_statistics(_maps(layer_signals.abar[..., middle : middle + conv.c_in], grid), reach),
                 map_statistics(_maps(tape.s[layer], grid), reach),
-                map_statistics(_maps(own.g, grid), reach, centred=False),
+                map_statistics(_maps(layer_signals.g, grid), reach, centred=False),
             )
         )
     return maps
@@ -191,8 +197,8 @@ def autocorrelation(maps: Array, reach: int, centred: bool = True) -> Array:
 
     def shifts(spectrum: Array) -> Array:
         """sum_t a_t b_{t + delta} from conj(A) B."""
-        found = np.fft.irfft2(spectrum, s=(2 * h, 2 * w), axes=(0, 1))
-        return found[np.ix_(rows, columns)].transpose(2, 0, 1)
+        sums = np.fft.irfft2(spectrum, s=(2 * h, 2 * w), axes=(0, 1))
+        return sums[np.ix_(rows, columns)].transpose(2, 0, 1)
 
     step = max(1, _CHUNK // maps[0].size)
     power = np.zeros((2 * h, w + 1, maps.shape[3]))
@@ -232,19 +238,211 @@ def _mean_over_maps(values: Array) -> Array:
         return np.where(there, values, 0).sum(0) / there.sum(0)
 
 
-def strengths(layers: Sequence[LayerMaps], offsets: Sequence[int] = (1, 2, 3)) -> list[dict[str, object]]:
-    """Mean |r| at some offsets, one row per layer and signal; None where maps are smaller than that."""
-    rows: list[dict[str, object]] = []
-    for layer in layers:
-        for signal in ("inputs", "outputs", "derivatives"):
-            own: MapStatistics = getattr(layer, signal)
-            rows.append(
-                {
-                    "layer": layer.name,
-                    "signal": signal,
-                    **{str(d): own.strength(d) if d <= own.reach else None for d in offsets},
-                    "between": own.between_strength,
-                    "border": own.border,
-                }
+def strengths(layers: Sequence[LayerMaps]) -> list[dict[str, object]]:
+    """Mean |r| at offsets of 1 to 3, one row per layer and signal; None where maps are smaller than that."""
+    return [
+        {
+            "layer": layer.name,
+            "signal": signal,
+            **{str(d): maps.strength(d) if d <= maps.reach else None for d in (1, 2, 3)},
+            "between": maps.between_strength,
+            "border": maps.border,
+        }
+        for layer in layers
+        for signal, maps in layer.signals.items()
+    ]
+
+
+@dataclass(frozen=True)
+class SpatialMaps:
+    """Maps below both poolings, and what SUD costs the net that was studied.
+
+    Attributes:
+        maps: per pooling, "max" and "avg", of each convolution of a net trained alike; first
+            those of the net that was studied.
+        records: the last record of each of these trainings.
+        sud_errors: relative errors of the blocks of the studied net under SUD alone, by layer.
+    """
+
+    maps: dict[str, list[LayerMaps]]
+    records: dict[str, dict[str, Any]]
+    sud_errors: Mapping[str, float]
+
+    @property
+    def studied(self) -> list[LayerMaps]:
+        """Of the net that was studied."""
+        return next(iter(self.maps.values()))
+
+    def figures(self) -> Drawings:
+        """Correlations in space, variances over locations, and correlations between maps."""
+        variances = {"activations in": "inputs", "derivatives": "derivatives"}
+        between = {"pre-activations": "outputs", "derivatives": "derivatives"}
+        drawings: Drawings = {
+            "conv-autocorrelation": self._autocorrelation,
+            "conv-offsets": self._offsets,
+            "conv-variance": lambda: plots.variance_maps(self._tiles(variances, "mean_variance")),
+        }
+        if _finite(self.studied, "outputs", "between_strength"):
+            drawings["conv-between"] = lambda: plots.between_maps(self._tiles(between, "between"))
+        return drawings
+
+    def _tiles(self, signals: Mapping[str, str], what: str) -> dict[str, dict[str, Array]]:
+        """One statistic of several signals by title, layer by layer."""
+        return {
+            layer.name: {title: getattr(layer.signals[name], what) for title, name in signals.items()}
+            for layer in self.studied
+        }
+
+    def _autocorrelation(self) -> Any:
+        tiles = self._tiles({"activations in": "inputs"}, "mean_autocorrelation")
+        for pool, maps in self.maps.items():
+            for layer in maps:
+                mean = layer.derivatives.mean_autocorrelation
+                tiles[layer.name][f"derivatives,\n{POOLING[pool]}"] = mean
+        return plots.autocorrelation(tiles)
+
+    def _offsets(self) -> Any:
+        curves: dict[str, dict[str, list[float]]] = {}
+        for pool, maps in self.maps.items():
+            derivatives = {layer.name: layer.derivatives for layer in maps}
+            curves[POOLING[pool]] = {
+                name: [g.strength(d) for d in range(1, 1 + min(3, g.reach))]
+                for name, g in derivatives.items()
+            }
+        return plots.correlation_against_offset(curves, title="Correlation of derivatives against distance")
+
+    def sections(self) -> list[Section]:
+        """SUD and SH looked at, and correlations between maps."""
+        return [self._space(), *self._places(), *self._between()]
+
+    def _space(self) -> Section:
+        """SUD: autocorrelations below both poolings."""
+        pool, other = self.maps
+        d = {kind: _strength(maps, "derivatives") for kind, maps in self.maps.items()}
+        a = _strength(self.studied, "inputs")
+        losses = ", ".join(f"{POOLING[kind]} {number(self.records[kind]['loss'])}" for kind in self.maps)
+        pairs = list(zip(d["max"].values(), d["avg"].values(), strict=True))
+        poolings = "In this run max-pooling does not make derivatives less correlated in every layer."
+        if all(m < 0.5 * v for m, v in pairs):
+            poolings = (
+                "So SUD owes much to max-pooling, as in the paper [GM16, fig. 1]: it sends a derivative to "
+                "one pixel of its window, where an average sends it to all of them alike."
             )
-    return rows
+        elif all(m < v for m, v in pairs):
+            poolings = "Max-pooling leaves less of it, though not by as much as in the paper [GM16, fig. 1]."
+        more = sum(a[name] > d[pool][name] for name in a)
+        activations = "Activations are no more correlated than that"
+        if more:
+            activations = "Activations are more correlated in some layers only"
+        if more == len(a):
+            activations = "Activations are not like that"
+        parts: list[Part] = [
+            "Correlate a map with itself, shifted by some pixels. For derivatives SUD says: a dot in the "
+            "middle, and nothing around it. At a distance of one pixel the mean size of the correlation is "
+            f"{_by_layer(d[pool])} with {POOLING[pool]}. The same net trained alike with {POOLING[other]} "
+            f"instead has {_by_layer(d[other])}. {poolings} (Training losses, nats per example: {losses}.) "
+            f"{activations}: {_by_layer(a)} for what goes into the layers. KFC does not assume it of them.",
+            Figure(
+                "conv-autocorrelation",
+                "Autocorrelation in space, mean over maps: of what goes into each convolution, and of the "
+                "derivatives that come back, with max-pooling and with averages.",
+            ),
+            *self._weak_but_many(d[pool]),
+            Figure(
+                "conv-offsets",
+                "Mean size of the correlation of derivatives at distances of one to three pixels.",
+            ),
+        ]
+        return Section("convspace", "Are derivatives uncorrelated in space?", parts, 3)
+
+    def _weak_but_many(self, strength: Mapping[str, float]) -> list[str]:
+        """Why weak correlations may leave a large error, where that is so: for the first such layer."""
+        for layer in self.studied:
+            error, r = self.sud_errors.get(layer.name, 0), strength[layer.name]
+            t = math.prod(layer.grid)
+            if r < 0.15 and error > 0.3:
+                return [
+                    f"How, then, can SUD alone leave {percent(error)} of the block of {layer.name} wrong, if "
+                    f"correlations are as weak as {two_digits(r)}? There are many of them: against "
+                    f"{count(t)} pairs of a location with itself stand {count(t * (t - 1))} of two different "
+                    "ones, and activations, which multiply them, are far from uncorrelated and have no mean "
+                    "of zero (the constant 1 of the bias least of all). Small terms of one sign add up."
+                ]
+        return []
+
+    def _places(self) -> list[Section]:
+        """SH: variances over locations."""
+        derivatives, inputs = (_finite(self.studied, name, "border") for name in ("derivatives", "inputs"))
+        if not derivatives:
+            return []
+        ranges = []
+        for layer in self.studied:
+            variance = layer.derivatives.mean_variance
+            least, most = (two_digits(end(variance)) for end in (np.nanmin, np.nanmax))
+            ranges.append(f"{least} to {most} ({layer.name})")
+        far = max(abs(math.log(max(value, 1e-9))) for value in derivatives.values())
+        verdict = "So SH is far from true at the border"
+        if far < 1:
+            verdict = "So SH does not hold at the border"
+        if far < 0.25:
+            verdict = "Here SH is not far off at the border"
+        text = (
+            "SH says that variances are the same at all locations. Relative to their mean, those of "
+            f"derivatives range over {listing(ranges)}. On the outermost locations they are "
+            f"{_by_layer(derivatives)} times those inside. {verdict}: patches there reach into the padding, "
+            "which holds zeros, and few things of interest lie there. For activations, of which KFC needs no "
+            f"such thing (<i>A</i> is made of the real, padded patches), the ratio is {_by_layer(inputs)}."
+        )
+        caption = "Variance at each location, mean over maps, relative to the mean location."
+        return [Section("convplaces", "Is no place special?", [text, Figure("conv-variance", caption)], 3)]
+
+    def _between(self) -> list[Section]:
+        """Correlations between maps at one location."""
+        outputs, derivatives = (
+            _finite(self.studied, signal, "between_strength") for signal in ("outputs", "derivatives")
+        )
+        if not derivatives:
+            return []
+        verdict = "; derivatives are not the less correlated ones in every layer."
+        if all(value < outputs.get(name, 0) for name, value in derivatives.items()):
+            verdict = ": derivatives are the less correlated ones."
+        text = (
+            "At one location, different maps may vary together too. Of this KFC loses nothing: <i>A</i> and "
+            f"<i>G</i> hold it. The mean size of the correlation between two maps is {_by_layer(outputs)} "
+            f"for pre-activations and {_by_layer(derivatives)} for derivatives{verdict}"
+        )
+        figure = Figure("conv-between", "Correlations between the maps of a layer, at the same location.")
+        return [Section("convbetween", "Between maps", [text, figure], 3)]
+
+    def record(self) -> dict[str, Any]:
+        """Strengths of correlations by pooling and layer."""
+        maps = {pool: strengths(layers) for pool, layers in self.maps.items()}
+        return {"convolutions": {"maps": maps, "trained_alike": self.records}}
+
+
+def _strength(layers: Sequence[LayerMaps], signal: str) -> dict[str, float]:
+    """Mean |r| at a distance of one pixel, by layer."""
+    return {layer.name: layer.signals[signal].strength(1) for layer in layers}
+
+
+def _finite(layers: Sequence[LayerMaps], signal: str, measure: str) -> dict[str, float]:
+    """One number per layer, where there is one: "border" or "between_strength"."""
+    values = {layer.name: getattr(layer.signals[signal], measure) for layer in layers}
+    return {name: value for name, value in values.items() if math.isfinite(value)}
+
+
+def _by_layer(values: Mapping[str, float]) -> str:
+    return listing([f"{two_digits(value)} ({name})" for name, value in values.items()])
+
+
+def compute(run: Run, sud_errors: Mapping[str, float]) -> SpatialMaps:
+    """Measure the maps of a convolutional run, and of a net that is trained alike with the other pooling."""
+    pool = run.settings.pool
+    other = "avg" if pool == "max" else "max"
+    net, theta, history = run.alike(pool=other)
+    x = run.x[:MEASURED]
+    return SpatialMaps(
+        {pool: layer_maps(run.net, run.theta, x), other: layer_maps(net, theta, x)},
+        {pool: run.history.records[-1], other: history.records[-1]},
+        sud_errors,
+    )

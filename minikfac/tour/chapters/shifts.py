@@ -12,14 +12,19 @@ takes few shifts of all that there are. The Fisher block is the covariance of th
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.signal import correlate2d
 
-from ... import fisher
+from ... import fisher, plots
 from ...backend import Array, to_host
 from ...network import Network
-from .maps import conv_layers
+from ..parts import Drawings, Figure, Section, count
+from .maps import MEASURED, conv_layers
+
+if TYPE_CHECKING:
+    from ..run import Run
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,7 @@ class ShiftedProducts:
         layer: name of the convolution.
         example: index of the example.
         input_map, output_map: j and i.
+        of_image: whether the layer's input is the image itself.
         activation: a_j with its padding, (H + padding, W + padding).
         derivative: g_i for one drawn target, (Ho, Wo).
         products: for every shift at which the two overlap at all, (rows, columns).
@@ -41,6 +47,7 @@ class ShiftedProducts:
     example: int
     input_map: int
     output_map: int
+    of_image: bool
     activation: Array
     derivative: Array
     products: Array
@@ -52,6 +59,40 @@ class ShiftedProducts:
         """DW[:, :, j, i], (kh, kw), the products at the kernel's shifts."""
         top, left, kh, kw = self.kernel
         return self.products[top : top + kh, left : left + kw]
+
+    def figures(self) -> Drawings:
+        """Two maps, shifted against each other."""
+        return {"conv-gradient": self._draw}
+
+    def _draw(self) -> Any:
+        return plots.shifted_products(
+            self.activation, self.derivative, self.products, self.kernel, padding=self.padding
+        )
+
+    def sections(self) -> list[Section]:
+        """One gradient: the kernel's share of all shifts."""
+        source = "the image itself" if self.of_image else f"map {self.input_map} of its input"
+        text = (
+            "Take one map that goes into a convolution, and the derivatives for one map that comes out. Lay "
+            "one over the other, shifted by <i>δ</i>, and add up the products where they overlap: "
+            "Σ<sub><i>t</i></sub> <i>a<sub>j</sub></i>(<i>t</i> + <i>δ</i>) <i>g<sub>i</sub></i>(<i>t</i>) "
+            "is the gradient of the weight from map <i>j</i> to map <i>i</i> at the kernel's place <i>δ</i>. "
+            f"Of all {count(self.products.size)} shifts at which the two overlap, the kernel has "
+            f"{self.gradient.size}. For other examples and other drawn targets these numbers come out "
+            "differently; their covariance is what the Fisher matrix holds."
+        )
+        caption = (
+            f"{self.layer}, one example: what goes in ({source}), derivatives for a drawn target, their dot "
+            "products for all shifts, and the kernel's share of these (framed): the gradient that "
+            "backpropagation finds."
+        )
+        title = "One gradient: two maps, shifted against each other"
+        return [Section("convgradient", title, [text, Figure("conv-gradient", caption)], 3)]
+
+    def record(self) -> dict[str, Any]:
+        """Maps and products."""
+        shifts = {key: value for key, value in vars(self).items() if key != "of_image"}
+        return {"convolutions": {"shifts": shifts | {"gradient": self.gradient}}}
 
 
 def shifted_products(
@@ -69,12 +110,12 @@ def shifted_products(
     Raises:
         ValueError: on a net without such a convolution.
     """
-    found = {number: conv for number, conv in conv_layers(net).items() if conv.windows.stride == (1, 1)}
-    if not found or (layer is not None and layer not in found):
-        known = ", ".join(net.names[number] for number in found) or "none"
-        raise ValueError(f"expected a convolution of stride 1, of which there are {known}, got {layer}")
-    layer = next(iter(found)) if layer is None else layer
-    windows, c_in = found[layer].windows, found[layer].c_in
+    dense = {number: conv for number, conv in conv_layers(net).items() if conv.windows.stride == (1, 1)}
+    if not dense or (layer is not None and layer not in dense):
+        names = ", ".join(net.names[number] for number in dense) or "none"
+        raise ValueError(f"expected a convolution of stride 1, of which there are {names}, got {layer}")
+    layer = next(iter(dense)) if layer is None else layer
+    windows, c_in = dense[layer].windows, dense[layer].c_in
     rng = np.random.default_rng([seed, 5])
     drawn = fisher.signals(net, theta, x, targets="sampled", rng=rng)[net.names[layer]]
     kh, kw = windows.kernel
@@ -97,9 +138,15 @@ def shifted_products(
         example,
         j,
         i,
+        layer == 0,
         activation,
         derivative,
         products,
         (h - 1, w - 1, kh, kw),
         (*windows.before, *windows.after),
     )
+
+
+def compute(run: Run) -> ShiftedProducts:
+    """Of the run's convolutional net."""
+    return shifted_products(run.net, run.theta, run.x[:MEASURED], seed=run.settings.seed)

@@ -1,0 +1,311 @@
+"""Maps of a convolution: correlations in space and between maps, variances, dot products of shifted maps.
+
+Correlations are drawn from purple (-1) over white (0) to orange (1), other signed values in the same
+colours on a scale of their own, variances in greys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
+
+from ..backend import Array
+from .style import (
+    BLUE,
+    COLORS,
+    DASHES,
+    MAGNITUDE,
+    MARKERS,
+    SIGNED,
+    WIDTH,
+    axes_for,
+    checked,
+    new_figure,
+    short,
+    some,
+    style,
+)
+
+Tiles = Mapping[str, Mapping[str, Any]]
+"""Pictures in rows and columns: row -> column -> array."""
+
+
+@style()
+def autocorrelation(maps: Tiles) -> list[Any]:
+    """Draw spatial autocorrelations as tiles [GM16, figs. 1 and 2].
+
+    The middle of a tile is the shift 0, where the correlation is 1. Uncorrelated is a dot on white.
+
+    Args:
+        maps: by row (a layer) and column (a signal), (2 ry + 1, 2 rx + 1) each, in [-1, 1]; nan where
+            nothing varies.
+
+    Returns:
+        The axes, row by row.
+
+    Raises:
+        ValueError: on even extents, values that are no correlations, or rows of different columns.
+    """
+    tiles = _checked_tiles(maps, ("rows", "columns"), "autocorrelation")
+    for what, tile in _each(tiles):
+        if not all(extent % 2 for extent in tile.shape):
+            raise ValueError(
+                f"expected an odd number of shifts in autocorrelation of {what}, got shape {tile.shape}"
+            )
+    _check_correlations(tiles, "autocorrelation")
+
+    def draw(ax: Any, tile: Array) -> Any:
+        ry, rx = (extent // 2 for extent in tile.shape)
+        extent = (-rx - 0.5, rx + 0.5, ry + 0.5, -ry - 0.5)
+        image = ax.imshow(tile, cmap=SIGNED, vmin=-1, vmax=1, extent=extent, interpolation="nearest")
+        ax.set(xticks=[-rx, 0, rx], yticks=[-ry, 0, ry])
+        return image
+
+    title = "Correlation of a map with itself, shifted"
+    return _tiles(tiles, draw, title, "correlation", ("shift to the right (pixels)", "shift down (pixels)"))
+
+
+@style()
+def between_maps(correlations: Tiles) -> list[Any]:
+    """Draw correlations between the maps of a layer, as tiles [GM16, fig. 1b].
+
+    Args:
+        correlations: by row (a layer) and column (a signal), (M, M) each; nan where a map never varies.
+
+    Returns:
+        The axes, row by row.
+
+    Raises:
+        ValueError: on values that are no correlations, or rows of different columns.
+    """
+    tiles = _checked_tiles(correlations, ("maps", "maps"), "correlations")
+    _check_correlations(tiles, "correlations")
+
+    def draw(ax: Any, tile: Array) -> Any:
+        image = ax.imshow(tile, cmap=SIGNED, vmin=-1, vmax=1, interpolation="nearest")
+        if len(tile) <= 8:
+            for (row, column), value in np.ndenumerate(tile):
+                text = "–" if np.isnan(value) else f"{round(value, 1) + 0.0:.1f}".replace("-", "−")
+                color = "white" if abs(value) > 0.7 else "black"
+                ax.text(column, row, text, ha="center", va="center", fontsize=9, color=color)
+        _whole_ticks(ax)
+        return image
+
+    title = "Correlation between maps, at the same location"
+    return _tiles(tiles, draw, title, "correlation", ("map", "map"))
+
+
+@style()
+def variance_maps(variances: Tiles) -> list[Any]:
+    """Draw how variances change over locations; where everything is homogeneous, all is the grey of 1.
+
+    Args:
+        variances: by row (a layer) and column (a signal), (H, W) each, relative to their mean.
+
+    Returns:
+        The axes, row by row.
+
+    Raises:
+        ValueError: on negative values, or rows of different columns.
+    """
+    tiles = _checked_tiles(variances, ("H", "W"), "variances")
+    largest = max(1.0, *(float(np.nanmax(tile)) for _, tile in _each(tiles)))
+    for what, tile in _each(tiles):
+        if np.nanmin(tile) < 0:
+            raise ValueError(f"expected variances >= 0 of {what}, got {float(np.nanmin(tile)):.3g}")
+
+    def draw(ax: Any, tile: Array) -> Any:
+        image = ax.imshow(tile, cmap=MAGNITUDE, vmin=0, vmax=largest, interpolation="nearest")
+        if max(tile.shape) <= 8:
+            for (row, column), value in np.ndenumerate(tile):
+                color = "white" if value > 0.55 * largest else "black"
+                ax.text(column, row, f"{value:.1f}", ha="center", va="center", fontsize=8, color=color)
+        _whole_ticks(ax)
+        return image
+
+    title = "Variance at each location, relative to the mean over locations"
+    return _tiles(tiles, draw, title, "relative variance\n(1: the mean)", ("column", "row"))
+
+
+@style()
+def correlation_against_offset(
+    curves: Mapping[str, Mapping[str, Any]],
+    *,
+    title: str = "How far correlations reach",
+    ax: Any | None = None,
+) -> Any:
+    """Draw the strength of correlations against the distance in pixels.
+
+    Args:
+        curves: by group (drawn in one colour) and name within it (one dash and marker each): values at
+            offsets 1, 2, ... (m,), nan where maps are too small.
+        title: of the axes.
+        ax: axes to draw into.
+
+    Raises:
+        ValueError: on values outside [0, 1].
+    """
+    ax = axes_for(ax)
+    longest = 1
+    for number, (group, members) in enumerate(some(dict(curves), "group").items()):
+        for place, (name, values) in enumerate(some(dict(members), f"curve of {group}").items()):
+            y = checked(values, ("offsets",), f"strengths of {group}, {name}")
+            if np.nanmin(y, initial=0) < 0 or np.nanmax(y, initial=0) > 1 + 1e-9:
+                worst = float(np.nanmax(np.abs(y)))
+                raise ValueError(f"expected strengths of {group}, {name} in [0, 1], got {worst:.3g}")
+            ax.plot(
+                np.arange(1, len(y) + 1), y, color=COLORS[number % len(COLORS)],
+                linestyle=DASHES[place % len(DASHES)], marker=MARKERS[place % len(MARKERS)],
+                label=f"{group}: {name}" if name else group,
+            )  # fmt: skip
+            longest = max(longest, len(y))
+    ax.set(xticks=range(1, longest + 1), ylim=(0, None), title=title, ylabel="mean |correlation|")
+    ax.set_ylim(top=min(1.02, 1.15 * ax.get_ylim()[1]))
+    ax.set_xlabel("distance (pixels)")
+    ax.grid(True)
+    ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0))
+    return ax
+
+
+@style()
+def shifted_products(
+    activation: Any,
+    derivative: Any,
+    products: Any,
+    kernel: Sequence[int],
+    *,
+    padding: Sequence[int] = (0, 0, 0, 0),
+) -> list[Any]:
+    """Draw two maps, their dot products for all shifts, and the kernel's gradient among these.
+
+    Args:
+        activation: (H, W), with its padding.
+        derivative: (Ho, Wo).
+        products: (rows, columns), one per shift at which the two overlap.
+        kernel: (top, left, kh, kw), which of the products are the gradient of the kernel's weights.
+        padding: (above, left, below, right), pixels of ``activation`` that are padding.
+
+    Returns:
+        The axes: activation, derivative, products, gradient.
+
+    Raises:
+        ValueError: on a kernel that is not inside the products.
+    """
+    a, g = checked(activation, ("H", "W"), "activation"), checked(derivative, ("Ho", "Wo"), "derivative")
+    shape = tuple(one + other - 1 for one, other in zip(a.shape, g.shape, strict=True))
+    p = checked(products, shape, "products")
+    top, left, kh, kw = (int(extent) for extent in kernel)
+    if min(top, left, kh - 1, kw - 1) < 0 or top + kh > shape[0] or left + kw > shape[1]:
+        raise ValueError(f"expected a kernel inside the products {shape}, got {tuple(kernel)}")
+    fig = new_figure(3.6)
+    axes = list(fig.subplots(1, 4))
+    _activation(axes[0], a, padding)
+    _signed_image(axes[1], g)
+    _signed_image(axes[2], p)
+    axes[2].add_patch(Rectangle((left - 0.5, top - 0.5), kw, kh, fill=False, edgecolor="black", linewidth=2))
+    _kernel_gradient(axes[3], p[top : top + kh, left : left + kw], float(np.abs(p).max()) or 1.0)
+    titles = (
+        "activation map $a_j$",
+        "derivative map $g_i$",
+        "dot products for all shifts",
+        "the kernel's shifts:\nweight gradient",
+    )
+    for ax, title in zip(axes, titles, strict=True):
+        ax.set_title(title, fontsize=12)
+        ax.set(xticks=[], yticks=[])
+        ax.spines[:].set_visible(True)
+    note = "orange +, purple −, each picture on its own scale; the last on that of the third"
+    fig.supxlabel(note + ("; dashed: without padding" if any(padding) else ""), fontsize=10)
+    return axes
+
+
+def _activation(ax: Any, a: Array, padding: Sequence[int]) -> None:
+    """A map of activations, signed where it is, with a dashed line around what is not padding."""
+    if float(a.min()) < 0:
+        _signed_image(ax, a)
+    else:
+        ax.imshow(a, cmap=MAGNITUDE, interpolation="nearest")
+        ax.set_xlabel(f"0 to {short(float(a.max()))}")
+    if any(padding):
+        above, before, below, after = padding
+        corner = (before - 0.5, above - 0.5)
+        extent = (a.shape[1] - before - after, a.shape[0] - above - below)
+        look: dict[str, Any] = {"edgecolor": BLUE, "linewidth": 1.5, "linestyle": "--"}
+        ax.add_patch(Rectangle(corner, *extent, fill=False, **look))
+
+
+def _kernel_gradient(ax: Any, gradient: Array, limit: float) -> None:
+    """The gradient of a kernel, with its numbers where these are few."""
+    _signed_image(ax, gradient, limit)
+    if gradient.size <= 25:
+        for (row, column), value in np.ndenumerate(gradient):
+            color = "white" if abs(value) > 0.7 * limit else "black"
+            text = short(float(value)).replace("-", "−")
+            ax.text(column, row, text, ha="center", va="center", fontsize=10, color=color)
+
+
+def _signed_image(ax: Any, values: Array, limit: float | None = None) -> None:
+    limit = limit or float(np.abs(values).max()) or 1.0
+    ax.imshow(values, cmap=SIGNED, vmin=-limit, vmax=limit, interpolation="nearest")
+    ax.set_xlabel(f"±{short(limit)}")
+
+
+def _whole_ticks(ax: Any) -> None:
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(MaxNLocator(5, integer=True))
+
+
+def _checked_tiles(tiles: Tiles, shape: tuple[str, str], what: str) -> dict[str, dict[str, Array]]:
+    arrays = {
+        row: {column: checked(tile, shape, f"{what} of {row}, {column}") for column, tile in columns.items()}
+        for row, columns in some(dict(tiles), "row of pictures").items()
+    }
+    first = list(next(iter(arrays.values())))
+    for row, columns in arrays.items():
+        if not columns or list(columns) != first:
+            raise ValueError(
+                f"expected the columns {', '.join(first) or 'of pictures'}, got {list(columns)} in {row}"
+            )
+    return arrays
+
+
+def _each(tiles: Mapping[str, Mapping[str, Array]]) -> list[tuple[str, Array]]:
+    """All pictures with their row and column as words."""
+    return [(f"{row}, {column}", tile) for row, line in tiles.items() for column, tile in line.items()]
+
+
+def _check_correlations(tiles: Mapping[str, Mapping[str, Array]], what: str) -> None:
+    for where, tile in _each(tiles):
+        worst = float(np.nanmax(np.abs(tile), initial=0))
+        if worst > 1 + 1e-9:
+            raise ValueError(f"expected {what} of {where} in [-1, 1], got {worst:.3g}")
+
+
+def _tiles(
+    tiles: Mapping[str, Mapping[str, Array]],
+    draw: Callable[[Any, Array], Any],
+    title: str,
+    label: str,
+    xy: tuple[str, str],
+) -> list[Any]:
+    """Pictures in rows and columns with one scale."""
+    columns = list(next(iter(tiles.values())))
+    side = min(2.7, (WIDTH - 1.8) / len(columns))
+    fig = new_figure(len(tiles) * side + 1.0)
+    axes = fig.subplots(len(tiles), len(columns), squeeze=False)
+    for ax, (_, tile) in zip(axes.ravel(), _each(tiles), strict=True):
+        image = draw(ax, tile)
+        ax.spines[:].set_visible(True)
+    for ax, column in zip(axes[0], columns, strict=True):
+        ax.set_title(column, fontsize=12)
+    for ax in axes[-1]:
+        ax.set_xlabel(xy[0])
+    for ax, row in zip(axes[:, 0], tiles, strict=True):
+        ax.set_ylabel(f"{row}\n{xy[1]}")
+    fig.colorbar(image, ax=axes, shrink=0.8, label=label)
+    fig.suptitle(title)
+    return list(axes.ravel())

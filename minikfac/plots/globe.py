@@ -1,0 +1,218 @@
+"""Charts of a sphere: what a map does to circles, and which paths depend on the map."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from matplotlib.patches import Circle
+
+from ..backend import Array
+from .charts import (
+    METHODS,
+    NATURAL,
+    chart_legend,
+    chart_names,
+    chart_pen,
+    disagreement_against_step,
+    ends,
+    hills,
+    start_at,
+)
+from .style import BLUE, GREY, checked, new_figure, short, some, style
+
+CENTRE = (0.0, 30.0)
+"""Longitude and latitude, in degrees, that face the viewer of a globe."""
+EMPTY: Mapping[str, Any] = MappingProxyType({})
+
+
+@style()
+def projections(maps: Sequence[Mapping[str, Any]], circles: Any, graticule: Sequence[Any]) -> list[Any]:
+    """Draw Tissot's ellipses on a globe and on maps of it, each as large as its panel allows.
+
+    Args:
+        maps: per map a dictionary of ``name``, ``keeps`` (what is the same as on the globe), ``graticule``
+            (lines (k, 2)), ``ellipses`` (n, m, 2), ``areas`` (n,) and ``shapes`` (n,), the longer axis of
+            each over the shorter.
+        circles: (n, m, 3), on the unit sphere.
+        graticule: lines (k, 3) on it.
+
+    Returns:
+        The axes: the globe, then the maps.
+
+    Raises:
+        ValueError: on shapes that do not fit.
+    """
+    rows = -(-(len(some(maps, "map")) + 1) // 3)
+    fig = new_figure(0.5 + 2.9 * rows)
+    axes = list(fig.subplots(rows, 3, squeeze=False).ravel())
+    for empty in axes[len(maps) + 1 :]:
+        empty.remove()
+    axes = axes[: len(maps) + 1]
+    _globe(axes[0], graticule)
+    for circle in checked(circles, ("n", "m", 3), "circles", finite=True):
+        flat, visible = orthographic(circle)
+        if visible.all():
+            axes[0].fill(*flat.T, facecolor=BLUE, alpha=0.55, edgecolor=BLUE, linewidth=1)
+    axes[0].set_title("the globe")
+    for ax, one in zip(axes[1:], maps, strict=True):
+        _tissot(ax, one)
+    fig.suptitle("Circles of one size, on the globe and on maps: none keeps both angles and areas")
+    return axes
+
+
+def _tissot(ax: Any, one: Mapping[str, Any]) -> None:
+    """A map with its graticule and ellipses, and in words how far areas and shapes are changed."""
+    name = one["name"]
+    for line in one["graticule"]:
+        ax.plot(*checked(line, ("k", 2), f"graticule of {name}").T, color="#bbbbbb", linewidth=0.8)
+    for ellipse in checked(one["ellipses"], ("n", "m", 2), f"ellipses of {name}", finite=True):
+        ax.fill(*ellipse.T, facecolor=BLUE, alpha=0.55, edgecolor=BLUE, linewidth=1)
+    areas, shapes = (
+        checked(one[key], ("n",), f"{key} of {name}", finite=True) for key in ("areas", "shapes")
+    )
+    ax.set_title(f"{name}\nkeeps {one['keeps']}")
+    grown = "areas kept" if np.ptp(areas) < 1e-9 else f"areas here up to × {short(float(areas.max()))}"
+    worst = float(shapes.max())
+    kept = "circles kept" if worst < 1 + 1e-9 else f"axes up to {short(worst)} : 1"
+    ax.set_xlabel(f"{grown}, {kept}")
+    _bare(ax)
+
+
+def _bare(ax: Any) -> None:
+    """No frame and no ticks: the graticule says where one is."""
+    ax.set(aspect="equal", anchor="N", xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)
+
+
+def orthographic(points: Any, centre: tuple[float, float] = CENTRE) -> tuple[Array, Array]:
+    """How points of the unit sphere look from far away.
+
+    Args:
+        points: (..., 3).
+        centre: longitude and latitude, in degrees, that face the viewer.
+
+    Returns:
+        To the right and up (..., 2), and whether they are on the side that is seen (...).
+
+    >>> seen, visible = orthographic(np.array([[1.0, 0, 0], [0, 1, 0], [0, 0, -1]]), (0, 30))
+    >>> seen.round(2).tolist(), visible.tolist()
+    ([[0.0, -0.5], [1.0, 0.0], [0.0, -0.87]], [True, True, False])
+    """
+    lon, lat = np.radians(centre)
+    east = [-np.sin(lon), np.cos(lon), 0]
+    north = [-np.sin(lat) * np.cos(lon), -np.sin(lat) * np.sin(lon), np.cos(lat)]
+    out = [np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)]
+    return points @ np.array([east, north]).T, points @ np.array(out) >= -1e-12
+
+
+def _seen(path: Array) -> Array:
+    """A line on the globe (k, 3) as drawn (k, 2); nan where it is on the other side."""
+    flat, visible = orthographic(path)
+    return np.where(visible[:, None], flat, np.nan)
+
+
+def _globe(ax: Any, graticule: Sequence[Any]) -> None:
+    for line in graticule:
+        ax.plot(*_seen(checked(line, ("k", 3), "graticule")).T, color="#bbbbbb", linewidth=0.8)
+    ax.add_patch(Circle((0, 0), 1, facecolor="none", edgecolor=GREY, linewidth=1.5, zorder=5))
+    ax.set(xlim=(-1.03, 1.03), ylim=(-1.03, 1.03))
+    _bare(ax)
+
+
+@style()
+def globe_ascent(
+    heights: Any,
+    sphere: Any,
+    map_heights: Any,
+    maps: Mapping[str, Any],
+    on_map: Mapping[str, Mapping[str, Any]],
+    on_globe: Mapping[str, Mapping[str, Any]],
+    limit: Any,
+    steps: Any,
+    apart: Mapping[str, Any],
+    *,
+    graticules: Mapping[str, Sequence[Any]] = EMPTY,
+    keeps: Mapping[str, str] = EMPTY,
+    step: float | None = None,
+) -> list[Any]:
+    """Draw gradient ascent on maps, the same paths on the globe, and how far those of maps are apart.
+
+    Methods are "gradient" and "natural gradient" throughout.
+
+    Args:
+        heights: (n, m), the function on a grid of the globe.
+        sphere: (n, m, 3), that grid.
+        map_heights: (p, q), the function on the grid of the maps.
+        maps: by name, where each of at most three maps has that grid (p, q, 2).
+        on_map: by method and map, paths (k, 2).
+        on_globe: by method and map, the same paths (k, 3).
+        limit: (k, 3), the path for steps of length 0 on the globe.
+        steps: (s,), several step sizes.
+        apart: by method, (s,) largest distances between the paths of different maps, in radii of the globe.
+        graticules: meridians and parallels by map, (k, 2) each, and "globe", (k, 3) each.
+        keeps: what is the same on a map as on the globe, by its name.
+        step: of the paths that are drawn.
+
+    Returns:
+        The axes: the maps, the globe with gradient paths, that with natural paths, distances.
+
+    Raises:
+        ValueError: on shapes that do not fit, or more maps than there are colours.
+    """
+    names = chart_names(maps)
+    fig = new_figure(7.4)
+    grid = fig.add_gridspec(2, 3, height_ratios=(1, 1.35))
+    f = checked(map_heights, ("p", "q"), "map_heights", finite=True)
+    axes = [fig.add_subplot(grid[0, number]) for number in range(len(names))]
+    for number, (ax, name) in enumerate(zip(axes, names, strict=True)):
+        paths = [on_map[method][name] for method in METHODS]
+        _ascent_on_map(ax, number, name, maps[name], f, graticules.get(name, ()), paths)
+        ax.set_title(f"{name}\nkeeps {keeps[name]}" if name in keeps else name)
+    points = checked(sphere, (*np.shape(heights), 3), "sphere", finite=True)
+    f = checked(heights, ("n", "m"), "heights", finite=True)
+    for column, method in enumerate(METHODS):
+        ax = fig.add_subplot(grid[1, column])
+        _globe_with_hills(ax, points, f, graticules.get("globe", ()))
+        paths = [checked(on_globe[method][name], ("k", 3), f"{method} path of {name}") for name in names]
+        for number, path in enumerate(paths):
+            ax.plot(*_seen(path).T, **chart_pen(number, nested=column == 1))
+        if method == "gradient":
+            ax.plot(*_seen(checked(limit, ("k", 3), "limit", finite=True)).T, **NATURAL)
+        start_at(ax, _seen(paths[0])[0])
+        ax.set_title(("gradient: a path per map", "natural gradient: one path")[column])
+        axes.append(ax)
+    axes.append(fig.add_subplot(grid[1, 2]))
+    distances = {method: apart[method] for method in METHODS}
+    disagreement_against_step(axes[-1], steps, distances, "largest distance (radii of the globe)")
+    fig.legend(handles=chart_legend(names, "higher"), loc="outside lower center", ncols=5)
+    of = "" if step is None else f" (steps of h = {short(step)})"
+    fig.suptitle(f"The gradient goes uphill on the map, the natural gradient on the globe{of}")
+    return axes
+
+
+def _ascent_on_map(
+    ax: Any, number: int, name: str, places: Any, f: Array, graticule: Sequence[Any], paths: Sequence[Any]
+) -> None:
+    """A map with hills, its own gradient path and the natural one."""
+    places = checked(places, (*f.shape, 2), f"grid of {name}", finite=True)
+    hills(ax, places, f)
+    for line in graticule:
+        ax.plot(*checked(line, ("k", 2), f"graticule of {name}").T, color="#999999", linewidth=0.5)
+    gradient, natural = (
+        checked(path, ("k", 2), f"{method} path on {name}", finite=True)
+        for method, path in zip(METHODS, paths, strict=True)
+    )
+    ax.plot(*gradient.T, **chart_pen(number))
+    ax.plot(*natural.T, **NATURAL)
+    start_at(ax, gradient[0])
+    ax.set(xlim=ends(places[..., 0]), ylim=ends(places[..., 1]))
+    _bare(ax)
+
+
+def _globe_with_hills(ax: Any, points: Array, f: Array, graticule: Sequence[Any]) -> None:
+    flat, visible = orthographic(points)
+    hills(ax, flat, np.ma.masked_where(~visible, f))
+    _globe(ax, graticule)

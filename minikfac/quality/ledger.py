@@ -1,0 +1,192 @@
+"""The assumption ledger: what each assumption on the way from the exact Fisher to K-FAC costs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import NamedTuple
+
+from ..backend import Array
+from ..fisher import LADDER, DenseMatrix, FisherMatrix, Signals, exact, ladder
+from ..linalg import SingularMatrixError
+from .approximations import APPROXIMATIONS
+from .measures import Row, frobenius_sums, share, spectrum, step_row
+from .norms import ratio, square_distance
+from .reference import Reference
+
+_EXACT = "exact Fisher matrix"
+_BLOCKS = "no correlations between layers"
+_INDEPENDENT = "activations independent of derivatives"
+_FACTORED = "factored damping"
+_SUD, _IAD, _IAD_SUD, _IAD_SH, _KFC = list(LADDER)[1:]
+
+
+def ledger(
+    signals: Signals,
+    gradient: Array,
+    damping: float,
+    F: DenseMatrix | None = None,
+    reference: Reference | None = None,
+    built: Mapping[str, FisherMatrix] | None = None,
+) -> list[Row]:
+    """The assumption ledger: what each assumption on the way from the exact Fisher to K-FAC costs.
+
+    Each row adds one assumption to another row, the one that ``above`` names: as a rule the one before it.
+    All rows hold damped matrices M + lambda I, whose differences are those of the M, and the last replaces
+    exact by factored damping.
+
+    Where weights are shared, each set of assumptions in :func:`minikfac.fisher.ladder` has a row, and so
+    have two other ways to go on from independence: KFAC-reduce replaces the second moments of derivatives
+    at every pair of locations by their mean over all pairs; T x KFC replaces those of derivatives and of
+    activations by their means over equal locations, t = u.
+
+    Args:
+        signals: of :func:`minikfac.fisher.signals`.
+        gradient: (P,), on which steps are taken.
+        damping: lambda > 0.
+        F: the exact matrix, if it is there already.
+        reference: :meth:`Reference.of` it, if that is there already.
+        built: approximations that were built from these signals already, by their name among
+            :data:`APPROXIMATIONS`.
+
+    Returns:
+        Rows with ``label``, ``above`` (the label of another row; None for the first), ``error`` (relative
+        Frobenius distance from the exact matrix), ``cost`` (distance from the row ``above``, relative to
+        the same norm), ``c_star``, ``step_cosine``, ``step_length`` and ``share`` of the exact step's
+        progress. Where M + lambda I is indefinite, as under IAD + SH it can be, it gives no step of
+        descent: these three are nan.
+    """
+    if reference is None:
+        reference = Reference.of(exact(signals) if F is None else F, gradient, damping)
+    blocks = _Assumption(_BLOCKS, _EXACT, _matrix("block-diagonal", signals, built))
+    return _rows(reference, [blocks, *_assumptions(signals, _BLOCKS, built)])
+
+
+def layer_ledger(signals: Signals, layer: int | str, gradient: Array, damping: float) -> list[Row]:
+    """The assumption ledger of one layer: its block of the matrix, and the step on its parameters alone.
+
+    Args:
+        signals: of :func:`minikfac.fisher.signals`.
+        layer: index or name.
+        gradient: (P,), of all layers.
+        damping: lambda > 0.
+
+    Returns:
+        Rows as those of :func:`ledger`, without one for correlations between layers and with
+        ``lowest_eigenvalue``: the smallest eigenvalue of M over the largest in magnitude, from -1 to 1 and
+        negative for an indefinite M.
+    """
+    position, size = signals.index(layer), signals.slices[-1].stop
+    if gradient.shape != (size,):
+        raise ValueError(f"expected a gradient of shape ({size},), got {gradient.shape}")
+    alone = signals.select([position])
+    reference = Reference.of(exact(alone), gradient[signals.slices[position]], damping)
+    return _rows(reference, list(_assumptions(alone, _EXACT)), eigenvalues=True)
+
+
+class _Assumption(NamedTuple):
+    """A row's label, that of the row above, what makes the matrix, and how it is damped."""
+
+    label: str
+    above: str
+    make: Callable[[], FisherMatrix]
+    method: str | None = None
+
+
+def _matrix(
+    name: str, signals: Signals, built: Mapping[str, FisherMatrix] | None
+) -> Callable[[], FisherMatrix]:
+    """What returns an approximation: the one that was built before, or a new one."""
+    return lambda: built[name] if built and name in built else APPROXIMATIONS[name][0](signals)
+
+
+def _assumptions(
+    signals: Signals, blocks: str, built: Mapping[str, FisherMatrix] | None = None
+) -> Iterator[_Assumption]:
+    """What follows the exact blocks, in a row of label ``blocks``."""
+    chunk = next(iter(signals))
+    if all(layer.scale_and_shift for layer in chunk):
+        return  # they stay exact
+    K = _matrix("K-FAC", signals, built)()
+    if all(layer.scale_and_shift or layer.abar.shape[1] == 1 for layer in chunk):
+        yield _Assumption(_INDEPENDENT, blocks, lambda: K)
+        yield _Assumption(_FACTORED, _INDEPENDENT, lambda: K, "factored")
+        return
+    for assumed, above in (
+        (_SUD, blocks),
+        (_IAD, blocks),
+        (_IAD_SUD, LADDER[_IAD]),
+        (_IAD_SH, LADDER[_IAD]),
+    ):
+        yield _Assumption(LADDER[assumed], above, partial(ladder, signals, assumed))
+    yield _Assumption(LADDER[_KFC], LADDER[_IAD_SH], lambda: K)
+    for name, label in (
+        ("KFAC-reduce", "KFAC-reduce: derivatives alike at all distances"),
+        ("T x KFC", "T x KFC: the same at all locations"),
+    ):
+        yield _Assumption(label, LADDER[_IAD], _matrix(name, signals, built))
+    yield _Assumption(_FACTORED, LADDER[_KFC], lambda: K, "factored")
+
+
+def _rows(reference: Reference, assumptions: Sequence[_Assumption], eigenvalues: bool = False) -> list[Row]:
+    damping = reference.damping
+    damped_blocks = [reference.damped[layer, layer] for layer in reference.F.slices]
+    rows: list[Row] = [_row(reference, (_EXACT, None), 0.0, 0.0, 1.0, reference.step)]
+    if eigenvalues:
+        rows[0]["lowest_eigenvalue"] = _lowest_eigenvalue(reference.F.blocks)
+    kept = {_EXACT: damped_blocks}
+    for number, (label, above, make, method) in enumerate(assumptions):
+        matrix = make()
+        blocks = [block.to_dense() for block in matrix.damped(damping, method).blocks]
+        sums = [frobenius_sums(F, M) for F, M in zip(damped_blocks, blocks, strict=True)]
+        wrong, product, square = (sum(terms) for terms in zip(*sums, strict=True))
+        # all that follows the exact matrix lacks what is between layers
+        cost = sum(square_distance(a, b) for a, b in zip(kept[above], blocks, strict=True))
+        cost += reference.between if above == _EXACT else 0.0
+        step = _step(reference, label, matrix, method)
+        error = (wrong + reference.between) ** 0.5
+        rows.append(_row(reference, (label, above), error, cost**0.5, product / square, step))
+        if eigenvalues:
+            undamped = matrix.damped(damping, method).blocks if method else matrix.blocks
+            rows[-1]["lowest_eigenvalue"] = _lowest_eigenvalue(undamped, damping if method else 0.0)
+        later = {assumption.above for assumption in assumptions[number + 1 :]}
+        kept = {name: dense for name, dense in (kept | {label: blocks}).items() if name in later}
+    return rows
+
+
+def _step(reference: Reference, label: str, matrix: FisherMatrix, method: str | None) -> Array:
+    """The damped step; nan where the matrix is indefinite."""
+    try:
+        return matrix.solve(reference.gradient, reference.damping, method)
+    except SingularMatrixError:
+        if label != LADDER[_IAD_SH]:
+            raise
+        return math.nan * reference.gradient
+
+
+def _row(
+    reference: Reference,
+    labels: tuple[str, str | None],
+    error: float,
+    cost: float,
+    c_star: float,
+    step: Array,
+) -> Row:
+    norm = reference.squares[0] ** 0.5
+    return {
+        "label": labels[0],
+        "above": labels[1],
+        "error": error / norm,
+        "cost": cost / norm,
+        "c_star": c_star,
+        **step_row(reference, step, slice(None)),
+        "share": share(reference, step),
+    }
+
+
+def _lowest_eigenvalue(blocks: Sequence[FisherMatrix], shift: float = 0.0) -> float:
+    """Smallest eigenvalue of the blocks less shift I over the largest in magnitude."""
+    values = [spectrum(block) - shift for block in blocks]
+    low, high = min(float(block[0]) for block in values), max(float(block[-1]) for block in values)
+    return ratio(low, max(high, -low))

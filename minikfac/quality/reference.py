@@ -1,0 +1,105 @@
+"""The exact side of a comparison: F, its damped inverse, the exact step and the norms to divide by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from ..backend import Array, array_module
+from ..fisher import DenseMatrix
+from ..linalg import cholesky, cholesky_inverse, cholesky_solve
+from .norms import Product, inner, spectral_norm, square_between, times
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """The exact side of a comparison, computed once.
+
+    Attributes:
+        F: the exact matrix.
+        gradient: (P,).
+        damping: lambda.
+        damped: F + lambda I.
+        L: its Cholesky factor.
+        step: the exact step (F + lambda I)^{-1} gradient.
+        product: v -> F v by the quickest way there is.
+    """
+
+    F: DenseMatrix
+    gradient: Array
+    damping: float
+    damped: Array
+    L: Array
+    step: Array
+    product: Product
+
+    @classmethod
+    def of(cls, F: DenseMatrix, gradient: Array, damping: float, product: Product | None = None) -> Reference:
+        """Factorize F + lambda I and take the exact step.
+
+        Args:
+            F: the exact matrix.
+            gradient: (P,).
+            damping: lambda.
+            product: v -> F v, where there is a quicker way than the dense matrix, as that of
+                :func:`minikfac.fisher.product` for some thousand parameters.
+        """
+        if not isinstance(F, DenseMatrix):
+            raise TypeError(f"expected the dense matrix of fisher.exact, got {type(F).__name__}")
+        if gradient.shape != (F.shape[0],):
+            raise ValueError(f"expected a gradient of shape ({F.shape[0]},), got {gradient.shape}")
+        if not bool(array_module(gradient).isfinite(gradient).all()):
+            raise ValueError("expected a finite gradient, got NaN or infinite entries")
+        damped = F.damped(damping).array
+        L = cholesky(damped, F.name if damping == 0 else f"{F.name} + damping")
+        return cls(F, gradient, damping, damped, L, cholesky_solve(L, gradient), product or times(F.array))
+
+    @cached_property
+    def inverse(self) -> Array:
+        """(F + lambda I)^{-1}."""
+        return cholesky_inverse(self.L.copy())
+
+    @cached_property
+    def logdet(self) -> float:
+        """log det (F + lambda I)."""
+        return 2 * float(array_module(self.L).log(self.L.diagonal()).sum())
+
+    @cached_property
+    def parts(self) -> list[slice]:
+        """All parameters, then each layer's."""
+        return [slice(0, self.F.shape[0]), *self.F.slices]
+
+    @cached_property
+    def gradients(self) -> list[Array]:
+        """The gradient by each of :attr:`parts`."""
+        return [self.gradient[part] for part in self.parts]
+
+    @cached_property
+    def products(self) -> list[Product]:
+        """v -> F v, and the same with each diagonal block."""
+        return [self.product, *(times(self.F.array[layer, layer]) for layer in self.F.slices)]
+
+    @cached_property
+    def squares(self) -> list[float]:
+        """||F||_F^2 and that of each diagonal block."""
+        return [inner(self.F.array[part, part], self.F.array[part, part]) for part in self.parts]
+
+    @cached_property
+    def inverse_squares(self) -> list[float]:
+        """The same of the damped inverse."""
+        return [inner(self.inverse[part, part], self.inverse[part, part]) for part in self.parts]
+
+    @cached_property
+    def between(self) -> float:
+        """||.||_F^2 of what lies between layers in F."""
+        return square_between(self.F.array, self.F.slices)
+
+    @cached_property
+    def inverse_between(self) -> float:
+        """The same of the damped inverse."""
+        return square_between(self.inverse, self.F.slices)
+
+    @cached_property
+    def spectral_norms(self) -> list[float]:
+        """||F||_2 and that of each diagonal block."""
+        return [spectral_norm(*pair) for pair in zip(self.products, self.gradients, strict=True)]

@@ -1,0 +1,84 @@
+"""Tables of measures as text and as CSV, and means over tables of several seeds."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .measures import COLUMNS, Row
+
+
+def text_table(
+    rows: Sequence[Row], spread: Sequence[Row] | None, columns: Sequence[str]
+) -> tuple[list[str], list[list[str]]]:
+    """Header and cells as text; columns without any value are left out.
+
+    Args:
+        rows: of one layer, see :func:`.compare`.
+        spread: the same rows with standard deviations; a cell is then a mean and one, as in "0.52 ± 0.03".
+        columns: which to show.
+    """
+
+    shown = [column for column in columns if any(row.get(column) is not None for row in rows)]
+    cells = [[row["approximation"], *(format_cell(row.get(column)) for column in shown)] for row in rows]
+    for line, deviations in zip(cells, spread or [], strict=False):
+        for place, column in enumerate(shown, start=1):
+            if line[place]:
+                line[place] += f" ± {format_cell(deviations[column])}"
+    return ["approximation", *(column.replace("_", " ") for column in shown)], cells
+
+
+def aligned(header: list[str], cells: list[list[str]]) -> str:
+    """A table in columns, numbers to the right."""
+    lines = [header, *cells]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    return "\n".join(
+        "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip()
+        for line in lines
+    )
+
+
+def format_cell(value: Any) -> str:
+    """A number as a person would write it in a table."""
+    if value is None:
+        return ""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "not reached" if value == math.inf else "-"
+    if isinstance(value, int) or (isinstance(value, float) and value.is_integer() and abs(value) >= 100):
+        return f"{int(value):,}"
+    return f"{value:.3g}" if abs(value) < 999.5 else f"{value:,.0f}"
+
+
+def write_csv(path: str | Path, rows: Sequence[Row], spread: Sequence[Row] | None) -> None:
+    """Write rows to a file; with their standard deviations in columns ``NAME_sd``, if there are any."""
+    columns = ["approximation", "layer", *COLUMNS]
+    if spread is not None:
+        columns += [f"{column}_sd" for column in COLUMNS]
+        rows = [
+            row | {f"{column}_sd": deviation.get(column) for column in COLUMNS}
+            for row, deviation in zip(rows, spread, strict=True)
+        ]
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def mean_and_spread(tables: Sequence[Sequence[Row]]) -> tuple[list[Row], list[Row]]:
+    """Means of equal rows of several tables, and their standard deviations."""
+    means, spreads = [], []
+    for same in zip(*tables, strict=True):
+        mean, spread = dict(same[0]), dict(same[0])
+        for column in COLUMNS:
+            values = [row.get(column) for row in same]
+            if None in values:
+                continue
+            numbers = [float(value) for value in values if value is not None]
+            mean[column] = centre = sum(numbers) / len(numbers)
+            spread[column] = math.sqrt(sum((n - centre) ** 2 for n in numbers) / (len(numbers) - 1))
+        means.append(mean)
+        spreads.append(spread)
+    return means, spreads

@@ -1,0 +1,209 @@
+"""Gradient ascent on the map and on the globe: it goes by the ruler that it is given.
+
+Two steps uphill in the coordinates u of a map with metric G (:mod:`.globe`):
+
+    u <- u + h grad_u f             steepest for a ruler laid on the map: another path on every map
+    u <- u + h G^{-1} grad_u f      steepest for lengths on the globe: the natural gradient [Amari98]
+
+As h -> 0 the second is the flow of the gradient on the sphere, on every map. Steps agree only up to O(h), as
+each is straight on its own map. On a map that keeps angles, G = c(u) I, the first goes the right way too, but
+at another pace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ... import plots
+from ..parts import Drawings, Figure, Section, number
+from .charts import METHODS, Field, apart, flow, order, walk
+from .globe import PROJECTIONS, Projection, east_and_north, graticule, on_sphere, squared_lengths
+
+if TYPE_CHECKING:
+    from ..run import Run
+
+
+def great_circle(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Distance on the globe of points (..., 3), in its radii; precise for small ones too."""
+    return 2 * np.arcsin(np.minimum(1, np.linalg.norm(a - b, axis=-1) / 2))
+
+
+@dataclass(frozen=True)
+class Hills:
+    """A smooth function on the sphere: f(x) = sum_b height_b exp(sharpness_b (x . top_b - 1)).
+
+    Attributes:
+        tops: (b, 2), longitude and latitude in radians.
+        heights: (b,).
+        sharpness: (b,).
+    """
+
+    tops: np.ndarray
+    heights: np.ndarray
+    sharpness: np.ndarray
+
+    def each(self, x: np.ndarray) -> np.ndarray:
+        """Height of each hill at x (..., 3): (..., b)."""
+        return self.heights * np.exp(self.sharpness * (x @ on_sphere(self.tops).T - 1))
+
+    def value(self, x: np.ndarray) -> np.ndarray:
+        """f at x (..., 3)."""
+        return self.each(x).sum(-1)
+
+    def gradient(self, x: np.ndarray) -> np.ndarray:
+        """The gradient on the sphere (..., 3), tangent to it."""
+        steep = (self.each(x) * self.sharpness) @ on_sphere(self.tops)
+        return steep - (steep * x).sum(-1, keepdims=True) * x
+
+
+def fields(projection: Projection, hills: Hills) -> dict[str, Field]:
+    """The gradient and the natural gradient of f in the coordinates u of a map."""
+
+    def gradient(u: np.ndarray) -> np.ndarray:
+        p = projection.inverse(u)
+        by_p = np.sqrt(squared_lengths(p)) * (east_and_north(p).T @ hills.gradient(on_sphere(p)))
+        return np.linalg.solve(projection.jacobian(p).T, by_p)
+
+    def natural(u: np.ndarray) -> np.ndarray:
+        return np.linalg.solve(projection.metric(projection.inverse(u)), gradient(u))
+
+    return {"gradient": gradient, "natural gradient": natural}
+
+
+@dataclass(frozen=True)
+class Ascents:
+    """Paths uphill on several maps. Methods are "gradient" and "natural gradient".
+
+    Attributes:
+        step: h of the paths below.
+        duration: number of steps times h, of all paths.
+        sphere: (n, m, 3), a grid of points of the globe.
+        heights: (n, m), f there.
+        map_heights: (p, q), f on a grid of a part of the globe.
+        maps: by name of the map, where it has that grid (p, q, 2).
+        keeps: by name of the map, what is the same there as on the globe.
+        graticules: meridians and parallels by name of the map, (k, 2) each, and on the "globe", (k, 3).
+        on_map: by method and map, the path in the map's own coordinates (k + 1, 2).
+        on_globe: by method and map, the same path (k + 1, 3).
+        limit: (k + 1, 3), the flow of the gradient on the sphere, without any map.
+        steps: (s,), several h.
+        apart: by method, (s,) largest distances on the globe between the paths of different maps.
+    """
+
+    step: float
+    duration: float
+    sphere: np.ndarray
+    heights: np.ndarray
+    map_heights: np.ndarray
+    maps: Mapping[str, np.ndarray]
+    keeps: Mapping[str, str]
+    graticules: Mapping[str, Sequence[np.ndarray]]
+    on_map: Mapping[str, Mapping[str, np.ndarray]]
+    on_globe: Mapping[str, Mapping[str, np.ndarray]]
+    limit: np.ndarray
+    steps: np.ndarray
+    apart: Mapping[str, np.ndarray]
+
+    def figures(self) -> Drawings:
+        """Gradient ascent on three maps, and the natural gradient on the globe."""
+        paths = self.maps, self.on_map, self.on_globe, self.limit, self.steps, self.apart
+        options: dict[str, Any] = {"graticules": self.graticules, "keeps": self.keeps, "step": self.step}
+        draw = partial(plots.globe_ascent, self.heights, self.sphere, self.map_heights, *paths, **options)
+        return {"map-ascent": draw}
+
+    def sections(self) -> list[Section]:
+        """How far the paths of different maps are apart, by the size of the steps."""
+        largest, smallest = int(self.steps.argmax()), int(self.steps.argmin())
+        plain, natural = (self.apart[method] for method in METHODS)
+        text = (
+            "The gradient is the steepest way up for a given length of the step, and so asks: length on the "
+            f"map, or on the globe? Climb from one place with the coordinates of {len(self.maps)} maps. "
+            "With steps along the gradient of each map's coordinates the paths are up to "
+            f"{number(plain[largest])} radii of the globe apart, and with steps of h&nbsp;= "
+            f"{number(self.steps[smallest])} in place of {number(self.steps[largest])} they are still, by "
+            f"{number(plain[smallest])}. The <b>natural gradient</b> divides by the metric: its paths are "
+            f"{number(natural[largest])} apart, and {number(natural[smallest])} with the small steps. That "
+            f"falls like h<sup>{order(self.steps, natural):.2f}</sup>: as a flow it is one path, on every "
+            "map."
+        )
+        caption = (
+            "Above: the paths on their maps. Below: the same paths on the globe, and how far those of "
+            "different maps are apart, against the size of the steps."
+        )
+        figure, title = Figure("map-ascent", caption), "Uphill on the map, uphill on the globe"
+        return [Section("ascent", title, [text, figure], 3)]
+
+    def record(self) -> dict[str, Any]:
+        """Distances between maps; no paths."""
+        return {"opening": {"ascents": {key: getattr(self, key) for key in ("duration", "steps", "apart")}}}
+
+
+HILLS = Hills(np.radians([[35.0, 10.0], [-50.0, 0.0]]), np.array([1.0, 0.9]), np.array([3.0, 3.0]))
+"""A higher one in the east, a lower one in the west."""
+START = (-20.0, 60.0)
+"""Between them, in the north, where maps distort."""
+SOUTH, NORTH = -30, 75
+"""Latitudes of the maps that are drawn, in degrees."""
+
+
+def ascents(
+    hills: Hills = HILLS,
+    start: tuple[float, float] = START,
+    projections: Sequence[Projection] = PROJECTIONS[:3],
+    step: float = 0.1,
+    duration: float = 6.0,
+    halvings: int = 4,
+) -> Ascents:
+    """Climb the hills from one place, by the gradient and by the natural gradient, on several maps.
+
+    Args:
+        hills: f.
+        start: longitude and latitude in degrees.
+        projections: at least two maps.
+        step: h of the paths shown.
+        duration: of all paths; the number of steps is its ratio to h.
+        halvings: of the step, for distances against h.
+
+    Raises:
+        ValueError: where a path leaves a map.
+    """
+    p = np.radians(np.array(start, dtype=float))
+    steps = step / 2.0 ** np.arange(halvings + 1)
+    on_map: dict[str, dict[str, np.ndarray]] = {method: {} for method in METHODS}
+    walks: dict[str, list[list[np.ndarray]]] = {method: [[] for _ in steps] for method in METHODS}
+    for projection in projections:
+        for method, field in fields(projection, hills).items():
+            paths = [walk(field, projection.forward(p), h, round(duration / h)) for h in steps]
+            on_map[method][projection.name] = paths[0]
+            for of_step, path in zip(walks[method], paths, strict=True):
+                of_step.append(on_sphere(projection.inverse(path)))
+    grid = np.meshgrid(np.linspace(-95, 80, 111), np.linspace(SOUTH, NORTH, 71))
+    points = np.radians(np.stack(grid, axis=-1))
+    whole = np.radians(np.stack(np.meshgrid(np.linspace(-180, 180, 181), np.linspace(-90, 90, 91)), -1))
+    names = [projection.name for projection in projections]
+    return Ascents(
+        step,
+        duration,
+        on_sphere(whole),
+        hills.value(on_sphere(whole)),
+        hills.value(on_sphere(points)),
+        {projection.name: projection.forward(points) for projection in projections},
+        {projection.name: projection.keeps for projection in projections},
+        {"globe": [on_sphere(line) for line in graticule((-90, 90))]}
+        | {one.name: [one.forward(line) for line in graticule((SOUTH, NORTH))] for one in projections},
+        on_map,
+        {method: dict(zip(names, walks[method][0], strict=True)) for method in METHODS},
+        flow(hills.gradient, on_sphere(p), step * np.arange(round(duration / step) + 1)),
+        steps,
+        {method: np.array([apart(paths, great_circle) for paths in walks[method]]) for method in METHODS},
+    )
+
+
+def compute(run: Run) -> Ascents:
+    """Climb on all maps; no net is needed."""
+    return ascents()

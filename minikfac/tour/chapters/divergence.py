@@ -1,0 +1,110 @@
+"""F is the second derivative of the KL divergence: a walk in one direction, beside its quadratic form."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ... import fisher, plots
+from ...backend import Array, to_host
+from ...network import Network
+from ..parts import Drawings, Figure, Section, number, percent
+
+if TYPE_CHECKING:
+    from ..run import Run
+
+_LENGTHS = 33
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """KL divergence along a direction, against its quadratic model.
+
+    Attributes:
+        lengths: |d|, (m,).
+        kl: KL(theta || theta + d), mean over examples in nats, (m,).
+        quadratic: 1/2 d^T F d, (m,).
+        slope: of |kl - quadratic| against |d| on log axes, where rounding does not show; NaN where it shows
+            everywhere.
+        floor: what rounding leaves of a difference, in nats.
+        fit: lengths between which the slope was fitted.
+    """
+
+    lengths: Array
+    kl: Array
+    quadratic: Array
+    slope: float
+    floor: float
+    fit: tuple[float, float]
+
+    @property
+    def differences(self) -> Array:
+        """|KL - 1/2 d^T F d|, (m,)."""
+        return np.abs(self.kl - self.quadratic)
+
+    def figures(self) -> Drawings:
+        """The error of the quadratic form against the length of the step."""
+        if not np.isfinite(self.slope):
+            return {}
+        return {
+            "kl-divergence": lambda: plots.kl_against_quadratic(
+                self.lengths, self.differences, floor=self.floor, fit=self.fit
+            )
+        }
+
+    def sections(self) -> list[Section]:
+        """The order of the error, and its size for one step."""
+        if not np.isfinite(self.slope):
+            return []
+        near = int(np.abs(np.log(self.lengths / 0.1)).argmin())
+        relative = self.differences[near] / max(self.kl[near], 1e-300)
+        verdict = "as it should."
+        if abs(self.slope - 3) >= 0.15:
+            verdict = "not the expected 3: along this direction other orders matter."
+        text = (
+            "How far apart are two nets? By the mean Kullback-Leibler divergence of their predictions, in "
+            "nats. For a small step <i>d</i> in the weights it is ½ <i>d</i><sup>T</sup><i>F d</i>, with an "
+            "error of third order: halve the step, and the error falls to an eighth. Along a random "
+            f"direction the error had slope <b>{self.slope:.2f}</b> on log axes, {verdict} For a step of "
+            f"length {number(float(self.lengths[near]))} the divergence was {number(float(self.kl[near]))} "
+            f"nats and the quadratic form was off by {percent(float(relative))}."
+        )
+        caption = (
+            "Error of the quadratic form against the length of the step. In the grey band there is only "
+            "rounding error."
+        )
+        figure = Figure("kl-divergence", caption)
+        return [Section("kl", "F measures how predictions change", [text, figure])]
+
+    def record(self) -> dict[str, Any]:
+        """All of it."""
+        return {"divergence": vars(self)}
+
+
+def compute(run: Run) -> Divergence:
+    """Walk away from the trained net."""
+    return divergence(run.net, run.theta, run.x, run.settings.seed)
+
+
+def divergence(net: Network, theta: Array, x: Array, seed: int = 0) -> Divergence:
+    """Walk along one random direction and compare KL with 1/2 d^T F d; in float64 whatever theta is."""
+    rng = np.random.default_rng([seed, 3])
+    theta, x = to_host(theta).astype(float), to_host(x).astype(float)
+    d = rng.normal(size=theta.shape)
+    d /= np.linalg.norm(d)
+    curvature = float(d @ (fisher.product(net, theta, x) @ d))
+    lengths = np.logspace(-6, 0.5, _LENGTHS)
+    kl = np.array([net.kl(theta, theta + t * d, x) for t in lengths])
+    quadratic = 0.5 * lengths**2 * curvature
+    differences = np.abs(kl - quadratic)
+    # steps of 1e-6: KL is 1e-12 or so, the rest is rounding
+    floor = max(float(np.median(differences[:4])), 1e-17)
+    clean = lengths[differences > 100 * floor]
+    fit = (float(clean.min()), float(clean.min()) * 10**1.5) if len(clean) else (0.1, 1.0)
+    chosen = (lengths >= fit[0]) & (lengths <= fit[1] * (1 + 1e-9)) & (differences > 0)
+    slope = np.nan
+    if chosen.sum() > 1:
+        slope = float(np.polyfit(np.log(lengths[chosen]), np.log(differences[chosen]), 1)[0])
+    return Divergence(lengths, kl, quadratic, slope, floor, fit)

@@ -1,0 +1,325 @@
+"""A Gaussian fitted to data in three charts: gradients follow the chart, natural gradients the family.
+
+N(mu, sigma^2) fitted to numbers of mean m and variance v, by their mean negative log-likelihood in nats
+
+    loss = log sigma + (v + (m - mu)^2) / (2 sigma^2) + log(2 pi) / 2
+
+in the charts (mu, sigma), (mu, log sigma) and (a, b) = (mu, 1) / sigma^2, the natural parameters. Gradient
+and Fisher matrix F of each are written down by hand. Two flows in every chart, d xi / dt = -grad and
+-F^{-1} grad [Amari98]: pulled back to (mu, sigma), natural flows are one curve, gradient flows are three.
+
+Exact for the flow, not for steps: one natural step of h agrees between the charts up to O(h^2), as they bend
+against each other, and a walk of fixed duration up to O(h).
+
+In this family the natural flow has a formula: both moments of the Gaussian, mu and mu^2 + sigma^2, approach
+those of the data like e^{-t}.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from ... import plots
+from ..parts import Drawings, Figure, Section, listing, number
+from .charts import METHODS, Field, apart, flow, order, walk
+
+if TYPE_CHECKING:
+    from ..run import Run
+
+
+class Chart(Protocol):
+    """Coordinates xi (..., 2) of Gaussians, which are q = (mu, sigma) (..., 2)."""
+
+    name: str
+    axes: tuple[str, str]
+
+    def push(self, q: np.ndarray) -> np.ndarray:
+        """Coordinates of Gaussians (mu, sigma)."""
+
+    def pull(self, xi: np.ndarray) -> np.ndarray:
+        """The Gaussians (mu, sigma) at these coordinates. ValueError where there is none."""
+
+    def jacobian(self, q: np.ndarray) -> np.ndarray:
+        """J = d xi / d (mu, sigma), at one q (2,)."""
+
+    def gradient(self, xi: np.ndarray, m: float, v: float) -> np.ndarray:
+        """Of the loss by xi, at one xi (2,), for data of mean m and variance v."""
+
+    def fisher(self, xi: np.ndarray) -> np.ndarray:
+        """F (2, 2) at one xi (2,), per example."""
+
+
+class MeanDeviation(Chart):
+    """xi = (mu, sigma)."""
+
+    name, axes = "(μ, σ)", ("μ", "σ")
+
+    def push(self, q: np.ndarray) -> np.ndarray:
+        return np.array(q, dtype=float)
+
+    def pull(self, xi: np.ndarray) -> np.ndarray:
+        return np.stack([xi[..., 0], _positive(xi[..., 1], "σ")], axis=-1)
+
+    def jacobian(self, q: np.ndarray) -> np.ndarray:
+        return np.eye(2)
+
+    def gradient(self, xi: np.ndarray, m: float, v: float) -> np.ndarray:
+        mu, sigma = xi
+        return np.array([(mu - m) / sigma**2, 1 / sigma - (v + (m - mu) ** 2) / sigma**3])
+
+    def fisher(self, xi: np.ndarray) -> np.ndarray:
+        return np.diag([1 / xi[1] ** 2, 2 / xi[1] ** 2])
+
+
+class MeanLogDeviation(Chart):
+    """xi = (mu, log sigma)."""
+
+    name, axes = "(μ, log σ)", ("μ", "log σ")
+
+    def push(self, q: np.ndarray) -> np.ndarray:
+        return np.stack([q[..., 0], np.log(_positive(q[..., 1], "σ"))], axis=-1)
+
+    def pull(self, xi: np.ndarray) -> np.ndarray:
+        return np.stack([xi[..., 0], np.exp(xi[..., 1])], axis=-1)
+
+    def jacobian(self, q: np.ndarray) -> np.ndarray:
+        return np.diag([1, 1 / q[1]])
+
+    def gradient(self, xi: np.ndarray, m: float, v: float) -> np.ndarray:
+        mu, precision = xi[0], math.exp(-2 * xi[1])
+        return np.array([(mu - m) * precision, 1 - (v + (m - mu) ** 2) * precision])
+
+    def fisher(self, xi: np.ndarray) -> np.ndarray:
+        return np.diag([math.exp(-2 * xi[1]), 2])
+
+
+class NaturalParameters(Chart):
+    """xi = (a, b) = (mu, 1) / sigma^2: the loss is (b (v + m^2) + a^2 / b - log b + log(2 pi)) / 2 - a m."""
+
+    name, axes = "natural parameters", ("a = μ / σ²", "b = 1 / σ²")
+
+    def push(self, q: np.ndarray) -> np.ndarray:
+        precision = 1 / _positive(q[..., 1], "σ") ** 2
+        return np.stack([q[..., 0] * precision, precision], axis=-1)
+
+    def pull(self, xi: np.ndarray) -> np.ndarray:
+        b = _positive(xi[..., 1], "b")
+        return np.stack([xi[..., 0] / b, 1 / np.sqrt(b)], axis=-1)
+
+    def jacobian(self, q: np.ndarray) -> np.ndarray:
+        mu, sigma = q
+        return np.array([[1 / sigma**2, -2 * mu / sigma**3], [0, -2 / sigma**3]])
+
+    def gradient(self, xi: np.ndarray, m: float, v: float) -> np.ndarray:
+        a, b = xi
+        return np.array([a / b - m, (v + m**2 - a**2 / b**2 - 1 / b) / 2])
+
+    def fisher(self, xi: np.ndarray) -> np.ndarray:
+        a, b = xi
+        return np.array([[1 / b, -a / b**2], [-a / b**2, a**2 / b**3 + 1 / (2 * b**2)]])
+
+
+def _positive(values: np.ndarray, name: str) -> np.ndarray:
+    least = float(np.min(values))
+    if not least > 0:
+        raise ValueError(f"expected {name} > 0, got {least:.4g}")
+    return values
+
+
+CHARTS: tuple[Chart, ...] = (MeanDeviation(), MeanLogDeviation(), NaturalParameters())
+
+
+def loss(q: np.ndarray, m: float, v: float) -> np.ndarray:
+    """Mean negative log-likelihood in nats of Gaussians q (..., 2) on data of mean m and variance v."""
+    mu, sigma = q[..., 0], q[..., 1]
+    return np.log(sigma) + (v + (m - mu) ** 2) / (2 * sigma**2) + math.log(2 * math.pi) / 2
+
+
+def fisher_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Distance of Gaussians (..., 2) along the shortest way; its length ds^2 = d^T F d knows no chart.
+
+    The family is a hyperbolic plane: with mu / sqrt(2) and sigma as coordinates, the upper half-plane, times
+    sqrt(2).
+    """
+    near = ((a[..., 0] - b[..., 0]) ** 2 / 2 + (a[..., 1] - b[..., 1]) ** 2) / (4 * a[..., 1] * b[..., 1])
+    return math.sqrt(8) * np.arcsinh(np.sqrt(near))
+
+
+def fields(chart: Chart, m: float, v: float) -> dict[str, Field]:
+    """Downhill in a chart: minus the gradient, and minus the natural gradient."""
+
+    def gradient(xi: np.ndarray) -> np.ndarray:
+        return -chart.gradient(xi, m, v)
+
+    def natural(xi: np.ndarray) -> np.ndarray:
+        return np.linalg.solve(chart.fisher(xi), gradient(xi))
+
+    return {"gradient": gradient, "natural gradient": natural}
+
+
+@dataclass(frozen=True)
+class GaussianFlows:
+    """Fits of a Gaussian in several charts. Methods are "gradient" and "natural gradient".
+
+    Attributes:
+        mean: m of the data.
+        variance: v of the data.
+        axes: names of the coordinates, by chart.
+        grids: by chart, (n, m, 2), where it has a grid of Gaussians.
+        losses: (n, m) of these, in nats.
+        ellipses: by chart, (e, k, 2), Gaussians at one Fisher length from e others, to first order.
+        in_chart: by method and chart, flows (starts, k, 2) in its coordinates.
+        pulled: by method and chart, the same flows as (mu, sigma).
+        times: (k,).
+        steps: (s,), several h.
+        one_step: by method, (s,) largest distance between charts after one step of h, in Fisher length.
+        walked: by method, the same along walks of duration 1.
+    """
+
+    mean: float
+    variance: float
+    axes: Mapping[str, tuple[str, str]]
+    grids: Mapping[str, np.ndarray]
+    losses: np.ndarray
+    ellipses: Mapping[str, np.ndarray]
+    in_chart: Mapping[str, Mapping[str, np.ndarray]]
+    pulled: Mapping[str, Mapping[str, np.ndarray]]
+    times: np.ndarray
+    steps: np.ndarray
+    one_step: Mapping[str, np.ndarray]
+    walked: Mapping[str, np.ndarray]
+
+    def figures(self) -> Drawings:
+        """Flows that fit a Gaussian in three charts, pulled back to one."""
+        distances = {
+            "gradient, one step": self.one_step["gradient"],
+            "natural, one step": self.one_step["natural gradient"],
+            "gradient, 1/h steps": self.walked["gradient"],
+            "natural, 1/h steps": self.walked["natural gradient"],
+        }
+        charts = self.losses, self.grids, self.axes, self.ellipses, self.in_chart, self.pulled
+        fit = (self.mean, self.variance**0.5)
+        return {"gaussian-charts": partial(plots.gaussian_flows, *charts, fit, self.steps, distances)}
+
+    def sections(self) -> list[Section]:
+        """How far flows and steps of different charts are apart."""
+        plain, natural = (apart(list(self.pulled[method].values()), fisher_distance) for method in METHODS)
+        one_step = order(self.steps, self.one_step["natural gradient"])
+        walked = order(self.steps, self.walked["natural gradient"])
+        text = (
+            "What is the globe, where predictions are learned? The distributions themselves, with the KL "
+            "divergence for small distances; to second order it is ½ <i>d</i><sup>T</sup><i>F d</i>, and "
+            "the <b>Fisher matrix</b> <i>F</i> is the metric. Here a Gaussian is fitted to data in "
+            f"{len(self.axes)} charts: {listing(list(self.axes))}. Seen in one chart, flows of the gradient "
+            f"are up to {number(plain)} of Fisher length apart; those of the natural gradient "
+            f"{number(natural)}, which is the error of the solver. Finite steps are straight in their own "
+            f"chart and bent in another, so they agree only up to h<sup>{one_step:.2f}</sup> (one step) and "
+            f"h<sup>{walked:.2f}</sup> (1/h steps): the natural gradient is exact as a flow, and as a step "
+            "where a linear map connects the charts, as it does between equivalent nets."
+        )
+        caption = (
+            "Above: flows in three charts; ellipses are steps of equal KL divergence. Below: the same flows "
+            "in the first chart, and how far finite steps in different charts are apart."
+        )
+        figure, title = Figure("gaussian-charts", caption), "A family of distributions is a globe too"
+        return [Section("gaussian", title, [text, figure], 3)]
+
+    def record(self) -> dict[str, Any]:
+        """Distances between charts; no paths."""
+        keys = ("mean", "variance", "steps", "one_step", "walked")
+        return {"opening": {"gaussian": {key: getattr(self, key) for key in keys}}}
+
+
+STARTS = ((-1.0, 0.7), (0.2, 2.0), (3.0, 1.7))
+
+
+def gaussian_flows(
+    data: np.ndarray | None = None,
+    starts: Sequence[tuple[float, float]] = STARTS,
+    duration: float = 6.0,
+    largest_step: float = 0.05,
+    halvings: int = 6,
+    radius: float = 0.13,
+) -> GaussianFlows:
+    """Fit a Gaussian by gradient and natural-gradient flows in three charts, and by steps.
+
+    Args:
+        data: (n,), not all equal. Only their mean and variance matter; 1 and 1 by default.
+        starts: (mu, sigma) where flows begin; steps begin at the first.
+        duration: of the flows.
+        largest_step: h of the longest steps.
+        halvings: of it.
+        radius: of the ellipses, in Fisher length: sqrt(2 KL) nats to first order.
+
+    Raises:
+        ValueError: on data that no Gaussian fits, or steps that leave the family.
+    """
+    y = np.array([0.0, 2.0]) if data is None else np.asarray(data, dtype=float)
+    if y.ndim != 1 or not (np.isfinite(y).all() and y.size and y.var() > 0):
+        raise ValueError(f"expected finite data (n,) that are not all equal, got shape {y.shape}")
+    m, v = float(y.mean()), float(y.var())
+    times = np.linspace(0, duration, 121)
+    steps = largest_step / 2.0 ** np.arange(halvings + 1)
+    in_chart: dict[str, dict[str, np.ndarray]] = {method: {} for method in METHODS}
+    pulled: dict[str, dict[str, np.ndarray]] = {method: {} for method in METHODS}
+    walks: dict[str, list[list[np.ndarray]]] = {method: [[] for _ in steps] for method in METHODS}
+    for chart in CHARTS:
+        for method, field in fields(chart, m, v).items():
+            paths = np.array([flow(field, chart.push(np.array(q)), times) for q in starts])
+            in_chart[method][chart.name], pulled[method][chart.name] = paths, chart.pull(paths)
+            for of_step, h in zip(walks[method], steps, strict=True):
+                path = walk(field, chart.push(np.array(starts[0])), h, max(1, round(1 / h)))
+                of_step.append(chart.pull(path))
+    grid, centres = _around(m, math.sqrt(v))
+
+    return GaussianFlows(
+        m,
+        v,
+        {chart.name: chart.axes for chart in CHARTS},
+        {chart.name: chart.push(grid) for chart in CHARTS},
+        loss(grid, m, v),
+        {chart.name: _ellipses(chart, centres, radius) for chart in CHARTS},
+        in_chart,
+        pulled,
+        times,
+        steps,
+        _distances(walks, 2),
+        _distances(walks, None),
+    )
+
+
+def _around(m: float, spread: float) -> tuple[np.ndarray, np.ndarray]:
+    """A fine grid of Gaussians (111, 161, 2) around the fit, and a coarse one (20, 2)."""
+    mus = m + spread * np.sinh(np.linspace(-5, 5, 161))  # close to each other near the fit
+    sigmas = spread * 2.0 ** np.arange(-0.5, 1.1, 0.5)
+    fine = np.stack(np.meshgrid(mus, spread * np.geomspace(0.3, 12, 111)), axis=-1)
+    return fine, np.stack(np.meshgrid(m + spread * np.arange(-2, 3), sigmas), -1).reshape(-1, 2)
+
+
+def _distances(walks: Mapping[str, list[list[np.ndarray]]], length: int | None) -> dict[str, np.ndarray]:
+    """Between the walks of the charts, as far as so many places of each; by method and step."""
+    return {
+        method: np.array([apart([path[:length] for path in paths], fisher_distance) for paths in of_steps])
+        for method, of_steps in walks.items()
+    }
+
+
+def _ellipses(chart: Chart, centres: np.ndarray, radius: float) -> np.ndarray:
+    """{xi + d : d^T F d = radius^2} around each Gaussian (e, 2), as (e, 73, 2)."""
+    circle = np.array([np.cos(angles := np.linspace(0, 2 * np.pi, 73)), np.sin(angles)])
+    ellipses = []
+    for xi in chart.push(centres):
+        half = np.linalg.cholesky(chart.fisher(xi))  # d^T F d = |half^T d|^2
+        ellipses.append(xi + radius * np.linalg.solve(half.T, circle).T)
+    return np.array(ellipses)
+
+
+def compute(run: Run) -> GaussianFlows:
+    """Fit in all charts; no net is needed."""
+    return gaussian_flows()

@@ -1,0 +1,98 @@
+"""One convolution's Fisher block, drawn under every set of assumptions that means something [GM16]."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ... import fisher, plots
+from ...backend import Array, to_host
+from ..parts import Drawings, Figure, Section, percent
+from ..study import Study
+from .assumptions import short, studied_convolutions
+from .ledger import ALL, EXACT
+
+_DRAWN = 256
+"""Most locations of the layer that is drawn: pairs of them are summed."""
+
+
+@dataclass(frozen=True)
+class BlockPicture:
+    """One convolution's Fisher block under all sets of assumptions.
+
+    Attributes:
+        name: of the layer.
+        blocks: by label, (P, P) each, in the order of :data:`minikfac.fisher.LADDER`.
+        parts: names of parts of the rows, kernel place by kernel place, and "b" for the biases.
+        sizes: of the parts.
+    """
+
+    name: str
+    blocks: dict[str, Array]
+    parts: tuple[str, ...]
+    sizes: tuple[int, ...]
+
+    def figures(self) -> Drawings:
+        """The block, exact and KFC's, and under every set of assumptions."""
+        blocks = {short(label): block for label, block in self.blocks.items()}
+        return {"conv-block": self._compared, "conv-ladder": lambda: plots.ladder_blocks(blocks)}
+
+    def _compared(self) -> Any:
+        return plots.matrices(
+            self.blocks[EXACT],
+            {"KFC": self.blocks[ALL]},
+            self.parts,
+            self.sizes,
+            reference=f"exact block of {self.name}",
+            cells=150,
+            upright=True,
+        )
+
+    def sections(self) -> list[Section]:
+        """Errors of the block under each set."""
+        F = self.blocks[EXACT]
+        error = {
+            label: percent(float(np.linalg.norm(F - M) / np.linalg.norm(F)))
+            for label, M in self.blocks.items()
+            if label != EXACT
+        }
+        errors = ", ".join(f"{value} ({short(label)})" for label, value in error.items())
+        text = (
+            f"Entries of the block of {self.name}, by size. Its weights are ordered by their place in the "
+            "kernel (arrows), then by input and output map; “b” are the biases. KFC's picture repeats "
+            f"<i>G</i>, a matrix of {self.sizes[-1]} × {self.sizes[-1]}, once per entry of <i>A</i>; the "
+            f"exact block need not repeat anything. KFC is wrong by {error[ALL]}."
+        )
+        compared = "Exact block, KFC's Kronecker product, and their difference, on one scale."
+        ladder = f"The same block under every set of assumptions that means something: errors {errors}."
+        figures = Figure("conv-block", compared), Figure("conv-ladder", ladder)
+        return [Section("convblocks", "One block, assumption by assumption", [text, *figures], 3)]
+
+    def record(self) -> dict[str, Any]:
+        """Nothing: the ledgers have its errors."""
+        return {}
+
+
+def block_picture(study: Study) -> BlockPicture | None:
+    """Build the block with the fewest parameters, of layers with at most 256 locations, on every rung."""
+    convolutions = studied_convolutions(study)
+    small = [name for name in convolutions if study.signals[name].abar.shape[1] <= _DRAWN]
+    if not small:
+        return None
+    name = min(small, key=lambda layer: math.prod(convolutions[layer].weight_shape))
+    signals, conv = study.signals.select([name]), convolutions[name]
+    kh, kw = conv.windows.kernel
+    places = [f"{row},{column}" for row in range(kh) for column in range(kw)]
+    if (kh, kw) == (3, 3):
+        places = list("↖↑↗←·→↙↓↘")
+    sizes = [conv.c_in * conv.c_out] * len(places)
+    ladder = fisher.LADDER.items()
+    return BlockPicture(
+        name,
+        {label: to_host(fisher.ladder(signals, assumed).to_dense()) for assumed, label in ladder},
+        (*places, *["b"] * conv.bias),
+        (*sizes, *[conv.c_out] * conv.bias),
+    )

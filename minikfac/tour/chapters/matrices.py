@@ -1,0 +1,305 @@
+"""Matrices small enough to be drawn: those of the middle layers, as in the paper [MG15, sec. 3.1, 4.4].
+
+    F        exact
+    F~       Kronecker products for all pairs of layers (Khatri-Rao)
+    K-FAC    its diagonal blocks                     inverse: block-diagonal
+    Fhat     its chain                               inverse: block-tridiagonal
+
+Inverses are of damped matrices. So that all three share their diagonal blocks, F~ and its two followers
+take factored damping there, as in the paper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from ... import fisher, plots
+from ...backend import Array, to_host
+from ...quality import APPROXIMATIONS
+from ..parts import Drawings, Figure, Part, Section, count, listing, percent
+
+if TYPE_CHECKING:
+    from ..run import Run
+
+_LARGEST = 3000
+"""Most parameters that pictures and full spectra are made of."""
+UNIT, INVERSE_UNIT = "nats per squared weight", "squared weight per nat"
+NAMES = {"kfac": "block-diagonal (K-FAC)", "tridiagonal": "block-tridiagonal"}
+
+
+def picture_layers(n_params: Sequence[int]) -> list[int]:
+    """Choose the layers to draw: all but the first and last, if these are two or more and small enough.
+
+    Otherwise all of them, or as many of the last as are small enough.
+
+    >>> picture_layers([1300, 420, 420, 420, 420, 210]), picture_layers([1300, 420, 210])
+    ([1, 2, 3, 4], [0, 1, 2])
+    """
+    layers = list(range(len(n_params)))
+    if len(layers) >= 4 and sum(n_params[1:-1]) <= _LARGEST:
+        return layers[1:-1]
+    while layers and sum(n_params[layer] for layer in layers) > _LARGEST:
+        layers.pop(0)
+    return layers
+
+
+class Pictured(NamedTuple):
+    """The layers that are drawn, with the exact expectation over targets.
+
+    Attributes:
+        signals, F: of these layers.
+        matrices: block-diagonal, K-FAC, EKFAC, diagonal, and block-tridiagonal where they are a chain.
+    """
+
+    signals: fisher.Signals
+    F: fisher.DenseMatrix
+    matrices: dict[str, fisher.FisherMatrix]
+
+
+def exact_part(run: Run) -> fisher.DenseMatrix:
+    """The exact Fisher matrix of the layers that are drawn: a part of the study's."""
+    F = run.study.F
+    if run.drawn == run.layers:
+        return F
+    signals = run.study.signals.select([run.layers.index(layer) for layer in run.drawn])
+    rows = np.concatenate([np.r_[F.slices[F.names.index(name)]] for name in signals.names])
+    return fisher.DenseMatrix(F.array[np.ix_(rows, rows)], signals.names, signals.slices, F.name)
+
+
+def pictured(run: Run) -> Pictured:
+    """Take the matrices of the layers that are drawn from the study; what it lacks is built."""
+    study, places = run.study, [run.layers.index(layer) for layer in run.drawn]
+    signals = study.signals.select(places)
+    matrices: dict[str, fisher.FisherMatrix] = {}
+    for name in ("block-diagonal", "K-FAC", "EKFAC", "diagonal"):
+        if name in study.matrices and run.settings.targets == "model":
+            matrices[name] = fisher.BlockDiagonal([study.matrices[name].blocks[place] for place in places])
+        else:
+            matrices[name] = APPROXIMATIONS[name][0](signals)
+    if signals.dense_chain and len(signals) > 1:  # a part of a chain is another chain
+        matrices["block-tridiagonal"] = fisher.block_tridiagonal(signals)
+    return Pictured(signals, exact_part(run), matrices)
+
+
+@dataclass(frozen=True)
+class Matrices:
+    """Dense matrices of some layers, and what is read off them.
+
+    Attributes:
+        where: the layers in words.
+        names, sizes: of the layers, in parameters.
+        F, kronecker: exact, and F~ without damping.
+        damped: by name "kronecker", "kfac", "tridiagonal", as in the module's text; the last is absent where
+            the layers are no chain.
+        inverses: of the damped matrices, by the same names.
+        errors: relative Frobenius errors by name of the pair, and shares of the sum of |M| in blocks.
+    """
+
+    where: str
+    names: tuple[str, ...]
+    sizes: tuple[int, ...]
+    F: Array
+    kronecker: Array
+    damped: dict[str, Array]
+    inverses: dict[str, Array]
+    errors: dict[str, float]
+
+    def figures(self) -> Drawings:
+        """|F| and |F~|, sizes of blocks, two approximations, and their inverses [MG15, fig. 2, 3, 5, 6]."""
+        drawings: Drawings = {"matrices-kronecker": self._kronecker}
+        if len(self.sizes) > 1:
+            drawings["block-means"] = self._block_means
+        if "tridiagonal" in self.damped:
+            drawings["matrices-chain"] = lambda: self._approximations(self.damped, "F̃", UNIT)
+            drawings["matrices-inverse"] = lambda: self._approximations(
+                self.inverses, "inverse of F̃", INVERSE_UNIT
+            )
+        return drawings
+
+    def _kronecker(self) -> Any:
+        return plots.matrices(self.F, {"Kronecker products F̃": self.kronecker}, self.names, self.sizes)
+
+    def _block_means(self) -> Any:
+        damped, inverse = self.damped["kronecker"], self.inverses["kronecker"]
+        with plots.style():
+            fig = plt.figure(figsize=(10, 4.6), layout="constrained")
+            left, right = fig.subplots(1, 2)
+            plots.block_means(damped, self.sizes, self.names, ax=left)
+            plots.block_means(inverse, self.sizes, self.names, unit=INVERSE_UNIT, ax=right)
+            for ax, what in ((left, "F̃"), (right, "inverse of F̃")):
+                title = ax.get_title()
+                ax.set_title(f"{what}: {title[0].lower()}{title[1:]}", fontsize=11)
+        return fig
+
+    def _approximations(self, matrices: dict[str, Array], reference: str, unit: str) -> Any:
+        chosen = {name: matrices[key] for key, name in NAMES.items()}
+        return plots.matrices(
+            matrices["kronecker"], chosen, self.names, self.sizes, reference=reference, unit=unit
+        )
+
+    def sections(self) -> list[Section]:
+        """F, its Kronecker products, block-diagonal and chain, and the inverses."""
+        parts = self._first_assumption()
+        if len(self.sizes) > 1:
+            parts += self._second_assumption()
+        if "tridiagonal" in self.damped:
+            parts += self._chain()
+        return [Section("matrices", "The matrices", parts)]
+
+    def _first_assumption(self) -> list[Part]:
+        return [
+            f"Entries of <i>F</i> for {self.where} ({count(sum(self.sizes))} weights), by size: white is 0. "
+            "Blue lines part the layers. The entry of weights (<i>i</i>, <i>o</i>) and (<i>j</i>, <i>p</i>) "
+            "is the mean of <i>ā<sub>i</sub> ā<sub>j</sub> g<sub>o</sub> g<sub>p</sub></i>. K-FAC's first "
+            "assumption is that activations are independent of derivatives. Then the mean of the product is "
+            "the product of the means of <i>ā<sub>i</sub> ā<sub>j</sub></i> and <i>g<sub>o</sub> "
+            "g<sub>p</sub></i>: two small matrices <i>A</i> and <i>G</i> say it all, and a block of <i>F</i> "
+            "becomes their Kronecker product <i>A</i> ⊗ <i>G</i>. Done for all pairs of layers, this is "
+            f"<i>F̃</i>. Here it is wrong by <b>{percent(self.errors['kronecker'])}</b> (Frobenius norm of "
+            "the difference, relative to that of <i>F</i>), and by "
+            f"{percent(self.errors['diagonal blocks'])} on the diagonal blocks alone.",
+            Figure(
+                "matrices-kronecker",
+                "Exact Fisher matrix, Kronecker products for every pair of layers, and their difference "
+                "[MG15, fig. 2].",
+            ),
+        ]
+
+    def _second_assumption(self) -> list[Part]:
+        many = len(self.sizes) > 2
+        which = "outside the tridiagonal" if many else "outside the diagonal"
+        what = "pairs of layers that are not neighbours hold"
+        if not many:
+            what = "what lies between the two layers holds"
+        outside, in_inverse = self.errors[which], self.errors[f"inverse {which}"]
+        simpler = in_inverse < outside
+        return [
+            "<i>F̃</i> has entries between layers too. Its inverse, which is what an optimizer needs, is "
+            f"{'simpler' if simpler else 'no simpler here'}: {what} {percent(outside)} of the sum of sizes "
+            f"in <i>F̃</i> and {percent(in_inverse)} of it in the inverse. "
+            + (
+                "So the second assumption is made about the inverse: leave out what lies between layers "
+                "(K-FAC, block-diagonal), or keep neighbours only (block-tridiagonal)."
+                if simpler
+                else "The second assumption of K-FAC, to leave out what lies between layers, is a bold one "
+                "here."
+            )
+            + " (In this and the next two pictures the diagonal blocks are damped, as they must be to have "
+            "an inverse.)",
+            Figure(
+                "block-means",
+                "Mean size of the entries, block by block, of F̃ and of its inverse [MG15, fig. 3].",
+            ),
+        ]
+
+    def _chain(self) -> list[Part]:
+        pairs = ("kfac to kronecker", "tridiagonal to kronecker")
+        kfac, chain = (self.errors[pair] for pair in pairs)
+        inverse_kfac, inverse_chain = (self.errors[f"inverse {pair}"] for pair in pairs)
+        block_kfac, block_chain = (self.errors[f"inverse {pair}, diagonal blocks"] for pair in pairs)
+        if len(self.sizes) == 2:
+            verdict = "With two layers there are only neighbours, and nothing is left out."
+        elif chain < 0.5 * kfac:
+            verdict = (
+                "The latter is close even off its three diagonals, where nothing was stored: layers that "
+                "are not neighbours are tied through those between them."
+            )
+        else:
+            verdict = "Here the chain helps little."
+        on_blocks = f"on the diagonal blocks alone by {percent(block_kfac)} and {percent(block_chain)}"
+        helps = block_chain < block_kfac
+        return [
+            f"As matrices: against <i>F̃</i>, block-diagonal is wrong by {percent(kfac)} and "
+            f"block-tridiagonal by {percent(chain)}. {verdict}",
+            Figure(
+                "matrices-chain", "F̃, block-diagonal and block-tridiagonal, and what differs [MG15, fig. 5]."
+            ),
+            f"As inverses the same two are wrong by {percent(inverse_kfac)} and {percent(inverse_chain)}"
+            + (f", and {on_blocks}: knowing the neighbours helps even there." if helps else f"; {on_blocks}.")
+            + " All of them are dominated by the damping, so the errors are small."
+            * (max(inverse_kfac, inverse_chain) < 0.1),
+            Figure("matrices-inverse", "The same for the inverses [MG15, fig. 6]."),
+        ]
+
+    def record(self) -> dict[str, Any]:
+        """Errors."""
+        return {
+            "middle_layers": {"layers": list(self.names), "sizes": list(self.sizes), "errors": self.errors}
+        }
+
+
+def compute(run: Run) -> Matrices | None:
+    """Build and measure the matrices of the layers that are drawn; a few thousand parameters at most."""
+    if not run.drawn or run.settings.channels is not None:
+        return None
+    part, damping = pictured(run), run.settings.damping
+    F, kfac, slices = part.F.array, part.matrices["K-FAC"], part.signals.slices
+    kronecker = fisher.khatri_rao(part.signals).array
+    damped_kfac = kfac.damped(damping, "factored")
+    damped = {"kronecker": kronecker.copy(), "kfac": damped_kfac.to_dense()}
+    for rows, block in zip(slices, damped_kfac.blocks, strict=True):  # F~ with the same diagonal blocks
+        damped["kronecker"][rows, rows] = block.to_dense()
+    inverses = {
+        "kronecker": fisher.DenseMatrix(damped["kronecker"], name="F~").inverse(explicit=True).to_dense(),
+        "kfac": kfac.inverse(damping, "factored").to_dense(),
+    }
+    chain = part.matrices.get("block-tridiagonal")
+    if chain is not None:
+        damped["tridiagonal"] = chain.damped(damping).to_dense()
+        inverses["tridiagonal"] = chain.inverse(damping).to_dense()
+    errors = {
+        "kronecker": _error(F, kronecker),
+        "kfac": _error(F, kfac.to_dense()),
+        "diagonal blocks": _block_error(F, kronecker, slices),
+    }
+    for prefix, matrices, exact in (("", damped, kronecker), ("inverse ", inverses, inverses["kronecker"])):
+        for name in list(matrices)[1:]:
+            errors[f"{prefix}{name} to kronecker"] = _error(matrices["kronecker"], matrices[name])
+            if prefix:
+                errors[f"{prefix}{name} to kronecker, diagonal blocks"] = _block_error(
+                    matrices["kronecker"], matrices[name], slices
+                )
+        for distance, which in enumerate(("diagonal", "tridiagonal")):
+            errors[f"{prefix}outside the {which}"] = _share_outside(exact, slices, distance)
+    return Matrices(
+        in_words(run),
+        part.signals.names,
+        tuple(rows.stop - rows.start for rows in slices),
+        to_host(F),
+        to_host(kronecker),
+        {name: to_host(matrix) for name, matrix in damped.items()},
+        {name: to_host(matrix) for name, matrix in inverses.items()},
+        errors,
+    )
+
+
+def in_words(run: Run) -> str:
+    """Which layers the matrices in pictures belong to."""
+    every, names = run.net.names, [run.net.names[layer] for layer in run.drawn]
+    if len(names) == len(every):
+        return "all layers"
+    if len(every) - len(names) == 2 and names[0] == every[1]:
+        return f"the {len(names)} middle layers"
+    return names[0] if len(names) == 1 else f"the layers {listing(names)}"
+
+
+def _error(M: Array, near: Array) -> float:
+    return float(np.linalg.norm(to_host(M - near)) / np.linalg.norm(to_host(M)))
+
+
+def _block_error(M: Array, near: Array, slices: Sequence[slice]) -> float:
+    """Relative Frobenius error of the diagonal blocks together."""
+    squares = sum(float(((M - near)[rows, rows] ** 2).sum()) for rows in slices)
+    return (squares / sum(float((M[rows, rows] ** 2).sum()) for rows in slices)) ** 0.5
+
+
+def _share_outside(M: Array, slices: Sequence[slice], distance: int) -> float:
+    """Share of the sum of |M| in blocks further from the diagonal than ``distance``."""
+    sums = np.array([[float(abs(M[rows, columns]).sum()) for columns in slices] for rows in slices])
+    a, b = np.indices(sums.shape)
+    return float(sums[abs(a - b) > distance].sum() / sums.sum())

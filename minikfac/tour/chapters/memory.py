@@ -1,0 +1,108 @@
+"""Why not simply use F? Memory of the full Fisher matrix and of K-FAC's factors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ... import plots
+from ...network import mlp, presets
+from ...plots.memory import human_bytes
+from ..parts import Drawings, Figure, Section, Table, count
+
+if TYPE_CHECKING:
+    from ..run import Run
+
+PERCEPTRONS = {
+    "the paper's small net": (256, 20, 20, 20, 20, 20, 10),
+    "MNIST, 784-300-100-10": (784, 300, 100, 10),
+    "MNIST autoencoder": (784, 1000, 500, 250, 30, 250, 500, 1000, 784),
+}
+"""Units of other nets; with the last one second-order optimizers are compared [MG15, sec. 13]."""
+_BYTES = 4
+"""Per number."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Rows of :func:`memory_rows`; the first is this net's."""
+
+    rows: list[dict[str, Any]]
+
+    def figures(self) -> Drawings:
+        """The full Fisher matrix against K-FAC's factors."""
+        nets = {row["name"]: (row["parameters"], row["factor_bytes"] // _BYTES) for row in self.rows}
+        return {"memory": lambda: plots.memory(nets, bytes_per_float=_BYTES)}
+
+    def sections(self) -> list[Section]:
+        """This net, the largest one, and the one with the largest layer."""
+        this = self.rows[0]
+        largest = max(self.rows, key=lambda row: row["parameters"])
+        widest = max(self.rows, key=lambda row: row["largest_layer"])
+        text = (
+            f"For this net the exact matrix takes {human_bytes(this['fisher_bytes'])} and K-FAC's factors "
+            f"take {human_bytes(this['factor_bytes'])} (numbers of {8 * _BYTES} bits). But its size grows "
+            f"with the square of the number of weights: for {_the(largest['name'])} "
+            f"({count(largest['parameters'])} weights) it would take "
+            f"<b>{human_bytes(largest['fisher_bytes'])}</b>, and the factors "
+            f"<b>{human_bytes(largest['factor_bytes'])}</b>. Leaving out what is between layers is not "
+            f"enough: the largest layer of {_the(widest['name'])} has {count(widest['largest_layer'])} "
+            f"weights, and its block alone takes {_block(widest)}."
+        )
+        cells = [
+            [row["name"], count(row["parameters"]), human_bytes(row["fisher_bytes"]), _block(row)]
+            + [human_bytes(row["factor_bytes"])]
+            for row in self.rows
+        ]
+        figure = Figure("memory", "Memory of the full Fisher matrix and of K-FAC's factors.")
+        table = Table(["net", "parameters", "full F", "largest block", "factors A and G"], cells)
+        return [Section("memory", "Why not simply use F?", [text, figure, table])]
+
+    def record(self) -> dict[str, Any]:
+        """The rows."""
+        return {"memory": self.rows}
+
+
+def _block(row: Mapping[str, Any]) -> str:
+    """Memory of the largest layer's block."""
+    return human_bytes(_BYTES * row["largest_layer"] ** 2)
+
+
+def _the(name: str) -> str:
+    return name if name.startswith(("this", "the", "KFC's")) else f"the {name}"
+
+
+def compute(run: Run) -> Memory:
+    """This net beside those of the papers."""
+    settings = run.settings
+    nets: dict[str, Sequence[tuple[int, ...]]] = {"this net": run.net.shapes}
+    if settings.channels is None:
+        nets |= {name: mlp(sizes).shapes for name, sizes in PERCEPTRONS.items() if sizes != settings.sizes}
+    else:
+        nets["KFC's net for CIFAR-10"] = presets.cifar10_kfc().shapes
+    if run.convolutional is not None:
+        nets["KFC's net for SVHN"] = presets.svhn_kfc().shapes
+    return Memory(memory_rows(nets))
+
+
+def memory_rows(nets: Mapping[str, Sequence[tuple[int, ...]]]) -> list[dict[str, Any]]:
+    """Bytes that the full Fisher matrix and K-FAC's factors take, for nets given by the shapes of weights.
+
+    >>> memory_rows({"a": [(65, 20), (21, 10)]})[0]["parameters"]
+    1510
+    """
+    rows: list[dict[str, Any]] = []
+    for name, shapes in nets.items():
+        sizes = [i * o for i, o in shapes]
+        rows.append(
+            {
+                "name": name,
+                "parameters": sum(sizes),
+                "largest_layer": max(sizes),
+                "bytes_per_number": _BYTES,
+                "fisher_bytes": _BYTES * sum(sizes) ** 2,
+                "factor_bytes": _BYTES * sum(i * i + o * o for i, o in shapes),
+            }
+        )
+    return rows

@@ -1,0 +1,129 @@
+"""The net that was studied, its data, and how it was trained."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import matplotlib.pyplot as plt
+
+from ... import plots
+from ...network import Network, outputs
+from ..parts import Drawings, Figure, Part, Section, count, listing, number, percent
+from .maps import conv_layers
+
+if TYPE_CHECKING:
+    from ..run import Run
+
+
+@dataclass(frozen=True)
+class Net:
+    """The run itself: nothing else is computed."""
+
+    run: Run
+
+    def figures(self) -> Drawings:
+        """Loss and, for labels, test error during training."""
+        return {"training": self._training} if len(self.run.history.records) > 1 else {}
+
+    def _training(self) -> Any:
+        both = isinstance(self.run.net.output, outputs.Categorical)
+        with plots.style():
+            fig = plt.figure(figsize=(10, 4.2), layout="constrained")
+            axes = fig.subplots(1, 2 if both else 1, squeeze=False)[0]
+            plots.training_curve(self.run.history.records, "loss", ax=axes[0])
+            if both:
+                plots.training_curve(self.run.history.records, "test_error", ax=axes[1])
+        return fig
+
+    def sections(self) -> list[Section]:
+        """What was studied."""
+        run, settings, data = self.run, self.run.settings, self.run.dataset
+        size = " × ".join(map(str, data.x_train.shape[1:]))
+        classes = (
+            f"{data.n_classes} classes" if data.n_classes else f"{data.y_train.shape[1]} numbers to predict"
+        )
+        if settings.channels is None:
+            weights = (
+                "each has a weight for every pair of an input and an output, and a bias for every output."
+            )
+        else:
+            weights = "what a convolution does is said below."
+        parts: list[Part] = [
+            f"The data: <b>{escape(data.name)}</b>, {count(len(data.x_train))} training and "
+            f"{count(len(data.x_test))} test examples of {size} numbers each, {classes}. The net: "
+            f"{hyphenated(settings.net_name)}, {settings.activation} units, {settings.output} output, "
+            f"<b>{count(run.net.n_params)} parameters</b>. Its layers are {layers(run.net)}; {weights}",
+            self._trained(),
+            f"Everything below is a mean over the first {count(len(run.x))} training examples, with damping "
+            f"λ = {number(settings.damping)} where a matrix is inverted."
+            + (
+                f" The study is restricted to {', '.join(run.study.signals.names)}."
+                if settings.layers is not None
+                else ""
+            ),
+        ]
+        if settings.steps:
+            parts.append(Figure("training", "Loss and error while the net was trained."))
+        return [Section("net", "The net and its data", parts)]
+
+    def _trained(self) -> str:
+        settings, last = self.run.settings, self.run.history.records[-1]
+        if not settings.steps:
+            return "It was not trained: this is the net as it was initialized."
+        return (
+            f"It was trained by {settings.steps} steps of stochastic gradient descent with momentum on "
+            f"batches of {min(settings.batch_size, len(self.run.dataset.x_train))}. It ended at a training "
+            f"loss of {number(last['loss'])} and a test loss of {number(last['test_loss'])} nats per example"
+            + (
+                f", with {percent(last['test_error'])} of the test examples wrong."
+                if "test_error" in last
+                else "."
+            )
+        )
+
+    def record(self) -> dict[str, Any]:
+        """Sizes of data and net, and the training."""
+        data, net, F = self.run.dataset, self.run.net, self.run.study.F
+        return {
+            "data": {
+                "name": data.name,
+                "training_examples": len(data.x_train),
+                "test_examples": len(data.x_test),
+                "inputs": math.prod(data.x_train.shape[1:]),
+                "classes": data.n_classes,
+            },
+            "net": {
+                "parameters": net.n_params,
+                "layers": {name: list(shape) for name, shape in zip(net.names, net.shapes, strict=True)},
+                "studied_parameters": F.shape[0],
+                "studied_layers": list(F.names),
+            },
+            "training": self.run.history.records,
+            "damping": self.run.study.damping,
+        }
+
+
+def compute(run: Run) -> Net:
+    """The run is all there is."""
+    return Net(run)
+
+
+def layers(net: Network) -> str:
+    """The layers in words."""
+    words = []
+    convolutions = conv_layers(net)
+    for layer, (name, (i, o)) in enumerate(zip(net.names, net.shapes, strict=True)):
+        if conv := convolutions.get(layer):
+            kh, kw = conv.windows.kernel
+            words.append(f"{name} ({kh}×{kw}, {conv.c_in} → {o} maps)")
+        else:
+            words.append(f"{name} ({i - 1} → {o})")
+    return listing(words) if convolutions else ", ".join(words)
+
+
+def hyphenated(name: str) -> str:
+    """64-20-10, in hyphens at which no line is broken."""
+    return name.replace("-", "‑")

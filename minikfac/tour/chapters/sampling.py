@@ -1,0 +1,139 @@
+"""Exact, sampled and empirical: drawn targets converge to the exact expectation, labels do not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ... import fisher, plots
+from ...backend import Array
+from ...network import Network
+from ..parts import Drawings, Figure, Section, examples, listing, number, percent
+
+if TYPE_CHECKING:
+    from ..run import Run
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Errors of Fisher matrices that are estimated from drawn targets.
+
+    Attributes:
+        counts: targets per example, (m,).
+        fisher: (m, seeds) relative Frobenius errors of the sampled Fisher matrix against the exact one.
+        kfac: (m, seeds) of sampled K-FAC against K-FAC with the exact expectation.
+        empirical: error of the matrix made with the labels, against the exact one.
+        empirical_scale: its best scalar c*; 1 would mean that only its shape is wrong.
+        slope: of the median of ``fisher`` on log axes; -1/2 for independent draws.
+        names: of the layers that were used.
+        n: examples.
+    """
+
+    counts: Array
+    fisher: Array
+    kfac: Array
+    empirical: float
+    empirical_scale: float
+    slope: float
+    names: tuple[str, ...]
+    n: int
+
+    def figures(self) -> Drawings:
+        """Errors of sampled Fisher matrices against the number of targets."""
+        errors = {
+            "sampled Fisher matrix": self.fisher,
+            "sampled K-FAC, against exact K-FAC": self.kfac,
+            "empirical Fisher matrix (labels)": self.empirical,
+        }
+        label = "sampled targets per example"
+        return {"sampling": lambda: plots.monte_carlo_error(self.counts, errors, xlabel=label)}
+
+    def sections(self) -> list[Section]:
+        """How many targets it takes, and what labels do."""
+        few, many, kfac = (float(np.median(row)) for row in (self.fisher[0], self.fisher[-1], self.kfac[0]))
+        verdict = "close to −½: four times the targets, half the error."
+        if abs(self.slope + 0.5) >= 0.1:
+            verdict = "where −½ was expected."
+        fewer = (
+            f" K-FAC's small factors, averaged over everything, need fewer: {percent(kfac)} with "
+            f"{self.counts[0]}."
+        )
+        text = (
+            "The expectation over targets can be taken exactly, as above (one pass back per output), or by "
+            f"drawing targets. With {self.counts[0]} per example the Fisher matrix is off by {percent(few)}, "
+            f"with {self.counts[-1]} by {percent(many)}; the slope on log axes is "
+            f"{f'{self.slope:.2f}'.replace('-', '−')}, {verdict}{fewer * (kfac < few)} Using the labels "
+            "instead is often called the Fisher matrix too. It is not: this <i>empirical</i> one is off by "
+            f"<b>{percent(self.empirical)}</b>, and no number of passes changes that. {self._scale()} "
+            f"({listing(self.names)}; {examples(self.n)}.)"
+        )
+        figure = Figure("sampling", "Relative error against the number of drawn targets per example.")
+        return [Section("sampling", "Exact, sampled and empirical", [text, figure])]
+
+    def _scale(self) -> str:
+        scale = self.empirical_scale
+        if abs(scale - 1) <= 0.1:
+            return f"Its best scalar is {number(scale)}, so the scale is right and the directions are not."
+        than, right = ("smaller", "right") if scale > 1.1 else ("larger", "wrong")
+        return (
+            f"Multiplied by {number(scale)} it would come closest: gradients for labels are {than} than "
+            f"those for targets drawn from the model, as if the net were {right} more often than it believes."
+        )
+
+    def record(self) -> dict[str, Any]:
+        """All of it."""
+        return {"sampling": vars(self)}
+
+
+def compute(run: Run) -> Sampling | None:
+    """Draw targets for the layers in the pictures, for few examples."""
+    if not run.drawn:
+        return None
+    few = slice(0, 500 if run.settings.channels is None else 200)
+    return sampling(run.net, run.theta, run.x[few], run.y[few], run.drawn, seed=run.settings.seed)
+
+
+def sampling(
+    net: Network,
+    theta: Array,
+    x: Array,
+    y: Array,
+    layers: Sequence[int],
+    counts: Sequence[int] = (1, 2, 4, 8, 16, 32),
+    seeds: int = 5,
+    seed: int = 0,
+) -> Sampling:
+    """Estimate the Fisher matrix of some layers from drawn targets and from labels."""
+    signals = fisher.signals(net, theta, x).select(layers)
+    F, K = fisher.exact(signals).array, _blocks(signals)
+    whole, factors = np.zeros((len(counts), seeds)), np.zeros((len(counts), seeds))
+    for row, count in enumerate(counts):
+        for column in range(seeds):
+            rng = np.random.default_rng([seed, 4, column, count])
+            drawn = fisher.signals(net, theta, x, targets="sampled", n_samples=count, rng=rng).select(layers)
+            whole[row, column] = _error([F], [fisher.exact(drawn).array])
+            factors[row, column] = _error(K, _blocks(drawn))
+    labels = fisher.exact(fisher.signals(net, theta, x, y, targets="data").select(layers)).array
+    return Sampling(
+        np.array(counts),
+        whole,
+        factors,
+        _error([F], [labels]),
+        float((labels * F).sum() / (labels * labels).sum()),
+        float(np.polyfit(np.log(counts), np.log(np.median(whole, axis=1)), 1)[0]),
+        signals.names,
+        len(x),
+    )
+
+
+def _blocks(signals: fisher.Signals) -> list[Array]:
+    return [block.to_dense() for block in fisher.kfac(signals).blocks]
+
+
+def _error(exact: Sequence[Array], estimates: Sequence[Array]) -> float:
+    """Relative Frobenius error of some blocks together."""
+    squares = sum(float(((F - M) ** 2).sum()) for F, M in zip(exact, estimates, strict=True))
+    return float((squares / sum(float((F**2).sum()) for F in exact)) ** 0.5)

@@ -1,0 +1,132 @@
+"""F is the covariance of gradients for drawn targets: those of two weights as a cloud, and their ellipse."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ... import fisher, plots
+from ...backend import Array, to_host
+from ...network import Network
+from ..parts import Drawings, Figure, Section, count, number, percent
+from .maps import conv_layers
+
+if TYPE_CHECKING:
+    from ..run import Run
+
+_DRAWS = 4
+"""Targets drawn per example."""
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """Sampled gradients of two weights.
+
+    Attributes:
+        layer: name of their layer.
+        names: of the weights.
+        samples: (N draws, 2) gradients of single examples.
+        F: their block of the exact Fisher matrix (2, 2).
+        covariance: of the samples (2, 2).
+    """
+
+    layer: str
+    names: tuple[str, str]
+    samples: Array
+    F: Array
+    covariance: Array
+
+    @property
+    def correlation(self) -> float:
+        """Between the two gradients, by F."""
+        return float(self.F[0, 1] / np.sqrt(self.F[0, 0] * self.F[1, 1]))
+
+    @property
+    def axes(self) -> Array:
+        """Half axes of the ellipse of F, the shorter one first."""
+        return np.sqrt(np.linalg.eigvalsh(self.F).clip(0))
+
+    def figures(self) -> Drawings:
+        """The cloud and the ellipse."""
+        if not self.axes[0] > 0:
+            return {}
+        return {"gradient-scatter": lambda: plots.gradient_scatter(self.samples, self.F, names=self.names)}
+
+    def sections(self) -> list[Section]:
+        """What the ellipse has to do with F."""
+        if not self.axes[0] > 0:
+            return []
+        first, second = self.names
+        differs = float(np.linalg.norm(self.covariance - self.F) / np.linalg.norm(self.F))
+        text = (
+            "Each dot is the gradient of one example for one drawn target, by two parameters of "
+            f"{self.layer}: {first} and {second}. The 2 × 2 part of <i>F</i> that belongs to them is the "
+            f"covariance of this cloud; by it, their correlation is {number(self.correlation)}. (As targets "
+            f"are drawn, the covariance of the {count(len(self.samples))} dots differs from the exact one by "
+            f"{percent(differs)}.) Where gradients are long, predictions change fast and the natural "
+            "gradient takes short steps, and the other way round: the ellipse on the right, of steps that "
+            "change the predictions equally, is that of <i>F</i><sup>−1</sup>. Both are "
+            f"{number(self.axes[1] / self.axes[0])} times as long as they are wide, with long and short axes "
+            "exchanged."
+        )
+        caption = (
+            "Left: sampled gradients of two parameters and the ellipse of F. Right: steps of equal "
+            "divergence."
+        )
+        figure = Figure("gradient-scatter", caption)
+        return [Section("scatter", "F is the covariance of sampled gradients", [text, figure])]
+
+    def record(self) -> dict[str, Any]:
+        """All but the cloud."""
+        return {"scatter": {key: value for key, value in vars(self).items() if key != "samples"}}
+
+
+def compute(run: Run) -> Scatter:
+    """Sample gradients of the last convolution, or of the last layer that is drawn."""
+    convolutions = [layer for layer in conv_layers(run.net) if layer in run.layers]
+    layer = max(convolutions, default=(run.drawn or run.layers)[-1])
+    x = run.x if run.settings.channels is None else run.x[:200]
+    return gradient_scatter(run.net, run.theta, x, layer, run.settings.seed)
+
+
+def gradient_scatter(net: Network, theta: Array, x: Array, layer: int, seed: int = 0) -> Scatter:
+    """Sample gradients of the two weights of a layer that vary most together without being the same.
+
+    Candidates are the 60 weights of the largest variance.
+    """
+    rng = np.random.default_rng([seed, 2])
+    exact = fisher.signals(net, theta, x).select([layer])
+    variance = to_host(fisher.diagonal(exact).diagonal())
+    units = net.shapes[layer][1]
+    strong = np.sort(np.argsort(variance)[-60:])
+
+    def gradients(signals: fisher.Signals, chosen: Array) -> Array:  # (K, N, chosen), weights folded in
+        parts = [to_host(piece.gradients()[..., chosen]) for piece in signals[0].pieces()]
+        return np.concatenate(parts, axis=1).astype(float)
+
+    D = gradients(exact, strong)
+    F = np.einsum("kni,knj->ij", D, D) / len(x)
+    sd = np.sqrt(np.maximum(F.diagonal(), np.finfo(float).tiny))
+    correlation = np.abs(F / np.outer(sd, sd))
+    score = np.where(correlation < 0.9, correlation, 0) * np.outer(sd, sd)
+    score[np.diag_indices_from(score)] = 0
+    pair = np.sort(np.array(np.unravel_index(score.argmax(), score.shape)))
+    drawn = fisher.signals(net, theta, x, targets="sampled", n_samples=_DRAWS, rng=rng).select([layer])
+    samples = _DRAWS**0.5 * gradients(drawn, strong[pair]).reshape(-1, 2)
+    first, second = (weight_name(net, layer, *divmod(int(place), units)) for place in strong[pair])
+    covariance = samples.T @ samples / len(samples)
+    return Scatter(net.names[layer], (first, second), samples, F[np.ix_(pair, pair)], covariance)
+
+
+def weight_name(net: Network, layer: int, i: int, o: int) -> str:
+    """Name the entry (i, o) of a layer's weights."""
+    conv = conv_layers(net).get(layer)
+    if conv is None:
+        return f"bias of unit {o}" if i == net.shapes[layer][0] - 1 else f"weight {i} → {o}"
+    if i == conv.patch_size:
+        return f"bias of map {o}"
+    place, channel = divmod(i, conv.c_in)
+    row, column = divmod(place, conv.windows.kernel[1])
+    return f"weight ({row}, {column}) of map {channel} → {o}"

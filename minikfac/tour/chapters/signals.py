@@ -1,0 +1,145 @@
+"""One example forward and back: what abar and g are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ... import plots
+from ...backend import Array, to_host
+from ...network import Network, outputs
+from ..parts import Drawings, Figure, Part, Section, percent
+
+if TYPE_CHECKING:
+    from ..run import Run
+
+
+@dataclass(frozen=True)
+class Passage:
+    """One example on its way through the net and back.
+
+    Attributes:
+        index: of the example in the batch it was chosen from.
+        x: the input (features,).
+        label: its target.
+        mean: what the model predicts, probabilities or means (C,).
+        target: drawn from the model, an index for a class and (C,) otherwise.
+        activations: per parameter layer, what goes into the weights, without the constant 1.
+        derivatives: per parameter layer g (O,), for the drawn target.
+    """
+
+    index: int
+    x: Array
+    label: Array
+    mean: Array
+    target: Array
+    activations: list[Array]
+    derivatives: list[Array]
+
+
+def passage(net: Network, theta: Array, x: Array, y: Array, seed: int = 0) -> Passage:
+    """Send one example forward and back: the one whose prediction is the least certain but still right.
+
+    For outputs other than classes, the first example.
+    """
+    z = net.forward(theta, x).z
+    mean = net.output.mean(z)
+    classes, index = isinstance(net.output, outputs.Categorical), 0
+    if classes:
+        p = to_host(mean)
+        right = p.argmax(1) == to_host(y)
+        # one that leaves room for another target to be drawn, but is no coin toss
+        distance = np.abs(p.max(1) - 0.7) + ~right
+        index = int(distance.argmin())
+    one = slice(index, index + 1)
+    rng = np.random.default_rng([seed, index])
+    target = net.output.sample(z[one], rng)
+    if classes:  # a target other than the likeliest shows more
+        for _ in range(100):
+            if int(target[0]) != int(mean[index].argmax()):
+                break
+            target = net.output.sample(z[one], rng)
+    tape = net.forward(theta, x[one])
+    g = net.backward(theta, tape, net.output.gradient(tape.z, target))
+    return Passage(
+        index,
+        to_host(x[index]),
+        to_host(y[index]),
+        to_host(mean[index]),
+        to_host(target)[0],
+        [to_host(abar[0, 0, :-1]) for abar in tape.abar],
+        [to_host(layer[0, 0]) for layer in g],
+    )
+
+
+@dataclass(frozen=True)
+class Signals:
+    """One example's passage.
+
+    Attributes:
+        passage: through the net and back.
+        image_shape: of the example (H, W, C), None where it is no image.
+        classes: whether targets are classes.
+    """
+
+    passage: Passage
+    image_shape: tuple[int, ...] | None
+    classes: bool
+
+    def figures(self) -> Drawings:
+        """One digit forward to probabilities and back."""
+        drawn = self.classes and len(self.passage.activations) > 1
+        return {"forward-backward": self._draw} if drawn else {}
+
+    def _draw(self) -> Any:
+        one, shape = self.passage, self.image_shape
+        pixels = one.x.reshape(shape[:2]) if shape is not None and shape[2] == 1 else one.x[None]
+        return plots.forward_backward(
+            pixels, one.activations[1:], one.mean, int(one.target), int(one.label), one.derivatives
+        )
+
+    def sections(self) -> list[Section]:
+        """What backpropagation leaves behind in every layer, for this example."""
+        one = self.passage
+        parts: list[Part] = [
+            "Backpropagation leaves two things behind in every layer. <i>ā</i> is what went into the layer's "
+            "weights (the activations of the layer below, and a constant 1 for the bias). <i>g</i> is what "
+            "came back: the derivative of the loss by what came out of the weights. For one example, the "
+            "gradient of the weights is their outer product <i>ā g</i><sup>T</sup>: entry (<i>i</i>, "
+            "<i>o</i>) is <i>ā<sub>i</sub> g<sub>o</sub></i>. Every matrix on this page is made of these "
+            "two.",
+        ]
+        if self.classes:
+            likely, drawn = int(one.mean.argmax()), int(one.target)
+            same = " (the likeliest class itself)" * (drawn == likely)
+            parts.append(
+                f"Take a test example with label {int(one.label)}. It goes through the net, which gives "
+                f"class {likely} a probability of {percent(float(one.mean[likely]))}. For the Fisher matrix "
+                f"the target is not the label: it is <b>drawn from these probabilities</b>. Here {drawn} was "
+                f"drawn{same}, which has a probability of {percent(float(one.mean[drawn]))}, and the "
+                "derivatives for this target go back through the net."
+            )
+        if self.figures():
+            parts.append(
+                Figure(
+                    "forward-backward",
+                    "First row: one example forward, to probabilities. Second row: derivatives back, for the "
+                    "drawn target. Third row: the gradient of each layer's weights, an outer product.",
+                )
+            )
+        return [Section("signals", "Forward and back: where the numbers come from", parts)]
+
+    def record(self) -> dict[str, Any]:
+        """The example."""
+        return {"passage": vars(self.passage)}
+
+
+def compute(run: Run) -> Signals | None:
+    """Send a test example through a net of dense layers."""
+    if run.settings.channels is not None:
+        return None
+    data = run.dataset
+    one = passage(run.net, run.theta, data.x_test, data.y_test, run.settings.seed)
+    return Signals(one, data.image_shape, isinstance(run.net.output, outputs.Categorical))

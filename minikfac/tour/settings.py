@@ -1,0 +1,253 @@
+"""What a tour studies: its settings, and the net and the targets that they ask for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ..backend import check_memory
+from ..datasets import Dataset
+from ..network import Network, mlp
+from ..network.layers import ACTIVATIONS, AvgPool2d, Conv2d, Dense, Flatten, Layer, MaxPool2d
+from ..network.outputs import OUTPUTS, Categorical
+from .study import positions
+
+TOUR_SIZES = (64, 20, 20, 20, 20, 20, 10)
+LARGE = 16
+"""Pixels a side, above which images are averaged first."""
+POOLS = {"max": MaxPool2d, "avg": AvgPool2d}
+_COPIES = 8
+"""F, F + lambda I, its factor and inverse; an approximation and its inverse, on two threads."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to study.
+
+    Attributes:
+        sizes: units per layer; of no meaning where ``channels`` are given.
+        channels: of the convolutions of :func:`minikfac.tour.convnet`; None for a perceptron.
+        pool: "max" or "avg", its pooling.
+        activation, output: of :func:`minikfac.mlp`.
+        steps: of training before the study; 0 studies the net as it was initialized.
+        batch_size, lr, momentum: of that training.
+        n_examples: N, the batch over which the Fisher matrices are means.
+        damping: lambda > 0.
+        approximations: names among :data:`minikfac.tour.APPROXIMATIONS`; None for all that exist for
+            the net.
+        targets, n_samples: from where the approximations take their targets.
+        layers: to which the study is restricted, by index; None for all.
+        seed: of initialization, order, and everything drawn.
+        seeds: how many, for error bars of the table; each draws its own targets, or its own net.
+        along: measure K-FAC's error along training.
+        measures: names among :data:`minikfac.quality.MEASURES`; None for what is quick at this size.
+        dtype: "float64" or "float32".
+        device: where the matrices are built and measured; training and pictures stay on the host.
+        chapters: names among :data:`minikfac.tour.CHAPTERS`, beside those that say what was studied; None
+            for all about the net itself. "convolutions" studies a small convolutional net too.
+    """
+
+    sizes: tuple[int, ...] = TOUR_SIZES
+    channels: tuple[int, ...] | None = None
+    pool: str = "max"
+    activation: str = "tanh"
+    output: str = "categorical"
+    steps: int = 200
+    batch_size: int = 100
+    lr: float = 0.05
+    momentum: float = 0.9
+    n_examples: int = 1000
+    damping: float = 1e-2
+    approximations: tuple[str, ...] | None = None
+    targets: str = "model"
+    n_samples: int = 1
+    layers: tuple[int, ...] | None = None
+    seed: int = 0
+    seeds: int = 1
+    along: bool = True
+    measures: tuple[str, ...] | None = None
+    dtype: str = "float64"
+    device: str = "cpu"
+    chapters: tuple[str, ...] | None = None
+
+    @property
+    def net_name(self) -> str:
+        """The net in a few letters.
+
+        >>> Settings().net_name, Settings(channels=(4, 8)).net_name
+        ('64-20-20-20-20-20-10', 'conv 4-8, max-pooling')
+        """
+        if self.channels is None:
+            return "-".join(map(str, self.sizes))
+        return f"conv {'-'.join(map(str, self.channels))}, {self.pool}-pooling"
+
+    @property
+    def of_study(self) -> dict[str, Any]:
+        """Arguments of :func:`minikfac.tour.fisher_study`."""
+        names = ("approximations", "damping", "targets", "n_samples", "seed", "layers", "measures")
+        return {name: getattr(self, name) for name in names}
+
+    def record(self) -> dict[str, Any]:
+        """Plain data."""
+        return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
+
+
+def default_channels(image_shape: Sequence[int]) -> tuple[int, ...]:
+    """Channels of the convolutions for images (H, W, C): two convolutions for grey ones, three in colour.
+
+    >>> default_channels((8, 8, 1)), default_channels((32, 32, 3))
+    ((4, 8), (6, 8, 8))
+    """
+    return (4, 8) if image_shape[2] == 1 else (6, 8, 8)
+
+
+def convnet(
+    image_shape: Sequence[int],
+    n_outputs: int,
+    channels: Sequence[int] | None = None,
+    activation: str = "tanh",
+    output: str = "categorical",
+    pool: str = "max",
+) -> Network:
+    """Make a small convolutional net.
+
+        conv 3x3 - activation - pool 2   once per number of channels, and a dense layer on top
+
+    On 8 x 8 digits this is :func:`minikfac.presets.tiny_convnet`. Images of more than 16 pixels a side are
+    averaged over 2 x 2 first: the second moments of all pairs of locations grow with the fourth power of
+    the side.
+
+    Args:
+        image_shape: (H, W, C).
+        n_outputs: C of the output.
+        channels: of the convolutions, each followed by pooling; :func:`default_channels` by default.
+        activation, output: as of :func:`minikfac.mlp`.
+        pool: "max" or "avg".
+
+    Raises:
+        ValueError: on unknown names, no channels, or images too small for so much pooling.
+
+    >>> convnet((8, 8, 1), 10).n_params
+    666
+    """
+    for name, choices in ((activation, ACTIVATIONS), (output, OUTPUTS), (pool, POOLS)):
+        if name not in choices:
+            raise ValueError(f"expected one of {', '.join(sorted(choices))}, got {name!r}")
+    channels = default_channels(image_shape) if channels is None else list(channels)
+    h, w, c_in = image_shape
+    layers: list[Layer] = []
+    if max(h, w) > LARGE:
+        layers, h, w = [AvgPool2d(2)], h // 2, w // 2
+    if not channels or min(channels) < 1 or min(h, w) < 2 ** len(channels):
+        raise ValueError(
+            f"expected channels of one convolution or more, each with images of at least 2 x 2 pixels to "
+            f"pool, got {list(channels)} for images of {h} x {w}"
+        )
+    for c_out in channels:
+        layers += [Conv2d(c_in, c_out, 3, padding=1), ACTIVATIONS[activation](), POOLS[pool](2)]
+        h, w, c_in = h // 2, w // 2, c_out
+    return Network([*layers, Flatten(), Dense(h * w * c_in, n_outputs)], OUTPUTS[output]())
+
+
+def with_targets(dataset: Dataset, net: Network) -> Dataset:
+    """Fit the targets of a data set to the outputs of a net.
+
+    Labels stay labels for categorical outputs. For others they become rows of 0 and 1, unless the net has
+    as many outputs as inputs: then it is an autoencoder and the inputs are its targets.
+
+    Raises:
+        ValueError: if inputs or targets do not fit, with what the data has.
+    """
+    n_in, n_out, name = net.shapes[0][0] - 1, net.shapes[-1][1], dataset.name
+    images = dataset.x_train.ndim == 4
+    features = math.prod(dataset.x_train.shape[1:])
+    classes = dataset.n_classes
+    if images:
+        n_out = net.n_outputs(dataset.x_train[:1])
+    elif features != n_in:
+        raise ValueError(
+            f"expected a net with {features} inputs, as {name} has, got one with {n_in}; "
+            f"begin it with {features}-"
+        )
+    outputs_expected = f"expected a net with {classes} outputs, one per class of {name}"
+    if isinstance(net.output, Categorical):
+        if classes is None:
+            raise ValueError(
+                f"expected labels for a categorical output, got targets {dataset.y_train.shape} in {name}; "
+                "use the output gaussian or bernoulli"
+            )
+        if n_out < classes:
+            raise ValueError(f"{outputs_expected}, got {n_out}; end it with -{classes}")
+        return dataset
+    if n_out == features and n_out != classes and not images:
+        return replace(dataset, y_train=dataset.x_train, y_test=dataset.x_test, n_classes=None)
+    if classes is None:
+        width = dataset.y_train.shape[1]
+        if width != n_out:
+            raise ValueError(f"expected a net with {width} outputs, as {name} has targets, got {n_out}")
+        return dataset
+    if n_out != classes:
+        raise ValueError(f"{outputs_expected}, or {features}, its inputs again (an autoencoder); got {n_out}")
+    rows = np.eye(classes, dtype=dataset.x_train.dtype)
+    return replace(dataset, y_train=rows[dataset.y_train], y_test=rows[dataset.y_test], n_classes=None)
+
+
+def make_net(settings: Settings, dataset: Dataset) -> Network:
+    """Make the net, and refuse what cannot be studied before any work is spent on it.
+
+    Raises:
+        ValueError: on a net that does not fit the data, or settings out of range.
+        MemoryError: where the exact Fisher matrix and what it is compared with do not fit, with the size.
+    """
+    if settings.channels is None:
+        net = mlp(settings.sizes, settings.activation, settings.output)
+    else:
+        net = _make_convnet(settings, settings.channels, dataset)
+    with_targets(dataset, net)
+    n_train, drawn = len(dataset.x_train), settings.targets == "sampled"
+    for valid, expected in (
+        (settings.steps >= 0, f"steps >= 0, got {settings.steps}"),
+        (0 < settings.damping < math.inf, f"damping > 0, got {settings.damping}"),
+        (
+            1 <= settings.n_examples <= n_train,
+            f"examples from 1 to {n_train}, the training part of {dataset.name}, got {settings.n_examples}",
+        ),
+        (
+            settings.targets in ("model", "sampled", "data"),
+            f"targets 'model', 'sampled' or 'data', got {settings.targets!r}",
+        ),
+        (
+            settings.n_samples == 1 or (drawn and settings.n_samples > 1),
+            "samples >= 1, and other than 1 only with targets 'sampled', got "
+            f"{settings.n_samples} with targets {settings.targets!r}",
+        ),
+    ):
+        if not valid:
+            raise ValueError(f"expected {expected}")
+    n_params = sum(math.prod(net.shapes[layer]) for layer in positions(net, settings.layers))
+    check_memory(
+        (_COPIES, n_params, n_params),
+        settings.dtype,
+        f"the study of {n_params:,} parameters, with {_COPIES} matrices of that size at a time,",
+        "fewer parameters (a part of the layers, a smaller net), or fisher.kfac and fisher.product, which "
+        "need no such matrix",
+    )
+    return net
+
+
+def _make_convnet(settings: Settings, channels: Sequence[int], dataset: Dataset) -> Network:
+    shape, n_outputs = dataset.x_train.shape, dataset.n_classes or dataset.y_train.shape[1]
+    if len(shape) != 4:
+        raise ValueError(
+            f"expected images (N, H, W, C) for a convolutional net, got inputs {shape} of {dataset.name}"
+        )
+    if "block-tridiagonal" in (settings.approximations or ()):
+        raise ValueError(
+            "expected approximations of a convolutional net, got block-tridiagonal, which exists for chains "
+            "of dense layers only"
+        )
+    return convnet(shape[1:], n_outputs, channels, settings.activation, settings.output, settings.pool)

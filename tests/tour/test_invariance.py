@@ -1,0 +1,128 @@
+"""The chapter on equivalent nets: its sentences follow the gaps."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from minikfac import datasets, tour
+from minikfac.invariance import METHODS, Invariance, gap_against_damping, invariance_matrix, study
+from minikfac.plots.invariance import tiny
+from minikfac.tour.chapters import CHAPTERS
+from minikfac.tour.chapters import invariance as chapter
+from minikfac.tour.chapters.invariance import FOLLOWED, SLOPES, EquivalentNets
+from minikfac.tour.page import results
+from minikfac.tour.parts import Section, Table, number
+
+
+@pytest.fixture(autouse=True)
+def close_figures() -> Iterator[None]:
+    yield
+    plt.close("all")
+
+
+@pytest.fixture(scope="module")
+def gaps() -> Invariance:
+    chosen = [row for row in METHODS if row.name in ("K-FAC", "EKFAC", "diagonal Fisher", "SGD", "Adam")]
+    matrix = invariance_matrix(chosen, most=3, progress=False)
+    return Invariance(matrix, *gap_against_damping(), [study.logistic_for_tanh(3)])
+
+
+def words(sections: list[Section]) -> str:
+    return " ".join(part for section in sections for part in section.parts if isinstance(part, str))
+
+
+def test_numbers_of_the_matrix_are_those_of_the_runs(gaps: Invariance) -> None:
+    sections, matrix = EquivalentNets(gaps).sections(), gaps.matrix
+    text = words(sections)
+    worst = max(cell.gap for cell in matrix.row("K-FAC"))
+    assert f"with <b>K-FAC</b>: what parts them is rounding, {number(worst)} of" in text
+    assert "Only under “orthogonal” they do with EKFAC and SGD." in text
+    assert "Only under “diagonal” they do with diagonal Fisher." in text
+    assert "Under none they do with Adam." in text
+    broken = [cell.gap for cell in matrix.row("SGD") if cell.change != "orthogonal"]
+    assert f"{number(min(broken))} to {number(max(broken))} of the distance moved apart" in text
+    assert "37 of 37 pairs of nets are as theory says [MG15, sec. 10; GM16, sec. 4.1]." in text
+    (rows,) = (part for section in sections for part in section.parts if isinstance(part, Table))
+    assert list(rows.header) == ["method", "steps", *matrix.changes]
+    (sgd,) = (row for row in rows.cells if row[0] == "SGD")
+    assert sgd[1] == "3" and sgd[2] == f"{tiny(matrix.cell('SGD', 'orthogonal').gap)} ="
+    assert sgd[4] == tiny(matrix.cell("SGD", "general affine").gap)
+
+
+def test_steps_and_damping_in_words(gaps: Invariance) -> None:
+    kfac, sgd = (gaps.matrix.cell(method, FOLLOWED) for method in ("K-FAC", "SGD"))
+    text = chapter.by_steps(kfac, sgd)
+    for cell in (kfac, sgd):
+        assert number(cell.gaps[0]) in text and f"{number(cell.gap)} after 3" in text
+    text = chapter.by_damping(gaps.dampings, gaps.damped)
+    powers = [float(power) for power in re.findall(r"λ<sup>([\d.]+)</sup>", text)]
+    np.testing.assert_allclose(powers, list(SLOPES.values()), atol=0.05)
+    factored = gaps.damped["K-FAC, factored damping"]
+    assert number(factored[list(gaps.dampings).index(1e-3)]) in text
+
+
+def test_without_sgd_there_is_no_section_on_steps(gaps: Invariance) -> None:
+    cells = [cell for cell in gaps.matrix.cells if cell.method != "SGD"]
+    bare = EquivalentNets(replace(gaps, matrix=study.GapMatrix(cells)))
+    assert [section.key for section in bare.sections()] == ["invariance", "gapdamping", "equivalent"]
+
+
+def test_an_application_in_words(gaps: Invariance) -> None:
+    (one,) = gaps.applications
+    text = chapter.application_words(one)
+    for cell in one.cells:
+        assert f"After 3 steps of {cell.method} the gap is {number(cell.gap)}" in text
+        assert number(cell.losses[0][-1]) in text
+    assert "nats with both" in text.split("K-FAC")[1] and "nats (logistic) and" in text
+    failed = replace(one, cells=(one.cells[0], replace(one.cells[1], failure="loss not finite")))
+    sections = EquivalentNets(replace(gaps, applications=[failed])).sections()
+    assert "equivalent" not in [section.key for section in sections]
+
+
+def test_what_is_not_as_theory_says_is_named(gaps: Invariance) -> None:
+    broken = replace(gaps.matrix.cell("K-FAC", "whiten"), gaps=np.array([0.5]))
+    cells = [
+        broken if (cell.method, cell.change) == ("K-FAC", "whiten") else cell for cell in gaps.matrix.cells
+    ]
+    text = chapter.verdict(replace(gaps, matrix=study.GapMatrix(cells)))
+    assert "36 of 37 pairs" in text and "not so K-FAC under whiten." in text
+    assert "<b>K-FAC</b>" not in text
+
+
+def test_the_report_has_the_chapter(
+    gaps: Invariance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CHAPTERS["invariance"], "compute", lambda run: EquivalentNets(gaps))
+    settings = tour.Settings(
+        sizes=(16, 5, 10), steps=5, n_examples=30, along=False, measures=("matrix",),
+        approximations=("K-FAC",), chapters=("invariance",),
+    )  # fmt: skip
+    made = tour.tour(datasets.digits(components=16), settings, progress=False)
+    names = {"invariance", "gap-by-steps", "gap-by-damping", "logistic-to-tanh"}
+    assert names < set(made.figures())
+    written = tour.write_report(made, tmp_path, progress=False)
+    source = written.page.read_text(encoding="utf-8")
+    keys = re.findall(r'<section id="([a-z]+)"', source)
+    where = keys.index("invariance")
+    assert keys[where : where + 4] == ["invariance", "gapsteps", "gapdamping", "equivalent"]
+    assert len(set(keys)) == len(keys) and names < set(written.pictures)
+    assert not re.search(r"\bnan\b|\binf\b|None\b", re.sub(r'src="[^"]*"', "", source))
+    assert len(results(made)["invariance"]["cells"]) == len(gaps.matrix.cells)
+
+
+def test_the_chapter_is_the_brief_study(monkeypatch: pytest.MonkeyPatch) -> None:
+    options: dict[str, Any] = {}
+    monkeypatch.setattr(study, "invariance_matrix", lambda **given: options.update(given) or [])
+    monkeypatch.setattr(study, "logistic_for_tanh", lambda seed: seed)
+    made = chapter.compute(SimpleNamespace(settings=tour.Settings(seed=4)))  # type: ignore[arg-type]
+    assert options == {"seed": 4, "most": 10, "progress": False} and made.study.applications == [4]
+    assert set(made.study.damped) == set(study.DAMPED)
