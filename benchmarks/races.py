@@ -21,7 +21,7 @@ from minikfac.parallel import one_thread
 from minikfac.races.contenders import contender
 from minikfac.races.race import file_name
 from minikfac.races.search import Built, Choice, LogUniform, drawn, random_search
-from minikfac.training import ExponentialBatches, Keep, records
+from minikfac.training import ExponentialBatches, Keep, PerStep, records
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
 
@@ -44,7 +44,8 @@ class Racer:
     Attributes:
         optimizer: its name for :func:`contender`.
         fixed: arguments that are not searched for, unless a round does.
-        spaces: ranges of those that are, one for each round; ``batch_size`` may be among them.
+        spaces: ranges of those that are, one for each round; ``batch_size`` and ``averaging`` may be among
+            them.
         seconds: of training in a run.
         measure_every: when to measure on the whole set.
         tuned_as: another racer whose search serves this one too.
@@ -93,7 +94,7 @@ def _momenta(*largest: float) -> Choice:
 
 _NESTEROV = Racer(
     "Nesterov",
-    {"l2": 1e-5, "averaging": 0.99},
+    {"l2": 1e-5, "averaging": PerStep(0.99)},
     (
         {
             "lr": LogUniform(1e-3, 0.3),
@@ -109,7 +110,7 @@ _NESTEROV = Racer(
             "lr": LogUniform(3e-3, 3e-2),
             "momentum": _momenta(0.99, 0.995),
             "batch_size": Choice((100, 200)),
-            "averaging": Choice((0.99, 0.999)),
+            "averaging": Choice((PerStep(0.99), PerStep(0.999))),
         },
     ),
     seconds=1200,
@@ -117,7 +118,7 @@ _NESTEROV = Racer(
 )
 _KFAC = Racer(
     "K-FAC",
-    {"l2": 1e-5, "averaging": 0.99},
+    {"l2": 1e-5, "averaging": PerStep(0.99)},
     (
         {
             "lam": LogUniform(1.0, 300.0),
@@ -141,7 +142,7 @@ _KFAC = Racer(
                 )
             ),
             "T3": Choice((5, 20)),
-            "averaging": Choice((0.9, 0.95)),
+            "averaging": Choice((PerStep(0.9), PerStep(0.95))),
         },
     ),
     seconds=400,
@@ -156,7 +157,7 @@ def _falling(low: float, high: float, *timescales: float) -> Built:
 
 _SGD_CONV = Racer(
     "SGD",
-    {"momentum": 0.9, "averaging": 0.99},
+    {"momentum": 0.9, "averaging": PerStep(0.99)},
     (
         {
             "lr": _falling(1e-3, 0.1, 1000, 4000),
@@ -180,7 +181,7 @@ _SGD_LARGE = replace(
 # statistics and inverses are renewed as seldom as the cost of a step asks for, not tuned
 _KFC = Racer(
     "KFC-pre",
-    {"momentum": 0.9, "averaging": 0.99, "clip_norm": "kfac", "Ts": 5, "Tf": 20, "decay": 0.8},
+    {"momentum": 0.9, "averaging": PerStep(0.99), "clip_norm": "kfac", "Ts": 5, "Tf": 20, "decay": 0.8},
     (
         {
             "lr": _falling(1e-3, 0.3, 250, 1000),
@@ -282,29 +283,31 @@ def results(name: str, device: str) -> Path:
 
 def tune(name: str, racer: str, number: int, folder: Path | None, device: str) -> None:
     """One round of a search, from 1; writes its trials."""
-    race, own = RACES[name], RACES[name].racers[racer]
-    one = contender(own.optimizer)
+    race, entry = RACES[name], RACES[name].racers[racer]
+    optimizer, space = contender(entry.optimizer), entry.spaces[number - 1]
     budget, seconds = race.rounds[number - 1]
-    found = random_search(
+    fixed = {key: value for key, value in entry.fixed.items() if key not in space}
+    search = random_search(
         race.load(name, folder, device),
-        lambda net, **arguments: one.make(net, **{**_of_the_optimizer(own.fixed), **arguments}),
-        own.spaces[number - 1],
+        lambda net, **arguments: optimizer.make(net, **{**_of_the_optimizer(fixed), **arguments}),
+        space,
         budget,
         seconds,
         race.column,
-        own.fixed.get("batch_size"),
+        fixed.get("batch_size"),
         seed=number - 1,
         seeds=0,
+        averaging=fixed.get("averaging"),
     )
     path = _search_file(results(name, device), racer, number)
     path.parent.mkdir(parents=True, exist_ok=True)
-    found.write(path)
-    for trial in sorted(found.trials, key=lambda trial: trial["score"]):
+    search.write(path)
+    for trial in sorted(search.trials, key=lambda trial: trial["score"]):
         print(json.dumps(trial))
 
 
 def _of_the_optimizer(arguments: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in arguments.items() if key != "batch_size"}
+    return {key: value for key, value in arguments.items() if key not in ("batch_size", "averaging")}
 
 
 def best(name: str, racer: str, device: str) -> dict[str, Any]:
@@ -342,6 +345,7 @@ def run(name: str, racer: str, seed: int, folder: Path | None, device: str) -> N
         size,
         seed,
         own.measure_every,
+        averaging=arguments.get("averaging"),
         max_seconds=own.seconds,
         keep=Keep(results(name, device), f"{file_name(racer)}-{seed}", existing="resume"),
         on_record=lambda record: print(json.dumps(record), flush=True),

@@ -34,7 +34,7 @@ from threadpoolctl import threadpool_limits
 
 import minikfac as mk
 from minikfac import fisher, optim, plots
-from minikfac.distributed import SERIAL, Communicator, world
+from minikfac.distributed import Communicator, world
 from minikfac.network import presets
 from minikfac.scaling import cost_model as model
 
@@ -137,10 +137,10 @@ def make(width: float) -> mk.Network:
     return presets.mnist_autoencoder(width)
 
 
-def optimizer(method: str, net: mk.Network, comm: Communicator = SERIAL) -> Any:
+def optimizer(method: str, net: mk.Network) -> Any:
     if method == "SGD":
-        return optim.SGD(net, 1e-3, 0.9, comm=comm)
-    return optim.KFAC(net, lam=150.0, max_age=AGE if "stale" in method else 0, comm=comm)
+        return optim.SGD(net, 1e-3, 0.9)
+    return optim.KFAC(net, lam=150.0, max_age=AGE if "stale" in method else 0)
 
 
 def run_rank(method: str, width: float, m: int, path: Path) -> None:
@@ -150,7 +150,7 @@ def run_rank(method: str, width: float, m: int, path: Path) -> None:
     rng = np.random.default_rng(0)
     x = rng.random((m, 784)).astype(np.float32)
     theta = net.init(rng, "sparse", np.float32)
-    opt = optimizer(method, net, Timed(comm, timer))
+    opt = optimizer(method, net.on(Timed(comm, timer)))
     state, steps = opt.init(theta), []
     with threadpool_limits(1):
         for k in range(WARM_UP + PERIOD):

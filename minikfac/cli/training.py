@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ..races.contenders import Contender
     from ..races.recipes import Recipe
     from ..training import History
+    from ..training.averaging import Averaging
     from ..training.batches import BatchSize
 
 SMALL = 300
@@ -98,7 +99,11 @@ def train(
     ] = "kfac",
     arguments: Annotated[
         list[str] | None,
-        typer.Option("--set", help="An argument of it, as in lam=10; may stand several times."),
+        typer.Option(
+            "--set",
+            help="An argument of it, as in lam=10, or averaging=25000, examples over which iterates are "
+            "averaged; may stand several times.",
+        ),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="At most; 200 unless --seconds are given.", min=0)] = None,
     seconds: Annotated[float | None, typer.Option(help="Of training at most.")] = None,
@@ -150,12 +155,14 @@ def train(
     comm.from_first(None)  # data that rank 0 had to fetch is there now
     own = own or _problem(*asked)
     size = _batch_size(batch_size, own, chosen)
-    opt = chosen.make(own.net, **_begin_with(chosen, own, given))
+    words, averaging = _in_words(given), _averaging(given, own, chosen)
+    ranked = own.net.on(comm)
+    opt = chosen.make(ranked, **_begin_with(chosen, own, given))
     if leads:
         _writable(out)
         ranks = f" on {comm.size} ranks" if comm.size > 1 else ""
         batches = f"{_sizes(size)}{ranks}{_source(chosen, own)}"
-        _say(f"{_described(own)}; {chosen.name}{_in_words(given)}, {batches}")
+        _say(f"{_described(own)}; {chosen.name}{words}, {batches}")
 
     def tell(record: Mapping[str, Any]) -> None:
         if sys.stderr is None or not sys.stderr.isatty():  # where there is no bar that shows it
@@ -163,7 +170,7 @@ def train(
 
     with one_thread(_is_small(own) or comm.size > 1):
         history = training.train(
-            own.net,
+            ranked,
             own.theta(seed),
             opt,
             own.dataset,
@@ -171,11 +178,11 @@ def train(
             size,
             seed,
             measure_every,
+            averaging=averaging,
             target=_target(target),
             max_seconds=seconds,
             keep=keep,
             on_record=tell,
-            comm=comm,
         )
     if not leads:
         return
@@ -205,8 +212,9 @@ def compare(
         list[str] | None,
         typer.Option(
             "--set",
-            help="An argument of one of them, as in kfac.lam=10, or its batches, as in kfac.batch_size=500; "
-            "may stand several times.",
+            help="An argument of one of them, as in kfac.lam=10, its batches, as in kfac.batch_size=500, or "
+            "examples over which its iterates are averaged, as in kfac.averaging=25000; may stand several "
+            "times.",
         ),
     ] = None,
     seconds: Annotated[
@@ -276,8 +284,9 @@ def compare(
     racers = RACERS if own.net.is_dense_chain else RACERS[:-1]
     chosen = [contender(name) for name in (racers if optimizers is None else _names(optimizers))]
     given = _arguments_by_name(arguments or [], chosen)
-    sizes = {}
+    sizes, averages = {}, {}
     for name in chosen:
+        averages[name.name] = _averaging(given.get(name.name, {}), own, name)
         size = given.get(name.name, {}).pop("batch_size", batch_size)
         sizes[name.name] = _batch_size(None if size is None else str(size), own, name)
     begin = {name.name: _begin_with(name, own, given.get(name.name, {})) for name in chosen}
@@ -296,7 +305,7 @@ def compare(
         _say(f"    {name.name}: {_sizes(sizes[name.name])}{_source(name, own)}")
     with one_thread(small):
         if tune is not None:
-            found = _tuned(own, chosen, given, tune, trial or tune / 12, column, sizes, seed, out)
+            found = _tuned(own, chosen, given, tune, trial or tune / 12, column, sizes, averages, seed, out)
             begin = {label: begin[label] | best for label, best in found.items()}
         race = races.compare(
             own.net,
@@ -311,6 +320,7 @@ def compare(
             folder=out,
             existing="resume" if resume else "replace",
             seeds=seeds,
+            averaging=averages,
         )
     for label, failures in race.failures.items():
         for own_seed, failure in failures.items():
@@ -473,6 +483,12 @@ def _batch_size(text: str | None, own: Problem, chosen: Contender) -> BatchSize:
     return ExponentialBatches.reaching(most, first, at)
 
 
+def _averaging(given: dict[str, Any], own: Problem, chosen: Contender) -> Averaging | None:
+    """Take that of the iterates from what was given; else the one of the recipe, or none."""
+    recipe = _recipe(chosen, own)
+    return given.pop("averaging", recipe.averaging if recipe else None)
+
+
 def _arguments(texts: Sequence[str]) -> dict[str, Any]:
     from ..races.contenders import argument
 
@@ -560,6 +576,7 @@ def _tuned(
     trial: float,
     column: str,
     sizes: Mapping[str, BatchSize],
+    averages: Mapping[str, Averaging | None],
     seed: int,
     out: Path,
 ) -> dict[str, dict[str, Any]]:
@@ -575,7 +592,18 @@ def _tuned(
         space = {key: values for key, values in one.space.items() if key not in fixed}
         size, name = sizes[one.name], f"tuning {one.name}"
         made = _Made(one, fixed)
-        found = random_search(own, made, space, budget, trial, column, size, seed, progress=name)
+        found = random_search(
+            own,
+            made,
+            space,
+            budget,
+            trial,
+            column,
+            size,
+            seed,
+            progress=name,
+            averaging=averages[one.name],
+        )
         found.write(out / f"{file_name(one.name)}.search.jsonl")
         best[one.name] = found.best
         low, high = found.spread

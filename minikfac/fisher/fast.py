@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ..backend import Array, array_module, number
-from ..distributed import SERIAL, Communicator
 from ..linalg import Sums, sum_over_chunks
 from ..network import Network
 from .block_diagonal import BlockDiagonal
@@ -52,7 +51,6 @@ def gradient_and_kfac(
     reduce: bool = False,
     stats: Sequence[Array] | None = None,
     train: bool = False,
-    comm: Communicator = SERIAL,
 ) -> Estimate:
     """Return the mean loss, its gradient, and the K-FAC matrix of the same examples.
 
@@ -65,19 +63,18 @@ def gradient_and_kfac(
         reduce: KFAC-reduce, as in :func:`minikfac.fisher.kfac`.
         stats, train: of batch normalization; in training the gradient is the one of the coupled batch, and
             the factors hold its statistics constant.
-        comm: the ranks, which share the examples; all get the whole estimate.
 
     Raises:
         ValueError: on arguments that do not go together.
     """
-    chunks = net.chunks(theta, x, comm=comm)
+    chunks = net.chunks(theta, x)
     expectation = Targets.of(net, theta, x, y if targets == "data" else None, targets, n_samples, rng)
     net.output.check(y, len(x), net.n_outputs(x))
     grids: list[tuple[int, int]] = []  # of the layers; the same in each chunk, as are the statistics after it
     after: list[Array] = []
     coupled = train and bool(net.init_stats())
     if coupled:  # two passes: what g is depends on whether the statistics of the batch move along
-        loss, grad, after = net.gradient_pass(theta, x, y, stats, comm=comm)
+        loss, grad, after = net.gradient_pass(theta, x, y, stats)
         stats = net.batch_stats(theta, x)
 
     def add(rows: slice, sums: Sums) -> None:
@@ -95,7 +92,7 @@ def gradient_and_kfac(
     def overlap(l: int) -> PatchMoment | None:
         return None if reduce else PatchMoment.of(net.parameter_layers[l], grids[l])
 
-    sums = sum_over_chunks(add, chunks, theta, comm)
+    sums = sum_over_chunks(add, chunks, theta, net.comm)
     if not coupled:
         loss, grad = number(sums["loss"]) / len(x), sums["gradient"]
     locations = [1 if reduce else math.prod(grid) for grid in grids]

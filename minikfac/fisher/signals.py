@@ -250,13 +250,15 @@ def signals(
     batch_size: int | None = None,
     stats: Sequence[Array] | None = None,
     train: bool = False,
-    comm: Communicator = SERIAL,
 ) -> Signals:
     """Run a net forward and backward and keep abar and g of every parameter layer.
 
     Batch normalization in training couples the examples of a batch, and then no example has a gradient of
     its own. Here its statistics are constants, as in every library; what that leaves out is in
     :func:`minikfac.fisher.joint`.
+
+    Where the net is on several ranks, each keeps the signals of its own examples. Each draws the targets of
+    all of them, so that an example has the same ones on any number of ranks.
 
     Args:
         net: the network.
@@ -271,8 +273,6 @@ def signals(
             time it is read, and only one chunk is in memory; without it there is one chunk, kept.
         stats: running statistics of batch normalization; those of ``net.init_stats()`` by default.
         train: use the statistics of this batch instead.
-        comm: the ranks; each keeps the signals of its own examples. Targets are drawn for all of them on
-            each rank, so that an example has the same ones on any number of ranks.
 
     Raises:
         ValueError: on arguments that do not go together, or what ``Network.forward`` refuses.
@@ -289,8 +289,8 @@ def signals(
         g = net.backward(theta, tape, expectation.terms(tape.z, rows))
         return [LayerSignals(*layer) for layer in zip(tape.abar, g, tape.grids, strict=True)]
 
-    n_chunks, make_chunks = _recipe(chunk, comm.rows(len(x)), batch_size)
-    return Signals(net.names, net.shapes, len(x), n_chunks, make_chunks, net.is_dense_chain, comm)
+    n_chunks, make_chunks = _recipe(chunk, net.comm.rows(len(x)), batch_size)
+    return Signals(net.names, net.shapes, len(x), n_chunks, make_chunks, net.is_dense_chain, net.comm)
 
 
 def _recipe(

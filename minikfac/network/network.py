@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import accumulate, pairwise
@@ -76,7 +77,10 @@ class Network:
         shapes: of their weights, (I, O) each.
         slices: where each lies in theta.
         n_params: P.
+        comm: the ranks that share each batch, see :meth:`on`; by default one alone.
     """
+
+    comm: Communicator = SERIAL
 
     def __init__(self, layers: Sequence[Layer], output: Output) -> None:
         """Raises ValueError on no layers or sizes that do not fit together, TypeError on what is no layer."""
@@ -109,6 +113,17 @@ class Network:
     def is_dense_chain(self) -> bool:
         """Whether the layers are dense, pointwise and fixed affine maps only, one after the other."""
         return all(isinstance(layer, Dense | Pointwise | Affine) for layer in self.layers)
+
+    def on(self, comm: Communicator) -> Network:
+        """Return this net on ranks, as of :func:`minikfac.distributed.world`.
+
+        They share the examples of each batch: losses, gradients, signals and optimizers made from the new net
+        follow. What a single pass returns, such as :meth:`forward`, :meth:`predict` or :meth:`kl`, each rank
+        still computes whole.
+        """
+        net = copy(self)
+        net.comm = comm
+        return net
 
     def __repr__(self) -> str:
         inner = ", ".join(map(repr, self.layers))
@@ -146,7 +161,7 @@ class Network:
             raise ValueError(f"expected theta or direction of shape ({self.n_params},), got {theta.shape}")
         if theta.dtype.name not in ("float32", "float64"):
             raise ValueError(f"expected theta of dtype float32 or float64, got {theta.dtype}")
-        return [theta[own].reshape(shape) for own, shape in zip(self.slices, self.shapes, strict=True)]
+        return [theta[part].reshape(shape) for part, shape in zip(self.slices, self.shapes, strict=True)]
 
     def pack(self, Ws: Sequence[Array]) -> Array:
         """Return one flat array (P,) that holds copies of the weights."""
@@ -164,11 +179,11 @@ class Network:
 
         One array per batch normalization, so [] for most nets.
         """
-        found = []
+        initial = []
         for shape in self._body.statistics_shapes:
-            found.append(array_module().zeros(shape))
-            found[-1][1] = 1
-        return found
+            initial.append(array_module().zeros(shape))
+            initial[-1][1] = 1
+        return initial
 
     def n_outputs(self, x: Array) -> int:
         """C, how many natural parameters come out for inputs like x."""
@@ -220,21 +235,21 @@ class Network:
     def _check_stats(self, theta: Array, stats: Sequence[Array] | None) -> list[Array]:
         """Statistics in the dtype and on the device of theta."""
         stats = self.init_stats() if stats is None else stats
-        for own in stats:
-            check_array(own, "each of the statistics")
-        shapes = tuple(tuple(own.shape) for own in stats)
+        for layer_stats in stats:
+            check_array(layer_stats, "each of the statistics")
+        shapes = tuple(tuple(layer_stats.shape) for layer_stats in stats)
         if shapes != self._body.statistics_shapes:
             raise ValueError(
                 f"expected statistics of shapes {list(self._body.statistics_shapes)}, got {list(shapes)}"
             )
         xp = array_module(theta)
-        found = [xp.asarray(own, dtype=theta.dtype) for own in stats]
-        if on_host(theta) and any((own[1] < 0).any() for own in found):
-            lowest = min(float(own[1].min()) for own in found)
+        converted = [xp.asarray(layer_stats, dtype=theta.dtype) for layer_stats in stats]
+        if on_host(theta) and any((variance < 0).any() for _, variance in converted):
+            lowest = min(float(variance.min()) for _, variance in converted)
             raise ValueError(f"expected variances >= 0 among the statistics, got {lowest:g}")
-        return found
+        return converted
 
-    def chunks(self, theta: Array, x: Array, train: bool = False, comm: Communicator = SERIAL) -> list[slice]:
+    def chunks(self, theta: Array, x: Array, train: bool = False) -> list[slice]:
         """Rows of x that are this rank's, for passes that are run apart; [] where it has none.
 
         All together where batch normalization couples them.
@@ -244,18 +259,18 @@ class Network:
         """
         _check_batch(x)
         if train and self._body.statistics_shapes:
-            if comm.size > 1:
+            if self.comm.size > 1:
                 raise ValueError(
                     "expected a net without batch normalization to train on several ranks, got one whose "
                     "statistics are those of a whole batch"
                 )
             return [slice(None)]
-        own = comm.rows(len(x))
-        if own.start == own.stop:
+        share = self.comm.rows(len(x))
+        if share.start == share.stop:
             return []
         # weights that are shared are used more often than once, and images are divided for their size
-        found = chunks(own.stop - own.start, self._body.example_size(x.shape[1:]), theta, self.n_params)
-        return [slice(own.start + rows.start, own.start + rows.stop) for rows in found]
+        parts = chunks(share.stop - share.start, self._body.example_size(x.shape[1:]), theta, self.n_params)
+        return [slice(share.start + rows.start, share.start + rows.stop) for rows in parts]
 
     def backward(self, theta: Array, tape: Tape, dz: Array) -> list[Array]:
         """Propagate dL/dz back to the pre-activations of every parameter layer.
@@ -284,27 +299,22 @@ class Network:
         return u
 
     def fisher_gram(
-        self,
-        theta: Array,
-        x: Array,
-        directions: Array,
-        stats: Sequence[Array] | None = None,
-        comm: Communicator = SERIAL,
+        self, theta: Array, x: Array, directions: Array, stats: Sequence[Array] | None = None
     ) -> Array:
         """Return d_i^T F d_j (m, m) for directions d (m, P) and the exact Fisher matrix F over x.
 
         One R-operator pass per direction, and no pass backward: (J d_i)^T F_R (J d_j) with the output's own
-        Fisher matrix F_R [MG15, app. C]. With ranks, each takes its rows of x.
+        Fisher matrix F_R [MG15, app. C].
         """
         xp = array_module(theta)
 
         def add(rows: slice, sums: Sums) -> None:
             tape = self.forward(theta, x[rows], stats)
             u = xp.stack([self.jvp(theta, tape, d) for d in directions])  # (m, n, C)
-            Fu = xp.stack([self.output.fisher_product(tape.z, own) for own in u])
+            Fu = xp.stack([self.output.fisher_product(tape.z, Jd) for Jd in u])
             sums.add("gram", u.reshape(len(u), -1) @ Fu.reshape(len(u), -1).T)
 
-        gram = sum_over_chunks(add, self.chunks(theta, x, comm=comm), theta, comm)["gram"] / len(x)
+        gram = sum_over_chunks(add, self.chunks(theta, x), theta, self.comm)["gram"] / len(x)
         return (gram + gram.T) / 2
 
     def vjp(self, theta: Array, tape: Tape, dz: Array) -> Array:
@@ -343,52 +353,35 @@ class Network:
         assert rz is not None
         dz = self.output.gradient(tape.z, y)
         rdz = self.output.hessian_product(tape.z, y, rz)
-        found = self._body.backward_jvp(Ws, Vs, tape.record, tangent, dz, rdz)[2]
-        abars, rabars, gs, rgs = zip(*found, strict=True)
+        signals = self._body.backward_jvp(Ws, Vs, tape.record, tangent, dz, rdz)[2]
+        abars, rabars, gs, rgs = zip(*signals, strict=True)
         total = self.summed_gradient(theta, rabars, gs) + self.summed_gradient(theta, abars, rgs)
         return total / len(tape.z)
 
     # what a net is used for -----------------------------------------------------------------------
 
-    def loss(
-        self,
-        theta: Array,
-        x: Array,
-        y: Array,
-        stats: Sequence[Array] | None = None,
-        comm: Communicator = SERIAL,
-    ) -> float:
-        """Mean negative log-likelihood over examples, in nats, summed over output units.
+    def loss(self, theta: Array, x: Array, y: Array, stats: Sequence[Array] | None = None) -> float:
+        """Mean negative log-likelihood over examples, in nats, summed over output units."""
+        return self._as_float(self.mean_loss(theta, x, y, stats), x, y)
 
-        With ranks, each takes its rows of the batch, and all get the mean over all of it.
-        """
-        return self._as_float(self.mean_loss(theta, x, y, stats, comm), x, y)
-
-    def mean_loss(
-        self,
-        theta: Array,
-        x: Array,
-        y: Array,
-        stats: Sequence[Array] | None = None,
-        comm: Communicator = SERIAL,
-    ) -> Any:
+    def mean_loss(self, theta: Array, x: Array, y: Array, stats: Sequence[Array] | None = None) -> Any:
         """:meth:`loss`; on a device it stays there, and is NaN for targets that there cannot be."""
-        rows = self.chunks(theta, x, comm=comm)
+        chunks = self.chunks(theta, x)
 
-        def add(own: slice, sums: Sums) -> None:
-            z = self.forward(theta, x[own], stats).z
-            if _is_first(own, rows):
+        def add(rows: slice, sums: Sums) -> None:
+            z = self.forward(theta, x[rows], stats).z
+            if _is_first(rows, chunks):
                 self.output.check(y, len(x), z.shape[1])
-            sums.add("loss", self.output.losses(z, y[own]).sum())
+            sums.add("loss", self.output.losses(z, y[rows]).sum())
 
-        return number(sum_over_chunks(add, rows, theta, comm)["loss"]) / len(x)
+        return number(sum_over_chunks(add, chunks, theta, self.comm)["loss"]) / len(x)
 
     def _as_float(self, loss: Any, x: Array, y: Array) -> float:
         """A loss as a float; where that is not a number because of targets on a device, they are named."""
-        found = float(loss)
-        if math.isnan(found):
+        value = float(loss)
+        if math.isnan(value):
             self.output.check_values(y, self.n_outputs(x))
-        return found
+        return value
 
     def loss_and_gradient(
         self,
@@ -413,27 +406,25 @@ class Network:
         y: Array,
         stats: Sequence[Array] | None = None,
         train: bool = True,
-        comm: Communicator = SERIAL,
     ) -> tuple[Any, Array, list[Array]]:
         """Return the loss, its gradient (P,) and the running statistics after it: a step of training.
 
         On a device the loss stays there, as an array without axes, so that nothing waits for it; it is NaN
-        where the output's distribution cannot have one of the targets. With ranks, each takes its rows of the
-        batch, and all get the sums over all of it.
+        where the output's distribution cannot have one of the targets.
         """
-        rows = self.chunks(theta, x, train, comm)
+        chunks = self.chunks(theta, x, train)
         after: list[Array] = []
 
-        def add(own: slice, sums: Sums) -> None:
-            tape = self.forward(theta, x[own], stats, train)
-            if _is_first(own, rows):  # once, when it is known how many outputs there are
+        def add(rows: slice, sums: Sums) -> None:
+            tape = self.forward(theta, x[rows], stats, train)
+            if _is_first(rows, chunks):  # once, when it is known how many outputs there are
                 self.output.check(y, len(x), tape.z.shape[1])
                 after[:] = tape.stats
-            gs = self.backward(theta, tape, self.output.gradient(tape.z, y[own]) / len(x))
-            sums.add("loss", self.output.losses(tape.z, y[own]).sum())
+            gs = self.backward(theta, tape, self.output.gradient(tape.z, y[rows]) / len(x))
+            sums.add("loss", self.output.losses(tape.z, y[rows]).sum())
             sums.add("gradient", self.summed_gradient(theta, tape.abar, gs))
 
-        sums = sum_over_chunks(add, rows, theta, comm)
+        sums = sum_over_chunks(add, chunks, theta, self.comm)
         return number(sums["loss"]) / len(x), sums["gradient"], after
 
     def gradient(self, theta: Array, x: Array, y: Array, stats: Sequence[Array] | None = None) -> Array:
@@ -446,7 +437,7 @@ class Network:
 
     def kl(self, theta: Array, theta2: Array, x: Array, stats: Sequence[Array] | None = None) -> float:
         """Mean KL( p_theta(. | x) || p_theta2(. | x) ) over the inputs x, in nats."""
-        z, z2 = (self.natural_parameters(own, x, stats) for own in (theta, theta2))
+        z, z2 = (self.natural_parameters(at, x, stats) for at in (theta, theta2))
         return float(self.output.kl(z, z2).mean())
 
     def _z(self, theta: Array, x: Array, stats: Sequence[Array] | None) -> Array:
@@ -454,14 +445,14 @@ class Network:
 
     def natural_parameters(self, theta: Array, x: Array, stats: Sequence[Array] | None = None) -> Array:
         """z (N, C) alone, chunk by chunk: what a pass leaves behind is not kept."""
-        rows = self.chunks(theta, x)
-        parts = for_each([partial(self._z, theta, x[own], stats) for own in rows], theta)
+        chunks = self.on(SERIAL).chunks(theta, x)
+        parts = for_each([partial(self._z, theta, x[rows], stats) for rows in chunks], theta)
         return parts[0] if len(parts) == 1 else array_module(theta).concatenate(parts)
 
 
-def _is_first(own: slice, rows: Sequence[slice]) -> bool:
+def _is_first(rows: slice, chunks: Sequence[slice]) -> bool:
     """Whether a chunk is a rank's first; one without examples looks at one of another rank."""
-    return not rows or own.start == rows[0].start
+    return not chunks or rows.start == chunks[0].start
 
 
 def _check_batch(x: Array) -> None:

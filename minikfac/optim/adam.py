@@ -9,14 +9,12 @@ with the labels, where the Fisher diagonal is the mean of squares over examples 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from ..backend import Array, to_floats
-from ..distributed import SERIAL, Communicator
 from ..network import Network
-from .averages import average_iterates
-from .checks import check_below_one, check_not_negative, check_positive, plain_numbers
+from . import checks
 from .momentum import State
 from .objective import objective_gradient
 from .schedules import Schedule, value_at
@@ -33,8 +31,6 @@ class Adam:
         beta2: decay of the average square.
         eps: added to the root.
         l2: weight decay, biases included, as part of the gradient.
-        averaging: largest weight of the old in the average of iterates, ``state["average"]``; 0 for none.
-        comm: the ranks that share each batch, as of :func:`minikfac.distributed.world`.
     """
 
     net: Network
@@ -43,19 +39,16 @@ class Adam:
     beta2: float = 0.999
     eps: float = 1e-8
     l2: float = 0.0
-    averaging: float = 0.0
-    comm: Communicator = field(default=SERIAL, repr=False)
 
     def __post_init__(self) -> None:
-        plain_numbers(self)
-        check_positive(lr=self.lr, eps=self.eps)
-        check_below_one(beta1=self.beta1, beta2=self.beta2, averaging=self.averaging)
-        check_not_negative(l2=self.l2)
+        checks.plain_numbers(self)
+        checks.positive(lr=self.lr, eps=self.eps)
+        checks.below_one(beta1=self.beta1, beta2=self.beta2)
+        checks.not_negative(l2=self.l2)
 
     def init(self, theta: Array) -> State:
         """Return the state before the first step: averages m and v (P,) of 0."""
-        state: State = {"step": 0, "m": 0 * theta, "v": 0 * theta, "stats": self.net.init_stats()}
-        return state | {"average": theta} if self.averaging else state
+        return {"step": 0, "m": 0 * theta, "v": 0 * theta, "stats": self.net.init_stats()}
 
     def step(
         self, theta: Array, state: State, batch: tuple[Array, Array], rng: Any = None
@@ -69,12 +62,10 @@ class Adam:
             rng: unused.
         """
         k, lr = state["step"] + 1, value_at(self.lr, state["step"])
-        loss, grad, stats = objective_gradient(self.net, theta, *batch, state["stats"], self.l2, self.comm)
+        loss, grad, stats = objective_gradient(self.net, theta, *batch, state["stats"], self.l2)
         m = self.beta1 * state["m"] + (1 - self.beta1) * grad
         v = self.beta2 * state["v"] + (1 - self.beta2) * grad**2
         vhat = v / (1 - self.beta2**k)
         moved = theta - lr / (1 - self.beta1**k) * m / (vhat**0.5 + self.eps)
-        after: State = {"step": k, "m": m, "v": v, "stats": stats}
-        if self.averaging:
-            after["average"] = average_iterates(state["average"], moved, k, self.averaging)
+        after = {"step": k, "m": m, "v": v, "stats": stats}
         return moved, after, to_floats({"loss": loss, "lr": lr})

@@ -1,4 +1,4 @@
-"""Averages over steps: of statistics, and of the iterates themselves."""
+"""Averages of statistics over steps."""
 
 from __future__ import annotations
 
@@ -27,9 +27,3 @@ def moving_average(old: Groups | None, new: Groups, k: int, decay: float) -> lis
         tuple(eps * a + (1 - eps) * b for a, b in zip(before, now, strict=True))
         for before, now in zip(old, new, strict=True)
     ]
-
-
-def average_iterates(average: Array, theta: Array, k: int, decay: float) -> Array:
-    """Return the average of the parameters after step k, with weight min(1 - 1/k, decay) on the old."""
-    xi = min(1 - 1 / k, decay)
-    return xi * average + (1 - xi) * theta

@@ -6,61 +6,85 @@ from dataclasses import fields
 from numbers import Real
 from typing import Any
 
+from ..network import Network
 from .schedules import Schedule, value_at
 
 
 def plain_numbers(opt: Any) -> None:
     """Turn NumPy's numbers among the settings into Python's: its float64 makes float32 arrays float64."""
-    for own in fields(opt):
-        value = getattr(opt, own.name)
+    for setting in fields(opt):
+        value = getattr(opt, setting.name)
         if isinstance(value, Real) and hasattr(value, "item"):
-            object.__setattr__(opt, own.name, value.item())
+            object.__setattr__(opt, setting.name, value.item())
 
 
-def check_positive(**values: float | Schedule) -> None:
+def acting(opt: Any, where: str, *names: str) -> None:
+    """Refuse settings that would not act, unless they are as by default.
+
+    Args:
+        opt: the optimizer.
+        where: they would act, in words.
+        names: of the settings.
+    """
+    defaults = {setting.name: setting.default for setting in fields(opt)}
+    for name in names:
+        value = getattr(opt, name)
+        if value != defaults[name]:
+            raise ValueError(f"expected {name} only {where}, where it acts, got {name}={value!r}")
+
+
+def one_rank(net: Network, method: str) -> None:
+    """Refuse a net on several ranks."""
+    if net.comm.size > 1:
+        raise ValueError(
+            f"expected a net on one rank, as {method} does not divide its work, got {net.comm.size} ranks"
+        )
+
+
+def positive(**values: float | Schedule) -> None:
     """Refuse what is not above 0; of schedules, at their start."""
     for name, value in values.items():
         if not value_at(value, 0) > 0:
             raise ValueError(f"expected {name} > 0, got {value}")
 
 
-def check_not_negative(**values: float) -> None:
+def not_negative(**values: float) -> None:
     """Refuse what is below 0."""
     for name, value in values.items():
         if not value >= 0:
             raise ValueError(f"expected {name} >= 0, got {value}")
 
 
-def check_below_one(**values: float | Schedule) -> None:
+def below_one(**values: float | Schedule) -> None:
     """Refuse what is not in [0, 1), as weights of the old in averages must be."""
     for name, value in values.items():
         if not 0 <= value_at(value, 0) < 1:
             raise ValueError(f"expected {name} in [0, 1), got {value}")
 
 
-def check_share(**values: float) -> None:
+def share(**values: float) -> None:
     """Refuse what is no share of a batch, (0, 1]."""
     for name, value in values.items():
         if not 0 < value <= 1:
             raise ValueError(f"expected {name} in (0, 1], got {value}")
 
 
-def check_count(**values: int) -> None:
+def count(**values: int) -> None:
     """Refuse what is not at least 1."""
     for name, value in values.items():
         if value < 1:
             raise ValueError(f"expected {name} >= 1, got {value}")
 
 
-def check_age(max_age: int, **between: int) -> None:
+def age(max_age: int, **between: int) -> None:
     """Refuse an age of inverses at which the next ones are begun before the last are in use."""
     ((name, steps),) = between.items()
     if not 0 <= max_age < steps:
         raise ValueError(f"expected max_age from 0 to {name} - 1 = {steps - 1}, got {max_age}")
 
 
-def check_choice(known: tuple[str, ...], **values: str) -> None:
-    """Refuse what is not among the names."""
+def choice(choices: tuple[str, ...], **values: str) -> None:
+    """Refuse what is not among the choices."""
     for name, value in values.items():
-        if value not in known:
-            raise ValueError(f"expected {name} {' or '.join(map(repr, known))}, got {value!r}")
+        if value not in choices:
+            raise ValueError(f"expected {name} {' or '.join(map(repr, choices))}, got {value!r}")

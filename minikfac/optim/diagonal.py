@@ -11,15 +11,14 @@ not D: noise makes it up, at 1 / N of the size, and with the labels it vanishes 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from ..backend import Array, to_floats
-from ..distributed import SERIAL, Communicator
 from ..fisher import diagonal, signals
 from ..network import Network
+from . import checks
 from .averages import moving_average
-from .checks import check_below_one, check_not_negative, check_positive, check_share, plain_numbers
 from .momentum import State, at_rest, heavy_ball, moved_by
 from .objective import first, objective_gradient
 from .schedules import Schedule, value_at
@@ -38,8 +37,6 @@ class DiagonalNaturalGradient:
         l2: weight decay, biases included.
         tau1: share of the batch whose sampled targets make D.
         decay: largest weight of the old in the moving average of D.
-        averaging: largest weight of the old in the average of iterates, ``state["average"]``; 0 for none.
-        comm: the ranks that share each batch, as of :func:`minikfac.distributed.world`.
     """
 
     net: Network
@@ -50,19 +47,17 @@ class DiagonalNaturalGradient:
     l2: float = 0.0
     tau1: float = 1.0
     decay: float = 0.95
-    averaging: float = 0.0
-    comm: Communicator = field(default=SERIAL, repr=False)
 
     def __post_init__(self) -> None:
-        plain_numbers(self)
-        check_positive(lr=self.lr, damping=self.damping, power=self.power)
-        check_below_one(momentum=self.momentum, decay=self.decay, averaging=self.averaging)
-        check_not_negative(l2=self.l2)
-        check_share(tau1=self.tau1)
+        checks.plain_numbers(self)
+        checks.positive(lr=self.lr, damping=self.damping, power=self.power)
+        checks.below_one(momentum=self.momentum, decay=self.decay)
+        checks.not_negative(l2=self.l2)
+        checks.share(tau1=self.tau1)
 
     def init(self, theta: Array) -> State:
         """Return the state before the first step."""
-        return at_rest(self.net, theta, self.averaging) | {"diagonal": None}
+        return at_rest(self.net, theta) | {"diagonal": None}
 
     def step(
         self, theta: Array, state: State, batch: tuple[Array, Array], rng: Any
@@ -77,12 +72,12 @@ class DiagonalNaturalGradient:
         """
         k, (x, y) = state["step"] + 1, batch
         lr, mu = value_at(self.lr, k - 1), value_at(self.momentum, k - 1)
-        loss, grad, stats = objective_gradient(self.net, theta, x, y, state["stats"], self.l2, self.comm)
+        loss, grad, stats = objective_gradient(self.net, theta, x, y, state["stats"], self.l2)
         x1 = first(x, self.tau1)
-        drawn = signals(self.net, theta, x1, targets="sampled", rng=rng, train=True, comm=self.comm)
+        drawn = signals(self.net, theta, x1, targets="sampled", rng=rng, train=True)
         means = moving_average(state["diagonal"], [(diagonal(drawn).diagonal(),)], k, self.decay)
         D = means[0][0] + (self.damping + self.l2)
         velocity = heavy_ball(state, grad / (D if self.power == 1 else D**self.power), lr, mu)
-        moved, after = moved_by(velocity, theta, state, stats, self.averaging)
+        moved, after = moved_by(velocity, theta, state, stats)
         info = {"loss": loss, "damping": self.damping, "lr": lr, "mu": mu}
         return moved, after | {"diagonal": means}, to_floats(info)

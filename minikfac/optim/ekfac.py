@@ -12,24 +12,16 @@ another quantity. Damping is exact here. The scale and shift of a normalization 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from ..backend import Array, to_floats
-from ..distributed import SERIAL, Communicator
 from ..fisher import signals
 from ..fisher.ekfac import eigenbases, eigenvalues, in_eigenbases
 from ..fisher.kronecker import factors
 from ..network import Network
+from . import checks
 from .averages import moving_average
-from .checks import (
-    check_below_one,
-    check_count,
-    check_not_negative,
-    check_positive,
-    check_share,
-    plain_numbers,
-)
 from .momentum import State, at_rest, heavy_ball, moved_by
 from .objective import first, objective_gradient
 from .schedules import Schedule, value_at
@@ -48,8 +40,6 @@ class EKFAC:
         tau1: share of the batch whose sampled targets make factors and eigenvalues.
         T3: steps between bases.
         decay: largest weight of the old in the moving averages of factors and of eigenvalues.
-        averaging: largest weight of the old in the average of iterates, ``state["average"]``; 0 for none.
-        comm: the ranks that share each batch, as of :func:`minikfac.distributed.world`.
     """
 
     net: Network
@@ -60,21 +50,19 @@ class EKFAC:
     tau1: float = 1.0
     T3: int = 20
     decay: float = 0.95
-    averaging: float = 0.0
-    comm: Communicator = field(default=SERIAL, repr=False)
 
     def __post_init__(self) -> None:
-        plain_numbers(self)
-        check_positive(lr=self.lr, damping=self.damping)
-        check_below_one(momentum=self.momentum, decay=self.decay, averaging=self.averaging)
-        check_not_negative(l2=self.l2)
-        check_share(tau1=self.tau1)
-        check_count(T3=self.T3)
+        checks.plain_numbers(self)
+        checks.positive(lr=self.lr, damping=self.damping)
+        checks.below_one(momentum=self.momentum, decay=self.decay)
+        checks.not_negative(l2=self.l2)
+        checks.share(tau1=self.tau1)
+        checks.count(T3=self.T3)
 
     def init(self, theta: Array) -> State:
         """Return the state before the first step."""
         nothing = dict.fromkeys(("factors", "bases", "eigenvalues"))
-        return at_rest(self.net, theta, self.averaging) | nothing
+        return at_rest(self.net, theta) | nothing
 
     def step(
         self, theta: Array, state: State, batch: tuple[Array, Array], rng: Any
@@ -89,16 +77,16 @@ class EKFAC:
         """
         k, (x, y) = state["step"] + 1, batch
         lr, mu = value_at(self.lr, k - 1), value_at(self.momentum, k - 1)
-        loss, grad, stats = objective_gradient(self.net, theta, x, y, state["stats"], self.l2, self.comm)
+        loss, grad, stats = objective_gradient(self.net, theta, x, y, state["stats"], self.l2)
         x1 = first(x, self.tau1)
-        drawn = signals(self.net, theta, x1, targets="sampled", rng=rng, train=True, comm=self.comm)
+        drawn = signals(self.net, theta, x1, targets="sampled", rng=rng, train=True)
         means = moving_average(state["factors"], drawn.total(factors), k, self.decay)
         age = (k - 1) % self.T3  # of the basis
-        bases = state["bases"] if age else eigenbases(means, self.comm)
+        bases = state["bases"] if age else eigenbases(means, self.net.comm)
         # at age 0 the old ones, of another basis, have weight 0
         values = moving_average(state["eigenvalues"], eigenvalues(drawn, bases), age + 1, self.decay)
         F = in_eigenbases(bases, values, self.net.names)
         direction = F.solve(grad, damping=self.damping + self.l2)
-        moved, after = moved_by(heavy_ball(state, direction, lr, mu), theta, state, stats, self.averaging)
+        moved, after = moved_by(heavy_ball(state, direction, lr, mu), theta, state, stats)
         after |= {"factors": means, "bases": bases, "eigenvalues": values}
         return moved, after, to_floats({"loss": loss, "damping": self.damping, "lr": lr, "mu": mu})

@@ -24,7 +24,7 @@ from ..backend import Array, array_module, fetch
 from ..fisher import diagonal, gauss_newton, signals
 from ..linalg import conjugate_gradients
 from ..network import Network
-from .checks import check_below_one, check_count, check_not_negative, check_share, plain_numbers
+from . import checks
 from .momentum import State
 from .objective import decay, first, objective, objective_gradient
 
@@ -63,11 +63,14 @@ class HessianFree:
     exponent: float = 0.75
 
     def __post_init__(self) -> None:
-        plain_numbers(self)
-        check_not_negative(lam=self.lam, l2=self.l2, progress=self.progress, exponent=self.exponent)
-        check_share(tau1=self.tau1, tau2=self.tau2)
-        check_count(max_iterations=self.max_iterations)
-        check_below_one(restart=self.restart)
+        checks.plain_numbers(self)
+        checks.one_rank(self.net, "HessianFree")
+        checks.not_negative(lam=self.lam, l2=self.l2, progress=self.progress, exponent=self.exponent)
+        checks.share(tau1=self.tau1, tau2=self.tau2)
+        checks.count(max_iterations=self.max_iterations)
+        checks.below_one(restart=self.restart)
+        if self.exponent == 0:
+            checks.acting(self, "with exponent > 0", "tau1")
 
     def init(self, theta: Array) -> State:
         """Return the state before the first step."""

@@ -14,29 +14,29 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..backend import Array, fetch
-from ..distributed import SERIAL, Communicator
+from ..distributed import Communicator
 from ..fisher import BlockTridiagonal, Kronecker, Operator, block_tridiagonal, signals
 from ..fisher.kronecker import factors
 from ..fisher.kronecker_block import factored_inverse
 from ..network import Network
-from .averages import average_iterates, moving_average
-from .checks import (
-    check_age,
-    check_below_one,
-    check_choice,
-    check_count,
-    check_not_negative,
-    check_positive,
-    check_share,
-    plain_numbers,
-)
+from . import checks
+from .averages import moving_average
 from .momentum import State
 from .objective import decay, first, objective, objective_gradient
 from .quadratic import QuadraticModel, curvature_and_slope
+from .schedules import Schedule, value_at
 from .stale import Background, Request
+
+
+class Proposal(NamedTuple):
+    """A gamma, its inverse (F~ + damping)^{-1}, and the directions of step 5: Delta and maybe delta_0."""
+
+    gamma: float
+    inverse: Operator
+    directions: list[Array]
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,8 @@ class KFAC:
     """K-FAC with momentum and adaptive damping.
 
     The defaults are the paper's, but for ``lam``, which began at 150 with autoencoders (1 suits classifiers),
-    and its bound ``lam_min``.
+    and its bound ``lam_min``. The paper averages the iterates too: ``averaging`` of
+    :func:`minikfac.training.train`.
 
     Attributes:
         net: the network.
@@ -55,20 +56,18 @@ class KFAC:
         l2: eta; the objective is h = loss + eta / 2 ||theta||^2, biases included.
         gamma: at the start; sqrt(lam + l2) by default.
         structure: of the inverse, "block_diagonal" or "block_tridiagonal".
-        momentum: whether the last update is a second direction.
-        rescale: whether alpha (and mu) come from the exact Fisher matrix; else alpha is ``lr`` and mu 0.
-        lr: only without ``rescale``.
+        lr: None for alpha (and mu) from the exact Fisher matrix; a number or a schedule for that alpha, and
+            no momentum.
+        momentum: whether the last update is a second direction; by default where ``lr`` is None.
         tau1: share of the batch whose sampled targets make the factors.
         tau2: share of the batch on which the exact Fisher matrix is taken.
         T1: steps between changes of lambda.
         T2: steps between choices of gamma.
         T3: steps between inverses.
         decay: largest weight of the old in moving averages.
-        averaging: largest weight of the old in the average of iterates, ``state["average"]``.
         targets: of the factors, "sampled" as in the paper or "model" for the exact expectation.
         max_age: a; inverses begun in step k are in use from step k + a on, and until then the last ones.
             With 0 each step waits for its own, as the first three always do.
-        comm: the ranks that share each batch, as of :func:`minikfac.distributed.world`.
     """
 
     net: Network
@@ -77,33 +76,42 @@ class KFAC:
     l2: float = 1e-5
     gamma: float | None = None
     structure: str = "block_diagonal"
-    momentum: bool = True
-    rescale: bool = True
-    lr: float = 1.0
+    lr: float | Schedule | None = None
+    momentum: bool | None = None
     tau1: float = 1 / 8
     tau2: float = 1 / 4
     T1: int = 5
     T2: int = 20
     T3: int = 20
     decay: float = 0.95
-    averaging: float = 0.99
     targets: str = "sampled"
     max_age: int = 0
-    comm: Communicator = field(default=SERIAL, repr=False)
     _background: Background = field(default_factory=Background, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        plain_numbers(self)
-        check_choice(("block_diagonal", "block_tridiagonal"), structure=self.structure)
-        check_choice(("sampled", "model"), targets=self.targets)
-        check_not_negative(lam=self.lam, lam_min=self.lam_min, l2=self.l2)
-        check_positive(gamma=self.lam + self.l2 if self.gamma is None else self.gamma, lr=self.lr)
-        check_share(tau1=self.tau1, tau2=self.tau2)
-        check_count(T1=self.T1, T2=self.T2, T3=self.T3)
-        check_age(self.max_age, T3=self.T3)
+        checks.plain_numbers(self)
+        checks.choice(("block_diagonal", "block_tridiagonal"), structure=self.structure)
+        checks.choice(("sampled", "model"), targets=self.targets)
+        checks.not_negative(lam=self.lam, lam_min=self.lam_min, l2=self.l2)
+        checks.positive(gamma=self.lam + self.l2 if self.gamma is None else self.gamma)
+        if self.lr is not None:
+            checks.positive(lr=self.lr)
+            if self.momentum:
+                raise ValueError(
+                    "expected momentum only with lr=None, as the exact Fisher matrix gives mu together with "
+                    f"alpha, got momentum=True and lr={self.lr}"
+                )
+        checks.share(tau1=self.tau1, tau2=self.tau2)
+        checks.count(T1=self.T1, T2=self.T2, T3=self.T3)
+        checks.age(self.max_age, T3=self.T3)
         if self.max_age and self.T2 % self.T3:
             raise ValueError(f"expected T2 in multiples of T3 with max_age, got {self.T2} and {self.T3}")
-        check_below_one(decay=self.decay, averaging=self.averaging)
+        checks.below_one(decay=self.decay)
+
+    @property
+    def has_momentum(self) -> bool:
+        """Whether the last update is a second direction."""
+        return self.lr is None and self.momentum is not False
 
     @property
     def _w1(self) -> float:
@@ -123,7 +131,6 @@ class KFAC:
             "factors": None,
             "inverse": None,
             "delta": 0 * theta,
-            "average": theta,
             "stats": self.net.init_stats(),
             **under_way,
         }
@@ -144,78 +151,63 @@ class KFAC:
             ``alpha``, ``mu``, ``model`` M(delta), and ``rho`` where it was computed; with ``max_age`` also
             ``age``, how many steps ago the factors of the inverse were those of the step.
         """
-        k = state["step"] + 1
-        x, y = batch
-        x1, x2 = first(x, self.tau1), first(x, self.tau2)
-        lam, gamma = state["lam"], state["gamma"]
+        k, lam, gamma, (x, y) = state["step"] + 1, state["lam"], state["gamma"], batch
         # 1 gradient of h on the mini-batch
-        loss, grad, stats = objective_gradient(self.net, theta, x, y, state["stats"], self.l2, self.comm)
+        loss, grad, stats = objective_gradient(self.net, theta, x, y, state["stats"], self.l2)
         # 2 factors from S1, with targets drawn from the model, averaged over past steps
-        means = moving_average(state["factors"], self._factors(theta, x1, rng), k, self.decay)
+        new = self._factors(theta, first(x, self.tau1), rng)
+        means = moving_average(state["factors"], new, k, self.decay)
         # 3 values of gamma to try
-        candidates = [gamma, gamma * self._w2, gamma / self._w2] if k % self.T2 == 0 else [gamma]
+        gammas = [gamma, gamma * self._w2, gamma / self._w2] if k % self.T2 == 0 else [gamma]
         # 4 a proposal for each: Delta, beside the last update
-        refresh = k % self.T3 == 0 or k <= 3 or len(candidates) > 1
-        asked = {"step": k, "factors": means, "gammas": candidates} if refresh else None
-        ready, under_way = self._background.inverses(
-            asked, state, self.max_age, k <= 3, self._inverses, self.comm
-        )
-        proposals = [
-            (candidate, inverse, self._directions(grad, inverse, state))
-            for candidate, inverse in ready or [(gamma, state["inverse"])]
-        ]
+        inverses, under_way = self._inverses_in_use(means, gammas, state)
+        proposals = [Proposal(*pair, self._directions(grad, pair[1], state)) for pair in inverses]
         # 5 each re-scaled by the c that minimizes M; the one of least M is taken
-        ways = [directions for _, _, directions in proposals]
-        models, (loss, penalty) = self._models(theta, grad, x2, ways, lam, [loss, decay(theta, self.l2)])
-        h = loss + penalty
-        scales = [model.minimum() if self.rescale else (self.lr,) for model in models]
-        values = [model.value(c) for model, c in zip(models, scales, strict=True)]
-        M, c, (gamma, inverse, directions) = min(
-            zip(values, scales, proposals, strict=True), key=itemgetter(0)
+        models, (loss, penalty) = self._models(
+            theta, grad, first(x, self.tau2), proposals, lam, [loss, decay(theta, self.l2)]
         )
-        delta = sum((own * d for own, d in zip(c, directions, strict=True)), start=0 * theta)
-        # 6 how well did the model foretell the change of h? lambda follows
-        info = {"loss": loss, "objective": h, "lam": lam, "gamma": gamma, "model": M}
+        M, c, best = self._least(models, proposals, k)
+        delta = sum((share * d for share, d in zip(c, best.directions, strict=True)), start=0 * theta)
+        # 6 how well did the model predict the change of h? lambda follows
+        info = {"loss": loss, "objective": loss + penalty, "lam": lam, "gamma": best.gamma, "model": M}
         info |= dict(zip(("alpha", "mu"), c, strict=False))
-        if self.max_age:
-            info["age"] = k - under_way["inverse_step"]
         moved = theta + delta
         if k % self.T1 == 0:
-            after = objective(self.net, moved, x, y, self.l2, self.comm)
-            rho = (after - h) / M if after < h else -math.inf
-            lam = self._adapted(lam, rho)
-            info["rho"] = rho
+            after = objective(self.net, moved, x, y, self.l2)
+            info["rho"] = (after - info["objective"]) / M if after < info["objective"] else -math.inf
+            lam = self._adapted(lam, info["rho"])
             if not math.isfinite(after):  # rejected
                 moved, delta = theta, 0 * delta
-        # 7 the update, and the average of the iterates
-        return (
-            moved,
-            {
-                "step": k,
-                "lam": lam,
-                "gamma": gamma,
-                "factors": means,
-                "inverse": inverse,
-                "delta": delta,
-                "average": average_iterates(state["average"], moved, k, self.averaging),
-                "stats": stats,
-                **under_way,
-            },
-            info,
-        )
+        # 7 the update
+        if self.max_age:
+            info["age"] = k - under_way["inverse_step"]
+        new_state = {"step": k, "lam": lam, "gamma": best.gamma, "factors": means, "inverse": best.inverse}
+        return moved, new_state | {"delta": delta, "stats": stats, **under_way}, info
 
     def _factors(self, theta: Array, x: Array, rng: Any) -> list[tuple[Array, ...]]:
         """Kronecker factors of all layers and, for the tridiagonal inverse, of neighbours."""
         rng = rng if self.targets == "sampled" else None
-        drawn = signals(self.net, theta, x, targets=self.targets, rng=rng, train=True, comm=self.comm)
+        drawn = signals(self.net, theta, x, targets=self.targets, rng=rng, train=True)
         if self.structure == "block_diagonal":
             return drawn.total(factors)
         F = block_tridiagonal(drawn)
         return [*F.factors, *F.cross]
 
-    def _inverses(self, asked: Request, comm: Communicator) -> list[tuple[float, Operator]]:
+    def _inverses_in_use(
+        self, means: Sequence[tuple[Array, ...]], gammas: list[float], state: State
+    ) -> tuple[list[tuple[float, Operator]], dict[str, Any]]:
+        """Values of gamma with their inverses, and what the state holds of those under way."""
+        k = state["step"] + 1
+        refresh = k % self.T3 == 0 or k <= 3 or len(gammas) > 1
+        request = {"step": k, "factors": means, "gammas": gammas} if refresh else None
+        ready, under_way = self._background.inverses(
+            request, state, self.max_age, k <= 3, self._inverses, self.net.comm
+        )
+        return ready or [(state["gamma"], state["inverse"])], under_way
+
+    def _inverses(self, request: Request, comm: Communicator) -> list[tuple[float, Operator]]:
         """Values of gamma, each with its inverse."""
-        return [(gamma, self._inverse(asked["factors"], gamma, comm)) for gamma in asked["gammas"]]
+        return [(gamma, self._inverse(request["factors"], gamma, comm)) for gamma in request["gammas"]]
 
     def _inverse(self, means: Sequence[tuple[Array, ...]], gamma: float, comm: Communicator) -> Operator:
         """(F~ + damping)^{-1}, of each layer the work of one of the ranks."""
@@ -227,9 +219,9 @@ class KFAC:
         return tri.inverse(gamma**2, method="factored", explicit=self.T3 > 1, comm=comm)
 
     def _directions(self, grad: Array, inverse: Operator, state: State) -> list[Array]:
-        """Delta and, where momentum is re-scaled along, the last update."""
+        """Delta and, with momentum, the last update."""
         directions = [-(inverse @ grad)]
-        if self.momentum and self.rescale and state["step"] > 0:
+        if self.has_momentum and state["step"] > 0:
             directions.append(state["delta"])
         return directions
 
@@ -238,19 +230,27 @@ class KFAC:
         theta: Array,
         grad: Array,
         x2: Array,
-        ways: Sequence[Sequence[Array]],
+        proposals: Sequence[Proposal],
         lam: float,
         beside: Sequence[Any],
     ) -> tuple[list[QuadraticModel], list[float]]:
-        """M along each set of directions, and numbers beside them: a device is asked once for all."""
-        held = self.net.batch_stats(theta, x2)
-        found = [
-            curvature_and_slope(self.net, theta, x2, grad, directions, lam + self.l2, held, self.comm)
-            for directions in ways
+        """M along the directions of each proposal, and numbers beside them, fetched from a device at once."""
+        stats = self.net.batch_stats(theta, x2)
+        pairs = [
+            curvature_and_slope(self.net, theta, x2, grad, proposal.directions, lam + self.l2, stats)
+            for proposal in proposals
         ]
-        fetched = fetch(*chain.from_iterable(found), *beside)
-        pairs = zip(fetched[: 2 * len(found) : 2], fetched[1 : 2 * len(found) : 2], strict=True)
-        return [QuadraticModel.of(*pair) for pair in pairs], fetched[2 * len(found) :]
+        fetched, n = fetch(*chain.from_iterable(pairs), *beside), 2 * len(pairs)
+        models = [QuadraticModel.of(*pair) for pair in zip(fetched[:n:2], fetched[1:n:2], strict=True)]
+        return models, fetched[n:]
+
+    def _least(
+        self, models: Sequence[QuadraticModel], proposals: Sequence[Proposal], k: int
+    ) -> tuple[float, tuple[float, ...], Proposal]:
+        """Least M, with its c and its proposal."""
+        cs = [model.minimum() if self.lr is None else (value_at(self.lr, k - 1),) for model in models]
+        values = [model.value(c) for model, c in zip(models, cs, strict=True)]
+        return min(zip(values, cs, proposals, strict=True), key=itemgetter(0))
 
     def _adapted(self, lam: float, rho: float) -> float:
         """lambda after a reduction ratio rho: smaller where the model is good [MG15, sec. 6.5]."""

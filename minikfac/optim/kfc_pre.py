@@ -6,7 +6,8 @@
 
 nu bounds how far one step moves the predictions (twice a KL divergence). It is taken with the exact Fisher
 matrix on some examples, one pass more; or with F~ itself, where v^T F~ v = -lr v^T grad is free
-[BGM17, sec. 5]. Factors are renewed every Ts steps, inverses every Tf, and the iterates are averaged.
+[BGM17, sec. 5]. Factors are renewed every Ts steps, inverses every Tf. The paper averages the iterates over
+50,000 examples: ``averaging`` of :func:`minikfac.training.train`.
 """
 
 from __future__ import annotations
@@ -15,21 +16,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..backend import Array, array_module, to_floats
-from ..distributed import SERIAL, Communicator
+from ..distributed import Communicator
 from ..fisher import Kronecker, Operator, gradient_and_kfac
 from ..fisher.kronecker_block import factored_inverse, factors_of
 from ..network import Network
+from . import checks
 from .averages import moving_average
-from .checks import (
-    check_age,
-    check_below_one,
-    check_choice,
-    check_count,
-    check_not_negative,
-    check_positive,
-    check_share,
-    plain_numbers,
-)
 from .momentum import State, at_rest, moved_by
 from .objective import first
 from .quadratic import curvature_and_slope
@@ -53,11 +45,8 @@ class KFCPre:
         clip: bound on nu; None for no bound. The paper has 0.3.
         clip_norm: "fisher" for the exact F, "kfac" for F~.
         clip_share: share of the batch on which the exact F is taken.
-        averaging: largest weight of the old in the average of iterates, ``state["average"]``; the paper has
-            exp(-1 / tau) with tau steps of 50,000 examples in all; 0 for none.
         max_age: a; inverses begun in step k are in use from step k + a on, and until then the last ones.
             With 0 each step waits for its own, as the first always does.
-        comm: the ranks that share each batch, as of :func:`minikfac.distributed.world`.
     """
 
     net: Network
@@ -71,28 +60,30 @@ class KFCPre:
     clip: float | None = 0.3
     clip_norm: str = "fisher"
     clip_share: float = 1 / 4
-    averaging: float = 0.99
     max_age: int = 0
-    comm: Communicator = field(default=SERIAL, repr=False)
     _background: Background = field(default_factory=Background, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        plain_numbers(self)
-        check_positive(lr=self.lr)
-        check_below_one(momentum=self.momentum, decay=self.decay, averaging=self.averaging)
-        check_not_negative(damping=self.damping, l2=self.l2)
-        check_positive(damping_and_l2=self.damping + self.l2)
-        check_count(Ts=self.Ts, Tf=self.Tf)
-        check_age(self.max_age, Tf=self.Tf)
-        check_choice(("fisher", "kfac"), clip_norm=self.clip_norm)
-        check_share(clip_share=self.clip_share)
-        if self.clip is not None:
-            check_positive(clip=self.clip)
+        checks.plain_numbers(self)
+        checks.positive(lr=self.lr)
+        checks.below_one(momentum=self.momentum, decay=self.decay)
+        checks.not_negative(damping=self.damping, l2=self.l2)
+        checks.positive(damping_and_l2=self.damping + self.l2)
+        checks.count(Ts=self.Ts, Tf=self.Tf)
+        checks.age(self.max_age, Tf=self.Tf)
+        checks.choice(("fisher", "kfac"), clip_norm=self.clip_norm)
+        checks.share(clip_share=self.clip_share)
+        if self.clip is None:
+            checks.acting(self, "with a clip", "clip_norm", "clip_share")
+        else:
+            checks.positive(clip=self.clip)
+        if self.clip_norm == "kfac":
+            checks.acting(self, "with clip_norm='fisher'", "clip_share")
 
     def init(self, theta: Array) -> State:
         """Return the state before the first step."""
         under_way = {"pending": None, "inverse_step": 0} if self.max_age else {}
-        return at_rest(self.net, theta, self.averaging) | {"factors": None, "inverse": None, **under_way}
+        return at_rest(self.net, theta) | {"factors": None, "inverse": None, **under_way}
 
     def step(
         self, theta: Array, state: State, batch: tuple[Array, Array], rng: Any
@@ -113,14 +104,14 @@ class KFCPre:
         means = state["factors"]
         if means is None or (k - 1) % self.Ts == 0:
             loss, grad, F, stats = gradient_and_kfac(
-                self.net, theta, x, y, rng=rng, stats=state["stats"], train=True, comm=self.comm
+                self.net, theta, x, y, rng=rng, stats=state["stats"], train=True
             )
             means = moving_average(means, factors_of(F), k, self.decay)
         else:
-            loss, grad, stats = self.net.gradient_pass(theta, x, y, state["stats"], comm=self.comm)
-        asked = {"step": k, "factors": means} if (k - 1) % self.Tf == 0 else None
+            loss, grad, stats = self.net.gradient_pass(theta, x, y, state["stats"])
+        request = {"step": k, "factors": means} if (k - 1) % self.Tf == 0 else None
         ready, under_way = self._background.inverses(
-            asked, state, self.max_age, k == 1, self._inverse, self.comm
+            request, state, self.max_age, k == 1, self._inverse, self.net.comm
         )
         inverse = state["inverse"] if ready is None else ready
         grad = grad + self.l2 * theta
@@ -128,26 +119,26 @@ class KFCPre:
         v = -lr * (inverse @ grad)
         scale, info = self._clip(theta, x, grad, v, lr)
         velocity = self.momentum * state["velocity"] + scale * v
-        moved, after = moved_by(velocity, theta, state, stats, self.averaging)
+        moved, after = moved_by(velocity, theta, state, stats)
         after |= {"factors": means, "inverse": inverse, **under_way}
         if self.max_age:
             info["age"] = k - under_way["inverse_step"]
         return moved, after, to_floats({"loss": loss, "lr": lr, **info})
 
-    def _inverse(self, asked: Request, comm: Communicator) -> Operator:
+    def _inverse(self, request: Request, comm: Communicator) -> Operator:
         """(F~ + damping)^{-1}, of each layer the work of one of the ranks."""
-        F = Kronecker(asked["factors"], self.net.names)
+        F = Kronecker(request["factors"], self.net.names)
         return factored_inverse(F, self.l2 + self.damping, explicit=self.Tf > 1, comm=comm)
 
     def _clip(self, theta: Array, x: Array, grad: Array, v: Array, lr: float) -> tuple[Any, dict[str, Any]]:
-        """The factor on v, and what there is to tell; on a device numbers that stay there."""
+        """The factor on v, and nu with it for info; on a device numbers that stay there."""
         if self.clip is None:
             return 1.0, {}
         if self.clip_norm == "kfac":
             nu = -lr * (v @ grad)
         else:
             some = first(x, self.clip_share)
-            held = self.net.batch_stats(theta, some)
-            nu = curvature_and_slope(self.net, theta, some, grad, [v], self.l2, held, self.comm)[0][0, 0]
+            stats = self.net.batch_stats(theta, some)
+            nu = curvature_and_slope(self.net, theta, some, grad, [v], self.l2, stats)[0][0, 0]
         scale = (self.clip / array_module(theta).maximum(nu, self.clip)) ** 0.5  # 1 up to the bound
         return scale, {"nu": nu, "scale": scale}

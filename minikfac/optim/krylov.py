@@ -20,7 +20,7 @@ from ..backend import Array, array_module, fetch, to_host
 from ..fisher import gauss_newton
 from ..linalg import eigh, krylov_subspace
 from ..network import Network
-from .checks import check_choice, check_count, check_not_negative, check_share, plain_numbers
+from . import checks
 from .hessian_free import preconditioner
 from .momentum import State
 from .objective import decay, first, objective_gradient
@@ -53,11 +53,14 @@ class KrylovSubspace:
     l2: float = 0.0
 
     def __post_init__(self) -> None:
-        plain_numbers(self)
-        check_choice(("lbfgs", "model"), search=self.search)
-        check_not_negative(damping=self.damping, exponent=self.exponent, l2=self.l2)
-        check_share(search_share=self.search_share, tau2=self.tau2)
-        check_count(K=self.K, search_steps=self.search_steps)
+        checks.plain_numbers(self)
+        checks.one_rank(self.net, "KrylovSubspace")
+        checks.choice(("lbfgs", "model"), search=self.search)
+        checks.not_negative(damping=self.damping, exponent=self.exponent, l2=self.l2)
+        checks.share(search_share=self.search_share, tau2=self.tau2)
+        checks.count(K=self.K, search_steps=self.search_steps)
+        if self.search == "model":
+            checks.acting(self, "with search='lbfgs'", "search_share", "search_steps")
 
     def init(self, theta: Array) -> State:
         """Return the state before the first step."""
@@ -82,14 +85,7 @@ class KrylovSubspace:
             ValueError: on a batch of one example, where the search needs examples of its own.
         """
         x, y = batch
-        n = len(x)
-        if self.search == "lbfgs":
-            n -= math.ceil(self.search_share * n)
-            if n < 1:
-                raise ValueError(
-                    f"expected a batch of which {self.search_share:g} leaves examples for the gradient, "
-                    f"got {len(x)}"
-                )
+        n = self._n_for_gradient(len(x))
         x1, y1 = x[:n], y[:n]
         damping = self.damping + self.l2
         loss, grad, stats = objective_gradient(self.net, theta, x1, y1, state["stats"], self.l2)
@@ -109,8 +105,8 @@ class KrylovSubspace:
 
         def h_and_slope(c: Array) -> tuple[float, Array]:
             at = theta + step_of(c)
-            own, g, _ = objective_gradient(self.net, at, x[n:], y[n:], state["stats"], self.l2)
-            loss, penalty, Vg = fetch(own, decay(at, self.l2), V @ g)
+            loss, g, _ = objective_gradient(self.net, at, x[n:], y[n:], state["stats"], self.l2)
+            loss, penalty, Vg = fetch(loss, decay(at, self.l2), V @ g)
             return loss + penalty, S.T @ Vg
 
         c, evaluations = -slope, 0
@@ -126,6 +122,15 @@ class KrylovSubspace:
         }
         return theta + delta, {"step": state["step"] + 1, "delta": delta, "stats": stats}, info
 
+    def _n_for_gradient(self, n: int) -> int:
+        """How many of n examples gradient and B take; the search has the others."""
+        rest = n if self.search == "model" else n - math.ceil(self.search_share * n)
+        if rest < 1:
+            raise ValueError(
+                f"expected a batch of which {self.search_share:g} leaves examples for the gradient, got {n}"
+            )
+        return rest
+
 
 def whitening(T: Array) -> Array:
     """Return S on the host with S^T T S = I, without directions in which T is rounding."""
@@ -139,5 +144,5 @@ def lbfgs(f: Callable[[Array], tuple[float, Array]], start: Array, steps: int) -
     """Minimize f, which returns value and gradient: where it ends, and how often it asked."""
     from scipy.optimize import minimize
 
-    found = minimize(f, start, jac=True, method="L-BFGS-B", options={"maxiter": steps})
-    return found.x, found.nfev
+    end = minimize(f, start, jac=True, method="L-BFGS-B", options={"maxiter": steps})
+    return end.x, end.nfev

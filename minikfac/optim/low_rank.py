@@ -24,14 +24,7 @@ from ..backend import Array, array_module, to_floats
 from ..fisher import LowRank as LowRankMatrix
 from ..fisher import Signals, signals
 from ..network import Network
-from .checks import (
-    check_below_one,
-    check_count,
-    check_not_negative,
-    check_positive,
-    check_share,
-    plain_numbers,
-)
+from . import checks
 from .momentum import State, at_rest, heavy_ball, moved_by
 from .objective import first, objective_gradient
 from .schedules import Schedule, value_at
@@ -51,7 +44,6 @@ class LowRank:
         l2: weight decay, biases included; it adds to the damping.
         tau1: share of the batch whose sampled targets make the columns.
         decay: largest weight of the old matrix.
-        averaging: largest weight of the old in the average of iterates, ``state["average"]``; 0 for none.
     """
 
     net: Network
@@ -63,19 +55,19 @@ class LowRank:
     l2: float = 0.0
     tau1: float = 1.0
     decay: float = 0.9
-    averaging: float = 0.0
 
     def __post_init__(self) -> None:
-        plain_numbers(self)
-        check_positive(lr=self.lr, damping=self.damping)
-        check_below_one(momentum=self.momentum, decay=self.decay, averaging=self.averaging)
-        check_count(rank=self.rank, columns=self.columns)
-        check_not_negative(l2=self.l2)
-        check_share(tau1=self.tau1)
+        checks.plain_numbers(self)
+        checks.one_rank(self.net, "LowRank")
+        checks.positive(lr=self.lr, damping=self.damping)
+        checks.below_one(momentum=self.momentum, decay=self.decay)
+        checks.count(rank=self.rank, columns=self.columns)
+        checks.not_negative(l2=self.l2)
+        checks.share(tau1=self.tau1)
 
     def init(self, theta: Array) -> State:
         """Return the state before the first step: no columns, (P, 0)."""
-        return at_rest(self.net, theta, self.averaging) | {"U": theta[:, None][:, :0]}
+        return at_rest(self.net, theta) | {"U": theta[:, None][:, :0]}
 
     def step(
         self, theta: Array, state: State, batch: tuple[Array, Array], rng: Any
@@ -97,7 +89,7 @@ class LowRank:
         U = array_module(theta).concatenate([eps**0.5 * state["U"], (1 - eps) ** 0.5 * new], axis=1)
         U = U[:, -self.rank :]
         direction = LowRankMatrix(U).solve(grad, damping=self.damping + self.l2)
-        moved, after = moved_by(heavy_ball(state, direction, lr, mu), theta, state, stats, self.averaging)
+        moved, after = moved_by(heavy_ball(state, direction, lr, mu), theta, state, stats)
         return moved, after | {"U": U}, to_floats({"loss": loss, "damping": self.damping, "lr": lr, "mu": mu})
 
 
@@ -112,9 +104,8 @@ def group_gradients(net: Network, theta: Array, drawn: Signals, groups: int) -> 
     """
     n, layers = drawn.n, next(iter(drawn))
     ends = [n * group // groups for group in range(groups + 1)]
-    rows = [slice(a, b) for a, b in pairwise(ends) if a < b]
-    columns = [
-        net.summed_gradient(theta, [own.abar[part] for own in layers], [own.g[0, part] for own in layers])
-        for part in rows
-    ]
+    columns = []
+    for part in (slice(a, b) for a, b in pairwise(ends) if a < b):
+        abars, gs = [layer.abar[part] for layer in layers], [layer.g[0, part] for layer in layers]
+        columns.append(net.summed_gradient(theta, abars, gs))
     return array_module(theta).stack(columns, axis=1) / n**0.5

@@ -1,4 +1,4 @@
-"""What optimizers with a velocity share: heavy ball over any direction, and the average of the iterates.
+"""What optimizers with a velocity share: heavy ball over any direction.
 
 v <- mu v - lr direction,   theta <- theta + v
 """
@@ -9,15 +9,13 @@ from typing import Any
 
 from ..backend import Array
 from ..network import Network
-from .averages import average_iterates
 
 State = dict[str, Any]
 
 
-def at_rest(net: Network, theta: Array, averaging: float) -> State:
-    """Return the state before the first step: no velocity; with averaging, theta is its own average."""
-    state: State = {"step": 0, "velocity": 0 * theta, "stats": net.init_stats()}
-    return state | {"average": theta} if averaging else state
+def at_rest(net: Network, theta: Array) -> State:
+    """Return the state before the first step: no velocity."""
+    return {"step": 0, "velocity": 0 * theta, "stats": net.init_stats()}
 
 
 def heavy_ball(state: State, direction: Array, lr: float, mu: float) -> Array:
@@ -28,12 +26,6 @@ def heavy_ball(state: State, direction: Array, lr: float, mu: float) -> Array:
     return velocity
 
 
-def moved_by(
-    velocity: Array, theta: Array, state: State, stats: list[Array], averaging: float
-) -> tuple[Array, State]:
+def moved_by(velocity: Array, theta: Array, state: State, stats: list[Array]) -> tuple[Array, State]:
     """Return theta + velocity, and the state after it."""
-    k, moved = state["step"] + 1, theta + velocity
-    after: State = {"step": k, "velocity": velocity, "stats": stats}
-    if averaging:
-        after["average"] = average_iterates(state["average"], moved, k, averaging)
-    return moved, after
+    return theta + velocity, {"step": state["step"] + 1, "velocity": velocity, "stats": stats}

@@ -7,14 +7,13 @@ F is that of the mini-batch, with the exact expectation over targets.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from ..backend import Array, to_floats
-from ..distributed import SERIAL, Communicator
 from ..fisher import exact, signals
 from ..network import Network
-from .checks import check_count, check_not_negative, check_positive, plain_numbers
+from . import checks
 from .schedules import Schedule, value_at
 
 
@@ -27,21 +26,19 @@ class NaturalGradient:
         lr: step size, a number or a schedule.
         damping: lambda >= 0; 0 where F is positive definite.
         n_fisher: examples of the batch over which F is a mean; all by default.
-        comm: the ranks that share each batch, F included, as of :func:`minikfac.distributed.world`.
     """
 
     net: Network
     lr: float | Schedule = 1.0
     damping: float = 1e-3
     n_fisher: int | None = None
-    comm: Communicator = field(default=SERIAL, repr=False)
 
     def __post_init__(self) -> None:
-        plain_numbers(self)
-        check_positive(lr=self.lr)
-        check_not_negative(damping=self.damping)
+        checks.plain_numbers(self)
+        checks.positive(lr=self.lr)
+        checks.not_negative(damping=self.damping)
         if self.n_fisher is not None:
-            check_count(n_fisher=self.n_fisher)
+            checks.count(n_fisher=self.n_fisher)
 
     def init(self, theta: Array) -> dict[str, Any]:
         """Return the state before the first step."""
@@ -56,8 +53,8 @@ class NaturalGradient:
             SingularMatrixError: without damping where F is singular.
         """
         x, y = batch
-        loss, grad, stats = self.net.gradient_pass(theta, x, y, state["stats"], comm=self.comm)
-        F = exact(signals(self.net, theta, x[: self.n_fisher], train=True, comm=self.comm))
+        loss, grad, stats = self.net.gradient_pass(theta, x, y, state["stats"])
+        F = exact(signals(self.net, theta, x[: self.n_fisher], train=True))
         lr = value_at(self.lr, state["step"])
         delta = -lr * F.solve(grad, damping=self.damping)
         after = {"step": state["step"] + 1, "stats": stats}

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..backend import Array, fetch, number
-from ..distributed import SERIAL, Communicator
 from ..network import Network
 
 
@@ -25,27 +24,19 @@ def decay(theta: Array, l2: float) -> Any:
     return 0.5 * l2 * number(theta @ theta) if l2 else 0.0
 
 
-def objective(
-    net: Network, theta: Array, x: Array, y: Array, l2: float, comm: Communicator = SERIAL
-) -> float:
+def objective(net: Network, theta: Array, x: Array, y: Array, l2: float) -> float:
     """Return h; infinity where it is not a number."""
-    loss, penalty = fetch(net.mean_loss(theta, x, y, net.batch_stats(theta, x), comm), decay(theta, l2))
+    loss, penalty = fetch(net.mean_loss(theta, x, y, net.batch_stats(theta, x)), decay(theta, l2))
     h = loss + penalty
     return h if math.isfinite(h) else math.inf
 
 
 def objective_gradient(
-    net: Network,
-    theta: Array,
-    x: Array,
-    y: Array,
-    stats: Sequence[Array],
-    l2: float,
-    comm: Communicator = SERIAL,
+    net: Network, theta: Array, x: Array, y: Array, stats: Sequence[Array], l2: float
 ) -> tuple[Any, Array, list[Array]]:
     """Return the loss without the decay, the gradient (P,) of h, and running statistics after the pass.
 
     On a device the loss stays there.
     """
-    loss, grad, after = net.gradient_pass(theta, x, y, stats, comm=comm)
+    loss, grad, after = net.gradient_pass(theta, x, y, stats)
     return loss, grad + l2 * theta if l2 else grad, after

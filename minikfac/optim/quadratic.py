@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..backend import Array, array_module, fetch
-from ..distributed import SERIAL, Communicator
 from ..network import Network
 
 
@@ -38,8 +37,6 @@ class QuadraticModel:
         gradient: Array,
         directions: Sequence[Array],
         damping: float,
-        stats: Sequence[Array] | None = None,
-        comm: Communicator = SERIAL,
     ) -> QuadraticModel:
         """Build the model along directions (P,).
 
@@ -50,11 +47,8 @@ class QuadraticModel:
             gradient: of the objective, (P,).
             directions: one or two.
             damping: lambda + eta.
-            stats: of batch normalization.
-            comm: the ranks that share the inputs.
         """
-        found = curvature_and_slope(net, theta, x, gradient, directions, damping, stats, comm)
-        return cls.of(*fetch(*found))
+        return cls.of(*fetch(*curvature_and_slope(net, theta, x, gradient, directions, damping)))
 
     @classmethod
     def of(cls, curvature: Array, slope: Array) -> QuadraticModel:
@@ -78,7 +72,7 @@ class QuadraticModel:
         square = sum(
             c[i] * c[j] * entry for i, row in enumerate(self.curvature) for j, entry in enumerate(row)
         )
-        return 0.5 * square + sum(own * slope for own, slope in zip(c, self.slope, strict=True))
+        return 0.5 * square + sum(share * slope for share, slope in zip(c, self.slope, strict=True))
 
 
 def curvature_and_slope(
@@ -89,11 +83,10 @@ def curvature_and_slope(
     directions: Sequence[Array],
     damping: float,
     stats: Sequence[Array] | None = None,
-    comm: Communicator = SERIAL,
 ) -> tuple[Array, Array]:
     """Return d_i^T (F + damping I) d_j, (m, m), and gradient^T d_i, (m,), where theta is.
 
-    The arguments are those of :meth:`QuadraticModel.along`.
+    The arguments are those of :meth:`QuadraticModel.along`, and statistics of batch normalization.
     """
     d = array_module(theta).stack(list(directions))
-    return net.fisher_gram(theta, x, d, stats, comm) + damping * (d @ d.T), d @ gradient
+    return net.fisher_gram(theta, x, d, stats) + damping * (d @ d.T), d @ gradient

@@ -8,13 +8,12 @@ with h = loss + l2 / 2 ||theta||^2.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from ..backend import Array, to_floats
-from ..distributed import SERIAL, Communicator
 from ..network import Network
-from .checks import check_below_one, check_not_negative, check_positive, plain_numbers
+from . import checks
 from .momentum import State, at_rest, moved_by
 from .objective import objective_gradient
 from .schedules import Schedule, value_at
@@ -30,8 +29,6 @@ class SGD:
         momentum: mu in [0, 1), a number or a schedule.
         nesterov: take the gradient where the momentum leads.
         l2: weight decay, biases included.
-        averaging: largest weight of the old in the average of iterates, ``state["average"]``; 0 for none.
-        comm: the ranks that share each batch, as of :func:`minikfac.distributed.world`.
     """
 
     net: Network
@@ -39,18 +36,18 @@ class SGD:
     momentum: float | Schedule = 0.0
     nesterov: bool = False
     l2: float = 0.0
-    averaging: float = 0.0
-    comm: Communicator = field(default=SERIAL, repr=False)
 
     def __post_init__(self) -> None:
-        plain_numbers(self)
-        check_positive(lr=self.lr)
-        check_below_one(momentum=self.momentum, averaging=self.averaging)
-        check_not_negative(l2=self.l2)
+        checks.plain_numbers(self)
+        checks.positive(lr=self.lr)
+        checks.below_one(momentum=self.momentum)
+        checks.not_negative(l2=self.l2)
+        if self.momentum == 0:
+            checks.acting(self, "with momentum > 0", "nesterov")
 
     def init(self, theta: Array) -> State:
         """Return the state before the first step."""
-        return at_rest(self.net, theta, self.averaging)
+        return at_rest(self.net, theta)
 
     def step(
         self, theta: Array, state: State, batch: tuple[Array, Array], rng: Any = None
@@ -69,7 +66,7 @@ class SGD:
         lr, mu = value_at(self.lr, state["step"]), value_at(self.momentum, state["step"])
         velocity = mu * state["velocity"]
         at = theta + velocity if self.nesterov else theta
-        loss, grad, stats = objective_gradient(self.net, at, *batch, state["stats"], self.l2, self.comm)
+        loss, grad, stats = objective_gradient(self.net, at, *batch, state["stats"], self.l2)
         velocity -= lr * grad
-        moved, after = moved_by(velocity, theta, state, stats, self.averaging)
+        moved, after = moved_by(velocity, theta, state, stats)
         return moved, after, to_floats({"loss": loss, "lr": lr, "mu": mu})

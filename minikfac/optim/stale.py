@@ -1,6 +1,6 @@
 """Inverses that are computed while steps go on with the last ones [BGM17].
 
-Those that are asked for in step k are in use from step k + age on: a thread beside that of the steps computes
+Those that are requested in step k are in use from step k + age on: a thread beside that of the steps computes
 them, and where they are not ready by then the step waits. So a run does not depend on how fast the thread is.
 A request is plain data, {"step": k, "factors": those of step k, ...}, and part of the state: a run that is
 resumed while one is under way computes it when it is due.
@@ -29,7 +29,7 @@ class Background:
 
     def inverses(
         self,
-        asked: Request | None,
+        request: Request | None,
         state: Mapping[str, Any],
         max_age: int,
         wait: bool,
@@ -39,22 +39,22 @@ class Background:
         """Return what comes into use in this step, or None; and what the state holds of what is under way.
 
         Args:
-            asked: for in this step, or None.
+            request: of this step, or None.
             state: of the last step.
             max_age: steps between request and use, less than between requests; 0 for no second thread.
-            wait: use what is asked for at once.
+            wait: use what is requested at once.
             answer: computes inverses on the ranks that it is given.
             comm: the ranks.
         """
         if not max_age:
-            return (None if asked is None else answer(asked, comm)), {}
-        pending = state["pending"] if asked is None else asked
-        if asked is not None and not wait:
-            self._request = asked
-            own_queue = on_second_stream(partial(answer, asked), asked["factors"][0][0])
-            self._future = comm.in_background(own_queue)
+            return (None if request is None else answer(request, comm)), {}
+        pending = state["pending"] if request is None else request
+        if request is not None and not wait:
+            self._request = request
+            task = on_second_stream(partial(answer, request), request["factors"][0][0])
+            self._future = comm.in_background(task)
         if pending is None or not (wait or state["step"] + 1 - pending["step"] >= max_age):
             return None, {"pending": pending, "inverse_step": state["inverse_step"]}
         begun, future, self._request, self._future = self._request, self._future, None, None
-        found = future.result() if future is not None and begun is pending else answer(pending, comm)
-        return found, {"pending": None, "inverse_step": pending["step"]}
+        ready = future.result() if future is not None and begun is pending else answer(pending, comm)
+        return ready, {"pending": None, "inverse_step": pending["step"]}

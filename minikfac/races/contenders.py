@@ -60,7 +60,7 @@ class Contender:
         Raises:
             ValueError: on an argument that it does not have, or a value that it refuses.
         """
-        known = [own.name for own in fields(self.kind) if own.init and own.name not in ("net", "comm")]
+        known = [own.name for own in fields(self.kind) if own.init and own.name != "net"]
         unknown = [name for name in arguments if name not in known]
         if unknown:
             raise ValueError(

@@ -10,7 +10,7 @@ With several seeds each contender runs once from each, and what is told of it is
 the highest. A run that never got to a level counts as later than all that did: the median is a number only
 where more than half of the runs got there. The ratio is that of the two medians.
 
-Optimizers that average their iterates have two losses, that of the iterate and that of the average, and what
+Runs that average their iterates have two losses, that of the iterate and that of the average, and what
 counts is the lower one: ``best_loss``, as ``best_`` before any of :data:`MEASURES`.
 """
 
@@ -23,6 +23,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,6 +31,7 @@ from ..backend import Array
 from ..datasets import Dataset
 from ..network import Network
 from ..training import records
+from ..training.averaging import Averaging
 from ..training.batches import BatchSize
 from ..training.keep import Keep
 from ..training.loop import Optimizer, train, warm_up
@@ -193,6 +195,7 @@ def compare(
     target: Mapping[str, float] | None = None,
     progress: bool = True,
     seeds: int = 1,
+    averaging: Averaging | Mapping[str, Averaging | None] | None = None,
 ) -> Race:
     """Let optimizers race.
 
@@ -215,20 +218,25 @@ def compare(
         target: a run stops at the first measurement where these columns are at or under these levels.
         progress: show bars.
         seeds: how many; the runs are those of ``seed``, ``seed + 1`` ...
+        averaging: of the iterates, as of :func:`.train`; for all, or by name.
 
     Raises:
-        ValueError: on no contenders, no seeds, neither steps nor seconds, or what :func:`.train` refuses.
+        ValueError: on no contenders, no seeds, neither steps nor seconds, ``existing`` without a folder, or
+            what :func:`.train` refuses.
     """
     if not contenders:
         raise ValueError("expected at least one contender, got none")
     if seeds < 1:
         raise ValueError(f"expected seeds >= 1, got {seeds}")
+    if folder is None and existing != "replace":
+        raise ValueError(f"expected existing={existing!r} only with a folder of runs, got none")
     files: dict[str, str] = {}
     for name in contenders:
         if files.setdefault(file_name(name), name) != name:
             other = files[file_name(name)]
             raise ValueError(f"expected names that differ in letters or digits, got {other!r} and {name!r}")
-    sizes = batch_size if isinstance(batch_size, Mapping) else dict.fromkeys(contenders, batch_size)
+    sizes = _by_name("batch_size", batch_size, contenders)
+    averages = _by_name("averaging", averaging, contenders)
 
     def start(own: int) -> Array:
         return theta(own) if callable(theta) else theta
@@ -254,6 +262,7 @@ def compare(
                     own,
                     PerOctave(per_octave),
                     progress=title if progress else False,
+                    averaging=averages[name],
                     target=target,
                     max_seconds=seconds,
                     keep=keep,
@@ -267,6 +276,15 @@ def compare(
                 failures.setdefault(name, {})[own] = str(error)
             histories[name].append(run)
     return Race(histories, failures)
+
+
+def _by_name(setting: str, value: Any, contenders: Mapping[str, Optimizer]) -> Mapping[str, Any]:
+    """A setting of each contender, which is given by name or once for all."""
+    if not isinstance(value, Mapping):
+        return dict.fromkeys(contenders, value)
+    if value.keys() != contenders.keys():
+        raise ValueError(f"expected {setting} for {', '.join(contenders)}, got it for {', '.join(value)}")
+    return value
 
 
 def file_name(name: str, seed: int | None = None) -> str:

@@ -1,8 +1,9 @@
 """Recipes: the constants of the papers' runs, and of ours on the small problems, as data.
 
-found = recipe("mnist-autoencoder", "K-FAC")
-p = problem(found.problem)
-train(p.net, p.theta(), found.make(p.net), p.dataset, steps=500, batch_size=found.batches(p.dataset))
+kfac = recipe("mnist-autoencoder", "K-FAC")
+p = problem(kfac.problem)
+settings = {"batch_size": kfac.batches(p.dataset), "averaging": kfac.averaging}
+train(p.net, p.theta(), kfac.make(p.net), p.dataset, steps=500, **settings)
 
 A recipe says where its constants come from, and which of them its source does not give: those are ours, found
 by trying a few values. The papers tuned such constants per run and mostly do not print them, so a recipe is
@@ -20,6 +21,7 @@ from .. import optim
 from ..datasets import Dataset
 from ..network import Network
 from ..optim.schedules import SutskeverMomentum
+from ..training.averaging import Averaging, PerStep
 from ..training.batches import BatchSize, ExponentialBatches
 from ..training.loop import Optimizer
 
@@ -35,6 +37,7 @@ class Recipe:
         arguments: of the optimizer.
         batch_size: examples per step; "growing" for 1,000 at first and ever more, by a constant factor, up to
             the whole training set at step 500 [MG15, sec. 13]; "whole" for the training set.
+        averaging: of the iterates, as of :func:`.train`.
         source: where the constants are from.
         ours: arguments that are not.
     """
@@ -44,6 +47,7 @@ class Recipe:
     optimizer: str
     arguments: Mapping[str, Any]
     batch_size: int | str
+    averaging: Averaging | None
     source: str
     ours: tuple[str, ...] = ()
 
@@ -69,7 +73,6 @@ KFAC = {
     "T2": 20,
     "T3": 20,
     "decay": 0.95,
-    "averaging": 0.99,
 }
 # The baseline of that paper: Nesterov momentum that grows up to one of 0, 0.9, 0.99, 0.995 and 0.999, from
 # sparse weights. That its batches held 500 is as we remember it. The learning rate was tuned.
@@ -78,65 +81,62 @@ NESTEROV = {
     "momentum": SutskeverMomentum(0.99),
     "nesterov": True,
     "l2": 1e-5,
-    "averaging": 0.99,
 }
+RETAINED = 0.99
+"""Weight of the old in that paper's average of the iterates, in each step."""
 # All that follows of KFC's experiments is as we remember it: momentum, damping, clip, both batch sizes, and
 # averages over 50,000 examples. Learning rates were tuned over this grid, on the training error.
 KFC_RATES = (0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003)
 KFC_PRE = {"lr": 0.003, "momentum": 0.9, "damping": 1e-3, "clip": 0.3, "Ts": 1, "Tf": 10}
 KFC_SGD = {"lr": 0.01, "momentum": 0.9}
-AVERAGED_EXAMPLES = 50_000
+KFC_AVERAGING = 50_000.0
 
 
-def _averaged(arguments: Mapping[str, Any], batch_size: int) -> dict[str, Any]:
-    """Add averages of the iterates over 50,000 examples: exp(-1 / tau) with tau in steps."""
-    return {**arguments, "averaging": math.exp(-batch_size / AVERAGED_EXAMPLES)}
+def _retained(batch_size: int) -> float:
+    """Examples of an average whose old part has that weight at batches of this size."""
+    return -batch_size / math.log(RETAINED)
 
 
 def _of_an_autoencoder(problem: str) -> tuple[Recipe, ...]:
-    kfac = Recipe("K-FAC", problem, "KFAC", KFAC, "growing", "[MG15, sec. 13]")
+    kfac = Recipe("K-FAC", problem, "KFAC", KFAC, "growing", PerStep(RETAINED), "[MG15, sec. 13]")
+    of_nesterov = "[MG15, sec. 13; SMDH13]"
     return (
         kfac,
         replace(kfac, name="K-FAC tridiagonal", arguments={**KFAC, "structure": "block_tridiagonal"}),
         replace(kfac, name="K-FAC without momentum", arguments={**KFAC, "momentum": False}),
-        Recipe("Nesterov", problem, "SGD", NESTEROV, 500, "[MG15, sec. 13; SMDH13]", ("lr", "momentum")),
+        Recipe("Nesterov", problem, "SGD", NESTEROV, 500, _retained(500), of_nesterov, ("lr", "momentum")),
     )
 
 
 def _of_a_convnet(problem: str) -> tuple[Recipe, ...]:
     """Batches of 128 and 512; and of 4,096 for both, where the paper counts updates."""
-    kfc = Recipe(
-        "KFC-pre",
-        problem,
-        "KFCPre",
-        _averaged(KFC_PRE, 512),
-        512,
-        "[GM16, sec. 5], from memory",
-        ("lr", "Ts", "Tf"),
-    )
-    sgd = Recipe("SGD", problem, "SGD", _averaged(KFC_SGD, 128), 128, "[GM16, sec. 5], from memory", ("lr",))
-    large = [
-        replace(own, name=f"{own.name}, large batches", arguments=_averaged(constants, 4096), batch_size=4096)
-        for own, constants in ((kfc, KFC_PRE), (sgd, KFC_SGD))
-    ]
+    source = "[GM16, sec. 5], from memory"
+    kfc = Recipe("KFC-pre", problem, "KFCPre", KFC_PRE, 512, KFC_AVERAGING, source, ("lr", "Ts", "Tf"))
+    sgd = Recipe("SGD", problem, "SGD", KFC_SGD, 128, KFC_AVERAGING, source, ("lr",))
+    large = [replace(small, name=f"{small.name}, large batches", batch_size=4096) for small in (kfc, sgd)]
     return (kfc, sgd, *large)
 
 
 def _of_a_small_problem(problem: str, lam: float, lr: float) -> tuple[Recipe, ...]:
     """Ours: K-FAC's constants but for lambda, against the baseline of its paper."""
-    whole = {**KFAC, "lam": lam}
     return (
-        Recipe("K-FAC", problem, "KFAC", whole, 250, "[MG15], on our small problem", ("lam", "batch_size")),
+        _small_kfac("K-FAC", problem, lam=lam),
         Recipe(
             "Nesterov",
             problem,
             "SGD",
             {**NESTEROV, "lr": lr},
             250,
+            _retained(250),
             "[MG15; SMDH13], on our small problem",
             ("lr", "momentum", "batch_size"),
         ),
     )
+
+
+def _small_kfac(name: str, problem: str, **arguments: Any) -> Recipe:
+    source, ours = "[MG15], on our small problem", ("lam", "batch_size")
+    return Recipe(name, problem, "KFAC", {**KFAC, **arguments}, 250, _retained(250), source, ours)
 
 
 SEARCHED = "random search, 60 s of training in trials of 4 s, on our small problem"
@@ -145,21 +145,14 @@ SEARCHED = "random search, 60 s of training in trials of 4 s, on our small probl
 RECIPES: tuple[Recipe, ...] = (
     *_of_a_small_problem("digits", lam=0.1, lr=0.3),
     *_of_a_small_problem("digits-autoencoder", lam=1.0, lr=0.1),
-    Recipe(
-        "K-FAC tridiagonal",
-        "digits-autoencoder",
-        "KFAC",
-        {**KFAC, "lam": 1.0, "structure": "block_tridiagonal"},
-        250,
-        "[MG15], on our small problem",
-        ("lam", "batch_size"),
-    ),
+    _small_kfac("K-FAC tridiagonal", "digits-autoencoder", lam=1.0, structure="block_tridiagonal"),
     Recipe(
         "SGD",
         "digits-autoencoder",
         "SGD",
         {"lr": 0.02, "momentum": 0.95},
         250,
+        None,
         SEARCHED,
         ("lr", "momentum", "batch_size"),
     ),
@@ -169,6 +162,7 @@ RECIPES: tuple[Recipe, ...] = (
         "Adam",
         {"lr": 0.03, "beta1": 0.5},
         250,
+        None,
         SEARCHED,
         ("lr", "beta1", "batch_size"),
     ),
@@ -181,6 +175,7 @@ RECIPES: tuple[Recipe, ...] = (
         "KFAC",
         {**KFAC, "lam": 1.0, "tau1": 1.0, "tau2": 1.0},
         "whole",
+        PerStep(RETAINED),
         "[MG15, sec. 3]",
         ("lam", "tau1", "tau2"),
     ),
@@ -199,7 +194,7 @@ def recipes_for(problem: str) -> dict[str, Recipe]:
     >>> list(recipes_for("digits"))
     ['K-FAC', 'Nesterov']
     """
-    return {own.name: own for own in RECIPES if own.problem == problem}
+    return {entry.name: entry for entry in RECIPES if entry.problem == problem}
 
 
 def recipe(problem: str, name: str) -> Recipe:
@@ -208,16 +203,13 @@ def recipe(problem: str, name: str) -> Recipe:
     Raises:
         ValueError: if there is none; it lists those of the problem.
 
-    >>> found = recipe("mnist-autoencoder", "K-FAC")
-    >>> found.optimizer, found.arguments["lam"], found.batch_size, found.source
-    ('KFAC', 150.0, 'growing', '[MG15, sec. 13]')
+    >>> kfac = recipe("mnist-autoencoder", "K-FAC")
+    >>> kfac.optimizer, kfac.arguments["lam"], kfac.batch_size, kfac.averaging, kfac.source
+    ('KFAC', 150.0, 'growing', PerStep(weight=0.99), '[MG15, sec. 13]')
     """
-    found = recipes_for(problem)
-    if name not in found:
-        known = ", ".join(found) or f"none; there are some for {', '.join(_problems())}"
-        raise ValueError(f"expected a recipe for {problem} among {known}, got {name!r}")
-    return found[name]
-
-
-def _problems() -> list[str]:
-    return list(dict.fromkeys(own.problem for own in RECIPES))
+    recipes = recipes_for(problem)
+    if name not in recipes:
+        problems = ", ".join(dict.fromkeys(entry.problem for entry in RECIPES))
+        names = ", ".join(recipes) or f"none; there are some for {problems}"
+        raise ValueError(f"expected a recipe for {problem} among {names}, got {name!r}")
+    return recipes[name]

@@ -21,6 +21,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..training import records
+from ..training.averaging import Averaging
 from ..training.batches import BatchSize
 from ..training.describe import describe
 from ..training.loop import Optimizer, train, warm_up
@@ -116,7 +117,7 @@ class Built:
 
 
 Space = Mapping[str, Range]
-"""Ranges by argument; ``batch_size`` among them goes to the loop."""
+"""Ranges by argument; ``batch_size`` and ``averaging`` among them go to the loop."""
 
 
 @dataclass
@@ -172,8 +173,9 @@ def random_search(
     batch_size: BatchSize | None = None,
     seed: int = 0,
     seeds: int = 3,
-    finalists: int = 3,
+    finalists: int | None = None,
     progress: bool | str = True,
+    averaging: Averaging | None = None,
 ) -> Search:
     """Tune an optimizer on a problem.
 
@@ -189,17 +191,24 @@ def random_search(
         batch_size: where the space does not say; the problem's by default.
         seed: of what is drawn.
         seeds: runs of each of the best few, from ``theta(1)``, ``theta(2)`` ..., not counted in the budget.
-        finalists: how many trials these are.
+        finalists: how many trials these are, 3 by default.
         progress: show a bar, of this name if it is a text.
+        averaging: of the iterates, as of :func:`.train`, where the space does not say.
 
     Raises:
-        ValueError: on no time, or a column that is not measured.
+        ValueError: on no time, a column that is not measured, or a setting that the space draws anyway.
         FloatingPointError: if every trial diverged.
     """
     if not (budget > 0 and trial_seconds > 0):
         raise ValueError(f"expected budget and trial_seconds > 0, got {budget} and {trial_seconds}")
+    if seeds == 0 and finalists is not None:
+        raise ValueError(f"expected finalists only with seeds from which they run again, got {finalists}")
+    finalists = 3 if finalists is None else finalists
     if seeds < 0 or finalists < 1:
         raise ValueError(f"expected seeds >= 0 and finalists >= 1, got {seeds} and {finalists}")
+    for name, value in (("batch_size", batch_size), ("averaging", averaging)):
+        if value is not None and name in space:
+            raise ValueError(f"expected {name} either drawn from the space or given, got both")
     size = problem.batch_size if batch_size is None else batch_size
     about = {
         "search": problem.name,
@@ -208,19 +217,21 @@ def random_search(
         "budget in seconds": budget,
         "seconds of a trial": trial_seconds,
         "column": column,
-        "finalists": finalists,
+        "finalists": finalists if seeds else None,
         "seeds": seeds,
         "batch_size": describe(size),
+        "averaging": describe(averaging),
         "seed": seed,
     }
     found = Search(about)
 
-    def made(arguments: Mapping[str, Any]) -> tuple[Optimizer, BatchSize]:
-        others = {name: value for name, value in arguments.items() if name != "batch_size"}
-        return make(problem.net, **others), arguments.get("batch_size", size)
+    def made(arguments: Mapping[str, Any]) -> tuple[Optimizer, BatchSize, Averaging | None]:
+        others = dict(arguments)
+        of_loop = others.pop("batch_size", size), others.pop("averaging", averaging)
+        return make(problem.net, **others), *of_loop
 
-    opt, own_size = made(drawn(space, seed, 0))
-    warm_up(opt, problem.theta(), problem.dataset, own_size)
+    opt, first_size, _ = made(drawn(space, seed, 0))
+    warm_up(opt, problem.theta(), problem.dataset, first_size)
     name = progress if isinstance(progress, str) else "search"
     tried: list[dict[str, Any]] = []
     with progress_bar(name, math.ceil(budget / trial_seconds) + seeds * finalists, bool(progress)) as bar:
@@ -258,7 +269,13 @@ def drawn(space: Space, seed: int, trial: int) -> dict[str, Any]:
 
 
 def _run(
-    problem: Problem, opt: Optimizer, batch_size: BatchSize, seconds: float, column: str, seed: int
+    problem: Problem,
+    opt: Optimizer,
+    batch_size: BatchSize,
+    averaging: Averaging | None,
+    seconds: float,
+    column: str,
+    seed: int,
 ) -> Record:
     """One run, measured at its start and its end."""
     started = time.perf_counter()
@@ -273,6 +290,7 @@ def _run(
             seed,
             _at_the_end_only,
             progress=False,
+            averaging=averaging,
             max_seconds=seconds,
         )
     except FloatingPointError:

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..backend import Array, array_module, to_host
 from ..datasets import color_whitening
+from ..distributed import SERIAL
 from ..fisher import signals
 from ..fisher.kronecker import factors
 from ..linalg import SingularMatrixError, eigh
@@ -177,7 +178,7 @@ def _inputs(net: Network, theta: Array, x: Array, stats: Sequence[Array] | None)
         ]
 
     watched = Network(rebuilt(net.layers, watch), net.output)
-    for rows in net.chunks(theta, x):
+    for rows in net.on(SERIAL).chunks(theta, x):
         entered = watched.forward(theta, x[rows], stats).abar[::2]
         yield [own.reshape(-1, own.shape[-1]).astype(float) for own in entered]
 

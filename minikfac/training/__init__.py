@@ -8,8 +8,10 @@
 True
 """
 
+from .averaging import PerStep
 from .batches import ExponentialBatches
 from .keep import Keep
-from .loop import History, train
+from .loop import train
+from .records import History
 
-__all__ = ["ExponentialBatches", "History", "Keep", "train"]
+__all__ = ["ExponentialBatches", "History", "Keep", "PerStep", "train"]

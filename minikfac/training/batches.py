@@ -1,4 +1,4 @@
-"""Which examples make up a mini-batch, and how many: order and sizes by position, not by history.
+"""Which examples make up a mini-batch, how many, and where they lie: by position, not by history.
 
 Epoch e runs through the training set in the order of ``default_rng([seed, e, 1])``. Step k takes the next
 m_k examples of it; a rest that is too small is left out, and the next epoch begins. So the batch of any step
@@ -10,9 +10,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 
+from ..backend import Array, array_module, available_memory, to_host
+from ..datasets import Dataset
+
+Data = Dataset | SimpleNamespace
+"""What has ``x_train``, ``y_train``, ``x_test`` and ``y_test``."""
 BatchSize = int | Callable[[int], int]
 """Examples per step: a number, or a function of the step, counted from 0."""
 
@@ -87,3 +94,30 @@ def batches(n: int, batch_size: BatchSize, seed: int, start: int = 0) -> Iterato
             yield order[begin : begin + m]
         begin += m
         step += 1
+
+
+def beside(dataset: Data, theta: Array) -> Data:
+    """Return the data on the device of theta, or where they are if half of its memory would not hold them."""
+    names = ("x_train", "y_train", "x_test", "y_test")
+    parts = {name: getattr(dataset, name) for name in names}
+    xp, once = array_module(theta), {id(part): part for part in parts.values()}
+    away = {key: part for key, part in once.items() if array_module(part) is not xp}
+    if not away or xp is np or sum(part.nbytes for part in away.values()) > available_memory(xp) / 2:
+        return dataset
+    there = once | {key: xp.asarray(part) for key, part in away.items()}
+    return SimpleNamespace(**{name: there[id(part)] for name, part in parts.items()})
+
+
+def batch_of(dataset: Data, rows: Any, theta: Array) -> tuple[Array, Array]:
+    """Return inputs and targets of these training examples, on the device of theta."""
+    if array_module(dataset.x_train) is array_module(dataset.y_train):
+        rows = array_module(dataset.x_train).asarray(rows)  # once for both
+    x = rows_of(dataset.x_train, rows, theta)
+    return x, x if dataset.y_train is dataset.x_train else rows_of(dataset.y_train, rows, theta)
+
+
+def rows_of(part: Array, rows: Any, theta: Array) -> Array:
+    """Return rows of a part of the data, on the device of theta."""
+    xp = array_module(part)
+    chosen = part[rows if isinstance(rows, slice) else xp.asarray(to_host(rows) if xp is np else rows)]
+    return chosen if xp is array_module(theta) else array_module(theta).asarray(chosen)

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from ..backend import Array, array_module, on_host, to_host
+from ..distributed import the_first_three
 from ..fisher.block_diagonal import BlockDiagonal, BlockDiagonalOperator
 from ..fisher.dense import CholeskySolver, DenseMatrix
 from ..fisher.diagonal import DiagonalBlock
@@ -32,9 +33,11 @@ from ..fisher.tridiagonal import BlockTridiagonal, BlockTridiagonalInverse
 from .describe import differences
 from .records import Record, decoded, encoded, replaced_at_once
 
-FORMAT = 1
+FORMAT = 2
+"""Before, an optimizer's state held the average of the iterates."""
+WITH_ARRAYS = ("theta", "state", "average")
 PLAIN = ("step", "examples", "seconds", "info", "records", "about")
-"""What a checkpoint holds beside arrays."""
+"""What a checkpoint holds: what has arrays in it, and the rest."""
 
 MATRICES: dict[str, tuple[type, tuple[str, ...]]] = {
     "BlockDiagonal": (BlockDiagonal, ("blocks",)),
@@ -42,7 +45,7 @@ MATRICES: dict[str, tuple[type, tuple[str, ...]]] = {
     "CholeskySolver": (CholeskySolver, ("L",)),
     "DenseMatrix": (DenseMatrix, ("array", "names", "slices", "name")),
     **{
-        kind.__name__: (kind, tuple(own.name for own in fields(kind)))
+        kind.__name__: (kind, tuple(attribute.name for attribute in fields(kind)))
         for kind in (
             BlockTridiagonal,
             BlockTridiagonalInverse,
@@ -67,9 +70,10 @@ class Checkpoint:
         step: steps taken.
         examples: examples seen in them.
         seconds: of training.
-        info: what the last step told.
+        info: the last step's diagnostics.
         records: measurements so far.
         about: what is run, see :func:`.describe.describe_run`.
+        average: of the iterates, (P,), or None.
     """
 
     theta: Array
@@ -80,6 +84,7 @@ class Checkpoint:
     info: Record = field(default_factory=dict)
     records: list[Record] = field(default_factory=list)
     about: dict[str, Any] = field(default_factory=dict)
+    average: Array | None = None
 
     @property
     def is_measured(self) -> bool:
@@ -88,10 +93,9 @@ class Checkpoint:
 
     def refuse_another(self, about: Mapping[str, Any], path: str | Path) -> None:
         """Raise ValueError that names what differs if this checkpoint is of another run than ``about``."""
-        found = list(differences(encoded(about), encoded(self.about)))
-        if found:
-            more = f" and {len(found) - 3} more" if len(found) > 3 else ""
-            named = "; ".join(found[:3]) + more
+        differing = list(differences(encoded(about), encoded(self.about)))
+        if differing:
+            named = the_first_three(differing)
             raise ValueError(f"expected a checkpoint of this run in {path}, got one of another: {named}")
 
 
@@ -106,8 +110,7 @@ def save(path: str | Path, checkpoint: Checkpoint) -> None:
     home = array_module(checkpoint.theta)
     tree = {
         "format": FORMAT,
-        "theta": _taken_apart(checkpoint.theta, "theta", arrays, home),
-        "state": _taken_apart(checkpoint.state, "state", arrays, home),
+        **{name: _taken_apart(getattr(checkpoint, name), name, arrays, home) for name in WITH_ARRAYS},
         **{name: encoded(getattr(checkpoint, name)) for name in PLAIN},
     }
     for name, array in arrays.items():
@@ -136,13 +139,14 @@ def load(path: str | Path, like: Array | None = None) -> Checkpoint:
         tree = json.loads(arrays.pop("json").tobytes())
         if tree["format"] != FORMAT:
             raise ValueError(
-                f"expected a checkpoint of format {FORMAT} in {path}, got format {tree['format']}"
+                f"expected a checkpoint of format {FORMAT} in {path}, got format {tree['format']}, which "
+                "another version of minikfac wrote"
             )
-        theta, state = (_put_together(tree[name], arrays, like) for name in ("theta", "state"))
+        parts = {name: _put_together(tree[name], arrays, like) for name in WITH_ARRAYS}
         plain = {name: decoded(tree[name]) for name in PLAIN}
     except (KeyError, TypeError, AttributeError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ValueError(f"expected a checkpoint of minikfac in {path}, got another archive") from error
-    return Checkpoint(theta, state, **plain)
+    return Checkpoint(**parts, **plain)
 
 
 def _read(path: str | Path) -> dict[str, np.ndarray]:
@@ -182,10 +186,10 @@ def _taken_apart(value: Any, path: str, arrays: dict[str, np.ndarray], home: Mod
     if isinstance(value, slice):
         return {"slice": [value.start, value.stop, value.step]}
     if type(value) in (list, tuple):
-        entries = [_taken_apart(own, f"{path}[{number}]", arrays, home) for number, own in enumerate(value)]
+        entries = [_taken_apart(part, f"{path}[{number}]", arrays, home) for number, part in enumerate(value)]
         return {type(value).__name__: entries}
     if type(value) is dict and all(isinstance(key, str) for key in value):
-        return {"dict": {key: _taken_apart(own, f"{path}.{key}", arrays, home) for key, own in value.items()}}
+        return {"dict": {key: _taken_apart(v, f"{path}.{key}", arrays, home) for key, v in value.items()}}
     kind, attributes = MATRICES.get(type(value).__name__, (None, ()))
     if type(value) is not kind:
         raise TypeError(

@@ -12,18 +12,25 @@ import numpy as np
 from .. import __version__
 from ..backend import Array, on_host, to_host
 from ..datasets import Dataset
-from ..distributed import Communicator
 from ..network import Network
+from .averaging import Averaging
 from .batches import BatchSize
 from .records import encoded
 
 
 def describe_run(
-    net: Network, theta: Array, opt: Any, dataset: Dataset, batch_size: BatchSize, seed: int
+    net: Network,
+    theta: Array,
+    opt: Any,
+    dataset: Dataset,
+    batch_size: BatchSize,
+    seed: int,
+    averaging: Averaging | None,
 ) -> dict[str, Any]:
-    """Describe everything that the parameters after k steps depend on.
+    """Describe everything that the parameters after k steps depend on, and their average.
 
-    Parameters and data are given by their sha256, so that others of the same shape are told apart.
+    Parameters and data are given by their sha256, so that others of the same shape are told apart. The ranks
+    are left out: a run may be resumed on another number of them.
     """
     parts = [dataset.x_train, dataset.y_train, dataset.x_test, dataset.y_test]
     return {
@@ -41,6 +48,7 @@ def describe_run(
         },
         "batch_size": describe(batch_size),
         "seed": seed,
+        "averaging": describe(averaging),
     }
 
 
@@ -49,11 +57,8 @@ def describe(value: Any) -> Any:
     if isinstance(value, Network):
         return {"layers": [repr(layer) for layer in value.layers], "output": repr(value.output)}
     if is_dataclass(value) and not isinstance(value, type):
-        entries = {own.name: getattr(value, own.name) for own in fields(value) if own.init}
-        # not the ranks either: a run may be resumed on another number of them
-        plain = {
-            k: describe(own) for k, own in entries.items() if not isinstance(own, Network | Communicator)
-        }
+        entries = {setting.name: getattr(value, setting.name) for setting in fields(value) if setting.init}
+        plain = {name: describe(entry) for name, entry in entries.items() if not isinstance(entry, Network)}
         return {"kind": type(value).__name__, **plain}
     if isinstance(value, Mapping):
         return {str(key): describe(entry) for key, entry in value.items()}
@@ -85,7 +90,7 @@ def differences(here: Any, there: Any, path: str = "") -> Iterator[str]:
         for key in dict.fromkeys([*here, *there]):
             yield from differences(here.get(key), there.get(key), f"{path}.{key}" if path else key)
     elif isinstance(here, list) and isinstance(there, list) and len(here) == len(there):
-        for number, (own, other) in enumerate(zip(here, there, strict=True)):
-            yield from differences(own, other, f"{path}[{number}]")
+        for number, pair in enumerate(zip(here, there, strict=True)):
+            yield from differences(*pair, f"{path}[{number}]")
     elif here != there:
         yield f"{path}: {here} here, {there} there"

@@ -73,11 +73,11 @@ class Keeper:
         self._saved = time.monotonic()
         if keep is not None:
             Path(keep.folder).mkdir(parents=True, exist_ok=True)
-            self.start = self._found(keep, theta)
+            self.start = self._stored(keep, theta)
             records.write(keep.records, about, self.start.records if self.start else [])
         self.last = self.start.step if self.start else None
 
-    def _found(self, keep: Keep, theta: Array) -> Checkpoint | None:
+    def _stored(self, keep: Keep, theta: Array) -> Checkpoint | None:
         if not keep.checkpoint.exists():
             return None
         if keep.existing == "refuse":
@@ -88,9 +88,9 @@ class Keeper:
         if keep.existing == "replace":
             keep.checkpoint.unlink()
             return None
-        found = checkpoint.load(keep.checkpoint, theta)
-        found.refuse_another(self.about, keep.checkpoint)
-        return found
+        stored = checkpoint.load(keep.checkpoint, theta)
+        stored.refuse_another(self.about, keep.checkpoint)
+        return stored
 
     def record(self, record: records.Record) -> None:
         """Add a measurement to the file of records."""
@@ -104,8 +104,8 @@ class Keeper:
         steps_are_over = self.keep.every is not None and step > 0 and step % self.keep.every == 0
         return steps_are_over or time.monotonic() - self._saved >= self.keep.seconds
 
-    def save(self, found: Checkpoint) -> None:
+    def save(self, at: Checkpoint) -> None:
         """Write a checkpoint, unless the one on the disk is of this step already."""
-        if self.keep is not None and found.step != self.last:
-            checkpoint.save(self.keep.checkpoint, found)
-            self.last, self._saved = found.step, time.monotonic()
+        if self.keep is not None and at.step != self.last:
+            checkpoint.save(self.keep.checkpoint, at)
+            self.last, self._saved = at.step, time.monotonic()

@@ -34,23 +34,25 @@ class History:
         records: one dict a measurement: ``step``, ``examples``, ``seconds`` (of training alone), ``loss``,
             ``test_loss``, for labels ``train_error`` and ``test_error`` (shares of wrong ones), for other
             targets ``squared_error`` and ``test_squared_error`` (per example); the same with ``_average``
-            where the optimizer averages its iterates; ``batch_loss`` and what else the last step told, such
-            as damping; and whatever ``track`` added.
+            where iterates are averaged; ``batch_loss`` and the last step's other diagnostics, such as
+            damping; and whatever ``track`` added.
         theta: the last parameters (P,); None in a history that was read from a file.
         state: the optimizer's.
         about: what was run, as in the first line of the file; empty where nothing was kept.
+        average: of the iterates, (P,); None where nothing is averaged.
     """
 
     records: list[Record] = field(default_factory=list)
     theta: Any = None
     state: Any = None
     about: dict[str, Any] = field(default_factory=dict)
+    average: Any = None
 
     def __getitem__(self, column: str) -> np.ndarray:
         """One column of the records as an array; nan where a record lacks it."""
         if not any(column in record for record in self.records):
-            known = ", ".join(dict.fromkeys(key for record in self.records for key in record))
-            raise KeyError(f"expected a column among {known}, got {column!r}")
+            columns = ", ".join(dict.fromkeys(key for record in self.records for key in record))
+            raise KeyError(f"expected a column among {columns}, got {column!r}")
         return np.array([record.get(column, math.nan) for record in self.records])
 
 
@@ -82,23 +84,21 @@ def read(path: str | Path) -> History:
     path = Path(path)
     with open(path, encoding="utf-8") as file:
         lines = file.read().split("\n")[:-1]  # what follows the last newline was not finished
-    found = []
+    rows = []
     for number, line in enumerate(lines, 1):
         try:
             row = decoded(json.loads(line))
-        except ValueError as error:
-            raise ValueError(
-                f"expected one record of JSON per line in {path}, got {line[:40]!r} in line {number}"
-            ) from error
+        except ValueError:
+            row = None
         if not isinstance(row, dict):
             raise ValueError(
                 f"expected one record of JSON per line in {path}, got {line[:40]!r} in line {number}"
             )
-        found.append(row)
-    if not found or "about" not in found[0]:
+        rows.append(row)
+    if not rows or "about" not in rows[0]:
         first = lines[0][:40] if lines else ""
         raise ValueError(f"expected {path} to begin with what was run, as records do, got {first!r}")
-    return History(found[1:], about=found[0]["about"])
+    return History(rows[1:], about=rows[0]["about"])
 
 
 def write(path: str | Path, about: Mapping[str, Any], records: list[Record]) -> None:

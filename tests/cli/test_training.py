@@ -253,7 +253,7 @@ def test_a_race_is_measured_as_often_as_asked(capsys: pytest.CaptureFixture[str]
 def test_the_better_of_iterate_and_average_is_raced_for(
     capsys: pytest.CaptureFixture[str], here: Path
 ) -> None:
-    more = ["--set", "kfac.averaging=0.9", "--column", "best_loss", "--levels", "50"]
+    more = ["--set", "kfac.averaging=2500", "--column", "best_loss", "--levels", "50"]
     code, out, _ = race(capsys, "--steps", "8", *more, "--out", "r")
     assert code == 0 and "Steps to a best loss of ..." in unwrapped(out)
     read = records.read(here / "r/k-fac.jsonl")

@@ -38,20 +38,20 @@ def test_it_is_never_the_square_of_the_mean_gradient(case: Case) -> None:
         assert error(naive, D) > 0.3
 
 
-def test_over_draws_it_is_the_diagonal_of_the_exact_matrix(case: Case) -> None:
+def test_its_mean_over_draws_is_the_exact_diagonal(case: Case) -> None:
     """Monte Carlo in standard errors; the square of the mean gradient of drawn targets is far off."""
     opt = optim.DiagonalNaturalGradient(case.net, LR)
-    state, found, naive = opt.init(case.theta), [], []
+    state, traces, naive = opt.init(case.theta), [], []
     for seed in range(400):
         batch = (case.x, case.y)
         D = opt.step(case.theta, state, batch, np.random.default_rng(seed))[1]["diagonal"][0][0]
-        found.append(D.sum())
+        traces.append(D.sum())
         naive.append((drawn(case, case.theta, seed).mean(0) ** 2).sum())
     trace = exact_fisher(case, case.theta).trace()
 
     def z(values: list[float]) -> float:
         return (np.mean(values) - trace) / (np.std(values) / len(values) ** 0.5)
 
-    assert abs(z(found)) < 5
+    assert abs(z(traces)) < 5
     assert z(naive) < -20
     assert abs(np.mean(naive) / trace - 1 / 9) < 0.03  # 1 / N of the size

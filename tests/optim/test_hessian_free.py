@@ -49,11 +49,11 @@ def test_the_curvature_may_be_taken_on_a_part(case: Case) -> None:
 def test_coupled_batches_have_the_matrix_of_the_whole_batch() -> None:
     net, theta, x, y = images()
     opt = optim.HessianFree(net, LAM, progress=0)
-    found = opt.step(theta, opt.init(theta), (x, y), np.random.default_rng(0))[1]["direction"]
+    direction = opt.step(theta, opt.init(theta), (x, y), np.random.default_rng(0))[1]["direction"]
     grad = net.gradient_pass(theta, x, y)[1]
-    assert error(found, -fisher.joint(net, theta, x).solve(grad, LAM)) < SOLVE
+    assert error(direction, -fisher.joint(net, theta, x).solve(grad, LAM)) < SOLVE
     constant = fisher.exact(fisher.signals(net, theta, x, train=True))
-    assert error(found, -constant.solve(grad, LAM)) > 0.01
+    assert error(direction, -constant.solve(grad, LAM)) > 0.01
 
 
 def test_rho_compares_the_objective_with_the_model(case: Case) -> None:
@@ -73,7 +73,7 @@ def test_rho_compares_the_objective_with_the_model(case: Case) -> None:
     assert state["lam"] == adapted(info["lam"], info["rho"])
 
 
-def test_the_objective_of_a_coupled_batch_is_that_of_training() -> None:
+def test_coupled_batches_have_the_objective_of_training() -> None:
     net, theta, x, y = images()
     opt = optim.HessianFree(net, LAM, L2)
     after, _, info = opt.step(theta, opt.init(theta), (x, y), np.random.default_rng(0))
@@ -112,7 +112,7 @@ class Cliff(mk.Network):
 
 
 @pytest.mark.parametrize("radius", [0.9, 0.5])
-def test_a_step_too_long_is_cut_by_the_line_search(case: Case, radius: float) -> None:
+def test_the_line_search_cuts_long_steps(case: Case, radius: float) -> None:
     class Bowl(mk.Network):
         """A net whose loss has a steep edge."""
 
@@ -170,9 +170,9 @@ def test_conjugate_gradients_start_at_a_shrunken_last_answer(case: Case, monkeyp
 
     def noted(*args: Any, **options: Any) -> Any:
         starts.append(options["x0"])
-        found = solve(*args, **options)
-        answers.append(found.x)
-        return found
+        solution = solve(*args, **options)
+        answers.append(solution.x)
+        return solution
 
     monkeypatch.setattr(hessian_free, "conjugate_gradients", noted)
     run(optim.HessianFree(case.net, LAM, restart=0.9), case, 3)
@@ -225,21 +225,21 @@ def test_candidates_stand_at_growing_distances() -> None:
 
 
 def test_going_back_ends_where_the_objective_rises() -> None:
-    asked = []
+    tried = []
 
     def h_at(d: np.ndarray) -> float:
-        asked.append(int(d[0]))
+        tried.append(int(d[0]))
         return {50: 5.0, 45: 4.0, 34: 3.0, 26: 2.0, 20: 2.5, 15: 0.0}[int(d[0])]
 
     d, phi, h = walk(50).best(h_at)
     assert (int(d[0]), phi, h) == (26, -26.0, 2.0)
-    assert asked == [50, 45, 34, 26, 20]  # what lies further back is not looked at
+    assert tried == [50, 45, 34, 26, 20]  # what lies further back is not looked at
 
 
 def test_the_last_iterate_counts_once() -> None:
-    asked = []
-    walk(11).best(lambda d: asked.append(int(d[0])) or float(d[0]))
-    assert asked[:3] == [11, 8, 6]
+    tried = []
+    walk(11).best(lambda d: tried.append(int(d[0])) or float(d[0]))
+    assert tried[:3] == [11, 8, 6]
     d, _, _ = walk(11).best(lambda d: -float(d[0]))
     assert int(d[0]) == 11
 
@@ -256,7 +256,7 @@ def test_the_best_candidate_makes_the_step(case: Case) -> None:
 
 
 @pytest.mark.parametrize(("steep", "tries"), [(1.0, 0), (3.0, 2), (3.11, 3), (100.0, 18)])
-def test_the_line_search_takes_the_first_length_that_gains_enough(steep: float, tries: int) -> None:
+def test_the_line_search_stops_where_the_gain_suffices(steep: float, tries: int) -> None:
     """On h(a) = steep a^2 / 2 - a from h = 0, the gain is enough where a <= 2 (1 - 0.01) / steep."""
 
     def h_at(d: np.ndarray) -> float:
@@ -269,9 +269,9 @@ def test_the_line_search_takes_the_first_length_that_gains_enough(steep: float, 
 
 
 def test_the_line_search_gives_up() -> None:
-    one, asked = np.ones(1), []
-    assert line_search(lambda d: asked.append(d) or 1.0, one, 0.0, 1.0, slope=-1.0) == 0
-    assert len(asked) == 60
+    one, tried = np.ones(1), []
+    assert line_search(lambda d: tried.append(d) or 1.0, one, 0.0, 1.0, slope=-1.0) == 0
+    assert len(tried) == 60
     assert line_search(lambda d: -1.0, one, 0.0, -1.0, slope=1.0) == 0  # no direction of descent
 
 
@@ -280,8 +280,8 @@ def test_the_line_search_gives_up() -> None:
 
 def test_the_preconditioner_is_its_formula(case: Case) -> None:
     D = (drawn(case, case.theta, 3, slice(5)) ** 2).mean(0)
-    found = preconditioner(case.net, case.theta, case.x[:5], np.random.default_rng(3), [], LAM, 0.75)
-    assert error(found, (D + LAM) ** 0.75) < EXACT
+    scale = preconditioner(case.net, case.theta, case.x[:5], np.random.default_rng(3), [], LAM, 0.75)
+    assert error(scale, (D + LAM) ** 0.75) < EXACT
     assert preconditioner(case.net, case.theta, case.x, None, [], LAM, 0) == 1
 
 
@@ -289,9 +289,9 @@ def test_the_preconditioner_has_no_zeros_where_units_are_dead() -> None:
     case = make_case((3, 4, 2), "relu", n=9)
     theta = case.theta.copy()
     theta[:16].reshape(4, 4)[:, 1] = [0, 0, 0, -1]
-    found = preconditioner(case.net, theta, case.x, np.random.default_rng(0), [], 0.0, 0.75)
+    scale = preconditioner(case.net, theta, case.x, np.random.default_rng(0), [], 0.0, 0.75)
     assert (drawn(case, theta, 0) == 0).all(0).any()
-    assert (found > 0).all()
+    assert (scale > 0).all()
 
 
 def test_the_preconditioner_saves_iterations_on_inputs_of_unequal_scale() -> None:

@@ -1,5 +1,6 @@
 """K-FAC, KFC-pre and the natural gradient against dense formulas and exact statements."""
 
+import itertools
 import math
 
 import numpy as np
@@ -7,7 +8,8 @@ import pytest
 
 import minikfac as mk
 from minikfac import fisher, layers, linalg, optim
-from minikfac.optim.averages import average_iterates, moving_average
+from minikfac.optim import schedules
+from minikfac.optim.averages import moving_average
 from oracles import EXACT, close
 
 N, NEVER = 12, 10**9
@@ -39,7 +41,7 @@ def rng_of(step):
 
 
 @pytest.mark.parametrize("output", ["categorical", "gaussian"])
-def test_alpha_and_mu_are_the_solution_of_the_dense_system(output):
+def test_alpha_and_mu_solve_the_dense_system(output):
     net, theta, x, y = problem(output)
     rng = np.random.default_rng(1)
     F = fisher.exact(fisher.signals(net, theta, x)).array + 0.3 * np.eye(net.n_params)
@@ -91,13 +93,6 @@ def test_moving_averages_begin_as_means_and_forget_later():
     close(mean[0][0], weights @ values[10:] + 0.9**20 * values[:10].mean(0), **EXACT)
 
 
-def test_iterates_are_averaged_the_same_way():
-    average = np.zeros(2)
-    for k in range(1, 6):
-        average = average_iterates(average, np.full(2, float(k)), k, 0.99)
-    close(average, 3.0, **EXACT)
-
-
 # K-FAC --------------------------------------------------------------------
 
 
@@ -118,7 +113,7 @@ def quadratic_kfac(net, **options):
     )
 
 
-def test_with_momentum_on_a_quadratic_it_is_preconditioned_conjugate_gradients():
+def test_with_momentum_it_is_preconditioned_conjugate_gradients():
     net, theta, x, y = linear_problem()
     opt = quadratic_kfac(net, T1=NEVER)
     F = fisher.exact(fisher.signals(net, theta, x)).array + 0.1 * np.eye(net.n_params)
@@ -135,7 +130,7 @@ def test_with_momentum_on_a_quadratic_it_is_preconditioned_conjugate_gradients()
     assert abs(plain - at).max() > 1e-3  # without momentum it is not
 
 
-def test_the_model_foretells_a_quadratic_exactly():
+def test_the_model_predicts_a_quadratic_exactly():
     net, theta, x, y = linear_problem()
     opt = quadratic_kfac(net, T1=1)
     state = opt.init(theta)
@@ -150,7 +145,7 @@ def test_the_model_foretells_a_quadratic_exactly():
 @pytest.mark.parametrize(
     ("rho", "factor"), [(0.9, 0.95**5), (0.5, 1), (0.1, 0.95**-5), (-math.inf, 0.95**-5)]
 )
-def test_lambda_falls_where_the_model_is_good_and_rises_where_it_is_not(rho, factor):
+def test_lambda_follows_the_reduction_ratio(rho, factor):
     net = problem()[0]
     close(optim.KFAC(net)._adapted(2.0, rho), 2 * factor, **EXACT)
 
@@ -163,9 +158,30 @@ def test_lambda_stops_falling_at_its_bound():
     close(opt._adapted(0.5, 0.1), 0.5 / 0.95**5, **EXACT)
 
 
+def test_a_given_rate_is_taken_without_rescaling_and_momentum():
+    net, theta, x, y = problem()
+    lr = schedules.InverseTime(0.2, 1)
+    opt = optim.KFAC(net, lam=0.2, lr=lr, tau1=1, T1=NEVER, T3=1, targets="model", decay=0.0)
+    at, state = theta, opt.init(theta)
+    for k in range(2):
+        grad = net.gradient(at, x, y) + opt.l2 * at
+        F = fisher.kfac(fisher.signals(net, at, x))
+        expected = at - lr(k) * F.solve(grad, 0.2 + opt.l2, method="factored")
+        at, state, info = opt.step(at, state, (x, y), rng_of(k))
+        close(at, expected, **SMALL)
+        assert info["alpha"] == lr(k)
+        assert "mu" not in info
+    for momentum in (None, False):
+        assert not optim.KFAC(net, lr=lr, momentum=momentum).has_momentum
+    for momentum in (None, True):
+        assert optim.KFAC(net, momentum=momentum).has_momentum
+    tiny = optim.KFAC(net, lr=1e-9)
+    assert abs(tiny.step(theta, tiny.init(theta), (x, y), rng_of(1))[0] - theta).max() < 1e-7
+
+
 def test_a_step_that_raises_the_objective_raises_lambda():
     net, theta, x, y = problem()
-    opt = optim.KFAC(net, rescale=False, lr=300.0, T1=1)
+    opt = optim.KFAC(net, lr=300.0, T1=1)
     _, state, info = opt.step(theta, opt.init(theta), (x, y), rng_of(1))
     assert info["rho"] == -math.inf
     close(state["lam"], 1 / 0.95, **EXACT)
@@ -188,7 +204,7 @@ def test_the_reduction_ratio_takes_both_objectives_in_training_mode():
 
 def test_a_rejected_step_leaves_theta_as_it_was():
     net, theta, x, y = problem("gaussian")
-    opt = optim.KFAC(net, rescale=False, lr=1e200, T1=1)
+    opt = optim.KFAC(net, lr=1e200, T1=1)
     with np.errstate(all="ignore"):
         after, state, info = opt.step(theta, opt.init(theta), (x, y), rng_of(1))
     assert np.array_equal(after, theta)
@@ -206,7 +222,7 @@ def dense_proposal(net, theta, x, y, gamma, lam, l2, last=None):
         A, G = block.A + pi * gamma * np.eye(len(block.A)), block.G + gamma / pi * np.eye(len(block.G))
         parts.append(np.linalg.inv(np.kron(A, G)))
     grad = net.gradient(theta, x, y) + l2 * theta
-    proposal = np.concatenate([-part @ grad[own] for part, own in zip(parts, net.slices, strict=True)])
+    proposal = np.concatenate([-part @ grad[layer] for part, layer in zip(parts, net.slices, strict=True)])
     d = np.stack([proposal] if last is None else [proposal, last])
     F = fisher.exact(signals).array + (lam + l2) * np.eye(len(theta))
     c = -np.linalg.solve(d @ F @ d.T, d @ grad)
@@ -214,7 +230,7 @@ def dense_proposal(net, theta, x, y, gamma, lam, l2, last=None):
     return delta, 0.5 * delta @ F @ delta + grad @ delta
 
 
-def test_steps_are_those_of_dense_matrices_and_gamma_is_the_best_of_three():
+def test_steps_with_three_gammas_match_dense_matrices():
     net, theta, x, y = problem()
     opt = optim.KFAC(net, lam=0.2, l2=0.01, tau1=1, tau2=1, T1=NEVER, T2=2, T3=1, decay=0.0, targets="model")
     state = opt.init(theta)
@@ -235,7 +251,7 @@ def test_steps_are_those_of_dense_matrices_and_gamma_is_the_best_of_three():
     assert gamma != options[0][1]  # another one than before was better
 
 
-def test_inverses_are_kept_between_their_turns_and_renewed_in_the_first_three_steps():
+def test_inverses_are_renewed_at_their_turns():
     net, theta, x, y = problem()
     opt = optim.KFAC(net, T3=6, T2=NEVER)
     state = opt.init(theta)
@@ -272,20 +288,22 @@ def test_shares_of_the_batch_are_its_first_examples():
     opt = optim.KFAC(net, lam=0.2, tau1=1 / 6, tau2=1 / 3, T1=NEVER, targets="model")
     _, state, _ = opt.step(theta, opt.init(theta), (x, y), rng_of(1))
     F = fisher.kfac(fisher.signals(net, theta, x[:2]))
-    for own, block in zip(state["factors"], F.blocks, strict=True):
-        close(own[0], block.A, **EXACT)
-        close(own[1], block.G, **EXACT)
+    for pair, block in zip(state["factors"], F.blocks, strict=True):
+        close(pair[0], block.A, **EXACT)
+        close(pair[1], block.G, **EXACT)
 
 
 # KFC-pre ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("clip_norm", ["fisher", "kfac"])
-@pytest.mark.parametrize("clip", [None, 1e-4, 1e4])
+@pytest.mark.parametrize(
+    ("clip", "clip_norm"), [(None, "fisher"), *itertools.product((1e-4, 1e4), ("fisher", "kfac"))]
+)
 def test_kfc_pre_is_its_formula(clip, clip_norm):
     net, theta, x, y = conv_problem(layers.GroupNorm(1, 3))
+    share = {"clip_share": 1} if clip is not None and clip_norm == "fisher" else {}
     opt = optim.KFCPre(
-        net, lr=0.1, momentum=0.8, damping=0.05, l2=0.01, clip=clip, clip_norm=clip_norm, clip_share=1, Tf=1
+        net, lr=0.1, momentum=0.8, damping=0.05, l2=0.01, clip=clip, clip_norm=clip_norm, Tf=1, **share
     )
     state = opt.init(theta)
     F = fisher.kfac(fisher.signals(net, theta, x, targets="sampled", rng=rng_of(1)))
@@ -314,7 +332,6 @@ def test_kfc_pre_is_its_formula(clip, clip_norm):
         net.gradient(at, x, y) + 0.01 * at, damping=0.06, method="factored"
     )
     close(state["velocity"], 0.8 * velocity + info.get("scale", 1.0) * step, **SMALL)
-    close(state["average"], (at + after) / 2, **SMALL)
 
 
 def test_statistics_and_inverses_have_periods():
@@ -338,20 +355,20 @@ def test_statistics_and_inverses_have_periods():
 def test_one_natural_step_solves_least_squares():
     net, theta, x, y = linear_problem()
     opt = optim.NaturalGradient(net, damping=0.0)
-    found = opt.step(theta, opt.init(theta), (x, y))[0]
+    moved = opt.step(theta, opt.init(theta), (x, y))[0]
     abar = np.concatenate([x, np.ones((len(x), 1))], axis=1)
-    close(net.unpack(found)[0], np.linalg.lstsq(abar, y, rcond=None)[0], **SMALL)
+    close(net.unpack(moved)[0], np.linalg.lstsq(abar, y, rcond=None)[0], **SMALL)
     one = optim.SGD(net, lr=1e-3)
-    assert abs(one.step(theta, one.init(theta), (x, y))[0] - found).max() > 0.1
+    assert abs(one.step(theta, one.init(theta), (x, y))[0] - moved).max() > 0.1
 
 
 def test_a_damped_natural_step_is_the_dense_solution():
     net, theta, x, y = problem()
     opt = optim.NaturalGradient(net, lr=0.5, damping=0.1, n_fisher=5)
-    found, _, info = opt.step(theta, opt.init(theta), (x, y))
+    moved, _, info = opt.step(theta, opt.init(theta), (x, y))
     F = fisher.exact(fisher.signals(net, theta, x[:5])).array
     step = np.linalg.solve(F + 0.1 * np.eye(len(F)), net.gradient(theta, x, y))
-    close(found, theta - 0.5 * step, **SMALL)
+    close(moved, theta - 0.5 * step, **SMALL)
     assert info["loss"] == net.loss(theta, x, y)
 
 
@@ -392,6 +409,7 @@ def test_nothing_is_changed_in_place_and_the_loss_falls(name, norm):
         (lambda net: optim.KFAC(net, lam=0, l2=0), "expected gamma > 0, got 0"),
         (lambda net: optim.KFAC(net, tau1=0), r"expected tau1 in \(0, 1\], got 0"),
         (lambda net: optim.KFAC(net, T3=0), "expected T3 >= 1, got 0"),
+        (lambda net: optim.KFAC(net, lr=0), "expected lr > 0, got 0"),
         (lambda net: optim.KFAC(net, decay=1), r"expected decay in \[0, 1\), got 1"),
         (lambda net: optim.KFAC(net, targets="data"), "expected targets 'sampled' or 'model', got 'data'"),
         (lambda net: optim.KFCPre(net, lr=0), "expected lr > 0, got 0"),
@@ -399,7 +417,6 @@ def test_nothing_is_changed_in_place_and_the_loss_falls(name, norm):
         (lambda net: optim.KFCPre(net, 1, Tf=0), "expected Tf >= 1, got 0"),
         (lambda net: optim.KFCPre(net, 1, clip_norm="l2"), "expected clip_norm 'fisher' or 'kfac'"),
         (lambda net: optim.KFCPre(net, 1, clip=0), "expected clip > 0, got 0"),
-        (lambda net: optim.KFCPre(net, 1, averaging=1), r"expected averaging in \[0, 1\), got 1"),
         (lambda net: optim.NaturalGradient(net, lr=0), "expected lr > 0, got 0"),
         (lambda net: optim.NaturalGradient(net, damping=-1), "expected damping >= 0, got -1"),
         (lambda net: optim.NaturalGradient(net, n_fisher=0), "expected n_fisher >= 1, got 0"),

@@ -23,7 +23,7 @@ def best_in(space: np.ndarray, B: np.ndarray, g: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("exponent", [0, 0.75])
-def test_the_step_is_the_best_of_powers_and_the_last_step(case: Case, exponent: float) -> None:
+def test_the_step_is_the_best_in_its_space(case: Case, exponent: float) -> None:
     theta, last = case.theta, None
     for k in range(3):
         B = exact_fisher(case, theta) + (LAM + L2) * np.eye(len(theta))
@@ -36,10 +36,10 @@ def test_the_step_is_the_best_of_powers_and_the_last_step(case: Case, exponent: 
         last = best_in(space, B, g)
         theta = theta + last
     opt = optim.KrylovSubspace(case.net, LAM, K=3, search="model", exponent=exponent, l2=L2)
-    found = run(opt, case, 3)
-    assert error(found[-1][0], theta) < SOLVE
-    assert [info["dimension"] for _, _, info in found] == [3, 4, 4]
-    assert found[-1][2]["model"] == pytest.approx(0.5 * last @ B @ last + g @ last, rel=SOLVE)
+    steps = run(opt, case, 3)
+    assert error(steps[-1][0], theta) < SOLVE
+    assert [info["dimension"] for _, _, info in steps] == [3, 4, 4]
+    assert steps[-1][2]["model"] == pytest.approx(0.5 * last @ B @ last + g @ last, rel=SOLVE)
 
 
 def test_the_whole_space_gives_the_natural_step(case: Case) -> None:

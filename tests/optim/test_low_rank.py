@@ -33,8 +33,8 @@ def test_the_step_is_its_formula(case: Case) -> None:
         v = MU * v - LR * direction
         theta = theta + v
     opt = optim.LowRank(case.net, LR, MU, LAM, rank, columns=3, l2=L2, decay=DECAY)
-    found, state, _ = run(opt, case, 4)[-1]
-    assert error(found, theta) < SOLVE
+    moved, state, _ = run(opt, case, 4)[-1]
+    assert error(moved, theta) < SOLVE
     assert state["U"].shape == (len(theta), rank)
 
 
@@ -50,21 +50,21 @@ def test_one_example_a_group_is_the_sampled_fisher_matrix(case: Case, columns: i
 
 
 @pytest.mark.parametrize("groups", [1, 2, 4])
-def test_whatever_the_groups_the_mean_over_draws_is_the_exact_matrix(case: Case, groups: int) -> None:
+def test_the_mean_over_draws_is_the_exact_matrix(case: Case, groups: int) -> None:
     """Monte Carlo in standard errors; with labels in place of drawn targets it is another matrix."""
     w = np.random.default_rng(1).standard_normal(len(case.theta))
     F = exact_fisher(case, case.theta)
     expected = w @ F @ w
-    found = []
+    squares = []
     for seed in range(600):
         signals = case.signals(targets="sampled", rng=np.random.default_rng(seed))
-        found.append(((group_gradients(case.net, case.theta, signals, groups).T @ w) ** 2).sum())
-    assert abs(np.mean(found) - expected) < 5 * np.std(found) / len(found) ** 0.5
+        squares.append(((group_gradients(case.net, case.theta, signals, groups).T @ w) ** 2).sum())
+    assert abs(np.mean(squares) - expected) < 5 * np.std(squares) / len(squares) ** 0.5
     labels = group_gradients(case.net, case.theta, case.empirical(), groups)
     assert error(labels @ labels.T, F) > 0.5
 
 
-def test_directions_that_no_column_has_seen_have_gain_one_over_damping(case: Case) -> None:
+def test_unseen_directions_have_gain_one_over_damping(case: Case) -> None:
     state = run(optim.LowRank(case.net, LR, damping=LAM, columns=2), case, 1)[0][1]
     U = state["U"]
     inverse = fisher.LowRank(U).inverse(LAM)
@@ -80,7 +80,7 @@ def test_a_convolution_sums_over_its_locations() -> None:
     net, theta, x, _ = images()
     signals = fisher.signals(net, theta, x, targets="sampled", rng=np.random.default_rng(0))
     D = np.concatenate([layer.gradients()[0] for layer in next(iter(signals))], axis=1)
-    found = group_gradients(net, theta, signals, 5)
+    columns = group_gradients(net, theta, signals, 5)
     ends = [0, 4, 9, 14, 19, 24]
     expected = [D[a:b].sum(0) / 24**0.5 for a, b in itertools.pairwise(ends)]
-    assert error(found.T, np.array(expected)) < EXACT
+    assert error(columns.T, np.array(expected)) < EXACT

@@ -22,13 +22,13 @@ ALL: list[Any] = [
 
 @pytest.mark.parametrize("maximum", [0.999, 0.995, 0.99, 0.9, 0])
 def test_momentum_grows_as_sutskever_et_al_wrote_it(maximum: float) -> None:
-    own = schedules.SutskeverMomentum(maximum)
+    schedule = schedules.SutskeverMomentum(maximum)
     for t in (0, 1, 249, 250, 499, 500, 12_345, 10**6):
-        close(own(t), min(1 - 2 ** (-1 - math.log2(math.floor(t / 250) + 1)), maximum), **EXACT)
+        close(schedule(t), min(1 - 2 ** (-1 - math.log2(math.floor(t / 250) + 1)), maximum), **EXACT)
 
 
 def test_values_at_steps() -> None:
-    found = [[own(k) for k in (0, 10, 100, 400)] for own in ALL[:5]]
+    values = [[schedule(k) for k in (0, 10, 100, 400)] for schedule in ALL[:5]]
     half = 0.01 + 0.29 * (1 + math.cos(math.pi / 20)) / 2
     expected = [
         [0.3] * 4,
@@ -37,15 +37,15 @@ def test_values_at_steps() -> None:
         [0.3, half, 0.155, 0.01],
         [0.3, 0.03, 0.003, 0.003],
     ]
-    close(found, expected, **EXACT)
+    close(values, expected, **EXACT)
     assert schedules.Steps(1, at=(10,))(9) == 1  # the drop is at the step itself
 
 
-@pytest.mark.parametrize("own", ALL)
-def test_a_schedule_is_plain_data(own: Any) -> None:
-    again = type(own)(**json.loads(json.dumps(dataclasses.asdict(own))))
-    assert [again(k) for k in range(300)] == [own(k) for k in range(300)]
-    assert hash(own) == hash(dataclasses.replace(own))
+@pytest.mark.parametrize("schedule", ALL)
+def test_a_schedule_is_plain_data(schedule: Any) -> None:
+    again = type(schedule)(**json.loads(json.dumps(dataclasses.asdict(schedule))))
+    assert [again(k) for k in range(300)] == [schedule(k) for k in range(300)]
+    assert hash(schedule) == hash(dataclasses.replace(schedule))
 
 
 def test_a_number_is_its_own_schedule() -> None:

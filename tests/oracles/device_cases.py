@@ -16,6 +16,7 @@ import numpy as np
 import minikfac as mk
 from minikfac import (
     datasets,
+    distributed,
     fisher,
     interop,
     layers,
@@ -218,7 +219,7 @@ def passes_of_a_perceptron(a: Any) -> list:
 
 @case(
     *("Network." + name for name in ("loss", "mean_loss", "loss_and_gradient", "gradient", "gradient_pass")),
-    *("Network." + name for name in ("predict", "kl", "chunks", "batch_stats", "init_stats")),
+    *("Network." + name for name in ("predict", "kl", "chunks", "batch_stats", "init_stats", "on")),
 )
 def losses_and_gradients(a: Any) -> list:
     found: list = []
@@ -228,6 +229,7 @@ def losses_and_gradients(a: Any) -> list:
         found += [net.loss(theta, x, y), *net.loss_and_gradient(theta, x, y), net.gradient(theta, x, y)]
         found += [float(loss), grad, *stats, float(net.mean_loss(theta, x, y)), net.predict(theta, x)]
         found += [net.kl(theta, 1.1 * theta, x, stats), *net.batch_stats(theta, x)]
+        found += [net.on(distributed.SERIAL).gradient(theta, x, y)]
     return found
 
 
@@ -523,7 +525,7 @@ def measures(a: Any) -> list:
 
 
 OPTIMIZERS: dict[str, Callable[[mk.Network], Any]] = {
-    "SGD": lambda net: optim.SGD(net, 0.1, 0.9, l2=1e-3, averaging=0.9),
+    "SGD": lambda net: optim.SGD(net, 0.1, 0.9, l2=1e-3),
     "Adam": lambda net: optim.Adam(net, 0.01),
     "DiagonalNaturalGradient": lambda net: optim.DiagonalNaturalGradient(net, 0.01, 0.9),
     "LowRank": lambda net: optim.LowRank(net, 0.01, rank=30),
@@ -553,7 +555,7 @@ def _steps(name: str) -> Callable[[Any], list]:
             for step in range(STEPS):
                 theta, state, info = opt.step(theta, state, batch, np.random.default_rng([0, step]))
                 found += [info[key] for key in ("loss", "lam", "model", "nu") if key in info]
-            found += [theta, *(state[key] for key in ("velocity", "average", "delta") if key in state)]
+            found += [theta, *(state[key] for key in ("velocity", "delta") if key in state)]
         return found
 
     steps.__name__ = f"steps_of_{name}"
@@ -590,11 +592,11 @@ def trained(name: str, device: str, steps: int = 8, **options: Any) -> training.
     net, theta, data = problem()
     opt = RESUMED[name](net)
     theta = mk.to_device(theta, device)
-    return training.train(net, theta, opt, data, steps, 16, 0, 4, progress=False, **options)
+    return training.train(net, theta, opt, data, steps, 16, 0, 4, progress=False, averaging=80, **options)
 
 
 RESUMED: dict[str, Callable[[mk.Network], Any]] = {
-    "SGD": lambda net: optim.SGD(net, 0.1, 0.9, averaging=0.9),
+    "SGD": lambda net: optim.SGD(net, 0.1, 0.9),
     "KFAC": lambda net: optim.KFAC(net, T1=2, T2=4, T3=3),
     "KFCPre": lambda net: optim.KFCPre(net, 0.1, Tf=3),
 }
@@ -603,14 +605,19 @@ RESUMED: dict[str, Callable[[mk.Network], Any]] = {
 @case(
     "training.train",
     "training.History",
+    "training.PerStep",
     most=10**4,
     why="the data are made on the host here, and a measurement ends with a look at theta",
     loose=True,
 )
 def training_runs(a: Any) -> list:
     own = optim.KFCPre(LABELLED, 0.05, Tf=2)
-    history = training.train(LABELLED, a.theta, own, dataset_of(a), 5, 10, 0, 2, progress=False)
-    return [history.theta, *(row["loss"] for row in history.records), *history["test_error"]]
+    averaging = training.PerStep(0.9)
+    history = training.train(
+        LABELLED, a.theta, own, dataset_of(a), 5, 10, 0, 2, progress=False, averaging=averaging
+    )
+    losses = [row["loss"] for row in history.records]
+    return [history.theta, history.average, *losses, *history["test_error"]]
 
 
 @case(

@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 
 import minikfac as mk
-from minikfac import distributed, fisher, optim, parallel
+from minikfac import distributed, fisher, optim, parallel, reparam, training
 from minikfac.datasets import Dataset
 from minikfac.distributed import Communicator
 from minikfac.fisher.kronecker import factors
 from minikfac.fisher.kronecker_block import factors_of
 from minikfac.network import layers, outputs
-from minikfac.training import loop as training
-from minikfac.training.keep import Keep
+from minikfac.training import History, Keep
+from minikfac.training.evaluation import evaluate
 
 N = 11
 """Examples of a batch: no number of ranks divides it, and an eighth of it, 2, is less than most of them."""
@@ -50,12 +50,12 @@ def problem(kind: str) -> tuple[mk.Network, np.ndarray, Dataset]:
     return net, net.init(np.random.default_rng(1)), Dataset(x[:30], y[:30], x[30:], y[30:], kind)
 
 
-def optimizers() -> dict[str, tuple[str, Any]]:
+def optimizers(comm: Communicator) -> dict[str, tuple[str, Any]]:
     """By name, the problem and the optimizer, with all that adapts at work in three steps."""
-    dense, conv, small = (problem(kind)[0] for kind in ("dense", "conv", "small"))
+    dense, conv, small = (problem(kind)[0].on(comm) for kind in ("dense", "conv", "small"))
     often: dict[str, Any] = {"T1": 2, "T2": 2, "T3": 1}
     return {
-        "SGD": ("dense", optim.SGD(dense, 0.1, 0.9, nesterov=True, l2=1e-3, averaging=0.9)),
+        "SGD": ("dense", optim.SGD(dense, 0.1, 0.9, nesterov=True, l2=1e-3)),
         "Adam": ("dense", optim.Adam(dense, 0.01)),
         "diagonal": ("conv", optim.DiagonalNaturalGradient(conv, 0.01, damping=1e-2)),
         "natural gradient": ("conv", optim.NaturalGradient(conv, 0.3, damping=1e-2)),
@@ -76,7 +76,7 @@ def optimizers() -> dict[str, tuple[str, Any]]:
 def steps(
     opt: Any, data: Dataset, theta: np.ndarray, count: int = STEPS
 ) -> tuple[np.ndarray, dict[str, Any]]:
-    """Parameters after some steps, and what the last one told."""
+    """Parameters after some steps, and the last one's diagnostics."""
     state, info = opt.init(theta), {}
     for k in range(count):
         rows = np.random.default_rng([3, k]).permutation(30)[:N]
@@ -89,50 +89,62 @@ def estimates(comm: Communicator) -> Iterator[tuple[str, Any]]:
     """What is a mean over examples."""
     for kind in ("dense", "conv"):
         net, theta, data = problem(kind)
-        x, y = data.x_train[:N], data.y_train[:N]
-        loss, grad, _ = net.gradient_pass(theta, x, y, comm=comm)
-        yield f"{kind} loss", np.array([loss, net.loss(theta, x, y, comm=comm)])
+        net, x, y = net.on(comm), data.x_train[:N], data.y_train[:N]
+        loss, grad, _ = net.gradient_pass(theta, x, y)
+        yield f"{kind} loss", np.array([loss, net.loss(theta, x, y)])
         yield f"{kind} gradient", grad
-        yield f"{kind} gram", net.fisher_gram(theta, x, np.stack([grad, theta]), comm=comm)
-        found = fisher.gradient_and_kfac(net, theta, x, y, rng=np.random.default_rng(2), comm=comm)
-        yield f"{kind} gradient beside factors", found.gradient
-        drawn = fisher.signals(net, theta, x, targets="sampled", rng=np.random.default_rng(2), comm=comm)
-        exact = fisher.signals(net, theta, x, batch_size=2, comm=comm)
-        for way, pairs in (
-            ("with gradient", factors_of(found.fisher)),
+        yield f"{kind} gradient alone", net.gradient(theta, x, y)
+        yield f"{kind} probabilities", net.predict(theta, x)
+        yield f"{kind} divergence", np.array(net.kl(theta, 0.9 * theta, x))
+        yield f"{kind} gram", net.fisher_gram(theta, x, np.stack([grad, theta]))
+        estimate = fisher.gradient_and_kfac(net, theta, x, y, rng=np.random.default_rng(2))
+        yield f"{kind} gradient beside factors", estimate.gradient
+        drawn = fisher.signals(net, theta, x, targets="sampled", rng=np.random.default_rng(2))
+        exact = fisher.signals(net, theta, x, batch_size=2)
+        for source, pairs in (
+            ("with gradient", factors_of(estimate.fisher)),
             ("of signals", drawn.total(factors)),
             ("of chunks", exact.total(factors)),
         ):
             for l, pair in enumerate(pairs):
                 for letter, M in zip("AG", pair, strict=True):
-                    yield f"{kind} factors {letter}{l} {way}", M
+                    yield f"{kind} factors {letter}{l} {source}", M
     net, theta, data = problem("conv")
-    few = fisher.signals(net, theta, data.x_train[:2], comm=comm)
+    few = fisher.signals(net.on(comm), theta, data.x_train[:2])
     yield "exact", fisher.exact(few).array
     yield "exact blocks", fisher.block_diagonal(few).to_dense()
-    yield from ((f"evaluation {key}", np.array(value)) for key, value in _evaluated(net, theta, data, comm))
-
-
-def _evaluated(net: Any, theta: Any, data: Any, comm: Communicator) -> list[tuple[str, float]]:
-    return list(training.evaluate(net, theta, data, comm=comm).items())
+    yield "diagonal", fisher.diagonal(few).diagonal()
+    yield "independent", fisher.ladder(few, assume={"IAD"}).to_dense()
+    mixed = fisher.mixed(few, {0: "kfac"}, default="exact")
+    inverse = mixed.inverse(0.1, comm=comm)
+    yield "inverse of mixed blocks", inverse @ np.ones(net.n_params)
+    centred = reparam.center(net.on(comm), theta, data.x_train[:N])
+    yield "means of what enters layers", centred.push(theta)
+    for key, value in evaluate(net.on(comm), theta, data).items():
+        yield f"evaluation {key}", np.array(value)
 
 
 def together(comm: Communicator) -> dict[str, np.ndarray]:
     """All that must be the same on any number of ranks."""
-    found = dict(estimates(comm))
-    for name, (kind, opt) in optimizers().items():
+    results = dict(estimates(comm))
+    for name, (kind, opt) in optimizers(comm).items():
         _, theta, data = problem(kind)
         count = 9 if name.startswith("stale") else STEPS
-        found[f"theta {name}"] = steps(replace(opt, comm=comm), data, theta, count)[0]
-    return found
+        results[f"theta {name}"] = steps(opt, data, theta, count)[0]
+    averaging = run(None, 5, comm, averaging=2.0 * N)
+    results |= {"theta trained": averaging.theta, "theta averaged": averaging.average}
+    return results
 
 
-def run(keep: Keep | None, count: int | None, comm: Communicator, opt: Any = None, **options: Any) -> Any:
-    """Train the dense net with K-FAC."""
+def run(
+    keep: Keep | None, count: int | None, comm: Communicator, make: Any = None, **options: Any
+) -> History:
+    """Train the dense net with K-FAC, or what ``make`` makes of the net."""
     net, theta, data = problem("dense")
-    opt = opt or optim.KFAC(net, T2=4, T3=4, max_age=3)
+    net = net.on(comm)
+    opt = make(net) if make else optim.KFAC(net, T2=4, T3=4, max_age=3)
     options = {"batch_size": N, "seed": 5, "measure_every": 2, "progress": False} | options
-    return training.train(net, theta, opt, data, count, keep=keep, comm=comm, **options)
+    return training.train(net, theta, opt, data, count, keep=keep, **options)
 
 
 # on ranks only --------------------------------------------------------------------------------------------
@@ -141,50 +153,53 @@ def run(keep: Keep | None, count: int | None, comm: Communicator, opt: Any = Non
 def exact(file: str, folder: str) -> None:
     comm = distributed.world()
     parallel._CHUNK = SMALL
-    found = together(comm)
+    results = together(comm)
     (dense, theta, data), n = problem("dense"), comm.size
+    dense = dense.on(comm)
 
-    opt = optim.KFAC(dense, T1=2, T2=2, T3=1, comm=comm)
-    found["same bits, inverses by cost"] = steps(opt, data, theta)[0]
+    opt = optim.KFAC(dense, T1=2, T2=2, T3=1)
+    results["same bits, inverses by cost"] = steps(opt, data, theta)[0]
     owners = comm.owners
     comm.owners = lambda costs: [(owner + 1) % n for owner in reversed(owners(costs))]  # type: ignore[method-assign]
-    found["same bits, inverses otherwise"] = steps(opt, data, theta)[0]
+    results["same bits, inverses otherwise"] = steps(opt, data, theta)[0]
     comm.owners = owners  # type: ignore[method-assign]
 
     own_noise = fisher.gradient_and_kfac(
-        dense, theta, data.x_train[:N], data.y_train[:N], rng=np.random.default_rng([2, comm.rank]), comm=comm
+        dense, theta, data.x_train[:N], data.y_train[:N], rng=np.random.default_rng([2, comm.rank])
     )
-    found["control: noise of ranks"] = factors_of(own_noise.fisher)[-1][1]
+    results["control: noise of ranks"] = factors_of(own_noise.fisher)[-1][1]
 
-    found["resumed theta"] = run(Keep(folder, existing="resume"), 4, comm).theta
+    resumed = run(Keep(folder, existing="resume"), 4, comm, averaging=2.0 * N)
+    results |= {"resumed theta": resumed.theta, "resumed average": resumed.average}
 
     clock, time.perf_counter = time.perf_counter, lambda: clock() * (1 + comm.rank)  # faster on each rank
-    found["steps in time"] = np.array(run(None, None, comm, max_seconds=0.05).state["step"])
+    results["steps in time"] = np.array(run(None, None, comm, max_seconds=0.05).state["step"])
     time.perf_counter = clock
 
     if n > 1:
-        found |= {f"refused {what}": np.array(message) for what, message in refusals(comm)}
-    different = [a for a in comm.gather(found) if any((a[key] != found[key]).any() for key in found)]
-    found["ranks that differ"] = np.array(len(different))
+        results |= {f"refused {what}": np.array(message) for what, message in refusals(comm)}
+    different = [a for a in comm.gather(results) if any((a[key] != results[key]).any() for key in results)]
+    results["ranks that differ"] = np.array(len(different))
     if comm.rank == 0:
-        np.savez(file, **found)
+        np.savez(file, **results)
 
 
 def refusals(comm: Communicator) -> Iterator[tuple[str, str]]:
     """What rank 1 does otherwise, and what all of them say to that."""
     net, theta, data = problem("dense")
-    odd = comm.rank == 1
-    opt = optim.SGD(net, 0.1, comm=comm)
+    net, odd = net.on(comm), comm.rank == 1
+    opt = optim.SGD(net, 0.1)
     other = replace(data, x_train=data.x_train + 1e-9)
     cases: dict[str, Callable[[], Any]] = {
         "data": lambda: training.train(net, theta, opt, other if odd else data, 2, 5, progress=False),
-        "net": lambda: run(None, 2, comm, optim.SGD(mk.mlp([150, 9, 8, 3]), 0.1 + odd)),
+        "optimizer": lambda: run(None, 2, comm, lambda net: optim.SGD(net, 0.1 + odd)),
         "seed": lambda: run(None, 2, comm, seed=int(odd)),
         "steps": lambda: run(None, 2 + odd, comm),
+        "averaging": lambda: run(None, 2, comm, averaging=50.0 + odd),
         "dtype": lambda: training.train(
             net, theta.astype(np.float32 if odd else float), opt, data, 2, 5, progress=False
         ),
-        "drift": lambda: run(None, 2, comm, Drifting(net, 0.1)),
+        "drift": lambda: run(None, 2, comm, lambda net: Drifting(net, 0.1)),
         "statistics": lambda: normalized(comm),
     }
     for what, case in cases.items():
@@ -197,8 +212,8 @@ def refusals(comm: Communicator) -> Iterator[tuple[str, str]]:
 
 def normalized(comm: Communicator) -> Any:
     body = [layers.Conv2d(2, 4, 3), layers.BatchNorm(4), layers.Flatten(), layers.Dense(144, 3)]
-    net, data = mk.Network(body, outputs.Categorical()), problem("conv")[2]
-    opt = optim.KFCPre(net, 0.1, comm=comm)
+    net, data = mk.Network(body, outputs.Categorical()).on(comm), problem("conv")[2]
+    opt = optim.KFCPre(net, 0.1)
     return training.train(net, net.init(np.random.default_rng(0)), opt, data, 1, 5, progress=False)
 
 
@@ -208,7 +223,7 @@ class Drifting(optim.SGD):
 
     def step(self, *arguments: Any) -> Any:
         theta, state, info = super().step(*arguments)
-        return theta * (1 + 1e-15 * self.comm.rank), state, info
+        return theta * (1 + 1e-15 * self.net.comm.rank), state, info
 
 
 @dataclass(frozen=True)
@@ -218,7 +233,7 @@ class Failing(optim.SGD):
     killed: bool = False
 
     def step(self, theta: Any, state: Any, *arguments: Any) -> Any:
-        if state["step"] == 3 and self.comm.rank == 1:
+        if state["step"] == 3 and self.net.comm.rank == 1:
             if self.killed:
                 os.kill(os.getpid(), signal.SIGKILL)
             raise RuntimeError("there is no room for this")
@@ -226,8 +241,7 @@ class Failing(optim.SGD):
 
 
 def fails(folder: str, killed: bool) -> None:
-    opt = Failing(problem("dense")[0], 0.1, killed=killed)
-    run(Keep(folder, every=1), 1000, distributed.world(), opt)
+    run(Keep(folder, every=1), 1000, distributed.world(), lambda net: Failing(net, 0.1, killed=killed))
 
 
 if __name__ == "__main__":

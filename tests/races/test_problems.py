@@ -11,8 +11,8 @@ import pytest
 from minikfac import layers, optim, outputs, presets
 from minikfac.datasets import Dataset
 from minikfac.races.problems import PROBLEMS, grey_patches, problem, reconstruction, standardized
-from minikfac.races.recipes import KFC_RATES, RECIPES, recipe, recipes_for
-from minikfac.training.loop import train
+from minikfac.races.recipes import KFC_RATES, RECIPES, Recipe, recipe, recipes_for
+from minikfac.training import PerStep, train
 from oracles import EXACT, FLOAT32, close, loop_nll, loop_z
 from oracles.dataset_files import (
     cifar_contents,
@@ -237,7 +237,10 @@ def test_recipes_of_the_small_problems_learn(name: str) -> None:
     found = problem(name, n_train=400, n_test=50)
     for own in recipes_for(name).values():
         opt, size = own.make(found.net), own.batches(found.dataset)
-        history = train(found.net, found.theta(), opt, found.dataset, 10, size, progress=False)
+        history = train(
+            found.net, found.theta(), opt, found.dataset, 10, size, progress=False, averaging=own.averaging
+        )
+        assert ("loss_average" in history.records[-1]) == (own.averaging is not None)
         assert history["loss"][-1] < 0.9 * history["loss"][0]
 
 
@@ -245,7 +248,7 @@ def test_constants_are_the_papers() -> None:
     opt = recipe("mnist-autoencoder", "K-FAC").make(presets.mnist_autoencoder(0.01))
     assert (opt.lam, opt.l2, opt.tau1, opt.tau2) == (150, 1e-5, 1 / 8, 1 / 4)
     assert (opt.T1, opt.T2, opt.T3, opt.decay) == (5, 20, 20, 0.95)
-    assert (opt.structure, opt.targets) == ("block_diagonal", "sampled") and opt.momentum and opt.rescale
+    assert (opt.structure, opt.targets, opt.lr) == ("block_diagonal", "sampled", None) and opt.has_momentum
     assert opt.init(np.zeros(2))["gamma"] == pytest.approx(12.247, abs=1e-3)
     curves = recipes_for("curves-autoencoder")
     tridiagonal = {**curves["K-FAC"].arguments, "structure": "block_tridiagonal"}
@@ -256,8 +259,18 @@ def test_constants_are_the_papers() -> None:
     for name, m in (("KFC-pre", 512), ("SGD", 128), ("SGD, large batches", 4096)):
         own = recipe("cifar10-kfc", name)
         assert own.batch_size == m and own.arguments["momentum"] == 0.9
-        assert own.arguments["averaging"] == pytest.approx(np.exp(-m / 50_000), rel=1e-12)
+        assert own.averaging == 50_000
         assert own.arguments["lr"] in KFC_RATES and "from memory" in own.source
+
+
+@pytest.mark.parametrize("own", [own for own in RECIPES if own.averaging], ids=str)
+def test_averages_keep_the_weights_of_the_papers(own: Recipe) -> None:
+    """0.99 of the old in each step [MG15]; over 50,000 examples [GM16]."""
+    if isinstance(own.averaging, PerStep):
+        assert own.averaging.weight == 0.99 and own.batch_size in ("growing", "whole")
+    else:
+        retained = np.exp(-own.batch_size / own.averaging)
+        assert retained == pytest.approx(0.99, rel=1e-12) or own.averaging == 50_000
 
 
 def test_batches_grow_as_in_the_paper_and_never_exceed_the_data() -> None:

@@ -343,6 +343,11 @@ def test_each_seed_has_its_own_start_order_and_files(tmp_path: Path) -> None:
     assert len({run.records[0]["loss"] for run in race.histories["SGD"]}) == 3
     with pytest.raises(ValueError, match="expected seeds >= 1, got 0"):
         compare(net, start, contenders, data, 5, seeds=0)
+    with pytest.raises(ValueError, match="expected existing='resume' only with a folder of runs, got none"):
+        compare(net, start, contenders, data, 5, existing="resume")
+    for setting, value in (("batch_size", 8), ("averaging", 50.0)):
+        with pytest.raises(ValueError, match=f"expected {setting} for .*, got it for Adam"):
+            compare(net, start, contenders, data, 5, **{setting: {"Adam": value}})
 
 
 def test_all_race_from_one_seed_before_the_next() -> None:
@@ -536,7 +541,7 @@ def test_a_trial_that_diverges_is_infinitely_bad(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_search_may_go_by_the_better_of_iterate_and_average(monkeypatch: pytest.MonkeyPatch) -> None:
-    space = {"lr": Choice((1.0,)), "averaging": Choice((0.9,))}
+    space = {"lr": Choice((1.0,)), "averaging": Choice((100.0,))}
     scores = {
         column: tune(monkeypatch, space, 4.0, column=column, seeds=0).scores[0]
         for column in ("loss", "loss_average", "best_loss")
@@ -643,6 +648,11 @@ def test_extremes_of_ranges() -> None:
 def test_what_a_search_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="expected budget and trial_seconds > 0, got 0 and 4"):
         tune(monkeypatch, LR, 0)
+    with pytest.raises(ValueError, match=r"expected finalists only with seeds .* run again, got 2"):
+        tune(monkeypatch, LR, seeds=0, finalists=2)
+    for name, drawn, value in (("batch_size", 5, 10), ("averaging", 50.0, 100.0)):
+        with pytest.raises(ValueError, match=f"expected {name} either drawn .* or given, got both"):
+            tune(monkeypatch, LR | {name: Choice((drawn,))}, **{name: value})
     with pytest.raises(ValueError, match="expected seeds >= 0 and finalists >= 1, got -1 and 3"):
         tune(monkeypatch, LR, seeds=-1)
     with pytest.raises(ValueError, match=r"expected a column among step, .* got 'accuracy'"):

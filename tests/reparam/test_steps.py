@@ -14,6 +14,7 @@ import pytest
 import minikfac as mk
 from minikfac import fisher, optim, outputs, reparam
 from minikfac.network.layers import AvgPool2d, Conv2d, Dense, Flatten, Logistic, Tanh
+from minikfac.training.averaging import averaged
 from oracles import close
 from oracles.reparam import colors, digits, gap
 
@@ -246,7 +247,7 @@ def test_kfac_is_gradient_descent_in_the_whitened_net(sampled):
 
 def kfc_pre(**options):
     """KFC-pre with as good as no damping, and one feature of the whole."""
-    plain = dict(lr=0.1, momentum=0.0, damping=1e-30, Tf=1, decay=0.0, clip=None, averaging=0.0)
+    plain = dict(lr=0.1, momentum=0.0, damping=1e-30, Tf=1, decay=0.0, clip=None)
     return optimizer(lambda net: optim.KFCPre(net, **plain | options))
 
 
@@ -312,10 +313,11 @@ def test_averages_of_iterates_map_along():
     r = reparam.random(net, np.random.default_rng(2))
     averages = []
     for own, start in ((net, theta), (r.net, r.push(theta))):
-        opt = optim.KFCPre(own, lr=0.1, damping=1e-30, Tf=1, clip=None, averaging=0.9)
-        at, state = start, opt.init(start)
+        opt = optim.KFCPre(own, lr=0.1, damping=1e-30, Tf=1, clip=None)
+        at, state, average = start, opt.init(start), start
         for k in range(5):
             at, state, _ = opt.step(at, state, (x, y), np.random.default_rng([0, k]))
-        averages.append(state["average"])
+            average = averaged(average, at, k + 1, len(x), 10 * len(x))
+        averages.append(average)
     assert gap(r, theta, *averages, x_test) < 1e-9
     assert np.linalg.norm(averages[0] - theta) > 0.1

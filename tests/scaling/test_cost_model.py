@@ -150,7 +150,8 @@ def test_a_step_is_its_operations_over_the_rate() -> None:
 def test_periods_of_the_optimizers() -> None:
     close(KFAC.inverses, 3 / 20, **EXACT)  # every 20 steps, three at once
     close(Schedule.of(optim.KFAC(MLP, T2=20, T3=5)).inverses, 6 / 20, **EXACT)  # and one at 5, 10, 15
-    assert Schedule.of(optim.KFAC(MLP, rescale=False)).fisher_share == 0
+    given = Schedule.of(optim.KFAC(MLP, lr=0.1))  # M decides about gamma and lambda all the same
+    assert (given.fisher_share, given.directions) == (1 / 4, 1)
     pre = Schedule.of(optim.KFCPre(MLP, 0.1, Ts=4, Tf=8))
     assert (pre.factor_share, pre.inverses, pre.fisher_share, pre.extra_forward) == (
         1 / 4,

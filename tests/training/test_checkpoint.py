@@ -26,11 +26,12 @@ def untimed(history: Any) -> list[dict[str, Any]]:
     return [{key: value for key, value in row.items() if key != "seconds"} for row in history.records]
 
 
-def assert_same_run(found: training.History, expected: training.History, keep: Keep) -> None:
-    assert found.theta.tobytes() == expected.theta.tobytes()
-    assert same(found.state, expected.state)
-    assert untimed(found) == untimed(expected) == untimed(records.read(keep.records))
-    assert (np.diff(found["seconds"]) >= 0).all()
+def assert_same_run(run: training.History, expected: training.History, keep: Keep) -> None:
+    assert run.theta.tobytes() == expected.theta.tobytes()
+    assert same(run.state, expected.state)
+    assert same(run.average, expected.average)
+    assert untimed(run) == untimed(expected) == untimed(records.read(keep.records))
+    assert (np.diff(run["seconds"]) >= 0).all()
 
 
 def resume(folder: Path) -> Keep:
@@ -50,20 +51,20 @@ def killing(*arguments: Any) -> list[list[int]]:
         "PYTHONUNBUFFERED": "1",
         "PYTHONPATH": os.pathsep.join(sys.path),
     }
-    found = subprocess.run(command, capture_output=True, text=True, env=environment)
-    assert found.returncode == 0, found.stderr
-    return [list(map(int, line.split())) for line in found.stdout.splitlines()]
+    process = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert process.returncode == 0, process.stderr
+    return [list(map(int, line.split())) for line in process.stdout.splitlines()]
 
 
 @one_thread()  # as the children have it: another number may round differently
-def test_a_run_that_is_killed_again_and_again_ends_in_the_same_bits(tmp_path: Path) -> None:
+def test_a_run_killed_repeatedly_ends_in_the_same_bits(tmp_path: Path) -> None:
     seeds, expected, killed_at = 3, run(), set()
     left = killing("at-random", tmp_path, seeds, 8)
-    steps_left = [[step for own, step, _ in left if own == seed] for seed in range(seeds)]
+    steps_left = [[step for of, step, _ in left if of == seed] for seed in range(seeds)]
     assert steps_left == [sorted(steps) for steps in steps_left]  # no checkpoint is lost
     for seed in range(seeds):
         keep = resume(tmp_path / str(seed))
-        killed_at |= {step for own, step, killed in left if own == seed and killed}
+        killed_at |= {step for of, step, killed in left if of == seed and killed}
         assert_same_run(run(keep), expected, keep)
         files = [path.name for path in Path(keep.folder).iterdir() if path.suffix != ".tmp"]
         assert sorted(files) == ["run.jsonl", "run.npz"]
@@ -97,9 +98,9 @@ def test_what_was_recorded_after_the_checkpoint_is_recorded_again(tmp_path: Path
         file.write('{"step": 17, "los')  # torn
     assert [row["step"] for row in records.read(keep.records).records] == [0, 4, 8, 12, 16]
     seen: list[int] = []
-    found = run(keep, on_record=lambda record: seen.append(record["step"]))
+    history = run(keep, on_record=lambda record: seen.append(record["step"]))
     assert seen == [16, 20, 24, 28, 30]
-    assert_same_run(found, run(), keep)
+    assert_same_run(history, run(), keep)
 
 
 OPTIMIZERS = {
@@ -115,14 +116,14 @@ OPTIMIZERS = {
     "LowRank": lambda net: optim.LowRank(net, 0.1),
     "NaturalGradient": lambda net: optim.NaturalGradient(net, 0.1),
     "SGD": lambda net: optim.SGD(
-        net, schedules.Cosine(0.3, 20), schedules.SutskeverMomentum(0.9), nesterov=True, averaging=0.9
+        net, schedules.Cosine(0.3, 20), schedules.SutskeverMomentum(0.9), nesterov=True
     ),
 }
 
 
 def test_no_optimizer_is_forgotten() -> None:
-    known = {name for name in optim.__all__ if hasattr(getattr(optim, name), "step")}
-    assert {name.split(",")[0] for name in OPTIMIZERS} == known
+    names = {name for name in optim.__all__ if hasattr(getattr(optim, name), "step")}
+    assert {name.split(",")[0] for name in OPTIMIZERS} == names
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
@@ -132,15 +133,15 @@ def test_every_optimizer_is_resumed_in_the_same_bits(tmp_path: Path, name: str, 
     opt = OPTIMIZERS[name](net)
 
     def go(keep: Keep | None = None, steps: int = 14) -> training.History:
-        return training.train(net, theta, opt, data, steps, 16, 0, 7, progress=False, keep=keep)
+        return training.train(net, theta, opt, data, steps, 16, 0, 7, progress=False, averaging=50, keep=keep)
 
     expected = go()
     keep = Keep(tmp_path, existing="resume")
     half = go(keep, 7)
     assert half.theta.tobytes() != expected.theta.tobytes()
-    found = go(keep)
-    assert_same_run(found, expected, keep)
-    assert found.theta.dtype == dtype
+    resumed = go(keep)
+    assert_same_run(resumed, expected, keep)
+    assert resumed.theta.dtype == dtype
 
 
 def test_statistics_of_batch_normalization_are_resumed_too(tmp_path: Path) -> None:
@@ -162,12 +163,12 @@ def test_statistics_of_batch_normalization_are_resumed_too(tmp_path: Path) -> No
     assert not same(histories[1].state["stats"], histories[2].state["stats"])
 
 
-def test_a_state_that_was_not_kept_would_change_the_run(tmp_path: Path) -> None:
+def test_another_state_would_change_the_run(tmp_path: Path) -> None:
     keep, expected = resume(tmp_path), run()
     with pytest.raises(KeyboardInterrupt):
         run(keep, on_record=interrupt_at(8))
-    found = checkpoint.load(keep.checkpoint)
-    checkpoint.save(keep.checkpoint, dataclasses.replace(found, state=found.state | {"lam": 1.0001}))
+    stored = checkpoint.load(keep.checkpoint)
+    checkpoint.save(keep.checkpoint, dataclasses.replace(stored, state=stored.state | {"lam": 1.0001}))
     assert not same(run(keep).state, expected.state)
 
 
@@ -182,7 +183,7 @@ def interrupt_at(step: int) -> Any:
 # the start and the end of a run ---------------------------------------------------------------------------
 
 
-def test_a_finished_run_is_not_run_again_and_can_be_made_longer(tmp_path: Path) -> None:
+def test_a_finished_run_can_be_made_longer(tmp_path: Path) -> None:
     net, theta, data = problem()
     keep = Keep(tmp_path, existing="resume")
 
@@ -226,7 +227,7 @@ def test_checkpoints_come_every_so_many_steps_or_seconds(
     def steps_of(keep: Keep) -> list[int]:
         steps: list[int] = []
         with monkeypatch.context() as patch:
-            patch.setattr(checkpoint, "save", lambda _, found: steps.append(found.step))
+            patch.setattr(checkpoint, "save", lambda _, at: steps.append(at.step))
             run(keep)
         return steps
 
@@ -246,15 +247,15 @@ def test_a_run_that_diverges_leaves_the_last_good_checkpoint(tmp_path: Path) -> 
 
     class Diverges(optim.SGD):
         def step(self, theta: Any, state: Any, batch: Any, rng: Any = None) -> Any:
-            found = super().step(theta, state, batch, rng)
-            return (found[0] * (np.nan if state["step"] == 6 else 1), *found[1:])
+            stepped = super().step(theta, state, batch, rng)
+            return (stepped[0] * (np.nan if state["step"] == 6 else 1), *stepped[1:])
 
     keep = Keep(tmp_path, every=2)
     named = r"got nan in step 7; use a smaller step size; the checkpoint of step 6 in .*run\.npz is good"
     with pytest.raises(FloatingPointError, match=named):
         training.train(net, theta, Diverges(net, 0.1), data, 20, 8, progress=False, keep=keep)
-    found = checkpoint.load(keep.checkpoint)
-    assert found.step == 6 and np.isfinite(found.theta).all()
+    stored = checkpoint.load(keep.checkpoint)
+    assert stored.step == 6 and np.isfinite(stored.theta).all()
 
 
 @pytest.mark.parametrize("part", ["theta", "state"])
@@ -294,20 +295,20 @@ def save_and_load(tmp_path: Path, state: Any) -> Any:
 
 
 def test_a_state_comes_back_as_it_was(tmp_path: Path) -> None:
-    found = save_and_load(tmp_path, STATE)
-    assert same(found, STATE)
-    assert found["columns"].flags.f_contiguous  # products add in an order that follows the memory
-    assert np.signbit(found["numbers"][1])
+    state = save_and_load(tmp_path, STATE)
+    assert same(state, STATE)
+    assert state["columns"].flags.f_contiguous  # products add in an order that follows the memory
+    assert np.signbit(state["numbers"][1])
 
 
 def test_numbers_beside_the_state_come_back_too(tmp_path: Path) -> None:
     save_and_load(tmp_path, {})
-    found = checkpoint.load(tmp_path / "run.npz")
-    assert (found.step, found.examples, found.seconds, found.info) == (1, 10, 0.25, {"rho": -np.inf})
-    assert np.isnan(found.records[0]["loss"])
+    stored = checkpoint.load(tmp_path / "run.npz")
+    assert (stored.step, stored.examples, stored.seconds, stored.info) == (1, 10, 0.25, {"rho": -np.inf})
+    assert np.isnan(stored.records[0]["loss"])
 
 
-def test_the_file_is_an_archive_of_plain_arrays_under_their_names(tmp_path: Path) -> None:
+def test_the_file_is_an_archive_of_plain_arrays(tmp_path: Path) -> None:
     run(resume(tmp_path))
     with np.load(tmp_path / "run.npz", allow_pickle=False) as stored:
         kinds = {name: stored[name].dtype.kind for name in stored.files}
@@ -342,8 +343,8 @@ def test_every_matrix_of_the_package_comes_back(tmp_path: Path) -> None:
 
 def test_no_matrix_of_the_package_is_forgotten() -> None:
     def below(kind: type) -> set[str]:
-        own = {kind.__name__} if kind.__module__.startswith("minikfac.fisher.") else set()
-        return own.union(*map(below, kind.__subclasses__()))
+        names = {kind.__name__} if kind.__module__.startswith("minikfac.fisher.") else set()
+        return names.union(*map(below, kind.__subclasses__()))
 
     abstract, by_functions, indefinite = (
         {"Operator", "FisherMatrix"},
@@ -379,7 +380,7 @@ def test_only_plain_data_is_written(tmp_path: Path, state: Any, named: str) -> N
 
 @pytest.mark.parametrize("function", ["replace", "fsync"])
 @one_thread()
-def test_a_file_that_cannot_be_written_leaves_the_old_one(
+def test_a_failed_write_leaves_the_old_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str
 ) -> None:
     save_and_load(tmp_path, {"old": 1})
@@ -416,8 +417,10 @@ def test_another_archive_is_refused(tmp_path: Path) -> None:
     np.savez(path, x=np.ones(3))
     with pytest.raises(ValueError, match=r"a checkpoint of minikfac in .*data\.npz, got another archive"):
         checkpoint.load(path)
-    np.savez(path, json=np.frombuffer(b'{"format": 2}', np.uint8))
-    with pytest.raises(ValueError, match=r"expected a checkpoint of format 1 in .*, got format 2"):
+    np.savez(path, json=np.frombuffer(b'{"format": 1}', np.uint8))
+    with pytest.raises(
+        ValueError, match=r"of format 2 in .*, got format 1, which another version of minikfac"
+    ):
         checkpoint.load(path)
     with pytest.raises(FileNotFoundError):
         checkpoint.load(tmp_path / "none.npz")
@@ -455,11 +458,12 @@ def start(tmp_path: Path, **changes: Any) -> None:
         "seed": 0,
         "opt": optim.SGD,
         "data": data,
+        "averaging": None,
     } | changes
     opt = options["opt"](net, options["lr"])
     training.train(
         net, theta, opt, options["data"], 4, options["batch_size"], options["seed"], progress=False,
-        keep=Keep(tmp_path, existing="resume"),
+        averaging=options["averaging"], keep=Keep(tmp_path, existing="resume"),
     )  # fmt: skip
 
 
@@ -484,6 +488,7 @@ def other_data() -> Any:
         ({"opt": optim.KFCPre}, r"optimizer\.kind: KFCPre here, SGD there"),
         ({"batch_size": 9}, "batch_size: 9 here, 8 there"),
         ({"seed": 1}, "seed: 1 here, 0 there"),
+        ({"averaging": 100.0}, "averaging: 100.0 here, None there"),
         ({"data": other_data()}, r"dataset\.contents \(sha256\): "),
         ({"theta": np.ones(43)}, r"initial parameters \(sha256\): "),
     ],

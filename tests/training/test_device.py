@@ -13,7 +13,7 @@ import minikfac as mk
 from minikfac import fisher, layers, linalg, optim, outputs, training
 from minikfac.datasets import Dataset
 from minikfac.fisher.kronecker_block import factored_inverse
-from minikfac.training import Keep, checkpoint, loop
+from minikfac.training import Keep, batches, checkpoint
 from oracles import EXACT, OUTPUTS, close, random_net, standin
 from oracles.device_cases import RESUMED as OPTIMIZERS
 from oracles.device_cases import trained
@@ -35,6 +35,7 @@ def test_batches_go_where_the_parameters_are(name: str) -> None:
     host, device = go(name, False), go(name, True)
     assert isinstance(device.theta, standin.ndarray)
     close(mk.to_host(device.theta), host.theta, **EXACT)
+    close(mk.to_host(device.average), host.average, **EXACT)
     for key in ("loss", "test_loss", "test_error", "loss_average"):
         close(device[key], host[key], **EXACT)
     assert all(isinstance(value, float | int) for record in device.records for value in record.values())
@@ -50,12 +51,13 @@ def test_data_may_be_on_the_device_too() -> None:
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_a_run_on_a_device_is_resumed_there_in_the_same_bits(tmp_path: Path, name: str) -> None:
+def test_a_run_is_resumed_on_its_device(tmp_path: Path, name: str) -> None:
     keep = Keep(tmp_path, existing="resume")
     go(name, True, 4, keep=keep)
-    found, expected = go(name, True, 8, keep=keep), go(name, True, 8)
-    assert isinstance(found.theta, standin.ndarray)
-    assert found.theta.get().tobytes() == expected.theta.get().tobytes()
+    resumed, expected = go(name, True, 8, keep=keep), go(name, True, 8)
+    assert isinstance(resumed.theta, standin.ndarray)
+    assert resumed.theta.get().tobytes() == expected.theta.get().tobytes()
+    assert resumed.average.get().tobytes() == expected.average.get().tobytes()
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -63,25 +65,25 @@ def test_a_run_on_a_device_is_resumed_there_in_the_same_bits(tmp_path: Path, nam
 def test_a_checkpoint_moves_between_devices(tmp_path: Path, name: str, first: bool) -> None:
     keep = Keep(tmp_path, existing="resume")
     go(name, first, 4, keep=keep)
-    found = go(name, not first, 8, keep=keep)
-    assert isinstance(found.theta, standin.ndarray) != first
-    close(mk.to_host(found.theta), go(name, False).theta, **EXACT)
+    resumed = go(name, not first, 8, keep=keep)
+    assert isinstance(resumed.theta, standin.ndarray) == isinstance(resumed.average, standin.ndarray) != first
+    close(mk.to_host(resumed.theta), go(name, False).theta, **EXACT)
 
 
-def test_a_checkpoint_of_a_device_is_read_where_there_is_none(tmp_path: Path) -> None:
+def test_a_checkpoint_is_read_without_its_device(tmp_path: Path) -> None:
     keep = Keep(tmp_path)
     history = go("KFAC", True, 4, keep=keep)
-    found = checkpoint.load(keep.checkpoint)
-    assert isinstance(found.theta, np.ndarray)
-    assert found.theta.tobytes() == history.theta.get().tobytes()
-    assert isinstance(found.state["factors"][0][0], np.ndarray)
+    stored = checkpoint.load(keep.checkpoint)
+    assert isinstance(stored.theta, np.ndarray)
+    assert stored.theta.tobytes() == history.theta.get().tobytes()
+    assert isinstance(stored.state["factors"][0][0], np.ndarray)
 
 
 # what a step asks ---------------------------------------------------------------------------------
 
 ONE = [1]
 PLAIN_STEPS = {
-    "SGD": lambda net: optim.SGD(net, 0.1, 0.9, l2=1e-3, averaging=0.9),
+    "SGD": lambda net: optim.SGD(net, 0.1, 0.9, l2=1e-3),
     "Nesterov": lambda net: optim.SGD(net, 0.1, 0.9, nesterov=True),
     "Adam": lambda net: optim.Adam(net),
     "diagonal": lambda net: optim.DiagonalNaturalGradient(net, 0.01, 0.9),
@@ -104,44 +106,44 @@ WAITS: dict[str, tuple[Any, list[int]]] = {
 def waits(make: Any, net: mk.Network, theta: Any, x: Any, y: Any) -> list[standin.Traffic]:
     opt = make(net)
     theta, batch = mk.to_device(theta), (mk.to_device(x), mk.to_device(y))
-    state, found = opt.init(theta), []
+    state, traffic_of_steps = opt.init(theta), []
     for k in range(9):
         with standin.counted() as traffic:
             theta, state, info = opt.step(theta, state, batch, np.random.default_rng(k))
-        found.append(traffic)
+        traffic_of_steps.append(traffic)
         assert all(type(value) is float for value in info.values())
-    return found
+    return traffic_of_steps
 
 
 @pytest.mark.parametrize("output", OUTPUTS)
 @pytest.mark.parametrize("name", WAITS)
 def test_how_often_a_step_waits_for_the_device(name: str, output: str) -> None:
     make, expected = WAITS[name]
-    found = waits(make, *random_net(np.random.default_rng(0), (4, 5, 6, 3), output=output, n=40))
-    assert [len(traffic.to_host) for traffic in found] == expected
-    assert max(size for traffic in found for size in traffic.to_host) <= 20
+    steps = waits(make, *random_net(np.random.default_rng(0), (4, 5, 6, 3), output=output, n=40))
+    assert [len(traffic.to_host) for traffic in steps] == expected
+    assert max(size for traffic in steps for size in traffic.to_host) <= 20
 
 
 @pytest.mark.parametrize("name", [name for name in PLAIN_STEPS if name != "EKFAC"])
-def test_convolutions_and_batch_normalization_make_first_order_steps_wait_no_longer(name: str) -> None:
+def test_convolutions_make_first_order_steps_wait_no_longer(name: str) -> None:
     net = mk.Network(
         [layers.Conv2d(1, 2, 3), layers.BatchNorm(2), layers.ReLU(), layers.Flatten(), layers.Dense(32, 3)],
         outputs.Categorical(),
     )
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((40, 6, 6, 1)), rng.integers(0, 3, 40)
-    found = waits(PLAIN_STEPS[name], net, net.init(rng), x, y)
-    assert [len(traffic.to_host) for traffic in found] == 9 * ONE
+    steps = waits(PLAIN_STEPS[name], net, net.init(rng), x, y)
+    assert [len(traffic.to_host) for traffic in steps] == 9 * ONE
 
 
-def test_targets_are_drawn_for_the_rows_that_need_them_alone() -> None:
+def test_targets_are_drawn_only_where_needed() -> None:
     net, theta, x, y = random_net(np.random.default_rng(0), output="bernoulli", n=40)
     make = lambda net: optim.KFAC(net, tau1=1 / 8)  # noqa: E731
     sent = [traffic.to_device for traffic in waits(make, net, theta, x, y)]
     assert sent == 9 * [[40 // 8 * 3]]
 
 
-def test_a_step_of_training_sends_the_order_and_nothing_else() -> None:
+def test_a_training_step_sends_only_the_order() -> None:
     _, theta, data = problem()
     with standin.counted() as traffic:
         go("SGD", True, 4)
@@ -151,11 +153,11 @@ def test_a_step_of_training_sends_the_order_and_nothing_else() -> None:
     assert len(traffic.to_host) == 4 + (2 + 4) + 1
 
 
-def test_data_that_are_too_large_for_the_device_stay_on_the_host(monkeypatch: Any) -> None:
+def test_data_too_large_for_the_device_stay_outside(monkeypatch: Any) -> None:
     _, _, data = problem()
     size = sum(part.nbytes for part in (data.x_train, data.y_train, data.x_test, data.y_test))
     for free, batches_sent in ((2 * size, 0), (2 * size - 2, 1)):
-        monkeypatch.setattr(loop, "available_memory", lambda xp, free=free: free)
+        monkeypatch.setattr(batches, "available_memory", lambda xp, free=free: free)
         with standin.counted() as traffic:
             history = go("SGD", True, 4)
         assert traffic.to_device.count(16 * 4) == 4 * batches_sent
@@ -187,16 +189,16 @@ def test_an_autoencoder_s_images_are_gathered_once(monkeypatch: Any) -> None:
     "make",
     [lambda net: optim.KFAC(net, T2=3, T3=3, max_age=2), lambda net: optim.KFCPre(net, 0.1, Tf=3, max_age=2)],
 )
-def test_inverses_that_come_later_have_a_queue_of_their_own(monkeypatch: Any, make: Any) -> None:
+def test_late_inverses_have_a_second_queue(monkeypatch: Any, make: Any) -> None:
     monkeypatch.setattr(standin.CUPY.cuda.Stream, "log", [])
     net, theta, data = problem()
-    found = []
+    runs = []
     for device in ("cpu", "cuda"):
         at = mk.to_device(theta, device)
-        found.append(training.train(net, at, make(net), data, 14, 16, 0, 7, progress=False))
+        runs.append(training.train(net, at, make(net), data, 14, 16, 0, 7, progress=False))
         if device == "cpu":
             assert standin.CUPY.cuda.Stream.log == []
-    close(found[1]["loss"], found[0]["loss"], **EXACT)
+    close(runs[1]["loss"], runs[0]["loss"], **EXACT)
     # the last one may be under way
     assert standin.CUPY.cuda.Stream.log[:6] == 2 * ["begin", "wait for the first queue", "end"]
 
@@ -211,7 +213,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("output", OUTPUTS)
-def test_wrong_targets_on_a_device_make_the_loss_of_a_step_nan(output: str) -> None:
+def test_wrong_targets_on_a_device_make_the_loss_nan(output: str) -> None:
     net, theta, x, _ = random_net(np.random.default_rng(0), output=output)
     theta, x, y = map(mk.to_device, (theta, x, WRONG[output][0]))
     info = optim.SGD(net, 0.1).step(theta, optim.SGD(net, 0.1).init(theta), (x, y))[2]
@@ -232,13 +234,11 @@ def test_wrong_targets_on_a_device_are_named_in_training(output: str) -> None:
 # inverses ------------------------------------------------------------------------------------------
 
 
-def test_a_factorization_that_breaks_down_is_noticed_though_cupy_leaves_numbers() -> None:
+def test_a_factorization_that_breaks_down_is_noticed() -> None:
     broken = np.diag([1.0, 1.0, -1.0])
     good = np.eye(3)
     with pytest.raises(linalg.SingularMatrixError, match=r"G \(3 x 3\) has numerical rank 2"):
-        linalg.damped_choleskys(
-            [(mk.to_device(own), name, 0.5) for own, name in ((good, "A"), (broken, "G"))]
-        )
+        linalg.damped_choleskys([(mk.to_device(M), name, 0.5) for M, name in ((good, "A"), (broken, "G"))])
     with pytest.raises(ValueError, match=r"expected finite numbers, but A \(3 x 3\) has NaN"):
         linalg.damped_choleskys([(mk.to_device(np.nan * good), "A", 0.5)])
 
@@ -259,23 +259,23 @@ def test_inverses_of_all_layers_are_those_of_each() -> None:
     v = mk.to_device(np.ones(net.n_params))
     for explicit in (True, False):
         with standin.counted() as traffic:
-            found = factored_inverse(F, 0.1, explicit)
+            together = factored_inverse(F, 0.1, explicit)
         assert traffic.to_host == [4]
-        wanted = F.inverse(0.1, "factored", explicit=explicit)
-        close((found @ v).get(), (wanted @ v).get(), **EXACT)
+        each = F.inverse(0.1, "factored", explicit=explicit)
+        close((together @ v).get(), (each @ v).get(), **EXACT)
 
 
-def test_damped_diagonals_and_eigenvalues_are_not_asked_whether_they_are_positive() -> None:
+def test_damped_diagonals_are_not_checked() -> None:
     block = fisher.DiagonalBlock(mk.to_device(np.array([1.0, 0.0, -2.0])))
     with standin.counted() as traffic:
-        found = block.inverse(0.5).d
+        inverse = block.inverse(0.5).d
     assert traffic.to_host == []
-    close(found.get(), [1 / 1.5, 2.0, np.nan])
+    close(inverse.get(), [1 / 1.5, 2.0, np.nan])
     with pytest.raises(linalg.SingularMatrixError, match="has 2 zeros among 3"):
         block.inverse()
     eye = mk.to_device(np.eye(2))
     of_two = fisher.EigenBlock(eye, eye, mk.to_device(np.array([[1.0, 0.0], [-2.0, 3.0]])), "layer")
     with standin.counted() as traffic:
-        found = of_two.inverse(0.5).s
+        inverse = of_two.inverse(0.5).s
     assert traffic.to_host == []
-    close(found.get(), [[1 / 1.5, 2.0], [np.nan, 1 / 3.5]])
+    close(inverse.get(), [[1 / 1.5, 2.0], [np.nan, 1 / 3.5]])

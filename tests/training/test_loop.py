@@ -12,9 +12,10 @@ import pytest
 import minikfac as mk
 from minikfac import fisher, optim, tour
 from minikfac.datasets import Dataset
+from minikfac.training import PerStep, evaluation
 from minikfac.training import loop as training
 from minikfac.training.batches import ExponentialBatches, batches
-from minikfac.training.loop import evaluate
+from minikfac.training.evaluation import evaluate
 from oracles import loop_mean
 from oracles.fisher import EXACT, error
 
@@ -94,7 +95,7 @@ def test_a_run_is_the_beginning_of_a_longer_one() -> None:
     assert len(set(long.draws)) == 20
 
 
-def test_an_epoch_visits_every_example_at_most_once_in_an_order_of_its_own() -> None:
+def test_an_epoch_visits_every_example_at_most_once() -> None:
     drawn = np.array(list(itertools.islice(batches(N, 8, 0), 18))).reshape(3, 48)
     assert all(len(set(epoch)) == 48 for epoch in drawn)
     assert set(drawn.ravel()) == set(range(N))
@@ -151,7 +152,7 @@ def test_batches_grow_by_their_schedule() -> None:
     assert list(history["examples"]) == [0, *itertools.accumulate(expected)]
 
 
-def test_the_papers_batches_reach_the_training_set_in_500_steps() -> None:
+def test_the_papers_batches_grow_for_500_steps() -> None:
     for n, scale in ((60_000, 121.9), (20_000, 166.6), (103_500, 107.6)):  # MNIST, CURVES, FACES
         sizes = ExponentialBatches.reaching(n)
         assert sizes.scale == pytest.approx(scale, abs=0.05)
@@ -189,22 +190,20 @@ def test_records_hold_losses_of_the_whole_parts() -> None:
 
 
 @pytest.mark.parametrize("output", ["bernoulli", "gaussian"])
-def test_targets_that_are_no_labels_have_a_squared_error_per_example(output: str) -> None:
+def test_targets_without_labels_have_a_squared_error(output: str) -> None:
     net, theta, data = labelled(output)
-    found = evaluate(net, theta, data)
-    assert set(found) == {"loss", "squared_error", "test_loss", "test_squared_error"}
+    values = evaluate(net, theta, data)
+    assert set(values) == {"loss", "squared_error", "test_loss", "test_squared_error"}
     for name, x, y in (("", data.x_train, data.y_train), ("test_", data.x_test, data.y_test)):
         means = [loop_mean(output, z) for z in net.forward(theta, x).z]
         expected = np.mean(
             [sum((m - t) ** 2 for m, t in zip(*pair, strict=True)) for pair in zip(means, y, strict=True)]
         )
-        assert found[f"{name}squared_error"] == pytest.approx(expected, rel=EXACT)
+        assert values[f"{name}squared_error"] == pytest.approx(expected, rel=EXACT)
 
 
 @pytest.mark.parametrize("output", ["categorical", "gaussian"])
-def test_parts_of_the_whole_set_are_measured_one_after_the_other(
-    output: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_large_sets_are_measured_in_parts(output: str, monkeypatch: pytest.MonkeyPatch) -> None:
     net, theta, data = labelled(output)
     whole, sizes = evaluate(net, theta, data), []
     inner = net.natural_parameters
@@ -213,7 +212,7 @@ def test_parts_of_the_whole_set_are_measured_one_after_the_other(
         sizes.append(len(x))
         return inner(theta, x, stats)
 
-    monkeypatch.setattr(training, "EVALUATED_AT_ONCE", 7)
+    monkeypatch.setattr(evaluation, "EVALUATED_AT_ONCE", 7)
     monkeypatch.setattr(net, "natural_parameters", noted)
     assert evaluate(net, theta, data) == pytest.approx(whole, rel=EXACT)
     assert sizes == [7] * 7 + [1] + [7, 7, 6]
@@ -222,8 +221,8 @@ def test_parts_of_the_whole_set_are_measured_one_after_the_other(
 def test_records_hold_what_the_last_step_told() -> None:
     class Telling(Recorder):
         def step(self, theta: Any, state: Any, batch: Any, rng: Any) -> Any:
-            found = super().step(theta, state, batch, rng)
-            return *found[:2], {"loss": 0.25, "lam": 10.0 * len(self.batches)}
+            stepped = super().step(theta, state, batch, rng)
+            return *stepped[:2], {"loss": 0.25, "lam": 10.0 * len(self.batches)}
 
     net, theta, data = labelled()
     history = training.train(net, theta, Telling(), data, 4, 8, measure_every=2, progress=False)
@@ -232,16 +231,61 @@ def test_records_hold_what_the_last_step_told() -> None:
     assert history["loss"][-1] == evaluate(net, history.theta, data)["loss"] != 0.25
 
 
-def test_the_average_of_the_iterates_is_measured_beside_the_last() -> None:
-    net, theta, data = labelled()
-    history = training.train(
-        net, theta, optim.SGD(net, 0.3, averaging=0.9), data, 12, 8, measure_every=4, progress=False
-    )
-    expected = evaluate(net, history.state["average"], data)
+def test_the_average_is_measured_beside_the_iterate() -> None:
+    net, _, data = labelled()
+    history = train(averaging=76, measure_every=4)
+    expected = evaluate(net, history.average, data)
     assert {key: history.records[-1][f"{key}_average"] for key in expected} == expected
     assert expected["loss"] != history.records[-1]["loss"]
     assert history["loss_average"][0] == history["loss"][0]
+    assert train().average is None
     assert not any("average" in key for key in train().records[-1])
+
+
+def growing(step: int) -> int:
+    return min(8 + 4 * step, N)
+
+
+@pytest.mark.parametrize("sizes", [8, growing])
+@pytest.mark.parametrize("averaging", [20, 76.0, math.inf, PerStep(0.6), PerStep(0.99)])
+def test_the_average_is_that_of_a_plain_loop(averaging: Any, sizes: Any) -> None:
+    iterates: list[np.ndarray] = []
+    history = train(
+        batch_size=sizes, averaging=averaging, measure_every=1,
+        track=lambda step, theta: iterates.append(theta) or {},
+    )  # fmt: skip
+    expected = iterates[0]  # before any step
+    for k, theta in enumerate(iterates[1:], 1):
+        m = sizes(k - 1) if callable(sizes) else sizes
+        retained = averaging.weight if isinstance(averaging, PerStep) else math.exp(-m / averaging)
+        xi = min(1 - 1 / k, retained)
+        expected = xi * expected + (1 - xi) * theta
+    assert len(iterates) == 13
+    assert error(history.average, expected) < EXACT
+    assert np.array_equal(history.theta, train(batch_size=sizes).theta)  # no step depends on it
+    if averaging in (math.inf, PerStep(0.99)):  # a flat mean, all along or for 100 steps
+        assert error(history.average, np.mean(iterates[1:], axis=0)) < EXACT
+    else:
+        assert error(history.average, np.mean(iterates[1:], axis=0)) > 1e-3
+
+
+def test_averages_by_step_and_by_example_agree() -> None:
+    by_step, by_example = (
+        train(averaging=averaging).average for averaging in (PerStep(0.8), -8 / math.log(0.8))
+    )
+    assert error(by_step, by_example) < EXACT
+
+
+@pytest.mark.parametrize("averaging", [0.99, 0, -5, math.nan, "long"])
+def test_averages_over_less_than_an_example_are_refused(averaging: Any) -> None:
+    with pytest.raises(ValueError, match=rf"averaging over at least 1 example, .* got {averaging}"):
+        train(averaging=averaging)
+
+
+@pytest.mark.parametrize("weight", [0, 1, 1.5, math.nan])
+def test_weights_of_an_average_are_checked(weight: float) -> None:
+    with pytest.raises(ValueError, match=rf"a weight of the old in \(0, 1\), got {weight}"):
+        PerStep(weight)
 
 
 def test_statistics_of_batch_normalization_are_those_of_the_state() -> None:
@@ -388,7 +432,7 @@ def test_a_run_that_ends_in_nan_raises_too() -> None:
         training.train(net, theta, Diverge(), data, 1, 8, progress=False)
 
 
-def test_parameters_that_are_not_finite_are_named_whatever_comes_of_them() -> None:
+def test_parameters_that_are_not_finite_are_named() -> None:
     class Breaks(Recorder):
         def step(self, theta: Any, state: Any, batch: Any, rng: Any) -> Any:
             if not np.isfinite(theta).all():
@@ -441,7 +485,7 @@ def test_a_bar_shows_the_damping(monkeypatch: pytest.MonkeyPatch, capfd: pytest.
     assert "damping 7" in capfd.readouterr().err
 
 
-def test_a_file_gets_a_plain_line_instead_of_a_bar(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_file_gets_a_line_without_a_bar(capfd: pytest.CaptureFixture[str]) -> None:
     train(progress=True)
     out, err = capfd.readouterr()
     assert out == ""
@@ -474,11 +518,11 @@ def test_quality_along_training_measures_each_layer_every_k_steps() -> None:
         F = fisher.exact(signals).to_dense()
         for name, build in kinds.items():
             M = build(signals).to_dense()
-            for layer, own in zip(net.names, net.slices, strict=True):
-                expected = np.linalg.norm((F - M)[own, own]) / np.linalg.norm(F[own, own])
-                best = (M * F)[own, own].sum() / (M[own, own] ** 2).sum()
-                found = history[f"error/{name}/{layer}"][at], history[f"c_star/{name}/{layer}"][at]
-                assert found == pytest.approx((expected, best), rel=1e-9, abs=EXACT)
+            for layer, part in zip(net.names, net.slices, strict=True):
+                expected = np.linalg.norm((F - M)[part, part]) / np.linalg.norm(F[part, part])
+                best = (M * F)[part, part].sum() / (M[part, part] ** 2).sum()
+                recorded = history[f"error/{name}/{layer}"][at], history[f"c_star/{name}/{layer}"][at]
+                assert recorded == pytest.approx((expected, best), rel=1e-9, abs=EXACT)
     assert max(history["error/itself/dense0"]) < EXACT < min(history["error/K-FAC/dense0"])
 
 

@@ -13,14 +13,19 @@ from oracles.resumable import STEPS, run
 
 def test_records_of_a_run_are_read_as_arrays(tmp_path: Path) -> None:
     keep = Keep(tmp_path)
-    history, found = run(keep), records.read(keep.records)
-    assert found.records == history.records
-    assert np.array_equal(found["loss"], history["loss"])
-    assert np.isnan(found["gamma"][0]) and np.isfinite(found["gamma"][1:]).all()
-    assert found.about == history.about == json.loads(json.dumps(history.about))
-    assert found.about["optimizer"]["kind"] == "KFAC" and found.about["optimizer"]["T1"] == 2
-    assert found.about["batch_size"] == {"kind": "ExponentialBatches", "first": 10, "scale": 12.0, "most": 40}
-    assert found.theta is None and len(found["step"]) == 1 + STEPS // 4 + 1
+    history, stored = run(keep), records.read(keep.records)
+    assert stored.records == history.records
+    assert np.array_equal(stored["loss"], history["loss"])
+    assert np.isnan(stored["gamma"][0]) and np.isfinite(stored["gamma"][1:]).all()
+    assert stored.about == history.about == json.loads(json.dumps(history.about))
+    assert stored.about["optimizer"]["kind"] == "KFAC" and stored.about["optimizer"]["T1"] == 2
+    assert stored.about["batch_size"] == {
+        "kind": "ExponentialBatches",
+        "first": 10,
+        "scale": 12.0,
+        "most": 40,
+    }
+    assert stored.theta is None and len(stored["step"]) == 1 + STEPS // 4 + 1
 
 
 def test_each_line_is_json_by_the_book(tmp_path: Path) -> None:
@@ -44,7 +49,7 @@ def test_each_line_is_json_by_the_book(tmp_path: Path) -> None:
     assert first["error"] == np.float32(0.1)
 
 
-def test_a_torn_last_line_is_left_out_and_another_is_not(tmp_path: Path) -> None:
+def test_only_a_torn_last_line_is_left_out(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     records.write(path, {}, [{"step": 0}, {"step": 10}])
     whole = path.read_text()

@@ -1,0 +1,52 @@
+"""The average of the iterates, in which recent parameters count most [MG15, sec. 13; GM16, sec. 5].
+
+    average <- xi average + (1 - xi) theta,    xi = min(1 - 1/k, exp(-m / averaging))
+
+after step k on a batch of m examples: a flat mean at first, and later one in which an iterate's weight has
+fallen by e when ``averaging`` more examples were seen. Noise of mini-batches cancels, and no step depends on
+the average.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from numbers import Real
+
+from ..backend import Array
+
+
+@dataclass(frozen=True)
+class PerStep:
+    """The same weight xi of the old in each step, whatever the batch: for batches that grow.
+
+    An average over so many examples would be one over ever fewer steps there.
+    """
+
+    weight: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.weight < 1:
+            raise ValueError(f"expected a weight of the old in (0, 1), got {self.weight}")
+
+
+Averaging = float | PerStep
+"""Over how many examples the iterates are averaged, infinitely many for a flat mean; or a weight per step."""
+
+
+def check_averaging(averaging: Averaging | None) -> None:
+    """Refuse less than one example, which would leave the iterate itself."""
+    is_enough = isinstance(averaging, PerStep) or (isinstance(averaging, Real) and averaging >= 1)
+    if averaging is not None and not is_enough:
+        raise ValueError(f"expected averaging over at least 1 example, or PerStep(weight), got {averaging}")
+
+
+def averaged(average: Array, theta: Array, k: int, m: int, averaging: Averaging) -> Array:
+    """Return the average (P,) after step k, from 1, on m examples.
+
+    >>> [averaged(1.0, 2.0, k=1, m=100, averaging=500), averaged(1.0, 2.0, k=2, m=100, averaging=500)]
+    [2.0, 1.5]
+    """
+    weight = averaging.weight if isinstance(averaging, PerStep) else math.exp(-m / averaging)
+    xi = min(1 - 1 / k, weight)
+    return xi * average + (1 - xi) * theta

@@ -1,0 +1,65 @@
+"""What a net has learned: losses and errors over both parts of the data, whole."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..backend import Array, fetch
+from ..network import Network, outputs
+from .batches import Data, rows_of
+
+EVALUATED_AT_ONCE = 5000
+"""Examples whose outputs are held at a time while the whole set is measured."""
+
+
+def evaluate(
+    net: Network, theta: Array, dataset: Data, stats: Sequence[Array] | None = None
+) -> dict[str, float]:
+    """Measure both parts of the data; ranks share the examples.
+
+    Args:
+        net: the network.
+        theta: (P,).
+        dataset: the data.
+        stats: running statistics of batch normalization, in an optimizer's state.
+
+    Returns:
+        Mean losses ``loss`` and ``test_loss``; for labels the shares of wrong ones, ``train_error`` and
+        ``test_error``; for other targets ``squared_error`` and ``test_squared_error``, mean over examples
+        of the sum over units: the papers' reconstruction error of autoencoders.
+    """
+    train, test = (
+        _evaluate_part(net, theta, x, y, stats)
+        for x, y in ((dataset.x_train, dataset.y_train), (dataset.x_test, dataset.y_test))
+    )
+    first = {"train_error" if key == "error" else key: value for key, value in train.items()}
+    return first | {f"test_{key}": value for key, value in test.items()}
+
+
+def _evaluate_part(
+    net: Network, theta: Array, x: Array, y: Array, stats: Sequence[Array] | None
+) -> dict[str, float]:
+    sums: list[Any] = []
+    labels, share = isinstance(net.output, outputs.Categorical), net.comm.rows(len(x))
+    chunks = [
+        slice(start, min(start + EVALUATED_AT_ONCE, share.stop))
+        for start in range(share.start, share.stop, EVALUATED_AT_ONCE)
+    ]
+    for rows in chunks:
+        x_rows, y_rows = rows_of(x, rows, theta), rows_of(y, rows, theta)
+        z = net.natural_parameters(theta, x_rows, stats)
+        net.output.check(y_rows, *z.shape)
+        wrong = z.argmax(1) != y_rows if labels else (net.output.mean(z) - y_rows) ** 2
+        sums += [net.output.losses(z, y_rows).sum(), wrong.sum()]
+    numbers = fetch(*sums)  # from a device all at once
+    loss = sum(numbers[::2])
+    if math.isnan(loss):
+        for rows in chunks:
+            net.output.check_values(rows_of(y, rows, theta), net.n_outputs(x))
+    (totals,) = net.comm.sum([np.array([loss, sum(numbers[1::2])], dtype=float)])
+    names = ("loss", "error" if labels else "squared_error")
+    return {name: float(total) / len(x) for name, total in zip(names, totals, strict=True)}
