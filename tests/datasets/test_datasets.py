@@ -915,7 +915,7 @@ def test_available_lists_all_sets(cache: Path) -> None:
     assert [row.name for row in rows] == ["digits", "mnist", "usps", "cifar10", "svhn", "curves"]
     assert [row.where for row in rows] == ["bundled", *["not fetched"] * 4, "made here"]
     assert "CC BY 4.0" in rows[0].licence
-    assert all(all(row) for row in rows)
+    assert all(row.what and row.images and row.size and row.licence and row.source for row in rows)
     assert not cache.exists()
 
 
