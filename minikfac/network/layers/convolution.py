@@ -10,14 +10,23 @@ from (col2im), one kernel offset after the other.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from numbers import Real
 from typing import Any, ClassVar
 
 from ...backend import Array, array_module, check_array
-from .base import ParameterLayer, Record, Shape, check_bias, check_images, check_positive
+from .base import (
+    Derivatives,
+    Differentials,
+    ParameterLayer,
+    Record,
+    Shape,
+    Weights,
+    check_bias,
+    check_images,
+    check_positive,
+)
 from .dense import initial_weights
 from .windows import Windows, pair
 
@@ -99,9 +108,7 @@ class Conv2d(ParameterLayer):
         kh, kw = self.windows.kernel
         return initial_weights(rng, scheme, self.weight_shape, self.patch_size, kh * kw * self.c_out)
 
-    def forward(
-        self, Ws: Sequence[Array], x: Array, stats: Sequence[Array] | None = None
-    ) -> tuple[Array, Record]:
+    def forward(self, Ws: Weights, x: Array, stats: Weights | None = None) -> tuple[Array, Record]:
         if x.ndim != 4 or x.shape[3] != self.c_in:
             raise ValueError(f"expected images (N, H, W, {self.c_in}) into {self}, got {x.shape}")
         ho, wo = self.windows.grid(x.shape[1:3])
@@ -112,9 +119,7 @@ class Conv2d(ParameterLayer):
         s = (abar.reshape(-1, abar.shape[2]) @ Ws[0]).reshape(len(x), ho, wo, self.c_out)
         return s, (abar, s, x.shape[1:])
 
-    def backward(
-        self, Ws: Sequence[Array], record: Record, dy: Array, need_dx: bool = True
-    ) -> tuple[Array | None, list[Array]]:
+    def backward(self, Ws: Weights, record: Record, dy: Array, need_dx: bool = True) -> Derivatives:
         g = dy.reshape(*dy.shape[:-3], -1, self.c_out)
         return (self._to_pixels(Ws[0], record[2], dy) if need_dx else None), [g]
 
@@ -130,9 +135,7 @@ class Conv2d(ParameterLayer):
             dx[index] += part.reshape(*dy.shape[:-1], self.c_in)
         return windows.inside(dx)
 
-    def jvp(
-        self, Ws: Sequence[Array], Vs: Sequence[Array], record: Record, dx: Array | None
-    ) -> tuple[Array | None, Record]:
+    def jvp(self, Ws: Weights, Vs: Weights, record: Record, dx: Array | None) -> tuple[Array | None, Record]:
         abar, s, _ = record
         ds = abar @ Vs[0]
         rabar = None
@@ -144,8 +147,8 @@ class Conv2d(ParameterLayer):
         return ds.reshape(s.shape), rabar
 
     def backward_jvp(
-        self, Ws: Sequence[Array], Vs: Sequence[Array], record: Record, tangent: Record, dy: Array, rdy: Array
-    ) -> tuple[Array, Array, list[tuple[Array, Array, Array, Array]]]:
+        self, Ws: Weights, Vs: Weights, record: Record, tangent: Record, dy: Array, rdy: Array
+    ) -> Differentials:
         abar, _, shape = record
         rabar = array_module(dy).zeros_like(abar) if tangent is None else tangent
         dx = self._to_pixels(Ws[0], shape, dy)
@@ -196,11 +199,11 @@ def _pad_values(value: Any, channels: int) -> float | tuple[float, ...]:
     """Read a finite number, or one per channel."""
     many = not isinstance(value, Real)
     try:
-        found = tuple(float(v) for v in (value if many else [value]))
+        values = tuple(float(v) for v in (value if many else [value]))
     except (TypeError, ValueError):
-        found = (math.nan,)
-    if isinstance(value, str) or not all(map(math.isfinite, found)):
+        values = (math.nan,)
+    if isinstance(value, str) or not all(map(math.isfinite, values)):
         raise ValueError(f"expected pad_value to be a finite number or {channels} of them, got {value!r}")
-    if many and len(found) != channels:
-        raise ValueError(f"expected one pad_value or {channels}, got {len(found)}")
-    return found if many else found[0]
+    if many and len(values) != channels:
+        raise ValueError(f"expected one pad_value or {channels}, got {len(values)}")
+    return values if many else values[0]

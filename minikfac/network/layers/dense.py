@@ -6,12 +6,20 @@ s = abar W,    abar = [x, 1]
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ...backend import Array, array_module, check_array
-from .base import ParameterLayer, Record, Shape, check_bias, check_positive
+from .base import (
+    Derivatives,
+    Differentials,
+    ParameterLayer,
+    Record,
+    Shape,
+    Weights,
+    check_bias,
+    check_positive,
+)
 
 SCHEMES = ("glorot", "he", "sparse")
 """How weights can be drawn."""
@@ -76,9 +84,7 @@ class Dense(ParameterLayer):
         """Draw W (I, O) in float64; the schemes are those of :meth:`minikfac.Network.init`."""
         return initial_weights(rng, scheme, self.weight_shape, self.n_in, self.n_out)
 
-    def forward(
-        self, Ws: Sequence[Array], x: Array, stats: Sequence[Array] | None = None
-    ) -> tuple[Array, Record]:
+    def forward(self, Ws: Weights, x: Array, stats: Weights | None = None) -> tuple[Array, Record]:
         if x.ndim != 2 or x.shape[1] != self.n_in:
             hint = "; put a Flatten() before it" if x.ndim == 4 else ""
             raise ValueError(f"expected inputs of shape (N, {self.n_in}) to {self}, got {x.shape}{hint}")
@@ -90,30 +96,29 @@ class Dense(ParameterLayer):
         s = abar @ Ws[0]
         return s, (abar, s)
 
-    def backward(
-        self, Ws: Sequence[Array], record: Record, dy: Array, need_dx: bool = True
-    ) -> tuple[Array | None, list[Array]]:
+    def backward(self, Ws: Weights, record: Record, dy: Array, need_dx: bool = True) -> Derivatives:
         dx = None
         if need_dx:  # one large product: NumPy would loop over the leading axes
             dx = (dy.reshape(-1, self.n_out) @ Ws[0][: self.n_in].T).reshape(*dy.shape[:-1], self.n_in)
         return dx, [dy[..., None, :]]
 
-    def jvp(
-        self, Ws: Sequence[Array], Vs: Sequence[Array], record: Record, dx: Array | None
-    ) -> tuple[Array | None, Record]:
+    def jvp(self, Ws: Weights, Vs: Weights, record: Record, dx: Array | None) -> tuple[Array | None, Record]:
         ds = record[0] @ Vs[0]
         return (ds if dx is None else ds + dx @ Ws[0][: self.n_in]), dx
 
     def backward_jvp(
-        self, Ws: Sequence[Array], Vs: Sequence[Array], record: Record, tangent: Record, dy: Array, rdy: Array
-    ) -> tuple[Array, Array, list[tuple[Array, Array, Array, Array]]]:
+        self, Ws: Weights, Vs: Weights, record: Record, tangent: Record, dy: Array, rdy: Array
+    ) -> Differentials:
         xp = array_module(dy)
         abar, rabar = record[0], xp.zeros_like(record[0])
         if tangent is not None:
             rabar[:, : self.n_in] = tangent
         W, V = Ws[0][: self.n_in], Vs[0][: self.n_in]
-        found = [(abar[:, None], rabar[:, None], dy[:, None], rdy[:, None])]
-        return dy @ W.T, rdy @ W.T + dy @ V.T, found
+        return (
+            dy @ W.T,
+            rdy @ W.T + dy @ V.T,
+            [(abar[:, None], rabar[:, None], dy[:, None], rdy[:, None])],
+        )
 
     def signals(self, record: Record) -> list[tuple[Array, Array]]:
         abar, s = record
