@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import hashlib
 import re
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from .cache import cache_folder, download, extract, file_status, find_file, read_bytes
-from .dataset import Dataset, check_labels, existing_folder, float_dtype, labelled_images
+from .dataset import Dataset, check_labels, existing_folder, float_dtype, from_bytes, labelled_images
 
 ARCHIVE = "cifar-10-binary.tar.gz"
 ADDRESSES = (
@@ -70,13 +71,7 @@ def cifar10(
     """
     dtype = float_dtype(dtype)
     source = fetch_cifar10() if folder is None else existing_folder(folder)
-
-    def read(part: str) -> tuple[np.ndarray, np.ndarray]:
-        return read_part(source, part)
-
-    def scale(pixels: np.ndarray) -> np.ndarray:
-        return np.divide(np.ascontiguousarray(pixels), 255, dtype=dtype)
-
+    read, scale = partial(read_part, source), partial(from_bytes, dtype=dtype)
     shape = (SIDE, SIDE, CHANNELS)
     return labelled_images("cifar10", read, scale, shape, images, n_train, n_test, read_names(source))
 

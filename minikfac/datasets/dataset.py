@@ -173,6 +173,11 @@ def labelled_images(
     return Dataset(x_train, y_train, x_test, y_test, name, image_shape, 10, class_names)
 
 
+def from_bytes(pixels: np.ndarray, dtype: DTypeLike) -> np.ndarray:
+    """Return pixels 0..255 as floats in [0, 1]."""
+    return np.divide(np.ascontiguousarray(pixels), 255, dtype=dtype)
+
+
 def check_examples(x: np.ndarray, y: np.ndarray, x_name: str, y_name: str) -> None:
     """Raise ValueError unless `x` are finite floats and `y` has one label or row of targets for each."""
     if x.ndim not in (2, 4):

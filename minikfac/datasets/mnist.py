@@ -14,6 +14,7 @@ a part of them with `Dataset.subset`, not by slicing.
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -77,13 +78,7 @@ def mnist(
     size = whole_number(size, 1, SIDE, "size")
     source = fetch_mnist() if folder is None else existing_folder(folder)
     name = "mnist" if size == SIDE else f"mnist-{size}x{size}"
-
-    def read(part: str) -> tuple[np.ndarray, np.ndarray]:
-        return read_part(source, part)
-
-    def scale(pixels: np.ndarray) -> np.ndarray:
-        return shrink(pixels, size, dtype)
-
+    read, scale = partial(read_part, source), partial(shrink, size=size, dtype=dtype)
     return labelled_images(name, read, scale, (size, size, 1), images, n_train, n_test)
 
 

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import hashlib
 import io
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from .cache import cache_folder, download, file_status, find_file, read_bytes
-from .dataset import Dataset, existing_folder, float_dtype, labelled_images
+from .dataset import Dataset, existing_folder, float_dtype, from_bytes, labelled_images
 
 PARTS = {"train": "train_32x32.mat", "test": "test_32x32.mat"}
 ADDRESS = "http://ufldl.stanford.edu/housenumbers/"
@@ -61,9 +62,7 @@ def svhn(
     def read(part: str) -> tuple[np.ndarray, np.ndarray]:
         return read_svhn(find_file(source, PARTS[part]))
 
-    def scale(pixels: np.ndarray) -> np.ndarray:
-        return np.divide(np.ascontiguousarray(pixels), 255, dtype=dtype)
-
+    scale = partial(from_bytes, dtype=dtype)
     return labelled_images("svhn", read, scale, SHAPE, images, n_train, n_test)
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from minikfac import exercises, fisher, mlp
-from minikfac.exercises import bugs, planted, statements
+from minikfac.exercises import bugs
+from minikfac.exercises.bugs import planted, statements
 
 FAILING = {
     "bias": {"S1", "S2", "S3", "S4", "S5", "L1"},
@@ -120,7 +121,7 @@ def test_the_same_statements_are_told_apart_by_what_they_measure(monkeypatch: py
 
     bug = of("locations")
     twin = bugs.Bug("twin", bug.kind, planted.implementation(factors=halved), halved, "bias", "no matter")
-    monkeypatch.setattr(bugs, "_ALL", {"birch": bug, "twin": twin})
+    monkeypatch.setattr(bugs.bug, "_ALL", {"birch": bug, "twin": twin})
     assert str(bug.check("S4", "bias")) == (
         "S4 fails, but not for that cause: the same statements would fail then, but of S4 one would find it "
         "is 1/12 of what it should be, and right up to that factor; here it is 1/6 of what it should be, and "
