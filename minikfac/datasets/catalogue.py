@@ -10,6 +10,7 @@ import difflib
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -143,19 +144,16 @@ def load(name_or_path: str | Path, folder: str | Path | None = None, **options: 
     Raises:
         ValueError: If there is no such set, or its reader has no such option.
     """
-    reader: Callable[..., Dataset]
-    arguments: dict[str, Any]
-    if is_npz(name_or_path):
-        reader, label, arguments = from_npz, "an .npz file", {"path": name_or_path}
-    else:
-        reader, label, arguments = entry(name_or_path).load, str(name_or_path), {}
+    npz = is_npz(name_or_path)
+    reader = partial(from_npz, name_or_path) if npz else entry(name_or_path).load
     if folder is not None:
         options = {"folder": folder, **options}
-    accepted = [key for key in inspect.signature(reader).parameters if key != "path"]
+    accepted = inspect.signature(reader).parameters
     unknown = [key for key in options if key not in accepted]
     if unknown:
+        label = "an .npz file" if npz else name_or_path
         raise ValueError(f"{label}: expected options among {', '.join(accepted)}, got {', '.join(unknown)}")
-    return reader(**arguments, **options)
+    return reader(**options)
 
 
 def available() -> list[Entry]:

@@ -61,11 +61,7 @@ def usps(
         ConnectionError: If a download failed.
     """
     dtype = float_dtype(dtype)
-    if folder is None:
-        parts = _fetch_parts()
-    else:
-        source = existing_folder(folder)
-        parts = {part: read_usps(find_file(source, file)) for part, file in PARTS.items()}
+    parts = _fetch_parts() if folder is None else _read_parts(existing_folder(folder))
 
     def scale(values: np.ndarray) -> np.ndarray:
         return ((values + 1) / 2).astype(dtype, copy=False)
@@ -124,6 +120,10 @@ def check_usps(folder: str | Path | None = None) -> list[tuple[str, str]]:
         file_status(source, f"{file}.gz", describe, f"sha256 {sha256}", "values")
         for file, sha256 in SHA256.items()
     ]
+
+
+def _read_parts(folder: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    return {part: read_usps(find_file(folder, file)) for part, file in PARTS.items()}
 
 
 def _fetch_parts() -> dict[str, tuple[np.ndarray, np.ndarray]]:

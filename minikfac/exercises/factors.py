@@ -206,11 +206,9 @@ def _slips_G(g: np.ndarray) -> dict[str, np.ndarray]:
     def second_moment(v: np.ndarray) -> np.ndarray:
         return v.T @ v / n
 
-    terms = {
-        f"only term {at} of the K target terms went in, and they are to be summed": g[at] for at in range(k)
-    }
+    one_term = "only term {} of the K target terms went in, and they are to be summed"
     return {
-        **{slip: second_moment(term) for slip, term in terms.items()},
+        **{one_term.format(at): second_moment(g[at]) for at in range(k)},
         "g was summed over the K target terms before the outer product, and not after": second_moment(
             g.sum(0)
         ),

@@ -75,11 +75,8 @@ def judge(answer: Callable[..., Any], shards: tuple[int, ...]) -> None:
     returned = parts(call(answer, **given), "gradient", "A", "G")
 
     def findings() -> Iterator[tuple[str, str | None]]:
-        whole = means(slice(None))
-        given_arrays = (gradients, As, Gs)
-        for name, value, right, values in zip(
-            ("gradient", "A", "G"), returned, whole, given_arrays, strict=True
-        ):
+        names, whole, stacks = ("gradient", "A", "G"), means(slice(None)), (gradients, As, Gs)
+        for name, value, right, values in zip(names, returned, whole, stacks, strict=True):
             array = shaped(name, value, right.shape, {values.shape: "the workers are not added up"})
             yield name, diagnose(name, array, right, causes(len(shards), n), slips(np.array(shards), values))
 

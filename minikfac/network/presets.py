@@ -21,6 +21,7 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 from numbers import Integral
+from typing import TypeVar
 
 from .layers import (
     ACTIVATIONS,
@@ -44,6 +45,7 @@ from .layers.windows import pair
 from .network import Network
 from .outputs import OUTPUTS, Categorical
 
+T = TypeVar("T")
 _POOLS: dict[str, type[MaxPool2d] | type[AvgPool2d]] = {"max": MaxPool2d, "avg": AvgPool2d}
 
 
@@ -66,12 +68,11 @@ def mlp(
     """
     if len(sizes) < 2:
         raise ValueError(f"expected at least two sizes, inputs and outputs, got {list(sizes)}")
-    _check_name(activation, ACTIVATIONS)
-    _check_name(output, OUTPUTS)
+    phi, distribution = _named(activation, ACTIVATIONS), _named(output, OUTPUTS)
     layers: list[Layer] = []
     for n_in, n_out in pairwise(sizes):
-        layers += [Dense(n_in, n_out, bias), ACTIVATIONS[activation]()]
-    return Network(layers[:-1], OUTPUTS[output]())
+        layers += [Dense(n_in, n_out, bias), phi()]
+    return Network(layers[:-1], distribution())
 
 
 def autoencoder(sizes: Sequence[int], activation: str = "logistic", output: str = "bernoulli") -> Network:
@@ -92,7 +93,6 @@ def autoencoder(sizes: Sequence[int], activation: str = "logistic", output: str 
     """
     if len(sizes) < 2:
         raise ValueError(f"expected at least two sizes, inputs and code, got {list(sizes)}")
-    _check_name(activation, ACTIVATIONS)
     if output not in ("bernoulli", "gaussian"):
         raise ValueError(f"expected output bernoulli or gaussian of an autoencoder, got {output!r}")
     encoder = mlp(sizes, activation, output).layers
@@ -163,21 +163,23 @@ def tiny_convnet(
     >>> tiny_convnet().n_params
     666
     """
-    _check_name(output, OUTPUTS)
-    _check_name(activation, ACTIVATIONS)
-    _check_name(pool, _POOLS)
-    phi, (first, second) = ACTIVATIONS[activation], pair("tiny_convnet", "channels", channels, 1)
+    distribution, phi, pooling = (
+        _named(output, OUTPUTS),
+        _named(activation, ACTIVATIONS),
+        _named(pool, _POOLS),
+    )
+    first, second = pair("tiny_convnet", "channels", channels, 1)
     layers = [
         Conv2d(1, first, 3, padding=1),
         phi(),
-        _POOLS[pool](2),
+        pooling(2),
         Conv2d(first, second, 3, padding=1),
         phi(),
-        _POOLS[pool](2),
+        pooling(2),
         Flatten(),
         Dense(4 * second, 10),
     ]
-    return Network(layers, OUTPUTS[output]())
+    return Network(layers, distribution())
 
 
 def cifar10_kfc(pool: str = "max", width: float = 1.0) -> Network:
@@ -200,11 +202,10 @@ def cifar10_kfc(pool: str = "max", width: float = 1.0) -> Network:
     >>> cifar10_kfc().n_params
     89578
     """
-    _check_name(pool, _POOLS)
-    first, second, third = _scaled(width, 32, 32, 64)
+    pooling, (first, second, third) = _named(pool, _POOLS), _scaled(width, 32, 32, 64)
     layers = [
         Conv2d(3, first, 5, padding=2),
-        _POOLS[pool](3, 2, 1),
+        pooling(3, 2, 1),
         ReLU(),
         LocalResponseNorm(3, alpha=5e-5, beta=0.75),
         Conv2d(first, second, 5, padding=2),
@@ -276,11 +277,9 @@ def small_inception(
     >>> small_inception((8, 8, 1), width=1).n_params
     992
     """
-    _check_name(activation, ACTIVATIONS)
-    _check_name(output, OUTPUTS)
+    phi, distribution = _named(activation, ACTIVATIONS), _named(output, OUTPUTS)
     check_positive("small_inception", n_classes=n_classes, width=width, modules=modules)
     _check_halvings(input_shape, modules - 1)
-    phi = ACTIVATIONS[activation]
     channels = 4 * width
     layers: list[Layer] = [Conv2d(input_shape[2], channels, 3, padding=1), phi()]
     for number in range(modules):
@@ -289,7 +288,7 @@ def small_inception(
         layers.append(_inception(channels, width * 2**number, phi))
         channels = 8 * width * 2**number
     layers += [GlobalAvgPool(), Dense(channels, n_classes)]
-    return Network(layers, OUTPUTS[output]())
+    return Network(layers, distribution())
 
 
 def _inception(c_in: int, width: int, phi: type[Layer]) -> Parallel:
@@ -341,15 +340,13 @@ def small_resnet(
     >>> small_resnet((8, 8, 1), width=4, stages=2).n_params
     1382
     """
-    _check_name(activation, ACTIVATIONS)
-    _check_name(output, OUTPUTS)
+    phi, distribution = _named(activation, ACTIVATIONS), _named(output, OUTPUTS)
     if normalization not in ("batch", "group", "layer", None):
         raise ValueError(f"expected normalization batch, group, layer or None, got {normalization!r}")
     check_positive("small_resnet", n_classes=n_classes, width=width, stages=stages, blocks=blocks)
     if normalization == "group" and width % 4:
         raise ValueError(f"expected a width that is a multiple of 4, for groups of 4 channels, got {width}")
     _check_halvings(input_shape, stages - 1)
-    phi = ACTIVATIONS[activation]
     layers = [*_convolution(input_shape[2], width, 3, 1, normalization), phi()]
     c_in = width
     for stage in range(stages):
@@ -357,7 +354,7 @@ def small_resnet(
         for _ in range(blocks):
             layers += [_residual(c_in, c_out, normalization, phi), phi()]
             c_in = c_out
-    return Network([*layers, GlobalAvgPool(), Dense(c_in, n_classes)], OUTPUTS[output]())
+    return Network([*layers, GlobalAvgPool(), Dense(c_in, n_classes)], distribution())
 
 
 def _residual(c_in: int, c_out: int, normalization: str | None, phi: type[Layer]) -> Residual:
@@ -389,9 +386,10 @@ def _scaled(width: float, *sizes: int) -> list[int]:
     return [max(1, round(width * size)) for size in sizes]
 
 
-def _check_name(name: str, classes: dict[str, type]) -> None:
+def _named(name: str, classes: dict[str, T]) -> T:
     if name not in classes:
         raise ValueError(f"expected one of {', '.join(sorted(classes))}, got {name!r}")
+    return classes[name]
 
 
 def _check_halvings(input_shape: tuple[int, int, int], halvings: int) -> None:

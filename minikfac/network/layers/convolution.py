@@ -27,7 +27,7 @@ from .base import (
     check_images,
     check_positive,
 )
-from .dense import initial_weights
+from .dense import check_weight_and_bias, initial_weights
 from .windows import Windows, pair
 
 
@@ -58,13 +58,9 @@ class Conv2d(ParameterLayer):
 
     def __post_init__(self) -> None:
         check_positive("Conv2d", c_in=self.c_in, c_out=self.c_out)
-        pair("Conv2d", "kernel_size", self.kernel_size, 1)
-        pair("Conv2d", "stride", self.stride, 1)
-        if self.padding not in ("valid", "same"):
-            if isinstance(self.padding, str):
-                raise ValueError(f"expected Conv2d padding 'valid', 'same' or numbers, got {self.padding!r}")
-            pair("Conv2d", "padding", self.padding, 0)
-        elif self.padding == "same" and pair("Conv2d", "stride", self.stride, 1) != (1, 1):
+        if isinstance(self.padding, str) and self.padding not in ("valid", "same"):
+            raise ValueError(f"expected Conv2d padding 'valid', 'same' or numbers, got {self.padding!r}")
+        if self.windows.stride != (1, 1) and self.padding == "same":
             raise ValueError(f"expected stride 1 with padding 'same', got {self.stride}; give numbers")
         check_bias("Conv2d", self.bias)
         # plain numbers, so that the layer holds no arrays
@@ -171,12 +167,7 @@ class Conv2d(ParameterLayer):
             ValueError: on shapes that do not belong together.
             TypeError: on lists, tensors and the like.
         """
-        check_array(weight, "weight")
-        if bias is not None:
-            check_array(bias, "bias")
-        if weight.ndim != 4 or (bias is not None and bias.shape != weight.shape[:1]):
-            came = f"{weight.shape} and {None if bias is None else bias.shape}"
-            raise ValueError(f"expected a weight (c_out, c_in, kh, kw) and a bias (c_out,), got {came}")
+        check_weight_and_bias(weight, bias, ("c_out", "c_in", "kh", "kw"))
         W = weight.transpose(2, 3, 1, 0).reshape(-1, len(weight))
         if bias is None:
             return W.copy()

@@ -6,6 +6,7 @@ s = abar W,    abar = [x, 1]
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -47,6 +48,16 @@ def initial_weights(rng: Any, scheme: str, shape: tuple[int, int], fan_in: int, 
         W[:fan_in] = rng.standard_normal((fan_in, shape[1]))
         W[:fan_in] *= math.sqrt(variance)
     return W
+
+
+def check_weight_and_bias(weight: Array, bias: Array | None, axes: Sequence[str]) -> None:
+    """Refuse PyTorch's weight and bias unless they have these axes and belong together."""
+    check_array(weight, "weight")
+    if bias is not None:
+        check_array(bias, "bias")
+    if weight.ndim != len(axes) or (bias is not None and bias.shape != weight.shape[:1]):
+        came = f"{weight.shape} and {None if bias is None else bias.shape}"
+        raise ValueError(f"expected a weight ({', '.join(axes)}) and a bias ({axes[0]},), got {came}")
 
 
 @dataclass(frozen=True)
@@ -135,12 +146,7 @@ class Dense(ParameterLayer):
             ValueError: on shapes that do not belong together.
             TypeError: on lists, tensors and the like.
         """
-        check_array(weight, "weight")
-        if bias is not None:
-            check_array(bias, "bias")
-        if weight.ndim != 2 or (bias is not None and bias.shape != weight.shape[:1]):
-            came = f"{weight.shape} and {None if bias is None else bias.shape}"
-            raise ValueError(f"expected a weight (n_out, n_in) and a bias (n_out,), got {came}")
+        check_weight_and_bias(weight, bias, ("n_out", "n_in"))
         if bias is None:
             return weight.T.copy()
         return array_module(weight, bias).concatenate([weight.T, bias[None]])
