@@ -164,14 +164,14 @@ def check_bias(layer: str, bias: Any) -> None:
         raise ValueError(f"expected {layer} bias to be True or False, got {bias!r}")
 
 
-def check_images(layer: Layer, shape: Shape | None, channels: int | None = None) -> None:
-    """Refuse a shape of one example that is known and not (H, W, channels)."""
+def check_images(layer: Layer, shape: Shape | None, channels: int | None = None, n: int | str = "N") -> None:
+    """Refuse a shape of one of n examples that is known and not (H, W, channels)."""
     if shape is None:
         return
     wanted = "C" if channels is None else channels
     if len(shape) != 3 or (channels is not None and shape[2] not in (None, channels)):
         shown = ", ".join("?" if extent is None else str(extent) for extent in shape)
-        raise ValueError(f"expected images (N, H, W, {wanted}) into {layer}, got (N, {shown})")
+        raise ValueError(f"expected images (N, H, W, {wanted}) into {layer}, got ({n}, {shown})")
 
 
 def _size(shape: Shape | None) -> int:

@@ -105,8 +105,7 @@ class Conv2d(ParameterLayer):
         return initial_weights(rng, scheme, self.weight_shape, self.patch_size, kh * kw * self.c_out)
 
     def forward(self, Ws: Weights, x: Array, stats: Weights | None = None) -> tuple[Array, Record]:
-        if x.ndim != 4 or x.shape[3] != self.c_in:
-            raise ValueError(f"expected images (N, H, W, {self.c_in}) into {self}, got {x.shape}")
+        check_images(self, x.shape[1:], self.c_in, len(x))
         ho, wo = self.windows.grid(x.shape[1:3])
         abar = array_module(x).empty((len(x), ho, wo, self.weight_shape[0]), dtype=x.dtype)
         self.windows.patches(x, abar[..., : self.patch_size], self.pad_value)

@@ -52,7 +52,13 @@ class _Pass(NamedTuple):
 class _Normalization(ParameterLayer):
     """Scale and shift of a normalized input; a subclass says over what the mean is taken."""
 
+    features: int
     eps: float
+
+    @property
+    def weight_shape(self) -> tuple[int, int]:
+        """(2, C)."""
+        return (2, self.features)
 
     @abstractmethod
     def mean(self, x: Array) -> Array:
@@ -132,11 +138,6 @@ class LayerNorm(_Normalization):
         check_positive("LayerNorm", features=self.features)
         _check_eps(self)
 
-    @property
-    def weight_shape(self) -> tuple[int, int]:
-        """(2, C)."""
-        return (2, self.features)
-
     def mean(self, x: Array) -> Array:
         """Mean of x (..., N, T, C) over channels."""
         return x.mean(-1, keepdims=True)
@@ -200,11 +201,6 @@ class BatchNorm(_Normalization):
         if not 0 <= self.decay < 1:
             raise ValueError(f"expected BatchNorm decay of at least 0 and below 1, got {self.decay}")
         _check_eps(self)
-
-    @property
-    def weight_shape(self) -> tuple[int, int]:
-        """(2, C)."""
-        return (2, self.features)
 
     @property
     def statistics_shapes(self) -> tuple[tuple[int, ...], ...]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from ...backend import Array, array_module
-from .base import Derivatives, Layer, Rearrangement, Record, Shape, Weights, check_images
+from .base import Derivatives, Rearrangement, Record, Shape, Weights, check_images
 from .windows import Windows, pair
 
 
@@ -55,7 +55,7 @@ class _Pool2d(Rearrangement):
         return None if shape is None else (*self.windows.output_extents(shape), shape[2])
 
     def _grid(self, x: Array) -> tuple[int, int]:
-        _check_images(self, x)
+        check_images(self, x.shape[1:], n=len(x))
         return self.windows.grid(x.shape[1:3])
 
     def _wide(self, shape: tuple[int, ...], like: Array) -> Array:
@@ -139,7 +139,7 @@ class GlobalAvgPool(Rearrangement):
         return None if shape is None else (shape[2],)
 
     def forward(self, Ws: Weights, x: Array, stats: Weights | None = None) -> tuple[Array, Record]:
-        _check_images(self, x)
+        check_images(self, x.shape[1:], n=len(x))
         return x.mean((1, 2)), x.shape[1:]
 
     def backward(self, Ws: Weights, record: Record, dy: Array, need_dx: bool = True) -> Derivatives:
@@ -170,8 +170,3 @@ class Flatten(Rearrangement):
 
     def jvp(self, Ws: Weights, Vs: Weights, record: Record, dx: Array | None) -> tuple[Array | None, Record]:
         return (None if dx is None else dx.reshape(len(dx), -1)), None
-
-
-def _check_images(layer: Layer, x: Array) -> None:
-    if x.ndim != 4:
-        raise ValueError(f"expected images (N, H, W, C) into {layer}, got {x.shape}")
