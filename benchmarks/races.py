@@ -282,24 +282,24 @@ def results(name: str, device: str) -> Path:
 
 def tune(name: str, racer: str, number: int, folder: Path | None, device: str) -> None:
     """One round of a search, from 1; writes its trials."""
-    race, own = RACES[name], RACES[name].racers[racer]
-    one = contender(own.optimizer)
+    race, racing = RACES[name], RACES[name].racers[racer]
+    one = contender(racing.optimizer)
     budget, seconds = race.rounds[number - 1]
-    found = random_search(
+    search = random_search(
         race.load(name, folder, device),
-        lambda net, **arguments: one.make(net, **{**_of_the_optimizer(own.fixed), **arguments}),
-        own.spaces[number - 1],
+        lambda net, **arguments: one.make(net, **{**_of_the_optimizer(racing.fixed), **arguments}),
+        racing.spaces[number - 1],
         budget,
         seconds,
         race.column,
-        own.fixed.get("batch_size"),
+        racing.fixed.get("batch_size"),
         seed=number - 1,
         seeds=0,
     )
     path = _search_file(results(name, device), racer, number)
     path.parent.mkdir(parents=True, exist_ok=True)
-    found.write(path)
-    for trial in sorted(found.trials, key=lambda trial: trial["score"]):
+    search.write(path)
+    for trial in sorted(search.trials, key=lambda trial: trial["score"]):
         print(json.dumps(trial))
 
 
@@ -309,17 +309,17 @@ def _of_the_optimizer(arguments: dict[str, Any]) -> dict[str, Any]:
 
 def best(name: str, racer: str, device: str) -> dict[str, Any]:
     """The arguments of the best trial in a round of a racer's search."""
-    own = RACES[name].racers[racer]
-    searched = own.tuned_as or racer
-    base, number = RACES[name].racers[searched], own.round or len(RACES[name].rounds)
+    racing = RACES[name].racers[racer]
+    searched = racing.tuned_as or racer
+    base, number = RACES[name].racers[searched], racing.round or len(RACES[name].rounds)
     path = _search_file(results(name, device), searched, number)
     if not path.exists():
         raise SystemExit(
             f"expected {path}, which `races.py tune {name} {searched!r} --round {number}` writes"
         )
     trial = min(records.read(path).records, key=lambda trial: trial["score"])["trial"]
-    held = own.fixed if own.tuned_as else {}
-    return {**base.fixed, **drawn(base.spaces[number - 1], number - 1, trial), **held}
+    fixed = racing.fixed if racing.tuned_as else {}
+    return {**base.fixed, **drawn(base.spaces[number - 1], number - 1, trial), **fixed}
 
 
 def _search_file(folder: Path, racer: str, number: int) -> Path:
@@ -328,7 +328,7 @@ def _search_file(folder: Path, racer: str, number: int) -> Path:
 
 def run(name: str, racer: str, seed: int, folder: Path | None, device: str) -> None:
     """One run with the best arguments, from the start of this seed."""
-    own = RACES[name].racers[racer]
+    racing = RACES[name].racers[racer]
     problem = RACES[name].load(name, folder, device)
     arguments = best(name, racer, device)
     size = arguments.get("batch_size", problem.batch_size)
@@ -336,13 +336,13 @@ def run(name: str, racer: str, seed: int, folder: Path | None, device: str) -> N
     training.train(
         problem.net,
         problem.theta(seed),
-        contender(own.optimizer).make(problem.net, **_of_the_optimizer(arguments)),
+        contender(racing.optimizer).make(problem.net, **_of_the_optimizer(arguments)),
         problem.dataset,
         None,
         size,
         seed,
-        own.measure_every,
-        max_seconds=own.seconds,
+        racing.measure_every,
+        max_seconds=racing.seconds,
         keep=Keep(results(name, device), f"{file_name(racer)}-{seed}", existing="resume"),
         on_record=lambda record: print(json.dumps(record), flush=True),
         progress=False,
@@ -356,17 +356,17 @@ def report(name: str, device: str) -> None:
     histories = {racer: list(map(records.read, paths)) for racer, paths in runs.items() if paths}
     if not histories:
         raise SystemExit(f"expected runs in {folder}, which `races.py run {name} RACER` writes")
-    found = races.Race(histories)
+    outcome = races.Race(histories)
     for column in ("best_loss", *race.shown):
         for along in ("seconds", "step"):
             print(f"\n{column.replace('_', ' ')}: {along} to ...")
-            _print(*found.table(column, along, race.levels.get(column)))
-        plots.race(found.records, column)[0].figure.savefig(folder / f"{column}.png")
-        rows = found.targets(column, race.levels.get(column))
+            _print(*outcome.table(column, along, race.levels.get(column)))
+        plots.race(outcome.records, column)[0].figure.savefig(folder / f"{column}.png")
+        rows = outcome.targets(column, race.levels.get(column))
         plots.race_targets(rows)[0].figure.savefig(folder / f"{column}-targets.png")
-        found.write_targets(folder / f"{column}-targets.csv", column, race.levels.get(column))
+        outcome.write_targets(folder / f"{column}-targets.csv", column, race.levels.get(column))
     print()
-    _print(*found.summary())
+    _print(*outcome.summary())
 
 
 def _print(header: list[str], rows: list[list[str]]) -> None:

@@ -39,35 +39,35 @@ def _last_ratio(apart: object) -> str:
     return f"{after / before:.2f}"
 
 
-def from_tour(found: dict) -> dict[str, dict[str, str]]:
+def from_tour(record: dict) -> dict[str, dict[str, str]]:
     """What the tour's results.json says of each claim."""
-    steps = found["descent"]["conditioning"]["steps"]
-    at = found["descent"]["conditioning"]["condition_numbers"].index(100.0)
-    rows = {row["approximation"]: row for row in found["quality"] if row["layer"] == "all"}
-    ledger = {row["label"]: row for row in found["ledger"]}
-    start, middle = found["means_start"], found["middle_layers"]["errors"]
-    layer = found["convolutions"]["layer_ledgers"]["conv0"]
+    steps = record["descent"]["conditioning"]["steps"]
+    at = record["descent"]["conditioning"]["condition_numbers"].index(100.0)
+    rows = {row["approximation"]: row for row in record["quality"] if row["layer"] == "all"}
+    ledger = {row["label"]: row for row in record["ledger"]}
+    start, middle = record["means_start"], record["middle_layers"]["errors"]
+    layer = record["convolutions"]["layer_ledgers"]["conv0"]
     conv = {row["label"].split(":")[0]: row for row in layer}
     maps = {
-        pool: {own["layer"]: own["1"] for own in rows_of if own["signal"] == "derivatives"}
-        for pool, rows_of in found["convolutions"]["maps"].items()
+        pool: {row["layer"]: row["1"] for row in rows_of if row["signal"] == "derivatives"}
+        for pool, rows_of in record["convolutions"]["maps"].items()
     }
-    shifts = found["convolutions"]["shifts"]
+    shifts = record["convolutions"]["shifts"]
     top, left, height, width = shifts["kernel"]
     inside = [row[left : left + width] for row in shifts["products"][top : top + height]]
     largest = max(abs(value) for row in shifts["gradient"] for value in row)
     gap = max(
         abs(a - b)
-        for row, own in zip(inside, shifts["gradient"], strict=True)
-        for a, b in zip(row, own, strict=True)
+        for row, exact in zip(inside, shifts["gradient"], strict=True)
+        for a, b in zip(row, exact, strict=True)
     )
-    memory = {row["name"]: row for row in found["memory"]}["MNIST autoencoder"]
+    memory = {row["name"]: row for row in record["memory"]}["MNIST autoencoder"]
     return {
         "T2": {
             "gradient, steps": str(steps["gradient, the best step"][at]),
             "natural gradient, steps": str(steps["natural gradient"][at]),
         },
-        "T3": {"slope": f"{found['divergence']['slope']:.2f}"},
+        "T3": {"slope": f"{record['divergence']['slope']:.2f}"},
         "T5": {
             "parameters": f"{memory['parameters']:,}",
             "full matrix": f"{memory['fisher_bytes'] / 1e12:.0f} TB",
@@ -116,9 +116,9 @@ def _bound(value: float) -> str:
     return f"1e{power}"
 
 
-def from_invariance(found: dict) -> dict[str, str]:
+def from_invariance(record: dict) -> dict[str, str]:
     """T13: the largest gap of K-FAC, and the smallest of SGD, over the three applications."""
-    cells = found["cells"] + [cell for own in found["applications"] for cell in own["cells"]]
+    cells = record["cells"] + [cell for study in record["applications"] for cell in study["cells"]]
     maps = ("logistic to tanh", "center", "normalize")
     kept = {
         method: [
@@ -136,7 +136,7 @@ def from_invariance(found: dict) -> dict[str, str]:
 
 def from_races() -> dict[str, str]:
     """T14: how many times sooner K-FAC was than SGD, over all levels that both reached in the records."""
-    found = {}
+    numbers = {}
     for what, file, contender in (
         ("MNIST autoencoder, training loss", "mnist-autoencoder/best_loss", "K-FAC"),
         ("CIFAR-10, training loss", "cifar10-kfc/best_loss", "KFC-pre"),
@@ -148,18 +148,18 @@ def from_races() -> dict[str, str]:
             ratios = [
                 float(row["ratio"]) for row in rows if row["along"] == along and row["bound"] == "False"
             ]
-            found[f"{what}, {along}"] = f"{min(ratios):.{digits}f} to {max(ratios):.{digits}f}"
-    return found
+            numbers[f"{what}, {along}"] = f"{min(ratios):.{digits}f} to {max(ratios):.{digits}f}"
+    return numbers
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--tour", type=Path, default=Path("minikfac-tour/results.json"))
     parser.add_argument("--invariance", type=Path, default=Path("minikfac-invariance/invariance.json"))
-    own = parser.parse_args()
-    tour = json.loads(own.tour.read_text(encoding="utf-8"))
+    arguments = parser.parse_args()
+    tour = json.loads(arguments.tour.read_text(encoding="utf-8"))
     numbers = charts() | from_tour(tour)
-    numbers["T13"] = from_invariance(json.loads(own.invariance.read_text(encoding="utf-8")))
+    numbers["T13"] = from_invariance(json.loads(arguments.invariance.read_text(encoding="utf-8")))
     numbers["T14"] = from_races()
     assert presets.mnist_autoencoder().n_params == 2_837_314
     record = {

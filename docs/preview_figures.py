@@ -70,7 +70,7 @@ class Study:
 
     @cached_property
     def middle_sizes(self) -> list[int]:
-        return [own.stop - own.start for own in self.middle.slices]
+        return [place.stop - place.start for place in self.middle.slices]
 
     @cached_property
     def gradient(self) -> np.ndarray:
@@ -118,7 +118,7 @@ def matrices_one(study: Study) -> Any:
 
 def matrices_whole(study: Study) -> Any:
     s = study.signals
-    sizes = [own.stop - own.start for own in s.slices]
+    sizes = [place.stop - place.start for place in s.slices]
     return plots.matrices(
         fisher.exact(s).to_dense(), {"K-FAC": fisher.kfac(s).to_dense()}, s.names, sizes, pool="max"
     )
@@ -186,11 +186,11 @@ def preconditioned_spectra(study: Study) -> Any:
     identity = np.eye(len(study.F))
     chosen = {"none": np.zeros_like(study.F)} | study.approximations
     chosen = {name: chosen[name] for name in ("none", "diagonal", "K-FAC", "EKFAC", "block-diagonal")}
-    found = {
+    spectra = {
         name: scipy.linalg.eigh(study.F + LAM * identity, M + LAM * identity, eigvals_only=True)
         for name, M in chosen.items()
     }
-    return plots.preconditioned_spectra(found)
+    return plots.preconditioned_spectra(spectra)
 
 
 def cosine_against_damping(study: Study) -> Any:
@@ -268,7 +268,7 @@ def forward_backward(study: Study) -> Any:
     g = net.backward(theta, tape, (p - np.eye(10)[target])[None])
     return plots.forward_backward(
         x.reshape(8, 8), [abar[0, 0, :-1] for abar in tape.abar[1:]], p, target,
-        int(study.data.y_test[row]), [own[0, 0] for own in g],
+        int(study.data.y_test[row]), [layer[0, 0] for layer in g],
     )  # fmt: skip
 
 

@@ -249,8 +249,8 @@ def test_svhn_from_a_folder(svhn_folder: Path) -> None:
 
 def test_svhn_label_10_is_the_digit_0(tmp_path: Path) -> None:
     images = small_cifar(10, 0)[0]
-    found = read_svhn(write_svhn(tmp_path / "train_32x32.mat", images, np.arange(10, 0, -1)))
-    assert found[1].tolist() == [0, 9, 8, 7, 6, 5, 4, 3, 2, 1]
+    read = read_svhn(write_svhn(tmp_path / "train_32x32.mat", images, np.arange(10, 0, -1)))
+    assert read[1].tolist() == [0, 9, 8, 7, 6, 5, 4, 3, 2, 1]
 
 
 def mat(**arrays: object) -> Callable[[Path], None]:

@@ -118,7 +118,7 @@ COUNTED = {
 @pytest.mark.parametrize("name", COUNTED)
 def test_parameters_are_those_counted_by_hand(name):
     net, counted = COUNTED[name]
-    assert [own.stop - own.start for own in net.slices] == counted
+    assert [place.stop - place.start for place in net.slices] == counted
     assert net.n_params == sum(counted)
 
 
