@@ -96,26 +96,26 @@ class Timer:
 class Timed(Communicator):
     """A communicator that tells a timer for which part it speaks. Waiting for other ranks counts to it."""
 
-    def __init__(self, own: Communicator, timer: Timer) -> None:
-        self.own, self.timer, self.rank, self.size = own, timer, own.rank, own.size
+    def __init__(self, comm: Communicator, timer: Timer) -> None:
+        self.comm, self.timer, self.rank, self.size = comm, timer, comm.rank, comm.size
 
     def _name(self) -> str:
         return SPOKEN_FOR.get(self.timer.current, FEW)
 
     def sum(self, arrays: Any) -> Any:
         with self.timer.part(self._name()):
-            return self.own.sum(arrays)
+            return self.comm.sum(arrays)
 
     def gather(self, value: Any) -> Any:
         with self.timer.part(self._name()):
-            return self.own.gather(value)
+            return self.comm.gather(value)
 
     def from_first(self, value: Any) -> Any:
         with self.timer.part(self._name()):
-            return self.own.from_first(value)
+            return self.comm.from_first(value)
 
     def in_background(self, task: Callable[[Communicator], Any]) -> Any:
-        return self.own.in_background(lambda aside: task(Timed(aside, self.timer)))
+        return self.comm.in_background(lambda aside: task(Timed(aside, self.timer)))
 
 
 def watch(timer: Timer) -> None:
@@ -163,14 +163,14 @@ def run_rank(method: str, width: float, m: int, path: Path) -> None:
                 raise SystemExit(f"expected a finite loss of {method} in step {k + 1}, got {info['loss']}")
             if k >= WARM_UP:
                 steps.append({"step": k + 1, "begin": begin, "end": end, "spans": list(timer.spans)})
-    found = comm.gather(steps)
+    by_rank = comm.gather(steps)
     if comm.rank == 0:
-        path.write_text(json.dumps(found), encoding="utf-8")
+        path.write_text(json.dumps(by_rank), encoding="utf-8")
 
 
 def run_link(path: Path) -> None:
     """Seconds of all-reduces between the ranks, by bytes, the median of many."""
-    comm, found = world(), {}
+    comm, seconds_by_size = world(), {}
     for size, repeats in ((8, 200), (2**16, 100), (2**20, 40), (2**23, 15)):
         array, seconds = np.ones(size // 4, np.float32), []
         for _ in range(repeats + 1):
@@ -178,9 +178,9 @@ def run_link(path: Path) -> None:
             begin = time.perf_counter()
             comm.sum([array])
             seconds.append(time.perf_counter() - begin)
-        found[size] = statistics.median(seconds[1:])
+        seconds_by_size[size] = statistics.median(seconds[1:])
     if comm.rank == 0:
-        path.write_text(json.dumps(found), encoding="utf-8")
+        path.write_text(json.dumps(seconds_by_size), encoding="utf-8")
 
 
 # the machine ----------------------------------------------------------------------------------------------
@@ -227,11 +227,11 @@ def start(ranks: int, *arguments: str) -> Any:
 
 def measure_link() -> tuple[model.Link, dict[str, float]]:
     """Of two ranks, 2 (alpha + b / (2 beta)) by ring: the smallest and the largest message give both."""
-    found = start(2, "link")
-    sizes = sorted(found, key=int)
-    latency = found[sizes[0]] / 2
-    bandwidth = (int(sizes[-1]) - int(sizes[0])) / (found[sizes[-1]] - found[sizes[0]])
-    return model.Link(latency, bandwidth), found
+    seconds_by_size = start(2, "link")
+    sizes = sorted(seconds_by_size, key=int)
+    latency = seconds_by_size[sizes[0]] / 2
+    bandwidth = (int(sizes[-1]) - int(sizes[0])) / (seconds_by_size[sizes[-1]] - seconds_by_size[sizes[0]])
+    return model.Link(latency, bandwidth), seconds_by_size
 
 
 # what is found --------------------------------------------------------------------------------------------
@@ -240,38 +240,38 @@ def measure_link() -> tuple[model.Link, dict[str, float]]:
 def step_seconds(ranks: list[list[dict[str, Any]]]) -> float:
     """Mean over the period of the step, which ends with its last rank."""
     return statistics.fmean(
-        max(own["end"] for own in step) - min(own["begin"] for own in step)
+        max(rank["end"] for rank in step) - min(rank["begin"] for rank in step)
         for step in zip(*ranks, strict=True)
     )
 
 
 def part_seconds(ranks: list[list[dict[str, Any]]]) -> list[dict[str, float]]:
     """By rank, mean seconds of a step by part; what a second thread does is no part of it."""
-    found = []
+    by_rank = []
     for steps in ranks:
-        own: dict[str, float] = {}
+        seconds: dict[str, float] = {}
         for step in steps:
             for name, begin, end, beside in step["spans"]:
                 if not beside:
-                    own[name] = own.get(name, 0.0) + (end - begin) / len(steps)
-        own[REST] = statistics.fmean(s["end"] - s["begin"] for s in steps) - sum(own.values())
-        found.append(own)
-    return found
+                    seconds[name] = seconds.get(name, 0.0) + (end - begin) / len(steps)
+        seconds[REST] = statistics.fmean(s["end"] - s["begin"] for s in steps) - sum(seconds.values())
+        by_rank.append(seconds)
+    return by_rank
 
 
 def chart(ranks: list[list[dict[str, Any]]]) -> list[list[tuple[str, float, float]]]:
     """Spans of the step that is shown, rank by rank."""
-    steps = [next(step for step in own if step["step"] == SHOWN) for own in ranks]
+    steps = [next(step for step in rank if step["step"] == SHOWN) for rank in ranks]
     return [
         [(n, b, e) for n, b, e, beside in sorted(s["spans"], key=lambda x: x[1]) if not beside] for s in steps
     ]
 
 
 def schedule(method: str, net: mk.Network) -> model.Schedule:
-    found = model.Schedule.of(optimizer(method, net))
+    made = model.Schedule.of(optimizer(method, net))
     # of the timed period: one choice among three inverses, and no other
-    found = found if method == "SGD" else replace(found, inverses=3 / PERIOD, proposals=1 + 2 / PERIOD)
-    return replace(found, name=method, stale="stale" in method)
+    made = made if method == "SGD" else replace(made, inverses=3 / PERIOD, proposals=1 + 2 / PERIOD)
+    return replace(made, name=method, stale="stale" in method)
 
 
 def main() -> None:
@@ -319,9 +319,9 @@ def main() -> None:
             runs[key].append(start(W, method, str(options.width), str(m)))
     common._status("")
     rows = []
-    for (kind, method, W, m), found in runs.items():
-        seconds = [step_seconds(own) for own in found]
-        middle = found[int(np.argsort(seconds)[(len(seconds) - 1) // 2])]
+    for (kind, method, W, m), repeats in runs.items():
+        seconds = [step_seconds(ranks) for ranks in repeats]
+        middle = repeats[int(np.argsort(seconds)[(len(seconds) - 1) // 2])]
         predicted = model.step_seconds(sizes, m, W, schedule(method, net), machine, link)
         rows.append(
             {"kind": kind, "method": method, "ranks": W, "examples": m, "seconds": seconds}
@@ -375,12 +375,18 @@ def draw(rows: list[dict[str, Any]], runs: dict[Any, list[Any]], options: Any, c
     options.out.mkdir(parents=True, exist_ok=True)
 
     def curves(kind: str) -> dict[str, tuple[Any, Any, Any]]:
-        found = {}
+        by_method = {}
         for method in METHODS:
-            own = [row for row in rows if (row["kind"], row["method"]) == (kind, method)]
-            seconds = np.array([(row["median"], min(row["seconds"]), max(row["seconds"])) for row in own]).T
-            found[method] = ([row["ranks"] for row in own], seconds, [row["predicted"] for row in own])
-        return found
+            picked = [row for row in rows if (row["kind"], row["method"]) == (kind, method)]
+            seconds = np.array(
+                [(row["median"], min(row["seconds"]), max(row["seconds"])) for row in picked]
+            ).T
+            by_method[method] = (
+                [row["ranks"] for row in picked],
+                seconds,
+                [row["predicted"] for row in picked],
+            )
+        return by_method
 
     axes = plots.measured_scaling(curves("strong"), curves("weak"), cores=cores)
     axes[0].figure.savefig(options.out / "scaling-measured.png")
@@ -390,7 +396,7 @@ def draw(rows: list[dict[str, Any]], runs: dict[Any, list[Any]], options: Any, c
         for method in METHODS
     }
     ax = plots.predicted_against_measured(
-        {name: own[0] for name, own in named.items()}, {name: own[1] for name, own in named.items()}
+        {name: pair[0] for name, pair in named.items()}, {name: pair[1] for name, pair in named.items()}
     )
     ax.figure.savefig(options.out / "scaling-predicted.png")
     shares = {

@@ -92,10 +92,10 @@ def mathjax() -> Path | None:
     return Path(spec.origin).parent / "static" / "mathjax" / "es5" / "tex-svg-full.js"
 
 
-if (found := mathjax()) is None:
+if (mathjax_file := mathjax()) is None:
     raise RuntimeError("expected MathJax for formulas without a network: pip install 'minikfac[docs]'")
-html_static_path.append(str(found))
-mathjax_path = found.name
+html_static_path.append(str(mathjax_file))
+mathjax_path = mathjax_file.name
 mathjax3_config = {"options": {"enableMenu": False}, "svg": {"fontCache": "global"}}
 
 
@@ -112,9 +112,9 @@ def copy_notebooks(app: object) -> None:
         text = path.read_text(encoding="utf-8")
         text = text.replace("](../docs/", "](../").replace("](../src/", "](../../src/")
         text = text.replace("](../README.md", "](../index.md").replace("](../tests/", "](../../tests/")
-        own = target / path.name
-        if not own.exists() or own.read_text(encoding="utf-8") != text:
-            own.write_text(text, encoding="utf-8")
+        copy = target / path.name
+        if not copy.exists() or copy.read_text(encoding="utf-8") != text:
+            copy.write_text(text, encoding="utf-8")
     for image in (ROOT / "tutorials").glob("images/*"):
         (target / "images").mkdir(exist_ok=True)
         shutil.copy(image, target / "images" / image.name)
@@ -126,13 +126,13 @@ def copy_notebooks(app: object) -> None:
 def bibliography() -> dict[str, dict[str, str]]:
     """Entries of references.bib by key."""
     text = (DOCS / "references.bib").read_text(encoding="utf-8")
-    found = {}
+    entries = {}
     for kind, key, body in re.findall(r"^@(\w+)\{([^,\s]+),\n(.*?)^\}", text, re.MULTILINE | re.DOTALL):
         fields = re.findall(
             r"^\s*(\w+)\s*=\s*\{(.*?)\},?\s*(?=^\s*\w+\s*=|\Z)", body, re.MULTILINE | re.DOTALL
         )
-        found[key] = {"kind": kind, **{name: plain(" ".join(value.split())) for name, value in fields}}
-    return found
+        entries[key] = {"kind": kind, **{name: plain(" ".join(value.split())) for name, value in fields}}
+    return entries
 
 
 ACCENTS = {
@@ -198,9 +198,9 @@ def constants(module: str) -> str:
     room = import_module(module)
     entries = ""
     for name in getattr(room, "__all__", ()):
-        found = getattr(room, name)
-        if not (inspect.isroutine(found) or inspect.isclass(found) or inspect.ismodule(found)):
-            text = getattr(found, "task", "").split("\n")[0] or explained(
+        member = getattr(room, name)
+        if not (inspect.isroutine(member) or inspect.isclass(member) or inspect.ismodule(member)):
+            text = getattr(member, "task", "").split("\n")[0] or explained(
                 Path(room.__file__ or "").parent, name
             )
             entries += f"\n.. py:data:: {name}\n   :module: {module}\n\n   {text}\n"
@@ -255,14 +255,14 @@ class LinkWords(SphinxTransform):
         inside = (*inside, nodes.title, addnodes.pending_xref, nodes.raw, addnodes.desc_signature)
         for text in list(self.document.findall(nodes.Text)):
             if not any(isinstance(node, inside) for node in ancestors(text)):
-                pieces = [piece for own in linked(KEYS, text.astext(), self.entry) for piece in own]
+                pieces = [piece for run in linked(KEYS, text.astext(), self.entry) for piece in run]
                 if len(pieces) > 1 or TUTORIAL.search(text.astext()):
-                    text.parent.replace(text, [new for own in pieces for new in self.within(own)])
+                    text.parent.replace(text, [new for run in pieces for new in self.within(run)])
 
     def within(self, piece: nodes.Node) -> list[nodes.Node]:
         if not isinstance(piece, nodes.Text):
             return [piece]
-        return [new for own in linked(TUTORIAL, piece.astext(), self.notebook) for new in own]
+        return [new for run in linked(TUTORIAL, piece.astext(), self.notebook) for new in run]
 
     def entry(self, key: str) -> nodes.Node:
         return self.xref(key, "ref", key.lower())
@@ -289,11 +289,11 @@ def linked(
 
 
 def ancestors(node: nodes.Node) -> list[nodes.Node]:
-    found = []
+    nodes = []
     while node.parent is not None:
         node = node.parent
-        found.append(node)
-    return found
+        nodes.append(node)
+    return nodes
 
 
 def public(name: str) -> str | None:
@@ -306,10 +306,10 @@ def public(name: str) -> str | None:
     first, *attributes = rest.split(".")
     if first not in getattr(module, "__all__", dir(module)):
         return None
-    found = getattr(module, first, None)
+    target = getattr(module, first, None)
     for attribute in attributes:
-        found = getattr(found, attribute, None)
-    return None if found is None or inspect.ismodule(found) else f"minikfac.{ROOMS[room]}.{rest}"
+        target = getattr(target, attribute, None)
+    return None if target is None or inspect.ismodule(target) else f"minikfac.{ROOMS[room]}.{rest}"
 
 
 ROOMS = {
@@ -368,7 +368,7 @@ def formulas(app: object, what: str, name: str, obj: object, options: object, li
     margin = 0
     for number, line in enumerate(lines):
         indent = len(line) - len(line.lstrip())
-        before = [own for own in lines[:number] if own.strip()]
+        before = [line for line in lines[:number] if line.strip()]
         if line.strip() and number and not lines[number - 1].strip() and before:
             last = before[-1]
             depth = len(last) - len(last.lstrip())

@@ -52,7 +52,7 @@ _ON_DEMAND = (
 
 
 def __getattr__(name: str) -> ModuleType:
-    """Import the rooms that need more than NumPy and SciPy when they are first used."""
+    """Import the parts that need more than NumPy and SciPy when they are first used."""
     if name in _ON_DEMAND:
         return import_module(f".{name}", __name__)
     raise AttributeError(f"module 'minikfac' has no attribute {name!r}")

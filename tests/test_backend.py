@@ -94,9 +94,9 @@ def test_arrays_go_to_the_device_and_come_back_as_copies(cupy):
 
 
 @pytest.mark.parametrize("count, known", [(1, "'cuda:0'"), (2, "'cuda:0', 'cuda:1'")])
-def test_a_device_that_is_not_there_is_named(cupy, monkeypatch, count, known):
+def test_a_device_that_is_not_there_is_named(cupy, monkeypatch, count, present):
     monkeypatch.setattr(cupy.cuda.runtime, "getDeviceCount", lambda: count)
-    message = f"expected a device that is here, {known}; got 'cuda:3'"
+    message = f"expected a device that is here, {present}; got 'cuda:3'"
     for ask in (lambda: mk.to_device(np.ones(3), "cuda:3"), lambda: mk.use_device("cuda:3")):
         with pytest.raises(ValueError, match=re.escape(message)):
             ask()
@@ -174,12 +174,12 @@ def test_a_device_can_be_chosen_for_what_follows(cupy, monkeypatch):
 def test_small_numbers_of_a_device_come_in_one_transfer(cupy):
     M, b = np.arange(4.0, dtype=np.float32).reshape(2, 2), np.array(True)
     with standin.counted() as traffic:
-        found = backend.fetch(mk.to_device(M), 3, mk.to_device(b), mk.to_device(np.ones(0)))
+        fetched = backend.fetch(mk.to_device(M), 3, mk.to_device(b), mk.to_device(np.ones(0)))
         assert traffic.to_host == [5]
         assert backend.to_floats({"a": 1, "b": mk.to_device(M)[1, 1]}) == {"a": 1.0, "b": 3.0}
-    assert (found[0] == M).all() and found[0].dtype == float
-    assert found[1:3] == [3.0, 1.0] and found[3].shape == (0,)
-    assert [type(own) for own in backend.fetch(np.float32(0.5), 2)] == [float, float]
+    assert (fetched[0] == M).all() and fetched[0].dtype == float
+    assert fetched[1:3] == [3.0, 1.0] and fetched[3].shape == (0,)
+    assert [type(value) for value in backend.fetch(np.float32(0.5), 2)] == [float, float]
 
 
 def test_a_net_refuses_parameters_and_inputs_on_two_devices(cupy):

@@ -70,13 +70,13 @@ def rows(page: Path) -> list[list[str]]:
 
 def resolve(name: str) -> Any:
     """What a dotted name below minikfac is."""
-    found: Any = mk
+    target: Any = mk
     for part in ROOMS_INSIDE.get(name.split(".")[0], name.split(".")[0]).split(".") + name.split(".")[1:]:
         try:
-            found = getattr(found, part)
+            target = getattr(target, part)
         except AttributeError:
-            found = import_module(f"{found.__name__}.{part}")
-    return found
+            target = import_module(f"{target.__name__}.{part}")
+    return target
 
 
 ROOMS_INSIDE = {"layers": "network.layers", "outputs": "network.outputs", "schedules": "optim.schedules"}
@@ -85,8 +85,8 @@ ROOMS_INSIDE = {"layers": "network.layers", "outputs": "network.outputs", "sched
 def headings(page: Path) -> set[str]:
     """Anchors as a code host and the site make them."""
     text = re.sub(r"```.*?```", "", read(page), flags=re.DOTALL)
-    found = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in found}
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 # pages ----------------------------------------------------------------------------------------------------
@@ -123,11 +123,11 @@ def test_labels_are_unique() -> None:
 
 @pytest.mark.parametrize("page", DERIVATIONS, ids=lambda page: page.stem)
 def test_a_derivation_leads_from_each_equation_to_its_function_and_its_test(page: Path) -> None:
-    own = labels(page)
-    assert len(own) == read(page).count("\n$$ ("), "every displayed formula has a label"
-    assert read(page).count("\n$$\n") == len(own), "and none is left without"
+    equations = labels(page)
+    assert len(equations) == read(page).count("\n$$ ("), "every displayed formula has a label"
+    assert read(page).count("\n$$\n") == len(equations), "and none is left without"
     listed = [label for row in rows(page) for label in re.findall(r"\{eq\}`([^`]+)`", row[0])]
-    assert sorted(listed) == sorted(own)
+    assert sorted(listed) == sorted(equations)
     for _, functions, tests in rows(page):
         names = re.findall(r"`([^`]+)`", functions)
         assert names
@@ -219,9 +219,9 @@ def test_numbers_of_claims_are_those_of_the_record() -> None:
 
 @pytest.mark.parametrize("name", ["scaling-digits", "scaling-mnist", "scaling-cifar10"])
 def test_tables_and_factors_of_sweeps_are_those_of_their_records(name: str) -> None:
-    found = sweeps.read(DOCS / "results" / name / "scaling.jsonl")
-    for method, steps in found.to_target().items():
-        knee = found.knee(method)
+    sweep = sweeps.read(DOCS / "results" / name / "scaling.jsonl")
+    for method, steps in sweep.to_target().items():
+        knee = sweep.knee(method)
         assert knee is not None and knee.bounded
         cells = [sweeps.in_range(*column) for column in steps.T]
         row = f"| {method} | {' | '.join(cells)} | {knee.S:.3g} | {knee.B:.3g} |"
@@ -233,15 +233,15 @@ def test_tables_and_factors_of_sweeps_are_those_of_their_records(name: str) -> N
 
 
 def test_figures_that_pages_name_are_drawn() -> None:
-    known = figures()
-    assert len(known) > 30
+    drawn = figures()
+    assert len(drawn) > 30
     named = re.findall(r"`([a-z-]+)\.png`", read(CLAIMS))
     assert len(named) > 20
-    assert set(named) <= known
+    assert set(named) <= drawn
     table = read(DOCS / "howto" / "figures.md").split("| statement")[1].split("\n\n")[0]
     in_table = re.findall(r"`([a-z][a-z-]+)`", table)
     assert len(in_table) > 20
-    assert set(in_table) <= known
+    assert set(in_table) <= drawn
 
 
 def test_tutorials_that_claims_name_exist() -> None:

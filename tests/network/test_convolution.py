@@ -143,8 +143,8 @@ def test_a_kernel_of_one_pixel_on_images_of_one_pixel_is_a_dense_layer(bias):
     y, record = conv.forward(at.Ws, x)
     dy, tangent = conv.jvp(at.Ws, at.Vs, record, dx)
     back, rback, (four,) = conv.backward_jvp(at.Ws, at.Vs, record, tangent, u, u)
-    found = [y, conv.backward(at.Ws, record, u)[0], dy, back, rback]
-    for ours, theirs in zip(found, expected, strict=True):
+    results = [y, conv.backward(at.Ws, record, u)[0], dy, back, rback]
+    for ours, theirs in zip(results, expected, strict=True):
         close(ours[:, 0, 0], theirs, **EXACT)
     tangent = dense.jvp(at.Ws, at.Vs, at.record, at.dx)[1]
     for ours, theirs in zip(
@@ -415,7 +415,7 @@ def test_the_tape_of_a_net_of_images_says_where_locations_lie():
     assert [abar.shape for abar in tape.abar] == [(5, 24, 19), (5, 2, 8), (5, 1, 7)]
     assert [s.shape for s in tape.s] == [(5, 24, 4), (5, 2, 3), (5, 1, 3)]
     g = IMAGES.backward(theta, tape, np.ones((2, 5, 3)))
-    assert [own.shape for own in g] == [(2, 5, 24, 4), (2, 5, 2, 3), (2, 5, 1, 3)]
+    assert [layer.shape for layer in g] == [(2, 5, 24, 4), (2, 5, 2, 3), (2, 5, 1, 3)]
 
 
 def test_a_net_of_images_in_loops():
@@ -423,7 +423,7 @@ def test_a_net_of_images_in_loops():
     rng = np.random.default_rng(0)
     theta, x = rng.standard_normal(IMAGES.n_params), rng.standard_normal((3, 6, 4, 2))
     first, second, third = (
-        theta[own].reshape(shape) for own, shape in zip(IMAGES.slices, IMAGES.shapes, strict=True)
+        theta[place].reshape(shape) for place, shape in zip(IMAGES.slices, IMAGES.shapes, strict=True)
     )
     a = np.maximum(loop_conv(x, first, (3, 3), padding=((1, 1), (1, 1)))[1], 0)
     a = loop_pool(a, "max", (2, 2), (2, 2))[0]

@@ -181,9 +181,9 @@ def test_backward_gives_the_derivative_by_the_pre_activations_of_every_example(n
     gs = net.backward(theta, tape, u)
     v = unit_vector(np.random.default_rng(1), net.n_params)
     parts = zip(tape.abar, gs, net.unpack(v), strict=True)
-    found = sum(np.einsum("nti,nto,io->n", abar, g, V) for abar, g, V in parts)
+    derivative_of_z = sum(np.einsum("nti,nto,io->n", abar, g, V) for abar, g, V in parts)
     expected = derivative(lambda theta: (net.forward(theta, x).z * u).sum(1), theta, v)
-    close(found, expected, **FINITE_DIFFERENCE)
+    close(derivative_of_z, expected, **FINITE_DIFFERENCE)
 
 
 @every_net
@@ -299,9 +299,9 @@ def test_float32_in_is_float32_out_and_near_the_result_in_float64(activation, ou
     net, theta, x, y = random_net(np.random.default_rng(0), SIZES, activation, output)
     v = np.random.default_rng(1).standard_normal(net.n_params)
     exact = everything(net, theta, x, y, v)
-    found = everything(net, theta.astype(np.float32), x, y, v.astype(np.float32))  # x follows theta
-    assert {array.dtype for array in found[:-2]} == {np.dtype(np.float32)}
-    for a, b in zip(found, exact, strict=True):
+    arrays = everything(net, theta.astype(np.float32), x, y, v.astype(np.float32))  # x follows theta
+    assert {array.dtype for array in arrays[:-2]} == {np.dtype(np.float32)}
+    for a, b in zip(arrays, exact, strict=True):
         close(a, b, **FLOAT32)
 
 

@@ -228,7 +228,7 @@ def test_results_have_the_dtype_of_z_and_nothing_changes_in_place(name, z_dtype,
     y = abs(y).astype(np.int64 if name == "categorical" and y_dtype != np.uint8 else y_dtype)
     for array in (z, y):
         array.flags.writeable = False
-    found = [
+    arrays = [
         output.nll(z, y),
         output.mean(z),
         output.encode(y, z),
@@ -239,8 +239,8 @@ def test_results_have_the_dtype_of_z_and_nothing_changes_in_place(name, z_dtype,
         output.kl(z, z),
     ]
     if name != "categorical":
-        found.append(output.sample(z, np.random.default_rng(0)))
-    assert {array.dtype for array in found} == {np.dtype(z_dtype)}
+        arrays.append(output.sample(z, np.random.default_rng(0)))
+    assert {array.dtype for array in arrays} == {np.dtype(z_dtype)}
 
 
 @every_output
@@ -250,7 +250,7 @@ def test_extreme_logits_give_finite_numbers_without_a_warning(name, dtype, far):
     z = np.array(list(itertools.product((-far, -1, 0, far), repeat=3)), dtype)
     rng = np.random.default_rng(0)
     y = random_targets(rng, name, len(z), 3)
-    found = [
+    arrays = [
         output.nll(z, y),
         output.mean(z),
         output.gradient(z, y),
@@ -260,7 +260,7 @@ def test_extreme_logits_give_finite_numbers_without_a_warning(name, dtype, far):
         output.kl(z, z),
         output.sample(z, rng),
     ]
-    assert all(np.isfinite(array).all() for array in found)
+    assert all(np.isfinite(array).all() for array in arrays)
     assert (output.kl(z, z[::-1]) >= 0).all()
 
 
