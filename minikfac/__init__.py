@@ -7,13 +7,29 @@ derivative by what comes out of them. Every curvature matrix here is an expectat
 """
 
 import sys
-from importlib import import_module
-from types import ModuleType
+from typing import TYPE_CHECKING
 
-from . import fisher
 from .backend import array_module, to_device, to_host, use_device
-from .interop import from_torch, stats_from_torch
 from .network import Network, layers, mlp, outputs, presets
+from .on_demand import on_demand
+
+if TYPE_CHECKING:
+    from . import (  # noqa: F401
+        datasets,
+        exercises,
+        fisher,
+        interop,
+        invariance,
+        optim,
+        plots,
+        quality,
+        races,
+        reparam,
+        scaling,
+        tour,
+        training,
+    )
+    from .interop import from_torch, stats_from_torch
 
 __version__ = "0.1.0"
 
@@ -36,23 +52,4 @@ __all__ = [
 sys.modules[f"{__name__}.layers"] = layers
 sys.modules[f"{__name__}.outputs"] = outputs
 
-_ON_DEMAND = (
-    "datasets",
-    "exercises",
-    "invariance",
-    "optim",
-    "plots",
-    "quality",
-    "races",
-    "reparam",
-    "scaling",
-    "tour",
-    "training",
-)
-
-
-def __getattr__(name: str) -> ModuleType:
-    """Import the parts that need more than NumPy and SciPy when they are first used."""
-    if name in _ON_DEMAND:
-        return import_module(f".{name}", __name__)
-    raise AttributeError(f"module 'minikfac' has no attribute {name!r}")
+on_demand(__name__)

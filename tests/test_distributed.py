@@ -14,8 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minikfac import distributed, fisher, optim, parallel, races, training
-from minikfac.cli import main as cli
+from minikfac import cli, distributed, fisher, optim, parallel, races, training
 from minikfac.distributed import Communicator, MPICommunicator, _packed, _unpacked
 from minikfac.network import presets
 from minikfac.races.contenders import contender
@@ -129,7 +128,7 @@ def test_the_command_goes_on_with_more_ranks(tmp_path):
     def train(n: int, *options: str) -> subprocess.CompletedProcess[str]:
         command = [
             "-m",
-            "minikfac.cli.main",
+            "minikfac",
             "train",
             "--distributed",
             "--set",

@@ -1,1 +1,143 @@
-"""The command line: ``minikfac``."""
+"""The command line, ``minikfac``: one file per command, imported when the command is called.
+
+A command is thin: it reads options, calls the package, and prints. Wrong input ends in one line on standard
+error and exit code 2; an interrupt in 130.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from .. import __version__, distributed
+from ..backend import DeviceError
+
+COMMANDS = {
+    "tour": "Train a small net on handwritten digits and show how well each matrix approximates its Fisher "
+    "matrix.",
+    "fisher": "Build the Fisher matrix of a net of your own and measure every approximation against it.",
+    "figures": "Draw the tour's figures as files for slides: each shows one statement.",
+    "train": "Train a net with any of the optimizers, and keep records and checkpoints.",
+    "compare": "Let optimizers race on one problem, from the same start and with the same data in the same "
+    "order.",
+    "plot": "Draw records of one run or several against time, steps and examples.",
+    "problems": "List the problems for train and compare, with the optimizers for which each has a recipe.",
+    "invariance": "Train pairs of nets that begin as the same function, and measure how far they part, "
+    "method by method.",
+    "scaling": "Count steps and examples to one level by size of the batch, each method tuned at each size.",
+    "workers": "Predict seconds of a step on up to thousands of workers, and say what stands in the way of "
+    "more.",
+    "data": "List, fetch and check data sets. The digits come with the package; others are downloaded once, "
+    "with checksums.",
+}
+"""What ``minikfac --help`` lists: the files beside this one, and how their own help begins."""
+EXPECTED = (ArithmeticError, DeviceError, ImportError, KeyError, MemoryError, OSError, TypeError, ValueError)
+"""What wrong input, a lack of memory or a missing library raise; anything else is a bug of the package."""
+
+
+def command(name: str) -> Any:
+    """Import the file of a command, and make of it what typer runs: its app, or the function of its name."""
+    module = import_module(f".{name}", __name__)
+    group: typer.Typer = getattr(module, "app", None) or typer.Typer(add_completion=False)
+    if hasattr(module, name):
+        group.command(epilog=f"Example: {module.EXAMPLE}")(getattr(module, name))
+    return typer.main.get_command(group)
+
+
+class Commands(TyperGroup):
+    """The commands by name and first line; their files are imported by the one that is called."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.commands.update({name: TyperCommand(name, help=line) for name, line in COMMANDS.items()})
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        name, _, rest = super().resolve_command(ctx, args)
+        return name, command(name) if name else None, rest
+
+
+app = typer.Typer(
+    cls=Commands,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="The Fisher matrix of a neural net, K-FAC and other approximations of it, from scratch. "
+    "Begin with [bold]minikfac tour[/bold].",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"minikfac {__version__}")
+        raise typer.Exit()
+
+
+@app.callback(epilog="Example: minikfac tour --out minikfac-tour")
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show where an error comes from; may stand anywhere.")
+    ] = False,
+) -> None:
+    """Take the options that all commands share."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0 on success, 2 on wrong input, 130 on an interrupt."""
+    code = run(list(sys.argv[1:] if arguments is None else arguments))
+    distributed.end(code)
+    sys.exit(code)
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command line and return the exit code."""
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    if not arguments or arguments == ["data"]:
+        arguments.append("--help")
+    for stream in (sys.stdout, sys.stderr):  # a terminal that lacks a letter shows another, and no error
+        reconfigure: Callable[..., None] | None = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="replace")
+    if not debug:
+        warnings.filterwarnings("ignore", category=RuntimeWarning)  # what matters of overflow is an error
+    try:
+        code = app(args=arguments, prog_name="minikfac", standalone_mode=False)
+    except (KeyboardInterrupt, typer.Abort):
+        code = 130
+    except EXPECTED as error:
+        if debug:
+            raise
+        return _fail(_message(error))
+    except Exception as error:  # click's own: unknown options and commands
+        if debug or not hasattr(error, "format_message"):
+            raise
+        message = error.format_message()
+        hint = " minikfac --help lists what there is." if message.startswith("No such command") else ""
+        return _fail(message + hint)
+    if code == 130:
+        print("minikfac: interrupted", file=sys.stderr)
+    return code if isinstance(code, int) else 0
+
+
+def _message(error: BaseException) -> str:
+    """What an error says, without the quotes of a KeyError and the numbers of the operating system."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    if isinstance(error, KeyError) and error.args:
+        return str(error.args[0])
+    return str(error) or type(error).__name__
+
+
+def _fail(message: str) -> int:
+    print(f"minikfac: {distributed.name_of_failing_rank()}{' '.join(message.split())}", file=sys.stderr)
+    return 2

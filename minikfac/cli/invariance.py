@@ -1,45 +1,46 @@
-"""The command that asks who sees the net and who its parameters: ``minikfac invariance``."""
+"""The command that measures which methods depend on the parametrization: ``minikfac invariance``."""
 
 from __future__ import annotations
 
 import json
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
-import typer
+from typer import Exit, Option
 
-if TYPE_CHECKING:
-    from ..invariance.study import Application, Cell, Invariance
+from ..invariance import study
+from ..invariance.study import Application, Cell, Invariance
+from ..training.records import encoded, machine
+from .common import make_folder, print_table, say
 
 DISAGREES = 1
 """Exit code where a cell is not what theory says."""
 
+Change = Annotated[
+    str | None,
+    Option(
+        "--application",
+        help="Only one reparameterization, under SGD and K-FAC: logistic-to-tanh, center (mean 0, "
+        "variance 1), whiten-colors or center-maps (convolutional nets).",
+    ),
+]
+Folder = Annotated[
+    Path | None, Option(help="Of CIFAR-10's files, for whiten-colors and center-maps; generated images else.")
+]
+Steps = Annotated[int | None, Option(help="Of each method at most; 1 to 100 by default.", min=1)]
+Seed = Annotated[int, Option(help="Of parameters, maps and drawn targets.", min=0)]
+Out = Annotated[Path, Option(help="Folder for figures, numbers and the page.")]
 
-def register(app: typer.Typer) -> None:
-    """Add the command to the command line."""
-    app.command(epilog="Example: minikfac invariance --application logistic-to-tanh")(invariance)
+EXAMPLE = "minikfac invariance --application logistic-to-tanh"
 
 
 def invariance(
-    application: Annotated[
-        str | None,
-        typer.Option(
-            help="Only one reparameterization, under SGD and K-FAC: logistic-to-tanh, center (mean 0, "
-            "variance 1), whiten-colors or center-maps (convolutional nets)."
-        ),
-    ] = None,
-    folder: Annotated[
-        Path | None,
-        typer.Option(help="Of CIFAR-10's files, for whiten-colors and center-maps; generated images else."),
-    ] = None,
-    steps: Annotated[
-        int | None, typer.Option(help="Of each method at most; 1 to 100 by default.", min=1)
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Of parameters, maps and drawn targets.", min=0)] = 0,
-    out: Annotated[Path, typer.Option(help="Folder for figures, numbers and the page.")] = Path(
-        "minikfac-invariance"
-    ),
+    name: Change = None,
+    folder: Folder = None,
+    steps: Steps = None,
+    seed: Seed = 0,
+    out: Out = Path("minikfac-invariance"),
 ) -> None:
     """Train pairs of nets that begin as the same function, and measure how far they part, method by method.
 
@@ -48,69 +49,63 @@ def invariance(
     the gap is rounding; gradient descent does. Exit code 1 if a method is not
     what theory says of it. Under a minute.
     """
-    from ..invariance import study
-    from ..tour.chapters.invariance import application_figures, page_figures, write_page
+    from ..tour.chapters import invariance as chapter  # matplotlib takes a second
     from ..tour.page import save_all
-    from .main import _say, _writable
 
     started = time.perf_counter()
-    if application is not None and application not in study.APPLICATIONS:
-        raise ValueError(f"expected --application among {', '.join(study.APPLICATIONS)}, got {application!r}")
-    images = application in ("whiten-colors", "center-maps")
-    if folder is not None and not images:
-        raise ValueError("expected --folder only with --application whiten-colors or center-maps")
-    _writable(out)
-    if application is None:
+    _check(name, folder)
+    make_folder(out)
+    if name is None:
         gaps = study.full_study(seed, steps)
-        _print_study(gaps)
+        _print_matrix(gaps)
         cells, numbers = gaps.all_cells, gaps.record()
-        write_page(gaps, dict(save_all(page_figures(gaps), out)), out / "invariance.html")
+        figures = dict(save_all(chapter.page_figures(gaps), out))
+        chapter.write_page(gaps, figures, out / "invariance.html")
     else:
-        options: dict[str, Any] = {"seed": seed} | ({"folder": folder} if images else {})
+        options: dict[str, Any] = {} if folder is None else {"folder": folder}
         options |= {} if steps is None else {"steps": steps}
-        one = study.APPLICATIONS[application](**options)
-        _print_application(one)
-        cells, numbers = list(one.cells), one.record()
-        for _ in save_all(application_figures(one), out):
-            pass
-    (out / "invariance.json").write_text(_json(numbers), encoding="utf-8")
+        application = study.APPLICATIONS[name](seed=seed, **options)
+        _print_application(application)
+        cells, numbers = list(application.cells), application.record()
+        list(save_all(chapter.application_figures(application), out))
+    text = json.dumps(encoded(numbers | {"machine": machine()}), allow_nan=False, indent=1)
+    (out / "invariance.json").write_text(f"{text}\n", encoding="utf-8")
     wrong = [cell for cell in cells if not cell.as_predicted]
     for cell in wrong:
-        what = "Does not count" if cell.failure else "Not what theory says"
-        _say(f"{what}: {cell.method}, {cell.change}: {_reason(cell)}")
-    _say(
+        verdict = "Does not count" if cell.failure else "Not what theory says"
+        say(f"{verdict}: {cell.method}, {cell.change}: {_outcome(cell)}")
+    say(
         f"{len(cells) - len(wrong)} of {len(cells)} are what theory says. "
         f"Figures and invariance.json: {out}  ({time.perf_counter() - started:.0f} s)"
     )
     if wrong:
-        raise typer.Exit(DISAGREES)
+        raise Exit(DISAGREES)
 
 
-def _json(numbers: dict[str, Any]) -> str:
-    from ..training.records import encoded, machine
+def _check(name: str | None, folder: Path | None) -> None:
+    if name is not None and name not in study.APPLICATIONS:
+        raise ValueError(f"expected --application among {', '.join(study.APPLICATIONS)}, got {name!r}")
+    if folder is not None and name not in ("whiten-colors", "center-maps"):
+        raise ValueError("expected --folder only with --application whiten-colors or center-maps")
 
-    return json.dumps(encoded(numbers | {"machine": machine()}), allow_nan=False, indent=1) + "\n"
 
-
-def _reason(cell: Cell) -> str:
+def _outcome(cell: Cell) -> str:
     if cell.failure:
         return cell.failure
     return f"gap {cell.gap:.1e}, expected {'rounding' if cell.expected else 'more than rounding'}"
 
 
-def _print_study(gaps: Invariance) -> None:
-    from .main import _print_table, _say
-
+def _print_matrix(gaps: Invariance) -> None:
     rows = []
     for method in gaps.matrix.methods:
         cells = gaps.matrix.row(method)
         steps = max((int(cell.steps[-1]) for cell in cells if len(cell.steps)), default=0)
         rows.append([method, str(steps), *(_entry(cell) for cell in cells)])
     title = "Gap between two nets that began as the same function, over the distance moved"
-    _print_table(title, ["method", "steps", *gaps.matrix.changes], rows)
-    _say("=  invariant, up to rounding;  !  not what theory says\n")
-    for one in gaps.applications:
-        _print_application(one)
+    print_table(title, ["method", "steps", *gaps.matrix.changes], rows)
+    say("=  invariant, up to rounding;  !  not what theory says\n")
+    for application in gaps.applications:
+        _print_application(application)
 
 
 def _entry(cell: Cell) -> str:
@@ -118,17 +113,16 @@ def _entry(cell: Cell) -> str:
     return text if cell.as_predicted else f"{text} !"
 
 
-def _print_application(one: Application) -> None:
-    from .main import _say
-
-    _say(f"{one.title}:")
-    for cell in one.cells:
+def _print_application(application: Application) -> None:
+    say(f"{application.title}:")
+    for cell in application.cells:
         if cell.failure:
-            _say(f"    {cell.method}: failed; {cell.failure}")
+            say(f"    {cell.method}: failed; {cell.failure}")
             continue
         ours, theirs = (losses[-1] for losses in cell.losses)
-        _say(
+        say(
             f"    {cell.method}: gap {cell.gap:.0e} after {int(cell.steps[-1])} steps; loss "
-            f"{cell.losses[0][0]:.3f} to {ours:.6g} ({one.nets[0]}) and {theirs:.6g} ({one.nets[1]})"
+            f"{cell.losses[0][0]:.3f} to {ours:.6g} ({application.nets[0]}) and {theirs:.6g} "
+            f"({application.nets[1]})"
         )
-    _say("")
+    say("")

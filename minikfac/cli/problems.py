@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
-import typer
+from typer import Argument
 
-if TYPE_CHECKING:
-    from ..races.recipes import Recipe
+from ..races.contenders import CONTENDERS
+from ..races.problems import PROBLEMS, entry
+from ..races.recipes import Recipe, recipes_for
+from .common import say
 
-
-def register(app: typer.Typer) -> None:
-    """Add the command to the command line."""
-    app.command(epilog="Example: minikfac problems digits-autoencoder")(problems)
+EXAMPLE = "minikfac problems digits-autoencoder"
 
 
 def problems(
     name: Annotated[
-        str | None, typer.Argument(help="Show the recipes of this problem, with their constants.")
+        str | None, Argument(help="Show the recipes of this problem, with their constants.")
     ] = None,
 ) -> None:
     """List the problems for train and compare, with the optimizers for which each has a recipe.
@@ -27,35 +26,28 @@ def problems(
     otherwise: constants of a paper where it gives them, and ours where it does
     not.
     """
-    from ..races.contenders import CONTENDERS
-    from ..races.problems import PROBLEMS, entry
-    from ..races.recipes import recipes_for
-    from .main import _say
-
-    optimizers = [own.name for own in CONTENDERS]
-    for own in PROBLEMS if name is None else [entry(name)]:
-        recipes = recipes_for(own.name)
-        _say(f"{own.name}  ({own.net(1.0).n_params:,} parameters, {own.dtype}; data: {own.data})")
-        _say(f"    {own.what}")
+    optimizers = [contender.name for contender in CONTENDERS]
+    for row in PROBLEMS if name is None else [entry(name)]:
+        recipes = recipes_for(row.name)
+        say(f"{row.name}  ({row.net(1.0).n_params:,} parameters, {row.dtype}; data: {row.data})")
+        say(f"    {row.what}")
         if name is not None:
             for recipe in recipes.values():
                 _describe(recipe)
             continue
+        say(f"    recipes: {', '.join(title for title in recipes if title in optimizers)}")
         others = [f'"{title}"' for title in recipes if title not in optimizers]
-        _say(f"    recipes: {', '.join(title for title in recipes if title in optimizers)}")
         if others:
-            _say(f"    in Python alone: {', '.join(others)}")
+            say(f"    in Python alone: {', '.join(others)}")
     if name is None:
-        _say(f"Optimizers: {', '.join(optimizers)}")
+        say(f"Optimizers: {', '.join(optimizers)}")
 
 
 def _describe(recipe: Recipe) -> None:
-    from .main import _say
-
-    _say(f"    {recipe.name}: {_batches(recipe)}; {recipe.source}")
-    _say(f"        {_in_words(recipe.arguments)}")
+    say(f"    {recipe.name}: {_batches(recipe)}; {recipe.source}")
+    say(f"        {_in_words(recipe.arguments)}")
     if recipe.ours:
-        _say(f"        ours: {', '.join(recipe.ours)}")
+        say(f"        ours: {', '.join(recipe.ours)}")
 
 
 def _batches(recipe: Recipe) -> str:

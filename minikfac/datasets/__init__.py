@@ -7,18 +7,23 @@ Images are made alike by `global_contrast_normalization` and `color_whitening`, 
 (1500, 16)
 """
 
-from .catalogue import available, check, fetch, load
-from .cifar10 import cifar10
-from .colors import ColorWhitening, color_whitening
-from .contrast import ContrastNormalization, global_contrast_normalization
-from .curves import curves
-from .dataset import Dataset
-from .digits import digits
-from .idx import read_idx
-from .mnist import mnist
-from .npz import from_npz
-from .svhn import svhn
-from .usps import read_usps, usps
+from typing import TYPE_CHECKING
+
+from ..on_demand import on_demand
+
+if TYPE_CHECKING:
+    from .catalogue import available, check, fetch, load
+    from .cifar10 import cifar10
+    from .colors import ColorWhitening, color_whitening
+    from .contrast import ContrastNormalization, global_contrast_normalization
+    from .curves import curves
+    from .dataset import Dataset
+    from .digits import digits
+    from .idx import read_idx
+    from .mnist import mnist
+    from .npz import from_npz
+    from .svhn import svhn
+    from .usps import read_usps, usps
 
 __all__ = [
     "ColorWhitening",
@@ -40,3 +45,5 @@ __all__ = [
     "svhn",
     "usps",
 ]
+
+on_demand(__name__)

@@ -22,26 +22,31 @@ All are averages over examples; a matrix knows ``@``, ``solve``, ``inverse``, ``
 (:class:`FisherMatrix`).
 """
 
-from .block_diagonal import BlockDiagonal
-from .damping import factored_damping, tikhonov_eigenvalues
-from .dense import DenseMatrix
-from .diagonal import DiagonalBlock, diagonal
-from .eigenblock import EigenBlock
-from .ekfac import ekfac
-from .exact import block_diagonal, exact
-from .fast import gradient_and_kfac
-from .joint import joint
-from .khatri_rao import khatri_rao
-from .kronecker import kfac
-from .kronecker_block import Kronecker, KroneckerBlock
-from .ladder import LADDER, fully_correlated, ladder
-from .low_rank import LowRank, low_rank
-from .matrix import FisherMatrix, Operator
-from .matrix_free import MatrixFree, gauss_newton, hessian, product
-from .mixed import mixed
-from .nearest_kronecker import nearest_kronecker
-from .signals import LayerSignals, Signals, signals
-from .tridiagonal import BlockTridiagonal, block_tridiagonal
+from typing import TYPE_CHECKING
+
+from ..on_demand import on_demand
+
+if TYPE_CHECKING:
+    from .block_diagonal import BlockDiagonal
+    from .damping import factored_damping, tikhonov_eigenvalues
+    from .dense import DenseMatrix
+    from .diagonal import DiagonalBlock, diagonal
+    from .eigenblock import EigenBlock
+    from .ekfac import ekfac
+    from .exact import block_diagonal, exact
+    from .fast import gradient_and_kfac
+    from .joint import joint
+    from .khatri_rao import khatri_rao
+    from .kronecker import kfac
+    from .kronecker_block import Kronecker, KroneckerBlock
+    from .ladder import LADDER, fully_correlated, ladder
+    from .low_rank import LowRank, low_rank
+    from .matrix import FisherMatrix, Operator
+    from .matrix_free import MatrixFree, gauss_newton, hessian, product
+    from .mixed import mixed
+    from .nearest_kronecker import nearest_kronecker
+    from .signals import LayerSignals, Signals, signals
+    from .tridiagonal import BlockTridiagonal, block_tridiagonal
 
 __all__ = [
     "LADDER",
@@ -79,3 +84,5 @@ __all__ = [
     "signals",
     "tikhonov_eigenvalues",
 ]
+
+on_demand(__name__)

@@ -4,24 +4,29 @@ Kronecker products, positive semi-definite matrices, inverses of others, conjuga
 subspaces, extreme eigenvalues.
 """
 
-from .cg import CGResult, conjugate_gradients
-from .general import invert
-from .kronecker import kron_apply, kron_dense, kron_eigen_dense, kron_sum_solver
-from .krylov import Subspace, krylov_subspace
-from .lanczos import extreme_eigenpairs
-from .psd import (
-    SingularMatrixError,
-    cholesky,
-    cholesky_inverse,
-    cholesky_solve,
-    damped_choleskys,
-    eigh,
-    pseudo_inverse,
-    rank,
-    symmetrize,
-    triangular_solve,
-)
-from .sums import Sums, sum_over_chunks
+from typing import TYPE_CHECKING
+
+from ..on_demand import on_demand
+
+if TYPE_CHECKING:
+    from .cg import CGResult, conjugate_gradients
+    from .general import invert
+    from .kronecker import kron_apply, kron_dense, kron_eigen_dense, kron_sum_solver
+    from .krylov import Subspace, krylov_subspace
+    from .lanczos import extreme_eigenpairs
+    from .psd import (
+        SingularMatrixError,
+        cholesky,
+        cholesky_inverse,
+        cholesky_solve,
+        damped_choleskys,
+        eigh,
+        pseudo_inverse,
+        rank,
+        symmetrize,
+        triangular_solve,
+    )
+    from .sums import Sums, sum_over_chunks
 
 __all__ = [
     "CGResult",
@@ -47,3 +52,5 @@ __all__ = [
     "symmetrize",
     "triangular_solve",
 ]
+
+on_demand(__name__)

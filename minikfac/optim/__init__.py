@@ -17,18 +17,23 @@
 Learning rates and momenta are numbers or ``schedules``.
 """
 
+from typing import TYPE_CHECKING
+
+from ..on_demand import on_demand
 from . import schedules
-from .adam import Adam
-from .diagonal import DiagonalNaturalGradient
-from .ekfac import EKFAC
-from .hessian_free import HessianFree
-from .kfac import KFAC
-from .kfc_pre import KFCPre
-from .krylov import KrylovSubspace
-from .low_rank import LowRank
-from .natural_gradient import NaturalGradient
-from .quadratic import QuadraticModel
-from .sgd import SGD
+
+if TYPE_CHECKING:
+    from .adam import Adam
+    from .diagonal import DiagonalNaturalGradient
+    from .ekfac import EKFAC
+    from .hessian_free import HessianFree
+    from .kfac import KFAC
+    from .kfc_pre import KFCPre
+    from .krylov import KrylovSubspace
+    from .low_rank import LowRank
+    from .natural_gradient import NaturalGradient
+    from .quadratic import QuadraticModel
+    from .sgd import SGD
 
 __all__ = [
     "EKFAC",
@@ -44,3 +49,5 @@ __all__ = [
     "QuadraticModel",
     "schedules",
 ]
+
+on_demand(__name__)

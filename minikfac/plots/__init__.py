@@ -4,31 +4,36 @@ Functions of one picture take ``ax``, and without it make a figure, 1280 pixels 
 Functions of several pictures make a figure of their own, and return a list of axes.
 """
 
-from .batch_errors import error_against_batch
-from .exactness import exactness
-from .feature_maps import (
-    autocorrelation,
-    between_maps,
-    correlation_against_offset,
-    shifted_products,
-    variance_maps,
-)
-from .gaussians import gaussian_flows
-from .globe import globe_ascent, projections
-from .gradients import gradient_scatter, kl_against_quadratic, mean_derivatives, monte_carlo_error
-from .graphical_models import graphical_models
-from .invariance import equivalent_training, gap_against_damping, gap_against_steps, invariance_matrix
-from .ladder import ladder_blocks
-from .matrices import block_means, matrices
-from .memory import memory
-from .progress import conditioning, improvement_against_damping
-from .quality import layer_ledger, ledger, quality_bars
-from .races import race, race_targets
-from .scaling import batch_scaling, loss_against_examples, predicted_scaling
-from .signals import forward_backward
-from .spectra import cosine_against_damping, preconditioned_spectra, spectra
-from .style import COLORS, style
-from .training import quality_along_training, training_curve
+from typing import TYPE_CHECKING
+
+from ..on_demand import on_demand
+
+if TYPE_CHECKING:
+    from .batch_errors import error_against_batch
+    from .exactness import exactness
+    from .feature_maps import (
+        autocorrelation,
+        between_maps,
+        correlation_against_offset,
+        shifted_products,
+        variance_maps,
+    )
+    from .gaussians import gaussian_flows
+    from .globe import globe_ascent, projections
+    from .gradients import gradient_scatter, kl_against_quadratic, mean_derivatives, monte_carlo_error
+    from .graphical_models import graphical_models
+    from .invariance import equivalent_training, gap_against_damping, gap_against_steps, invariance_matrix
+    from .ladder import ladder_blocks
+    from .matrices import block_means, matrices
+    from .memory import memory
+    from .progress import conditioning, improvement_against_damping
+    from .quality import layer_ledger, ledger, quality_bars
+    from .races import race, race_targets
+    from .scaling import batch_scaling, loss_against_examples, predicted_scaling
+    from .signals import forward_backward
+    from .spectra import cosine_against_damping, preconditioned_spectra, spectra
+    from .style import COLORS, style
+    from .training import quality_along_training, training_curve
 
 __all__ = [
     "COLORS",
@@ -73,3 +78,5 @@ __all__ = [
     "training_curve",
     "variance_maps",
 ]
+
+on_demand(__name__)

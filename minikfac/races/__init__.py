@@ -1,7 +1,7 @@
 """Races between optimizers on equal terms: problems, contenders, recipes, the search for constants."""
 
 from .problems import PROBLEMS, Problem, problem
-from .race import Race, compare
+from .race import Race, race
 from .recipes import RECIPES, Recipe, recipe, recipes_for
 from .search import Search, random_search
 
@@ -12,7 +12,7 @@ __all__ = [
     "Race",
     "Recipe",
     "Search",
-    "compare",
+    "race",
     "problem",
     "random_search",
     "recipe",

@@ -7,10 +7,10 @@ values for what is not continuous. What a method does not need tuned in its pape
 from __future__ import annotations
 
 import ast
-import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
 from typing import Any
 
 from .. import optim
@@ -24,15 +24,8 @@ MOMENTA = tuple(schedules.SutskeverMomentum(largest) for largest in (0.0, 0.9, 0
 
 
 SCHEDULES: dict[str, type] = {
-    kind.__name__: kind
-    for kind in (
-        schedules.Constant,
-        schedules.Exponential,
-        schedules.InverseTime,
-        schedules.Cosine,
-        schedules.Steps,
-        schedules.SutskeverMomentum,
-    )
+    name: getattr(schedules, name)
+    for name in ("Constant", "Exponential", "InverseTime", "Cosine", "Steps", "SutskeverMomentum")
 }
 
 
@@ -42,17 +35,22 @@ class Contender:
 
     Attributes:
         name: of it.
-        kind: its class in :mod:`minikfac.optim`.
+        optimizer: its class in :mod:`minikfac.optim`, by name.
         fixed: arguments that make it what its name says.
         arguments: what it begins with where nothing else is known.
         space: ranges for a search.
     """
 
     name: str
-    kind: type
+    optimizer: str
     fixed: Mapping[str, Any] = field(default_factory=dict)
     arguments: Mapping[str, Any] = field(default_factory=dict)
     space: Mapping[str, Range] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> type:
+        """The class of the optimizer."""
+        return getattr(optim, self.optimizer)
 
     def make(self, net: Network, **arguments: Any) -> Optimizer:
         """Make it for a net, with these arguments in the place of its own.
@@ -60,25 +58,21 @@ class Contender:
         Raises:
             ValueError: on an argument that it does not have, or a value that it refuses.
         """
-        known = [own.name for own in fields(self.kind) if own.init and own.name != "net"]
-        unknown = [name for name in arguments if name not in known]
+        names = [f.name for f in fields(self.kind) if f.init and f.name != "net"]
+        unknown = ", ".join(name for name in arguments if name not in names)
         if unknown:
-            raise ValueError(
-                f"expected arguments of {self.name} among {', '.join(known)}, got {', '.join(unknown)}"
-            )
+            raise ValueError(f"expected arguments of {self.name} among {', '.join(names)}, got {unknown}")
         chosen = {**self.arguments, **self.fixed, **arguments}
         try:
             return self.kind(net, **chosen)
         except TypeError as error:  # a word was compared with a number
-            numbers = (bool, int, float)
-            odd = [f"{name}={value!r}" for name, value in chosen.items() if not isinstance(value, numbers)]
-            raise ValueError(
-                f"expected values that {self.name} takes, got {', '.join(odd)}: {error}"
-            ) from error
+            odd = ", ".join(f"{key}={x!r}" for key, x in chosen.items() if not isinstance(x, int | float))
+            raise ValueError(f"expected values that {self.name} takes, got {odd}: {error}") from error
 
 
 _STEP, _DAMPING = LogUniform(1e-4, 1.0), LogUniform(1e-5, 1e-1)
 _MOMENTUM = Choice((0.0, 0.5, 0.9, 0.95, 0.99))
+_PRECONDITIONED: dict[str, Range] = {"lr": _STEP, "damping": _DAMPING, "momentum": _MOMENTUM}
 _KFAC: dict[str, Range] = {
     "lam": LogUniform(1e-2, 1e3),
     "tau1": Choice((1 / 8, 1 / 2, 1.0)),
@@ -88,63 +82,56 @@ _KFAC: dict[str, Range] = {
 
 CONTENDERS = (
     Contender(
-        "SGD",
-        optim.SGD,
-        arguments={"lr": 0.05, "momentum": 0.9},
-        space={"lr": _STEP, "momentum": _MOMENTUM},
+        "SGD", "SGD", arguments={"lr": 0.05, "momentum": 0.9}, space={"lr": _STEP, "momentum": _MOMENTUM}
     ),
     Contender(
         "Nesterov",
-        optim.SGD,
+        "SGD",
         fixed={"nesterov": True},
         arguments={"lr": 0.05, "momentum": MOMENTA[2]},
         space={"lr": _STEP, "momentum": Choice(MOMENTA)},
     ),
     Contender(
         "Adam",
-        optim.Adam,
+        "Adam",
         arguments={"lr": 3e-3},
         space={"lr": LogUniform(1e-5, 1e-1), "beta1": Choice((0.0, 0.5, 0.9, 0.95))},
     ),
     Contender(
         "diagonal",
-        optim.DiagonalNaturalGradient,
+        "DiagonalNaturalGradient",
         arguments={"lr": 0.01, "momentum": 0.9, "damping": 1e-2},
-        space={"lr": _STEP, "damping": _DAMPING, "momentum": _MOMENTUM},
+        space=_PRECONDITIONED,
     ),
     Contender(
         "low rank",
-        optim.LowRank,
+        "LowRank",
         arguments={"lr": 0.01, "momentum": 0.9},
-        space={"lr": _STEP, "damping": LogUniform(1e-4, 1.0), "momentum": _MOMENTUM},
+        space={**_PRECONDITIONED, "damping": LogUniform(1e-4, 1.0)},
     ),
-    Contender(
-        "Krylov subspace",
-        optim.KrylovSubspace,
-        space={"damping": _DAMPING, "K": Choice((5, 10, 20))},
-    ),
+    Contender("Krylov subspace", "KrylovSubspace", space={"damping": _DAMPING, "K": Choice((5, 10, 20))}),
     Contender(
         "Hessian-free",
-        optim.HessianFree,
+        "HessianFree",
         space={"lam": LogUniform(1e-3, 1e2), "max_iterations": Choice((20, 50, 100, 250))},
     ),
-    Contender("K-FAC", optim.KFAC, space=_KFAC),
-    Contender("K-FAC tridiagonal", optim.KFAC, fixed={"structure": "block_tridiagonal"}, space=_KFAC),
+    Contender("K-FAC", "KFAC", space=_KFAC),
+    Contender("K-FAC tridiagonal", "KFAC", fixed={"structure": "block_tridiagonal"}, space=_KFAC),
     Contender(
         "KFC-pre",
-        optim.KFCPre,
+        "KFCPre",
         arguments={"lr": 0.1, "damping": 1e-2},
-        space={"lr": _STEP, "damping": _DAMPING, "momentum": _MOMENTUM, "Tf": Choice((5, 20))},
+        space={**_PRECONDITIONED, "Tf": Choice((5, 20))},
     ),
     Contender(
         "EKFAC",
-        optim.EKFAC,
+        "EKFAC",
         arguments={"lr": 0.1, "damping": 1e-2},
-        space={"lr": _STEP, "damping": _DAMPING, "momentum": _MOMENTUM, "T3": Choice((5, 20))},
+        space={**_PRECONDITIONED, "T3": Choice((5, 20))},
     ),
     Contender(
         "natural gradient",
-        optim.NaturalGradient,
+        "NaturalGradient",
         arguments={"lr": 0.3},
         space={"lr": LogUniform(1e-2, 1.0), "damping": _DAMPING},
     ),
@@ -161,15 +148,14 @@ def contender(name: str) -> Contender:
     >>> contender("kfac").name, contender("K-FAC Tridiagonal").kind.__name__
     ('K-FAC', 'KFAC')
     """
-    known = {_letters(own.kind.__name__): own for own in reversed(CONTENDERS)}
-    known |= {_letters(own.name): own for own in CONTENDERS}
-    if _letters(name) in known:
-        return known[_letters(name)]
-    near = difflib.get_close_matches(_letters(name), known, 1, 0.5)
-    hint = f"; did you mean {known[near[0]].name}?" if near else ""
-    raise ValueError(
-        f"expected an optimizer among {', '.join(own.name for own in CONTENDERS)}, got {name!r}{hint}"
-    )
+    spellings = {_letters(each.optimizer): each for each in reversed(CONTENDERS)}
+    spellings |= {_letters(each.name): each for each in CONTENDERS}
+    if _letters(name) in spellings:
+        return spellings[_letters(name)]
+    near = get_close_matches(_letters(name), spellings, 1, 0.5)
+    hint = f"; did you mean {spellings[near[0]].name}?" if near else ""
+    names = ", ".join(each.name for each in CONTENDERS)
+    raise ValueError(f"expected an optimizer among {names}, got {name!r}{hint}")
 
 
 def argument(text: str) -> Any:

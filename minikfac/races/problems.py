@@ -1,7 +1,7 @@
 """Problems by name: a net, its data, how its weights are drawn, and a batch size to begin with.
 
-found = problem("digits-autoencoder")
-train(found.net, found.theta(), optim.KFAC(found.net), found.dataset, steps=50, batch_size=found.batch_size)
+p = problem("digits-autoencoder")
+train(p.net, p.theta(), optim.KFAC(p.net), p.dataset, steps=50, batch_size=p.batch_size)
 
 The first three run on the bundled digits. The papers' problems want larger data, from the cache or a folder,
 and take float32. An autoencoder's targets are its inputs; its error in the papers is the squared error of the
@@ -10,10 +10,10 @@ reconstruction per image, ``squared_error`` in the records.
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -106,20 +106,38 @@ class Entry(NamedTuple):
     prepare: Callable[[Dataset], Dataset]
     scheme: str
     batch_size: int
-    dtype: str
+
+    @property
+    def dtype(self) -> str:
+        """That of the data and so of the parameters, unless another one is chosen."""
+        return "float64" if self.data == "digits" else "float32"
 
 
-def _as_vectors(data: Dataset) -> Dataset:
-    return data.as_vectors()
+def _digits(
+    name: str, what: str, net: Callable[[float], Network], prepare: Callable[[Dataset], Dataset]
+) -> Entry:
+    return Entry(name, what, net, "digits", prepare, "glorot", 250)
 
 
-def _as_images(data: Dataset) -> Dataset:
-    return data.as_images()
+def _autoencoder(
+    what: str,
+    net: Callable[[float], Network],
+    data: str,
+    images: str | None = None,
+    prepare: Callable[[Dataset], Dataset] = reconstruction,
+) -> Entry:
+    """As in the K-FAC paper, from sparse weights; that its batches held 500 is as we remember it."""
+    batch_size = 250 if data == "digits" else 500
+    return Entry(f"{images or data}-autoencoder", what, net, data, prepare, "sparse", batch_size)
 
 
-def _deep_and_narrow(n_in: int, width: float) -> Network:
+def _kfc(what: str, net: Callable[..., Network], data: str) -> Entry:
+    return Entry(f"{data}-kfc", what, lambda width: net(width=width), data, standardized, "he", 128)
+
+
+def _deep_and_narrow(n_in: int) -> Callable[[float], Network]:
     """The net of the paper's pictures: five hidden layers of 20 tanh units [MG15, sec. 3]."""
-    return mlp([n_in, *5 * [_scaled(20, width)], 10])
+    return lambda width: mlp([n_in, *5 * [_scaled(20, width)], 10])
 
 
 def _scaled(size: int, width: float) -> int:
@@ -128,97 +146,40 @@ def _scaled(size: int, width: float) -> int:
     return max(1, round(width * size))
 
 
+def _two_convolutions(width: float) -> Network:
+    return presets.tiny_convnet(channels=(_scaled(4, width), _scaled(8, width)))
+
+
 PROBLEMS = (
-    Entry(
-        "digits",
-        "digits told apart by a deep and narrow net",
-        lambda width: _deep_and_narrow(64, width),
-        "digits",
-        _as_vectors,
-        "glorot",
-        250,
-        "float64",
-    ),
-    Entry(
-        "digits-autoencoder",
-        "digits through a code of 6 numbers",
-        presets.digits_autoencoder,
-        "digits",
-        reconstruction,
-        "sparse",
-        250,
-        "float64",
-    ),
-    Entry(
-        "digits-convnet",
-        "digits told apart by two convolutions",
-        lambda width: presets.tiny_convnet(channels=(_scaled(4, width), _scaled(8, width))),
-        "digits",
-        _as_images,
-        "glorot",
-        250,
-        "float64",
-    ),
+    _digits("digits", "digits told apart by a deep and narrow net", _deep_and_narrow(64), Dataset.as_vectors),
+    _autoencoder("digits through a code of 6 numbers", presets.digits_autoencoder, "digits"),
+    _digits("digits-convnet", "digits told apart by two convolutions", _two_convolutions, Dataset.as_images),
     Entry(
         "usps",
         "USPS digits told apart by the net of the K-FAC paper's pictures",
-        lambda width: _deep_and_narrow(256, width),
+        _deep_and_narrow(256),
         "usps",
-        _as_vectors,
+        Dataset.as_vectors,
         "glorot",
         500,
-        "float32",
     ),
-    Entry(
-        "mnist-autoencoder",
-        "MNIST through a code of 30 numbers, the K-FAC paper's net",
-        presets.mnist_autoencoder,
-        "mnist",
-        reconstruction,
-        "sparse",
-        500,
-        "float32",
+    _autoencoder(
+        "MNIST through a code of 30 numbers, the K-FAC paper's net", presets.mnist_autoencoder, "mnist"
     ),
-    Entry(
-        "curves-autoencoder",
+    _autoencoder(
         "curves of our own recipe through a code of 6 numbers, the K-FAC paper's net",
         presets.curves_autoencoder,
         "curves",
-        reconstruction,
-        "sparse",
-        500,
-        "float32",
     ),
-    Entry(
-        "patches-autoencoder",
+    _autoencoder(
         "the K-FAC paper's net for faces, on grey 25x25 pieces of CIFAR-10's images instead",
         presets.faces_autoencoder,
         "cifar10",
+        "patches",
         grey_patches,
-        "sparse",
-        500,
-        "float32",
     ),
-    Entry(
-        "cifar10-kfc",
-        "CIFAR-10 told apart by the KFC paper's net",
-        lambda width: presets.cifar10_kfc(width=width),
-        "cifar10",
-        standardized,
-        "he",
-        128,
-        "float32",
-    ),
-    Entry(
-        "svhn-kfc",
-        "SVHN told apart by the KFC paper's net, without its dropout",
-        lambda width: presets.svhn_kfc(width=width),
-        "svhn",
-        standardized,
-        "he",
-        128,
-        "float32",
-    ),
+    _kfc("CIFAR-10 told apart by the KFC paper's net", presets.cifar10_kfc, "cifar10"),
+    _kfc("SVHN told apart by the KFC paper's net, without its dropout", presets.svhn_kfc, "svhn"),
 )
 """What :func:`problem` knows, by name and data."""
 
@@ -247,18 +208,17 @@ def problem(
     Raises:
         ValueError: If there is no such problem, or on what its data or net refuse.
 
-    >>> found = problem("digits-autoencoder")
-    >>> found.dataset.y_train is found.dataset.x_train, found.net.n_params, found.theta().shape
+    >>> p = problem("digits-autoencoder")
+    >>> p.dataset.y_train is p.dataset.x_train, p.net.n_params, p.theta().shape
     (True, 3934, (3934,))
     """
-    found = entry(name)
-    net = found.net(width)
-    options: dict[str, Any] = {"n_train": n_train, "n_test": n_test, "dtype": dtype or found.dtype}
+    row = entry(name)
+    net = row.net(width)
+    options: dict[str, Any] = {"n_train": n_train, "n_test": n_test, "dtype": dtype or row.dtype}
     if folder is not None:
         options["folder"] = folder
-    data = found.prepare(datasets.load(found.data, **options))
-    size = min(found.batch_size, len(data.x_train))
-    return Problem(found.name, net, data, found.scheme, size, device)
+    data = row.prepare(datasets.load(row.data, **options))
+    return Problem(row.name, net, data, row.scheme, min(row.batch_size, len(data.x_train)), device)
 
 
 def entry(name: str) -> Entry:
@@ -267,10 +227,10 @@ def entry(name: str) -> Entry:
     Raises:
         ValueError: If there is none of this name; it lists them.
     """
-    names = [own.name for own in PROBLEMS]
-    if name in names:
-        return PROBLEMS[names.index(name)]
-    asked = str(name).lower()
-    nearest = [own for own in names if asked in own] or difflib.get_close_matches(asked, names, 1, 0.5)
+    entries = {row.name: row for row in PROBLEMS}
+    if name in entries:
+        return entries[name]
+    word = str(name).lower()
+    nearest = [title for title in entries if word in title] or get_close_matches(word, entries, 1, 0.5)
     hint = f"; did you mean {nearest[0]}?" if nearest else ""
-    raise ValueError(f"expected a problem among {', '.join(names)}, got {name!r}{hint}")
+    raise ValueError(f"expected a problem among {', '.join(entries)}, got {name!r}{hint}")

@@ -2,13 +2,17 @@
 
                   time-to-target(level) = min { t : min_{s <= t} loss(s) <= level }
 
+Each runs alone. All have made a step before that was thrown away, so that no clock counts what is done only
+once. With several seeds all race from the first, then all from the next: a machine that is slow for an hour
+is so for all.
+
 The lowest loss so far is what a run has reached: a monotone curve, even where the loss is not. Between two
 measurements it is taken to be a line; losses fall ever more slowly, so this is late rather than early. Ratios
 are those of the baseline, the first contender, to each: how many times sooner a level is reached.
 
-With several seeds each contender runs once from each, and what is told of it is the median, the lowest and
-the highest. A run that never got to a level counts as later than all that did: the median is a number only
-where more than half of the runs got there. The ratio is that of the two medians.
+With several seeds each contender runs once from each, and tables hold the median, the lowest and the
+highest. A run that never got to a level counts as later than all that did: the median is a number only where
+more than half of the runs got there. The ratio is that of the two medians.
 
 Runs that average their iterates have two losses, that of the iterate and that of the average, and what
 counts is the lower one: ``best_loss``, as ``best_`` before any of :data:`MEASURES`.
@@ -22,6 +26,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -80,11 +85,11 @@ class Race:
 
         With several seeds, what more than half of its runs had reached. They are rounded up to three digits.
         """
-        found = []
+        levels = set()
         for share in shares:
-            at = [_lowest_after(share, run, column) for run in self.histories[self.baseline]]
-            found.append(_rounded_up(sorted(at)[len(at) // 2]))
-        return sorted(set(found), reverse=True)
+            lowest = [_lowest_after(share, run, column) for run in self.histories[self.baseline]]
+            levels.add(_rounded_up(sorted(lowest)[len(lowest) // 2]))
+        return sorted(levels, reverse=True)
 
     def targets(
         self, column: str = "loss", levels: Sequence[float] | None = None, along: Sequence[str] = ALONG
@@ -101,21 +106,23 @@ class Race:
         rows = []
         for level in self.levels(column) if levels is None else levels:
             for measure in along:
-                base = self.histories[self.baseline]
-                of_base = [reached(run, column, level, measure) for run in base]
-                upper = _order(of_base)[0]
+                times = {
+                    name: [reached(run, column, level, measure) for run in runs]
+                    for name, runs in self.histories.items()
+                }
+                base = times[self.baseline]
+                upper = _order(base)[0]
                 bound = not math.isfinite(upper)
                 if bound:
-                    ends = [float(run[measure][-1]) for run in base]
-                    upper = float(np.median(np.where(np.isfinite(of_base), of_base, ends)))
-                for name, runs in self.histories.items():
-                    times = [reached(run, column, level, measure) for run in runs]
-                    at, lowest, highest = _order(times)
+                    ends = [float(run[measure][-1]) for run in self.histories[self.baseline]]
+                    upper = float(np.median(np.where(np.isfinite(base), base, ends)))
+                for name, of_runs in times.items():
+                    at, lowest, highest = _order(of_runs)
                     ratio = upper / at if at > 0 else math.nan
                     rows.append(
                         {"column": column, "level": level, "along": measure, "contender": name, "at": at}
                         | {"lowest": lowest, "highest": highest}
-                        | {"reached": int(np.isfinite(times).sum()), "runs": len(runs)}
+                        | {"reached": int(np.isfinite(of_runs).sum()), "runs": len(of_runs)}
                         | {"ratio": ratio, "bound": bound and math.isfinite(ratio)}
                     )
         return rows
@@ -129,12 +136,9 @@ class Race:
         all of them got there it says how many.
         """
         rows = self.targets(column, levels, (along,))
-        asked = list(dict.fromkeys(row["level"] for row in rows))
-        cells = []
-        for name in self.histories:
-            own = {row["level"]: row for row in rows if row["contender"] == name}
-            cells.append([name, *(_cell(own[level]) for level in asked)])
-        return ["optimizer", *(f"{level:g}" for level in asked)], cells
+        header = dict.fromkeys(f"{row['level']:g}" for row in rows)
+        cells = [[name, *(_cell(row) for row in rows if row["contender"] == name)] for name in self.histories]
+        return ["optimizer", *header], cells
 
     def summary(self, column: str | None = None) -> tuple[list[str], list[list[str]]]:
         """Return a header and a row of text per contender: how far it went, and what it found.
@@ -146,7 +150,7 @@ class Race:
         """
         every = [run for runs in self.histories.values() for run in runs]
         wanted = dict.fromkeys((*MEASURES, column or MEASURES[0]))
-        shown = [kind for kind in wanted if all(_has(run, kind) for run in every)]
+        shown = [kind for kind in wanted if all(kind.removeprefix(BEST) in run.records[-1] for run in every)]
         cells = []
         for name, runs in self.histories.items():
             ends = [run.records[-1] for run in runs]
@@ -180,7 +184,7 @@ class Race:
             file.write(text.getvalue().encode())
 
 
-def compare(
+def race(
     net: Network,
     theta: Array | Callable[[int], Array],
     contenders: Mapping[str, Optimizer],
@@ -192,16 +196,11 @@ def compare(
     per_octave: int = 16,
     folder: str | Path | None = None,
     existing: str = "replace",
-    target: Mapping[str, float] | None = None,
     progress: bool = True,
     seeds: int = 1,
     averaging: Averaging | Mapping[str, Averaging | None] | None = None,
 ) -> Race:
-    """Let optimizers race.
-
-    Each runs alone. All have made a step before that was thrown away, so that no clock counts what is done
-    only once. One that diverges is out; the others go on. With several seeds all race from the first, then
-    all from the next: a machine that is slow for an hour is so for all.
+    """Let optimizers race, each alone; one that diverges is out.
 
     Args:
         net: the network.
@@ -215,67 +214,48 @@ def compare(
         per_octave: measurements while the number of steps doubles, see :class:`PerOctave`.
         folder: for records and checkpoints, two files a contender and seed, see :func:`file_name`.
         existing: what becomes of runs that are there: "replace", "resume" or "refuse".
-        target: a run stops at the first measurement where these columns are at or under these levels.
         progress: show bars.
         seeds: how many; the runs are those of ``seed``, ``seed + 1`` ...
         averaging: of the iterates, as of :func:`.train`; for all, or by name.
 
     Raises:
-        ValueError: on no contenders, no seeds, neither steps nor seconds, ``existing`` without a folder, or
-            what :func:`.train` refuses.
+        ValueError: on no contenders, seeds or limits, ``existing`` without a folder, or what `train` refuses.
     """
-    if not contenders:
-        raise ValueError("expected at least one contender, got none")
-    if seeds < 1:
-        raise ValueError(f"expected seeds >= 1, got {seeds}")
+    _check(contenders, seeds)
     if folder is None and existing != "replace":
         raise ValueError(f"expected existing={existing!r} only with a folder of runs, got none")
-    files: dict[str, str] = {}
-    for name in contenders:
-        if files.setdefault(file_name(name), name) != name:
-            other = files[file_name(name)]
-            raise ValueError(f"expected names that differ in letters or digits, got {other!r} and {name!r}")
     sizes = _by_name("batch_size", batch_size, contenders)
     averages = _by_name("averaging", averaging, contenders)
-
-    def start(own: int) -> Array:
-        return theta(own) if callable(theta) else theta
-
+    start = theta if callable(theta) else lambda _: theta
     for name, opt in contenders.items():  # what is wrong with the last is better known before the first runs
         warm_up(opt, start(seed), dataset, sizes[name], seed)
     histories: dict[str, list[History]] = {name: [] for name in contenders}
     failures: dict[str, dict[int, str]] = {}
-    for own in range(seed, seed + seeds):
+    limits: dict[str, Any] = {"steps": steps, "max_seconds": seconds, "measure_every": PerOctave(per_octave)}
+    for number in range(seed, seed + seeds):
         for name, opt in contenders.items():
-            keep, title = None, name if seeds == 1 else f"{name}, seed {own}"
-            if folder is not None:
-                keep = Keep(folder, file_name(name, None if seeds == 1 else own), existing=existing)
-            seen: list[Record] = []
-            try:
-                run = train(
-                    net,
-                    start(own),
-                    opt,
-                    dataset,
-                    steps,
-                    sizes[name],
-                    own,
-                    PerOctave(per_octave),
-                    progress=title if progress else False,
-                    averaging=averages[name],
-                    target=target,
-                    max_seconds=seconds,
-                    keep=keep,
-                    on_record=seen.append,
-                )
-            except FloatingPointError as error:
-                # the file holds what was measured before the run was resumed, too
-                run = History(seen) if keep is None else records.read(keep.records)
-                if not run.records:  # not even the start is finite
-                    raise
-                failures.setdefault(name, {})[own] = str(error)
-            histories[name].append(run)
+            title = name if seeds == 1 else f"{name}, seed {number}"
+            file = file_name(name, None if seeds == 1 else number)
+            keep = None if folder is None else Keep(folder, file, existing=existing)
+            loop = {"batch_size": sizes[name], "averaging": averages[name], "seed": number, "keep": keep}
+            loop |= limits | {"progress": title if progress else False}
+            history, failure = _to_the_end(partial(train, net, start(number), opt, dataset, **loop), keep)
+            histories[name].append(history)
+            if failure:
+                failures.setdefault(name, {})[number] = failure
     return Race(histories, failures)
+
+
+def _check(contenders: Mapping[str, Optimizer], seeds: int) -> None:
+    if not contenders:
+        raise ValueError("expected at least one contender, got none")
+    if seeds < 1:
+        raise ValueError(f"expected seeds >= 1, got {seeds}")
+    files: dict[str, str] = {}
+    for name in contenders:
+        other = files.setdefault(file_name(name), name)
+        if other != name:
+            raise ValueError(f"expected names that differ in letters or digits, got {other!r} and {name!r}")
 
 
 def _by_name(setting: str, value: Any, contenders: Mapping[str, Optimizer]) -> Mapping[str, Any]:
@@ -285,6 +265,19 @@ def _by_name(setting: str, value: Any, contenders: Mapping[str, Optimizer]) -> M
     if value.keys() != contenders.keys():
         raise ValueError(f"expected {setting} for {', '.join(contenders)}, got it for {', '.join(value)}")
     return value
+
+
+def _to_the_end(run: Callable[..., History], keep: Keep | None) -> tuple[History, str]:
+    """The history of a run, and what ended it early, if anything did."""
+    seen: list[Record] = []
+    try:
+        return run(on_record=seen.append), ""
+    except FloatingPointError as error:
+        # the file holds what was measured before the run was resumed, too
+        history = History(seen) if keep is None else records.read(keep.records)
+        if not history.records:  # not even the start is finite
+            raise
+        return history, str(error)
 
 
 def file_name(name: str, seed: int | None = None) -> str:
@@ -337,17 +330,13 @@ def column_of(history: History, column: str) -> np.ndarray:
 
 
 def _value(record: Record, column: str) -> float:
-    own = column.removeprefix(BEST)
-    found = record.get(own, math.nan)
-    return found if own == column else float(np.fmin(found, record.get(f"{own}_average", math.nan)))
+    kind = column.removeprefix(BEST)
+    value = record.get(kind, math.nan)
+    return value if kind == column else float(np.fmin(value, record.get(f"{kind}_average", math.nan)))
 
 
 def _with_best(record: Record) -> Record:
     return record | {BEST + kind: _value(record, BEST + kind) for kind in MEASURES if kind in record}
-
-
-def _has(history: History, column: str) -> bool:
-    return column.removeprefix(BEST) in history.records[-1]
 
 
 def _lowest(history: History, column: str) -> np.ndarray:
@@ -363,10 +352,9 @@ def _lowest_after(share: float, history: History, column: str) -> float:
 
 def _order(times: Sequence[float]) -> tuple[float, float, float]:
     """Median, lowest and highest; nan is later than all numbers, and stands for a result that is."""
-    known = [time if math.isfinite(time) else math.inf for time in times]
-    median, lowest, highest = (
-        at if math.isfinite(at) else math.nan for at in (float(np.median(known)), min(known), max(known))
-    )
+    late = [time if math.isfinite(time) else math.inf for time in times]
+    order = float(np.median(late)), min(late), max(late)
+    median, lowest, highest = (time if math.isfinite(time) else math.nan for time in order)
     return median, lowest, highest
 
 
@@ -385,9 +373,9 @@ def _short(value: float) -> str:
     return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
-def _spread(found: Sequence[float], form: str = "") -> str:
+def _spread(values: Sequence[float], form: str = "") -> str:
     """The median and, where they differ, the lowest and the highest."""
-    texts = [form.format(at) if form and math.isfinite(at) else _short(at) for at in _order(found)]
+    texts = [form.format(at) if form and math.isfinite(at) else _short(at) for at in _order(values)]
     return texts[0] if len(set(texts)) == 1 else f"{texts[0]} ({texts[1]} to {texts[2]})"
 
 

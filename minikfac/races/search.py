@@ -10,11 +10,11 @@ Trial i draws from ``default_rng([seed, i, 2])``: a search with a larger budget 
 
 from __future__ import annotations
 
-import itertools
 import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -108,9 +108,7 @@ class Built:
     @property
     def extremes(self) -> tuple[Any, ...]:
         """What is made of the extremes of its parts, in all combinations."""
-        return tuple(
-            self.kind(*parts) for parts in itertools.product(*(part.extremes for part in self.parts))
-        )
+        return tuple(self.kind(*ends) for ends in product(*(part.extremes for part in self.parts)))
 
     def draw(self, rng: Any) -> Any:
         return self.kind(*(part.draw(rng) for part in self.parts))
@@ -122,7 +120,7 @@ Space = Mapping[str, Range]
 
 @dataclass
 class Search:
-    """What a search found.
+    """The trials of a search, and the best of them.
 
     Attributes:
         about: problem, ranges, budget: what makes the result one that can be judged.
@@ -158,6 +156,22 @@ class Search:
         """The lowest and the highest of them."""
         return min(self.scores), max(self.scores)
 
+    def ranking(self) -> list[int]:
+        """Numbers of the trials, the best first, without those that diverged.
+
+        Raises:
+            FloatingPointError: if every trial diverged.
+        """
+        ended = [trial for trial in self.trials if trial["score"] < math.inf]
+        if not ended:
+            raise FloatingPointError(f"expected a trial that ends, got {len(self.trials)} that diverged")
+        return [trial["trial"] for trial in sorted(ended, key=lambda trial: trial["score"])]
+
+    def scores_of(self, number: int) -> list[float]:
+        """Scores of a trial's runs from other seeds, or of the trial itself where there were none."""
+        finals = [final["score"] for final in self.finals if final["trial"] == number]
+        return finals or [self.trials[number]["score"]]
+
     def write(self, path: str | Path) -> None:
         """Write trials and final runs as records; :func:`.records.read` reads them."""
         records.write(path, self.about, [*self.trials, *self.finals])
@@ -187,7 +201,7 @@ def random_search(
             in time is finished.
         trial_seconds: seconds of training of each.
         column: by whose last value a trial is judged; less is better. ``best_loss`` is the lower of the
-            iterate's and the average's, see :mod:`.compare`.
+            iterate's and the average's, see :mod:`.race`.
         batch_size: where the space does not say; the problem's by default.
         seed: of what is drawn.
         seeds: runs of each of the best few, from ``theta(1)``, ``theta(2)`` ..., not counted in the budget.
@@ -199,109 +213,118 @@ def random_search(
         ValueError: on no time, a column that is not measured, or a setting that the space draws anyway.
         FloatingPointError: if every trial diverged.
     """
+    count = _finalists(budget, trial_seconds, seeds, finalists)
+    _check_given(space, batch_size=batch_size, averaging=averaging)
+    size = problem.batch_size if batch_size is None else batch_size
+    trials = _Trials(problem, make, space, size, averaging, trial_seconds, column, seed)
+    search = Search(
+        trials.about | {"budget in seconds": budget, "finalists": count if seeds else None, "seeds": seeds}
+    )
+    title = progress if isinstance(progress, str) else "search"
+    trials.warm_up()
+    with progress_bar(title, math.ceil(budget / trial_seconds) + seeds * count, bool(progress)) as bar:
+        while search.seconds < budget:
+            search.trials.append(trials.run(len(search.trials)))
+            bar.advance(f"best {column.replace('_', ' ')} {min(t['score'] for t in search.trials):.4g}")
+        ranking = search.ranking()[:count]
+        for number in ranking:
+            for start in range(1, seeds + 1):
+                search.finals.append(trials.run(number, start))
+                bar.advance()
+    best = min(ranking, key=lambda number: float(np.median(search.scores_of(number))))
+    search.best, search.scores = drawn(space, seed, best), search.scores_of(best)
+    search.about |= {"trials": len(search.trials), "minutes in all": search.minutes}
+    search.about |= {"best": describe(search.best), "median": search.median, "spread": list(search.spread)}
+    return search
+
+
+def _finalists(budget: float, trial_seconds: float, seeds: int, finalists: int | None) -> int:
+    """How many trials run again, once what was given is checked."""
     if not (budget > 0 and trial_seconds > 0):
         raise ValueError(f"expected budget and trial_seconds > 0, got {budget} and {trial_seconds}")
     if seeds == 0 and finalists is not None:
         raise ValueError(f"expected finalists only with seeds from which they run again, got {finalists}")
-    finalists = 3 if finalists is None else finalists
-    if seeds < 0 or finalists < 1:
-        raise ValueError(f"expected seeds >= 0 and finalists >= 1, got {seeds} and {finalists}")
-    for name, value in (("batch_size", batch_size), ("averaging", averaging)):
+    count = 3 if finalists is None else finalists
+    if seeds < 0 or count < 1:
+        raise ValueError(f"expected seeds >= 0 and finalists >= 1, got {seeds} and {count}")
+    return count
+
+
+def _check_given(space: Space, **settings: Any) -> None:
+    for name, value in settings.items():
         if value is not None and name in space:
             raise ValueError(f"expected {name} either drawn from the space or given, got both")
-    size = problem.batch_size if batch_size is None else batch_size
-    about = {
-        "search": problem.name,
-        "parameters": problem.net.n_params,
-        "space": describe(space),
-        "budget in seconds": budget,
-        "seconds of a trial": trial_seconds,
-        "column": column,
-        "finalists": finalists if seeds else None,
-        "seeds": seeds,
-        "batch_size": describe(size),
-        "averaging": describe(averaging),
-        "seed": seed,
-    }
-    found = Search(about)
-
-    def made(arguments: Mapping[str, Any]) -> tuple[Optimizer, BatchSize, Averaging | None]:
-        others = dict(arguments)
-        of_loop = others.pop("batch_size", size), others.pop("averaging", averaging)
-        return make(problem.net, **others), *of_loop
-
-    opt, first_size, _ = made(drawn(space, seed, 0))
-    warm_up(opt, problem.theta(), problem.dataset, first_size)
-    name = progress if isinstance(progress, str) else "search"
-    tried: list[dict[str, Any]] = []
-    with progress_bar(name, math.ceil(budget / trial_seconds) + seeds * finalists, bool(progress)) as bar:
-        while found.seconds < budget:
-            tried.append(drawn(space, seed, len(tried)))
-            trial = _run(problem, *made(tried[-1]), trial_seconds, column, 0)
-            found.trials.append({"trial": len(found.trials), "arguments": describe(tried[-1])} | trial)
-            lowest = min(own["score"] for own in found.trials)
-            bar.advance(f"best {column.replace('_', ' ')} {lowest:.4g}")
-        ranked = sorted(
-            (own for own in found.trials if own["score"] < math.inf), key=lambda own: own["score"]
-        )
-        if not ranked:
-            raise FloatingPointError(f"expected a trial that ends, got {len(found.trials)} that diverged")
-        results = []
-        for finalist in ranked[:finalists]:
-            number = finalist["trial"]
-            for start in range(1, seeds + 1):
-                final = _run(problem, *made(tried[number]), trial_seconds, column, start)
-                found.finals.append({"trial": number, "seed": start} | final)
-                bar.advance()
-            own = [final["score"] for final in found.finals if final["trial"] == number]
-            results.append((own or [finalist["score"]], number))
-    found.scores, best = min(results, key=lambda result: float(np.median(result[0])))
-    found.best = tried[best]
-    found.about |= {"trials": len(found.trials), "minutes in all": found.minutes}
-    found.about |= {"best": describe(found.best), "median": found.median, "spread": list(found.spread)}
-    return found
 
 
 def drawn(space: Space, seed: int, trial: int) -> dict[str, Any]:
     """The arguments of a trial of a search with this seed."""
     rng = np.random.default_rng([seed, trial, 2])
-    return {name: own.draw(rng) for name, own in space.items()}
+    return {name: values.draw(rng) for name, values in space.items()}
 
 
-def _run(
-    problem: Problem,
-    opt: Optimizer,
-    batch_size: BatchSize,
-    averaging: Averaging | None,
-    seconds: float,
-    column: str,
-    seed: int,
-) -> Record:
-    """One run, measured at its start and its end."""
-    started = time.perf_counter()
-    try:
-        history = train(
-            problem.net,
-            problem.theta(seed),
-            opt,
-            problem.dataset,
-            None,
-            batch_size,
-            seed,
-            _at_the_end_only,
-            progress=False,
-            averaging=averaging,
-            max_seconds=seconds,
-        )
-    except FloatingPointError:
-        return {"score": math.inf, "steps": None, "seconds": time.perf_counter() - started}
-    try:
-        found = float(column_of(history, column)[-1])
-    except KeyError as error:
-        raise ValueError(error.args[0]) from None
-    last, score = history.records[-1], found if math.isfinite(found) else math.inf
-    return {"score": score, "steps": last["step"], "seconds": last["seconds"]}
+@dataclass(frozen=True)
+class _Trials:
+    """What the trials of a search share; a trial is its number, from which its arguments are drawn."""
 
+    problem: Problem
+    make: Callable[..., Optimizer]
+    space: Space
+    batch_size: BatchSize
+    averaging: Averaging | None
+    seconds: float
+    column: str
+    seed: int
 
-def _at_the_end_only(step: int) -> bool:
-    return False
+    @property
+    def about(self) -> dict[str, Any]:
+        return {
+            "search": self.problem.name,
+            "parameters": self.problem.net.n_params,
+            "space": describe(self.space),
+            "seconds of a trial": self.seconds,
+            "column": self.column,
+            "batch_size": describe(self.batch_size),
+            "averaging": describe(self.averaging),
+            "seed": self.seed,
+        }
+
+    def made(self, number: int) -> tuple[Optimizer, BatchSize, Averaging | None]:
+        """The optimizer of a trial, and the settings of its loop."""
+        arguments = drawn(self.space, self.seed, number)
+        size = arguments.pop("batch_size", self.batch_size)
+        averaging = arguments.pop("averaging", self.averaging)
+        return self.make(self.problem.net, **arguments), size, averaging
+
+    def warm_up(self) -> None:
+        opt, batch_size, _ = self.made(0)
+        warm_up(opt, self.problem.theta(), self.problem.dataset, batch_size)
+
+    def run(self, number: int, start: int = 0) -> Record:
+        """Run a trial, measured at its start and its end, or run it again from another start."""
+        opt, batch_size, averaging = self.made(number)
+        theta = self.problem.theta(start)
+        trial: Record = {"trial": number}
+        trial |= {"seed": start} if start else {"arguments": describe(drawn(self.space, self.seed, number))}
+        began = time.perf_counter()
+        try:
+            history = train(
+                self.problem.net,
+                theta,
+                opt,
+                self.problem.dataset,
+                steps=None,
+                batch_size=batch_size,
+                seed=start,
+                measure_every=lambda step: False,
+                progress=False,
+                averaging=averaging,
+                max_seconds=self.seconds,
+            )
+        except FloatingPointError:
+            return trial | {"score": math.inf, "steps": None, "seconds": time.perf_counter() - began}
+        try:
+            score = float(column_of(history, self.column)[-1])
+        except KeyError as error:
+            raise ValueError(error.args[0]) from None
+        last, score = history.records[-1], score if math.isfinite(score) else math.inf
+        return trial | {"score": score, "steps": last["step"], "seconds": last["seconds"]}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import signal
@@ -17,12 +16,14 @@ import numpy as np
 import pytest
 
 import minikfac
-from minikfac.cli import main as cli
+from minikfac import cli
+from minikfac.cli import fisher, nets
+from minikfac.tour import CHAPTERS
 from oracles.cli import one_line, run
 
 
 @pytest.fixture
-def own(tmp_path: Path) -> Path:
+def data_file(tmp_path: Path) -> Path:
     rng = np.random.default_rng(0)
     x = rng.normal(size=(60, 4))
     path = tmp_path / "own.npz"
@@ -63,8 +64,8 @@ def test_help_names_every_approximation_and_measure() -> None:
     from minikfac.quality import MEASURES
     from minikfac.tour import APPROXIMATIONS
 
-    assert all(name in cli.APPROXIMATIONS_HELP for name in APPROXIMATIONS)
-    assert all(name in cli.MEASURES_HELP for name in MEASURES)
+    assert all(name in fisher.APPROXIMATIONS_HELP for name in APPROXIMATIONS)
+    assert all(name in fisher.MEASURES_HELP for name in MEASURES)
 
 
 def test_a_study_prints_table_and_ledger(capsys: pytest.CaptureFixture[str]) -> None:
@@ -76,10 +77,10 @@ def test_a_study_prints_table_and_ledger(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_a_study_of_ones_own_data_is_saved(
-    capsys: pytest.CaptureFixture[str], own: Path, tmp_path: Path
+    capsys: pytest.CaptureFixture[str], data_file: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "out"
-    arguments = ["--data", str(own), "--steps", "5", "--net", "4-3-2", "--approximations", "kfac"]
+    arguments = ["--data", str(data_file), "--steps", "5", "--net", "4-3-2", "--approximations", "kfac"]
     code, out, _ = run(capsys, "fisher", *arguments, "--save", str(folder), "--along", "--dtype", "float32")
     assert code == 0 and f"Report: {folder / 'report.html'}" in out
     stored = json.loads((folder / "results.json").read_text(encoding="utf-8"))
@@ -122,35 +123,35 @@ def test_large_sets_of_images_are_cut_short_for_a_convolutional_net(monkeypatch:
     from minikfac import datasets
 
     x = np.random.default_rng(0).random((30, 4, 4, 1))
-    own = datasets.Dataset(x, np.arange(30) % 10, x, np.arange(30) % 10, "mine")
-    asked: list[dict[str, object]] = []
+    mine = datasets.Dataset(x, np.arange(30) % 10, x, np.arange(30) % 10, "mine")
+    options_of_calls: list[dict[str, object]] = []
 
     def load(data: str, folder: Path | None, **options: object) -> datasets.Dataset:
-        asked.append(options)
-        return own
+        options_of_calls.append(options)
+        return mine
 
     monkeypatch.setattr("minikfac.datasets.load", load)
-    monkeypatch.setattr(cli, "FEW", (20, 5))
-    found = cli._load("usps", None, None, "conv", "float32")
-    assert (len(found.x_train), len(found.x_test)) == (20, 5)
-    assert len(cli._load("usps", None, None, None, "float32").x_train) == 30
-    cli._load("cifar10", None, None, "conv-3", "float64")
-    cli._load("mnist", None, None, "conv", "float64")
-    assert asked == [
+    monkeypatch.setattr(nets, "FEW", (20, 5))
+    cut = nets.load("usps", None, None, "conv", "float32")
+    assert (len(cut.x_train), len(cut.x_test)) == (20, 5)
+    assert len(nets.load("usps", None, None, None, "float32").x_train) == 30
+    nets.load("cifar10", None, None, "conv-3", "float64")
+    nets.load("mnist", None, None, "conv", "float64")
+    assert options_of_calls == [
         {"dtype": "float32", "images": True},
         {"dtype": "float32", "images": False},
         {"dtype": "float64", "images": True, "n_train": 20, "n_test": 5},
         {"dtype": "float64", "images": True, "size": 16},
     ]
     few = [
-        cli._examples(data, net, 5000)
+        fisher.default_examples(data, net, 5000)
         for data, net in (("cifar10", "conv"), ("cifar10", None), ("digits", "conv"))
     ]
-    assert few == [500, 1000, 1000] and cli._examples("cifar10", "conv", 90) == 90
+    assert few == [500, 1000, 1000] and fisher.default_examples("cifar10", "conv", 90) == 90
 
 
-def test_nets_that_fit_the_data_by_default(capsys: pytest.CaptureFixture[str], own: Path) -> None:
-    arguments = ["--data", str(own), "--steps", "0", "--approximations", "kfac", "--layers", "0"]
+def test_nets_that_fit_the_data_by_default(capsys: pytest.CaptureFixture[str], data_file: Path) -> None:
+    arguments = ["--data", str(data_file), "--steps", "0", "--approximations", "kfac", "--layers", "0"]
     code, out, _ = run(capsys, "fisher", *arguments)
     assert code == 0 and "net 4-20-20-20-20-20-2, 100 parameters" in out
 
@@ -161,26 +162,28 @@ def test_the_default_net_for_usps_is_that_of_the_paper() -> None:
 
     x = np.random.default_rng(0).random((30, 256))
     data = Dataset(x, np.arange(30) % 10, x, np.arange(30) % 10, "usps")
-    settings = cli._settings(data, net=None, layers="all", approximations=None, measures=None)
+    settings = fisher.settings_for(data)
     assert minikfac.mlp(settings.sizes).n_params == 7030
 
 
 def test_mnist_is_loaded_at_the_size_that_the_net_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[dict[str, object]] = []
-    monkeypatch.setattr("minikfac.datasets.load", lambda data, folder, **options: asked.append(options))
+    options_of_calls: list[dict[str, object]] = []
+    monkeypatch.setattr(
+        "minikfac.datasets.load", lambda data, folder, **options: options_of_calls.append(options)
+    )
     for net in (None, "784-10", "100-10", "99-10"):
-        cli._load("mnist", None, None, net, "float64")
-    assert [options["size"] for options in asked] == [16, 28, 10, 28]
+        nets.load("mnist", None, None, net, "float64")
+    assert [options["size"] for options in options_of_calls] == [16, 28, 10, 28]
 
 
-def test_data_sets_are_listed_and_checked(capsys: pytest.CaptureFixture[str], own: Path) -> None:
+def test_data_sets_are_listed_and_checked(capsys: pytest.CaptureFixture[str], data_file: Path) -> None:
     code, out, _ = run(capsys, "data", "list")
     assert code == 0 and all(name in out for name in ("digits  (bundled)", "mnist", "usps"))
     code, out, _ = run(capsys, "data", "check", "digits")
     assert code == 0 and "ok" in out
     code, out, _ = run(capsys, "data", "fetch", "digits")
     assert code == 0 and out.startswith("digits: ")
-    assert run(capsys, "data", "check", str(own))[0] == 0
+    assert run(capsys, "data", "check", str(data_file))[0] == 0
 
 
 # what does not -------------------------------------------------------------------------------------------
@@ -258,15 +261,15 @@ def test_wrong_commands_end_in_one_line(
 
 
 def test_what_is_no_image_is_refused_for_a_convolutional_net(
-    capsys: pytest.CaptureFixture[str], own: Path
+    capsys: pytest.CaptureFixture[str], data_file: Path
 ) -> None:
-    code, _, err = run(capsys, "fisher", "--data", str(own), "--net", "conv")
+    code, _, err = run(capsys, "fisher", "--data", str(data_file), "--net", "conv")
     assert code == 2 and "own" in one_line(err) and "image" in one_line(err)
 
 
-def test_damaged_files_are_named(capsys: pytest.CaptureFixture[str], own: Path, tmp_path: Path) -> None:
+def test_damaged_files_are_named(capsys: pytest.CaptureFixture[str], data_file: Path, tmp_path: Path) -> None:
     damaged = tmp_path / "damaged.npz"
-    damaged.write_bytes(own.read_bytes()[:200])
+    damaged.write_bytes(data_file.read_bytes()[:200])
     code, _, err = run(capsys, "fisher", "--data", str(damaged))
     assert code == 2 and "damaged.npz" in one_line(err)
     code, out, err = run(capsys, "data", "check", str(damaged))
@@ -295,21 +298,21 @@ def test_figures_are_those_of_all_studies_or_of_the_net(
     choice: list[str],
     whole: bool,
 ) -> None:
-    chosen = []
+    chapters = []
 
     def tour(dataset: Any, settings: Any) -> Any:
-        chosen.append(settings.chapters)
+        chapters.append(settings.chapters)
         return SimpleNamespace(figures=lambda: {"ledger": None})
 
     def save_all(drawings: Any, folder: Path, image_format: str) -> Any:
+        assert list(drawings) == ["ledger"]
         yield "ledger", folder / f"ledger.{image_format}"
 
-    package = importlib.import_module("minikfac.tour")
-    monkeypatch.setattr(package, "tour", tour)
+    monkeypatch.setattr("minikfac.tour.tour", tour)
     monkeypatch.setattr("minikfac.tour.page.save_all", save_all)
     code, out, _ = run(capsys, "figures", *choice, "--format", "svg", "--out", str(tmp_path / "slides"))
     assert code == 0 and "slides" in out.replace("\n", "")
-    assert chosen == [tuple(package.CHAPTERS) if whole else None]
+    assert chapters == [tuple(CHAPTERS) if whole else None]
 
 
 @pytest.mark.parametrize(
@@ -358,7 +361,7 @@ def test_an_interrupt_ends_in_one_line(
 
 @pytest.mark.skipif(os.name == "nt", reason="other signals")
 def test_control_c_in_the_middle_of_the_work(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "minikfac.cli.main", "tour", "--out", str(tmp_path)]
+    command = [sys.executable, "-m", "minikfac", "tour", "--out", str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         assert process.stderr.readline().startswith("training: ")  # the matrices are being built
@@ -370,7 +373,7 @@ def test_control_c_in_the_middle_of_the_work(tmp_path: Path) -> None:
 
 def test_a_terminal_without_letters_and_colours() -> None:
     surroundings = {**os.environ, "PYTHONIOENCODING": "ascii", "TERM": "dumb", "NO_COLOR": "1"}
-    command = [sys.executable, "-m", "minikfac.cli.main", "fisher", *QUICK, "--approximations", "kfac"]
+    command = [sys.executable, "-m", "minikfac", "fisher", *QUICK, "--approximations", "kfac"]
     done = subprocess.run(command, capture_output=True, env=surroundings, check=True)
     done.stdout.decode("ascii")
     assert b"\x1b" not in done.stdout + done.stderr

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from minikfac.cli.main import run
+from minikfac.cli import run
 from minikfac.races import problem
 from minikfac.training import checkpoint, records
 from oracles import EXACT, close, standin
@@ -33,9 +33,9 @@ def test_train_computes_on_the_device_and_leaves_the_same_run(cupy: Any, tmp_pat
         assert (len(traffic.to_host) > 4) == (device == "cuda")
     here, there = (tmp_path / device / "run" for device in ("cpu", "cuda"))
     close(losses(there.with_suffix(".jsonl")), losses(here.with_suffix(".jsonl")), **EXACT)
-    found = checkpoint.load(there.with_suffix(".npz")).theta
-    assert isinstance(found, np.ndarray)
-    close(found, checkpoint.load(here.with_suffix(".npz")).theta, **EXACT)
+    theta = checkpoint.load(there.with_suffix(".npz")).theta
+    assert isinstance(theta, np.ndarray)
+    close(theta, checkpoint.load(here.with_suffix(".npz")).theta, **EXACT)
 
 
 def test_a_run_moves_from_device_to_host_by_resuming(cupy: Any, tmp_path: Path) -> None:

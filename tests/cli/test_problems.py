@@ -15,18 +15,18 @@ def test_every_problem_recipe_and_optimizer_is_listed(capsys: pytest.CaptureFixt
     code, out, err = run(capsys, "problems")
     assert (code, err) == (0, "")
     blocks = out.split("\nOptimizers: ")
-    assert blocks[1].strip().split(", ") == [own.name for own in CONTENDERS]
+    assert blocks[1].strip().split(", ") == [each.name for each in CONTENDERS]
     heads = [line for line in blocks[0].splitlines() if not line.startswith(" ")]
-    assert [line.split("  ")[0] for line in heads] == [own.name for own in PROBLEMS]
+    assert [line.split("  ")[0] for line in heads] == [row.name for row in PROBLEMS]
     assert "digits-autoencoder  (3,934 parameters, float64; data: digits)" in heads
-    for own in RECIPES:
-        (block,) = (part for part in f"\n{blocks[0]}".split("\n") if part.startswith(f"{own.problem}  "))
+    for recipe in RECIPES:
+        (block,) = (part for part in f"\n{blocks[0]}".split("\n") if part.startswith(f"{recipe.problem}  "))
         after = blocks[0][blocks[0].index(block) :].split("recipes: ", 1)[1]
         listed, *others = after.split("\n    in Python alone: ")
-        known = own.name in [other.name for other in CONTENDERS]
-        where = listed.splitlines()[0] if known else others[0].splitlines()[0]
-        assert (own.name if known else f'"{own.name}"') in where
-        assert not (known and any(f'"{own.name}"' in other.splitlines()[0] for other in others))
+        listed_by_name = recipe.name in [other.name for other in CONTENDERS]
+        where = listed.splitlines()[0] if listed_by_name else others[0].splitlines()[0]
+        assert (recipe.name if listed_by_name else f'"{recipe.name}"') in where
+        assert not (listed_by_name and any(f'"{recipe.name}"' in other.splitlines()[0] for other in others))
 
 
 def test_the_recipes_of_one_problem_show_their_constants(capsys: pytest.CaptureFixture[str]) -> None:
@@ -41,11 +41,11 @@ def test_the_recipes_of_one_problem_show_their_constants(capsys: pytest.CaptureF
     assert "K-FAC: the whole training set; " in out
 
 
-@pytest.mark.parametrize("own", RECIPES, ids=lambda own: f"{own.problem}, {own.name}")
-def test_constants_are_printed_as_they_are_set(own) -> None:
-    for value in own.arguments.values():
-        found = argument(value_in_words(value))
-        assert found == (pytest.approx(value, rel=1e-4) if isinstance(value, float) else value)
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: f"{recipe.problem}, {recipe.name}")
+def test_constants_are_printed_as_they_are_set(recipe) -> None:
+    for value in recipe.arguments.values():
+        read = argument(value_in_words(value))
+        assert read == (pytest.approx(value, rel=1e-4) if isinstance(value, float) else value)
 
 
 def test_every_schedule_is_printed_as_it_is_set() -> None:

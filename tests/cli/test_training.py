@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from minikfac import optim
-from minikfac.cli import training as cli_training
+from minikfac.cli.plot import contenders
 from minikfac.parallel import one_thread
 from minikfac.races import problem
 from minikfac.races.race import reached
@@ -48,10 +48,12 @@ def test_train_leaves_records_parameters_and_a_figure(capsys: pytest.CaptureFixt
     read = records.read(here / "a/b/run.jsonl")
     assert list(read["step"]) == list(range(7))
     assert f"loss {read['loss'][-1]:.4g}" in out
-    found, own = checkpoint.load(here / "a/b/run.npz"), problem("digits-autoencoder", n_train=60)
+    kept, task = checkpoint.load(here / "a/b/run.npz"), problem("digits-autoencoder", n_train=60)
     with one_thread():  # as the command does: products on several threads round otherwise
-        again = train(own.net, own.theta(), optim.KFAC(own.net, lam=3), own.dataset, 6, 20, progress=False)
-    assert found.theta.tobytes() == again.theta.tobytes()
+        again = train(
+            task.net, task.theta(), optim.KFAC(task.net, lam=3), task.dataset, 6, 20, progress=False
+        )
+    assert kept.theta.tobytes() == again.theta.tobytes()
     assert matplotlib.image.imread(here / "a/b/loss.png").shape[1] == 1280
 
 
@@ -73,7 +75,7 @@ def test_a_killed_command_is_resumed_in_the_same_bits(capsys: pytest.CaptureFixt
     arguments = ["train", *SMALL, "--checkpoint-every", "5", "--measure-every", "7"]
     kept = here / "killed" / "run.npz"
     # steps without end: it is killed, not finished
-    command = [sys.executable, "-m", "minikfac.cli.main", *arguments, "--steps", "100000", "--out", "killed"]
+    command = [sys.executable, "-m", "minikfac", *arguments, "--steps", "100000", "--out", "killed"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         while not kept.exists() and process.poll() is None:
             time.sleep(0.01)
@@ -144,9 +146,9 @@ def test_a_run_that_diverges_ends_in_one_line(capsys: pytest.CaptureFixture[str]
     arguments = ["--net", "64-5-64", "--output", "gaussian", "--activation", "relu", "--optimizer", "sgd"]
     code, _, err = run(capsys, "train", *arguments, "--set", "lr=1e6", "--checkpoint-every", "1")
     assert code == 2 and "expected a finite loss, got" in one_line(err)
-    found = checkpoint.load(here / "minikfac-train/run.npz")
-    assert f"the checkpoint of step {found.step} in" in one_line(err)
-    assert np.isfinite(found.theta).all()
+    kept = checkpoint.load(here / "minikfac-train/run.npz")
+    assert f"the checkpoint of step {kept.step} in" in one_line(err)
+    assert np.isfinite(kept.theta).all()
 
 
 # compare ----------------------------------------------------------------------------------------------------
@@ -199,11 +201,11 @@ def test_a_race_of_tuned_optimizers_says_what_was_spent(
     assert words.count("each tuned for 0.005 min") == 3  # beside each table of results
     folder = here / "minikfac-compare"
     searches = {name: records.read(folder / f"{name}.search.jsonl") for name in ("sgd", "k-fac")}
-    for name, found in searches.items():
+    for name, search in searches.items():
         about = records.read(folder / f"{name}.jsonl").about["optimizer"]
-        assert {key: about[key] for key in found.about["best"]} == found.about["best"]
-        assert found.about["budget in seconds"] == 0.3
-        assert found.about["trials"] == sum("arguments" in row for row in found.records)
+        assert {key: about[key] for key in search.about["best"]} == search.about["best"]
+        assert search.about["budget in seconds"] == 0.3
+        assert search.about["trials"] == sum("arguments" in row for row in search.records)
     assert "T3" not in searches["k-fac"].about["space"]
     assert records.read(folder / "k-fac.jsonl").about["optimizer"]["T3"] == 7
 
@@ -217,21 +219,21 @@ def test_a_race_of_several_seeds(capsys: pytest.CaptureFixture[str], here: Path)
     runs = [f"{name}-{seed}" for name in ("sgd", "k-fac") for seed in (5, 6, 7)]
     kept = {path.name for path in (here / "half").iterdir() if path.suffix in (".jsonl", ".npz")}
     assert kept == {f"{run}.{kind}" for run in runs for kind in ("jsonl", "npz")}
-    own = problem("digits-autoencoder", n_train=60)
+    task = problem("digits-autoencoder", n_train=60)
     sgd = records.read(here / "half/sgd-6.jsonl")
     assert sgd.about["seed"] == 6
     with one_thread():
-        start = own.net.loss(own.theta(6), own.dataset.x_train, own.dataset.y_train)
+        start = task.net.loss(task.theta(6), task.dataset.x_train, task.dataset.y_train)
     assert sgd["loss"][0] == pytest.approx(start)
     with open(here / "half" / "targets.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert {row["runs"] for row in rows} == {"3"}
     levels = {float(row["level"]) for row in rows}
-    found = {(row["contender"], float(row["level"]), row["along"]): row for row in rows}
+    targets = {(row["contender"], float(row["level"]), row["along"]): row for row in rows}
     histories = [records.read(here / "half" / f"sgd-{seed}.jsonl") for seed in (5, 6, 7)]
     for level in levels:
         at = sorted(reached(history, "loss", level, "step") for history in histories)
-        row = found["SGD", level, "step"]
+        row = targets["SGD", level, "step"]
         assert float(row["at"]) == at[1] and float(row["lowest"]) == at[0]
 
 
@@ -327,9 +329,9 @@ def test_contenders_are_named_by_what_tells_them_apart(
     here: Path, files: list[tuple[str, int, dict[str, Any]]], names: dict[str, int]
 ) -> None:
     paths = [Path(made(path, [2, 1], seed, **about)) for path, seed, about in files]
-    found = cli_training._contenders(paths)
-    assert {name: len(runs) for name, runs in found.items()} == names
-    assert all(len({run.about["seed"] for run in runs}) == len(runs) for runs in found.values())
+    groups = contenders(paths)
+    assert {name: len(runs) for name, runs in groups.items()} == names
+    assert all(len({run.about["seed"] for run in runs}) == len(runs) for runs in groups.values())
 
 
 def test_plot_prints_no_levels_of_what_does_not_fall(capsys: pytest.CaptureFixture[str], here: Path) -> None:
@@ -404,6 +406,6 @@ def test_each_command_has_an_example(capsys: pytest.CaptureFixture[str], command
 
 
 def test_the_module_has_the_commands_too(here: Path) -> None:
-    command: list[Any] = [sys.executable, "-m", "minikfac.cli.main", "train", "--steps", "1", *SMALL]
-    found = subprocess.run(command, capture_output=True, text=True)
-    assert found.returncode == 0 and "Records: " in found.stdout
+    command: list[Any] = [sys.executable, "-m", "minikfac", "train", "--steps", "1", *SMALL]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0 and "Records: " in done.stdout

@@ -22,8 +22,9 @@ import scipy.io
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minikfac import datasets
-from minikfac.cli import main as cli
+from minikfac import cli, datasets
+from minikfac.cli import nets
+from minikfac.cli.fisher import settings_for
 from minikfac.datasets import ColorWhitening, ContrastNormalization, Dataset
 from minikfac.datasets.svhn import read_svhn
 from oracles import EXACT, FLOAT32, close
@@ -422,9 +423,9 @@ def test_class_names_are_one_for_each_class() -> None:
 
 def test_the_command_line_takes_photographs_flat(cifar_folder: Path) -> None:
     """Its nets are of dense layers."""
-    data = cli._load("cifar10", cifar_folder, None, None, "float32")
+    data = nets.load("cifar10", cifar_folder, None, None, "float32")
     assert (data.x_train.shape, data.x_train.dtype) == ((10, 3072), np.float32)
-    assert cli._settings(data, net=None, layers="all", approximations=None, measures=None).sizes[0] == 3072
+    assert settings_for(data).sizes[0] == 3072
 
 
 @pytest.mark.parametrize(("name", "bad"), [("cifar10", "6 of 7"), ("svhn", "2 of 2")])

@@ -7,9 +7,8 @@ import shlex
 from pathlib import Path
 
 import pytest
-import typer
 
-from minikfac.cli import main as cli
+from minikfac import cli
 from minikfac.parallel import one_thread
 from oracles.pages import ROOT, printed, snippets
 
@@ -30,10 +29,9 @@ def mentioned(page: Path) -> list[str]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_have_the_options_that_pages_name(page: Path) -> None:
-    group = typer.main.get_command(cli.app)
     for text in commands(page) + mentioned(page):
-        words = shlex.split(text)[1:]
-        command = group
+        name, *words = shlex.split(text)[1:]
+        command = cli.command(name)
         while words and words[0] in getattr(command, "commands", ()):
             command = command.commands[words.pop(0)]
         assert not hasattr(command, "commands"), text

@@ -2,7 +2,7 @@
 
 import pytest
 
-from minikfac.cli import main as cli
+from minikfac import cli
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minikfac import layers, mlp, optim, outputs, presets
+from minikfac import layers, optim, outputs, presets
 from minikfac.datasets import Dataset
 from minikfac.races.problems import PROBLEMS, grey_patches, problem, reconstruction, standardized
 from minikfac.races.recipes import KFC_RATES, RECIPES, Recipe, recipe, recipes_for
@@ -61,12 +61,12 @@ def test_width_scales_the_hidden_layers_but_not_the_code() -> None:
 
 
 def test_an_autoencoder_is_its_definition() -> None:
-    net = presets.autoencoder([3, 4, 2], "tanh", "gaussian")
+    net = presets.autoencoder([3, 4, 2], "tanh", "logistic", "gaussian")
     rng = np.random.default_rng(0)
     theta, x = rng.standard_normal(net.n_params), rng.standard_normal(3)
     kinds = [type(layer) for layer in net.layers[1::2]]
-    assert kinds == [layers.Tanh, layers.Identity, layers.Tanh]
-    same = mlp([3, 4, 2, 4, 3], "tanh", "gaussian")
+    assert kinds == [layers.Tanh, layers.Logistic, layers.Tanh]
+    same = presets.autoencoder([3, 4, 2], "tanh", "tanh", "gaussian")
     z = loop_z(same.unpack(theta), "tanh", x)
     close(same.loss(theta, x[None], x[None]), loop_nll("gaussian", z, x), **EXACT)
     assert abs(net.loss(theta, x[None], x[None]) - loop_nll("gaussian", z, x)) > 1e-3
@@ -77,6 +77,7 @@ def test_an_autoencoder_is_its_definition() -> None:
     [
         (lambda: presets.autoencoder([64]), r"expected at least two sizes, inputs and code, got \[64\]"),
         (lambda: presets.autoencoder([4, 2], "step"), "expected one of identity, logistic, .*, got 'step'"),
+        (lambda: presets.autoencoder([4, 2], code="step"), "expected one of identity, .*, got 'step'"),
         (lambda: presets.autoencoder([4, 2], output="categorical"), "expected output bernoulli or gaussian"),
         (lambda: presets.mnist_autoencoder(0), "expected a finite width above 0, got 0"),
     ],
@@ -135,13 +136,13 @@ def test_grey_patches_are_the_middle_of_the_images() -> None:
 
 @pytest.mark.parametrize("name", EMBEDDED)
 def test_embedded_problems_are_learned(name: str) -> None:
-    found = problem(name, n_train=200, n_test=50)
-    theta = found.theta()
-    assert theta.dtype == found.dataset.x_train.dtype == np.float64 and found.batch_size == 200
-    opt = optim.SGD(found.net, lr=0.02, momentum=0.5)
-    history = train(found.net, theta, opt, found.dataset, 5, found.batch_size, progress=False)
+    task = problem(name, n_train=200, n_test=50)
+    theta = task.theta()
+    assert theta.dtype == task.dataset.x_train.dtype == np.float64 and task.batch_size == 200
+    opt = optim.SGD(task.net, lr=0.02, momentum=0.5)
+    history = train(task.net, theta, opt, task.dataset, 5, task.batch_size, progress=False)
     assert history["loss"][-1] < history["loss"][0]
-    assert not np.array_equal(theta, found.theta(1)) and np.array_equal(theta, found.theta(0))
+    assert not np.array_equal(theta, task.theta(1)) and np.array_equal(theta, task.theta(0))
 
 
 def data_folder(data: str, folder: Path) -> Path | None:
@@ -166,13 +167,13 @@ def data_folder(data: str, folder: Path) -> Path | None:
 @pytest.mark.parametrize("entry", PROBLEMS, ids=NAMES)
 def test_every_net_takes_its_data(entry, tmp_path: Path) -> None:
     folder = data_folder(entry.data, tmp_path)
-    found = problem(entry.name, folder, n_train=5, n_test=2, width=0.1, dtype="float32")
-    theta = found.theta()
-    loss, gradient = found.net.loss_and_gradient(theta, found.dataset.x_train, found.dataset.y_train)
+    task = problem(entry.name, folder, n_train=5, n_test=2, width=0.1, dtype="float32")
+    theta = task.theta()
+    loss, gradient = task.net.loss_and_gradient(theta, task.dataset.x_train, task.dataset.y_train)
     assert np.isfinite(loss) and gradient.dtype == theta.dtype == np.float32
-    first = found.net.unpack(theta)[0][:-1]
+    first = task.net.unpack(theta)[0][:-1]
     if "autoencoder" in entry.name:
-        assert found.dataset.y_train is found.dataset.x_train
+        assert task.dataset.y_train is task.dataset.x_train
         assert ((first != 0).sum(0) == 15).all()
     else:
         assert (first != 0).all()
@@ -220,26 +221,28 @@ def test_unknown_problems_are_refused(arguments, message) -> None:
 # recipes --------------------------------------------------------------
 
 
-@pytest.mark.parametrize("own", RECIPES, ids=[f"{own.problem}: {own.name}" for own in RECIPES])
-def test_every_recipe_makes_an_optimizer(own) -> None:
-    entry = PROBLEMS[NAMES.index(own.problem)]
+@pytest.mark.parametrize(
+    "constants", RECIPES, ids=[f"{constants.problem}: {constants.name}" for constants in RECIPES]
+)
+def test_every_recipe_makes_an_optimizer(constants) -> None:
+    entry = PROBLEMS[NAMES.index(constants.problem)]
     net = entry.net(0.05)
-    opt = own.make(net)
-    assert type(opt).__name__ == own.optimizer and opt.net is net
-    assert {name: getattr(opt, name) for name in own.arguments} == dict(own.arguments)
-    assert set(own.ours) <= {*own.arguments, "batch_size"}
-    assert recipe(own.problem, own.name) is own  # so names are unique
+    opt = constants.make(net)
+    assert type(opt).__name__ == constants.optimizer and opt.net is net
+    assert {name: getattr(opt, name) for name in constants.arguments} == dict(constants.arguments)
+    assert set(constants.ours) <= {*constants.arguments, "batch_size"}
+    assert recipe(constants.problem, constants.name) is constants  # so names are unique
 
 
 @pytest.mark.parametrize("name", EMBEDDED)
 def test_recipes_of_the_small_problems_learn(name: str) -> None:
-    found = problem(name, n_train=400, n_test=50)
-    for own in recipes_for(name).values():
-        opt, size = own.make(found.net), own.batches(found.dataset)
+    task = problem(name, n_train=400, n_test=50)
+    for constants in recipes_for(name).values():
+        opt, size = constants.make(task.net), constants.batches(task.dataset)
         history = train(
-            found.net, found.theta(), opt, found.dataset, 10, size, progress=False, averaging=own.averaging
+            task.net, task.theta(), opt, task.dataset, 10, size, progress=False, averaging=constants.averaging
         )
-        assert ("loss_average" in history.records[-1]) == (own.averaging is not None)
+        assert ("loss_average" in history.records[-1]) == (constants.averaging is not None)
         assert history["loss"][-1] < 0.9 * history["loss"][0]
 
 
@@ -256,29 +259,29 @@ def test_constants_are_the_papers() -> None:
     nesterov = recipe("mnist-autoencoder", "Nesterov").arguments["momentum"]
     assert [nesterov(step) for step in (0, 250, 10**6)] == [0.5, 0.75, 0.99]
     for name, m in (("KFC-pre", 512), ("SGD", 128), ("SGD, large batches", 4096)):
-        own = recipe("cifar10-kfc", name)
-        assert own.batch_size == m and own.arguments["momentum"] == 0.9
-        assert own.averaging == 50_000
-        assert own.arguments["lr"] in KFC_RATES and "from memory" in own.source
+        constants = recipe("cifar10-kfc", name)
+        assert constants.batch_size == m and constants.arguments["momentum"] == 0.9
+        assert constants.averaging == 50_000
+        assert constants.arguments["lr"] in KFC_RATES and "from memory" in constants.source
 
 
-@pytest.mark.parametrize("own", [own for own in RECIPES if own.averaging], ids=str)
-def test_averages_keep_the_weights_of_the_papers(own: Recipe) -> None:
+@pytest.mark.parametrize("constants", [constants for constants in RECIPES if constants.averaging], ids=str)
+def test_averages_keep_the_weights_of_the_papers(constants: Recipe) -> None:
     """0.99 of the old in each step [MG15]; over 50,000 examples [GM16]."""
-    if isinstance(own.averaging, PerStep):
-        assert own.averaging.weight == 0.99 and own.batch_size in ("growing", "whole")
+    if isinstance(constants.averaging, PerStep):
+        assert constants.averaging.weight == 0.99 and constants.batch_size in ("growing", "whole")
     else:
-        retained = np.exp(-own.batch_size / own.averaging)
-        assert retained == pytest.approx(0.99, rel=1e-12) or own.averaging == 50_000
+        retained = np.exp(-constants.batch_size / constants.averaging)
+        assert retained == pytest.approx(0.99, rel=1e-12) or constants.averaging == 50_000
 
 
 def test_batches_grow_as_in_the_paper_and_never_exceed_the_data() -> None:
-    own = recipe("mnist-autoencoder", "K-FAC")
+    constants = recipe("mnist-autoencoder", "K-FAC")
     flat = np.zeros((60_000, 1))
-    grow = own.batches(Dataset(flat, flat, flat[:1], flat[:1], "many"))
+    grow = constants.batches(Dataset(flat, flat, flat[:1], flat[:1], "many"))
     assert [grow(k - 1) for k in (1, 100, 250, 400, 500, 501)] == [1000, 2253, 7714, 26412, 60_000, 60_000]
     few = Dataset(flat[:300], flat[:300], flat[:1], flat[:1], "few")
-    assert own.batches(few) == 300
+    assert constants.batches(few) == 300
     assert recipe("mnist-autoencoder", "Nesterov").batches(few) == 300
     assert recipe("usps", "K-FAC").batches(few) == 300
     assert recipe("digits", "Nesterov").batches(few) == 250

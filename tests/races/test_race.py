@@ -13,7 +13,7 @@ from minikfac import optim
 from minikfac.optim import schedules
 from minikfac.races.contenders import CONTENDERS, Contender, argument, argument_range, contender
 from minikfac.races.problems import Problem
-from minikfac.races.race import MEASURES, Race, column_of, compare, file_name, reached
+from minikfac.races.race import MEASURES, Race, column_of, file_name, race, reached
 from minikfac.races.search import Built, Choice, LogUniform, Search, random_search
 from minikfac.training import loop as training
 from minikfac.training import records
@@ -63,17 +63,19 @@ def test_a_column_that_is_not_always_measured_is_passed_over() -> None:
 def test_ratios_are_those_of_the_baseline_to_each() -> None:
     race = Race({"slow": [history([16, 8, 4, 2])], "fast": [history([16, 2, 1], seconds=2.0, examples=4)]})
     rows = race.targets(levels=[8, 2, 1])
-    found = {(row["contender"], row["level"], row["along"]): row for row in rows}
-    assert len(found) == len(rows) == 2 * 3 * 3
-    assert found["fast", 2, "step"]["ratio"] == pytest.approx(3)
-    assert found["fast", 2, "seconds"]["ratio"] == pytest.approx(1.5)
-    assert found["fast", 2, "examples"]["ratio"] == pytest.approx(6)
-    assert found["fast", 8, "step"]["at"] == pytest.approx(8 / 14)
-    assert all(found["slow", level, along]["ratio"] == 1 for level in (8, 2) for along in ("step", "seconds"))
+    targets = {(row["contender"], row["level"], row["along"]): row for row in rows}
+    assert len(targets) == len(rows) == 2 * 3 * 3
+    assert targets["fast", 2, "step"]["ratio"] == pytest.approx(3)
+    assert targets["fast", 2, "seconds"]["ratio"] == pytest.approx(1.5)
+    assert targets["fast", 2, "examples"]["ratio"] == pytest.approx(6)
+    assert targets["fast", 8, "step"]["at"] == pytest.approx(8 / 14)
+    assert all(
+        targets["slow", level, along]["ratio"] == 1 for level in (8, 2) for along in ("step", "seconds")
+    )
     assert not any(row["bound"] for row in rows if row["level"] > 1)
     # the slow one never got to 1: the ratio is at least that of the end of its run
-    assert math.isnan(found["slow", 1, "step"]["at"]) and not found["slow", 1, "step"]["bound"]
-    assert found["fast", 1, "step"]["ratio"] == 3 / 2 and found["fast", 1, "step"]["bound"]
+    assert math.isnan(targets["slow", 1, "step"]["at"]) and not targets["slow", 1, "step"]["bound"]
+    assert targets["fast", 1, "step"]["ratio"] == 3 / 2 and targets["fast", 1, "step"]["bound"]
 
 
 def test_levels_are_what_the_baseline_reached_on_its_way() -> None:
@@ -102,12 +104,12 @@ def test_targets_are_written_as_rows(tmp_path: Path) -> None:
         rows = list(csv.DictReader(file))
     expected = race.targets(levels=[8, 2, 1])
     assert len(rows) == len(expected) and list(rows[0]) == list(expected[0])
-    for row, own in zip(rows, expected, strict=True):
+    for row, target in zip(rows, expected, strict=True):
         for column in ("at", "lowest", "highest", "ratio"):
-            assert float(row[column]) == pytest.approx(own[column], rel=0, nan_ok=True)
-        assert (row["contender"], row["along"]) == (own["contender"], own["along"])
-        assert (int(row["reached"]), int(row["runs"])) == (own["reached"], own["runs"])
-        assert row["bound"] == str(own["bound"])
+            assert float(row[column]) == pytest.approx(target[column], rel=0, nan_ok=True)
+        assert (row["contender"], row["along"]) == (target["contender"], target["along"])
+        assert (int(row["reached"]), int(row["runs"])) == (target["reached"], target["runs"])
+        assert row["bound"] == str(target["bound"])
 
 
 # several seeds --------------------------------------------------------------------------------------------
@@ -140,8 +142,8 @@ def test_a_level_is_reached_by_the_median_of_the_seeds(
     steps: tuple[int, ...], median: float, lowest: float, highest: float
 ) -> None:
     row = row_of(Race({"a": reaching(*steps)}), "a")
-    found = [row["at"], row["lowest"], row["highest"]]
-    assert found == pytest.approx([median, lowest, highest], rel=0, nan_ok=True)
+    order = [row["at"], row["lowest"], row["highest"]]
+    assert order == pytest.approx([median, lowest, highest], rel=0, nan_ok=True)
     assert row["runs"] == len(steps) and row["reached"] == sum(at > 0 for at in steps)
     assert row["ratio"] == pytest.approx(1 if median > 0 else math.nan, nan_ok=True) and not row["bound"]
 
@@ -211,9 +213,9 @@ def test_a_race_holds_lists_of_histories() -> None:
 
 def averaged(column: str = "loss") -> History:
     run = History([])
-    for step, (own, average) in enumerate([(9.0, 9.0), (8.0, 5.0), (1.0, 4.0), (3.0, 2.0)]):
+    for step, (iterate, average) in enumerate([(9.0, 9.0), (8.0, 5.0), (1.0, 4.0), (3.0, 2.0)]):
         row = {"step": step, "seconds": 1.0 * step, "examples": step, "loss": 7.0}
-        run.records.append(row | {column: own, f"{column}_average": average})
+        run.records.append(row | {column: iterate, f"{column}_average": average})
     return run
 
 
@@ -274,15 +276,15 @@ class Watched(optim.SGD):
 def test_all_start_alike_and_see_the_same_data_and_targets(tmp_path: Path) -> None:
     net, theta, data = problem()
     contenders = {name: Watched(net, lr) for name, lr in (("a", 0.1), ("b", 0.3))}
-    race = compare(net, theta, contenders, data, 7, batch_size=12, seed=3, progress=False)
+    outcome = race(net, theta, contenders, data, 7, batch_size=12, seed=3, progress=False)
     first, second = (opt.seen for opt in contenders.values())  # type: ignore[attr-defined]
     assert len(first) == len(second) == 8  # one is thrown away
     for (_, x_a, draw_a), (_, x_b, draw_b) in zip(first, second, strict=True):
         assert np.array_equal(x_a, x_b) and draw_a == draw_b
     assert np.array_equal(first[1][0], theta) and np.array_equal(second[1][0], theta)
     expected = training.train(net, theta, optim.SGD(net, 0.3), data, 7, 12, 3, progress=False)
-    assert np.array_equal(race.histories["b"][0].theta, expected.theta)
-    assert race.baseline == "a" and not race.failures
+    assert np.array_equal(outcome.histories["b"][0].theta, expected.theta)
+    assert outcome.baseline == "a" and not outcome.failures
 
 
 def test_a_race_is_kept_and_resumed(tmp_path: Path) -> None:
@@ -290,7 +292,7 @@ def test_a_race_is_kept_and_resumed(tmp_path: Path) -> None:
     contenders = {"SGD": optim.SGD(net, 0.1), "K-FAC, damped": optim.KFAC(net)}
 
     def go(steps: int, existing: str) -> Race:
-        return compare(
+        return race(
             net,
             theta,
             contenders,
@@ -303,11 +305,11 @@ def test_a_race_is_kept_and_resumed(tmp_path: Path) -> None:
         )
 
     go(5, "replace")
-    race = go(9, "resume")
-    whole = compare(net, theta, contenders, data, 9, batch_size=12, progress=False)
-    for name, own in (("SGD", "sgd"), ("K-FAC, damped", "k-fac-damped")):
-        assert race.histories[name][0].theta.tobytes() == whole.histories[name][0].theta.tobytes()
-        assert records.read(tmp_path / f"{own}.jsonl").records == race.histories[name][0].records
+    outcome = go(9, "resume")
+    whole = race(net, theta, contenders, data, 9, batch_size=12, progress=False)
+    for name, file in (("SGD", "sgd"), ("K-FAC, damped", "k-fac-damped")):
+        assert outcome.histories[name][0].theta.tobytes() == whole.histories[name][0].theta.tobytes()
+        assert records.read(tmp_path / f"{file}.jsonl").records == outcome.histories[name][0].records
     with pytest.raises(FileExistsError, match="expected no checkpoint"):
         go(9, "refuse")
     assert [row["step"] for row in go(9, "replace").histories["SGD"][0].records] == list(range(10))
@@ -322,10 +324,10 @@ def test_each_seed_has_its_own_start_order_and_files(tmp_path: Path) -> None:
 
     def go(steps: int, existing: str, folder: Path | None = tmp_path) -> Race:
         options: dict[str, Any] = {"batch_size": 12, "seed": 4, "existing": existing, "progress": False}
-        return compare(net, start, contenders, data, steps, folder=folder, seeds=3, **options)
+        return race(net, start, contenders, data, steps, folder=folder, seeds=3, **options)
 
     go(5, "replace")
-    race = go(9, "resume")
+    outcome = go(9, "resume")
     files = {
         f"{name}-{seed}.{kind}"
         for name in ("sgd", "k-fac")
@@ -333,21 +335,21 @@ def test_each_seed_has_its_own_start_order_and_files(tmp_path: Path) -> None:
         for kind in ("jsonl", "npz")
     }
     assert {path.name for path in tmp_path.iterdir()} == files
-    for name, own in (("SGD", "sgd"), ("K-FAC", "k-fac")):
-        assert len(race.histories[name]) == 3
-        for seed, run in zip((4, 5, 6), race.histories[name], strict=True):
+    for name, file in (("SGD", "sgd"), ("K-FAC", "k-fac")):
+        assert len(outcome.histories[name]) == 3
+        for seed, run in zip((4, 5, 6), outcome.histories[name], strict=True):
             alone = training.train(net, start(seed), contenders[name], data, 9, 12, seed, progress=False)
             assert run.theta.tobytes() == alone.theta.tobytes()
-            kept = records.read(tmp_path / f"{own}-{seed}.jsonl")
+            kept = records.read(tmp_path / f"{file}-{seed}.jsonl")
             assert kept.about["seed"] == seed and kept.records == run.records
-    assert len({run.records[0]["loss"] for run in race.histories["SGD"]}) == 3
+    assert len({run.records[0]["loss"] for run in outcome.histories["SGD"]}) == 3
     with pytest.raises(ValueError, match="expected seeds >= 1, got 0"):
-        compare(net, start, contenders, data, 5, seeds=0)
+        race(net, start, contenders, data, 5, seeds=0)
     with pytest.raises(ValueError, match="expected existing='resume' only with a folder of runs, got none"):
-        compare(net, start, contenders, data, 5, existing="resume")
+        race(net, start, contenders, data, 5, existing="resume")
     for setting, value in (("batch_size", 8), ("averaging", 50.0)):
         with pytest.raises(ValueError, match=f"expected {setting} for .*, got it for Adam"):
-            compare(net, start, contenders, data, 5, **{setting: {"Adam": value}})
+            race(net, start, contenders, data, 5, **{setting: {"Adam": value}})
 
 
 def test_all_race_from_one_seed_before_the_next() -> None:
@@ -360,10 +362,10 @@ def test_all_race_from_one_seed_before_the_next() -> None:
             return super().init(theta)
 
     contenders = {"a": Named(net, 0.1), "b": Named(net, 0.3)}
-    compare(net, lambda seed: theta + seed, contenders, data, 1, batch_size=12, progress=False, seeds=2)
+    race(net, lambda seed: theta + seed, contenders, data, 1, batch_size=12, progress=False, seeds=2)
     expected = [(lr, float(theta[0] + seed)) for seed in (0, 0, 1) for lr in ("0.1", "0.3")]
     assert order == expected  # the first of them is thrown away
-    same = compare(net, theta, contenders, data, 1, batch_size=12, progress=False, seeds=2).histories["a"]
+    same = race(net, theta, contenders, data, 1, batch_size=12, progress=False, seeds=2).histories["a"]
     assert (
         same[0].records[0]["loss"] == same[1].records[0]["loss"] and same[0]["loss"][1] != same[1]["loss"][1]
     )
@@ -388,16 +390,17 @@ def test_seeds_that_diverge_are_named_and_stay_out_when_resumed(tmp_path: Path) 
         options: dict[str, Any] = {"batch_size": 12, "progress": False, "per_octave": 1, "seeds": 3}
         opts = {"a": Ends(net, 0.1), "b": optim.SGD(net, 0.1)}
         start = [theta - 9, theta + 9, theta - 9].__getitem__
-        return compare(net, start, opts, data, steps, folder=tmp_path, existing=existing, **options)
+        return race(net, start, opts, data, steps, folder=tmp_path, existing=existing, **options)
 
     assert not go(5, "replace").failures
-    race = go(9, "resume")  # measured before steps 8 and 9 alone, which the second never sees
-    assert {name: list(seeds) for name, seeds in race.failures.items()} == {"a": [1]}
-    assert "in step 7" in race.failures["a"][1]
-    assert [list(run["step"]) for run in race.histories["a"]] == [[0, 1, 2, 4, 5, 8, 9], [0, 1, 2, 4, 5]] + [
-        [0, 1, 2, 4, 5, 8, 9]
-    ]
-    assert all(run["step"][-1] == 9 for run in race.histories["b"])
+    outcome = go(9, "resume")  # measured before steps 8 and 9 alone, which the second never sees
+    assert {name: list(seeds) for name, seeds in outcome.failures.items()} == {"a": [1]}
+    assert "in step 7" in outcome.failures["a"][1]
+    assert [list(run["step"]) for run in outcome.histories["a"]] == [
+        [0, 1, 2, 4, 5, 8, 9],
+        [0, 1, 2, 4, 5],
+    ] + [[0, 1, 2, 4, 5, 8, 9]]
+    assert all(run["step"][-1] == 9 for run in outcome.histories["b"])
 
 
 def test_one_that_diverges_is_out_and_the_others_go_on() -> None:
@@ -407,11 +410,11 @@ def test_one_that_diverges_is_out_and_the_others_go_on() -> None:
     theta = net.init(np.random.default_rng(0))
     contenders = {"wild": optim.SGD(net, 1e6), "tame": optim.SGD(net, 0.01)}
     with np.errstate(all="ignore"):
-        race = compare(net, theta, contenders, data, 30, batch_size=12, progress=False)
-    assert "expected a finite loss" in race.failures["wild"][0] and "tame" not in race.failures
-    assert race.histories["tame"][0]["step"][-1] == 30
-    assert 0 < len(race.records["wild"][0]) < 30
-    assert race.summary()[1][0][0] == "wild"
+        outcome = race(net, theta, contenders, data, 30, batch_size=12, progress=False)
+    assert "expected a finite loss" in outcome.failures["wild"][0] and "tame" not in outcome.failures
+    assert outcome.histories["tame"][0]["step"][-1] == 30
+    assert 0 < len(outcome.records["wild"][0]) < 30
+    assert outcome.summary()[1][0][0] == "wild"
 
 
 def test_batches_may_differ_by_name_and_a_race_may_end_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -419,19 +422,19 @@ def test_batches_may_differ_by_name_and_a_race_may_end_by_time(monkeypatch: pyte
     contenders = {"a": optim.SGD(net, 0.1), "b": optim.SGD(net, 0.1)}
     ticks = iter(np.arange(0.0, 1e4, 0.5))
     monkeypatch.setattr(training.time, "perf_counter", lambda: next(ticks))
-    race = compare(
+    outcome = race(
         net, theta, contenders, data, seconds=4.0, batch_size={"a": 10, "b": 20}, progress=False, per_octave=1
     )
-    assert [h.records[-1]["examples"] for (h,) in race.histories.values()] == [80, 160]
-    assert [h.records[-1]["seconds"] for (h,) in race.histories.values()] == [4, 4]
+    assert [h.records[-1]["examples"] for (h,) in outcome.histories.values()] == [80, 160]
+    assert [h.records[-1]["seconds"] for (h,) in outcome.histories.values()] == [4, 4]
 
 
 def test_a_race_needs_contenders_and_an_end() -> None:
     net, theta, data = problem()
     with pytest.raises(ValueError, match="expected at least one contender, got none"):
-        compare(net, theta, {}, data, 5)
+        race(net, theta, {}, data, 5)
     with pytest.raises(ValueError, match="expected steps or max_seconds, got neither"):
-        compare(net, theta, {"a": optim.SGD(net, 0.1)}, data, batch_size=12, progress=False)
+        race(net, theta, {"a": optim.SGD(net, 0.1)}, data, batch_size=12, progress=False)
 
 
 def test_contenders_have_files_of_their_own() -> None:
@@ -443,7 +446,7 @@ def test_contenders_have_files_of_their_own() -> None:
     ]
     net, theta, data = problem()
     with pytest.raises(ValueError, match=r"expected names .* got 'a b' and 'a-b'"):
-        compare(net, theta, {"a b": optim.SGD(net, 0.1), "a-b": optim.SGD(net, 0.1)}, data, 5, folder="x")
+        race(net, theta, {"a b": optim.SGD(net, 0.1), "a-b": optim.SGD(net, 0.1)}, data, 5, folder="x")
 
 
 # tuning ---------------------------------------------------------------------------------------------------
@@ -466,20 +469,20 @@ LR = {"lr": LogUniform(1e-4, 1.0), "momentum": Choice((0.0, 0.9))}
 
 
 def test_a_search_spends_its_budget_and_keeps_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = tune(monkeypatch, LR, seeds=0)
-    assert [trial["seconds"] for trial in found.trials] == [4.0] * 8  # the last began at 28 of 30
-    assert found.seconds == 32 and not found.finals
-    best = min(found.trials, key=lambda trial: trial["score"])
-    assert found.scores == [best["score"]]
-    assert best["arguments"] == found.best
-    assert len({trial["arguments"]["lr"] for trial in found.trials}) == 8
+    search = tune(monkeypatch, LR, seeds=0)
+    assert [trial["seconds"] for trial in search.trials] == [4.0] * 8  # the last began at 28 of 30
+    assert search.seconds == 32 and not search.finals
+    best = min(search.trials, key=lambda trial: trial["score"])
+    assert search.scores == [best["score"]]
+    assert best["arguments"] == search.best
+    assert len({trial["arguments"]["lr"] for trial in search.trials}) == 8
     # any trial can be made again from its arguments
-    trial, own = found.trials[3], points()
+    trial, task = search.trials[3], points()
     again = training.train(
-        own.net,
-        own.theta(),
-        optim.SGD(own.net, **trial["arguments"]),
-        own.dataset,
+        task.net,
+        task.theta(),
+        optim.SGD(task.net, **trial["arguments"]),
+        task.dataset,
         trial["steps"],
         10,
         progress=False,
@@ -494,18 +497,18 @@ def test_a_larger_budget_begins_with_the_same_trials(monkeypatch: pytest.MonkeyP
 
 
 def test_the_best_few_are_judged_by_other_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = tune(monkeypatch, LR, seeds=3, finalists=2)
-    ranked = sorted(found.trials, key=lambda trial: trial["score"])
-    order = [(final["trial"], final["seed"]) for final in found.finals]
+    search = tune(monkeypatch, LR, seeds=3, finalists=2)
+    ranked = sorted(search.trials, key=lambda trial: trial["score"])
+    order = [(final["trial"], final["seed"]) for final in search.finals]
     assert order == [(trial["trial"], seed) for trial in ranked[:2] for seed in (1, 2, 3)]
-    scores = [[final["score"] for final in found.finals[at : at + 3]] for at in (0, 3)]
-    assert found.scores == min(scores, key=np.median) and len(set(found.scores)) == 3
-    assert found.median == sorted(found.scores)[1]
-    assert found.spread == (min(found.scores), max(found.scores))
-    own = points()
-    opt = optim.SGD(own.net, **found.best)
-    again = training.train(own.net, own.theta(2), opt, own.dataset, 8, 10, 2, progress=False)
-    assert again.records[-1]["loss"] == found.scores[1]
+    scores = [[final["score"] for final in search.finals[at : at + 3]] for at in (0, 3)]
+    assert search.scores == min(scores, key=np.median) and len(set(search.scores)) == 3
+    assert search.median == sorted(search.scores)[1]
+    assert search.spread == (min(search.scores), max(search.scores))
+    task = points()
+    opt = optim.SGD(task.net, **search.best)
+    again = training.train(task.net, task.theta(2), opt, task.dataset, 8, 10, 2, progress=False)
+    assert again.records[-1]["loss"] == search.scores[1]
 
 
 def test_a_lucky_start_does_not_win(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -529,13 +532,13 @@ def test_a_lucky_start_does_not_win(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_trial_that_diverges_is_infinitely_bad(monkeypatch: pytest.MonkeyPatch) -> None:
     class Diverges(optim.SGD):
         def step(self, theta: Any, state: Any, batch: Any, rng: Any = None) -> Any:
-            found = super().step(theta, state, batch, rng)
-            return (*found[:2], {"loss": math.nan}) if self.lr == 2.0 and state["step"] == 3 else found
+            taken = super().step(theta, state, batch, rng)
+            return (*taken[:2], {"loss": math.nan}) if self.lr == 2.0 and state["step"] == 3 else taken
 
-    found = tune(monkeypatch, {"lr": Choice((0.1, 2.0))}, make=Diverges)
-    scores = {trial["arguments"]["lr"]: trial["score"] for trial in found.trials}
+    search = tune(monkeypatch, {"lr": Choice((0.1, 2.0))}, make=Diverges)
+    scores = {trial["arguments"]["lr"]: trial["score"] for trial in search.trials}
     assert scores[2.0] == math.inf > scores[0.1]
-    assert found.best == {"lr": 0.1}
+    assert search.best == {"lr": 0.1}
     with pytest.raises(FloatingPointError, match=r"expected a trial that ends, got \d+ that diverged"):
         tune(monkeypatch, {"lr": Choice((2.0,))}, make=Diverges)
 
@@ -551,23 +554,23 @@ def test_a_search_may_go_by_the_better_of_iterate_and_average(monkeypatch: pytes
 
 
 def test_batch_sizes_are_drawn_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = tune(monkeypatch, LR | {"batch_size": Choice((5, 50))})
-    assert {trial["arguments"]["batch_size"] for trial in found.trials} == {5, 50}
+    search = tune(monkeypatch, LR | {"batch_size": Choice((5, 50))})
+    assert {trial["arguments"]["batch_size"] for trial in search.trials} == {5, 50}
 
 
 def test_a_search_is_written_with_its_ranges_and_budget(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = tune(monkeypatch, LR)
-    found.write(tmp_path / "search.jsonl")
+    search = tune(monkeypatch, LR)
+    search.write(tmp_path / "search.jsonl")
     read = records.read(tmp_path / "search.jsonl")
-    assert read.records == [*found.trials, *found.finals]
+    assert read.records == [*search.trials, *search.finals]
     assert read.about["budget in seconds"] == 30 and read.about["seconds of a trial"] == 4
     assert read.about["space"]["lr"] == {"kind": "LogUniform", "low": 1e-4, "high": 1.0}
-    assert read.about["median"] == found.median and read.about["best"] == found.best
-    assert read.about["trials"] == len(found.trials) == 8
-    assert read.about["minutes in all"] == found.minutes == 4.0 * (8 + 3 * 3) / 60
-    assert [str(own) for own in LR.values()] == ["0.0001 to 1", "one of 0.0, 0.9"]
+    assert read.about["median"] == search.median and read.about["best"] == search.best
+    assert read.about["trials"] == len(search.trials) == 8
+    assert read.about["minutes in all"] == search.minutes == 4.0 * (8 + 3 * 3) / 60
+    assert [str(values) for values in LR.values()] == ["0.0001 to 1", "one of 0.0, 0.9"]
 
 
 def test_magnitudes_are_equally_likely() -> None:
@@ -578,21 +581,21 @@ def test_magnitudes_are_equally_likely() -> None:
     assert {Choice(("a", "b")).draw(rng) for _ in range(50)} == {"a", "b"}
 
 
-@pytest.mark.parametrize("own", CONTENDERS, ids=lambda own: own.name)
-def test_every_contender_runs_with_its_arguments_and_with_what_is_drawn(own: Contender) -> None:
+@pytest.mark.parametrize("each", CONTENDERS, ids=lambda each: each.name)
+def test_every_contender_runs_with_its_arguments_and_with_what_is_drawn(each: Contender) -> None:
     net, theta, data = problem()
-    drawn = {key: values.draw(np.random.default_rng(1)) for key, values in own.space.items()}
+    drawn = {key: values.draw(np.random.default_rng(1)) for key, values in each.space.items()}
     for arguments in ({}, drawn):
-        opt = own.make(net, **arguments)
-        assert all(getattr(opt, key) == value for key, value in {**own.fixed, **arguments}.items())
+        opt = each.make(net, **arguments)
+        assert all(getattr(opt, key) == value for key, value in {**each.fixed, **arguments}.items())
         history = training.train(net, theta, opt, data, 2, 20, progress=False)
         assert np.isfinite(history.theta).all() and not np.array_equal(history.theta, theta)
-    assert drawn and contender(own.name) is own
+    assert drawn and contender(each.name) is each
 
 
 def test_no_optimizer_is_without_a_name() -> None:
-    known = {getattr(optim, name) for name in optim.__all__ if hasattr(getattr(optim, name), "step")}
-    assert {own.kind for own in CONTENDERS} == known
+    kinds = {getattr(optim, name) for name in optim.__all__ if hasattr(getattr(optim, name), "step")}
+    assert {each.kind for each in CONTENDERS} == kinds
 
 
 def test_contenders_are_found_by_any_spelling() -> None:
@@ -627,8 +630,8 @@ def test_what_arguments_are_drawn_from_is_read_from_text() -> None:
     assert argument_range("1e-3:0.1") == LogUniform(1e-3, 0.1)
     assert argument_range(" 5 : 20 ") == LogUniform(5, 20)
     assert argument_range("5, 20") == Choice((5, 20)) and argument_range("0.9") == Choice((0.9,))
-    found = argument_range("Steps(0.1, (5, 9)),SutskeverMomentum(0.9),0.5")
-    assert found == Choice((schedules.Steps(0.1, (5, 9)), schedules.SutskeverMomentum(0.9), 0.5))
+    values = argument_range("Steps(0.1, (5, 9)),SutskeverMomentum(0.9),0.5")
+    assert values == Choice((schedules.Steps(0.1, (5, 9)), schedules.SutskeverMomentum(0.9), 0.5))
     for text in ("1:", "a:b", "0.1:1:10", "True:2"):
         with pytest.raises(ValueError, match=rf"expected a range as 0\.01:1, got '{text}'"):
             argument_range(text)
@@ -642,7 +645,12 @@ def test_what_arguments_are_drawn_from_is_read_from_text() -> None:
 def test_extremes_of_ranges() -> None:
     assert LogUniform(1e-3, 0.1).extremes == (1e-3, 0.1) and Choice((5, 20, 1)).extremes == (5, 20, 1)
     both = Built(schedules.InverseTime, (LogUniform(0.1, 1.0), Choice((500, 2000)))).extremes
-    assert [(own.start, own.timescale) for own in both] == [(0.1, 500), (0.1, 2000), (1.0, 500), (1.0, 2000)]
+    assert [(schedule.start, schedule.timescale) for schedule in both] == [
+        (0.1, 500),
+        (0.1, 2000),
+        (1.0, 500),
+        (1.0, 2000),
+    ]
 
 
 def test_what_a_search_refuses(monkeypatch: pytest.MonkeyPatch) -> None:

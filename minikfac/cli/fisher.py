@@ -1,0 +1,222 @@
+"""The command that studies a net of one's own: ``minikfac fisher``."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from typer import Option
+
+from ..backend import use_device
+from ..datasets import Dataset
+from ..quality import MEASURES
+from . import common
+from .common import make_folder, say
+from .nets import PHOTOGRAPHS, load, parse_channels, parse_sizes
+from .tables import print_tour
+
+if TYPE_CHECKING:
+    from ..tour import Settings
+
+HIDDEN = (20, 20, 20, 20, 20)
+"""Units of the hidden layers where no net is given: those of the paper's small net [MG15, sec. 3.1]."""
+APPROXIMATIONS_HELP = (
+    "Which to build, all by default; with commas between them: block-diagonal, K-FAC, "
+    "K-FAC (factored damping), block-tridiagonal (chains of dense layers only), EKFAC, nearest Kronecker, "
+    "diagonal, KFAC-reduce and T x KFC (convolutions), low rank, no curvature (the plain gradient)."
+)
+MEASURES_HELP = (
+    "Groups of columns, with commas between them: matrix, spectral, inverse, step, kl, spectrum, cg; or all. "
+    "What is quick by default: all but spectrum above 5,000 parameters."
+)
+
+Net = Annotated[
+    str | None,
+    Option(
+        help="Units per layer, as in 64-20-20-10; five hidden layers of 20 by default. Or conv, a small "
+        "convolutional net for images; conv-4-8 says how many maps its convolutions have."
+    ),
+]
+Pool = Annotated[str | None, Option(help="Of a convolutional net: max, the default, or avg.")]
+Activation = Annotated[str, Option(help="Of hidden units: tanh, logistic, relu, softplus or identity.")]
+Data = Annotated[
+    str,
+    Option(help="digits, mnist, usps, cifar10, svhn, curves, or your own FILE.npz with x_train and y_train."),
+]
+Folder = Annotated[Path | None, Option(help="Where the files of the data set are, if not in the cache.")]
+Components = Annotated[int | None, Option(help="Use so many principal components of the digits as inputs.")]
+Output = Annotated[str, Option(help="Distribution of the target: categorical, bernoulli or gaussian.")]
+Steps = Annotated[int, Option(help="Of training before the study; 0: as initialized.")]
+Rate = Annotated[float, Option(help="Learning rate of that training (SGD, momentum 0.9).")]
+Examples = Annotated[
+    int | None,
+    Option(
+        help="N, over which the Fisher matrix is a mean; 1000 by default, or as many as there are; 500 "
+        "photographs for a convolutional net."
+    ),
+]
+Approximations = Annotated[str | None, Option(help=APPROXIMATIONS_HELP)]
+Targets = Annotated[
+    str,
+    Option(
+        help="Where the approximations' targets come from: model (exact expectation), sampled from the "
+        "model, or data (the labels: empirical Fisher)."
+    ),
+]
+Samples = Annotated[int, Option(help="Targets per example, where they are sampled.")]
+Damping = Annotated[float, Option(help="lambda > 0, added to the diagonal.")]
+Layers = Annotated[str, Option(help="Restrict the study: all, middle, a range as 1-4 or a list as 0,2.")]
+Measures = Annotated[str | None, Option(help=MEASURES_HELP)]
+Seeds = Annotated[int, Option(help="Repeat over so many seeds, for error bars.", min=1)]
+Along = Annotated[bool, Option("--along", help="Measure K-FAC's error along training too.")]
+Dtype = Annotated[str, Option(help="float64 or float32 (half the memory, twice as fast).")]
+Save = Annotated[Path | None, Option(help="Folder for report, figures, results.json and quality.csv.")]
+
+EXAMPLE = "minikfac fisher --net 64-20-20-10 --activation relu --steps 100 --save my-net"
+
+
+def fisher(
+    net: Net = None,
+    pool: Pool = None,
+    activation: Activation = "tanh",
+    data: Data = "digits",
+    folder: Folder = None,
+    components: Components = None,
+    output: Output = "categorical",
+    steps: Steps = 200,
+    lr: Rate = 0.05,
+    examples: Examples = None,
+    approximations: Approximations = None,
+    targets: Targets = "model",
+    samples: Samples = 1,
+    damping: Damping = 1e-2,
+    layers: Layers = "all",
+    measures: Measures = None,
+    seeds: Seeds = 1,
+    along: Along = False,
+    seed: common.Seed = 0,
+    dtype: Dtype = "float64",
+    device: common.Device = "cpu",
+    save: Save = None,
+) -> None:
+    """Build the Fisher matrix of a net of your own and measure every approximation against it.
+
+    The exact Fisher matrix has a row and a column per parameter, so nets of up
+    to some 10,000 parameters can be studied whole; --layers picks a part of
+    larger ones.
+    """
+    from .. import tour as tours  # matplotlib takes a second
+
+    started = time.perf_counter()
+    if save is not None:
+        make_folder(save)
+    use_device(device)
+    dataset = load(data, folder, components, net, dtype)
+    training = {"activation": activation, "output": output, "steps": steps, "lr": lr, "seed": seed}
+    n_examples = default_examples(data, net, len(dataset.x_train)) if examples is None else examples
+    study = {"n_examples": n_examples, "damping": damping, "targets": targets, "n_samples": samples}
+    more: dict[str, Any] = {"seeds": seeds, "along": along, "dtype": dtype, "device": device}
+    more["chapters"] = () if save is None else None
+    settings = settings_for(dataset, net, pool, layers, approximations, measures, **training, **study, **more)
+    made = tours.tour(dataset, settings)
+    print_tour(made)
+    seconds = f"{time.perf_counter() - started:.0f} s"
+    if save is None:
+        say(f"{seconds}; --save FOLDER writes figures and a report")
+    else:
+        say(f"Report: {tours.write_report(made, save).page}  ({seconds})")
+
+
+def settings_for(
+    dataset: Dataset,
+    net: str | None = None,
+    pool: str | None = None,
+    layers: str = "all",
+    approximations: str | None = None,
+    measures: str | None = None,
+    **more: Any,
+) -> Settings:
+    """Read the options that depend on the net and its data."""
+    from ..tour import APPROXIMATIONS, Settings
+    from ..tour.settings import default_channels
+
+    channels = parse_channels(net)
+    if pool is not None and channels is None:
+        raise ValueError(f"expected --pool only with --net conv, got --net {net}")
+    if pool not in (None, "max", "avg"):
+        raise ValueError(f"expected --pool max or avg, got {pool!r}")
+    if channels is not None:
+        if dataset.image_shape is None:
+            shape = dataset.x_train.shape
+            raise ValueError(f"expected images for --net conv, got inputs {shape} of {dataset.name}")
+        channels = channels or default_channels(dataset.image_shape)
+        more |= {"sizes": (), "channels": channels, "pool": pool or "max"}
+        n_layers = len(channels) + 1
+    else:
+        outputs = dataset.n_classes or dataset.y_train.shape[1]
+        sizes = parse_sizes(net) if net is not None else (dataset.x_train.shape[1], *HIDDEN, outputs)
+        more["sizes"] = sizes
+        n_layers = len(sizes) - 1
+    if approximations == "all":  # those that the net has
+        approximations = None
+    return Settings(
+        layers=parse_layers(layers, n_layers),
+        approximations=parse_names(approximations, list(APPROXIMATIONS), "--approximations"),
+        measures=parse_names(measures, list(MEASURES), "--measures"),
+        **more,
+    )
+
+
+def default_examples(data: str, net: str | None, available: int) -> int:
+    """N where none is given: fewer where every example has hundreds of locations."""
+    return min(500 if data in PHOTOGRAPHS and parse_channels(net) is not None else 1000, available)
+
+
+def parse_layers(text: str, n_layers: int) -> tuple[int, ...] | None:
+    """Read a choice of layers; None means all of them.
+
+    >>> parse_layers("1-3", 6), parse_layers("0,5", 6), parse_layers("middle", 4), parse_layers("all", 4)
+    ((1, 2, 3), (0, 5), (1, 2), None)
+    """
+    if text == "all":
+        return None
+    if text == "middle":
+        if n_layers < 3:
+            raise ValueError(f"expected a net of three layers or more for --layers middle, got {n_layers}")
+        return tuple(range(1, n_layers - 1))
+    chosen: set[int] = set()
+    for part in text.split(","):
+        ends = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
+        first, last = (int(ends[1]), int(ends[2] or ends[1])) if ends else (1, 0)
+        if first > last or last >= n_layers:
+            raise ValueError(
+                f"expected --layers as all, middle, a range as 1-4 or a list as 0,2, of layers 0 to "
+                f"{n_layers - 1}; got {text!r}"
+            )
+        chosen.update(range(first, last + 1))
+    return tuple(sorted(chosen))
+
+
+def parse_names(text: str | None, names: Sequence[str], option: str) -> tuple[str, ...] | None:
+    """Read names with commas between them, whatever their case and hyphens; None stays None.
+
+    >>> parse_names("kfac,Diagonal", ["K-FAC", "diagonal"], "--approximations")
+    ('K-FAC', 'diagonal')
+    """
+    if text is None:
+        return None
+    if text == "all":
+        return tuple(names)
+    spellings = {_letters(name): name for name in names}
+    chosen = [part.strip() for part in text.split(",") if part.strip()]
+    unknown = [part for part in chosen if _letters(part) not in spellings]
+    if unknown or not chosen:
+        raise ValueError(f"expected {option} among {', '.join(names)}; got {', '.join(unknown) or 'none'}")
+    return tuple(dict.fromkeys(spellings[_letters(part)] for part in chosen))
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())

@@ -1,0 +1,43 @@
+"""The main command: ``minikfac tour``."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+from typer import Option
+
+from .. import datasets
+from . import common
+from .common import make_folder, say
+from .tables import print_tour
+
+Out = Annotated[Path, Option(help="Folder for the report; made if need be.")]
+
+EXAMPLE = "minikfac tour --out minikfac-tour"
+
+
+def tour(
+    out: Out = Path("minikfac-tour"),
+    seed: common.Seed = 0,
+) -> None:
+    """Train a small net on handwritten digits and show how well each matrix approximates its Fisher matrix.
+
+    The Fisher matrix says how much a net's predictions change when its weights
+    do. The tour builds it exactly, builds K-FAC and other approximations of it
+    from the same two signals of backpropagation, and leaves a report that
+    explains what each of them assumes and what that costs; a chapter on
+    convolutions studies a second, convolutional net, and one on invariance
+    trains pairs of nets that begin as the same function. A minute in all.
+    """
+    from .. import tour as tours  # matplotlib takes a second
+
+    started = time.perf_counter()
+    make_folder(out)
+    made = tours.tour(datasets.digits(), tours.Settings(seed=seed, chapters=tuple(tours.CHAPTERS)))
+    print_tour(made)
+    if made.convnet is not None:
+        print_tour(made.convnet)
+    written = tours.write_report(made, out)
+    say(f"Report: {written.page}  ({time.perf_counter() - started:.0f} s)")

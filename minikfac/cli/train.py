@@ -1,0 +1,215 @@
+"""The command that trains a net: ``minikfac train``."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+from typer import Option
+
+from .. import races, training
+from ..backend import use_device
+from ..distributed import SERIAL, Communicator, world
+from ..network import mlp
+from ..parallel import one_thread
+from ..races import Problem
+from ..races.contenders import contender
+from ..training import History, Keep
+from ..training.batches import BatchSize
+from ..training.records import Record
+from . import common, runs
+from .common import make_folder, on_existing, say
+from .nets import load, parse_channels, parse_sizes
+from .runs import Entrant
+
+STARTED_BY_MPI = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
+"""Where Open MPI and MPICH say how many ranks there are."""
+
+Net = Annotated[
+    str | None, Option(help="A net of your own on --data instead: units per layer, as in 64-20-10, or conv.")
+]
+Data = Annotated[
+    str | None, Option(help="With --net: digits, mnist, usps, cifar10, svhn, curves or FILE.npz.")
+]
+Activation = Annotated[str | None, Option(help="With --net: of hidden units; tanh by default.")]
+Output = Annotated[str | None, Option(help="With --net: categorical, the default, bernoulli or gaussian.")]
+Optimizer = Annotated[str, Option(help="By name, such as sgd, adam, kfac or hessian-free.")]
+Arguments = Annotated[
+    list[str] | None,
+    Option(
+        "--set",
+        help="An argument of it, as in lam=10, or averaging=25000, examples over which iterates are "
+        "averaged; may stand several times.",
+    ),
+]
+Steps = Annotated[int | None, Option(help="At most; 200 unless --seconds are given.", min=0)]
+Seconds = Annotated[float | None, Option(help="Of training at most.")]
+Target = Annotated[
+    str | None, Option(help="Stop where a column is reached, as in loss=0.1 or test_error=0.03.")
+]
+MeasureEvery = Annotated[
+    int | None, Option(help="Steps between measurements; a tenth of the run by default.", min=1)
+]
+CheckpointEvery = Annotated[
+    int | None, Option(help="Steps between checkpoints; there is one a minute anyway.", min=1)
+]
+Distributed = Annotated[
+    bool, Option("--distributed", help="Share each batch with the other ranks that mpirun started.")
+]
+Out = Annotated[Path, Option(help="Folder for records, checkpoint and figure.")]
+
+EXAMPLE = "minikfac train --optimizer kfac --set lam=10 --steps 200"
+
+
+def train(
+    name: common.ProblemName = "digits-autoencoder",
+    net: Net = None,
+    data: Data = None,
+    activation: Activation = None,
+    output: Output = None,
+    folder: common.Folder = None,
+    examples: common.Examples = None,
+    width: common.Width = 1.0,
+    dtype: common.Dtype = None,
+    device: common.Device = "cpu",
+    optimizer: Optimizer = "kfac",
+    arguments: Arguments = None,
+    steps: Steps = None,
+    seconds: Seconds = None,
+    target: Target = None,
+    batch_size: common.BatchSizes = None,
+    seed: common.Seed = 0,
+    measure_every: MeasureEvery = None,
+    checkpoint_every: CheckpointEvery = None,
+    resume: common.Resume = False,
+    overwrite: common.Overwrite = False,
+    distributed: Distributed = False,
+    out: Out = Path("minikfac-train"),
+) -> None:
+    """Train a net with any of the optimizers, and keep records and checkpoints.
+
+    The folder holds run.jsonl, a line of JSON a measurement, run.npz, the last
+    checkpoint with the parameters, and loss.png. A run that was interrupted
+    goes on with --resume as if it had not been. On several processes, or
+    machines: mpirun -n 2 minikfac train --distributed.
+    """
+    started = time.perf_counter()
+    comm = _ranks(distributed)
+    leads = comm.rank == 0
+    existing = on_existing(resume, overwrite, [out / "run.npz"] if leads else [])
+    use_device(device)
+    if net is None:
+        _refuse(data=data, activation=activation, output=output)
+        make = partial(races.problem, name, folder, width=width)
+    else:
+        make = partial(_own_problem, net, width, data, folder, activation or "tanh", output or "categorical")
+    problem = _first_on_rank_0(comm, partial(make, n_train=examples, dtype=dtype, device=device))
+    entrant = Entrant(contender(optimizer), problem, runs.parse_arguments(arguments), batch_size)
+    ranked, size = problem.net.on(comm), entrant.batch_size
+    opt = entrant.make(ranked)
+    if leads:
+        make_folder(out)
+        say(_announced(entrant, size, comm.size))
+    limits: dict[str, Any] = {"max_seconds": seconds, "target": runs.parse_target(target)}
+    limits["steps"] = 200 if steps is None and seconds is None else steps
+    loop: dict[str, Any] = {"batch_size": size, "seed": seed, "measure_every": measure_every}
+    keep = Keep(out, every=checkpoint_every, existing=existing)
+    loop |= {"averaging": entrant.averaging, "on_record": _print_record, "keep": keep}
+    with one_thread(runs.is_small(problem) or comm.size > 1):
+        history = training.train(ranked, problem.theta(seed), opt, problem.dataset, **limits, **loop)
+    if leads:
+        _conclude(history, keep, entrant)
+        spent = f"{history.records[-1]['seconds']:.1f} s of them training"
+        say(f"{time.perf_counter() - started:.0f} s, {spent}")
+
+
+def _ranks(distributed: bool) -> Communicator:
+    if distributed:
+        return world()
+    started = next((os.environ[name] for name in STARTED_BY_MPI if name in os.environ), "1")
+    if started != "1":
+        raise ValueError(f"expected --distributed under mpirun, got {started} runs of the same")
+    return SERIAL
+
+
+def _refuse(**options: str | None) -> None:
+    """Refuse what describes a net of one's own, where there is none."""
+    for option, value in options.items():
+        if value is not None:
+            raise ValueError(f"expected --{option} only with --net, got --{option} {value}")
+
+
+def _own_problem(
+    net: str,
+    width: float,
+    data: str | None,
+    folder: Path | None,
+    activation: str,
+    output: str,
+    n_train: int | None,
+    dtype: str | None,
+    device: str,
+) -> Problem:
+    from ..tour import convnet  # matplotlib takes a second
+    from ..tour.settings import with_targets
+
+    if width != 1.0:
+        raise ValueError(f"expected --width only with a problem by name, got --net {net} --width {width:g}")
+    dataset = load(data or "digits", folder, None, net, dtype or "float64")
+    if n_train is not None:
+        dataset = dataset.subset(n_train)
+    channels = parse_channels(net)
+    if channels is None:
+        made = mlp(parse_sizes(net), activation, output)
+    else:
+        n_outputs = dataset.n_classes or dataset.y_train.shape[1]
+        made = convnet(dataset.x_train.shape[1:], n_outputs, channels or None, activation, output)
+    dataset = with_targets(dataset, made)
+    name = f"{dataset.name}, net {net}"
+    return Problem(name, made, dataset, "glorot", min(100, len(dataset.x_train)), device)
+
+
+def _first_on_rank_0(comm: Communicator, make: Callable[[], Problem]) -> Problem:
+    """Make the problem on rank 0 first, so that data that it has to fetch is there for the others."""
+    problem = make() if comm.rank == 0 else None
+    comm.from_first(None)
+    return problem or make()
+
+
+def _announced(entrant: Entrant, size: BatchSize, ranks: int) -> str:
+    given = "".join(f" {key}={value}" for key, value in entrant.given.items())
+    batches = runs.sizes_in_words(size) + (f" on {ranks} ranks" if ranks > 1 else "")
+    return f"{runs.described(entrant.problem)}; {entrant.name}{given}, {batches}{entrant.source}"
+
+
+def _print_record(record: Record) -> None:
+    if sys.stderr is None or not sys.stderr.isatty():  # where there is no bar that shows it
+        say(_line(record))
+
+
+def _conclude(history: History, keep: Keep, entrant: Entrant) -> None:
+    """Draw the loss, and say what the run left."""
+    from .. import plots
+
+    last = history.records[-1]
+    if sys.stderr is not None and sys.stderr.isatty():
+        say(_line(last))
+    figure = "none, as no step was made"
+    if last["step"] > 0:
+        figure = str(Path(keep.folder) / "loss.png")
+        panels = plots.race({entrant.name: history.records}, title=f"{entrant.problem.name}: training loss")
+        panels[0].figure.savefig(figure)
+    say(f"Records: {keep.records}  Parameters: {keep.checkpoint}  Figure: {figure}")
+
+
+def _line(record: Record) -> str:
+    shown = [f"step {record['step']:>6,}", f"{record['seconds']:8.1f} s"]
+    for key in ("loss", "test_loss", "test_error", "test_squared_error", "lam"):
+        if key in record:
+            shown.append(f"{key.replace('_', ' ').replace('lam', 'damping')} {record[key]:.4g}")
+    return "  ".join(shown)
