@@ -30,10 +30,11 @@ from typing import Any
 
 import common
 import numpy as np
+import scaling_figures as figures
 from threadpoolctl import threadpool_limits
 
 import minikfac as mk
-from minikfac import fisher, optim, plots
+from minikfac import fisher, optim
 from minikfac.distributed import Communicator, world
 from minikfac.network import presets
 from minikfac.scaling import cost_model as model
@@ -163,14 +164,14 @@ def run_rank(method: str, width: float, m: int, path: Path) -> None:
                 raise SystemExit(f"expected a finite loss of {method} in step {k + 1}, got {info['loss']}")
             if k >= WARM_UP:
                 steps.append({"step": k + 1, "begin": begin, "end": end, "spans": list(timer.spans)})
-    by_rank = comm.gather(steps)
+    gathered = comm.gather(steps)
     if comm.rank == 0:
-        path.write_text(json.dumps(by_rank), encoding="utf-8")
+        path.write_text(json.dumps(gathered), encoding="utf-8")
 
 
 def run_link(path: Path) -> None:
     """Seconds of all-reduces between the ranks, by bytes, the median of many."""
-    comm, seconds_by_size = world(), {}
+    comm, medians = world(), {}
     for size, repeats in ((8, 200), (2**16, 100), (2**20, 40), (2**23, 15)):
         array, seconds = np.ones(size // 4, np.float32), []
         for _ in range(repeats + 1):
@@ -178,9 +179,9 @@ def run_link(path: Path) -> None:
             begin = time.perf_counter()
             comm.sum([array])
             seconds.append(time.perf_counter() - begin)
-        seconds_by_size[size] = statistics.median(seconds[1:])
+        medians[size] = statistics.median(seconds[1:])
     if comm.rank == 0:
-        path.write_text(json.dumps(seconds_by_size), encoding="utf-8")
+        path.write_text(json.dumps(medians), encoding="utf-8")
 
 
 # the machine ----------------------------------------------------------------------------------------------
@@ -227,11 +228,11 @@ def start(ranks: int, *arguments: str) -> Any:
 
 def measure_link() -> tuple[model.Link, dict[str, float]]:
     """Of two ranks, 2 (alpha + b / (2 beta)) by ring: the smallest and the largest message give both."""
-    seconds_by_size = start(2, "link")
-    sizes = sorted(seconds_by_size, key=int)
-    latency = seconds_by_size[sizes[0]] / 2
-    bandwidth = (int(sizes[-1]) - int(sizes[0])) / (seconds_by_size[sizes[-1]] - seconds_by_size[sizes[0]])
-    return model.Link(latency, bandwidth), seconds_by_size
+    seconds = start(2, "link")
+    sizes = sorted(seconds, key=int)
+    latency = seconds[sizes[0]] / 2
+    bandwidth = (int(sizes[-1]) - int(sizes[0])) / (seconds[sizes[-1]] - seconds[sizes[0]])
+    return model.Link(latency, bandwidth), seconds
 
 
 # what is found --------------------------------------------------------------------------------------------
@@ -247,16 +248,16 @@ def step_seconds(ranks: list[list[dict[str, Any]]]) -> float:
 
 def part_seconds(ranks: list[list[dict[str, Any]]]) -> list[dict[str, float]]:
     """By rank, mean seconds of a step by part; what a second thread does is no part of it."""
-    by_rank = []
+    parts = []
     for steps in ranks:
-        seconds: dict[str, float] = {}
+        rank: dict[str, float] = {}
         for step in steps:
             for name, begin, end, beside in step["spans"]:
                 if not beside:
-                    seconds[name] = seconds.get(name, 0.0) + (end - begin) / len(steps)
-        seconds[REST] = statistics.fmean(s["end"] - s["begin"] for s in steps) - sum(seconds.values())
-        by_rank.append(seconds)
-    return by_rank
+                    rank[name] = rank.get(name, 0.0) + (end - begin) / len(steps)
+        rank[REST] = statistics.fmean(s["end"] - s["begin"] for s in steps) - sum(rank.values())
+        parts.append(rank)
+    return parts
 
 
 def chart(ranks: list[list[dict[str, Any]]]) -> list[list[tuple[str, float, float]]]:
@@ -268,10 +269,10 @@ def chart(ranks: list[list[dict[str, Any]]]) -> list[list[tuple[str, float, floa
 
 
 def schedule(method: str, net: mk.Network) -> model.Schedule:
-    made = model.Schedule.of(optimizer(method, net))
+    plan = model.Schedule.of(optimizer(method, net))
     # of the timed period: one choice among three inverses, and no other
-    made = made if method == "SGD" else replace(made, inverses=3 / PERIOD, proposals=1 + 2 / PERIOD)
-    return replace(made, name=method, stale="stale" in method)
+    plan = plan if method == "SGD" else replace(plan, inverses=3 / PERIOD, proposals=1 + 2 / PERIOD)
+    return replace(plan, name=method, stale="stale" in method)
 
 
 def main() -> None:
@@ -319,9 +320,9 @@ def main() -> None:
             runs[key].append(start(W, method, str(options.width), str(m)))
     common._status("")
     rows = []
-    for (kind, method, W, m), repeats in runs.items():
-        seconds = [step_seconds(ranks) for ranks in repeats]
-        middle = repeats[int(np.argsort(seconds)[(len(seconds) - 1) // 2])]
+    for (kind, method, W, m), records in runs.items():
+        seconds = [step_seconds(ranks) for ranks in records]
+        middle = records[int(np.argsort(seconds)[(len(seconds) - 1) // 2])]
         predicted = model.step_seconds(sizes, m, W, schedule(method, net), machine, link)
         rows.append(
             {"kind": kind, "method": method, "ranks": W, "examples": m, "seconds": seconds}
@@ -377,38 +378,36 @@ def draw(rows: list[dict[str, Any]], runs: dict[Any, list[Any]], options: Any, c
     def curves(kind: str) -> dict[str, tuple[Any, Any, Any]]:
         by_method = {}
         for method in METHODS:
-            picked = [row for row in rows if (row["kind"], row["method"]) == (kind, method)]
+            chosen = [row for row in rows if (row["kind"], row["method"]) == (kind, method)]
             seconds = np.array(
-                [(row["median"], min(row["seconds"]), max(row["seconds"])) for row in picked]
+                [(row["median"], min(row["seconds"]), max(row["seconds"])) for row in chosen]
             ).T
             by_method[method] = (
-                [row["ranks"] for row in picked],
+                [row["ranks"] for row in chosen],
                 seconds,
-                [row["predicted"] for row in picked],
+                [row["predicted"] for row in chosen],
             )
         return by_method
 
-    axes = plots.measured_scaling(curves("strong"), curves("weak"), cores=cores)
+    axes = figures.measured_scaling(curves("strong"), curves("weak"), cores)
     axes[0].figure.savefig(options.out / "scaling-measured.png")
     counted = [row for row in rows if not row["oversubscribed"]]
     named = {
         method: [[row[key] for row in counted if row["method"] == method] for key in ("predicted", "median")]
         for method in METHODS
     }
-    ax = plots.predicted_against_measured(
+    ax = figures.predicted_against_measured(
         {name: pair[0] for name, pair in named.items()}, {name: pair[1] for name, pair in named.items()}
     )
     ax.figure.savefig(options.out / "scaling-predicted.png")
     shares = {
         f"{row['method']}, {_ranks(row['ranks'])}": row["parts"][0] for row in rows if row["kind"] == "strong"
     }
-    ax = plots.step_shares(shares, parts=PARTS, title=f"Rank 0, {options.batch:,} examples shared")
+    ax = figures.step_shares(shares, PARTS, f"Rank 0, {options.batch:,} examples shared")
     ax.figure.savefig(options.out / "scaling-shares.png")
     W = max(W for W in options.ranks if W <= cores)
     ranks = runs["strong", "K-FAC", W, options.batch][0]
-    ax = plots.gantt(
-        chart(ranks), parts=PARTS, title=f"One step of K-FAC that renews its inverses, {_ranks(W)}"
-    )
+    ax = figures.gantt(chart(ranks), PARTS, f"One step of K-FAC that renews its inverses, {_ranks(W)}")
     ax.figure.savefig(options.out / "scaling-gantt.png")
     print(f"figures: {options.out}")
 

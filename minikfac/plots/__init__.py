@@ -11,13 +11,7 @@ from ..on_demand import on_demand
 if TYPE_CHECKING:
     from .batch_errors import error_against_batch
     from .exactness import exactness
-    from .feature_maps import (
-        autocorrelation,
-        between_maps,
-        correlation_against_offset,
-        shifted_products,
-        variance_maps,
-    )
+    from .feature_maps import autocorrelation, between_maps, correlation_against_offset, variance_maps
     from .gaussians import gaussian_flows
     from .globe import globe_ascent, projections
     from .gradients import gradient_scatter, kl_against_quadratic, mean_derivatives, monte_carlo_error
@@ -30,6 +24,7 @@ if TYPE_CHECKING:
     from .quality import layer_ledger, ledger, quality_bars
     from .races import race, race_targets
     from .scaling import batch_scaling, loss_against_examples, predicted_scaling
+    from .shifts import shifted_products
     from .signals import forward_backward
     from .spectra import cosine_against_damping, preconditioned_spectra, spectra
     from .style import COLORS, style

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.ticker import NullLocator
 
-from .style import COLORS, GREY, MARKERS, axes_for, checked_by_name, positive, short, style
+from .style import COLORS, GREY, MARKERS, axes_for, by_name, positive, short, style
 
 
 @style()
@@ -31,7 +31,7 @@ def error_against_batch(
     x = positive(batch_sizes, "batch_sizes")
     ax = axes_for(ax)
     highest = 1.0
-    named = checked_by_name(errors, (len(x), "batches"), "errors", "curve", finite=True)
+    named = by_name(errors, (len(x), "batches"), "errors", "curve", finite=True)
     for number, (name, error) in enumerate(named.items()):
         if error.min() < 0:
             raise ValueError(f"expected errors of {name} >= 0, got {float(error.min()):.3g}")

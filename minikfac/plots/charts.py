@@ -13,18 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from ..backend import Array
-from .style import (
-    BLACK,
-    BLUE,
-    GREEN,
-    MAGNITUDE,
-    MARKERS,
-    PURPLE,
-    VERMILLION,
-    checked_by_name,
-    positive,
-    some,
-)
+from .style import BLACK, BLUE, GREEN, MAGNITUDE, MARKERS, PURPLE, VERMILLION, by_name, positive, some
 
 CHART_COLORS = (BLUE, VERMILLION, GREEN)
 CHART_DASHES = ("-", (0, (4, 1.2)), (0, (1.3, 0.9)))
@@ -67,7 +56,7 @@ def hills(ax: Any, grid: Array, f: Array) -> None:
     ax.contour(x, y, f, levels=levels[1:], colors="white", linewidths=0.8, linestyles="solid")
 
 
-def start_at(ax: Any, place: Array) -> None:
+def start(ax: Any, place: Array) -> None:
     """Mark where paths begin."""
     ax.plot(*place, "o", color="white", markeredgecolor=BLACK, markersize=7, zorder=6)
 
@@ -77,7 +66,7 @@ def ends(values: Array) -> tuple[float, float]:
     return float(values.min()), float(values.max())
 
 
-def disagreement_against_step(ax: Any, steps: Any, apart: Mapping[str, Any], ylabel: str) -> None:
+def disagreement(ax: Any, steps: Any, apart: Mapping[str, Any], ylabel: str) -> None:
     """Draw how far apart the paths of different charts are, against the step size h, with slopes.
 
     Slopes are fitted to the smaller half of the steps, where higher powers of h have died out.
@@ -96,7 +85,7 @@ def disagreement_against_step(ax: Any, steps: Any, apart: Mapping[str, Any], yla
         raise ValueError("expected at least two steps, got one")
     order = np.argsort(h)
     fitted = order[: max(2, (len(h) + 1) // 2)]
-    curves = checked_by_name(apart, (len(h),), "distances", "curve")
+    curves = by_name(apart, (len(h),), "distances", "curve")
     for number, (name, distances) in enumerate(curves.items()):
         y = positive(distances, f"distances of {name}")
         slope = np.polyfit(np.log(h[fitted]), np.log(y[fitted]), 1)[0]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from .style import GREY, axes_for, checked, checked_by_name, marked_pen, new_figure, short, some, style
+from .style import GREY, axes_for, by_name, checked, marked_pen, new_figure, short, some, style
 
 FLOOR = 1e-3
 """Errors are drawn on a log axis down to here, and linearly below."""
@@ -34,7 +34,7 @@ def walk(values: Any, errors: Mapping[str, Any], knob: str, title: str = "", *, 
     ax = axes_for(ax)
     places = np.arange(len(x))
     highest = 1.0
-    curves = checked_by_name(errors, (len(x),), "errors", "approximation", finite=True)
+    curves = by_name(errors, (len(x),), "errors", "approximation", finite=True)
     for number, (name, y) in enumerate(curves.items()):
         if y.min() < 0:
             raise ValueError(f"expected errors of {name} >= 0, got {float(y.min()):.3g}")

@@ -1,4 +1,4 @@
-"""Maps of a convolution: correlations in space and between maps, variances, dot products of shifted maps.
+"""Maps of a convolution: correlations in space and between maps, and variances.
 
 Correlations are drawn from purple (-1) over white (0) to orange (1), other signed values in the same
 colours on a scale of their own, variances in greys.
@@ -6,16 +6,14 @@ colours on a scale of their own, variances in greys.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from ..backend import Array
 from .style import (
-    BLUE,
     COLORS,
     DASHES,
     MAGNITUDE,
@@ -25,7 +23,6 @@ from .style import (
     axes_for,
     checked,
     new_figure,
-    short,
     some,
     style,
 )
@@ -169,89 +166,6 @@ def correlation_against_offset(
     ax.grid(True)
     ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0))
     return ax
-
-
-@style()
-def shifted_products(
-    activation: Any,
-    derivative: Any,
-    products: Any,
-    kernel: Sequence[int],
-    *,
-    padding: Sequence[int] = (0, 0, 0, 0),
-) -> list[Any]:
-    """Draw two maps, their dot products for all shifts, and the kernel's gradient among these.
-
-    Args:
-        activation: (H, W), with its padding.
-        derivative: (Ho, Wo).
-        products: (rows, columns), one per shift at which the two overlap.
-        kernel: (top, left, kh, kw), which of the products are the gradient of the kernel's weights.
-        padding: (above, left, below, right), pixels of ``activation`` that are padding.
-
-    Returns:
-        The axes: activation, derivative, products, gradient.
-
-    Raises:
-        ValueError: on a kernel that is not inside the products.
-    """
-    a, g = checked(activation, ("H", "W"), "activation"), checked(derivative, ("Ho", "Wo"), "derivative")
-    shape = tuple(one + other - 1 for one, other in zip(a.shape, g.shape, strict=True))
-    p = checked(products, shape, "products")
-    top, left, kh, kw = (int(extent) for extent in kernel)
-    if min(top, left, kh - 1, kw - 1) < 0 or top + kh > shape[0] or left + kw > shape[1]:
-        raise ValueError(f"expected a kernel inside the products {shape}, got {tuple(kernel)}")
-    fig = new_figure(3.6)
-    axes = list(fig.subplots(1, 4))
-    _activation(axes[0], a, padding)
-    _signed_image(axes[1], g)
-    _signed_image(axes[2], p)
-    axes[2].add_patch(Rectangle((left - 0.5, top - 0.5), kw, kh, fill=False, edgecolor="black", linewidth=2))
-    _kernel_gradient(axes[3], p[top : top + kh, left : left + kw], float(np.abs(p).max()) or 1.0)
-    titles = (
-        "activation map $a_j$",
-        "derivative map $g_i$",
-        "dot products for all shifts",
-        "the kernel's shifts:\nweight gradient",
-    )
-    for ax, title in zip(axes, titles, strict=True):
-        ax.set_title(title, fontsize=12)
-        ax.set(xticks=[], yticks=[])
-        ax.spines[:].set_visible(True)
-    note = "orange +, purple −, each picture on its own scale; the last on that of the third"
-    fig.supxlabel(note + ("; dashed: without padding" if any(padding) else ""), fontsize=10)
-    return axes
-
-
-def _activation(ax: Any, a: Array, padding: Sequence[int]) -> None:
-    """A map of activations, signed where it is, with a dashed line around what is not padding."""
-    if float(a.min()) < 0:
-        _signed_image(ax, a)
-    else:
-        ax.imshow(a, cmap=MAGNITUDE, interpolation="nearest")
-        ax.set_xlabel(f"0 to {short(float(a.max()))}")
-    if any(padding):
-        above, before, below, after = padding
-        corner = (before - 0.5, above - 0.5)
-        extent = (a.shape[1] - before - after, a.shape[0] - above - below)
-        look: dict[str, Any] = {"edgecolor": BLUE, "linewidth": 1.5, "linestyle": "--"}
-        ax.add_patch(Rectangle(corner, *extent, fill=False, **look))
-
-
-def _kernel_gradient(ax: Any, gradient: Array, limit: float) -> None:
-    """The gradient of a kernel, with its numbers where these are few."""
-    _signed_image(ax, gradient, limit)
-    if gradient.size <= 25:
-        for (row, column), value in np.ndenumerate(gradient):
-            color = "white" if abs(value) > 0.7 * limit else "black"
-            text = short(float(value)).replace("-", "−")
-            ax.text(column, row, text, ha="center", va="center", fontsize=10, color=color)
-
-
-def _signed_image(ax: Any, values: Array, limit: float | None = None) -> None:
-    limit = limit or float(np.abs(values).max()) or 1.0
-    ax.imshow(values, cmap=SIGNED, vmin=-limit, vmax=limit, interpolation="nearest")
-    ax.set_xlabel(f"±{short(limit)}")
 
 
 def _whole_ticks(ax: Any) -> None:

@@ -9,16 +9,7 @@ import numpy as np
 from matplotlib.patches import Patch
 
 from ..backend import Array
-from .charts import (
-    METHODS,
-    NATURAL,
-    chart_legend,
-    chart_names,
-    chart_pen,
-    disagreement_against_step,
-    hills,
-    start_at,
-)
+from .charts import METHODS, NATURAL, chart_legend, chart_names, chart_pen, disagreement, hills, start
 from .style import BLACK, SKY, checked, new_figure, style
 
 ELLIPSE: dict[str, Any] = {"facecolor": SKY, "edgecolor": "none", "alpha": 0.8}
@@ -87,13 +78,13 @@ def gaussian_flows(
         for number, name in enumerate(names):
             for path in checked(pulled[method][name], ("starts", "k", 2), f"{method} flows of {name}"):
                 ax.plot(*path.T, **chart_pen(number, nested=column == 1))
-                start_at(ax, path[0])
+                start(ax, path[0])
         ax.plot(*minimum, marker="*", color=BLACK, markersize=13, linestyle="", zorder=6)
         title = ("gradient: a flow per chart", "natural gradient: one flow")[column]
         _coordinates(ax, title, labels[first], views[first])
         axes.append(ax)
     axes.append(fig.add_subplot(grid[1, 2]))
-    disagreement_against_step(axes[-1], steps, apart, "largest distance (Fisher length)")
+    disagreement(axes[-1], steps, apart, "largest distance (Fisher length)")
     handles = [*chart_legend(names, "smaller loss"), Patch(label="steps of equal KL divergence", **ELLIPSE)]
     fig.legend(handles=handles, loc="outside lower center", ncols=3)
     fig.suptitle("Fitting a Gaussian: the gradient follows the chart, the natural gradient the family")
@@ -107,7 +98,7 @@ def _flows_in_chart(ax: Any, number: int, ellipses: Array, flows: Sequence[Array
     for path, natural in zip(*flows, strict=True):
         ax.plot(*path.T, **chart_pen(number))
         ax.plot(*natural.T, **NATURAL)
-        start_at(ax, path[0])
+        start(ax, path[0])
 
 
 def _view(paths: Sequence[Array]) -> tuple[Array, Array]:

@@ -10,17 +10,7 @@ import numpy as np
 from matplotlib.patches import Circle
 
 from ..backend import Array
-from .charts import (
-    METHODS,
-    NATURAL,
-    chart_legend,
-    chart_names,
-    chart_pen,
-    disagreement_against_step,
-    ends,
-    hills,
-    start_at,
-)
+from .charts import METHODS, NATURAL, chart_legend, chart_names, chart_pen, disagreement, ends, hills, start
 from .style import BLUE, GREY, checked, new_figure, short, some, style
 
 CENTRE = (0.0, 30.0)
@@ -181,12 +171,12 @@ def globe_ascent(
             ax.plot(*_seen(path).T, **chart_pen(number, nested=column == 1))
         if method == "gradient":
             ax.plot(*_seen(checked(limit, ("k", 3), "limit", finite=True)).T, **NATURAL)
-        start_at(ax, _seen(paths[0])[0])
+        start(ax, _seen(paths[0])[0])
         ax.set_title(("gradient: a path per map", "natural gradient: one path")[column])
         axes.append(ax)
     axes.append(fig.add_subplot(grid[1, 2]))
     distances = {method: apart[method] for method in METHODS}
-    disagreement_against_step(axes[-1], steps, distances, "largest distance (radii of the globe)")
+    disagreement(axes[-1], steps, distances, "largest distance (radii of the globe)")
     fig.legend(handles=chart_legend(names, "higher"), loc="outside lower center", ncols=5)
     of = "" if step is None else f" (steps of h = {short(step)})"
     fig.suptitle(f"The gradient goes uphill on the map, the natural gradient on the globe{of}")
@@ -207,7 +197,7 @@ def _ascent_on_map(
     )
     ax.plot(*gradient.T, **chart_pen(number))
     ax.plot(*natural.T, **NATURAL)
-    start_at(ax, gradient[0])
+    start(ax, gradient[0])
     ax.set(xlim=ends(places[..., 0]), ylim=ends(places[..., 1]))
     _bare(ax)
 

@@ -19,6 +19,13 @@ MODELS = {
     "block-diagonal (K-FAC)": "layers independent",
     "block-tridiagonal": "a chain: layers tied to neighbours",
 }
+ARROW: dict[str, Any] = {
+    "arrowstyle": "-|>",
+    "mutation_scale": 14,
+    "linewidth": 1.6,
+    "shrinkA": 1,
+    "shrinkB": 1,
+}
 FORWARD, BACKWARD, WEIGHTS, LOSS = "#d6e9f5", "#f8ddc9", "#fdf0d0", "#e6e6e6"
 
 
@@ -63,21 +70,8 @@ def _node(ax: Any, x: float, y: float, text: str, color: str, radius: float = 0.
 
 
 def _arrow(ax: Any, start: Circle, end: Circle, color: str, bend: float = 0.0, **options: Any) -> None:
-    ax.add_patch(
-        FancyArrowPatch(
-            start.center,
-            end.center,
-            patchA=start,
-            patchB=end,
-            shrinkA=1,
-            shrinkB=1,
-            mutation_scale=14,
-            color=color,
-            connectionstyle=f"arc3,rad={bend}",
-            linewidth=1.6,
-            **{"arrowstyle": "-|>", **options},
-        )
-    )
+    look = {**ARROW, "color": color, "connectionstyle": f"arc3,rad={bend}", **options}
+    ax.add_patch(FancyArrowPatch(start.center, end.center, patchA=start, patchB=end, **look))
 
 
 def _draw_computation(ax: Any, n_layers: int) -> None:

@@ -19,8 +19,8 @@ from .style import (
     GREY,
     VERMILLION,
     axes_for,
+    by_name,
     checked,
-    checked_by_name,
     marked_pen,
     new_figure,
     some,
@@ -169,7 +169,7 @@ def gap_against_damping(
     """
     x = checked(dampings, ("m",), "dampings", finite=True)
     ax = axes_for(ax)
-    for number, (name, gaps) in enumerate(checked_by_name(curves, x.shape, "gaps", "curve").items()):
+    for number, (name, gaps) in enumerate(by_name(curves, x.shape, "gaps", "curve").items()):
         ax.plot(x, gaps.clip(LOWEST), **marked_pen(number), label=name)
         power = (slopes or {}).get(name)
         if power is not None:

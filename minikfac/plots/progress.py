@@ -8,19 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.lines import Line2D
 
-from .style import (
-    BLACK,
-    GREY,
-    checked,
-    checked_by_name,
-    marked_pen,
-    new_figure,
-    pen,
-    positive,
-    short,
-    some,
-    style,
-)
+from .style import BLACK, GREY, by_name, checked, marked_pen, new_figure, pen, positive, short, some, style
 
 
 @style()
@@ -58,7 +46,7 @@ def conditioning(
     if missing:
         raise ValueError(f"expected losses of every path, got none of {missing[0]}")
     _valley(axes[0], hessian, minimum, {name: (paths[name], names.index(name)) for name in paths})
-    runs = checked_by_name(losses, ("k",), "losses", "run", finite=True)
+    runs = by_name(losses, ("k",), "losses", "run", finite=True)
     highest = max(float(run.max()) for run in runs.values())
     for name, run in runs.items():  # zero, but for rounding, has no place on a log axis
         axes[1].plot(np.arange(len(run)), run.clip(1e-12 * highest), **pen(names.index(name)))

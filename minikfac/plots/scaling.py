@@ -17,8 +17,8 @@ from .style import (
     DASHES,
     GREY,
     axes_for,
+    by_name,
     checked,
-    checked_by_name,
     marked_pen,
     new_figure,
     pen,
@@ -55,7 +55,7 @@ def batch_scaling(
         ValueError: on shapes that do not fit, or if no run reached the level.
     """
     sizes = positive(batch_sizes, "batch_sizes")
-    counts = checked_by_name(steps, (3, len(sizes)), "steps", "method")
+    counts = by_name(steps, (3, len(sizes)), "steps", "method")
     if not any(np.isfinite(ranges[0]).any() for ranges in counts.values()):
         raise ValueError("expected a run that reached the level, got none")
     fitted = {name: checked(fit, (len(sizes),), f"fit of {name}") for name, fit in (fits or {}).items()}
@@ -184,14 +184,12 @@ def predicted_scaling(
     W = positive(workers, "workers")
     fig = new_figure(6.0, 13.0 if weak else 10.0)
     axes = list(fig.subplots(1, 3 if weak else 2))
-    _strong_scaling(axes[0], W, checked_by_name(seconds, (len(W),), "seconds", "method", finite=True))
-    _step_parts(axes[1], W, checked_by_name(parts, (len(W),), "seconds", "part", finite=True))
+    _strong_scaling(axes[0], W, by_name(seconds, (len(W),), "seconds", "method", finite=True))
+    _step_parts(axes[1], W, by_name(parts, (len(W),), "seconds", "part", finite=True))
     axes[1].set(ylabel="seconds", title=f"Parts of a step of {parts_of}\n")
     notes = ["workers", *_mark_breaks(axes[1], breaks)]
     if weak:
-        for number, (name, y) in enumerate(
-            checked_by_name(weak, (len(W),), "weak scaling", "method").items()
-        ):
+        for number, (name, y) in enumerate(by_name(weak, (len(W),), "weak scaling", "method").items()):
             axes[2].plot(W, y, label=name, **pen(number))
         axes[2].set(ylabel=weak_label, title="Weak scaling: a batch for each")
     for ax in axes:

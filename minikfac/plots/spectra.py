@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..backend import Array
-from .style import GREY, axes_for, checked_by_name, marked_pen, pen, positive, short, style
+from .style import GREY, axes_for, by_name, marked_pen, pen, positive, short, style
 
 
 @style()
@@ -77,7 +77,7 @@ def preconditioned_spectra(eigenvalues: Mapping[str, Any], *, ax: Any | None = N
 
 
 def _descending(eigenvalues: Mapping[str, Any]) -> dict[str, Array]:
-    spectra = checked_by_name(eigenvalues, ("P",), "eigenvalues", "spectrum", finite=True)
+    spectra = by_name(eigenvalues, ("P",), "eigenvalues", "spectrum", finite=True)
     return {name: np.sort(values)[::-1] for name, values in spectra.items()}
 
 
@@ -94,7 +94,7 @@ def cosine_against_damping(dampings: Any, cosines: Mapping[str, Any], *, ax: Any
     x = positive(dampings, "dampings")
     ax = axes_for(ax)
     lowest = 1.0
-    for number, (name, y) in enumerate(checked_by_name(cosines, (len(x),), "cosines", "curve").items()):
+    for number, (name, y) in enumerate(by_name(cosines, (len(x),), "cosines", "curve").items()):
         if (np.abs(y) > 1 + 1e-6).any():
             raise ValueError(f"expected cosines of {name} in [-1, 1], got {float(np.abs(y).max()):.3g}")
         ax.plot(x, y, label=name, **marked_pen(number))

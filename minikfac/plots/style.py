@@ -142,12 +142,12 @@ def positive(values: Any, what: str) -> Array:
     return vector
 
 
-def checked_by_name(
+def by_name(
     arrays: Mapping[str, Any], shape: tuple[int | str, ...], what: str, entry: str, finite: bool = False
 ) -> dict[str, Array]:
     """Check arrays by name, of which there is at least one, as :func:`checked` does.
 
-    >>> checked_by_name({}, ("k",), "losses", "run")
+    >>> by_name({}, ("k",), "losses", "run")
     Traceback (most recent call last):
     ValueError: expected at least one run, got none
     """

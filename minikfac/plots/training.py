@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .style import axes_for, checked, checked_by_name, marked_pen, pen, plain_log_ticks, some, style
+from .style import axes_for, by_name, checked, marked_pen, pen, plain_log_ticks, some, style
 
 LABELS = {
     "step": "step",
@@ -83,7 +83,7 @@ def quality_along_training(
     """
     x = checked(steps, ("m",), "steps")
     ax = axes_for(ax)
-    for number, (name, y) in enumerate(checked_by_name(errors, (len(x),), "errors", "curve").items()):
+    for number, (name, y) in enumerate(by_name(errors, (len(x),), "errors", "curve").items()):
         ax.plot(x, y, label=name, **marked_pen(number))
     ax.set(xlabel="step", ylabel="relative error of the block (Frobenius)", title=title)
     ax.set_ylim(bottom=min(0.0, ax.get_ylim()[0]))

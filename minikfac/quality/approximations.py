@@ -4,25 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..fisher import (
-    BlockDiagonal,
-    DiagonalBlock,
-    FisherMatrix,
-    Signals,
-    block_diagonal,
-    block_tridiagonal,
-    diagonal,
-    ekfac,
-    fully_correlated,
-    kfac,
-    low_rank,
-    nearest_kronecker,
-)
+from .. import fisher
 
-Build = Callable[[Signals], FisherMatrix]
+Build = Callable[[fisher.Signals], fisher.FisherMatrix]
 
 
-class NoCurvature(BlockDiagonal):
+class NoCurvature(fisher.BlockDiagonal):
     """Zero: with damping a multiple of the identity, so that its step is the plain gradient's."""
 
     @property
@@ -30,23 +17,23 @@ class NoCurvature(BlockDiagonal):
         return 0
 
 
-def no_curvature(signals: Signals) -> NoCurvature:
+def no_curvature(signals: fisher.Signals) -> NoCurvature:
     """The baseline that every approximation should beat."""
-    blocks = zip(diagonal(signals).blocks, signals.names, strict=True)
-    return NoCurvature([DiagonalBlock(0 * block.diagonal(), name) for block, name in blocks])
+    blocks = zip(fisher.diagonal(signals).blocks, signals.names, strict=True)
+    return NoCurvature([fisher.DiagonalBlock(0 * block.diagonal(), name) for block, name in blocks])
 
 
 APPROXIMATIONS: dict[str, tuple[Build, str | None]] = {
-    "block-diagonal": (block_diagonal, None),
-    "K-FAC": (kfac, None),
-    "K-FAC (factored damping)": (kfac, "factored"),
-    "block-tridiagonal": (block_tridiagonal, None),
-    "EKFAC": (ekfac, None),
-    "nearest Kronecker": (nearest_kronecker, None),
-    "diagonal": (diagonal, None),
-    "KFAC-reduce": (lambda signals: kfac(signals, reduce=True), None),
-    "T x KFC": (fully_correlated, None),
-    "low rank": (lambda signals: low_rank(signals, min(100, signals.slices[-1].stop)), None),
+    "block-diagonal": (fisher.block_diagonal, None),
+    "K-FAC": (fisher.kfac, None),
+    "K-FAC (factored damping)": (fisher.kfac, "factored"),
+    "block-tridiagonal": (fisher.block_tridiagonal, None),
+    "EKFAC": (fisher.ekfac, None),
+    "nearest Kronecker": (fisher.nearest_kronecker, None),
+    "diagonal": (fisher.diagonal, None),
+    "KFAC-reduce": (lambda signals: fisher.kfac(signals, reduce=True), None),
+    "T x KFC": (fisher.fully_correlated, None),
+    "low rank": (lambda signals: fisher.low_rank(signals, min(100, signals.slices[-1].stop)), None),
     "no curvature": (no_curvature, None),
 }
 """By name: how it is built from signals, and how it is damped where not by its default."""
@@ -57,7 +44,7 @@ _PATIENT = 1000
 """Parameters above which low rank takes long where weights are shared: it passes through all locations."""
 
 
-def applicable(signals: Signals) -> tuple[str, ...]:
+def applicable(signals: fisher.Signals) -> tuple[str, ...]:
     """Names of the approximations that exist for these layers, differ from each other and are quick."""
     shared = any(layer.abar.shape[1] > 1 and not layer.scale_and_shift for layer in next(iter(signals)))
     left_out = (() if signals.dense_chain else _CHAINS) + (() if shared else _SHARED)

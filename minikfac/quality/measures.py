@@ -16,13 +16,7 @@ from ..backend import Array, array_module
 from ..fisher import BlockDiagonal, DenseMatrix, FisherMatrix, Operator
 from ..fisher.block_diagonal import BlockDiagonalOperator
 from ..fisher.damping import add_to_diagonal
-from ..linalg import (
-    SingularMatrixError,
-    cholesky,
-    conjugate_gradients,
-    extreme_eigenpairs,
-    triangular_solve,
-)
+from ..linalg import SingularMatrixError, cholesky, conjugate_gradients, extreme_eigenpairs, triangular_solve
 from .norms import inner, ratio, spectral_norm, square_distance, times
 from .reference import Reference
 

@@ -29,7 +29,7 @@ def drawn(ax: Any) -> list[np.ndarray]:
     return [line.get_xydata() for line in ax.lines]
 
 
-def test_a_race_is_drawn_by_seconds_steps_and_examples() -> None:
+def test_a_race_is_drawn_by_seconds_steps_and_examples():
     panels = plots.race(RACE.records)
     assert [ax.get_xlabel() for ax in panels] == ["time (s)", "step", "examples seen"]
     for ax, column in zip(panels, ("seconds", "step", "examples"), strict=True):
@@ -44,14 +44,14 @@ def test_a_race_is_drawn_by_seconds_steps_and_examples() -> None:
     assert tuple(figure.get_size_inches() * figure.dpi) == (1280, 640)
 
 
-def test_errors_of_a_race_are_drawn_in_per_cent() -> None:
+def test_errors_of_a_race_are_drawn_in_per_cent():
     rows = [row | {"test_error": 0.25} for row in SLOW]
     panels = plots.race({"a": rows}, "test_error")
     assert set(panels[0].lines[0].get_ydata()) == {25.0}
     assert panels[0].get_yscale() == "linear"
 
 
-def test_a_run_that_ended_at_once_does_not_end_the_picture() -> None:
+def test_a_run_that_ended_at_once_is_skipped():
     panels = plots.race({"diverged": FAST[:1], "slow": SLOW})
     assert [len(line.get_xdata()) for line in panels[1].lines] == [0, 4]
     assert panels[1].lines[1].get_color() == panels[0].lines[1].get_color() == plots.COLORS[1]
@@ -70,7 +70,7 @@ def powers(factor: float, steps: list[int], exponent: float = -1.0) -> list[dict
     ]
 
 
-def test_several_seeds_are_thin_lines_of_one_colour_with_the_median_on_top() -> None:
+def test_several_seeds_are_thin_lines_below_their_median():
     runs = [powers(8, [1, 2, 4, 8, 16]), powers(2, [1, 3, 9, 16]), powers(3, [1, 16])]
     panels = plots.race({"many": runs, "one": [powers(50, [1, 16])]})
     for ax, unit in zip(panels, (2, 1, 10), strict=True):
@@ -90,7 +90,7 @@ def test_several_seeds_are_thin_lines_of_one_colour_with_the_median_on_top() -> 
     assert legend.get_title().get_text() == "thick: median, thin: each of 3 seeds"
 
 
-def test_the_median_of_a_share_is_taken_between_points_on_a_linear_axis() -> None:
+def test_the_median_of_shares_is_linear_between_points():
     def shares(*values: float) -> list[dict[str, float]]:
         return [row | {"test_error": value} for row, value in zip(powers(1, [1, 4, 16]), values, strict=True)]
 
@@ -103,16 +103,16 @@ def test_the_median_of_a_share_is_taken_between_points_on_a_linear_axis() -> Non
 @pytest.mark.parametrize(
     ("ends", "end"), [((16, 4, 16), 16), ((4, 4, 16), 4), ((16, 4), 4), ((9, 4, 16, 1), 4)]
 )
-def test_the_median_goes_as_far_as_more_than_half_of_the_runs(ends: tuple[int, ...], end: int) -> None:
+def test_the_median_ends_with_half_of_the_runs(ends: tuple[int, ...], end: int):
     runs = [powers(k, list(range(1, last + 1))) for k, last in enumerate(ends, 1)]
     *thin, median = plots.race({"a": runs})[1].lines
     assert len(thin) == len(ends) and median.get_xdata()[-1] == pytest.approx(end)
     # one that ended before stays where it was
-    last = [run[min(end, own)]["loss"] for run, own in zip(runs, ends, strict=True)]
+    last = [run[min(end, last_step)]["loss"] for run, last_step in zip(runs, ends, strict=True)]
     assert median.get_ydata()[-1] == pytest.approx(np.median(last))
 
 
-def test_a_seed_that_ended_at_once_leaves_the_others() -> None:
+def test_a_seed_that_ended_at_once_leaves_the_others():
     one = powers(8, [1, 16])
     *_, median = plots.race({"a": [powers(2, []), one]})[1].lines
     assert len(plots.race({"a": [powers(2, []), one]})[1].lines) == 1
@@ -121,7 +121,7 @@ def test_a_seed_that_ended_at_once_leaves_the_others() -> None:
     assert len(plots.race({"a": runs}, "lam")[1].lines) == 1
 
 
-def test_the_best_of_iterate_and_average_is_drawn_and_named() -> None:
+def test_the_best_of_iterate_and_average_is_named():
     rows = [row | {"loss_average": 0.25 * row["loss"] + 1, "test_error": 0.5} for row in SLOW]
     panels = plots.race(Race({"a": [History(rows)]}).records, "best_loss")
     assert np.array_equal(panels[1].lines[0].get_ydata(), [3, 2, 1.5, 1])  # 8, 4, 2, 1 and 3, 2, 1.5, 1.25
@@ -131,31 +131,31 @@ def test_the_best_of_iterate_and_average_is_drawn_and_named() -> None:
     assert set(shares[0].lines[0].get_ydata()) == {50.0} and shares[0].get_yscale() == "linear"
 
 
-def test_a_race_needs_a_step() -> None:
+def test_a_race_needs_a_step():
     start = [{"step": 0, "seconds": 0.0, "examples": 0, "loss": 2.0}]
     with pytest.raises(ValueError, match="expected loss measured after a step, got it at the start only"):
         plots.race({"SGD": start})
 
 
-def test_a_race_needs_runs_with_the_column() -> None:
+def test_a_race_needs_runs_with_the_column():
     with pytest.raises(ValueError, match="expected at least one run, got none"):
         plots.race({})
     with pytest.raises(ValueError, match="expected records of slow with accuracy, got none"):
         plots.race({"slow": SLOW}, "accuracy")
 
 
-def test_targets_are_drawn_where_they_were_reached() -> None:
+def test_targets_are_drawn_where_they_were_reached():
     rows = RACE.targets(levels=[8, 0.5])
     panels = plots.race_targets(rows)
     assert [ax.get_xlabel() for ax in panels] == ["seconds to reach the level", "steps to reach the level"]
     for ax, along in zip(panels, ("seconds", "step"), strict=True):
         expected = {row["at"] for row in rows if row["along"] == along and np.isfinite(row["at"])}
         points = [line for line in ax.lines if line.get_marker() != "None" and len(line.get_xdata())]
-        found = {line.get_xdata()[0] for line in points}
-        assert found == expected and len(expected) == 3  # the slow one ended at 1
+        places = {line.get_xdata()[0] for line in points}
+        assert places == expected and len(expected) == 3  # the slow one ended at 1
         texts = [text.get_text() for text in ax.texts]
-        own = [row for row in rows if row["along"] == along and row["contender"] == "fast"]
-        assert texts[0] == f"{float(format(own[0]['ratio'], '.2g')):g}x"
+        fast = [row for row in rows if row["along"] == along and row["contender"] == "fast"]
+        assert texts[0] == f"{float(format(fast[0]['ratio'], '.2g')):g}x"
         assert texts[1] == "not reached" and texts[2].startswith("> ")
     assert [tick.get_text() for tick in panels[0].get_yticklabels()] == ["8", "0.5"]
     low, high = panels[0].get_ylim()
@@ -172,17 +172,17 @@ def seeds(*steps: int) -> list[History]:
     ]
 
 
-def test_targets_of_several_seeds_have_bars_from_the_lowest_to_the_highest() -> None:
+def test_targets_of_several_seeds_have_bars():
     race = Race({"a": seeds(8, 6, 7), "b": seeds(1, 4, 3), "c": seeds(2, 0, 4), "d": seeds(0, 8, 0)})
     rows = race.targets(levels=[1], along=["step"])
     (ax,) = plots.race_targets(rows)
     lines = [(line.get_color(), tuple(line.get_xdata())) for line in ax.lines]
     points, bars = ({color: x for color, x in lines if len(x) == length} for length in (1, 2))
-    own = {row["contender"]: row for row in rows}
-    color = dict(zip(own, plots.COLORS, strict=False))
-    assert points == {color[name]: (own[name]["at"],) for name in "abc"}
-    assert bars == {color[name]: (own[name]["lowest"], own[name]["highest"]) for name in "ab"} | {
-        color["c"]: (own["c"]["lowest"], own["c"]["at"])
+    by_name = {row["contender"]: row for row in rows}
+    color = dict(zip(by_name, plots.COLORS, strict=False))
+    assert points == {color[name]: (by_name[name]["at"],) for name in "abc"}
+    assert bars == {color[name]: (by_name[name]["lowest"], by_name[name]["highest"]) for name in "ab"} | {
+        color["c"]: (by_name["c"]["lowest"], by_name["c"]["at"])
     }
     texts = [text.get_text() for text in ax.texts]
     assert texts == ["2.3x", "", "1.8x, 2 of 3", "reached by 1 of 3"]
@@ -191,7 +191,7 @@ def test_targets_of_several_seeds_have_bars_from_the_lowest_to_the_highest() -> 
     assert legend.get_title().get_text() == "median of 3 seeds, and from the lowest to the highest"
 
 
-def test_targets_of_one_run_have_no_bars() -> None:
+def test_targets_of_one_run_have_no_bars():
     panels = plots.race_targets(RACE.targets(levels=[8]))
     lines = [line for ax in panels for line in ax.lines if len(line.get_xdata())]
     assert len(lines) == 4 and all(len(line.get_xdata()) == 1 for line in lines)
@@ -200,7 +200,7 @@ def test_targets_of_one_run_have_no_bars() -> None:
     assert [text.get_text() for text in ax.texts] == ["not reached"] * 2
 
 
-def test_levels_of_errors_are_in_per_cent() -> None:
+def test_levels_of_errors_are_in_per_cent():
     rows = [row | {"test_error": row["loss"] / 32} for row in SLOW]
     for column in ("test_error", "best_test_error"):
         panels = plots.race_targets(Race({"a": [History(rows)]}).targets(column, [0.25, 0.035]))
@@ -208,7 +208,7 @@ def test_levels_of_errors_are_in_per_cent() -> None:
         assert panels[0].get_ylabel().endswith("test error (% of examples)")
 
 
-def test_examples_are_drawn_where_they_say_something_of_their_own() -> None:
+def test_examples_are_drawn_where_batches_differ():
     more = History([row | {"examples": 30 * row["step"]} for row in FAST])
     other = Race({"slow": [History(SLOW)], "fast": [more]})
     assert len(plots.race_targets(other.targets(levels=[8]))) == 3

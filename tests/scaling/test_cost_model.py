@@ -82,7 +82,7 @@ def matrix(rows: int, columns: int) -> list[list[Counted]]:
     ],
     ids=["dense", "convolution"],
 )
-def test_operations_are_those_of_the_products(net, shape, T) -> None:
+def test_operations_are_those_of_the_products(net, shape, T):
     sizes = layer_sizes(net, shape)
     assert [size.T for size in sizes] == T
     assert (
@@ -103,7 +103,7 @@ def test_operations_are_those_of_the_products(net, shape, T) -> None:
 
 
 @pytest.mark.parametrize("n", [3, 8, 20])
-def test_an_inverse_by_cholesky_is_about_n_cubed_operations(n: int) -> None:
+def test_an_inverse_by_cholesky_is_about_n_cubed_operations(n: int):
     M = np.cov(np.random.default_rng(0).standard_normal((n, 3 * n))) + np.eye(n)
     L, count = np.zeros((n, n)), 0
     for j in range(n):  # the definition; a multiplication and an addition each
@@ -127,27 +127,27 @@ def test_an_inverse_by_cholesky_is_about_n_cubed_operations(n: int) -> None:
     assert n**3 < count < n**3 * (1 + 3 / n)
 
 
-def test_layers_that_scale_and_shift_are_refused() -> None:
+def test_layers_that_scale_and_shift_are_refused():
     net = mk.Network([layers.Dense(3, 4), layers.BatchNorm(4), layers.Dense(4, 2)], mk.outputs.Categorical())
     with pytest.raises(ValueError, match="expected dense and convolutional layers, got batchnorm1"):
         layer_sizes(net, (3,))
 
 
-def test_a_step_is_its_operations_over_the_rate() -> None:
+def test_a_step_is_its_operations_over_the_rate():
     m, rate = 100, 1e9
-    found = step_seconds(SIZES, m, 1, Schedule("SGD"), Machine(rate), FREE)
+    seconds = step_seconds(SIZES, m, 1, Schedule("SGD"), Machine(rate), FREE)
     forward = 2 * (6 * 4 + 5 * 3)
-    close(sum(found.values()), m * (2 * forward + 2 * 4 * 3) / rate, **EXACT)
-    found = step_seconds(SIZES, m, 1, KFAC, Machine(rate), FREE)
-    close(found["gradient"], m * (2 * forward + 24 + forward / 5) / rate, **EXACT)
+    close(sum(seconds.values()), m * (2 * forward + 2 * 4 * 3) / rate, **EXACT)
+    seconds = step_seconds(SIZES, m, 1, KFAC, Machine(rate), FREE)
+    close(seconds["gradient"], m * (2 * forward + 24 + forward / 5) / rate, **EXACT)
     factors = 6 * 7 + 4 * 5 + 5 * 6 + 3 * 4
-    close(found["factors"], 13 * (forward + 24 + factors) / rate, **EXACT)  # an eighth of 100, rounded up
-    close(found["Fisher products"], 25 * (forward + 2 * (forward + 24)) / rate, **EXACT)
-    close(found["inverses"], 0.15 * (6**3 + 4**3 + 5**3 + 3**3) / rate, **EXACT)
-    close(found["preconditioning"], 1.1 * 2 * (6 * 4 * 10 + 5 * 3 * 8) / rate, **EXACT)
+    close(seconds["factors"], 13 * (forward + 24 + factors) / rate, **EXACT)  # an eighth of 100, rounded up
+    close(seconds["Fisher products"], 25 * (forward + 2 * (forward + 24)) / rate, **EXACT)
+    close(seconds["inverses"], 0.15 * (6**3 + 4**3 + 5**3 + 3**3) / rate, **EXACT)
+    close(seconds["preconditioning"], 1.1 * 2 * (6 * 4 * 10 + 5 * 3 * 8) / rate, **EXACT)
 
 
-def test_periods_of_the_optimizers() -> None:
+def test_periods_of_the_optimizers():
     close(KFAC.inverses, 3 / 20, **EXACT)  # every 20 steps, three at once
     close(Schedule.of(optim.KFAC(MLP, T2=20, T3=5)).inverses, 6 / 20, **EXACT)  # and one at 5, 10, 15
     given = Schedule.of(optim.KFAC(MLP, lr=0.1))  # M decides about gamma and lambda all the same
@@ -167,7 +167,7 @@ def test_periods_of_the_optimizers() -> None:
 # limits -------------------------------------------------------------------------------------------------
 
 
-def test_one_worker_says_nothing_to_nobody() -> None:
+def test_one_worker_says_nothing_to_nobody():
     slow = Link(1.0, 1.0)
     alone = step_seconds(SIZES, 64, 1, KFAC, Machine(1e9), slow)
     assert alone == step_seconds(SIZES, 64, 1, KFAC, Machine(1e9), FREE)
@@ -176,7 +176,7 @@ def test_one_worker_says_nothing_to_nobody() -> None:
     assert all(two[part] > 0 for part in model.COMMUNICATING)
 
 
-def test_a_free_network_leaves_sgd_perfect_scaling_and_kfac_what_all_repeat() -> None:
+def test_on_a_free_network_sgd_scales_perfectly():
     machine = Machine(1e9)
     sgd = model.strong_scaling(SIZES, 4096, COUNTS, Schedule("SGD"), machine, FREE)
     close(sgd.seconds * COUNTS, sgd.seconds[0], **EXACT)
@@ -189,14 +189,14 @@ def test_a_free_network_leaves_sgd_perfect_scaling_and_kfac_what_all_repeat() ->
     assert weak.batch.tolist() == [64 * W for W in COUNTS]
 
 
-def test_a_network_without_latency_sends_twice_the_array_by_ring() -> None:
+def test_without_latency_a_ring_sends_the_array_twice():
     ring, tree = (Link(0.0, 1e6, algorithm) for algorithm in ("ring", "tree"))
     close([ring.all_reduce(1e6, W) for W in (2, 4, 1000)], [1.0, 1.5, 1.998], **EXACT)
     close([tree.all_reduce(1e6, W) for W in (2, 3, 4, 5, 1024)], [2, 4, 4, 6, 20], **EXACT)
     assert Link(0.0, 1e6).all_reduce(1e6, 64) == ring.all_reduce(1e6, 64)
 
 
-def test_a_message_of_nothing_but_latency_is_quicker_by_tree() -> None:
+def test_a_message_of_nothing_but_latency_is_quicker_by_tree():
     short = Link(1e-3, 1e12)
     assert short.all_reduce(8, 1024) == Link(1e-3, 1e12, "tree").all_reduce(8, 1024)
     close(short.all_reduce(8, 1024), 20e-3, rtol=1e-6)
@@ -204,16 +204,18 @@ def test_a_message_of_nothing_but_latency_is_quicker_by_tree() -> None:
     close(short.broadcast(8, 1024), 10e-3, rtol=1e-6)
 
 
-def test_memory_and_calls_add_to_arithmetic() -> None:
+def test_memory_and_calls_add_to_arithmetic():
     base, slow = Machine(1e9), Machine(1e9, memory=1e6)
-    one, two = (sum(step_seconds(SIZES, 10, 1, Schedule("SGD"), own, FREE).values()) for own in (base, slow))
+    one, two = (
+        sum(step_seconds(SIZES, 10, 1, Schedule("SGD"), machine, FREE).values()) for machine in (base, slow)
+    )
     touched = 2 * 10 * 2 * ((6 + 8) + (5 + 6)) + 6 * MLP.n_params
     close(two - one, 4 * touched / 1e6, **EXACT)
     calls = step_seconds(SIZES, 10, 1, Schedule("SGD"), replace(base, call=0.5), FREE)
     close(sum(calls.values()) - one, 2 * 2 * 0.5, **EXACT)
 
 
-def test_stale_inverses_cost_what_steps_do_not_cover() -> None:
+def test_stale_inverses_cost_what_steps_do_not_cover():
     machine, link = Machine(1e9), Link(1e-6, 1e9)
     often = replace(KFAC, inverses=1.0)
     for schedule, covered in ((KFAC, True), (often, True)):
@@ -222,7 +224,9 @@ def test_stale_inverses_cost_what_steps_do_not_cover() -> None:
         assert waits["inverses"] > 0 and (beside["inverses"] == 0) == covered
         assert beside["gradient"] == waits["gradient"]
     slow = replace(machine, inverse_rate=1e3)  # longer than the steps between
-    waits, beside = (step_seconds(SIZES, 8, 2, own, slow, FREE) for own in (KFAC, model.stale(KFAC)))
+    waits, beside = (
+        step_seconds(SIZES, 8, 2, schedule, slow, FREE) for schedule in (KFAC, model.stale(KFAC))
+    )
     assert 0 < beside["inverses"] < waits["inverses"]
     close(sum(beside.values()), KFAC.inverses * max(model.inverse_seconds(SIZES, slow)), **EXACT)
 
@@ -234,29 +238,29 @@ def test_stale_inverses_cost_what_steps_do_not_cover() -> None:
     st.lists(st.integers(1, 50), min_size=1, max_size=7),
     st.integers(1, 4),
 )
-def test_largest_first_is_within_grahams_bound_of_the_best(costs: list[int], W: int) -> None:
+def test_largest_first_is_within_grahams_bound(costs: list[int], W: int):
     owners = model.largest_first(costs, W)
-    found = max(sum(c for c, w in zip(costs, owners, strict=True) if w == own) for own in range(W))
-    assert found == max(model.loads(costs, W))
+    longest = max(sum(c for c, w in zip(costs, owners, strict=True) if w == worker) for worker in range(W))
+    assert longest == max(model.loads(costs, W))
     best = min(
-        max(sum(c for c, w in zip(costs, choice, strict=True) if w == own) for own in range(W))
+        max(sum(c for c, w in zip(costs, choice, strict=True) if w == worker) for worker in range(W))
         for choice in itertools.product(range(W), repeat=len(costs))
     )
-    assert best <= found <= best * (4 / 3 - 1 / (3 * W)) + 1e-9
-    assert found >= max(*costs, sum(costs) / W) if len(costs) > 1 else found == costs[0]
+    assert best <= longest <= best * (4 / 3 - 1 / (3 * W)) + 1e-9
+    assert longest >= max(*costs, sum(costs) / W) if len(costs) > 1 else longest == costs[0]
 
 
-def test_largest_first_is_not_always_the_best() -> None:
+def test_largest_first_is_not_always_the_best():
     assert max(model.loads([3, 3, 2, 2, 2], 2)) == 7  # 3 + 3 against 2 + 2 + 2 is 6
 
 
-def test_what_breaks_is_named() -> None:
+def test_what_breaks_is_named():
     machine = Machine(1e9)
     curve = model.strong_scaling(SIZES, 64, COUNTS, KFAC, machine, Link(1e-4, 1e9))
-    found = model.breaks(curve, SIZES, machine)
-    assert found["one example a worker"] == 64
-    assert found["one layer is all the inverses' time"] == 2
-    assert found["network takes half the step"] == 2
+    first = model.breaks(curve, SIZES, machine)
+    assert first["one example a worker"] == 64
+    assert first["one layer is all the inverses' time"] == 2
+    assert first["network takes half the step"] == 2
     quiet = model.breaks(model.strong_scaling(SIZES, 10**9, [1, 2], KFAC, machine, FREE), SIZES, machine)
     assert list(quiet) == ["one layer is all the inverses' time"]
     wide = [model.LayerSize(1, 101, 100, first=True)]
@@ -264,7 +268,7 @@ def test_what_breaks_is_named() -> None:
     assert model.breaks(many, wide, machine)["what all repeat takes half the step"] > 1
 
 
-def test_a_rate_is_measured() -> None:
+def test_a_rate_is_measured():
     assert 1e7 < model.measured_rate(100) < 1e16
 
 
@@ -283,6 +287,6 @@ def test_a_rate_is_measured() -> None:
         ),
     ],
 )
-def test_what_is_no_machine_is_refused(make, message) -> None:
+def test_what_is_no_machine_is_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()

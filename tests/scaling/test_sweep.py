@@ -64,14 +64,14 @@ def without_seconds(rows: list[dict]) -> list[dict]:
 # the sweep ------------------------------------------------------------------------------------------------
 
 
-def test_each_size_is_searched_and_the_best_of_the_finals_counts() -> None:
-    found = swept()
-    assert found.methods == ["SGD", "K-FAC"] and found.batch_sizes.tolist() == [8, 64]
-    for method in found.methods:
+def test_the_best_of_the_finals_counts_at_each_size():
+    sweep = swept()
+    assert sweep.methods == ["SGD", "K-FAC"] and sweep.batch_sizes.tolist() == [8, 64]
+    for method in sweep.methods:
         for m in (8, 64):
-            own = [row for row in found.rows if (row["method"], row["batch_size"]) == (method, m)]
-            trials = [row for row in own if row["kind"] == "trial"]
-            finals = [row for row in own if row["kind"] == "final"]
+            rows = [row for row in sweep.rows if (row["method"], row["batch_size"]) == (method, m)]
+            trials = [row for row in rows if row["kind"] == "trial"]
+            finals = [row for row in rows if row["kind"] == "final"]
             assert [row["trial"] for row in trials] == [0, 1, 2, 3] and {row["seed"] for row in trials} == {0}
             assert len(finals) == 4 and {row["seed"] for row in finals} == {1, 2}
             ranked = sorted(
@@ -83,19 +83,19 @@ def test_each_size_is_searched_and_the_best_of_the_finals_counts() -> None:
                 trial: np.median([row["steps"] for row in finals if row["trial"] == trial])
                 for trial in {row["trial"] for row in finals}
             }
-            best = found.best(method, m)
+            best = sweep.best(method, m)
             assert medians[best[0]["trial"]] == min(medians.values())
-            number = found.batch_sizes.tolist().index(m)
-            middle, low, high = found.to_target()[method][:, number]
+            number = sweep.batch_sizes.tolist().index(m)
+            middle, low, high = sweep.to_target()[method][:, number]
             steps = [row["steps"] for row in best]
             assert (middle, low, high) == (np.median(steps), min(steps), max(steps))
-            assert found.to_target("examples")[method][0, number] == m * middle
-            assert list(found.curves(method)[m][0]) == [s for s, _ in best[0]["curve"]] or len(best) > 1
+            assert sweep.to_target("examples")[method][0, number] == m * middle
+            assert list(sweep.curves(method)[m][0]) == [s for s, _ in best[0]["curve"]] or len(best) > 1
 
 
-def test_a_run_is_that_of_the_loop() -> None:
-    found, problem = swept(methods=[SGD], sizes=[8]), least_squares()
-    row = found.best("SGD", 8)[0]
+def test_a_run_is_that_of_the_loop():
+    sweep, problem = swept(methods=[SGD], sizes=[8]), least_squares()
+    row = sweep.best("SGD", 8)[0]
     arguments = drawn(SGD.space, 0, row["trial"])
     assert row["arguments"] == arguments
     opt = SGD.make(problem.net, **arguments)
@@ -116,9 +116,9 @@ def test_a_run_is_that_of_the_loop() -> None:
     close(np.array(row["curve"]), np.stack([history["step"], history["loss"]], 1), rtol=1e-5)
 
 
-def test_a_trial_that_cannot_be_among_the_best_is_stopped_and_nothing_else_changes() -> None:
-    found, problem = swept(methods=[SGD], sizes=[8], budget=replace(SMALL, trials=6)), least_squares()
-    trials = [row for row in found.rows if row["kind"] == "trial"]
+def test_stopping_late_trials_changes_nothing_else():
+    sweep, problem = swept(methods=[SGD], sizes=[8], budget=replace(SMALL, trials=6)), least_squares()
+    trials = [row for row in sweep.rows if row["kind"] == "trial"]
     late = [row for row in trials if row["ended"] == "too late"]
     assert late
     steps = []
@@ -133,27 +133,25 @@ def test_a_trial_that_cannot_be_among_the_best_is_stopped_and_nothing_else_chang
             at = math.nan
         steps.append(math.inf if math.isnan(at) else at)
     whole = sorted(range(6), key=lambda trial: steps[trial])[:2]
-    assert {row["trial"] for row in found.rows if row["kind"] == "final"} == set(whole)
+    assert {row["trial"] for row in sweep.rows if row["kind"] == "final"} == set(whole)
     for row in late:
         assert row["made"] < 60 and steps[row["trial"]] >= row["made"]
 
 
-def test_what_diverges_is_out_and_what_never_arrives_is_late() -> None:
+def test_diverged_trials_are_out_and_others_late():
     wild = replace(SGD, space={"lr": Choice((1e60,))})
-    found = swept(methods=[wild], sizes=[64], budget=Budget(2, 30, 0, 1, 1))
-    assert [row["ended"] for row in found.rows] == ["diverged", "diverged"] and found.best("SGD", 64) == []
-    assert np.isnan(found.to_target()["SGD"]).all() and found.curves("SGD") == {}
-    assert found.table()[1] == [["SGD", "64", "-", "-", "-", "-"]]
+    sweep = swept(methods=[wild], sizes=[64], budget=Budget(2, 30, 0, 1, 1))
+    assert [row["ended"] for row in sweep.rows] == ["diverged", "diverged"] and sweep.best("SGD", 64) == []
+    assert np.isnan(sweep.to_target()["SGD"]).all() and sweep.curves("SGD") == {}
+    assert sweep.table()[1] == [["SGD", "64", "-", "-", "-", "-"]]
     slow = replace(SGD, space={"lr": Choice((1e-6,))})
-    found = swept(methods=[slow], sizes=[64], budget=Budget(1, 5, 0, 1, 1))
-    assert [row["ended"] for row in found.rows] == ["budget", "budget"]
-    assert np.isnan(found.to_target()["SGD"]).all() and len(found.curves("SGD")[64][0]) == 6
-    assert found.knee("SGD") is None
+    sweep = swept(methods=[slow], sizes=[64], budget=Budget(1, 5, 0, 1, 1))
+    assert [row["ended"] for row in sweep.rows] == ["budget", "budget"]
+    assert np.isnan(sweep.to_target()["SGD"]).all() and len(sweep.curves("SGD")[64][0]) == 6
+    assert sweep.knee("SGD") is None
 
 
-def test_a_sweep_is_the_same_on_every_run_and_goes_on_where_it_was_interrupted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_sweep_goes_on_and_ends_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     whole = swept(tmp_path / "whole.jsonl")
     assert without_seconds(swept().rows) == without_seconds(whole.rows)
     lines = (tmp_path / "whole.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
@@ -170,7 +168,7 @@ def test_a_sweep_is_the_same_on_every_run_and_goes_on_where_it_was_interrupted(
     assert len(more.rows) > len(whole.rows) and more.batch_sizes.tolist() == [8, 16, 64]
 
 
-def test_files_of_another_sweep_are_refused(tmp_path: Path) -> None:
+def test_files_of_another_sweep_are_refused(tmp_path: Path):
     path = tmp_path / "sweep.jsonl"
     swept(path, methods=[SGD], sizes=[64])
     with pytest.raises(FileExistsError, match=r"expected no sweep in .*sweep.jsonl yet, got one"):
@@ -198,7 +196,7 @@ def test_files_of_another_sweep_are_refused(tmp_path: Path) -> None:
         (dict(target={}), "got none"),
     ],
 )
-def test_what_cannot_be_swept_is_refused(options, message) -> None:
+def test_what_cannot_be_swept_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
         swept(**options)
 
@@ -211,12 +209,12 @@ def test_what_cannot_be_swept_is_refused(options, message) -> None:
         (dict(epochs=math.inf), "expected finite epochs >= 0, got inf"),
     ],
 )
-def test_what_is_no_budget_is_refused(arguments, message) -> None:
+def test_what_is_no_budget_is_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         Budget(**arguments)
 
 
-def test_sizes_are_powers_of_two_up_to_the_training_set() -> None:
+def test_sizes_are_powers_of_two_up_to_the_training_set():
     assert sweeps.batch_sizes(1024, 256) == [256, 512, 1024] and sweeps.batch_sizes(64) == [64]
     with pytest.raises(ValueError, match=r"expected the smallest batch from 1 to 10, .* got 64"):
         sweeps.batch_sizes(10)
@@ -225,7 +223,7 @@ def test_sizes_are_powers_of_two_up_to_the_training_set() -> None:
 # fits -----------------------------------------------------------------------------------------------------
 
 
-def test_the_knee_is_found_where_it_is() -> None:
+def test_the_knee_is_found_where_it_is():
     m = np.array([16.0, 64, 256, 1024])
     for S, B in ((10.0, 30.0), (500.0, 2000.0)):
         knee = sweeps.fit_knee(m, S * (1 + B / m))
@@ -244,24 +242,24 @@ def test_the_knee_is_found_where_it_is() -> None:
         sweeps.fit_knee([1, 2], [1, math.nan])
 
 
-def test_a_value_at_an_end_of_its_range_is_named() -> None:
+def test_a_value_at_an_end_of_its_range_is_named():
     space = {"lr": LogUniform(1e-4, 1.0), "momentum": Choice((0.0, 0.9)), "one": LogUniform(1.0, 1.0)}
     rest = {"momentum": 0.0, "one": 1.0}
     assert sweeps.near_an_end(space, {"lr": 2e-4, **rest}) == ["lr"]
     assert sweeps.near_an_end(space, {"lr": 0.9, **rest}) == ["lr"]
     assert sweeps.near_an_end(space, {"lr": 1e-2, **rest}) == []
     narrow = replace(SGD, space={"lr": LogUniform(0.1, 0.1001), "momentum": Choice((0.0,))})
-    found = swept(methods=[narrow], sizes=[64], budget=Budget(12, 60, 0, 12, 1))
-    rows = {row["trial"]: row["at an end"] for row in found.rows if row["kind"] == "final"}
-    assert {tuple(own) for own in rows.values()} == {("lr",), ()}
-    best = found.best("SGD", 64)[0]
-    assert ("at an end: lr" in found.table()[1][0][-1]) == (best["at an end"] == ["lr"])
+    sweep = swept(methods=[narrow], sizes=[64], budget=Budget(12, 60, 0, 12, 1))
+    rows = {row["trial"]: row["at an end"] for row in sweep.rows if row["kind"] == "final"}
+    assert {tuple(names) for names in rows.values()} == {("lr",), ()}
+    best = sweep.best("SGD", 64)[0]
+    assert ("at an end: lr" in sweep.table()[1][0][-1]) == (best["at an end"] == ["lr"])
 
 
 # pictures -------------------------------------------------------------------------------------------------
 
 
-def test_the_picture_of_steps_has_lines_of_perfect_scaling_and_ranges() -> None:
+def test_steps_by_batch_size_have_ranges_and_perfect_scaling():
     steps = {
         "A": [[100, 50, 30], [90, 40, 28], [110, 60, np.nan]],
         "B": [[np.nan, 8, 4], [7, 7, 4], [np.nan, 9, 4]],
@@ -285,7 +283,7 @@ def test_the_picture_of_steps_has_lines_of_perfect_scaling_and_ranges() -> None:
         plots.batch_scaling([10], {"A": [[1, 2]] * 3})
 
 
-def test_the_picture_of_losses_has_a_dash_for_a_method_and_a_shade_for_a_size() -> None:
+def test_losses_have_a_dash_per_method_and_a_shade_per_size():
     curve = [[0, 10, 20], [3.0, 2.0, 1.0]]
     ax = plots.loss_against_examples({"SGD": {8: curve, 64: curve}, "K-FAC": {64: curve}}, level=1.0)
     first, second, third, level = ax.lines
@@ -299,71 +297,24 @@ def test_the_picture_of_losses_has_a_dash_for_a_method_and_a_shade_for_a_size() 
         plots.loss_against_examples({"A": {8: [[1, 2]]}})
 
 
-def test_the_picture_of_predictions_marks_where_it_breaks() -> None:
+def test_predictions_mark_where_scaling_breaks():
     W, parts = [1, 2, 4], {"gradient": [4, 2, 1], "network": [0, 1, 2], "nothing": [0, 0, 0]}
     seconds = {"SGD": [4, 2, 1], "K-FAC": [4, 3, 3]}
-    strong, own, weak = plots.predicted_scaling(W, seconds, parts, {"wall": 4, "door": 2}, weak=seconds)
+    strong, middle, weak = plots.predicted_scaling(W, seconds, parts, {"wall": 4, "door": 2}, weak=seconds)
     close(strong.lines[0].get_ydata(), [4, 2, 1], **EXACT)
-    assert own.get_xlabel() == "workers\na: from 2 on door\nb: from 4 on wall"
-    assert [line.get_label() for line in own.lines[:2]] == ["gradient", "network"]
-    assert sorted(line.get_xdata()[0] for line in own.lines if len(line.get_xdata()) == 2) == [2, 4]
+    assert middle.get_xlabel() == "workers\na: from 2 on door\nb: from 4 on wall"
+    assert [line.get_label() for line in middle.lines[:2]] == ["gradient", "network"]
+    assert sorted(line.get_xdata()[0] for line in middle.lines if len(line.get_xdata()) == 2) == [2, 4]
     close(weak.lines[1].get_ydata(), [4, 3, 3], **EXACT)
     assert len(plots.predicted_scaling(W, seconds, parts, {})) == 2
     with pytest.raises(ValueError, match=r"expected seconds of SGD of shape \(3,\), got \(1,\)"):
         plots.predicted_scaling(W, {"SGD": [1]}, parts, {})
 
 
-def test_the_picture_of_a_step_begins_at_zero_and_has_a_row_a_rank() -> None:
-    ranks = [[("forward", 5.0, 5.2), ("network", 5.3, 5.5)], [("forward", 5.1, 5.3)]]
-    ax = plots.gantt(ranks)
-    bars = [(bar.get_x(), bar.get_width(), bar.get_y()) for bar in ax.patches]
-    close(bars[0][:2], (0, 500), **EXACT)  # waiting lies behind, in milliseconds
-    close(bars[1][:2], (0, 200), **EXACT)
-    close(bars[2][:2], (300, 200), **EXACT)
-    close(bars[4][:2], (100, 200), **EXACT)
-    assert ax.patches[1].get_facecolor() == ax.patches[4].get_facecolor() != ax.patches[2].get_facecolor()
-    assert [text.get_text() for text in ax.get_yticklabels()] == ["rank 0", "rank 1"]
-    named = plots.gantt(ranks, parts=["network", "nothing"])
-    assert named.patches[2].get_facecolor() == ax.patches[1].get_facecolor()
-    assert [text.get_text() for text in named.get_legend().get_texts()][:2] == ["network", "forward"]
-    with pytest.raises(ValueError, match="expected at least one rank, got none"):
-        plots.gantt([])
-    with pytest.raises(ValueError, match="expected a of rank 0 to end after it begins, got 2 and 1"):
-        plots.gantt([[("a", 2, 1)]])
-
-
-def test_the_picture_of_shares_stacks_parts_in_order() -> None:
-    ax = plots.step_shares({"one": {"b": 2.0, "a": 1.0}, "two": {"a": 3.0}}, parts=["a"])
-    assert [(bar.get_x(), bar.get_width()) for bar in ax.patches] == [(0, 1), (0, 3), (1, 2), (3, 0)]
-    assert ax.get_xlabel() == "s a step"
-    with pytest.raises(ValueError, match="expected at least one run, got none"):
-        plots.step_shares({})
-
-
-def test_the_picture_of_measured_steps_has_ranges_and_predictions() -> None:
-    own = {"A": ([1, 2, 4], [[4, 2, 3], [3, 2, 3], [5, 2, 4]], [4, 2, 1])}
-    strong, weak = plots.measured_scaling(own, own, cores=2)
-    close(strong.lines[0].get_xydata(), [[1, 4], [2, 2], [4, 3]], **EXACT)
-    assert [line.get_ydata().tolist() for line in strong.lines if line.get_linestyle() == "--"] == [[4, 2, 1]]
-    assert [text.get_text().strip() for text in weak.texts] == ["more ranks than cores"]
-    assert not plots.measured_scaling(own, own)[0].texts
-    with pytest.raises(ValueError, match=r"expected measured seconds of A of shape \(3, 1\)"):
-        plots.measured_scaling({"A": ([1], [[1, 2]], [1])}, own)
-
-
-def test_the_picture_of_predicted_and_measured_has_the_diagonal() -> None:
-    ax = plots.predicted_against_measured({"A": [1, 2]}, {"A": [2, 4]})
-    assert "2 (median)" in ax.lines[0].get_label()
-    diagonal = ax.lines[-1].get_xydata()
-    close(diagonal[:, 0], diagonal[:, 1], **EXACT)
-    with pytest.raises(ValueError, match=r"expected measured seconds of A of shape \(2,\), got \(1,\)"):
-        plots.predicted_against_measured({"A": [1, 2]}, {"A": [1]})
-
-
-def test_the_page_prints_what_it_says(capsys: pytest.CaptureFixture[str]) -> None:
-    (own,) = snippets(ROOT / "docs" / "scaling.md")
-    exec(compile(own, "scaling.md", "exec"), {})
-    assert capsys.readouterr().out.splitlines() == printed(own) != []
+def test_the_page_prints_what_it_says(capsys: pytest.CaptureFixture[str]):
+    (snippet,) = snippets(ROOT / "docs" / "scaling.md")
+    exec(compile(snippet, "scaling.md", "exec"), {})
+    assert capsys.readouterr().out.splitlines() == printed(snippet) != []
 
 
 # the command ----------------------------------------------------------------------------------------------
@@ -372,15 +323,15 @@ QUICK = ["--problem", "digits", "--examples", "80", "--width", "0.2", "--sizes",
 QUICK += ["--steps", "12", "--epochs", "1", "--finalists", "1", "--seeds", "1", "--target", "loss=2.28"]
 
 
-def test_scaling_leaves_records_and_figures_and_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
+def test_scaling_leaves_records_and_figures_and_goes_on(capsys: pytest.CaptureFixture[str]):
     code, out, err = run(capsys, "scaling", *QUICK, "--out", "a")
     assert code == 0, err
     assert "Budget at each size, the same for SGD and K-FAC: 2 trials of at most 12 steps or 1 epochs" in out
     assert "lr: 0.0001 to 1" in out and "To a loss of 2.28" in out
-    found = sweeps.read("a/scaling.jsonl")
-    assert len(found.rows) == 2 * 3 * 3 and found.target == ("loss", 2.28)
-    assert all(len(own["space"]) == 2 for own in found.about["methods"].values())
-    assert found.about["methods"]["K-FAC"]["arguments"] == {"tau1": 1.0, "tau2": 1.0}
+    sweep = sweeps.read("a/scaling.jsonl")
+    assert len(sweep.rows) == 2 * 3 * 3 and sweep.target == ("loss", 2.28)
+    assert all(len(method["space"]) == 2 for method in sweep.about["methods"].values())
+    assert sweep.about["methods"]["K-FAC"]["arguments"] == {"tau1": 1.0, "tau2": 1.0}
     for name in ("scaling.png", "examples.png"):
         assert matplotlib.image.imread(f"a/{name}").shape[1] == 1280
     code, _, err = run(capsys, "scaling", *QUICK, "--out", "a")
@@ -391,20 +342,20 @@ def test_scaling_leaves_records_and_figures_and_goes_on(capsys: pytest.CaptureFi
     assert before.splitlines()[1:] == after.splitlines()[1:]
 
 
-def test_scaling_takes_other_optimizers_and_holds_arguments(capsys: pytest.CaptureFixture[str]) -> None:
+def test_scaling_takes_other_optimizers_and_holds_arguments(capsys: pytest.CaptureFixture[str]):
     more = ["--optimizers", "sgd, kfc-pre", "--set", "kfc-pre.damping=0.1", "--sizes", "80"]
     code, out, err = run(capsys, "scaling", *QUICK, *more, "--out", "b")
     assert code == 0, err
     assert "fewer than three sizes reached the level; no fit" in out
-    found = sweeps.read("b/scaling.jsonl")
-    assert found.methods == ["SGD", "KFC-pre"]
-    about = found.about["methods"]["KFC-pre"]
+    sweep = sweeps.read("b/scaling.jsonl")
+    assert sweep.methods == ["SGD", "KFC-pre"]
+    about = sweep.about["methods"]["KFC-pre"]
     assert about["arguments"]["damping"] == 0.1 and "damping" not in about["space"]
     head = json.loads(Path("b/scaling.jsonl").read_text(encoding="utf-8").splitlines()[0])
     assert head["about"]["budget"]["trials"] == 2
 
 
-def test_scaling_draws_from_ranges_of_ones_own(capsys: pytest.CaptureFixture[str]) -> None:
+def test_scaling_draws_from_ranges_of_ones_own(capsys: pytest.CaptureFixture[str]):
     draws = ["--draw", "kfac.lam=0.1:2", "--draw", "kfac.tau2=0.5, 1", "--draw", "sgd.l2=1e-5:1e-3"]
     code, out, err = run(capsys, "scaling", *QUICK, *draws, "--test-examples", "20", "--out", "d")
     assert code == 0, err
@@ -437,12 +388,12 @@ def test_scaling_draws_from_ranges_of_ones_own(capsys: pytest.CaptureFixture[str
         (["--problem", "digits-convnet"], "expected a target, as only digits"),
     ],
 )
-def test_wrong_options_of_scaling(capsys: pytest.CaptureFixture[str], arguments, message) -> None:
+def test_wrong_options_of_scaling(capsys: pytest.CaptureFixture[str], arguments, message):
     code, _, err = run(capsys, "scaling", *arguments, "--out", "c")
     assert code == 2 and message in one_line(err)
 
 
-def test_workers_predicts_and_names_what_breaks(capsys: pytest.CaptureFixture[str]) -> None:
+def test_workers_predicts_and_names_what_breaks(capsys: pytest.CaptureFixture[str]):
     common = ["--gflops", "100", "--problem", "digits", "--batch-size", "256", "--most", "512"]
     code, out, err = run(capsys, "workers", *common, "--out", "w.png")
     assert code == 0, err

@@ -1,0 +1,94 @@
+"""Pictures of matrices hold the pooled data on one scale."""
+
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import numpy as np
+import pytest
+
+from minikfac import plots
+from minikfac.plots.matrices import mean_magnitudes, pool_magnitudes
+from oracles.figures import NAMES, RNG, SIZES, symmetric
+
+
+@pytest.mark.parametrize("side", [1, 2, 5, 12, 20])
+@pytest.mark.parametrize(("how", "reduce"), [("mean", np.mean), ("max", np.max)])
+def test_pooling_against_loops(side: int, how: str, reduce: Any):
+    F = RNG.normal(size=(12, 12))
+    starts = range(0, 12, side)
+    expected = [[reduce(np.abs(F[a : a + side, b : b + side])) for b in starts] for a in starts]
+    np.testing.assert_allclose(pool_magnitudes(F, side, how), expected)
+
+
+def test_pooling_refuses_an_unknown_kind():
+    with pytest.raises(ValueError, match="expected pooling 'mean' or 'max', got 'median'"):
+        pool_magnitudes(np.eye(3), 1, "median")
+
+
+def test_block_means_against_loops():
+    F = symmetric(12)
+    cuts = [slice(0, 4), slice(4, 10), slice(10, 12)]
+    expected = [[np.abs(F[a, b]).mean() for b in cuts] for a in cuts]
+    np.testing.assert_allclose(mean_magnitudes(F, SIZES), expected)
+    ax = plots.block_means(F, SIZES, NAMES)
+    np.testing.assert_allclose(ax.images[0].get_array(), expected)
+    written = np.array([float(text.get_text()) for text in ax.texts]).reshape(3, 3)
+    power = 10 ** np.floor(np.log10(np.max(expected)))
+    np.testing.assert_allclose(written * power, expected, atol=0.0051 * power)
+
+
+def test_matrices_share_one_scale_and_hold_the_pooled_data():
+    F, K = symmetric(12), symmetric(12)
+    axes = plots.matrices(F, {"K-FAC": K}, NAMES, SIZES, percentile=90, cells=6)
+    images = [ax.images[0] for ax in axes]
+    for image, M in zip(images, (F, K, F - K), strict=True):
+        np.testing.assert_allclose(image.get_array(), pool_magnitudes(M, 2))
+    assert len({image.get_clim() for image in images}) == 1
+    assert images[0].get_clim() == (0, np.percentile(pool_magnitudes(F, 2), 90))
+    error = np.linalg.norm(F - K) / np.linalg.norm(F)
+    titles = [ax.get_title() for ax in axes]
+    assert titles == ["exact Fisher F", "K-FAC", f"difference: {error:.0%}"]
+    for ax in axes:
+        assert [tick.get_text() for tick in ax.get_xticklabels()] == NAMES
+        assert list(ax.get_xticks()) == [2, 7, 11]
+        assert ax.get_xlim() == (0, 12) and ax.get_ylim() == (12, 0)
+        assert sorted({line.get_xdata()[0] for line in ax.get_lines()} - {0}) == [4, 10]
+
+
+def test_matrices_say_how_they_were_pooled():
+    axes = plots.matrices(symmetric(12), {"K": symmetric(12)}, NAMES, SIZES, cells=4, pool="max")
+    assert "max of 3×3 entries" in axes[0].figure.get_supxlabel()
+    assert "top 1%" in axes[0].figure.get_supxlabel()
+
+
+def test_matrices_of_zeros():
+    axes = plots.matrices(np.zeros((12, 12)), {"K": np.zeros((12, 12))}, NAMES, SIZES)
+    axes[0].figure.canvas.draw()
+    plots.block_means(np.zeros((12, 12)), SIZES).figure.canvas.draw()
+
+
+def test_long_names_are_turned():
+    sizes = [20, 1, 1]
+    ax = plots.matrices(symmetric(22), {"K": symmetric(22)}, NAMES, sizes)[0]
+    assert {tick.get_rotation() for tick in ax.get_xticklabels()} == {90}
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"F": np.ones((12, 11))}, r"square matrix F, got shape \(12, 11\)"),
+        ({"F": np.ones(12)}, r"expected F of shape \(P, P\), got \(12,\)"),
+        ({"F": np.full((12, 12), np.nan)}, "expected finite F, got NaN or infinite values in 144 entries"),
+        ({"approximations": {"K": np.eye(11)}}, r"expected K of shape \(12, 12\), got \(11, 11\)"),
+        ({"approximations": {}}, "at least one approximation, got none"),
+        ({"names": ["a", "b"]}, "one name per layer, got 2 names and 3 sizes"),
+        ({"sizes": [4, 6, 3]}, r"layer sizes that add up to 12, got \[4, 6, 3\]: 13"),
+        ({"sizes": [4, 8, 0]}, r"layer sizes that add up to 12, got \[4, 8, 0\]"),
+    ],
+)
+def test_matrices_refuse(changed: dict[str, Any], message: str):
+    given = {"F": np.eye(12), "approximations": {"K": np.eye(12)}, "names": NAMES, "sizes": SIZES}
+    with pytest.raises(ValueError, match=message):
+        plots.matrices(**(given | changed))

@@ -1,0 +1,40 @@
+"""Memory, and curves along training."""
+
+import matplotlib
+
+matplotlib.use("Agg")
+import numpy as np
+import pytest
+
+from minikfac import plots
+from oracles.figures import RECORDS
+
+
+def test_memory_is_that_of_the_counts():
+    ax = plots.memory({"autoencoder": (2_837_314, 6_489_748)}, budgets={"GPU": 8e10})
+    full = next(line for line in ax.get_lines() if line.get_marker() == "s")
+    factors = next(line for line in ax.get_lines() if line.get_marker() == "o")
+    assert full.get_ydata()[0] == 4 * 2_837_314**2
+    assert factors.get_ydata()[0] == 4 * 6_489_748
+    texts = [text.get_text() for text in ax.texts]
+    assert texts == ["32 TB", "autoencoder: 26 MB", "GPU"]
+    with pytest.raises(ValueError, match="expected counts >= 1"):
+        plots.memory({"empty": (0, 3)})
+
+
+def test_training_curve_of_one_run_and_in_per_cent():
+    ax = plots.training_curve(RECORDS, "test_error")
+    np.testing.assert_allclose(ax.get_lines()[0].get_ydata(), [50, 25, 50 / 3, 12.5, 10])
+    assert ax.get_legend() is None and "%" in ax.get_ylabel()
+    assert plots.training_curve(RECORDS).get_yscale() == "log"
+    with pytest.raises(ValueError, match="expected records of a with step and damping, got none"):
+        plots.training_curve({"a": RECORDS}, "damping")
+
+
+def test_quality_along_training_keeps_gaps():
+    ax = plots.quality_along_training([0, 5, 10], {"dense0": [0.1, np.nan, 0.3]})
+    np.testing.assert_array_equal(ax.get_lines()[0].get_ydata(), [0.1, np.nan, 0.3])
+    with pytest.raises(ValueError, match=r"expected errors of dense0 of shape \(3,\), got \(2,\)"):
+        plots.quality_along_training([0, 5, 10], {"dense0": [0.1, 0.3]})
+    with pytest.raises(ValueError, match="at least one curve, got none"):
+        plots.quality_along_training([0], {})
