@@ -115,16 +115,16 @@ def test_numbers_in_the_section_are_those_of_the_studies(chapter: Progress) -> N
 def test_steps_that_harm_are_said_to_harm(chapter: Progress) -> None:
     study = chapter.improvement.study
 
-    def told(improvements: dict[tuple[str, str], np.ndarray]) -> str:
+    def text_of(improvements: dict[tuple[str, str], np.ndarray]) -> str:
         changed = replace(chapter.improvement, study=replace(study, improvements=improvements))
         return words(replace(chapter, improvement=changed))
 
     turned = {key: -np.abs(values) for key, values in study.improvements.items()}
-    text = told(turned)
+    text = text_of(turned)
     assert "harms with each of the 9 strengths" in text and "times as much;" not in text
     assert "nats" not in text
     only_raw = {key: values for key, values in turned.items() if key[1] == STEPS[0]}
-    text = told(dict(study.improvements) | only_raw)
+    text = text_of(dict(study.improvements) | only_raw)
     assert "harms with each" in text and "nats</b>" in text and "times as much;" not in text
 
 

@@ -16,6 +16,11 @@ from ..parts import Drawings, Figure, Section, examples, listing, number, percen
 if TYPE_CHECKING:
     from ..run import Run
 
+COUNTS = (1, 2, 4, 8, 16, 32)
+"""Targets per example."""
+SEEDS = 5
+"""Estimates for each number of targets."""
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -93,37 +98,28 @@ def compute(run: Run) -> Sampling | None:
     if not run.drawn:
         return None
     few = slice(0, 500 if run.settings.channels is None else 200)
-    return sampling(run.net, run.theta, run.x[few], run.y[few], run.drawn, seed=run.settings.seed)
+    return sampling(run.net, run.theta, run.x[few], run.y[few], run.drawn, run.settings.seed)
 
 
-def sampling(
-    net: Network,
-    theta: Array,
-    x: Array,
-    y: Array,
-    layers: Sequence[int],
-    counts: Sequence[int] = (1, 2, 4, 8, 16, 32),
-    seeds: int = 5,
-    seed: int = 0,
-) -> Sampling:
+def sampling(net: Network, theta: Array, x: Array, y: Array, layers: Sequence[int], seed: int) -> Sampling:
     """Estimate the Fisher matrix of some layers from drawn targets and from labels."""
     signals = fisher.signals(net, theta, x).select(layers)
     F, K = fisher.exact(signals).array, _blocks(signals)
-    whole, factors = np.zeros((len(counts), seeds)), np.zeros((len(counts), seeds))
-    for row, count in enumerate(counts):
-        for column in range(seeds):
+    whole, factors = np.zeros((2, len(COUNTS), SEEDS))
+    for row, count in enumerate(COUNTS):
+        for column in range(SEEDS):
             rng = np.random.default_rng([seed, 4, column, count])
             drawn = fisher.signals(net, theta, x, targets="sampled", n_samples=count, rng=rng).select(layers)
             whole[row, column] = _error([F], [fisher.exact(drawn).array])
             factors[row, column] = _error(K, _blocks(drawn))
     labels = fisher.exact(fisher.signals(net, theta, x, y, targets="data").select(layers)).array
     return Sampling(
-        np.array(counts),
+        np.array(COUNTS),
         whole,
         factors,
         _error([F], [labels]),
         float((labels * F).sum() / (labels * labels).sum()),
-        float(np.polyfit(np.log(counts), np.log(np.median(whole, axis=1)), 1)[0]),
+        float(np.polyfit(np.log(COUNTS), np.log(np.median(whole, axis=1)), 1)[0]),
         signals.names,
         len(x),
     )
