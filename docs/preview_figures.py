@@ -181,11 +181,11 @@ def preconditioned_spectra(study: Study) -> Any:
     identity = np.eye(len(study.F))
     chosen = {"none": np.zeros_like(study.F)} | study.approximations
     chosen = {name: chosen[name] for name in ("none", "diagonal", "K-FAC", "EKFAC", "block-diagonal")}
-    found = {
+    spectra = {
         name: scipy.linalg.eigh(study.F + LAM * identity, M + LAM * identity, eigvals_only=True)
         for name, M in chosen.items()
     }
-    return plots.preconditioned_spectra(found)
+    return plots.preconditioned_spectra(spectra)
 
 
 def cosine_against_damping(study: Study) -> Any:
@@ -272,13 +272,14 @@ def graphical_models(study: Study) -> Any:
 
 
 def memory(study: Study) -> Any:
-    autoencoder = [784, 1000, 500, 250, 30, 250, 500, 1000, 784]
-    nets = {
-        "digits net": plots.count_floats(SIZES),
-        "net of MG15": plots.count_floats([256, 20, 20, 20, 20, 20, 10]),
-        "MNIST autoencoder": plots.count_floats(autoencoder),
+    sizes = {
+        "digits net": SIZES,
+        "net of MG15": [256, 20, 20, 20, 20, 20, 10],
+        "MNIST autoencoder": [784, 1000, 500, 250, 30, 250, 500, 1000, 784],
     }
-    return plots.memory(nets, budgets={"80 GB, a large GPU": 80e9})
+    nets = {name: mk.mlp(units) for name, units in sizes.items()}
+    counts = {name: (net.n_params, sum(i**2 + o**2 for i, o in net.shapes)) for name, net in nets.items()}
+    return plots.memory(counts, budgets={"80 GB, a large GPU": 80e9})
 
 
 def quality_along_training(study: Study) -> Any:
