@@ -55,7 +55,7 @@ def judge(answer: Callable[..., Any]) -> str:
 
     def judge_layer(layer: int) -> None:
         abar, g = signals[layer].abar[:, 0], signals[layer].g[:, :, 0]
-        A, G = fisher.kronecker.factors(signals[layer])
+        A, G = fisher.kronecker.factors(signals[layer], signals.n)
         given = dict(U_A=eigh(A)[1], U_G=eigh(G)[1], abar=abar, g=g)
         (k, n, o), i = g.shape, abar.shape[1]
         known = {

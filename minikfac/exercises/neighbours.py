@@ -69,7 +69,7 @@ def judge_on(answer: Callable[..., Any], sizes: list[int]) -> None:
     net, rng = mlp(sizes, "tanh", "bernoulli"), np.random.default_rng(1)
     signals = fisher.signals(net, rng.standard_normal(net.n_params), rng.standard_normal((40, sizes[0])))
     F = fisher.block_tridiagonal(signals)
-    ((A11, G11), (A22, G22)), ((A12, G12),) = F.own, F.cross
+    ((A11, G11), (A22, G22)), ((A12, G12),) = F.factors, F.cross
     given = dict(A11=A11, A12=A12, A22=A22, G11=G11, G12=G12, G22=G22)
     PsiA, PsiG, Sigma = parts(call(answer, **given), "PsiA", "PsiG", "Sigma")
     right_A, right_G, right_Sigma = solution(**given)

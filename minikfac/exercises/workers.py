@@ -72,9 +72,8 @@ def judge_on(answer: Callable[..., Any], shards: tuple[int, ...]) -> None:
     x, y = rng.standard_normal((n, 3)), rng.integers(0, 2, n)
 
     def own(rows: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        A, G = fisher.kronecker.factors(fisher.signals(net, theta, x[rows])[0])
-        size = len(x[rows])
-        return net.gradient(theta, x[rows], y[rows]), A / size, G / size
+        A, G = fisher.kronecker.factors(fisher.signals(net, theta, x[rows])[0], len(x[rows]))
+        return net.gradient(theta, x[rows], y[rows]), A, G
 
     ends = np.cumsum(shards)
     held = [own(slice(end - size, end)) for size, end in zip(shards, ends, strict=True)]

@@ -24,14 +24,16 @@ All are averages over examples; a matrix knows ``@``, ``solve``, ``inverse``, ``
 
 from .block_diagonal import BlockDiagonal
 from .damping import factored_damping, tikhonov_eigenvalues
-from .dense import DenseMatrix, block_diagonal, exact
+from .dense import DenseMatrix
 from .diagonal import DiagonalBlock, diagonal
 from .eigenblock import EigenBlock
 from .ekfac import ekfac
+from .exact import block_diagonal, exact
 from .fast import gradient_and_kfac
 from .joint import joint
 from .khatri_rao import khatri_rao
-from .kronecker import Kronecker, KroneckerBlock, kfac
+from .kronecker import kfac
+from .kronecker_block import Kronecker, KroneckerBlock
 from .ladder import LADDER, fully_correlated, ladder
 from .low_rank import LowRank, low_rank
 from .matrix import FisherMatrix, Operator

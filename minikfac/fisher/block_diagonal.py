@@ -20,14 +20,9 @@ class BlockDiagonalOperator(Operator):
     def __init__(self, blocks: Sequence[Operator]) -> None:
         if not blocks:
             raise ValueError("expected at least one block, got none")
-        self._blocks = tuple(blocks)
+        self.parts = tuple(blocks)
         ends = accumulate((block.shape[0] for block in blocks), initial=0)
         self.slices = tuple(slice(a, b) for a, b in pairwise(ends))
-
-    @property
-    def parts(self) -> Sequence[Operator]:
-        """The operators, one per slice."""
-        return self._blocks
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -35,38 +30,36 @@ class BlockDiagonalOperator(Operator):
 
     @property
     def like(self) -> Array:
-        return self._blocks[0].like
+        return self.parts[0].like
 
     def _product(self, v: Array) -> Array:
         xp = array_module(v)
-        return xp.concatenate([block @ v[own] for block, own in zip(self._blocks, self.slices, strict=True)])
+        return xp.concatenate([block @ v[part] for block, part in zip(self.parts, self.slices, strict=True)])
 
     def to_dense(self) -> Array:
         F = array_module(self.like).zeros(self.shape, dtype=self.like.dtype)
-        for block, own in zip(self._blocks, self.slices, strict=True):
-            F[own, own] = block.to_dense()
+        for block, part in zip(self.parts, self.slices, strict=True):
+            F[part, part] = block.to_dense()
         return F
 
 
 class BlockDiagonal(BlockDiagonalOperator, FisherMatrix):
     """A block-diagonal curvature matrix; ``blocks[l]`` belongs to parameter layer l.
 
-    A damping method that only some blocks know ("factored" of Kronecker blocks beside exact ones) goes
-    to these; the others are damped in their own way. ``inverse(..., comm=)`` divides the blocks between
+    A damping method that only some blocks have ("factored" of Kronecker blocks beside exact ones) is for
+    these; the others are damped as by default. ``inverse(..., comm=)`` divides the blocks between
     ranks, and all get the whole.
     """
 
+    blocks: Sequence[FisherMatrix] = ()
+
     def __init__(self, blocks: Sequence[FisherMatrix]) -> None:
         super().__init__(blocks)
-        self._fisher_blocks = tuple(blocks)
+        self.blocks = tuple(blocks)
 
     def __repr__(self) -> str:
         kinds = ", ".join(type(block).__name__ for block in self.blocks)
         return f"BlockDiagonal([{kinds}], shape={self.shape})"
-
-    @property
-    def blocks(self) -> Sequence[FisherMatrix]:
-        return self._fisher_blocks
 
     @property
     def floats(self) -> int:
@@ -79,7 +72,7 @@ class BlockDiagonal(BlockDiagonalOperator, FisherMatrix):
         return sum(block.trace() for block in self.blocks)
 
     def damped(self, lam: float, method: str | None = None) -> BlockDiagonal:
-        return BlockDiagonal([block.damped(lam, own) for block, own in self._with_methods(method)])
+        return BlockDiagonal([block.damped(lam, choice) for block, choice in self._with_methods(method)])
 
     def inverse(
         self,
@@ -90,16 +83,16 @@ class BlockDiagonal(BlockDiagonalOperator, FisherMatrix):
         comm: Communicator = SERIAL,
     ) -> Operator:
         tasks = [
-            partial(block.inverse, damping, own, pseudo_inverse, explicit)
-            for block, own in self._with_methods(method)
+            partial(block.inverse, damping, choice, pseudo_inverse, explicit)
+            for block, choice in self._with_methods(method)
         ]
         return BlockDiagonalOperator(comm.share(tasks, [block.inverse_cost for block in self.blocks]))
 
     def logdet(self, damping: float = 0.0, method: str | None = None) -> float:
-        return sum(block.logdet(damping, own) for block, own in self._with_methods(method))
+        return sum(block.logdet(damping, choice) for block, choice in self._with_methods(method))
 
     def _with_methods(self, method: str | None) -> list[tuple[FisherMatrix, str | None]]:
-        """Each block with the way of damping that was asked for, or its own where it has no such choice."""
-        known = tuple(dict.fromkeys(name for block in self.blocks for name in block.damping_methods))
-        check_method(method, known)
+        """Each block with the method of damping, or None where the block does not have it."""
+        choices = tuple(dict.fromkeys(name for block in self.blocks for name in block.damping_methods))
+        check_method(method, choices)
         return [(block, method if method in block.damping_methods else None) for block in self.blocks]

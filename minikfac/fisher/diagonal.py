@@ -16,16 +16,16 @@ from .matrix import FisherMatrix, check_damping, check_method
 from .signals import LayerSignals, Signals
 
 
-def _squared_gradients(layer: LayerSignals) -> tuple[Array]:
-    """Sum over examples and terms of DW^2, (I O,)."""
+def _squared_gradients(layer: LayerSignals, n: int) -> tuple[Array]:
+    """Sum over examples and terms of DW^2 / n, (I O,)."""
     if layer.abar.shape[1] == 1 and not layer.scale_and_shift:
-        return (((layer.abar[:, 0] ** 2).T @ (layer.g[:, :, 0] ** 2).sum(0)).reshape(-1),)
-    return (sum((piece.gradients() ** 2).sum((0, 1)) for piece in layer.pieces()),)
+        return (((layer.abar[:, 0] ** 2).T @ (layer.g[:, :, 0] ** 2).sum(0)).reshape(-1) / n,)
+    return (sum((piece.gradients() ** 2).sum((0, 1)) for piece in layer.pieces()) / n,)
 
 
 def diagonal(signals: Signals) -> BlockDiagonal:
     """Diagonal Fisher matrix, as one diagonal block per layer."""
-    means = signals.mean(_squared_gradients)
+    means = signals.total(_squared_gradients)
     return BlockDiagonal([DiagonalBlock(d, name) for (d,), name in zip(means, signals.names, strict=True)])
 
 

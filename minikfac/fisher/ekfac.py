@@ -37,7 +37,7 @@ def ekfac(signals: Signals) -> BlockDiagonal:
 
     The scale and shift of a normalization have their whole block, as in K-FAC.
     """
-    bases = eigenbases(signals.mean(factors))
+    bases = eigenbases(signals.total(factors))
     return in_eigenbases(bases, eigenvalues(signals, bases), signals.names)
 
 
@@ -46,9 +46,9 @@ def eigenbases(factors: Sequence[tuple[Array, ...]], comm: Communicator = SERIAL
 
     Each pair is the work of one of the ranks, and all get the result.
     """
-    pairs = [own if len(own) == 2 else () for own in factors]
-    costs = [sum(float(len(M)) ** 3 for M in own) for own in pairs]
-    return comm.share([partial(_eigenvectors, own) for own in pairs], costs)
+    pairs = [pair if len(pair) == 2 else () for pair in factors]
+    costs = [sum(float(len(M)) ** 3 for M in pair) for pair in pairs]
+    return comm.share([partial(_eigenvectors, pair) for pair in pairs], costs)
 
 
 def _eigenvectors(pair: tuple[Array, ...]) -> tuple[Array, ...]:
@@ -58,21 +58,21 @@ def _eigenvectors(pair: tuple[Array, ...]) -> tuple[Array, ...]:
 def eigenvalues(signals: Signals, bases: Sequence[tuple[Array, ...]]) -> list[tuple[Array, ...]]:
     """The best eigenvalues (I, O) in each of the bases; where there is none, the whole block."""
 
-    def sums(chunk: list[LayerSignals]) -> list[tuple[Array, ...]]:
+    def contribution(chunk: list[LayerSignals], n: int) -> list[tuple[Array, ...]]:
         return [
-            (_squared_gradients(layer, *basis) if basis else layer.second_moment(),)
+            ((_squared_gradients(layer, *basis) if basis else layer.second_moment()) / n,)
             for layer, basis in zip(chunk, bases, strict=True)
         ]
 
-    return signals.mean_over_chunks(sums)
+    return signals.total_of_chunks(contribution)
 
 
 def in_eigenbases(
     bases: Sequence[tuple[Array, ...]], values: Sequence[tuple[Array, ...]], names: Sequence[str]
 ) -> BlockDiagonal:
-    """The matrix of bases and eigenvalues that were found or averaged elsewhere."""
-    blocks: list[FisherMatrix] = []
-    for basis, (s,), name in zip(bases, values, names, strict=True):
-        whole = f"the block of {name}"
-        blocks.append(EigenBlock(basis[0], basis[1], s, name) if basis else DenseMatrix(s, name=whole))
+    """The matrix of bases and eigenvalues that were computed or averaged elsewhere."""
+    blocks: list[FisherMatrix] = [
+        EigenBlock(basis[0], basis[1], s, name) if basis else DenseMatrix(s, name=f"the block of {name}")
+        for basis, (s,), name in zip(bases, values, names, strict=True)
+    ]
     return BlockDiagonal(blocks)

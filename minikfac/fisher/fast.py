@@ -4,12 +4,13 @@
     backward  g of the loss, g of drawn targets    both at once, two terms of one pass
     products  sum abar g^T,   A, G                 all read the same abar
 
-The batch is taken in chunks, on all cores. It is the same as
-``net.loss_and_gradient`` and ``fisher.kfac(fisher.signals(...))``, in less time and memory.
+The batch is taken in chunks, on all cores. The results are those of ``net.loss_and_gradient`` and
+``fisher.kfac(fisher.signals(...))``, in less time and memory.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -18,13 +19,14 @@ from ..distributed import SERIAL, Communicator
 from ..linalg import Sums, sum_over_chunks
 from ..network import Network
 from .block_diagonal import BlockDiagonal
-from .kronecker import Kronecker, factor_rows, reduced_factor_rows
+from .kronecker_block import Kronecker
 from .patches import PatchMoment
-from .signals import LayerSignals, Terms
+from .signals import LayerSignals
+from .targets import Targets
 
 
 class Estimate(NamedTuple):
-    """What one mini-batch says.
+    """What one mini-batch gives.
 
     Attributes:
         loss: mean over examples, nats; on a device a number that stays there.
@@ -69,40 +71,54 @@ def gradient_and_kfac(
         ValueError: on arguments that do not go together.
     """
     chunks = net.chunks(theta, x, comm=comm)
-    terms = Terms.of(net, theta, x, y if targets == "data" else None, targets, n_samples, rng)
+    expectation = Targets.of(net, theta, x, y if targets == "data" else None, targets, n_samples, rng)
     net.output.check(y, len(x), net.n_outputs(x))
-    factor_rows_of = reduced_factor_rows if reduce else factor_rows
-    coupled = train and bool(net.init_stats())
+    grids: list[tuple[int, int]] = []  # of the layers; the same in each chunk, as are the statistics after it
     after: list[Array] = []
+    coupled = train and bool(net.init_stats())
     if coupled:  # two passes: what g is depends on whether the statistics of the batch move along
         loss, grad, after = net.gradient_pass(theta, x, y, stats, comm=comm)
         stats = net.batch_stats(theta, x)
 
     def add(rows: slice, sums: Sums) -> None:
         tape = net.forward(theta, x[rows], stats)
-        if not (coupled or after):
+        grids[:] = tape.grids
+        if not coupled:
             after[:] = tape.stats
         dz = net.output.gradient(tape.z, y[rows])[None] / len(x)
-        g = net.backward(theta, tape, array_module(dz).concatenate([dz, terms(tape.z, rows)]))
+        g = net.backward(theta, tape, array_module(dz).concatenate([dz, expectation.terms(tape.z, rows)]))
         sums.add("loss", net.output.losses(tape.z, y[rows]).sum())
-        sums.add("gradient", net.summed_gradient(theta, tape.abar, [own[0] for own in g]))
-        for l, (abar, own, grid) in enumerate(zip(tape.abar, g, tape.grids, strict=True)):
-            overlap = None if reduce else PatchMoment.of(net.parameter_layers[l], grid)
-            for place, M in enumerate(factor_rows_of(LayerSignals(abar, own[1:]))):
-                if overlap is None or place == 1:
-                    sums.add_gram((l, place), M)
-                else:
-                    overlap.add(sums, (l, place), abar, grid)
-                    overlaps[l] = overlap
+        sums.add("gradient", net.summed_gradient(theta, tape.abar, [terms[0] for terms in g]))
+        for l, (abar, terms) in enumerate(zip(tape.abar, g, strict=True)):
+            _add_factors(sums, l, LayerSignals(abar, terms[1:]), overlap(l), reduce)
 
-    overlaps: dict[int, PatchMoment] = {}
+    def overlap(l: int) -> PatchMoment | None:
+        return None if reduce else PatchMoment.of(net.parameter_layers[l], grids[l])
+
     sums = sum_over_chunks(add, chunks, theta, comm)
-    pairs = []
-    for l in range(len(net.names)):
-        totals = [sums[l, place] for place in range(2) if (l, place) in sums]
-        if l in overlaps:
-            totals.insert(0, overlaps[l].total(sums, (l, 0)))
-        pairs.append(tuple(total / len(x) for total in totals))
     if not coupled:
         loss, grad = number(sums["loss"]) / len(x), sums["gradient"]
-    return Estimate(loss, grad, Kronecker(pairs, net.names), after)
+    locations = [1 if reduce else math.prod(grid) for grid in grids]
+    factors = [_factors(sums, l, overlap(l), len(x), t) for l, t in enumerate(locations)]
+    return Estimate(loss, grad, Kronecker(factors, net.names), after)
+
+
+def _add_factors(sums: Sums, l: int, layer: LayerSignals, overlap: PatchMoment | None, reduce: bool) -> None:
+    """Add the rows whose outer products sum up to A and G, or to the whole block F of scale and shift."""
+    if layer.scale_and_shift:
+        sums.add_gram((l, "F"), layer.gradients().reshape(-1, math.prod(layer.weight_shape)))
+        return
+    abar, g = (layer.abar.sum(1), layer.g.mean(2)) if reduce else (layer.abar, layer.g)
+    if overlap is None:
+        sums.add_gram((l, "A"), abar.reshape(-1, abar.shape[-1]))
+    else:
+        overlap.add(sums, (l, "A"), abar)
+    sums.add_gram((l, "G"), g.reshape(-1, g.shape[-1]))
+
+
+def _factors(sums: Sums, l: int, overlap: PatchMoment | None, n: int, t: int) -> tuple[Array, ...]:
+    """A and G, or F, of means over n examples and, for G, t locations."""
+    if (l, "F") in sums:
+        return (sums[l, "F"] / n,)
+    A = sums[l, "A"] if overlap is None else overlap.total(sums, (l, "A"))
+    return A / n, sums[l, "G"] / (n * t)

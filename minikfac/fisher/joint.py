@@ -19,8 +19,6 @@ along both (up to the eps of the normalization). Statistics held constant, as in
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from ..backend import Array, array_module, check_memory
 from ..network import Network, Tape
 from .dense import DenseMatrix
@@ -29,7 +27,7 @@ _SCRATCH = 2**24
 """Numbers in the largest array of a backward pass."""
 
 
-def joint(net: Network, theta: Array, x: Array, stats: Sequence[Array] | None = None) -> DenseMatrix:
+def joint(net: Network, theta: Array, x: Array) -> DenseMatrix:
     """The exact Fisher matrix of all parameters in training, (P, P): of the targets of a batch together.
 
     N K backward passes through the whole batch; ``fisher.product(..., train=True)`` is the same matrix by
@@ -39,7 +37,6 @@ def joint(net: Network, theta: Array, x: Array, stats: Sequence[Array] | None = 
         net: the network.
         theta: (P,).
         x: inputs of one batch, (N, features) or (N, H, W, C).
-        stats: running statistics; in training they are checked, and not used.
 
     Raises:
         MemoryError: before any work, with the size in GiB, if it does not fit.
@@ -47,16 +44,16 @@ def joint(net: Network, theta: Array, x: Array, stats: Sequence[Array] | None = 
     xp, size = array_module(theta), net.n_params
     instead = "fisher.product(..., train=True)"
     check_memory((size, size), theta.dtype, "the joint Fisher matrix", instead, xp)
-    tape = net.forward(theta, x, stats, train=True)
+    tape = net.forward(theta, x, train=True)
     b = net.output.fisher_root(tape.z)  # (K, N, C)
     k, n, c = b.shape
     widest = max(max(abar.size, s.size) for abar, s in zip(tape.abar, tape.s, strict=True))
     step = max(1, _SCRATCH // (k * max(widest, size)))
     F = xp.zeros((size, size), dtype=theta.dtype)
     for start in range(0, n, step):
-        own = xp.arange(start, min(start + step, n))
-        dz = xp.zeros((len(own), k, n, c), dtype=b.dtype)
-        dz[own - start, :, own] = b[:, own].swapaxes(0, 1)
+        examples = xp.arange(start, min(start + step, n))
+        dz = xp.zeros((len(examples), k, n, c), dtype=b.dtype)
+        dz[examples - start, :, examples] = b[:, examples].swapaxes(0, 1)
         D = _gradients(net, theta, tape, dz.reshape(-1, n, c))
         F += D.T @ D
     return DenseMatrix(F / n, net.names, net.slices, "the joint Fisher matrix")

@@ -14,10 +14,10 @@ from .dense import DenseMatrix
 from .signals import LayerSignals, Signals
 
 
-def cross_factors(layer: LayerSignals, other: LayerSignals) -> tuple[Array, Array]:
-    """Sums over examples of abar abar'^T (I, I') and g g'^T (O, O') for two dense layers."""
-    g, h = (own.g.reshape(-1, own.g.shape[-1]) for own in (layer, other))
-    return layer.abar[:, 0].T @ other.abar[:, 0], g.T @ h
+def cross_factors(layer: LayerSignals, other: LayerSignals, n: int) -> tuple[Array, Array]:
+    """abar abar'^T (I, I') and g g'^T (O, O') of two dense layers: contributions to means over n examples."""
+    g, h = (signal.reshape(-1, signal.shape[-1]) for signal in (layer.g, other.g))
+    return layer.abar[:, 0].T @ other.abar[:, 0] / n, g.T @ h / n
 
 
 def check_dense(signals: Signals, what: str) -> None:
@@ -41,7 +41,7 @@ def khatri_rao(signals: Signals) -> DenseMatrix:
     """
     check_dense(signals, "khatri_rao")
     pairs = [(a, b) for a in range(len(signals)) for b in range(a, len(signals))]
-    means = signals.mean_over_chunks(lambda chunk: [cross_factors(chunk[a], chunk[b]) for a, b in pairs])
+    means = signals.total_of_chunks(lambda chunk, n: [cross_factors(chunk[a], chunk[b], n) for a, b in pairs])
     slices, like = signals.slices, means[0][0]
     xp = array_module(like)
     shape = (slices[-1].stop, slices[-1].stop)

@@ -4,68 +4,51 @@ The exact block of a layer is an expectation of products of activations and deri
 
     F = E[ sum_t sum_u  abar_t abar_u^T (x) g_t g_u^T ].
 
-K-FAC takes the expectation of the product for the product of the expectations: activations and
-derivatives count as independent. For a dense layer (one location, T = 1) [MG15, sec. 3]
+K-FAC replaces the expectation of the product by the product of the expectations, as if activations and
+derivatives were independent. For a dense layer, which has one location (T = 1) [MG15, sec. 3],
 
-    F ~ A (x) G,    A = E[ abar abar^T ] (I, I),    G = E[ g g^T ] (O, O),
+    F ~ A (x) G,    A = E[ abar abar^T ] (I, I),    G = E[ g g^T ] (O, O).
 
-and for shared weights, derivatives at different locations count as uncorrelated too [GM16, sec. 3]:
+For a convolution, KFC takes derivatives at different locations to be uncorrelated as well [GM16, sec. 3]:
 
     A = E[ sum_t abar_t abar_t^T ],    G = (1/T) E[ sum_t g_t g_t^T ].
 
-Exact where one of the two does not vary: a single example of a dense layer, the last layer under squared
-error, deep linear nets. In general it is not. The scale and shift of a normalization are few: they have
-their whole block.
+Exact where either does not vary: for a single example of a dense layer, the last layer under squared error,
+deep linear nets. In general it is not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import chain
-from typing import Any, ClassVar
-
-from ..backend import Array, array_module
-from ..distributed import SERIAL, Communicator
-from ..linalg import (
-    cholesky_inverse,
-    cholesky_solve,
-    damped_choleskys,
-    eigh,
-    kron_apply,
-    kron_dense,
-)
-from ..linalg import pseudo_inverse as pinv
-from .block_diagonal import BlockDiagonal, BlockDiagonalOperator
-from .damping import add_to_diagonal, factored_damping, factored_shares, tikhonov_eigenvalues
-from .dense import DenseMatrix
-from .eigenblock import EigenBlock
-from .matrix import FisherMatrix, Operator, check_damping, check_method
+from ..backend import Array
+from .block_diagonal import BlockDiagonal
+from .kronecker_block import Kronecker
 from .signals import LayerSignals, Signals
 
 
-def factor_rows(layer: LayerSignals) -> tuple[Array, ...]:
-    """Rows abar (N T, I) and g / sqrt(T) (K N T, O): A and G are the sums of their outer products, over N.
+def factors(layer: LayerSignals, n: int) -> tuple[Array, ...]:
+    """A (I, I) and G (O, O) of a layer: what its examples contribute to the means over n.
 
-    For scale and shift, the gradients (K N, 2 C) instead, whose outer products make the whole block.
+    Scale and shift of a normalization have few parameters: (F,), their whole block (2 C, 2 C).
     """
     if layer.scale_and_shift:
-        return (layer.gradients().reshape(-1, 2 * layer.g.shape[-1]),)
-    t = layer.abar.shape[1]
-    g = layer.g if t == 1 else layer.g * layer.g.dtype.type(t**-0.5)
-    return layer.abar.reshape(-1, layer.abar.shape[-1]), g.reshape(-1, g.shape[-1])
+        return (layer.second_moment() / n,)
+    T = layer.abar.shape[1]
+    abar = layer.abar.reshape(-1, layer.abar.shape[-1])  # (N T, I)
+    g = layer.g.reshape(-1, layer.g.shape[-1])  # (K N T, O); term k includes the root of its weight
+    A = abar.T @ abar / n
+    G = g.T @ g / (n * T)
+    return A, G
 
 
-def reduced_factor_rows(layer: LayerSignals) -> tuple[Array, ...]:
-    """The same with locations summed (abar) and averaged (g) first [EIST23, sec. 3.3]."""
+def reduced_factors(layer: LayerSignals, n: int) -> tuple[Array, ...]:
+    """KFAC-reduce: sum activations, and average derivatives, over locations first [EIST23, sec. 3.3]."""
     if layer.scale_and_shift:
-        return factor_rows(layer)
-    return layer.abar.sum(1), layer.g.mean(2).reshape(-1, layer.g.shape[-1])
-
-
-def factors(layer: LayerSignals, reduce: bool = False) -> tuple[Array, ...]:
-    """Sums over examples of the two Kronecker factors of a layer, A (I, I) and G (O, O)."""
-    return tuple(rows.T @ rows for rows in (reduced_factor_rows if reduce else factor_rows)(layer))
+        return factors(layer, n)
+    abar = layer.abar.sum(1)  # (N, I)
+    g = layer.g.mean(2).reshape(-1, layer.g.shape[-1])  # (K N, O)
+    A = abar.T @ abar / n
+    G = g.T @ g / n
+    return A, G
 
 
 def kfac(signals: Signals, reduce: bool = False) -> BlockDiagonal:
@@ -73,167 +56,6 @@ def kfac(signals: Signals, reduce: bool = False) -> BlockDiagonal:
 
     Args:
         signals: of :func:`minikfac.fisher.signals`.
-        reduce: sum over locations before the outer products, KFAC-reduce; the same where T = 1.
+        reduce: KFAC-reduce; the same where T = 1.
     """
-    return Kronecker(signals.mean(lambda layer: factors(layer, reduce)), signals.names)
-
-
-def Kronecker(factors: Sequence[tuple[Array, ...]], names: Sequence[str] | None = None) -> BlockDiagonal:
-    """The K-FAC matrix from factors (A, G), or whole blocks (F,), that were averaged elsewhere.
-
-    Raises:
-        ValueError: on factors that are not square, or another number of names than of factors.
-    """
-    names = names or [f"layer{number}" for number in range(len(factors))]
-    if len(names) != len(factors):
-        raise ValueError(f"expected {len(factors)} names, one per pair of factors, got {len(names)}")
-    blocks: list[FisherMatrix] = []
-    for own, name in zip(factors, names, strict=True):
-        if len(own) not in (1, 2) or any(M.ndim != 2 or M.shape[0] != M.shape[1] for M in own):
-            shapes = " and ".join(str(M.shape) for M in own)
-            raise ValueError(f"expected square A and G for {name}, got shapes {shapes}")
-        if len(own) == 2:
-            blocks.append(KroneckerBlock(own[0], own[1], name))
-        else:
-            blocks.append(DenseMatrix(own[0], name=f"the block of {name}"))
-    return BlockDiagonal(blocks)
-
-
-def factors_of(F: BlockDiagonal) -> list[tuple[Array, ...]]:
-    """What :func:`Kronecker` takes: (A, G) of each Kronecker block, (F,) of each dense one."""
-    return [
-        (block.A, block.G) if isinstance(block, KroneckerBlock) else (block.to_dense(),) for block in F.blocks
-    ]
-
-
-@dataclass(frozen=True, eq=False)
-class KroneckerBlock(FisherMatrix):
-    """A (x) G, acting on weights V (I, O) as A V G; A (I, I) and G (O, O) are symmetric.
-
-    Damped solves: ``method="eigen"`` (default) is exact, (A (x) G + lambda I)^{-1}, by two
-    eigendecompositions; ``method="factored"`` inverts the factors of factored Tikhonov damping.
-    """
-
-    A: Array
-    G: Array
-    name: str = "layer"
-    damping_methods: ClassVar[tuple[str, ...]] = ("eigen", "factored")
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return (len(self.A) * len(self.G),) * 2
-
-    @property
-    def like(self) -> Array:
-        return self.A
-
-    @property
-    def floats(self) -> int:
-        return self.A.size + self.G.size
-
-    def _product(self, v: Array) -> Array:
-        return kron_apply(self.A, self.G, v)
-
-    def to_dense(self) -> Array:
-        return kron_dense(self.A, self.G)
-
-    def diagonal(self) -> Array:
-        return array_module(self.A).outer(self.A.diagonal(), self.G.diagonal()).reshape(-1)
-
-    def trace(self) -> float:
-        return float(self.A.trace() * self.G.trace())
-
-    def damped(self, lam: float, method: str | None = None) -> FisherMatrix:
-        check_method(method, self.damping_methods)
-        if method == "factored":
-            return KroneckerBlock(*factored_damping(self.A, self.G, check_damping(lam)), self.name)
-        (a, U_A), (g, U_G) = eigh(self.A), eigh(self.G)
-        return EigenBlock(U_A, U_G, tikhonov_eigenvalues(a, g, check_damping(lam)), self.name)
-
-    def inverse(
-        self,
-        damping: float = 0.0,
-        method: str | None = None,
-        pseudo_inverse: bool = False,
-        explicit: bool = False,
-    ) -> Operator:
-        check_method(method, self.damping_methods)
-        if check_damping(damping) > 0 and method != "factored":
-            return self.damped(0.0).inverse(damping)
-        if damping == 0 and pseudo_inverse:
-            return KroneckerBlock(pinv(self.A), pinv(self.G), self.name)
-        L_A, L_G = damped_choleskys(self.damped_factors(damping))
-        return self.from_choleskys(L_A, L_G, explicit)
-
-    def damped_factors(self, lam: float) -> Iterator[tuple[Array, str, Any]]:
-        """A and G damped, with their names and what was added."""
-        shares = factored_shares(self.A, self.G, lam)
-        for M, share, letter in zip((self.A, self.G), shares, "AG", strict=True):
-            yield add_to_diagonal(M, share), f"{letter} of {self.name}", share
-
-    def from_choleskys(self, L_A: Array, L_G: Array, explicit: bool) -> Operator:
-        """The inverse from the Cholesky factors of damped A and G."""
-        if explicit:
-            return KroneckerBlock(cholesky_inverse(L_A), cholesky_inverse(L_G), self.name)
-        return KroneckerSolver(L_A, L_G)
-
-    def logdet(self, damping: float = 0.0, method: str | None = None) -> float:
-        check_method(method, self.damping_methods)
-        if check_damping(damping) > 0 and method != "factored":
-            return self.damped(0.0).logdet(damping)
-        L = self.inverse(damping, method)
-        assert isinstance(L, KroneckerSolver)
-        return L.logdet()
-
-
-def factored_inverse(
-    F: BlockDiagonal, damping: float, explicit: bool = False, comm: Communicator = SERIAL
-) -> Operator:
-    """``F.inverse(damping, method="factored", ...)`` that asks a device once for all layers.
-
-    Blocks that are no Kronecker products are inverted one by one, and several ranks divide the layers.
-    """
-    if comm.size > 1:
-        return F.inverse(damping, "factored", explicit=explicit, comm=comm)
-    own = [block for block in F.blocks if isinstance(block, KroneckerBlock)]
-    Ls = iter(damped_choleskys(chain.from_iterable(block.damped_factors(damping) for block in own)))
-    return BlockDiagonalOperator(
-        [
-            block.from_choleskys(next(Ls), next(Ls), explicit)
-            if isinstance(block, KroneckerBlock)
-            else block.inverse(damping, explicit=explicit)
-            for block in F.blocks
-        ]
-    )
-
-
-@dataclass(frozen=True, eq=False)
-class KroneckerSolver(Operator):
-    """(A (x) G)^{-1} by the Cholesky factors L_A (I, I) and L_G (O, O)."""
-
-    L_A: Array
-    L_G: Array
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return (len(self.L_A) * len(self.L_G),) * 2
-
-    @property
-    def like(self) -> Array:
-        return self.L_A
-
-    def _product(self, v: Array) -> Array:
-        i, o = len(self.L_A), len(self.L_G)
-        if v.ndim == 1:
-            return cholesky_solve(self.L_G, cholesky_solve(self.L_A, v.reshape(i, o)).T).T.reshape(-1)
-        V = cholesky_solve(self.L_A, v.reshape(i, -1)).reshape(i, o, -1).swapaxes(0, 1)
-        return cholesky_solve(self.L_G, V.reshape(o, -1)).reshape(o, i, -1).swapaxes(0, 1).reshape(v.shape)
-
-    def to_dense(self) -> Array:
-        return kron_dense(cholesky_inverse(self.L_A), cholesky_inverse(self.L_G))
-
-    def logdet(self) -> float:
-        """log det(A (x) G) = O log det A + I log det G."""
-        log = array_module(self.L_A).log
-        log_det_a, log_det_g = (2 * float(log(L.diagonal()).sum()) for L in (self.L_A, self.L_G))
-        return len(self.L_G) * log_det_a + len(self.L_A) * log_det_g
+    return Kronecker(signals.total(reduced_factors if reduce else factors), signals.names)

@@ -30,13 +30,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from ..backend import Array, array_module, check_memory
 from ..linalg import SingularMatrixError
 from .block_diagonal import BlockDiagonal
-from .dense import DenseMatrix, beside_whole_blocks, block_diagonal
-from .kronecker import Kronecker, factors, kfac
+from .dense import DenseMatrix
+from .exact import beside_whole_blocks, block_diagonal
+from .kronecker import factors, kfac
+from .kronecker_block import Kronecker
 from .signals import LayerSignals, Signals
 
 LADDER: dict[frozenset[str], str] = {
@@ -78,11 +81,11 @@ def ladder(signals: Signals, assume: Collection[str]) -> BlockDiagonal:
         return block_diagonal(_locations_as_examples(signals) if assumed else signals)
     label = " + ".join(name for name in _ASSUMPTIONS if name in assumed)
 
-    def blocks(own: Signals) -> list[DenseMatrix]:
-        names = [f"the {label} block of {name}" for name in own.names]
-        for shape, name in zip(own.shapes, names, strict=True):
-            _check_block(own, math.prod(shape), name)
-        arrays = [_BLOCKS[assumed](own.select([layer])) for layer in range(len(own))]
+    def blocks(signals: Signals) -> list[DenseMatrix]:
+        names = [f"the {label} block of {name}" for name in signals.names]
+        for shape, name in zip(signals.shapes, names, strict=True):
+            _check_block(signals, math.prod(shape), name)
+        arrays = [_BLOCKS[assumed](signals.select([layer])) for layer in range(len(signals))]
         return [_LadderBlock(F, name=name) for F, name in zip(arrays, names, strict=True)]
 
     return beside_whole_blocks(signals, blocks)
@@ -95,11 +98,11 @@ def fully_correlated(signals: Signals) -> BlockDiagonal:
     nor between examples. The number of locations goes into G, E[ sum_t g_t g_t^T ].
     """
 
-    def statistic(layer: LayerSignals) -> tuple[Array, ...]:
-        found = factors(layer)
-        return found if len(found) == 1 else (found[0], found[1] * layer.g.shape[2])
+    def contribution(layer: LayerSignals, n: int) -> tuple[Array, ...]:
+        A, *G = factors(layer, n)
+        return (A, *(layer.g.shape[2] * M for M in G))  # a whole block has no G
 
-    return Kronecker(signals.mean(statistic), signals.names)
+    return Kronecker(signals.total(contribution), signals.names)
 
 
 def _check(assume: Collection[str]) -> frozenset[str]:
@@ -141,12 +144,12 @@ def _kfc(signals: Signals) -> Array:
 def _independent_uncorrelated(signals: Signals) -> Array:
     """sum_t E[ abar_t abar_t^T ] (x) E[ g_t g_t^T ]: one matrix product over the locations."""
 
-    def statistic(layer: LayerSignals) -> tuple[Array, Array]:
+    def contribution(layer: LayerSignals, n: int) -> tuple[Array, Array]:
         abar, g = layer.abar.swapaxes(0, 1), layer.g  # (T, N, I), (K, N, T, O)
         g = g.transpose(2, 0, 1, 3).reshape(g.shape[2], -1, g.shape[3])  # (T, K N, O)
-        return abar.swapaxes(1, 2) @ abar, g.swapaxes(1, 2) @ g
+        return abar.swapaxes(1, 2) @ abar / n, g.swapaxes(1, 2) @ g / n
 
-    ((A, G),) = signals.mean(statistic)
+    ((A, G),) = signals.total(contribution)
     return _sum_of_products(A, G)
 
 
@@ -165,12 +168,7 @@ def _independent(signals: Signals) -> Array:
     half: Any = 0
     for start in range(0, t, step):
         rows = slice(start, start + step)
-        ((A, G),) = signals.mean(
-            lambda layer, rows=rows: (  # type: ignore[misc]
-                _pairs_of_locations(layer.abar[None], rows),
-                _pairs_of_locations(layer.g, rows),
-            )
-        )
+        ((A, G),) = signals.total(partial(_pairs_of_locations, rows=rows))
         weights = xp.triu(xp.ones(G.shape[:2], dtype=dtype))  # all u >= t, once
         weights -= 0.5 * xp.eye(*G.shape[:2], dtype=dtype)  # and u = t half
         G *= weights[:, :, None, None]
@@ -178,17 +176,18 @@ def _independent(signals: Signals) -> Array:
     return half + half.T
 
 
-def _pairs_of_locations(signal: Array, rows: slice) -> Array:
-    """Sum over terms and examples of v_t v_u^T for t in ``rows``, u from its start: (t, u, I, I).
+def _pairs_of_locations(layer: LayerSignals, n: int, rows: slice) -> tuple[Array, ...]:
+    """E[ abar_t abar_u^T ] (t, u, I, I) and E[ g_t g_u^T ] (t, u, O, O), t in ``rows``, u from its start."""
 
-    Args:
-        signal: (K, N, T, I).
-        rows: of locations.
-    """
-    k, n, _, i = signal.shape
-    left = signal[:, :, rows].reshape(k * n, -1)
-    right = signal[:, :, rows.start :].reshape(k * n, -1)
-    return (left.T @ right).reshape(left.shape[1] // i, i, -1, i).swapaxes(1, 2)
+    def moments(signal: Array) -> Array:  # (K, N, T, I)
+        i = signal.shape[-1]
+        left, right = (
+            signal[:, :, some].reshape(signal.shape[0] * signal.shape[1], -1)
+            for some in (rows, slice(rows.start, None))
+        )
+        return (left.T @ right / n).reshape(left.shape[1] // i, i, -1, i).swapaxes(1, 2)
+
+    return moments(layer.abar[None]), moments(layer.g)
 
 
 def _homogeneous(signals: Signals) -> Array:
@@ -208,12 +207,12 @@ def _homogeneous(signals: Signals) -> Array:
     moments = (2, len(shifts), i * i)
     check_memory(moments, dtype, f"second moments of {signals.names[0]} at all shifts", "fisher.kfac", xp)
 
-    def statistic(layer: LayerSignals) -> tuple[Array, Array]:
+    def contribution(layer: LayerSignals, n: int) -> tuple[Array, ...]:
         abar = layer.abar.reshape(-1, h, w, i)
         g = layer.g.reshape(-1, h, w, layer.g.shape[-1])
-        return tuple(xp.stack([_shifted(v, *shift) for shift in shifts]) for v in (abar, g))  # type: ignore[return-value]
+        return tuple(xp.stack([_shifted(v, *shift) for shift in shifts]) / n for v in (abar, g))
 
-    ((A, G),) = signals.mean(statistic)
+    ((A, G),) = signals.total(contribution)
     pairs = [(h - y) * (w - abs(x)) * (2 if (y, x) == (0, 0) else 1) for y, x in shifts]
     half = _sum_of_products(A, G / xp.asarray(pairs, dtype=dtype)[:, None, None])
     return half + half.T

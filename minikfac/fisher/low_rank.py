@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from ..backend import Array, array_module
 from ..linalg import SingularMatrixError, cholesky, eigh, extreme_eigenpairs, triangular_solve
-from .dense import exact
+from .exact import exact
 from .matrix import FisherMatrix, Operator, check_damping, check_method
 from .signals import LayerSignals, Signals
 
@@ -54,16 +54,16 @@ def low_rank(signals: Signals, rank: int) -> LowRank:
 def _product(signals: Signals, v: Array) -> Array:
     """F v = E[ D (D^T v) ] for v (P,)."""
     xp = array_module(v)
-    Vs = [v[own].reshape(shape) for own, shape in zip(signals.slices, signals.shapes, strict=True)]
+    Vs = [v[part].reshape(shape) for part, shape in zip(signals.slices, signals.shapes, strict=True)]
 
-    def sums(chunk: list[LayerSignals]) -> list[tuple[Array]]:
+    def contribution(chunk: list[LayerSignals], n: int) -> list[tuple[Array]]:
         along = sum(
             (layer.along(V) for layer, V in zip(chunk, Vs, strict=True)),
             start=xp.zeros((), dtype=v.dtype),
         )  # (K, N): each gradient along v
-        return [(layer.summed_gradients(along),) for layer in chunk]
+        return [(layer.summed_gradients(along) / n,) for layer in chunk]
 
-    return xp.concatenate([DW.reshape(-1) for (DW,) in signals.mean_over_chunks(sums)])
+    return xp.concatenate([DW.reshape(-1) for (DW,) in signals.total_of_chunks(contribution)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,8 +94,8 @@ class LowRank(FisherMatrix):
         if not self.slices:
             return [self]
         return [
-            replace(self, B=self.B[own], names=(), slices=(), name=f"the low-rank block of {name}")
-            for own, name in zip(self.slices, self.names, strict=True)
+            replace(self, B=self.B[part], names=(), slices=(), name=f"the low-rank block of {name}")
+            for part, name in zip(self.slices, self.names, strict=True)
         ]
 
     def _product(self, v: Array) -> Array:

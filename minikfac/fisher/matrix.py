@@ -141,8 +141,8 @@ def check_damping(damping: float) -> float:
     return float(damping)
 
 
-def check_method(method: str | None, known: tuple[str, ...] = ()) -> None:
-    """Refuse a way of damping that this kind of matrix does not have."""
-    if method is not None and method not in known:
-        names = " or ".join(repr(name) for name in known) or "no damping method for this kind of matrix"
+def check_method(method: str | None, choices: tuple[str, ...] = ()) -> None:
+    """Refuse a method of damping that this kind of matrix does not have."""
+    if method is not None and method not in choices:
+        names = " or ".join(map(repr, choices)) or "no damping method for this kind of matrix"
         raise ValueError(f"expected {names}, got {method!r}")

@@ -11,7 +11,7 @@ agree here, since z are natural parameters of an exponential family; the Hessian
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..backend import Array, array_module
 from ..linalg import conjugate_gradients
@@ -66,15 +66,13 @@ def gauss_newton(
     return MatrixFree(apply, theta, "the Gauss-Newton matrix")
 
 
-def hessian(
-    net: Network, theta: Array, x: Array, y: Array, stats: Sequence[Array] | None = None
-) -> MatrixFree:
+def hessian(net: Network, theta: Array, x: Array, y: Array) -> MatrixFree:
     """The Hessian of the mean loss, matrix-free [Pearlmutter94]. It can be indefinite.
 
     Not of nets with normalizations: their second derivatives are not implemented, and asking for a product
     raises a ValueError.
     """
-    tape = net.forward(theta, x, stats)
+    tape = net.forward(theta, x)
     net.output.check(y, *tape.z.shape)
     return MatrixFree(lambda v: net.hessian_product(theta, tape, y, v), theta, "the Hessian")
 
@@ -133,8 +131,7 @@ class MatrixFree(FisherMatrix):
 
     def damped(self, lam: float, method: str | None = None) -> MatrixFree:
         check_method(method)
-        ridge = self.ridge + check_damping(lam)
-        return MatrixFree(self.apply, self.like, self.name, ridge, self.tolerance, self.max_iterations)
+        return replace(self, ridge=self.ridge + check_damping(lam))
 
     def inverse(
         self,
@@ -181,12 +178,12 @@ class CGSolver(Operator):
             return array_module(v).stack([self._product(column) for column in v.T], axis=1)
         M, B = self.matrix, self.precondition
         limit = M.max_iterations or 10 * len(v)
-        found = conjugate_gradients(
+        solution = conjugate_gradients(
             lambda p: M @ p, v, M.tolerance, limit, None if B is None else lambda r: B @ r
         )
-        if not found.converged:
+        if not solution.converged:
             raise ValueError(
                 f"expected a relative residual of {M.tolerance:.1e} from conjugate gradients on {M.name}, "
-                f"got {found.residual:.1e} after {found.iterations} iterations; use more damping"
+                f"got {solution.residual:.1e} after {solution.iterations} iterations; use more damping"
             )
-        return found.x
+        return solution.x

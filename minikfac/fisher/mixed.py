@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from .block_diagonal import BlockDiagonal
-from .dense import block_diagonal
 from .diagonal import diagonal
 from .ekfac import ekfac
+from .exact import block_diagonal
 from .kronecker import kfac
 from .nearest_kronecker import nearest_kronecker
 from .signals import Signals

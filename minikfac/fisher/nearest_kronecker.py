@@ -17,61 +17,61 @@ from typing import Any
 
 from ..backend import Array, array_module
 from .block_diagonal import BlockDiagonal
-from .dense import beside_whole_blocks
-from .kronecker import Kronecker, kfac
+from .exact import beside_whole_blocks
+from .kronecker import kfac
+from .kronecker_block import Kronecker
 from .signals import LayerSignals, Signals
 
+_TOLERANCE = 1e-10
+"""Stop when no factor A moves by more, relative to its Frobenius norm. A's error is then of that size, and
+that of the distance to F, at its minimum, of the square."""
+_MAX_ITERATIONS = 500
 
-def _best_G(layer: LayerSignals, A: Array) -> tuple[Array]:
+
+def _best_G(layer: LayerSignals, A: Array) -> Array:
     """Sum over examples and terms of DW^T A DW, (O, O)."""
     if layer.abar.shape[1] == 1:  # DW = abar g^T
         abar, g = layer.abar[:, 0], layer.g[:, :, 0]
         weights = ((abar @ A) * abar).sum(-1)
-        return (g.reshape(-1, g.shape[-1]).T @ (g * weights[:, None]).reshape(-1, g.shape[-1]),)
+        return g.reshape(-1, g.shape[-1]).T @ (g * weights[:, None]).reshape(-1, g.shape[-1])
     total: Any = 0
     for piece in layer.pieces():
         DW = piece.gradients().reshape(-1, *layer.weight_shape)
         total = total + array_module(DW).tensordot(DW, A @ DW, ((0, 1), (0, 1)))
-    return (total,)
+    return total
 
 
-def _best_A(layer: LayerSignals, G: Array) -> tuple[Array]:
+def _best_A(layer: LayerSignals, G: Array) -> Array:
     """Sum over examples and terms of DW G DW^T, (I, I)."""
     if layer.abar.shape[1] == 1:
         abar, g = layer.abar[:, 0], layer.g[:, :, 0]
         weights = ((g @ G) * g).sum((0, 2))
-        return ((abar * weights[:, None]).T @ abar,)
+        return (abar * weights[:, None]).T @ abar
     total: Any = 0
     for piece in layer.pieces():
         DW = piece.gradients().reshape(-1, *layer.weight_shape)
         total = total + array_module(DW).tensordot(DW, DW @ G, ((0, 2), (0, 2)))
-    return (total,)
+    return total
 
 
-def nearest_kronecker(signals: Signals, tolerance: float = 1e-10, max_iterations: int = 500) -> BlockDiagonal:
+def nearest_kronecker(signals: Signals) -> BlockDiagonal:
     """Block-diagonal matrix of the Kronecker products nearest to the exact blocks.
 
     A is scaled to the trace that K-FAC's A has. The signals are read twice per iteration. The scale and
     shift of a normalization have their whole block.
 
-    Args:
-        signals: of :func:`minikfac.fisher.signals`.
-        tolerance: stop when no factor A moves by more, relative to its Frobenius norm, or by more than
-            rounding. A's error is then of that size and the distance to F, at its minimum, of its square.
-        max_iterations: at most.
-
     Raises:
         ValueError: if the iteration did not converge.
     """
-    return beside_whole_blocks(signals, lambda own: _nearest(own, tolerance, max_iterations).blocks)
+    return beside_whole_blocks(signals, lambda weights: _nearest(weights).blocks)
 
 
-def _nearest(signals: Signals, tolerance: float, max_iterations: int) -> BlockDiagonal:
+def _nearest(signals: Signals) -> BlockDiagonal:
     start = [block.A for block in kfac(signals).blocks]  # type: ignore[attr-defined]
     traces = [float(A.trace()) for A in start]
     As = [_unit(A) for A in start]
-    tolerance = max(tolerance, 10 * float(array_module(As[0]).finfo(As[0].dtype).eps))
-    for _ in range(max_iterations):
+    tolerance = max(_TOLERANCE, 10 * float(array_module(As[0]).finfo(As[0].dtype).eps))
+    for _ in range(_MAX_ITERATIONS):
         Gs = _beside(signals, _best_G, As)
         old = As
         As = [_unit(A) for A in _beside(signals, _best_A, Gs)]
@@ -80,23 +80,23 @@ def _nearest(signals: Signals, tolerance: float, max_iterations: int) -> BlockDi
             break
     else:
         raise ValueError(
-            f"expected convergence in {max_iterations} iterations, got a last move of {moved:.1e} "
-            f"(tolerance {tolerance:.1e}); allow more iterations or a larger tolerance"
+            f"expected convergence in {_MAX_ITERATIONS} iterations, got a last move of {moved:.1e} "
+            f"(tolerance {tolerance:.1e})"
         )
     Gs = _beside(signals, _best_G, As)
-    sums = [float(A.trace()) for A in As]  # 0 where a block is 0, as below a dead layer
-    scales = [trace / own if own > 0 else 1.0 for trace, own in zip(traces, sums, strict=True)]
+    units = [float(A.trace()) for A in As]  # 0 where a block is 0, as below a dead layer
+    scales = [trace / unit if unit > 0 else 1.0 for trace, unit in zip(traces, units, strict=True)]
     return Kronecker(
         [(A * scale, G / scale) for A, G, scale in zip(As, Gs, scales, strict=True)], signals.names
     )
 
 
 def _beside(
-    signals: Signals, best: Callable[[LayerSignals, Array], tuple[Array]], others: list[Array]
+    signals: Signals, best: Callable[[LayerSignals, Array], Array], others: list[Array]
 ) -> list[Array]:
     """Average one factor over examples, each layer beside its other factor."""
-    means = signals.mean_over_chunks(
-        lambda chunk: [best(layer, other) for layer, other in zip(chunk, others, strict=True)]
+    means = signals.total_of_chunks(
+        lambda chunk, n: [(best(layer, other) / n,) for layer, other in zip(chunk, others, strict=True)]
     )
     return [mean for (mean,) in means]
 

@@ -30,11 +30,13 @@ class PatchMoment:
         rows: kh, rows of a patch.
         width: kw c_in, numbers in one of them.
         stride: s, pixels from one height to the next.
+        heights: of the window.
     """
 
     rows: int
     width: int
     stride: int
+    heights: int
 
     @classmethod
     def of(cls, layer: layers.Layer, grid: tuple[int, int]) -> PatchMoment | None:
@@ -43,12 +45,12 @@ class PatchMoment:
             return None
         (kh, _), (stride, _) = layer.windows.kernel, layer.windows.stride
         work = stride / kh + 2 * GRAM_SHARE / grid[0]  # relative to a full product; a Gram matrix is not one
-        return cls(kh, layer.patch_size // kh, stride) if work < GRAM_SHARE else None
+        return cls(kh, layer.patch_size // kh, stride, grid[0]) if work < GRAM_SHARE else None
 
-    def add(self, sums: Sums, name: Hashable, abar: Array, grid: tuple[int, int]) -> None:
+    def add(self, sums: Sums, name: Hashable, abar: Array) -> None:
         """Add what the patches abar (N, T, I) of some examples contribute."""
         n, _, i = abar.shape
-        flat, by_height = abar.reshape(-1, i), abar.reshape(n, *grid, i)
+        flat, by_height = abar.reshape(-1, i), abar.reshape(n, self.heights, -1, i)
         sums.add((name, "top"), flat[:, : self.stride * self.width].T @ flat)
         sums.add((name, "sum"), flat.sum(0))
         sums.add_gram((name, "first"), by_height[:, 0].reshape(-1, i))
@@ -61,10 +63,10 @@ class PatchMoment:
         A[: self.stride * self.width] = sums[name, "top"]
         end = self.rows * self.width
         for i in range(self.stride, self.rows):
-            own = slice(i * self.width, (i + 1) * self.width)
-            above = slice(own.start - self.stride * self.width, own.stop - self.stride * self.width)
-            right, before = slice(own.start, end), slice(above.start, end - self.stride * self.width)
-            A[own, right] = A[above, before] - first[above, before] + last[own, right]
+            here = slice(i * self.width, (i + 1) * self.width)
+            above = slice(here.start - self.stride * self.width, here.stop - self.stride * self.width)
+            right, before = slice(here.start, end), slice(above.start, end - self.stride * self.width)
+            A[here, right] = A[above, before] - first[above, before] + last[here, right]
         A[end:] = A[:, end:] = 0
         xp = array_module(A)
         if end < len(A):  # the constant 1 of the bias: its products are the patches themselves

@@ -1,14 +1,10 @@
 """The two signals that every curvature matrix here is made of.
 
     abar (N, T, I)     what goes into a layer's weights, with a constant 1 appended
-    g    (K, N, T, O)  derivative of the negative log-likelihood by what comes out of them
+    g    (K, N, T, O)  derivative of the negative log-likelihood with respect to what comes out of them
 
-T is 1 for a dense layer. K runs over the terms of the expectation over targets, each with its
-square-root weight folded in, so that every expectation is (1/N) sum_n sum_k:
-
-    targets="model"    K = C columns of the root of the output's Fisher matrix: the exact expectation
-    targets="sampled"  K = n_samples targets drawn from the model, weight 1 / sqrt(n_samples)
-    targets="data"     K = 1, the labels themselves: the empirical Fisher [KBH19]
+T is 1 for a dense layer. K runs over the terms of the expectation over targets (:mod:`.targets`), each with
+its square-root weight folded in, so that every expectation is (1/N) sum_n sum_k.
 
 The gradient of one example for one term is sum_t abar[n, t] g[k, n, t]^T. Scale and shift of a
 normalization, W (2, C), enter every location as s = scale * xhat + shift; there abar is (N, T, 2, C), xhat
@@ -27,7 +23,12 @@ from typing import Any
 from ..backend import Array, array_module
 from ..distributed import SERIAL, Communicator
 from ..network import Network
-from ..network.outputs import Output
+from .targets import Targets
+
+Arrays = tuple[Array, ...]
+"""What a layer contributes to a sum."""
+_GRADIENTS = 2**24
+"""About how many numbers of per-example gradients are formed at once."""
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,9 @@ class LayerSignals:
             return (self.abar[:, 0, :, None] * self.g[:, :, 0, None, :]).reshape(k, n, -1)
         return (self.abar.transpose(0, 2, 1) @ self.g).reshape(k, n, -1)
 
-    def pieces(self, most: int = 2**24) -> Iterator[LayerSignals]:
-        """Divide the examples so that the per-example gradients of a piece are about ``most`` numbers."""
-        step = max(1, most // (len(self.g) * math.prod(self.weight_shape)))
+    def pieces(self) -> Iterator[LayerSignals]:
+        """Divide the examples so that the per-example gradients of each piece are some 2**24 numbers."""
+        step = max(1, _GRADIENTS // (len(self.g) * math.prod(self.weight_shape)))
         for start in range(0, len(self.abar), step):
             rows = slice(start, start + step)
             yield LayerSignals(self.abar[rows], self.g[:, rows], self.grid)
@@ -97,9 +98,9 @@ class LayerSignals:
 class Signals:
     """The signals of a batch, whole or as a recipe that makes them chunk by chunk.
 
-    Iterating yields chunks, each a list of :class:`LayerSignals`; it can be repeated. What a function
-    sums over the chunks it divides by :attr:`n`. On several ranks each has chunks of its own examples, and
-    means are over those of all.
+    Iterating yields chunks, each a list of :class:`LayerSignals`; it can be repeated. A
+    function sums over the chunks (:meth:`total`) what each contributes to the means over all :attr:`n`
+    examples. On several ranks each has chunks of its own examples, and means are over those of all.
 
     Attributes:
         names: of the layers.
@@ -126,32 +127,24 @@ class Signals:
         Raises:
             ValueError: on no layers, or shapes or a number of names that do not belong together.
         """
-        held = list(layers)
-        if not held:
+        layers = list(layers)
+        if not layers:
             raise ValueError("expected at least one layer, got none")
-        names = tuple(names) if names else tuple(f"layer{number}" for number in range(len(held)))
-        if len(names) != len(held):
-            raise ValueError(f"expected {len(held)} names, one per layer, got {len(names)}")
-        k, n = held[0].g.shape[0], held[0].abar.shape[0]
-        for layer, name in zip(held, names, strict=True):
-            t = layer.abar.shape[1] if layer.abar.ndim in (3, 4) else "T"
-            if layer.scale_and_shift and layer.abar.shape[2:] != (2, layer.g.shape[-1]):
+        names = tuple(names) if names else tuple(f"layer{number}" for number in range(len(layers)))
+        if len(names) != len(layers):
+            raise ValueError(f"expected {len(layers)} names, one per layer, got {len(names)}")
+        k, n = layers[0].g.shape[0], layers[0].abar.shape[0]
+        for layer, name in zip(layers, names, strict=True):
+            abar, g = layer.abar.shape, layer.g.shape
+            t = abar[1] if len(abar) in (3, 4) else "T"
+            i, o = ("2, C", "C") if layer.scale_and_shift else ("I", "O")
+            if (*abar[:1], *g[:-1]) != (n, k, n, t) or (layer.scale_and_shift and abar[2:] != (2, g[-1])):
                 raise ValueError(
-                    f"expected abar ({n}, {t}, 2, C) and g ({k}, {n}, {t}, C) for scale and shift of {name}, "
-                    f"got {layer.abar.shape} and {layer.g.shape}"
+                    f"expected abar ({n}, {t}, {i}) and g ({k}, {n}, {t}, {o}) for {name}, got {abar} and {g}"
                 )
-            if (
-                layer.abar.ndim not in (3, 4)
-                or layer.g.ndim != 4
-                or (len(layer.abar), *layer.g.shape[:3]) != (n, k, n, t)
-            ):
-                raise ValueError(
-                    f"expected abar ({n}, {t}, I) and g ({k}, {n}, {t}, O) for {name}, "
-                    f"got {layer.abar.shape} and {layer.g.shape}"
-                )
-        dense = all(layer.abar.shape[1] == 1 and not layer.scale_and_shift for layer in held)
-        shapes = tuple(layer.weight_shape for layer in held)
-        return cls(names, shapes, len(held[0].abar), 1, lambda: iter([held]), dense)
+        dense = all(layer.abar.shape[1] == 1 and not layer.scale_and_shift for layer in layers)
+        shapes = tuple(layer.weight_shape for layer in layers)
+        return cls(names, shapes, len(layers[0].abar), 1, lambda: iter([layers]), dense)
 
     def __iter__(self) -> Iterator[list[LayerSignals]]:
         return self.make_chunks()
@@ -210,31 +203,40 @@ class Signals:
             dense_chain=chain,
         )
 
-    def mean(self, statistic: Callable[[LayerSignals], tuple[Array, ...]]) -> list[tuple[Array, ...]]:
-        """Average a statistic of each layer over examples.
+    def total(self, contribution: Callable[[LayerSignals, int], Arrays]) -> list[Arrays]:
+        """Sum up what each layer contributes, over all chunks and ranks.
 
         Args:
-            statistic: takes the signals of one layer and one chunk, returns sums over its examples.
+            contribution: takes the signals of a layer in one chunk, and N; returns the chunk's part of means
+                over all N examples.
 
         Returns:
-            Per layer, the sums over all chunks divided by N.
+            Per layer, the means.
         """
-        return self.mean_over_chunks(lambda chunk: [statistic(layer) for layer in chunk])
-
-    def mean_over_chunks(
-        self, statistic: Callable[[list[LayerSignals]], Sequence[tuple[Array, ...]]]
-    ) -> list[tuple[Array, ...]]:
-        """Average statistics that need several layers of a chunk at once; else as :meth:`mean`."""
-        total: list[tuple[Array, ...]] = []
+        sums: list[Arrays] = []
         for chunk in self:
-            found = statistic(chunk)
-            total = (
-                [tuple(a + b for a, b in zip(*pair, strict=True)) for pair in zip(total, found, strict=True)]
-                if total
-                else list(found)
-            )
-        summed = iter(self.comm.sum([array for arrays in total for array in arrays]))
-        return [tuple(next(summed) / self.n for _ in arrays) for arrays in total]
+            sums = _added(sums, [contribution(layer, self.n) for layer in chunk])
+        return self._over_ranks(sums)
+
+    def total_of_chunks(
+        self, contribution: Callable[[list[LayerSignals], int], Sequence[Arrays]]
+    ) -> list[Arrays]:
+        """As :meth:`total`, of contributions that need several layers of a chunk at once."""
+        sums: list[Arrays] = []
+        for chunk in self:
+            sums = _added(sums, contribution(chunk, self.n))
+        return self._over_ranks(sums)
+
+    def _over_ranks(self, sums: list[Arrays]) -> list[Arrays]:
+        totals = iter(self.comm.sum([array for arrays in sums for array in arrays]))
+        return [tuple(next(totals) for _ in arrays) for arrays in sums]
+
+
+def _added(sums: list[Arrays], more: Sequence[Arrays]) -> list[Arrays]:
+    """The sums with one more term each; the terms where there are no sums yet."""
+    if not sums:
+        return list(more)
+    return [tuple(a + b for a, b in zip(*pair, strict=True)) for pair in zip(sums, more, strict=True)]
 
 
 def signals(
@@ -278,95 +280,29 @@ def signals(
     """
     if batch_size is not None and not (isinstance(batch_size, Integral) and batch_size >= 1):
         raise ValueError(f"expected batch_size to be a whole number >= 1, got {batch_size!r}")
-    terms = Terms.of(net, theta, x, y, targets, n_samples, rng)
+    expectation = Targets.of(net, theta, x, y, targets, n_samples, rng)
     if train:
         stats = net.batch_stats(theta, x)
 
     def chunk(rows: slice) -> list[LayerSignals]:
         tape = net.forward(theta, x[rows], stats)
-        g = net.backward(theta, tape, terms(tape.z, rows))
-        return [LayerSignals(*own) for own in zip(tape.abar, g, tape.grids, strict=True)]
+        g = net.backward(theta, tape, expectation.terms(tape.z, rows))
+        return [LayerSignals(*layer) for layer in zip(tape.abar, g, tape.grids, strict=True)]
 
-    n, own = len(x), comm.rows(len(x))
-    if own.start == own.stop:  # a rank without examples has one that adds nothing
-        held = [LayerSignals(0 * layer.abar, 0 * layer.g, layer.grid) for layer in chunk(slice(0, 1))]
-    elif batch_size is None or batch_size >= own.stop - own.start:
-        held = chunk(own)
-    else:
-        starts = range(own.start, own.stop, batch_size)
-        return Signals(
-            net.names,
-            net.shapes,
-            n,
-            len(starts),
-            lambda: (chunk(slice(start, min(start + batch_size, own.stop))) for start in starts),
-            net.is_dense_chain,
-            comm,
-        )
-    return replace(Signals.from_layers(held, net.names), n=n, dense_chain=net.is_dense_chain, comm=comm)
+    n_chunks, make_chunks = _recipe(chunk, comm.rows(len(x)), batch_size)
+    return Signals(net.names, net.shapes, len(x), n_chunks, make_chunks, net.is_dense_chain, comm)
 
 
-TARGETS = ("model", "sampled", "data")
-"""Where targets can come from."""
-
-
-@dataclass(frozen=True)
-class Terms:
-    """The terms of the expectation over targets: derivatives dz (K, N, C) with their root weights.
-
-    Attributes:
-        output: the output distribution.
-        targets: among :data:`TARGETS`.
-        n_samples: targets drawn per example.
-        y: labels, for "data".
-        noise: drawn for the whole batch at once, of which chunks take their rows, for "sampled".
-    """
-
-    output: Output
-    targets: str
-    n_samples: int
-    y: Array | None
-    noise: Array | None
-
-    @classmethod
-    def of(
-        cls, net: Network, theta: Array, x: Array, y: Array | None, targets: str, n_samples: int, rng: Any
-    ) -> Terms:
-        """Check what was asked for, and draw.
-
-        Raises:
-            ValueError: on arguments that do not go together.
-            TypeError: if rng is no generator, such as a seed.
-        """
-        if targets not in TARGETS:
-            raise ValueError(f"expected targets 'model', 'sampled' or 'data', got {targets!r}")
-        if (y is None) == (targets == "data"):
-            raise ValueError(f"expected targets y exactly where targets='data', got targets={targets!r}")
-        if (rng is None) == (targets == "sampled"):
-            raise ValueError(
-                f"expected a generator rng exactly where targets='sampled', got targets={targets!r}"
-            )
-        if rng is not None and not hasattr(rng, "standard_normal"):
-            raise TypeError(f"expected rng = numpy.random.default_rng(seed), got {rng!r}")
-        if not isinstance(n_samples, Integral) or n_samples < 1:
-            raise ValueError(f"expected n_samples to be a whole number >= 1, got {n_samples!r}")
-        if targets != "sampled" and n_samples != 1:
-            raise ValueError(f"expected n_samples other than 1 only where targets='sampled', got {n_samples}")
-        noise = None
-        if y is not None or targets == "sampled":
-            units = net.n_outputs(x)
-            if y is not None:
-                net.output.check(y, len(x), units)
-            else:
-                noise = array_module(theta).asarray(net.output.noise(rng, len(x), n_samples, units))
-        return cls(net.output, targets, n_samples, y, noise)
-
-    def __call__(self, z: Array, rows: slice) -> Array:
-        """Derivatives (K, n, C) for the examples of a chunk."""
-        if self.targets == "model":
-            return self.output.fisher_root(z)
-        if self.y is not None:
-            return self.output.gradient(z, self.y[rows])[None]
-        assert self.noise is not None
-        drawn = self.output.transform_noise(z, self.noise[rows])
-        return (self.output.mean(z) - self.output.encode(drawn, z)) / self.n_samples**0.5
+def _recipe(
+    chunk: Callable[[slice], list[LayerSignals]], rows: slice, batch_size: int | None
+) -> tuple[int, Callable[[], Iterator[list[LayerSignals]]]]:
+    """How many chunks the rows make, and what makes them anew each time; a single one is kept."""
+    if batch_size is not None and batch_size < rows.stop - rows.start:
+        starts = range(rows.start, rows.stop, batch_size)
+        parts = [slice(start, min(start + batch_size, rows.stop)) for start in starts]
+        return len(parts), lambda: map(chunk, parts)
+    if rows.start < rows.stop:
+        layers = chunk(rows)
+    else:  # a rank without examples has one that adds nothing
+        layers = [LayerSignals(0 * layer.abar, 0 * layer.g, layer.grid) for layer in chunk(slice(0, 1))]
+    return 1, lambda: iter([layers])

@@ -25,6 +25,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import accumulate, pairwise
 from typing import Any, ClassVar
 
 from ..backend import Array, array_module
@@ -40,7 +41,8 @@ from ..linalg import (
 )
 from .damping import factored_damping
 from .khatri_rao import check_dense, cross_factors
-from .kronecker import KroneckerBlock, factors
+from .kronecker import factors
+from .kronecker_block import KroneckerBlock
 from .matrix import FisherMatrix, Operator, check_damping, check_method
 from .signals import LayerSignals, Signals
 
@@ -59,11 +61,11 @@ def block_tridiagonal(signals: Signals) -> BlockTridiagonal:
     check_dense(signals, "block_tridiagonal")
     last = len(signals) - 1
 
-    def sums(chunk: list[LayerSignals]) -> list[tuple[Array, ...]]:
-        own: list[tuple[Array, ...]] = [factors(layer) for layer in chunk]
-        return own + [cross_factors(chunk[layer], chunk[layer + 1]) for layer in range(last)]
+    def contribution(chunk: list[LayerSignals], n: int) -> list[tuple[Array, ...]]:
+        neighbours = [cross_factors(chunk[layer], chunk[layer + 1], n) for layer in range(last)]
+        return [*(factors(layer, n) for layer in chunk), *neighbours]
 
-    means = [(pair[0], pair[1]) for pair in signals.mean_over_chunks(sums)]
+    means = [(pair[0], pair[1]) for pair in signals.total_of_chunks(contribution)]
     return BlockTridiagonal(tuple(means[: last + 1]), tuple(means[last + 1 :]), signals.names)
 
 
@@ -79,7 +81,7 @@ class BlockTridiagonal(FisherMatrix):
     ``inverse(..., comm=)`` divides the layers between ranks, and all get the whole.
     """
 
-    own: tuple[Pair, ...]
+    factors: tuple[Pair, ...]
     cross: tuple[Pair, ...]
     names: tuple[str, ...]
     name: str = "the block-tridiagonal matrix"
@@ -87,21 +89,21 @@ class BlockTridiagonal(FisherMatrix):
 
     @property
     def shape(self) -> tuple[int, int]:
-        size = sum(len(A) * len(G) for A, G in self.own)
+        size = sum(len(A) * len(G) for A, G in self.factors)
         return (size, size)
 
     @property
     def like(self) -> Array:
-        return self.own[0][0]
+        return self.factors[0][0]
 
     @property
     def floats(self) -> int:
-        return sum(A.size + G.size for A, G in self.own + self.cross)
+        return sum(A.size + G.size for A, G in self.factors + self.cross)
 
     @property
     def blocks(self) -> Sequence[KroneckerBlock]:
         """Diagonal blocks of Fhat, which are K-FAC's."""
-        return [KroneckerBlock(A, G, name) for (A, G), name in zip(self.own, self.names, strict=True)]
+        return [KroneckerBlock(A, G, name) for (A, G), name in zip(self.factors, self.names, strict=True)]
 
     def diagonal(self) -> Array:
         return array_module(self.like).concatenate([block.diagonal() for block in self.blocks])
@@ -110,8 +112,8 @@ class BlockTridiagonal(FisherMatrix):
         check_method(method, self.damping_methods)
         if check_damping(lam) == 0:
             return self
-        own = tuple(factored_damping(A, G, lam) for A, G in self.own)
-        return BlockTridiagonal(own, self.cross, self.names, self.name)
+        damped = tuple(factored_damping(A, G, lam) for A, G in self.factors)
+        return BlockTridiagonal(damped, self.cross, self.names, self.name)
 
     def inverse(
         self,
@@ -143,23 +145,23 @@ class BlockTridiagonal(FisherMatrix):
         names = (f"A of {self.names[layer]}", f"G of {self.names[layer]}")
         # PsiA A_{l+1} PsiA^T and likewise for G, since PsiA A_{l+1} = A_{l,l+1}
         explained = (PsiA @ A_up.T, PsiG @ G_up.T)
-        return (PsiA, PsiG), kron_sum_solver(*self.own[layer], *explained, -1, names)
+        return (PsiA, PsiG), kron_sum_solver(*self.factors[layer], *explained, -1, names)
 
     def _top(self) -> Pair:
         L_A, L_G = self._roots(-1)
         return cholesky_inverse(L_A), cholesky_inverse(L_G)
 
     def _roots(self, layer: int) -> Pair:
-        (A, G), name = self.own[layer], self.names[layer]
+        (A, G), name = self.factors[layer], self.names[layer]
         return cholesky(A, f"A of {name}"), cholesky(G, f"G of {name}")
 
     def _product(self, v: Array) -> Array:
         """Fhat v = Xi^{-1} Lambda^{-1} Xi^{-T} v, layer by layer."""
         inverse = self._inverse
-        parts = inverse.split(v)
+        parts = [v[part] for part in inverse.slices]
         for layer, (PsiA, PsiG) in enumerate(inverse.psi):  # Xi^{-T}: from the bottom up
             parts[layer + 1] = parts[layer + 1] + kron_apply(PsiA.T, PsiG.T, parts[layer])
-        for layer, (A, G) in enumerate(self.own):  # Lambda^{-1}: the covariances Sigma
+        for layer, (A, G) in enumerate(self.factors):  # Lambda^{-1}: the covariances Sigma
             total = kron_apply(A, G, parts[layer])
             if layer < len(self.cross):
                 (PsiA, PsiG), (A_up, G_up) = inverse.psi[layer], self.cross[layer]
@@ -189,28 +191,22 @@ class BlockTridiagonalInverse(Operator):
     top: Pair
 
     @cached_property
-    def _sizes(self) -> list[int]:
+    def slices(self) -> list[slice]:
+        """Where the parameters of each layer lie."""
         sizes = [scale.size for _, _, scale in self.sigma]
-        return [*sizes, len(self.top[0]) * len(self.top[1])]
+        ends = accumulate([*sizes, len(self.top[0]) * len(self.top[1])], initial=0)
+        return [slice(a, b) for a, b in pairwise(ends)]
 
     @property
     def shape(self) -> tuple[int, int]:
-        return (sum(self._sizes), sum(self._sizes))
+        return (self.slices[-1].stop, self.slices[-1].stop)
 
     @property
     def like(self) -> Array:
         return self.top[0]
 
-    def split(self, v: Array) -> list[Array]:
-        """Cut v into the parts of the layers."""
-        parts, start = [], 0
-        for size in self._sizes:
-            parts.append(v[start : start + size])
-            start += size
-        return parts
-
     def _product(self, v: Array) -> Array:
-        parts = self.split(v)
+        parts = [v[part] for part in self.slices]
         u = [  # Xi v: what is left of each layer once the layer above explained its part
             part - kron_apply(PsiA, PsiG, above)
             for part, above, (PsiA, PsiG) in zip(parts[:-1], parts[1:], self.psi, strict=True)
@@ -238,21 +234,13 @@ class BlockTridiagonalInverse(Operator):
         """
         xp = array_module(self.like)
         F = xp.zeros(self.shape, dtype=self.like.dtype)
-        start = 0
-        for layer, size in enumerate(self._sizes):
-            own = slice(start, start + size)
-            start += size
-            if layer == len(self.sigma):
-                F[own, own] += kron_dense(*self.top)
-                continue
-            K1, K2, scale = self.sigma[layer]
-            Lambda = kron_eigen_dense(K1, K2, scale)
-            above = slice(start, start + self._sizes[layer + 1])
-            Psi = kron_dense(*self.psi[layer])
-            F[own, own] += Lambda
-            F[own, above] = -Lambda @ Psi
-            F[above, own] = F[own, above].T
-            F[above, above] -= Psi.T @ F[own, above]
+        for (here, above), psi, sigma in zip(pairwise(self.slices), self.psi, self.sigma, strict=True):
+            Lambda, Psi = kron_eigen_dense(*sigma), kron_dense(*psi)
+            F[here, here] += Lambda
+            F[here, above] = -Lambda @ Psi
+            F[above, here] = F[here, above].T
+            F[above, above] -= Psi.T @ F[here, above]
+        F[self.slices[-1], self.slices[-1]] += kron_dense(*self.top)
         return F
 
     def logdet(self) -> float:
@@ -262,10 +250,7 @@ class BlockTridiagonalInverse(Operator):
         for K1, K2, scale in self.sigma:
             total += float(xp.log(scale).sum())
             # K1 = A^{-T/2} E1 with E1 orthogonal: log |det K1|, O times; likewise K2, I times
-            total += 2 * len(K2) * float(xp.linalg.slogdet(K1)[1]) + 2 * len(K1) * float(
-                xp.linalg.slogdet(K2)[1]
-            )
-        A_inv, G_inv = self.top
-        return total + (
-            len(G_inv) * float(xp.linalg.slogdet(A_inv)[1]) + len(A_inv) * float(xp.linalg.slogdet(G_inv)[1])
-        )
+            total += 2 * len(K2) * float(xp.linalg.slogdet(K1)[1])
+            total += 2 * len(K1) * float(xp.linalg.slogdet(K2)[1])
+        A, G = (float(xp.linalg.slogdet(M)[1]) for M in self.top)
+        return total + len(self.top[1]) * A + len(self.top[0]) * G

@@ -32,7 +32,7 @@ from typing import Any
 from ..backend import Array, array_module
 from ..fisher.block_diagonal import BlockDiagonal
 from ..fisher.dense import DenseMatrix
-from ..fisher.kronecker import Kronecker, KroneckerBlock
+from ..fisher.kronecker_block import Kronecker, KroneckerBlock
 from ..fisher.matrix import FisherMatrix
 from ..network import Network, layers, outputs
 
@@ -80,15 +80,15 @@ def convert(
             have.
     """
     net = _dense_net([(b.A, b.G) for b in _kronecker_blocks(F)]) if net is None else net
-    own = _Convention.of(to, net, x, reduction, array_module(F.like if isinstance(F, FisherMatrix) else F))
+    xp = array_module(F.like if isinstance(F, FisherMatrix) else F)
+    convention = _Convention.of(to, net, x, reduction, xp)
     if F.shape != (net.n_params, net.n_params):
         raise ValueError(f"expected a matrix of shape {(net.n_params,) * 2} for {net}, got {F.shape}")
     if isinstance(F, BlockDiagonal) and any(isinstance(block, KroneckerBlock) for block in F.blocks):
-        named = zip(own.layouts, F.blocks, net.names, strict=True)
-        return [own.write(layout, block, name) for layout, block, name in named]
+        named = zip(convention.layouts, F.blocks, net.names, strict=True)
+        return [convention.write(layout, block, name) for layout, block, name in named]
     dense = F.to_dense() if isinstance(F, FisherMatrix) else F
-    order = own.order
-    return own.loss * dense[order][:, order]
+    return convention.loss * dense[convention.order][:, convention.order]
 
 
 def convert_from(
@@ -109,25 +109,27 @@ def convert_from(
         ValueError: as convert, and on factors of other shapes.
     """
     pairs = theirs if isinstance(theirs, list | tuple) else []
-    factors = [own.factors if isinstance(own, ForeignBlock) else own for own in pairs]
+    factors = [pair.factors if isinstance(pair, ForeignBlock) else pair for pair in pairs]
     net = _dense_net(factors) if net is None else net
-    own = _Convention.of(source, net, x, reduction, array_module(factors[0][0] if factors else theirs))
+    xp = array_module(factors[0][0] if factors else theirs)
+    convention = _Convention.of(source, net, x, reduction, xp)
     if isinstance(theirs, list | tuple):
         if len(theirs) != len(net.names):
             raise ValueError(f"expected {len(net.names)} blocks, one per parameter layer, got {len(theirs)}")
-        named = zip(own.layouts, theirs, net.names, strict=True)
-        return Kronecker([own.read(layout, block, name) for layout, block, name in named], net.names)
+        named = zip(convention.layouts, theirs, net.names, strict=True)
+        return Kronecker([convention.read(layout, block, name) for layout, block, name in named], net.names)
     if theirs.shape != (net.n_params, net.n_params):
         raise ValueError(f"expected an array of shape {(net.n_params,) * 2} for {net}, got {theirs.shape}")
-    back = array_module(theirs).argsort(own.order)
-    return DenseMatrix(theirs[back][:, back] / own.loss, net.names, net.slices, f"the matrix of {source}")
+    back = xp.argsort(convention.order)
+    ours = theirs[back][:, back] / convention.loss
+    return DenseMatrix(ours, net.names, net.slices, f"the matrix of {source}")
 
 
 def _kronecker_blocks(F: FisherMatrix | Array) -> list[KroneckerBlock]:
     """The blocks of a matrix that is made of Kronecker products and nothing else; or []."""
     blocks = F.blocks if isinstance(F, BlockDiagonal) else ()
-    found = [block for block in blocks if isinstance(block, KroneckerBlock)]
-    return found if len(found) == len(blocks) else []
+    products = [block for block in blocks if isinstance(block, KroneckerBlock)]
+    return products if len(products) == len(blocks) else []
 
 
 def _dense_net(factors: Sequence[tuple[Array, ...]]) -> Network:
@@ -220,8 +222,8 @@ class _Convention:
             _layout(library, layer, channels, math.prod(grid), xp)
             for layer, channels, grid in zip(net.parameter_layers, flattened, tape.grids, strict=True)
         )
-        starts = [own.start for own in net.slices]
-        order = xp.concatenate([start + own.order for start, own in zip(starts, layouts, strict=True)])
+        pairs = zip(net.slices, layouts, strict=True)
+        order = xp.concatenate([part.start + layout.order for part, layout in pairs])
         columns = c - isinstance(net.output, outputs.Categorical)
         return cls(library, loss, columns, layouts, order)
 
@@ -260,8 +262,8 @@ class _Convention:
                 f"expected one block (F,) for {name}, scale and shift, got {len(factors)} factors"
             )
         A, G = factors
-        for letter, found, size in (("A", A, layout.shape[0]), ("G", G, layout.shape[1])):
-            _check(found, size, letter, name)
+        for letter, M, size in (("A", A, layout.shape[0]), ("G", G, layout.shape[1])):
+            _check(M, size, letter, name)
         back = xp.argsort(layout.rows)
         rest = 1.0 if given is None else given / scale
         return A[back][:, back] / of_A, G * (rest / of_G)
@@ -276,10 +278,10 @@ def _inputs(net: Network, reduction: str) -> Array:
     return array_module().zeros((1, first.n_in))
 
 
-def _check(found: Array, size: int, letter: str, name: str) -> None:
-    if found.shape != (size, size):
-        hint = "; weight and bias belong in one block" if found.shape == (size - 1, size - 1) else ""
-        raise ValueError(f"expected {letter} of {name} of shape {(size, size)}, got {found.shape}{hint}")
+def _check(M: Array, size: int, letter: str, name: str) -> None:
+    if M.shape != (size, size):
+        hint = "; weight and bias belong in one block" if M.shape == (size - 1, size - 1) else ""
+        raise ValueError(f"expected {letter} of {name} of shape {(size, size)}, got {M.shape}{hint}")
 
 
 def _layout(library: str, layer: layers.ParameterLayer, channels: int, t: int, xp: ModuleType) -> _Layout:
@@ -309,20 +311,20 @@ def _layout(library: str, layer: layers.ParameterLayer, channels: int, t: int, x
 
 def _flattened_channels(net: Network, shape: tuple[int, ...]) -> list[int]:
     """Per parameter layer, C where flattened images come in, (h, w, c) here and (c, h, w) elsewhere; or 0."""
-    found: list[int] = []
-    flattened, known = 0, shape
+    channels: list[int] = []
+    flattened = 0
     for layer in _in_a_row(net.layers):
         if isinstance(layer, layers.Composite):
             if any(isinstance(part, layers.Flatten) for part in _inside(layer)):
                 raise ValueError(f"expected Flatten outside of branches, got {layer}")
-            found += [0] * len(layer.weight_shapes)
+            channels += [0] * len(layer.weight_shapes)
         elif isinstance(layer, layers.ParameterLayer):
-            found.append(flattened)
+            channels.append(flattened)
             flattened = 0 if isinstance(layer, layers.Dense) else flattened
-        elif isinstance(layer, layers.Flatten) and len(known) == 3 and known[2] > 1:
-            flattened = known[2]
-        known = layer.output_shape(known)  # type: ignore[assignment]
-    return found
+        elif isinstance(layer, layers.Flatten) and len(shape) == 3 and shape[2] > 1:
+            flattened = shape[2]
+        shape = layer.output_shape(shape)  # type: ignore[assignment]
+    return channels
 
 
 def _in_a_row(parts: Sequence[layers.Layer]) -> Iterator[layers.Layer]:

@@ -33,7 +33,7 @@ def scale_causes(
         rtol: how far off a factor may be; larger for sampled matrices.
 
     Returns:
-        Causes, each a part of a sentence; [] if no two or three of those known lead to the factor.
+        Causes, each a part of a sentence; [] if no combination of the causes here leads to the factor.
 
     Raises:
         ValueError: on a c* that is 0 or not finite.
@@ -44,14 +44,14 @@ def scale_causes(
         return ["the scale is right"]
     groups = _groups(n, t, m, c)
     for size in range(1, len(groups) + 1):
-        found = [
+        causes = [
             " and ".join(said for _, said in chosen)
             for some in itertools.combinations(groups, size)
             for chosen in itertools.product(*some)
             if math.isclose(math.prod(factor for factor, _ in chosen) * c_star, 1, rel_tol=rtol)
         ]
-        if found:
-            return found
+        if causes:
+            return causes
     return []
 
 

@@ -73,9 +73,9 @@ def from_torch(module: Any, output: str = "categorical") -> tuple[Network, Array
     """
     if output not in OUTPUTS:
         raise ValueError(f"expected output one of {', '.join(sorted(OUTPUTS))}, got {output!r}")
-    found = _Import(module)
-    net = Network(found.layers, OUTPUTS[output]())
-    return net, net.pack(found.Ws)
+    parts = _Import(module)
+    net = Network(parts.layers, OUTPUTS[output]())
+    return net, net.pack(parts.Ws)
 
 
 def stats_from_torch(module: Any) -> list[Array]:
@@ -126,83 +126,62 @@ class _Import:
             )
 
     def _add(self) -> None:
-        name = type(self.part).__name__
+        part, name = self.part, type(self.part).__name__
         if name in _POINTWISE:
             self.layers.append(_POINTWISE[name]())
-        elif name == "Softplus" and self.part.beta == 1 and self.part.threshold >= 20:
+        elif name == "Softplus" and part.beta == 1 and part.threshold >= 20:
             self.layers.append(Softplus())  # above the threshold PyTorch's is x, here by less than 3e-9
-        elif name == "Linear":
-            self._linear()
-        elif name == "Conv2d":
-            self._convolution()
-        elif name in ("MaxPool2d", "AvgPool2d"):
-            self._pool()
-        elif name == "AdaptiveAvgPool2d":
-            self._global_pool()
-        elif name == "Flatten":
-            self._flatten()
-        elif name in ("BatchNorm1d", "BatchNorm2d"):
-            self._batch_norm()
-        elif name == "GroupNorm":
-            self._group_norm()
-        elif name == "LayerNorm":
-            self._layer_norm()
-        elif name == "LocalResponseNorm":
-            self._takes("images")
-            own = self.part
-            self.layers.append(LocalResponseNorm(own.size, own.alpha, own.beta, own.k))
+        elif name in _CONVERSIONS:
+            _CONVERSIONS[name](self, part)
         elif name in ("Softmax", "LogSoftmax"):
             self._refuse(_NO_SOFTMAX)
         elif "Dropout" in name:
             self._refuse(_NO_DROPOUT)
         else:
-            parts_inside = list(getattr(self.part, "children", tuple)())
-            self._refuse(_BY_HAND if parts_inside else _KNOWN)
+            self._refuse(_BY_HAND if list(getattr(part, "children", tuple)()) else _KNOWN)
 
-    def _linear(self) -> None:
+    def _linear(self, part: Any) -> None:
         self._takes("flat")
         weight, bias = self._numbers("weight"), self._numbers("bias")
-        assert weight is not None
-        self.layers.append(Dense(self.part.in_features, self.part.out_features, bias is not None))
+        self.layers.append(Dense(part.in_features, part.out_features, bias is not None))
         self.Ws.append(Dense.join(self._channels_last(weight), bias))
         self.flattened = 0
 
-    def _convolution(self) -> None:
+    def _convolution(self, part: Any) -> None:
         self._takes("images")
-        own = self.part
-        if own.groups != 1 or tuple(own.dilation) != (1, 1) or own.padding_mode != "zeros":
+        if part.groups != 1 or tuple(part.dilation) != (1, 1) or part.padding_mode != "zeros":
             self._refuse("only groups=1, dilation=1 and padding_mode='zeros' are known")
         weight, bias = self._numbers("weight"), self._numbers("bias")
-        assert weight is not None
-        sizes = own.in_channels, own.out_channels, own.kernel_size, own.stride, own.padding
+        sizes = part.in_channels, part.out_channels, part.kernel_size, part.stride, part.padding
         self.layers.append(Conv2d(*sizes, bias is not None))
         self.Ws.append(Conv2d.join(weight, bias))
-        self.channels = own.out_channels
+        self.channels = part.out_channels
 
-    def _pool(self) -> None:
-        self._takes("images")
-        own = self.part
-        if own.ceil_mode:
-            self._refuse("ceil_mode=True is not known; give a padding instead")
-        if type(own).__name__ == "MaxPool2d":
-            if own.dilation not in (1, (1, 1)) or own.return_indices:
-                self._refuse("only dilation=1 and return_indices=False are known")
-            self.layers.append(MaxPool2d(own.kernel_size, own.stride, own.padding))
-            return
-        if own.divisor_override is not None or not (own.count_include_pad or own.padding in (0, (0, 0))):
+    def _max_pool(self, part: Any) -> None:
+        if part.dilation not in (1, (1, 1)) or part.return_indices:
+            self._refuse("only dilation=1 and return_indices=False are known")
+        self._pool(MaxPool2d, part)
+
+    def _average_pool(self, part: Any) -> None:
+        if part.divisor_override is not None or not (part.count_include_pad or part.padding in (0, (0, 0))):
             self._refuse("only divisor_override=None is known, and with padding count_include_pad=True")
-        self.layers.append(AvgPool2d(own.kernel_size, own.stride, own.padding))
+        self._pool(AvgPool2d, part)
 
-    def _global_pool(self) -> None:
+    def _pool(self, kind: type[MaxPool2d | AvgPool2d], part: Any) -> None:
         self._takes("images")
-        if self.part.output_size not in (1, (1, 1)):
+        if part.ceil_mode:
+            self._refuse("ceil_mode=True is not known; give a padding instead")
+        self.layers.append(kind(part.kernel_size, part.stride, part.padding))
+
+    def _global_pool(self, part: Any) -> None:
+        self._takes("images")
+        if part.output_size not in (1, (1, 1)):
             self._refuse("only an output of 1 x 1 is known")
         self.layers.append(GlobalAvgPool())
         self.shape = "pooled"
 
-    def _flatten(self) -> None:
-        start, end = self.part.start_dim, self.part.end_dim
-        if start not in (1, -3) or end not in (-1, 3):
+    def _flatten(self, part: Any) -> None:
+        if part.start_dim not in (1, -3) or part.end_dim not in (-1, 3):
             self._refuse("only Flatten(1, -1) is known, all but the examples")
         if self.shape == "images" and not self.channels:
             self._refuse(
@@ -214,49 +193,47 @@ class _Import:
             self.flattened = self.channels if self.channels > 1 else 0
         self.shape = "flat"  # as it was, where it was flat or pooled; in front, inputs are flat
 
-    def _batch_norm(self) -> None:
-        own = self.part
-        self._takes("images" if type(own).__name__ == "BatchNorm2d" else "flat", pooled=True)
-        self._needs_scale_and_shift("affine=True")
+    def _batch_norm(self, part: Any) -> None:
+        of_images = type(part).__name__ == "BatchNorm2d"
+        self._takes("images" if of_images else "flat", pooled=True)
         mean, variance = self._numbers("running_mean"), self._numbers("running_var")
-        if mean is None or variance is None or not own.momentum:
+        if mean is None or variance is None or not part.momentum:
             self._refuse(
                 "statistics are averaged here, new = decay * old + (1 - decay) * batch's: make it with "
                 "track_running_stats=True and a momentum above 0"
             )
-        self.layers.append(BatchNorm(own.num_features, 1 - own.momentum, own.eps))
-        self._scale_and_shift()
+        self._normalization(BatchNorm(part.num_features, 1 - part.momentum, part.eps), "affine=True")
         self.stats.append(self._channels_last(array_module().stack([mean, variance])))
-        if type(own).__name__ == "BatchNorm2d":
-            self.channels = own.num_features
+        if of_images:
+            self.channels = part.num_features
 
-    def _group_norm(self) -> None:
-        own = self.part
+    def _group_norm(self, part: Any) -> None:
         if self.flattened:
             self._refuse("its groups of features would be others here, (h, w, c): put it before the Flatten")
-        self._needs_scale_and_shift("affine=True")
-        self.layers.append(GroupNorm(own.num_groups, own.num_channels, own.eps))
-        self._scale_and_shift()
-        self.channels = own.num_channels
+        self._normalization(GroupNorm(part.num_groups, part.num_channels, part.eps), "affine=True")
+        self.channels = part.num_channels
 
-    def _layer_norm(self) -> None:
-        if self.shape == "images" or len(self.part.normalized_shape) != 1:
+    def _layer_norm(self, part: Any) -> None:
+        if self.shape == "images" or len(part.normalized_shape) != 1:
             self._refuse("only LayerNorm(features) of flat features is known; for images use GroupNorm")
         self._takes("flat")
-        self._needs_scale_and_shift("elementwise_affine=True and bias=True")
-        self.layers.append(LayerNorm(self.part.normalized_shape[0], self.part.eps))
-        self._scale_and_shift()
+        layer = LayerNorm(part.normalized_shape[0], part.eps)
+        self._normalization(layer, "elementwise_affine=True and bias=True")
 
-    def _needs_scale_and_shift(self, option: str) -> None:
-        if self.part.weight is None or self.part.bias is None:
+    def _normalization(self, layer: Layer, option: str) -> None:
+        """Add a normalization, with the scale and shift that ``option`` gives to it."""
+        weight, bias = self._numbers("weight"), self._numbers("bias")
+        if weight is None or bias is None:
             self._refuse(
                 f"normalization has a scale and a shift here: make it with {option}; a weight of 1 and a "
                 "bias of 0 change nothing"
             )
+        self.layers.append(layer)
+        self.Ws.append(self._channels_last(array_module().stack([weight, bias])))
 
-    def _scale_and_shift(self) -> None:
-        rows = [self._numbers("weight"), self._numbers("bias")]
-        self.Ws.append(self._channels_last(array_module().stack(rows)))
+    def _response_norm(self, part: Any) -> None:
+        self._takes("images")
+        self.layers.append(LocalResponseNorm(part.size, part.alpha, part.beta, part.k))
 
     def _takes(self, shape: str, pooled: bool = False) -> None:
         """Refuse a part that wants images where features come in, or the other way round."""
@@ -280,8 +257,8 @@ class _Import:
         planes = values.reshape(*values.shape[:-1], self.flattened, -1)
         return planes.swapaxes(-1, -2).reshape(values.shape)
 
-    def _numbers(self, name: str) -> Array | None:
-        """The numbers of a parameter or buffer on the host, None where there is none."""
+    def _numbers(self, name: str) -> Any:
+        """The numbers of a parameter or buffer as an array on the host, None where there is none."""
         tensor = getattr(self.part, name)
         if tensor is None:
             return None
@@ -294,6 +271,21 @@ class _Import:
         part = self.part
         shown = type(part).__name__ if "\n" in repr(part) else repr(part)
         raise ValueError(f"no counterpart for layer {self.position}, {shown}: {hint}")
+
+
+_CONVERSIONS = {
+    "Linear": _Import._linear,
+    "Conv2d": _Import._convolution,
+    "MaxPool2d": _Import._max_pool,
+    "AvgPool2d": _Import._average_pool,
+    "AdaptiveAvgPool2d": _Import._global_pool,
+    "Flatten": _Import._flatten,
+    "BatchNorm1d": _Import._batch_norm,
+    "BatchNorm2d": _Import._batch_norm,
+    "GroupNorm": _Import._group_norm,
+    "LayerNorm": _Import._layer_norm,
+    "LocalResponseNorm": _Import._response_norm,
+}
 
 
 def _parts(module: Any) -> list[Any]:

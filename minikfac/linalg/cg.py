@@ -1,4 +1,4 @@
-"""Conjugate gradients with a preconditioner, for matrices that are only known by their products."""
+"""Conjugate gradients with a preconditioner, for matrices that are given by their products."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..backend import Array
 
 
 class CGResult(NamedTuple):
-    """What :func:`conjugate_gradients` found."""
+    """The solution of :func:`conjugate_gradients`."""
 
     x: Array
     iterations: int
@@ -45,16 +45,11 @@ def conjugate_gradients(
             likewise for the preconditioner.
     """
     limit = len(b) if max_iterations is None else max_iterations
-    x = 0 * b if x0 is None else x0
-    r = b - product(x) if x0 is not None else b
     norm_b = float((b @ b) ** 0.5)
-    if norm_b == 0:
-        if watch is not None:
-            watch(0, 0 * b, 0.0)
-        return CGResult(0 * b, 0, True, 0.0)
+    x, r = (0 * b, b) if x0 is None or norm_b == 0 else (x0, b - product(x0))
     z = r if precondition is None else precondition(r)
     p, rz = z, float(r @ z)
-    residual = float((r @ r) ** 0.5) / norm_b
+    residual = float((r @ r) ** 0.5) / (norm_b or 1)
     iteration = 0
     while True:
         # phi from r = b - M x, without another product

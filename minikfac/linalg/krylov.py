@@ -15,7 +15,7 @@ from ..backend import Array, array_module
 
 
 class Subspace(NamedTuple):
-    """What :func:`krylov_subspace` found; it is smaller than asked for where M leads no further."""
+    """The result of :func:`krylov_subspace`; smaller than ``size`` where M leads no further."""
 
     basis: Array
     """V (m, n), orthonormal rows."""

@@ -55,8 +55,8 @@ def cholesky(M: Array, name: str = "matrix", overwrite: bool = False, at_least: 
         M: (n, n); only its lower triangle is read.
         name: what to call the matrix in the error.
         overwrite: work in M's memory.
-        at_least: what the eigenvalues are known not to be below, as damping is; where that is enough, the
-            smallest need not be looked for.
+        at_least: a lower bound of the eigenvalues, as damping is; where that is enough, the smallest need
+            not be looked for.
 
     Raises:
         SingularMatrixError: naming the matrix and its numerical rank.
@@ -121,7 +121,7 @@ def _device_cholesky(xp: ModuleType, M: Array) -> tuple[Array, bool]:
 
 
 def damped_choleskys(wanted: Iterable[tuple[Array, str, Any]]) -> list[Array]:
-    """Factorize damped matrices, each as :func:`cholesky` does; a device is asked once for all of them.
+    """Factorize damped matrices, each as :func:`cholesky` does; the host waits for a device just once.
 
     On a device a factorization that breaks down leaves finite nonsense, and to ask whether it did makes the
     host wait. So each L is tried on a vector, L L^T v = M v up to rounding, and the answers come together.
@@ -134,20 +134,18 @@ def damped_choleskys(wanted: Iterable[tuple[Array, str, Any]]) -> list[Array]:
     Raises:
         SingularMatrixError, ValueError: as :func:`cholesky`.
     """
-    found, hasty = [], []
+    Ls, unchecked = [], []
     for M, name, share in wanted:  # one after the other: on the host none need be kept
         if on_host(M):
-            found.append(cholesky(M, name, at_least=share))
+            Ls.append(cholesky(M, name, at_least=share))
             continue
-        L = _unchecked_cholesky(M)
-        hasty.append((M, name, share, _is_factor(L, M, share)))
-        found.append(L)
-    for place, (good, (M, name, share, _)) in enumerate(
-        zip(fetch(*(own[3] for own in hasty)), hasty, strict=True)
-    ):
+        Ls.append(_unchecked_cholesky(M))
+        unchecked.append((M, name, share, _is_factor(Ls[-1], M, share)))
+    checks = fetch(*(is_factor for *_, is_factor in unchecked))
+    for place, (good, (M, name, share, _)) in enumerate(zip(checks, unchecked, strict=True)):
         if not good:
-            found[place] = cholesky(M, name, at_least=fetch(share)[0])
-    return found
+            Ls[place] = cholesky(M, name, at_least=fetch(share)[0])
+    return Ls
 
 
 def _unchecked_cholesky(M: Array) -> Array:

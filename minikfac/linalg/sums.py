@@ -22,7 +22,7 @@ GRAM_SHARE = 0.57
 class Sums:
     """Running sums by name; an array that is added belongs to the sum from then on.
 
-    A Gram matrix is a sum of its own, of tiles and of rows that wait, until it is complete; then it joins the
+    A Gram matrix is a separate sum, of tiles and of rows that wait, until it is complete; then it joins the
     others.
 
     Args:
@@ -64,11 +64,11 @@ class Sums:
             self._halves[name] = xp.empty((M.shape[1],) * 2, dtype=M.dtype)
         half = self._halves[name]
         for start in range(0, len(half), _TILE):
-            own, tiles = M[:, start : start + _TILE], half[start : start + _TILE, start:]
+            columns, tiles = M[:, start : start + _TILE], half[start : start + _TILE, start:]
             if begun:
-                tiles += own.T @ M[:, start:]
+                tiles += columns.T @ M[:, start:]
             else:
-                xp.matmul(own.T, M[:, start:], out=tiles)
+                xp.matmul(columns.T, M[:, start:], out=tiles)
 
     def complete(self, name: Hashable) -> None:
         """Make a Gram matrix whole: multiply what waits, mirror the tiles."""
@@ -156,10 +156,10 @@ def sum_over_chunks(
     some = bool(rows)
     rows = rows or [slice(0, 1)]  # a rank without examples adds nothing, but must know what is added
 
-    def strand(own: Sequence[slice]) -> Sums:
+    def strand(chunks: Sequence[slice]) -> Sums:
         sums = Sums(whole=len(rows) == 1)
-        for part in own:
-            add(part, sums)
+        for chunk in chunks:
+            add(chunk, sums)
         return sums
 
     strands = min(len(rows), blas_threads(like))

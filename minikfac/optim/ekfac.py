@@ -92,7 +92,7 @@ class EKFAC:
         loss, grad, stats = objective_gradient(self.net, theta, x, y, state["stats"], self.l2, self.comm)
         x1 = first(x, self.tau1)
         drawn = signals(self.net, theta, x1, targets="sampled", rng=rng, train=True, comm=self.comm)
-        means = moving_average(state["factors"], drawn.mean(factors), k, self.decay)
+        means = moving_average(state["factors"], drawn.total(factors), k, self.decay)
         age = (k - 1) % self.T3  # of the basis
         bases = state["bases"] if age else eigenbases(means, self.comm)
         # at age 0 the old ones, of another basis, have weight 0

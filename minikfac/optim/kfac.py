@@ -19,7 +19,8 @@ from typing import Any
 from ..backend import Array, fetch
 from ..distributed import SERIAL, Communicator
 from ..fisher import BlockTridiagonal, Kronecker, Operator, block_tridiagonal, signals
-from ..fisher.kronecker import factored_inverse, factors
+from ..fisher.kronecker import factors
+from ..fisher.kronecker_block import factored_inverse
 from ..network import Network
 from .averages import average_iterates, moving_average
 from .checks import (
@@ -208,9 +209,9 @@ class KFAC:
         rng = rng if self.targets == "sampled" else None
         drawn = signals(self.net, theta, x, targets=self.targets, rng=rng, train=True, comm=self.comm)
         if self.structure == "block_diagonal":
-            return drawn.mean(factors)
+            return drawn.total(factors)
         F = block_tridiagonal(drawn)
-        return [*F.own, *F.cross]
+        return [*F.factors, *F.cross]
 
     def _inverses(self, asked: Request, comm: Communicator) -> list[tuple[float, Operator]]:
         """Values of gamma, each with its inverse."""

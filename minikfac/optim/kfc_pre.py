@@ -17,7 +17,7 @@ from typing import Any
 from ..backend import Array, array_module, to_floats
 from ..distributed import SERIAL, Communicator
 from ..fisher import Kronecker, Operator, gradient_and_kfac
-from ..fisher.kronecker import factored_inverse, factors_of
+from ..fisher.kronecker_block import factored_inverse, factors_of
 from ..network import Network
 from .averages import moving_average
 from .checks import (

@@ -128,7 +128,7 @@ def whiten_derivatives(
         ValueError: where G is singular, as that of a softmax is.
     """
     options = dict(n_samples=n_samples, rng=rng) if targets == "sampled" else {}
-    found = signals(net, theta, x, targets=targets, stats=stats, **options).mean(factors)
+    found = signals(net, theta, x, targets=targets, stats=stats, **options).total(factors)
     wraps = {}
     for l in _chosen(net, layers):
         if len(found[l]) != 2:

@@ -26,7 +26,7 @@ from ..fisher.block_diagonal import BlockDiagonal, BlockDiagonalOperator
 from ..fisher.dense import CholeskySolver, DenseMatrix
 from ..fisher.diagonal import DiagonalBlock
 from ..fisher.eigenblock import EigenBlock
-from ..fisher.kronecker import KroneckerBlock, KroneckerSolver
+from ..fisher.kronecker_block import KroneckerBlock, KroneckerSolver
 from ..fisher.low_rank import LowRank
 from ..fisher.tridiagonal import BlockTridiagonal, BlockTridiagonalInverse
 from .describe import differences

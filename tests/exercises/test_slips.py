@@ -967,7 +967,7 @@ def test_the_solutions_are_what_the_package_computes() -> None:
     np.testing.assert_allclose(s, E.s, rtol=1e-10)
 
     F = fisher.block_tridiagonal(signals)
-    ((A11, G11), (A22, G22)), ((A12, G12),) = F.own, F.cross
+    ((A11, G11), (A22, G22)), ((A12, G12),) = F.factors, F.cross
     PsiA, PsiG, Sigma = of("tridiagonal")(A11, A12, A22, G11, G12, G22)
     inverse = F.inverse().to_dense()
     np.testing.assert_allclose(inverse[:15, :15] @ Sigma, np.eye(15), atol=1e-8)

@@ -73,10 +73,10 @@ def build(
     return net, theta, rng.standard_normal((n, *extents, C_IN)) + 0.3
 
 
-def errors(found: fisher.FisherMatrix, signals: fisher.Signals) -> list[float]:
+def errors(F: fisher.FisherMatrix, signals: fisher.Signals) -> list[float]:
     """Relative error of each layer's block."""
     exact = fisher.block_diagonal(signals)
-    return [error(a.to_dense(), F.to_dense()) for a, F in zip(found.blocks, exact.blocks, strict=True)]
+    return [error(a.to_dense(), b.to_dense()) for a, b in zip(F.blocks, exact.blocks, strict=True)]
 
 
 # where KFC is exact -------------------------------------------------------------------------------------
@@ -102,9 +102,9 @@ def test_all_are_exact_for_one_example_at_one_location(output: str, activation: 
     theta, x = abs(theta), abs(x)  # units of ReLU stay alive
     y = random_targets(np.random.default_rng(0), output, 1, 3)
     for signals in (fisher.signals(net, theta, x), fisher.signals(net, theta, x, y, targets="data")):
-        found = [fisher.kfac(signals), fisher.kfac(signals, reduce=True), fisher.fully_correlated(signals)]
-        found += [fisher.ladder(signals, assume) for assume in fisher.LADDER]
-        for matrix in found:
+        kinds = [fisher.kfac(signals), fisher.kfac(signals, reduce=True), fisher.fully_correlated(signals)]
+        kinds += [fisher.ladder(signals, assume) for assume in fisher.LADDER]
+        for matrix in kinds:
             assert max(errors(matrix, signals)) < EXACT
 
 
@@ -144,7 +144,7 @@ def test_below_a_nonlinearity_or_a_wider_kernel_kfc_is_not(geometry: Geometry) -
 
 
 @geometries
-def test_reduce_is_exact_for_linear_nets_with_a_mean_over_locations(geometry: Geometry) -> None:
+def test_reduce_is_exact_for_linear_nets_with_pooling(geometry: Geometry) -> None:
     parts = [
         geometry.conv(),
         layers.Conv2d(3, 4, 1),
@@ -228,7 +228,7 @@ def matrices(
 ) -> dict[str, fisher.FisherMatrix]:
     """Every Fisher matrix that nets other than dense chains have."""
     signals = fisher.signals(net, theta, x)
-    found = {
+    kinds = {
         "exact": fisher.exact(signals),
         "empirical": fisher.exact(fisher.signals(net, theta, x, y, targets="data")),
         "block_diagonal": fisher.block_diagonal(signals),
@@ -245,22 +245,20 @@ def matrices(
         "gauss_newton": fisher.gauss_newton(net, theta, x, y),
         "hessian": fisher.hessian(net, theta, x, y),
     }
-    return found | {f"ladder {sorted(a)}": fisher.ladder(signals, a) for a in fisher.LADDER}
+    return kinds | {f"ladder {sorted(a)}": fisher.ladder(signals, a) for a in fisher.LADDER}
 
 
 @all_outputs
 @pytest.mark.parametrize("extents", [(1, 1), (2, 3)], ids=["one pixel", "a kernel of the image's size"])
-def test_a_convolution_at_one_location_is_a_dense_layer_in_every_matrix(
-    output: str, extents: tuple[int, int]
-) -> None:
+def test_a_convolution_at_one_location_is_a_dense_layer(output: str, extents: tuple[int, int]) -> None:
     size = C_IN * extents[0] * extents[1]
     conv = [layers.Conv2d(C_IN, 4, extents), layers.Tanh(), layers.Conv2d(4, 3, 1), layers.Flatten()]
     net, theta, x = build(conv, output, extents, n=7)
     dense = mk.Network([layers.Dense(size, 4), layers.Tanh(), layers.Dense(4, 3)], OUTPUTS[output]())
     y = random_targets(np.random.default_rng(0), output, 7, 3)
     expected = matrices(dense, theta, x.reshape(7, size), y)
-    for name, found in matrices(net, theta, x, y).items():
-        assert error(found.to_dense(), expected[name].to_dense()) < SOLVE, name
+    for name, matrix in matrices(net, theta, x, y).items():
+        assert error(matrix.to_dense(), expected[name].to_dense()) < SOLVE, name
 
 
 def test_convolutions_have_no_matrices_of_dense_chains() -> None:
@@ -297,7 +295,7 @@ def everything(output: str = "categorical", n: int = 5) -> tuple[mk.Network, np.
 @all_outputs
 def test_exact_is_the_expectation_over_all_targets(output: str) -> None:
     net, theta, x = everything(output, n=3)
-    z = lambda own: net.forward(own, x).z  # noqa: E731
+    z = lambda theta: net.forward(theta, x).z  # noqa: E731
     J = np.stack([derivative(z, theta, e, h=2e-4) for e in np.eye(len(theta))], axis=-1)
     F = 0.0
     for row, J_n in zip(z(theta), J, strict=True):
@@ -316,7 +314,7 @@ def test_both_ways_of_summing_are_the_definition(
 ) -> None:
     """Over pairs of locations, T^2 of them, or over the K targets of per-example gradients."""
     net, theta, x = everything()
-    module = sys.modules["minikfac.fisher.dense"]
+    module = sys.modules["minikfac.fisher.exact"]
 
     def way(first: fisher.LayerSignals, second: fisher.LayerSignals) -> bool:
         return by_pairs and not (first.scale_and_shift or second.scale_and_shift)
@@ -326,12 +324,12 @@ def test_both_ways_of_summing_are_the_definition(
     expected = synthetic_fisher(fisher.signals(net, theta, x))
     assert error(fisher.exact(signals).array, expected) < EXACT
     blocks = fisher.block_diagonal(signals).blocks
-    for block, own in zip(blocks, net.slices, strict=True):
-        assert error(block.to_dense(), expected[own, own]) < EXACT
+    for block, part in zip(blocks, net.slices, strict=True):
+        assert error(block.to_dense(), expected[part, part]) < EXACT
 
 
 def test_the_cheaper_way_is_taken() -> None:
-    way = sys.modules["minikfac.fisher.dense"]._by_pairs_of_locations
+    way = sys.modules["minikfac.fisher.exact"]._by_pairs_of_locations
     for t, u, k, expected in (
         (1, 1, 1, True),
         (2, 2, 4, True),
@@ -339,7 +337,9 @@ def test_the_cheaper_way_is_taken() -> None:
         (2, 3, 6, True),
         (3, 3, 8, False),
     ):
-        first, second = (fisher.LayerSignals(np.ones((2, own, 3)), np.ones((k, 2, own, 2))) for own in (t, u))
+        first, second = (
+            fisher.LayerSignals(np.ones((2, size, 3)), np.ones((k, 2, size, 2))) for size in (t, u)
+        )
         assert way(first, second) == expected
 
 
@@ -367,13 +367,13 @@ Oracle = tuple[mk.Network, fisher.Signals, list[fisher.LayerSignals], np.ndarray
 
 def check_blocks(
     oracle: Oracle,
-    found: fisher.FisherMatrix,
+    matrix: fisher.FisherMatrix,
     expected: Callable[[fisher.LayerSignals, np.ndarray], np.ndarray],
 ) -> None:
     """Compare with what is expected of a layer's signals and exact block; normalizations have that block."""
     net, _, chunk, F = oracle
-    for name, block, layer, own in zip(net.names, found.blocks, chunk, net.slices, strict=True):
-        whole = F[own, own]
+    for name, block, layer, part in zip(net.names, matrix.blocks, chunk, net.slices, strict=True):
+        whole = F[part, part]
         right = whole if layer.scale_and_shift else expected(layer, whole)
         assert error(block.to_dense(), right) < SOLVE, name
 
@@ -385,8 +385,8 @@ def test_diagonal_is_that_of_the_exact_matrix(dense_oracle: Oracle) -> None:
 
 @pytest.mark.parametrize("reduce", [False, True])
 def test_kfac_is_a_kronecker_product_per_weight_matrix(dense_oracle: Oracle, reduce: bool) -> None:
-    found = fisher.kfac(dense_oracle[1], reduce=reduce)
-    check_blocks(dense_oracle, found, lambda layer, F: np.kron(*synthetic_factors(layer, reduce)))
+    matrix = fisher.kfac(dense_oracle[1], reduce=reduce)
+    check_blocks(dense_oracle, matrix, lambda layer, F: np.kron(*synthetic_factors(layer, reduce)))
 
 
 def test_ekfac_is_the_diagonal_in_the_eigenbasis_of_kfc(dense_oracle: Oracle) -> None:
@@ -428,12 +428,12 @@ def test_mixed_takes_each_block_from_its_own_kind(dense_oracle: Oracle) -> None:
         name: kind
         for name, kind in zip(net.names, itertools.cycle(["exact", "diagonal", "kfac"]), strict=False)
     }
-    found = fisher.mixed(signals, kinds)
+    matrix = fisher.mixed(signals, kinds)
     wholes = {"exact": fisher.block_diagonal, "diagonal": fisher.diagonal, "kfac": fisher.kfac}
     blocks = {kind: make(signals).blocks for kind, make in wholes.items()}
-    for layer, (block, kind) in enumerate(zip(found.blocks, kinds.values(), strict=True)):
+    for layer, (block, kind) in enumerate(zip(matrix.blocks, kinds.values(), strict=True)):
         assert error(block.to_dense(), blocks[kind][layer].to_dense()) < EXACT
-    assert error(found.to_dense(), F) > FAR
+    assert error(matrix.to_dense(), F) > FAR
 
 
 @pytest.mark.parametrize("lam", [0.1, 1.0])
@@ -452,19 +452,19 @@ def test_all_matrices_of_convolutions_stay_on_the_device() -> None:
 
     def products(*arrays: np.ndarray) -> dict[str, np.ndarray]:
         theta, x, y, v = arrays
-        found = matrices(net, theta, x, y)
-        del found["hessian"]  # which normalizations do not have
-        return {name: matrix @ v for name, matrix in found.items()}
+        kinds = matrices(net, theta, x, y)
+        del kinds["hessian"]  # which normalizations do not have
+        return {name: matrix @ v for name, matrix in kinds.items()}
 
     expected = products(theta, x, y, v)
     with standin.installed():
-        for name, found in products(*map(mk.to_device, (theta, x, y, v))).items():
-            assert isinstance(found, standin.ndarray), name
-            assert error(mk.to_host(found), expected[name]) < SOLVE, name
+        for name, moved in products(*map(mk.to_device, (theta, x, y, v))).items():
+            assert isinstance(moved, standin.ndarray), name
+            assert error(mk.to_host(moved), expected[name]) < SOLVE, name
 
 
 @pytest.mark.parametrize(
-    "norm", [layers.BatchNorm(3), layers.GroupNorm(1, 3), layers.LayerNorm(3)], ids=lambda own: own.kind
+    "norm", [layers.BatchNorm(3), layers.GroupNorm(1, 3), layers.LayerNorm(3)], ids=lambda layer: layer.kind
 )
 @pytest.mark.parametrize("train", [False, True])
 def test_scale_and_shift_have_their_whole_block_everywhere(norm: layers.Layer, train: bool) -> None:
@@ -473,18 +473,18 @@ def test_scale_and_shift_have_their_whole_block_everywhere(norm: layers.Layer, t
     signals = fisher.signals(net, theta, x, train=train)
     (chunk,) = signals
     for position, T in ((1, 9), (2, 1)):
-        layer, own = chunk[position], net.slices[position]
+        layer, part = chunk[position], net.slices[position]
         assert layer.scale_and_shift and layer.abar.shape == (6, T, 2, 3)
         rows = gradient_rows(layer)
         block = rows.T @ rows / 6
-        found = [
+        kinds = [
             f(signals) for f in (fisher.kfac, fisher.ekfac, fisher.nearest_kronecker, fisher.block_diagonal)
         ]
-        found += [fisher.kfac(signals, reduce=True), fisher.fully_correlated(signals)]
-        found += [fisher.ladder(signals, assume) for assume in fisher.LADDER]
-        for matrix in found:
+        kinds += [fisher.kfac(signals, reduce=True), fisher.fully_correlated(signals)]
+        kinds += [fisher.ladder(signals, assume) for assume in fisher.LADDER]
+        for matrix in kinds:
             assert error(matrix.blocks[position].to_dense(), block) < EXACT
-        assert error(fisher.exact(signals).array[own, own], block) < EXACT
+        assert error(fisher.exact(signals).array[part, part], block) < EXACT
 
 
 # the order of the approximations ------------------------------------------------------------------------
@@ -496,7 +496,7 @@ def test_scale_and_shift_have_their_whole_block_everywhere(norm: layers.Layer, t
     output=st.sampled_from(list(OUTPUTS)),
     n=st.integers(1, 5),
 )
-def test_ekfac_and_the_nearest_kronecker_product_are_never_worse_than_kfc(
+def test_ekfac_and_nearest_are_never_worse_than_kfc(
     seed: int, geometry: Geometry, output: str, n: int
 ) -> None:
     h, w = geometry.grid()
@@ -531,7 +531,7 @@ def beta(*shifts: tuple[int, int]) -> int:
 def test_beta_counts_the_locations_where_all_shifts_stay_inside() -> None:
     for d, e in itertools.product(SHIFTS, repeat=2):
         inside = [
-            all(0 <= t + own[0] < T1 and 0 <= u + own[1] < T2 for own in (d, e))
+            all(0 <= t + shift[0] < T1 and 0 <= u + shift[1] < T2 for shift in (d, e))
             for t, u in itertools.product(range(T1), range(T2))
         ]
         assert beta(d, e) == sum(inside)
@@ -571,11 +571,11 @@ class Stationary:
     def omega(self, j: int, other: int, d: tuple[int, int]) -> float:
         """E[ a_{j,t} a_{j',t+d} ]."""
         f, h = self.FILTERS[j], self.FILTERS[other]
-        found = self.M[j] * self.M[other]
+        product = self.M[j] * self.M[other]
         for r in np.ndindex(2, 2):  # the noise at t + r is the one that t + d meets at r - d
             s = (r[0] - d[0], r[1] - d[1])
-            found += f[r] * h[s] if min(s) >= 0 and max(s) < 2 else 0.0
-        return found
+            product += f[r] * h[s] if min(s) >= 0 and max(s) < 2 else 0.0
+        return product
 
     def block(self, count: Callable[..., int]) -> np.ndarray:
         """The theorem's block, entry by entry, with ``count`` for beta."""
@@ -596,15 +596,15 @@ def stationary_blocks() -> dict[str, np.ndarray]:
     """Exact blocks and KFC's of many batches, (batch, P, P)."""
     rng, process = np.random.default_rng(0), Stationary()
     conv = layers.Conv2d(2, 2, 3, padding=1)
-    found: dict[str, list[np.ndarray]] = {"exact": [], "KFC": []}
+    samples: dict[str, list[np.ndarray]] = {"exact": [], "KFC": []}
     for _ in range(BATCHES):
         x = process.images(rng, EXAMPLES)
         ((abar, _),) = conv.signals(conv.forward([np.zeros(conv.weight_shape)], x)[1])
         layer = fisher.LayerSignals(abar, process.derivatives(rng, EXAMPLES), (T1, T2))
         signals = fisher.Signals.from_layers([layer])
-        found["exact"].append(fisher.block_diagonal(signals).to_dense())
-        found["KFC"].append(fisher.kfac(signals).to_dense())
-    return {kind: np.array(blocks) for kind, blocks in found.items()}
+        samples["exact"].append(fisher.block_diagonal(signals).to_dense())
+        samples["KFC"].append(fisher.kfac(signals).to_dense())
+    return {kind: np.array(blocks) for kind, blocks in samples.items()}
 
 
 def z_scores(blocks: np.ndarray, expected: np.ndarray) -> np.ndarray:
@@ -612,7 +612,7 @@ def z_scores(blocks: np.ndarray, expected: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("kind", ["exact", "KFC"])
-def test_under_all_assumptions_the_blocks_have_the_mean_of_the_theorem(
+def test_under_all_assumptions_blocks_average_to_the_theorem(
     stationary_blocks: dict[str, np.ndarray], kind: str
 ) -> None:
     expected = Stationary().block(beta)
@@ -646,5 +646,5 @@ def test_a_weight_gradient_is_the_cross_correlation_of_two_maps(extents: tuple[i
         assert error(weights[i, j], expected[::-1, ::-1]) > FAR  # not a convolution
     assert error(bias, Ds.sum((0, 1))) < EXACT
     for place in np.random.default_rng(2).integers(0, len(theta), 10):
-        slope = derivative(lambda own: net.loss(own, x, y), theta, np.eye(len(theta))[place])
+        slope = derivative(lambda theta: net.loss(theta, x, y), theta, np.eye(len(theta))[place])
         assert slope == pytest.approx(gradient[place], rel=1e-7, abs=1e-8)

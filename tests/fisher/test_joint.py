@@ -69,7 +69,7 @@ def branches(norm: Normalization) -> tuple[mk.Network, np.ndarray, np.ndarray]:
 
 def jacobian(net: mk.Network, theta: np.ndarray, x: np.ndarray) -> np.ndarray:
     """dz / dtheta in training, (N, C, P), by finite differences of the forward pass."""
-    z = lambda own: net.forward(own, x, train=True).z  # noqa: E731
+    z = lambda theta: net.forward(theta, x, train=True).z  # noqa: E731
     return np.stack([derivative(z, theta, e, h=2e-4) for e in np.eye(len(theta))], axis=-1)
 
 
@@ -176,21 +176,21 @@ def test_all_examples_pushed_back_at_once_depend_on_arbitrary_signs() -> None:
 
 def directions(net: mk.Network, theta: np.ndarray) -> list[tuple[str, np.ndarray]]:
     """Per normalized unit: its incoming weights, and its bias."""
-    found = []
+    named = []
     for layer in (0, 2):
         for unit in range(net.shapes[layer][1]):
             for what in ("weights", "bias"):
                 v = np.zeros_like(theta)
-                own, W = net.unpack(v)[layer], net.unpack(theta)[layer]
+                DW, W = net.unpack(v)[layer], net.unpack(theta)[layer]
                 if what == "weights":
-                    own[:-1, unit] = W[:-1, unit]
+                    DW[:-1, unit] = W[:-1, unit]
                 else:
-                    own[-1, unit] = 1
-                found.append((f"{what} of unit {unit} in layer {layer}", v / np.linalg.norm(v)))
-    return found
+                    DW[-1, unit] = 1
+                named.append((f"{what} of unit {unit} in layer {layer}", v / np.linalg.norm(v)))
+    return named
 
 
-def test_joint_is_singular_along_the_weights_and_the_bias_of_each_normalized_unit() -> None:
+def test_joint_is_singular_along_each_normalized_unit() -> None:
     net, theta, x = make(n=6)
     F = fisher.joint(net, theta, x)
     constant = fisher.exact(fisher.signals(net, theta, x, train=True))
@@ -201,7 +201,7 @@ def test_joint_is_singular_along_the_weights_and_the_bias_of_each_normalized_uni
         assert np.linalg.norm(constant @ v) > 1e-3 * scale, what
 
 
-def test_the_eps_of_the_normalization_lifts_the_weights_direction_a_little() -> None:
+def test_the_eps_of_a_normalization_lifts_the_weights_direction() -> None:
     net, theta, x = make(lambda c: layers.BatchNorm(c, eps=0.1), n=6)
     F = fisher.joint(net, theta, x)
     for what, v in directions(net, theta):
@@ -220,18 +220,17 @@ def test_products_with_running_statistics_are_those_of_the_exact_matrix() -> Non
     assert error(fisher.product(net, theta, x, stats).to_dense(), expected) < EXACT
     assert error(fisher.gauss_newton(net, theta, x, y, stats).to_dense(), expected) < EXACT
     assert error(fisher.product(net, theta, x).to_dense(), expected) > FAR
-    assert error(fisher.joint(net, theta, x, stats).array, fisher.joint(net, theta, x).array) == 0
 
 
 def test_gauss_newton_in_training_is_the_joint_matrix() -> None:
     net, theta, x = make(n=6)
-    found = fisher.gauss_newton(net, theta, x, np.arange(6) % 2, train=True)
-    assert error(found.to_dense(), fisher.joint(net, theta, x).array) < EXACT
+    F = fisher.gauss_newton(net, theta, x, np.arange(6) % 2, train=True)
+    assert error(F.to_dense(), fisher.joint(net, theta, x).array) < EXACT
 
 
 def test_a_net_with_normalizations_has_no_hessian() -> None:
     net, theta, x = make(n=6)
-    H = fisher.hessian(net, theta, x, np.arange(6) % 2, net.init_stats())
+    H = fisher.hessian(net, theta, x, np.arange(6) % 2)
     with pytest.raises(ValueError, match="the Hessian is not implemented for BatchNorm layers"):
         H @ theta
 
@@ -241,9 +240,9 @@ def test_a_net_with_normalizations_has_no_hessian() -> None:
 
 def test_single_precision() -> None:
     net, theta, x = make(lambda c: layers.BatchNorm(c), n=6)
-    found = fisher.joint(net, theta.astype("f"), x.astype("f")).array
-    assert found.dtype == np.float32
-    assert error(found, fisher.joint(net, theta, x).array) < 10 * FLOAT32
+    F = fisher.joint(net, theta.astype("f"), x.astype("f")).array
+    assert F.dtype == np.float32
+    assert error(F, fisher.joint(net, theta, x).array) < 10 * FLOAT32
 
 
 def test_joint_stays_on_the_device() -> None:
@@ -255,9 +254,9 @@ def test_joint_stays_on_the_device() -> None:
 
     expected = products(theta, x, v)
     with standin.installed():
-        for found, right in zip(products(*map(mk.to_device, (theta, x, v))), expected, strict=True):
-            assert isinstance(found, standin.ndarray)
-            assert error(mk.to_host(found), right) < EXACT
+        for F, right in zip(products(*map(mk.to_device, (theta, x, v))), expected, strict=True):
+            assert isinstance(F, standin.ndarray)
+            assert error(mk.to_host(F), right) < EXACT
 
 
 def test_what_does_not_fit_is_refused_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -265,9 +264,3 @@ def test_what_does_not_fit_is_refused_before_any_work(monkeypatch: pytest.Monkey
     monkeypatch.setattr("minikfac.backend.available_memory", lambda xp: 1000)
     with pytest.raises(MemoryError, match=r"joint Fisher matrix \(55 x 55.*use fisher.product"):
         fisher.joint(net, theta, x)
-
-
-def test_statistics_of_another_net_are_refused() -> None:
-    net, theta, x = make()
-    with pytest.raises(ValueError, match="expected statistics of shapes"):
-        fisher.joint(net, theta, x, [])

@@ -102,16 +102,16 @@ def test_no_assumption_is_exact_and_all_of_them_kfc() -> None:
     net, theta, x = conv_net()
     signals = fisher.signals(net, theta, x)
     for assume, F in ((set(), fisher.block_diagonal(signals)), (KFC, fisher.kfac(signals))):
-        for found, block in zip(fisher.ladder(signals, assume).blocks, F.blocks, strict=True):
-            assert isinstance(found, fisher.DenseMatrix)
-            assert error(found.to_dense(), block.to_dense()) < EXACT
+        for rung, block in zip(fisher.ladder(signals, assume).blocks, F.blocks, strict=True):
+            assert isinstance(rung, fisher.DenseMatrix)
+            assert error(rung.to_dense(), block.to_dense()) < EXACT
 
 
 def test_all_sets_differ_for_convolutions() -> None:
     net, theta, x = conv_net()
     signals = fisher.signals(net, theta, x).select(["conv0", "conv2"])
-    found = [fisher.ladder(signals, assume).blocks for assume in SETS]
-    for one, other in itertools.combinations(found, 2):
+    rungs = [fisher.ladder(signals, assume).blocks for assume in SETS]
+    for one, other in itertools.combinations(rungs, 2):
         for a, b in zip(one, other, strict=True):
             assert error(a.to_dense(), b.to_dense()) > FAR
 
@@ -138,8 +138,8 @@ def uncorrelated(n: int, seed: int = 0, alike: bool = False) -> fisher.LayerSign
     """One term per location, where alone its derivative is not 0: SUD holds; alike, SH too."""
     rng = np.random.default_rng(seed)
     g = np.zeros((6, n, 6, 2))
-    own = rng.standard_normal((n, 1 if alike else 6, 2))
-    g[range(6), :, range(6)] = own.swapaxes(0, 1)
+    derivatives = rng.standard_normal((n, 1 if alike else 6, 2))
+    g[range(6), :, range(6)] = derivatives.swapaxes(0, 1)
     return fisher.LayerSignals(rng.standard_normal((n, 6, 3)), g, (2, 3))
 
 
@@ -201,7 +201,7 @@ def indefinite() -> fisher.BlockDiagonal:
     return fisher.ladder(fisher.Signals.from_layers([layer], ["conv0"]), {"IAD", "SH"})
 
 
-def test_iad_and_sh_can_be_indefinite_and_say_how_much_damping_they_need() -> None:
+def test_indefinite_blocks_say_how_much_damping_they_need() -> None:
     F = indefinite()
     values = np.linalg.eigvalsh(F.to_dense())
     assert values[0] < -0.1 * values[-1]
@@ -218,7 +218,7 @@ def test_iad_and_sh_can_be_indefinite_and_say_how_much_damping_they_need() -> No
     assert error(F @ v + enough * v, np.ones(6)) < SOLVE
 
 
-@pytest.mark.parametrize("assume", [own for own in SETS if own != {"IAD", "SH"}], ids=named)
+@pytest.mark.parametrize("assume", [assume for assume in SETS if assume != {"IAD", "SH"}], ids=named)
 def test_every_other_set_is_positive_semi_definite(assume: frozenset[str]) -> None:
     net, theta, x = conv_net()
     for block in fisher.ladder(fisher.signals(net, theta, x), assume).blocks:
@@ -226,7 +226,7 @@ def test_every_other_set_is_positive_semi_definite(assume: frozenset[str]) -> No
         assert values[0] > -EXACT * values[-1]
 
 
-def test_a_singular_block_that_is_not_indefinite_is_named_with_its_rank() -> None:
+def test_a_singular_semi_definite_block_is_named_with_its_rank() -> None:
     signals = random_signals(1, ((2, 4, 2),), k=1)
     with pytest.raises(SingularMatrixError, match=r"the IAD block of layer0 \(8 x 8\) has numerical rank 1"):
         fisher.ladder(signals, {"IAD"}).solve(np.ones(8))
@@ -238,9 +238,11 @@ def test_a_singular_block_that_is_not_indefinite_is_named_with_its_rank() -> Non
 def test_fully_correlated_is_t_times_kfc() -> None:
     net, theta, x = conv_net()
     signals = fisher.signals(net, theta, x, batch_size=3)
-    found, kfac, exact = (f(signals) for f in (fisher.fully_correlated, fisher.kfac, fisher.block_diagonal))
+    correlated, kfac, exact = (
+        f(signals) for f in (fisher.fully_correlated, fisher.kfac, fisher.block_diagonal)
+    )
     factors = {"conv0": 16, "conv2": 4, "dense4": 1}
-    for name, a, b, F in zip(net.names, found.blocks, kfac.blocks, exact.blocks, strict=True):
+    for name, a, b, F in zip(net.names, correlated.blocks, kfac.blocks, exact.blocks, strict=True):
         expected = factors[name] * b.to_dense() if name in factors else F.to_dense()
         assert error(a.to_dense(), expected) < EXACT
         assert isinstance(a, fisher.KroneckerBlock) == (name in factors)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from minikfac import fisher
 from minikfac.linalg import SingularMatrixError
-from oracles.fisher import EXACT, SOLVE, Case, chain, error, factored, make_case
+from oracles.fisher import EXACT, SOLVE, Case, chain, error, factored, make_case, random_signals
 
 Build = Callable[[fisher.Signals], fisher.FisherMatrix]
 
@@ -63,7 +63,7 @@ def side_by_side(blocks: Sequence[np.ndarray]) -> np.ndarray:
 def dense_damped(kind: str, F: fisher.FisherMatrix, lam: float, method: str | None) -> np.ndarray:
     """The damped matrix, by its definition."""
     if kind == "block_tridiagonal":
-        return chain([factored(A, G, lam) for A, G in F.own], F.cross)[0]
+        return chain([factored(A, G, lam) for A, G in F.factors], F.cross)[0]
     if method == "factored":
         return side_by_side([np.kron(*factored(block.A, block.G, lam)) for block in F.blocks])
     return F.to_dense() + lam * np.eye(len(F.to_dense()))
@@ -113,9 +113,9 @@ def test_products_and_looks_are_those_of_the_dense_matrix(kind: str, case: Case)
     assert error(F.diagonal(), D.diagonal()) < tolerance
     assert F.trace() == pytest.approx(np.trace(D), rel=tolerance)
     assert error(D.T, D) < tolerance
-    for block, own in zip(F.blocks, case.slices, strict=True):
-        assert error(block.to_dense(), D[own, own]) < tolerance
-        assert error(block @ v[own], D[own, own] @ v[own]) < tolerance
+    for block, part in zip(F.blocks, case.slices, strict=True):
+        assert error(block.to_dense(), D[part, part]) < tolerance
+        assert error(block @ v[part], D[part, part] @ v[part]) < tolerance
 
 
 @every_kind
@@ -170,12 +170,12 @@ def test_damped_and_inverse_are_those_of_the_dense_matrix(kind: str, case: Case,
         assert error(F.damped(lam, method).to_dense(), M) < SOLVE
         assert F.logdet(lam, method) == pytest.approx(np.linalg.slogdet(M)[1], rel=SOLVE, abs=SOLVE)
         for explicit in (False, True):
-            found = F.inverse(lam, method, explicit=explicit)
-            assert found.shape == M.shape
-            assert error(found.to_dense(), inverse) < SOLVE
-            assert error(found @ v, inverse @ v) < SOLVE
-            assert error(found @ v[:, 0], inverse @ v[:, 0]) < SOLVE
-            assert error(found.to_scipy() @ v, inverse @ v) < SOLVE
+            operator = F.inverse(lam, method, explicit=explicit)
+            assert operator.shape == M.shape
+            assert error(operator.to_dense(), inverse) < SOLVE
+            assert error(operator @ v, inverse @ v) < SOLVE
+            assert error(operator @ v[:, 0], inverse @ v[:, 0]) < SOLVE
+            assert error(operator.to_scipy() @ v, inverse @ v) < SOLVE
 
 
 @every_kind
@@ -258,7 +258,7 @@ def softmax() -> Case:
         ("block_tridiagonal", softmax(), r"G of dense1 \(3 x 3\) has numerical rank 2"),
     ],
 )
-def test_a_singular_matrix_names_itself_its_rank_and_what_to_do(kind: str, case: Case, named: str) -> None:
+def test_a_singular_matrix_names_its_rank_and_the_cure(kind: str, case: Case, named: str) -> None:
     F = build(kind, case)
     v = np.ones(len(case.theta))
     message = f"expected a positive definite matrix, but {named}.*; use damping > 0"
@@ -286,14 +286,31 @@ def test_pseudo_inverse_is_moore_and_penroses(kind: str, case: Case) -> None:
 def test_pseudo_inverse_of_what_is_not_singular_is_the_inverse(kind: str) -> None:
     F = build(kind, make_case((2, 3, 2), output="bernoulli", n=60))
     lam = 0.1
-    found = F.inverse(lam, pseudo_inverse=True).to_dense()
-    assert error(found, F.inverse(lam).to_dense()) < SOLVE
+    pseudo_inverse = F.inverse(lam, pseudo_inverse=True).to_dense()
+    assert error(pseudo_inverse, F.inverse(lam).to_dense()) < SOLVE
 
 
 def test_the_chain_has_no_pseudo_inverse() -> None:
     F = build("block_tridiagonal", softmax())
     with pytest.raises(ValueError, match="the block-tridiagonal matrix has no pseudo-inverse here"):
         F.inverse(pseudo_inverse=True)
+
+
+# a layer without derivatives -------------------------------------------------------------------------------
+
+
+def dead_layer() -> fisher.Signals:
+    """Two layers, of which the first gets no derivatives."""
+    dead, alive = next(iter(random_signals(shapes=((1, 3, 2), (2, 3, 2)))))
+    return fisher.Signals.from_layers([fisher.LayerSignals(dead.abar, 0 * dead.g), alive])
+
+
+@pytest.mark.parametrize("make", [fisher.kfac, fisher.ekfac, fisher.nearest_kronecker, fisher.diagonal])
+def test_damping_inverts_the_zero_block_of_a_dead_layer(make: Any) -> None:
+    F = make(dead_layer())
+    assert (F.blocks[0].to_dense() == 0).all()
+    assert error(F.blocks[0].solve(np.ones(6), damping=0.5), np.full(6, 2.0)) < EXACT
+    assert F.blocks[1].trace() > 0
 
 
 # arguments -----------------------------------------------------------------------------------------------
@@ -313,8 +330,8 @@ def test_damping_is_finite_and_not_negative(kind: str, lam: float) -> None:
 @every_kind
 def test_unknown_methods_of_damping_are_refused(kind: str) -> None:
     F = build(kind, make_case((3, 4, 3), output="bernoulli", n=30))
-    known = [repr(method) for method in damping_methods(kind) if method]
-    expected = " or ".join(known) or "no damping method for this kind of matrix"
+    methods = [repr(method) for method in damping_methods(kind) if method]
+    expected = " or ".join(methods) or "no damping method for this kind of matrix"
     for attempt in (F.damped, F.inverse, F.logdet, lambda *a: F.solve(np.ones(31), *a)):
         with pytest.raises(ValueError, match=f"expected {expected}, got 'cholesky'"):
             attempt(0.1, "cholesky")
@@ -421,7 +438,7 @@ def test_other_matrices_by_products_are_damped_too(make: Callable[..., fisher.Fi
     assert error(F.damped(2.0).to_dense(), F.to_dense() + 2 * np.eye(31)) < EXACT
 
 
-def test_a_matrix_known_by_its_products_refuses_what_needs_its_entries() -> None:
+def test_a_matrix_free_matrix_refuses_what_needs_entries() -> None:
     case = make_case()
     F = fisher.product(case.net, case.theta, case.x)
     assert F.floats == 0 and F.shape == (31, 31)

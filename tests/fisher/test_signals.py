@@ -215,7 +215,7 @@ def test_layers_go_by_index_or_name(case: Case) -> None:
         assert signals[layer] is next(iter(signals))[1]
 
 
-def test_selected_layers_keep_their_names_and_are_a_chain_where_they_are_neighbours() -> None:
+def test_selected_layers_that_are_neighbours_are_a_chain() -> None:
     signals = make_case((2, 3, 3, 4)).signals(batch_size=3)
     for chosen, chain in (
         ([0, 1], True),

@@ -25,21 +25,21 @@ def test_gradients_factors_and_steps_are_those_of_double_precision(name):
     y = rng.integers(0, 10, 8)
 
     def results(dtype):
-        own = theta.astype(dtype), x.astype(dtype), y
+        arguments = theta.astype(dtype), x.astype(dtype), y
         loss, gradient, matrix, stats = fisher.gradient_and_kfac(
-            net, *own, rng=np.random.default_rng(1), train=True
+            net, *arguments, rng=np.random.default_rng(1), train=True
         )
         factors = [
             M for block in matrix.blocks for M in (getattr(block, "A", None), getattr(block, "G", None))
         ]
-        held = [M for M in factors if M is not None]
-        return loss, [gradient, matrix.solve(gradient, damping=0.1), *held, *stats]
+        matrices = [M for M in factors if M is not None]
+        return loss, [gradient, matrix.solve(gradient, damping=0.1), *matrices, *stats]
 
     (loss, single), (expected, double) = results(np.float32), results(np.float64)
     assert abs(loss - expected) < 1e-5
-    for found, wanted in zip(single, double, strict=True):
-        assert found.dtype == np.float32
-        close(found / abs(wanted).max(), wanted / abs(wanted).max(), **FLOAT32)
+    for rounded, wanted in zip(single, double, strict=True):
+        assert rounded.dtype == np.float32
+        close(rounded / abs(wanted).max(), wanted / abs(wanted).max(), **FLOAT32)
 
 
 def large_block():
@@ -54,9 +54,9 @@ def test_a_damped_block_of_a_large_layer_has_an_inverse(lam):
     block, v = large_block()
     exact = fisher.Kronecker([(block.A.astype(float), block.G.astype(float))]).solve(v.astype(float), lam)
     for matrix in (block, block.damped(0.0)):  # the second as EKFAC's blocks are
-        found = matrix.solve(v, lam)
-        assert found.dtype == np.float32
-        close(found / abs(exact).max(), exact / abs(exact).max(), rtol=0, atol=1e-3)
+        solution = matrix.solve(v, lam)
+        assert solution.dtype == np.float32
+        close(solution / abs(exact).max(), exact / abs(exact).max(), rtol=0, atol=1e-3)
         assert np.isfinite(matrix.logdet(lam))
 
 

@@ -35,7 +35,7 @@ seeds = st.integers(0, 2**16)
 def errors(approximation: fisher.FisherMatrix, exact: fisher.FisherMatrix) -> list[float]:
     """Relative error of each layer's block."""
     pairs = zip(approximation.blocks, exact.blocks, strict=True)
-    return [error(found.to_dense(), block.to_dense()) for found, block in pairs]
+    return [error(approximate.to_dense(), block.to_dense()) for approximate, block in pairs]
 
 
 def kfac_errors(signals: fisher.Signals, reduce: bool = False) -> list[float]:
@@ -78,7 +78,7 @@ def test_kfac_is_exact_for_deep_linear_nets_with_squared_error(seed: int) -> Non
 
 
 @given(seed=seeds)
-def test_khatri_rao_is_exact_for_deep_linear_nets_with_squared_error(seed: int) -> None:
+def test_khatri_rao_is_exact_for_deep_linear_nets(seed: int) -> None:
     case = make_case((3, 4, 5, 2), "identity", "gaussian", seed=seed)
     F = fisher.exact(case.signals()).to_dense()
     assert error(fisher.khatri_rao(case.signals()).to_dense(), F) < EXACT
@@ -103,11 +103,11 @@ def test_kfac_is_not_exact_for_deep_linear_nets_with_softmax() -> None:
     assert min(kfac_errors(make_case((3, 4, 5, 3), "identity", "categorical").signals())) > FAR
 
 
-def test_kfac_with_labels_is_not_the_empirical_fisher_matrix_of_deep_linear_nets() -> None:
+def test_kfac_with_labels_is_not_exact_in_linear_nets() -> None:
     case = make_case((3, 4, 5, 2), "identity", "gaussian")
     E = fisher_matrix(empirical_terms(case))
-    for block, own in zip(fisher.kfac(case.empirical()).blocks, case.slices, strict=True):
-        assert error(block.to_dense(), E[own, own]) > FAR
+    for block, part in zip(fisher.kfac(case.empirical()).blocks, case.slices, strict=True):
+        assert error(block.to_dense(), E[part, part]) > FAR
 
 
 def test_kfac_is_not_exact_for_one_example_at_several_locations() -> None:
@@ -155,7 +155,7 @@ def test_kfc_is_exact_where_derivatives_at_different_locations_are_uncorrelated(
     assert min(kfac_errors(signals, reduce=True)) > FAR
 
 
-def test_reduce_is_exact_where_derivatives_are_the_same_at_all_locations() -> None:
+def test_reduce_is_exact_for_equal_derivatives_at_all_locations() -> None:
     rng = np.random.default_rng(0)
     signals = over_locations(rng.standard_normal((5, 3, 4)), rng.standard_normal((2, 1, 1, 2)), 5, 3)
     assert max(kfac_errors(signals, reduce=True)) < EXACT
@@ -175,31 +175,31 @@ def test_constant_signals_make_the_block_t_times_kfc() -> None:
 
 
 @pytest.mark.parametrize("output", OUTPUTS)
-def test_the_hessian_of_a_model_linear_in_its_parameters_is_the_fisher_matrix(output: str) -> None:
+def test_the_hessian_of_a_linear_model_is_fisher(output: str) -> None:
     case = make_case((4, 3), output=output)
     H = fisher.hessian(case.net, case.theta, case.x, case.y).to_dense()
     assert error(H, fisher.exact(case.signals()).to_dense()) < EXACT
 
 
 @pytest.mark.parametrize("output", OUTPUTS)
-def test_the_hessian_of_the_last_layer_is_its_fisher_block_and_of_others_not(output: str) -> None:
+def test_only_the_last_layers_hessian_is_its_fisher_block(output: str) -> None:
     case = make_case((3, 4, 3), "tanh", output)
     H = fisher.hessian(case.net, case.theta, case.x, case.y).to_dense()
     blocks = fisher.block_diagonal(case.signals()).blocks
     below, last = (
-        error(H[own, own], block.to_dense()) for own, block in zip(case.slices, blocks, strict=True)
+        error(H[part, part], block.to_dense()) for part, block in zip(case.slices, blocks, strict=True)
     )
     assert last < EXACT
     assert below > FAR
 
 
 @pytest.mark.parametrize("output", OUTPUTS)
-def test_the_hessian_of_a_relu_net_has_the_fisher_blocks_and_more_between(output: str) -> None:
+def test_the_hessian_of_a_relu_net_has_fisher_blocks(output: str) -> None:
     case = make_case((3, 6, 5, 3), "relu", output)
     H = fisher.hessian(case.net, case.theta, case.x, case.y).to_dense()
     F = fisher.exact(case.signals()).to_dense()
-    for own in case.slices:
-        assert error(H[own, own], F[own, own]) < EXACT
+    for part in case.slices:
+        assert error(H[part, part], F[part, part]) < EXACT
     assert error(H, F) > FAR
 
 
@@ -207,9 +207,7 @@ def test_the_hessian_of_a_relu_net_has_the_fisher_blocks_and_more_between(output
 
 
 @given(seed=seeds, output=st.sampled_from(OUTPUTS), n=st.integers(2, 12))
-def test_no_kronecker_product_is_nearer_than_the_nearest_and_no_eigenvalues_than_ekfacs(
-    seed: int, output: str, n: int
-) -> None:
+def test_the_nearest_product_and_ekfac_are_optimal(seed: int, output: str, n: int) -> None:
     case = make_case((2, 4, 3), "tanh", output, n=n, seed=seed)
     signals = case.signals()
     makers = (fisher.block_diagonal, fisher.nearest_kronecker, fisher.kfac, fisher.ekfac)
@@ -227,8 +225,8 @@ def test_the_order_is_strict_as_a_rule() -> None:
     F = fisher.block_diagonal(signals)
     kfac = errors(fisher.kfac(signals), F)
     for better in (fisher.nearest_kronecker, fisher.ekfac):
-        for found, worse in zip(errors(better(signals), F), kfac, strict=True):
-            assert 0 < found < 0.97 * worse
+        for better_error, worse in zip(errors(better(signals), F), kfac, strict=True):
+            assert 0 < better_error < 0.97 * worse
 
 
 # what K-FAC leaves out: cumulants [MG15, sec. 3.1] --------------------------------------------------------
@@ -239,12 +237,12 @@ def partitions(items: list[int]) -> list[list[list[int]]]:
     if not items:
         return [[]]
     first, rest = items[0], items[1:]
-    found = []
+    complete = []
     for size in range(len(rest) + 1):
         for others in itertools.combinations(rest, size):
             left = [item for item in rest if item not in others]
-            found += [[[first, *others], *more] for more in partitions(left)]
-    return found
+            complete += [[[first, *others], *more] for more in partitions(left)]
+    return complete
 
 
 def cumulant(*samples: np.ndarray) -> float:
@@ -269,7 +267,7 @@ def signals_with_signs(a: np.ndarray, g: np.ndarray) -> fisher.Signals:
 
 
 @given(seed=seeds, n=st.integers(2, 9))
-def test_what_kfac_leaves_out_are_cumulants_of_third_and_fourth_order(seed: int, n: int) -> None:
+def test_kfac_leaves_out_cumulants_of_orders_three_and_four(seed: int, n: int) -> None:
     rng = np.random.default_rng(seed)
     a = rng.standard_normal((n, 3)) + 0.8
     g = rng.standard_normal((n, 2)) * a[:, :2] ** 2
@@ -334,8 +332,8 @@ MonteCarlo = tuple[np.ndarray, dict[int, np.ndarray]]
 
 @pytest.mark.parametrize("n_samples", N_SAMPLES)
 def test_the_sampled_trace_has_the_exact_mean(monte_carlo: MonteCarlo, n_samples: int) -> None:
-    exact, found = monte_carlo
-    ratios = found[n_samples].trace(axis1=1, axis2=2) / exact.trace()
+    exact, matrices = monte_carlo
+    ratios = matrices[n_samples].trace(axis1=1, axis2=2) / exact.trace()
     standard_error = ratios.std(ddof=1) / N_SEEDS**0.5
     assert standard_error < 0.05  # sharp enough to see a factor 1 / M
     assert abs(ratios.mean() - 1) < STANDARD_ERRORS * standard_error
@@ -343,14 +341,14 @@ def test_the_sampled_trace_has_the_exact_mean(monte_carlo: MonteCarlo, n_samples
 
 @pytest.mark.parametrize("n_samples", N_SAMPLES)
 def test_every_sampled_entry_has_the_exact_mean(monte_carlo: MonteCarlo, n_samples: int) -> None:
-    exact, found = monte_carlo
-    standard_error = found[n_samples].std(axis=0, ddof=1) / N_SEEDS**0.5
-    assert (abs(found[n_samples].mean(0) - exact) < STANDARD_ERRORS * standard_error + EXACT).all()
+    exact, matrices = monte_carlo
+    standard_error = matrices[n_samples].std(axis=0, ddof=1) / N_SEEDS**0.5
+    assert (abs(matrices[n_samples].mean(0) - exact) < STANDARD_ERRORS * standard_error + EXACT).all()
 
 
-def test_the_sampled_residual_falls_as_the_root_of_the_number_of_samples(monte_carlo: MonteCarlo) -> None:
-    exact, found = monte_carlo
-    rms = [((found[m] - exact) ** 2).sum((1, 2)).mean() ** 0.5 for m in N_SAMPLES]
+def test_the_sampled_residual_falls_as_the_root_of_samples(monte_carlo: MonteCarlo) -> None:
+    exact, matrices = monte_carlo
+    rms = [((matrices[m] - exact) ** 2).sum((1, 2)).mean() ** 0.5 for m in N_SAMPLES]
     slope = np.polyfit(np.log(N_SAMPLES), np.log(rms), 1)[0]
     assert abs(slope + 0.5) < 0.1
 
@@ -410,7 +408,7 @@ def test_the_size_of_the_chunks_does_not_matter(kind: str, batch_size: int) -> N
 
 
 @every_kind
-def test_two_halves_average_to_the_whole_where_the_matrix_is_linear_in_the_expectation(kind: str) -> None:
+def test_two_halves_average_to_the_whole(kind: str) -> None:
     halves = [dense(kind, replace(LAWS, x=half)) for half in (LAWS.x[:15], LAWS.x[15:])]
     off = error(sum(halves) / 2, dense(kind, LAWS))
     if kind in ("exact", "block_diagonal", "diagonal", "mixed"):
@@ -420,13 +418,13 @@ def test_two_halves_average_to_the_whole_where_the_matrix_is_linear_in_the_expec
 
 
 @every_kind
-def test_a_loss_that_is_c_times_larger_makes_outer_products_c_squared_times_larger(kind: str) -> None:
+def test_outer_products_grow_as_the_loss_squared(kind: str) -> None:
     layers = next(iter(LAWS.signals()))
     scaled = fisher.Signals.from_layers([fisher.LayerSignals(layer.abar, 3 * layer.g) for layer in layers])
     assert error(KINDS[kind](scaled).to_dense(), 9 * dense(kind, LAWS)) < SOLVE
 
 
-def test_the_empirical_matrix_follows_the_residuals_and_the_fisher_matrix_does_not() -> None:
+def test_only_the_empirical_matrix_follows_the_residuals() -> None:
     case = make_case(output="gaussian", n=20)
     z = case.net.predict(case.theta, case.x)
     far = replace(case, y=z + 3 * (case.y - z))

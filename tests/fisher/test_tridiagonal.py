@@ -35,26 +35,26 @@ CASE = digit_like()
 def pairs(case: Case) -> tuple[list[tuple[np.ndarray, np.ndarray]], list[tuple[np.ndarray, np.ndarray]]]:
     """Factors of every layer and of every two neighbours, by loops over examples and targets."""
     layers = range(len(case.Ws))
-    own = [cross_factors(case, layer, layer) for layer in layers]
-    return own, [cross_factors(case, layer, layer + 1) for layer in layers[:-1]]
+    factors = [cross_factors(case, layer, layer) for layer in layers]
+    return factors, [cross_factors(case, layer, layer + 1) for layer in layers[:-1]]
 
 
-OWN, CROSS = pairs(CASE)
+FACTORS, CROSS = pairs(CASE)
 
 
 @pytest.mark.parametrize("batch_size", [None, 37])
 def test_factors_of_layers_and_of_neighbours(batch_size: int | None) -> None:
     F = fisher.block_tridiagonal(CASE.signals(batch_size=batch_size))
-    assert (len(F.own), len(F.cross)) == (3, 2)
-    for found, expected in zip(F.own + F.cross, OWN + CROSS, strict=True):
-        assert error(found[0], expected[0]) < EXACT
-        assert error(found[1], expected[1]) < EXACT
+    assert (len(F.factors), len(F.cross)) == (3, 2)
+    for pair, expected in zip(F.factors + F.cross, FACTORS + CROSS, strict=True):
+        assert error(pair[0], expected[0]) < EXACT
+        assert error(pair[1], expected[1]) < EXACT
 
 
 # T1: the chain without damping ---------------------------------------------------------------------------
 
 
-def test_the_chain_agrees_with_the_kronecker_products_on_the_tridiagonal_and_not_elsewhere() -> None:
+def test_the_chain_agrees_on_the_tridiagonal_and_not_elsewhere() -> None:
     Fhat = fisher.block_tridiagonal(CASE.signals()).to_dense()
     Ftilde = fisher.khatri_rao(CASE.signals()).to_dense()
     for layer, rows in enumerate(CASE.slices):
@@ -106,8 +106,8 @@ def test_one_layer_is_kfac(lam: float) -> None:
 
 @pytest.mark.parametrize("lam", [0, 1e-3, 0.1, 10])
 def test_products_and_solves_are_those_of_the_dense_formulas(lam: float) -> None:
-    own = [factored(A, G, lam) for A, G in OWN] if lam else OWN
-    Fhat, inverse = chain(own, CROSS)
+    factors = [factored(A, G, lam) for A, G in FACTORS] if lam else FACTORS
+    Fhat, inverse = chain(factors, CROSS)
     assert error(Fhat @ inverse, np.eye(len(Fhat))) < SOLVE  # the oracle agrees with itself
     F = fisher.block_tridiagonal(CASE.signals())
     rng = np.random.default_rng(0)
@@ -127,8 +127,8 @@ def test_products_and_solves_are_those_of_the_dense_formulas(lam: float) -> None
 def test_chains_of_any_sizes(sizes: list[int], lam: float, seed: int) -> None:
     case = make_case(sizes, output="bernoulli", n=30, seed=seed)
     F = fisher.block_tridiagonal(case.signals())
-    own = [factored(A, G, lam) for A, G in F.own]
-    Fhat, inverse = chain(own, F.cross)
+    factors = [factored(A, G, lam) for A, G in F.factors]
+    Fhat, inverse = chain(factors, F.cross)
     assert error(F.damped(lam).to_dense(), Fhat) < SOLVE
     assert error(F.inverse(lam).to_dense(), inverse) < SOLVE
 
@@ -137,9 +137,9 @@ def test_damping_leaves_the_factors_between_layers_raw() -> None:
     F = fisher.block_tridiagonal(CASE.signals())
     for damped, raw in zip(F.damped(0.1).cross, F.cross, strict=True):
         assert (damped[0] == raw[0]).all() and (damped[1] == raw[1]).all()
-    for damped, (A, G) in zip(F.damped(0.1).own, F.own, strict=True):
-        for found, expected in zip(damped, factored(A, G, 0.1), strict=True):
-            assert error(found, expected) < EXACT
+    for damped, (A, G) in zip(F.damped(0.1).factors, F.factors, strict=True):
+        for M, expected in zip(damped, factored(A, G, 0.1), strict=True):
+            assert error(M, expected) < EXACT
 
 
 def test_blocks_are_kfacs() -> None:
@@ -189,7 +189,7 @@ def test_anything_but_a_chain_of_dense_layers_is_refused(signals: fisher.Signals
 
 def test_part_of_a_chain_is_a_chain() -> None:
     part = fisher.block_tridiagonal(CASE.signals().select([1, 2]))
-    Fhat = chain(OWN[1:], CROSS[1:])[0]
+    Fhat = chain(FACTORS[1:], CROSS[1:])[0]
     assert error(part.to_dense(), Fhat) < SOLVE
 
 
@@ -200,4 +200,4 @@ def test_pointwise_layers_do_not_break_the_chain() -> None:
     )
     rng = np.random.default_rng(0)
     signals = fisher.signals(net, net.init(rng), rng.standard_normal((20, 3)))
-    assert len(fisher.block_tridiagonal(signals).own) == 2
+    assert len(fisher.block_tridiagonal(signals).factors) == 2

@@ -39,26 +39,26 @@ CASES = [
 ]
 
 
-def agree(found: Any, expected: np.ndarray) -> None:
-    found = np.asarray(found)
-    assert found.shape == expected.shape
-    assert abs(found - expected).max() < TOLERANCE * abs(expected).max()
+def agree(actual: Any, expected: np.ndarray) -> None:
+    actual = np.asarray(actual)
+    assert actual.shape == expected.shape
+    assert abs(actual - expected).max() < TOLERANCE * abs(expected).max()
 
 
 def frozen_net(library: str, output: str) -> tuple[mk.Network, np.ndarray, np.ndarray]:
     """The net of freeze_factors.py: a convolution of 2 x 2 on images of 4 x 3, and a dense layer."""
-    own = FROZEN[library]
+    arrays = FROZEN[library]
     net = mk.Network(
         [layers.Conv2d(2, 2, 2), layers.Tanh(), layers.Flatten(), layers.Dense(12, 3)], OUTPUT_TYPES[output]()
     )
-    kernel = own["kernel"].reshape(8, 2)
+    kernel = arrays["kernel"].reshape(8, 2)
     theta = net.pack(
         [
-            np.concatenate([kernel, own["kernel_bias"][None]]),
-            np.concatenate([own["weight"], own["weight_bias"][None]]),
+            np.concatenate([kernel, arrays["kernel_bias"][None]]),
+            np.concatenate([arrays["weight"], arrays["weight_bias"][None]]),
         ]
     )
-    return net, theta, own["x"]
+    return net, theta, arrays["x"]
 
 
 # against frozen results ---------------------------------------------------------------------------
@@ -85,9 +85,9 @@ def test_factors_of_the_library_make_our_matrix(library: str, output: str, reduc
     ]
     K = interop.convert_from(theirs, net, x, source=library, reduction=reduction)
     expected = fisher.kfac(fisher.signals(net, theta, x))
-    for found, own in zip(K.blocks, expected.blocks, strict=True):
-        agree(found.A, own.A)
-        agree(found.G, own.G)
+    for block, right in zip(K.blocks, expected.blocks, strict=True):
+        agree(block.A, right.A)
+        agree(block.G, right.G)
 
 
 @pytest.mark.parametrize(
@@ -106,13 +106,13 @@ def test_conventions_are_not_all_the_same() -> None:
     """What is converted for one library is wrong for the others."""
     net, theta, x = frozen_net("curvlinops", "gaussian")
     K = fisher.kfac(fisher.signals(net, theta, x))
-    found = {to: interop.convert(K, net, x, to=to)[0] for to in interop.LIBRARIES}
+    blocks = {to: interop.convert(K, net, x, to=to)[0] for to in interop.LIBRARIES}
     for a in interop.LIBRARIES:
         for b in interop.LIBRARIES:
-            pairs = zip(found[a].factors, found[b].factors, strict=True)
+            pairs = zip(blocks[a].factors, blocks[b].factors, strict=True)
             same = all(np.allclose(one, other, rtol=1e-6) for one, other in pairs)
             assert same == (a == b)
-    assert [found[to].scale for to in interop.LIBRARIES] == [2 / 3, 1, 1, 6]
+    assert [blocks[to].scale for to in interop.LIBRARIES] == [2 / 3, 1, 1, 6]
     orders = {to: tuple(interop.flat_order(net, x, to)) for to in interop.LIBRARIES}
     assert orders["pytorch"] == orders["curvlinops"] == orders["nngeometry"] != orders["kfac-jax"]
 
@@ -134,9 +134,9 @@ def test_the_products_of_factors_are_the_blocks_over_their_parameters() -> None:
                 product = np.kron(G, A)
                 places = np.arange(i * o).reshape(o, i)
                 order = np.concatenate([places[:, :-1].ravel(), places[:, -1]])
-            own = slice(start, start + i * o)
-            agree(block.scale * product[np.ix_(order, order)], whole[own, own])
-            start = own.stop
+            part = slice(start, start + i * o)
+            agree(block.scale * product[np.ix_(order, order)], whole[part, part])
+            start = part.stop
 
 
 # order and scale ----------------------------------------------------------------------------------
@@ -145,10 +145,10 @@ def test_the_products_of_factors_are_the_blocks_over_their_parameters() -> None:
 @pytest.mark.parametrize("bias", [True, False])
 def test_order_of_dense_nets_is_that_of_the_parity_tests(bias: bool) -> None:
     net = mk.mlp([4, 5, 3], bias=bias)
-    found = interop.flat_order(net, np.zeros((2, 4)), "pytorch")
-    assert sorted(found) == list(range(net.n_params))
+    flat = interop.flat_order(net, np.zeros((2, 4)), "pytorch")
+    assert sorted(flat) == list(range(net.n_params))
     order = torch_order([(5, 4), (3, 5)], bias)  # ours among theirs
-    assert (found[order] == np.arange(net.n_params)).all()
+    assert (flat[order] == np.arange(net.n_params)).all()
 
 
 def test_order_takes_parameters_to_where_torch_has_them() -> None:
@@ -194,16 +194,16 @@ def test_normalization_behind_flattened_images_is_permuted_too() -> None:
     K = fisher.kfac(fisher.signals(net, theta, np.random.default_rng(1).standard_normal(x.shape)))
     block = interop.convert(K, net, x, to="curvlinops")[1]
     assert len(block.factors) == 1
-    own = order[net.slices[1]] - start
-    agree(block.factors[0], K.blocks[1].to_dense()[np.ix_(own, own)])  # loss: 2 / C = 1
+    positions = order[net.slices[1]] - start
+    agree(block.factors[0], K.blocks[1].to_dense()[np.ix_(positions, positions)])  # loss: 2 / C = 1
 
 
 @pytest.mark.parametrize("output", OUTPUT_TYPES)
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 @pytest.mark.parametrize("library", ["pytorch", "curvlinops"])
 def test_scale_of_torch_losses(library: str, output: str, reduction: str) -> None:
-    found = interop.loss_scale(library, OUTPUT_TYPES[output](), n=7, c=5, reduction=reduction)
-    assert found == torch_scale(output, 7, 5, reduction)
+    scale = interop.loss_scale(library, OUTPUT_TYPES[output](), n=7, c=5, reduction=reduction)
+    assert scale == torch_scale(output, 7, 5, reduction)
 
 
 # there and back -----------------------------------------------------------------------------------
@@ -235,9 +235,9 @@ def test_there_and_back(seed: int, library: str) -> None:
         K = fisher.kfac(signals)
         theirs = interop.convert(K, net, x, to=library, reduction=reduction)
         back = interop.convert_from(theirs, net, x, source=library, reduction=reduction)
-        for found, own in zip(back.blocks, K.blocks, strict=True):
-            np.testing.assert_allclose(found.A, own.A, rtol=1e-14)
-            np.testing.assert_allclose(found.G, own.G, rtol=1e-14)
+        for block, right in zip(back.blocks, K.blocks, strict=True):
+            np.testing.assert_allclose(block.A, right.A, rtol=1e-14)
+            np.testing.assert_allclose(block.G, right.G, rtol=1e-14)
         F = fisher.exact(signals)
         flat = interop.convert(F, net, x, to=library, reduction=reduction)
         again = interop.convert_from(flat, net, x, source=library, reduction=reduction)
@@ -251,7 +251,7 @@ def test_there_and_back_with_whole_blocks_and_other_scales() -> None:
     K = fisher.kfac(fisher.signals(net, theta, x))
     theirs = interop.convert(K, net, x, to="curvlinops", reduction="sum")
     agree(interop.convert_from(theirs, net, x, "curvlinops", "sum").to_dense(), K.to_dense())
-    doubled = [interop.ForeignBlock(own.name, own.factors, 2 * own.scale) for own in theirs]
+    doubled = [interop.ForeignBlock(block.name, block.factors, 2 * block.scale) for block in theirs]
     agree(interop.convert_from(doubled, net, x, "curvlinops", "sum").to_dense(), 2 * K.to_dense())
 
 
@@ -272,8 +272,8 @@ def test_conversions_stay_on_the_device() -> None:
         K = fisher.kfac(signals)
         for to, expected in zip(interop.LIBRARIES, on_host, strict=True):
             theirs = interop.convert(K, net, mk.to_device(x), to=to)
-            for found, own in zip(theirs, expected, strict=True):
-                for one, other in zip(found.factors, own.factors, strict=True):
+            for block, right in zip(theirs, expected, strict=True):
+                for one, other in zip(block.factors, right.factors, strict=True):
                     assert isinstance(one, standin.ndarray)
                     agree(mk.to_host(one), other)
             back = interop.convert_from(theirs, net, mk.to_device(x), source=to)
@@ -292,16 +292,16 @@ def test_conversions_without_inputs_stay_on_the_device() -> None:
         there = fisher.kfac(fisher.signals(net, mk.to_device(theta), mk.to_device(x)))
         for library in interop.LIBRARIES:
             theirs = interop.convert(there, to=library)
-            for found, own in zip(theirs, interop.convert(K, to=library), strict=True):
-                for one, other in zip(found.factors, own.factors, strict=True):
+            for block, right in zip(theirs, interop.convert(K, to=library), strict=True):
+                for one, other in zip(block.factors, right.factors, strict=True):
                     agree(mk.to_host(one), other)
             back = interop.convert_from(theirs, source=library).to_dense()
             flat = interop.convert_from(
                 interop.convert(there.to_dense(), net, to=library), net, source=library
             )
-            for found in (back, flat.to_dense()):
-                assert isinstance(found, standin.ndarray)
-                agree(mk.to_host(found), K.to_dense())
+            for matrix in (back, flat.to_dense()):
+                assert isinstance(matrix, standin.ndarray)
+                agree(mk.to_host(matrix), K.to_dense())
 
 
 # errors -------------------------------------------------------------------------------------------
@@ -314,8 +314,8 @@ def test_a_chain_of_dense_layers_needs_no_net(library: str) -> None:
     x = rng.standard_normal((5, 3))
     K = fisher.kfac(fisher.signals(net, net.init(rng), x))
     named = interop.convert(K, net, x, to=library)
-    for found in (interop.convert(K, to=library), interop.convert(K, net, to=library)):
-        for one, other in zip(found, named, strict=True):
+    for blocks in (interop.convert(K, to=library), interop.convert(K, net, to=library)):
+        for one, other in zip(blocks, named, strict=True):
             assert (one.name, one.scale) == (other.name, other.scale)
             for factor, same in zip(one.factors, other.factors, strict=True):
                 agree(factor, same)
@@ -408,8 +408,8 @@ SCALES: list[tuple[float, str]] = [
 
 @pytest.mark.parametrize(("factor", "part"), SCALES)
 def test_a_factor_gives_its_cause_away(factor: float, part: str) -> None:
-    found = interop.scale_causes(1 / factor, n=N, t=T, m=M, c=C)
-    assert any(part in said for said in found), found
+    causes = interop.scale_causes(1 / factor, n=N, t=T, m=M, c=C)
+    assert any(part in cause for cause in causes), causes
 
 
 def test_causes_of_a_factor() -> None:
@@ -459,9 +459,9 @@ def table() -> dict[str, dict[str, str]]:
     """The rows of the page's table: row, library, cell."""
     lines = re.findall(r"^\|(.*)\|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
     cells = [[cell.strip() for cell in line.split("|")] for line in lines]
-    own = [row for row in cells if len(row) == 7]
-    heads = [head.lower().partition(" ")[0] for head in own[0][1:]]
-    return {row[0]: dict(zip(heads, row[1:], strict=True)) for row in own[2:]}
+    table_rows = [row for row in cells if len(row) == 7]
+    heads = [head.lower().partition(" ")[0] for head in table_rows[0][1:]]
+    return {row[0]: dict(zip(heads, row[1:], strict=True)) for row in table_rows[2:]}
 
 
 def value(cell: str, **letters: float) -> float:
@@ -484,19 +484,19 @@ def test_the_table_of_conventions_is_what_the_code_does(library: str) -> None:
                 with pytest.raises(ValueError, match="expected"):
                     interop.loss_scale(library, OUTPUT_TYPES[output](), 5, 3, reduction)
             else:
-                found = interop.loss_scale(library, OUTPUT_TYPES[output](), 5, 3, reduction)
-                assert found == value(cell, N=5, C=3)
+                scale = interop.loss_scale(library, OUTPUT_TYPES[output](), 5, 3, reduction)
+                assert scale == value(cell, N=5, C=3)
     K = fisher.kfac(fisher.signals(net, theta, x))
-    own, theirs = K.blocks[0], interop.convert(K, net, x, to=library)[0]
+    block, theirs = K.blocks[0], interop.convert(K, net, x, to=library)[0]
     letters = {"l": value(rows["ℓ, Gaussian"], N=5, C=3), "T": 6, "K": 3}
     alpha, gamma, s = (value(rows[row], **letters) for row in ("α, in A", "γ, in G", "s, outside"))
     assert s * alpha * gamma == pytest.approx(letters["l"], rel=1e-14)
     assert theirs.scale == s
-    assert theirs.factors[0].trace() == pytest.approx(alpha * own.A.trace(), rel=1e-14)
-    agree(theirs.factors[1], gamma * own.G)
+    assert theirs.factors[0].trace() == pytest.approx(alpha * block.A.trace(), rel=1e-14)
+    agree(theirs.factors[1], gamma * block.G)
     first = (theirs.factors[0] / alpha)[0]  # input (0, 0, 0) against all
     kernel_row = (
-        np.moveaxis(own.A[0, :8].reshape(2, 2, 2), -1, 0) if "c, h, w" in rows["images"] else own.A[0, :8]
+        np.moveaxis(block.A[0, :8].reshape(2, 2, 2), -1, 0) if "c, h, w" in rows["images"] else block.A[0, :8]
     )
     agree(first[:8], kernel_row.ravel())
     order = interop.flat_order(net, x, library)[net.slices[0]]

@@ -306,8 +306,8 @@ def test_layers_with_the_same_weights_are_refused():
     ],
 )
 def test_each_layer_has_its_counterpart(parts, ours):
-    found = mk.from_torch(Sequential(*parts))[0].layers
-    assert found[ours[0] is ... :] == tuple(own for own in ours if own is not ...)
+    converted = mk.from_torch(Sequential(*parts))[0].layers
+    assert converted[ours[0] is ... :] == tuple(layer for layer in ours if layer is not ...)
 
 
 # Flatten runs over (c, h, w) there and over (h, w, c) here. The oracle stays in PyTorch's layout.
@@ -354,16 +354,16 @@ def test_one_channel_or_one_pixel_needs_no_permutation():
     assert len(mk.from_torch(Sequential(grey, flatten()))[0].layers) == 2  # outputs, in one order anyway
 
 
-def test_running_statistics_come_in_the_order_of_the_layers_and_as_copies():
+def test_running_statistics_are_copies_in_the_layers_order():
     first, second = norm("BatchNorm2d", 3), norm("BatchNorm1d", 2)
     whole = Sequential(conv(1, 3), first, Sequential(global_pool(), flatten(), linear(3, 2), second))
     stats = mk.stats_from_torch(whole)
     net, theta = mk.from_torch(whole)
-    assert [own.shape for own in net.init_stats()] == [own.shape for own in stats]
-    for own, part, W in zip(stats, (first, second), [net.unpack(theta)[n] for n in (1, 3)], strict=True):
-        close(own, [part.running_mean.array, part.running_var.array], rtol=0, atol=0)
+    assert [running.shape for running in net.init_stats()] == [running.shape for running in stats]
+    for running, part, W in zip(stats, (first, second), [net.unpack(theta)[n] for n in (1, 3)], strict=True):
+        close(running, [part.running_mean.array, part.running_var.array], rtol=0, atol=0)
         close(W, [part.weight.array, part.bias.array], rtol=0, atol=0)
-        assert not np.shares_memory(own, part.running_mean.array)
+        assert not np.shares_memory(running, part.running_mean.array)
     assert mk.stats_from_torch(Sequential(linear(2, 2))) == []
 
 
@@ -430,11 +430,11 @@ def test_hessian_products_are_those_of_pytorch(output):
     loss = torch_loss(torch, output, model(torch.from_numpy(x)), torch.from_numpy(y))
     gradient = torch.autograd.grad(loss, parameters, create_graph=True)
     along = sum((g * d).sum() for g, d in zip(gradient, directions, strict=True))
-    found = [product.numpy() for product in torch.autograd.grad(along, parameters)]
+    products = [product.numpy() for product in torch.autograd.grad(along, parameters)]
     Ws = []
     for part in parts:
-        weight = found.pop(0)
-        Ws.append(layers.Dense.join(weight, None if part.bias is None else found.pop(0)))
+        weight = products.pop(0)
+        Ws.append(layers.Dense.join(weight, None if part.bias is None else products.pop(0)))
     close(net.hessian_product(theta, net.forward(theta, x), y, v), net.pack(Ws), **EXACT)
 
 
@@ -553,8 +553,8 @@ def test_outputs_and_gradients_on_images_are_those_of_pytorch(name, train, dtype
     close(net.forward(theta, images, stats, train).z, z.detach().numpy(), **tolerance)
     close(ours, loss.item(), **tolerance)
     derivatives = copy.deepcopy(model)  # a net whose weights are the gradient
-    for parameter, own in zip(derivatives.parameters(), model.parameters(), strict=True):
-        parameter.data = own.grad
+    for parameter, source in zip(derivatives.parameters(), model.parameters(), strict=True):
+        parameter.data = source.grad
     close(gradient, mk.from_torch(derivatives)[1], **tolerance)
 
 

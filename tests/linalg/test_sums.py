@@ -17,9 +17,9 @@ def test_sums_over_chunks_are_those_over_everything(n_chunks, dtype):
     rows = [slice(part[0], part[-1] + 1) for part in np.array_split(np.arange(50), n_chunks)]
     data = M.astype(dtype)
 
-    def add(own, sums):
-        sums.add("sum", data[own].sum(0))
-        sums.add_gram(("layer", 0), data[own])
+    def add(rows, sums):
+        sums.add("sum", data[rows].sum(0))
+        sums.add_gram(("layer", 0), data[rows])
 
     sums = sum_over_chunks(add, rows, data)
     gram = sums["layer", 0]
@@ -51,7 +51,7 @@ def test_rows_that_are_not_contiguous_count_the_same():
 
 
 def test_an_error_in_a_chunk_comes_out():
-    def add(own, sums):
+    def add(rows, sums):
         raise ZeroDivisionError("in a chunk")
 
     with pytest.raises(ZeroDivisionError, match="in a chunk"):
@@ -61,13 +61,13 @@ def test_an_error_in_a_chunk_comes_out():
 def test_chunks_cover_the_examples_in_order():
     for n, size in ((1, 1), (128, 200_000), (129, 2**22), (7, 2**30)):
         rows = chunks(n, size, M)
-        assert np.concatenate([np.arange(n)[own] for own in rows]).tolist() == list(range(n))
-        lengths = {own.stop - own.start for own in rows}
+        assert np.concatenate([np.arange(n)[part] for part in rows]).tolist() == list(range(n))
+        lengths = {part.stop - part.start for part in rows}
         assert max(lengths) - min(lengths) <= 1
         assert len(rows) == 1 or len(rows) % 2 == 0 or len(rows) == n
 
 
-def test_examples_are_divided_where_that_is_worth_a_thread_and_never_beyond_their_number():
+def test_examples_are_divided_where_a_thread_pays():
     assert len(chunks(512, 1000, M, 10)) == 1
     assert len(chunks(512, 1000, M, 2_000_000)) == 2  # 10^9 multiplications
     assert len(chunks(1, 1000, M, 2_000_000_000)) == 1

@@ -303,8 +303,8 @@ def test_kfc_pre_is_its_formula(clip, clip_norm):
     after, state, info = opt.step(at, state, (x, y), rng_of(2))
     close(after - at, state["velocity"], **SMALL)
     both = moving_average(
-        fisher.kronecker.factors_of(F),
-        fisher.kronecker.factors_of(
+        fisher.kronecker_block.factors_of(F),
+        fisher.kronecker_block.factors_of(
             fisher.kfac(fisher.signals(net, at, x, targets="sampled", rng=rng_of(2)))
         ),
         2,

@@ -290,7 +290,7 @@ def conv_signals_of(a: Any, **options: Any) -> fisher.Signals:
     *("fisher." + name for name in ("signals", "LayerSignals", "Signals", "gradient_and_kfac")),
     *("fisher.LayerSignals." + name for name in ("gradients", "along", "pieces", "second_moment")),
     *("fisher.LayerSignals." + name for name in ("summed_gradients",)),
-    *("fisher.Signals." + name for name in ("from_layers", "index", "select", "mean", "mean_over_chunks")),
+    *("fisher.Signals." + name for name in ("from_layers", "index", "select", "total", "total_of_chunks")),
 )
 def signals(a: Any) -> list:
     found: list = []
@@ -308,8 +308,8 @@ def signals(a: Any) -> list:
         whole = of(a).select([0])
         assert whole.index(0) == 0
         found += [fisher.Signals.from_layers([whole[0]])[0].g]
-        found += [*whole.mean(lambda layer: (layer.g.sum((0, 1)),))[0]]
-        found += [*whole.mean_over_chunks(lambda chunk: [(chunk[0].abar.sum(0),)])[0]]
+        found += [*whole.total(lambda layer, n: (layer.g.sum((0, 1)) / n,))[0]]
+        found += [*whole.total_of_chunks(lambda chunk, n: [(chunk[0].abar.sum(0) / n,)])[0]]
     own = fisher.gradient_and_kfac(NET, a.theta, a.x, a.y, rng=np.random.default_rng(0))
     coupled = fisher.gradient_and_kfac(
         CONV, a.conv_theta, a.images, a.conv_labels, targets="model", train=True

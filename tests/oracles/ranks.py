@@ -19,7 +19,8 @@ import minikfac as mk
 from minikfac import distributed, fisher, optim, parallel
 from minikfac.datasets import Dataset
 from minikfac.distributed import Communicator
-from minikfac.fisher.kronecker import factors, factors_of
+from minikfac.fisher.kronecker import factors
+from minikfac.fisher.kronecker_block import factors_of
 from minikfac.network import layers, outputs
 from minikfac.training import loop as training
 from minikfac.training.keep import Keep
@@ -99,8 +100,8 @@ def estimates(comm: Communicator) -> Iterator[tuple[str, Any]]:
         exact = fisher.signals(net, theta, x, batch_size=2, comm=comm)
         for way, pairs in (
             ("with gradient", factors_of(found.fisher)),
-            ("of signals", drawn.mean(factors)),
-            ("of chunks", exact.mean(factors)),
+            ("of signals", drawn.total(factors)),
+            ("of chunks", exact.total(factors)),
         ):
             for l, pair in enumerate(pairs):
                 for letter, M in zip("AG", pair, strict=True):

@@ -39,12 +39,12 @@ def test_the_matrix_is_that_of_another_library(name: str) -> None:
     net = mk.mlp(sizes, activation="tanh", output=case["output"])
     theta = net.pack([layers.Dense.join(W, b) for W, b in zip(weights, biases, strict=True)])
 
-    found = matrix(case["kind"], net, theta, data["x"], data["y"]).to_dense()
+    ours = matrix(case["kind"], net, theta, data["x"], data["y"]).to_dense()
     order = torch_order([weight.shape for weight in weights])
     expected = data["matrix"][np.ix_(order, order)]
     if case["library"] == "curvlinops":  # nngeometry sums over outputs, with a Gaussian of unit variance
         expected = expected / torch_scale(case["output"], len(data["x"]), sizes[-1])
-    assert abs(found - expected).max() < TOLERANCE * abs(expected).max()
+    assert abs(ours - expected).max() < TOLERANCE * abs(expected).max()
 
 
 def test_both_libraries_are_there() -> None:

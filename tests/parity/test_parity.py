@@ -62,8 +62,8 @@ class Case:
 
     def inputs(self, layer: int) -> np.ndarray:
         """Where each row of our A lies in PyTorch's, the bias last in both."""
-        own = self.order[self.net.slices[layer]].reshape(self.net.shapes[layer])[:, 0]
-        rows = own[: len(own) - self.has_bias] - own[: len(own) - self.has_bias].min()
+        order = self.order[self.net.slices[layer]].reshape(self.net.shapes[layer])[:, 0]
+        rows = order[: len(order) - self.has_bias] - order[: len(order) - self.has_bias].min()
         return np.append(rows, len(rows)) if self.has_bias else rows
 
     def locations(self, layer: int) -> int:
@@ -184,15 +184,15 @@ def image_order(module: Any) -> np.ndarray:
         if getattr(part, "weight", None) is None:
             continue
         shape, size = tuple(part.weight.shape), part.weight.numel()
-        own = np.arange(start, start + size)
+        indices = np.arange(start, start + size)
         if len(shape) == 4:
             channels = shape[0]
-            own = own.reshape(shape).transpose(2, 3, 1, 0)
+            indices = indices.reshape(shape).transpose(2, 3, 1, 0)
         elif channels and len(shape) == 2:  # features (c, h w) of a map
-            own, channels = own.reshape(shape[0], channels, -1).transpose(2, 1, 0), 0
+            indices, channels = indices.reshape(shape[0], channels, -1).transpose(2, 1, 0), 0
         else:
-            own = own.reshape(shape).T
-        places.append(own.ravel())
+            indices = indices.reshape(shape).T
+        places.append(indices.ravel())
         start += size
         if part.bias is not None:
             places.append(np.arange(start, start + shape[0]))
@@ -215,9 +215,9 @@ def nngeometry_case(net_name: str, request: pytest.FixtureRequest) -> Case:
     return make(net_name, request.param)
 
 
-def agree(found: np.ndarray, expected: np.ndarray) -> None:
-    assert found.shape == expected.shape
-    assert abs(found - expected).max() < TOLERANCE * abs(expected).max()
+def agree(actual: np.ndarray, expected: np.ndarray) -> None:
+    assert actual.shape == expected.shape
+    assert abs(actual - expected).max() < TOLERANCE * abs(expected).max()
 
 
 # the net ------------------------------------------------------------------------------------------
@@ -392,8 +392,8 @@ def test_ekfac_is_that_of_nngeometry(nngeometry_case: Case) -> None:
 
     E = nngeometry_case.nngeometry(PMatEKFAC)
     E.update_diag(nngeometry_case.loader)
-    found = E.to_torch(split_weight_bias=nngeometry_case.has_bias)
-    agree(fisher.ekfac(nngeometry_case.signals()).to_dense(), nngeometry_case.ours(found))
+    theirs = E.to_torch(split_weight_bias=nngeometry_case.has_bias)
+    agree(fisher.ekfac(nngeometry_case.signals()).to_dense(), nngeometry_case.ours(theirs))
 
 
 # conventions ----------------------------------------------------------------------------------------
@@ -511,8 +511,8 @@ def residual(output: str, normalized: bool) -> tuple[Case, list[np.ndarray]]:
     stats = []
     for part in module.modules():
         if isinstance(part, nn.BatchNorm2d):
-            for own in (part.weight.data, part.bias.data, part.running_mean):
-                own.normal_()
+            for tensor in (part.weight.data, part.bias.data, part.running_mean):
+                tensor.normal_()
             part.running_var.uniform_(0.5, 2)
             stats.append(np.stack([part.running_mean.numpy(), part.running_var.numpy()]))
     module.eval()
@@ -548,9 +548,7 @@ def residual_case(request: pytest.FixtureRequest) -> Case:
 
 @pytest.mark.parametrize("output", OUTPUTS)
 @pytest.mark.parametrize("normalized", [False, True])
-def test_exact_fisher_of_a_residual_net_is_the_gauss_newton_matrix_of_curvlinops(
-    output: str, normalized: bool
-) -> None:
+def test_exact_fisher_of_a_residual_net_is_that_of_curvlinops(output: str, normalized: bool) -> None:
     case, stats = residual(output, normalized)
     z = case.module(case.X).detach().numpy()
     agree(case.net.forward(case.theta, case.x, stats).z, z)

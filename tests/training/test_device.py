@@ -12,7 +12,7 @@ import pytest
 import minikfac as mk
 from minikfac import fisher, layers, linalg, optim, outputs, training
 from minikfac.datasets import Dataset
-from minikfac.fisher.kronecker import factored_inverse
+from minikfac.fisher.kronecker_block import factored_inverse
 from minikfac.training import Keep, checkpoint, loop
 from oracles import EXACT, OUTPUTS, close, random_net, standin
 from oracles.device_cases import RESUMED as OPTIMIZERS

@@ -1,0 +1,187 @@
+"""The matrix A (x) G as an object: products, damping, inverses, with A (I, I) and G (O, O).
+
+(A (x) G) vec(V) = vec(A V G),    (A (x) G)^{-1} = A^{-1} (x) G^{-1},    V (I, O) in the shape of the weights
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, ClassVar
+
+from ..backend import Array, array_module
+from ..distributed import SERIAL, Communicator
+from ..linalg import (
+    cholesky_inverse,
+    cholesky_solve,
+    damped_choleskys,
+    eigh,
+    kron_apply,
+    kron_dense,
+)
+from ..linalg import pseudo_inverse as pinv
+from .block_diagonal import BlockDiagonal, BlockDiagonalOperator
+from .damping import add_to_diagonal, factored_damping, factored_shares, tikhonov_eigenvalues
+from .dense import DenseMatrix
+from .eigenblock import EigenBlock
+from .matrix import FisherMatrix, Operator, check_damping, check_method
+
+
+def Kronecker(factors: Sequence[tuple[Array, ...]], names: Sequence[str] | None = None) -> BlockDiagonal:
+    """The K-FAC matrix from factors (A, G), or whole blocks (F,), that were averaged elsewhere.
+
+    Raises:
+        ValueError: on factors that are not square, or another number of names than of factors.
+    """
+    names = names or [f"layer{number}" for number in range(len(factors))]
+    if len(names) != len(factors):
+        raise ValueError(f"expected {len(factors)} names, one per pair of factors, got {len(names)}")
+    blocks: list[FisherMatrix] = []
+    for matrices, name in zip(factors, names, strict=True):
+        if len(matrices) not in (1, 2) or any(M.ndim != 2 or M.shape[0] != M.shape[1] for M in matrices):
+            shapes = " and ".join(str(M.shape) for M in matrices)
+            raise ValueError(f"expected square A and G for {name}, got shapes {shapes}")
+        if len(matrices) == 2:
+            blocks.append(KroneckerBlock(matrices[0], matrices[1], name))
+        else:
+            blocks.append(DenseMatrix(matrices[0], name=f"the block of {name}"))
+    return BlockDiagonal(blocks)
+
+
+def factors_of(F: BlockDiagonal) -> list[tuple[Array, ...]]:
+    """What :func:`Kronecker` takes: (A, G) of each Kronecker block, (F,) of each dense one."""
+    return [
+        (block.A, block.G) if isinstance(block, KroneckerBlock) else (block.to_dense(),) for block in F.blocks
+    ]
+
+
+@dataclass(frozen=True, eq=False)
+class KroneckerBlock(FisherMatrix):
+    """A (x) G, acting on weights V (I, O) as A V G; A (I, I) and G (O, O) are symmetric.
+
+    Damped solves: ``method="eigen"`` (default) is exact, (A (x) G + lambda I)^{-1}, by two
+    eigendecompositions; ``method="factored"`` inverts the factors of factored Tikhonov damping.
+    """
+
+    A: Array
+    G: Array
+    name: str = "layer"
+    damping_methods: ClassVar[tuple[str, ...]] = ("eigen", "factored")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return (len(self.A) * len(self.G),) * 2
+
+    @property
+    def like(self) -> Array:
+        return self.A
+
+    @property
+    def floats(self) -> int:
+        return self.A.size + self.G.size
+
+    def _product(self, v: Array) -> Array:
+        return kron_apply(self.A, self.G, v)
+
+    def to_dense(self) -> Array:
+        return kron_dense(self.A, self.G)
+
+    def diagonal(self) -> Array:
+        return array_module(self.A).outer(self.A.diagonal(), self.G.diagonal()).reshape(-1)
+
+    def trace(self) -> float:
+        return float(self.A.trace() * self.G.trace())
+
+    def damped(self, lam: float, method: str | None = None) -> FisherMatrix:
+        check_method(method, self.damping_methods)
+        if method == "factored":
+            return KroneckerBlock(*factored_damping(self.A, self.G, check_damping(lam)), self.name)
+        (a, U_A), (g, U_G) = eigh(self.A), eigh(self.G)
+        return EigenBlock(U_A, U_G, tikhonov_eigenvalues(a, g, check_damping(lam)), self.name)
+
+    def inverse(
+        self,
+        damping: float = 0.0,
+        method: str | None = None,
+        pseudo_inverse: bool = False,
+        explicit: bool = False,
+    ) -> Operator:
+        check_method(method, self.damping_methods)
+        if check_damping(damping) > 0 and method != "factored":
+            return self.damped(0.0).inverse(damping)
+        if damping == 0 and pseudo_inverse:
+            return KroneckerBlock(pinv(self.A), pinv(self.G), self.name)
+        L_A, L_G = damped_choleskys(self.damped_factors(damping))
+        return self.from_choleskys(L_A, L_G, explicit)
+
+    def damped_factors(self, lam: float) -> Iterator[tuple[Array, str, Any]]:
+        """A and G damped, with their names and what was added."""
+        shares = factored_shares(self.A, self.G, lam)
+        for M, share, letter in zip((self.A, self.G), shares, "AG", strict=True):
+            yield add_to_diagonal(M, share), f"{letter} of {self.name}", share
+
+    def from_choleskys(self, L_A: Array, L_G: Array, explicit: bool) -> Operator:
+        """The inverse from the Cholesky factors of damped A and G."""
+        if explicit:
+            return KroneckerBlock(cholesky_inverse(L_A), cholesky_inverse(L_G), self.name)
+        return KroneckerSolver(L_A, L_G)
+
+    def logdet(self, damping: float = 0.0, method: str | None = None) -> float:
+        check_method(method, self.damping_methods)
+        if check_damping(damping) > 0 and method != "factored":
+            return self.damped(0.0).logdet(damping)
+        return KroneckerSolver(*damped_choleskys(self.damped_factors(damping))).logdet()
+
+
+def factored_inverse(
+    F: BlockDiagonal, damping: float, explicit: bool = False, comm: Communicator = SERIAL
+) -> Operator:
+    """``F.inverse(damping, method="factored", ...)`` that waits for a device once, for all layers.
+
+    Blocks that are not Kronecker products are inverted one by one, and several ranks divide the layers.
+    """
+    if comm.size > 1:
+        return F.inverse(damping, "factored", explicit=explicit, comm=comm)
+    products = [block for block in F.blocks if isinstance(block, KroneckerBlock)]
+    Ls = iter(damped_choleskys(chain.from_iterable(block.damped_factors(damping) for block in products)))
+    return BlockDiagonalOperator(
+        [
+            block.from_choleskys(next(Ls), next(Ls), explicit)
+            if isinstance(block, KroneckerBlock)
+            else block.inverse(damping, explicit=explicit)
+            for block in F.blocks
+        ]
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class KroneckerSolver(Operator):
+    """(A (x) G)^{-1} by the Cholesky factors L_A (I, I) and L_G (O, O)."""
+
+    L_A: Array
+    L_G: Array
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return (len(self.L_A) * len(self.L_G),) * 2
+
+    @property
+    def like(self) -> Array:
+        return self.L_A
+
+    def _product(self, v: Array) -> Array:
+        i, o = len(self.L_A), len(self.L_G)
+        if v.ndim == 1:
+            return cholesky_solve(self.L_G, cholesky_solve(self.L_A, v.reshape(i, o)).T).T.reshape(-1)
+        V = cholesky_solve(self.L_A, v.reshape(i, -1)).reshape(i, o, -1).swapaxes(0, 1)
+        return cholesky_solve(self.L_G, V.reshape(o, -1)).reshape(o, i, -1).swapaxes(0, 1).reshape(v.shape)
+
+    def to_dense(self) -> Array:
+        return kron_dense(cholesky_inverse(self.L_A), cholesky_inverse(self.L_G))
+
+    def logdet(self) -> float:
+        """log det(A (x) G) = O log det A + I log det G."""
+        log = array_module(self.L_A).log
+        log_det_a, log_det_g = (2 * float(log(L.diagonal()).sum()) for L in (self.L_A, self.L_G))
+        return len(self.L_G) * log_det_a + len(self.L_A) * log_det_g

@@ -1,0 +1,83 @@
+"""The expectation over targets: derivatives with respect to the outputs z, with square-root weights.
+
+    "model"    the root of the output's Fisher matrix, K = C columns: the exact expectation
+    "sampled"  targets drawn from the model, K = n_samples, weight 1 / sqrt(n_samples)
+    "data"     the labels themselves, K = 1: the empirical Fisher [KBH19]
+
+The Fisher matrix of the outputs is then the mean over examples of sum_k dz_k dz_k^T.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from numbers import Integral
+from typing import Any
+
+from ..backend import Array, array_module
+from ..network import Network
+from ..network.outputs import Output
+
+TARGETS = ("model", "sampled", "data")
+"""Where targets can come from."""
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Where the targets of a batch come from; :meth:`terms` has the derivatives dz (K, N, C).
+
+    Attributes:
+        output: the output distribution.
+        targets: among :data:`TARGETS`.
+        n_samples: targets drawn per example.
+        y: labels, for "data".
+        noise: drawn for the whole batch at once, of which chunks take their rows, for "sampled".
+    """
+
+    output: Output
+    targets: str
+    n_samples: int
+    y: Array | None
+    noise: Array | None
+
+    @classmethod
+    def of(
+        cls, net: Network, theta: Array, x: Array, y: Array | None, targets: str, n_samples: int, rng: Any
+    ) -> Targets:
+        """Check the arguments, and draw.
+
+        Raises:
+            ValueError: on arguments that do not go together.
+            TypeError: if rng is no generator, such as a seed.
+        """
+        if targets not in TARGETS:
+            raise ValueError(f"expected targets 'model', 'sampled' or 'data', got {targets!r}")
+        if (y is None) == (targets == "data"):
+            raise ValueError(f"expected targets y exactly where targets='data', got targets={targets!r}")
+        if (rng is None) == (targets == "sampled"):
+            raise ValueError(
+                f"expected a generator rng exactly where targets='sampled', got targets={targets!r}"
+            )
+        if rng is not None and not hasattr(rng, "standard_normal"):
+            raise TypeError(f"expected rng = numpy.random.default_rng(seed), got {rng!r}")
+        if not isinstance(n_samples, Integral) or n_samples < 1:
+            raise ValueError(f"expected n_samples to be a whole number >= 1, got {n_samples!r}")
+        if targets != "sampled" and n_samples != 1:
+            raise ValueError(f"expected n_samples other than 1 only where targets='sampled', got {n_samples}")
+        noise = None
+        if y is not None or targets == "sampled":
+            units = net.n_outputs(x)
+            if y is not None:
+                net.output.check(y, len(x), units)
+            else:
+                noise = array_module(theta).asarray(net.output.noise(rng, len(x), n_samples, units))
+        return cls(net.output, targets, n_samples, y, noise)
+
+    def terms(self, z: Array, rows: slice) -> Array:
+        """Derivatives (K, n, C) with respect to z (n, C), for the examples of a chunk."""
+        if self.targets == "model":
+            return self.output.fisher_root(z)
+        if self.y is not None:
+            return self.output.gradient(z, self.y[rows])[None]
+        assert self.noise is not None
+        drawn = self.output.transform_noise(z, self.noise[rows])
+        return (self.output.mean(z) - self.output.encode(drawn, z)) / self.n_samples**0.5
