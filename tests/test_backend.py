@@ -93,7 +93,7 @@ def test_arrays_go_to_the_device_and_come_back_as_copies(cupy):
     assert isinstance(mk.to_device(device, "cpu"), np.ndarray)
 
 
-@pytest.mark.parametrize("count, known", [(1, "'cuda:0'"), (2, "'cuda:0', 'cuda:1'")])
+@pytest.mark.parametrize("count, present", [(1, "'cuda:0'"), (2, "'cuda:0', 'cuda:1'")])
 def test_a_device_that_is_not_there_is_named(cupy, monkeypatch, count, present):
     monkeypatch.setattr(cupy.cuda.runtime, "getDeviceCount", lambda: count)
     message = f"expected a device that is here, {present}; got 'cuda:3'"
@@ -238,7 +238,7 @@ def test_available_memory_of_a_device_counts_what_its_pool_keeps(cupy):
 # the package --------------------------------------------------------------
 
 
-def test_rooms_are_imported_when_they_are_used():
+def test_parts_are_imported_when_they_are_used():
     assert mk.datasets is importlib.import_module("minikfac.datasets")
     with pytest.raises(AttributeError, match="module 'minikfac' has no attribute 'nothing'"):
         mk.nothing  # noqa: B018

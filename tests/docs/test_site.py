@@ -1,4 +1,4 @@
-"""What the site is made of fits together: labels, names, tests, figures, rooms. No Sphinx is needed for that.
+"""What the site is made of fits together: labels, names, tests, figures, modules; Sphinx is not needed.
 
 The whole site is built by `make docs`, where warnings are errors, and by the slow test at the end.
 """
@@ -71,7 +71,7 @@ def rows(page: Path) -> list[list[str]]:
 def resolve(name: str) -> Any:
     """What a dotted name below minikfac is."""
     target: Any = mk
-    for part in ROOMS_INSIDE.get(name.split(".")[0], name.split(".")[0]).split(".") + name.split(".")[1:]:
+    for part in NESTED.get(name.split(".")[0], name.split(".")[0]).split(".") + name.split(".")[1:]:
         try:
             target = getattr(target, part)
         except AttributeError:
@@ -79,7 +79,7 @@ def resolve(name: str) -> Any:
     return target
 
 
-ROOMS_INSIDE = {"layers": "network.layers", "outputs": "network.outputs", "schedules": "optim.schedules"}
+NESTED = {"layers": "network.layers", "outputs": "network.outputs", "schedules": "optim.schedules"}
 
 
 def headings(page: Path) -> set[str]:
@@ -154,14 +154,14 @@ def test_snippets_print_what_stands_beside_them(
             assert capsys.readouterr().out.splitlines() == expected, snippet
 
 
-# rooms ----------------------------------------------------------------------------------------------------
+# the API --------------------------------------------------------------------------------------------------
 
 
-def test_every_room_has_its_page() -> None:
+def test_every_part_has_its_page() -> None:
     documented = {module for modules in API.values() for module in modules}
     files = {path.stem for path in (ROOT / "minikfac").iterdir() if path.suffix == ".py" or path.is_dir()}
-    rooms = {name for name in files if not name.startswith(("_", "cli"))} - {"parallel"}  # no public names
-    assert {f"minikfac.{room}" for room in rooms} <= documented
+    parts = {name for name in files if not name.startswith(("_", "cli"))} - {"parallel"}  # no public names
+    assert {f"minikfac.{part}" for part in parts} <= documented
     assert {"minikfac.network.layers", "minikfac.network.outputs", "minikfac.network.presets"} <= documented
 
 

@@ -35,7 +35,7 @@ from minikfac import (
 from minikfac.optim.quadratic import QuadraticModel
 from oracles.resumable import problem
 
-ROOMS: dict[str, ModuleType] = {
+PARTS: dict[str, ModuleType] = {
     "": mk,
     "layers.": layers,
     "outputs.": outputs,
@@ -65,19 +65,19 @@ METHODS: dict[str, type] = {
 
 
 def public_names() -> Iterator[str]:
-    """Functions and classes of all rooms, and methods of the classes that compute."""
-    for room, module in ROOMS.items():
+    """Functions and classes of all parts, and methods of the classes that compute."""
+    for prefix, module in PARTS.items():
         listed = getattr(module, "__all__", None) or [
             name
             for name, value in vars(module).items()
             if not name.startswith("_") and getattr(value, "__module__", None) == module.__name__
         ]
-        yield from (room + name for name in listed if callable(getattr(module, name)))
-    for room, kind in METHODS.items():
+        yield from (prefix + name for name in listed if callable(getattr(module, name)))
+    for prefix, kind in METHODS.items():
         for name in dir(kind):
             member = getattr(kind, name)
             if (not name.startswith("_") or name == "__matmul__") and callable(member):
-                yield room + name
+                yield prefix + name
 
 
 # inputs --------------------------------------------------------------
