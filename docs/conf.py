@@ -194,7 +194,7 @@ def complete(app: object, docname: str, source: list[str]) -> None:
 
 
 def constants(module: str) -> str:
-    """What is public in a module and neither function nor class: autodoc does not see where it is explained."""
+    """What is public in a module but neither function nor class, with its explanation, which autodoc misses."""
     part = import_module(module)
     entries = ""
     for name in getattr(part, "__all__", ()):
