@@ -194,7 +194,7 @@ def complete(app: object, docname: str, source: list[str]) -> None:
 
 
 def constants(module: str) -> str:
-    """What is public in a module but neither function nor class, with its explanation, which autodoc misses."""
+    """What is public in a module but neither function nor class, with its explanation; autodoc misses it."""
     part = import_module(module)
     entries = ""
     for name in getattr(part, "__all__", ()):

@@ -21,13 +21,13 @@ def cupy():
 # without CuPy --------------------------------------------------------------
 
 
-def test_the_library_of_host_arrays_scalars_and_nothing_is_numpy():
+def test_the_library_of_host_arrays_is_numpy():
     assert mk.array_module(np.ones(2), np.ones(3)) is np
     assert mk.array_module(1.0) is np
     assert mk.array_module() is np
 
 
-def test_to_host_and_to_device_cpu_leave_a_host_array_alone():
+def test_copies_to_the_host_leave_host_arrays_alone():
     array = np.ones(3)
     assert mk.to_host(array) is array
     assert mk.to_device(array, "cpu") is array
@@ -83,7 +83,7 @@ def test_arrays_of_two_devices_are_refused(cupy):
         mk.array_module(device, host, names="theta, x")
 
 
-def test_arrays_go_to_the_device_and_come_back_as_copies(cupy):
+def test_arrays_go_to_the_device_and_back(cupy):
     host = np.arange(3.0)
     for name in ("cuda", "cuda:0"):
         device = mk.to_device(host, name)
@@ -194,7 +194,7 @@ def test_a_net_refuses_parameters_and_inputs_on_two_devices(cupy):
 # memory --------------------------------------------------------------
 
 
-def test_check_memory_says_how_much_is_needed_how_much_is_free_and_what_to_use_instead(monkeypatch):
+def test_too_large_an_array_is_refused_with_its_size(monkeypatch):
     monkeypatch.setattr(backend, "available_memory", lambda xp: 3 * 2**30)
     message = (
         "the exact Fisher matrix (40,000 x 40,000, float32) needs 6.0 GiB, 3.0 GiB are free; use fisher.kfac"
@@ -219,7 +219,7 @@ def test_available_memory_of_the_host_is_a_plausible_number():
     assert 2**20 < backend.available_memory() < 2**63
 
 
-def test_available_memory_without_the_files_of_linux_comes_from_the_system(monkeypatch):
+def test_available_memory_without_the_files_of_linux(monkeypatch):
     def missing(*_, **__):
         raise FileNotFoundError
 
@@ -229,7 +229,7 @@ def test_available_memory_without_the_files_of_linux_comes_from_the_system(monke
     assert backend.available_memory() == 2**63 - 1
 
 
-def test_available_memory_of_a_device_counts_what_its_pool_keeps(cupy):
+def test_available_memory_of_a_device_counts_its_pool(cupy):
     assert backend.available_memory(cupy) == standin.FREE + standin.POOLED
     with pytest.raises(MemoryError, match="a matrix"):
         backend.check_memory((standin.FREE + standin.POOLED + 1,), np.int8, "a matrix", "less", cupy)

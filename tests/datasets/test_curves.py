@@ -90,7 +90,7 @@ def test_ink_is_the_integral_along_the_curve() -> None:
             close(image[pixel], loop_ink(triple, *pixel), **BY_SUMS)
 
 
-def test_a_long_straight_line_has_the_profile_of_the_pen() -> None:
+def test_a_line_has_the_profile_of_the_pen() -> None:
     line = np.array([[[6, 14.5], [14, 14.5], [22, 14.5]]]) / SIDE
     profile = draw_curves(line)[0, :, 14]
     close(profile, np.exp(-((np.arange(SIDE) - 14.0) ** 2) / (2 * PEN**2)), **BY_SUMS)

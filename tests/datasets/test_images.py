@@ -646,7 +646,7 @@ def test_scaling_each_color_does_not_whiten() -> None:
     assert abs(covariance - np.eye(3)).max() > 0.1
 
 
-def test_whitening_is_measured_on_the_training_set_and_applies_to_others() -> None:
+def test_whitening_applies_to_other_images() -> None:
     train, test = images_of(seed=0), images_of(seed=1)
     whitening = datasets.color_whitening(train)
     y = whitening.apply(test)

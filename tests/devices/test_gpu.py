@@ -54,7 +54,7 @@ def test_a_checkpoint_moves_between_devices(tmp_path: Path, name: str, first: st
     close(mk.to_host(history.theta), trained(name, "cpu").theta, **ITERATED)
 
 
-def test_wrong_labels_make_the_loss_of_a_step_nan_and_are_named_by_the_loss() -> None:
+def test_wrong_labels_make_the_loss_nan() -> None:
     net, theta, x, _ = random_net(np.random.default_rng(0))
     theta, x, y = (mk.to_device(array) for array in (theta, x, np.array([0, 1, 2, 3, 0, 1])))
     opt = optim.SGD(net, 0.1)

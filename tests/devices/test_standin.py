@@ -61,7 +61,7 @@ def test_the_stand_in_refuses_host_arrays(mix):
         mix(np.ones(3), mk.to_device(np.ones(3)))
 
 
-def test_the_stand_in_stays_on_the_device_down_to_single_numbers():
+def test_the_stand_in_keeps_even_numbers_on_device():
     x = mk.to_device(np.arange(4.0))
     for result in (x.sum(), x[2], abs(x).max(), -x, x[1:], x.T, x * np.float64(2), np.tanh(x), 1 / (1 + x)):
         assert isinstance(result, standin.ndarray)
@@ -101,7 +101,7 @@ def test_output_distributions_stay_on_the_device(name):
     same(lambda z, noise: [output.transform_noise(z, noise)], z, noise)
 
 
-def test_errors_about_values_on_the_device_read_as_on_the_host():
+def test_errors_on_the_device_read_as_on_the_host():
     net, theta, x, _ = random_net(np.random.default_rng(0))
     device = [mk.to_device(array) for array in (theta, x, np.array([0, 1, 2, 3, 0, 1]))]
     with pytest.raises(ValueError, match=r"expected labels in 0\.\.2, got values from 0 to 3"):
@@ -203,7 +203,7 @@ def test_a_matrix_for_scipy_takes_vectors_of_the_host():
     close(product, fisher.kfac(fisher.signals(NET, THETA, X)) @ V, **EXACT)
 
 
-def test_a_fisher_matrix_on_the_device_refuses_vectors_of_the_host():
+def test_a_matrix_on_the_device_refuses_host_vectors():
     F = fisher.kfac(fisher.signals(NET, *map(mk.to_device, (THETA, X))))
     with pytest.raises(
         TypeError, match="expected all arrays on one device, got the matrix on cuda:0, the vector on the host"
@@ -243,7 +243,7 @@ def test_extreme_eigenpairs_stay_on_the_device(n, which):
 
 
 @pytest.mark.parametrize("M", [np.ones((3, 3)), np.diag([1.0, -1.0, 1.0])])
-def test_singular_matrices_on_the_device_are_named_with_their_rank(M):
+def test_singular_matrices_on_the_device_are_named(M):
     with pytest.raises(linalg.SingularMatrixError, match=r"F \(3 x 3\) has numerical rank [12]"):
         linalg.cholesky(mk.to_device(M), "F")
 
@@ -281,7 +281,7 @@ def refused(call: Call, table: dict[str, dict[str, Any]]) -> str | None:
     return None
 
 
-def test_every_call_of_the_array_library_is_one_that_cupy_takes():
+def test_every_array_call_is_one_of_cupy():
     recorded = list(calls())
     names = {call.name for call in recorded}
     assert {

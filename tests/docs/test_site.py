@@ -122,7 +122,7 @@ def test_labels_are_unique() -> None:
 
 
 @pytest.mark.parametrize("page", DERIVATIONS, ids=lambda page: page.stem)
-def test_a_derivation_leads_from_each_equation_to_its_function_and_its_test(page: Path) -> None:
+def test_each_equation_leads_to_function_and_test(page: Path) -> None:
     equations = labels(page)
     assert len(equations) == read(page).count("\n$$ ("), "every displayed formula has a label"
     assert read(page).count("\n$$\n") == len(equations), "and none is left without"
@@ -165,7 +165,7 @@ def test_every_part_has_its_page() -> None:
     assert {"minikfac.network.layers", "minikfac.network.outputs", "minikfac.network.presets"} <= documented
 
 
-def test_every_page_of_the_api_is_listed_and_shows_all_members() -> None:
+def test_every_api_page_is_listed_and_complete() -> None:
     listed = re.findall(r"^([a-z]+)$", read(DOCS / "api" / "index.md"), re.MULTILINE)
     assert sorted(listed) == sorted(set(API) - {"index"})
     for page in set(API) - {"index", "minikfac"}:
@@ -176,7 +176,7 @@ def test_every_page_of_the_api_is_listed_and_shows_all_members() -> None:
             assert hasattr(module, name)
 
 
-def test_the_page_of_the_package_lists_its_names_in_order() -> None:
+def test_the_package_page_lists_names_in_order() -> None:
     listed = re.findall(r"^\| \[?`(?:\w+\.)?(\w+)`", read(DOCS / "api" / "minikfac.md"), re.MULTILINE)
     assert listed == mk.__all__
 
@@ -218,7 +218,7 @@ def test_numbers_of_claims_are_those_of_the_record() -> None:
 
 
 @pytest.mark.parametrize("name", ["scaling-digits", "scaling-mnist", "scaling-cifar10"])
-def test_tables_and_factors_of_sweeps_are_those_of_their_records(name: str) -> None:
+def test_tables_of_sweeps_are_their_records(name: str) -> None:
     sweep = sweeps.read(DOCS / "results" / name / "scaling.jsonl")
     for method, steps in sweep.to_target().items():
         knee = sweep.knee(method)
@@ -256,7 +256,7 @@ def test_tutorials_that_claims_name_exist() -> None:
 
 
 @pytest.mark.slow
-def test_the_site_is_built_without_a_warning_and_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
+def test_the_site_builds_and_needs_no_network(tmp_path: Path) -> None:
     for library in ("sphinx", "myst_nb", "furo", "mathjax"):
         if importlib.util.find_spec(library) is None:
             pytest.skip(f"not installed: {library}; make docs installs it")

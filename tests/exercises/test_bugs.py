@@ -114,7 +114,7 @@ def test_another_cause_is_refuted_by_what_it_would_do() -> None:
     assert "L1 would hold then, and here it fails" in str(of("centred").check("S1", "order"))
 
 
-def test_the_same_statements_are_told_apart_by_what_they_measure(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_measurements_tell_equal_statements_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     def halved(abar: np.ndarray, g: np.ndarray) -> planted.Factors:
         A, G = planted.factors_mean_over_locations(abar, g)
         return A if abar.shape[1] == 1 else A / 2, G
@@ -138,7 +138,7 @@ def test_what_is_unknown_is_said() -> None:
 
 
 @pytest.mark.parametrize("name", bugs.available())
-def test_the_source_shows_the_bug_and_the_name_does_not(name: str) -> None:
+def test_source_shows_the_bug_but_name_does_not(name: str) -> None:
     bug = bugs.find(name)
     assert "# bug: " in bug.source()
     assert bug.cause not in repr(bug) and bug.kind in repr(bug)

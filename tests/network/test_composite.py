@@ -87,7 +87,7 @@ def test_a_branch_that_does_not_move_has_derivative_0():
     assert at.layer.jvp(Ws, Vs, record, None)[0].dtype == np.float32
 
 
-def test_nothing_below_the_first_weights_is_differentiated_on_the_way_back():
+def test_nothing_below_the_first_weights_is_differentiated():
     class Once(Tanh):
         def backward(self, *_):
             raise AssertionError("not needed")
@@ -192,7 +192,7 @@ def at_random(net, shape=(6, 5, 4, 2), seed=0):
     return theta, x, random_targets(rng, "categorical", len(x), 3)
 
 
-def test_the_gradient_of_a_net_of_branches_is_the_derivative_of_the_loss():
+def test_the_gradient_of_a_net_of_branches():
     net = inception()
     theta, x, y = at_random(net)
     grad = net.loss_and_gradient(theta, x, y)[1]
@@ -224,7 +224,7 @@ def _gradient(abar, g):
     return sum(a * b if a.ndim == 2 else np.outer(a, b) for a, b in zip(abar, g, strict=True))
 
 
-def test_the_jacobian_of_a_net_of_branches_and_its_adjoint():
+def test_jacobian_and_adjoint_of_branches():
     net = inception()
     theta, x, _ = at_random(net)
     tape, v = net.forward(theta, x), unit_vector(np.random.default_rng(1), net.n_params)
@@ -270,7 +270,7 @@ def everything(net, theta, x, y, **options):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("train", [True, False])
-def test_a_net_keeps_the_dtype_and_changes_nothing_in_place(dtype, train):
+def test_a_net_keeps_dtype_and_inputs(dtype, train):
     net = mk.Network([*inception().layers, Residual(BatchNorm(3))], outputs.Categorical())
     theta, x, y = at_random(net)
     theta, x = theta.astype(dtype), x.astype(dtype)
@@ -284,7 +284,7 @@ def test_a_net_keeps_the_dtype_and_changes_nothing_in_place(dtype, train):
 
 
 @pytest.mark.parametrize("train", [True, False])
-def test_passes_of_a_net_of_branches_stay_on_the_device(train):
+def test_a_net_of_branches_stays_on_the_device(train):
     net = mk.Network([*inception().layers, BatchNorm(3)], outputs.Categorical())
     arrays = at_random(net)
 
@@ -340,7 +340,7 @@ def test_chunks_of_a_batch_change_rounding_at_most(chunk, monkeypatch, counted):
     assert len(counted) > 10
 
 
-def test_a_chunk_fits_what_an_example_needs_in_its_largest_array(monkeypatch, counted):
+def test_a_chunk_fits_the_largest_array(monkeypatch, counted):
     net = mk.Network([Conv2d(2, 3, 3, padding=1), GlobalAvgPool()], outputs.Gaussian())
     theta, x, _ = at_random(net, (12, 5, 4, 2))
     monkeypatch.setattr(parallel, "_CHUNK", 3 * 20 * 19)  # T I numbers in the patches of an example
@@ -385,7 +385,7 @@ def test_an_empty_batch_of_images_is_refused(call):
         getattr(net, call)(theta, *others)
 
 
-def test_targets_must_be_one_per_example_also_where_the_batch_is_cut(monkeypatch):
+def test_targets_are_counted_before_a_batch_is_cut(monkeypatch):
     net = inception()
     theta, x, y = at_random(net)
     monkeypatch.setattr(parallel, "_CHUNK", 1)

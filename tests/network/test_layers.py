@@ -87,7 +87,7 @@ every_layer = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
 
 @every_layer
-def test_jvp_is_the_derivative_of_the_outputs_of_every_example(case):
+def test_jvp_is_the_derivative_of_the_outputs(case):
     at = Pass(case)
     close(at.jvp(), derivative(at.moved, np.zeros(()), np.ones(())), **FINITE_DIFFERENCE)
 
@@ -105,7 +105,7 @@ def test_backward_is_the_adjoint_of_jvp(case):
 
 
 @every_layer
-def test_backward_is_the_derivative_of_the_loss_of_every_example(case):
+def test_backward_is_the_derivative_of_the_loss(case):
     at = Pass(case)
     for n in range(len(at.u)):
         u = np.zeros_like(at.u)
@@ -154,7 +154,7 @@ def test_derivatives_by_the_inputs_are_left_out_on_request(case):
 
 
 @every_layer
-def test_jvp_by_the_weights_alone_leaves_the_inputs_where_they_are(case):
+def test_jvp_with_fixed_inputs(case):
     at = Pass(case)
     dy = case.layer.jvp(at.Ws, at.Vs, at.record, None)[0]
     if not case.layer.weight_shapes:
@@ -189,7 +189,7 @@ def test_backward_jvp_is_the_derivative_of_the_backward_pass(case):
 
 
 @every_layer
-def test_backward_jvp_by_the_weights_alone_takes_the_inputs_as_fixed(case):
+def test_backward_jvp_with_fixed_inputs(case):
     if not case.hessian:
         return
     at = Pass(case)
@@ -216,7 +216,7 @@ def everything(layer, stats, Ws, Vs, x, dx, u, hessian):
 
 @every_layer
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_a_layer_keeps_the_dtype_and_changes_nothing_in_place(case, dtype):
+def test_a_layer_keeps_dtype_and_inputs(case, dtype):
     at = Pass(case)
     Ws, Vs, stats = ([W.astype(dtype) for W in weights] for weights in (at.Ws, at.Vs, at.stats or []))
     x, dx, u = (array.astype(dtype) for array in (at.x, at.dx, at.u))
@@ -266,7 +266,7 @@ def test_shapes_are_known_before_an_input_is(case):
 
 
 @every_layer
-def test_signals_are_what_goes_into_the_weights_and_what_comes_out(case):
+def test_signals_are_inputs_and_outputs_of_weights(case):
     at = Pass(case)
     signals, grids = case.layer.signals(at.record), case.layer.grids(at.record)
     gs = case.layer.backward(at.Ws, at.record, at.u)[1]
@@ -299,7 +299,7 @@ def test_slope_and_bend_are_first_and_second_derivatives(name):
     close(phi.bend(x, phi.value(x)), slope, **FINITE_DIFFERENCE)
 
 
-def test_the_slope_of_a_relu_at_its_kink_is_0():
+def test_the_slope_of_relu_at_0():
     assert layers.ReLU().slope(np.zeros(1), np.zeros(1)) == 0
 
 
@@ -380,7 +380,7 @@ def test_dense_takes_numpys_whole_numbers():
 
 
 @pytest.mark.parametrize("bias", [10, 1, 1.0, "yes", None])
-def test_dense_refuses_a_bias_that_is_no_yes_or_no(bias):
+def test_dense_refuses_a_bias_that_is_a_number(bias):
     with pytest.raises(ValueError, match=f"expected Dense bias to be True or False, got {bias!r}"):
         Dense(3, 2, bias)
 

@@ -71,7 +71,7 @@ def torch() -> Iterator[object]:
 
 @every_norm
 @pytest.mark.parametrize("shape", [(6,), (1, 1, 6), IMAGE])
-def test_a_norm_is_the_loop_over_values_that_belong_together(layer, together, shape):
+def test_a_norm_is_its_loop(layer, together, shape):
     at = Pass(Case(layer, shape), n=3)
     xhat = loop_normalize(at.x, together, EPS)
     scale, shift = at.Ws[0]
@@ -134,13 +134,13 @@ def test_norms_coincide_where_they_take_the_same_mean():
     assert all(abs(a - b).max() > 0.1 for n, a in enumerate(ys) for b in ys[:n])
 
 
-def test_a_group_of_one_value_is_0_before_the_shift():
+def test_a_group_of_one_value_is_normalized_to_0():
     W = np.random.default_rng(0).standard_normal((2, 6))
     close(GroupNorm(6, 6).forward([W], np.ones((3, 6)))[0], np.broadcast_to(W[1], (3, 6)), **EXACT)
 
 
 @pytest.mark.parametrize("layer", [LayerNorm(4), GroupNorm(2, 4), BatchNorm(4)], ids=repr)
-def test_constant_inputs_are_divided_by_the_root_of_eps_at_least(layer):
+def test_constant_inputs_are_divided_by_root_eps(layer):
     Ws, x = [np.ones((2, 4))], np.full((3, 4), 5.0)
     y, record = layer.forward(Ws, x)
     close(y, np.ones((3, 4)), **EXACT)
@@ -171,7 +171,7 @@ def test_statistics_handed_in_are_constants(shape):
     close(at.layer.statistics(at.record), at.stats, rtol=0, atol=0)
 
 
-def test_a_batch_of_its_own_statistics_has_the_same_output_and_another_derivative():
+def test_constant_statistics_change_the_derivative_but_not_the_output():
     at = Pass(Case(BatchNorm(6), IMAGE))
     used = at.layer.statistics(at.record)
     y, record = at.layer.forward(at.Ws, at.x, used)
@@ -229,7 +229,7 @@ def test_names_shapes_and_slices_of_a_net_with_norms():
 
 
 @pytest.mark.parametrize("scheme", ["glorot", "he", "sparse"])
-def test_scales_begin_at_1_and_shifts_at_0_without_a_draw(scheme):
+def test_initial_scales_are_1_and_shifts_0(scheme):
     theta = NET.init(np.random.default_rng(0), scheme)
     for name, W in zip(NET.names, NET.unpack(theta), strict=True):
         if "norm" in name:
@@ -245,7 +245,7 @@ def test_statistics_begin_at_mean_0_and_variance_1():
     close(NET.forward(THETA, X).z, NET.forward(THETA, X, NET.init_stats()).z, rtol=0, atol=0)
 
 
-def test_running_statistics_are_an_exponential_average_with_each_layers_decay():
+def test_running_statistics_are_an_exponential_average():
     before = [stats.copy() for stats in STATS]
     tape = NET.forward(THETA, X, STATS, train=True)
     for new, old, batch, decay in zip(tape.stats, before, tape.batch_stats, (0.8, 0.5), strict=True):
@@ -264,7 +264,7 @@ def test_without_training_statistics_stay_as_they_are():
     close(tape.batch_stats, STATS, rtol=0, atol=0)
 
 
-def test_a_pass_of_training_uses_the_batch_and_not_what_is_handed_in():
+def test_training_uses_statistics_of_the_batch():
     close(NET.forward(THETA, X, STATS, train=True).z, NET.forward(THETA, X, train=True).z, rtol=0, atol=0)
     assert abs(NET.forward(THETA, X, STATS).z - NET.forward(THETA, X, train=True).z).max() > 0.1
     batch = NET.forward(THETA, X, train=True)
@@ -279,7 +279,7 @@ def test_statistics_take_the_dtype_of_theta():
 
 @pytest.mark.parametrize("output", OUTPUTS)
 @pytest.mark.parametrize("train", [True, False])
-def test_the_gradient_is_the_derivative_of_the_loss_of_training_or_of_use(output, train):
+def test_the_gradient_is_the_derivative_of_the_loss(output, train):
     net = mk.Network(NET.layers, outputs.OUTPUTS[output]())
     y = random_targets(np.random.default_rng(0), output, len(X), 3)
 
@@ -297,7 +297,7 @@ def test_the_gradient_is_the_derivative_of_the_loss_of_training_or_of_use(output
         close(net.jvp(THETA, tape, v), dz, **FINITE_DIFFERENCE)
 
 
-def test_the_gradient_of_training_is_not_that_with_constant_statistics():
+def test_training_couples_the_batch():
     """Held constant, they would leave out how the batch moves them."""
     coupled = NET.loss_and_gradient(THETA, X, Y, train=True)
     constant = NET.loss_and_gradient(THETA, X, Y, NET.forward(THETA, X, train=True).batch_stats)
@@ -313,7 +313,7 @@ def test_examples_are_coupled_in_training_only():
     assert abs(moved[:3]).max() > 0.01
 
 
-def test_in_use_a_batch_norm_is_folded_into_the_layer_below():
+def test_batch_norm_in_use_folds_into_the_layer_below():
     """A convolution of other weights, with a bias, says the same: whatever asks for z uses the statistics."""
     norm = mk.Network(
         [Conv2d(2, 3, 2, bias=False), BatchNorm(3), Tanh(), Flatten(), Dense(18, 3)], NET.output
@@ -356,7 +356,7 @@ def test_statistics_of_other_shapes_are_refused(stats, came, train):
         NET.predict(THETA, X, stats)
 
 
-def test_statistics_that_are_no_arrays_or_no_variances_are_refused():
+def test_wrong_statistics_are_refused():
     with pytest.raises(
         TypeError, match="expected each of the statistics to be a NumPy or CuPy array, got list"
     ):
@@ -438,7 +438,7 @@ def test_group_norm_is_that_of_pytorch(torch, shape, groups):
 
 @pytest.mark.oracle
 @pytest.mark.parametrize("shape", [(5, 6), (5, 3, 4, 6)])
-def test_batch_norm_is_that_of_pytorch_in_training_and_in_use(torch, shape):
+def test_batch_norm_is_that_of_pytorch(torch, shape):
     ours = BatchNorm(6, decay=0.7)
     theirs = (torch.nn.BatchNorm1d if len(shape) == 2 else torch.nn.BatchNorm2d)(6, momentum=0.3)
     record = same_as_pytorch(torch, ours, theirs, shape)

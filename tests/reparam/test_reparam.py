@@ -108,7 +108,7 @@ def test_affine_layers_are_told_apart_by_their_constants():
         Affine(U3).U[0] = 1
 
 
-def test_an_affine_layer_keeps_the_dtype_and_its_own_copy():
+def test_an_affine_layer_keeps_dtype_and_copies_constants():
     U = U3.copy()
     layer = Affine(U, C3)
     U[:] = 0
@@ -263,7 +263,7 @@ def test_convolutional_nets_agree(c_in, c_out, kernel, stride, padding, phi, kin
 # what the maps are, by definition --------------------------------------------------------------
 
 
-def test_a_layer_sees_mapped_inputs_and_gives_what_maps_back_to_its_output():
+def test_a_layer_between_maps_sees_mapped_signals():
     case = ARCHITECTURES["dense"](Tanh)
     rng = np.random.default_rng(1)
     U, c, V, d = (rng.standard_normal(shape) for shape in ((4, 4), 4, (5, 5), 5))
@@ -281,7 +281,7 @@ def test_a_layer_sees_mapped_inputs_and_gives_what_maps_back_to_its_output():
     close(mapped, W[1], **ROUNDING)
 
 
-def test_a_convolution_sees_the_image_of_every_pixel_and_of_its_padding():
+def test_a_convolution_sees_mapped_pixels_and_padding():
     case = ARCHITECTURES["padded with numbers"](Tanh)
     rng = np.random.default_rng(1)
     V, d = rng.standard_normal((3, 3)), rng.standard_normal(3)
@@ -423,7 +423,7 @@ def test_channels_are_counted_once_per_pixel(make):
     assert repr(wrapped[0]) == repr(wrapped[1])
 
 
-def test_a_convolution_of_single_pixels_is_whitened_like_a_dense_layer():
+def test_single_pixels_are_whitened_like_dense_inputs():
     x = colors(np.random.default_rng(0), 60, 1, 1, 3)
     net = mk.Network([Conv2d(3, 2, 1), Flatten(), Dense(2, 2)], outputs.Bernoulli())
     theta = net.init(np.random.default_rng(1))
@@ -441,7 +441,7 @@ def test_whitened_channels_leave_neighbouring_pixels_correlated():
     assert abs(A - np.eye(13)).max() > 0.1
 
 
-def test_whitened_colors_are_those_of_the_data_sets_room():
+def test_whitened_colors_are_those_of_datasets():
     case = ARCHITECTURES["same"](Tanh)
     r = reparam.whiten_colors(case.net, case.x)
     whitened = r.net.layers[0].forward([], case.x)[0]
@@ -453,7 +453,7 @@ def test_whitened_colors_are_those_of_the_data_sets_room():
 
 
 @pytest.mark.parametrize("make", [reparam.center, reparam.normalize, reparam.whiten])
-def test_maps_do_not_depend_on_how_a_batch_is_cut(make, monkeypatch):
+def test_maps_do_not_depend_on_chunks(make, monkeypatch):
     case = ARCHITECTURES["dense"](Tanh)
     whole = make(case.net, case.theta, case.x)
     monkeypatch.setattr(mk.Network, "chunks", lambda *_: [slice(0, 7), slice(7, 150)])
@@ -477,7 +477,7 @@ def test_maps_follow_the_running_statistics():
 # other units --------------------------------------------------------------
 
 
-def test_tanh_units_take_the_place_of_logistic_ones_without_maps():
+def test_tanh_replaces_logistic_without_maps():
     net = mk.mlp([4, 5, 3], "logistic", "bernoulli")
     theta = net.init(np.random.default_rng(0)) + 0.1
     r = reparam.logistic_to_tanh(net)
@@ -490,7 +490,7 @@ def test_tanh_units_take_the_place_of_logistic_ones_without_maps():
     close(V2[-1], W2[-1] + W2[:-1].sum(0) / 2, **EXACT)
 
 
-def test_zero_padding_of_logistic_units_is_minus_one_of_tanh_units():
+def test_padding_zero_becomes_minus_one_for_tanh():
     net = mk.Network(
         [
             Conv2d(1, 2, 3, padding=1),
@@ -716,7 +716,7 @@ def test_layers_are_named_or_numbered():
         reparam.affine(DENSE, 2, U=2.0)
 
 
-def test_units_that_do_not_vary_are_refused_unless_left_out():
+def test_constant_units_are_refused_unless_left_out():
     rng = np.random.default_rng(0)
     theta, x = DENSE.init(rng), rng.standard_normal((50, 3))
     x[:, 1] = 0.5

@@ -145,7 +145,7 @@ BROKEN = 0.02
         if (name, problem) != ("tridiagonal", images)  # which is for chains of dense layers
     ],
 )
-def test_the_sign_of_each_method_under_each_kind_of_map(name, problem, kind):
+def test_each_method_under_each_kind_of_map(name, problem, kind):
     run, signs = SIGNS[name]
     r = reparam.random(problem()[0], np.random.default_rng(2), kind=kind)
     gap = gap_after(run, r, problem())
@@ -176,7 +176,7 @@ def test_the_sign_of_each_method_under_each_kind_of_map(name, problem, kind):
         *(f"images {name}" for name in ("tanh", "center", "normalize", "whiten", "colors")),
     ],
 )
-def test_kfac_does_not_see_the_reparameterizations_of_the_talk_and_sgd_does(problem, make, name):
+def test_kfac_is_invariant_where_sgd_is_not(problem, make, name):
     gap = gap_after(SIGNS[name][0], make(problem()), problem())
     assert gap < ROUNDING if name == "K-FAC" else gap > BROKEN
 

@@ -56,7 +56,7 @@ def test_the_saved_copy_is_a_clean_run(path: Path) -> None:
 
 
 @each
-def test_a_figure_comes_within_five_cells_and_claims_are_asserted(path: Path) -> None:
+def test_figures_come_early_and_claims_are_asserted(path: Path) -> None:
     cells = read(path)["cells"]
     first = [output for cell in cells[:5] for output in cell.get("outputs", [])]
     assert [output for output in first if any(kind.startswith("image/") for kind in output.get("data", {}))]
