@@ -41,7 +41,6 @@ Arguments = Annotated[
     ),
 ]
 Seconds = Annotated[float | None, Option(help="Of training, each; 12 unless --steps are given.")]
-Steps = Annotated[int | None, Option(help="At most, each.", min=1)]
 Tune = Annotated[
     float | None, Option(help="Seconds of training spent on tuning each of them first, by random search.")
 ]
@@ -59,7 +58,6 @@ Seeds = Annotated[
 Measure = Annotated[
     int, Option(help="At least so many measurements while the number of steps doubles.", min=1)
 ]
-Out = Annotated[Path, Option(help="Folder for records, tables and figures.")]
 
 EXAMPLE = "minikfac compare --optimizers nesterov,kfac --seconds 30 --tune 120"
 
@@ -69,7 +67,7 @@ def compare(
     optimizers: Optimizers = None,
     arguments: Arguments = None,
     seconds: Seconds = None,
-    steps: Steps = None,
+    steps: Annotated[int | None, Option(help="At most, each.", min=1)] = None,
     tune: Tune = None,
     trial: Trial = None,
     column: Column = "loss",
@@ -85,7 +83,7 @@ def compare(
     measure: Measure = 16,
     resume: common.Resume = False,
     overwrite: common.Overwrite = False,
-    out: Out = Path("minikfac-compare"),
+    out: Annotated[Path, Option(help="Folder for records, tables and figures.")] = Path("minikfac-compare"),
 ) -> None:
     """Let optimizers race on one problem, from the same start and with the same data in the same order.
 

@@ -11,13 +11,11 @@ from .. import datasets
 from ..training.progress import progress_bar
 from .common import make_folder, say
 
-Out = Annotated[Path, Option(help="Folder for the files; made if need be.")]
-
 EXAMPLE = "minikfac figures --out slides --format svg"
 
 
 def figures(
-    out: Out = Path("minikfac-figures"),
+    out: Annotated[Path, Option(help="Folder for the files; made if need be.")] = Path("minikfac-figures"),
     image_format: Annotated[str, Option("--format", help="png, svg or pdf.")] = "png",
     everything: Annotated[
         bool,

@@ -40,7 +40,6 @@ Net = Annotated[
         "convolutional net for images; conv-4-8 says how many maps its convolutions have."
     ),
 ]
-Pool = Annotated[str | None, Option(help="Of a convolutional net: max, the default, or avg.")]
 Activation = Annotated[str, Option(help="Of hidden units: tanh, logistic, relu, softplus or identity.")]
 Data = Annotated[
     str,
@@ -49,8 +48,6 @@ Data = Annotated[
 Folder = Annotated[Path | None, Option(help="Where the files of the data set are, if not in the cache.")]
 Components = Annotated[int | None, Option(help="Use so many principal components of the digits as inputs.")]
 Output = Annotated[str, Option(help="Distribution of the target: categorical, bernoulli or gaussian.")]
-Steps = Annotated[int, Option(help="Of training before the study; 0: as initialized.")]
-Rate = Annotated[float, Option(help="Learning rate of that training (SGD, momentum 0.9).")]
 Examples = Annotated[
     int | None,
     Option(
@@ -58,7 +55,6 @@ Examples = Annotated[
         "photographs for a convolutional net."
     ),
 ]
-Approximations = Annotated[str | None, Option(help=APPROXIMATIONS_HELP)]
 Targets = Annotated[
     str,
     Option(
@@ -66,13 +62,7 @@ Targets = Annotated[
         "model, or data (the labels: empirical Fisher)."
     ),
 ]
-Samples = Annotated[int, Option(help="Targets per example, where they are sampled.")]
-Damping = Annotated[float, Option(help="lambda > 0, added to the diagonal.")]
 Layers = Annotated[str, Option(help="Restrict the study: all, middle, a range as 1-4 or a list as 0,2.")]
-Measures = Annotated[str | None, Option(help=MEASURES_HELP)]
-Seeds = Annotated[int, Option(help="Repeat over so many seeds, for error bars.", min=1)]
-Along = Annotated[bool, Option("--along", help="Measure K-FAC's error along training too.")]
-Dtype = Annotated[str, Option(help="float64 or float32 (half the memory, twice as fast).")]
 Save = Annotated[Path | None, Option(help="Folder for report, figures, results.json and quality.csv.")]
 
 EXAMPLE = "minikfac fisher --net 64-20-20-10 --activation relu --steps 100 --save my-net"
@@ -80,25 +70,25 @@ EXAMPLE = "minikfac fisher --net 64-20-20-10 --activation relu --steps 100 --sav
 
 def fisher(
     net: Net = None,
-    pool: Pool = None,
+    pool: Annotated[str | None, Option(help="Of a convolutional net: max, the default, or avg.")] = None,
     activation: Activation = "tanh",
     data: Data = "digits",
     folder: Folder = None,
     components: Components = None,
     output: Output = "categorical",
-    steps: Steps = 200,
-    lr: Rate = 0.05,
+    steps: Annotated[int, Option(help="Of training before the study; 0: as initialized.")] = 200,
+    lr: Annotated[float, Option(help="Learning rate of that training (SGD, momentum 0.9).")] = 0.05,
     examples: Examples = None,
-    approximations: Approximations = None,
+    approximations: Annotated[str | None, Option(help=APPROXIMATIONS_HELP)] = None,
     targets: Targets = "model",
-    samples: Samples = 1,
-    damping: Damping = 1e-2,
+    samples: Annotated[int, Option(help="Targets per example, where they are sampled.")] = 1,
+    damping: Annotated[float, Option(help="lambda > 0, added to the diagonal.")] = 1e-2,
     layers: Layers = "all",
-    measures: Measures = None,
-    seeds: Seeds = 1,
-    along: Along = False,
+    measures: Annotated[str | None, Option(help=MEASURES_HELP)] = None,
+    seeds: Annotated[int, Option(help="Repeat over so many seeds, for error bars.", min=1)] = 1,
+    along: Annotated[bool, Option("--along", help="Measure K-FAC's error along training too.")] = False,
     seed: common.Seed = 0,
-    dtype: Dtype = "float64",
+    dtype: Annotated[str, Option(help="float64 or float32 (half the memory, twice as fast).")] = "float64",
     device: common.Device = "cpu",
     save: Save = None,
 ) -> None:

@@ -28,8 +28,6 @@ Change = Annotated[
 Folder = Annotated[
     Path | None, Option(help="Of CIFAR-10's files, for whiten-colors and center-maps; generated images else.")
 ]
-Steps = Annotated[int | None, Option(help="Of each method at most; 1 to 100 by default.", min=1)]
-Seed = Annotated[int, Option(help="Of parameters, maps and drawn targets.", min=0)]
 Out = Annotated[Path, Option(help="Folder for figures, numbers and the page.")]
 
 EXAMPLE = "minikfac invariance --application logistic-to-tanh"
@@ -38,8 +36,8 @@ EXAMPLE = "minikfac invariance --application logistic-to-tanh"
 def invariance(
     name: Change = None,
     folder: Folder = None,
-    steps: Steps = None,
-    seed: Seed = 0,
+    steps: Annotated[int | None, Option(help="Of each method at most; 1 to 100 by default.", min=1)] = None,
+    seed: Annotated[int, Option(help="Of parameters, maps and drawn targets.", min=0)] = 0,
     out: Out = Path("minikfac-invariance"),
 ) -> None:
     """Train pairs of nets that begin as the same function, and measure how far they part, method by method.

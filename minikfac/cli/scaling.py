@@ -23,7 +23,6 @@ from .common import make_folder, on_existing, print_table, say
 RECORD = "scaling.jsonl"
 """The file of a sweep in its folder."""
 
-Data = Annotated[Path | None, Option("--data", help="Folder of its data, if not in the cache.")]
 Optimizers = Annotated[str, Option(help="By name, with commas between them; kfc-pre for convolutional nets.")]
 Arguments = Annotated[
     list[str] | None, Option("--set", help="An argument of one of them that is not tuned, as in kfac.T3=5.")
@@ -37,7 +36,6 @@ Draws = Annotated[
     ),
 ]
 Sizes = Annotated[str | None, Option(help="Sizes of the batch, with commas; powers of two by default.")]
-Smallest = Annotated[int, Option(help="The smallest of these powers of two.", min=1)]
 Target = Annotated[
     str | None,
     Option(
@@ -45,33 +43,27 @@ Target = Annotated[
         "have one."
     ),
 ]
-Trials = Annotated[int, Option(help="Of the random search at each size.", min=1)]
-Steps = Annotated[int, Option(help="Of a run at most, or", min=1)]
-Epochs = Annotated[float, Option(help="passes through the training set if those are more.")]
-Finalists = Annotated[int, Option(help="Best trials that run again,", min=1)]
-Seeds = Annotated[int, Option(help="from so many other starts.", min=1)]
 TestExamples = Annotated[
     int | None, Option(help="Test examples; all by default. Each measurement takes them.", min=1)
 ]
-Out = Annotated[Path, Option(help="Folder for records and figures.")]
 
 EXAMPLE = "minikfac scaling --problem digits-convnet --optimizers sgd,kfc-pre --target loss=0.5"
 
 
 def scaling(
     name: common.ProblemName = "digits",
-    folder: Data = None,
+    folder: Annotated[Path | None, Option("--data", help="Folder of its data, if not in the cache.")] = None,
     optimizers: Optimizers = "sgd,kfac",
     arguments: Arguments = None,
     draws: Draws = None,
     sizes: Sizes = None,
-    smallest: Smallest = 64,
+    smallest: Annotated[int, Option(help="The smallest of these powers of two.", min=1)] = 64,
     target: Target = None,
-    trials: Trials = 16,
-    steps: Steps = 300,
-    epochs: Epochs = 40.0,
-    finalists: Finalists = 3,
-    seeds: Seeds = 3,
+    trials: Annotated[int, Option(help="Of the random search at each size.", min=1)] = 16,
+    steps: Annotated[int, Option(help="Of a run at most, or", min=1)] = 300,
+    epochs: Annotated[float, Option(help="passes through the training set if those are more.")] = 40.0,
+    finalists: Annotated[int, Option(help="Best trials that run again,", min=1)] = 3,
+    seeds: Annotated[int, Option(help="from so many other starts.", min=1)] = 3,
     examples: common.Examples = None,
     test_examples: TestExamples = None,
     width: common.Width = 1.0,
@@ -79,7 +71,7 @@ def scaling(
     seed: common.Seed = 0,
     resume: common.Resume = False,
     overwrite: common.Overwrite = False,
-    out: Out = Path("minikfac-scaling"),
+    out: Annotated[Path, Option(help="Folder for records and figures.")] = Path("minikfac-scaling"),
 ) -> None:
     """Count steps and examples to one level by size of the batch, each method tuned at each size.
 

@@ -13,13 +13,11 @@ from . import common
 from .common import make_folder, say
 from .tables import print_tour
 
-Out = Annotated[Path, Option(help="Folder for the report; made if need be.")]
-
 EXAMPLE = "minikfac tour --out minikfac-tour"
 
 
 def tour(
-    out: Out = Path("minikfac-tour"),
+    out: Annotated[Path, Option(help="Folder for the report; made if need be.")] = Path("minikfac-tour"),
     seed: common.Seed = 0,
 ) -> None:
     """Train a small net on handwritten digits and show how well each matrix approximates its Fisher matrix.

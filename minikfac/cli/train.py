@@ -36,9 +36,7 @@ Net = Annotated[
 Data = Annotated[
     str | None, Option(help="With --net: digits, mnist, usps, cifar10, svhn, curves or FILE.npz.")
 ]
-Activation = Annotated[str | None, Option(help="With --net: of hidden units; tanh by default.")]
 Output = Annotated[str | None, Option(help="With --net: categorical, the default, bernoulli or gaussian.")]
-Optimizer = Annotated[str, Option(help="By name, such as sgd, adam, kfac or hessian-free.")]
 Arguments = Annotated[
     list[str] | None,
     Option(
@@ -48,7 +46,6 @@ Arguments = Annotated[
     ),
 ]
 Steps = Annotated[int | None, Option(help="At most; 200 unless --seconds are given.", min=0)]
-Seconds = Annotated[float | None, Option(help="Of training at most.")]
 Target = Annotated[
     str | None, Option(help="Stop where a column is reached, as in loss=0.1 or test_error=0.03.")
 ]
@@ -61,7 +58,6 @@ CheckpointEvery = Annotated[
 Distributed = Annotated[
     bool, Option("--distributed", help="Share each batch with the other ranks that mpirun started.")
 ]
-Out = Annotated[Path, Option(help="Folder for records, checkpoint and figure.")]
 
 EXAMPLE = "minikfac train --optimizer kfac --set lam=10 --steps 200"
 
@@ -70,17 +66,17 @@ def train(
     name: common.ProblemName = "digits-autoencoder",
     net: Net = None,
     data: Data = None,
-    activation: Activation = None,
+    activation: Annotated[str | None, Option(help="With --net: of hidden units; tanh by default.")] = None,
     output: Output = None,
     folder: common.Folder = None,
     examples: common.Examples = None,
     width: common.Width = 1.0,
     dtype: common.Dtype = None,
     device: common.Device = "cpu",
-    optimizer: Optimizer = "kfac",
+    optimizer: Annotated[str, Option(help="By name, such as sgd, adam, kfac or hessian-free.")] = "kfac",
     arguments: Arguments = None,
     steps: Steps = None,
-    seconds: Seconds = None,
+    seconds: Annotated[float | None, Option(help="Of training at most.")] = None,
     target: Target = None,
     batch_size: common.BatchSizes = None,
     seed: common.Seed = 0,
@@ -89,7 +85,7 @@ def train(
     resume: common.Resume = False,
     overwrite: common.Overwrite = False,
     distributed: Distributed = False,
-    out: Out = Path("minikfac-train"),
+    out: Annotated[Path, Option(help="Folder for records, checkpoint and figure.")] = Path("minikfac-train"),
 ) -> None:
     """Train a net with any of the optimizers, and keep records and checkpoints.
 

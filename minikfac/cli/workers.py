@@ -22,19 +22,13 @@ from .runs import parse_arguments
 IMAGES = {"digits": (8, 8, 1), "cifar10": (32, 32, 3), "svhn": (32, 32, 3)}
 """Shapes of images of the problems with convolutions."""
 
-Optimizer = Annotated[str, Option(help="kfac or kfc-pre; SGD stands beside it.")]
 Arguments = Annotated[
     list[str] | None, Option("--set", help="An argument of it, as in T3=50; may stand several times.")
 ]
-BatchSize = Annotated[int, Option(help="Of all workers together: strong scaling.", min=1)]
-Each = Annotated[int, Option(help="Of each worker: weak scaling.", min=1)]
-Most = Annotated[int, Option(help="Workers at most.", min=2)]
 Rate = Annotated[
     float | None,
     Option(help="Billions of operations a second of a worker; measured on this machine by default."),
 ]
-Latency = Annotated[float, Option(help="Of a message, in seconds.")]
-Bandwidth = Annotated[float, Option(help="Gigabytes a second of the network.")]
 Record = Annotated[
     Path | None, Option(help="scaling.jsonl of a sweep on this problem: predicts seconds to its level.")
 ]
@@ -44,14 +38,14 @@ EXAMPLE = "minikfac workers --problem mnist-autoencoder --latency 2e-6 --gbytes 
 
 def workers(
     name: common.ProblemName = "mnist-autoencoder",
-    optimizer: Optimizer = "kfac",
+    optimizer: Annotated[str, Option(help="kfac or kfc-pre; SGD stands beside it.")] = "kfac",
     arguments: Arguments = None,
-    batch_size: BatchSize = 8192,
-    each: Each = 64,
-    most: Most = 8192,
+    batch_size: Annotated[int, Option(help="Of all workers together: strong scaling.", min=1)] = 8192,
+    each: Annotated[int, Option(help="Of each worker: weak scaling.", min=1)] = 64,
+    most: Annotated[int, Option(help="Workers at most.", min=2)] = 8192,
     gflops: Rate = None,
-    latency: Latency = 1e-5,
-    gbytes: Bandwidth = 1.0,
+    latency: Annotated[float, Option(help="Of a message, in seconds.")] = 1e-5,
+    gbytes: Annotated[float, Option(help="Gigabytes a second of the network.")] = 1.0,
     record: Record = None,
     width: common.Width = 1.0,
     out: common.Figure = Path("minikfac-workers.png"),

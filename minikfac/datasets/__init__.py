@@ -9,7 +9,7 @@ Images are made alike by `global_contrast_normalization` and `color_whitening`, 
 
 from typing import TYPE_CHECKING
 
-from ..on_demand import on_demand
+from .._on_demand import on_demand
 
 if TYPE_CHECKING:
     from .catalogue import available, check, fetch, load

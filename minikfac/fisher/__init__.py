@@ -24,7 +24,7 @@ All are averages over examples; a matrix knows ``@``, ``solve``, ``inverse``, ``
 
 from typing import TYPE_CHECKING
 
-from ..on_demand import on_demand
+from .._on_demand import on_demand
 
 if TYPE_CHECKING:
     from .block_diagonal import BlockDiagonal

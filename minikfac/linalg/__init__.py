@@ -6,7 +6,7 @@ subspaces, extreme eigenvalues.
 
 from typing import TYPE_CHECKING
 
-from ..on_demand import on_demand
+from .._on_demand import on_demand
 
 if TYPE_CHECKING:
     from .cg import CGResult, conjugate_gradients

@@ -19,7 +19,7 @@ Learning rates and momenta are numbers or ``schedules``.
 
 from typing import TYPE_CHECKING
 
-from ..on_demand import on_demand
+from .._on_demand import on_demand
 from . import schedules
 
 if TYPE_CHECKING:

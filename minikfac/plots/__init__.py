@@ -6,7 +6,7 @@ Functions of several pictures make a figure of their own, and return a list of a
 
 from typing import TYPE_CHECKING
 
-from ..on_demand import on_demand
+from .._on_demand import on_demand
 
 if TYPE_CHECKING:
     from .batch_errors import error_against_batch

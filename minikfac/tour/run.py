@@ -266,6 +266,6 @@ def _chapters(
         device = run.settings.device  # a GPU is chosen for each thread
         with ThreadPoolExecutor(workers(4), initializer=use_device, initargs=(device,)) as pool:
             in_turn = sorted(names, key=lambda name: name not in FIRST)
-            computed = {name: pool.submit(compute, name) for name in in_turn}
-            chapters = {name: computed[name].result() for name in names}
+            computed = dict(zip(in_turn, pool.map(compute, in_turn), strict=True))  # an interrupt ends it
+    chapters = {name: computed[name] for name in names}
     return {name: chapter for name, chapter in chapters.items() if chapter is not None}
