@@ -49,11 +49,11 @@ def run_kfac(n: int, repeats: int, rate: float, kfac_jax: str | None, threads: i
     process = steps.KfacJax(kfac_jax, "autoencoder", n, threads) if kfac_jax else None
     if process:
         more["kfac-jax"] = process.step  # it has weights of its own: nothing to compare
-    found = steps.run("K-FAC", problem, torch.nn.MSELoss(), repeats, rate, more)
+    run = steps.run("K-FAC", problem, torch.nn.MSELoss(), repeats, rate, more)
     if process:
         process.close()
-        found["kfac_jax"] = {**process.facts, "seconds": process.seconds}
-    return found
+        run["kfac_jax"] = {**process.facts, "seconds": process.seconds}
+    return run
 
 
 def run_periods(repeats: int, rate: float) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def run_periods(repeats: int, rate: float) -> dict[str, Any]:
                 raise SystemExit(f"expected a finite loss of {who} in step {state['step']}")
         return theta, state
 
-    starts = {who: advance(who, theta, own.init(theta), 3) for who, own in optimizers.items()}
+    starts = {who: advance(who, theta, opt.init(theta), 3) for who, opt in optimizers.items()}
     jobs: dict[str, contenders.Job] = {
         who: partial(advance, who, *start, PERIOD) for who, start in starts.items()
     }
@@ -89,7 +89,7 @@ def run_periods(repeats: int, rate: float) -> dict[str, Any]:
     print(f"  K-FAC / SGD: {ratio:.2f}.", end="")
     parts = needed_by_periods(net, optimizers["K-FAC"], x.shape)
     floor = steps.print_floor(parts, rate)
-    lines = {line: own / PERIOD for line, own in common.line_seconds(jobs["K-FAC"], 1).items()}
+    lines = {line: total / PERIOD for line, total in common.line_seconds(jobs["K-FAC"], 1).items()}
     steps.print_lines(lines)
     return {
         "job": "K-FAC, the paper's periods",
@@ -108,8 +108,8 @@ def run_periods(repeats: int, rate: float) -> dict[str, Any]:
 
 def needed_by_periods(net: mk.Network, kfac: mk.optim.KFAC, shape: tuple[int, ...]) -> dict[str, float]:
     """GFLOP of a step by part, the mean over a period; every part of the batch has its own passes."""
-    n, *own = shape
-    whole, S1, S2 = (steps.totals(net, (round(n * share), *own)) for share in (1, kfac.tau1, kfac.tau2))
+    n, *extents = shape
+    whole, S1, S2 = (steps.totals(net, (round(n * share), *extents)) for share in (1, kfac.tau1, kfac.tau2))
     proposals = 1 + 2 / kfac.T2  # three values of gamma once
     tangent = S2["forward"] + S2["derivative by inputs"]  # dW and dx go through every layer but the first
     return {

@@ -124,7 +124,7 @@ def line_seconds(work: Callable[[], Any], runs: int, package: str = "minikfac") 
         percent. Lines that wait for other threads are left out.
     """
     waiting = {threading.__file__, concurrent.futures.thread.__file__}
-    found: Counter[str] = Counter()
+    seconds_by_line: Counter[str] = Counter()
     done = threading.Event()
 
     def watch() -> None:
@@ -139,7 +139,7 @@ def line_seconds(work: Callable[[], Any], runs: int, package: str = "minikfac") 
                     at = at.f_back
                 if at is not None:
                     line = linecache.getline(at.f_code.co_filename, at.f_lineno).strip()
-                    found[f"{at.f_code.co_qualname}: {line}"] += (now - last) / runs
+                    seconds_by_line[f"{at.f_code.co_qualname}: {line}"] += (now - last) / runs
             last = now
 
     work()
@@ -154,8 +154,8 @@ def line_seconds(work: Callable[[], Any], runs: int, package: str = "minikfac") 
         done.set()
         watcher.join()
         sys.setswitchinterval(interval)
-    total = found.total()
-    return {line: seconds for line, seconds in found.most_common() if seconds > 0.005 * total}
+    total = seconds_by_line.total()
+    return {line: seconds for line, seconds in seconds_by_line.most_common() if seconds > 0.005 * total}
 
 
 def resident(field: str) -> int:

@@ -49,9 +49,9 @@ def minikfac_kfac(net: mk.Network, theta: Any, x: Any, y: Any, explicit: bool = 
     rng = np.random.default_rng(0)
 
     def job() -> Any:
-        found = mk.fisher.gradient_and_kfac(net, theta, x, y, n_samples=1, rng=rng)
-        inverse = found.fisher.inverse(damping=DAMPING, method="factored", explicit=explicit)
-        return found.gradient, inverse @ found.gradient
+        estimates = mk.fisher.gradient_and_kfac(net, theta, x, y, n_samples=1, rng=rng)
+        inverse = estimates.fisher.inverse(damping=DAMPING, method="factored", explicit=explicit)
+        return estimates.gradient, inverse @ estimates.gradient
 
     return job
 
@@ -177,16 +177,16 @@ def make(
         loss: in PyTorch.
         options: of SGD, ``lr`` and ``momentum``.
     """
-    found = {"minikfac": OURS[job](net, theta, x, y, **options)}
+    jobs = {"minikfac": OURS[job](net, theta, x, y, **options)}
     layouts = {"": torch.contiguous_format}
     if x.ndim == 4:
         layouts[", channels last"] = torch.channels_last
     for name, maker in THEIRS[job].items():
         for layout, form in layouts.items():
             X = torch_input(x).contiguous(memory_format=form)
-            own = copy.deepcopy(module).to(memory_format=form)
-            found[name + layout] = maker(own, X, torch.from_numpy(y), copy.deepcopy(loss), **options)
-    return found
+            copied = copy.deepcopy(module).to(memory_format=form)
+            jobs[name + layout] = maker(copied, X, torch.from_numpy(y), copy.deepcopy(loss), **options)
+    return jobs
 
 
 def torch_input(x: Any) -> torch.Tensor:

@@ -23,9 +23,9 @@ def run_kfac_jax(python: str, n: int, threads: int) -> dict[str, Any]:
     process = steps.KfacJax(python, "conv", n, threads)
     process.step()
     process.close()
-    found = {**process.facts, "seconds": process.seconds}
-    print(f"kfac-jax: {found['seconds'][0]:.1f} s a K-FAC step, {found['with_compiling']:.1f} s the first")
-    return found
+    run = {**process.facts, "seconds": process.seconds}
+    print(f"kfac-jax: {run['seconds'][0]:.1f} s a K-FAC step, {run['with_compiling']:.1f} s the first")
+    return run
 
 
 def main() -> None:

@@ -50,21 +50,26 @@ def main() -> None:
     facts = common.machine()
     runs = []
     for job in JOBS:
-        found = {}
+        by_library = {}
         for who in ("minikfac", *(peer + layout for peer in PEERS[job] for layout in LAYOUTS)):
             sizes = ["--threads", str(arguments.threads), "--examples", str(arguments.examples)]
             command = [sys.executable, __file__, *sizes, "--case", job, who]
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode:
                 raise SystemExit(f"{job} step, {who}: {done.stderr}")
-            found[who] = json.loads(done.stdout)
-        least = min(own["bytes"] for who, own in found.items() if who != "minikfac")
+            by_library[who] = json.loads(done.stdout)
+        least = min(peak["bytes"] for who, peak in by_library.items() if who != "minikfac")
         print(f"{job} step, N = {arguments.examples}, float32")
-        for who, own in found.items():
-            print(f"  {who:<28}{own['bytes'] / 2**20:9.0f} MiB")
-        ratio = found["minikfac"]["bytes"] / least
+        for who, peak in by_library.items():
+            print(f"  {who:<28}{peak['bytes'] / 2**20:9.0f} MiB")
+        ratio = by_library["minikfac"]["bytes"] / least
         print(f"  minikfac / leanest peer: {ratio:.2f}\n", flush=True)
-        run: dict[str, Any] = {"job": job, "examples": arguments.examples, "found": found, "ratio": ratio}
+        run: dict[str, Any] = {
+            "job": job,
+            "examples": arguments.examples,
+            "found": by_library,
+            "ratio": ratio,
+        }
         runs.append(run)
     common.write("conv_memory", {"machine": facts, "threads": arguments.threads, "runs": runs})
 

@@ -41,7 +41,7 @@ def measure(case: dict[str, Any], threads: int) -> None:
     seconds = time.perf_counter() - start
     peak = common.resident("VmHWM")
     assert np.isfinite(F.trace()) and F.shape == (net.n_params, net.n_params)
-    found = {
+    record = {
         "parameters": net.n_params,
         "seconds": seconds,
         "baseline_bytes": baseline,
@@ -50,7 +50,7 @@ def measure(case: dict[str, Any], threads: int) -> None:
         "signals_bytes": sum(layer.abar.nbytes + layer.g.nbytes for layer in next(iter(signals))),
         "peak_over_result": (peak - baseline) / F.nbytes,
     }
-    print(json.dumps(found))
+    print(json.dumps(record))
 
 
 def main() -> None:
@@ -74,15 +74,15 @@ def main() -> None:
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             raise SystemExit(f"{case}: {done.stderr}")
-        found = json.loads(done.stdout)
-        gib = {key: found[f"{key}_bytes"] / 2**30 for key in ("result", "signals", "peak", "baseline")}
+        record = json.loads(done.stdout)
+        gib = {key: record[f"{key}_bytes"] / 2**30 for key in ("result", "signals", "peak", "baseline")}
         print(
-            f"{'-'.join(map(str, case['sizes'])):<28}{found['parameters']:>8,}  {case['dtype']:<8}"
-            f"{found['seconds']:>9.2f}{gib['result']:>7.2f} GiB{gib['signals']:>6.2f} GiB"
-            f"{gib['peak'] - gib['baseline']:>7.2f} GiB{found['peak_over_result']:>10.2f} x",
+            f"{'-'.join(map(str, case['sizes'])):<28}{record['parameters']:>8,}  {case['dtype']:<8}"
+            f"{record['seconds']:>9.2f}{gib['result']:>7.2f} GiB{gib['signals']:>6.2f} GiB"
+            f"{gib['peak'] - gib['baseline']:>7.2f} GiB{record['peak_over_result']:>10.2f} x",
             flush=True,
         )
-        runs.append({**case, **found})
+        runs.append({**case, **record})
     common.write("exact_fisher_memory", {"machine": facts, "threads": arguments.threads, "runs": runs})
 
 

@@ -80,13 +80,13 @@ class Device:
         """Our arrays, there."""
         return [mk.to_device(array, self.name) for array in arrays]
 
-    def put_torch(self, *things: Any) -> list[Any]:
+    def put_torch(self, *values: Any) -> list[Any]:
         """PyTorch's modules, and tensors of NumPy arrays, there."""
         import torch
 
         return [
-            (torch.from_numpy(thing) if isinstance(thing, np.ndarray) else thing).to(self.name)
-            for thing in things
+            (torch.from_numpy(value) if isinstance(value, np.ndarray) else value).to(self.name)
+            for value in values
         ]
 
     def seconds(self, job: Job, calls: int) -> float:
@@ -109,10 +109,10 @@ class Device:
         if not self.is_gpu:
             return {"device": "cpu"}
         runtime = sys.modules["cupy"].cuda.runtime
-        own = runtime.getDeviceProperties(int(self.name.partition(":")[2] or 0))
+        properties = runtime.getDeviceProperties(int(self.name.partition(":")[2] or 0))
         return {
-            "device": own["name"].decode(),
-            "memory_gib": round(own["totalGlobalMem"] / 2**30, 1),
+            "device": properties["name"].decode(),
+            "memory_gib": round(properties["totalGlobalMem"] / 2**30, 1),
             "driver": runtime.driverGetVersion(),
             "cuda": runtime.runtimeGetVersion(),
         }
@@ -123,9 +123,9 @@ def race(device: Device, sizes: Sizes, contenders: dict[str, Job]) -> dict[str, 
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for lap in range(sizes.warm_up + sizes.rounds):
         for name in list(contenders) if lap % 2 else list(reversed(contenders)):
-            found = device.seconds(contenders[name], sizes.calls)
+            times = device.seconds(contenders[name], sizes.calls)
             if lap >= sizes.warm_up:
-                seconds[name].append(found)
+                seconds[name].append(times)
     medians = {name: statistics.median(times) for name, times in seconds.items()}
     base = medians[next(iter(medians))]
     for name, median in medians.items():
@@ -135,17 +135,17 @@ def race(device: Device, sizes: Sizes, contenders: dict[str, Job]) -> dict[str, 
     return {"seconds": seconds, "medians": medians}
 
 
-def difference(found: Any, wanted: Any) -> float:
-    found, wanted = mk.to_host(found), mk.to_host(wanted)
-    return float(abs(found - wanted).max() / abs(wanted).max())
+def difference(actual: Any, wanted: Any) -> float:
+    actual, wanted = mk.to_host(actual), mk.to_host(wanted)
+    return float(abs(actual - wanted).max() / abs(wanted).max())
 
 
-def require(found: dict[str, float], tf32: bool) -> dict[str, float]:
+def require(differences: dict[str, float], tf32: bool) -> dict[str, float]:
     """Differences relative to the largest entry, unless one is more than rounding."""
-    for what, own in found.items():
-        if not own < (3e-2 if tf32 else 1e-3):
-            raise SystemExit(f"{what} differs by {own:.1e}")
-    return found
+    for what, error in differences.items():
+        if not error < (3e-2 if tf32 else 1e-3):
+            raise SystemExit(f"{what} differs by {error:.1e}")
+    return differences
 
 
 # the jobs --------------------------------------------------------------
@@ -156,7 +156,7 @@ def ceilings(device: Device, sizes: Sizes, tf32: bool) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     n = sizes.product
     host = rng.standard_normal((n, n)).astype(np.float32)
-    (a, long), found = device.put(host, np.zeros(sizes.copied, np.float32)), {}
+    (a, long), results = device.put(host, np.zeros(sizes.copied, np.float32)), {}
     jobs: dict[str, Job] = {"CuPy" if device.is_gpu else "NumPy": lambda: a @ a}
     copies: dict[str, Job] = {next(iter(jobs)): lambda: long.copy()}
     try:
@@ -167,20 +167,21 @@ def ceilings(device: Device, sizes: Sizes, tf32: bool) -> dict[str, Any]:
     except ImportError:
         print("PyTorch is not installed; its ceilings are left out")
     print("copy")
-    found["copy"] = race(device, sizes, copies)
+    results["copy"] = race(device, sizes, copies)
     print(f"matrix product of {n} x {n}, float32")
-    found["product"] = race(device, sizes, jobs)
-    found["gb_per_second"] = {k: 8e-9 * sizes.copied / v for k, v in found["copy"]["medians"].items()}
-    found["gflop_per_second"] = {k: 2e-9 * n**3 / v for k, v in found["product"]["medians"].items()}
+    results["product"] = race(device, sizes, jobs)
+    results["gb_per_second"] = {k: 8e-9 * sizes.copied / v for k, v in results["copy"]["medians"].items()}
+    results["gflop_per_second"] = {k: 2e-9 * n**3 / v for k, v in results["product"]["medians"].items()}
     few = host[:256].astype(np.float64)
     exact = few @ host.astype(np.float64)
-    results = {name: job()[:256] for name, job in jobs.items()}
+    products = {name: job()[:256] for name, job in jobs.items()}
     host_results = {
-        k: own.cpu().numpy() if hasattr(own, "cpu") else mk.to_host(own) for k, own in results.items()
+        k: product.cpu().numpy() if hasattr(product, "cpu") else mk.to_host(product)
+        for k, product in products.items()
     }
-    found["product_error"] = {name: difference(own, exact) for name, own in host_results.items()}
-    print(f"errors of the product, some 1e-6 in float32 and 1e-3 in TF32: {found['product_error']}")
-    return found
+    results["product_error"] = {name: difference(product, exact) for name, product in host_results.items()}
+    print(f"errors of the product, some 1e-6 in float32 and 1e-3 in TF32: {results['product_error']}")
+    return results
 
 
 def problems(sizes: Sizes, output: str = "bernoulli") -> dict[str, Any]:
@@ -189,9 +190,9 @@ def problems(sizes: Sizes, output: str = "bernoulli") -> dict[str, Any]:
     import torch
 
     loss = {"bernoulli": torch.nn.BCEWithLogitsLoss, "gaussian": torch.nn.MSELoss}[output]()
-    own = mk.outputs.Gaussian() if output == "gaussian" else None
+    gaussian = mk.outputs.Gaussian() if output == "gaussian" else None
     return {
-        "autoencoder": (*nets.make_autoencoder(sizes.autoencoder, sizes.width, own), loss),
+        "autoencoder": (*nets.make_autoencoder(sizes.autoencoder, sizes.width, gaussian), loss),
         "conv": (*nets.make_conv(sizes.conv, sizes.channels, sizes.side), torch.nn.CrossEntropyLoss()),
     }
 
@@ -208,14 +209,14 @@ def sgd(device: Device, sizes: Sizes, tf32: bool) -> dict[str, Any]:
     import nets
     import torch
 
-    found = {}
+    results = {}
     for name, problem in problems(sizes).items():
         (net, theta, x, y), (module, X, t) = on_device(device, problem)
         loss, order = problem[5], nets.torch_order(module)
         print(f"SGD step, {name}: P = {net.n_params:,}, N = {len(x):,}")
         options = {"lr": LEARNING_RATE, "momentum": MOMENTUM}
         grad = torch.autograd.grad(loss(module(X), t), list(module.parameters()))
-        theirs = np.concatenate([own.cpu().numpy().reshape(-1) for own in grad])[order]
+        theirs = np.concatenate([part.cpu().numpy().reshape(-1) for part in grad])[order]
         agreed = {"gradient": difference(theirs / contenders.times_ours(loss, y), net.gradient(theta, x, y))}
         require(agreed, tf32)
         competing = {"minikfac": contenders.minikfac_sgd(net, theta, x, y, **options)}
@@ -226,9 +227,9 @@ def sgd(device: Device, sizes: Sizes, tf32: bool) -> dict[str, Any]:
             (again,) = device.put_torch(_copy(problem[4]))
             again, last = again.to(memory_format=torch.channels_last), X.to(memory_format=torch.channels_last)
             competing["PyTorch, channels last"] = contenders.torch_sgd(again, last, t, loss, **options)
-        found[name] = {"parameters": net.n_params, "examples": len(x), "differences": agreed}
-        found[name] |= race(device, sizes, competing)
-    return found
+        results[name] = {"parameters": net.n_params, "examples": len(x), "differences": agreed}
+        results[name] |= race(device, sizes, competing)
+    return results
 
 
 def _copy(module: Any) -> Any:
@@ -241,13 +242,13 @@ def kfac(device: Device, sizes: Sizes, tf32: bool, kfac_jax: str | None = None) 
     import contenders
     import nets
 
-    found = {}
+    results = {}
     for name, problem in problems(sizes, "gaussian").items():
         (net, theta, x, y), (module, X, t) = on_device(device, problem)
         loss, order = problem[5], nets.torch_order(module)
         print(f"K-FAC step, {name}: P = {net.n_params:,}, N = {len(x):,}")
         with_expectation = contenders.curvlinops_kfac(module, X, t, loss, "type-2")()
-        theirs = np.concatenate([own.detach().cpu().numpy().reshape(-1) for own in with_expectation[1]])[
+        theirs = np.concatenate([part.detach().cpu().numpy().reshape(-1) for part in with_expectation[1]])[
             order
         ]
         few = fisher.kfac(fisher.signals(net, theta, x, batch_size=256))
@@ -259,11 +260,11 @@ def kfac(device: Device, sizes: Sizes, tf32: bool, kfac_jax: str | None = None) 
             "minikfac, explicit inverses": contenders.minikfac_kfac(net, theta, x, y, explicit=True),
             "curvlinops": contenders.curvlinops_kfac(module, X, t, loss),
         }
-        found[name] = {"parameters": net.n_params, "examples": len(x), "differences": agreed}
+        results[name] = {"parameters": net.n_params, "examples": len(x), "differences": agreed}
         if kfac_jax:
-            found[name]["kfac_jax"] = _kfac_jax(kfac_jax, name, len(x), sizes)
-        found[name] |= race(device, sizes, competing)
-    return found
+            results[name]["kfac_jax"] = _kfac_jax(kfac_jax, name, len(x), sizes)
+        results[name] |= race(device, sizes, competing)
+    return results
 
 
 def _kfac_jax(python: str, name: str, n: int, sizes: Sizes) -> dict[str, Any]:
@@ -286,7 +287,7 @@ def optimizers(device: Device, sizes: Sizes, tf32: bool) -> dict[str, Any]:
         "autoencoder": mk.presets.mnist_autoencoder(sizes.width),
         "conv": mk.presets.cifar10_kfc(width=0.1 if sizes is TINY else 1.0),
     }
-    found = {}
+    results = {}
     for name, net in nets.items():
         rng, n = np.random.default_rng(0), getattr(sizes, name)
         x = rng.random((n, 784) if name == "autoencoder" else (n, 32, 32, 3)).astype(np.float32)
@@ -308,8 +309,8 @@ def optimizers(device: Device, sizes: Sizes, tf32: bool) -> dict[str, Any]:
         few = Sizes(**{**vars(sizes), "calls": 1, "rounds": min(sizes.rounds, 5)})
         timed = race(device, few, jobs)
         steps = {who: median / sizes.steps for who, median in timed["medians"].items()}
-        found[name] = {"parameters": net.n_params, "examples": n, "seconds_of_a_step": steps, **timed}
-    return found
+        results[name] = {"parameters": net.n_params, "examples": n, "seconds_of_a_step": steps, **timed}
+    return results
 
 
 def _advance(opt: Any, theta: Any, state: Any, x: Any, y: Any, count: int) -> tuple[Any, Any]:
@@ -324,7 +325,7 @@ def exact_fisher(device: Device, sizes: Sizes, tf32: bool) -> dict[str, Any]:
     import exact_fisher as on_cpu
     import nets
 
-    found = {}
+    results = {}
     for name in sizes.fisher_nets:
         net, theta, x, _, module = nets.make(name, sizes.fisher_examples)
         theta, x = device.put(theta, x)
@@ -342,13 +343,13 @@ def exact_fisher(device: Device, sizes: Sizes, tf32: bool) -> dict[str, Any]:
             "torch.func, S^T S": lambda: on_cpu.torch_root(module, X),  # noqa: B023
         }
         few = Sizes(**{**vars(sizes), "calls": 1})
-        found[name] = {"parameters": net.n_params, "examples": len(x), "differences": agreed}
-        found[name] |= race(device, few, competing)
+        results[name] = {"parameters": net.n_params, "examples": len(x), "differences": agreed}
+        results[name] |= race(device, few, competing)
         gflop = on_cpu.operations(net.shapes, len(x)) / 1e9
-        found[name]["gflop_needed"] = gflop
-        found[name]["gflop_per_second"] = gflop / found[name]["medians"]["minikfac"]
-        print(f"  {gflop:.1f} GFLOP needed, {found[name]['gflop_per_second']:.0f} GFLOP/s")
-    return found
+        results[name]["gflop_needed"] = gflop
+        results[name]["gflop_per_second"] = gflop / results[name]["medians"]["minikfac"]
+        print(f"  {gflop:.1f} GFLOP needed, {results[name]['gflop_per_second']:.0f} GFLOP/s")
+    return results
 
 
 def parts(device: Device, sizes: Sizes, tf32: bool) -> dict[str, Any]:
@@ -357,7 +358,7 @@ def parts(device: Device, sizes: Sizes, tf32: bool) -> dict[str, Any]:
         "autoencoder": (mk.presets.mnist_autoencoder(sizes.width), (784,)),
         "conv": (_conv(sizes), (sizes.side, sizes.side, sizes.channels[0])),
     }
-    found = {}
+    results = {}
     for name, (net, shape) in nets.items():
         rng, n = np.random.default_rng(0), getattr(sizes, name)
         host = rng.random((n, *shape)).astype(np.float32)
@@ -392,8 +393,8 @@ def parts(device: Device, sizes: Sizes, tf32: bool) -> dict[str, Any]:
         }
         print(f"parts, {name}: P = {net.n_params:,}, N = {n:,}; the first is the whole of a gradient")
         few = Sizes(**{**vars(sizes), "calls": min(sizes.calls, 3), "rounds": min(sizes.rounds, 7)})
-        found[name] = {"parameters": net.n_params, "examples": n, **race(device, few, jobs)}
-    return found
+        results[name] = {"parameters": net.n_params, "examples": n, **race(device, few, jobs)}
+    return results
 
 
 def _conv(sizes: Sizes) -> mk.Network:
@@ -436,8 +437,8 @@ def main(given: list[str] | None = None) -> None:
     if arguments.tf32 == "both":  # CuPy reads CUPY_TF32 when it is imported
         rest = sys.argv[1:] if given is None else given
         for tf32 in ("off", "on") if device.is_gpu else ("off",):
-            own = {**os.environ, "CUPY_TF32": str(int(tf32 == "on"))}
-            subprocess.run([sys.executable, __file__, *rest, "--tf32", tf32], env=own, check=True)
+            environment = {**os.environ, "CUPY_TF32": str(int(tf32 == "on"))}
+            subprocess.run([sys.executable, __file__, *rest, "--tf32", tf32], env=environment, check=True)
         return
     tf32 = arguments.tf32 == "on"
     if device.is_gpu and os.environ.setdefault("CUPY_TF32", str(int(tf32))) != str(int(tf32)):
@@ -451,8 +452,8 @@ def main(given: list[str] | None = None) -> None:
     print(f"{facts['device']}, {'TF32' if tf32 else 'float32'}")
     for name in arguments.jobs:
         options = {"kfac_jax": arguments.kfac_jax} if name == "kfac" else {}
-        found = {**facts, "job": name, "found": JOBS[name](device, sizes, tf32, **options)}
-        common.write(f"gpu_{name}{'_tf32' if tf32 else ''}", found, arguments.out)
+        record = {**facts, "job": name, "found": JOBS[name](device, sizes, tf32, **options)}
+        common.write(f"gpu_{name}{'_tf32' if tf32 else ''}", record, arguments.out)
 
 
 def _tell_torch(tf32: bool) -> None:

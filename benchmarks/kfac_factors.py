@@ -64,11 +64,11 @@ def run(name: str, n: int, repeats: int) -> dict[str, Any]:
     expected = {"exact": ours("eigen"), "factored": ours("factored")}
     differences = {}
 
-    def check(who: str, found: Any) -> None:
-        if isinstance(found, torch.Tensor):
-            found = found.detach().numpy()[order]
+    def check(who: str, factor: Any) -> None:
+        if isinstance(factor, torch.Tensor):
+            factor = factor.detach().numpy()[order]
         wanted = expected["exact" if "exact" in who else "factored"]
-        differences[who] = float(abs(found - wanted).max() / abs(wanted).max())
+        differences[who] = float(abs(factor - wanted).max() / abs(wanted).max())
         if not differences[who] < TOLERANCE:
             raise SystemExit(f"{name}: {who} differs from minikfac by {differences[who]:.1e}")
 

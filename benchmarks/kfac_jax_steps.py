@@ -104,8 +104,8 @@ def main() -> None:
     def step() -> float:
         nonlocal params, state, key, count
         begin = time.perf_counter()
-        key, own = jax.random.split(key)
-        params, state, info = optimizer.step(params, state, own, batch=batch, global_step_int=count)
+        key, step_key = jax.random.split(key)
+        params, state, info = optimizer.step(params, state, step_key, batch=batch, global_step_int=count)
         jax.block_until_ready((params, state, info))
         count += 1
         return time.perf_counter() - begin

@@ -81,7 +81,7 @@ def make_autoencoder(
 
 def torch_places(module: torch.nn.Module) -> list[Any]:
     """Where each entry of our weights (I, O) lies in PyTorch's flat vector, one array per layer."""
-    found = []
+    Ws = []
     start, channels = 0, 1
     for part in module.modules():
         if not isinstance(part, torch.nn.Linear | torch.nn.Conv2d):
@@ -92,12 +92,12 @@ def torch_places(module: torch.nn.Module) -> list[Any]:
         start += size + o
         if isinstance(part, torch.nn.Conv2d):
             channels = o
-            found.append(layers.Conv2d.join(weight, bias))
+            Ws.append(layers.Conv2d.join(weight, bias))
         else:  # where images were flattened, theirs have the channels first, ours last
             weight = weight.reshape(o, channels, -1).swapaxes(1, 2).reshape(o, -1)
             channels = 1
-            found.append(layers.Dense.join(weight, bias))
-    return found
+            Ws.append(layers.Dense.join(weight, bias))
+    return Ws
 
 
 def torch_order(module: torch.nn.Module) -> Any:
@@ -110,9 +110,9 @@ def torch_order(module: torch.nn.Module) -> Any:
 
 def torch_inputs(module: torch.nn.Module) -> list[Any]:
     """Where each input of a layer, the bias last, lies in PyTorch's order: A = A_torch[order][:, order]."""
-    found = []
+    order = []
     for places in torch_places(module):
         first = places[:, 0] - places.min()  # output 0: its weights come first
         first[-1] = len(first) - 1
-        found.append(first)
-    return found
+        order.append(first)
+    return order

@@ -41,7 +41,7 @@ def run_rank(width: float, n: int, repeats: int, path: Path) -> None:
         "factors": sum(side * (side + 1) // 2 for shape in net.shapes for side in shape),
     }
     with threadpool_limits(1):
-        found = {
+        messages = {
             name: {
                 "bytes": 4 * size,
                 "seconds": in_turn(
@@ -51,7 +51,7 @@ def run_rank(width: float, n: int, repeats: int, path: Path) -> None:
             for name, size in numbers.items()
         }
     if comm.rank == 0:
-        path.write_text(json.dumps(found), encoding="utf-8")
+        path.write_text(json.dumps(messages), encoding="utf-8")
 
 
 def in_turn(
@@ -98,15 +98,15 @@ def main() -> None:
         return
     where = common.machine()
     chosen = {"width": options.width, "examples": options.examples, "repeats": options.repeats}
-    own = [part for name, value in chosen.items() for part in (f"--{name}", str(value))]
-    messages = common.on_ranks(__file__, options.ranks, *own)
+    arguments = [part for name, value in chosen.items() for part in (f"--{name}", str(value))]
+    messages = common.on_ranks(__file__, options.ranks, *arguments)
     for name, own_message in messages.items():
         median = {key: statistics.median(runs) for key, runs in own_message["seconds"].items()}
         gained = median["one after the other"] - median["at once"]
         own_message |= {"median": median, "hidden": gained / median["message"]}
         own_message["at once / one after the other"] = median["at once"] / median["one after the other"]
-        told = ", ".join(f"{key} {1e3 * value:.1f} ms" for key, value in median.items())
-        print(f"{name}, {own_message['bytes'] / 1e6:.1f} MB: {told}; hidden {own_message['hidden']:.0%}")
+        shown = ", ".join(f"{key} {1e3 * value:.1f} ms" for key, value in median.items())
+        print(f"{name}, {own_message['bytes'] / 1e6:.1f} MB: {shown}; hidden {own_message['hidden']:.0%}")
     common.write("overlap", {"machine": where, "ranks": options.ranks, **chosen, "messages": messages})
 
 

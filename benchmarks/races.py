@@ -283,13 +283,13 @@ def results(name: str, device: str) -> Path:
 
 def tune(name: str, racer: str, number: int, folder: Path | None, device: str) -> None:
     """One round of a search, from 1; writes its trials."""
-    race, entry = RACES[name], RACES[name].racers[racer]
-    optimizer, space = contender(entry.optimizer), entry.spaces[number - 1]
+    race, racing = RACES[name], RACES[name].racers[racer]
+    one, space = contender(racing.optimizer), racing.spaces[number - 1]
     budget, seconds = race.rounds[number - 1]
-    fixed = {key: value for key, value in entry.fixed.items() if key not in space}
+    fixed = {key: value for key, value in racing.fixed.items() if key not in space}
     search = random_search(
         race.load(name, folder, device),
-        lambda net, **arguments: optimizer.make(net, **{**_of_the_optimizer(fixed), **arguments}),
+        lambda net, **arguments: one.make(net, **{**_of_the_optimizer(fixed), **arguments}),
         space,
         budget,
         seconds,
@@ -312,17 +312,17 @@ def _of_the_optimizer(arguments: dict[str, Any]) -> dict[str, Any]:
 
 def best(name: str, racer: str, device: str) -> dict[str, Any]:
     """The arguments of the best trial in a round of a racer's search."""
-    own = RACES[name].racers[racer]
-    searched = own.tuned_as or racer
-    base, number = RACES[name].racers[searched], own.round or len(RACES[name].rounds)
+    racing = RACES[name].racers[racer]
+    searched = racing.tuned_as or racer
+    base, number = RACES[name].racers[searched], racing.round or len(RACES[name].rounds)
     path = _search_file(results(name, device), searched, number)
     if not path.exists():
         raise SystemExit(
             f"expected {path}, which `races.py tune {name} {searched!r} --round {number}` writes"
         )
     trial = min(records.read(path).records, key=lambda trial: trial["score"])["trial"]
-    held = own.fixed if own.tuned_as else {}
-    return {**base.fixed, **drawn(base.spaces[number - 1], number - 1, trial), **held}
+    fixed = racing.fixed if racing.tuned_as else {}
+    return {**base.fixed, **drawn(base.spaces[number - 1], number - 1, trial), **fixed}
 
 
 def _search_file(folder: Path, racer: str, number: int) -> Path:
@@ -331,7 +331,7 @@ def _search_file(folder: Path, racer: str, number: int) -> Path:
 
 def run(name: str, racer: str, seed: int, folder: Path | None, device: str) -> None:
     """One run with the best arguments, from the start of this seed."""
-    own = RACES[name].racers[racer]
+    racing = RACES[name].racers[racer]
     problem = RACES[name].load(name, folder, device)
     arguments = best(name, racer, device)
     size = arguments.get("batch_size", problem.batch_size)
@@ -339,14 +339,14 @@ def run(name: str, racer: str, seed: int, folder: Path | None, device: str) -> N
     training.train(
         problem.net,
         problem.theta(seed),
-        contender(own.optimizer).make(problem.net, **_of_the_optimizer(arguments)),
+        contender(racing.optimizer).make(problem.net, **_of_the_optimizer(arguments)),
         problem.dataset,
         None,
         size,
         seed,
-        own.measure_every,
+        racing.measure_every,
         averaging=arguments.get("averaging"),
-        max_seconds=own.seconds,
+        max_seconds=racing.seconds,
         keep=Keep(results(name, device), f"{file_name(racer)}-{seed}", existing="resume"),
         on_record=lambda record: print(json.dumps(record), flush=True),
         progress=False,
@@ -360,17 +360,17 @@ def report(name: str, device: str) -> None:
     histories = {racer: list(map(records.read, paths)) for racer, paths in runs.items() if paths}
     if not histories:
         raise SystemExit(f"expected runs in {folder}, which `races.py run {name} RACER` writes")
-    found = races.Race(histories)
+    outcome = races.Race(histories)
     for column in ("best_loss", *race.shown):
         for along in ("seconds", "step"):
             print(f"\n{column.replace('_', ' ')}: {along} to ...")
-            _print(*found.table(column, along, race.levels.get(column)))
-        plots.race(found.records, column)[0].figure.savefig(folder / f"{column}.png")
-        rows = found.targets(column, race.levels.get(column))
+            _print(*outcome.table(column, along, race.levels.get(column)))
+        plots.race(outcome.records, column)[0].figure.savefig(folder / f"{column}.png")
+        rows = outcome.targets(column, race.levels.get(column))
         plots.race_targets(rows)[0].figure.savefig(folder / f"{column}-targets.png")
-        found.write_targets(folder / f"{column}-targets.csv", column, race.levels.get(column))
+        outcome.write_targets(folder / f"{column}-targets.csv", column, race.levels.get(column))
     print()
-    _print(*found.summary())
+    _print(*outcome.summary())
 
 
 def _print(header: list[str], rows: list[list[str]]) -> None:

@@ -26,24 +26,24 @@ Problem = tuple[mk.Network, Any, Any, Any, torch.nn.Module]
 
 
 def parser(doc: str | None, examples: int) -> argparse.ArgumentParser:
-    found = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawTextHelpFormatter)
-    found.add_argument("--repeats", type=int, default=9)
-    found.add_argument("--threads", type=int, default=2)
-    found.add_argument("--examples", type=int, default=examples)
-    found.add_argument(
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--examples", type=int, default=examples)
+    parser.add_argument(
         "--kfac-jax", metavar="PYTHON", help="an interpreter that has kfac-jax; see kfac_jax_steps.py"
     )
-    return found
+    return parser
 
 
-def difference(found: Any, wanted: Any) -> float:
-    return float(abs(found - wanted).max() / abs(wanted).max())
+def difference(actual: Any, wanted: Any) -> float:
+    return float(abs(actual - wanted).max() / abs(wanted).max())
 
 
 def require(differences: dict[str, float]) -> None:
-    for what, found in differences.items():
-        if not found < TOLERANCE:
-            raise SystemExit(f"{what} differs from minikfac by {found:.1e}")
+    for what, error in differences.items():
+        if not error < TOLERANCE:
+            raise SystemExit(f"{what} differs from minikfac by {error:.1e}")
 
 
 def compare_with_curvlinops(
@@ -54,21 +54,21 @@ def compare_with_curvlinops(
     F = fisher.kfac(fisher.signals(net, theta, x))
     K = contenders.curvlinops_factors(module, X, targets, loss, "type-2")
     K.compute_kronecker_factors()
-    found = {}
+    differences = {}
     orders = nets.torch_inputs(module)
     locations = [cost["T"] for cost in costs(net, x.shape)]
     for l, name in enumerate(K._input_covariances):
         A, G, t = K._input_covariances[name].numpy(), K._gradient_covariances[name].numpy(), locations[l]
-        found[f"A of {net.names[l]}"] = difference(A[np.ix_(orders[l], orders[l])] * t, F.blocks[l].A)
-        found[f"G of {net.names[l]}"] = difference(G / (t * scale), F.blocks[l].G)
+        differences[f"A of {net.names[l]}"] = difference(A[np.ix_(orders[l], orders[l])] * t, F.blocks[l].A)
+        differences[f"G of {net.names[l]}"] = difference(G / (t * scale), F.blocks[l].G)
     grad = net.gradient(theta, x, y)
     ours = F.solve(grad, damping=contenders.DAMPING, method="factored")
     theirs = contenders.curvlinops_kfac(module, X, targets, loss, "type-2")()
     order = nets.torch_order(module)
-    found["gradient"] = difference(contenders.flat(theirs[0], order) / scale, grad)
-    found["preconditioned gradient"] = difference(contenders.flat(theirs[1], order), ours)
-    require(found)
-    return found
+    differences["gradient"] = difference(contenders.flat(theirs[0], order) / scale, grad)
+    differences["preconditioned gradient"] = difference(contenders.flat(theirs[1], order), ours)
+    require(differences)
+    return differences
 
 
 def costs(net: mk.Network, shape: tuple[int, ...]) -> list[dict[str, Any]]:
@@ -76,24 +76,24 @@ def costs(net: mk.Network, shape: tuple[int, ...]) -> list[dict[str, Any]]:
 
     Symmetry of A and G is taken for half; an inverse is I^3, by Cholesky.
     """
-    found: list[dict[str, Any]] = []
-    n, own = shape[0], shape[1:]
+    layers: list[dict[str, Any]] = []
+    n, extents = shape[0], shape[1:]
     for layer in net.layers:
-        own = layer.output_shape(own)  # type: ignore[assignment]
+        extents = layer.output_shape(extents)  # type: ignore[assignment]
         if not layer.parameter_layers:
             continue
-        t, (i, o) = math.prod(own[:-1]), layer.weight_shapes[0]
+        t, (i, o) = math.prod(extents[:-1]), layer.weight_shapes[0]
         flop = {
             "forward": 2 * n * t * i * o,
             "weight gradient": 2 * n * t * i * o,
-            "derivative by inputs": 2 * n * t * (i - 1) * o if found else 0,
+            "derivative by inputs": 2 * n * t * (i - 1) * o if layers else 0,
             "A": n * t * i * (i + 1),
             "G": n * t * o * (o + 1),
             "inverses": i**3 + o**3,
             "preconditioning": 2 * i * o * (i + o),
         }
-        found.append({"T": t, "I": i, "O": o, **{part: 1e-9 * count for part, count in flop.items()}})
-    return found
+        layers.append({"T": t, "I": i, "O": o, **{part: 1e-9 * count for part, count in flop.items()}})
+    return layers
 
 
 def totals(net: mk.Network, shape: tuple[int, ...]) -> dict[str, float]:
@@ -152,14 +152,14 @@ def run(
             return
         if job == "SGD":
             after = result if ours(who) else contenders.flat(result, order)
-            found = difference((before - after) / lr, velocity)
+            error = difference((before - after) / lr, velocity)
         else:
-            grad, step = result if ours(who) else (contenders.flat(own, order) for own in result)
+            grad, step = result if ours(who) else (contenders.flat(part, order) for part in result)
             if not np.isfinite(step).all() or not step @ grad > 0:
                 raise SystemExit(f"expected a finite descent direction of {who}")
-            found = difference(grad if ours(who) else grad / scale, gradient)
-        differences[who] = found
-        require({f"gradient of {who}": found})
+            error = difference(grad if ours(who) else grad / scale, gradient)
+        differences[who] = error
+        require({f"gradient of {who}": error})
 
     print(f"{job} step: P = {net.n_params:,}, N = {n}, float32")
     seconds = common.alternate(competing, repeats, check)
@@ -203,8 +203,8 @@ def print_floor(parts: dict[str, float], rate: float) -> float:
 
 def print_lines(lines: dict[str, float]) -> None:
     print("  Where our time goes, in seconds of a core by line of code:")
-    for line, own in list(lines.items())[:12]:
-        print(f"    {own:7.4f} s  {line}")
+    for line, spent in list(lines.items())[:12]:
+        print(f"    {spent:7.4f} s  {line}")
     print()
 
 
@@ -219,9 +219,9 @@ class KfacJax:
     def __init__(self, python: str, net: str, n: int, threads: int) -> None:
         script = Path(__file__).with_name("kfac_jax_steps.py")
         self._command = [python, str(script), net, "--examples", str(n), "--damping", str(contenders.DAMPING)]
-        own = {"NPROC": str(threads), "OPENBLAS_NUM_THREADS": str(threads)}  # of XLA and of its LAPACK
+        env = {"NPROC": str(threads), "OPENBLAS_NUM_THREADS": str(threads)}  # of XLA and of its LAPACK
         self._process = subprocess.Popen(
-            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **own}
+            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | env
         )
         self.facts: dict[str, Any] = self._answer()
         self.seconds: list[float] = []

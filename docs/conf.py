@@ -61,7 +61,7 @@ numfig_secnum_depth = 1
 
 # docstrings
 
-autodoc_member_order = "bysource"  # which is the order of __all__ in a room
+autodoc_member_order = "bysource"  # which is the order of __all__ in a module
 autodoc_typehints = "none"  # in the text of each argument, with its shape
 autodoc_class_signature = "mixed"
 autodoc_preserve_defaults = True
@@ -92,10 +92,10 @@ def mathjax() -> Path | None:
     return Path(spec.origin).parent / "static" / "mathjax" / "es5" / "tex-svg-full.js"
 
 
-if (found := mathjax()) is None:
+if (mathjax_file := mathjax()) is None:
     raise RuntimeError("expected MathJax for formulas without a network: pip install 'minikfac[docs]'")
-html_static_path.append(str(found))
-mathjax_path = found.name
+html_static_path.append(str(mathjax_file))
+mathjax_path = mathjax_file.name
 mathjax3_config = {"options": {"enableMenu": False}, "svg": {"fontCache": "global"}}
 
 
@@ -110,11 +110,11 @@ def copy_notebooks(app: object) -> None:
         old.unlink()
     for path in notebooks:
         text = path.read_text(encoding="utf-8")
-        text = text.replace("](../docs/", "](../").replace("](../src/", "](../../src/")
+        text = text.replace("](../docs/", "](../").replace("](../minikfac/", "](../../minikfac/")
         text = text.replace("](../README.md", "](../index.md").replace("](../tests/", "](../../tests/")
-        own = target / path.name
-        if not own.exists() or own.read_text(encoding="utf-8") != text:
-            own.write_text(text, encoding="utf-8")
+        copy = target / path.name
+        if not copy.exists() or copy.read_text(encoding="utf-8") != text:
+            copy.write_text(text, encoding="utf-8")
     for image in (ROOT / "tutorials").glob("images/*"):
         (target / "images").mkdir(exist_ok=True)
         shutil.copy(image, target / "images" / image.name)
@@ -126,13 +126,13 @@ def copy_notebooks(app: object) -> None:
 def bibliography() -> dict[str, dict[str, str]]:
     """Entries of references.bib by key."""
     text = (DOCS / "references.bib").read_text(encoding="utf-8")
-    found = {}
+    entries = {}
     for kind, key, body in re.findall(r"^@(\w+)\{([^,\s]+),\n(.*?)^\}", text, re.MULTILINE | re.DOTALL):
         fields = re.findall(
             r"^\s*(\w+)\s*=\s*\{(.*?)\},?\s*(?=^\s*\w+\s*=|\Z)", body, re.MULTILINE | re.DOTALL
         )
-        found[key] = {"kind": kind, **{name: plain(" ".join(value.split())) for name, value in fields}}
-    return found
+        entries[key] = {"kind": kind, **{name: plain(" ".join(value.split())) for name, value in fields}}
+    return entries
 
 
 ACCENTS = {
@@ -183,8 +183,8 @@ def complete(app: object, docname: str, source: list[str]) -> None:
         named = set(re.findall(r"^([\w-]+)$", source[0], re.MULTILINE)) | {"index"}
         others = [page.stem for page in sorted(DOCS.glob("*.md")) if page.stem not in named]
         source[0] = source[0].replace("\n*\n", "\n" + "\n".join(others) + "\n")
-    if docname.startswith("api/") and docname.removeprefix("api/") in ROOMS:
-        source[0] += constants("minikfac." + ROOMS[docname.removeprefix("api/")])
+    if docname.startswith("api/") and docname.removeprefix("api/") in MODULES:
+        source[0] += constants("minikfac." + MODULES[docname.removeprefix("api/")])
     if docname == "tutorials" and not list((DOCS / "tutorials").glob("*.ipynb")):
         source[0] = source[0].split("```{toctree}")[0]  # an empty one would be a warning
     source[0] = re.sub(r"\[([^\]]+)\]\(([^)#\s:]+)(#[^)]*)?\)", partial(within, docname), source[0])
@@ -194,21 +194,21 @@ def complete(app: object, docname: str, source: list[str]) -> None:
 
 
 def constants(module: str) -> str:
-    """What is public in a room and neither function nor class: autodoc does not see where it is explained."""
-    room = import_module(module)
+    """What is public in a module but neither function nor class, with its explanation; autodoc misses it."""
+    part = import_module(module)
     entries = ""
-    for name in getattr(room, "__all__", ()):
-        found = getattr(room, name)
-        if not (inspect.isroutine(found) or inspect.isclass(found) or inspect.ismodule(found)):
-            text = getattr(found, "task", "").split("\n")[0] or explained(
-                Path(room.__file__ or "").parent, name
+    for name in getattr(part, "__all__", ()):
+        member = getattr(part, name)
+        if not (inspect.isroutine(member) or inspect.isclass(member) or inspect.ismodule(member)):
+            text = getattr(member, "task", "").split("\n")[0] or explained(
+                Path(part.__file__ or "").parent, name
             )
             entries += f"\n.. py:data:: {name}\n   :module: {module}\n\n   {text}\n"
     return f"\n```{{eval-rst}}\n{entries}\n```\n" if entries else ""
 
 
 def explained(folder: Path, name: str) -> str:
-    """The docstring below the line that makes a constant, somewhere in a room."""
+    """The docstring below the line that makes a constant, somewhere in a part of the package."""
     for path in folder.rglob("*.py"):
         body = ast.parse(path.read_text(encoding="utf-8")).body
         for made, text in pairwise(body):
@@ -255,14 +255,14 @@ class LinkWords(SphinxTransform):
         inside = (*inside, nodes.title, addnodes.pending_xref, nodes.raw, addnodes.desc_signature)
         for text in list(self.document.findall(nodes.Text)):
             if not any(isinstance(node, inside) for node in ancestors(text)):
-                pieces = [piece for own in linked(KEYS, text.astext(), self.entry) for piece in own]
+                pieces = [piece for run in linked(KEYS, text.astext(), self.entry) for piece in run]
                 if len(pieces) > 1 or TUTORIAL.search(text.astext()):
-                    text.parent.replace(text, [new for own in pieces for new in self.within(own)])
+                    text.parent.replace(text, [new for run in pieces for new in self.within(run)])
 
     def within(self, piece: nodes.Node) -> list[nodes.Node]:
         if not isinstance(piece, nodes.Text):
             return [piece]
-        return [new for own in linked(TUTORIAL, piece.astext(), self.notebook) for new in own]
+        return [new for run in linked(TUTORIAL, piece.astext(), self.notebook) for new in run]
 
     def entry(self, key: str) -> nodes.Node:
         return self.xref(key, "ref", key.lower())
@@ -289,30 +289,30 @@ def linked(
 
 
 def ancestors(node: nodes.Node) -> list[nodes.Node]:
-    found = []
+    nodes = []
     while node.parent is not None:
         node = node.parent
-        found.append(node)
-    return found
+        nodes.append(node)
+    return nodes
 
 
 def public(name: str) -> str | None:
     """Full name of what a code span such as `fisher.kfac` names, if it is public."""
     name = name.removesuffix("()").removeprefix("mk.").removeprefix("minikfac.")
-    room, _, rest = name.partition(".")
-    if room not in ROOMS or not rest:
+    page, _, rest = name.partition(".")
+    if page not in MODULES or not rest:
         return None
-    module = import_module("minikfac." + ROOMS[room])
+    module = import_module("minikfac." + MODULES[page])
     first, *attributes = rest.split(".")
     if first not in getattr(module, "__all__", dir(module)):
         return None
-    found = getattr(module, first, None)
+    target = getattr(module, first, None)
     for attribute in attributes:
-        found = getattr(found, attribute, None)
-    return None if found is None or inspect.ismodule(found) else f"minikfac.{ROOMS[room]}.{rest}"
+        target = getattr(target, attribute, None)
+    return None if target is None or inspect.ismodule(target) else f"minikfac.{MODULES[page]}.{rest}"
 
 
-ROOMS = {
+MODULES = {
     page.stem: re.search(r"automodule:: minikfac\.(\S+)", page.read_text(encoding="utf-8"))[1]  # type: ignore[index]
     for page in (DOCS / "api").glob("*.md")
     if page.stem not in ("index", "minikfac")
@@ -344,7 +344,7 @@ class LinkNames(SphinxTransform):
 def pages_of_tests(app: object) -> list[tuple[str, dict[str, str], str]]:
     """Tests as pages to read, with an anchor at each."""
     made = []
-    for path in sorted((ROOT / "tests").glob("test_*.py")):
+    for path in sorted((ROOT / "tests").rglob("test_*.py")):
         code = path.read_text(encoding="utf-8")
         lines = {
             node.lineno: node.name for node in ast.walk(ast.parse(code)) if isinstance(node, ast.FunctionDef)
@@ -354,8 +354,9 @@ def pages_of_tests(app: object) -> list[tuple[str, dict[str, str], str]]:
             f'<span id="{lines[number]}">{line}</span>' if number in lines else line
             for number, line in enumerate(shown, 1)
         )
-        body = f"<h1>{path.name}</h1><div class='highlight'><pre>{body}</pre></div>"
-        made.append((f"_tests/{path.stem}", {"title": path.name, "body": body}, "page.html"))
+        name = path.relative_to(ROOT / "tests").with_suffix("").as_posix()
+        body = f"<h1>{name}.py</h1><div class='highlight'><pre>{body}</pre></div>"
+        made.append((f"_tests/{name}", {"title": path.name, "body": body}, "page.html"))
     return made
 
 
@@ -368,7 +369,7 @@ def formulas(app: object, what: str, name: str, obj: object, options: object, li
     margin = 0
     for number, line in enumerate(lines):
         indent = len(line) - len(line.lstrip())
-        before = [own for own in lines[:number] if own.strip()]
+        before = [line for line in lines[:number] if line.strip()]
         if line.strip() and number and not lines[number - 1].strip() and before:
             last = before[-1]
             depth = len(last) - len(last.lstrip())

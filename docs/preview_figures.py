@@ -272,13 +272,14 @@ def graphical_models(study: Study) -> Any:
 
 
 def memory(study: Study) -> Any:
-    autoencoder = [784, 1000, 500, 250, 30, 250, 500, 1000, 784]
-    nets = {
-        "digits net": plots.count_floats(SIZES),
-        "net of MG15": plots.count_floats([256, 20, 20, 20, 20, 20, 10]),
-        "MNIST autoencoder": plots.count_floats(autoencoder),
+    sizes = {
+        "digits net": SIZES,
+        "net of MG15": [256, 20, 20, 20, 20, 20, 10],
+        "MNIST autoencoder": [784, 1000, 500, 250, 30, 250, 500, 1000, 784],
     }
-    return plots.memory(nets, budgets={"80 GB, a large GPU": 80e9})
+    nets = {name: mk.mlp(units) for name, units in sizes.items()}
+    counts = {name: (net.n_params, sum(i**2 + o**2 for i, o in net.shapes)) for name, net in nets.items()}
+    return plots.memory(counts, budgets={"80 GB, a large GPU": 80e9})
 
 
 def quality_along_training(study: Study) -> Any:

@@ -73,10 +73,10 @@ def to_device(array: Any, device: str = "cuda") -> Array:
         ValueError: for a device of another name, or a number that no GPU has.
         DeviceError: where CuPy, the libraries it needs, a driver or a GPU is missing.
     """
-    found = _gpu(device)
-    if found is None:
+    gpu = _gpu(device)
+    if gpu is None:
         return to_host(array)
-    with found:
+    with gpu:
         return sys.modules["cupy"].asarray(array)
 
 
@@ -86,9 +86,9 @@ def use_device(device: str) -> None:
     Raises:
         ValueError, DeviceError: as :func:`to_device`.
     """
-    found = _gpu(device)
-    if found is not None:
-        found.use()
+    gpu = _gpu(device)
+    if gpu is not None:
+        gpu.use()
 
 
 def _gpu(device: str) -> Any:
@@ -114,8 +114,8 @@ def _gpu(device: str) -> Any:
             "see what nvidia-smi says, or use device 'cpu'"
         ) from error
     if int(digits or 0) >= count:
-        known = ", ".join(f"'cuda:{number}'" for number in range(count)) or "no GPU: use device 'cpu'"
-        raise ValueError(f"expected a device that is here, {known}; got {device!r}")
+        present = ", ".join(f"'cuda:{number}'" for number in range(count)) or "no GPU: use device 'cpu'"
+        raise ValueError(f"expected a device that is here, {present}; got {device!r}")
     try:
         cupy.cuda.cublas  # noqa: B018  # loaded when it is first used, as all of CUDA's libraries are
     except ImportError as error:
@@ -188,9 +188,9 @@ def on_second_stream(task: Callable[..., T], like: Any) -> Callable[..., T]:
     def aside(*arguments: Any) -> T:
         with device, _second_stream(device.id) as stream:
             stream.wait_event(ready)
-            found = task(*arguments)
+            result = task(*arguments)
             stream.synchronize()
-        return found
+        return result
 
     return aside
 

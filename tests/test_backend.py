@@ -21,13 +21,13 @@ def cupy():
 # without CuPy --------------------------------------------------------------
 
 
-def test_the_library_of_host_arrays_scalars_and_nothing_is_numpy():
+def test_the_library_of_host_arrays_is_numpy():
     assert mk.array_module(np.ones(2), np.ones(3)) is np
     assert mk.array_module(1.0) is np
     assert mk.array_module() is np
 
 
-def test_to_host_and_to_device_cpu_leave_a_host_array_alone():
+def test_copies_to_the_host_leave_host_arrays_alone():
     array = np.ones(3)
     assert mk.to_host(array) is array
     assert mk.to_device(array, "cpu") is array
@@ -83,7 +83,7 @@ def test_arrays_of_two_devices_are_refused(cupy):
         mk.array_module(device, host, names="theta, x")
 
 
-def test_arrays_go_to_the_device_and_come_back_as_copies(cupy):
+def test_arrays_go_to_the_device_and_back(cupy):
     host = np.arange(3.0)
     for name in ("cuda", "cuda:0"):
         device = mk.to_device(host, name)
@@ -93,10 +93,10 @@ def test_arrays_go_to_the_device_and_come_back_as_copies(cupy):
     assert isinstance(mk.to_device(device, "cpu"), np.ndarray)
 
 
-@pytest.mark.parametrize("count, known", [(1, "'cuda:0'"), (2, "'cuda:0', 'cuda:1'")])
-def test_a_device_that_is_not_there_is_named(cupy, monkeypatch, count, known):
+@pytest.mark.parametrize("count, present", [(1, "'cuda:0'"), (2, "'cuda:0', 'cuda:1'")])
+def test_a_device_that_is_not_there_is_named(cupy, monkeypatch, count, present):
     monkeypatch.setattr(cupy.cuda.runtime, "getDeviceCount", lambda: count)
-    message = f"expected a device that is here, {known}; got 'cuda:3'"
+    message = f"expected a device that is here, {present}; got 'cuda:3'"
     for ask in (lambda: mk.to_device(np.ones(3), "cuda:3"), lambda: mk.use_device("cuda:3")):
         with pytest.raises(ValueError, match=re.escape(message)):
             ask()
@@ -174,12 +174,12 @@ def test_a_device_can_be_chosen_for_what_follows(cupy, monkeypatch):
 def test_small_numbers_of_a_device_come_in_one_transfer(cupy):
     M, b = np.arange(4.0, dtype=np.float32).reshape(2, 2), np.array(True)
     with standin.counted() as traffic:
-        found = backend.fetch(mk.to_device(M), 3, mk.to_device(b), mk.to_device(np.ones(0)))
+        fetched = backend.fetch(mk.to_device(M), 3, mk.to_device(b), mk.to_device(np.ones(0)))
         assert traffic.to_host == [5]
         assert backend.to_floats({"a": 1, "b": mk.to_device(M)[1, 1]}) == {"a": 1.0, "b": 3.0}
-    assert (found[0] == M).all() and found[0].dtype == float
-    assert found[1:3] == [3.0, 1.0] and found[3].shape == (0,)
-    assert [type(own) for own in backend.fetch(np.float32(0.5), 2)] == [float, float]
+    assert (fetched[0] == M).all() and fetched[0].dtype == float
+    assert fetched[1:3] == [3.0, 1.0] and fetched[3].shape == (0,)
+    assert [type(value) for value in backend.fetch(np.float32(0.5), 2)] == [float, float]
 
 
 def test_a_net_refuses_parameters_and_inputs_on_two_devices(cupy):
@@ -194,7 +194,7 @@ def test_a_net_refuses_parameters_and_inputs_on_two_devices(cupy):
 # memory --------------------------------------------------------------
 
 
-def test_check_memory_says_how_much_is_needed_how_much_is_free_and_what_to_use_instead(monkeypatch):
+def test_too_large_an_array_is_refused_with_its_size(monkeypatch):
     monkeypatch.setattr(backend, "available_memory", lambda xp: 3 * 2**30)
     message = (
         "the exact Fisher matrix (40,000 x 40,000, float32) needs 6.0 GiB, 3.0 GiB are free; use fisher.kfac"
@@ -219,7 +219,7 @@ def test_available_memory_of_the_host_is_a_plausible_number():
     assert 2**20 < backend.available_memory() < 2**63
 
 
-def test_available_memory_without_the_files_of_linux_comes_from_the_system(monkeypatch):
+def test_available_memory_without_the_files_of_linux(monkeypatch):
     def missing(*_, **__):
         raise FileNotFoundError
 
@@ -229,7 +229,7 @@ def test_available_memory_without_the_files_of_linux_comes_from_the_system(monke
     assert backend.available_memory() == 2**63 - 1
 
 
-def test_available_memory_of_a_device_counts_what_its_pool_keeps(cupy):
+def test_available_memory_of_a_device_counts_its_pool(cupy):
     assert backend.available_memory(cupy) == standin.FREE + standin.POOLED
     with pytest.raises(MemoryError, match="a matrix"):
         backend.check_memory((standin.FREE + standin.POOLED + 1,), np.int8, "a matrix", "less", cupy)
@@ -238,7 +238,7 @@ def test_available_memory_of_a_device_counts_what_its_pool_keeps(cupy):
 # the package --------------------------------------------------------------
 
 
-def test_rooms_are_imported_when_they_are_used():
+def test_parts_are_imported_when_they_are_used():
     assert mk.datasets is importlib.import_module("minikfac.datasets")
     with pytest.raises(AttributeError, match="module 'minikfac' has no attribute 'nothing'"):
         mk.nothing  # noqa: B018

@@ -16,13 +16,13 @@ def blas_threads() -> list[int]:
 
 
 def squares(n: int) -> list[int]:
-    found = [0] * n
+    squares = [0] * n
 
     def task(k: int) -> None:
-        found[k] = k * k
+        squares[k] = k * k
 
     for_each([lambda k=k: task(k) for k in range(n)], np.zeros(1))
-    return found
+    return squares
 
 
 def test_every_task_runs() -> None:

@@ -55,16 +55,16 @@ def execute(path: Path) -> nbformat.NotebookNode:
 
 def tidied(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
     """Join what was printed in pieces, and make pictures small."""
-    found: list[nbformat.NotebookNode] = []
+    merged: list[nbformat.NotebookNode] = []
     for output in outputs:
-        if found and output.output_type == "stream" and found[-1].get("name") == output.name:
-            found[-1].text += output.text
+        if merged and output.output_type == "stream" and merged[-1].get("name") == output.name:
+            merged[-1].text += output.text
             continue
         data = output.get("data", {})
         if "image/png" in data:
             data["image/png"] = small(data["image/png"])
-        found.append(output)
-    return found
+        merged.append(output)
+    return merged
 
 
 def small(png: str) -> str:

@@ -13,7 +13,7 @@ import shutil
 import tarfile
 import textwrap
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -57,10 +57,8 @@ def download(name: str, file: str, addresses: Sequence[str], md5: str | None = N
     try:
         for address in addresses:
             try:
-                found = pooch.retrieve(
-                    address, known_hash=md5 and f"md5:{md5}", fname=file, path=folder, progressbar=progress
-                )
-                return Path(found)
+                checksum = md5 and f"md5:{md5}"
+                return Path(pooch.retrieve(address, checksum, file, folder, progressbar=progress))
             except (OSError, ValueError) as failure:
                 error = failure
     finally:
@@ -124,6 +122,34 @@ def find_file(folder: Path, file: str) -> Path:
         if path.is_file():
             return path
     raise FileNotFoundError(f"expected {file}.gz or {file} in {folder}, got neither")
+
+
+def file_status(
+    folder: Path, file: str, describe: Callable[[Path], tuple[str, str]], checksum: str, content: str = ""
+) -> tuple[str, str]:
+    """Return the name of a file in a folder and its status.
+
+    The status begins with "ok", "altered" (readable, but not the official content), "broken" or "missing".
+
+    Args:
+        folder: Where it is.
+        file: Its name in the cache.
+        describe: From its path to what it holds, in words, and its digest; raises ValueError if it is broken.
+        checksum: The kind and the official digest, as "md5 6bbc9a...".
+        content: Of what the digest is, in words.
+    """
+    try:
+        path = find_file(folder, file.removesuffix(".gz"))
+    except FileNotFoundError as error:
+        return file, f"missing: {error}"
+    try:
+        what, digest = describe(path)
+    except ValueError as error:
+        return path.name, f"broken: {error}"
+    of = f" of the {content}" if content else ""
+    if checksum.split()[1] == digest:
+        return path.name, f"ok: {what}, the official {content.removeprefix('unpacked ') or 'content'}"
+    return path.name, f"altered: {what}, but expected {checksum}{of}, got {digest}"
 
 
 def read_bytes(path: Path) -> bytes:

@@ -10,8 +10,9 @@ import difflib
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from .cache import is_cached
 from .cifar10 import FILES as CIFAR10_FILES
@@ -32,7 +33,8 @@ from .usps import check_usps, fetch_usps, usps
 class Entry:
     """Describe one data set.
 
-    `fetch` is None and `files` are empty if there is nothing to fetch; `where` then says why.
+    `images` are training + test, `size` is that of the files. `fetch` is None and `files` are empty if there
+    is nothing to fetch; `without_files` then says why.
     """
 
     name: str
@@ -45,19 +47,14 @@ class Entry:
     check: Callable[..., list[tuple[str, str]]]
     fetch: Callable[[], Path] | None = None
     files: tuple[str, ...] = ()
-    where: str = "bundled"
+    without_files: str = "bundled"
 
-
-class Row(NamedTuple):
-    """One data set as `available` lists it; `where` is "bundled", "made here", "cached" or "not fetched"."""
-
-    name: str
-    what: str
-    images: str
-    size: str
-    licence: str
-    source: str
-    where: str
+    @property
+    def where(self) -> str:
+        """Where its files are: "bundled", "made here", "cached" or "not fetched"."""
+        if self.fetch is None:
+            return self.without_files
+        return "cached" if is_cached(self.name, self.files) else "not fetched"
 
 
 ENTRIES = (
@@ -128,7 +125,7 @@ ENTRIES = (
         source="drawn when asked for, some seconds",
         load=curves,
         check=check_curves,
-        where="made here",
+        without_files="made here",
     ),
 )
 
@@ -147,34 +144,21 @@ def load(name_or_path: str | Path, folder: str | Path | None = None, **options: 
     Raises:
         ValueError: If there is no such set, or its reader has no such option.
     """
-    reader: Callable[..., Dataset]
-    arguments: dict[str, Any]
-    if is_npz(name_or_path):
-        reader, label, arguments = from_npz, "an .npz file", {"path": name_or_path}
-    else:
-        reader, label, arguments = entry(name_or_path).load, str(name_or_path), {}
+    npz = is_npz(name_or_path)
+    reader = partial(from_npz, name_or_path) if npz else entry(name_or_path).load
     if folder is not None:
         options = {"folder": folder, **options}
-    known = [key for key in inspect.signature(reader).parameters if key != "path"]
-    unknown = [key for key in options if key not in known]
+    accepted = inspect.signature(reader).parameters
+    unknown = [key for key in options if key not in accepted]
     if unknown:
-        raise ValueError(f"{label}: expected options among {', '.join(known)}, got {', '.join(unknown)}")
-    return reader(**arguments, **options)
+        label = "an .npz file" if npz else name_or_path
+        raise ValueError(f"{label}: expected options among {', '.join(accepted)}, got {', '.join(unknown)}")
+    return reader(**options)
 
 
-def available() -> list[Row]:
-    """List the data sets; `images` are training + test, `size` is that of the files."""
-    rows = []
-    for item in ENTRIES:
-        where = (
-            item.where
-            if item.fetch is None
-            else "cached"
-            if is_cached(item.name, item.files)
-            else "not fetched"
-        )
-        rows.append(Row(item.name, item.what, item.images, item.size, item.licence, item.source, where))
-    return rows
+def available() -> list[Entry]:
+    """List the data sets."""
+    return list(ENTRIES)
 
 
 def fetch(name: str) -> Path:
@@ -205,10 +189,9 @@ def check(name: str | Path, folder: str | Path | None = None) -> list[tuple[str,
         ValueError: If there is no such set, or `folder` is given for one that has none.
         FileNotFoundError: If `folder` does not exist.
     """
-    own = is_npz(name)
-    if folder is not None and (own or entry(name).fetch is None):
+    if folder is not None and (is_npz(name) or entry(name).fetch is None):
         raise ValueError(f"{name}: expected no folder (it needs none, or is one file), got folder={folder}")
-    if own:
+    if is_npz(name):
         return [(Path(name).name, _npz_status(name))]
     return entry(name).check() if folder is None else entry(name).check(folder)
 

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import hashlib
 import re
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from .cache import cache_folder, download, extract, find_file, read_bytes
-from .dataset import Dataset, check_labels, draw, existing_folder, float_dtype
+from .cache import cache_folder, download, extract, file_status, find_file, read_bytes
+from .dataset import Dataset, check_labels, existing_folder, float_dtype, from_bytes, labelled_images
 
 ARCHIVE = "cifar-10-binary.tar.gz"
 ADDRESSES = (
@@ -35,18 +36,7 @@ SHA256 = {
 }
 NAMES_FILE = "batches.meta.txt"
 FILES = (*SHA256, NAMES_FILE)
-CLASS_NAMES = (
-    "airplane",
-    "automobile",
-    "bird",
-    "cat",
-    "deer",
-    "dog",
-    "frog",
-    "horse",
-    "ship",
-    "truck",
-)
+CLASS_NAMES = tuple("airplane automobile bird cat deer dog frog horse ship truck".split())
 PIECE = re.compile(r"test_batch\.(\d+)-(\d+)\.bin(\.gz)?")
 SIDE, CHANNELS = 32, 3
 RECORD = 1 + CHANNELS * SIDE * SIDE
@@ -81,15 +71,9 @@ def cifar10(
     """
     dtype = float_dtype(dtype)
     source = fetch_cifar10() if folder is None else existing_folder(folder)
-    arrays: list[np.ndarray] = []
-    for part, count in (("train", n_train), ("test", n_test)):
-        pixels, labels = read_part(source, part)
-        rows = draw(count, len(labels), f"n_{part}")
-        x = np.divide(np.ascontiguousarray(pixels[rows]), 255, dtype=dtype)
-        arrays += [x if images else x.reshape(len(x), -1), labels[rows].astype(np.int64)]
-    x_train, y_train, x_test, y_test = arrays
+    read, scale = partial(read_part, source), partial(from_bytes, dtype=dtype)
     shape = (SIDE, SIDE, CHANNELS)
-    return Dataset(x_train, y_train, x_test, y_test, "cifar10", shape, 10, read_names(source))
+    return labelled_images("cifar10", read, scale, shape, images, n_train, n_test, read_names(source))
 
 
 def fetch_cifar10() -> Path:
@@ -135,16 +119,11 @@ def check_cifar10(folder: str | Path | None = None) -> list[tuple[str, str]]:
     Pieces of the test file are "altered" at best: checksums are known of whole files alone.
     """
     source = cache_folder("cifar10") if folder is None else existing_folder(folder)
-    pieces = _pieces(source)
     rows = []
-    for file in SHA256:
-        try:
-            rows.append(_status(find_file(source, file)))
-        except FileNotFoundError as error:
-            if file != "test_batch.bin" or not pieces:
-                rows.append((file, f"missing: {error}"))
-                continue
-            rows += [_status(path) for path in pieces]
+    for file, sha256 in SHA256.items():
+        row = file_status(source, file, _describe, f"sha256 {sha256}", "unpacked content")
+        pieces = _pieces(source) if file == "test_batch.bin" and row[1].startswith("missing") else []
+        rows += [_piece_status(path) for path in pieces] or [row]
     if (source / NAMES_FILE).is_file():
         try:
             same = read_names(source) == CLASS_NAMES
@@ -155,18 +134,16 @@ def check_cifar10(folder: str | Path | None = None) -> list[tuple[str, str]]:
     return rows
 
 
-def _status(path: Path) -> tuple[str, str]:
+def _describe(path: Path) -> tuple[str, str]:
+    what = f"{len(_read_records(path))} images of {SIDE}x{SIDE}"
+    return what, hashlib.sha256(read_bytes(path)).hexdigest()
+
+
+def _piece_status(path: Path) -> tuple[str, str]:
     try:
-        what = f"{len(_read_records(path))} images of {SIDE}x{SIDE}"
+        return path.name, f"altered: {_describe(path)[0]}, a piece, of which no checksum is published"
     except ValueError as error:
         return path.name, f"broken: {error}"
-    expected = SHA256.get(path.name.removesuffix(".gz"))
-    if expected is None:
-        return path.name, f"altered: {what}, a piece, of which no checksum is published"
-    found = hashlib.sha256(read_bytes(path)).hexdigest()
-    if found == expected:
-        return path.name, f"ok: {what}, the official content"
-    return path.name, f"altered: {what}, but expected sha256 {expected} of the unpacked content, got {found}"
 
 
 def _intact(folder: Path) -> bool:

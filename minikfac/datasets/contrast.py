@@ -17,6 +17,9 @@ import numpy as np
 
 from .dataset import check_images
 
+LEAST_RANGE = 1e-8
+"""Difference of an image's largest and smallest number up to which it counts as constant."""
+
 
 @dataclass(frozen=True, eq=False)
 class ContrastNormalization:
@@ -56,7 +59,7 @@ class ContrastNormalization:
 
 
 def global_contrast_normalization(
-    images: np.ndarray, scale: float = 1.0, regularizer: float = 0.0, eps: float = 1e-8
+    images: np.ndarray, scale: float = 1.0, regularizer: float = 0.0
 ) -> ContrastNormalization:
     """Measure mean and contrast of each image.
 
@@ -64,16 +67,15 @@ def global_contrast_normalization(
         images: (N, H, W, C), floats.
         scale: Root mean square of a normalized image (with regularizer 0), > 0.
         regularizer: Added to the mean square, >= 0, in the images' units squared: [CNL11] take 10 for pixels
-            of 0..255, [GWMCB13] none.
-        eps: Least difference of an image's largest and smallest number for which it has any contrast; of
-            less, noise would be made an image. With a regularizer all images are taken.
+            of 0..255, [GWMCB13] none. Without one, an image needs some contrast: its noise would be made an
+            image.
 
     Returns:
         The transform of these images and its inverse.
 
     Raises:
         ValueError: If `images` are not finite floats (N, H, W, C), an image is constant and there is no
-            regularizer, or `scale`, `regularizer` or `eps` is out of range.
+            regularizer, or `scale` or `regularizer` is out of range.
 
     >>> x = np.array([0.0, 1.0, 2.0, 5.0]).reshape(1, 2, 2, 1)
     >>> transform = global_contrast_normalization(x, scale=2)
@@ -81,17 +83,14 @@ def global_contrast_normalization(
     (2.0, 4.0)
     """
     check_images(images, "images")
-    for name, value, fits in (
-        ("scale > 0", scale, 0 < scale < np.inf),
-        ("regularizer >= 0", regularizer, 0 <= regularizer < np.inf),
-        ("eps >= 0", eps, 0 <= eps < np.inf),
-    ):
-        if not fits:
-            raise ValueError(f"expected {name}, got {value}")
+    if not 0 < scale < np.inf:
+        raise ValueError(f"expected scale > 0, got {scale}")
+    if not 0 <= regularizer < np.inf:
+        raise ValueError(f"expected regularizer >= 0, got {regularizer}")
     flat = images.reshape(len(images), -1)
     mean = flat.mean(axis=1, keepdims=True)
     square = np.square(flat - mean).mean(axis=1, keepdims=True)
-    constant = (np.ptp(flat, axis=1) <= eps) | (square[:, 0] == 0)
+    constant = (np.ptp(flat, axis=1) <= LEAST_RANGE) | (square[:, 0] == 0)
     if regularizer == 0 and constant.any():
         raise ValueError(
             f"images: expected images with contrast, got {int(constant.sum())} constant of {len(images)}, "

@@ -111,9 +111,9 @@ def draw_curves(points: np.ndarray, dtype: DTypeLike = np.float64) -> np.ndarray
 def check_curves() -> list[tuple[str, str]]:
     """Return one (what, status): whether images drawn now are those that this package always drew."""
     points = draw_points(np.random.default_rng([0, 0]), len(FIRST_MEANS))
-    found = draw_curves(points).mean((1, 2))
-    if np.abs(found - FIRST_MEANS).max() > 1e-6:
-        return [("drawn here", f"altered: expected images of mean ink {FIRST_MEANS}, got {found.round(7)}")]
+    means = draw_curves(points).mean((1, 2))
+    if np.abs(means - FIRST_MEANS).max() > 1e-6:
+        return [("drawn here", f"altered: expected images of mean ink {FIRST_MEANS}, got {means.round(7)}")]
     return [("drawn here", "ok: the first images of seed 0 are as ever")]
 
 

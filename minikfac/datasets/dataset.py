@@ -13,6 +13,7 @@ shapes agree, inputs are finite, labels count from 0.
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -139,6 +140,42 @@ class Dataset:
             f"Dataset({self.name}: {len(self.x_train)} train, {len(self.x_test)} test, "
             f"inputs {inputs} {self.x_train.dtype}, {targets})"
         )
+
+
+def labelled_images(
+    name: str,
+    read: Callable[[str], tuple[np.ndarray, np.ndarray]],
+    scale: Callable[[np.ndarray], np.ndarray],
+    image_shape: tuple[int, int, int],
+    images: bool,
+    n_train: int | None,
+    n_test: int | None,
+    class_names: tuple[str, ...] | None = None,
+) -> Dataset:
+    """Make a data set of ten classes from the files of its two parts; only drawn rows are scaled.
+
+    Args:
+        name: Of the set.
+        read: From "train" or "test" to stored pixels (N, ...) and labels (N,).
+        scale: From stored pixels to floats in [0, 1].
+        image_shape: (H, W, C) of one image.
+        images: Whether inputs are (N, H, W, C) rather than flat.
+        n_train, n_test: How many are drawn, as by `Dataset.subset`; None for all.
+        class_names: One for each class.
+    """
+    arrays: list[np.ndarray] = []
+    for part, count in (("train", n_train), ("test", n_test)):
+        pixels, labels = read(part)
+        rows = draw(count, len(labels), f"n_{part}")
+        x = scale(pixels[rows])
+        arrays += [x.reshape(len(x), *(image_shape if images else (-1,))), labels[rows].astype(np.int64)]
+    x_train, y_train, x_test, y_test = arrays
+    return Dataset(x_train, y_train, x_test, y_test, name, image_shape, 10, class_names)
+
+
+def from_bytes(pixels: np.ndarray, dtype: DTypeLike) -> np.ndarray:
+    """Return pixels 0..255 as floats in [0, 1]."""
+    return np.divide(np.ascontiguousarray(pixels), 255, dtype=dtype)
 
 
 def check_examples(x: np.ndarray, y: np.ndarray, x_name: str, y_name: str) -> None:

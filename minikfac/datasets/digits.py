@@ -59,7 +59,6 @@ def digits(
     arrays = _arrays()
     x_train, x_test = (arrays[key].astype(np.float64).reshape(-1, 64) / 16 for key in ("x_train", "x_test"))
     image_shape: tuple[int, int, int] | None = (8, 8, 1)
-    name = "digits"
     if components is not None:
         if images:
             raise ValueError(
@@ -76,7 +75,7 @@ def digits(
         arrays["y_train"].astype(np.int64),
         x_test.astype(dtype, copy=False),
         arrays["y_test"].astype(np.int64),
-        name,
+        "digits",
         image_shape,
         n_classes=10,
     ).subset(n_train, n_test)
@@ -106,15 +105,11 @@ def digest(arrays: dict[str, np.ndarray]) -> str:
 
 def check_digits() -> list[tuple[str, str]]:
     """Return one (file, status) for the bundled file."""
-    found = digest(_arrays())
-    if found != SHA256:
-        return [
-            (
-                FILE.name,
-                f"altered: expected sha256 {SHA256} of its arrays, got {found}; reinstall the package",
-            )
-        ]
-    return [(FILE.name, "ok: 1500 training and 297 test images of 8x8, the bundled content")]
+    sha256 = digest(_arrays())
+    if sha256 == SHA256:
+        return [(FILE.name, "ok: 1500 training and 297 test images of 8x8, the bundled content")]
+    problem = f"altered: expected sha256 {SHA256} of its arrays, got {sha256}; reinstall the package"
+    return [(FILE.name, problem)]
 
 
 def _arrays() -> dict[str, np.ndarray]:

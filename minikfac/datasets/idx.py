@@ -37,18 +37,18 @@ def read_idx(path: str | Path, ndim: int | None = None) -> np.ndarray:
             f"{path}: expected an IDX file of unsigned bytes, plain or gzip (magic number 00 00 08 "
             f"and the number of dimensions), got {data[:4].hex(' ') or 'an empty file'}"
         )
-    found = data[3]
-    if ndim is not None and found != ndim:
+    stated = data[3]
+    if ndim is not None and stated != ndim:
         raise ValueError(
-            f"{path}: expected {_kind(ndim)} (magic number 00 00 08 {ndim:02x}), got {_kind(found)} "
-            f"(00 00 08 {found:02x}); are the files of images and labels swapped?"
+            f"{path}: expected {_kind(ndim)} (magic number 00 00 08 {ndim:02x}), got {_kind(stated)} "
+            f"(00 00 08 {stated:02x}); are the files of images and labels swapped?"
         )
-    start = 4 + 4 * found
+    start = 4 + 4 * stated
     if len(data) < start:
         raise ValueError(
             f"{path}: expected a header of {start} bytes, got {len(data)} bytes: the file is truncated"
         )
-    shape = tuple(int(size) for size in np.frombuffer(data, dtype=">u4", count=found, offset=4))
+    shape = tuple(int(size) for size in np.frombuffer(data, dtype=">u4", count=stated, offset=4))
     if 0 in shape:
         raise ValueError(f"{path}: expected at least one example, got shape {shape}")
     expected = start + math.prod(shape)

@@ -14,13 +14,14 @@ a part of them with `Dataset.subset`, not by slicing.
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from .cache import cache_folder, download, find_file, read_bytes
-from .dataset import Dataset, check_labels, draw, existing_folder, float_dtype, whole_number
+from .cache import cache_folder, download, file_status, find_file, read_bytes
+from .dataset import Dataset, check_labels, existing_folder, float_dtype, labelled_images, whole_number
 from .idx import read_idx
 
 PARTS = {"train": "train", "test": "t10k"}
@@ -76,18 +77,9 @@ def mnist(
     dtype = float_dtype(dtype)
     size = whole_number(size, 1, SIDE, "size")
     source = fetch_mnist() if folder is None else existing_folder(folder)
-    arrays: list[np.ndarray] = []
-    for part, count in (("train", n_train), ("test", n_test)):
-        pixels, labels = read_part(source, part)
-        rows = draw(count, len(labels), f"n_{part}")
-        x = shrink(pixels[rows], size, dtype)
-        arrays += [
-            x.reshape(-1, size, size, 1) if images else x.reshape(-1, size * size),
-            labels[rows].astype(np.int64),
-        ]
-    x_train, y_train, x_test, y_test = arrays
     name = "mnist" if size == SIDE else f"mnist-{size}x{size}"
-    return Dataset(x_train, y_train, x_test, y_test, name, image_shape=(size, size, 1), n_classes=10)
+    read, scale = partial(read_part, source), partial(shrink, size=size, dtype=dtype)
+    return labelled_images(name, read, scale, (size, size, 1), images, n_train, n_test)
 
 
 def fetch_mnist() -> Path:
@@ -145,30 +137,20 @@ def check_mnist(folder: str | Path | None = None) -> list[tuple[str, str]]:
     source = cache_folder("mnist") if folder is None else existing_folder(folder)
     rows = []
     for part in PARTS:
-        counts = []
+        counts: list[int] = []
+
+        def describe(path: Path, counts: list[int] = counts) -> tuple[str, str]:
+            images = "images" in path.name
+            counts.append(len(_read_images(path) if images else _read_labels(path)))
+            if len(counts) == 2 and counts[0] != counts[1]:
+                raise ValueError(f"expected {counts[0]} labels, one for each image, got {counts[1]}")
+            what = f"{counts[-1]} images of {SIDE}x{SIDE}" if images else f"{counts[-1]} labels"
+            return what, hashlib.md5(read_bytes(path), usedforsecurity=False).hexdigest()
+
         for file in _files(part):
-            try:
-                path = find_file(source, file)
-                array = _read_images(path) if "images" in file else _read_labels(path)
-            except FileNotFoundError as error:
-                rows.append((f"{file}.gz", f"missing: {error}"))
-                continue
-            except ValueError as error:
-                rows.append((path.name, f"broken: {error}"))
-                continue
-            counts.append(len(array))
-            rows.append((path.name, _status(path, file, counts)))
+            md5 = f"md5 {CONTENT_MD5[file]}"
+            rows.append(file_status(source, f"{file}.gz", describe, md5, "unpacked content"))
     return rows
-
-
-def _status(path: Path, file: str, counts: list[int]) -> str:
-    if len(counts) == 2 and counts[0] != counts[1]:
-        return f"broken: expected {counts[0]} labels, one for each image, got {counts[1]}"
-    what = f"{counts[-1]} images of {SIDE}x{SIDE}" if "images" in file else f"{counts[-1]} labels"
-    found = hashlib.md5(read_bytes(path), usedforsecurity=False).hexdigest()
-    if found == CONTENT_MD5[file]:
-        return f"ok: {what}, the official content"
-    return f"altered: {what}, but expected md5 {CONTENT_MD5[file]} of the unpacked content, got {found}"
 
 
 def _files(part: str) -> tuple[str, str]:

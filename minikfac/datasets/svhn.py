@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import hashlib
 import io
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from .cache import cache_folder, download, find_file, read_bytes
-from .dataset import Dataset, draw, existing_folder, float_dtype
+from .cache import cache_folder, download, file_status, find_file, read_bytes
+from .dataset import Dataset, existing_folder, float_dtype, from_bytes, labelled_images
 
 PARTS = {"train": "train_32x32.mat", "test": "test_32x32.mat"}
 ADDRESS = "http://ufldl.stanford.edu/housenumbers/"
@@ -57,14 +58,12 @@ def svhn(
     """
     dtype = float_dtype(dtype)
     source = fetch_svhn() if folder is None else existing_folder(folder)
-    arrays: list[np.ndarray] = []
-    for part, count in (("train", n_train), ("test", n_test)):
-        pixels, labels = read_svhn(find_file(source, PARTS[part]))
-        rows = draw(count, len(labels), f"n_{part}")
-        x = np.divide(np.ascontiguousarray(pixels[rows]), 255, dtype=dtype)
-        arrays += [x if images else x.reshape(len(x), -1), labels[rows]]
-    x_train, y_train, x_test, y_test = arrays
-    return Dataset(x_train, y_train, x_test, y_test, "svhn", SHAPE, n_classes=10)
+
+    def read(part: str) -> tuple[np.ndarray, np.ndarray]:
+        return read_svhn(find_file(source, PARTS[part]))
+
+    scale = partial(from_bytes, dtype=dtype)
+    return labelled_images("svhn", read, scale, SHAPE, images, n_train, n_test)
 
 
 def fetch_svhn() -> Path:
@@ -122,20 +121,9 @@ def check_svhn(folder: str | Path | None = None) -> list[tuple[str, str]]:
     A status begins with "ok", "altered" (readable, but not the official content), "broken" or "missing".
     """
     source = cache_folder("svhn") if folder is None else existing_folder(folder)
-    rows = []
-    for file, expected in MD5.items():
-        try:
-            path = find_file(source, file)
-            what = f"{len(read_svhn(path)[1])} images of 32x32"
-        except FileNotFoundError as error:
-            rows.append((file, f"missing: {error}"))
-            continue
-        except ValueError as error:
-            rows.append((path.name, f"broken: {error}"))
-            continue
-        found = hashlib.md5(read_bytes(path), usedforsecurity=False).hexdigest()
-        if found == expected:
-            rows.append((path.name, f"ok: {what}, the official content"))
-        else:
-            rows.append((path.name, f"altered: {what}, but expected md5 {expected}, got {found}"))
-    return rows
+
+    def describe(path: Path) -> tuple[str, str]:
+        what = f"{len(read_svhn(path)[1])} images of 32x32"
+        return what, hashlib.md5(read_bytes(path), usedforsecurity=False).hexdigest()
+
+    return [file_status(source, file, describe, f"md5 {md5}") for file, md5 in MD5.items()]

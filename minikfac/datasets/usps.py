@@ -5,7 +5,7 @@ Friedman); the data came from the AT&T research labs (Y. LeCun and others) witho
 so they are not in the package. The test set is harder than the training set.
 
 One image a line: the digit, then 256 values from -1 (background) to 1 (ink), row by row, separated by
-blanks. Here values v become (v + 1) / 2 in [0, 1], as in all sets of this room.
+blanks. Here values v become (v + 1) / 2 in [0, 1], as in all sets here.
 
 Copies of the files differ in white space and packing, so integrity is judged by a digest of the numbers:
 sha256 of the labels as bytes, then of the values in thousandths (they have three decimals) as little-endian
@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import DTypeLike
 
-from .cache import cache_folder, download, find_file, read_bytes
-from .dataset import Dataset, existing_folder, float_dtype
+from .cache import cache_folder, download, file_status, find_file, read_bytes
+from .dataset import Dataset, existing_folder, float_dtype, labelled_images
 
 PARTS = {"train": "zip.train", "test": "zip.test"}
 ADDRESS = "https://hastie.su.domains/ElemStatLearn/datasets/"
@@ -61,18 +61,12 @@ def usps(
         ConnectionError: If a download failed.
     """
     dtype = float_dtype(dtype)
-    if folder is None:
-        parts = _fetch_parts()
-    else:
-        source = existing_folder(folder)
-        parts = {part: read_usps(find_file(source, file)) for part, file in PARTS.items()}
-    shape = (-1, SIDE, SIDE, 1) if images else (-1, SIDE * SIDE)
-    arrays = []
-    for values, labels in parts.values():
-        arrays += [((values + 1) / 2).astype(dtype, copy=False).reshape(shape), labels]
-    x_train, y_train, x_test, y_test = arrays
-    data = Dataset(x_train, y_train, x_test, y_test, "usps", image_shape=(SIDE, SIDE, 1), n_classes=10)
-    return data.subset(n_train, n_test)
+    parts = _fetch_parts() if folder is None else _read_parts(existing_folder(folder))
+
+    def scale(values: np.ndarray) -> np.ndarray:
+        return ((values + 1) / 2).astype(dtype, copy=False)
+
+    return labelled_images("usps", parts.__getitem__, scale, (SIDE, SIDE, 1), images, n_train, n_test)
 
 
 def fetch_usps() -> Path:
@@ -117,25 +111,19 @@ def check_usps(folder: str | Path | None = None) -> list[tuple[str, str]]:
     A status begins with "ok", "altered" (readable, but not the official values), "broken" or "missing".
     """
     source = cache_folder("usps") if folder is None else existing_folder(folder)
-    rows = []
-    for file, expected in SHA256.items():
-        try:
-            path = find_file(source, file)
-            values, labels = read_usps(path)
-        except FileNotFoundError as error:
-            rows.append((f"{file}.gz", f"missing: {error}"))
-            continue
-        except ValueError as error:
-            rows.append((path.name, f"broken: {error}"))
-            continue
-        what, found = f"{len(labels)} images of {SIDE}x{SIDE}", digest(values, labels)
-        if found == expected:
-            rows.append((path.name, f"ok: {what}, the official values"))
-        else:
-            rows.append(
-                (path.name, f"altered: {what}, but expected sha256 {expected} of the values, got {found}")
-            )
-    return rows
+
+    def describe(path: Path) -> tuple[str, str]:
+        values, labels = read_usps(path)
+        return f"{len(labels)} images of {SIDE}x{SIDE}", digest(values, labels)
+
+    return [
+        file_status(source, f"{file}.gz", describe, f"sha256 {sha256}", "values")
+        for file, sha256 in SHA256.items()
+    ]
+
+
+def _read_parts(folder: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    return {part: read_usps(find_file(folder, file)) for part, file in PARTS.items()}
 
 
 def _fetch_parts() -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -144,9 +132,9 @@ def _fetch_parts() -> dict[str, tuple[np.ndarray, np.ndarray]]:
         path = download("usps", f"{file}.gz", [f"{ADDRESS}{file}.gz"])
         try:
             parts[part] = read_usps(path)
-            found = digest(*parts[part])
-            if found != SHA256[file]:
-                raise ValueError(f"{path}: expected sha256 {SHA256[file]} of the values, got {found}")
+            sha256 = digest(*parts[part])
+            if sha256 != SHA256[file]:
+                raise ValueError(f"{path}: expected sha256 {SHA256[file]} of the values, got {sha256}")
         except ValueError as error:
             path.unlink()  # so that the next attempt fetches it anew
             raise ValueError(f"{error}; removed it from the cache: try again, or pass folder=") from error

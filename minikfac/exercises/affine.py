@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .exercise import Exercise
-from .judging import call, diagnose, in_order, on_both, shaped
+from .judging import Shape, call, diagnose, in_order, shaped
 
 TASK = """Push the weights of a dense layer through affine maps.
 
@@ -50,31 +50,26 @@ def input_map(V: np.ndarray, d: np.ndarray) -> np.ndarray:
     return B
 
 
-def judge(answer: Callable[..., Any]) -> str:
-    """Try an answer on a layer of 3 by 4 and one of 4 by 2."""
-    on_both(
-        "a layer with 3 inputs and 4 outputs",
-        lambda: judge_on(answer, 3, 4),
-        "one with 4 and 2",
-        lambda: judge_on(answer, 4, 2),
-    )
-    return (
-        "Correct: W' = B^-1 (W - C) U^-1, and both layers compute the same; a step of plain gradient descent "
-        "would part them, and one of undamped K-FAC does not."
-    )
+CASES = {"a layer with 3 inputs and 4 outputs": (3, 4), "one with 4 and 2": (4, 2)}
+CORRECT = (
+    "W' = B^-1 (W - C) U^-1, and both layers compute the same; a step of plain gradient descent "
+    "would part them, and one of undamped K-FAC does not."
+)
 
 
-def judge_on(answer: Callable[..., Any], i: int, o: int) -> None:
+def judge(answer: Callable[..., Any], i: int, o: int) -> None:
     """Raise Wrong unless W' is right for one layer."""
     rng = np.random.default_rng(i)
     W, c, d = rng.standard_normal((i + 1, o)), rng.standard_normal(o), rng.standard_normal(i)
     U, V = np.eye(o) + 0.3 * rng.standard_normal((o, o)), np.eye(i) + 0.3 * rng.standard_normal((i, i))
-    known: dict[tuple[int, ...], str] = {
+    shapes: dict[Shape, str] = {
         (i, o): "the bias row is missing, which takes up c and d",
         (o, i): "the bias row is missing, and it is transposed",
     }
-    found = shaped("W'", call(answer, W=W, U=U, c=c, V=V, d=d), (i + 1, o), known)
-    wrong = diagnose("W'", found, solution(W, U, c, V, d), {"the sign is turned": -1.0}, slips(W, U, c, V, d))
+    pushed = shaped("W'", call(answer, W=W, U=U, c=c, V=V, d=d), (i + 1, o), shapes)
+    wrong = diagnose(
+        "W'", pushed, solution(W, U, c, V, d), {"the sign is turned": -1.0}, slips(W, U, c, V, d)
+    )
     in_order([("W'", wrong)])
 
 
@@ -111,4 +106,4 @@ def slips(W: np.ndarray, U: np.ndarray, c: np.ndarray, V: np.ndarray, d: np.ndar
     }
 
 
-reparameterize = Exercise("reparameterize", TASK, my_push, HINTS, solution, judge)
+reparameterize = Exercise("reparameterize", TASK, my_push, HINTS, solution, judge, CASES, CORRECT)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .exercise import Exercise
-from .judging import call, diagnose, in_order, on_both, parts, shaped
+from .judging import Shape, call, diagnose, in_order, parts, shaped
 
 TASK = """Write backprop by hand.
 
@@ -64,21 +64,14 @@ def softmax(z: np.ndarray) -> np.ndarray:
     return e / e.sum(1, keepdims=True)
 
 
-def judge(answer: Callable[..., Any]) -> str:
-    """Try an answer on two nets: 2-4-3 units on five examples, 3-2-4 on six."""
-    on_both(
-        "a net of 2-4-3 units",
-        lambda: judge_on(answer, 5, 2, 4, 3),
-        "one of 3-2-4",
-        lambda: judge_on(answer, 6, 3, 2, 4),
-    )
-    return (
-        "Correct: g1, g2 and both gradients agree up to rounding; [x, 1] and g1, [a, 1] and g2 are the "
-        "signals that every Fisher matrix here is made of."
-    )
+CASES = {"a net of 2-4-3 units": (5, 2, 4, 3), "one of 3-2-4": (6, 3, 2, 4)}
+CORRECT = (
+    "g1, g2 and both gradients agree up to rounding; [x, 1] and g1, [a, 1] and g2 are the "
+    "signals that every Fisher matrix here is made of."
+)
 
 
-def judge_on(answer: Callable[..., Any], n: int, i: int, h: int, c: int) -> None:
+def judge(answer: Callable[..., Any], n: int, i: int, h: int, c: int) -> None:
     """Raise Wrong unless all four are right on one net; what is above is judged first."""
     rng = np.random.default_rng(n)
     x, y = rng.standard_normal((n, i)), np.arange(n) % c
@@ -94,22 +87,21 @@ def judge_on(answer: Callable[..., Any], n: int, i: int, h: int, c: int) -> None
     def findings() -> Iterator[tuple[str, str | None]]:
         top = shaped("g2", g2, (n, c), {(c,): "the examples are not kept apart", (n,): "classes are missing"})
         yield "g2", diagnose("g2", top, right_g2, scales, slips_g2(a, y, W2))
-        bias: dict[tuple[int, ...], str] = {
-            (n, h + 1): "the bias row of W2 was not left out, and its constant 1 has no unit below it"
-        }
-        low = shaped("g1", g1, (n, h), bias)
+        bias: Shape = (n, h + 1)
+        slip = "the bias row of W2 was not left out, and its constant 1 has no unit below it"
+        low = shaped("g1", g1, (n, h), {bias: slip})
         yield "g1", diagnose("g1", low, right_g1, scales, slips_g1(a, with_one(x) @ W1, right_g2, W2))
-        for name, found, right, abar, g in (
+        for name, returned, right, abar, g in (
             ("DW2", DW2, right_DW2, with_one(a), right_g2),
             ("DW1", DW1, right_DW1, abar0, right_g1),
         ):
-            size = right.shape
-            known: dict[tuple[int, ...], str] = {
-                (size[0] - 1, size[1]): "the bias row is missing, whose input is the constant 1",
-                (n, *size): "the examples are not averaged",
+            rows, columns = right.shape
+            shapes: dict[Shape, str] = {
+                (rows - 1, columns): "the bias row is missing, whose input is the constant 1",
+                (n, rows, columns): "the examples are not averaged",
             }
-            own = shaped(name, found, size, known)
-            yield name, diagnose(name, own, right, causes_DW(n), slips_DW(abar, g))
+            DW = shaped(name, returned, right.shape, shapes)
+            yield name, diagnose(name, DW, right, causes_DW(n), slips_DW(abar, g))
 
     in_order(findings())
 
@@ -167,4 +159,4 @@ def slips_DW(abar: np.ndarray, g: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-backward = Exercise("backward", TASK, my_backward, HINTS, solution, judge)
+backward = Exercise("backward", TASK, my_backward, HINTS, solution, judge, CASES, CORRECT)

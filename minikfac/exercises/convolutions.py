@@ -11,7 +11,7 @@ from .. import fisher, layers
 from ..network import Network, outputs
 from .exercise import Exercise
 from .factors import Factor, causes_A, causes_G, judge_pair
-from .judging import call, on_both
+from .judging import call
 
 TASK = """Write the two factors of KFC, which is K-FAC for convolutions.
 
@@ -52,8 +52,15 @@ N = 11
 """Examples; T is 6 and 4, and three classes make K = 3."""
 
 
-def judge(answer: Callable[..., Any]) -> str:
-    """Try an answer on the convolutions of a small net, 2 x 2 and 2 x 1 on images of 4 x 3."""
+CASES = {"the first convolution of a net": (0,), "the next": (1,)}
+CORRECT = (
+    "Omega sums over locations and Gamma averages, up to rounding, on both convolutions of a small net; "
+    "fisher.kfac does no more."
+)
+
+
+def judge(answer: Callable[..., Any], layer: int) -> None:
+    """Raise Wrong unless both are right for a convolution, 2 x 2 or 2 x 1, of a net on images of 4 x 3."""
     net = Network(
         [
             layers.Conv2d(2, 5, 2),
@@ -67,24 +74,16 @@ def judge(answer: Callable[..., Any]) -> str:
     )
     rng = np.random.default_rng(0)
     theta = net.init(rng) + 0.1 * rng.standard_normal(net.n_params)
-    signals = fisher.signals(net, theta, 0.5 + rng.standard_normal((N, 4, 3, 2)))
-
-    def judge_layer(layer: int) -> None:
-        abar, g = signals[layer].abar, signals[layer].g
-        Omega, Gamma = solution(abar, g)
-        (k, n, t, _) = g.shape
-        judge_pair(
-            call(answer, abar=abar, g=g),
-            Factor("Omega", Omega, "abar", causes_Omega(n, t, k), slips_Omega(abar), bias=True),
-            Factor("Gamma", Gamma, "g", causes_Gamma(n, t, k), slips_Gamma(g)),
-            "the T sits in the other factor, as in some libraries; here Omega is the sum over locations and "
-            "Gamma the mean",
-        )
-
-    on_both("the first convolution of a net", lambda: judge_layer(0), "the next", lambda: judge_layer(1))
-    return (
-        "Correct: Omega sums over locations and Gamma averages, up to rounding, on both convolutions of a "
-        "small net; fisher.kfac does no more."
+    signals = fisher.signals(net, theta, 0.5 + rng.standard_normal((N, 4, 3, 2)))[layer]
+    abar, g = signals.abar, signals.g
+    Omega, Gamma = solution(abar, g)
+    (k, n, t, _) = g.shape
+    judge_pair(
+        call(answer, abar=abar, g=g),
+        Factor("Omega", Omega, "abar", causes_Omega(n, t, k), slips_Omega(abar), bias=True),
+        Factor("Gamma", Gamma, "g", causes_Gamma(n, t, k), slips_Gamma(g)),
+        "the T sits in the other factor, as in some libraries; here Omega is the sum over locations and "
+        "Gamma the mean",
     )
 
 
@@ -153,4 +152,4 @@ def slips_Gamma(g: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-kfc_factors = Exercise("kfc-factors", TASK, my_kfc_factors, HINTS, solution, judge)
+kfc_factors = Exercise("kfc-factors", TASK, my_kfc_factors, HINTS, solution, judge, CASES, CORRECT)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .exercise import Exercise
-from .judging import call, diagnose, diagnose_number, in_order, on_both, parts, shaped
+from .judging import Shape, call, diagnose, diagnose_number, in_order, parts, shaped
 
 TASK = """Write factored damping.
 
@@ -42,21 +42,14 @@ def solution(A: np.ndarray, G: np.ndarray, lam: float) -> tuple[float, np.ndarra
     return pi, A + pi * lam**0.5 * np.eye(len(A)), G + lam**0.5 / pi * np.eye(len(G))
 
 
-def judge(answer: Callable[..., Any]) -> str:
-    """Try an answer on two pairs of factors and strengths."""
-    on_both(
-        "factors of 5 and 3",
-        lambda: judge_on(answer, 5, 3, 0.04),
-        "factors of 3 and 4",
-        lambda: judge_on(answer, 3, 4, 2.5),
-    )
-    return (
-        "Correct: pi and both damped factors, up to rounding; their product adds lambda I, and a surplus "
-        "pi sqrt(lambda) I (x) G + sqrt(lambda) / pi A (x) I that exact damping does not have."
-    )
+CASES = {"factors of 5 and 3": (5, 3, 0.04), "factors of 3 and 4": (3, 4, 2.5)}
+CORRECT = (
+    "pi and both damped factors, up to rounding; their product adds lambda I, and a surplus "
+    "pi sqrt(lambda) I (x) G + sqrt(lambda) / pi A (x) I that exact damping does not have."
+)
 
 
-def judge_on(answer: Callable[..., Any], i: int, o: int, lam: float) -> None:
+def judge(answer: Callable[..., Any], i: int, o: int, lam: float) -> None:
     """Raise Wrong unless pi and the factors are right for one pair."""
     rng = np.random.default_rng(i)
     half_A, half_G = rng.standard_normal((9, i)), 0.2 * rng.standard_normal((9, o))
@@ -66,15 +59,14 @@ def judge_on(answer: Callable[..., Any], i: int, o: int, lam: float) -> None:
 
     def findings() -> Iterator[tuple[str, str | None]]:
         yield "pi", diagnose_number("pi", shaped("pi", pi, ()), right_pi, slips_pi(A, G))
-        for name, found, M, right, own, other in (
-            ("A_damped", A_damped, A, right_A, right_pi, 1 / right_pi),
-            ("G_damped", G_damped, G, right_G, 1 / right_pi, right_pi),
+        product: Shape = (i * o, i * o)
+        for name, returned, M, right, share in (
+            ("A_damped", A_damped, A, right_A, right_pi),
+            ("G_damped", G_damped, G, right_G, 1 / right_pi),
         ):
-            known: dict[tuple[int, ...], str] = {
-                (i * o, i * o): "the Kronecker product itself, which K-FAC never forms"
-            }
-            matrix = shaped(name, found, right.shape, known)
-            yield name, diagnose(name, matrix, right, {}, slips_damped(M, own, other, lam))
+            slips = {product: "the Kronecker product itself, which K-FAC never forms"}
+            matrix = shaped(name, returned, right.shape, slips)
+            yield name, diagnose(name, matrix, right, {}, slips_damped(M, share, lam))
 
     in_order(findings())
 
@@ -98,21 +90,23 @@ def slips_pi(A: np.ndarray, G: np.ndarray) -> dict[str, float]:
     }
 
 
-def slips_damped(M: np.ndarray, own: float, other: float, lam: float) -> dict[str, np.ndarray]:
-    """Matrices that are not M + own sqrt(lam) I, and what leads to them."""
+def slips_damped(M: np.ndarray, share: float, lam: float) -> dict[str, np.ndarray]:
+    """Matrices that are not M + share sqrt(lam) I, and what leads to them; share is pi or 1 / pi."""
     one, root = np.eye(len(M)), lam**0.5
     return {
         "it is not damped": M,
-        "its share of pi is that of the other factor": M + other * root * one,
+        "its share of pi is that of the other factor": M + root / share * one,
         "lambda was added, and the root of lambda is meant: the product of both is lambda": (
-            M + own * lam * one
+            M + share * lam * one
         ),
         "pi is missing": M + root * one,
         "pi and the root of lambda are missing": M + lam * one,
-        "the damping was added to every entry, and not to the diagonal": M + own * root,
-        "the damping was subtracted": M - own * root * one,
-        "the damping replaced the matrix": own * root * one,
+        "the damping was added to every entry, and not to the diagonal": M + share * root,
+        "the damping was subtracted": M - share * root * one,
+        "the damping replaced the matrix": share * root * one,
     }
 
 
-factored_damping = Exercise("factored-damping", TASK, my_factored_damping, HINTS, solution, judge)
+factored_damping = Exercise(
+    "factored-damping", TASK, my_factored_damping, HINTS, solution, judge, CASES, CORRECT
+)

@@ -11,7 +11,7 @@ from .. import fisher
 from ..linalg import eigh
 from ..network import mlp
 from .exercise import Exercise
-from .judging import call, diagnose, in_order, on_both, shaped
+from .judging import call, causes_of_mean, diagnose, in_order, shaped
 
 TASK = """Write the eigenvalues of EKFAC.
 
@@ -47,38 +47,33 @@ def solution(U_A: np.ndarray, U_G: np.ndarray, abar: np.ndarray, g: np.ndarray) 
     return ((abar @ U_A) ** 2).T @ ((g @ U_G) ** 2).sum(0) / len(abar)
 
 
-def judge(answer: Callable[..., Any]) -> str:
-    """Try an answer on both layers of a net of 4-3-5 units, nine examples."""
+CASES = {"the first layer of a net": (0,), "the next": (1,)}
+CORRECT = (
+    "s holds the second moments of the gradient in K-FAC's eigenbasis, and no other diagonal there is nearer "
+    "to the Fisher block; fisher.ekfac does no more."
+)
+
+
+def judge(answer: Callable[..., Any], layer: int) -> None:
+    """Raise Wrong unless s is right for a layer of a net of 4-3-5 units, nine examples."""
     net, rng = mlp([4, 3, 5]), np.random.default_rng(0)
     theta = net.init(rng) + 0.3 * rng.standard_normal(net.n_params)
-    signals = fisher.signals(net, theta, 0.5 + rng.standard_normal((9, 4)))
-
-    def judge_layer(layer: int) -> None:
-        abar, g = signals[layer].abar[:, 0], signals[layer].g[:, :, 0]
-        A, G = fisher.kronecker.factors(signals[layer], signals.n)
-        given = dict(U_A=eigh(A)[1], U_G=eigh(G)[1], abar=abar, g=g)
-        (k, n, o), i = g.shape, abar.shape[1]
-        known = {
-            (i * o,): "it is flat",
-            (n, i, o): "the examples are not averaged",
-            (k, i, o): "the target terms are not summed over",
-            (k, n, i, o): "neither target terms nor examples are averaged over",
-            (i * o, i * o): "it is the whole matrix, and its diagonal in the eigenbasis is asked for",
-        }
-        s = shaped("s", call(answer, **given), (i, o), known)
-        causes = {
-            "the sum over examples is not divided by N": n,
-            "it is divided by N twice": 1 / n,
-            "it is a mean over the K target terms, but g holds their root weights already, so sum": 1 / k,
-            "the sign is turned, and a mean of squares is positive": -1.0,
-        }
-        in_order([("s", diagnose("s", s, solution(**given), causes, slips(**given)))])
-
-    on_both("the first layer of a net", lambda: judge_layer(0), "the next", lambda: judge_layer(1))
-    return (
-        "Correct: s holds the second moments of the gradient in K-FAC's eigenbasis, and no other diagonal "
-        "there is nearer to the Fisher block; fisher.ekfac does no more."
-    )
+    signals = fisher.signals(net, theta, 0.5 + rng.standard_normal((9, 4)))[layer]
+    abar, g = signals.abar[:, 0], signals.g[:, :, 0]
+    A, G = fisher.kronecker.factors(signals, len(abar))
+    given = dict(U_A=eigh(A)[1], U_G=eigh(G)[1], abar=abar, g=g)
+    (k, n, o), i = g.shape, abar.shape[1]
+    shapes = {
+        (i * o,): "it is flat",
+        (n, i, o): "the examples are not averaged",
+        (k, i, o): "the target terms are not summed over",
+        (k, n, i, o): "neither target terms nor examples are averaged over",
+        (i * o, i * o): "it is the whole matrix, and its diagonal in the eigenbasis is asked for",
+    }
+    s = shaped("s", call(answer, **given), (i, o), shapes)
+    slip = "it is a mean over the K target terms, but g holds their root weights already, so sum"
+    causes = causes_of_mean(n) | {slip: 1 / k}
+    in_order([("s", diagnose("s", s, solution(**given), causes, slips(**given)))])
 
 
 def slips(U_A: np.ndarray, U_G: np.ndarray, abar: np.ndarray, g: np.ndarray) -> dict[str, np.ndarray]:
@@ -88,12 +83,12 @@ def slips(U_A: np.ndarray, U_G: np.ndarray, abar: np.ndarray, g: np.ndarray) -> 
     def squares(left: np.ndarray, right: np.ndarray) -> np.ndarray:
         return ((abar @ left) ** 2).T @ ((g @ right) ** 2).sum(0) / n
 
-    turned, own = abar @ U_A, g @ U_G
-    mean = np.einsum("ni,kno->kio", turned, own) / n
-    summed = np.einsum("ni,no->nio", turned, own.sum(0))
+    a, d = abar @ U_A, g @ U_G  # the turned signals
+    mean = np.einsum("ni,kno->kio", a, d) / n
+    summed = np.einsum("ni,no->nio", a, d.sum(0))
     return {
         "it is a_i g_o, K-FAC's own eigenvalues: the mean of a product is asked for, not the product of "
-        "means": np.outer((turned**2).mean(0), (own**2).sum((0, 1)) / n),
+        "means": np.outer((a**2).mean(0), (d**2).sum((0, 1)) / n),
         "U_A and U_G are transposed: eigenvectors are in columns": squares(U_A.T, U_G.T),
         "U_A is transposed: eigenvectors are in columns": squares(U_A.T, U_G),
         "U_G is transposed: eigenvectors are in columns": squares(U_A, U_G.T),
@@ -103,8 +98,8 @@ def slips(U_A: np.ndarray, U_G: np.ndarray, abar: np.ndarray, g: np.ndarray) -> 
             (summed**2).mean(0)
         ),
         "the square is missing": mean.sum(0),
-        "it holds absolute values, and squares are asked for": abs(turned).T @ abs(own).sum(0) / n,
+        "it holds absolute values, and squares are asked for": abs(a).T @ abs(d).sum(0) / n,
     }
 
 
-ekfac_scales = Exercise("ekfac-scales", TASK, my_ekfac_scales, HINTS, solution, judge)
+ekfac_scales = Exercise("ekfac-scales", TASK, my_ekfac_scales, HINTS, solution, judge, CASES, CORRECT)

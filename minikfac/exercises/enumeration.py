@@ -10,7 +10,7 @@ import numpy as np
 from .. import fisher
 from ..network import mlp
 from .exercise import Exercise, Wrong
-from .judging import call, diagnose, in_order, on_both, shaped
+from .judging import call, causes_of_mean, diagnose, in_order, shaped
 
 TASK = """Write the exact Fisher matrix of a classifier.
 
@@ -44,21 +44,14 @@ def solution(D: np.ndarray, p: np.ndarray, y: np.ndarray) -> np.ndarray:
     return rows.T @ rows
 
 
-def judge(answer: Callable[..., Any]) -> str:
-    """Try an answer on two nets: 2-2-3 units on five examples, 1-2-4 on seven."""
-    on_both(
-        "a net of 2-2-3 units",
-        lambda: judge_on(answer, 5, [2, 2, 3]),
-        "one of 1-2-4",
-        lambda: judge_on(answer, 7, [1, 2, 4]),
-    )
-    return (
-        "Correct: F = E_x E_y[D D^T] with y from the model, up to rounding; the labels of the data were not "
-        "needed, and with them it would be the empirical Fisher matrix."
-    )
+CASES = {"a net of 2-2-3 units": (5, [2, 2, 3]), "one of 1-2-4": (7, [1, 2, 4])}
+CORRECT = (
+    "F = E_x E_y[D D^T] with y from the model, up to rounding; the labels of the data were not "
+    "needed, and with them it would be the empirical Fisher matrix."
+)
 
 
-def judge_on(answer: Callable[..., Any], n: int, sizes: list[int]) -> None:
+def judge(answer: Callable[..., Any], n: int, sizes: list[int]) -> None:
     """Raise Wrong unless F is right on one net."""
     net, rng = mlp(sizes), np.random.default_rng(n)
     theta, x = rng.standard_normal(net.n_params), rng.standard_normal((n, sizes[0]))
@@ -66,25 +59,21 @@ def judge_on(answer: Callable[..., Any], n: int, sizes: list[int]) -> None:
     D = -np.stack([gradients(net, theta, x, np.full(n, label)) for label in range(c)])
     y = rng.integers(0, c, n)
     P = net.n_params
-    known = {
+    shapes = {
         (n, P, P): "the examples are not averaged",
         (c, P, P): "the labels are not summed over",
         (c, n, P, P): "all outer products are there, and neither labels nor examples are averaged over",
         (P,): "only the diagonal is there, or the mean of D",
         (n, n): "it is that of D D^T over parameters, a matrix of examples",
     }
-    F, right = shaped("F", call(answer, D=D, p=p, y=y), (P, P), known), solution(D, p, y)
+    F, right = shaped("F", call(answer, D=D, p=p, y=y), (P, P), shapes), solution(D, p, y)
     if 0 < np.linalg.norm(F) < 1e-12 * np.linalg.norm(right):
         raise Wrong(
             "F is zero up to rounding: D was averaged over the model's labels before the outer product, and "
             "the mean of D is zero."
         )
-    causes = {
-        "the sum over examples is not divided by N": n,
-        "it is divided by N twice": 1 / n,
-        "it is divided by C, but the probabilities weigh the labels already": 1 / c,
-        "the sign is turned, and a mean of squares is positive": -1.0,
-    }
+    slip = "it is divided by C, but the probabilities weigh the labels already"
+    causes = causes_of_mean(n) | {slip: 1 / c}
     in_order([("F", diagnose("F", F, right, causes, slips(D, p, y)))])
 
 
@@ -102,10 +91,11 @@ def slips(D: np.ndarray, p: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
     def weighted(w: np.ndarray) -> np.ndarray:
         return np.einsum("cna,nc,cnb->ab", D, w, D) / n
 
-    own, mean = D[y, at], D[y, at].mean(0)
+    of_data = D[y, at]
+    mean = of_data.mean(0)
     return {
         "the labels of the data were used, which makes it the empirical Fisher matrix; sum over all labels, "
-        "weighted with p": own.T @ own / n,
+        "weighted with p": of_data.T @ of_data / n,
         "the mean gradient was squared: average after the outer product, and over the model's labels": (
             np.outer(mean, mean)
         ),
@@ -127,4 +117,4 @@ def slips(D: np.ndarray, p: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-exact_fisher = Exercise("exact-fisher", TASK, my_exact_fisher, HINTS, solution, judge)
+exact_fisher = Exercise("exact-fisher", TASK, my_exact_fisher, HINTS, solution, judge, CASES, CORRECT)

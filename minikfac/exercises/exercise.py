@@ -44,7 +44,9 @@ class Exercise:
         starter: the function to fill in.
         hints: from a nudge to nearly the answer.
         solution: a right answer, for lecturers.
-        judge: takes an answer, returns the sentence for a right one, raises :class:`Wrong` for others.
+        judge: takes an answer and the arguments of a case, raises :class:`Wrong` unless it is right there.
+        cases: two, by what they are, with their arguments: nothing can be hard-coded for both.
+        correct: what to say of a right answer.
     """
 
     name: str
@@ -52,7 +54,9 @@ class Exercise:
     starter: Callable[..., Any]
     hints: tuple[str, ...]
     solution: Callable[..., Any]
-    judge: Callable[[Callable[..., Any]], str]
+    judge: Callable[..., None]
+    cases: dict[str, tuple[Any, ...]]
+    correct: str
 
     def __repr__(self) -> str:
         return f"Exercise({self.name!r}: {self.task.splitlines()[0]})"
@@ -69,8 +73,13 @@ class Exercise:
 
     def check(self, answer: Callable[..., Any]) -> Verdict:
         """Judge an answer. Nothing that it does raises here, save an interrupt from the keyboard."""
-        try:
-            return Verdict(True, self.judge(answer))
-        except Wrong as wrong:
-            error = wrong.__cause__
-            return Verdict(False, str(wrong), error if isinstance(error, Exception) else None)
+        right = ""
+        for case, arguments in self.cases.items():
+            try:
+                self.judge(answer, *arguments)
+            except Wrong as wrong:
+                error = wrong.__cause__
+                sentence = f"Right on {right}, but not on {case}: {wrong}" if right else str(wrong)
+                return Verdict(False, sentence, error if isinstance(error, Exception) else None)
+            right = case
+        return Verdict(True, f"Correct: {self.correct}")

@@ -11,7 +11,7 @@ import numpy as np
 from .. import fisher
 from ..network import mlp
 from .exercise import Exercise, Wrong
-from .judging import as_numbers, call, check_finite, diagnose, multiple, on_both, parts, same, times
+from .judging import as_numbers, call, causes_of_mean, check_finite, diagnose, multiple, parts, same, times
 
 TASK = """Write the two factors of K-FAC.
 
@@ -54,27 +54,26 @@ N = 11
 """Examples; N, K = 3, I = 6 and O = 4 differ, so that a factor tells where it comes from."""
 
 
-def judge(answer: Callable[..., Any]) -> str:
-    """Try an answer on the layers of a small net: 5-4-3 units, tanh, three classes."""
+CASES = {"the first layer of a net": (0,), "the next": (1,)}
+CORRECT = (
+    "A = E[abar abar^T] and G = E[g g^T] up to rounding, on both layers of a small net; fisher.kfac does no "
+    "more."
+)
+
+
+def judge(answer: Callable[..., Any], layer: int) -> None:
+    """Raise Wrong unless A and G are right for a layer of a net of 5-4-3 units, tanh, three classes."""
     net = mlp([5, 4, 3])
     rng = np.random.default_rng(0)
     theta = net.init(rng) + 0.1 * rng.standard_normal(net.n_params)
-    signals = fisher.signals(net, theta, 0.5 + rng.standard_normal((N, 5)))
-
-    def judge_layer(layer: int) -> None:
-        abar, g = signals[layer].abar[:, 0], signals[layer].g[:, :, 0]
-        A, G = solution(abar, g)
-        judge_pair(
-            call(answer, abar=abar, g=g),
-            Factor("A", A, "abar", causes_A(N, len(g)), _slips_A(abar), bias=True),
-            Factor("G", G, "g", causes_G(N, len(g)), _slips_G(g)),
-            "each should be a mean over the examples by itself",
-        )
-
-    on_both("the first layer of a net", lambda: judge_layer(0), "the next", lambda: judge_layer(1))
-    return (
-        "Correct: A = E[abar abar^T] and G = E[g g^T] up to rounding, on both layers of a small net; "
-        "fisher.kfac does no more."
+    signals = fisher.signals(net, theta, 0.5 + rng.standard_normal((N, 5)))[layer]
+    abar, g = signals.abar[:, 0], signals.g[:, :, 0]
+    A, G = solution(abar, g)
+    judge_pair(
+        call(answer, abar=abar, g=g),
+        Factor("A", A, "abar", causes_A(N, len(g)), _slips_A(abar), bias=True),
+        Factor("G", G, "g", causes_G(N, len(g)), _slips_G(g)),
+        "each should be a mean over the examples by itself",
     )
 
 
@@ -97,23 +96,20 @@ class Factor:
     slips: Mapping[str, np.ndarray]
     bias: bool = False
 
-    def why(self, found: np.ndarray) -> str:
+    def why(self, array: np.ndarray) -> str:
         """What leads to a wrong shape, where that is known."""
         i = len(self.right)
-        if self.bias and found.shape == (i - 1, i - 1):
+        if self.bias and array.shape == (i - 1, i - 1):
             return f": the bias is missing, whose input is the last column of {self.of}"
-        if found.ndim == 2 and found.shape[0] == found.shape[1] and found.shape[0] % N == 0:
-            return (
-                f": {self.of} times its transpose the wrong way round, which sums over units and not over "
-                "examples"
-            )
-        if found.ndim > 2:
+        if array.ndim == 2 and array.shape[0] == array.shape[1] and array.shape[0] % N == 0:
+            return f": {self.of} times its transpose the wrong way round: it sums over units, not examples"
+        if array.ndim > 2:
             return ": one axis is left that is to be averaged or summed over"
         return ""
 
-    def diagnose(self, found: np.ndarray) -> str | None:
+    def diagnose(self, array: np.ndarray) -> str | None:
         """What is wrong with it, of the right shape."""
-        return diagnose(self.name, found, self.right, self.causes, self.slips)
+        return diagnose(self.name, array, self.right, self.causes, self.slips)
 
 
 def judge_pair(returned: Any, a: Factor, g: Factor, split: str) -> None:
@@ -126,8 +122,8 @@ def judge_pair(returned: Any, a: Factor, g: Factor, split: str) -> None:
         split: what to say where the product is right and its factors are not.
     """
     A, G = _pair(returned, a, g)
-    for factor, found in ((a, A), (g, G)):
-        check_finite(factor.name, found)
+    for factor, array in ((a, A), (g, G)):
+        check_finite(factor.name, array)
     c, d = multiple(A, a.right), multiple(G, g.right)
     if c is not None and d is not None and not same(c, 1) and same(c * d, 1):
         raise Wrong(
@@ -154,26 +150,23 @@ def _pair(returned: Any, a: Factor, g: Factor) -> tuple[np.ndarray, np.ndarray]:
             f"({i * o}, {i * o}): the Kronecker product itself, which K-FAC never forms."
         )
     names = (a.name, g.name)
-    A, G = (as_numbers(name, own) for name, own in zip(names, parts(returned, *names), strict=True))
+    A, G = map(as_numbers, names, parts(returned, *names))
     if (A.shape, G.shape) == (g.right.shape, a.right.shape):
         raise Wrong(
             f"{a.name} and {g.name} are swapped: expected {a.name} ({i}, {i}) of the inputs and then "
             f"{g.name} ({o}, {o}) of the derivatives, got {A.shape} and {G.shape}."
         )
-    for factor, found in ((a, A), (g, G)):
-        if found.shape != factor.right.shape:
-            came = f"got {found.shape}{factor.why(found)}"
+    for factor, array in ((a, A), (g, G)):
+        if array.shape != factor.right.shape:
+            came = f"got {array.shape}{factor.why(array)}"
             raise Wrong(f"Expected {factor.name} of shape {factor.right.shape}, {came}.")
     return A, G
 
 
 def causes_A(n: int, k: int) -> dict[str, float]:
     """What leads to a wrong scale of A, of n examples and k terms, and the factor it leads to."""
-    return {
-        "the sum over examples is not divided by N": n,
-        "it is divided by N twice": 1 / n,
+    return causes_of_mean(n) | {
         "it is divided by N - 1, which is for means that were subtracted": n / (n - 1),
-        "the sign is turned, and a mean of squares is positive": -1,
         "it was summed over the K target terms, on which abar does not depend": k,
         "it is divided by K, but abar does not depend on the target terms": 1 / k,
     }
@@ -213,11 +206,9 @@ def _slips_G(g: np.ndarray) -> dict[str, np.ndarray]:
     def second_moment(v: np.ndarray) -> np.ndarray:
         return v.T @ v / n
 
-    terms = {
-        f"only term {at} of the K target terms went in, and they are to be summed": g[at] for at in range(k)
-    }
+    one_term = "only term {} of the K target terms went in, and they are to be summed"
     return {
-        **{slip: second_moment(term) for slip, term in terms.items()},
+        **{one_term.format(at): second_moment(g[at]) for at in range(k)},
         "g was summed over the K target terms before the outer product, and not after": second_moment(
             g.sum(0)
         ),
@@ -233,4 +224,4 @@ def _slips_G(g: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-kronecker_factors = Exercise("kronecker-factors", TASK, my_factors, HINTS, solution, judge)
+kronecker_factors = Exercise("kronecker-factors", TASK, my_factors, HINTS, solution, judge, CASES, CORRECT)

@@ -22,6 +22,8 @@ ROUNDING = 1e-9
 SINGLE_PRECISION = 1e-5
 """The same for float32."""
 
+Shape = tuple[int, ...]
+
 
 def call(answer: Callable[..., Any], **arrays: Any) -> Any:
     """Call an answer on copies of arrays and numbers.
@@ -51,8 +53,8 @@ def call(answer: Callable[..., Any], **arrays: Any) -> Any:
 
 def _place(answer: Callable[..., Any], error: Exception) -> str:
     """The line of the answer's own file that raised, quoted."""
-    own = getattr(getattr(answer, "__code__", None), "co_filename", None)
-    lines = [frame.line for frame in traceback.extract_tb(error.__traceback__) if frame.filename == own]
+    file = getattr(getattr(answer, "__code__", None), "co_filename", None)
+    lines = [frame.line for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
     return f" at `{lines[-1]}`" if lines and lines[-1] else ""
 
 
@@ -91,31 +93,29 @@ def parts(returned: Any, *names: str, what: str = "arrays") -> list[Any]:
     return list(returned)
 
 
-def shaped(
-    name: str, returned: Any, shape: tuple[int, ...], known: Mapping[tuple[int, ...], str] | None = None
-) -> np.ndarray:
+def shaped(name: str, returned: Any, shape: Shape, slips: Mapping[Shape, str] | None = None) -> np.ndarray:
     """Return a finite array of this shape.
 
     Args:
         name: of the array.
         returned: what the answer made.
         shape: what it should have.
-        known: maps wrong shapes to what leads to them.
+        slips: maps wrong shapes to what leads to them.
 
     Raises:
         Wrong: on anything else.
     """
     if returned is None:
         raise Wrong(f"Expected {name}, got None: is there a return at the end?")
-    found = as_numbers(name, returned)
-    if found.shape != shape:
-        why = (known or {}).get(found.shape, "")
-        if not why and len(shape) == 2 and found.shape == shape[::-1]:
+    array = as_numbers(name, returned)
+    if array.shape != shape:
+        why = (slips or {}).get(array.shape, "")
+        if not why and len(shape) == 2 and array.shape == shape[::-1]:
             why = "it is transposed"
-        came = f"got {found.shape}" + (f": {why}" if why else "")
+        came = f"got {array.shape}" + (f": {why}" if why else "")
         raise Wrong(f"Expected {name} {f'of shape {shape}' if shape else 'to be a number'}, {came}.")
-    check_finite(name, found)
-    return found
+    check_finite(name, array)
+    return array
 
 
 def in_order(findings: Iterable[tuple[str, str | None]]) -> None:
@@ -138,32 +138,17 @@ def _listed(names: list[str]) -> str:
     return f"{', '.join(names[:-1])} and {names[-1]} are" if names[1:] else f"{names[0]} is"
 
 
-def on_both(
-    first: str, judge_first: Callable[[], None], second: str, judge_second: Callable[[], None]
-) -> None:
-    """Try an answer on a second case too, which nothing is hard-coded for.
-
-    Raises:
-        Wrong: as the judges do; where only the second does, it says so.
-    """
-    judge_first()
-    try:
-        judge_second()
-    except Wrong as wrong:
-        raise Wrong(f"Right on {first}, but not on {second}: {wrong}") from wrong.__cause__
-
-
-def check_finite(name: str, found: np.ndarray) -> None:
+def check_finite(name: str, array: np.ndarray) -> None:
     """Refuse NaN and infinite entries."""
-    bad = int((~np.isfinite(found)).sum())
+    bad = int((~np.isfinite(array)).sum())
     if bad:
-        raise Wrong(f"{name} has NaN or infinite entries ({bad} of {found.size}): is something divided by 0?")
+        raise Wrong(f"{name} has NaN or infinite entries ({bad} of {array.size}): is something divided by 0?")
 
 
-def multiple(found: np.ndarray, right: np.ndarray) -> float | None:
-    """The scalar c for which found = c right up to rounding, or None if there is no such."""
-    c = float((found * right).sum() / (right * right).sum())
-    return c if np.linalg.norm(found - c * right) <= ROUNDING * np.linalg.norm(found) else None
+def multiple(array: np.ndarray, right: np.ndarray) -> float | None:
+    """The scalar c for which array = c right up to rounding, or None if there is no such."""
+    c = float((array * right).sum() / (right * right).sum())
+    return c if np.linalg.norm(array - c * right) <= ROUNDING * np.linalg.norm(array) else None
 
 
 def same(a: float, b: float) -> bool:
@@ -181,7 +166,7 @@ def times(c: float) -> str:
 
 def diagnose(
     name: str,
-    found: np.ndarray,
+    array: np.ndarray,
     right: np.ndarray,
     causes: Mapping[str, float],
     slips: Mapping[str, np.ndarray],
@@ -190,23 +175,23 @@ def diagnose(
 
     Args:
         name: of the array.
-        found: what the answer made.
+        array: what the answer made.
         right: what it should be; more than one number, so that a multiple of it says something.
         causes: maps what leads to a wrong scale to the factor that it leads to.
         slips: maps what leads to another array to that array; any multiple of it is recognized.
     """
-    if np.linalg.norm(found - right) <= ROUNDING * np.linalg.norm(right):
+    if np.linalg.norm(array - right) <= ROUNDING * np.linalg.norm(right):
         return None
-    if not found.any():
+    if not array.any():
         return f"{name} is all zeros"
-    c = multiple(found, right)
+    c = multiple(array, right)
     if c is not None:
         for cause, factor in causes.items():
             if same(c, factor):
                 return f"{name} is {times(c)} what it should be: {cause}"
         return f"{name} is {times(c)} what it should be, and right up to that factor"
     kind = "matrix" if right.ndim == 2 else "vector"
-    scales = {slip: multiple(found, array) for slip, array in slips.items()}
+    scales = {slip: multiple(array, wrong) for slip, wrong in slips.items()}
     for slip, scale in scales.items():
         if scale is not None and same(scale, 1):
             return f"{name} is another {kind}: {slip}"
@@ -214,17 +199,17 @@ def diagnose(
         if scale is not None:
             return f"{name} is another {kind} (and {times(scale)} even that): {slip}"
     if right.ndim == 2 and right.shape[0] == right.shape[1]:
-        if _symmetric(right) and not _symmetric(found):
+        if _symmetric(right) and not _symmetric(array):
             return f"{name} is not symmetric, which a mean of outer products v v^T always is"
-        if np.linalg.norm(found - right.T) <= ROUNDING * np.linalg.norm(right):
+        if np.linalg.norm(array - right.T) <= ROUNDING * np.linalg.norm(right):
             return f"{name} is transposed"
-    at = tuple(int(i) for i in np.unravel_index(abs(found - right).argmax(), right.shape))
-    distance = np.linalg.norm(found - right) / np.linalg.norm(right)
+    at = tuple(int(i) for i in np.unravel_index(abs(array - right).argmax(), right.shape))
+    distance = np.linalg.norm(array - right) / np.linalg.norm(right)
     if distance < SINGLE_PRECISION:
         return f"{name} is right only up to {distance:.1g} of its norm, as if computed in single precision"
     return (
         f"{name} is off by {distance:.2g} of its norm, most at {list(at)}, "
-        f"where it is {found[at]:.4g} and should be {right[at]:.4g}"
+        f"where it is {array[at]:.4g} and should be {right[at]:.4g}"
     )
 
 
@@ -232,9 +217,18 @@ def _symmetric(matrix: np.ndarray) -> bool:
     return bool(np.linalg.norm(matrix - matrix.T) <= ROUNDING * np.linalg.norm(matrix))
 
 
-def diagnose_number(name: str, found: np.ndarray, right: float, slips: Mapping[str, float]) -> str | None:
+def causes_of_mean(n: int) -> dict[str, float]:
+    """What leads to a wrong scale of a second moment, a mean over n examples, and the factor it leads to."""
+    return {
+        "the sum over examples is not divided by N": n,
+        "it is divided by N twice": 1 / n,
+        "the sign is turned, and a mean of squares is positive": -1.0,
+    }
+
+
+def diagnose_number(name: str, returned: np.ndarray, right: float, slips: Mapping[str, float]) -> str | None:
     """The same for one number; slips map what leads to another number to that number."""
-    value = float(found)
+    value = float(returned)
     if same(value, right):
         return None
     for slip, other in slips.items():
@@ -243,11 +237,11 @@ def diagnose_number(name: str, found: np.ndarray, right: float, slips: Mapping[s
     return f"{name} is {value:.4g} and should be {right:.4g}"
 
 
-def kind_of(thing: Any) -> str:
+def kind_of(value: Any) -> str:
     """What something is, for a sentence."""
-    if thing is None:
+    if value is None:
         return "None"
-    name = type(thing).__name__
-    if isinstance(thing, np.ndarray):
-        return f"an array of shape {thing.shape} and dtype {thing.dtype}"
+    name = type(value).__name__
+    if isinstance(value, np.ndarray):
+        return f"an array of shape {value.shape} and dtype {value.dtype}"
     return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"

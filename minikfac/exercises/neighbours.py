@@ -10,7 +10,7 @@ import numpy as np
 from .. import fisher
 from ..network import mlp
 from .exercise import Exercise
-from .judging import call, diagnose, in_order, on_both, parts, shaped
+from .judging import Shape, call, diagnose, in_order, parts, shaped
 
 TASK = """Write the regression of one layer's gradient on that of the layer above.
 
@@ -50,21 +50,14 @@ def solution(
     return PsiA, PsiG, np.kron(A11, G11) - np.kron(PsiA @ A12.T, PsiG @ G12.T)
 
 
-def judge(answer: Callable[..., Any]) -> str:
-    """Try an answer on neighbours in two nets, 4-3-2 and 3-4-2 units, Bernoulli outputs."""
-    on_both(
-        "a net of 4-3-2 units",
-        lambda: judge_on(answer, [4, 3, 2]),
-        "one of 3-4-2",
-        lambda: judge_on(answer, [3, 4, 2]),
-    )
-    return (
-        "Correct: Psi is cross times inverse, and Sigma the conditional covariance; with the two of every "
-        "layer, fisher.block_tridiagonal has its inverse."
-    )
+CASES = {"a net of 4-3-2 units": ([4, 3, 2],), "one of 3-4-2": ([3, 4, 2],)}
+CORRECT = (
+    "Psi is cross times inverse, and Sigma the conditional covariance; with the two of every "
+    "layer, fisher.block_tridiagonal has its inverse."
+)
 
 
-def judge_on(answer: Callable[..., Any], sizes: list[int]) -> None:
+def judge(answer: Callable[..., Any], sizes: list[int]) -> None:
     """Raise Wrong unless Psi and Sigma are right between the two layers of one net."""
     net, rng = mlp(sizes, "tanh", "bernoulli"), np.random.default_rng(1)
     signals = fisher.signals(net, rng.standard_normal(net.n_params), rng.standard_normal((40, sizes[0])))
@@ -76,30 +69,31 @@ def judge_on(answer: Callable[..., Any], sizes: list[int]) -> None:
     size = len(right_Sigma)
 
     def findings() -> Iterator[tuple[str, str | None]]:
-        for name, found, right, cross, own in (
+        for name, returned, right, cross, upper in (
             ("PsiA", PsiA, right_A, A12, A22),
             ("PsiG", PsiG, right_G, G12, G22),
         ):
-            yield name, diagnose(name, shaped(name, found, right.shape), right, {}, slips_psi(cross, own))
-        known: dict[tuple[int, ...], str] = {
+            Psi = shaped(name, returned, right.shape)
+            yield name, diagnose(name, Psi, right, {}, slips_psi(cross, upper))
+        n_upper = len(A22) * len(G22)
+        shapes: dict[Shape, str] = {
             (len(A11), len(A11)): "it is the unexplained part of A11 alone",
-            (len(A22) * len(G22),)
-            * 2: "it is of the size of the upper layer, and that of the lower is asked for",
+            (n_upper, n_upper): "it is of the size of the upper layer, and that of the lower is asked for",
         }
-        found = shaped("Sigma", Sigma, (size, size), known)
+        array = shaped("Sigma", Sigma, (size, size), shapes)
         slips = slips_sigma(right_A, right_G, **given)
-        yield "Sigma", diagnose("Sigma", found, right_Sigma, {"the sign is turned": -1.0}, slips)
+        yield "Sigma", diagnose("Sigma", array, right_Sigma, {"the sign is turned": -1.0}, slips)
 
     in_order(findings())
 
 
-def slips_psi(cross: np.ndarray, own: np.ndarray) -> dict[str, np.ndarray]:
+def slips_psi(cross: np.ndarray, upper: np.ndarray) -> dict[str, np.ndarray]:
     """Matrices that are not PsiA or PsiG, from the cross factor and that of the upper layer."""
     return {
         "it is the cross factor itself, and the inverse is missing": cross,
-        "it is the cross factor times that of the upper layer, and its inverse is meant": cross @ own,
-        "the inverse went in twice": np.linalg.solve(own, np.linalg.solve(own, cross.T)).T,
-        "it is divided entry by entry, and a matrix inverse is meant": cross / own.diagonal(),
+        "it is the cross factor times that of the upper layer, and its inverse is meant": cross @ upper,
+        "the inverse went in twice": np.linalg.solve(upper, np.linalg.solve(upper, cross.T)).T,
+        "it is divided entry by entry, and a matrix inverse is meant": cross / upper.diagonal(),
     }
 
 
@@ -141,4 +135,4 @@ def slips_sigma(
     }
 
 
-tridiagonal = Exercise("tridiagonal", TASK, my_regression, HINTS, solution, judge)
+tridiagonal = Exercise("tridiagonal", TASK, my_regression, HINTS, solution, judge, CASES, CORRECT)

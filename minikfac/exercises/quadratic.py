@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .exercise import Exercise, Wrong
-from .judging import call, diagnose_number, in_order, on_both, parts, same, shaped
+from .judging import call, diagnose_number, in_order, parts, same, shaped
 
 TASK = """Write step size and momentum of K-FAC.
 
@@ -45,21 +45,14 @@ def solution(
     return float(alpha), float(mu)
 
 
-def judge(answer: Callable[..., Any]) -> str:
-    """Try an answer on two quadratic models, of 6 and of 5 parameters."""
-    on_both(
-        "a model of 6 parameters",
-        lambda: judge_on(answer, 6, 0.7),
-        "one of 5",
-        lambda: judge_on(answer, 5, 0.2),
-    )
-    return (
-        "Correct: alpha and mu minimize M; on a quadratic objective this momentum makes K-FAC the method of "
-        "conjugate gradients, with its own matrix as preconditioner."
-    )
+CASES = {"a model of 6 parameters": (6, 0.7), "one of 5": (5, 0.2)}
+CORRECT = (
+    "alpha and mu minimize M; on a quadratic objective this momentum makes K-FAC the method of "
+    "conjugate gradients, with its own matrix as preconditioner."
+)
 
 
-def judge_on(answer: Callable[..., Any], p: int, lam: float) -> None:
+def judge(answer: Callable[..., Any], p: int, lam: float) -> None:
     """Raise Wrong unless alpha and mu are right for one model."""
     rng = np.random.default_rng(p)
     half = rng.standard_normal((9, p))
@@ -68,7 +61,7 @@ def judge_on(answer: Callable[..., Any], p: int, lam: float) -> None:
     delta0 = Delta / 2 + rng.standard_normal(p)  # not at right angles, so that the cross term counts
     given = dict(F=F, gradient=gradient, Delta=Delta, delta0=delta0, lam=lam)
     returned = parts(call(answer, **given), "alpha", "mu", what="numbers")
-    alpha, mu = (shaped(name, own, ()) for name, own in zip(("alpha", "mu"), returned, strict=True))
+    alpha, mu = (shaped(name, value, ()) for name, value in zip(("alpha", "mu"), returned, strict=True))
     right = solution(**given)  # type: ignore[arg-type]
     if same(float(alpha), right[1]) and same(float(mu), right[0]):
         raise Wrong("alpha and mu are swapped: expected alpha, of Delta, and then mu, of delta0.")
@@ -78,8 +71,8 @@ def judge_on(answer: Callable[..., Any], p: int, lam: float) -> None:
                 f"alpha is {float(alpha):.4g} and mu {float(mu):.4g}, and they should be {right[0]:.4g} and "
                 f"{right[1]:.4g}: {slip}."
             )
-    names = zip(("alpha", "mu"), (alpha, mu), right, strict=True)
-    in_order((name, diagnose_number(name, found, own, {})) for name, found, own in names)
+    numbers = zip(("alpha", "mu"), (alpha, mu), right, strict=True)
+    in_order((name, diagnose_number(name, value, expected, {})) for name, value, expected in numbers)
 
 
 def slips(
@@ -88,8 +81,8 @@ def slips(
     """Pairs that are not alpha and mu, and what leads to them."""
     D = np.stack([Delta, delta0])
     M, b = D @ F @ D.T + lam * D @ D.T, -D @ gradient
-    alone = b / M.diagonal()
-    first = b[0] / M[0, 0]
+    alpha, mu = (b / M.diagonal()).tolist()  # each the best alone
+    mu_after = float((b[1] - M[0, 1] * alpha) / M[1, 1])
 
     def solved(matrix: np.ndarray, right: np.ndarray) -> tuple[float, float]:
         one, other = np.linalg.solve(matrix, right)
@@ -103,14 +96,8 @@ def slips(
         "lambda is missing": solved(M - lam * D @ D.T, b),
         "lambda is missing from the cross term Delta^T (F + lambda I) delta0": solved(undamped_cross(M), b),
         "lambda was added to the two by two matrix, and not to F": solved(D @ F @ D.T + lam * np.eye(2), b),
-        "each is the best alone, and the cross term Delta^T (F + lambda I) delta0 is missing": (
-            float(alone[0]),
-            float(alone[1]),
-        ),
-        "alpha was found alone and mu after it, and both are to be found together": (
-            float(first),
-            float((b[1] - M[0, 1] * first) / M[1, 1]),
-        ),
+        "each is the best alone, and the cross term Delta^T (F + lambda I) delta0 is missing": (alpha, mu),
+        "alpha was found alone and mu after it, and both are to be found together": (alpha, mu_after),
         "the sign of the cross term is turned": solved(M * np.array([[1, -1], [-1, 1]]), b),
         "the 1/2 of the model was forgotten: the derivative of 1/2 m x^2 is m x": solved(2 * M, b),
         "the 1/2 of the model was kept, and its derivative has none": solved(M / 2, b),
@@ -118,4 +105,6 @@ def slips(
     }
 
 
-rescale_and_momentum = Exercise("rescale-and-momentum", TASK, my_alpha_and_mu, HINTS, solution, judge)
+rescale_and_momentum = Exercise(
+    "rescale-and-momentum", TASK, my_alpha_and_mu, HINTS, solution, judge, CASES, CORRECT
+)

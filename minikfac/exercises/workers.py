@@ -10,7 +10,7 @@ import numpy as np
 from .. import fisher
 from ..network import mlp
 from .exercise import Exercise
-from .judging import call, diagnose, in_order, on_both, parts, shaped
+from .judging import call, diagnose, in_order, parts, shaped
 
 TASK = """Write the all-reduce of K-FAC.
 
@@ -51,43 +51,33 @@ def solution(
     )
 
 
-def judge(answer: Callable[..., Any]) -> str:
-    """Try an answer on one batch over three workers and over four."""
-    on_both(
-        "three workers",
-        lambda: judge_on(answer, (5, 2, 4)),
-        "four",
-        lambda: judge_on(answer, (1, 6, 3, 7)),
-    )
-    return (
-        "Correct: gradient, A and G are those of one worker with all examples, up to rounding, however the "
-        "batch is divided."
-    )
+CASES = {"three workers": ((5, 2, 4),), "four": ((1, 6, 3, 7),)}
+CORRECT = (
+    "gradient, A and G are those of one worker with all examples, up to rounding, however the "
+    "batch is divided."
+)
 
 
-def judge_on(answer: Callable[..., Any], shards: tuple[int, ...]) -> None:
+def judge(answer: Callable[..., Any], shards: tuple[int, ...]) -> None:
     """Raise Wrong unless the parts are those of the whole batch, which is computed at once."""
     net, rng = mlp([3, 4, 2]), np.random.default_rng(0)
     theta, n = rng.standard_normal(net.n_params), sum(shards)
     x, y = rng.standard_normal((n, 3)), rng.integers(0, 2, n)
 
-    def own(rows: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def means(rows: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         A, G = fisher.kronecker.factors(fisher.signals(net, theta, x[rows])[0], len(x[rows]))
         return net.gradient(theta, x[rows], y[rows]), A, G
 
     ends = np.cumsum(shards)
-    held = [own(slice(end - size, end)) for size, end in zip(shards, ends, strict=True)]
-    gradients, As, Gs = (np.stack(column) for column in zip(*held, strict=True))
+    of_workers = [means(slice(end - size, end)) for size, end in zip(shards, ends, strict=True)]
+    gradients, As, Gs = (np.stack(column) for column in zip(*of_workers, strict=True))
     given = dict(sizes=np.array(shards), gradients=gradients, As=As, Gs=Gs)
     returned = parts(call(answer, **given), "gradient", "A", "G")
 
     def findings() -> Iterator[tuple[str, str | None]]:
-        whole = own(slice(None))
-        for name, found, right, values in zip(
-            ("gradient", "A", "G"), returned, whole, (gradients, As, Gs), strict=True
-        ):
-            known = {values.shape: "the workers are not added up"}
-            array = shaped(name, found, right.shape, known)
+        names, whole, stacks = ("gradient", "A", "G"), means(slice(None)), (gradients, As, Gs)
+        for name, value, right, values in zip(names, returned, whole, stacks, strict=True):
+            array = shaped(name, value, right.shape, {values.shape: "the workers are not added up"})
             yield name, diagnose(name, array, right, causes(len(shards), n), slips(np.array(shards), values))
 
     in_order(findings())
@@ -114,8 +104,8 @@ def slips(sizes: np.ndarray, values: np.ndarray) -> dict[str, np.ndarray]:
             np.tensordot(1 / sizes, values, 1)
         ),
         "it is that of the largest shard alone": values[sizes.argmax()],
-        **{f"it is that of worker {at} alone": own for at, own in enumerate(values)},
+        **{f"it is that of worker {at} alone": value for at, value in enumerate(values)},
     }
 
 
-all_reduce = Exercise("all-reduce", TASK, my_all_reduce, HINTS, solution, judge)
+all_reduce = Exercise("all-reduce", TASK, my_all_reduce, HINTS, solution, judge, CASES, CORRECT)

@@ -8,7 +8,7 @@ from ..backend import Array, array_module
 from ..linalg import cholesky, cholesky_inverse, cholesky_solve
 from ..linalg import pseudo_inverse as pinv
 from .damping import add_to_diagonal
-from .matrix import FisherMatrix, Operator, check_damping, check_method
+from .matrix import FisherMatrix, Operator
 
 
 class DenseMatrix(FisherMatrix):
@@ -59,21 +59,11 @@ class DenseMatrix(FisherMatrix):
     def diagonal(self) -> Array:
         return self.array.diagonal()
 
-    def damped(self, lam: float, method: str | None = None) -> DenseMatrix:
-        check_method(method)
-        return DenseMatrix(
-            add_to_diagonal(self.array, check_damping(lam)), self.names, self.slices, self.name
-        )
+    def _damped(self, lam: float, method: str | None) -> DenseMatrix:
+        return DenseMatrix(add_to_diagonal(self.array, lam), self.names, self.slices, self.name)
 
-    def inverse(
-        self,
-        damping: float = 0.0,
-        method: str | None = None,
-        pseudo_inverse: bool = False,
-        explicit: bool = False,
-    ) -> Operator:
-        check_method(method)
-        if check_damping(damping) == 0 and pseudo_inverse:
+    def _inverse(self, damping: float, method: str | None, pseudo_inverse: bool, explicit: bool) -> Operator:
+        if damping == 0 and pseudo_inverse:
             return DenseMatrix(pinv(self.array), self.names, self.slices, self.name)
         L = self._cholesky(damping)
         if explicit:
@@ -85,9 +75,8 @@ class DenseMatrix(FisherMatrix):
             return cholesky(self.array, self.name)
         return cholesky(add_to_diagonal(self.array, damping), f"{self.name} + damping", overwrite=True)
 
-    def logdet(self, damping: float = 0.0, method: str | None = None) -> float:
-        check_method(method)
-        return CholeskySolver(self._cholesky(check_damping(damping))).logdet()
+    def _logdet(self, damping: float, method: str | None) -> float:
+        return CholeskySolver(self._cholesky(damping)).logdet()
 
 
 class CholeskySolver(Operator):

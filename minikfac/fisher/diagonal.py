@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ..backend import Array, array_module, on_host
 from ..linalg import SingularMatrixError
 from .block_diagonal import BlockDiagonal
-from .matrix import FisherMatrix, check_damping, check_method
+from .matrix import FisherMatrix
 from .signals import LayerSignals, Signals
 
 
@@ -54,18 +54,13 @@ class DiagonalBlock(FisherMatrix):
     def diagonal(self) -> Array:
         return self.d
 
-    def damped(self, lam: float, method: str | None = None) -> DiagonalBlock:
-        check_method(method)
-        return DiagonalBlock(self.d + check_damping(lam), self.name)
+    def _damped(self, lam: float, method: str | None) -> DiagonalBlock:
+        return DiagonalBlock(self.d + lam, self.name)
 
-    def inverse(
-        self,
-        damping: float = 0.0,
-        method: str | None = None,
-        pseudo_inverse: bool = False,
-        explicit: bool = False,
+    def _inverse(
+        self, damping: float, method: str | None, pseudo_inverse: bool, explicit: bool
     ) -> DiagonalBlock:
-        d = self.damped(damping, method).d
+        d = self.d + damping
         keep, xp = d > 0, array_module(d)
         if damping > 0 and not on_host(d):  # the answer would hold up the queue
             return DiagonalBlock(xp.where(keep, 1 / d, xp.nan), self.name)
@@ -76,5 +71,5 @@ class DiagonalBlock(FisherMatrix):
             )
         return DiagonalBlock(xp.where(keep, 1 / xp.where(keep, d, 1), 0), self.name)
 
-    def logdet(self, damping: float = 0.0, method: str | None = None) -> float:
-        return -float(array_module(self.d).log(self.inverse(damping, method).d).sum())
+    def _logdet(self, damping: float, method: str | None) -> float:
+        return -float(array_module(self.d).log(self._inverse(damping, None, False, False).d).sum())

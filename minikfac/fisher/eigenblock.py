@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from ..backend import Array, array_module, on_host
 from ..linalg import SingularMatrixError, kron_apply, kron_eigen_dense
-from .matrix import FisherMatrix, check_damping, check_method
+from .matrix import FisherMatrix
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,19 +49,13 @@ class EigenBlock(FisherMatrix):
     def trace(self) -> float:
         return float(self.s.sum())
 
-    def damped(self, lam: float, method: str | None = None) -> EigenBlock:
-        check_method(method, self.damping_methods)
-        return replace(self, s=self.s + check_damping(lam))
+    def _damped(self, lam: float, method: str | None) -> EigenBlock:
+        return replace(self, s=self.s + lam)
 
-    def inverse(
-        self,
-        damping: float = 0.0,
-        method: str | None = None,
-        pseudo_inverse: bool = False,
-        explicit: bool = False,
+    def _inverse(
+        self, damping: float, method: str | None, pseudo_inverse: bool, explicit: bool
     ) -> EigenBlock:
-        check_method(method, self.damping_methods)
-        s = self.s + check_damping(damping)
+        s = self.s + damping
         xp = array_module(s)
         # an eigenvalue is no better known than the factors' are; beside lambda none needs to be
         keep = s > (0 if damping > 0 else max(s.shape) * float(xp.finfo(s.dtype).eps) * s.max())
@@ -74,5 +68,5 @@ class EigenBlock(FisherMatrix):
             )
         return replace(self, s=xp.where(keep, 1 / xp.where(keep, s, 1), 0))
 
-    def logdet(self, damping: float = 0.0, method: str | None = None) -> float:
-        return -float(array_module(self.s).log(self.inverse(damping, method).s).sum())
+    def _logdet(self, damping: float, method: str | None) -> float:
+        return -float(array_module(self.s).log(self._inverse(damping, None, False, False).s).sum())

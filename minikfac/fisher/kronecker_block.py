@@ -25,7 +25,7 @@ from .block_diagonal import BlockDiagonal, BlockDiagonalOperator
 from .damping import add_to_diagonal, factored_damping, factored_shares, tikhonov_eigenvalues
 from .dense import DenseMatrix
 from .eigenblock import EigenBlock
-from .matrix import FisherMatrix, Operator, check_damping, check_method
+from .matrix import FisherMatrix, Operator
 
 
 def Kronecker(factors: Sequence[tuple[Array, ...]], names: Sequence[str] | None = None) -> BlockDiagonal:
@@ -93,22 +93,14 @@ class KroneckerBlock(FisherMatrix):
     def trace(self) -> float:
         return float(self.A.trace() * self.G.trace())
 
-    def damped(self, lam: float, method: str | None = None) -> FisherMatrix:
-        check_method(method, self.damping_methods)
+    def _damped(self, lam: float, method: str | None) -> FisherMatrix:
         if method == "factored":
-            return KroneckerBlock(*factored_damping(self.A, self.G, check_damping(lam)), self.name)
+            return KroneckerBlock(*factored_damping(self.A, self.G, lam), self.name)
         (a, U_A), (g, U_G) = eigh(self.A), eigh(self.G)
-        return EigenBlock(U_A, U_G, tikhonov_eigenvalues(a, g, check_damping(lam)), self.name)
+        return EigenBlock(U_A, U_G, tikhonov_eigenvalues(a, g, lam), self.name)
 
-    def inverse(
-        self,
-        damping: float = 0.0,
-        method: str | None = None,
-        pseudo_inverse: bool = False,
-        explicit: bool = False,
-    ) -> Operator:
-        check_method(method, self.damping_methods)
-        if check_damping(damping) > 0 and method != "factored":
+    def _inverse(self, damping: float, method: str | None, pseudo_inverse: bool, explicit: bool) -> Operator:
+        if damping > 0 and method != "factored":
             return self.damped(0.0).inverse(damping)
         if damping == 0 and pseudo_inverse:
             return KroneckerBlock(pinv(self.A), pinv(self.G), self.name)
@@ -127,9 +119,8 @@ class KroneckerBlock(FisherMatrix):
             return KroneckerBlock(cholesky_inverse(L_A), cholesky_inverse(L_G), self.name)
         return KroneckerSolver(L_A, L_G)
 
-    def logdet(self, damping: float = 0.0, method: str | None = None) -> float:
-        check_method(method, self.damping_methods)
-        if check_damping(damping) > 0 and method != "factored":
+    def _logdet(self, damping: float, method: str | None) -> float:
+        if damping > 0 and method != "factored":
             return self.damped(0.0).logdet(damping)
         return KroneckerSolver(*damped_choleskys(self.damped_factors(damping))).logdet()
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from ..backend import Array, array_module
 from ..linalg import SingularMatrixError, cholesky, eigh, extreme_eigenpairs, triangular_solve
 from .exact import exact
-from .matrix import FisherMatrix, Operator, check_damping, check_method
+from .matrix import FisherMatrix, Operator
 from .signals import LayerSignals, Signals
 
 _DENSE = 1000
@@ -109,18 +109,11 @@ class LowRank(FisherMatrix):
     def diagonal(self) -> Array:
         return self.ridge + self.sign * (self.B**2).sum(1)
 
-    def damped(self, lam: float, method: str | None = None) -> LowRank:
-        check_method(method)
-        return replace(self, ridge=self.ridge + check_damping(lam))
+    def _damped(self, lam: float, method: str | None) -> LowRank:
+        return replace(self, ridge=self.ridge + lam)
 
-    def inverse(
-        self,
-        damping: float = 0.0,
-        method: str | None = None,
-        pseudo_inverse: bool = False,
-        explicit: bool = False,
-    ) -> Operator:
-        ridge = self.damped(damping, method).ridge
+    def _inverse(self, damping: float, method: str | None, pseudo_inverse: bool, explicit: bool) -> Operator:
+        ridge = self.ridge + damping
         if ridge == 0 and pseudo_inverse:  # B (B^T B)^{-2} B^T, on the range of B
             s, U = eigh(self.B.T @ self.B)
             keep = s > len(self.B) * float(array_module(s).finfo(s.dtype).eps) * s.max()
@@ -139,9 +132,9 @@ class LowRank(FisherMatrix):
         small.reshape(-1)[:: len(small) + 1] += ridge
         return cholesky(small, self.name)
 
-    def logdet(self, damping: float = 0.0, method: str | None = None) -> float:
+    def _logdet(self, damping: float, method: str | None) -> float:
         """By the determinant lemma: (P - r) log ridge + log det(ridge I + B^T B)."""
-        ridge = self.damped(damping, method).ridge
+        ridge = self.ridge + damping
         if ridge == 0:
             self.inverse()  # raises
         size, r = self.B.shape

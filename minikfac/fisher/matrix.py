@@ -99,11 +99,10 @@ class FisherMatrix(Operator):
         """Sum of the diagonal."""
         return float(self.diagonal().sum())
 
-    @abstractmethod
     def damped(self, lam: float, method: str | None = None) -> FisherMatrix:
         """Return the damped matrix itself, F + lambda I or what ``method`` makes of it."""
+        return self._damped(check_damping(lam), check_method(method, self.damping_methods))
 
-    @abstractmethod
     def inverse(
         self,
         damping: float = 0.0,
@@ -122,6 +121,8 @@ class FisherMatrix(Operator):
         Raises:
             ValueError: on negative damping, an unknown method, or a singular matrix without damping.
         """
+        method = check_method(method, self.damping_methods)
+        return self._inverse(check_damping(damping), method, pseudo_inverse, explicit)
 
     def solve(
         self, v: Array, damping: float = 0.0, method: str | None = None, pseudo_inverse: bool = False
@@ -129,9 +130,20 @@ class FisherMatrix(Operator):
         """Return (F + damping I)^{-1} v, for v (P,) or (P, m); see :meth:`inverse`."""
         return self.inverse(damping, method, pseudo_inverse) @ v
 
-    @abstractmethod
     def logdet(self, damping: float = 0.0, method: str | None = None) -> float:
         """log det(F + damping I), in nats."""
+        return self._logdet(check_damping(damping), check_method(method, self.damping_methods))
+
+    # A kind of matrix defines these three, which get checked arguments, or overrides the three above.
+
+    def _damped(self, lam: float, method: str | None) -> FisherMatrix:
+        raise NotImplementedError
+
+    def _inverse(self, damping: float, method: str | None, pseudo_inverse: bool, explicit: bool) -> Operator:
+        raise NotImplementedError
+
+    def _logdet(self, damping: float, method: str | None) -> float:
+        raise NotImplementedError
 
 
 def check_damping(damping: float) -> float:
@@ -141,8 +153,9 @@ def check_damping(damping: float) -> float:
     return float(damping)
 
 
-def check_method(method: str | None, choices: tuple[str, ...] = ()) -> None:
-    """Refuse a method of damping that this kind of matrix does not have."""
+def check_method(method: str | None, choices: tuple[str, ...] = ()) -> str | None:
+    """Return the method of damping; ValueError if this kind of matrix does not have it."""
     if method is not None and method not in choices:
         names = " or ".join(map(repr, choices)) or "no damping method for this kind of matrix"
         raise ValueError(f"expected {names}, got {method!r}")
+    return method

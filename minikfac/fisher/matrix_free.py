@@ -126,12 +126,11 @@ class MatrixFree(FisherMatrix):
     def trace(self) -> float:
         raise self._refuse("trace")
 
-    def logdet(self, damping: float = 0.0, method: str | None = None) -> float:
+    def _logdet(self, damping: float, method: str | None) -> float:
         raise self._refuse("log-determinant")
 
-    def damped(self, lam: float, method: str | None = None) -> MatrixFree:
-        check_method(method)
-        return replace(self, ridge=self.ridge + check_damping(lam))
+    def _damped(self, lam: float, method: str | None) -> MatrixFree:
+        return replace(self, ridge=self.ridge + lam)
 
     def inverse(
         self,
@@ -155,7 +154,7 @@ class MatrixFree(FisherMatrix):
         """
         if pseudo_inverse or explicit:
             raise self._refuse("pseudo-inverse or explicit inverse")
-        return CGSolver(self.damped(damping, method), precondition)
+        return CGSolver(self._damped(check_damping(damping), check_method(method)), precondition)
 
 
 @dataclass(frozen=True, eq=False)

@@ -128,7 +128,7 @@ class BlockTridiagonal(FisherMatrix):
         return self.damped(damping, method)._inverted(comm)
 
     @cached_property
-    def _inverse(self) -> BlockTridiagonalInverse:
+    def _inverse_alone(self) -> BlockTridiagonalInverse:
         return self._inverted(SERIAL)
 
     def _inverted(self, comm: Communicator) -> BlockTridiagonalInverse:
@@ -157,7 +157,7 @@ class BlockTridiagonal(FisherMatrix):
 
     def _product(self, v: Array) -> Array:
         """Fhat v = Xi^{-1} Lambda^{-1} Xi^{-T} v, layer by layer."""
-        inverse = self._inverse
+        inverse = self._inverse_alone
         parts = [v[part] for part in inverse.slices]
         for layer, (PsiA, PsiG) in enumerate(inverse.psi):  # Xi^{-T}: from the bottom up
             parts[layer + 1] = parts[layer + 1] + kron_apply(PsiA.T, PsiG.T, parts[layer])

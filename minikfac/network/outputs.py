@@ -121,19 +121,6 @@ class Output(ABC):
         return nll if on_host(y) else xp.where(self.has(y, z.shape[1]), nll, xp.nan)
 
 
-def _check_form(y: Array, n: int, n_units: int, what: str) -> None:
-    check_array(y, "targets")
-    if y.shape != (n, n_units) or n == 0:
-        raise ValueError(f"expected {what} targets of shape ({n or 'N'}, {n_units}), got {y.shape}")
-    if y.dtype.kind not in "biuf":
-        raise ValueError(f"expected {what} targets of a real dtype, got {y.dtype}")
-
-
-def _check_finite(y: Array, what: str) -> None:
-    if not bool(array_module(y).isfinite(y).all()):
-        raise ValueError(f"expected finite {what} targets, got NaN or infinite values")
-
-
 @dataclass(frozen=True)
 class Categorical(Output):
     """One of C classes, p = softmax(z); targets are whole-number labels (N,)."""
@@ -193,8 +180,27 @@ class Categorical(Output):
         return (y >= 0) & (y < n_units)
 
 
+class _RealTargets(Output):
+    """Targets (N, C) of real numbers, as they are."""
+
+    def encode(self, y: Array, z: Array) -> Array:
+        return y.astype(z.dtype, copy=False)
+
+    def check_form(self, y: Array, n: int, n_units: int) -> None:
+        check_array(y, "targets")
+        kind = type(self).__name__
+        if y.shape != (n, n_units) or n == 0:
+            raise ValueError(f"expected {kind} targets of shape ({n or 'N'}, {n_units}), got {y.shape}")
+        if y.dtype.kind not in "biuf":
+            raise ValueError(f"expected {kind} targets of a real dtype, got {y.dtype}")
+
+    def check_values(self, y: Array, n_units: int) -> None:
+        if not bool(array_module(y).isfinite(y).all()):
+            raise ValueError(f"expected finite {type(self).__name__} targets, got NaN or infinite values")
+
+
 @dataclass(frozen=True)
-class Bernoulli(Output):
+class Bernoulli(_RealTargets):
     """C independent yes-or-no units, p = logistic(z); targets (N, C) in [0, 1]."""
 
     def nll(self, z: Array, y: Array) -> Array:
@@ -202,9 +208,6 @@ class Bernoulli(Output):
 
     def mean(self, z: Array) -> Array:
         return logistic(z)
-
-    def encode(self, y: Array, z: Array) -> Array:
-        return y.astype(z.dtype, copy=False)
 
     def _variance_product(self, mean: Array, u: Array) -> Array:
         return mean * (1 - mean) * u
@@ -228,11 +231,8 @@ class Bernoulli(Output):
         p = self.mean(z)
         return (noise < p[:, None, :]).swapaxes(0, 1).astype(z.dtype)
 
-    def check_form(self, y: Array, n: int, n_units: int) -> None:
-        _check_form(y, n, n_units, "Bernoulli")
-
     def check_values(self, y: Array, n_units: int) -> None:
-        _check_finite(y, "Bernoulli")
+        super().check_values(y, n_units)
         low, high = float(y.min()), float(y.max())
         if low < 0 or high > 1:
             raise ValueError(f"expected Bernoulli targets in [0, 1], got values from {low:g} to {high:g}")
@@ -242,7 +242,7 @@ class Bernoulli(Output):
 
 
 @dataclass(frozen=True)
-class Gaussian(Output):
+class Gaussian(_RealTargets):
     """C real values with unit variance around z; targets (N, C). The loss is 1/2 ||y - z||^2."""
 
     def nll(self, z: Array, y: Array) -> Array:
@@ -250,9 +250,6 @@ class Gaussian(Output):
 
     def mean(self, z: Array) -> Array:
         return z
-
-    def encode(self, y: Array, z: Array) -> Array:
-        return y.astype(z.dtype, copy=False)
 
     def _variance_product(self, mean: Array, u: Array) -> Array:
         return u
@@ -270,12 +267,6 @@ class Gaussian(Output):
 
     def transform_noise(self, z: Array, noise: Array) -> Array:
         return z + noise.swapaxes(0, 1).astype(z.dtype)
-
-    def check_form(self, y: Array, n: int, n_units: int) -> None:
-        _check_form(y, n, n_units, "Gaussian")
-
-    def check_values(self, y: Array, n_units: int) -> None:
-        _check_finite(y, "Gaussian")
 
     def has(self, y: Array, n_units: int) -> Array:
         xp = array_module(y)

@@ -21,6 +21,7 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 from numbers import Integral
+from typing import TypeVar
 
 from .layers import (
     ACTIVATIONS,
@@ -42,8 +43,9 @@ from .layers import (
 from .layers.base import check_positive
 from .layers.windows import pair
 from .network import Network
-from .outputs import OUTPUTS
+from .outputs import OUTPUTS, Categorical
 
+T = TypeVar("T")
 _POOLS: dict[str, type[MaxPool2d] | type[AvgPool2d]] = {"max": MaxPool2d, "avg": AvgPool2d}
 
 
@@ -66,25 +68,21 @@ def mlp(
     """
     if len(sizes) < 2:
         raise ValueError(f"expected at least two sizes, inputs and outputs, got {list(sizes)}")
-    _check_name(activation, ACTIVATIONS)
-    _check_name(output, OUTPUTS)
+    phi, distribution = _named(activation, ACTIVATIONS), _named(output, OUTPUTS)
     layers: list[Layer] = []
     for n_in, n_out in pairwise(sizes):
-        layers += [Dense(n_in, n_out, bias), ACTIVATIONS[activation]()]
-    return Network(layers[:-1], OUTPUTS[output]())
+        layers += [Dense(n_in, n_out, bias), phi()]
+    return Network(layers[:-1], distribution())
 
 
-def autoencoder(
-    sizes: Sequence[int], activation: str = "logistic", code: str = "identity", output: str = "bernoulli"
-) -> Network:
+def autoencoder(sizes: Sequence[int], activation: str = "logistic", output: str = "bernoulli") -> Network:
     """Make a deep autoencoder: an encoder down to a code, and its mirror image back up to the input.
 
     Its targets are its inputs. The papers draw its weights by ``net.init(rng, "sparse")``.
 
     Args:
         sizes: units per layer of the encoder, inputs first, code last: ``[784, 1000, 500, 250, 30]``.
-        activation: of the hidden layers, as of :func:`mlp`.
-        code: activation of the code.
+        activation: of the hidden layers, as of :func:`mlp`; the code is linear.
         output: "bernoulli" for inputs in [0, 1], "gaussian" for others.
 
     Raises:
@@ -95,16 +93,11 @@ def autoencoder(
     """
     if len(sizes) < 2:
         raise ValueError(f"expected at least two sizes, inputs and code, got {list(sizes)}")
-    _check_name(activation, ACTIVATIONS)
-    _check_name(code, ACTIVATIONS)
     if output not in ("bernoulli", "gaussian"):
         raise ValueError(f"expected output bernoulli or gaussian of an autoencoder, got {output!r}")
-    there_and_back = [*sizes, *sizes[-2::-1]]
-    layers: list[Layer] = []
-    for number, (n_in, n_out) in enumerate(pairwise(there_and_back), start=1):
-        phi = ACTIVATIONS[code if number == len(sizes) - 1 else activation]
-        layers += [Dense(n_in, n_out), phi()]
-    return Network(layers[:-1], OUTPUTS[output]())
+    encoder = mlp(sizes, activation, output).layers
+    decoder = mlp(sizes[::-1], activation, output).layers
+    return Network([*encoder, ACTIVATIONS["identity"](), *decoder], OUTPUTS[output]())
 
 
 def mnist_autoencoder(width: float = 1.0) -> Network:
@@ -170,24 +163,26 @@ def tiny_convnet(
     >>> tiny_convnet().n_params
     666
     """
-    _check_name(output, OUTPUTS)
-    _check_name(activation, ACTIVATIONS)
-    _check_name(pool, _POOLS)
-    phi, (first, second) = ACTIVATIONS[activation], pair("tiny_convnet", "channels", channels, 1)
+    distribution, phi, pooling = (
+        _named(output, OUTPUTS),
+        _named(activation, ACTIVATIONS),
+        _named(pool, _POOLS),
+    )
+    first, second = pair("tiny_convnet", "channels", channels, 1)
     layers = [
         Conv2d(1, first, 3, padding=1),
         phi(),
-        _POOLS[pool](2),
+        pooling(2),
         Conv2d(first, second, 3, padding=1),
         phi(),
-        _POOLS[pool](2),
+        pooling(2),
         Flatten(),
         Dense(4 * second, 10),
     ]
-    return Network(layers, OUTPUTS[output]())
+    return Network(layers, distribution())
 
 
-def cifar10_kfc(pool: str = "max", width: float = 1.0, output: str = "categorical") -> Network:
+def cifar10_kfc(pool: str = "max", width: float = 1.0) -> Network:
     """Make the net of KFC's experiments on CIFAR-10, (N, 32, 32, 3) [GM16, sec. 5].
 
     conv 5x5x32 - max-pool - ReLU - response normalization - conv 5x5x32 - ReLU - avg-pool - response
@@ -200,7 +195,6 @@ def cifar10_kfc(pool: str = "max", width: float = 1.0, output: str = "categorica
     Args:
         pool: the first pooling; "avg" makes all of them averages, which are linear.
         width: scales the channels of the convolutions.
-        output: "categorical", "bernoulli" or "gaussian".
 
     Raises:
         ValueError: on an unknown name, or a width that is not positive.
@@ -208,12 +202,10 @@ def cifar10_kfc(pool: str = "max", width: float = 1.0, output: str = "categorica
     >>> cifar10_kfc().n_params
     89578
     """
-    _check_name(pool, _POOLS)
-    _check_name(output, OUTPUTS)
-    first, second, third = _scaled(width, 32, 32, 64)
+    pooling, (first, second, third) = _named(pool, _POOLS), _scaled(width, 32, 32, 64)
     layers = [
         Conv2d(3, first, 5, padding=2),
-        _POOLS[pool](3, 2, 1),
+        pooling(3, 2, 1),
         ReLU(),
         LocalResponseNorm(3, alpha=5e-5, beta=0.75),
         Conv2d(first, second, 5, padding=2),
@@ -226,10 +218,10 @@ def cifar10_kfc(pool: str = "max", width: float = 1.0, output: str = "categorica
         Flatten(),
         Dense(16 * third, 10),
     ]
-    return Network(layers, OUTPUTS[output]())
+    return Network(layers, Categorical())
 
 
-def svhn_kfc(width: float = 1.0, output: str = "categorical") -> Network:
+def svhn_kfc(width: float = 1.0) -> Network:
     """Make the net of KFC's experiments on SVHN, (N, 32, 32, 3) [GM16, sec. 5; SHKSS14, app. B].
 
     Three times conv 5x5 - ReLU - max-pool 3x3 in steps of 2, with 96, 128 and 256 channels, then dense layers
@@ -238,22 +230,20 @@ def svhn_kfc(width: float = 1.0, output: str = "categorical") -> Network:
 
     Args:
         width: scales the channels of the convolutions and the hidden units.
-        output: "categorical", "bernoulli" or "gaussian".
 
     Raises:
-        ValueError: on an unknown name, or a width that is not positive.
+        ValueError: on a width that is not positive.
 
     >>> svhn_kfc().n_params
     13741578
     """
-    _check_name(output, OUTPUTS)
     channels = _scaled(width, 96, 128, 256)
     (hidden,) = _scaled(width, 2048)
     layers: list[Layer] = []
     for c_in, c_out in pairwise([3, *channels]):
         layers += [Conv2d(c_in, c_out, 5, padding=2), ReLU(), MaxPool2d(3, 2, 1)]
     layers += [Flatten(), Dense(16 * channels[-1], hidden), ReLU(), Dense(hidden, hidden), ReLU()]
-    return Network([*layers, Dense(hidden, 10)], OUTPUTS[output]())
+    return Network([*layers, Dense(hidden, 10)], Categorical())
 
 
 def small_inception(
@@ -287,11 +277,9 @@ def small_inception(
     >>> small_inception((8, 8, 1), width=1).n_params
     992
     """
-    _check_name(activation, ACTIVATIONS)
-    _check_name(output, OUTPUTS)
+    phi, distribution = _named(activation, ACTIVATIONS), _named(output, OUTPUTS)
     check_positive("small_inception", n_classes=n_classes, width=width, modules=modules)
     _check_halvings(input_shape, modules - 1)
-    phi = ACTIVATIONS[activation]
     channels = 4 * width
     layers: list[Layer] = [Conv2d(input_shape[2], channels, 3, padding=1), phi()]
     for number in range(modules):
@@ -300,7 +288,7 @@ def small_inception(
         layers.append(_inception(channels, width * 2**number, phi))
         channels = 8 * width * 2**number
     layers += [GlobalAvgPool(), Dense(channels, n_classes)]
-    return Network(layers, OUTPUTS[output]())
+    return Network(layers, distribution())
 
 
 def _inception(c_in: int, width: int, phi: type[Layer]) -> Parallel:
@@ -352,30 +340,32 @@ def small_resnet(
     >>> small_resnet((8, 8, 1), width=4, stages=2).n_params
     1382
     """
-    _check_name(activation, ACTIVATIONS)
-    _check_name(output, OUTPUTS)
+    phi, distribution = _named(activation, ACTIVATIONS), _named(output, OUTPUTS)
     if normalization not in ("batch", "group", "layer", None):
         raise ValueError(f"expected normalization batch, group, layer or None, got {normalization!r}")
     check_positive("small_resnet", n_classes=n_classes, width=width, stages=stages, blocks=blocks)
     if normalization == "group" and width % 4:
         raise ValueError(f"expected a width that is a multiple of 4, for groups of 4 channels, got {width}")
     _check_halvings(input_shape, stages - 1)
-    phi = ACTIVATIONS[activation]
     layers = [*_convolution(input_shape[2], width, 3, 1, normalization), phi()]
     c_in = width
     for stage in range(stages):
         c_out = width * 2**stage
-        for block in range(blocks):
-            stride = 2 if stage and not block else 1
-            body = [
-                *_convolution(c_in, c_out, 3, stride, normalization),
-                phi(),
-                *_convolution(c_out, c_out, 3, 1, normalization),
-            ]
-            shortcut = [] if c_in == c_out else _convolution(c_in, c_out, 1, stride, normalization)
-            layers += [Residual(body, shortcut), phi()]
+        for _ in range(blocks):
+            layers += [_residual(c_in, c_out, normalization, phi), phi()]
             c_in = c_out
-    return Network([*layers, GlobalAvgPool(), Dense(c_in, n_classes)], OUTPUTS[output]())
+    return Network([*layers, GlobalAvgPool(), Dense(c_in, n_classes)], distribution())
+
+
+def _residual(c_in: int, c_out: int, normalization: str | None, phi: type[Layer]) -> Residual:
+    """Make a block of two convolutions; one that doubles the channels halves the images."""
+    stride = 1 if c_in == c_out else 2
+    body = [
+        *_convolution(c_in, c_out, 3, stride, normalization),
+        phi(),
+        *_convolution(c_out, c_out, 3, 1, normalization),
+    ]
+    return Residual(body, [] if c_in == c_out else _convolution(c_in, c_out, 1, stride, normalization))
 
 
 def _convolution(c_in: int, c_out: int, kernel: int, stride: int, normalization: str | None) -> list[Layer]:
@@ -396,15 +386,16 @@ def _scaled(width: float, *sizes: int) -> list[int]:
     return [max(1, round(width * size)) for size in sizes]
 
 
-def _check_name(name: str, known: Sequence[str] | dict[str, type]) -> None:
-    if name not in known:
-        raise ValueError(f"expected one of {', '.join(sorted(known))}, got {name!r}")
+def _named(name: str, classes: dict[str, T]) -> T:
+    if name not in classes:
+        raise ValueError(f"expected one of {', '.join(sorted(classes))}, got {name!r}")
+    return classes[name]
 
 
 def _check_halvings(input_shape: tuple[int, int, int], halvings: int) -> None:
     least = 2**halvings
-    known = isinstance(input_shape, tuple | list) and all(
+    whole = isinstance(input_shape, tuple | list) and all(
         isinstance(extent, Integral) for extent in input_shape
     )
-    if not known or len(input_shape) != 3 or min(input_shape) < 1 or min(input_shape[:2]) < least:
+    if not whole or len(input_shape) != 3 or min(input_shape) < 1 or min(input_shape[:2]) < least:
         raise ValueError(f"expected input_shape (H, W, C) of at least {least} x {least}, got {input_shape}")

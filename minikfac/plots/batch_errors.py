@@ -5,19 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 from matplotlib.ticker import NullLocator
 
-from .style import COLORS, GREY, MARKERS, axes_for, by_name, positive, short, style
+from .style import GREY, axes_for, by_name, median_and_range, positive, short, style
 
 
 @style()
-def error_against_batch(
-    batch_sizes: Any,
-    errors: Mapping[str, Any],
-    *,
-    ax: Any | None = None,
-) -> Any:
+def error_against_batch(batch_sizes: Any, errors: Mapping[str, Any], *, ax: Any | None = None) -> Any:
     """Draw relative errors against the batch size, as median and range over batches.
 
     Args:
@@ -35,9 +29,7 @@ def error_against_batch(
     for number, (name, error) in enumerate(named.items()):
         if error.min() < 0:
             raise ValueError(f"expected errors of {name} >= 0, got {float(error.min()):.3g}")
-        color = COLORS[number % len(COLORS)]
-        ax.plot(x, np.median(error, axis=1), color=color, marker=MARKERS[number % len(MARKERS)], label=name)
-        ax.fill_between(x, error.min(axis=1), error.max(axis=1), color=color, alpha=0.25, linewidth=0)
+        median_and_range(ax, x, error, number, name)
         highest = max(highest, float(error.max()))
     ax.axhline(1, color=GREY, linestyle=":", linewidth=1.2)
     ax.set(xscale="log", ylim=(0, 1.12 * highest))

@@ -10,7 +10,7 @@ from matplotlib.patches import Patch
 
 from ..backend import Array
 from .charts import METHODS, NATURAL, chart_legend, chart_names, chart_pen, disagreement, hills, start
-from .style import BLACK, SKY, checked, new_figure, style
+from .style import BLACK, SKY, by_name, checked, new_figure, style
 
 ELLIPSE: dict[str, Any] = {"facecolor": SKY, "edgecolor": "none", "alpha": 0.8}
 
@@ -53,42 +53,36 @@ def gaussian_flows(
     grid = fig.add_gridspec(2, 3, height_ratios=(1, 1.1), width_ratios=(1, 1, 1.15))
     f = checked(losses, ("n", "m"), "losses", finite=True)
     places = {name: checked(grids[name], (*f.shape, 2), f"grid of {name}", finite=True) for name in names}
-    flows = {
-        name: [
-            checked(in_chart[method][name], ("starts", "k", 2), f"{method} flows in {name}", finite=True)
-            for method in METHODS
-        ]
-        for name in names
-    }
+    flows = {name: _flows(in_chart, name) for name in names}
     views = {name: _view(flows[name]) for name in names}
     first = names[0]
-    shown = ((places[first] >= views[first][0]) & (places[first] <= views[first][1])).all(-1)
-    depth = np.sqrt(f - f.min())  # levels at equal distances from the minimum, not crowded far from it
-    depth = depth.clip(max=depth[shown].max())
+    heights = _heights(f, places[first], views[first])
     axes = [fig.add_subplot(grid[0, number]) for number in range(len(names))]
     for number, (ax, name) in enumerate(zip(axes, names, strict=True)):
-        hills(ax, places[name], -depth)
+        hills(ax, places[name], heights)
         circles = checked(ellipses[name], ("e", "k", 2), f"ellipses of {name}", finite=True)
         _flows_in_chart(ax, number, circles, flows[name])
         _coordinates(ax, name, labels[name], views[name])
-    minimum = checked(fit, (2,), "fit", finite=True)
-    for column, method in enumerate(METHODS):
-        ax = fig.add_subplot(grid[1, column])
-        hills(ax, places[first], -depth)
-        for number, name in enumerate(names):
-            for path in checked(pulled[method][name], ("starts", "k", 2), f"{method} flows of {name}"):
-                ax.plot(*path.T, **chart_pen(number, nested=column == 1))
-                start(ax, path[0])
-        ax.plot(*minimum, marker="*", color=BLACK, markersize=13, linestyle="", zorder=6)
-        title = ("gradient: a flow per chart", "natural gradient: one flow")[column]
-        _coordinates(ax, title, labels[first], views[first])
-        axes.append(ax)
+    titles = ("gradient: a flow per chart", "natural gradient: one flow")
+    for column, (method, title) in enumerate(zip(METHODS, titles, strict=True)):
+        axes.append(fig.add_subplot(grid[1, column]))
+        hills(axes[-1], places[first], heights)
+        starts = by_name(pulled[method], ("starts", "k", 2), f"{method} flows", "chart")
+        _pulled_flows(axes[-1], [starts[name] for name in names], fit, column == 1)
+        _coordinates(axes[-1], title, labels[first], views[first])
     axes.append(fig.add_subplot(grid[1, 2]))
     disagreement(axes[-1], steps, apart, "largest distance (Fisher length)")
     handles = [*chart_legend(names, "smaller loss"), Patch(label="steps of equal KL divergence", **ELLIPSE)]
     fig.legend(handles=handles, loc="outside lower center", ncols=3)
     fig.suptitle("Fitting a Gaussian: the gradient follows the chart, the natural gradient the family")
     return axes
+
+
+def _flows(in_chart: Mapping[str, Mapping[str, Any]], name: str) -> list[Array]:
+    return [
+        checked(in_chart[method][name], ("starts", "k", 2), f"{method} flows in {name}", finite=True)
+        for method in METHODS
+    ]
 
 
 def _flows_in_chart(ax: Any, number: int, ellipses: Array, flows: Sequence[Array]) -> None:
@@ -99,6 +93,23 @@ def _flows_in_chart(ax: Any, number: int, ellipses: Array, flows: Sequence[Array
         ax.plot(*path.T, **chart_pen(number))
         ax.plot(*natural.T, **NATURAL)
         start(ax, path[0])
+
+
+def _pulled_flows(ax: Any, flows: Sequence[Array], fit: Any, nested: bool) -> None:
+    """The flows of all charts in the coordinates of the first, and where they end."""
+    minimum = checked(fit, (2,), "fit", finite=True)
+    for number, paths in enumerate(flows):
+        for path in paths:
+            ax.plot(*path.T, **chart_pen(number, nested))
+            start(ax, path[0])
+    ax.plot(*minimum, marker="*", color=BLACK, markersize=13, linestyle="", zorder=6)
+
+
+def _heights(losses: Array, places: Array, view: tuple[Array, Array]) -> Array:
+    """Minus the root of the loss, cut off where the view ends: its levels are equally far from each other."""
+    shown = ((places >= view[0]) & (places <= view[1])).all(-1)
+    depth = np.sqrt(losses - losses.min())
+    return -depth.clip(max=depth[shown].max())
 
 
 def _view(paths: Sequence[Array]) -> tuple[Array, Array]:

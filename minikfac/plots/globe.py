@@ -130,14 +130,12 @@ def globe_ascent(
 ) -> list[Any]:
     """Draw gradient ascent on maps, the same paths on the globe, and how far those of maps are apart.
 
-    Methods are "gradient" and "natural gradient" throughout.
-
     Args:
         heights: (n, m), the function on a grid of the globe.
         sphere: (n, m, 3), that grid.
         map_heights: (p, q), the function on the grid of the maps.
         maps: by name, where each of at most three maps has that grid (p, q, 2).
-        on_map: by method and map, paths (k, 2).
+        on_map: by method ("gradient", "natural gradient") and map, paths (k, 2).
         on_globe: by method and map, the same paths (k, 3).
         limit: (k, 3), the path for steps of length 0 on the globe.
         steps: (s,), several step sizes.
@@ -157,23 +155,16 @@ def globe_ascent(
     grid = fig.add_gridspec(2, 3, height_ratios=(1, 1.35))
     f = checked(map_heights, ("p", "q"), "map_heights", finite=True)
     axes = [fig.add_subplot(grid[0, number]) for number in range(len(names))]
-    for number, (ax, name) in enumerate(zip(axes, names, strict=True)):
+    for number, name in enumerate(names):
         paths = [on_map[method][name] for method in METHODS]
-        _ascent_on_map(ax, number, name, maps[name], f, graticules.get(name, ()), paths)
-        ax.set_title(f"{name}\nkeeps {keeps[name]}" if name in keeps else name)
-    points = checked(sphere, (*np.shape(heights), 3), "sphere", finite=True)
-    f = checked(heights, ("n", "m"), "heights", finite=True)
+        _ascent_on_map(axes[number], number, name, maps[name], f, graticules.get(name, ()), paths)
+        axes[number].set_title(f"{name}\nkeeps {keeps[name]}" if name in keeps else name)
+    flow = checked(limit, ("k", 3), "limit", finite=True)
     for column, method in enumerate(METHODS):
-        ax = fig.add_subplot(grid[1, column])
-        _globe_with_hills(ax, points, f, graticules.get("globe", ()))
+        axes.append(fig.add_subplot(grid[1, column]))
+        _hilly_globe(axes[-1], sphere, heights, graticules.get("globe", ()))
         paths = [checked(on_globe[method][name], ("k", 3), f"{method} path of {name}") for name in names]
-        for number, path in enumerate(paths):
-            ax.plot(*_seen(path).T, **chart_pen(number, nested=column == 1))
-        if method == "gradient":
-            ax.plot(*_seen(checked(limit, ("k", 3), "limit", finite=True)).T, **NATURAL)
-        start(ax, _seen(paths[0])[0])
-        ax.set_title(("gradient: a path per map", "natural gradient: one path")[column])
-        axes.append(ax)
+        _paths_on_globe(axes[-1], paths, None if column else flow)
     axes.append(fig.add_subplot(grid[1, 2]))
     distances = {method: apart[method] for method in METHODS}
     disagreement(axes[-1], steps, distances, "largest distance (radii of the globe)")
@@ -202,7 +193,18 @@ def _ascent_on_map(
     _bare(ax)
 
 
-def _globe_with_hills(ax: Any, points: Array, f: Array, graticule: Sequence[Any]) -> None:
-    flat, visible = orthographic(points)
+def _hilly_globe(ax: Any, sphere: Any, heights: Any, graticule: Sequence[Any]) -> None:
+    f = checked(heights, ("n", "m"), "heights", finite=True)
+    flat, visible = orthographic(checked(sphere, (*f.shape, 3), "sphere", finite=True))
     hills(ax, flat, np.ma.masked_where(~visible, f))
     _globe(ax, graticule)
+
+
+def _paths_on_globe(ax: Any, paths: Sequence[Array], limit: Array | None) -> None:
+    """Gradient paths with that for steps of length 0; without it, natural paths, which are to coincide."""
+    for number, path in enumerate(paths):
+        ax.plot(*_seen(path).T, **chart_pen(number, nested=limit is None))
+    if limit is not None:
+        ax.plot(*_seen(limit).T, **NATURAL)
+    start(ax, _seen(paths[0])[0])
+    ax.set_title("natural gradient: one path" if limit is None else "gradient: a path per map")

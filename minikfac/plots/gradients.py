@@ -11,14 +11,14 @@ from matplotlib.ticker import NullLocator
 from .style import (
     BLACK,
     BLUE,
-    COLORS,
     GREEN,
     GREY,
-    MARKERS,
     SKY,
     VERMILLION,
     axes_for,
     checked,
+    marked_pen,
+    median_and_range,
     new_figure,
     plain_log_ticks,
     positive,
@@ -169,17 +169,13 @@ def monte_carlo_error(
     ax = axes_for(ax)
     anchor, seeds = None, set[int]()
     for number, (name, given) in enumerate(some(dict(errors), "estimate").items()):
-        color, marker = COLORS[number % len(COLORS)], MARKERS[number % len(MARKERS)]
         if np.ndim(given) == 0:
-            level = float(given)
-            ax.axhline(level, color=color, linestyle="-.", label=f"{name}: {short(level)}")
+            look = {"color": marked_pen(number)["color"], "linestyle": "-."}
+            ax.axhline(float(given), label=f"{name}: {short(float(given))}", **look)
             continue
         estimates = checked(given, (len(x), "seeds"), f"errors of {name}")
-        middle = np.median(estimates, axis=1)
         seeds.add(estimates.shape[1])
-        ax.plot(x, middle, color=color, marker=marker, label=name)
-        low, high = estimates.min(axis=1), estimates.max(axis=1)
-        ax.fill_between(x, low, high, color=color, alpha=0.25, linewidth=0)
+        middle = median_and_range(ax, x, estimates, number, name)
         anchor = middle[0] if anchor is None else anchor
     if anchor is not None:
         guide = 0.6 * anchor * np.sqrt(x[0] / x)

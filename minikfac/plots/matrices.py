@@ -100,14 +100,9 @@ def matrices(
         ax.set(xlim=(0, len(F)), ylim=(len(F), 0), title=title)
         _mark_layers(ax, names, sizes, turned, number == 0, upright)
         axes.append(ax)
-    power = int(np.floor(np.log10(limit)))
-    power = 0 if -1 <= power <= 2 else power
-    notes = [
-        f"grey: {f'{pool} of {side}×{side} entries' if side > 1 else 'one entry per square'}",
-        f"black: from {limit / 10.0**power:.2g} (top {100 - percentile:g}%)",
-        f"differences: Frobenius norm relative to {reference}",
-    ]
-    _scale(fig, grid, axes, image, power, unit, notes)
+    grey = f"{pool} of {side}×{side} entries" if side > 1 else "one entry per square"
+    notes = [f"grey: {grey}", f"differences: Frobenius norm relative to {reference}"]
+    _scale(fig, grid, axes, image, unit, notes, f"(top {100 - percentile:g}%)")
     return axes
 
 
@@ -126,9 +121,13 @@ def _with_differences(
 
 
 def _scale(
-    fig: Any, grid: Any, axes: Sequence[Any], image: Any, power: int, unit: str, notes: Sequence[str]
+    fig: Any, grid: Any, axes: Sequence[Any], image: Any, unit: str, notes: Sequence[str], black: str
 ) -> None:
     """The scale of greys with notes: beside a row of pictures, or in the corner that two rows leave free."""
+    limit = image.get_clim()[1]
+    power = int(np.floor(np.log10(limit)))
+    power = 0 if -1 <= power <= 2 else power
+    notes = [notes[0], f"black: from {limit / 10.0**power:.2g} {black}", *notes[1:]]
     label = "absolute value" + (rf", in $10^{{{power}}}$" if power else "") + f"\n({unit})"
     if grid.nrows == 1:
         bar = fig.colorbar(image, ax=axes, extend="max", shrink=0.8, label=label)

@@ -12,12 +12,11 @@ from matplotlib.ticker import LogLocator, MaxNLocator
 
 from .style import (
     BLUE,
-    COLORS,
     GREEN,
     GREY,
-    MARKERS,
     ORANGE,
     PURPLE,
+    marked_pen,
     new_figure,
     plain_log_ticks,
     short,
@@ -146,8 +145,8 @@ def _dots(ax: Any, key: str, layers: Mapping[str, Sequence[float]]) -> None:
         values = np.array(column)
         seen = np.isfinite(values) & ((values > 0) | (not log))
         places = np.arange(len(values)) + 0.16 * (number - (len(layers) - 1) / 2)
-        look = {"color": COLORS[number % len(COLORS)], "marker": MARKERS[number % len(MARKERS)]}
-        ax.plot(values[seen], places[seen], linestyle="", markersize=8, label=name, **look)
+        look = {**marked_pen(number), "linestyle": "", "markersize": 8}
+        ax.plot(values[seen], places[seen], label=name, **look)
     if log:
         ax.set_xscale("log")
         plain_log_ticks(ax.xaxis)

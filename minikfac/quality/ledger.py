@@ -113,12 +113,7 @@ def _assumptions(
         yield _Assumption(_INDEPENDENT, blocks, lambda: K)
         yield _Assumption(_FACTORED, _INDEPENDENT, lambda: K, "factored")
         return
-    for assumed, above in (
-        (_SUD, blocks),
-        (_IAD, blocks),
-        (_IAD_SUD, LADDER[_IAD]),
-        (_IAD_SH, LADDER[_IAD]),
-    ):
+    for assumed, above in ((_SUD, blocks), (_IAD, blocks), (_IAD_SUD, LADDER[_IAD]), (_IAD_SH, LADDER[_IAD])):
         yield _Assumption(LADDER[assumed], above, partial(ladder, signals, assumed))
     yield _Assumption(LADDER[_KFC], LADDER[_IAD_SH], lambda: K)
     for name, label in (

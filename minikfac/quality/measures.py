@@ -275,7 +275,7 @@ def preconditioned_spectrum(
     F: DenseMatrix, matrix: FisherMatrix, damping: float, method: str | None = None
 ) -> Array:
     """All eigenvalues, ascending, of (F~ + lambda I)^{-1} (F + lambda I), (P,). All are 1 for F~ = F."""
-    L = cholesky(F.damped(damping).array, F.name)
+    L = cholesky(F.damped(damping).to_dense(), F.name)
     inverse = matrix.inverse(damping, method).to_dense()
     return array_module(L).linalg.eigvalsh(L.T @ inverse @ L)
 

@@ -50,7 +50,7 @@ class Reference:
             raise ValueError(f"expected a gradient of shape ({F.shape[0]},), got {gradient.shape}")
         if not bool(array_module(gradient).isfinite(gradient).all()):
             raise ValueError("expected a finite gradient, got NaN or infinite entries")
-        damped = F.damped(damping).array
+        damped = F.damped(damping).to_dense()
         L = cholesky(damped, F.name if damping == 0 else f"{F.name} + damping")
         return cls(F, gradient, damping, damped, L, cholesky_solve(L, gradient), product or times(F.array))
 

@@ -6,7 +6,7 @@ enter a convolution, are taken at one theta over given examples. They are fixed 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ..backend import Array, array_module, to_host
@@ -62,21 +62,18 @@ def normalize(
     Raises:
         ValueError: on a unit that does not vary, and without a bias.
     """
-    chosen, means = _chosen(net, layers), _means(net, theta, x, stats)
-    wraps = {}
-    for l, S in _covariances(net, theta, x, stats, means).items():
-        if l not in chosen:
-            continue
+
+    def inverse_deviations(S: Array, name: str) -> Array:
         variances = S.diagonal()
         constant = int((variances <= SMALLEST_SHARE * variances.max()).sum())
         if constant:
             raise ValueError(
-                f"expected inputs of {net.names[l]} that vary, but {constant} of {len(variances)} do not: no "
-                "factor gives them variance 1. Use center, or other layers"
+                f"expected inputs of {name} that vary, but {constant} of {len(variances)} do not: no factor "
+                "gives them variance 1. Use center, or other layers"
             )
-        V = variances**-0.5
-        wraps[l] = Wrap(V=V, d=-means[l] * V)
-    return wrap(net, wraps)
+        return variances**-0.5
+
+    return _standardized(net, theta, x, stats, layers, inverse_deviations)
 
 
 def whiten(
@@ -95,13 +92,11 @@ def whiten(
     Raises:
         ValueError: where the inputs of a layer do not vary in all directions, and without a bias.
     """
-    chosen, means = _chosen(net, layers), _means(net, theta, x, stats)
-    wraps = {}
-    for l, S in _covariances(net, theta, x, stats, means).items():
-        if l in chosen:
-            V = _inverse_root(S, f"the covariance of what enters {net.names[l]}")
-            wraps[l] = Wrap(V=V, d=-means[l] @ V)
-    return wrap(net, wraps)
+
+    def inverse_root(S: Array, name: str) -> Array:
+        return _inverse_root(S, f"the covariance of what enters {name}")
+
+    return _standardized(net, theta, x, stats, layers, inverse_root)
 
 
 def whiten_derivatives(
@@ -129,14 +124,14 @@ def whiten_derivatives(
         ValueError: where G is singular, as that of a softmax is.
     """
     options = dict(n_samples=n_samples, rng=rng) if targets == "sampled" else {}
-    found = signals(net, theta, x, targets=targets, stats=stats, **options).total(factors)
+    AGs = signals(net, theta, x, targets=targets, stats=stats, **options).total(factors)
     wraps = {}
     for l in _chosen(net, layers):
-        if len(found[l]) != 2:
+        if len(AGs[l]) != 2:
             raise ValueError(
                 f"expected a dense layer or a convolution, got {net.names[l]}: it has one block, no factor G"
             )
-        wraps[l] = Wrap(U=_inverse_root(to_host(found[l][1]).astype(float), f"G of {net.names[l]}"))
+        wraps[l] = Wrap(U=_inverse_root(to_host(AGs[l][1]).astype(float), f"G of {net.names[l]}"))
     return wrap(net, wraps)
 
 
@@ -156,8 +151,8 @@ def whiten_colors(net: Network, images: Array) -> Reparameterization:
     first = net.layers[0]
     if not isinstance(first, Conv2d):
         raise ValueError(f"expected a net that begins with a convolution, got {first}")
-    found = color_whitening(to_host(images).astype(float))
-    return wrap(net, {0: Wrap(V=found.V, d=found.d)})
+    colors = color_whitening(to_host(images).astype(float))
+    return wrap(net, {0: Wrap(V=colors.V, d=colors.d)})
 
 
 class _Watched(Identity):
@@ -167,44 +162,59 @@ class _Watched(Identity):
         return [record]
 
 
-def _inputs(net: Network, theta: Array, x: Array, stats: Sequence[Array] | None) -> Any:
+def _inputs(net: Network, theta: Array, x: Array, stats: Sequence[Array] | None) -> Iterator[list[Array]]:
     """Chunk by chunk, per parameter layer, what enters it: (rows, C)."""
 
     def watch(items: list[Layer], number: int) -> list[Layer]:
         return [
-            own
+            layer
             for item in items
-            for own in ([_Watched(), item] if isinstance(item, ParameterLayer) else [item])
+            for layer in ([_Watched(), item] if isinstance(item, ParameterLayer) else [item])
         ]
 
     watched = Network(rebuilt(net.layers, watch), net.output)
     for rows in net.on(SERIAL).chunks(theta, x):
         entered = watched.forward(theta, x[rows], stats).abar[::2]
-        yield [own.reshape(-1, own.shape[-1]).astype(float) for own in entered]
+        yield [inputs.reshape(-1, inputs.shape[-1]).astype(float) for inputs in entered]
+
+
+def _averages(chunks: Iterator[list[Array]], total: Callable[[int, Array], Array]) -> list[Array]:
+    """Per layer the sum of ``total`` over the rows that enter it, divided by their number; on the host."""
+    sums: dict[int, Any] = {}
+    counts: dict[int, int] = {}
+    for entered in chunks:
+        for l, rows in enumerate(entered):
+            sums[l] = sums.get(l, 0) + total(l, rows)
+            counts[l] = counts.get(l, 0) + len(rows)
+    return [to_host(sums[l]) / counts[l] for l in sums]
 
 
 def _means(net: Network, theta: Array, x: Array, stats: Sequence[Array] | None) -> list[Array]:
     """Per layer m (C,), on the host in float64."""
-    sums: Any = [0] * len(net.names)
-    counts = [0] * len(net.names)
-    for entered in _inputs(net, theta, x, stats):
-        sums = [total + own.sum(0) for total, own in zip(sums, entered, strict=True)]
-        counts = [n + len(own) for n, own in zip(counts, entered, strict=True)]
-    return [to_host(total) / n for total, n in zip(sums, counts, strict=True)]
+    return _averages(_inputs(net, theta, x, stats), lambda l, rows: rows.sum(0))
 
 
-def _covariances(
-    net: Network, theta: Array, x: Array, stats: Sequence[Array] | None, means: Sequence[Array]
-) -> dict[int, Array]:
-    """Per layer S (C, C), on the host in float64."""
-    sums: Any = [0] * len(net.names)
-    counts = [0] * len(net.names)
-    for entered in _inputs(net, theta, x, stats):
-        for l, own in enumerate(entered):
-            centred = own - array_module(own).asarray(means[l])
-            sums[l] = sums[l] + centred.T @ centred
-            counts[l] += len(own)
-    return {l: to_host(total) / n for l, (total, n) in enumerate(zip(sums, counts, strict=True))}
+def _standardized(
+    net: Network,
+    theta: Array,
+    x: Array,
+    stats: Sequence[Array] | None,
+    layers: Sequence[int | str] | None,
+    root: Callable[[Array, str], Array],
+) -> Reparameterization:
+    """Map what enters layers to mean 0 by V = root(S, name) and d = -m V, S (C, C) the covariance."""
+    means = _means(net, theta, x, stats)
+
+    def squares(l: int, rows: Array) -> Array:
+        centred = rows - array_module(rows).asarray(means[l])
+        return centred.T @ centred
+
+    covariances = _averages(_inputs(net, theta, x, stats), squares)
+    wraps = {}
+    for l in _chosen(net, layers):
+        V = root(covariances[l], net.names[l])
+        wraps[l] = Wrap(V=V, d=-means[l] @ V if V.ndim == 2 else -means[l] * V)
+    return wrap(net, wraps)
 
 
 def _chosen(net: Network, layers: Sequence[int | str] | None) -> list[int]:

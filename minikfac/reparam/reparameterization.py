@@ -88,23 +88,19 @@ class Reparameterization:
 
     def push(self, theta: Array) -> Array:
         """Return theta' (P,) with which ``net`` computes what ``source`` does with theta."""
-        Ws = zip(self.maps, self.source.unpack(theta), strict=True)
-        return self.net.pack([own.push(W) for own, W in Ws])
+        return self.net.pack(list(map(LayerMap.push, self.maps, self.source.unpack(theta))))
 
     def pull(self, theta: Array) -> Array:
         """Return theta (P,) of theta'."""
-        Ws = zip(self.maps, self.net.unpack(theta), strict=True)
-        return self.source.pack([own.pull(W) for own, W in Ws])
+        return self.source.pack(list(map(LayerMap.pull, self.maps, self.net.unpack(theta))))
 
     def push_step(self, d: Array) -> Array:
         """Return J^-1 d, a step or a momentum in theta as one in theta'."""
-        Ds = zip(self.maps, self.source.unpack(d), strict=True)
-        return self.net.pack([own.push_step(D) for own, D in Ds])
+        return self.net.pack(list(map(LayerMap.push_step, self.maps, self.source.unpack(d))))
 
     def pull_step(self, d: Array) -> Array:
         """Return J d, a step in theta' as one in theta."""
-        Ds = zip(self.maps, self.net.unpack(d), strict=True)
-        return self.source.pack([own.pull_step(D) for own, D in Ds])
+        return self.source.pack(list(map(LayerMap.pull_step, self.maps, self.net.unpack(d))))
 
     def __matmul__(self, first: Reparameterization) -> Reparameterization:
         """Return ``self`` after ``first``.
@@ -129,8 +125,8 @@ class Reparameterization:
         size = self.source.n_params
         check_memory((size, size), float, "the Jacobian between parameters", "push_step and pull_step")
         J = xp.zeros((size, size))
-        for own, shape, place in zip(self.maps, self.source.shapes, self.source.slices, strict=True):
-            B = xp.eye(shape[0]) if own.B is None else own.B
-            U = xp.eye(shape[1]) if own.U is None else own.U
+        for layer, shape, place in zip(self.maps, self.source.shapes, self.source.slices, strict=True):
+            B = xp.eye(shape[0]) if layer.B is None else layer.B
+            U = xp.eye(shape[1]) if layer.U is None else layer.U
             J[place, place] = kron_dense(B, U.T)
         return J

@@ -62,7 +62,7 @@ def logistic_to_tanh(net: Network) -> Reparameterization:
         nonlocal count
         count += sum(isinstance(item, Logistic) for item in items)
         exchanged: tuple[Layer, ...] = (_Moving(0.5), Tanh(), _Moving(0.5, 0.5))
-        return [own for item in items for own in (exchanged if isinstance(item, Logistic) else (item,))]
+        return [new for item in items for new in (exchanged if isinstance(item, Logistic) else (item,))]
 
     layers = rebuilt(net.layers, change)
     if not count:
@@ -94,25 +94,24 @@ def rescale(
         chosen = {l: 9 ** rng.uniform(-0.5, 0.5, net.shapes[l][1]) for l in suited}
     else:
         xp = array_module()
-        chosen = {index_of(net, l): xp.asarray(to_host(own), dtype=float) for l, own in factors.items()}
-    for l, own in chosen.items():
+        chosen = {index_of(net, l): xp.asarray(to_host(r), dtype=float) for l, r in factors.items()}
+    for l, r in chosen.items():
         if l not in suited:
             raise ValueError(
                 f"expected ReLU units behind {net.names[l]}, and behind those a dense layer or a convolution "
                 "that takes the factors up"
             )
-        if own.shape not in ((), net.shapes[l][1:]) or not (own > 0).all():
+        if r.shape not in ((), net.shapes[l][1:]) or not (r > 0).all():
             raise ValueError(
-                f"expected {net.shapes[l][1]} positive factors for {net.names[l]}, got {own.shape}"
-                + ("" if (own > 0).all() else f" with least {float(own.min()):g}")
+                f"expected {net.shapes[l][1]} positive factors for {net.names[l]}, got {r.shape}"
+                + ("" if (r > 0).all() else f" with least {float(r.min()):g}")
             )
 
     def change(items: list[Layer], number: int) -> list[Layer]:
         after: list[Layer] = []
         for position, item in enumerate(items):
             l = _layer_of_units(items, position, number)
-            own = chosen.get(l) if l is not None else None
-            after += [item] if own is None else [_Moving(own), item, _Moving(1 / own)]
+            after += [_Moving(chosen[l]), item, _Moving(1 / chosen[l])] if l in chosen else [item]
         return after
 
     return _taken_up(net, rebuilt(net.layers, change))
@@ -132,7 +131,7 @@ def _layer_of_units(items: list[Layer], position: int, number: int) -> int | Non
 
 def _rescalable(net: Network) -> list[int]:
     """Parameter layers whose units are ReLUs that one dense layer or convolution reads."""
-    found: list[int] = []
+    layers: list[int] = []
 
     def look(items: list[Layer], number: int) -> list[Layer]:
         for position in range(len(items)):
@@ -141,11 +140,11 @@ def _rescalable(net: Network) -> list[int]:
             while place < len(items) and _passes(Affine(2.0), items[place]):
                 place += 1
             if l is not None and place < len(items) and isinstance(items[place], Dense | Conv2d):
-                found.append(l)
+                layers.append(l)
         return items
 
     rebuilt(net.layers, look)
-    return found
+    return layers
 
 
 # taking maps up
@@ -153,86 +152,75 @@ def _rescalable(net: Network) -> list[int]:
 
 def _taken_up(net: Network, layers: list[Layer]) -> Reparameterization:
     """Let parameter layers take up the moving maps next to them; the parameters are those of ``net``."""
-    maps = {l: LayerMap() for l in range(len(net.names))}
+    maps = [LayerMap() for _ in net.names]
 
     def change(items: list[Layer], number: int) -> list[Layer]:
         items, place = joined(items), 0
         while place < len(items):
-            own = items[place]
-            if isinstance(own, _Moving) and _absorb(own, items, place, number, maps, net):
+            item = items[place]
+            if isinstance(item, _Moving) and _absorb(item, items, place, number, maps, net):
                 del items[place]
             else:
                 place += 1
-        return [Affine(own.U, own.c) if isinstance(own, _Moving) else own for own in items]
+        return [Affine(item.U, item.c) if isinstance(item, _Moving) else item for item in items]
 
-    made = Network(rebuilt(layers, change), net.output)
-    return Reparameterization(net, made, tuple(maps.values()))
+    equivalent = Network(rebuilt(layers, change), net.output)
+    return Reparameterization(net, equivalent, tuple(maps))
 
 
 def _absorb(
-    own: Affine, items: list[Layer], place: int, number: int, maps: dict[int, LayerMap], net: Network
+    moving: Affine, items: list[Layer], place: int, number: int, maps: list[LayerMap], net: Network
 ) -> bool:
-    """Find who takes up the map at a place; whether someone did."""
+    """Let a layer in front of the map at a place, or one behind it, take it up; whether there is one."""
+
+    def take_up(at: int, before: Affine, behind: Affine) -> bool:
+        layer, l = items[at], number + sum(len(item.weight_shapes) for item in items[:at])
+        assert isinstance(layer, ParameterLayer)
+        layer_map, items[at] = mapped(layer, net.names[l], before, behind)
+        maps[l] = maps[l].then(layer_map)
+        return True
+
     back = place - 1
-    while back >= 0 and _passes(own, items[back]):
+    while back >= 0 and _passes(moving, items[back]):
         back -= 1
     if back >= 0 and isinstance(items[back], ParameterLayer):
-        _map(items, back, number, maps, net, behind=_undone(own))
-        return True
+        return take_up(back, Affine(), _undone(moving))
     ahead = place + 1
-    while ahead < len(items) and _passes(own, items[ahead], back=False):
+    while ahead < len(items) and _passes(moving, items[ahead], back=False):
         ahead += 1
     after = items[ahead] if ahead < len(items) else None
     if isinstance(after, Dense | Conv2d):
-        _map(items, ahead, number, maps, net, before=_undone(_tiled(own, features_in(after))))
-        return True
+        return take_up(ahead, _undone(_tiled(moving, features_in(after))), Affine())
     if isinstance(after, NORMALIZATIONS):
         raise ValueError(
             f"expected no normalization right behind the units, got {after}: of mapped inputs it makes "
             "something else, and no weights make up for it"
         )
-    if isinstance(after, Residual | Parallel) and (ahead == place + 1 or own.features is None):
-        parts = [[own, part] for part in after.parts]
+    if isinstance(after, Residual | Parallel) and (ahead == place + 1 or moving.features is None):
+        parts = [[moving, part] for part in after.parts]
         items[ahead] = Residual(*parts) if isinstance(after, Residual) else Parallel(*parts)
         return True
     return False
 
 
-def _map(
-    items: list[Layer],
-    place: int,
-    number: int,
-    maps: dict[int, LayerMap],
-    net: Network,
-    before: Affine | None = None,
-    behind: Affine | None = None,
-) -> None:
-    """Map the weights of the layer at a place."""
-    layer = items[place]
-    assert isinstance(layer, ParameterLayer)
-    l = number + sum(len(item.weight_shapes) for item in items[:place])
-    found, items[place] = mapped(layer, net.names[l], before or Affine(), behind or Affine())
-    maps[l] = maps[l].then(found)
-
-
-def _passes(own: Affine, layer: Layer, back: bool = True) -> bool:
+def _passes(moving: Affine, layer: Layer, back: bool = True) -> bool:
     """Whether an elementwise map with positive factors may as well come on the other side of a layer."""
     if isinstance(layer, AvgPool2d):
-        return not (layer.windows.padded and own.c.any())  # it pads with zeros
+        return not (layer.windows.padded and moving.c.any())  # it pads with zeros
     if isinstance(layer, Flatten):
-        return not back or own.features is None
+        return not back or moving.features is None
     return isinstance(layer, MaxPool2d | GlobalAvgPool | Identity)
 
 
-def _undone(own: Affine) -> Affine:
+def _undone(affine: Affine) -> Affine:
     """The inverse map: x = (y - c) / U."""
-    return Affine(1 / own.U, -own.c / own.U)
+    return Affine(1 / affine.U, -affine.c / affine.U)
 
 
-def _tiled(own: Affine, features: int | None) -> Affine:
+def _tiled(affine: Affine, features: int | None) -> Affine:
     """A map of channels as one of flattened images, channels last."""
-    if features is None or own.features in (None, features):
-        return own
+    if features is None or affine.features in (None, features):
+        return affine
     xp = array_module()
-    U, c = (a if not a.ndim else xp.tile(a, features // len(a)) for a in (own.U, own.c))
+    U, c = (a if not a.ndim else xp.tile(a, features // len(a)) for a in (affine.U, affine.c))
     return Affine(U, c)

@@ -52,32 +52,31 @@ class Wrap:
 
 def wrap(net: Network, wraps: Mapping[int, Wrap]) -> Reparameterization:
     """Put maps around several layers, by index."""
-    found: dict[int, tuple[LayerMap, list[Layer]]] = {}
-    for l, own in wraps.items():
-        layer = net.parameter_layers[l]
-        before, behind = read_maps(net, l, own)
-        changed = mapped(layer, net.names[l], before, behind)
-        found[l] = (changed[0], [before, changed[1], behind])
+    maps = [LayerMap() for _ in net.names]
+    wrapped: dict[int, list[Layer]] = {}
+    for l, constants in wraps.items():
+        before, behind = _read_maps(net, l, constants)
+        maps[l], layer = mapped(net.parameter_layers[l], net.names[l], before, behind)
+        wrapped[l] = [before, layer, behind]
 
     def change(items: list[Layer], number: int) -> list[Layer]:
         after: list[Layer] = []
         for item in items:
-            after += found[number][1] if isinstance(item, ParameterLayer) and number in found else [item]
+            after += wrapped.get(number, [item]) if isinstance(item, ParameterLayer) else [item]
             number += len(item.weight_shapes)
         return after
 
-    maps = tuple(found[l][0] if l in found else LayerMap() for l in range(len(net.names)))
-    return Reparameterization(net, Network(rebuilt(net.layers, change), net.output), maps)
+    return Reparameterization(net, Network(rebuilt(net.layers, change), net.output), tuple(maps))
 
 
-def read_maps(net: Network, l: int, own: Wrap) -> tuple[Affine, Affine]:
+def _read_maps(net: Network, l: int, constants: Wrap) -> tuple[Affine, Affine]:
     """The input and the output map, of the right sizes."""
     layer, name = net.parameter_layers[l], net.names[l]
     sizes = {"V": features_in(layer), "U": layer.weight_shape[1]}
     maps = []
     for linear, shift in (("V", "d"), ("U", "c")):
-        values = [getattr(own, linear), getattr(own, shift)]
-        made = Affine(*(default if v is None else v for v, default in zip(values, (1.0, 0.0), strict=True)))
+        U, c = getattr(constants, linear), getattr(constants, shift)
+        made = Affine(1.0 if U is None else U, 0.0 if c is None else c)
         if sizes[linear] and made.features not in (None, sizes[linear]):
             raise ValueError(
                 f"expected {linear} and {shift} of {name} for {sizes[linear]} features or channels, "
@@ -114,34 +113,34 @@ def mapped(layer: ParameterLayer, name: str, before: Affine, behind: Affine) -> 
             raise ValueError(f"expected {letter} = 0 for {name}, which has no bias to take {letter} up")
     B = B_inverse = U = U_inverse = C = None
     if not (behind.elementwise and (behind.U == 1).all()):
-        U, U_inverse = square(behind.U, shape[1]), inverse(behind.U, shape[1], f"U of {name}")
+        U, U_inverse = _square(behind.U, shape[1]), _inverse(behind.U, shape[1], f"U of {name}")
     if behind.c.any():
         C = xp.zeros(shape)
         C[-1] = behind.c
     if n_in is not None and not before.is_identity:
-        V_inverse = inverse(before.U, n_in, f"V of {name}")
+        V_inverse = _inverse(before.U, n_in, f"V of {name}")
         d = xp.broadcast_to(before.c, (n_in,))
-        B = _input_matrix(shape[0], square(before.U, n_in), d, bias)
+        B = _input_matrix(shape[0], _square(before.U, n_in), d, bias)
         B_inverse = _input_matrix(shape[0], V_inverse, -d @ V_inverse, bias)
         if isinstance(layer, Conv2d) and layer.windows.padded:
-            held = before.forward([], xp.broadcast_to(xp.asarray(layer.pad_value), (1, n_in)))[0]
-            layer = replace(layer, pad_value=tuple(held[0].tolist()) if held.any() else 0.0)
+            padding = before.forward([], xp.broadcast_to(xp.asarray(layer.pad_value), (1, n_in)))[0]
+            layer = replace(layer, pad_value=tuple(padding[0].tolist()) if padding.any() else 0.0)
     return LayerMap(B, U, C, B_inverse, U_inverse), layer
 
 
-def square(U: Array, n: int) -> Array:
+def _square(U: Array, n: int) -> Array:
     """U (n, n) of a matrix, a diagonal or a number."""
     xp = array_module()
     return U if U.ndim == 2 else xp.diag(xp.broadcast_to(U, (n,)))
 
 
-def inverse(U: Array, n: int, name: str) -> Array:
+def _inverse(U: Array, n: int, name: str) -> Array:
     """The inverse (n, n) of a matrix, a diagonal or a number."""
     if U.ndim == 2:
         return invert(U, name)
     if not U.all():
         raise SingularMatrixError(f"expected {name} without zeros, got {int((U == 0).sum())} of {U.size}")
-    return square(1 / U, n)
+    return _square(1 / U, n)
 
 
 def _input_matrix(rows: int, V: Array, d: Array, bias: bool) -> Array:
@@ -193,20 +192,21 @@ def rebuilt(layers: Sequence[Layer], change: Change, number: int = 0) -> list[La
 
 def _flat(layers: Sequence[Layer]) -> list[Layer]:
     """Layers in a row without rows inside."""
-    found: list[Layer] = []
-    for layer in layers:
-        found += _flat(layer.layers) if isinstance(layer, Sequential) else [layer]
-    return found
+    return [
+        item
+        for layer in layers
+        for item in (_flat(layer.layers) if isinstance(layer, Sequential) else [layer])
+    ]
 
 
 def joined(layers: Sequence[Layer]) -> list[Layer]:
     """Make neighbouring affine maps one, and leave out those that do nothing."""
-    found: list[Layer] = []
+    after: list[Layer] = []
     for layer in layers:
-        last = found[-1] if found else None
+        last = after[-1] if after else None
         if isinstance(layer, Affine) and isinstance(last, Affine):
-            found[-1:] = []
+            after.pop()
             layer = last.then(layer)
         if not (isinstance(layer, Affine) and layer.is_identity):
-            found.append(layer)
-    return found
+            after.append(layer)
+    return after

@@ -89,6 +89,10 @@ class LayerSize:
         return 2 * self.T * (self.I + 2 * self.O)
 
 
+Sizes = Sequence[LayerSize]
+"""Of a net's parameter layers."""
+
+
 def measured_rate(size: int = 1000) -> float:
     """Measure operations a second of a product of two square matrices in float32, the median of five."""
     a = np.random.default_rng(0).standard_normal((size, size)).astype(np.float32)
@@ -218,32 +222,28 @@ class Link:
     Attributes:
         latency: seconds of a message, however short (alpha).
         bandwidth: bytes a second (beta).
-        algorithm: of all-reduce: "ring", "tree", or "best" for the quicker of the two.
     """
 
     latency: float = 0.0
     bandwidth: float = math.inf
-    algorithm: str = "best"
 
     def __post_init__(self) -> None:
         if not (self.latency >= 0 and self.bandwidth > 0):
             raise ValueError(
                 f"expected latency >= 0 and bandwidth > 0, got {self.latency} and {self.bandwidth}"
             )
-        if self.algorithm not in ("ring", "tree", "best"):
-            raise ValueError(f"expected algorithm 'ring', 'tree' or 'best', got {self.algorithm!r}")
 
     def all_reduce(self, size: float, W: int) -> float:
-        """Seconds in which W workers sum arrays of so many bytes, and all have the sum.
+        """Seconds in which W workers sum arrays of so many bytes, by ring or by tree, whichever is quicker.
 
-        >>> Link(1e-3, 1e6, "ring").all_reduce(1e6, 4), Link(1e-3, 1e6, "tree").all_reduce(1e6, 4)
-        (1.506, 4.004)
+        >>> Link(1e-3, 1e6).all_reduce(1e6, 4), Link(1e-3).all_reduce(8, 4)
+        (1.506, 0.004)
         """
         if W == 1 or size == 0:
             return 0.0
         ring = 2 * (W - 1) * (self.latency + size / W / self.bandwidth)
         tree = 2 * _rounds(W) * (self.latency + size / self.bandwidth)
-        return {"ring": ring, "tree": tree, "best": min(ring, tree)}[self.algorithm]
+        return min(ring, tree)
 
     def broadcast(self, size: float, W: int) -> float:
         """Seconds in which one of W workers gives bytes to all."""
@@ -251,7 +251,7 @@ class Link:
 
 
 def step_seconds(
-    sizes: Sequence[LayerSize], m: int, W: int, schedule: Schedule, machine: Machine, link: Link
+    sizes: Sizes, m: int, W: int, schedule: Schedule, machine: Machine, link: Link
 ) -> dict[str, float]:
     """Predict the seconds of a step by part; their sum is the step, unless inverses are stale.
 
@@ -292,7 +292,7 @@ def step_seconds(
     return seconds
 
 
-def _computing(sizes: Sequence[LayerSize], n: int, schedule: Schedule, machine: Machine) -> dict[str, float]:
+def _computing(sizes: Sizes, n: int, schedule: Schedule, machine: Machine) -> dict[str, float]:
     """Seconds of what one worker computes for its n examples, but for inverses."""
 
     def passes(n: float, operations: float, count: float) -> float:
@@ -322,7 +322,7 @@ def _computing(sizes: Sequence[LayerSize], n: int, schedule: Schedule, machine: 
     return seconds
 
 
-def inverse_seconds(sizes: Sequence[LayerSize], machine: Machine) -> list[float]:
+def inverse_seconds(sizes: Sizes, machine: Machine) -> list[float]:
     """Return seconds of the inverses of each layer, which one worker computes."""
     rate = machine.rate if machine.inverse_rate is None else machine.inverse_rate
     return [size.inverses() / rate + machine.call for size in sizes]
@@ -378,30 +378,20 @@ class Curve:
 
 
 def strong_scaling(
-    sizes: Sequence[LayerSize],
-    m: int,
-    workers: Sequence[int],
-    schedule: Schedule,
-    machine: Machine,
-    link: Link,
+    sizes: Sizes, m: int, workers: Sequence[int], schedule: Schedule, machine: Machine, link: Link
 ) -> Curve:
     """Predict steps of one batch shared by ever more workers."""
     return _curve(sizes, [m] * len(workers), workers, schedule, machine, link)
 
 
 def weak_scaling(
-    sizes: Sequence[LayerSize],
-    each: int,
-    workers: Sequence[int],
-    schedule: Schedule,
-    machine: Machine,
-    link: Link,
+    sizes: Sizes, each: int, workers: Sequence[int], schedule: Schedule, machine: Machine, link: Link
 ) -> Curve:
     """Predict steps where each worker brings a batch of its own size."""
     return _curve(sizes, [each * W for W in workers], workers, schedule, machine, link)
 
 
-def breaks(curve: Curve, sizes: Sequence[LayerSize], machine: Machine) -> dict[str, int]:
+def breaks(curve: Curve, sizes: Sizes, machine: Machine) -> dict[str, int]:
     """Return the number of workers from which each thing stands in the way; what never does is left out.
 
     - "network takes half the step": communication is at least as long as all else;
@@ -433,12 +423,7 @@ def stale(schedule: Schedule) -> Schedule:
 
 
 def _curve(
-    sizes: Sequence[LayerSize],
-    batch: Sequence[int],
-    workers: Sequence[int],
-    schedule: Schedule,
-    machine: Machine,
-    link: Link,
+    sizes: Sizes, batch: list[int], workers: Sequence[int], schedule: Schedule, machine: Machine, link: Link
 ) -> Curve:
     rows = [step_seconds(sizes, m, W, schedule, machine, link) for m, W in zip(batch, workers, strict=True)]
     parts = {name: np.array([row[name] for row in rows]) for name in PARTS}

@@ -142,10 +142,10 @@ class Scaling:
 
     def best(self, method: str, m: int) -> list[Record]:
         """Return the runs of the best finalist, one a start; none where every trial diverged."""
-        finals = [row for row in self.rows if row["kind"] == "final" and _is_of(row, method, m)]
         by_trial: dict[int, list[Record]] = {}
-        for row in finals:
-            by_trial.setdefault(row["trial"], []).append(row)
+        for row in self.rows:
+            if (row["kind"], row["method"], row["batch_size"]) == ("final", method, m):
+                by_trial.setdefault(row["trial"], []).append(row)
         return min(by_trial.values(), key=lambda runs: (_median(runs), _median(runs, "lowest")), default=[])
 
     def to_target(self, along: str = "steps") -> dict[str, np.ndarray]:
@@ -246,12 +246,8 @@ def batch_sizes(n: int, smallest: int = 64) -> list[int]:
     """
     if not 1 <= smallest <= n:
         raise ValueError(f"expected the smallest batch from 1 to {n}, the training set, got {smallest}")
-    sizes = []
-    m = smallest
-    while m < n:
-        sizes.append(m)
-        m *= 2
-    return [*sizes, n]
+    doubled = (smallest * 2**k for k in range(n.bit_length()))
+    return [*(m for m in doubled if m < n), n]
 
 
 def batch_sweep(
@@ -488,10 +484,6 @@ def read(path: str | Path) -> Scaling:
     if "sweep" not in stored.about:
         raise ValueError(f"expected records of a sweep over batch sizes in {path}, got others")
     return Scaling(stored.about, stored.records)
-
-
-def _is_of(row: Record, method: str, m: int) -> bool:
-    return row["method"] == method and row["batch_size"] == m
 
 
 def _late(steps: float) -> float:

@@ -32,23 +32,23 @@ def test_parts_and_optimizers_run_on_the_device(gpu: Any, tmp_path: Path) -> Non
     with standin.installed(), standin.counted() as traffic:
         gpu.main(["--jobs", "parts", "optimizers", "--tiny", "--tf32", "off", "--out", str(tmp_path)])
     assert len(traffic.to_host) > 20
-    found = records(tmp_path)
-    assert sorted(found) == ["gpu_optimizers", "gpu_parts"]
-    assert {own["device"] for own in found.values()} == {"stand-in"}
-    parts = found["gpu_parts"]["found"]["conv"]["medians"]
+    by_name = records(tmp_path)
+    assert sorted(by_name) == ["gpu_optimizers", "gpu_parts"]
+    assert {record["device"] for record in by_name.values()} == {"stand-in"}
+    parts = by_name["gpu_parts"]["found"]["conv"]["medians"]
     assert len(parts) == 11 and all(seconds > 0 for seconds in parts.values())
 
 
 def test_ceilings_run_on_the_cpu(gpu: Any, tmp_path: Path) -> None:
     options = ["--device", "cpu", "--tiny", "--tf32", "off", "--out", str(tmp_path)]
     gpu.main(["--jobs", "ceilings", *options])
-    found = records(tmp_path)["gpu_ceilings"]["found"]
-    assert found["product_error"]["NumPy"] < 1e-5
-    assert found["gflop_per_second"]["NumPy"] > 0 and found["gb_per_second"]["NumPy"] > 0
+    ceilings = records(tmp_path)["gpu_ceilings"]["found"]
+    assert ceilings["product_error"]["NumPy"] < 1e-5
+    assert ceilings["gflop_per_second"]["NumPy"] > 0 and ceilings["gb_per_second"]["NumPy"] > 0
 
 
 @pytest.mark.oracle
-def test_all_jobs_run_and_agree_with_the_peers_on_the_cpu(gpu: Any, tmp_path: Path) -> None:
+def test_all_jobs_agree_with_the_peers(gpu: Any, tmp_path: Path) -> None:
     gpu.main(["--device", "cpu", "--tiny", "--tf32", "off", "--out", str(tmp_path)])
     assert sorted(records(tmp_path)) == sorted(f"gpu_{job}" for job in gpu.JOBS)
 

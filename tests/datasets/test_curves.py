@@ -83,14 +83,14 @@ def loop_ink(points: np.ndarray, row: int, column: int, pieces: int = 1000) -> f
 def test_ink_is_the_integral_along_the_curve() -> None:
     points = points_of(3)
     ink = draw_curves(points)
-    for image, own in zip(ink, points, strict=True):
+    for image, triple in zip(ink, points, strict=True):
         row, column = np.unravel_index(image.argmax(), image.shape)
         across = [(row, min(column + k, SIDE - 1)) for k in range(-2, 3)]
         for pixel in [*across, (0, 0), (row - 1, column)]:
-            close(image[pixel], loop_ink(own, *pixel), **BY_SUMS)
+            close(image[pixel], loop_ink(triple, *pixel), **BY_SUMS)
 
 
-def test_a_long_straight_line_has_the_profile_of_the_pen() -> None:
+def test_a_line_has_the_profile_of_the_pen() -> None:
     line = np.array([[[6, 14.5], [14, 14.5], [22, 14.5]]]) / SIDE
     profile = draw_curves(line)[0, :, 14]
     close(profile, np.exp(-((np.arange(SIDE) - 14.0) ** 2) / (2 * PEN**2)), **BY_SUMS)

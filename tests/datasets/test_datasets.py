@@ -263,9 +263,9 @@ def test_digits_refuse_images_of_components_and_other_types() -> None:
 @pytest.mark.parametrize("suffix", ["", ".gz"])
 def test_idx_reads_what_was_written(tmp_path: Path, shape: tuple[int, ...], suffix: str) -> None:
     array = np.random.default_rng(0).integers(0, 256, shape)
-    found = datasets.read_idx(write(tmp_path / f"array{suffix}", idx_bytes(array)), ndim=len(shape))
-    assert found.dtype == np.uint8
-    np.testing.assert_array_equal(found, array)
+    read = datasets.read_idx(write(tmp_path / f"array{suffix}", idx_bytes(array)), ndim=len(shape))
+    assert read.dtype == np.uint8
+    np.testing.assert_array_equal(read, array)
 
 
 def test_idx_goes_by_content_not_by_name(tmp_path: Path) -> None:
@@ -437,10 +437,10 @@ def test_usps_from_a_folder(usps_folder: Path) -> None:
 def test_usps_white_space_and_packing_do_not_matter(tmp_path: Path) -> None:
     values, labels = small_usps(4, 0)
     spread = [f"  {line.replace(' ', '   ')} \r" for line in usps_lines(values, labels)] + [""]
-    found = datasets.read_usps(write_lines(tmp_path / "zip.train", spread))
-    np.testing.assert_array_equal(found[0], values)
-    np.testing.assert_array_equal(found[1], labels)
-    assert usps_digest(*found) == usps_digest(values, labels)
+    read = datasets.read_usps(write_lines(tmp_path / "zip.train", spread))
+    np.testing.assert_array_equal(read[0], values)
+    np.testing.assert_array_equal(read[1], labels)
+    assert usps_digest(*read) == usps_digest(values, labels)
     assert usps_digest(values + 0.001, labels) != usps_digest(values, labels)
     assert usps_digest(values, (labels + 1) % 10) != usps_digest(values, labels)
     np.testing.assert_equal(
@@ -915,7 +915,7 @@ def test_available_lists_all_sets(cache: Path) -> None:
     assert [row.name for row in rows] == ["digits", "mnist", "usps", "cifar10", "svhn", "curves"]
     assert [row.where for row in rows] == ["bundled", *["not fetched"] * 4, "made here"]
     assert "CC BY 4.0" in rows[0].licence
-    assert all(all(row) for row in rows)
+    assert all(row.what and row.images and row.size and row.licence and row.source for row in rows)
     assert not cache.exists()
 
 

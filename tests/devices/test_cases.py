@@ -38,7 +38,7 @@ def test_no_public_function_is_forgotten() -> None:
     assert all(HOST.values())
 
 
-def test_a_function_that_goes_through_the_host_would_be_found() -> None:
+def test_a_detour_over_the_host_is_noticed() -> None:
     traffic = standin.Traffic()
     detour = Case(
         ("f",), lambda a: [a.theta + 0 if isinstance(a.theta, np.ndarray) else mk.to_device(a.theta.get())]

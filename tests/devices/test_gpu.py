@@ -49,14 +49,14 @@ def test_the_same_in_single_precision(case: Case) -> None:
 def test_a_checkpoint_moves_between_devices(tmp_path: Path, name: str, first: str, then: str) -> None:
     keep = Keep(tmp_path, existing="resume")
     trained(name, first, 4, keep=keep)
-    found = trained(name, then, 8, keep=keep)
-    assert isinstance(found.theta, np.ndarray) == (then == "cpu")
-    close(mk.to_host(found.theta), trained(name, "cpu").theta, **ITERATED)
+    history = trained(name, then, 8, keep=keep)
+    assert isinstance(history.theta, np.ndarray) == (then == "cpu")
+    close(mk.to_host(history.theta), trained(name, "cpu").theta, **ITERATED)
 
 
-def test_wrong_labels_make_the_loss_of_a_step_nan_and_are_named_by_the_loss() -> None:
+def test_wrong_labels_make_the_loss_nan() -> None:
     net, theta, x, _ = random_net(np.random.default_rng(0))
-    theta, x, y = (mk.to_device(own) for own in (theta, x, np.array([0, 1, 2, 3, 0, 1])))
+    theta, x, y = (mk.to_device(array) for array in (theta, x, np.array([0, 1, 2, 3, 0, 1])))
     opt = optim.SGD(net, 0.1)
     assert math.isnan(opt.step(theta, opt.init(theta), (x, y))[2]["loss"])
     with pytest.raises(ValueError, match="got values from 0 to 3"):

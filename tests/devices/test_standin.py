@@ -30,8 +30,8 @@ def cupy():
 def same(compute: Callable[..., list], *arrays: np.ndarray, tolerance: dict = EXACT) -> None:
     """``compute`` gives device arrays for device arrays, with the numbers that it gives on the host."""
     expected = compute(*arrays)
-    found = compute(*map(mk.to_device, arrays))
-    for a, b in zip(found, expected, strict=True):
+    results = compute(*map(mk.to_device, arrays))
+    for a, b in zip(results, expected, strict=True):
         if isinstance(b, np.ndarray):
             assert isinstance(a, standin.ndarray)
             assert a.dtype == b.dtype
@@ -61,10 +61,10 @@ def test_the_stand_in_refuses_host_arrays(mix):
         mix(np.ones(3), mk.to_device(np.ones(3)))
 
 
-def test_the_stand_in_stays_on_the_device_down_to_single_numbers():
+def test_the_stand_in_keeps_even_numbers_on_device():
     x = mk.to_device(np.arange(4.0))
-    for found in (x.sum(), x[2], abs(x).max(), -x, x[1:], x.T, x * np.float64(2), np.tanh(x), 1 / (1 + x)):
-        assert isinstance(found, standin.ndarray)
+    for result in (x.sum(), x[2], abs(x).max(), -x, x[1:], x.T, x * np.float64(2), np.tanh(x), 1 / (1 + x)):
+        assert isinstance(result, standin.ndarray)
     view = x[1:]
     view += 1
     assert mk.to_host(x).tolist() == [0, 2, 3, 4]
@@ -85,8 +85,8 @@ def test_passes_stay_on_the_device(activation, output, bias):
         gradient = net.loss_and_gradient(theta, x, y)[1]
         products = [net.jvp(theta, tape, gradient), net.vjp(theta, tape, b[0])]
         products += [net.hessian_product(theta, tape, y, gradient)]
-        own = [gradient, net.predict(theta, x), *net.unpack(theta), net.pack(net.unpack(theta))]
-        return [tape.z, *tape.abar, *tape.s, *net.backward(theta, tape, b), *products, *own]
+        more = [gradient, net.predict(theta, x), *net.unpack(theta), net.pack(net.unpack(theta))]
+        return [tape.z, *tape.abar, *tape.s, *net.backward(theta, tape, b), *products, *more]
 
     same(passes, theta, x, y)
     same(lambda theta, x, y: [net.loss(theta, x, y), net.kl(theta, 2 * theta, x)], theta, x, y)
@@ -101,7 +101,7 @@ def test_output_distributions_stay_on_the_device(name):
     same(lambda z, noise: [output.transform_noise(z, noise)], z, noise)
 
 
-def test_errors_about_values_on_the_device_read_as_on_the_host():
+def test_errors_on_the_device_read_as_on_the_host():
     net, theta, x, _ = random_net(np.random.default_rng(0))
     device = [mk.to_device(array) for array in (theta, x, np.array([0, 1, 2, 3, 0, 1]))]
     with pytest.raises(ValueError, match=r"expected labels in 0\.\.2, got values from 0 to 3"):
@@ -131,8 +131,8 @@ V = np.random.default_rng(1).standard_normal((NET.n_params, 2))
 def test_signals_stay_on_the_device(targets, options):
     def signals(theta, x, y):
         rng = np.random.default_rng(0) if targets == "sampled" else None
-        found = fisher.signals(NET, theta, x, y if targets == "data" else None, targets, rng=rng, **options)
-        return [array for chunk in found for layer in chunk for array in (layer.abar, layer.g)]
+        chunks = fisher.signals(NET, theta, x, y if targets == "data" else None, targets, rng=rng, **options)
+        return [array for chunk in chunks for layer in chunk for array in (layer.abar, layer.g)]
 
     same(signals, THETA, X, Y)
 
@@ -198,12 +198,12 @@ def test_low_rank_by_lanczos_stays_on_the_device():
 
 def test_a_matrix_for_scipy_takes_vectors_of_the_host():
     F = fisher.kfac(fisher.signals(NET, *map(mk.to_device, (THETA, X))))
-    found = F.to_scipy() @ V
-    assert isinstance(F.to_scipy(), sparse.linalg.LinearOperator) and isinstance(found, np.ndarray)
-    close(found, fisher.kfac(fisher.signals(NET, THETA, X)) @ V, **EXACT)
+    product = F.to_scipy() @ V
+    assert isinstance(F.to_scipy(), sparse.linalg.LinearOperator) and isinstance(product, np.ndarray)
+    close(product, fisher.kfac(fisher.signals(NET, THETA, X)) @ V, **EXACT)
 
 
-def test_a_fisher_matrix_on_the_device_refuses_vectors_of_the_host():
+def test_a_matrix_on_the_device_refuses_host_vectors():
     F = fisher.kfac(fisher.signals(NET, *map(mk.to_device, (THETA, X))))
     with pytest.raises(
         TypeError, match="expected all arrays on one device, got the matrix on cuda:0, the vector on the host"
@@ -243,23 +243,23 @@ def test_extreme_eigenpairs_stay_on_the_device(n, which):
 
 
 @pytest.mark.parametrize("M", [np.ones((3, 3)), np.diag([1.0, -1.0, 1.0])])
-def test_singular_matrices_on_the_device_are_named_with_their_rank(M):
+def test_singular_matrices_on_the_device_are_named(M):
     with pytest.raises(linalg.SingularMatrixError, match=r"F \(3 x 3\) has numerical rank [12]"):
         linalg.cholesky(mk.to_device(M), "F")
 
 
 def test_cholesky_has_cupy_report_a_breakdown(monkeypatch):
     """Left to its default, CuPy would return whatever was in memory when the factorization stopped."""
-    asked = []
+    imported = []
     errstate = standin.MODULES["cupyx"].errstate
 
     def record(linalg):
-        asked.append(linalg)
+        imported.append(linalg)
         return errstate(linalg)
 
     monkeypatch.setattr(standin.MODULES["cupyx"], "errstate", record)
     linalg.cholesky(mk.to_device(np.eye(2)))
-    assert asked == ["raise"]
+    assert imported == ["raise"]
 
 
 # calls --------------------------------------------------------------
@@ -281,9 +281,9 @@ def refused(call: Call, table: dict[str, dict[str, Any]]) -> str | None:
     return None
 
 
-def test_every_call_of_the_array_library_is_one_that_cupy_takes():
-    found = list(calls())
-    names = {call.name for call in found}
+def test_every_array_call_is_one_of_cupy():
+    recorded = list(calls())
+    names = {call.name for call in recorded}
     assert {
         "tanh",
         "linalg.eigh",
@@ -292,8 +292,8 @@ def test_every_call_of_the_array_library_is_one_that_cupy_takes():
         "sum",
         "reshape",
     } <= names  # by either root, dotted or not
-    assert any(call.keywords == ("keepdims",) for call in found)
-    assert [why for call in found if (why := refused(call, FROZEN))] == []
+    assert any(call.keywords == ("keepdims",) for call in recorded)
+    assert [why for call in recorded if (why := refused(call, FROZEN))] == []
 
 
 @pytest.mark.parametrize(

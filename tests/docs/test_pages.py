@@ -35,8 +35,10 @@ def test_commands_have_the_options_that_pages_name(page: Path) -> None:
         while words and words[0] in getattr(command, "commands", ()):
             command = command.commands[words.pop(0)]
         assert not hasattr(command, "commands"), text
-        known = {name for own in command.params for name in (*own.opts, *own.secondary_opts)}
-        assert {word for word in words if word.startswith("--")} <= known, text
+        options = {
+            name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)
+        }
+        assert {word for word in words if word.startswith("--")} <= options, text
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -50,10 +52,10 @@ def test_the_page_of_optimizers_prints_what_it_says(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
-    own = snippets(OPTIMIZERS)
-    assert len(own) == 4
+    examples = snippets(OPTIMIZERS)
+    assert len(examples) == 4
     with one_thread():
-        for snippet in own:
+        for snippet in examples:
             exec(compile(snippet, OPTIMIZERS.name, "exec"), names)
             assert capsys.readouterr().out.splitlines() == printed(snippet), snippet
 
@@ -63,9 +65,9 @@ def test_the_page_of_optimizers_has_commands_that_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    own = commands(OPTIMIZERS)
-    assert len(own) == 8
-    for text in own:
+    shown = commands(OPTIMIZERS)
+    assert len(shown) == 8
+    for text in shown:
         assert cli.run(shlex.split(text)[1:]) == 0, text
 
 

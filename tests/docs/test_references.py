@@ -64,6 +64,6 @@ def test_every_cited_key_is_in_the_bibliography() -> None:
     cited = citations()
     if any(path.name != "__init__.py" for path in SOURCE.rglob("*.py")):
         assert cited, "no docstring of the package cites anything: is the pattern still right?"
-    known = set(bibliography())
-    unknown = sorted({(path, key) for path, key in cited if key not in known})
+    keys = set(bibliography())
+    unknown = sorted({(path, key) for path, key in cited if key not in keys})
     assert not unknown, f"not in docs/references.bib: {unknown}"

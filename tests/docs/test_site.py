@@ -1,4 +1,4 @@
-"""What the site is made of fits together: labels, names, tests, figures, rooms. No Sphinx is needed for that.
+"""What the site is made of fits together: labels, names, tests, figures, modules; Sphinx is not needed.
 
 The whole site is built by `make docs`, where warnings are errors, and by the slow test at the end.
 """
@@ -70,23 +70,23 @@ def rows(page: Path) -> list[list[str]]:
 
 def resolve(name: str) -> Any:
     """What a dotted name below minikfac is."""
-    found: Any = mk
-    for part in ROOMS_INSIDE.get(name.split(".")[0], name.split(".")[0]).split(".") + name.split(".")[1:]:
+    target: Any = mk
+    for part in NESTED.get(name.split(".")[0], name.split(".")[0]).split(".") + name.split(".")[1:]:
         try:
-            found = getattr(found, part)
+            target = getattr(target, part)
         except AttributeError:
-            found = import_module(f"{found.__name__}.{part}")
-    return found
+            target = import_module(f"{target.__name__}.{part}")
+    return target
 
 
-ROOMS_INSIDE = {"layers": "network.layers", "outputs": "network.outputs", "schedules": "optim.schedules"}
+NESTED = {"layers": "network.layers", "outputs": "network.outputs", "schedules": "optim.schedules"}
 
 
 def headings(page: Path) -> set[str]:
     """Anchors as a code host and the site make them."""
     text = re.sub(r"```.*?```", "", read(page), flags=re.DOTALL)
-    found = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in found}
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 # pages ----------------------------------------------------------------------------------------------------
@@ -122,12 +122,12 @@ def test_labels_are_unique() -> None:
 
 
 @pytest.mark.parametrize("page", DERIVATIONS, ids=lambda page: page.stem)
-def test_a_derivation_leads_from_each_equation_to_its_function_and_its_test(page: Path) -> None:
-    own = labels(page)
-    assert len(own) == read(page).count("\n$$ ("), "every displayed formula has a label"
-    assert read(page).count("\n$$\n") == len(own), "and none is left without"
+def test_each_equation_leads_to_function_and_test(page: Path) -> None:
+    equations = labels(page)
+    assert len(equations) == read(page).count("\n$$ ("), "every displayed formula has a label"
+    assert read(page).count("\n$$\n") == len(equations), "and none is left without"
     listed = [label for row in rows(page) for label in re.findall(r"\{eq\}`([^`]+)`", row[0])]
-    assert sorted(listed) == sorted(own)
+    assert sorted(listed) == sorted(equations)
     for _, functions, tests in rows(page):
         names = re.findall(r"`([^`]+)`", functions)
         assert names
@@ -154,18 +154,18 @@ def test_snippets_print_what_stands_beside_them(
             assert capsys.readouterr().out.splitlines() == expected, snippet
 
 
-# rooms ----------------------------------------------------------------------------------------------------
+# the API --------------------------------------------------------------------------------------------------
 
 
-def test_every_room_has_its_page() -> None:
+def test_every_part_has_its_page() -> None:
     documented = {module for modules in API.values() for module in modules}
     files = {path.stem for path in (ROOT / "minikfac").iterdir() if path.suffix == ".py" or path.is_dir()}
-    rooms = {name for name in files if not name.startswith(("_", "cli"))} - {"parallel"}  # no public names
-    assert {f"minikfac.{room}" for room in rooms} <= documented
+    parts = {name for name in files if not name.startswith(("_", "cli"))} - {"parallel"}  # no public names
+    assert {f"minikfac.{part}" for part in parts} <= documented
     assert {"minikfac.network.layers", "minikfac.network.outputs", "minikfac.network.presets"} <= documented
 
 
-def test_every_page_of_the_api_is_listed_and_shows_all_members() -> None:
+def test_every_api_page_is_listed_and_complete() -> None:
     listed = re.findall(r"^([a-z]+)$", read(DOCS / "api" / "index.md"), re.MULTILINE)
     assert sorted(listed) == sorted(set(API) - {"index"})
     for page in set(API) - {"index", "minikfac"}:
@@ -176,7 +176,7 @@ def test_every_page_of_the_api_is_listed_and_shows_all_members() -> None:
             assert hasattr(module, name)
 
 
-def test_the_page_of_the_package_lists_its_names_in_order() -> None:
+def test_the_package_page_lists_names_in_order() -> None:
     listed = re.findall(r"^\| \[?`(?:\w+\.)?(\w+)`", read(DOCS / "api" / "minikfac.md"), re.MULTILINE)
     assert listed == mk.__all__
 
@@ -218,10 +218,10 @@ def test_numbers_of_claims_are_those_of_the_record() -> None:
 
 
 @pytest.mark.parametrize("name", ["scaling-digits", "scaling-mnist", "scaling-cifar10"])
-def test_tables_and_factors_of_sweeps_are_those_of_their_records(name: str) -> None:
-    found = sweeps.read(DOCS / "results" / name / "scaling.jsonl")
-    for method, steps in found.to_target().items():
-        knee = found.knee(method)
+def test_tables_of_sweeps_are_their_records(name: str) -> None:
+    sweep = sweeps.read(DOCS / "results" / name / "scaling.jsonl")
+    for method, steps in sweep.to_target().items():
+        knee = sweep.knee(method)
         assert knee is not None and knee.bounded
         cells = [sweeps.in_range(*column) for column in steps.T]
         row = f"| {method} | {' | '.join(cells)} | {knee.S:.3g} | {knee.B:.3g} |"
@@ -233,15 +233,15 @@ def test_tables_and_factors_of_sweeps_are_those_of_their_records(name: str) -> N
 
 
 def test_figures_that_pages_name_are_drawn() -> None:
-    known = figures()
-    assert len(known) > 30
+    drawn = figures()
+    assert len(drawn) > 30
     named = re.findall(r"`([a-z-]+)\.png`", read(CLAIMS))
     assert len(named) > 20
-    assert set(named) <= known
+    assert set(named) <= drawn
     table = read(DOCS / "howto" / "figures.md").split("| statement")[1].split("\n\n")[0]
     in_table = re.findall(r"`([a-z][a-z-]+)`", table)
     assert len(in_table) > 20
-    assert set(in_table) <= known
+    assert set(in_table) <= drawn
 
 
 def test_tutorials_that_claims_name_exist() -> None:
@@ -256,7 +256,7 @@ def test_tutorials_that_claims_name_exist() -> None:
 
 
 @pytest.mark.slow
-def test_the_site_is_built_without_a_warning_and_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
+def test_the_site_builds_and_needs_no_network(tmp_path: Path) -> None:
     for library in ("sphinx", "myst_nb", "furo", "mathjax"):
         if importlib.util.find_spec(library) is None:
             pytest.skip(f"not installed: {library}; make docs installs it")

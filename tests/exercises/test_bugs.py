@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from minikfac import exercises, fisher, mlp
-from minikfac.exercises import bugs, planted, statements
+from minikfac.exercises import bugs
+from minikfac.exercises.bugs import planted, statements
 
 FAILING = {
     "bias": {"S1", "S2", "S3", "S4", "S5", "L1"},
@@ -61,28 +62,28 @@ def test_every_cause_is_planted_once() -> None:
     ids=["K-FAC by hand", "diagonal by hand", "fisher.kfac", "fisher.diagonal"],
 )
 def test_all_statements_hold_of_what_is_right(make: statements.Implementation) -> None:
-    found = bugs.look(make)
-    assert found.failing == []
-    assert "S1  holds" in str(found)
+    findings = bugs.look(make)
+    assert findings.failing == []
+    assert "S1  holds" in str(findings)
 
 
 @pytest.mark.parametrize("cause", FAILING)
 def test_a_bug_fails_the_statements_that_it_should(cause: str) -> None:
-    found = of(cause).look()
-    assert set(found.failing) == FAILING[cause]
-    assert str(found).startswith(f"{NAMES[cause]}: a ")
-    assert str(found).count("FAILS") == len(FAILING[cause])
-    assert repr(found) == str(found)
+    findings = of(cause).look()
+    assert set(findings.failing) == FAILING[cause]
+    assert str(findings).startswith(f"{NAMES[cause]}: a ")
+    assert str(findings).count("FAILS") == len(FAILING[cause])
+    assert repr(findings) == str(findings)
 
 
 def test_laws_of_scale_give_the_factor() -> None:
     """T = 6 locations; N = 5, 7 examples; a batch taken twice; M samples."""
     assert of("locations").look()["S4"].c_star == pytest.approx(6, rel=1e-9)
     assert of("sum-first").look()["S5"].c_star == pytest.approx(1 / 6, rel=1e-9)
-    found = of("mean-loss").look()
-    assert [found[name].c_star for name in ("S2", "S3", "L2")] == pytest.approx([25, 49, 4], rel=1e-9)
+    findings = of("mean-loss").look()
+    assert [findings[name].c_star for name in ("S2", "S3", "L2")] == pytest.approx([25, 49, 4], rel=1e-9)
     assert of("samples").look()["L4"].c_star == pytest.approx(16, rel=0.05)
-    assert "1/25 of what it should be, and right up to that factor" in found["S2"].measured
+    assert "1/25 of what it should be, and right up to that factor" in findings["S2"].measured
     assert "the matrix is zero" in of("centred").look()["S1"].measured
     assert "the trace is" in of("bias").look()["L1"].measured
     assert re.search(r"trace ratios \S+ ± \S+, .* at 1, 4, 16 samples", of("samples").look()["L4"].measured)
@@ -113,14 +114,14 @@ def test_another_cause_is_refuted_by_what_it_would_do() -> None:
     assert "L1 would hold then, and here it fails" in str(of("centred").check("S1", "order"))
 
 
-def test_the_same_statements_are_told_apart_by_what_they_measure(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_measurements_tell_equal_statements_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     def halved(abar: np.ndarray, g: np.ndarray) -> planted.Factors:
         A, G = planted.factors_mean_over_locations(abar, g)
         return A if abar.shape[1] == 1 else A / 2, G
 
     bug = of("locations")
     twin = bugs.Bug("twin", bug.kind, planted.implementation(factors=halved), halved, "bias", "no matter")
-    monkeypatch.setattr(bugs, "_ALL", {"birch": bug, "twin": twin})
+    monkeypatch.setattr(bugs.bug, "_ALL", {"birch": bug, "twin": twin})
     assert str(bug.check("S4", "bias")) == (
         "S4 fails, but not for that cause: the same statements would fail then, but of S4 one would find it "
         "is 1/12 of what it should be, and right up to that factor; here it is 1/6 of what it should be, and "
@@ -137,7 +138,7 @@ def test_what_is_unknown_is_said() -> None:
 
 
 @pytest.mark.parametrize("name", bugs.available())
-def test_the_source_shows_the_bug_and_the_name_does_not(name: str) -> None:
+def test_source_shows_the_bug_but_name_does_not(name: str) -> None:
     bug = bugs.find(name)
     assert "# bug: " in bug.source()
     assert bug.cause not in repr(bug) and bug.kind in repr(bug)

@@ -101,9 +101,9 @@ def broken(abar: np.ndarray, g: np.ndarray) -> Any:
 
 
 def hard_coded(abar: np.ndarray, g: np.ndarray) -> Any:
-    found = np.zeros((6, 6))
-    found[: abar.shape[1], : abar.shape[1]] = A(abar)
-    return found, G(g)
+    fixed = np.zeros((6, 6))
+    fixed[: abar.shape[1], : abar.shape[1]] = A(abar)
+    return fixed, G(g)
 
 
 def scaled(a: float, b: float) -> Answer:
@@ -248,9 +248,9 @@ def test_an_interrupt_goes_through() -> None:
 
 
 def test_the_examples_in_the_docs_are_what_happens() -> None:
-    found = doctest.testmod(exercises, optionflags=doctest.NORMALIZE_WHITESPACE)
-    assert found.attempted > 0
-    assert found.failed == 0
-    found = doctest.testmod(bugs, optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
-    assert found.attempted > 0
-    assert found.failed == 0
+    result = doctest.testmod(exercises, optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert result.attempted > 0
+    assert result.failed == 0
+    result = doctest.testmod(bugs, optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
+    assert result.attempted > 0
+    assert result.failed == 0

@@ -23,9 +23,9 @@ def replaced(name: str, at: int, change: Callable[..., Any]) -> Callable[..., An
     """The solution with one of its parts changed; ``change`` takes the part and then the arguments."""
 
     def answer(*given: Any) -> Any:
-        found = list(of(name)(*given))
-        found[at] = change(found[at], *given)
-        return tuple(found)
+        parts = list(of(name)(*given))
+        parts[at] = change(parts[at], *given)
+        return tuple(parts)
 
     return answer
 
@@ -855,7 +855,7 @@ def reduced(make: Callable[..., Any], at: int = 0) -> Callable[..., Any]:
 
 
 def added(sizes: np.ndarray, values: np.ndarray) -> Any:
-    return sum(n * own for n, own in zip(sizes, values, strict=True))
+    return sum(n * value for n, value in zip(sizes, values, strict=True))
 
 
 WORKERS: Slips = {
@@ -932,17 +932,17 @@ def known_slips(name: str) -> Iterator[str]:
     tree = ast.parse(inspect.getsource(inspect.getmodule(exercises.find(name).judge)))  # type: ignore[arg-type]
     for function in ast.walk(tree):
         if isinstance(function, ast.FunctionDef) and re.match("slips|causes", function.name):
-            for found in ast.walk(function):
-                if isinstance(found, ast.Dict):
-                    yield from (key.value for key in found.keys if isinstance(key, ast.Constant))  # type: ignore[misc]
+            for node in ast.walk(function):
+                if isinstance(node, ast.Dict):
+                    yield from (key.value for key in node.keys if isinstance(key, ast.Constant))  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_every_slip_that_an_exercise_knows_is_made_here(name: str) -> None:
     said = " ".join(str(exercises.check(name, answer)) for answer, _ in ALL[name].values())
-    known = list(known_slips(name))
-    assert len(known) > 3
-    assert not [slip for slip in known if slip not in said]
+    slips = list(known_slips(name))
+    assert len(slips) > 3
+    assert not [slip for slip in slips if slip not in said]
 
 
 def test_the_solutions_are_what_the_package_computes() -> None:
@@ -959,8 +959,8 @@ def test_the_solutions_are_what_the_package_computes() -> None:
     K = fisher.kfac(signals).blocks[0]
     share, A, G = of("factored-damping")(K.A, K.G, 0.3)
     assert share == pytest.approx(pi_ratio(K.A, K.G), rel=1e-12)
-    for found, right in zip((A, G), factored_damping(K.A, K.G, 0.3), strict=True):
-        np.testing.assert_allclose(found, right, rtol=1e-12)
+    for factor, right in zip((A, G), factored_damping(K.A, K.G, 0.3), strict=True):
+        np.testing.assert_allclose(factor, right, rtol=1e-12)
 
     E = fisher.ekfac(signals).blocks[0]
     s = of("ekfac-scales")(E.U_A, E.U_G, layer.abar[:, 0], layer.g[:, :, 0])
@@ -984,15 +984,15 @@ def test_the_solutions_are_what_the_package_computes() -> None:
     g1, g2, DW1, DW2 = of("backward")(x, y, W1, W2)
     np.testing.assert_allclose(np.r_[DW1.ravel(), DW2.ravel()], soft.gradient(theta, x, y), rtol=1e-10)
     given = fisher.signals(soft, theta, x, y, targets="data")
-    for found, own in zip((g1, g2), (given[0].g, given[1].g), strict=True):
-        np.testing.assert_allclose(found, own[0, :, 0], rtol=1e-10, atol=1e-14)
+    for g, expected in zip((g1, g2), (given[0].g, given[1].g), strict=True):
+        np.testing.assert_allclose(g, expected[0, :, 0], rtol=1e-10, atol=1e-14)
 
     exact = fisher.exact(signals).to_dense()
     gradient, delta0 = rng.standard_normal((2, net.n_params))
     Delta = -fisher.kfac(signals).solve(gradient, damping=0.1)
     model = optim.quadratic.QuadraticModel.along(net, theta, x, gradient, [Delta, delta0], 0.1)
-    found = of("rescale-and-momentum")(exact, gradient, Delta, delta0, 0.1)
-    np.testing.assert_allclose(found, model.minimum(), rtol=1e-9)
+    minimum = of("rescale-and-momentum")(exact, gradient, Delta, delta0, 0.1)
+    np.testing.assert_allclose(minimum, model.minimum(), rtol=1e-9)
     assert isinstance(net.output, outputs.Bernoulli)
 
 

@@ -46,7 +46,7 @@ IMAGE = (5, 4, 2)
 def test_a_residual_is_the_sum_of_body_and_shortcut(body, shortcut):
     at = Pass(Case(Residual(body, shortcut), IMAGE))
     first, second = (
-        Sequential(tuple(own) if isinstance(own, tuple | list) else (own,)) for own in (body, shortcut)
+        Sequential(tuple(part) if isinstance(part, tuple | list) else (part,)) for part in (body, shortcut)
     )
     cut = len(first.weight_shapes)
     assert at.layer.weight_shapes == first.weight_shapes + second.weight_shapes
@@ -82,12 +82,12 @@ def test_a_branch_that_does_not_move_has_derivative_0():
     at = Pass(Case(Parallel(Conv2d(2, 3, 1), AvgPool2d(3, 1, 1)), IMAGE))
     dy = at.layer.jvp(at.Ws, at.Vs, at.record, None)[0]
     assert dy.shape == at.y.shape and dy[..., :3].any() and not dy[..., 3:].any()
-    Ws, Vs = ([W.astype(np.float32) for W in own] for own in (at.Ws, at.Vs))
+    Ws, Vs = ([W.astype(np.float32) for W in weights] for weights in (at.Ws, at.Vs))
     record = at.layer.forward(Ws, at.x.astype(np.float32))[1]
     assert at.layer.jvp(Ws, Vs, record, None)[0].dtype == np.float32
 
 
-def test_nothing_below_the_first_weights_is_differentiated_on_the_way_back():
+def test_nothing_below_the_first_weights_is_differentiated():
     class Once(Tanh):
         def backward(self, *_):
             raise AssertionError("not needed")
@@ -178,7 +178,7 @@ def test_names_and_shapes_follow_the_layers_depth_first():
         (29, 5),
         (6, 3),
     )
-    assert [own.stop - own.start for own in net.slices] == [i * o for i, o in net.shapes]
+    assert [place.stop - place.start for place in net.slices] == [i * o for i, o in net.shapes]
     assert all(a.stop == b.start for a, b in itertools.pairwise(net.slices))
     assert net.slices[-1].stop == net.n_params
     theta = np.arange(float(net.n_params))
@@ -192,14 +192,14 @@ def at_random(net, shape=(6, 5, 4, 2), seed=0):
     return theta, x, random_targets(rng, "categorical", len(x), 3)
 
 
-def test_the_gradient_of_a_net_of_branches_is_the_derivative_of_the_loss():
+def test_the_gradient_of_a_net_of_branches():
     net = inception()
     theta, x, y = at_random(net)
     grad = net.loss_and_gradient(theta, x, y)[1]
     rng = np.random.default_rng(1)
-    for own in net.slices:  # each layer alone, so that none hides behind another
+    for place in net.slices:  # each layer alone, so that none hides behind another
         v = np.zeros(net.n_params)
-        v[own] = unit_vector(rng, own.stop - own.start)
+        v[place] = unit_vector(rng, place.stop - place.start)
         close(grad @ v, derivative(lambda t: net.loss(t, x, y), theta, v), **FINITE_DIFFERENCE)
 
 
@@ -224,7 +224,7 @@ def _gradient(abar, g):
     return sum(a * b if a.ndim == 2 else np.outer(a, b) for a, b in zip(abar, g, strict=True))
 
 
-def test_the_jacobian_of_a_net_of_branches_and_its_adjoint():
+def test_jacobian_and_adjoint_of_branches():
     net = inception()
     theta, x, _ = at_random(net)
     tape, v = net.forward(theta, x), unit_vector(np.random.default_rng(1), net.n_params)
@@ -248,9 +248,9 @@ def test_hessian_products_of_residual_and_parallel_convolutions():
     )
     theta, x, y = at_random(net)
     v = unit_vector(np.random.default_rng(1), net.n_params)
-    found = net.hessian_product(theta, net.forward(theta, x), y, v)
+    product = net.hessian_product(theta, net.forward(theta, x), y, v)
     expected = derivative(lambda t: net.loss_and_gradient(t, x, y)[1], theta, v)
-    close(found, expected, **FINITE_DIFFERENCE)
+    close(product, expected, **FINITE_DIFFERENCE)
 
 
 def test_the_hessian_of_a_net_with_norms_is_refused():
@@ -270,21 +270,21 @@ def everything(net, theta, x, y, **options):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("train", [True, False])
-def test_a_net_keeps_the_dtype_and_changes_nothing_in_place(dtype, train):
+def test_a_net_keeps_dtype_and_inputs(dtype, train):
     net = mk.Network([*inception().layers, Residual(BatchNorm(3))], outputs.Categorical())
     theta, x, y = at_random(net)
     theta, x = theta.astype(dtype), x.astype(dtype)
     for array in (theta, x, y):
         array.flags.writeable = False
-    found = everything(net, theta, x, y, train=train)
-    assert {array.dtype for array in found[1:]} == {np.dtype(dtype)}
+    arrays = everything(net, theta, x, y, train=train)
+    assert {array.dtype for array in arrays[1:]} == {np.dtype(dtype)}
     expected = everything(net, theta.astype(float), x.astype(float), y, train=train)
-    for array, other in zip(found, expected, strict=True):
+    for array, other in zip(arrays, expected, strict=True):
         close(array, other, rtol=2e-3, atol=2e-4 if dtype == np.float32 else 0)
 
 
 @pytest.mark.parametrize("train", [True, False])
-def test_passes_of_a_net_of_branches_stay_on_the_device(train):
+def test_a_net_of_branches_stays_on_the_device(train):
     net = mk.Network([*inception().layers, BatchNorm(3)], outputs.Categorical())
     arrays = at_random(net)
 
@@ -292,13 +292,13 @@ def test_passes_of_a_net_of_branches_stay_on_the_device(train):
         grad = net.loss_and_gradient(theta, x, y, train=train)[1]
         tape = net.forward(theta, x, train=train)
         g = net.backward(theta, tape, net.output.fisher_root(tape.z))
-        own = [net.predict(theta, x), net.vjp(theta, tape, tape.z), net.jvp(theta, tape, grad)]
-        return [grad, tape.z, *tape.abar, *tape.s, *g, *own, *tape.stats, *tape.batch_stats]
+        more = [net.predict(theta, x), net.vjp(theta, tape, tape.z), net.jvp(theta, tape, grad)]
+        return [grad, tape.z, *tape.abar, *tape.s, *g, *more, *tape.stats, *tape.batch_stats]
 
     expected = passes(*arrays)
     with standin.installed():
-        found = passes(*map(mk.to_device, arrays))
-        for array, other in zip(found, expected, strict=True):
+        results = passes(*map(mk.to_device, arrays))
+        for array, other in zip(results, expected, strict=True):
             assert isinstance(array, standin.ndarray)
             close(mk.to_host(array), other, **EXACT)
 
@@ -309,15 +309,15 @@ def test_passes_of_a_net_of_branches_stay_on_the_device(train):
 @pytest.fixture
 def counted(monkeypatch):
     """Examples in each forward pass of a net, in order."""
-    found = []
+    counts = []
     forward = mk.Network.forward
 
     def record(self, theta, x, *args, **options):
-        found.append(len(x))
+        counts.append(len(x))
         return forward(self, theta, x, *args, **options)
 
     monkeypatch.setattr(mk.Network, "forward", record)
-    return found
+    return counts
 
 
 @pytest.mark.parametrize("chunk", [1, 1000, 2000])
@@ -340,7 +340,7 @@ def test_chunks_of_a_batch_change_rounding_at_most(chunk, monkeypatch, counted):
     assert len(counted) > 10
 
 
-def test_a_chunk_fits_what_an_example_needs_in_its_largest_array(monkeypatch, counted):
+def test_a_chunk_fits_the_largest_array(monkeypatch, counted):
     net = mk.Network([Conv2d(2, 3, 3, padding=1), GlobalAvgPool()], outputs.Gaussian())
     theta, x, _ = at_random(net, (12, 5, 4, 2))
     monkeypatch.setattr(parallel, "_CHUNK", 3 * 20 * 19)  # T I numbers in the patches of an example
@@ -368,7 +368,9 @@ def test_batch_norm_in_training_is_never_cut_into_chunks(monkeypatch, counted):
     close(alone[0], used[0], **EXACT)
     close(alone[1], used[1], **EXACT)
     # while halves of the batch, each with its own statistics, have another loss
-    halves = [net.loss_and_gradient(theta, x[own], y[own], train=True)[0] for own in (slice(3), slice(3, 6))]
+    halves = [
+        net.loss_and_gradient(theta, x[rows], y[rows], train=True)[0] for rows in (slice(3), slice(3, 6))
+    ]
     assert abs(np.mean(halves) - coupled[0]) > 1e-3
 
 
@@ -383,7 +385,7 @@ def test_an_empty_batch_of_images_is_refused(call):
         getattr(net, call)(theta, *others)
 
 
-def test_targets_must_be_one_per_example_also_where_the_batch_is_cut(monkeypatch):
+def test_targets_are_counted_before_a_batch_is_cut(monkeypatch):
     net = inception()
     theta, x, y = at_random(net)
     monkeypatch.setattr(parallel, "_CHUNK", 1)

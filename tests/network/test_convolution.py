@@ -116,7 +116,7 @@ def test_derivatives_of_a_convolution_are_those_of_the_loop(made, seed):
 
 
 @given(convolutions(), st.integers(0, 99))
-def test_the_hessian_part_of_a_convolution_is_the_derivative_of_its_backward_pass(made, seed):
+def test_backward_jvp_of_a_convolution_differentiates_backward(made, seed):
     conv, extents, _ = made
     at = Pass(Case(conv, (*extents, conv.c_in)), n=2, seed=seed)
     ru = at.rng.standard_normal(at.u.shape)
@@ -133,7 +133,7 @@ def test_the_hessian_part_of_a_convolution_is_the_derivative_of_its_backward_pas
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_a_kernel_of_one_pixel_on_images_of_one_pixel_is_a_dense_layer(bias):
+def test_a_convolution_of_one_pixel_is_dense(bias):
     conv, dense = Conv2d(4, 3, 1, bias=bias), Dense(4, 3, bias)
     at = Pass(Case(dense, (4,)))
     tangent = dense.jvp(at.Ws, at.Vs, at.record, at.dx)[1]
@@ -143,8 +143,8 @@ def test_a_kernel_of_one_pixel_on_images_of_one_pixel_is_a_dense_layer(bias):
     y, record = conv.forward(at.Ws, x)
     dy, tangent = conv.jvp(at.Ws, at.Vs, record, dx)
     back, rback, (four,) = conv.backward_jvp(at.Ws, at.Vs, record, tangent, u, u)
-    found = [y, conv.backward(at.Ws, record, u)[0], dy, back, rback]
-    for ours, theirs in zip(found, expected, strict=True):
+    results = [y, conv.backward(at.Ws, record, u)[0], dy, back, rback]
+    for ours, theirs in zip(results, expected, strict=True):
         close(ours[:, 0, 0], theirs, **EXACT)
     tangent = dense.jvp(at.Ws, at.Vs, at.record, at.dx)[1]
     for ours, theirs in zip(
@@ -156,12 +156,12 @@ def test_a_kernel_of_one_pixel_on_images_of_one_pixel_is_a_dense_layer(bias):
     assert conv.grids(record) == dense.grids(at.record) == [(1, 1)]
 
 
-def test_a_kernel_as_large_as_the_image_is_a_dense_layer_after_flatten():
+def test_a_kernel_as_large_as_the_image_is_dense():
     at = Pass(Case(Conv2d(2, 3, (4, 5)), (4, 5, 2)))
     close(at.y[:, 0, 0], Dense(40, 3).forward(at.Ws, at.x.reshape(5, -1))[0], **EXACT)
 
 
-def test_a_convolution_moves_with_the_image_away_from_its_border():
+def test_a_convolution_moves_with_the_image():
     at = Pass(Case(Conv2d(1, 2, 3, padding=1), (8, 8, 1)))
     y = at.layer.forward(at.Ws, np.roll(at.x, (2, 1), (1, 2)))[0]
     inner = (slice(None), slice(3, 7), slice(2, 7))
@@ -248,7 +248,7 @@ def kind_of(pool):
 
 
 @given(pools(), st.integers(1, 2), st.integers(1, 4), st.integers(0, 99))
-def test_pooling_is_the_loop_over_pixels_also_where_pixels_are_equal(made, channels, levels, seed):
+def test_pooling_is_a_loop_over_pixels(made, channels, levels, seed):
     pool, extents, windows = made
     rng = np.random.default_rng(seed)
     x = rng.integers(-levels + 1, 1, (2, *extents, channels)).astype(float)  # few values, so many ties
@@ -298,7 +298,7 @@ def test_one_window_as_large_as_a_photograph():
     assert np.argwhere(dx).tolist() == [[0, 190, 7, 0]]
 
 
-def test_padding_never_wins_a_max_and_counts_in_a_mean():
+def test_padding_in_max_and_mean():
     x = np.full((1, 2, 2, 1), -4.0)
     close(MaxPool2d(2, 2, 1).forward([], x)[0], np.full((1, 2, 2, 1), -4.0), **EXACT)
     close(AvgPool2d(2, 2, 1).forward([], x)[0], np.full((1, 2, 2, 1), -1.0), **EXACT)
@@ -327,7 +327,7 @@ def test_flatten_puts_channels_last():
 )
 @pytest.mark.parametrize("kind", ["Max", "Avg"])
 @pytest.mark.parametrize("levels", [None, 3])
-def test_pooling_is_that_of_pytorch_also_where_pixels_are_equal(torch, kind, kernel, stride, padding, levels):
+def test_pooling_is_that_of_pytorch(torch, kind, kernel, stride, padding, levels):
     rng = np.random.default_rng(0)
     shape = (2, 7, 6, 3)
     x = rng.standard_normal(shape) if levels is None else rng.integers(0, levels, shape).astype(float)
@@ -355,7 +355,7 @@ def blank_paper(rng, n=6, extent=10):
 @pytest.mark.parametrize(
     "pool", [MaxPool2d(2), MaxPool2d(3, 2, 1), AvgPool2d(3, 2), GlobalAvgPool()], ids=repr
 )
-def test_the_gradient_on_blank_paper_is_the_derivative_of_the_loss(pool):
+def test_the_gradient_on_blank_paper(pool):
     """All patches of blank paper are the same and stay so: their maximum is tied, yet smooth in theta."""
     rng = np.random.default_rng(0)
     head = [] if isinstance(pool, GlobalAvgPool) else [Flatten()]
@@ -372,7 +372,7 @@ def test_the_gradient_on_blank_paper_is_the_derivative_of_the_loss(pool):
         close(grad @ v, derivative(lambda t: net.loss(t, x, y), theta, v), **FINITE_DIFFERENCE)
 
 
-def test_sharing_the_derivative_among_equal_pixels_of_blank_paper_would_count_it_twice():
+def test_sharing_derivatives_among_ties_would_count_them_twice():
     """The trap that the test above is for: a mask ``x == max`` is right on noise and wrong on paper."""
     rng = np.random.default_rng(0)
     pool = MaxPool2d(2)
@@ -407,7 +407,7 @@ def test_names_shapes_and_slices_of_a_net_of_images():
     assert IMAGES.init_stats() == []
 
 
-def test_the_tape_of_a_net_of_images_says_where_locations_lie():
+def test_the_tape_says_where_locations_lie():
     theta, x = IMAGES.init(np.random.default_rng(0)), np.random.default_rng(1).standard_normal((5, 6, 4, 2))
     tape = IMAGES.forward(theta, x)
     assert tape.z.shape == (5, 3) and tape.stats == [] and tape.batch_stats == []
@@ -415,7 +415,7 @@ def test_the_tape_of_a_net_of_images_says_where_locations_lie():
     assert [abar.shape for abar in tape.abar] == [(5, 24, 19), (5, 2, 8), (5, 1, 7)]
     assert [s.shape for s in tape.s] == [(5, 24, 4), (5, 2, 3), (5, 1, 3)]
     g = IMAGES.backward(theta, tape, np.ones((2, 5, 3)))
-    assert [own.shape for own in g] == [(2, 5, 24, 4), (2, 5, 2, 3), (2, 5, 1, 3)]
+    assert [layer.shape for layer in g] == [(2, 5, 24, 4), (2, 5, 2, 3), (2, 5, 1, 3)]
 
 
 def test_a_net_of_images_in_loops():
@@ -423,7 +423,7 @@ def test_a_net_of_images_in_loops():
     rng = np.random.default_rng(0)
     theta, x = rng.standard_normal(IMAGES.n_params), rng.standard_normal((3, 6, 4, 2))
     first, second, third = (
-        theta[own].reshape(shape) for own, shape in zip(IMAGES.slices, IMAGES.shapes, strict=True)
+        theta[place].reshape(shape) for place, shape in zip(IMAGES.slices, IMAGES.shapes, strict=True)
     )
     a = np.maximum(loop_conv(x, first, (3, 3), padding=((1, 1), (1, 1)))[1], 0)
     a = loop_pool(a, "max", (2, 2), (2, 2))[0]
@@ -546,7 +546,7 @@ def test_dense_on_images_asks_for_a_flatten():
         net.forward(np.zeros(net.n_params), np.zeros((5, 3)))
 
 
-def test_a_net_that_ends_in_images_asks_for_a_flatten():
+def test_a_net_that_ends_in_images_is_refused():
     net = mk.Network([Conv2d(1, 4, 3), LocalResponseNorm(3)], outputs.Gaussian())
     with pytest.raises(ValueError, match=r"expected outputs \(N, C\) of .*got \(5, 2, 2, 4\); add a Flatten"):
         net.forward(np.zeros(net.n_params), np.zeros((5, 4, 4, 1)))

@@ -87,7 +87,7 @@ every_layer = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
 
 @every_layer
-def test_jvp_is_the_derivative_of_the_outputs_of_every_example(case):
+def test_jvp_is_the_derivative_of_the_outputs(case):
     at = Pass(case)
     close(at.jvp(), derivative(at.moved, np.zeros(()), np.ones(())), **FINITE_DIFFERENCE)
 
@@ -105,7 +105,7 @@ def test_backward_is_the_adjoint_of_jvp(case):
 
 
 @every_layer
-def test_backward_is_the_derivative_of_the_loss_of_every_example(case):
+def test_backward_is_the_derivative_of_the_loss(case):
     at = Pass(case)
     for n in range(len(at.u)):
         u = np.zeros_like(at.u)
@@ -154,7 +154,7 @@ def test_derivatives_by_the_inputs_are_left_out_on_request(case):
 
 
 @every_layer
-def test_jvp_by_the_weights_alone_leaves_the_inputs_where_they_are(case):
+def test_jvp_with_fixed_inputs(case):
     at = Pass(case)
     dy = case.layer.jvp(at.Ws, at.Vs, at.record, None)[0]
     if not case.layer.weight_shapes:
@@ -180,25 +180,25 @@ def test_backward_jvp_is_the_derivative_of_the_backward_pass(case):
         abars = [abar for abar, _ in layer.signals(record)]
         return np.concatenate([part.ravel() for part in (dx, *abars, *gs)])
 
-    dx, rdx, found = layer.backward_jvp(at.Ws, at.Vs, at.record, tangent, u, ru)
-    now = [dx, *(abar for abar, _, _, _ in found), *(g for _, _, g, _ in found)]
-    change = [rdx, *(rabar for _, rabar, _, _ in found), *(rg for _, _, _, rg in found)]
+    dx, rdx, signals = layer.backward_jvp(at.Ws, at.Vs, at.record, tangent, u, ru)
+    now = [dx, *(abar for abar, _, _, _ in signals), *(g for _, _, g, _ in signals)]
+    change = [rdx, *(rabar for _, rabar, _, _ in signals), *(rg for _, _, _, rg in signals)]
     close(np.concatenate([part.ravel() for part in now]), backward(0.0), **EXACT)
     expected = derivative(backward, np.zeros(()), np.ones(()))
     close(np.concatenate([part.ravel() for part in change]), expected, **FINITE_DIFFERENCE)
 
 
 @every_layer
-def test_backward_jvp_by_the_weights_alone_takes_the_inputs_as_fixed(case):
+def test_backward_jvp_with_fixed_inputs(case):
     if not case.hessian:
         return
     at = Pass(case)
-    found = []
+    backs = []
     for dx in (None, 0 * at.dx):
         tangent = case.layer.jvp(at.Ws, at.Vs, at.record, dx)[1]
         back, rback, parts = case.layer.backward_jvp(at.Ws, at.Vs, at.record, tangent, at.u, at.u)
-        found.append(np.concatenate([a.ravel() for a in (back, rback, *(b for four in parts for b in four))]))
-    close(found[0], found[1], **EXACT)
+        backs.append(np.concatenate([a.ravel() for a in (back, rback, *(b for four in parts for b in four))]))
+    close(backs[0], backs[1], **EXACT)
 
 
 def everything(layer, stats, Ws, Vs, x, dx, u, hessian):
@@ -206,24 +206,24 @@ def everything(layer, stats, Ws, Vs, x, dx, u, hessian):
     y, record = layer.forward(Ws, x, stats)
     back, gs = layer.backward(Ws, record, u)
     dy, tangent = layer.jvp(Ws, Vs, record, dx)
-    found = [y, back, *gs, dy, *layer.statistics(record)]
-    found += [array for pair in layer.signals(record) for array in pair]
+    arrays = [y, back, *gs, dy, *layer.statistics(record)]
+    arrays += [array for pair in layer.signals(record) for array in pair]
     if hessian:
         rback, rrback, more = layer.backward_jvp(Ws, Vs, record, tangent, u, u)
-        found += [rback, rrback, *(array for parts in more for array in parts)]
-    return found
+        arrays += [rback, rrback, *(array for parts in more for array in parts)]
+    return arrays
 
 
 @every_layer
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_a_layer_keeps_the_dtype_and_changes_nothing_in_place(case, dtype):
+def test_a_layer_keeps_dtype_and_inputs(case, dtype):
     at = Pass(case)
-    Ws, Vs, stats = ([W.astype(dtype) for W in own] for own in (at.Ws, at.Vs, at.stats or []))
+    Ws, Vs, stats = ([W.astype(dtype) for W in weights] for weights in (at.Ws, at.Vs, at.stats or []))
     x, dx, u = (array.astype(dtype) for array in (at.x, at.dx, at.u))
     for array in [*Ws, *Vs, *stats, x, dx, u]:
         array.flags.writeable = False
-    found = everything(case.layer, stats or None, Ws, Vs, x, dx, u, case.hessian)
-    assert {array.dtype for array in found} == {np.dtype(dtype)}
+    arrays = everything(case.layer, stats or None, Ws, Vs, x, dx, u, case.hessian)
+    assert {array.dtype for array in arrays} == {np.dtype(dtype)}
 
 
 @every_layer
@@ -245,11 +245,11 @@ def test_a_layer_stays_on_the_device(case):
     at = Pass(case)
     expected = everything(case.layer, at.stats, at.Ws, at.Vs, at.x, at.dx, at.u, case.hessian)
     with standin.installed():
-        Ws, Vs, stats = ([mk.to_device(W) for W in own] for own in (at.Ws, at.Vs, at.stats or []))
+        Ws, Vs, stats = ([mk.to_device(W) for W in weights] for weights in (at.Ws, at.Vs, at.stats or []))
         x, dx, u = map(mk.to_device, (at.x, at.dx, at.u))
-        found = everything(case.layer, stats or None, Ws, Vs, x, dx, u, case.hessian)
-        assert all(isinstance(array, standin.ndarray) for array in found)
-        for array, other in zip(found, expected, strict=True):
+        arrays = everything(case.layer, stats or None, Ws, Vs, x, dx, u, case.hessian)
+        assert all(isinstance(array, standin.ndarray) for array in arrays)
+        for array, other in zip(arrays, expected, strict=True):
             close(mk.to_host(array), other, **EXACT)
 
 
@@ -266,7 +266,7 @@ def test_shapes_are_known_before_an_input_is(case):
 
 
 @every_layer
-def test_signals_are_what_goes_into_the_weights_and_what_comes_out(case):
+def test_signals_are_inputs_and_outputs_of_weights(case):
     at = Pass(case)
     signals, grids = case.layer.signals(at.record), case.layer.grids(at.record)
     gs = case.layer.backward(at.Ws, at.record, at.u)[1]
@@ -299,7 +299,7 @@ def test_slope_and_bend_are_first_and_second_derivatives(name):
     close(phi.bend(x, phi.value(x)), slope, **FINITE_DIFFERENCE)
 
 
-def test_the_slope_of_a_relu_at_its_kink_is_0():
+def test_the_slope_of_relu_at_0():
     assert layers.ReLU().slope(np.zeros(1), np.zeros(1)) == 0
 
 
@@ -380,7 +380,7 @@ def test_dense_takes_numpys_whole_numbers():
 
 
 @pytest.mark.parametrize("bias", [10, 1, 1.0, "yes", None])
-def test_dense_refuses_a_bias_that_is_no_yes_or_no(bias):
+def test_dense_refuses_a_bias_that_is_a_number(bias):
     with pytest.raises(ValueError, match=f"expected Dense bias to be True or False, got {bias!r}"):
         Dense(3, 2, bias)
 

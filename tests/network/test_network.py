@@ -82,7 +82,7 @@ def test_names_shapes_and_slices_follow_the_layers_depth_first():
     assert len(net.layers) == 5
 
 
-def test_is_dense_chain_tells_dense_and_pointwise_layers_in_a_row():
+def test_is_dense_chain():
     assert mk.mlp(SIZES).is_dense_chain
     assert not odd_net().is_dense_chain
 
@@ -95,7 +95,7 @@ def test_repr_names_the_layers_and_the_output():
 # initialization --------------------------------------------------------------
 
 
-def test_glorot_weights_are_normal_with_variance_2_over_fan_in_plus_fan_out():
+def test_variance_of_glorot_weights():
     net = mk.mlp([200, 300])
     W = net.unpack(net.init(np.random.default_rng(0)))[0][:-1]
     n, variance = W.size, 2 / 500
@@ -122,7 +122,7 @@ def test_sparse_units_of_few_inputs_are_connected_to_all():
 
 @pytest.mark.parametrize("scheme", ["glorot", "sparse"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, "float32"])
-def test_init_gives_zero_biases_in_the_dtype_asked_for_and_repeats(scheme, dtype):
+def test_init_has_zero_biases_and_repeats(scheme, dtype):
     net = mk.mlp([20, 6, 3])
     theta = net.init(np.random.default_rng(0), scheme, dtype)
     assert theta.dtype == dtype and theta.shape == (net.n_params,)
@@ -147,7 +147,7 @@ def test_forward_is_the_loop_over_examples_and_units(activation, bias):
 
 
 @with_and_without_bias
-def test_the_tape_holds_what_goes_into_and_comes_out_of_the_weights(bias):
+def test_the_tape_holds_abar_and_s(bias):
     net, theta, x, _ = random_net(np.random.default_rng(0), SIZES, bias=bias)
     tape, phi = net.forward(theta, x), x
     for abar, s, W in zip(tape.abar, tape.s, cut(theta, SIZES, bias), strict=True):
@@ -159,7 +159,7 @@ def test_the_tape_holds_what_goes_into_and_comes_out_of_the_weights(bias):
 
 
 @every_net
-def test_jvp_is_the_derivative_of_the_outputs_of_every_example(net):
+def test_jvp_is_the_derivative_of_the_outputs(net):
     theta, x, tape = at_random(net)
     v = unit_vector(np.random.default_rng(1), net.n_params)
     expected = derivative(lambda theta: net.forward(theta, x).z, theta, v)
@@ -174,16 +174,16 @@ def test_vjp_is_the_adjoint_of_jvp(net):
 
 
 @every_net
-def test_backward_gives_the_derivative_by_the_pre_activations_of_every_example(net):
+def test_backward_gives_derivatives_by_pre_activations(net):
     """Checked through the weights: the derivative of one example's outputs is abar g^T."""
     theta, x, tape = at_random(net)
     u = np.sin(np.arange(tape.z.size)).reshape(tape.z.shape)
     gs = net.backward(theta, tape, u)
     v = unit_vector(np.random.default_rng(1), net.n_params)
     parts = zip(tape.abar, gs, net.unpack(v), strict=True)
-    found = sum(np.einsum("nti,nto,io->n", abar, g, V) for abar, g, V in parts)
+    derivative_of_z = sum(np.einsum("nti,nto,io->n", abar, g, V) for abar, g, V in parts)
     expected = derivative(lambda theta: (net.forward(theta, x).z * u).sum(1), theta, v)
-    close(found, expected, **FINITE_DIFFERENCE)
+    close(derivative_of_z, expected, **FINITE_DIFFERENCE)
 
 
 @every_net
@@ -201,7 +201,7 @@ def test_the_leading_axis_of_backward_is_separate_calls(net):
 
 @every_output
 @every_activation
-def test_loss_is_the_mean_over_examples_of_the_loss_summed_over_units(activation, output):
+def test_loss_is_a_mean_over_examples_summed_over_units(activation, output):
     net, theta, x, y = random_net(np.random.default_rng(0), SIZES, activation, output)
     Ws = cut(theta, SIZES)
     losses = [loop_nll(output, loop_z(Ws, activation, x[n]), y[n]) for n in range(len(x))]
@@ -221,7 +221,7 @@ def test_gradient_is_the_derivative_of_the_loss(activation, output):
 
 
 @every_output
-def test_every_entry_of_the_gradient_is_that_of_a_loop_over_examples(output):
+def test_the_gradient_is_a_loop_over_examples(output):
     sizes = (2, 3, 2)
     net, theta, x, y = random_net(np.random.default_rng(0), sizes, "tanh", output, n=3)
 
@@ -241,7 +241,7 @@ def test_predict_gives_probabilities_or_means(output):
 
 
 @every_output
-def test_kl_is_the_mean_over_examples_of_the_divergence_by_enumeration(output):
+def test_kl_is_a_mean_of_enumerated_divergences(output):
     net, theta, x, _ = random_net(np.random.default_rng(0), SIZES, "tanh", output)
     theta2 = theta + 0.3 * np.random.default_rng(1).standard_normal(net.n_params)
     z1, z2 = ([loop_z(cut(t, SIZES), "tanh", row) for row in x] for t in (theta, theta2))
@@ -264,7 +264,7 @@ def test_hessian_products_are_derivatives_of_the_gradient(activation, output, bi
         close(net.hessian_product(theta, tape, y, v), expected, **FINITE_DIFFERENCE)
 
 
-def test_hessian_products_of_layers_in_layers_are_derivatives_of_the_gradient():
+def test_hessian_products_of_nested_layers():
     net = odd_net()
     theta, x, tape = at_random(net)
     y = np.random.default_rng(1).standard_normal((6, 3))
@@ -295,13 +295,13 @@ def everything(net: mk.Network, theta: np.ndarray, x: np.ndarray, y: np.ndarray,
 
 @every_output
 @every_activation
-def test_float32_in_is_float32_out_and_near_the_result_in_float64(activation, output):
+def test_float32_stays_and_agrees_with_float64(activation, output):
     net, theta, x, y = random_net(np.random.default_rng(0), SIZES, activation, output)
     v = np.random.default_rng(1).standard_normal(net.n_params)
     exact = everything(net, theta, x, y, v)
-    found = everything(net, theta.astype(np.float32), x, y, v.astype(np.float32))  # x follows theta
-    assert {array.dtype for array in found[:-2]} == {np.dtype(np.float32)}
-    for a, b in zip(found, exact, strict=True):
+    arrays = everything(net, theta.astype(np.float32), x, y, v.astype(np.float32))  # x follows theta
+    assert {array.dtype for array in arrays[:-2]} == {np.dtype(np.float32)}
+    for a, b in zip(arrays, exact, strict=True):
         close(a, b, **FLOAT32)
 
 
@@ -504,14 +504,14 @@ def test_init_refuses_other_dtypes(dtype):
         NET.init(np.random.default_rng(0), dtype=dtype)
 
 
-def test_init_refuses_unknown_schemes_and_seeds_in_place_of_generators():
+def test_init_refuses_unknown_schemes_and_seeds():
     with pytest.raises(ValueError, match="expected scheme 'glorot' or 'he' or 'sparse', got 'xavier'"):
         NET.init(np.random.default_rng(0), "xavier")
     with pytest.raises(TypeError, match=r"expected rng = numpy\.random\.default_rng\(seed\), got 0"):
         NET.init(0)
 
 
-def test_random_targets_of_every_kind_are_accepted_by_every_size_of_net():
+def test_every_output_accepts_targets_of_its_kind():
     for output, n_out in itertools.product(OUTPUTS, (1, 2, 5)):
         net, theta, x, _ = random_net(np.random.default_rng(0), (3, n_out), output=output)
         y = random_targets(np.random.default_rng(1), output, len(x), n_out)

@@ -71,7 +71,7 @@ def torch() -> Iterator[object]:
 
 @every_norm
 @pytest.mark.parametrize("shape", [(6,), (1, 1, 6), IMAGE])
-def test_a_norm_is_the_loop_over_values_that_belong_together(layer, together, shape):
+def test_a_norm_is_its_loop(layer, together, shape):
     at = Pass(Case(layer, shape), n=3)
     xhat = loop_normalize(at.x, together, EPS)
     scale, shift = at.Ws[0]
@@ -127,20 +127,20 @@ def test_norms_coincide_where_they_take_the_same_mean():
     close(BatchNorm(6).forward([W], one)[0], GroupNorm(6, 6).forward([W], one)[0], **EXACT)
     # and otherwise not
     images = rng.standard_normal((2, *IMAGE))
-    found = [
+    ys = [
         norm.forward([W], images)[0]
         for norm in (LayerNorm(6), GroupNorm(1, 6), GroupNorm(6, 6), BatchNorm(6))
     ]
-    assert all(abs(a - b).max() > 0.1 for n, a in enumerate(found) for b in found[:n])
+    assert all(abs(a - b).max() > 0.1 for n, a in enumerate(ys) for b in ys[:n])
 
 
-def test_a_group_of_one_value_is_0_before_the_shift():
+def test_a_group_of_one_value_is_normalized_to_0():
     W = np.random.default_rng(0).standard_normal((2, 6))
     close(GroupNorm(6, 6).forward([W], np.ones((3, 6)))[0], np.broadcast_to(W[1], (3, 6)), **EXACT)
 
 
 @pytest.mark.parametrize("layer", [LayerNorm(4), GroupNorm(2, 4), BatchNorm(4)], ids=repr)
-def test_constant_inputs_are_divided_by_the_root_of_eps_at_least(layer):
+def test_constant_inputs_are_divided_by_root_eps(layer):
     Ws, x = [np.ones((2, 4))], np.full((3, 4), 5.0)
     y, record = layer.forward(Ws, x)
     close(y, np.ones((3, 4)), **EXACT)
@@ -153,8 +153,8 @@ def test_float32_is_enough_for_large_means_over_many_values(layer):
     c = layer.weight_shape[1]
     x = 100 + np.random.default_rng(0).standard_normal((160, 8192 // c, 1, c))
     W = np.ones((2, c))
-    found = layer.forward([W.astype(np.float32)], x.astype(np.float32))[0]
-    close(found, layer.forward([W], x.astype(np.float32).astype(float))[0], rtol=1e-3, atol=1e-3)
+    s = layer.forward([W.astype(np.float32)], x.astype(np.float32))[0]
+    close(s, layer.forward([W], x.astype(np.float32).astype(float))[0], rtol=1e-3, atol=1e-3)
 
 
 # batches and running statistics --------------------------------------------------------------
@@ -171,7 +171,7 @@ def test_statistics_handed_in_are_constants(shape):
     close(at.layer.statistics(at.record), at.stats, rtol=0, atol=0)
 
 
-def test_a_batch_of_its_own_statistics_has_the_same_output_and_another_derivative():
+def test_constant_statistics_change_the_derivative_but_not_the_output():
     at = Pass(Case(BatchNorm(6), IMAGE))
     used = at.layer.statistics(at.record)
     y, record = at.layer.forward(at.Ws, at.x, used)
@@ -182,11 +182,11 @@ def test_a_batch_of_its_own_statistics_has_the_same_output_and_another_derivativ
 
 def test_statistics_are_mean_and_biased_variance_of_the_batch():
     at = Pass(Case(BatchNorm(6), IMAGE))
-    (found,) = at.layer.statistics(at.record)
+    (statistics,) = at.layer.statistics(at.record)
     for c in range(6):
         values = at.x[..., c].ravel().tolist()
         mean = sum(values) / len(values)
-        close(found[:, c], [mean, sum((v - mean) ** 2 for v in values) / len(values)], **EXACT)
+        close(statistics[:, c], [mean, sum((v - mean) ** 2 for v in values) / len(values)], **EXACT)
 
 
 def test_layer_and_group_norms_know_no_statistics():
@@ -225,11 +225,11 @@ def test_names_shapes_and_slices_of_a_net_with_norms():
         "dense6",
     )
     assert NET.shapes == ((8, 3), (2, 3), (4, 3), (2, 3), (2, 3), (2, 3), (7, 3))
-    assert [own.start for own in NET.slices] == [0, 24, 30, 42, 48, 54, 60] and NET.n_params == 81
+    assert [place.start for place in NET.slices] == [0, 24, 30, 42, 48, 54, 60] and NET.n_params == 81
 
 
 @pytest.mark.parametrize("scheme", ["glorot", "he", "sparse"])
-def test_scales_begin_at_1_and_shifts_at_0_without_a_draw(scheme):
+def test_initial_scales_are_1_and_shifts_0(scheme):
     theta = NET.init(np.random.default_rng(0), scheme)
     for name, W in zip(NET.names, NET.unpack(theta), strict=True):
         if "norm" in name:
@@ -239,14 +239,14 @@ def test_scales_begin_at_1_and_shifts_at_0_without_a_draw(scheme):
 
 
 def test_statistics_begin_at_mean_0_and_variance_1():
-    for found in NET.init_stats():
-        close(found, [[0.0] * 3, [1.0] * 3], rtol=0, atol=0)
+    for stats in NET.init_stats():
+        close(stats, [[0.0] * 3, [1.0] * 3], rtol=0, atol=0)
     assert len(NET.init_stats()) == 2
     close(NET.forward(THETA, X).z, NET.forward(THETA, X, NET.init_stats()).z, rtol=0, atol=0)
 
 
-def test_running_statistics_are_an_exponential_average_with_each_layers_decay():
-    before = [own.copy() for own in STATS]
+def test_running_statistics_are_an_exponential_average():
+    before = [stats.copy() for stats in STATS]
     tape = NET.forward(THETA, X, STATS, train=True)
     for new, old, batch, decay in zip(tape.stats, before, tape.batch_stats, (0.8, 0.5), strict=True):
         close(new, decay * old + (1 - decay) * batch, **EXACT)
@@ -264,7 +264,7 @@ def test_without_training_statistics_stay_as_they_are():
     close(tape.batch_stats, STATS, rtol=0, atol=0)
 
 
-def test_a_pass_of_training_uses_the_batch_and_not_what_is_handed_in():
+def test_training_uses_statistics_of_the_batch():
     close(NET.forward(THETA, X, STATS, train=True).z, NET.forward(THETA, X, train=True).z, rtol=0, atol=0)
     assert abs(NET.forward(THETA, X, STATS).z - NET.forward(THETA, X, train=True).z).max() > 0.1
     batch = NET.forward(THETA, X, train=True)
@@ -273,13 +273,13 @@ def test_a_pass_of_training_uses_the_batch_and_not_what_is_handed_in():
 
 def test_statistics_take_the_dtype_of_theta():
     tape = NET.forward(THETA.astype(np.float32), X, STATS, train=True)
-    assert {own.dtype for own in tape.stats} == {tape.z.dtype} == {np.dtype(np.float32)}
+    assert {stats.dtype for stats in tape.stats} == {tape.z.dtype} == {np.dtype(np.float32)}
     close(tape.stats, NET.forward(THETA, X, STATS, train=True).stats, **FLOAT32)
 
 
 @pytest.mark.parametrize("output", OUTPUTS)
 @pytest.mark.parametrize("train", [True, False])
-def test_the_gradient_is_the_derivative_of_the_loss_of_training_or_of_use(output, train):
+def test_the_gradient_is_the_derivative_of_the_loss(output, train):
     net = mk.Network(NET.layers, outputs.OUTPUTS[output]())
     y = random_targets(np.random.default_rng(0), output, len(X), 3)
 
@@ -297,7 +297,7 @@ def test_the_gradient_is_the_derivative_of_the_loss_of_training_or_of_use(output
         close(net.jvp(THETA, tape, v), dz, **FINITE_DIFFERENCE)
 
 
-def test_the_gradient_of_training_is_not_that_with_constant_statistics():
+def test_training_couples_the_batch():
     """Held constant, they would leave out how the batch moves them."""
     coupled = NET.loss_and_gradient(THETA, X, Y, train=True)
     constant = NET.loss_and_gradient(THETA, X, Y, NET.forward(THETA, X, train=True).batch_stats)
@@ -313,7 +313,7 @@ def test_examples_are_coupled_in_training_only():
     assert abs(moved[:3]).max() > 0.01
 
 
-def test_in_use_a_batch_norm_is_folded_into_the_layer_below():
+def test_batch_norm_in_use_folds_into_the_layer_below():
     """A convolution of other weights, with a bias, says the same: whatever asks for z uses the statistics."""
     norm = mk.Network(
         [Conv2d(2, 3, 2, bias=False), BatchNorm(3), Tanh(), Flatten(), Dense(18, 3)], NET.output
@@ -356,11 +356,11 @@ def test_statistics_of_other_shapes_are_refused(stats, came, train):
         NET.predict(THETA, X, stats)
 
 
-def test_statistics_that_are_no_arrays_or_no_variances_are_refused():
+def test_wrong_statistics_are_refused():
     with pytest.raises(
         TypeError, match="expected each of the statistics to be a NumPy or CuPy array, got list"
     ):
-        NET.forward(THETA, X, [own.tolist() for own in STATS])
+        NET.forward(THETA, X, [stats.tolist() for stats in STATS])
     with pytest.raises(ValueError, match=r"expected variances >= 0 among the statistics, got -0\.5"):
         NET.forward(THETA, X, [STATS[0], np.array([[0.0, 0.0, 0.0], [1.0, -0.5, 1.0]])])
 
@@ -398,7 +398,7 @@ def test_local_responses_without_weight_are_left_alone():
 def same_as_pytorch(torch, ours, theirs, shape, weights=True, stats=None):
     """Values and derivatives of both, for inputs (N, ..., C) here and (N, C, ...) there."""
     x = RNG.standard_normal(shape)
-    Ws = [RNG.standard_normal(own) for own in ours.weight_shapes]
+    Ws = [RNG.standard_normal(shape) for shape in ours.weight_shapes]
     first = theirs is not None and len(shape) == 4 and not isinstance(theirs, torch.nn.LayerNorm)
     there = np.ascontiguousarray(np.moveaxis(x, -1, 1)) if first else x
     if weights:
@@ -438,7 +438,7 @@ def test_group_norm_is_that_of_pytorch(torch, shape, groups):
 
 @pytest.mark.oracle
 @pytest.mark.parametrize("shape", [(5, 6), (5, 3, 4, 6)])
-def test_batch_norm_is_that_of_pytorch_in_training_and_in_use(torch, shape):
+def test_batch_norm_is_that_of_pytorch(torch, shape):
     ours = BatchNorm(6, decay=0.7)
     theirs = (torch.nn.BatchNorm1d if len(shape) == 2 else torch.nn.BatchNorm2d)(6, momentum=0.3)
     record = same_as_pytorch(torch, ours, theirs, shape)

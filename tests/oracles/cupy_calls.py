@@ -75,9 +75,12 @@ def calls() -> Iterator[Call]:
                 continue
             if not of_library and (node.func.attr not in METHODS or root == "scipy"):
                 continue
-            starred = any(isinstance(own, ast.Starred) for own in node.args)
+            starred = any(isinstance(argument, ast.Starred) for argument in node.args)
             name = ".".join(parts) if of_library else node.func.attr
-            keywords, file = tuple(own.arg for own in node.keywords if own.arg), path.relative_to(SOURCE)
+            keywords, file = (
+                tuple(option.arg for option in node.keywords if option.arg),
+                path.relative_to(SOURCE),
+            )
             if (str(file), name, keywords) not in ON_THE_HOST:
                 positional = 0 if starred else len(node.args)
                 yield Call(name, not of_library, positional, keywords, f"{file}:{node.lineno}")

@@ -35,7 +35,7 @@ from minikfac import (
 from minikfac.optim.quadratic import QuadraticModel
 from oracles.resumable import problem
 
-ROOMS: dict[str, ModuleType] = {
+PARTS: dict[str, ModuleType] = {
     "": mk,
     "layers.": layers,
     "outputs.": outputs,
@@ -65,19 +65,19 @@ METHODS: dict[str, type] = {
 
 
 def public_names() -> Iterator[str]:
-    """Functions and classes of all rooms, and methods of the classes that compute."""
-    for room, module in ROOMS.items():
+    """Functions and classes of all parts, and methods of the classes that compute."""
+    for prefix, module in PARTS.items():
         listed = getattr(module, "__all__", None) or [
             name
-            for name, own in vars(module).items()
-            if not name.startswith("_") and getattr(own, "__module__", None) == module.__name__
+            for name, value in vars(module).items()
+            if not name.startswith("_") and getattr(value, "__module__", None) == module.__name__
         ]
-        yield from (room + name for name in listed if callable(getattr(module, name)))
-    for room, kind in METHODS.items():
+        yield from (prefix + name for name in listed if callable(getattr(module, name)))
+    for prefix, kind in METHODS.items():
         for name in dir(kind):
-            own = getattr(kind, name)
-            if (not name.startswith("_") or name == "__matmul__") and callable(own):
-                yield room + name
+            member = getattr(kind, name)
+            if (not name.startswith("_") or name == "__matmul__") and callable(member):
+                yield prefix + name
 
 
 # inputs --------------------------------------------------------------
@@ -182,9 +182,9 @@ def check(
     there = SimpleNamespace(**{name: mk.to_device(array) for name, array in vars(host).items()})
     expected = case.compute(host)
     with watched or nullcontext():
-        found = case.compute(there)
+        results = case.compute(there)
     assert expected
-    for a, b in zip(found, expected, strict=True):
+    for a, b in zip(results, expected, strict=True):
         if isinstance(b, np.ndarray):
             assert isinstance(a, device_array)
             assert a.dtype == b.dtype and a.shape == b.shape
@@ -211,10 +211,10 @@ def passes_of_a_perceptron(a: Any) -> list:
     g = NET.backward(a.theta, tape, b)
     products = [NET.jvp(a.theta, tape, a.v), NET.vjp(a.theta, tape, b[0])]
     products += [NET.hessian_product(a.theta, tape, a.y, a.v), NET.fisher_gram(a.theta, a.x, a.V.T)]
-    products += [NET.summed_gradient(a.theta, tape.abar, [own[0] for own in g])]
+    products += [NET.summed_gradient(a.theta, tape.abar, [layer[0] for layer in g])]
     weights = NET.unpack(a.theta)
-    own = [NET.natural_parameters(a.theta, a.x), NET.n_outputs(a.x), *weights, NET.pack(weights)]
-    return [tape.z, *tape.abar, *tape.s, *g, *products, *own]
+    more = [NET.natural_parameters(a.theta, a.x), NET.n_outputs(a.x), *weights, NET.pack(weights)]
+    return [tape.z, *tape.abar, *tape.s, *g, *products, *more]
 
 
 @case(
@@ -222,15 +222,15 @@ def passes_of_a_perceptron(a: Any) -> list:
     *("Network." + name for name in ("predict", "kl", "chunks", "batch_stats", "init_stats", "on")),
 )
 def losses_and_gradients(a: Any) -> list:
-    found: list = []
+    results: list = []
     for net, theta, x, y in ((NET, a.theta, a.x, a.y), (CONV, a.conv_theta, a.images, a.conv_labels)):
         loss, grad, stats = net.gradient_pass(theta, x, y, net.init_stats())
         assert net.chunks(theta, x) == [slice(0, len(x))]
-        found += [net.loss(theta, x, y), *net.loss_and_gradient(theta, x, y), net.gradient(theta, x, y)]
-        found += [float(loss), grad, *stats, float(net.mean_loss(theta, x, y)), net.predict(theta, x)]
-        found += [net.kl(theta, 1.1 * theta, x, stats), *net.batch_stats(theta, x)]
-        found += [net.on(distributed.SERIAL).gradient(theta, x, y)]
-    return found
+        results += [net.loss(theta, x, y), *net.loss_and_gradient(theta, x, y), net.gradient(theta, x, y)]
+        results += [float(loss), grad, *stats, float(net.mean_loss(theta, x, y)), net.predict(theta, x)]
+        results += [net.kl(theta, 1.1 * theta, x, stats), *net.batch_stats(theta, x)]
+        results += [net.on(distributed.SERIAL).gradient(theta, x, y)]
+    return results
 
 
 @case(
@@ -240,7 +240,7 @@ def losses_and_gradients(a: Any) -> list:
     *("layers." + name for name in ("Sequential", "Softplus", "Tanh")),
 )
 def every_layer(a: Any) -> list:
-    found: list = []
+    results: list = []
     branches = (layers.Sequential((layers.Conv2d(4, 3, 1), layers.Softplus())), layers.Identity())
     for parts in (
         [layers.Affine(2.0, 0.5), layers.Conv2d(3, 4, 3), layers.BatchNorm(4), layers.Logistic()],
@@ -255,8 +255,8 @@ def every_layer(a: Any) -> list:
         theta = 0.3 * a.images.reshape(-1)[: net.n_params]
         tape = net.forward(theta, a.images, train=True)
         g = net.backward(theta, tape, net.output.gradient(tape.z, a.conv_labels))
-        found += [tape.z, *tape.abar, *tape.s, *tape.stats, *g, net.jvp(theta, tape, 2 * theta)]
-    return found
+        results += [tape.z, *tape.abar, *tape.s, *tape.stats, *g, net.jvp(theta, tape, 2 * theta)]
+    return results
 
 
 @case(
@@ -266,18 +266,29 @@ def every_layer(a: Any) -> list:
     *("outputs.Output." + name for name in ("transform_noise", "check", "check_form", "check_values")),
 )
 def output_distributions(a: Any) -> list:
-    found: list = []
+    results: list = []
     for kind, y in ((outputs.Categorical, a.labels), (outputs.Bernoulli, a.y), (outputs.Gaussian, a.z2)):
-        own: outputs.Output = kind()
-        own.check(y, 40, 5)
-        own.check_form(y, 40, 5)
-        own.check_values(y, 5)
-        found += [own.nll(a.z, y), own.losses(a.z, y), own.mean(a.z), own.encode(y, a.z), own.has(y, 5)]
-        found += [own.gradient(a.z, y), own.kl(a.z, a.z2), own.fisher(a.z), own.fisher_root(a.z)]
-        found += [own.fisher_product(a.z, a.z2), own.hessian_product(a.z, y, a.z2)]
-        noise = mk.array_module(a.z).asarray(own.noise(np.random.default_rng(0), 40, 2, 5))
-        found += [own.transform_noise(a.z, noise)]
-    return found
+        output: outputs.Output = kind()
+        output.check(y, 40, 5)
+        output.check_form(y, 40, 5)
+        output.check_values(y, 5)
+        results += [
+            output.nll(a.z, y),
+            output.losses(a.z, y),
+            output.mean(a.z),
+            output.encode(y, a.z),
+            output.has(y, 5),
+        ]
+        results += [
+            output.gradient(a.z, y),
+            output.kl(a.z, a.z2),
+            output.fisher(a.z),
+            output.fisher_root(a.z),
+        ]
+        results += [output.fisher_product(a.z, a.z2), output.hessian_product(a.z, y, a.z2)]
+        noise = mk.array_module(a.z).asarray(output.noise(np.random.default_rng(0), 40, 2, 5))
+        results += [output.transform_noise(a.z, noise)]
+    return results
 
 
 def signals_of(a: Any, **options: Any) -> fisher.Signals:
@@ -295,30 +306,32 @@ def conv_signals_of(a: Any, **options: Any) -> fisher.Signals:
     *("fisher.Signals." + name for name in ("from_layers", "index", "select", "total", "total_of_chunks")),
 )
 def signals(a: Any) -> list:
-    found: list = []
+    results: list = []
     rng = np.random.default_rng(0)
     for of, y in ((signals_of, a.y), (conv_signals_of, a.conv_labels)):
         for options in ({}, {"y": y, "targets": "data"}, {"targets": "sampled", "rng": rng, "batch_size": 8}):
             for chunk in of(a, **options):
-                for own in chunk:
-                    found += [own.abar, own.g, own.gradients(), own.second_moment()]
-                    found += [own.along(own.gradients()[0, 0].reshape(own.weight_shape))]
-                    found += [
-                        own.summed_gradients(own.along(own.gradients()[0, 0].reshape(own.weight_shape)))
+                for layer in chunk:
+                    results += [layer.abar, layer.g, layer.gradients(), layer.second_moment()]
+                    results += [layer.along(layer.gradients()[0, 0].reshape(layer.weight_shape))]
+                    results += [
+                        layer.summed_gradients(
+                            layer.along(layer.gradients()[0, 0].reshape(layer.weight_shape))
+                        )
                     ]
-                    found += [piece.abar for piece in own.pieces()]
+                    results += [piece.abar for piece in layer.pieces()]
         whole = of(a).select([0])
         assert whole.index(0) == 0
-        found += [fisher.Signals.from_layers([whole[0]])[0].g]
-        found += [*whole.total(lambda layer, n: (layer.g.sum((0, 1)) / n,))[0]]
-        found += [*whole.total_of_chunks(lambda chunk, n: [(chunk[0].abar.sum(0) / n,)])[0]]
-    own = fisher.gradient_and_kfac(NET, a.theta, a.x, a.y, rng=np.random.default_rng(0))
+        results += [fisher.Signals.from_layers([whole[0]])[0].g]
+        results += [*whole.total(lambda layer, n: (layer.g.sum((0, 1)) / n,))[0]]
+        results += [*whole.total_of_chunks(lambda chunk, n: [(chunk[0].abar.sum(0) / n,)])[0]]
+    estimates = fisher.gradient_and_kfac(NET, a.theta, a.x, a.y, rng=np.random.default_rng(0))
     coupled = fisher.gradient_and_kfac(
         CONV, a.conv_theta, a.images, a.conv_labels, targets="model", train=True
     )
-    for estimate in (own, coupled):
-        found += [float(estimate.loss), estimate.gradient, *estimate.stats, estimate.fisher.to_dense()]
-    return found
+    for estimate in (estimates, coupled):
+        results += [float(estimate.loss), estimate.gradient, *estimate.stats, estimate.fisher.to_dense()]
+    return results
 
 
 MATRICES: dict[str, Callable[[Any], fisher.FisherMatrix]] = {
@@ -347,8 +360,14 @@ def _protocol(name: str) -> Callable[[Any], list]:
         v = mk.array_module(a.v).concatenate([a.v, a.conv_v])[: F.shape[0]]
         V = mk.array_module(v).stack([v, v[::-1]], axis=1)
         inverse, damped = F.inverse(damping=DAMPING), F.damped(DAMPING)
-        own = [F @ v, F @ V, F.to_dense(), F.diagonal(), F.trace(), F.logdet(DAMPING), damped @ v]
-        return [*own, F.solve(V, damping=DAMPING), inverse @ v, inverse.to_dense(), F.blocks[0].to_dense()]
+        products = [F @ v, F @ V, F.to_dense(), F.diagonal(), F.trace(), F.logdet(DAMPING), damped @ v]
+        return [
+            *products,
+            F.solve(V, damping=DAMPING),
+            inverse @ v,
+            inverse.to_dense(),
+            F.blocks[0].to_dense(),
+        ]
 
     protocol.__name__ = f"matrix_{name}"
     return protocol
@@ -364,16 +383,16 @@ for _name in MATRICES:
 
 @case()
 def other_inverses(a: Any) -> list:
-    found: list = []
+    results: list = []
     for name in ("kfac", "exact", "block_diagonal", "ekfac", "diagonal", "mixed"):
         F = MATRICES[name](a)
         v = mk.array_module(a.v).concatenate([a.v, a.conv_v])[: F.shape[0]]
-        found += [F.inverse(damping=DAMPING, explicit=True) @ v]
+        results += [F.inverse(damping=DAMPING, explicit=True) @ v]
     F = fisher.kfac(signals_of(a))
     options = dict(damping=DAMPING, method="factored")
-    found += [F.solve(a.V, **options), F.inverse(**options, explicit=True) @ a.V, F.logdet(**options)]
+    results += [F.solve(a.V, **options), F.inverse(**options, explicit=True) @ a.V, F.logdet(**options)]
     K = fisher.Kronecker([(a.M, a.N)])
-    return [*found, K.solve(a.c), K.inverse(pseudo_inverse=True) @ a.c, F.damped(DAMPING, "factored") @ a.v]
+    return [*results, K.solve(a.c), K.inverse(pseudo_inverse=True) @ a.c, F.damped(DAMPING, "factored") @ a.v]
 
 
 @case("fisher.factored_damping", "fisher.tikhonov_eigenvalues")
@@ -384,14 +403,14 @@ def damping(a: Any) -> list:
 
 @case(*("fisher." + name for name in ("product", "gauss_newton", "hessian", "MatrixFree")), loose=True)
 def matrix_free(a: Any) -> list:
-    found: list = []
+    results: list = []
     for F in (
         fisher.product(NET, a.theta, a.x),
         fisher.gauss_newton(NET, a.theta, a.x, a.y),
         fisher.hessian(NET, a.theta, a.x, a.y).damped(5.0),
     ):
-        found += [F @ a.v, F @ a.V, F.solve(a.v, damping=3.0)]
-    return found
+        results += [F @ a.v, F @ a.V, F.solve(a.v, damping=3.0)]
+    return results
 
 
 @case("fisher.joint")
@@ -430,12 +449,12 @@ def linear_algebra(a: Any) -> list:
     values, U = linalg.eigh(a.M)
     K1, K2, scale = linalg.kron_sum_solver(a.M, a.N, a.M / 2, a.N / 2, -1)
     sums = linalg.sum_over_chunks(lambda rows, sums: sums.add_gram("A", a.b[rows]), [slice(0, 8)], a.b)
-    found = [L, linalg.cholesky_solve(L, a.b), linalg.triangular_solve(L, a.b, transposed=True)]
-    found += [*linalg.damped_choleskys([(a.M, "M", 0.5), (a.N, "N", 0.5)]), linalg.cholesky_inverse(L)]
-    found += [values, (U * values) @ U.T, linalg.pseudo_inverse(a.M), linalg.symmetrize(a.b @ a.b.T)]
-    found += [linalg.invert(a.M), linalg.kron_apply(a.M, a.N, a.c), linalg.kron_dense(a.M, a.N)]
-    found += [linalg.kron_eigen_dense(a.M, a.N, a.c.reshape(8, 7)), sums["A"]]
-    return [*found, linalg.kron_apply(K1, K2, (scale * (K1.T @ a.c.reshape(8, 7) @ K2)).reshape(-1))]
+    results = [L, linalg.cholesky_solve(L, a.b), linalg.triangular_solve(L, a.b, transposed=True)]
+    results += [*linalg.damped_choleskys([(a.M, "M", 0.5), (a.N, "N", 0.5)]), linalg.cholesky_inverse(L)]
+    results += [values, (U * values) @ U.T, linalg.pseudo_inverse(a.M), linalg.symmetrize(a.b @ a.b.T)]
+    results += [linalg.invert(a.M), linalg.kron_apply(a.M, a.N, a.c), linalg.kron_dense(a.M, a.N)]
+    results += [linalg.kron_eigen_dense(a.M, a.N, a.c.reshape(8, 7)), sums["A"]]
+    return [*results, linalg.kron_apply(K1, K2, (scale * (K1.T @ a.c.reshape(8, 7) @ K2)).reshape(-1))]
 
 
 @case("linalg.rank", most=64, why="LAPACK's factorization with pivoting is on the host; only errors need it")
@@ -473,7 +492,7 @@ def reparameterizations(a: Any) -> list:
     rng = np.random.default_rng(0)
     logistic, relu = (mk.mlp([6, 8, 5], kind, "bernoulli") for kind in ("logistic", "relu"))
     first = reparam.logistic_to_tanh(logistic)
-    found: list = []
+    results: list = []
     for r in (
         first,
         reparam.random(first.net, rng) @ first,
@@ -481,8 +500,8 @@ def reparameterizations(a: Any) -> list:
         reparam.rescale(relu, rng=rng),
     ):
         moved = r.push(a.theta)
-        found += [moved, r.pull(moved), r.push_step(a.v), r.pull_step(a.v), r.net.gradient(moved, a.x, a.y)]
-    return found
+        results += [moved, r.pull(moved), r.push_step(a.v), r.pull_step(a.v), r.net.gradient(moved, a.x, a.y)]
+    return results
 
 
 @case(
@@ -491,13 +510,13 @@ def reparameterizations(a: Any) -> list:
     why="the constants of a map are on the host, in double precision; those of colors are made there too",
 )
 def maps_made_from_data(a: Any) -> list:
-    found: list = []
+    results: list = []
     for make in (reparam.center, reparam.normalize, reparam.whiten):
         r = make(NET, a.theta, a.x)
-        found += [r.push(a.theta), r.net.gradient(r.push(a.theta), a.x, a.y)]
-    found += [reparam.whiten_derivatives(NET, a.theta, a.x).push(a.theta)]
+        results += [r.push(a.theta), r.net.gradient(r.push(a.theta), a.x, a.y)]
+    results += [reparam.whiten_derivatives(NET, a.theta, a.x).push(a.theta)]
     colors = reparam.whiten_colors(CONV, a.images)
-    return [*found, colors.push(a.conv_theta)]
+    return [*results, colors.push(a.conv_theta)]
 
 
 @case(
@@ -508,20 +527,20 @@ def maps_made_from_data(a: Any) -> list:
     why="the stand-in's Lanczos iteration is SciPy's",
 )
 def measures(a: Any) -> list:
-    own = signals_of(a)
-    F, grad = fisher.exact(own), NET.gradient(a.theta, a.x, a.y)
-    near = {"K-FAC": fisher.kfac(own), "diagonal": fisher.diagonal(own)}
+    signals = signals_of(a)
+    F, grad = fisher.exact(signals), NET.gradient(a.theta, a.x, a.y)
+    near = {"K-FAC": fisher.kfac(signals), "diagonal": fisher.diagonal(signals)}
     rows = quality.compare(F, near, grad, DAMPING).to_dicts()
-    rows += quality.ledger(own, grad, DAMPING) + quality.layer_ledger(own, 0, grad, DAMPING)
+    rows += quality.ledger(signals, grad, DAMPING) + quality.layer_ledger(signals, 0, grad, DAMPING)
     numbers = [
         value
         for row in rows
         for key, value in sorted(row.items())
         if type(value) is float and "seconds" not in key
     ]
-    found = [quality.spectrum(F), quality.preconditioned_spectrum(F, near["K-FAC"], DAMPING)]
+    results = [quality.spectrum(F), quality.preconditioned_spectrum(F, near["K-FAC"], DAMPING)]
     cosines = quality.step_cosines(F, near, grad, [0.1, 1.0])
-    return [*found, *numbers, *cosines["K-FAC"], *cosines["diagonal"]]
+    return [*results, *numbers, *cosines["K-FAC"], *cosines["diagonal"]]
 
 
 OPTIMIZERS: dict[str, Callable[[mk.Network], Any]] = {
@@ -543,7 +562,7 @@ NOT_ON_FEW_EXAMPLES = ("EKFAC", "HessianFree", "KrylovSubspace", "NaturalGradien
 
 def _steps(name: str) -> Callable[[Any], list]:
     def steps(a: Any) -> list:
-        found: list = []
+        results: list = []
         for net, theta, batch in (
             (NET, a.theta, (a.x, a.y)),
             (CONV, a.conv_theta, (a.images, a.conv_labels)),
@@ -554,9 +573,9 @@ def _steps(name: str) -> Callable[[Any], list]:
             state = opt.init(theta)
             for step in range(STEPS):
                 theta, state, info = opt.step(theta, state, batch, np.random.default_rng([0, step]))
-                found += [info[key] for key in ("loss", "lam", "model", "nu") if key in info]
-            found += [theta, *(state[key] for key in ("velocity", "delta") if key in state)]
-        return found
+                results += [info[key] for key in ("loss", "lam", "model", "nu") if key in info]
+            results += [theta, *(state[key] for key in ("velocity", "delta") if key in state)]
+        return results
 
     steps.__name__ = f"steps_of_{name}"
     return steps
@@ -611,10 +630,10 @@ RESUMED: dict[str, Callable[[mk.Network], Any]] = {
     loose=True,
 )
 def training_runs(a: Any) -> list:
-    own = optim.KFCPre(LABELLED, 0.05, Tf=2)
+    opt = optim.KFCPre(LABELLED, 0.05, Tf=2)
     averaging = training.PerStep(0.9)
     history = training.train(
-        LABELLED, a.theta, own, dataset_of(a), 5, 10, 0, 2, progress=False, averaging=averaging
+        LABELLED, a.theta, opt, dataset_of(a), 5, 10, 0, 2, progress=False, averaging=averaging
     )
     losses = [row["loss"] for row in history.records]
     return [history.theta, history.average, *losses, *history["test_error"]]
@@ -629,13 +648,13 @@ def training_runs(a: Any) -> list:
 )
 def study(a: Any) -> list:
     chosen = ["K-FAC", "diagonal", "no curvature"]
-    found = tour.fisher_study(NET, a.theta, a.x, a.y, chosen, progress=False)
-    rows = found.comparison.whole()
-    return [found.F.array, found.gradient, *(row["error"] for row in rows), *(row["share"] for row in rows)]
+    study = tour.fisher_study(NET, a.theta, a.x, a.y, chosen, progress=False)
+    rows = study.comparison.whole()
+    return [study.F.array, study.gradient, *(row["error"] for row in rows), *(row["share"] for row in rows)]
 
 
 @case(
-    "races.race",
+    "races.compare",
     "races.Race",
     most=10**4,
     why="as for training: the data are on the host",
@@ -643,8 +662,8 @@ def study(a: Any) -> list:
 )
 def race(a: Any) -> list:
     contenders = {"SGD": optim.SGD(LABELLED, 0.1), "K-FAC": optim.KFAC(LABELLED, T3=2)}
-    outcome = races.race(LABELLED, a.theta, contenders, dataset_of(a), 3, batch_size=10, progress=False)
-    return [runs[0].records[-1]["loss"] for runs in outcome.histories.values()]
+    comparison = races.compare(LABELLED, a.theta, contenders, dataset_of(a), 3, batch_size=10, progress=False)
+    return [runs[0].records[-1]["loss"] for runs in comparison.histories.values()]
 
 
 @case(
@@ -657,15 +676,15 @@ def figures(a: Any) -> list:
     import matplotlib.pyplot as plt
 
     plt.close("all")  # what other tests drew
-    own = signals_of(a)
-    F, near = fisher.exact(own), fisher.kfac(own)
-    sizes = [own.slices[l].stop - own.slices[l].start for l in range(2)]
-    plots.matrices(F.array, {"K-FAC": near.to_dense()}, own.names, sizes)
+    signals = signals_of(a)
+    F, near = fisher.exact(signals), fisher.kfac(signals)
+    sizes = [signals.slices[l].stop - signals.slices[l].start for l in range(2)]
+    plots.matrices(F.array, {"K-FAC": near.to_dense()}, signals.names, sizes)
     plots.block_means(F.array, sizes)
     values = {"K-FAC": quality.preconditioned_spectrum(F, near, DAMPING)}
     plots.spectra({"exact": quality.spectrum(F.damped(DAMPING))})
     plots.preconditioned_spectra(values)
-    plots.gradient_scatter(own[0].gradients()[0, :, :2], F.array[:2, :2])
+    plots.gradient_scatter(signals[0].gradients()[0, :, :2], F.array[:2, :2])
     plots.cosine_against_damping(a.z[:, 0] ** 2 + 0.1, {"K-FAC": a.z[:, 1] / 10})
     plots.mean_derivatives(a.z.mean(0), a.z2.mean(0))
     drawn = len(plt.get_fignums())
@@ -745,7 +764,7 @@ HOST: dict[str, str] = {
     **{f"datasets.{name}": _DATA for name in datasets.__all__},
 }
 
-_DRAWN = {name for own in CASES for name in own.names}
+_DRAWN = {name for case in CASES for name in case.names}
 HOST |= {
     name: "draws what :func:`minikfac.to_host` or a record gave it"
     for name in public_names()

@@ -17,10 +17,10 @@ FLOAT32 = 1e-5
 """Relative error of sums in float32."""
 
 
-def error(found: np.ndarray, expected: np.ndarray) -> float:
+def error(actual: np.ndarray, expected: np.ndarray) -> float:
     """Relative error in the Frobenius norm; shapes must agree."""
-    assert np.shape(found) == np.shape(expected), (np.shape(found), np.shape(expected))
-    return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
+    assert np.shape(actual) == np.shape(expected), (np.shape(actual), np.shape(expected))
+    return float(np.linalg.norm(actual - expected) / np.linalg.norm(expected))
 
 
 # a net of dense layers, one example at a time -------------------------------------------------------------
@@ -277,10 +277,10 @@ def factored(A: np.ndarray, G: np.ndarray, lam: float) -> tuple[np.ndarray, np.n
 
 
 def chain(
-    own: Sequence[tuple[np.ndarray, np.ndarray]], cross: Sequence[tuple[np.ndarray, np.ndarray]]
+    factors: Sequence[tuple[np.ndarray, np.ndarray]], cross: Sequence[tuple[np.ndarray, np.ndarray]]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Fhat and its inverse Xi^T Lambda Xi of the block-tridiagonal chain, in dense matrices."""
-    blocks = [np.kron(A, G) for A, G in own]
+    blocks = [np.kron(A, G) for A, G in factors]
     ends = np.cumsum([0] + [len(block) for block in blocks])
     slices = [slice(a, b) for a, b in itertools.pairwise(ends)]
     Xi, Lambda, Sigma = np.eye(ends[-1]), np.zeros((ends[-1],) * 2), np.zeros((ends[-1],) * 2)

@@ -23,11 +23,11 @@ NO_PADDING = ((0, 0), (0, 0))
 
 def windows(extent: int, size: int, stride: int, before: int, after: int) -> list[list[int | None]]:
     """Rows, or columns, of an image that each window sees; None for those of the padding."""
-    found, start = [], -before
+    windows, start = [], -before
     while start + size <= extent + after:
-        found.append([place if 0 <= place < extent else None for place in range(start, start + size)])
+        windows.append([place if 0 <= place < extent else None for place in range(start, start + size)])
         start += stride
-    return found
+    return windows
 
 
 def places(shape: Sequence[int], kernel: Pair, stride: Pair, padding: tuple[Pair, Pair]) -> list[list]:
@@ -35,10 +35,10 @@ def places(shape: Sequence[int], kernel: Pair, stride: Pair, padding: tuple[Pair
     rows, columns = (windows(shape[a], kernel[a], stride[a], *padding[a]) for a in range(2))
     return [
         [
-            [None if h is None or w is None else (h, w) for h, w in itertools.product(own, others)]
+            [None if h is None or w is None else (h, w) for h, w in itertools.product(places, others)]
             for others in columns
         ]
-        for own in rows
+        for places in rows
     ]
 
 
@@ -63,8 +63,8 @@ def loop_conv(
         for image in x
     ]
     s = [
-        [[sum(a * float(W[i, o]) for i, a in enumerate(patch)) for o in range(W.shape[1])] for patch in own]
-        for own in patches
+        [[sum(a * float(W[i, o]) for i, a in enumerate(patch)) for o in range(W.shape[1])] for patch in rows]
+        for rows in patches
     ]
     return np.array(patches), np.array(s).reshape(len(x), len(grid), len(grid[0]), W.shape[1])
 

@@ -144,8 +144,8 @@ ARCHITECTURES: dict[str, Callable[[Units], Case]] = {
 @cache
 def digits(n: int = 500) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Digits on 16 principal components, targets for Bernoulli outputs, and test inputs."""
-    found = mk.datasets.digits(components=16)
-    return found.x_train[:n], np.eye(10)[found.y_train[:n]], found.x_test
+    data = mk.datasets.digits(components=16)
+    return data.x_train[:n], np.eye(10)[data.y_train[:n]], data.x_test
 
 
 def distance(net: mk.Network, theta: np.ndarray, z: np.ndarray, x: np.ndarray) -> float:

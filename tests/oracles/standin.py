@@ -71,10 +71,10 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801
     def __getattr__(self, name: str) -> Any:  # methods and attributes
         if name.startswith("__"):  # such as __array_interface__, the back door of np.asarray
             raise AttributeError(name)
-        found = getattr(self._host, name)
+        attribute = getattr(self._host, name)
         if name in ("item", "tolist"):
             waited(self._host.size)
-        return on_device(found) if callable(found) else to_device(found)
+        return on_device(attribute) if callable(attribute) else to_device(attribute)
 
     @property
     def device(self) -> Any:
@@ -119,11 +119,11 @@ def _wrapped(key: Any, shape: tuple[int, ...]) -> Any:
         waited()
     if any(part is None or part is Ellipsis for part in parts):
         return key
-    found = tuple(
+    indices = tuple(
         part % n if isinstance(part, np.ndarray) and part.dtype.kind in "iu" else part
         for part, n in zip(parts, shape, strict=False)
     )
-    return found if isinstance(key, tuple) else found[0] if len(found) == 1 else key
+    return indices if isinstance(key, tuple) else indices[0] if len(indices) == 1 else key
 
 
 def to_host(value: Any) -> Any:
@@ -145,9 +145,9 @@ def to_device(value: Any) -> Any:
 
 def on_device(function: Callable) -> Callable:
     def call(*args: Any, **options: Any) -> Any:
-        found = function(*map(to_host, args), **{name: to_host(value) for name, value in options.items()})
+        result = function(*map(to_host, args), **{name: to_host(value) for name, value in options.items()})
         out = options.get("out")
-        return (out[0] if isinstance(out, tuple) else out) if out is not None else to_device(found)
+        return (out[0] if isinstance(out, tuple) else out) if out is not None else to_device(result)
 
     return call
 
@@ -155,13 +155,13 @@ def on_device(function: Callable) -> Callable:
 class Module(types.ModuleType):
     """A library whose functions are those of another one, for arrays of the device."""
 
-    def __init__(self, name: str, library: Any, **own: Any) -> None:
+    def __init__(self, name: str, library: Any, **attributes: Any) -> None:
         super().__init__(name)
-        self.__dict__.update(own, _library=library)
+        self.__dict__.update(attributes, _library=library)
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(self._library, name)
-        return on_device(found) if callable(found) and not isinstance(found, type) else found
+        attribute = getattr(self._library, name)
+        return on_device(attribute) if callable(attribute) and not isinstance(attribute, type) else attribute
 
 
 class _Local(threading.local):

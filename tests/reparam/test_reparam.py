@@ -39,9 +39,9 @@ LOOSE = dict(rtol=0, atol=1e-9)
 """The same where whitening has its way with a covariance of larger condition number."""
 
 
-def scaled(found: np.ndarray, expected: np.ndarray, tolerance: float = 1e-10) -> None:
+def scaled(actual: np.ndarray, expected: np.ndarray, tolerance: float = 1e-10) -> None:
     """Equal up to a share of the largest entry."""
-    close(found, expected, rtol=0, atol=tolerance * abs(expected).max())
+    close(actual, expected, rtol=0, atol=tolerance * abs(expected).max())
 
 
 # the layer --------------------------------------------------------------
@@ -108,7 +108,7 @@ def test_affine_layers_are_told_apart_by_their_constants():
         Affine(U3).U[0] = 1
 
 
-def test_an_affine_layer_keeps_the_dtype_and_its_own_copy():
+def test_an_affine_layer_keeps_dtype_and_copies_constants():
     U = U3.copy()
     layer = Affine(U, C3)
     U[:] = 0
@@ -263,7 +263,7 @@ def test_convolutional_nets_agree(c_in, c_out, kernel, stride, padding, phi, kin
 # what the maps are, by definition --------------------------------------------------------------
 
 
-def test_a_layer_sees_mapped_inputs_and_gives_what_maps_back_to_its_output():
+def test_a_layer_between_maps_sees_mapped_signals():
     case = ARCHITECTURES["dense"](Tanh)
     rng = np.random.default_rng(1)
     U, c, V, d = (rng.standard_normal(shape) for shape in ((4, 4), 4, (5, 5), 5))
@@ -281,7 +281,7 @@ def test_a_layer_sees_mapped_inputs_and_gives_what_maps_back_to_its_output():
     close(mapped, W[1], **ROUNDING)
 
 
-def test_a_convolution_sees_the_image_of_every_pixel_and_of_its_padding():
+def test_a_convolution_sees_mapped_pixels_and_padding():
     case = ARCHITECTURES["padded with numbers"](Tanh)
     rng = np.random.default_rng(1)
     V, d = rng.standard_normal((3, 3)), rng.standard_normal(3)
@@ -294,7 +294,7 @@ def test_a_convolution_sees_the_image_of_every_pixel_and_of_its_padding():
 def test_padding_with_zeros_would_be_another_function():
     case = ARCHITECTURES["same"](Tanh)
     r = reparam.affine(case.net, 0, d=np.ones(3))
-    zeros = [replace(own, pad_value=0.0) if isinstance(own, Conv2d) else own for own in r.net.layers]
+    zeros = [replace(layer, pad_value=0.0) if isinstance(layer, Conv2d) else layer for layer in r.net.layers]
     z = case.z(mk.Network(zeros, r.net.output), r.push(case.theta))
     assert abs(z - case.z(case.net, case.theta)).max() > 0.1
 
@@ -352,9 +352,9 @@ def test_float32_stays_and_agrees():
     theta, x = case.theta.astype(np.float32), case.x.astype(np.float32)
     other = r.push(theta)
     assert other.dtype == r.pull(other).dtype == r.push_step(theta).dtype == np.float32
-    found = r.net.forward(other, x).z
-    assert found.dtype == np.float32
-    close(found, case.net.forward(theta, x).z, **FLOAT32)
+    z = r.net.forward(other, x).z
+    assert z.dtype == np.float32
+    close(z, case.net.forward(theta, x).z, **FLOAT32)
 
 
 # maps from data --------------------------------------------------------------
@@ -362,8 +362,8 @@ def test_float32_stays_and_agrees():
 
 def entered(r, case):
     """What enters each layer of the other net, (rows, C), padding not counted."""
-    layers = [own for own in r.net.layers if not isinstance(own, Affine)]
-    assert all(not isinstance(own, Residual | Parallel) for own in layers)
+    layers = [layer for layer in r.net.layers if not isinstance(layer, Affine)]
+    assert all(not isinstance(layer, Residual | Parallel) for layer in layers)
     return r.net.forward(r.push(case.theta), case.x, case.stats).abar
 
 
@@ -408,22 +408,22 @@ def test_sampled_derivatives_can_be_whitened():
 def test_channels_are_counted_once_per_pixel(make):
     """1 x 1 kernels see each pixel once; the larger kernel of the same layer must get the same maps."""
     x = colors(np.random.default_rng(0), 20, 4, 4, 3)
-    found = []
+    wrapped = []
     for conv in (Conv2d(3, 2, 1), Conv2d(3, 2, 3, padding=1)):
         net = mk.Network([conv, Flatten(), Dense(32, 2)], outputs.Bernoulli())
         r = make(net, net.init(np.random.default_rng(1)), x, layers=[0])
-        found.append(r.net.layers[0])
-    pixels = found[0].forward([], x)[0].reshape(-1, 3)
+        wrapped.append(r.net.layers[0])
+    pixels = wrapped[0].forward([], x)[0].reshape(-1, 3)
     m, S = moments(pixels)
     close(m, 0, atol=1e-12, rtol=0)
     if make is not reparam.center:
         close(S.diagonal(), 1, **EXACT)
     if make is reparam.whiten:
         close(S, np.eye(3), rtol=0, atol=1e-12)
-    assert repr(found[0]) == repr(found[1])
+    assert repr(wrapped[0]) == repr(wrapped[1])
 
 
-def test_a_convolution_of_single_pixels_is_whitened_like_a_dense_layer():
+def test_single_pixels_are_whitened_like_dense_inputs():
     x = colors(np.random.default_rng(0), 60, 1, 1, 3)
     net = mk.Network([Conv2d(3, 2, 1), Flatten(), Dense(2, 2)], outputs.Bernoulli())
     theta = net.init(np.random.default_rng(1))
@@ -441,7 +441,7 @@ def test_whitened_channels_leave_neighbouring_pixels_correlated():
     assert abs(A - np.eye(13)).max() > 0.1
 
 
-def test_whitened_colors_are_those_of_the_data_sets_room():
+def test_whitened_colors_are_those_of_datasets():
     case = ARCHITECTURES["same"](Tanh)
     r = reparam.whiten_colors(case.net, case.x)
     whitened = r.net.layers[0].forward([], case.x)[0]
@@ -453,7 +453,7 @@ def test_whitened_colors_are_those_of_the_data_sets_room():
 
 
 @pytest.mark.parametrize("make", [reparam.center, reparam.normalize, reparam.whiten])
-def test_maps_do_not_depend_on_how_a_batch_is_cut(make, monkeypatch):
+def test_maps_do_not_depend_on_chunks(make, monkeypatch):
     case = ARCHITECTURES["dense"](Tanh)
     whole = make(case.net, case.theta, case.x)
     monkeypatch.setattr(mk.Network, "chunks", lambda *_: [slice(0, 7), slice(7, 150)])
@@ -477,7 +477,7 @@ def test_maps_follow_the_running_statistics():
 # other units --------------------------------------------------------------
 
 
-def test_tanh_units_take_the_place_of_logistic_ones_without_maps():
+def test_tanh_replaces_logistic_without_maps():
     net = mk.mlp([4, 5, 3], "logistic", "bernoulli")
     theta = net.init(np.random.default_rng(0)) + 0.1
     r = reparam.logistic_to_tanh(net)
@@ -490,7 +490,7 @@ def test_tanh_units_take_the_place_of_logistic_ones_without_maps():
     close(V2[-1], W2[-1] + W2[:-1].sum(0) / 2, **EXACT)
 
 
-def test_zero_padding_of_logistic_units_is_minus_one_of_tanh_units():
+def test_padding_zero_becomes_minus_one_for_tanh():
     net = mk.Network(
         [
             Conv2d(1, 2, 3, padding=1),
@@ -504,8 +504,8 @@ def test_zero_padding_of_logistic_units_is_minus_one_of_tanh_units():
         outputs.Bernoulli(),
     )
     r = reparam.logistic_to_tanh(net)
-    assert [type(own) for own in r.net.layers] == [Conv2d, Tanh, MaxPool2d, Conv2d, Tanh, Flatten, Dense]
-    assert [own.pad_value for own in r.net.parameter_layers[:2]] == [0.0, (-1.0, -1.0)]
+    assert [type(layer) for layer in r.net.layers] == [Conv2d, Tanh, MaxPool2d, Conv2d, Tanh, Flatten, Dense]
+    assert [layer.pad_value for layer in r.net.parameter_layers[:2]] == [0.0, (-1.0, -1.0)]
 
 
 @pytest.mark.parametrize(
@@ -540,7 +540,7 @@ def test_maps_stay_where_no_weights_take_them_up(layers, expected):
     case = Case(layers, (3,) if isinstance(layers[0], Dense) else (4, 4, 3), 5)
     r = reparam.logistic_to_tanh(case.net)
     agree(case, r)
-    assert [type(own) for own in r.net.layers] == expected
+    assert [type(layer) for layer in r.net.layers] == expected
 
 
 def test_logistic_units_before_branches_are_taken_up_inside():
@@ -553,7 +553,7 @@ def test_logistic_units_before_branches_are_taken_up_inside():
     agree(case, r)
     residual, parallel = r.net.layers[2:]
     assert residual.body == Dense(4, 4) and repr(residual.shortcut) == "Affine(U=0.5, c=0.5)"
-    assert [type(own) for own in parallel.branches[1].layers] == [Affine, Tanh, Dense]
+    assert [type(layer) for layer in parallel.branches[1].layers] == [Affine, Tanh, Dense]
 
 
 def test_rescaled_units_are_multiplied_and_their_weights_divided():
@@ -584,14 +584,14 @@ def test_random_maps_are_of_their_kind():
     net = mk.mlp([4, 5, 3], "tanh", "bernoulli")
     for kind in ("affine", "orthogonal", "diagonal"):
         r = reparam.random(net, np.random.default_rng(0), condition=10, kind=kind)
-        for own in r.maps:
-            V, shift = own.B[:-1, :-1], own.B[-1, :-1]
-            values = np.linalg.svd(V, compute_uv=False), np.linalg.svd(own.U, compute_uv=False)
+        for layer in r.maps:
+            V, shift = layer.B[:-1, :-1], layer.B[-1, :-1]
+            values = np.linalg.svd(V, compute_uv=False), np.linalg.svd(layer.U, compute_uv=False)
             assert all(10**-0.5 <= v.min() and v.max() <= 10**0.5 for v in values)
-            assert (own.C is None) == (shift == 0).all() == (kind != "affine")
+            assert (layer.C is None) == (shift == 0).all() == (kind != "affine")
             if kind == "orthogonal":
-                close(own.B @ own.B.T, np.eye(len(own.B)), **EXACT)
-                close(own.U @ own.U.T, np.eye(len(own.U)), **EXACT)
+                close(layer.B @ layer.B.T, np.eye(len(layer.B)), **EXACT)
+                close(layer.U @ layer.U.T, np.eye(len(layer.U)), **EXACT)
             assert ((V != 0).sum() == len(V)) == (kind == "diagonal")
     J = reparam.random(net, np.random.default_rng(0), kind="orthogonal").jacobian()
     close(J @ J.T, np.eye(net.n_params), **EXACT)
@@ -646,7 +646,7 @@ def test_sampled_targets_are_the_same_in_both_nets():
         fisher.signals(net, theta, case.x, targets="sampled", rng=np.random.default_rng(4))
         for net, theta in ((case.net, case.theta), (r.net, r.push(case.theta)))
     ]
-    F, F2 = (fisher.exact(own).to_dense() for own in drawn)
+    F, F2 = (fisher.exact(signals).to_dense() for signals in drawn)
     J = r.jacobian()
     scaled(F2, J.T @ F @ J)
 
@@ -716,7 +716,7 @@ def test_layers_are_named_or_numbered():
         reparam.affine(DENSE, 2, U=2.0)
 
 
-def test_units_that_do_not_vary_are_refused_unless_left_out():
+def test_constant_units_are_refused_unless_left_out():
     rng = np.random.default_rng(0)
     theta, x = DENSE.init(rng), rng.standard_normal((50, 3))
     x[:, 1] = 0.5
@@ -824,7 +824,7 @@ def test_equivalent_nets_stay_on_the_device(architecture):
     case = ARCHITECTURES[architecture](Logistic)
     with standin.installed():
         theta, x = mk.to_device(case.theta), mk.to_device(case.x)
-        stats = [mk.to_device(own) for own in case.stats]
+        stats = [mk.to_device(array) for array in case.stats]
         makes = {
             "random": lambda theta, x, stats: reparam.random(case.net, np.random.default_rng(1)),
             "center": lambda theta, x, stats: reparam.center(case.net, theta, x, stats),
@@ -849,6 +849,6 @@ def test_equivalent_nets_stay_on_the_device(architecture):
                     expected.net.gradient(case.theta, case.x, case.y, case.stats),
                 ),
             )
-            for found, wanted in pairs:
-                assert isinstance(found, standin.ndarray)
-                close(mk.to_host(found), wanted, rtol=1e-9, atol=1e-9)
+            for array, wanted in pairs:
+                assert isinstance(array, standin.ndarray)
+                close(mk.to_host(array), wanted, rtol=1e-9, atol=1e-9)

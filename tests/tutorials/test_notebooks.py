@@ -34,16 +34,16 @@ def kinds(cell: dict[str, Any]) -> list[str]:
 
     Progress bars, which come where something takes two seconds, are left out.
     """
-    found: list[str] = []
+    kinds: list[str] = []
     for output in cell["outputs"]:
         if output.get("name") == "stderr":
             continue
         data = output.get("data", {})
         image = next((kind for kind in data if kind.startswith("image/")), None)
         kind = image or output.get("name") or output["output_type"]
-        if not found or found[-1] != kind or image:
-            found.append(kind)
-    return found
+        if not kinds or kinds[-1] != kind or image:
+            kinds.append(kind)
+    return kinds
 
 
 @each
@@ -56,7 +56,7 @@ def test_the_saved_copy_is_a_clean_run(path: Path) -> None:
 
 
 @each
-def test_a_figure_comes_within_five_cells_and_claims_are_asserted(path: Path) -> None:
+def test_figures_come_early_and_claims_are_asserted(path: Path) -> None:
     cells = read(path)["cells"]
     first = [output for cell in cells[:5] for output in cell.get("outputs", [])]
     assert [output for output in first if any(kind.startswith("image/") for kind in output.get("data", {}))]
@@ -81,8 +81,10 @@ def shown(notebook: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     cells = ["".join(cell["source"]) for cell in code(notebook)]
     names: dict[str, Any] = {}
     for node in (node for cell in cells for node in ast.walk(ast.parse(cell))):
-        parts = [own.name for own in getattr(node, "names", [])] + [getattr(node, "module", None) or ""]
-        if isinstance(node, ast.Import | ast.ImportFrom) and any(own.startswith("minikfac") for own in parts):
+        parts = [alias.name for alias in getattr(node, "names", [])] + [getattr(node, "module", None) or ""]
+        if isinstance(node, ast.Import | ast.ImportFrom) and any(
+            part.startswith("minikfac") for part in parts
+        ):
             exec(ast.unparse(node), names)
     for cell, source in zip(code(notebook), cells, strict=True):
         for name in re.findall(r"print\(inspect\.getsource\(([\w.]+)\)\)", source):
@@ -92,9 +94,9 @@ def shown(notebook: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
 
 
 def test_source_that_is_shown_is_that_of_the_library() -> None:
-    found = [(path.stem, *one) for path in NOTEBOOKS for one in shown(read(path))]
-    assert len(found) > 20
-    assert not [(path, name) for path, name, source, printed in found if source not in printed]
+    cells = [(path.stem, *one) for path in NOTEBOOKS for one in shown(read(path))]
+    assert len(cells) > 20
+    assert not [(path, name) for path, name, source, printed in cells if source not in printed]
 
 
 @pytest.mark.tutorial

@@ -9,12 +9,11 @@ network has such maps around its parameter layers (:mod:`minikfac.reparam`).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ...backend import Array, array_module, to_host
-from .base import Rearrangement, Record, Shape
+from .base import Derivatives, Rearrangement, Record, Shape, Weights
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -90,9 +89,7 @@ class Affine(Rearrangement):
             raise ValueError(f"expected {self.features} features or channels into {self}, got {shape[-1]}")
         return shape
 
-    def forward(
-        self, Ws: Sequence[Array], x: Array, stats: Sequence[Array] | None = None
-    ) -> tuple[Array, Record]:
+    def forward(self, Ws: Weights, x: Array, stats: Weights | None = None) -> tuple[Array, Record]:
         self.output_shape(x.shape[1:])
         return self._linear(x, self.U) + array_module(x).asarray(self.c, dtype=x.dtype), None
 
@@ -103,12 +100,8 @@ class Affine(Rearrangement):
             return x * U
         return (x.reshape(-1, len(U)) @ U).reshape(x.shape)  # one large product
 
-    def backward(
-        self, Ws: Sequence[Array], record: Record, dy: Array, need_dx: bool = True
-    ) -> tuple[Array | None, list[Array]]:
+    def backward(self, Ws: Weights, record: Record, dy: Array, need_dx: bool = True) -> Derivatives:
         return (self._linear(dy, self.U.T) if need_dx else None), []
 
-    def jvp(
-        self, Ws: Sequence[Array], Vs: Sequence[Array], record: Record, dx: Array | None
-    ) -> tuple[Array | None, Record]:
+    def jvp(self, Ws: Weights, Vs: Weights, record: Record, dx: Array | None) -> tuple[Array | None, Record]:
         return (None if dx is None else self._linear(dx, self.U)), None

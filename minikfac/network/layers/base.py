@@ -30,6 +30,15 @@ from ...backend import Array
 Record = Any
 """What a layer keeps of a forward pass; each layer knows its own."""
 
+Weights = Sequence[Array]
+"""One array per parameter layer inside: weights, or a direction; likewise statistics of normalizations."""
+
+Derivatives = tuple[Array | None, list[Array]]
+"""dL/dx, None unless needed, and g = dL/ds of each parameter layer inside."""
+
+Differentials = tuple[Array, Array, list[tuple[Array, Array, Array, Array]]]
+"""dL/dx, its derivative along a direction, and (abar, R abar, g, R g) of each parameter layer inside."""
+
 Shape = tuple[int | None, ...]
 """Of one example, (features,) or (H, W, C); None for an extent that is not known yet."""
 
@@ -65,26 +74,20 @@ class Layer(ABC):
         return max(_size(shape), _size(self.output_shape(shape)))
 
     @abstractmethod
-    def forward(
-        self, Ws: Sequence[Array], x: Array, stats: Sequence[Array] | None = None
-    ) -> tuple[Array, Record]:
+    def forward(self, Ws: Weights, x: Array, stats: Weights | None = None) -> tuple[Array, Record]:
         """Return y and the record of this pass; with ``stats`` None, a pass of training."""
 
     @abstractmethod
-    def backward(
-        self, Ws: Sequence[Array], record: Record, dy: Array, need_dx: bool = True
-    ) -> tuple[Array | None, list[Array]]:
+    def backward(self, Ws: Weights, record: Record, dy: Array, need_dx: bool = True) -> Derivatives:
         """Return dL/dx (None unless needed) and g = dL/ds of the parameter layers inside."""
 
     @abstractmethod
-    def jvp(
-        self, Ws: Sequence[Array], Vs: Sequence[Array], record: Record, dx: Array | None
-    ) -> tuple[Array | None, Record]:
+    def jvp(self, Ws: Weights, Vs: Weights, record: Record, dx: Array | None) -> tuple[Array | None, Record]:
         """Return the derivative of y along (dx, Vs), None if zero, and what ``backward_jvp`` needs."""
 
     def backward_jvp(
-        self, Ws: Sequence[Array], Vs: Sequence[Array], record: Record, tangent: Record, dy: Array, rdy: Array
-    ) -> tuple[Array, Array, list[tuple[Array, Array, Array, Array]]]:
+        self, Ws: Weights, Vs: Weights, record: Record, tangent: Record, dy: Array, rdy: Array
+    ) -> Differentials:
         """Differentiate the backward pass along a direction: the second half of a Hessian product.
 
         Args:
@@ -141,8 +144,8 @@ class Rearrangement(Layer):
     """A layer without parameters that is linear given what its record says: pooling, flattening."""
 
     def backward_jvp(
-        self, Ws: Sequence[Array], Vs: Sequence[Array], record: Record, tangent: Record, dy: Array, rdy: Array
-    ) -> tuple[Array, Array, list[tuple[Array, Array, Array, Array]]]:
+        self, Ws: Weights, Vs: Weights, record: Record, tangent: Record, dy: Array, rdy: Array
+    ) -> Differentials:
         dx, rdx = self.backward(Ws, record, dy)[0], self.backward(Ws, record, rdy)[0]
         assert dx is not None and rdx is not None
         return dx, rdx, []
@@ -161,14 +164,14 @@ def check_bias(layer: str, bias: Any) -> None:
         raise ValueError(f"expected {layer} bias to be True or False, got {bias!r}")
 
 
-def check_images(layer: Layer, shape: Shape | None, channels: int | None = None) -> None:
-    """Refuse a shape of one example that is known and not (H, W, channels)."""
+def check_images(layer: Layer, shape: Shape | None, channels: int | None = None, n: int | str = "N") -> None:
+    """Refuse a shape of one of n examples that is known and not (H, W, channels)."""
     if shape is None:
         return
     wanted = "C" if channels is None else channels
     if len(shape) != 3 or (channels is not None and shape[2] not in (None, channels)):
         shown = ", ".join("?" if extent is None else str(extent) for extent in shape)
-        raise ValueError(f"expected images (N, H, W, {wanted}) into {layer}, got (N, {shown})")
+        raise ValueError(f"expected images (N, H, W, {wanted}) into {layer}, got ({n}, {shown})")
 
 
 def _size(shape: Shape | None) -> int:

@@ -17,7 +17,7 @@ from itertools import accumulate, pairwise
 from typing import Any
 
 from ...backend import Array, array_module
-from .base import Layer, ParameterLayer, Record, Shape
+from .base import Derivatives, Differentials, Layer, ParameterLayer, Record, Shape, Weights
 
 
 class Composite(Layer):
@@ -43,12 +43,12 @@ class Composite(Layer):
     def example_size(self, shape: Shape) -> int:
         return max(super().example_size(shape), *(part.example_size(shape) for part in self.parts))
 
-    def _deal(self, Ws: Sequence[Array]) -> list[Sequence[Array]]:
+    def _deal(self, Ws: Weights) -> list[Weights]:
         """Deal the weights out to the parts."""
         ends = accumulate((len(part.weight_shapes) for part in self.parts), initial=0)
         return [Ws[start:stop] for start, stop in pairwise(ends)]
 
-    def _deal_statistics(self, stats: Sequence[Array] | None) -> Sequence[Sequence[Array] | None]:
+    def _deal_statistics(self, stats: Weights | None) -> Sequence[Weights | None]:
         if stats is None:
             return [None] * len(self.parts)
         ends = accumulate((len(part.statistics_shapes) for part in self.parts), initial=0)
@@ -96,19 +96,16 @@ class Sequential(Composite):
             now = layer.output_shape(now) or now
         return size
 
-    def forward(
-        self, Ws: Sequence[Array], x: Array, stats: Sequence[Array] | None = None
-    ) -> tuple[Array, Record]:
+    def forward(self, Ws: Weights, x: Array, stats: Weights | None = None) -> tuple[Array, Record]:
         records = []
-        for layer, own, known in zip(self.layers, self._deal(Ws), self._deal_statistics(stats), strict=True):
-            x, record = layer.forward(own, x, known)
+        shares = zip(self.layers, self._deal(Ws), self._deal_statistics(stats), strict=True)
+        for layer, weights, statistics in shares:
+            x, record = layer.forward(weights, x, statistics)
             records.append(record)
         return x, records
 
-    def backward(
-        self, Ws: Sequence[Array], record: Record, dy: Array, need_dx: bool = True
-    ) -> tuple[Array | None, list[Array]]:
-        # below the first parameter layer nobody asks for derivatives
+    def backward(self, Ws: Weights, record: Record, dy: Array, need_dx: bool = True) -> Derivatives:
+        # below the first parameter layer no derivatives are needed
         first = 0 if need_dx else next((n for n, layer in enumerate(self.layers) if layer.weight_shapes), 0)
         shares = self._deal(Ws)
         gs: list[Array] = []
@@ -119,30 +116,66 @@ class Sequential(Composite):
             gs = inner + gs
         return dx, gs
 
-    def jvp(
-        self, Ws: Sequence[Array], Vs: Sequence[Array], record: Record, dx: Array | None
-    ) -> tuple[Array | None, Record]:
+    def jvp(self, Ws: Weights, Vs: Weights, record: Record, dx: Array | None) -> tuple[Array | None, Record]:
         tangents = []
-        for layer, own, directions, memo in zip(
-            self.layers, self._deal(Ws), self._deal(Vs), record, strict=True
-        ):
-            dx, tangent = layer.jvp(own, directions, memo, dx)
+        shares = zip(self.layers, self._deal(Ws), self._deal(Vs), record, strict=True)
+        for layer, weights, directions, memo in shares:
+            dx, tangent = layer.jvp(weights, directions, memo, dx)
             tangents.append(tangent)
         return dx, tangents
 
     def backward_jvp(
-        self, Ws: Sequence[Array], Vs: Sequence[Array], record: Record, tangent: Record, dy: Array, rdy: Array
-    ) -> tuple[Array, Array, list[tuple[Array, Array, Array, Array]]]:
+        self, Ws: Weights, Vs: Weights, record: Record, tangent: Record, dy: Array, rdy: Array
+    ) -> Differentials:
         shares, directions = self._deal(Ws), self._deal(Vs)
-        found: list[tuple[Array, Array, Array, Array]] = []
+        signals: list[tuple[Array, Array, Array, Array]] = []
         for n in reversed(range(len(self.layers))):
             layer = self.layers[n]
             dy, rdy, inner = layer.backward_jvp(shares[n], directions[n], record[n], tangent[n], dy, rdy)
-            found = inner + found
-        return dy, rdy, found
+            signals = inner + signals
+        return dy, rdy, signals
 
 
-class Residual(Composite):
+class _SideBySide(Composite):
+    """Parts that read the same x, so that their derivatives with respect to it add up."""
+
+    @abstractmethod
+    def _split(self, record: Record, dy: Array) -> list[Array]:
+        """dL/dy of each part, from that of what they make together."""
+
+    def _forwards(self, Ws: Weights, x: Array, stats: Weights | None) -> tuple[list[Array], list[Record]]:
+        shares = zip(self.parts, self._deal(Ws), self._deal_statistics(stats), strict=True)
+        passes = [part.forward(weights, x, statistics) for part, weights, statistics in shares]
+        return [y for y, _ in passes], [record for _, record in passes]
+
+    def backward(self, Ws: Weights, record: Record, dy: Array, need_dx: bool = True) -> Derivatives:
+        shares = zip(self.parts, self._deal(Ws), record, self._split(record, dy), strict=True)
+        passes = [part.backward(weights, memo, share, need_dx) for part, weights, memo, share in shares]
+        return (_total([dx for dx, _ in passes]) if need_dx else None), [g for _, gs in passes for g in gs]
+
+    def _jvps(
+        self, Ws: Weights, Vs: Weights, record: Record, dx: Array | None
+    ) -> tuple[list[Array | None], list[Record]]:
+        shares = zip(self.parts, self._deal(Ws), self._deal(Vs), record, strict=True)
+        passes = [part.jvp(weights, directions, memo, dx) for part, weights, directions, memo in shares]
+        return [dy for dy, _ in passes], [tangent for _, tangent in passes]
+
+    def backward_jvp(
+        self, Ws: Weights, Vs: Weights, record: Record, tangent: Record, dy: Array, rdy: Array
+    ) -> Differentials:
+        dys, rdys = self._split(record, dy), self._split(record, rdy)
+        shares = zip(self._deal(Ws), self._deal(Vs), record, tangent, dys, rdys, strict=True)
+        dxs, rdxs, signals = zip(
+            *(part.backward_jvp(*share) for part, share in zip(self.parts, shares, strict=True)), strict=True
+        )
+        return _total(dxs), _total(rdxs), [four for inner in signals for four in inner]
+
+
+def _total(derivatives: Sequence[Any]) -> Any:
+    return sum(derivatives[1:], start=derivatives[0])
+
+
+class Residual(_SideBySide):
     """y = body(x) + shortcut(x).
 
     Args:
@@ -175,44 +208,24 @@ class Residual(Composite):
             raise ValueError(f"expected one shape from body and shortcut of Residual, got {ours} and {other}")
         return ours
 
-    def forward(
-        self, Ws: Sequence[Array], x: Array, stats: Sequence[Array] | None = None
-    ) -> tuple[Array, Record]:
-        (body, shortcut), (known, other) = self._deal(Ws), self._deal_statistics(stats)
-        y, record = self.body.forward(body, x, known)
-        short, memo = self.shortcut.forward(shortcut, x, other)
+    def forward(self, Ws: Weights, x: Array, stats: Weights | None = None) -> tuple[Array, Record]:
+        (y, short), records = self._forwards(Ws, x, stats)
         if y.shape != short.shape:
             raise ValueError(
                 f"expected one shape from body and shortcut of Residual, got {y.shape} and {short.shape}"
             )
-        return y + short, [record, memo]
+        return y + short, records
 
-    def backward(
-        self, Ws: Sequence[Array], record: Record, dy: Array, need_dx: bool = True
-    ) -> tuple[Array | None, list[Array]]:
-        dxs, gs = zip(
-            *(
-                part.backward(own, memo, dy, need_dx)
-                for part, own, memo in zip(self.parts, self._deal(Ws), record, strict=True)
-            ),
-            strict=True,
-        )
-        return (dxs[0] + dxs[1] if need_dx else None), [g for inner in gs for g in inner]
+    def _split(self, record: Record, dy: Array) -> list[Array]:
+        return [dy, dy]
 
-    def jvp(
-        self, Ws: Sequence[Array], Vs: Sequence[Array], record: Record, dx: Array | None
-    ) -> tuple[Array | None, Record]:
-        dys, tangents = _jvps(self, Ws, Vs, record, dx)
+    def jvp(self, Ws: Weights, Vs: Weights, record: Record, dx: Array | None) -> tuple[Array | None, Record]:
+        dys, tangents = self._jvps(Ws, Vs, record, dx)
         moving = [dy for dy in dys if dy is not None]
-        return (sum(moving[1:], start=moving[0]) if moving else None), tangents
-
-    def backward_jvp(
-        self, Ws: Sequence[Array], Vs: Sequence[Array], record: Record, tangent: Record, dy: Array, rdy: Array
-    ) -> tuple[Array, Array, list[tuple[Array, Array, Array, Array]]]:
-        return _add_backward_jvps(self, Ws, Vs, record, tangent, [dy, dy], [rdy, rdy])
+        return (_total(moving) if moving else None), tangents
 
 
-class Parallel(Composite):
+class Parallel(_SideBySide):
     """y = [branch_1(x), branch_2(x), ...], joined along the last axis: features, or channels of images.
 
     Args:
@@ -237,58 +250,32 @@ class Parallel(Composite):
 
     def output_shape(self, shape: Shape | None) -> Shape | None:
         shapes = [branch.output_shape(shape) for branch in self.branches]
-        known = [own for own in shapes if own is not None]
+        given = [inner for inner in shapes if inner is not None]
         places: list[set[int]] = [
-            {extent for own in known if len(own) > axis + 1 and (extent := own[axis]) is not None}
+            {extent for inner in given if len(inner) > axis + 1 and (extent := inner[axis]) is not None}
             for axis in range(2)
         ]
-        if len({len(own) for own in known}) > 1 or any(len(extents) > 1 for extents in places):
-            raise ValueError(f"expected branches of Parallel with one height and width, got {known}")
-        if len(known) < len(shapes):
+        if len({len(inner) for inner in given}) > 1 or any(len(extents) > 1 for extents in places):
+            raise ValueError(f"expected branches of Parallel with one height and width, got {given}")
+        if len(given) < len(shapes):
             return None
-        channels = [own[-1] for own in known]
-        where = tuple(next(iter(extents), None) for extents in places) if len(known[0]) == 3 else ()
+        channels = [inner[-1] for inner in given]
+        where = tuple(next(iter(extents), None) for extents in places) if len(given[0]) == 3 else ()
         return (*where, None if None in channels else sum(c for c in channels if c is not None))
 
-    def forward(
-        self, Ws: Sequence[Array], x: Array, stats: Sequence[Array] | None = None
-    ) -> tuple[Array, Record]:
-        ys, records = zip(
-            *(
-                branch.forward(own, x, known)
-                for branch, own, known in zip(
-                    self.branches, self._deal(Ws), self._deal_statistics(stats), strict=True
-                )
-            ),
-            strict=True,
-        )
+    def forward(self, Ws: Weights, x: Array, stats: Weights | None = None) -> tuple[Array, Record]:
+        ys, records = self._forwards(Ws, x, stats)
         if len({y.shape[:-1] for y in ys}) > 1:
             shapes = ", ".join(str(y.shape) for y in ys)
             raise ValueError(f"expected branches of Parallel with one height and width, got {shapes}")
         return array_module(x).concatenate(ys, axis=-1), _BranchRecords(records, [y.shape for y in ys])
 
-    def _parts_of(self, record: Record, dy: Array) -> list[Array]:
-        """Cut what belongs to the joined output into what belongs to each branch."""
+    def _split(self, record: Record, dy: Array) -> list[Array]:
         ends = accumulate((shape[-1] for shape in record.shapes), initial=0)
         return [dy[..., start:stop] for start, stop in pairwise(ends)]
 
-    def backward(
-        self, Ws: Sequence[Array], record: Record, dy: Array, need_dx: bool = True
-    ) -> tuple[Array | None, list[Array]]:
-        dxs: list[Any] = []
-        gs: list[Array] = []
-        for branch, own, memo, part in zip(
-            self.branches, self._deal(Ws), record, self._parts_of(record, dy), strict=True
-        ):
-            dx, inner = branch.backward(own, memo, part, need_dx)
-            dxs.append(dx)
-            gs += inner
-        return (sum(dxs[1:], start=dxs[0]) if need_dx else None), gs
-
-    def jvp(
-        self, Ws: Sequence[Array], Vs: Sequence[Array], record: Record, dx: Array | None
-    ) -> tuple[Array | None, Record]:
-        dys, tangents = _jvps(self, Ws, Vs, record, dx)
+    def jvp(self, Ws: Weights, Vs: Weights, record: Record, dx: Array | None) -> tuple[Array | None, Record]:
+        dys, tangents = self._jvps(Ws, Vs, record, dx)
         like = next((dy for dy in dys if dy is not None), None)
         if like is None:
             return None, tangents
@@ -298,13 +285,6 @@ class Parallel(Composite):
             for dy, shape in zip(dys, record.shapes, strict=True)
         ]
         return xp.concatenate(whole, axis=-1), tangents
-
-    def backward_jvp(
-        self, Ws: Sequence[Array], Vs: Sequence[Array], record: Record, tangent: Record, dy: Array, rdy: Array
-    ) -> tuple[Array, Array, list[tuple[Array, Array, Array, Array]]]:
-        return _add_backward_jvps(
-            self, Ws, Vs, record, tangent, self._parts_of(record, dy), self._parts_of(record, rdy)
-        )
 
 
 class _BranchRecords(list[Record]):
@@ -327,45 +307,3 @@ def as_layer(layers: Layer | Sequence[Layer]) -> Layer:
         raise TypeError(f"expected a layer of minikfac.layers, or several, got {layers!r}")
     chain = Sequential(tuple(layers))
     return chain.layers[0] if len(layers) == 1 else chain
-
-
-def _jvps(
-    whole: Composite, Ws: Sequence[Array], Vs: Sequence[Array], record: Record, dx: Array | None
-) -> tuple[tuple[Array | None, ...], tuple[Record, ...]]:
-    """Each part's derivative along the same dx, and what it left."""
-    dys, tangents = zip(
-        *(
-            part.jvp(own, directions, memo, dx)
-            for part, own, directions, memo in zip(
-                whole.parts, whole._deal(Ws), whole._deal(Vs), record, strict=True
-            )
-        ),
-        strict=True,
-    )
-    return dys, tangents
-
-
-def _add_backward_jvps(
-    whole: Composite,
-    Ws: Sequence[Array],
-    Vs: Sequence[Array],
-    record: Record,
-    tangent: Record,
-    dys: Sequence[Array],
-    rdys: Sequence[Array],
-) -> tuple[Array, Array, list[tuple[Array, Array, Array, Array]]]:
-    """The parts share their input: derivatives by it add up."""
-    dxs, rdxs, found = zip(
-        *(
-            part.backward_jvp(own, directions, memo, left, dy, rdy)
-            for part, own, directions, memo, left, dy, rdy in zip(
-                whole.parts, whole._deal(Ws), whole._deal(Vs), record, tangent, dys, rdys, strict=True
-            )
-        ),
-        strict=True,
-    )
-    return (
-        sum(dxs[1:], start=dxs[0]),
-        sum(rdxs[1:], start=rdxs[0]),
-        [four for inner in found for four in inner],
-    )

@@ -10,15 +10,24 @@ from (col2im), one kernel offset after the other.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from numbers import Real
 from typing import Any, ClassVar
 
 from ...backend import Array, array_module, check_array
-from .base import ParameterLayer, Record, Shape, check_bias, check_images, check_positive
-from .dense import initial_weights
+from .base import (
+    Derivatives,
+    Differentials,
+    ParameterLayer,
+    Record,
+    Shape,
+    Weights,
+    check_bias,
+    check_images,
+    check_positive,
+)
+from .dense import check_weight_and_bias, initial_weights
 from .windows import Windows, pair
 
 
@@ -49,13 +58,9 @@ class Conv2d(ParameterLayer):
 
     def __post_init__(self) -> None:
         check_positive("Conv2d", c_in=self.c_in, c_out=self.c_out)
-        pair("Conv2d", "kernel_size", self.kernel_size, 1)
-        pair("Conv2d", "stride", self.stride, 1)
-        if self.padding not in ("valid", "same"):
-            if isinstance(self.padding, str):
-                raise ValueError(f"expected Conv2d padding 'valid', 'same' or numbers, got {self.padding!r}")
-            pair("Conv2d", "padding", self.padding, 0)
-        elif self.padding == "same" and pair("Conv2d", "stride", self.stride, 1) != (1, 1):
+        if isinstance(self.padding, str) and self.padding not in ("valid", "same"):
+            raise ValueError(f"expected Conv2d padding 'valid', 'same' or numbers, got {self.padding!r}")
+        if self.windows.stride != (1, 1) and self.padding == "same":
             raise ValueError(f"expected stride 1 with padding 'same', got {self.stride}; give numbers")
         check_bias("Conv2d", self.bias)
         # plain numbers, so that the layer holds no arrays
@@ -99,11 +104,8 @@ class Conv2d(ParameterLayer):
         kh, kw = self.windows.kernel
         return initial_weights(rng, scheme, self.weight_shape, self.patch_size, kh * kw * self.c_out)
 
-    def forward(
-        self, Ws: Sequence[Array], x: Array, stats: Sequence[Array] | None = None
-    ) -> tuple[Array, Record]:
-        if x.ndim != 4 or x.shape[3] != self.c_in:
-            raise ValueError(f"expected images (N, H, W, {self.c_in}) into {self}, got {x.shape}")
+    def forward(self, Ws: Weights, x: Array, stats: Weights | None = None) -> tuple[Array, Record]:
+        check_images(self, x.shape[1:], self.c_in, len(x))
         ho, wo = self.windows.grid(x.shape[1:3])
         abar = array_module(x).empty((len(x), ho, wo, self.weight_shape[0]), dtype=x.dtype)
         self.windows.patches(x, abar[..., : self.patch_size], self.pad_value)
@@ -112,9 +114,7 @@ class Conv2d(ParameterLayer):
         s = (abar.reshape(-1, abar.shape[2]) @ Ws[0]).reshape(len(x), ho, wo, self.c_out)
         return s, (abar, s, x.shape[1:])
 
-    def backward(
-        self, Ws: Sequence[Array], record: Record, dy: Array, need_dx: bool = True
-    ) -> tuple[Array | None, list[Array]]:
+    def backward(self, Ws: Weights, record: Record, dy: Array, need_dx: bool = True) -> Derivatives:
         g = dy.reshape(*dy.shape[:-3], -1, self.c_out)
         return (self._to_pixels(Ws[0], record[2], dy) if need_dx else None), [g]
 
@@ -130,9 +130,7 @@ class Conv2d(ParameterLayer):
             dx[index] += part.reshape(*dy.shape[:-1], self.c_in)
         return windows.inside(dx)
 
-    def jvp(
-        self, Ws: Sequence[Array], Vs: Sequence[Array], record: Record, dx: Array | None
-    ) -> tuple[Array | None, Record]:
+    def jvp(self, Ws: Weights, Vs: Weights, record: Record, dx: Array | None) -> tuple[Array | None, Record]:
         abar, s, _ = record
         ds = abar @ Vs[0]
         rabar = None
@@ -144,8 +142,8 @@ class Conv2d(ParameterLayer):
         return ds.reshape(s.shape), rabar
 
     def backward_jvp(
-        self, Ws: Sequence[Array], Vs: Sequence[Array], record: Record, tangent: Record, dy: Array, rdy: Array
-    ) -> tuple[Array, Array, list[tuple[Array, Array, Array, Array]]]:
+        self, Ws: Weights, Vs: Weights, record: Record, tangent: Record, dy: Array, rdy: Array
+    ) -> Differentials:
         abar, _, shape = record
         rabar = array_module(dy).zeros_like(abar) if tangent is None else tangent
         dx = self._to_pixels(Ws[0], shape, dy)
@@ -168,12 +166,7 @@ class Conv2d(ParameterLayer):
             ValueError: on shapes that do not belong together.
             TypeError: on lists, tensors and the like.
         """
-        check_array(weight, "weight")
-        if bias is not None:
-            check_array(bias, "bias")
-        if weight.ndim != 4 or (bias is not None and bias.shape != weight.shape[:1]):
-            came = f"{weight.shape} and {None if bias is None else bias.shape}"
-            raise ValueError(f"expected a weight (c_out, c_in, kh, kw) and a bias (c_out,), got {came}")
+        check_weight_and_bias(weight, bias, ("c_out", "c_in", "kh", "kw"))
         W = weight.transpose(2, 3, 1, 0).reshape(-1, len(weight))
         if bias is None:
             return W.copy()
@@ -196,11 +189,11 @@ def _pad_values(value: Any, channels: int) -> float | tuple[float, ...]:
     """Read a finite number, or one per channel."""
     many = not isinstance(value, Real)
     try:
-        found = tuple(float(v) for v in (value if many else [value]))
+        values = tuple(float(v) for v in (value if many else [value]))
     except (TypeError, ValueError):
-        found = (math.nan,)
-    if isinstance(value, str) or not all(map(math.isfinite, found)):
+        values = (math.nan,)
+    if isinstance(value, str) or not all(map(math.isfinite, values)):
         raise ValueError(f"expected pad_value to be a finite number or {channels} of them, got {value!r}")
-    if many and len(found) != channels:
-        raise ValueError(f"expected one pad_value or {channels}, got {len(found)}")
-    return found if many else found[0]
+    if many and len(values) != channels:
+        raise ValueError(f"expected one pad_value or {channels}, got {len(values)}")
+    return values if many else values[0]

@@ -11,7 +11,16 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ...backend import Array, array_module, check_array
-from .base import ParameterLayer, Record, Shape, check_bias, check_positive
+from .base import (
+    Derivatives,
+    Differentials,
+    ParameterLayer,
+    Record,
+    Shape,
+    Weights,
+    check_bias,
+    check_positive,
+)
 
 SCHEMES = ("glorot", "he", "sparse")
 """How weights can be drawn."""
@@ -39,6 +48,16 @@ def initial_weights(rng: Any, scheme: str, shape: tuple[int, int], fan_in: int, 
         W[:fan_in] = rng.standard_normal((fan_in, shape[1]))
         W[:fan_in] *= math.sqrt(variance)
     return W
+
+
+def check_weight_and_bias(weight: Array, bias: Array | None, axes: Sequence[str]) -> None:
+    """Refuse PyTorch's weight and bias unless they have these axes and belong together."""
+    check_array(weight, "weight")
+    if bias is not None:
+        check_array(bias, "bias")
+    if weight.ndim != len(axes) or (bias is not None and bias.shape != weight.shape[:1]):
+        came = f"{weight.shape} and {None if bias is None else bias.shape}"
+        raise ValueError(f"expected a weight ({', '.join(axes)}) and a bias ({axes[0]},), got {came}")
 
 
 @dataclass(frozen=True)
@@ -76,9 +95,7 @@ class Dense(ParameterLayer):
         """Draw W (I, O) in float64; the schemes are those of :meth:`minikfac.Network.init`."""
         return initial_weights(rng, scheme, self.weight_shape, self.n_in, self.n_out)
 
-    def forward(
-        self, Ws: Sequence[Array], x: Array, stats: Sequence[Array] | None = None
-    ) -> tuple[Array, Record]:
+    def forward(self, Ws: Weights, x: Array, stats: Weights | None = None) -> tuple[Array, Record]:
         if x.ndim != 2 or x.shape[1] != self.n_in:
             hint = "; put a Flatten() before it" if x.ndim == 4 else ""
             raise ValueError(f"expected inputs of shape (N, {self.n_in}) to {self}, got {x.shape}{hint}")
@@ -90,30 +107,29 @@ class Dense(ParameterLayer):
         s = abar @ Ws[0]
         return s, (abar, s)
 
-    def backward(
-        self, Ws: Sequence[Array], record: Record, dy: Array, need_dx: bool = True
-    ) -> tuple[Array | None, list[Array]]:
+    def backward(self, Ws: Weights, record: Record, dy: Array, need_dx: bool = True) -> Derivatives:
         dx = None
         if need_dx:  # one large product: NumPy would loop over the leading axes
             dx = (dy.reshape(-1, self.n_out) @ Ws[0][: self.n_in].T).reshape(*dy.shape[:-1], self.n_in)
         return dx, [dy[..., None, :]]
 
-    def jvp(
-        self, Ws: Sequence[Array], Vs: Sequence[Array], record: Record, dx: Array | None
-    ) -> tuple[Array | None, Record]:
+    def jvp(self, Ws: Weights, Vs: Weights, record: Record, dx: Array | None) -> tuple[Array | None, Record]:
         ds = record[0] @ Vs[0]
         return (ds if dx is None else ds + dx @ Ws[0][: self.n_in]), dx
 
     def backward_jvp(
-        self, Ws: Sequence[Array], Vs: Sequence[Array], record: Record, tangent: Record, dy: Array, rdy: Array
-    ) -> tuple[Array, Array, list[tuple[Array, Array, Array, Array]]]:
+        self, Ws: Weights, Vs: Weights, record: Record, tangent: Record, dy: Array, rdy: Array
+    ) -> Differentials:
         xp = array_module(dy)
         abar, rabar = record[0], xp.zeros_like(record[0])
         if tangent is not None:
             rabar[:, : self.n_in] = tangent
         W, V = Ws[0][: self.n_in], Vs[0][: self.n_in]
-        found = [(abar[:, None], rabar[:, None], dy[:, None], rdy[:, None])]
-        return dy @ W.T, rdy @ W.T + dy @ V.T, found
+        return (
+            dy @ W.T,
+            rdy @ W.T + dy @ V.T,
+            [(abar[:, None], rabar[:, None], dy[:, None], rdy[:, None])],
+        )
 
     def signals(self, record: Record) -> list[tuple[Array, Array]]:
         abar, s = record
@@ -130,12 +146,7 @@ class Dense(ParameterLayer):
             ValueError: on shapes that do not belong together.
             TypeError: on lists, tensors and the like.
         """
-        check_array(weight, "weight")
-        if bias is not None:
-            check_array(bias, "bias")
-        if weight.ndim != 2 or (bias is not None and bias.shape != weight.shape[:1]):
-            came = f"{weight.shape} and {None if bias is None else bias.shape}"
-            raise ValueError(f"expected a weight (n_out, n_in) and a bias (n_out,), got {came}")
+        check_weight_and_bias(weight, bias, ("n_out", "n_in"))
         if bias is None:
             return weight.T.copy()
         return array_module(weight, bias).concatenate([weight.T, bias[None]])

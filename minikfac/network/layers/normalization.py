@@ -22,12 +22,11 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 from ...backend import Array, array_module
-from .base import Layer, ParameterLayer, Record, Shape, check_positive
+from .base import Derivatives, Layer, ParameterLayer, Record, Shape, Weights, check_positive
 
 
 class _Pass(NamedTuple):
@@ -53,7 +52,13 @@ class _Pass(NamedTuple):
 class _Normalization(ParameterLayer):
     """Scale and shift of a normalized input; a subclass says over what the mean is taken."""
 
+    features: int
     eps: float
+
+    @property
+    def weight_shape(self) -> tuple[int, int]:
+        """(2, C)."""
+        return (2, self.features)
 
     @abstractmethod
     def mean(self, x: Array) -> Array:
@@ -78,9 +83,7 @@ class _Normalization(ParameterLayer):
         W[0] = 1
         return W
 
-    def forward(
-        self, Ws: Sequence[Array], x: Array, stats: Sequence[Array] | None = None
-    ) -> tuple[Array, Record]:
+    def forward(self, Ws: Weights, x: Array, stats: Weights | None = None) -> tuple[Array, Record]:
         self.output_shape(x.shape[1:])
         wide = x.reshape(len(x), -1, x.shape[-1])
         running = stats[0] if self.statistics_shapes and stats is not None else None
@@ -99,16 +102,12 @@ class _Normalization(ParameterLayer):
             return d * record.inverse
         return (d - self.mean(d) - record.xhat * self.mean(d * record.xhat)) * record.inverse
 
-    def backward(
-        self, Ws: Sequence[Array], record: Record, dy: Array, need_dx: bool = True
-    ) -> tuple[Array | None, list[Array]]:
+    def backward(self, Ws: Weights, record: Record, dy: Array, need_dx: bool = True) -> Derivatives:
         g = dy.reshape(*dy.shape[: -len(record.shape)], *record.xhat.shape[1:])
         dx = self._differential(record, g * Ws[0][0]).reshape(dy.shape) if need_dx else None
         return dx, [g]
 
-    def jvp(
-        self, Ws: Sequence[Array], Vs: Sequence[Array], record: Record, dx: Array | None
-    ) -> tuple[Array | None, Record]:
+    def jvp(self, Ws: Weights, Vs: Weights, record: Record, dx: Array | None) -> tuple[Array | None, Record]:
         ds = record.xhat * Vs[0][0] + Vs[0][1]
         if dx is not None:
             ds += Ws[0][0] * self._differential(record, dx.reshape(record.xhat.shape))
@@ -138,11 +137,6 @@ class LayerNorm(_Normalization):
     def __post_init__(self) -> None:
         check_positive("LayerNorm", features=self.features)
         _check_eps(self)
-
-    @property
-    def weight_shape(self) -> tuple[int, int]:
-        """(2, C)."""
-        return (2, self.features)
 
     def mean(self, x: Array) -> Array:
         """Mean of x (..., N, T, C) over channels."""
@@ -209,11 +203,6 @@ class BatchNorm(_Normalization):
         _check_eps(self)
 
     @property
-    def weight_shape(self) -> tuple[int, int]:
-        """(2, C)."""
-        return (2, self.features)
-
-    @property
     def statistics_shapes(self) -> tuple[tuple[int, ...], ...]:
         return ((2, self.features),)
 
@@ -221,9 +210,7 @@ class BatchNorm(_Normalization):
         """Mean of x (..., N, T, C) over examples and locations."""
         return x.mean(-2, keepdims=True).mean(-3, keepdims=True)  # short sums round less than one long one
 
-    def forward(
-        self, Ws: Sequence[Array], x: Array, stats: Sequence[Array] | None = None
-    ) -> tuple[Array, Record]:
+    def forward(self, Ws: Weights, x: Array, stats: Weights | None = None) -> tuple[Array, Record]:
         if stats is None and x.size == self.features:
             raise ValueError(f"expected several values per channel in a batch for {self}, got {x.shape}")
         return super().forward(Ws, x, stats)
@@ -264,26 +251,20 @@ class LocalResponseNorm(Layer):
             total += wide[..., start : start + c]
         return total
 
-    def forward(
-        self, Ws: Sequence[Array], x: Array, stats: Sequence[Array] | None = None
-    ) -> tuple[Array, Record]:
+    def forward(self, Ws: Weights, x: Array, stats: Weights | None = None) -> tuple[Array, Record]:
         D = self.k + self.alpha / self.size * self._window_sum(x * x, self.size // 2)
         power = D**-self.beta
         return x * power, (x, D, power)
 
-    def backward(
-        self, Ws: Sequence[Array], record: Record, dy: Array, need_dx: bool = True
-    ) -> tuple[Array | None, list[Array]]:
+    def backward(self, Ws: Weights, record: Record, dy: Array, need_dx: bool = True) -> Derivatives:
         if not need_dx:
             return None, []
         x, D, power = record
-        # who is in my window has me in the mirrored one
+        # the adjoint sums over the mirrored window
         inner = self._window_sum(dy * x * power / D, (self.size - 1) // 2)
         return dy * power - 2 * self.beta * self.alpha / self.size * x * inner, []
 
-    def jvp(
-        self, Ws: Sequence[Array], Vs: Sequence[Array], record: Record, dx: Array | None
-    ) -> tuple[Array | None, Record]:
+    def jvp(self, Ws: Weights, Vs: Weights, record: Record, dx: Array | None) -> tuple[Array | None, Record]:
         if dx is None:
             return None, None
         x, D, power = record

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ...backend import Array, array_module
-from .base import Layer, Record
+from .base import Derivatives, Differentials, Layer, Record, Weights
 
 
 def logistic(x: Array) -> Array:
@@ -44,25 +43,19 @@ class Pointwise(Layer):
     def bend(self, x: Array, y: Array) -> Array:
         """phi''(x)."""
 
-    def forward(
-        self, Ws: Sequence[Array], x: Array, stats: Sequence[Array] | None = None
-    ) -> tuple[Array, Record]:
+    def forward(self, Ws: Weights, x: Array, stats: Weights | None = None) -> tuple[Array, Record]:
         y = self.value(x)
         return y, (x, y)
 
-    def backward(
-        self, Ws: Sequence[Array], record: Record, dy: Array, need_dx: bool = True
-    ) -> tuple[Array | None, list[Array]]:
+    def backward(self, Ws: Weights, record: Record, dy: Array, need_dx: bool = True) -> Derivatives:
         return (dy * self.slope(*record) if need_dx else None), []
 
-    def jvp(
-        self, Ws: Sequence[Array], Vs: Sequence[Array], record: Record, dx: Array | None
-    ) -> tuple[Array | None, Record]:
+    def jvp(self, Ws: Weights, Vs: Weights, record: Record, dx: Array | None) -> tuple[Array | None, Record]:
         return (None if dx is None else dx * self.slope(*record)), dx
 
     def backward_jvp(
-        self, Ws: Sequence[Array], Vs: Sequence[Array], record: Record, tangent: Record, dy: Array, rdy: Array
-    ) -> tuple[Array, Array, list[tuple[Array, Array, Array, Array]]]:
+        self, Ws: Weights, Vs: Weights, record: Record, tangent: Record, dy: Array, rdy: Array
+    ) -> Differentials:
         slope = self.slope(*record)
         rdx = rdy * slope if tangent is None else rdy * slope + dy * self.bend(*record) * tangent
         return dy * slope, rdx, []

@@ -9,12 +9,11 @@ Flatten         (N, H, W, C) -> (N, H W C)
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from ...backend import Array, array_module
-from .base import Layer, Rearrangement, Record, Shape, check_images
+from .base import Derivatives, Rearrangement, Record, Shape, Weights, check_images
 from .windows import Windows, pair
 
 
@@ -56,7 +55,7 @@ class _Pool2d(Rearrangement):
         return None if shape is None else (*self.windows.output_extents(shape), shape[2])
 
     def _grid(self, x: Array) -> tuple[int, int]:
-        _check_images(self, x)
+        check_images(self, x.shape[1:], n=len(x))
         return self.windows.grid(x.shape[1:3])
 
     def _wide(self, shape: tuple[int, ...], like: Array) -> Array:
@@ -71,9 +70,7 @@ class MaxPool2d(_Pool2d):
     A mask ``x == max`` instead would send the derivative to all equal pixels, as on blank paper.
     """
 
-    def forward(
-        self, Ws: Sequence[Array], x: Array, stats: Sequence[Array] | None = None
-    ) -> tuple[Array, Record]:
+    def forward(self, Ws: Weights, x: Array, stats: Weights | None = None) -> tuple[Array, Record]:
         grid = self._grid(x)
         xp, wide = array_module(x), self.windows.pad(x, -math.inf)
         pixels = self.windows.pixels(grid)
@@ -87,9 +84,7 @@ class MaxPool2d(_Pool2d):
             xp.maximum(y, value, out=y)
         return y, (which, x.shape[1:])
 
-    def backward(
-        self, Ws: Sequence[Array], record: Record, dy: Array, need_dx: bool = True
-    ) -> tuple[Array | None, list[Array]]:
+    def backward(self, Ws: Weights, record: Record, dy: Array, need_dx: bool = True) -> Derivatives:
         if not need_dx:
             return None, []
         which, shape = record
@@ -101,9 +96,7 @@ class MaxPool2d(_Pool2d):
                 dx[index] += dy * (which == place)
         return self.windows.inside(dx), []
 
-    def jvp(
-        self, Ws: Sequence[Array], Vs: Sequence[Array], record: Record, dx: Array | None
-    ) -> tuple[Array | None, Record]:
+    def jvp(self, Ws: Weights, Vs: Weights, record: Record, dx: Array | None) -> tuple[Array | None, Record]:
         if dx is None:
             return None, None
         which, wide = record[0], self.windows.pad(dx)
@@ -114,9 +107,7 @@ class MaxPool2d(_Pool2d):
 class AvgPool2d(_Pool2d):
     """The mean of each window; padding counts as zeros, as in PyTorch."""
 
-    def forward(
-        self, Ws: Sequence[Array], x: Array, stats: Sequence[Array] | None = None
-    ) -> tuple[Array, Record]:
+    def forward(self, Ws: Weights, x: Array, stats: Weights | None = None) -> tuple[Array, Record]:
         return self._mean(x, self._grid(x)), x.shape[1:]
 
     def _mean(self, x: Array, grid: tuple[int, int]) -> Array:
@@ -127,9 +118,7 @@ class AvgPool2d(_Pool2d):
         y *= 1 / math.prod(self.windows.kernel)
         return y
 
-    def backward(
-        self, Ws: Sequence[Array], record: Record, dy: Array, need_dx: bool = True
-    ) -> tuple[Array | None, list[Array]]:
+    def backward(self, Ws: Weights, record: Record, dy: Array, need_dx: bool = True) -> Derivatives:
         if not need_dx:
             return None, []
         dx, share = self._wide(record, dy), dy / math.prod(self.windows.kernel)
@@ -137,9 +126,7 @@ class AvgPool2d(_Pool2d):
             dx[index] += share
         return self.windows.inside(dx), []
 
-    def jvp(
-        self, Ws: Sequence[Array], Vs: Sequence[Array], record: Record, dx: Array | None
-    ) -> tuple[Array | None, Record]:
+    def jvp(self, Ws: Weights, Vs: Weights, record: Record, dx: Array | None) -> tuple[Array | None, Record]:
         return (None if dx is None else self._mean(dx, self.windows.grid(dx.shape[1:3]))), None
 
 
@@ -151,24 +138,18 @@ class GlobalAvgPool(Rearrangement):
         check_images(self, shape)
         return None if shape is None else (shape[2],)
 
-    def forward(
-        self, Ws: Sequence[Array], x: Array, stats: Sequence[Array] | None = None
-    ) -> tuple[Array, Record]:
-        _check_images(self, x)
+    def forward(self, Ws: Weights, x: Array, stats: Weights | None = None) -> tuple[Array, Record]:
+        check_images(self, x.shape[1:], n=len(x))
         return x.mean((1, 2)), x.shape[1:]
 
-    def backward(
-        self, Ws: Sequence[Array], record: Record, dy: Array, need_dx: bool = True
-    ) -> tuple[Array | None, list[Array]]:
+    def backward(self, Ws: Weights, record: Record, dy: Array, need_dx: bool = True) -> Derivatives:
         if not need_dx:
             return None, []
         h, w, c = record
         share = dy[..., None, None, :] / (h * w)
         return array_module(dy).broadcast_to(share, (*dy.shape[:-1], h, w, c)), []
 
-    def jvp(
-        self, Ws: Sequence[Array], Vs: Sequence[Array], record: Record, dx: Array | None
-    ) -> tuple[Array | None, Record]:
+    def jvp(self, Ws: Weights, Vs: Weights, record: Record, dx: Array | None) -> tuple[Array | None, Record]:
         return (None if dx is None else dx.mean((1, 2))), None
 
 
@@ -181,22 +162,11 @@ class Flatten(Rearrangement):
             return None if shape is None else (None,)
         return (math.prod(extent for extent in shape if extent is not None),)
 
-    def forward(
-        self, Ws: Sequence[Array], x: Array, stats: Sequence[Array] | None = None
-    ) -> tuple[Array, Record]:
+    def forward(self, Ws: Weights, x: Array, stats: Weights | None = None) -> tuple[Array, Record]:
         return x.reshape(len(x), -1), x.shape[1:]
 
-    def backward(
-        self, Ws: Sequence[Array], record: Record, dy: Array, need_dx: bool = True
-    ) -> tuple[Array | None, list[Array]]:
+    def backward(self, Ws: Weights, record: Record, dy: Array, need_dx: bool = True) -> Derivatives:
         return (dy.reshape(*dy.shape[:-1], *record) if need_dx else None), []
 
-    def jvp(
-        self, Ws: Sequence[Array], Vs: Sequence[Array], record: Record, dx: Array | None
-    ) -> tuple[Array | None, Record]:
+    def jvp(self, Ws: Weights, Vs: Weights, record: Record, dx: Array | None) -> tuple[Array | None, Record]:
         return (None if dx is None else dx.reshape(len(dx), -1)), None
-
-
-def _check_images(layer: Layer, x: Array) -> None:
-    if x.ndim != 4:
-        raise ValueError(f"expected images (N, H, W, C) into {layer}, got {x.shape}")

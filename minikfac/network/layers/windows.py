@@ -44,17 +44,17 @@ class Windows:
         Raises:
             ValueError: if an image, padded, is smaller than a window.
         """
-        found = [self._stops(extents[axis], axis) for axis in range(2)]
-        if min(found) < 1:
+        ho, wo = (self._stops(extents[axis], axis) for axis in range(2))
+        if min(ho, wo) < 1:
             h, w = (extents[axis] + self.before[axis] + self.after[axis] for axis in range(2))
             kh, kw = self.kernel
             raise ValueError(f"expected images of at least {kh} x {kw} pixels with padding, got {h} x {w}")
-        return found[0], found[1]
+        return ho, wo
 
     def output_extents(self, shape: Shape) -> Shape:
         """(Ho, Wo) of one example (H, W, ...), None where an extent is."""
-        known = tuple(1 << 30 if extent is None else extent for extent in shape[:2])
-        grid = self.grid((known[0], known[1]))
+        height, width = (1 << 30 if extent is None else extent for extent in shape[:2])
+        grid = self.grid((height, width))
         return tuple(None if extent is None else stops for extent, stops in zip(shape[:2], grid, strict=True))
 
     def _stops(self, extent: int, axis: int) -> int:

@@ -22,14 +22,14 @@ KINDS = inspect.Parameter
 
 
 def of_function(name: str) -> dict[str, Any]:
-    found: Any = cupy
+    target: Any = cupy
     for part in name.split("."):
-        found = getattr(found, part)
-    if isinstance(found, cupy.ufunc):
-        return {"positional": found.nin + found.nout, "keywords": ["out", "dtype", "casting"]}
-    if isinstance(found, type):  # types of numbers, and iinfo
+        target = getattr(target, part)
+    if isinstance(target, cupy.ufunc):
+        return {"positional": target.nin + target.nout, "keywords": ["out", "dtype", "casting"]}
+    if isinstance(target, type):  # types of numbers, and iinfo
         return {"positional": 1, "keywords": []}
-    return taken_by(inspect.signature(found))
+    return taken_by(inspect.signature(target))
 
 
 def of_method(name: str) -> dict[str, Any]:
@@ -38,15 +38,17 @@ def of_method(name: str) -> dict[str, Any]:
     inside = re.sub(r"\b(Py_ssize_t|_ndarray_base) (?=\w)", "", text.split("(", 1)[1].rsplit(")", 1)[0])
     scope: dict[str, Any] = {}
     exec(f"def method({inside}): pass", scope)
-    found = taken_by(inspect.signature(scope["method"]))
-    return {**found, "positional": found["positional"] and found["positional"] - 1}
+    taken = taken_by(inspect.signature(scope["method"]))
+    return {**taken, "positional": taken["positional"] and taken["positional"] - 1}
 
 
 def taken_by(signature: inspect.Signature) -> dict[str, Any]:
-    own = signature.parameters.values()
-    by_position = [one for one in own if one.kind in (KINDS.POSITIONAL_ONLY, KINDS.POSITIONAL_OR_KEYWORD)]
-    many = any(one.kind == KINDS.VAR_POSITIONAL for one in own)
-    names = [one.name for one in own if one.kind in (KINDS.KEYWORD_ONLY, KINDS.POSITIONAL_OR_KEYWORD)]
+    parameters = signature.parameters.values()
+    by_position = [
+        one for one in parameters if one.kind in (KINDS.POSITIONAL_ONLY, KINDS.POSITIONAL_OR_KEYWORD)
+    ]
+    many = any(one.kind == KINDS.VAR_POSITIONAL for one in parameters)
+    names = [one.name for one in parameters if one.kind in (KINDS.KEYWORD_ONLY, KINDS.POSITIONAL_OR_KEYWORD)]
     return {"positional": None if many else len(by_position), "keywords": [n for n in names if n != "self"]}
 
 

@@ -45,8 +45,8 @@ def torch_module(arrays: Arrays) -> Any:
     module = nn.Sequential(nn.Conv2d(2, 2, 2), nn.Tanh(), nn.Flatten(), nn.Linear(12, 3)).double()
     weight = arrays["weight"].reshape(6, 2, 3).transpose(2, 1, 0).reshape(3, 12)  # inputs (c, h, w)
     kernel = arrays["kernel"].transpose(3, 2, 0, 1)
-    for part, own, bias in ((0, kernel, "kernel_bias"), (3, weight, "weight_bias")):
-        module[part].weight.data = torch.from_numpy(own.copy())
+    for part, array, bias in ((0, kernel, "kernel_bias"), (3, weight, "weight_bias")):
+        module[part].weight.data = torch.from_numpy(array.copy())
         module[part].bias.data = torch.from_numpy(arrays[bias])
     return module
 
@@ -144,8 +144,8 @@ def kfac_jax(arrays: Arrays) -> Iterator[tuple[str, list[Any], Any]]:
         blocks = library.BlockDiagonalCurvature(loss_of(register))
         state = estimated(blocks, batch)
         factors = [
-            (*(factor.value for factor in own.factors), float(block.scale(own, use_cache=False)))
-            for block, own in zip(blocks.blocks, state.blocks_states, strict=True)
+            (*(factor.value for factor in state.factors), float(block.scale(state, use_cache=False)))
+            for block, state in zip(blocks.blocks, state.blocks_states, strict=True)
         ]
         exact = library.ExplicitExactCurvature(loss_of(register))
         whole = output == "gaussian"
@@ -162,17 +162,17 @@ LIBRARIES = {
 def main(name: str) -> None:
     compute, packages = LIBRARIES[name]
     arrays = given()
-    found: Arrays = {}
+    results: Arrays = {}
     for case, factors, F in compute(arrays):
         if F is not None:
-            found[f"{case}/F"] = host(F)
+            results[f"{case}/F"] = host(F)
         for layer, (A, G, scale) in enumerate(factors):
-            found |= {f"{case}/A{layer}": host(A), f"{case}/G{layer}": host(G)}
-            found[f"{case}/scale{layer}"] = np.array(scale)
+            results |= {f"{case}/A{layer}": host(A), f"{case}/G{layer}": host(G)}
+            results[f"{case}/scale{layer}"] = np.array(scale)
     about = json.dumps({package: importlib.metadata.version(package) for package in packages})
     target = DATA / f"frozen_factors_{name}.npz"
-    np.savez_compressed(target, about=np.array(about), **arrays, **found)
-    print(f"{target}: {len(found)} arrays, {target.stat().st_size / 1024:.0f} KiB, {about}")
+    np.savez_compressed(target, about=np.array(about), **arrays, **results)
+    print(f"{target}: {len(results)} arrays, {target.stat().st_size / 1024:.0f} KiB, {about}")
 
 
 def host(array: Any) -> np.ndarray:

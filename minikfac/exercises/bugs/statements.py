@@ -25,9 +25,9 @@ from typing import Any
 
 import numpy as np
 
-from .. import fisher, layers
-from ..network import Network, mlp, outputs
-from .judging import times
+from ... import fisher, layers
+from ...network import Network, mlp, outputs
+from ..judging import times
 
 Implementation = Callable[..., fisher.FisherMatrix]
 
@@ -36,11 +36,12 @@ TOLERANCE = 1e-9
 STANDARD_ERRORS = 5
 """How far off a mean over samples may be; seeds are fixed."""
 SAMPLES = (1, 4, 16)
+REPEATS = 150
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What a statement found.
+    """What a statement finds.
 
     Attributes:
         holds: whether it does.
@@ -137,49 +138,52 @@ def without_biases(make: Implementation) -> Finding:
 
 def trace(make: Implementation) -> Finding:
     """Trace at one example over that of the exact block: the mean square of the gradient."""
-    net, x = mlp([3, 4, 3]), numbers(1, 3)
-    theta = np.random.default_rng(1).standard_normal(net.n_params)
+    net, theta, x, _ = small_net(1)
     exact = fisher.block_diagonal(fisher.signals(net, theta, x)).trace()
     return ratio(make(net, theta, x, np.array([2])).trace() / exact, "the trace")
 
 
 def copies(make: Implementation) -> Finding:
     """The matrix of a batch taken twice over that of the batch."""
-    net, x, y = mlp([3, 4, 3]), numbers(6, 3), np.arange(6) % 3
-    theta = np.random.default_rng(1).standard_normal(net.n_params)
+    net, theta, x, y = small_net(6)
     once, twice = (make(net, theta, np.tile(x, (n, 1)), np.tile(y, n)).to_dense() for n in (1, 2))
     return compared(twice, once)
 
 
 def labels(make: Implementation) -> Finding:
     """The matrix with other labels over that with the first ones."""
-    net, x = mlp([3, 4, 3]), numbers(6, 3)
-    theta = np.random.default_rng(1).standard_normal(net.n_params)
-    one, other = (make(net, theta, x, (np.arange(6) + shift) % 3).to_dense() for shift in (0, 1))
+    net, theta, x, y = small_net(6)
+    one, other = (make(net, theta, x, (y + shift) % 3).to_dense() for shift in (0, 1))
     return compared(other, one)
 
 
-def samples(make: Implementation, repeats: int = 150) -> Finding:
+def samples(make: Implementation) -> Finding:
     """Traces with M sampled targets over that of the expectation: mean and standard error over seeds."""
-    net, x, y = mlp([3, 4, 3]), numbers(10, 3), np.arange(10) % 3
-    theta = np.random.default_rng(1).standard_normal(net.n_params)
+    net, theta, x, y = small_net(10)
     exact = make(net, theta, x, y).trace()
-    said, fine, mean = [], True, 1.0
+    shown, fine, mean = [], True, 1.0
     for m in SAMPLES:
-        seeds = range(repeats)
-        ratios = [make(net, theta, x, y, m, np.random.default_rng(seed)).trace() / exact for seed in seeds]
-        mean, standard_error = float(np.mean(ratios)), float(np.std(ratios, ddof=1) / repeats**0.5)
-        said.append(f"{mean:.3g} ± {standard_error:.1g}")
+        ratios = [
+            make(net, theta, x, y, m, np.random.default_rng(seed)).trace() / exact for seed in range(REPEATS)
+        ]
+        mean, standard_error = float(np.mean(ratios)), float(np.std(ratios, ddof=1) / REPEATS**0.5)
+        shown.append(f"{mean:.3g} ± {standard_error:.1g}")
         fine = fine and abs(mean - 1) <= STANDARD_ERRORS * standard_error + TOLERANCE
-    measured = f"trace ratios {', '.join(said)} at {', '.join(map(str, SAMPLES))} samples"
+    measured = f"trace ratios {', '.join(shown)} at {', '.join(map(str, SAMPLES))} samples"
     return Finding(fine, measured, 1.0 if fine else 1 / mean)
 
 
-def ratio(found: float, of: str) -> Finding:
+def ratio(value: float, of: str) -> Finding:
     """A number that should be 1."""
-    if math.isclose(found, 1, rel_tol=TOLERANCE):
+    if math.isclose(value, 1, rel_tol=TOLERANCE):
         return Finding(True, "exact up to rounding", 1.0)
-    return Finding(False, f"{of} is {times(found)} what it should be", 1 / found if found else None)
+    return Finding(False, f"{of} is {times(value)} what it should be", 1 / value if value else None)
+
+
+def small_net(n: int) -> tuple[Network, np.ndarray, np.ndarray, np.ndarray]:
+    """A net of 3-4-3 units, random parameters, n examples, and labels in turn."""
+    net = mlp([3, 4, 3])
+    return net, np.random.default_rng(1).standard_normal(net.n_params), numbers(n, 3), np.arange(n) % 3
 
 
 def numbers(*shape: int, seed: int = 0) -> Any:

@@ -1,23 +1,4 @@
-"""Find the bug: implementations of K-FAC that are wrong in one place, and statements to find it by.
-
-    >>> from minikfac.exercises import bugs
-    >>> bugs.available()
-    ['ash', 'birch', 'cedar', 'elm', 'fir', 'hazel', 'larch', 'maple', 'oak']
-    >>> bug = bugs.find("birch")
-    >>> F = bug.implementation        # F(net, theta, x, y) is a Fisher matrix; n_samples=, rng= draw targets
-    >>> print(bug.look())             # runs the statements: where K-FAC must be exact, and how it must scale
-    birch: a Kronecker-factored Fisher matrix
-      S1  holds  one example of a dense net: exact
-                 exact up to rounding
-    ...
-
-Which statement fails, and for which cause of ``bugs.CAUSES``?
-
-    >>> bug.check("S1", "locations")
-    S1 holds of birch (one example of a dense net: exact): name a statement that fails.
-
-``print(bug.source())`` shows the lines with the bug, for those who have found it.
-"""
+"""What has a bug, what the statements find of it, and the judge of answers."""
 
 from __future__ import annotations
 
@@ -27,8 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from ..exercise import Verdict
 from . import planted
-from .exercise import Verdict
 from .statements import STATEMENTS, Finding, Implementation
 
 CAUSES = {
@@ -47,22 +28,22 @@ CAUSES = {
 
 @dataclass(frozen=True)
 class Findings:
-    """What all statements found of one implementation; prints as a table."""
+    """What all statements find of one implementation; prints as a table."""
 
     title: str
-    found: dict[str, Finding]
+    by_statement: dict[str, Finding]
 
     def __getitem__(self, statement: str) -> Finding:
-        return self.found[statement]
+        return self.by_statement[statement]
 
     @property
     def failing(self) -> list[str]:
         """Names of the statements that fail."""
-        return [name for name, finding in self.found.items() if not finding.holds]
+        return [name for name, finding in self.by_statement.items() if not finding.holds]
 
     def __str__(self) -> str:
         lines = [self.title]
-        for name, finding in self.found.items():
+        for name, finding in self.by_statement.items():
             lines.append(f"  {name}  {'holds' if finding.holds else 'FAILS'}  {STATEMENTS[name].says}")
             lines.append(f"             {finding.measured}")
         return "\n".join(lines)
@@ -112,109 +93,102 @@ class Bug:
 
     def check(self, statement: str, cause: str) -> Verdict:
         """Judge a statement that is said to fail, and the cause that is said to make it fail."""
-        for what, given, known in (("statement", statement, STATEMENTS), ("cause", cause, CAUSES)):
-            if given not in known:
-                return Verdict(False, f"Expected a {what} among {', '.join(known)}, got {given!r}.")
-        found = self.look()
-        if found[statement].holds:
+        for what, given, choices in (("statement", statement, STATEMENTS), ("cause", cause, CAUSES)):
+            if given not in choices:
+                return Verdict(False, f"Expected a {what} among {', '.join(choices)}, got {given!r}.")
+        findings = self.look()
+        if findings[statement].holds:
             says = STATEMENTS[statement].says
             return Verdict(False, f"{statement} holds of {self.name} ({says}): name a statement that fails.")
         if cause == self.cause:
             return Verdict(True, f"Correct: {statement} fails, as {CAUSES[cause]}; {self.why}.")
-        return Verdict(False, f"{statement} fails, but not for that cause: {self._instead(found, cause)}.")
+        return Verdict(False, f"{statement} fails, but not for that cause: {self._instead(findings, cause)}.")
 
-    def _instead(self, found: Findings, cause: str) -> str:
+    def _instead(self, findings: Findings, cause: str) -> str:
         """What a cause would lead to that is not so here."""
         other = next(bug for bug in _ALL.values() if bug.cause == cause).look()
-        for name, finding in found.found.items():
+        for name, finding in findings.by_statement.items():
             if finding.holds != other[name].holds:
                 here, there = ("holds", "fail") if finding.holds else ("fails", "hold")
                 return f"{name} would {there} then, and here it {here}"
-        name = next(name for name in found.failing if found[name] != other[name])
+        name = next(name for name in findings.failing if findings[name] != other[name])
         return (
             f"the same statements would fail then, but of {name} one would find {other[name].measured}; here "
-            f"{found[name].measured}"
+            f"{findings[name].measured}"
         )
 
 
-_KFAC, _DIAGONAL = "a Kronecker-factored Fisher matrix", "a diagonal Fisher matrix"
+def _bug(
+    name: str,
+    cause: str,
+    why: str,
+    kind: str = "a Kronecker-factored Fisher matrix",
+    **parts: Callable[..., Any],
+) -> Bug:
+    """Make an implementation with other parts than the right ones; the first of them holds the bug."""
+    return Bug(name, kind, planted.implementation(**parts), next(iter(parts.values())), cause, why)
+
 
 _ALL = {
     bug.name: bug
     for bug in (
-        Bug(
+        _bug(
             "ash",
-            _KFAC,
-            planted.implementation(factors=planted.factors_without_bias),
-            planted.factors_without_bias,
             "bias",
             "biases have no curvature then, and their steps are gradient over damping: far too long",
+            factors=planted.factors_without_bias,
         ),
-        Bug(
+        _bug(
             "birch",
-            _KFAC,
-            planted.implementation(factors=planted.factors_mean_over_locations),
-            planted.factors_mean_over_locations,
             "locations",
             "convolutions get T times too little curvature beside dense layers, so damping hits them T times "
             "as hard",
+            factors=planted.factors_mean_over_locations,
         ),
-        Bug(
+        _bug(
             "cedar",
-            _KFAC,
-            planted.implementation(targets=planted.label_targets),
-            planted.label_targets,
             "labels",
             "it goes to zero where the net fits its data, just where steps should be short",
+            targets=planted.label_targets,
         ),
-        Bug(
+        _bug(
             "elm",
-            _KFAC,
-            planted.implementation(matrix=planted.matrix_swapped),
-            planted.matrix_swapped,
             "order",
             "trace and eigenvalues are right then, which hides it: only a comparison entry by entry shows it",
+            matrix=planted.matrix_swapped,
         ),
-        Bug(
+        _bug(
             "fir",
-            _DIAGONAL,
-            planted.implementation(factors=planted.squared_mean_gradient, matrix=planted.diagonal_matrix),
-            planted.squared_mean_gradient,
             "batch-gradient",
             "gradients of different examples cancel in the mean, so it is about N times too small and noisy",
+            kind="a diagonal Fisher matrix",
+            factors=planted.squared_mean_gradient,
+            matrix=planted.diagonal_matrix,
         ),
-        Bug(
+        _bug(
             "hazel",
-            _KFAC,
-            planted.implementation(targets=planted.targets_over_m),
-            planted.targets_over_m,
             "samples",
             "with M samples it is M times too small, and one sample hides it",
+            targets=planted.targets_over_m,
         ),
-        Bug(
+        _bug(
             "larch",
-            _KFAC,
-            planted.implementation(factors=planted.factors_centred),
-            planted.factors_centred,
             "centred",
             "A is a second moment, and the constant 1 of the bias has no variance: its row is lost",
+            factors=planted.factors_centred,
         ),
-        Bug(
+        _bug(
             "maple",
-            _KFAC,
-            planted.implementation(targets=planted.targets_of_mean_loss),
-            planted.targets_of_mean_loss,
             "mean-loss",
             "squared, the matrix is N^2 times too small; the direction of a step survives, and damping does "
             "not mean what it says",
+            targets=planted.targets_of_mean_loss,
         ),
-        Bug(
+        _bug(
             "oak",
-            _KFAC,
-            planted.implementation(factors=planted.factors_summed_first),
-            planted.factors_summed_first,
             "sum-first",
             "locations are taken for fully correlated then, and KFC takes them for uncorrelated",
+            factors=planted.factors_summed_first,
         ),
     )
 }

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from .. import fisher
-from ..network import Network
+from ... import fisher
+from ...network import Network
 
 Factors = tuple[np.ndarray, ...]
 
@@ -57,7 +57,7 @@ def implementation(
     ) -> fisher.FisherMatrix:
         tape = net.forward(theta, x)
         g = net.backward(theta, tape, targets(net, tape.z, y, n_samples, rng))
-        return matrix([factors(abar, own) for abar, own in zip(tape.abar, g, strict=True)])
+        return matrix(list(map(factors, tape.abar, g)))
 
     return make
 
@@ -122,4 +122,4 @@ def squared_mean_gradient(abar: np.ndarray, g: np.ndarray) -> Factors:
 
 def diagonal_matrix(factors: Sequence[Factors]) -> fisher.FisherMatrix:
     """The diagonal matrix of all layers."""
-    return fisher.BlockDiagonal([fisher.DiagonalBlock(own[0]) for own in factors])
+    return fisher.BlockDiagonal([fisher.DiagonalBlock(diagonal) for (diagonal,) in factors])
