@@ -654,7 +654,7 @@ def study(a: Any) -> list:
 
 
 @case(
-    "races.compare",
+    "races.race",
     "races.Race",
     most=10**4,
     why="as for training: the data are on the host",
@@ -662,7 +662,7 @@ def study(a: Any) -> list:
 )
 def race(a: Any) -> list:
     contenders = {"SGD": optim.SGD(LABELLED, 0.1), "K-FAC": optim.KFAC(LABELLED, T3=2)}
-    comparison = races.compare(LABELLED, a.theta, contenders, dataset_of(a), 3, batch_size=10, progress=False)
+    comparison = races.race(LABELLED, a.theta, contenders, dataset_of(a), 3, batch_size=10, progress=False)
     return [runs[0].records[-1]["loss"] for runs in comparison.histories.values()]
 
 
