@@ -94,8 +94,8 @@ class Coupling:
             "The error is in the block of the convolution below, whose weights change the statistics; in "
             "those of scale, shift and the layer above it is at most "
             f"{number(self.layer_errors[1:].max())}. The normalization undoes a change of the length of the "
-            "convolution's weights, so predictions do not change along that direction <i>w</i>: the length of "
-            f"<i>F w</i> is {number(self.flat.max())} times that with constant statistics. With group "
+            "convolution's weights, so predictions do not change along that direction <i>w</i>: the length "
+            f"of <i>F w</i> is {number(self.flat.max())} times that with constant statistics. With group "
             "normalization, which looks at one example at a time, the two matrices differ by "
             f"{number(self.control)}."
         )
