@@ -57,7 +57,7 @@ def invariance(
         gaps = study.full_study(seed, steps)
         _print_matrix(gaps)
         cells, numbers = gaps.all_cells, gaps.record()
-        figures = dict(save_all(chapter.page_figures(gaps), out))
+        figures = dict(save_all(chapter.EquivalentNets(gaps).figures(), out))
         chapter.write_page(gaps, figures, out / "invariance.html")
     else:
         options: dict[str, Any] = {} if folder is None else {"folder": folder}

@@ -97,17 +97,12 @@ def preconditioned(matrix: Matrix, lr: float, **options: Any) -> Callable[[Netwo
     return lambda net: Preconditioned(net, matrix, lr, **options)
 
 
-def _hessian_free(**options: Any) -> Callable[[Network], optim.HessianFree]:
-    return lambda net: optim.HessianFree(net, lam=0, max_iterations=5, **options)
-
-
-def _krylov(net: Network) -> optim.KrylovSubspace:
-    return optim.KrylovSubspace(net, damping=0, exponent=0, K=5, search="model")
-
-
 ALL, TURNS, SCALES, NONE = (ORTHOGONAL, DIAGONAL, ANY), (ORTHOGONAL,), (DIAGONAL,), ()
 _SAMPLED: dict[str, Any] = {"targets": "sampled"}
 _DAMPED: dict[str, Any] = {"damping": DAMPING}
+_FACTORED: dict[str, Any] = _SAMPLED | _DAMPED | {"method": "factored"}
+_FREE: dict[str, Any] = {"lam": 0, "max_iterations": 5}
+_KRYLOV: dict[str, Any] = {"damping": 0, "exponent": 0, "K": 5, "search": "model"}
 METHODS = (
     Method("exact natural gradient", preconditioned(fisher.exact, 0.02), 10, ALL),
     Method("block-exact", preconditioned(fisher.block_diagonal, 0.05), 20, ALL),
@@ -120,18 +115,12 @@ METHODS = (
     Method("SGD, momentum", lambda net: optim.SGD(net, 0.03, 0.9), 100, TURNS),
     Method("Adam", lambda net: optim.Adam(net, 0.01), 100, NONE),
     # Krylov spaces turn with the axes; a diagonal preconditioner does not
-    Method("truncated CG", _hessian_free(exponent=0), 10, TURNS),
-    Method("Hessian-free (diag. prec.)", _hessian_free(), 10, NONE),
-    Method("Krylov subspace", _krylov, 10, TURNS),
+    Method("truncated CG", lambda net: optim.HessianFree(net, exponent=0, **_FREE), 10, TURNS),
+    Method("Hessian-free (diag. prec.)", lambda net: optim.HessianFree(net, **_FREE), 10, NONE),
+    Method("Krylov subspace", lambda net: optim.KrylovSubspace(net, **_KRYLOV), 10, TURNS),
     Method("exact, damped", preconditioned(fisher.exact, 0.1, **_DAMPED), 10, TURNS, "damped"),
     Method("block-exact, damped", preconditioned(fisher.block_diagonal, 0.1, **_DAMPED), 10, TURNS, "damped"),
-    Method(
-        "K-FAC, damped",
-        preconditioned(fisher.kfac, 0.1, method="factored", **_SAMPLED, **_DAMPED),
-        100,
-        TURNS,
-        "damped",
-    ),
+    Method("K-FAC, damped", preconditioned(fisher.kfac, 0.1, **_FACTORED), 100, TURNS, "damped"),
     # pi compares traces and lambda follows the loss: a rotation changes neither
     Method("K-FAC, whole algorithm", lambda net: optim.KFAC(net, lam=1.0), 20, TURNS, "whole"),
 )

@@ -299,7 +299,7 @@ class Application:
 
 
 def _train_pair(
-    r: Reparameterization, theta: np.ndarray, data: Data, key: str, lr: float, steps: int, seed: int
+    r: Reparameterization, theta: np.ndarray, data: Data, key: str, steps: int, seed: int, lr: float = 0.1
 ) -> tuple[Cell, Cell]:
     """Both nets under SGD with a step size of 0.1, and under K-FAC with one of ``lr``."""
     if steps < 1:
@@ -311,10 +311,8 @@ def _train_pair(
         return compared(method, key, method == "K-FAC", ours, theirs)
 
     with one_thread():
-        return (
-            cell("SGD", lambda net: optim.SGD(net, 0.1)),
-            cell("K-FAC", preconditioned(fisher.kfac, lr, targets="sampled")),
-        )
+        sgd = cell("SGD", lambda net: optim.SGD(net, 0.1))
+        return sgd, cell("K-FAC", preconditioned(fisher.kfac, lr, targets="sampled"))
 
 
 def logistic_for_tanh(steps: int = 100, seed: int = 0) -> Application:
@@ -325,9 +323,9 @@ def logistic_for_tanh(steps: int = 100, seed: int = 0) -> Application:
         seed: of parameters and drawn targets.
     """
     net, theta, data = digits_problem("logistic", seed)
-    key = "logistic-to-tanh"
-    cells = _train_pair(reparam.logistic_to_tanh(net), theta, data, key, 0.1, steps, seed)
-    return Application(key, "Logistic units against tanh units", ("logistic", "tanh"), cells)
+    key, title = "logistic-to-tanh", "Logistic units against tanh units"
+    cells = _train_pair(reparam.logistic_to_tanh(net), theta, data, key, steps, seed)
+    return Application(key, title, ("logistic", "tanh"), cells)
 
 
 def centred(steps: int = 100, seed: int = 0) -> Application:
@@ -338,10 +336,9 @@ def centred(steps: int = 100, seed: int = 0) -> Application:
         seed: of parameters and drawn targets.
     """
     net, theta, data = digits_problem(seed=seed)
-    cells = _train_pair(reparam.normalize(net, theta, data.x), theta, data, "center", 0.1, steps, seed)
-    return Application(
-        "center", "Raw against activations of mean 0 and variance 1", ("raw", "centred"), cells
-    )
+    key, title = "center", "Raw against activations of mean 0 and variance 1"
+    cells = _train_pair(reparam.normalize(net, theta, data.x), theta, data, key, steps, seed)
+    return Application(key, title, ("raw", "centred"), cells)
 
 
 def colour_whitened(steps: int = 30, seed: int = 0, folder: str | Path | None = None) -> Application:
@@ -356,10 +353,9 @@ def colour_whitened(steps: int = 30, seed: int = 0, folder: str | Path | None = 
         OSError, ValueError: where the folder does not hold CIFAR-10.
     """
     net, theta, data = images_problem(seed, folder)
-    key = "whiten-colors"
-    cells = _train_pair(reparam.whiten_colors(net, data.x), theta, data, key, 0.02, steps, seed)
-    title = f"Raw against colour-whitened images ({'CIFAR-10' if folder is not None else 'generated'})"
-    return Application(key, title, ("raw", "whitened"), cells)
+    key, source = "whiten-colors", "generated" if folder is None else "CIFAR-10"
+    cells = _train_pair(reparam.whiten_colors(net, data.x), theta, data, key, steps, seed, lr=0.02)
+    return Application(key, f"Raw against colour-whitened images ({source})", ("raw", "whitened"), cells)
 
 
 def centred_maps(steps: int = 30, seed: int = 0, folder: str | Path | None = None) -> Application:
@@ -368,9 +364,9 @@ def centred_maps(steps: int = 30, seed: int = 0, folder: str | Path | None = Non
     Arguments are those of :func:`colour_whitened`.
     """
     net, theta, data = images_problem(seed, folder)
-    cells = _train_pair(reparam.center(net, theta, data.x), theta, data, "center-maps", 0.02, steps, seed)
-    title = f"Raw against centred maps ({'CIFAR-10' if folder is not None else 'generated images'})"
-    return Application("center-maps", title, ("raw", "centred"), cells)
+    key, source = "center-maps", "generated images" if folder is None else "CIFAR-10"
+    cells = _train_pair(reparam.center(net, theta, data.x), theta, data, key, steps, seed, lr=0.02)
+    return Application(key, f"Raw against centred maps ({source})", ("raw", "centred"), cells)
 
 
 APPLICATIONS: dict[str, Callable[..., Application]] = {
@@ -418,19 +414,18 @@ class Invariance:
 
 
 def full_study(seed: int = 0, most: int | None = None) -> Invariance:
-    """Fill the matrix, follow gaps against damping, and try the applications on images.
+    """Fill the matrix, follow gaps against damping, and try all applications.
 
     Args:
         seed: of parameters, maps and drawn targets.
         most: steps of any method; each has a number of its own by default.
     """
-    matrix = invariance_matrix(seed=seed, most=most)
-    with progress_bar("damping and images", 3) as bar:
+    matrix, applications = invariance_matrix(seed=seed, most=most), []
+    with progress_bar("damping and applications", 1 + len(APPLICATIONS)) as bar:
         dampings, damped = gap_against_damping(seed=seed)
         bar.advance()
-        applications = []
-        for train in (colour_whitened, centred_maps):
-            applications.append(train(30 if most is None else min(most, 30), seed))
+        for train in APPLICATIONS.values():
+            applications.append(train(seed=seed) if most is None else train(min(most, 30), seed))
             bar.advance()
     return Invariance(matrix, dampings, damped, applications)
 

@@ -24,11 +24,11 @@ from minikfac.tour.chapters.batchnorm import Coupling
 from minikfac.tour.chapters.convolutions import Convolutions
 from minikfac.tour.chapters.exactness import Walks
 from minikfac.tour.chapters.ladder import BlockPicture, block_picture
-from minikfac.tour.chapters.ledger import IAD, IAD_SH, IAD_SUD, SUD, Ledger
+from minikfac.tour.chapters.ledger import Ledger
 from minikfac.tour.chapters.maps import SpatialMaps
 from minikfac.tour.chapters.scatter import weight_name
 from minikfac.tour.page import results
-from minikfac.tour.parts import percent, wrong_by
+from minikfac.tour.parts import Table, number, two_digits, wrong_by
 from minikfac.tour.settings import Settings, convnet, default_channels, make_net, with_targets
 from minikfac.tour.study import fisher_study
 from oracles import EXACT, close
@@ -114,7 +114,7 @@ def test_numbers_of_the_chapter_are_those_of_the_run(beside: Tour, written: tour
     assert chapter.run.net.n_params == 666 and "<b>666 parameters</b>" in source
     for rows in chapter.ledgers.values():
         for row in rows[1:3]:
-            assert percent(row["error"]) in source
+            assert f"<td>{quality.format_cell(row['error'])}</td>" in source
     strength = part(beside, "maps").maps["max"][0].derivatives.strength(1)
     assert f"{float(f'{strength:.2g}'):.3g} (conv0)" in source
     assert wrong_by(float(np.median(part(beside, "batchnorm").errors[-1]))) in source
@@ -128,8 +128,6 @@ def test_layer_ledgers_are_those_of_quality(beside: Tour) -> None:
         for row, other in zip(rows, expected, strict=True):
             assert row == pytest.approx(other, nan_ok=True)
     assert list(chapter.ledgers) == ["conv0", "conv1"]
-    first = {row["label"]: row["error"] for row in chapter.ledgers["conv0"]}
-    assert part(beside, "maps").sud_errors["conv0"] == first[SUD]
 
 
 def test_the_block_is_the_smallest_and_on_every_rung(beside: Tour) -> None:
@@ -171,77 +169,59 @@ def test_memory_has_the_convolutional_nets(beside: Tour) -> None:
     assert "MNIST autoencoder" in rows
 
 
-# sentences follow the numbers -----------------------------------------------------------------------------
+# sentences hold the numbers -------------------------------------------------------------------------------
 
 
-def test_poolings_exchanged_turn_the_sentence_around(beside: Tour) -> None:
+def test_correlations_below_both_poolings_are_stated(beside: Tour) -> None:
     chapter: SpatialMaps = part(beside, "maps")
-    assert "SUD owes much to max-pooling" in words(chapter, "convspace")
-    maps = {"max": chapter.maps["avg"], "avg": chapter.maps["max"]}
-    exchanged = words(replace(chapter, maps=maps), "convspace")
-    assert "does not make derivatives less correlated in every layer" in exchanged
-    assert "owes much" not in exchanged
-    alike = {"max": chapter.maps["max"], "avg": chapter.maps["max"]}
-    assert "does not make" in words(replace(chapter, maps=alike), "convspace")
+    text = words(chapter, "convspace")
+    for pool, name in (("max", "max-pooling"), ("avg", "averages")):
+        numbers = [two_digits(layer.derivatives.strength(1)) for layer in chapter.maps[pool]]
+        assert f"{numbers[0]} (conv0) and {numbers[1]} (conv1) with {name}" in text
+        assert number(chapter.records[pool]["loss"]) in text
+    assert "there are 64 pairs of a location with itself and 4,032 of two different ones" in text
 
 
-def test_weak_correlations_are_explained_where_they_cost_much(beside: Tour) -> None:
-    chapter: SpatialMaps = part(beside, "maps")
-    assert "against 64 pairs of a location with itself stand 4,032" in words(chapter, "convspace")
-    cheap = dict.fromkeys(chapter.sud_errors, 0.1)
-    assert "How, then" not in words(replace(chapter, sud_errors=cheap), "convspace")
-
-
-def test_the_costlier_assumption_is_named(beside: Tour) -> None:
+def test_each_convolution_has_its_ledger_as_a_table(beside: Tour) -> None:
     chapter: Assumptions = part(beside, "assumptions")
-
-    def changed(sud: float, iad: float, lowest: float) -> str:
-        errors = {SUD: sud, IAD: iad, IAD_SUD: 0.9}
-        rows = [
-            row
-            | {"error": errors.get(row["label"], 0.95)}
-            | ({"lowest_eigenvalue": lowest} if row["label"] == IAD_SH else {})
-            for row in chapter.ledgers["conv0"]
-        ]
-        return words(replace(chapter, ledgers={"conv0": rows}), "convassumptions")
-
-    usual = changed(0.8, 0.2, -0.05)
-    assert "IAD alone is wrong by 20% and SUD alone by 80% (SUD is the costlier)" in usual
-    assert "negative eigenvalues, down to 5.0% (conv0) of the largest one" in usual
-    assert "can even fall" not in usual
-    other = changed(0.93, 0.94, 0.1)
-    assert "(IAD is the costlier)" in other and "no covariance of anything" not in other
-    assert "conv0 from SUD (93%) to IAD + SUD (90%)" in other
+    (section,) = chapter.sections()
+    tables = [part for part in section.parts if isinstance(part, Table)][:2]
+    for (name, rows), shown in zip(chapter.ledgers.items(), tables, strict=True):
+        assert name in shown.caption and list(shown.header) == ["assumed", "error", "c*", "lowest eigenvalue"]
+        for row, cells in zip(rows, shown.cells, strict=True):
+            keys = ("error", "c_star", "lowest_eigenvalue")
+            assert cells == [row["label"], *(quality.format_cell(row[key]) for key in keys)]
 
 
-def test_walks_that_went_astray_are_named(beside: Tour) -> None:
+def test_the_largest_error_where_walks_are_exact(beside: Tour) -> None:
     chapter: Walks = part(beside, "exactness")
-    assert "All 14 points that theory says are exact are so here" in words(chapter, "convexact")
-    first, *others = chapter.walks
-    astray = Walks([replace(first, exact=first.exact[:-1]), *others])
-    section = words(astray, "convexact")
-    assert "Not all of it came out" in section and "along correlation between pixels" in section
+    largest = max(walk.errors[name][place] for walk in chapter.walks for name, place in walk.exact)
+    text = words(chapter, "convexact")
+    assert f"At the 14 points that theory says are exact the largest error is {number(largest)}." in text
 
 
-def test_batches_that_help_are_said_to_help(beside: Tour) -> None:
+def test_errors_of_constant_statistics_are_stated(beside: Tour) -> None:
     chapter: Coupling = part(beside, "batchnorm")
-    section = words(chapter, "convbatch")
-    assert "larger batches do not make the difference go away" in section and "by rounding" in section
-    errors = chapter.errors * np.linspace(1, 0.1, len(chapter.errors))[:, None]
-    assert "the difference falls as batches grow" in words(replace(chapter, errors=errors), "convbatch")
+    text = words(chapter, "convbatch")
+    first, *_, last = np.median(chapter.errors, axis=1)
+    assert f"<b>{wrong_by(first)}</b> in batches of 4" in text and f"<b>{wrong_by(last)}</b>" in text
+    for value in (chapter.layer_errors[1:].max(), chapter.flat.max(), chapter.control):
+        assert number(value) in text
 
 
-def test_borders_that_are_like_the_inside_are_said_to_be(beside: Tour) -> None:
+def test_variances_on_the_border_are_stated(beside: Tour) -> None:
     chapter: SpatialMaps = part(beside, "maps")
-    assert "at the border" in words(chapter, "convplaces")
+    for signal in ("derivatives", "inputs"):
+        borders = [two_digits(layer.signals[signal].border) for layer in chapter.studied]
+        assert f"{borders[0]} (conv0) and {borders[1]} (conv1)" in words(chapter, "convplaces")
     flat = [
         replace(
             layer, derivatives=replace(layer.derivatives, variance=np.ones_like(layer.derivatives.variance))
         )
-        for layer in chapter.maps["max"]
+        for layer in chapter.studied
     ]
     section = words(replace(chapter, maps={"max": flat, "avg": flat}), "convplaces")
-    assert "SH is not far off at the border" in section and "1 to 1 (conv0)" in section
+    assert "range over 1 to 1 (conv0)" in section and "they are 1 (conv0)" in section
 
 
 # a convolutional net by itself ----------------------------------------------------------------------------

@@ -26,6 +26,18 @@ gaussian = st.tuples(st.floats(-2, 2), st.floats(0.5, 2)).map(np.array)
 M, V = 0.7, 1.3
 
 
+JACOBIANS = {
+    "(μ, σ)": lambda mu, sigma: np.eye(2),
+    "(μ, log σ)": lambda mu, sigma: np.diag([1, 1 / sigma]),
+    "natural parameters": lambda mu, sigma: [[sigma**-2, -2 * mu * sigma**-3], [0, -2 * sigma**-3]],
+}
+"""d xi / d (mu, sigma), by hand."""
+
+
+def jacobian(chart: Chart, q: np.ndarray) -> np.ndarray:
+    return np.array(JACOBIANS[chart.name](*q))
+
+
 @pytest.fixture(params=CHARTS, ids=["deviation", "log", "natural"], scope="module")
 def chart(request: pytest.FixtureRequest) -> Chart:
     return request.param
@@ -59,7 +71,7 @@ def test_fisher_matrices_are_expectations(chart: Chart, q: np.ndarray) -> None:
 
 @given(q=gaussian)
 def test_fisher_matrices_transform(chart: Chart, q: np.ndarray) -> None:
-    J, xi = chart.jacobian(q), chart.push(q)
+    J, xi = jacobian(chart, q), chart.push(q)
     close(J.T @ chart.fisher(xi) @ J, np.diag([1, 2]) / q[1] ** 2, rtol=1e-9, atol=1e-9)
 
 
@@ -67,7 +79,7 @@ def test_fisher_matrices_transform(chart: Chart, q: np.ndarray) -> None:
 def test_charts_there_and_back(chart: Chart, q: np.ndarray) -> None:
     close(chart.pull(chart.push(q)), q, **EXACT)
     J = [derivative(chart.push, q, e) for e in np.eye(2)]
-    close(chart.jacobian(q), np.transpose(J), rtol=1e-7, atol=1e-7)
+    close(jacobian(chart, q), np.transpose(J), rtol=1e-7, atol=1e-7)
 
 
 @given(q=gaussian)
@@ -143,7 +155,7 @@ def test_fisher_distances(a: np.ndarray, b: np.ndarray) -> None:
     d = 1e-4 * (b - a)
     length = fisher_distance(a, a + d)
     for chart in CHARTS:
-        step = chart.jacobian(a) @ d
+        step = jacobian(chart, a) @ d
         close(length**2, step @ chart.fisher(chart.push(a)) @ step, rtol=2e-3, atol=1e-18)
     same = np.array([a[0], b[1]])
     close(fisher_distance(a, same), math.sqrt(2) * abs(math.log(a[1] / b[1])), rtol=1e-9, atol=1e-9)

@@ -47,13 +47,6 @@ def test_autocorrelation_against_loops(shape: tuple[int, ...], centred: bool) ->
     close(r, r[:, ::-1, ::-1], **EXACT)
 
 
-def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    maps = RNG.normal(size=(9, 4, 4, 2))
-    whole = map_statistics(maps).autocorrelation
-    monkeypatch.setattr("minikfac.tour.chapters.maps._CHUNK", 50)
-    close(map_statistics(maps).autocorrelation, whole, **EXACT)
-
-
 def test_white_maps_are_a_dot_and_constant_ones_a_plain() -> None:
     n = 400
     white = map_statistics(RNG.normal(size=(n, 6, 6, 2)), reach=3)
@@ -86,7 +79,7 @@ def test_maps_that_never_vary_are_left_out() -> None:
     close(statistics.mean_autocorrelation, alone.autocorrelation[0], **EXACT)
     close(statistics.mean_variance, alone.variance[0], **EXACT)
     assert np.isnan(statistics.between[0]).all() and np.isnan(statistics.between_strength)
-    assert statistics.strength(1) == pytest.approx(alone.strength(1))
+    assert statistics.neighbours == statistics.strength(1) == pytest.approx(alone.strength(1))
     dead = map_statistics(maps[..., :1])
     assert np.isnan(dead.strength(1))
 

@@ -69,8 +69,7 @@ def test_another_layer_can_be_named() -> None:
     net = mk.presets.tiny_convnet()
     theta, x = net.init(np.random.default_rng(0)), RNG.normal(size=(5, 8, 8, 1))
     first, second = shifted_products(net, theta, x), shifted_products(net, theta, x, 1)
-    assert (first.layer, first.of_image) == ("conv0", True)
-    assert (second.layer, second.of_image) == ("conv1", False)
+    assert (first.layer, second.layer) == ("conv0", "conv1")
 
 
 def test_refusals() -> None:

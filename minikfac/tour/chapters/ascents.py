@@ -21,6 +21,7 @@ import numpy as np
 
 from ... import plots
 from ..parts import Drawings, Figure, Section, number
+from . import charts
 from .charts import METHODS, Field, apart, flow, order, walk
 from .globe import PROJECTIONS, Projection, east_and_north, graticule, on_sphere, squared_lengths
 
@@ -69,10 +70,7 @@ def fields(projection: Projection, hills: Hills) -> dict[str, Field]:
         by_p = np.sqrt(squared_lengths(p)) * (east_and_north(p).T @ hills.gradient(on_sphere(p)))
         return np.linalg.solve(projection.jacobian(p).T, by_p)
 
-    def natural(u: np.ndarray) -> np.ndarray:
-        return np.linalg.solve(projection.metric(projection.inverse(u)), gradient(u))
-
-    return {"gradient": gradient, "natural gradient": natural}
+    return charts.fields(gradient, lambda u: projection.metric(projection.inverse(u)))
 
 
 @dataclass(frozen=True)

@@ -5,19 +5,15 @@ The rows are those of :func:`minikfac.quality.layer_ledger`; :mod:`.ladder` draw
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ... import plots, quality
 from ...network.layers import Conv2d
-from ..parts import Drawings, Figure, Part, Section, Table, count, listing, number, percent, wrong_by
+from ..parts import Drawings, Figure, Part, Section, Table, count
 from ..study import Study
-from .ledger import ALL, COLUMNS, IAD, IAD_SH, IAD_SUD, SUD, branches, table
+from .ledger import COLUMNS, branches, table
 from .maps import conv_layers
-
-if TYPE_CHECKING:
-    pass
 
 QUALITY = ["error", "c_star", "inverse_error", "step_cosine", "share", "cg_iterations", "floats"]
 """Columns of the table on the whole net."""
@@ -39,8 +35,19 @@ WORDS = (
 KFC = (
     "With all three the block is <i>A</i> ⊗ <i>G</i> with <i>A</i> = E[Σ<sub><i>t</i></sub> <i>ā<sub>t</sub> "
     "ā<sub>t</sub></i><sup>T</sup>] and <i>G</i> = E[Σ<sub><i>t</i></sub> <i>g<sub>t</sub> "
-    "g<sub>t</sub></i><sup>T</sup>] / <i>T</i>: this is <b>KFC</b>. "
+    "g<sub>t</sub></i><sup>T</sup>] / <i>T</i>: this is <b>KFC</b>. An error can fall as an assumption is "
+    "added, where two errors cancel. IAD + SH is not the covariance of anything: means over fewer and fewer "
+    "pairs at growing distance need not fit together, and its lowest eigenvalue can be negative."
 )
+OPPOSITE = (
+    "Instead of SUD one can assume its opposite. <b>KFAC-reduce</b> assumes derivatives that are equally "
+    "correlated at all distances: patches are summed and derivatives averaged over locations first, <i>a</i> "
+    "= Σ<sub><i>t</i></sub> <i>ā<sub>t</sub></i>, and the block is E[<i>a a</i><sup>T</sup>] ⊗ E[<i>g "
+    "g</i><sup>T</sup>] [EIST23]. <b>T × KFC</b> assumes derivatives and patches that are the same at all "
+    "locations."
+)
+OF_LAYER = {"label": "assumed", "error": "error", "c_star": "c*", "lowest_eigenvalue": "lowest eigenvalue"}
+"""Columns of the table on a layer."""
 
 
 @dataclass(frozen=True)
@@ -67,92 +74,26 @@ class Assumptions:
     def sections(self) -> list[Section]:
         """IAD, SH and SUD in words and formulas, and what each costs."""
         caption = (
-            "Each convolution's own block under sets of assumptions: error, best scalar, and the step on its "
-            "parameters. "
+            "Each convolution's block under sets of assumptions: error, best scalar, and the step on its "
+            "parameters. Without a dot for the step, the matrix has negative eigenvalues beyond the damping."
         )
-        if any(not math.isfinite(row["step_cosine"]) for rows in self.ledgers.values() for row in rows):
-            caption += (
-                "Where there is no dot for the step, the matrix has negative eigenvalues beyond the damping."
-            )
-        parts: list[Part] = [
-            *WORDS,
-            KFC + self._costs(),
-            Figure("conv-layers", caption),
-            self._alternatives(),
-        ]
+        parts: list[Part] = [*WORDS, KFC, OPPOSITE, Figure("conv-layers", caption)]
+        for name, rows in self.ledgers.items():
+            about = f"The block of {name} as numbers; eigenvalues are relative to the largest one."
+            parts.append(table(rows, OF_LAYER, about))
         if self.beside:
             parts += self._whole_net()
         return [Section("convassumptions", "What is assumed, and what it costs", parts, 3)]
 
-    def _costs(self) -> str:
-        """Which assumption costs most, layer by layer; whether errors fall as assumptions are added."""
-        costs, falls, negative = [], [], []
-        for name, rows in self.ledgers.items():
-            error = {row["label"]: row["error"] for row in rows}
-            lowest = {row["label"]: row["lowest_eigenvalue"] for row in rows}[IAD_SH]
-            worse = "SUD" if error[SUD] > error[IAD] else "IAD"
-            costs.append(
-                f"in {name} IAD alone is wrong by {percent(error[IAD])} and SUD alone by "
-                f"{percent(error[SUD])} ({worse} is the costlier), all three together by "
-                f"<b>{percent(error[ALL])}</b>"
-            )
-            for more, less in ((IAD_SUD, SUD), (IAD_SUD, IAD), (IAD_SH, IAD), (ALL, IAD_SUD), (ALL, IAD_SH)):
-                if error[more] < error[less]:
-                    falls.append(
-                        f"{name} from {short(less)} ({percent(error[less])}) to {short(more)} "
-                        f"({percent(error[more])})"
-                    )
-            if lowest < -1e-6:
-                negative.append(f"{percent(-lowest)} ({name})")
-        text = f"As relative errors of each layer's block: {'; '.join(costs)}."
-        if falls:
-            text += (
-                " An error can even fall as an assumption is added, because two wrong ones can mend each "
-                f"other: {'; '.join(falls)}."
-            )
-        if negative:
-            text += (
-                " IAD + SH is no covariance of anything: means over fewer and fewer pairs at growing "
-                f"distance need not fit together. It has negative eigenvalues, down to {listing(negative)} "
-                "of the largest one."
-            )
-        return text
-
-    def _alternatives(self) -> str:
-        """The opposite of SUD: KFAC-reduce and T x KFC."""
-        sentences = []
-        for name, rows in self.ledgers.items():
-            by_label = {short(row["label"]): row for row in rows}
-            near = {
-                "KFC": by_label[short(ALL)],
-                "KFAC-reduce": by_label["KFAC-reduce"],
-                "T × KFC": by_label["T x KFC"],
-            }
-            error = {kind: row["error"] for kind, row in near.items()}
-            scale = {kind: number(row["c_star"]) for kind, row in near.items()}
-            sentences.append(
-                f"{name}: {wrong_by(error['KFAC-reduce'])} and {wrong_by(error['T × KFC'])} (best scalars "
-                f"{scale['KFAC-reduce']} and {scale['T × KFC']}), against KFC's {percent(error['KFC'])} "
-                f"({scale['KFC']}); as a matrix {min(error, key=lambda kind: error[kind])} is the closest"
-            )
-        return (
-            "Instead of SUD one can assume its opposite. <b>KFAC-reduce</b> takes derivatives for equally "
-            "correlated at all distances: patches are summed and derivatives averaged over locations first, "
-            "<i>a</i> = Σ<sub><i>t</i></sub> <i>ā<sub>t</sub></i>, and the block is E[<i>a "
-            "a</i><sup>T</sup>] ⊗ E[<i>g g</i><sup>T</sup>] [EIST23]. <b>T × KFC</b> takes derivatives and "
-            f"patches for the same at all locations. Their errors here: {'; '.join(sentences)}."
-        )
-
     def _whole_net(self) -> list[Part]:
         rows = self.study.ledger
-        columns = {key: name for key, name in COLUMNS.items() if key != "step_length"}
         return [
             "The same for the net as a whole, where what lies between layers is left out first."
             + branches(rows),
             Figure(
                 "conv-ledger", "The whole net's matrix: error so far and by each step, and the step it gives."
             ),
-            table(rows, columns, f"The same as numbers, for all {count(self.study.F.shape[0])} parameters."),
+            table(rows, COLUMNS, f"The same as numbers, for all {count(self.study.F.shape[0])} parameters."),
             Table(
                 *self.study.comparison.table(columns=QUALITY),
                 "Approximations of the whole matrix. Block-tridiagonal is left out: it exists for chains of "

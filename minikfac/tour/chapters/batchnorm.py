@@ -9,7 +9,7 @@ of growing size, next to a net with group normalization, which couples nothing [
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +19,13 @@ from ... import fisher, plots
 from ...backend import Array, to_host
 from ...network import Network, outputs
 from ...network.layers import AvgPool2d, BatchNorm, Conv2d, Dense, Flatten, GroupNorm, Layer, Tanh
-from ..parts import Drawings, Figure, Section, number, percent, wrong_by
+from ..parts import Drawings, Figure, Section, number, wrong_by
 
 if TYPE_CHECKING:
     from ..run import Run
+
+_MAPS = 4
+"""Of the convolution."""
 
 
 @dataclass(frozen=True)
@@ -79,30 +82,22 @@ class Coupling:
     def sections(self) -> list[Section]:
         """What constant statistics cost, in small batches and in large ones."""
         first, *_, last = np.median(self.errors, axis=1)
-        trend = "larger batches do not make the difference go away"
-        if last < 0.5 * first:
-            trend = "the difference falls as batches grow"
-        below = (
-            "All of it belongs to the convolution below, whose weights change the statistics; the blocks of "
-            "scale, shift and the layer above are the same in both. "
-        )
-        along = f"{percent(self.flat.max())} of what the other says"
-        if self.flat.max() < 1e-2:
-            along = "nearly zero"
         text = (
             "Batch normalization subtracts a mean and divides by a standard deviation that are those of the "
             "batch. In training the prediction of one example then depends on all others, and no example has "
-            "a gradient of its own. Libraries take the statistics for constants all the same, or refuse such "
-            "a net. The exact Fisher matrix is that of all targets of the batch together. For a small net "
-            "(convolution, batch normalization, tanh, pooling, softmax; as initialized) the matrix with "
-            f"constant statistics is wrong by <b>{wrong_by(first)}</b> in batches of {self.batch_sizes[0]} "
-            f"and by <b>{wrong_by(last)}</b> in batches of {self.batch_sizes[-1]}: {trend}. Its best scalar "
-            f"is {number(np.median(self.scales[-1]))}. "
-            f"{below * bool(np.max(self.layer_errors[1:]) < 1e-9)}Take the convolution's weights longer or "
-            "shorter: the normalization takes it back and predictions stay as they are. The joint matrix "
-            f"knows ({along} along that direction), the other does not. With group normalization, which "
-            "looks at one example at a time, the two differ by "
-            f"{number(self.control)}{', by rounding' * (self.control < 1e-9)}."
+            "a gradient that is independent of the others. Libraries treat the statistics as constants all "
+            "the same, or refuse such a net. The exact Fisher matrix is that of all targets of the batch "
+            "together. For a small net (convolution, batch normalization, tanh, pooling, softmax; as "
+            "initialized) the matrix with constant statistics has a relative error of "
+            f"<b>{wrong_by(first)}</b> in batches of {self.batch_sizes[0]} and of <b>{wrong_by(last)}</b> in "
+            f"batches of {self.batch_sizes[-1]}, with a best scalar of {number(np.median(self.scales[-1]))}. "
+            "The error is in the block of the convolution below, whose weights change the statistics; in "
+            "those of scale, shift and the layer above it is at most "
+            f"{number(self.layer_errors[1:].max())}. The normalization undoes a change of the length of the "
+            "convolution's weights, so predictions do not change along that direction <i>w</i>: the length "
+            f"of <i>F w</i> is {number(self.flat.max())} times that with constant statistics. With group "
+            "normalization, which looks at one example at a time, the two matrices differ by "
+            f"{number(self.control)}."
         )
         matrices = (
             f"Fisher matrix of a batch of {self.shown}: joint, with the batch's statistics as constants, and "
@@ -146,7 +141,7 @@ def coupling(
             f"expected batch sizes from 2 to {len(images)}, {shown} among them to be shown, got {sizes}"
         )
     images = images.astype(float)
-    net = _net(images.shape[1:], BatchNorm)
+    net = _net(images.shape[1:], BatchNorm(_MAPS))
     rng = np.random.default_rng([seed, 20])
     theta = net.init(rng)
     scaled = theta.copy()  # the direction in which the convolution's weights grow
@@ -159,7 +154,7 @@ def coupling(
             measured.append(_compared(joint, constant, scaled, net.slices))
             pictures.setdefault(size, (joint, constant))
     errors, scales, flat, *layer_errors = np.reshape(measured, (len(sizes), repeats, -1)).transpose(2, 0, 1)
-    control = _net(images.shape[1:], lambda channels: GroupNorm(2, channels))
+    control = _net(images.shape[1:], GroupNorm(2, _MAPS))
     x = images[rng.choice(len(images), min(sizes), replace=False)]
     joint, constant = pictures[shown]
     return Coupling(
@@ -185,20 +180,12 @@ def _compared(joint: Array, constant: Array, w: Array, slices: Sequence[slice]) 
     return [_error(joint, constant), scale, flat, *blocks]
 
 
-def _net(shape: Sequence[int], normalization: Callable[[int], Layer], channels: int = 4) -> Network:
+def _net(shape: Sequence[int], normalization: Layer) -> Network:
     h, w, c = shape
     pool = max(1, min(h, w) // 2)
-    return Network(
-        [
-            Conv2d(c, channels, 3, padding=1, bias=False),
-            normalization(channels),
-            Tanh(),
-            AvgPool2d(pool),
-            Flatten(),
-            Dense((h // pool) * (w // pool) * channels, 10),
-        ],
-        outputs.Categorical(),
-    )
+    below = [Conv2d(c, _MAPS, 3, padding=1, bias=False), normalization, Tanh(), AvgPool2d(pool)]
+    top = Dense((h // pool) * (w // pool) * _MAPS, 10)
+    return Network([*below, Flatten(), top], outputs.Categorical())
 
 
 def _both(net: Network, theta: Array, x: Array) -> tuple[Array, Array]:

@@ -19,7 +19,15 @@ from scipy.integrate import solve_ivp
 
 METHODS = ("gradient", "natural gradient")
 Field = Callable[[np.ndarray], np.ndarray]
-"""Coordinates (n,) to a velocity (n,)."""
+"""Of coordinates (n,): a velocity (n,), or a metric (n, n)."""
+
+
+def fields(gradient: Field, metric: Field) -> dict[str, Field]:
+    """The gradient in some coordinates, and the natural gradient for a metric (n, n) of these coordinates."""
+    return {
+        "gradient": gradient,
+        "natural gradient": lambda xi: np.linalg.solve(metric(xi), gradient(xi)),
+    }
 
 
 def walk(field: Field, start: np.ndarray, step: float, count: int) -> np.ndarray:
@@ -48,15 +56,9 @@ def flow(field: Field, start: np.ndarray, times: np.ndarray) -> np.ndarray:
     Raises:
         ArithmeticError: where the solution cannot be followed to the last time.
     """
-    solved = solve_ivp(
-        lambda _, xi: field(xi),
-        (times[0], times[-1]),
-        start,
-        "DOP853",
-        t_eval=times,
-        rtol=1e-10,
-        atol=1e-12,
-    )
+    precision = {"rtol": 1e-10, "atol": 1e-12}
+    span = times[0], times[-1]
+    solved = solve_ivp(lambda _, xi: field(xi), span, start, "DOP853", t_eval=times, **precision)
     if not solved.success:
         raise ArithmeticError(f"expected a flow up to time {times[-1]}, got: {solved.message}")
     return solved.y.T

@@ -27,6 +27,7 @@ import numpy as np
 
 from ... import plots
 from ..parts import Drawings, Figure, Section, listing, number
+from . import charts
 from .charts import METHODS, Field, apart, flow, order, walk
 
 if TYPE_CHECKING:
@@ -44,9 +45,6 @@ class Chart(Protocol):
 
     def pull(self, xi: np.ndarray) -> np.ndarray:
         """The Gaussians (mu, sigma) at these coordinates. ValueError where there is none."""
-
-    def jacobian(self, q: np.ndarray) -> np.ndarray:
-        """J = d xi / d (mu, sigma), at one q (2,)."""
 
     def gradient(self, xi: np.ndarray, m: float, v: float) -> np.ndarray:
         """Of the loss by xi, at one xi (2,), for data of mean m and variance v."""
@@ -66,9 +64,6 @@ class MeanDeviation(Chart):
     def pull(self, xi: np.ndarray) -> np.ndarray:
         return np.stack([xi[..., 0], _positive(xi[..., 1], "σ")], axis=-1)
 
-    def jacobian(self, q: np.ndarray) -> np.ndarray:
-        return np.eye(2)
-
     def gradient(self, xi: np.ndarray, m: float, v: float) -> np.ndarray:
         mu, sigma = xi
         return np.array([(mu - m) / sigma**2, 1 / sigma - (v + (m - mu) ** 2) / sigma**3])
@@ -87,9 +82,6 @@ class MeanLogDeviation(Chart):
 
     def pull(self, xi: np.ndarray) -> np.ndarray:
         return np.stack([xi[..., 0], np.exp(xi[..., 1])], axis=-1)
-
-    def jacobian(self, q: np.ndarray) -> np.ndarray:
-        return np.diag([1, 1 / q[1]])
 
     def gradient(self, xi: np.ndarray, m: float, v: float) -> np.ndarray:
         mu, precision = xi[0], math.exp(-2 * xi[1])
@@ -111,10 +103,6 @@ class NaturalParameters(Chart):
     def pull(self, xi: np.ndarray) -> np.ndarray:
         b = _positive(xi[..., 1], "b")
         return np.stack([xi[..., 0] / b, 1 / np.sqrt(b)], axis=-1)
-
-    def jacobian(self, q: np.ndarray) -> np.ndarray:
-        mu, sigma = q
-        return np.array([[1 / sigma**2, -2 * mu / sigma**3], [0, -2 / sigma**3]])
 
     def gradient(self, xi: np.ndarray, m: float, v: float) -> np.ndarray:
         a, b = xi
@@ -153,14 +141,7 @@ def fisher_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def fields(chart: Chart, m: float, v: float) -> dict[str, Field]:
     """Downhill in a chart: minus the gradient, and minus the natural gradient."""
-
-    def gradient(xi: np.ndarray) -> np.ndarray:
-        return -chart.gradient(xi, m, v)
-
-    def natural(xi: np.ndarray) -> np.ndarray:
-        return np.linalg.solve(chart.fisher(xi), gradient(xi))
-
-    return {"gradient": gradient, "natural gradient": natural}
+    return charts.fields(lambda xi: -chart.gradient(xi, m, v), chart.fisher)
 
 
 @dataclass(frozen=True)
@@ -197,15 +178,15 @@ class GaussianFlows:
 
     def figures(self) -> Drawings:
         """Flows that fit a Gaussian in three charts, pulled back to one."""
+        by_length = {"one step": self.one_step, "1/h steps": self.walked}
         distances = {
-            "gradient, one step": self.one_step["gradient"],
-            "natural, one step": self.one_step["natural gradient"],
-            "gradient, 1/h steps": self.walked["gradient"],
-            "natural, 1/h steps": self.walked["natural gradient"],
+            f"{method.split()[0]}, {length}": apart[method]
+            for length, apart in by_length.items()
+            for method in METHODS
         }
-        charts = self.losses, self.grids, self.axes, self.ellipses, self.in_chart, self.pulled
+        places = self.losses, self.grids, self.axes, self.ellipses, self.in_chart, self.pulled
         fit = (self.mean, self.variance**0.5)
-        return {"gaussian-charts": partial(plots.gaussian_flows, *charts, fit, self.steps, distances)}
+        return {"gaussian-charts": partial(plots.gaussian_flows, *places, fit, self.steps, distances)}
 
     def sections(self) -> list[Section]:
         """How far flows and steps of different charts are apart."""

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from ... import plots
-from ..parts import Drawings, Figure, Section, listing, number
+from ..parts import Drawings, Figure, Section, number
 
 if TYPE_CHECKING:
     from ..run import Run
@@ -175,13 +175,7 @@ class Stereographic(Projection):
         return _matrix(r * np.cos(lon), dr * np.sin(lon), r * np.sin(lon), -dr * np.cos(lon))
 
 
-PROJECTIONS: tuple[Projection, ...] = (
-    Equirectangular(),
-    Mercator(),
-    Lambert(),
-    Sinusoidal(),
-    Stereographic(),
-)
+PROJECTIONS = tuple(make() for make in (Equirectangular, Mercator, Lambert, Sinusoidal, Stereographic))
 
 
 @dataclass(frozen=True)
@@ -225,34 +219,16 @@ class Tissot:
         return {"map-projections": partial(plots.projections, maps, self.circles, self.graticule)}
 
     def sections(self) -> list[Section]:
-        """Which maps keep angles, which areas, and what becomes of the rest."""
-        angles = [one for one in self.maps if one.shapes.max() < 1 + 1e-9]
-        areas = [one for one in self.maps if np.ptp(one.areas) < 1e-9]
-        neither = [one for one in self.maps if one not in angles and one not in areas]
+        """What maps keep, and how much they distort the rest."""
+        areas, shapes = (max(getattr(one, key).max() for one in self.maps) for key in ("areas", "shapes"))
         text = (
             "A net computes a function; its weights are one way to write that function down, as a map is "
             "one way to draw the globe. Every map distorts. Here are circles of one size, on the globe and "
-            f"on {len(self.maps)} maps."
-        )
-        if angles:
-            worst = max(angles, key=lambda one: one.areas.max())
-            text += (
-                f" {_keep(angles)} angles, and so circles: but their sizes grow, up to "
-                f"{number(worst.areas.max())} times the area ({worst.name}, of the circles shown)."
-            )
-        if areas:
-            worst = max(areas, key=lambda one: one.shapes.max())
-            text += (
-                f" {_keep(areas)} areas: but circles become ellipses, up to {number(worst.shapes.max())} "
-                f"times as long as wide ({worst.name})."
-            )
-        if neither:
-            text += f" {_keep(neither)} neither."
-        if not any(one in areas for one in angles):
-            text += " None keeps both."
-        text += (
-            " A map that also says how long things are at each place, by such an ellipse, has lost nothing: "
-            "that is a <b>metric</b>."
+            f"on {len(self.maps)} maps. Where angles are kept, circles remain circles and their sizes grow: "
+            f"areas up to {number(areas)}-fold, of the circles shown. Where areas are kept, circles become "
+            f"ellipses, up to {number(shapes)} times as long as wide. No map keeps both. A map that also "
+            "says how long things are at each place, by such an ellipse, has lost nothing: that is a "
+            "<b>metric</b>."
         )
         caption = (
             "Tissot's ellipses: what becomes of small circles of one size, on the globe and on maps of it."
@@ -264,12 +240,6 @@ class Tissot:
         """How maps distort."""
         maps = {one.name: {"keeps": one.keeps, "areas": one.areas, "shapes": one.shapes} for one in self.maps}
         return {"opening": {"maps": maps}}
-
-
-def _keep(maps: Sequence[TissotMap]) -> str:
-    """Names with the verb."""
-    names = listing([one.name for one in maps])
-    return f"{names[0].upper()}{names[1:]} keep{'s' * (len(maps) == 1)}"
 
 
 SPACING = 30

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
-
-import numpy as np
 
 from ... import fisher, plots
 from ...backend import Array, to_host
-from ..parts import Drawings, Figure, Section, percent
+from ..parts import Drawings, Figure, Section
 from ..study import Study
 from .assumptions import short, studied_convolutions
 from .ledger import ALL, EXACT
@@ -37,37 +36,21 @@ class BlockPicture:
 
     def figures(self) -> Drawings:
         """The block, exact and KFC's, and under every set of assumptions."""
-        blocks = {short(label): block for label, block in self.blocks.items()}
-        return {"conv-block": self._compared, "conv-ladder": lambda: plots.ladder_blocks(blocks)}
-
-    def _compared(self) -> Any:
-        return plots.matrices(
-            self.blocks[EXACT],
-            {"KFC": self.blocks[ALL]},
-            self.parts,
-            self.sizes,
-            reference=f"exact block of {self.name}",
-            cells=150,
-            upright=True,
-        )
+        kfc, blocks = {"KFC": self.blocks[ALL]}, {short(label): M for label, M in self.blocks.items()}
+        look: dict[str, Any] = {"reference": f"exact block of {self.name}", "cells": 150, "upright": True}
+        compared = partial(plots.matrices, self.blocks[EXACT], kfc, self.parts, self.sizes, **look)
+        return {"conv-block": compared, "conv-ladder": partial(plots.ladder_blocks, blocks)}
 
     def sections(self) -> list[Section]:
-        """Errors of the block under each set."""
-        F = self.blocks[EXACT]
-        error = {
-            label: percent(float(np.linalg.norm(F - M) / np.linalg.norm(F)))
-            for label, M in self.blocks.items()
-            if label != EXACT
-        }
-        errors = ", ".join(f"{value} ({short(label)})" for label, value in error.items())
+        """How to read the two pictures; the errors are in the ledger of the layer."""
         text = (
             f"Entries of the block of {self.name}, by size. Its weights are ordered by their place in the "
             "kernel (arrows), then by input and output map; “b” are the biases. KFC's picture repeats "
             f"<i>G</i>, a matrix of {self.sizes[-1]} × {self.sizes[-1]}, once per entry of <i>A</i>; the "
-            f"exact block need not repeat anything. KFC is wrong by {error[ALL]}."
+            "exact block need not repeat anything."
         )
         compared = "Exact block, KFC's Kronecker product, and their difference, on one scale."
-        ladder = f"The same block under every set of assumptions that means something: errors {errors}."
+        ladder = "The same block under every set of assumptions that means something."
         figures = Figure("conv-block", compared), Figure("conv-ladder", ladder)
         return [Section("convblocks", "One block, assumption by assumption", [text, *figures], 3)]
 

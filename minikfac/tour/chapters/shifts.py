@@ -12,6 +12,7 @@ takes few shifts of all that there are. The Fisher block is the covariance of th
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,7 +36,6 @@ class ShiftedProducts:
         layer: name of the convolution.
         example: index of the example.
         input_map, output_map: j and i.
-        of_image: whether the layer's input is the image itself.
         activation: a_j with its padding, (H + padding, W + padding).
         derivative: g_i for one drawn target, (Ho, Wo).
         products: for every shift at which the two overlap at all, (rows, columns).
@@ -47,7 +47,6 @@ class ShiftedProducts:
     example: int
     input_map: int
     output_map: int
-    of_image: bool
     activation: Array
     derivative: Array
     products: Array
@@ -62,16 +61,11 @@ class ShiftedProducts:
 
     def figures(self) -> Drawings:
         """Two maps, shifted against each other."""
-        return {"conv-gradient": self._draw}
-
-    def _draw(self) -> Any:
-        return plots.shifted_products(
-            self.activation, self.derivative, self.products, self.kernel, padding=self.padding
-        )
+        maps = self.activation, self.derivative, self.products, self.kernel
+        return {"conv-gradient": partial(plots.shifted_products, *maps, padding=self.padding)}
 
     def sections(self) -> list[Section]:
         """One gradient: the kernel's share of all shifts."""
-        source = "the image itself" if self.of_image else f"map {self.input_map} of its input"
         text = (
             "Take one map that goes into a convolution, and the derivatives for one map that comes out. Lay "
             "one over the other, shifted by <i>δ</i>, and add up the products where they overlap: "
@@ -82,8 +76,8 @@ class ShiftedProducts:
             "differently; their covariance is what the Fisher matrix holds."
         )
         caption = (
-            f"{self.layer}, one example: what goes in ({source}), derivatives for a drawn target, their dot "
-            "products for all shifts, and the kernel's share of these (framed): the gradient that "
+            f"{self.layer}, one example: map {self.input_map} of its input, derivatives for a drawn target, "
+            "their dot products for all shifts, and the kernel's share of these (framed): the gradient that "
             "backpropagation finds."
         )
         title = "One gradient: two maps, shifted against each other"
@@ -91,8 +85,7 @@ class ShiftedProducts:
 
     def record(self) -> dict[str, Any]:
         """Maps and products."""
-        shifts = {key: value for key, value in vars(self).items() if key != "of_image"}
-        return {"convolutions": {"shifts": shifts | {"gradient": self.gradient}}}
+        return {"convolutions": {"shifts": vars(self) | {"gradient": self.gradient}}}
 
 
 def shifted_products(
@@ -138,7 +131,6 @@ def shifted_products(
         example,
         j,
         i,
-        layer == 0,
         activation,
         derivative,
         products,
