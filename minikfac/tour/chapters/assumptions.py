@@ -5,20 +5,26 @@ The rows are those of :func:`minikfac.quality.layer_ledger`; :mod:`.ladder` draw
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ... import plots, quality
 from ...network.layers import Conv2d
-from ..parts import Drawings, Figure, Part, Section, Table, count, listing, number, percent, wrong_by
-from ..study import Study
-from .ledger import ALL, COLUMNS, IAD, IAD_SH, IAD_SUD, SUD, branches, table
+from ..parts import Drawings, Figure, Part, Section, Table, count
+from .ledger import COLUMNS, branches, table
 from .maps import conv_layers
 
 if TYPE_CHECKING:
-    pass
+    from ..run import Study
 
+LAYER = {
+    "label": "assumed",
+    "error": "error",
+    "c_star": "c*",
+    "step_cosine": "cosine",
+    "lowest_eigenvalue": "lowest eigenvalue, of the largest",
+}
+"""Columns of the table on one convolution."""
 QUALITY = ["error", "c_star", "inverse_error", "step_cosine", "share", "cg_iterations", "floats"]
 """Columns of the table on the whole net."""
 WORDS = (
@@ -35,11 +41,16 @@ WORDS = (
     "g<sub>u</sub></i><sup>T</sup>] = Γ(<i>u</i> − <i>t</i>).",
     "<b>SUD, spatially uncorrelated derivatives.</b> Derivatives at two different places have nothing to do "
     "with each other: Γ(<i>δ</i>) = 0 unless <i>δ</i> = 0. Of all pairs only <i>u</i> = <i>t</i> remain.",
-)
-KFC = (
     "With all three the block is <i>A</i> ⊗ <i>G</i> with <i>A</i> = E[Σ<sub><i>t</i></sub> <i>ā<sub>t</sub> "
     "ā<sub>t</sub></i><sup>T</sup>] and <i>G</i> = E[Σ<sub><i>t</i></sub> <i>g<sub>t</sub> "
-    "g<sub>t</sub></i><sup>T</sup>] / <i>T</i>: this is <b>KFC</b>. "
+    "g<sub>t</sub></i><sup>T</sup>] / <i>T</i>: this is <b>KFC</b>. Errors need not grow from one assumption "
+    "to the next, because two of them can partly cancel. IAD + SH is not a covariance: it takes means over "
+    "fewer pairs of locations the further they are apart, and can have negative eigenvalues.",
+    "Instead of SUD one can assume its opposite. <b>KFAC-reduce</b> takes derivatives to be equally "
+    "correlated at all distances: patches are summed and derivatives averaged over locations first, "
+    "<i>a</i> = Σ<sub><i>t</i></sub> <i>ā<sub>t</sub></i>, and the block is E[<i>a a</i><sup>T</sup>] ⊗ "
+    "E[<i>g g</i><sup>T</sup>] [EIST23]. <b>T × KFC</b> takes derivatives and patches to be the same at all "
+    "locations.",
 )
 
 
@@ -68,80 +79,15 @@ class Assumptions:
         """IAD, SH and SUD in words and formulas, and what each costs."""
         caption = (
             "Each convolution's own block under sets of assumptions: error, best scalar, and the step on its "
-            "parameters. "
+            "parameters. A matrix with negative eigenvalues beyond the damping has no step."
         )
-        if any(not math.isfinite(row["step_cosine"]) for rows in self.ledgers.values() for row in rows):
-            caption += (
-                "Where there is no dot for the step, the matrix has negative eigenvalues beyond the damping."
-            )
-        parts: list[Part] = [
-            *WORDS,
-            KFC + self._costs(),
-            Figure("conv-layers", caption),
-            self._alternatives(),
-        ]
+        parts: list[Part] = [*WORDS, Figure("conv-layers", caption)]
+        for name, rows in self.ledgers.items():
+            caption = f"The block of {name}. Errors are relative to the exact block (Frobenius norm)."
+            parts.append(table(rows, LAYER, caption))
         if self.beside:
             parts += self._whole_net()
         return [Section("convassumptions", "What is assumed, and what it costs", parts, 3)]
-
-    def _costs(self) -> str:
-        """Which assumption costs most, layer by layer; whether errors fall as assumptions are added."""
-        costs, falls, negative = [], [], []
-        for name, rows in self.ledgers.items():
-            error = {row["label"]: row["error"] for row in rows}
-            lowest = {row["label"]: row["lowest_eigenvalue"] for row in rows}[IAD_SH]
-            worse = "SUD" if error[SUD] > error[IAD] else "IAD"
-            costs.append(
-                f"in {name} IAD alone is wrong by {percent(error[IAD])} and SUD alone by "
-                f"{percent(error[SUD])} ({worse} is the costlier), all three together by "
-                f"<b>{percent(error[ALL])}</b>"
-            )
-            for more, less in ((IAD_SUD, SUD), (IAD_SUD, IAD), (IAD_SH, IAD), (ALL, IAD_SUD), (ALL, IAD_SH)):
-                if error[more] < error[less]:
-                    falls.append(
-                        f"{name} from {short(less)} ({percent(error[less])}) to {short(more)} "
-                        f"({percent(error[more])})"
-                    )
-            if lowest < -1e-6:
-                negative.append(f"{percent(-lowest)} ({name})")
-        text = f"As relative errors of each layer's block: {'; '.join(costs)}."
-        if falls:
-            text += (
-                " An error can even fall as an assumption is added, because two wrong ones can mend each "
-                f"other: {'; '.join(falls)}."
-            )
-        if negative:
-            text += (
-                " IAD + SH is no covariance of anything: means over fewer and fewer pairs at growing "
-                f"distance need not fit together. It has negative eigenvalues, down to {listing(negative)} "
-                "of the largest one."
-            )
-        return text
-
-    def _alternatives(self) -> str:
-        """The opposite of SUD: KFAC-reduce and T x KFC."""
-        sentences = []
-        for name, rows in self.ledgers.items():
-            by_label = {short(row["label"]): row for row in rows}
-            near = {
-                "KFC": by_label[short(ALL)],
-                "KFAC-reduce": by_label["KFAC-reduce"],
-                "T × KFC": by_label["T x KFC"],
-            }
-            error = {kind: row["error"] for kind, row in near.items()}
-            scale = {kind: number(row["c_star"]) for kind, row in near.items()}
-            sentences.append(
-                f"{name}: {wrong_by(error['KFAC-reduce'])} and {wrong_by(error['T × KFC'])} (best scalars "
-                f"{scale['KFAC-reduce']} and {scale['T × KFC']}), against KFC's {percent(error['KFC'])} "
-                f"({scale['KFC']}); as a matrix {min(error, key=lambda kind: error[kind])} is the closest"
-            )
-        return (
-            "Instead of SUD one can assume its opposite. <b>KFAC-reduce</b> takes derivatives for equally "
-            "correlated at all distances: patches are summed and derivatives averaged over locations first, "
-            "<i>a</i> = Σ<sub><i>t</i></sub> <i>ā<sub>t</sub></i>, and the block is E[<i>a "
-            "a</i><sup>T</sup>] ⊗ E[<i>g g</i><sup>T</sup>] [EIST23]. <b>T × KFC</b> takes derivatives and "
-            f"patches for the same at all locations. Their errors here: {'; '.join(sentences)}."
-        )
 
     def _whole_net(self) -> list[Part]:
         rows = self.study.ledger

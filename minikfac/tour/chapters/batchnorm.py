@@ -19,7 +19,7 @@ from ... import fisher, plots
 from ...backend import Array, to_host
 from ...network import Network, outputs
 from ...network.layers import AvgPool2d, BatchNorm, Conv2d, Dense, Flatten, GroupNorm, Layer, Tanh
-from ..parts import Drawings, Figure, Section, number, percent, wrong_by
+from ..parts import Drawings, Figure, Section, number
 
 if TYPE_CHECKING:
     from ..run import Run
@@ -79,30 +79,20 @@ class Coupling:
     def sections(self) -> list[Section]:
         """What constant statistics cost, in small batches and in large ones."""
         first, *_, last = np.median(self.errors, axis=1)
-        trend = "larger batches do not make the difference go away"
-        if last < 0.5 * first:
-            trend = "the difference falls as batches grow"
-        below = (
-            "All of it belongs to the convolution below, whose weights change the statistics; the blocks of "
-            "scale, shift and the layer above are the same in both. "
-        )
-        along = f"{percent(self.flat.max())} of what the other says"
-        if self.flat.max() < 1e-2:
-            along = "nearly zero"
         text = (
             "Batch normalization subtracts a mean and divides by a standard deviation that are those of the "
             "batch. In training the prediction of one example then depends on all others, and no example has "
-            "a gradient of its own. Libraries take the statistics for constants all the same, or refuse such "
+            "a gradient of its own. Libraries treat the statistics as constants all the same, or refuse such "
             "a net. The exact Fisher matrix is that of all targets of the batch together. For a small net "
             "(convolution, batch normalization, tanh, pooling, softmax; as initialized) the matrix with "
-            f"constant statistics is wrong by <b>{wrong_by(first)}</b> in batches of {self.batch_sizes[0]} "
-            f"and by <b>{wrong_by(last)}</b> in batches of {self.batch_sizes[-1]}: {trend}. Its best scalar "
-            f"is {number(np.median(self.scales[-1]))}. "
-            f"{below * bool(np.max(self.layer_errors[1:]) < 1e-9)}Take the convolution's weights longer or "
-            "shorter: the normalization takes it back and predictions stay as they are. The joint matrix "
-            f"knows ({along} along that direction), the other does not. With group normalization, which "
-            "looks at one example at a time, the two differ by "
-            f"{number(self.control)}{', by rounding' * (self.control < 1e-9)}."
+            f"constant statistics has a relative error of <b>{number(first)}</b> in batches of "
+            f"{self.batch_sizes[0]} and of <b>{number(last)}</b> in batches of {self.batch_sizes[-1]}; its "
+            f"best scalar is then {number(np.median(self.scales[-1]))}. The blocks of scale, shift and the "
+            f"layer above differ by {number(np.max(self.layer_errors[1:]))} at most: the error is in the "
+            "block of the convolution, whose weights change the statistics. Predictions do not change when "
+            "all these weights are scaled. Along that direction the joint matrix is "
+            f"{number(self.flat.max())} of the other one. With group normalization, which normalizes each "
+            f"example by itself, the two differ by {number(self.control)}."
         )
         matrices = (
             f"Fisher matrix of a batch of {self.shown}: joint, with the batch's statistics as constants, and "

@@ -16,7 +16,6 @@ from ..parts import Chapter, Drawings, Part, Section, Table, count, number, perc
 from . import batchnorm, exactness, maps, shifts
 from .assumptions import Assumptions, layer_ledgers
 from .ladder import block_picture
-from .ledger import SUD
 from .net import layers
 
 if TYPE_CHECKING:
@@ -99,12 +98,11 @@ def compute(run: Run) -> Convolutions | None:
     if conv is None:
         return None
     ledgers, beside = layer_ledgers(conv.study), conv is not run
-    sud = {name: row["error"] for name, rows in ledgers.items() for row in rows if row["label"] == SUD}
     parts: dict[str, Chapter | None] = {
         "shifts": shifts.compute(conv),
         "assumptions": Assumptions(ledgers, conv.study, beside) if ledgers else None,
         "ladder": block_picture(conv.study),
-        "maps": maps.compute(conv, sud),
+        "maps": maps.compute(conv),
         "exactness": exactness.compute(conv),
         "batchnorm": batchnorm.compute(conv),
     }

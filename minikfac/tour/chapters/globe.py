@@ -226,33 +226,19 @@ class Tissot:
 
     def sections(self) -> list[Section]:
         """Which maps keep angles, which areas, and what becomes of the rest."""
-        angles = [one for one in self.maps if one.shapes.max() < 1 + 1e-9]
-        areas = [one for one in self.maps if np.ptp(one.areas) < 1e-9]
-        neither = [one for one in self.maps if one not in angles and one not in areas]
+        angles, areas = ([one for one in self.maps if one.keeps == kept] for kept in ("angles", "areas"))
+        largest, longest = (
+            number(max((getattr(one, which).max() for one in maps), default=1.0))
+            for maps, which in ((angles, "areas"), (areas, "shapes"))
+        )
         text = (
             "A net computes a function; its weights are one way to write that function down, as a map is "
             "one way to draw the globe. Every map distorts. Here are circles of one size, on the globe and "
-            f"on {len(self.maps)} maps."
-        )
-        if angles:
-            worst = max(angles, key=lambda one: one.areas.max())
-            text += (
-                f" {_keep(angles)} angles, and so circles: but their sizes grow, up to "
-                f"{number(worst.areas.max())} times the area ({worst.name}, of the circles shown)."
-            )
-        if areas:
-            worst = max(areas, key=lambda one: one.shapes.max())
-            text += (
-                f" {_keep(areas)} areas: but circles become ellipses, up to {number(worst.shapes.max())} "
-                f"times as long as wide ({worst.name})."
-            )
-        if neither:
-            text += f" {_keep(neither)} neither."
-        if not any(one in areas for one in angles):
-            text += " None keeps both."
-        text += (
-            " A map that also says how long things are at each place, by such an ellipse, has lost nothing: "
-            "that is a <b>metric</b>."
+            f"on {len(self.maps)} maps. Maps that keep angles ({_named(angles)}) keep circles, but these "
+            f"grow, here up to {largest} times the area. Maps that keep areas ({_named(areas)}) turn circles "
+            f"into ellipses, here up to {longest} times as long as wide. No map keeps both. A map that also "
+            "says how long things are at each place, by such an ellipse, has lost nothing: that is a "
+            "<b>metric</b>."
         )
         caption = (
             "Tissot's ellipses: what becomes of small circles of one size, on the globe and on maps of it."
@@ -266,10 +252,8 @@ class Tissot:
         return {"opening": {"maps": maps}}
 
 
-def _keep(maps: Sequence[TissotMap]) -> str:
-    """Names with the verb."""
-    names = listing([one.name for one in maps])
-    return f"{names[0].upper()}{names[1:]} keep{'s' * (len(maps) == 1)}"
+def _named(maps: Sequence[TissotMap]) -> str:
+    return listing([one.name for one in maps])
 
 
 SPACING = 30

@@ -5,7 +5,8 @@ The study is in :mod:`minikfac.invariance`; the tour has its brief form, ``minik
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -64,10 +65,9 @@ class EquivalentNets:
             *steps_and_damping(self.study, level=3),
         ]
         for one in self.study.applications:
-            if not any(cell.failure for cell in one.cells):
-                caption = f"{one.title}: losses of two nets that begin as the same function."
-                figure = Figure(one.key, caption)
-                sections.append(Section("equivalent", one.title, [application_words(one), figure], 3))
+            caption = f"{one.title}: losses of two nets that begin as the same function."
+            parts: list[Part] = [application_table(one), Figure(one.key, caption)]
+            sections.append(Section("equivalent", one.title, parts, 3))
         return sections
 
     def record(self) -> dict[str, Any]:
@@ -85,20 +85,14 @@ def compute(run: Run) -> EquivalentNets:
 
 def study_figures(study: Invariance) -> Drawings:
     """What draws the matrix, gaps against steps and gaps against damping, by file name."""
-    curves = {method: (cell.steps, cell.gaps) for method, cell in _followed(study.matrix).items()}
-    by_steps = {}
-    if curves:
+    drawings: Drawings = {"invariance": partial(_draw_matrix, study.matrix)}
+    if curves := {method: (cell.steps, cell.gaps) for method, cell in _followed(study.matrix).items()}:
         title = f"Gap between equivalent nets ({FOLLOWED} maps)"
-        by_steps = {
-            "gap-by-steps": partial(plots.gap_against_steps, curves, tolerance=TOLERANCE, title=title)
-        }
-    return {
-        "invariance": partial(_draw_matrix, study.matrix),
-        **by_steps,
-        "gap-by-damping": partial(
-            plots.gap_against_damping, study.dampings, study.damped, slopes=SLOPES, tolerance=TOLERANCE
-        ),
-    }
+        drawings["gap-by-steps"] = partial(plots.gap_against_steps, curves, tolerance=TOLERANCE, title=title)
+    drawings["gap-by-damping"] = partial(
+        plots.gap_against_damping, study.dampings, study.damped, slopes=SLOPES, tolerance=TOLERANCE
+    )
+    return drawings
 
 
 def _draw_matrix(matrix: GapMatrix) -> Any:
@@ -118,68 +112,45 @@ def training_figures(matrix: GapMatrix) -> Drawings:
     """What draws the losses under SGD and K-FAC of two columns of the matrix, by file name."""
     pictures: Drawings = {}
     for change, nets in (("logistic to tanh", ("logistic", "tanh")), ("normalize", ("raw", "normalized"))):
-        cells = [matrix.cell(method, change) for method in ("SGD", "K-FAC")]
         title = f"{nets[0].capitalize()} and {nets[1]}: two nets that begin as the same function"
-        pictures |= _losses(
-            change.replace(" ", "-"), [cell for cell in cells if not cell.failure], nets, title
-        )
+        cells = matrix.cell("SGD", change), matrix.cell("K-FAC", change)
+        pictures |= application_figures(Application(change.replace(" ", "-"), title, nets, cells))
     return pictures
 
 
 def application_figures(one: Application) -> Drawings:
-    """What draws the two trainings of one application; nothing where a loss is not finite."""
-    finite = all(np.isfinite(losses).all() for cell in one.cells for losses in cell.losses)
-    return _losses(one.key, one.cells if finite else (), one.nets, one.title)
-
-
-def _losses(name: str, cells: Sequence[Cell], nets: tuple[str, str], title: str) -> Drawings:
+    """What draws the trainings of one application that did not fail; nothing where all did."""
+    cells = [cell for cell in one.cells if not cell.failure]
     losses, gaps = {cell.method: cell.losses for cell in cells}, {cell.method: cell.gap for cell in cells}
-    return {name: partial(plots.equivalent_training, losses, nets, gaps=gaps, title=title)} if cells else {}
+    draw = partial(plots.equivalent_training, losses, one.nets, gaps=gaps, title=one.title)
+    return {one.key: draw} if cells else {}
 
 
 # words --------------------------------------------------------------
 
 
-def verdict(study: Invariance) -> str:
-    """Which methods are invariant to what, by the gaps of the matrix."""
-    matrix, sentences = study.matrix, []
-    groups: dict[tuple[str, ...], list[str]] = {}
-    for method in matrix.methods:
-        invariant = tuple(cell.change for cell in matrix.row(method) if cell.invariant)
-        groups.setdefault(invariant, []).append(method)
-    for changes, methods in sorted(groups.items(), key=lambda group: -len(group[0])):
-        if changes == tuple(matrix.changes):
-            worst = max(cell.gap for cell in matrix.cells if cell.method in methods)
-            sentences.append(
-                "The two nets remain one function under every change that was tried with "
-                f"<b>{_named(methods)}</b>: what parts them is rounding, {number(worst)} of the distance "
-                "moved at most."
-            )
-        elif changes:
-            sentences.append(f"Only under “{listing(changes)}” they do with {_named(methods)}.")
-        else:
-            sentences.append(f"Under none they do with {_named(methods)}.")
-    apart = [cell.gap for cell in matrix.row("SGD") if not cell.invariant and not cell.failure]
-    if apart:
-        sentences.append(
-            f"Where SGD sees the change, its two nets are {number(min(apart))} to {number(max(apart))} of "
-            "the distance moved apart."
-        )
-    wrong = [f"{cell.method} under {cell.change}" for cell in study.all_cells if not cell.as_predicted]
-    exceptions = f"; not so {listing(wrong)}" if wrong else ""
-    sentences.append(
-        f"{_right(study)} pairs of nets are as theory says [MG15, sec. 10; GM16, sec. 4.1]{exceptions}."
+def measures(study: Invariance) -> list[tuple[str, str]]:
+    """How many pairs are as theory says, and two gaps; each with what it is."""
+    cells, right = study.all_cells, sum(cell.as_predicted for cell in study.all_cells)
+    kept, broken = (
+        [cell.gap for cell in cells if cell.expected == invariant and not cell.failure]
+        for invariant in (True, False)
     )
-    return " ".join(sentences)
+    return [
+        (f"{right} of {len(cells)}", "pairs of nets behave as theory says"),
+        (tiny(max(kept, default=math.nan)), "largest gap of a method that is invariant"),
+        (tiny(min(broken, default=math.nan)), "smallest gap of one that is not"),
+    ]
 
 
-def _right(study: Invariance) -> str:
-    return f"{sum(cell.as_predicted for cell in study.all_cells)} of {len(study.all_cells)}"
-
-
-def _named(names: Sequence[str]) -> str:
-    """Names in a row, in quotes where they have commas of their own."""
-    return listing([f"“{name}”" if "," in name else name for name in names])
+def verdict(study: Invariance) -> str:
+    """How the gaps compare with theory."""
+    (right, _), (kept, _), (broken, _) = measures(study)
+    return (
+        f"{right} pairs of nets behave as theory says [MG15, sec. 10; GM16, sec. 4.1]; crosses in the matrix "
+        "mark those that do not. Where theory says that a method is invariant, the gap is rounding, at most "
+        f"{kept} of the distance moved; where it says that the method is not, it is at least {broken}."
+    )
 
 
 def table(matrix: GapMatrix) -> Table:
@@ -206,12 +177,17 @@ def _followed(matrix: GapMatrix) -> dict[str, Cell]:
 
 
 def steps_and_damping(study: Invariance, level: int) -> list[Section]:
-    """How gaps grow with steps, where K-FAC and SGD took some, and how they vanish with damping."""
+    """How gaps grow with steps, where methods took some, and how they vanish with damping."""
     sections = []
-    followed = {method: cell for method, cell in _followed(study.matrix).items() if not cell.failure}
-    if {"K-FAC", "SGD"} <= set(followed):
+    cells = [cell for cell in _followed(study.matrix).values() if not cell.failure]
+    if cells:
         figure = Figure("gap-by-steps", "Gaps under a general affine map around every layer.")
-        words = by_steps(followed["K-FAC"], followed["SGD"])
+        gaps = [f"{number(one.gaps[0])} and {number(one.gap)} with {_quoted(one.method)}" for one in cells]
+        words = (
+            f"Gaps under general affine maps, after one step and after the last, are {listing(gaps)} of the "
+            "distance moved. A method that is not invariant has its gap after one step; that of an invariant "
+            "one is rounding, which steps without damping amplify."
+        )
         sections.append(Section("gapsteps", "Step by step", [words, figure], level))
     figure = Figure("gap-by-damping", "Gap after one step against damping.")
     words = by_damping(study.dampings, study.damped)
@@ -219,51 +195,37 @@ def steps_and_damping(study: Invariance, level: int) -> list[Section]:
     return sections
 
 
-def by_steps(kfac: Cell, sgd: Cell) -> str:
-    """Gaps after one step and after the last."""
-    return (
-        f"With SGD the gap under general affine maps is there after one step, {number(sgd.gaps[0])} of the "
-        f"distance moved, and {number(sgd.gap)} after {int(sgd.steps[-1])}. With K-FAC it is "
-        f"{number(kfac.gaps[0])} after one step and {number(kfac.gap)} after {int(kfac.steps[-1])}: "
-        "rounding, which steps without damping amplify."
-    )
-
-
 def by_damping(dampings: np.ndarray, damped: Mapping[str, np.ndarray]) -> str:
     """With which power of lambda gaps vanish, fitted where they are small and no rounding."""
-    powers = []
+    at = int(np.abs(np.log(dampings / DAMPING)).argmin())
+    ends, powers = [], []
     for name, gaps in damped.items():
+        ends.append(f"{number(gaps[at])} with {_quoted(name)}")
         fitted = (gaps > 1e-11) & (gaps < 1e-2)
         if fitted.sum() > 1:
-            powers.append(f"λ<sup>{order(dampings[fitted], gaps[fitted]):.2f}</sup> with {_named([name])}")
-    at = int(np.abs(np.log(dampings / DAMPING)).argmin())
-    ends = [number(gaps[at]) for gaps in damped.values()]
-    text = (
+            powers.append(f"λ<sup>{order(dampings[fitted], gaps[fitted]):.2f}</sup> with {_quoted(name)}")
+    return (
         "Damping adds a multiple of the identity, which does not map along with the Fisher matrix: it is "
         f"the metric of one set of parameters. With λ&nbsp;= {number(dampings[at])} the gap after one step "
-        f"is {listing(ends)} ({_named(list(damped))}). "
+        f"is {listing(ends)}. Towards small λ it falls like {listing(powers)}: factored damping adds √λ, and "
+        "not λ, to each factor."
     )
-    if powers:
-        text += (
-            f"Towards small λ it falls like {listing(powers)}: factored damping adds √λ, and not λ, to each "
-            "factor."
-        )
-    return text
 
 
-def application_words(one: Application) -> str:
-    """What one reparameterization does to SGD and to K-FAC."""
-    sentences = []
-    for cell in one.cells:
-        ours, theirs = (float(losses[-1]) for losses in cell.losses)
-        ends = f"{number(ours)} nats ({one.nets[0]}) and {number(theirs)} ({one.nets[1]})"
-        if abs(ours - theirs) < 1e-3 * ours:
-            ends = f"{number(ours)} nats with both"
-        sentences.append(
-            f"After {int(cell.steps[-1])} steps of {cell.method} the gap is {number(cell.gap)}, and the "
-            f"loss has gone from {number(cell.losses[0][0])} to {ends}."
-        )
-    return " ".join(sentences)
+def _quoted(name: str) -> str:
+    return f"“{name}”" if "," in name else name
+
+
+def application_table(one: Application) -> Table:
+    """What one reparameterization does to SGD and to K-FAC, in numbers."""
+    header = ["method", "steps", "gap", "loss at the start", *(f"at the end, {net}" for net in one.nets)]
+    rows = [
+        [cell.method, str(cell.steps[-1]), tiny(cell.gap), *(f"{loss:.4g}" for loss in losses)]
+        for cell in one.cells
+        if not cell.failure
+        for losses in [(cell.losses[0][0], *(losses[-1] for losses in cell.losses))]
+    ]
+    return Table(header, rows, "Losses are in nats per example.")
 
 
 # the page of `minikfac invariance` --------------------------------------------------------------
@@ -276,12 +238,6 @@ def page_figures(study: Invariance) -> Drawings:
 
 def write_page(study: Invariance, pictures: Mapping[str, Path], path: Path) -> None:
     """Write one self-contained page: what was done, three numbers, the matrix, and what else was tried."""
-    counted = [cell for cell in study.all_cells if not cell.failure]
-    numbers = [(_right(study), "pairs of nets behave as theory says")]
-    if kept := [cell.gap for cell in counted if cell.expected]:
-        numbers.append((tiny(max(kept)), "largest gap of a method that is invariant"))
-    if broken := [cell.gap for cell in counted if not cell.expected]:
-        numbers.append((tiny(min(broken)), "smallest gap of one that is not"))
     applications: list[Part] = [
         "Logistic units or tanh, raw inputs or centred and normalized ones, colours or whitened colours: "
         "for gradient descent these are choices that matter; for K-FAC it is one net.",
@@ -294,5 +250,5 @@ def write_page(study: Invariance, pictures: Mapping[str, Path], path: Path) -> N
         *steps_and_damping(study, level=2),
         Section("applications", "Three applications, and one more", applications),
     ]
-    head = Head(TITLE, [INTRODUCTION], numbers, [MATRIX])
+    head = Head(TITLE, [INTRODUCTION], measures(study), [MATRIX])
     path.write_text(page(head, sections, pictures), encoding="utf-8")

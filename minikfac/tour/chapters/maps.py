@@ -23,7 +23,7 @@ from ... import fisher, plots
 from ...backend import Array, to_host
 from ...network import Network
 from ...network.layers import Conv2d
-from ..parts import Drawings, Figure, Part, Section, count, listing, number, percent, two_digits
+from ..parts import Drawings, Figure, Part, Section, count, listing, number, two_digits
 
 if TYPE_CHECKING:
     from ..run import Run
@@ -78,14 +78,13 @@ class MapStatistics:
         if not 0 <= offset <= self.reach:
             raise ValueError(f"expected an offset from 0 to {self.reach}, got {offset}")
         y, x = (extent // 2 for extent in self.autocorrelation.shape[1:])
-        r = np.abs([self.autocorrelation[:, y + offset, x], self.autocorrelation[:, y, x + offset]])
-        return float(np.nanmean(r)) if np.isfinite(r).any() else float("nan")
+        r = [self.autocorrelation[:, y + offset, x], self.autocorrelation[:, y, x + offset]]
+        return float(_mean_over_maps(np.abs(r).ravel()))
 
     @property
     def between_strength(self) -> float:
         """Mean |correlation| between two different maps; nan if there is one map only."""
-        off = np.abs(self.between[~np.eye(len(self.between), dtype=bool)])
-        return float(np.nanmean(off)) if np.isfinite(off).any() else float("nan")
+        return float(_mean_over_maps(np.abs(self.between[~np.eye(len(self.between), dtype=bool)])))
 
     @property
     def border(self) -> float:
@@ -189,21 +188,22 @@ def autocorrelation(maps: Array, reach: int, centred: bool = True) -> Array:
     that every value is a correlation coefficient.
     """
     n, h, w, _ = maps.shape
+    size = (2 * h, 2 * w)  # zeros around, so that nothing wraps
     ry, rx = min(reach, h - 1), min(reach, w - 1)
     rows, columns = np.arange(-ry, ry + 1) % (2 * h), np.arange(-rx, rx + 1) % (2 * w)
 
-    def transform(images: Array) -> Array:  # zeros around, so that nothing wraps
-        return np.fft.rfft2(images, s=(2 * h, 2 * w), axes=(0, 1))
+    def transform(images: Array) -> Array:
+        return np.fft.rfft2(images, s=size, axes=(0, 1))
 
     def shifts(spectrum: Array) -> Array:
         """sum_t a_t b_{t + delta} from conj(A) B."""
-        sums = np.fft.irfft2(spectrum, s=(2 * h, 2 * w), axes=(0, 1))
+        sums = np.fft.irfft2(spectrum, s=size, axes=(0, 1))
         return sums[np.ix_(rows, columns)].transpose(2, 0, 1)
 
     step = max(1, _CHUNK // maps[0].size)
     power = np.zeros((2 * h, w + 1, maps.shape[3]))
     for start in range(0, n, step):
-        part = np.fft.rfft2(maps[start : start + step], s=(2 * h, 2 * w), axes=(1, 2))
+        part = np.fft.rfft2(maps[start : start + step], s=size, axes=(1, 2))
         power = power + (np.abs(part) ** 2).sum(0)
     ones = transform(np.ones((h, w, 1)))
     total, squares = transform(maps.sum(0)), transform((maps**2).sum(0))
@@ -238,7 +238,7 @@ def _mean_over_maps(values: Array) -> Array:
         return np.where(there, values, 0).sum(0) / there.sum(0)
 
 
-def strengths(layers: Sequence[LayerMaps]) -> list[dict[str, object]]:
+def strengths(layers: Sequence[LayerMaps]) -> list[dict[str, Any]]:
     """Mean |r| at offsets of 1 to 3, one row per layer and signal; None where maps are smaller than that."""
     return [
         {
@@ -255,18 +255,16 @@ def strengths(layers: Sequence[LayerMaps]) -> list[dict[str, object]]:
 
 @dataclass(frozen=True)
 class SpatialMaps:
-    """Maps below both poolings, and what SUD costs the net that was studied.
+    """Maps below both poolings.
 
     Attributes:
         maps: per pooling, "max" and "avg", of each convolution of a net trained alike; first
             those of the net that was studied.
         records: the last record of each of these trainings.
-        sud_errors: relative errors of the blocks of the studied net under SUD alone, by layer.
     """
 
     maps: dict[str, list[LayerMaps]]
     records: dict[str, dict[str, Any]]
-    sud_errors: Mapping[str, float]
 
     @property
     def studied(self) -> list[LayerMaps]:
@@ -282,7 +280,7 @@ class SpatialMaps:
             "conv-offsets": self._offsets,
             "conv-variance": lambda: plots.variance_maps(self._tiles(variances, "mean_variance")),
         }
-        if _finite(self.studied, "outputs", "between_strength"):
+        if _by_layer(self.studied, "outputs", "between"):
             drawings["conv-between"] = lambda: plots.between_maps(self._tiles(between, "between"))
         return drawings
 
@@ -302,13 +300,14 @@ class SpatialMaps:
         return plots.autocorrelation(tiles)
 
     def _offsets(self) -> Any:
-        curves: dict[str, dict[str, list[float]]] = {}
-        for pool, maps in self.maps.items():
-            derivatives = {layer.name: layer.derivatives for layer in maps}
-            curves[POOLING[pool]] = {
-                name: [g.strength(d) for d in range(1, 1 + min(3, g.reach))]
-                for name, g in derivatives.items()
+        curves = {
+            POOLING[pool]: {
+                layer.name: [g.strength(d) for d in range(1, 1 + min(3, g.reach))]
+                for layer in maps
+                for g in [layer.derivatives]
             }
+            for pool, maps in self.maps.items()
+        }
         return plots.correlation_against_offset(curves, title="Correlation of derivatives against distance")
 
     def sections(self) -> list[Section]:
@@ -317,37 +316,29 @@ class SpatialMaps:
 
     def _space(self) -> Section:
         """SUD: autocorrelations below both poolings."""
-        pool, other = self.maps
-        d = {kind: _strength(maps, "derivatives") for kind, maps in self.maps.items()}
-        a = _strength(self.studied, "inputs")
-        losses = ", ".join(f"{POOLING[kind]} {number(self.records[kind]['loss'])}" for kind in self.maps)
-        pairs = list(zip(d["max"].values(), d["avg"].values(), strict=True))
-        poolings = "In this run max-pooling does not make derivatives less correlated in every layer."
-        if all(m < 0.5 * v for m, v in pairs):
-            poolings = (
-                "So SUD owes much to max-pooling, as in the paper [GM16, fig. 1]: it sends a derivative to "
-                "one pixel of its window, where an average sends it to all of them alike."
-            )
-        elif all(m < v for m, v in pairs):
-            poolings = "Max-pooling leaves less of it, though not by as much as in the paper [GM16, fig. 1]."
-        more = sum(a[name] > d[pool][name] for name in a)
-        activations = "Activations are no more correlated than that"
-        if more:
-            activations = "Activations are more correlated in some layers only"
-        if more == len(a):
-            activations = "Activations are not like that"
+        strength = [
+            f"{_by_layer(maps, 'derivatives', '1')} with {POOLING[pool]} (training loss "
+            f"{number(self.records[pool]['loss'])} nats per example)"
+            for pool, maps in self.maps.items()
+        ]
+        first = self.studied[0]
+        t = math.prod(first.grid)
         parts: list[Part] = [
-            "Correlate a map with itself, shifted by some pixels. For derivatives SUD says: a dot in the "
-            "middle, and nothing around it. At a distance of one pixel the mean size of the correlation is "
-            f"{_by_layer(d[pool])} with {POOLING[pool]}. The same net trained alike with {POOLING[other]} "
-            f"instead has {_by_layer(d[other])}. {poolings} (Training losses, nats per example: {losses}.) "
-            f"{activations}: {_by_layer(a)} for what goes into the layers. KFC does not assume it of them.",
+            "Correlate a map with itself, shifted by some pixels. If derivatives are spatially uncorrelated, "
+            "there is a dot in the middle and nothing around it. Between neighbours the mean size of "
+            f"the correlation of derivatives is {strength[0]}, and {strength[1]} in the same net, trained "
+            "alike. Max-pooling sends a derivative to one pixel of its window, an average sends it to all of "
+            "them: this is why SUD is a better assumption below max-pooling [GM16, fig. 1]. For activations, "
+            f"of which KFC does not assume it, the size is {_by_layer(self.studied, 'inputs', '1')}.",
             Figure(
                 "conv-autocorrelation",
                 "Autocorrelation in space, mean over maps: of what goes into each convolution, and of the "
                 "derivatives that come back, with max-pooling and with averages.",
             ),
-            *self._weak_but_many(d[pool]),
+            f"Weak correlations can still cost much, because there are many: in {first.name}, "
+            f"{count(t * (t - 1))} pairs of two different locations stand against {count(t)} pairs of a "
+            "location with itself, and the activations that multiply them are correlated and have a nonzero "
+            "mean (the constant 1 of the bias above all). Small terms of one sign add up.",
             Figure(
                 "conv-offsets",
                 "Mean size of the correlation of derivatives at distances of one to three pixels.",
@@ -355,61 +346,30 @@ class SpatialMaps:
         ]
         return Section("convspace", "Are derivatives uncorrelated in space?", parts, 3)
 
-    def _weak_but_many(self, strength: Mapping[str, float]) -> list[str]:
-        """Why weak correlations may leave a large error, where that is so: for the first such layer."""
-        for layer in self.studied:
-            error, r = self.sud_errors.get(layer.name, 0), strength[layer.name]
-            t = math.prod(layer.grid)
-            if r < 0.15 and error > 0.3:
-                return [
-                    f"How, then, can SUD alone leave {percent(error)} of the block of {layer.name} wrong, if "
-                    f"correlations are as weak as {two_digits(r)}? There are many of them: against "
-                    f"{count(t)} pairs of a location with itself stand {count(t * (t - 1))} of two different "
-                    "ones, and activations, which multiply them, are far from uncorrelated and have no mean "
-                    "of zero (the constant 1 of the bias least of all). Small terms of one sign add up."
-                ]
-        return []
-
     def _places(self) -> list[Section]:
         """SH: variances over locations."""
-        derivatives, inputs = (_finite(self.studied, name, "border") for name in ("derivatives", "inputs"))
+        inputs, derivatives = (_by_layer(self.studied, name, "border") for name in ("inputs", "derivatives"))
         if not derivatives:
             return []
-        ranges = []
-        for layer in self.studied:
-            variance = layer.derivatives.mean_variance
-            least, most = (two_digits(end(variance)) for end in (np.nanmin, np.nanmax))
-            ranges.append(f"{least} to {most} ({layer.name})")
-        far = max(abs(math.log(max(value, 1e-9))) for value in derivatives.values())
-        verdict = "So SH is far from true at the border"
-        if far < 1:
-            verdict = "So SH does not hold at the border"
-        if far < 0.25:
-            verdict = "Here SH is not far off at the border"
         text = (
-            "SH says that variances are the same at all locations. Relative to their mean, those of "
-            f"derivatives range over {listing(ranges)}. On the outermost locations they are "
-            f"{_by_layer(derivatives)} times those inside. {verdict}: patches there reach into the padding, "
-            "which holds zeros, and few things of interest lie there. For activations, of which KFC needs no "
-            f"such thing (<i>A</i> is made of the real, padded patches), the ratio is {_by_layer(inputs)}."
+            "SH says that derivatives have the same variance at all locations. On the outermost locations it "
+            f"is {derivatives} times that inside: patches there reach into the padding, which holds zeros. "
+            f"For activations the ratio is {inputs}; KFC does not need it to be 1, as <i>A</i> is the mean "
+            "over the padded patches themselves."
         )
         caption = "Variance at each location, mean over maps, relative to the mean location."
         return [Section("convplaces", "Is no place special?", [text, Figure("conv-variance", caption)], 3)]
 
     def _between(self) -> list[Section]:
         """Correlations between maps at one location."""
-        outputs, derivatives = (
-            _finite(self.studied, signal, "between_strength") for signal in ("outputs", "derivatives")
-        )
+        outputs = _by_layer(self.studied, "outputs", "between")
+        derivatives = _by_layer(self.studied, "derivatives", "between")
         if not derivatives:
             return []
-        verdict = "; derivatives are not the less correlated ones in every layer."
-        if all(value < outputs.get(name, 0) for name, value in derivatives.items()):
-            verdict = ": derivatives are the less correlated ones."
         text = (
-            "At one location, different maps may vary together too. Of this KFC loses nothing: <i>A</i> and "
-            f"<i>G</i> hold it. The mean size of the correlation between two maps is {_by_layer(outputs)} "
-            f"for pre-activations and {_by_layer(derivatives)} for derivatives{verdict}"
+            "At one location, different maps may vary together too. KFC keeps this: it is in <i>A</i> and "
+            f"<i>G</i>. The mean size of the correlation between two maps is {outputs} for pre-activations "
+            f"and {derivatives} for derivatives."
         )
         figure = Figure("conv-between", "Correlations between the maps of a layer, at the same location.")
         return [Section("convbetween", "Between maps", [text, figure], 3)]
@@ -420,22 +380,15 @@ class SpatialMaps:
         return {"convolutions": {"maps": maps, "trained_alike": self.records}}
 
 
-def _strength(layers: Sequence[LayerMaps], signal: str) -> dict[str, float]:
-    """Mean |r| at a distance of one pixel, by layer."""
-    return {layer.name: layer.signals[signal].strength(1) for layer in layers}
+def _by_layer(layers: Sequence[LayerMaps], signal: str, measure: str) -> str:
+    """A number of :func:`strengths` of one signal with the name of its layer, where it exists."""
+    rows = [row for row in strengths(layers) if row["signal"] == signal and row[measure] is not None]
+    return listing(
+        [f"{two_digits(row[measure])} ({row['layer']})" for row in rows if math.isfinite(row[measure])]
+    )
 
 
-def _finite(layers: Sequence[LayerMaps], signal: str, measure: str) -> dict[str, float]:
-    """One number per layer, where there is one: "border" or "between_strength"."""
-    values = {layer.name: getattr(layer.signals[signal], measure) for layer in layers}
-    return {name: value for name, value in values.items() if math.isfinite(value)}
-
-
-def _by_layer(values: Mapping[str, float]) -> str:
-    return listing([f"{two_digits(value)} ({name})" for name, value in values.items()])
-
-
-def compute(run: Run, sud_errors: Mapping[str, float]) -> SpatialMaps:
+def compute(run: Run) -> SpatialMaps:
     """Measure the maps of a convolutional run, and of a net that is trained alike with the other pooling."""
     pool = run.settings.pool
     other = "avg" if pool == "max" else "max"
@@ -444,5 +397,4 @@ def compute(run: Run, sud_errors: Mapping[str, float]) -> SpatialMaps:
     return SpatialMaps(
         {pool: layer_maps(run.net, run.theta, x), other: layer_maps(net, theta, x)},
         {pool: run.history.records[-1], other: history.records[-1]},
-        sud_errors,
     )
