@@ -20,9 +20,8 @@ from .chapters.globe import PROJECTIONS, tissot
 from .chapters.maps import layer_maps, map_statistics
 from .chapters.shifts import shifted_products
 from .page import Written, write_report
-from .run import Run, Tour, tour
+from .run import Run, Study, Tour, fisher_study, tour
 from .settings import Settings, convnet
-from .study import Study, fisher_study
 
 __all__ = [
     "APPROXIMATIONS",

@@ -117,7 +117,7 @@ def listing(names: Sequence[str]) -> str:
     >>> listing(["a"]), listing(["a", "b", "c"])
     ('a', 'a, b and c')
     """
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else "".join(names)
 
 
 def two_digits(value: float) -> str:

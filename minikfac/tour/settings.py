@@ -14,7 +14,6 @@ from ..datasets import Dataset
 from ..network import Network, mlp
 from ..network.layers import ACTIVATIONS, AvgPool2d, Conv2d, Dense, Flatten, Layer, MaxPool2d
 from ..network.outputs import OUTPUTS, Categorical
-from .study import positions
 
 TOUR_SIZES = (64, 20, 20, 20, 20, 20, 10)
 LARGE = 16
@@ -94,6 +93,22 @@ class Settings:
     def record(self) -> dict[str, Any]:
         """Plain data."""
         return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
+
+
+def positions(net: Network, layers: Sequence[int | str] | None) -> list[int]:
+    """Indices of layers given by index or name, in the order of the net; all by default."""
+    names = ", ".join(net.names)
+    chosen = set(range(len(net.names))) if layers is None else set[int]()
+    for layer in layers or ():
+        if isinstance(layer, str) and layer in net.names:
+            chosen.add(net.names.index(layer))
+        elif not isinstance(layer, str) and 0 <= layer < len(net.names):
+            chosen.add(layer)
+        else:
+            raise ValueError(f"expected layers among {names}, or 0 to {len(net.names) - 1}, got {layer!r}")
+    if not chosen:
+        raise ValueError(f"expected at least one layer among {names}, got none")
+    return sorted(chosen)
 
 
 def default_channels(image_shape: Sequence[int]) -> tuple[int, ...]:
