@@ -29,8 +29,8 @@ from minikfac.tour.chapters.maps import SpatialMaps
 from minikfac.tour.chapters.scatter import weight_name
 from minikfac.tour.page import results
 from minikfac.tour.parts import Table, number, two_digits, wrong_by
+from minikfac.tour.run import fisher_study
 from minikfac.tour.settings import Settings, convnet, default_channels, make_net, with_targets
-from minikfac.tour.study import fisher_study
 from oracles import EXACT, close
 
 SMALL = Settings(

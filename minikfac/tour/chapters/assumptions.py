@@ -6,14 +6,16 @@ The rows are those of :func:`minikfac.quality.layer_ledger`; :mod:`.ladder` draw
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ... import plots, quality
 from ...network.layers import Conv2d
 from ..parts import Drawings, Figure, Part, Section, Table, count
-from ..study import Study
 from .ledger import COLUMNS, branches, table
 from .maps import conv_layers
+
+if TYPE_CHECKING:
+    from ..run import Study
 
 QUALITY = ["error", "c_star", "inverse_error", "step_cosine", "share", "cg_iterations", "floats"]
 """Columns of the table on the whole net."""

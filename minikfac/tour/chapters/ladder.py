@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ... import fisher, plots
 from ...backend import Array, to_host
 from ..parts import Drawings, Figure, Section
-from ..study import Study
 from .assumptions import short, studied_convolutions
 from .ledger import ALL, EXACT
+
+if TYPE_CHECKING:
+    from ..run import Study
 
 _DRAWN = 256
 """Most locations of the layer that is drawn: pairs of them are summed."""
