@@ -11,7 +11,9 @@ from matplotlib.patches import Circle
 
 from ..backend import Array
 from .charts import METHODS, NATURAL, chart_legend, chart_names, chart_pen, disagreement, ends, hills, start
-from .style import BLUE, GREY, checked, new_figure, short, some, style
+from .checks import checked, some
+from .style import BLUE, GREY, new_figure, panels, style
+from .ticks import short
 
 CENTRE = (0.0, 30.0)
 """Longitude and latitude, in degrees, that face the viewer of a globe."""
@@ -35,12 +37,7 @@ def projections(maps: Sequence[Mapping[str, Any]], circles: Any, graticule: Sequ
     Raises:
         ValueError: on shapes that do not fit.
     """
-    rows = -(-(len(some(maps, "map")) + 1) // 3)
-    fig = new_figure(0.5 + 2.9 * rows)
-    axes = list(fig.subplots(rows, 3, squeeze=False).ravel())
-    for empty in axes[len(maps) + 1 :]:
-        empty.remove()
-    axes = axes[: len(maps) + 1]
+    axes = panels(1 + len(some(maps, "map")), 3, 2.9, 0.5)
     _globe(axes[0], graticule)
     for circle in checked(circles, ("n", "m", 3), "circles", finite=True):
         flat, visible = orthographic(circle)
@@ -49,7 +46,7 @@ def projections(maps: Sequence[Mapping[str, Any]], circles: Any, graticule: Sequ
     axes[0].set_title("the globe")
     for ax, one in zip(axes[1:], maps, strict=True):
         _tissot(ax, one)
-    fig.suptitle("Circles of one size, on the globe and on maps: none keeps both angles and areas")
+    axes[0].figure.suptitle("Circles of one size, on the globe and on maps: none keeps both angles and areas")
     return axes
 
 

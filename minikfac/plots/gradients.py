@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.ticker import NullLocator
 
+from .checks import checked, positive, some
 from .style import (
     BLACK,
     BLUE,
@@ -16,16 +17,13 @@ from .style import (
     SKY,
     VERMILLION,
     axes_for,
-    checked,
+    labelled,
     marked_pen,
     median_and_range,
     new_figure,
-    plain_log_ticks,
-    positive,
-    short,
-    some,
     style,
 )
+from .ticks import plain_log_ticks, short
 
 DIVERGENCE = 0.01
 """Of the ellipse of updates, in nats; the outer one is four times it."""
@@ -141,12 +139,10 @@ def kl_against_quadratic(
     ax.plot(line, level * (line / middle) ** 3, "--", color=GREY, linewidth=1.5, label="slope 3")
     ax.set(xscale="log", yscale="log", ylim=(y[seen].min() / 3, 5 * y[seen].max()))
     ax.text(x[-1], floor / 1.5, "rounding error", ha="right", va="top", color="#555555")
-    ax.set_xlabel(r"length of the step $|d|$ (Euclidean, in weights)")
-    ax.set_ylabel(r"$|\mathrm{KL} - \frac{1}{2} d^\top F d\,|$ (nats)")
-    ax.set_title(f"KL divergence minus its quadratic form: slope {slope:.2f}")
-    ax.grid(True)
-    ax.legend(loc="upper left")
-    return ax
+    title = f"KL divergence minus its quadratic form: slope {slope:.2f}"
+    xlabel = r"length of the step $|d|$ (Euclidean, in weights)"
+    ylabel = r"$|\mathrm{KL} - \frac{1}{2} d^\top F d\,|$ (nats)"
+    return labelled(ax, title, xlabel, ylabel, loc="upper left")
 
 
 @style()
@@ -181,15 +177,12 @@ def monte_carlo_error(
         guide = 0.6 * anchor * np.sqrt(x[0] / x)
         ax.plot(x, guide, "--", color=GREY, linewidth=1.5, label="slope -1/2")
     of = f"\n(median and range of {', '.join(map(str, sorted(seeds)))} seeds)" if seeds else ""
-    ax.set(xscale="log", yscale="log", xlabel=xlabel, title=f"Error of estimated Fisher matrices{of}")
+    ax.set(xscale="log", yscale="log")
     if len(x) <= 12:
         ax.set_xticks(x, [short(count) for count in x])
         ax.xaxis.set_minor_locator(NullLocator())
     plain_log_ticks(ax.yaxis)
-    ax.set_ylabel("relative error (Frobenius)")
-    ax.grid(True)
-    ax.legend()
-    return ax
+    return labelled(ax, f"Error of estimated Fisher matrices{of}", xlabel, "relative error (Frobenius)")
 
 
 @style()

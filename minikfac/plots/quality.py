@@ -10,19 +10,9 @@ from typing import Any
 import numpy as np
 from matplotlib.ticker import LogLocator, MaxNLocator
 
-from .style import (
-    BLUE,
-    GREEN,
-    GREY,
-    ORANGE,
-    PURPLE,
-    marked_pen,
-    new_figure,
-    plain_log_ticks,
-    short,
-    some,
-    style,
-)
+from .checks import some
+from .style import BLUE, GREEN, GREY, ORANGE, PURPLE, marked_pen, new_figure, style
+from .ticks import plain_log_ticks, short
 
 TITLES = {
     "error": "relative error\nof the matrix\n(0 is best)",

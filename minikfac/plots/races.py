@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import LogLocator, NullFormatter
 
-from .style import MARKERS, new_figure, pen, plain_log_ticks, short, some, style
+from .checks import some
+from .style import MARKERS, new_figure, pen, style
+from .ticks import log_ticks, plain_log_ticks, short
 from .training import LABELS, PERCENT
 
 AXES = {"seconds": "seconds", "step": "steps", "examples": "examples"}
@@ -209,10 +211,7 @@ def _log_x(ax: Any) -> None:
     ax.set_xscale("log")
     low, high = ax.get_xlim()
     if high < 50 * low:
-        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        ax.xaxis.set_major_formatter(
-            FuncFormatter(lambda value, _: f"{value:g}" if value < 1e4 else f"{value / 1e3:g}k")
-        )
+        log_ticks(ax.xaxis, form=lambda value: f"{value:g}" if value < 1e4 else f"{value / 1e3:g}k")
     ax.xaxis.set_minor_formatter(NullFormatter())
 
 
