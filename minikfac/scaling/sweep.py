@@ -436,10 +436,7 @@ def _about(
         "budget": describe(budget),
         "seed": seed,
         "methods": {
-            method.name: {
-                "arguments": describe({**method.arguments, **method.fixed}),
-                "space": describe(method.space),
-            }
+            method.name: {"arguments": describe(method.arguments), "space": describe(method.space)}
             for method in methods
         },
     }
