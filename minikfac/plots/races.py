@@ -64,12 +64,8 @@ def race(
             panels[0].yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 4, 5, 7)))
     panels[0].set_ylabel(label(y))
     seeds = max(len(several) for several in named.values())
-    fig.legend(
-        *panels[0].get_legend_handles_labels(),
-        loc="outside lower center",
-        ncols=min(5, len(named)),
-        title=f"thick: median, thin: each of {seeds} seeds" if seeds > 1 else None,
-    )
+    note = f"thick: median, thin: each of {seeds} seeds" if seeds > 1 else None
+    _legend(fig, panels[0].get_legend_handles_labels()[0], note)
     fig.suptitle(title or label(y).split(" (")[0].capitalize())
     return panels
 
@@ -123,14 +119,14 @@ def race_targets(rows: Sequence[Mapping[str, Any]]) -> list[Any]:
         for n, name in enumerate(names)
     ]
     seeds = max(row["runs"] for row in rows)
-    fig.legend(
-        handles=handles,
-        loc="outside lower center",
-        ncols=min(5, len(names)),
-        title=f"median of {seeds} seeds, and from the lowest to the highest" if seeds > 1 else None,
-    )
+    note = f"median of {seeds} seeds, and from the lowest to the highest" if seeds > 1 else None
+    _legend(fig, handles, note)
     fig.suptitle(f"Reaching a level: times sooner than {names[0]}")
     return panels
+
+
+def _legend(fig: Any, handles: Sequence[Any], note: str | None) -> None:
+    fig.legend(handles=handles, loc="outside lower center", ncols=min(5, len(handles)), title=note)
 
 
 def _levels(

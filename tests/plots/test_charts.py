@@ -59,8 +59,8 @@ def climb(**changed: Any) -> dict[str, Any]:
         "limit": on_sphere(GRID[0]),
         "steps": [0.1, 0.05, 0.025],
         "apart": {"gradient": [1, 1, 1], "natural gradient": [0.4, 0.2, 0.1]},
-        "graticules": {"globe": [on_sphere(GRID[0])], "a": [GRID[0]]},
-        "keeps": {"a": "angles"},
+        "graticules": {"globe": [on_sphere(GRID[0])], "a": [GRID[0]], "b": []},
+        "keeps": {"a": "angles", "b": "areas"},
         "step": 0.1,
     }
     return given | changed
