@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 from .._on_demand import on_demand
 
 if TYPE_CHECKING:
-    from .batch_errors import error_against_batch
+    from .errors import error_against_batch, monte_carlo_error
     from .exactness import exactness
     from .feature_maps import autocorrelation, between_maps, correlation_against_offset, variance_maps
     from .gaussians import gaussian_flows
     from .globe import globe_ascent, projections
-    from .gradients import gradient_scatter, kl_against_quadratic, mean_derivatives, monte_carlo_error
+    from .gradients import gradient_scatter, kl_against_quadratic, mean_derivatives
     from .graphical_models import graphical_models
     from .invariance import equivalent_training, gap_against_damping, gap_against_steps, invariance_matrix
     from .ladder import ladder_blocks

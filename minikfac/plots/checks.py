@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -77,6 +77,14 @@ def by_name(
         name: checked(array, shape, f"{what} of {name}", **limits)
         for name, array in some(dict(arrays), entry).items()
     }
+
+
+def complete(rows: Sequence[Mapping[str, Any]], keys: Sequence[str], what: str) -> None:
+    """Check that there are rows, and that each has these keys."""
+    for row in some(rows, what):
+        missing = [key for key in keys if key not in row]
+        if missing:
+            raise ValueError(f"expected {', '.join(missing)} in every {what}, got one with {', '.join(row)}")
 
 
 def some(entries: Any, what: str) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from .checks import by_name, checked, some
+from .checks import by_name, checked, complete
 from .style import GREY, axes_for, marked_pen, panels, style
 from .ticks import short
 
@@ -75,12 +75,8 @@ def exactness(walks: Sequence[Mapping[str, Any]]) -> list[Any]:
     Raises:
         ValueError: on no walks, or one that lacks a key.
     """
-    some(walks, "walk")
     keys = ("values", "errors", "knob", "title")
-    for one in walks:
-        missing = [key for key in keys if key not in one]
-        if missing:
-            raise ValueError(f"expected {', '.join(missing)} in every walk, got one with {', '.join(one)}")
+    complete(walks, keys, "walk")
     axes = panels(len(walks), min(2, len(walks)), 3.6, 0.5)
     for ax, one in zip(axes, walks, strict=True):
         walk(*(one[key] for key in keys), ax=ax)

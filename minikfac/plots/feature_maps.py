@@ -15,15 +15,14 @@ from matplotlib.ticker import MaxNLocator
 from ..backend import Array
 from .checks import checked, some
 from .style import (
-    COLORS,
-    DASHES,
     MAGNITUDE,
-    MARKERS,
     SIGNED,
     WIDTH,
     axes_for,
     labelled,
+    marked_pen,
     new_figure,
+    pen,
     style,
     write_numbers,
 )
@@ -142,11 +141,8 @@ def correlation_against_offset(
     for number, (group, members) in enumerate(some(dict(curves), "group").items()):
         for place, (name, values) in enumerate(some(dict(members), f"curve of {group}").items()):
             y = checked(values, ("offsets",), f"strengths of {group}, {name}", low=0, high=1)
-            ax.plot(
-                np.arange(1, len(y) + 1), y, color=COLORS[number % len(COLORS)],
-                linestyle=DASHES[place % len(DASHES)], marker=MARKERS[place % len(MARKERS)],
-                label=f"{group}: {name}" if name else group,
-            )  # fmt: skip
+            look = {**marked_pen(place), "color": pen(number)["color"], "linestyle": pen(place)["linestyle"]}
+            ax.plot(np.arange(1, len(y) + 1), y, label=f"{group}: {name}" if name else group, **look)
             longest = max(longest, len(y))
     ax.set(xticks=range(1, longest + 1), ylim=(0, None))
     ax.set_ylim(top=min(1.02, 1.15 * ax.get_ylim()[1]))

@@ -92,14 +92,6 @@ def marked_pen(number: int) -> dict[str, Any]:
     return {"color": COLORS[number % len(COLORS)], "marker": MARKERS[number % len(MARKERS)]}
 
 
-def median_and_range(ax: Any, x: Array, values: Array, number: int, label: str) -> Array:
-    """Draw medians of values (m, k) at x (m,), shaded from the lowest to the highest; return the medians."""
-    color, middle = COLORS[number % len(COLORS)], np.median(values, axis=1)
-    ax.plot(x, middle, label=label, **marked_pen(number))
-    ax.fill_between(x, values.min(axis=1), values.max(axis=1), color=color, alpha=0.25, linewidth=0)
-    return middle
-
-
 def new_figure(height: float, width: float = WIDTH) -> Any:
     """A new figure of this size in inches."""
     return plt.figure(figsize=(width, height), layout="constrained")

@@ -118,14 +118,14 @@ def compare(
             ones, unknown measures, negative damping, or a singular matrix without damping.
         TypeError: on what is not a Fisher matrix.
     """
-    methods, measures = methods or {}, MEASURES if measures is None else measures
+    methods, measures = methods or {}, tuple(MEASURES) if measures is None else tuple(measures)
     _check(F, approximations, methods, measures)
     reference = Reference.of(F, gradient, damping) if reference is None else reference
     rows: list[Row] = []
     for name, matrix in approximations.items():
         if on_progress is not None:
             on_progress(name)
-        whole, *layers = measure(reference, matrix, methods.get(name), cg_limit, tuple(measures))
+        whole, *layers = measure(reference, matrix, methods.get(name), cg_limit, measures)
         whole["build_seconds"] = (build_seconds or {}).get(name)
         rows += [{"approximation": name, **row} for row in (whole, *layers)]
     return Comparison(rows, damping)

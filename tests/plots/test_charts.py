@@ -136,7 +136,7 @@ def test_paths_are_drawn_as_given():
                 line.get_xydata().shape == (4, 2) and np.allclose(line.get_xydata(), expected)
                 for line in ax.lines
             )
-    assert a.get_title() == "a\nkeeps angles" and b.get_title() == "b"
+    assert a.get_title() == "a\nkeeps angles" and b.get_title() == "b\nkeeps areas"
     given = family()
     chart, _, first, second, _ = plots.gaussian_flows(**given)
     for ax, paths in (

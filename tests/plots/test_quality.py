@@ -32,7 +32,7 @@ def test_ledger_refuses_incomplete_rows():
     with pytest.raises(ValueError, match="at least one row, got none"):
         plots.ledger([])
     with pytest.raises(
-        ValueError, match="expected cost, step_cosine, share in every row, got a row with label"
+        ValueError, match="expected cost, step_cosine, share in every row, got one with label"
     ):
         plots.ledger([*LEDGER, {"label": "a", "error": 1.0}])
 
