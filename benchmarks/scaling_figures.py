@@ -8,19 +8,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator
 
-from minikfac.plots.style import (
-    COLORS,
-    GREY,
-    axes_for,
-    checked,
-    marked_pen,
-    new_figure,
-    positive,
-    short,
-    some,
-    style,
-    whole_log_ticks,
-)
+from minikfac.plots.checks import checked, positive, some
+from minikfac.plots.style import COLORS, GREY, axes_for, marked_pen, new_figure, style
+from minikfac.plots.ticks import short, whole_log_ticks
 
 WAIT = "#dddddd"
 """Colour of a rank that waits."""

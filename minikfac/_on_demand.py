@@ -36,8 +36,12 @@ class _Package(ModuleType):
         return sorted({*super().__dir__(), *self._files})
 
 
-def on_demand(package: str) -> None:
-    """Let the names that a package imports ``if TYPE_CHECKING`` be imported when they are first used."""
+def on_demand(package: str) -> list[str]:
+    """Let the names that a package imports ``if TYPE_CHECKING`` be imported when they are first used.
+
+    Returns:
+        These names, for the package's ``__all__`` where it has no others.
+    """
     module = sys.modules[package]
     files = {
         alias.name: statement.module
@@ -49,3 +53,4 @@ def on_demand(package: str) -> None:
     }
     module.__dict__["_files"] = files
     module.__class__ = _Package
+    return list(files)

@@ -6,10 +6,12 @@ error and exit code 2; an interrupt in 130.
 
 from __future__ import annotations
 
+import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -18,25 +20,8 @@ from typer.core import TyperCommand, TyperGroup
 from .. import __version__, distributed
 from ..backend import DeviceError
 
-COMMANDS = {
-    "tour": "Train a small net on handwritten digits and show how well each matrix approximates its Fisher "
-    "matrix.",
-    "fisher": "Build the Fisher matrix of a net of your own and measure every approximation against it.",
-    "figures": "Draw the tour's figures as files for slides: each shows one statement.",
-    "train": "Train a net with any of the optimizers, and keep records and checkpoints.",
-    "compare": "Let optimizers race on one problem, from the same start and with the same data in the same "
-    "order.",
-    "plot": "Draw records of one run or several against time, steps and examples.",
-    "problems": "List the problems for train and compare, with the optimizers for which each has a recipe.",
-    "invariance": "Train pairs of nets that begin as the same function, and measure how far they part, "
-    "method by method.",
-    "scaling": "Count steps and examples to one level by size of the batch, each method tuned at each size.",
-    "workers": "Predict seconds of a step on up to thousands of workers, and say what stands in the way of "
-    "more.",
-    "data": "List, fetch and check data sets. The digits come with the package; others are downloaded once, "
-    "with checksums.",
-}
-"""What ``minikfac --help`` lists: the files beside this one, and how their own help begins."""
+COMMANDS = "tour fisher figures train compare plot problems invariance scaling workers data".split()
+"""In the order in which ``minikfac --help`` lists them; each is the file beside this one."""
 EXPECTED = (ArithmeticError, DeviceError, ImportError, KeyError, MemoryError, OSError, TypeError, ValueError)
 """What wrong input, a lack of memory or a missing library raise; anything else is a bug of the package."""
 
@@ -45,9 +30,16 @@ def command(name: str) -> Any:
     """Import the file of a command, and make of it what typer runs: its app, or the function of its name."""
     module = import_module(f".{name}", __name__)
     group: typer.Typer = getattr(module, "app", None) or typer.Typer(add_completion=False)
-    if hasattr(module, name):
+    if not group.registered_commands:
         group.command(epilog=f"Example: {module.EXAMPLE}")(getattr(module, name))
     return typer.main.get_command(group)
+
+
+def first_line(name: str) -> str:
+    """How the help of a command begins, read from its file, which is not imported for that."""
+    text = Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8")
+    line = re.search(rf'^def {name}\(.*?"""(.+?)(?:"""|$)', text, re.DOTALL | re.MULTILINE)
+    return line[1] if line else ""
 
 
 class Commands(TyperGroup):
@@ -55,7 +47,7 @@ class Commands(TyperGroup):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.commands.update({name: TyperCommand(name, help=line) for name, line in COMMANDS.items()})
+        self.commands.update({name: TyperCommand(name, help=first_line(name)) for name in COMMANDS})
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         name, _, rest = super().resolve_command(ctx, args)

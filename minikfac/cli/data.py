@@ -10,12 +10,15 @@ import typer
 from .. import datasets
 from .common import say
 
-app = typer.Typer(
-    add_completion=False,
-    help="List, fetch and check data sets. The digits come with the package; others are downloaded once, "
-    "with checksums.",
-    epilog="Example: minikfac data fetch usps",
-)
+app = typer.Typer(add_completion=False)
+
+
+@app.callback(epilog="Example: minikfac data fetch usps")
+def data() -> None:
+    """List, fetch and check data sets.
+
+    The digits come with the package; others are downloaded once, with checksums.
+    """
 
 
 @app.command("list", epilog="Example: minikfac data list")

@@ -17,11 +17,11 @@ from .matrix import FisherMatrix, Operator, check_method
 class BlockDiagonalOperator(Operator):
     """Operators side by side, each on its own slice of the vector."""
 
-    def __init__(self, blocks: Sequence[Operator]) -> None:
-        if not blocks:
+    def __init__(self, parts: Sequence[Operator]) -> None:
+        if not parts:
             raise ValueError("expected at least one block, got none")
-        self.parts = tuple(blocks)
-        ends = accumulate((block.shape[0] for block in blocks), initial=0)
+        self.parts = tuple(parts)
+        ends = accumulate((block.shape[0] for block in parts), initial=0)
         self.slices = tuple(slice(a, b) for a, b in pairwise(ends))
 
     @property

@@ -4,17 +4,18 @@ Functions of one picture take ``ax``, and without it make a figure, 1280 pixels 
 Functions of several pictures make a figure of their own, and return a list of axes.
 """
 
+# ruff: noqa: F401
 from typing import TYPE_CHECKING
 
 from .._on_demand import on_demand
 
 if TYPE_CHECKING:
-    from .batch_errors import error_against_batch
+    from .errors import error_against_batch, monte_carlo_error
     from .exactness import exactness
     from .feature_maps import autocorrelation, between_maps, correlation_against_offset, variance_maps
     from .gaussians import gaussian_flows
     from .globe import globe_ascent, projections
-    from .gradients import gradient_scatter, kl_against_quadratic, mean_derivatives, monte_carlo_error
+    from .gradients import gradient_scatter, kl_against_quadratic, mean_derivatives
     from .graphical_models import graphical_models
     from .invariance import equivalent_training, gap_against_damping, gap_against_steps, invariance_matrix
     from .ladder import ladder_blocks
@@ -30,48 +31,4 @@ if TYPE_CHECKING:
     from .style import COLORS, style
     from .training import quality_along_training, training_curve
 
-__all__ = [
-    "COLORS",
-    "autocorrelation",
-    "batch_scaling",
-    "between_maps",
-    "block_means",
-    "conditioning",
-    "correlation_against_offset",
-    "cosine_against_damping",
-    "equivalent_training",
-    "error_against_batch",
-    "exactness",
-    "forward_backward",
-    "gap_against_damping",
-    "gap_against_steps",
-    "gaussian_flows",
-    "globe_ascent",
-    "gradient_scatter",
-    "graphical_models",
-    "improvement_against_damping",
-    "invariance_matrix",
-    "kl_against_quadratic",
-    "ladder_blocks",
-    "layer_ledger",
-    "ledger",
-    "loss_against_examples",
-    "matrices",
-    "mean_derivatives",
-    "memory",
-    "monte_carlo_error",
-    "preconditioned_spectra",
-    "predicted_scaling",
-    "projections",
-    "quality_along_training",
-    "quality_bars",
-    "race",
-    "race_targets",
-    "shifted_products",
-    "spectra",
-    "style",
-    "training_curve",
-    "variance_maps",
-]
-
-on_demand(__name__)
+__all__ = on_demand(__name__)

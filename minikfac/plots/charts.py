@@ -13,7 +13,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from ..backend import Array
-from .style import BLACK, BLUE, GREEN, MAGNITUDE, MARKERS, PURPLE, VERMILLION, by_name, positive, some
+from .checks import by_name, positive, some
+from .style import BLACK, BLUE, GREEN, MAGNITUDE, MARKERS, PURPLE, VERMILLION
 
 CHART_COLORS = (BLUE, VERMILLION, GREEN)
 CHART_DASHES = ("-", (0, (4, 1.2)), (0, (1.3, 0.9)))

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from .style import GREY, axes_for, by_name, checked, marked_pen, new_figure, short, some, style
+from .checks import by_name, checked, complete
+from .style import GREY, axes_for, marked_pen, panels, style
+from .ticks import short
 
 FLOOR = 1e-3
 """Errors are drawn on a log axis down to here, and linearly below."""
@@ -33,11 +35,9 @@ def walk(values: Any, errors: Mapping[str, Any], knob: str, title: str = "", *, 
     x = checked(values, ("m",), "values")
     ax = axes_for(ax)
     places = np.arange(len(x))
-    highest = 1.0
-    curves = by_name(errors, (len(x),), "errors", "approximation", finite=True)
+    curves = by_name(errors, (len(x),), "errors", "approximation", finite=True, low=0)
+    highest = max(1.0, *(float(y.max()) for y in curves.values()))
     for number, (name, y) in enumerate(curves.items()):
-        if y.min() < 0:
-            raise ValueError(f"expected errors of {name} >= 0, got {float(y.min()):.3g}")
         exact = y < ROUNDING
         drawn = np.where(exact, 0, y)
         pen = marked_pen(number)
@@ -47,7 +47,6 @@ def walk(values: Any, errors: Mapping[str, Any], knob: str, title: str = "", *, 
             ax.plot(
                 places[exact], drawn[exact], **pen, linestyle="", markersize=size, clip_on=False, zorder=4
             )
-        highest = max(highest, float(y.max()))
     ax.set_yscale("symlog", linthresh=FLOOR, linscale=0.6)
     decades = [10.0**power for power in range(-3, int(np.ceil(np.log10(highest))) + 1)]
     ticks = [0.0, *(tick for tick in decades if tick <= 1.01 * highest)]
@@ -76,21 +75,11 @@ def exactness(walks: Sequence[Mapping[str, Any]]) -> list[Any]:
     Raises:
         ValueError: on no walks, or one that lacks a key.
     """
-    some(walks, "walk")
     keys = ("values", "errors", "knob", "title")
-    for one in walks:
-        missing = [key for key in keys if key not in one]
-        if missing:
-            raise ValueError(f"expected {', '.join(missing)} in every walk, got one with {', '.join(one)}")
-    rows = -(-len(walks) // 2)
-    columns = min(2, len(walks))
-    fig = new_figure(3.6 * rows + 0.5)
-    axes = list(fig.subplots(rows, columns, squeeze=False).ravel())
-    for ax, one in zip(axes, walks, strict=False):
+    complete(walks, keys, "walk")
+    axes = panels(len(walks), min(2, len(walks)), 3.6, 0.5)
+    for ax, one in zip(axes, walks, strict=True):
         walk(*(one[key] for key in keys), ax=ax)
-    for ax in axes[len(walks) :]:
-        ax.remove()
-    axes = axes[: len(walks)]
     handles, labels = axes[0].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside upper center", ncols=len(labels))
+    axes[0].figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
     return axes

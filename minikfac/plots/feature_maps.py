@@ -13,18 +13,18 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from ..backend import Array
+from .checks import checked, some
 from .style import (
-    COLORS,
-    DASHES,
     MAGNITUDE,
-    MARKERS,
     SIGNED,
     WIDTH,
     axes_for,
-    checked,
+    labelled,
+    marked_pen,
     new_figure,
-    some,
+    pen,
     style,
+    write_numbers,
 )
 
 Tiles = Mapping[str, Mapping[str, Any]]
@@ -47,13 +47,12 @@ def autocorrelation(maps: Tiles) -> list[Any]:
     Raises:
         ValueError: on even extents, values that are no correlations, or rows of different columns.
     """
-    tiles = _checked_tiles(maps, ("rows", "columns"), "autocorrelation")
+    tiles = _checked_tiles(maps, ("rows", "columns"), "autocorrelation", -1, 1)
     for what, tile in _each(tiles):
         if not all(extent % 2 for extent in tile.shape):
             raise ValueError(
                 f"expected an odd number of shifts in autocorrelation of {what}, got shape {tile.shape}"
             )
-    _check_correlations(tiles, "autocorrelation")
 
     def draw(ax: Any, tile: Array) -> Any:
         ry, rx = (extent // 2 for extent in tile.shape)
@@ -79,16 +78,12 @@ def between_maps(correlations: Tiles) -> list[Any]:
     Raises:
         ValueError: on values that are no correlations, or rows of different columns.
     """
-    tiles = _checked_tiles(correlations, ("maps", "maps"), "correlations")
-    _check_correlations(tiles, "correlations")
+    tiles = _checked_tiles(correlations, ("maps", "maps"), "correlations", -1, 1)
 
     def draw(ax: Any, tile: Array) -> Any:
         image = ax.imshow(tile, cmap=SIGNED, vmin=-1, vmax=1, interpolation="nearest")
         if len(tile) <= 8:
-            for (row, column), value in np.ndenumerate(tile):
-                text = "–" if np.isnan(value) else f"{round(value, 1) + 0.0:.1f}".replace("-", "−")
-                color = "white" if abs(value) > 0.7 else "black"
-                ax.text(column, row, text, ha="center", va="center", fontsize=9, color=color)
+            write_numbers(ax, tile, lambda r: "–" if np.isnan(r) else f"{round(r, 1) + 0.0:.1f}", 0.7, 9)
         _whole_ticks(ax)
         return image
 
@@ -109,18 +104,13 @@ def variance_maps(variances: Tiles) -> list[Any]:
     Raises:
         ValueError: on negative values, or rows of different columns.
     """
-    tiles = _checked_tiles(variances, ("H", "W"), "variances")
+    tiles = _checked_tiles(variances, ("H", "W"), "variances", 0)
     largest = max(1.0, *(float(np.nanmax(tile)) for _, tile in _each(tiles)))
-    for what, tile in _each(tiles):
-        if np.nanmin(tile) < 0:
-            raise ValueError(f"expected variances >= 0 of {what}, got {float(np.nanmin(tile)):.3g}")
 
     def draw(ax: Any, tile: Array) -> Any:
         image = ax.imshow(tile, cmap=MAGNITUDE, vmin=0, vmax=largest, interpolation="nearest")
         if max(tile.shape) <= 8:
-            for (row, column), value in np.ndenumerate(tile):
-                color = "white" if value > 0.55 * largest else "black"
-                ax.text(column, row, f"{value:.1f}", ha="center", va="center", fontsize=8, color=color)
+            write_numbers(ax, tile, "{:.1f}".format, 0.55 * largest, 8)
         _whole_ticks(ax)
         return image
 
@@ -150,22 +140,14 @@ def correlation_against_offset(
     longest = 1
     for number, (group, members) in enumerate(some(dict(curves), "group").items()):
         for place, (name, values) in enumerate(some(dict(members), f"curve of {group}").items()):
-            y = checked(values, ("offsets",), f"strengths of {group}, {name}")
-            if np.nanmin(y, initial=0) < 0 or np.nanmax(y, initial=0) > 1 + 1e-9:
-                worst = float(np.nanmax(np.abs(y)))
-                raise ValueError(f"expected strengths of {group}, {name} in [0, 1], got {worst:.3g}")
-            ax.plot(
-                np.arange(1, len(y) + 1), y, color=COLORS[number % len(COLORS)],
-                linestyle=DASHES[place % len(DASHES)], marker=MARKERS[place % len(MARKERS)],
-                label=f"{group}: {name}" if name else group,
-            )  # fmt: skip
+            y = checked(values, ("offsets",), f"strengths of {group}, {name}", low=0, high=1)
+            look = {**marked_pen(place), "color": pen(number)["color"], "linestyle": pen(place)["linestyle"]}
+            ax.plot(np.arange(1, len(y) + 1), y, label=f"{group}: {name}" if name else group, **look)
             longest = max(longest, len(y))
-    ax.set(xticks=range(1, longest + 1), ylim=(0, None), title=title, ylabel="mean |correlation|")
+    ax.set(xticks=range(1, longest + 1), ylim=(0, None))
     ax.set_ylim(top=min(1.02, 1.15 * ax.get_ylim()[1]))
-    ax.set_xlabel("distance (pixels)")
-    ax.grid(True)
-    ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0))
-    return ax
+    beside = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0)}
+    return labelled(ax, title, "distance (pixels)", "mean |correlation|", **beside)
 
 
 def _whole_ticks(ax: Any) -> None:
@@ -173,9 +155,14 @@ def _whole_ticks(ax: Any) -> None:
         axis.set_major_locator(MaxNLocator(5, integer=True))
 
 
-def _checked_tiles(tiles: Tiles, shape: tuple[str, str], what: str) -> dict[str, dict[str, Array]]:
+def _checked_tiles(
+    tiles: Tiles, shape: tuple[str, str], what: str, low: float, high: float = np.inf
+) -> dict[str, dict[str, Array]]:
     arrays = {
-        row: {column: checked(tile, shape, f"{what} of {row}, {column}") for column, tile in columns.items()}
+        row: {
+            column: checked(tile, shape, f"{what} of {row}, {column}", low=low, high=high)
+            for column, tile in columns.items()
+        }
         for row, columns in some(dict(tiles), "row of pictures").items()
     }
     first = list(next(iter(arrays.values())))
@@ -190,13 +177,6 @@ def _checked_tiles(tiles: Tiles, shape: tuple[str, str], what: str) -> dict[str,
 def _each(tiles: Mapping[str, Mapping[str, Array]]) -> list[tuple[str, Array]]:
     """All pictures with their row and column as words."""
     return [(f"{row}, {column}", tile) for row, line in tiles.items() for column, tile in line.items()]
-
-
-def _check_correlations(tiles: Mapping[str, Mapping[str, Array]], what: str) -> None:
-    for where, tile in _each(tiles):
-        worst = float(np.nanmax(np.abs(tile), initial=0))
-        if worst > 1 + 1e-9:
-            raise ValueError(f"expected {what} of {where} in [-1, 1], got {worst:.3g}")
 
 
 def _tiles(

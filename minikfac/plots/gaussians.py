@@ -10,7 +10,8 @@ from matplotlib.patches import Patch
 
 from ..backend import Array
 from .charts import METHODS, NATURAL, chart_legend, chart_names, chart_pen, disagreement, hills, start
-from .style import BLACK, SKY, by_name, checked, new_figure, style
+from .checks import by_name, checked
+from .style import BLACK, SKY, new_figure, style
 
 ELLIPSE: dict[str, Any] = {"facecolor": SKY, "edgecolor": "none", "alpha": 0.8}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -11,11 +10,12 @@ from matplotlib.patches import Circle
 
 from ..backend import Array
 from .charts import METHODS, NATURAL, chart_legend, chart_names, chart_pen, disagreement, ends, hills, start
-from .style import BLUE, GREY, checked, new_figure, short, some, style
+from .checks import checked, some
+from .style import BLUE, GREY, new_figure, panels, style
+from .ticks import short
 
 CENTRE = (0.0, 30.0)
 """Longitude and latitude, in degrees, that face the viewer of a globe."""
-EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 
 @style()
@@ -35,12 +35,7 @@ def projections(maps: Sequence[Mapping[str, Any]], circles: Any, graticule: Sequ
     Raises:
         ValueError: on shapes that do not fit.
     """
-    rows = -(-(len(some(maps, "map")) + 1) // 3)
-    fig = new_figure(0.5 + 2.9 * rows)
-    axes = list(fig.subplots(rows, 3, squeeze=False).ravel())
-    for empty in axes[len(maps) + 1 :]:
-        empty.remove()
-    axes = axes[: len(maps) + 1]
+    axes = panels(1 + len(some(maps, "map")), 3, 2.9, 0.5)
     _globe(axes[0], graticule)
     for circle in checked(circles, ("n", "m", 3), "circles", finite=True):
         flat, visible = orthographic(circle)
@@ -49,7 +44,7 @@ def projections(maps: Sequence[Mapping[str, Any]], circles: Any, graticule: Sequ
     axes[0].set_title("the globe")
     for ax, one in zip(axes[1:], maps, strict=True):
         _tissot(ax, one)
-    fig.suptitle("Circles of one size, on the globe and on maps: none keeps both angles and areas")
+    axes[0].figure.suptitle("Circles of one size, on the globe and on maps: none keeps both angles and areas")
     return axes
 
 
@@ -124,9 +119,9 @@ def globe_ascent(
     steps: Any,
     apart: Mapping[str, Any],
     *,
-    graticules: Mapping[str, Sequence[Any]] = EMPTY,
-    keeps: Mapping[str, str] = EMPTY,
-    step: float | None = None,
+    graticules: Mapping[str, Sequence[Any]],
+    keeps: Mapping[str, str],
+    step: float,
 ) -> list[Any]:
     """Draw gradient ascent on maps, the same paths on the globe, and how far those of maps are apart.
 
@@ -157,20 +152,20 @@ def globe_ascent(
     axes = [fig.add_subplot(grid[0, number]) for number in range(len(names))]
     for number, name in enumerate(names):
         paths = [on_map[method][name] for method in METHODS]
-        _ascent_on_map(axes[number], number, name, maps[name], f, graticules.get(name, ()), paths)
-        axes[number].set_title(f"{name}\nkeeps {keeps[name]}" if name in keeps else name)
+        _ascent_on_map(axes[number], number, name, maps[name], f, graticules[name], paths)
+        axes[number].set_title(f"{name}\nkeeps {keeps[name]}")
     flow = checked(limit, ("k", 3), "limit", finite=True)
     for column, method in enumerate(METHODS):
         axes.append(fig.add_subplot(grid[1, column]))
-        _hilly_globe(axes[-1], sphere, heights, graticules.get("globe", ()))
+        _hilly_globe(axes[-1], sphere, heights, graticules["globe"])
         paths = [checked(on_globe[method][name], ("k", 3), f"{method} path of {name}") for name in names]
         _paths_on_globe(axes[-1], paths, None if column else flow)
     axes.append(fig.add_subplot(grid[1, 2]))
     distances = {method: apart[method] for method in METHODS}
     disagreement(axes[-1], steps, distances, "largest distance (radii of the globe)")
     fig.legend(handles=chart_legend(names, "higher"), loc="outside lower center", ncols=5)
-    of = "" if step is None else f" (steps of h = {short(step)})"
-    fig.suptitle(f"The gradient goes uphill on the map, the natural gradient on the globe{of}")
+    title = "The gradient goes uphill on the map, the natural gradient on the globe"
+    fig.suptitle(f"{title} (steps of h = {short(step)})")
     return axes
 
 

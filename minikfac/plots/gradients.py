@@ -2,30 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.ticker import NullLocator
 
-from .style import (
-    BLACK,
-    BLUE,
-    GREEN,
-    GREY,
-    SKY,
-    VERMILLION,
-    axes_for,
-    checked,
-    marked_pen,
-    median_and_range,
-    new_figure,
-    plain_log_ticks,
-    positive,
-    short,
-    some,
-    style,
-)
+from .checks import checked, positive
+from .style import BLACK, BLUE, GREEN, GREY, SKY, VERMILLION, axes_for, labelled, new_figure, style
+from .ticks import short
 
 DIVERGENCE = 0.01
 """Of the ellipse of updates, in nats; the outer one is four times it."""
@@ -141,55 +125,10 @@ def kl_against_quadratic(
     ax.plot(line, level * (line / middle) ** 3, "--", color=GREY, linewidth=1.5, label="slope 3")
     ax.set(xscale="log", yscale="log", ylim=(y[seen].min() / 3, 5 * y[seen].max()))
     ax.text(x[-1], floor / 1.5, "rounding error", ha="right", va="top", color="#555555")
-    ax.set_xlabel(r"length of the step $|d|$ (Euclidean, in weights)")
-    ax.set_ylabel(r"$|\mathrm{KL} - \frac{1}{2} d^\top F d\,|$ (nats)")
-    ax.set_title(f"KL divergence minus its quadratic form: slope {slope:.2f}")
-    ax.grid(True)
-    ax.legend(loc="upper left")
-    return ax
-
-
-@style()
-def monte_carlo_error(
-    n_samples: Any, errors: Mapping[str, Any], *, xlabel: str = "sampled targets", ax: Any | None = None
-) -> Any:
-    """Draw relative errors of estimates of the Fisher matrix against the number of samples.
-
-    Estimates that converge follow the line of slope -1/2; the empirical Fisher matrix, which uses the
-    labels, stays where it is.
-
-    Args:
-        n_samples: (m,).
-        errors: by name, (m, seeds) relative errors, drawn as median and range; or one number, drawn as a
-            level.
-        xlabel: what is counted.
-        ax: axes to draw into.
-    """
-    x = positive(n_samples, "n_samples")
-    ax = axes_for(ax)
-    anchor, seeds = None, set[int]()
-    for number, (name, given) in enumerate(some(dict(errors), "estimate").items()):
-        if np.ndim(given) == 0:
-            look = {"color": marked_pen(number)["color"], "linestyle": "-."}
-            ax.axhline(float(given), label=f"{name}: {short(float(given))}", **look)
-            continue
-        estimates = checked(given, (len(x), "seeds"), f"errors of {name}")
-        seeds.add(estimates.shape[1])
-        middle = median_and_range(ax, x, estimates, number, name)
-        anchor = middle[0] if anchor is None else anchor
-    if anchor is not None:
-        guide = 0.6 * anchor * np.sqrt(x[0] / x)
-        ax.plot(x, guide, "--", color=GREY, linewidth=1.5, label="slope -1/2")
-    of = f"\n(median and range of {', '.join(map(str, sorted(seeds)))} seeds)" if seeds else ""
-    ax.set(xscale="log", yscale="log", xlabel=xlabel, title=f"Error of estimated Fisher matrices{of}")
-    if len(x) <= 12:
-        ax.set_xticks(x, [short(count) for count in x])
-        ax.xaxis.set_minor_locator(NullLocator())
-    plain_log_ticks(ax.yaxis)
-    ax.set_ylabel("relative error (Frobenius)")
-    ax.grid(True)
-    ax.legend()
-    return ax
+    title = f"KL divergence minus its quadratic form: slope {slope:.2f}"
+    xlabel = r"length of the step $|d|$ (Euclidean, in weights)"
+    ylabel = r"$|\mathrm{KL} - \frac{1}{2} d^\top F d\,|$ (nats)"
+    return labelled(ax, title, xlabel, ylabel, loc="upper left")
 
 
 @style()

@@ -15,7 +15,8 @@ import numpy as np
 from matplotlib.ticker import FuncFormatter
 
 from ..backend import Array
-from .style import BLUE, MAGNITUDE, WIDTH, axes_for, checked, new_figure, some, style
+from .checks import checked, some
+from .style import BLUE, MAGNITUDE, WIDTH, axes_for, new_figure, style, write_numbers
 
 
 def pool_magnitudes(F: Any, side: int, how: str = "mean") -> Array:
@@ -171,10 +172,7 @@ def block_means(
     power = int(np.floor(np.log10(means.max()))) if means.any() else 0
     ax = axes_for(ax, 5.8, 6.0)
     ax.imshow(means, cmap=MAGNITUDE, vmin=0, vmax=means.max() or 1.0)
-    for (row, column), mean in np.ndenumerate(means):
-        dark = mean > 0.55 * means.max()
-        text = f"{mean / 10.0**power:.2f}"
-        ax.text(column, row, text, ha="center", va="center", color="white" if dark else "black")
+    write_numbers(ax, means, lambda mean: f"{mean / 10.0**power:.2f}", 0.55 * means.max())
     ax.set(xticks=range(len(sizes)), yticks=range(len(sizes)), xticklabels=names, yticklabels=names)
     ax.tick_params(length=0)
     scale = rf"in $10^{{{power}}}$ {unit}" if power else f"in {unit}"
@@ -222,5 +220,4 @@ def _mark_layers(
         middles, names if on_y else [""] * len(names), rotation=0 if turned or upright else 90, va="center"
     )
     ax.tick_params(length=0)
-    for spine in ax.spines.values():
-        spine.set_visible(True)
+    ax.spines[:].set_visible(True)

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from .style import BLUE, GREEN, GREY, VERMILLION, axes_for, some, style
+from .checks import some
+from .style import BLUE, GREEN, GREY, VERMILLION, axes_for, labelled, style
 
 UNITS = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
 
@@ -68,15 +69,11 @@ def memory(
     for name, level in (budgets or {}).items():
         ax.axhline(level, color=GREEN, linestyle=":", linewidth=1.5)
         ax.annotate(name, (1, level), (-4, 4), ("axes fraction", "data"), "offset points", ha="right")
-    ax.set(xscale="log", yscale="log", xlim=span, title="Memory of curvature")
-    ax.set_ylim(bytes_per_float * P.min() / 4, bytes_per_float * P.max() ** 2 * 8)
-    ax.set_xlabel("parameters P")
-    ax.set_ylabel(f"memory ({8 * bytes_per_float}-bit numbers)")
-    low, high = (int(np.floor(np.log10(limit) / 3)) for limit in ax.get_ylim())
-    ax.set_yticks(1000.0 ** np.arange(max(low, 0), high + 1))
-    ax.set_ylim(bytes_per_float * P.min() / 4, bytes_per_float * P.max() ** 2 * 8)
+    ends = bytes_per_float * P.min() / 4, bytes_per_float * P.max() ** 2 * 8
+    low, high = (int(np.floor(np.log10(limit) / 3)) for limit in ends)
+    ax.set(xscale="log", yscale="log", xlim=span, yticks=1000.0 ** np.arange(max(low, 0), high + 1))
+    ax.set_ylim(ends)
     ax.yaxis.set_minor_locator(NullLocator())
     ax.yaxis.set_major_formatter(FuncFormatter(lambda count, _: human_bytes(count)))
-    ax.grid(True)
-    ax.legend(loc="upper left")
-    return ax
+    ylabel = f"memory ({8 * bytes_per_float}-bit numbers)"
+    return labelled(ax, "Memory of curvature", "parameters P", ylabel, loc="upper left")

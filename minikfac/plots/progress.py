@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 from matplotlib.lines import Line2D
 
-from .style import BLACK, GREY, by_name, checked, marked_pen, new_figure, pen, positive, short, some, style
+from .checks import by_name, checked, positive, some
+from .style import BLACK, GREY, marked_pen, new_figure, pen, style
+from .ticks import short
 
 
 @style()

@@ -10,19 +10,9 @@ from typing import Any
 import numpy as np
 from matplotlib.ticker import LogLocator, MaxNLocator
 
-from .style import (
-    BLUE,
-    GREEN,
-    GREY,
-    ORANGE,
-    PURPLE,
-    marked_pen,
-    new_figure,
-    plain_log_ticks,
-    short,
-    some,
-    style,
-)
+from .checks import complete, some
+from .style import BLUE, GREEN, GREY, ORANGE, PURPLE, marked_pen, new_figure, style
+from .ticks import plain_log_ticks, short
 
 TITLES = {
     "error": "relative error\nof the matrix\n(0 is best)",
@@ -56,9 +46,8 @@ def ledger(rows: Sequence[Mapping[str, Any]]) -> list[Any]:
     Raises:
         ValueError: on no rows, or rows that lack a key the others have.
     """
-    some(rows, "row")
     optional = [key for key in ("cost", "step_cosine", "share") if any(key in row for row in rows)]
-    _check(rows, ("label", "error", *optional))
+    complete(rows, ("label", "error", *optional), "row")
     measures = [key for key in optional if key != "cost"]
     fig = new_figure(1.8 + 0.75 * len(rows))
     widths = [1.5, *(1 for _ in measures)]
@@ -121,7 +110,7 @@ def layer_ledger(
     named = {name: list(rows) for name, rows in some(dict(ledgers), "layer").items()}
     labels = [str(row.get("label")) for row in next(iter(named.values()))]
     for name, rows in named.items():
-        _check(some(rows, "row"), ("label", *columns))
+        complete(rows, ("label", *columns), "row")
         if [str(row["label"]) for row in rows] != labels:
             raise ValueError(f"expected the same labels for every layer, got others for {name}")
     shown = [place for place, label in enumerate(labels) if place or "exact" not in label]
@@ -184,7 +173,7 @@ def quality_bars(
         ValueError: on no rows or columns, or rows that lack one.
     """
     some(columns, "column")
-    _check(some(rows, "row"), ("approximation", *columns))
+    complete(rows, ("approximation", *columns), "row")
     if spread is not None and len(spread) != len(rows):
         raise ValueError(f"expected {len(rows)} rows of spread, got {len(spread)}")
     fig = new_figure(1.7 + 0.5 * len(rows))
@@ -236,13 +225,6 @@ def _longest_bar(values: Sequence[float]) -> float:
     """Where bars are cut off, so that one that is far too long does not hide the others."""
     usual = [value for value in values if 0 < value <= 3]
     return 1.15 * max(usual) if usual and max(values) > 3 * max(usual) else max(values)
-
-
-def _check(rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> None:
-    for row in rows:
-        missing = [key for key in keys if key not in row]
-        if missing:
-            raise ValueError(f"expected {', '.join(missing)} in every row, got a row with {', '.join(row)}")
 
 
 def _bars(

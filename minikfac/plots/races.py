@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import LogLocator, NullFormatter
 
-from .style import MARKERS, new_figure, pen, plain_log_ticks, short, some, style
+from .checks import some
+from .style import MARKERS, new_figure, pen, style
+from .ticks import log_ticks, plain_log_ticks, short
 from .training import LABELS, PERCENT
 
 AXES = {"seconds": "seconds", "step": "steps", "examples": "examples"}
@@ -62,12 +64,8 @@ def race(
             panels[0].yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 4, 5, 7)))
     panels[0].set_ylabel(label(y))
     seeds = max(len(several) for several in named.values())
-    fig.legend(
-        *panels[0].get_legend_handles_labels(),
-        loc="outside lower center",
-        ncols=min(5, len(named)),
-        title=f"thick: median, thin: each of {seeds} seeds" if seeds > 1 else None,
-    )
+    note = f"thick: median, thin: each of {seeds} seeds" if seeds > 1 else None
+    _legend(fig, panels[0].get_legend_handles_labels()[0], note)
     fig.suptitle(title or label(y).split(" (")[0].capitalize())
     return panels
 
@@ -121,14 +119,14 @@ def race_targets(rows: Sequence[Mapping[str, Any]]) -> list[Any]:
         for n, name in enumerate(names)
     ]
     seeds = max(row["runs"] for row in rows)
-    fig.legend(
-        handles=handles,
-        loc="outside lower center",
-        ncols=min(5, len(names)),
-        title=f"median of {seeds} seeds, and from the lowest to the highest" if seeds > 1 else None,
-    )
+    note = f"median of {seeds} seeds, and from the lowest to the highest" if seeds > 1 else None
+    _legend(fig, handles, note)
     fig.suptitle(f"Reaching a level: times sooner than {names[0]}")
     return panels
+
+
+def _legend(fig: Any, handles: Sequence[Any], note: str | None) -> None:
+    fig.legend(handles=handles, loc="outside lower center", ncols=min(5, len(handles)), title=note)
 
 
 def _levels(
@@ -209,10 +207,7 @@ def _log_x(ax: Any) -> None:
     ax.set_xscale("log")
     low, high = ax.get_xlim()
     if high < 50 * low:
-        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        ax.xaxis.set_major_formatter(
-            FuncFormatter(lambda value, _: f"{value:g}" if value < 1e4 else f"{value / 1e3:g}k")
-        )
+        log_ticks(ax.xaxis, form=lambda value: f"{value:g}" if value < 1e4 else f"{value / 1e3:g}k")
     ax.xaxis.set_minor_formatter(NullFormatter())
 
 

@@ -11,22 +11,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
 from ..backend import Array
+from .checks import by_name, checked, positive, some
 from .races import label
-from .style import (
-    COLORS,
-    DASHES,
-    GREY,
-    axes_for,
-    by_name,
-    checked,
-    marked_pen,
-    new_figure,
-    pen,
-    positive,
-    some,
-    style,
-    whole_log_ticks,
-)
+from .style import COLORS, DASHES, GREY, axes_for, labelled, marked_pen, new_figure, pen, style
+from .ticks import whole_log_ticks
 
 
 @style()
@@ -136,9 +124,8 @@ def loss_against_examples(
             )
     if level is not None:
         ax.axhline(level, color=GREY, linewidth=1)
-    ax.set(xscale="log", yscale="log", xlabel="examples seen", ylabel=label(y))
+    ax.set(xscale="log", yscale="log")
     whole_log_ticks(ax.yaxis)
-    ax.grid(True)
     handles = [
         Line2D([], [], color=GREY, linestyle=dashes[number % len(dashes)], label=name)
         for number, name in enumerate(curves)
@@ -147,8 +134,8 @@ def loss_against_examples(
         Line2D([], [], color=shade, label=f"{m:,} a step") for m, shade in zip(sizes, shades, strict=True)
     ]
     ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    ax.set_title("Each curve is tuned for its size of the batch; it ends at the level")
-    return ax
+    title = "Each curve is tuned for its size of the batch; it ends at the level"
+    return labelled(ax, title, "examples seen", label(y))
 
 
 @style()

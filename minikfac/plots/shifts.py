@@ -9,7 +9,9 @@ import numpy as np
 from matplotlib.patches import Rectangle
 
 from ..backend import Array
-from .style import BLUE, MAGNITUDE, SIGNED, checked, new_figure, short, style
+from .checks import checked
+from .style import BLUE, MAGNITUDE, new_figure, signed_image, style, write_numbers
+from .ticks import short
 
 
 @style()
@@ -45,8 +47,8 @@ def shifted_products(
     fig = new_figure(3.6)
     axes = list(fig.subplots(1, 4))
     _activation(axes[0], a, padding)
-    _signed_image(axes[1], g)
-    _signed_image(axes[2], p)
+    signed_image(axes[1], g)
+    signed_image(axes[2], p)
     axes[2].add_patch(Rectangle((left - 0.5, top - 0.5), kw, kh, fill=False, edgecolor="black", linewidth=2))
     _kernel_gradient(axes[3], p[top : top + kh, left : left + kw], float(np.abs(p).max()) or 1.0)
     titles = (
@@ -67,7 +69,7 @@ def shifted_products(
 def _activation(ax: Any, a: Array, padding: Sequence[int]) -> None:
     """A map of activations, signed where it is, with a dashed line around what is not padding."""
     if float(a.min()) < 0:
-        _signed_image(ax, a)
+        signed_image(ax, a)
     else:
         ax.imshow(a, cmap=MAGNITUDE, interpolation="nearest")
         ax.set_xlabel(f"0 to {short(float(a.max()))}")
@@ -81,15 +83,6 @@ def _activation(ax: Any, a: Array, padding: Sequence[int]) -> None:
 
 def _kernel_gradient(ax: Any, gradient: Array, limit: float) -> None:
     """The gradient of a kernel, with its numbers where these are few."""
-    _signed_image(ax, gradient, limit)
+    signed_image(ax, gradient, limit)
     if gradient.size <= 25:
-        for (row, column), value in np.ndenumerate(gradient):
-            color = "white" if abs(value) > 0.7 * limit else "black"
-            text = short(float(value)).replace("-", "−")
-            ax.text(column, row, text, ha="center", va="center", fontsize=10, color=color)
-
-
-def _signed_image(ax: Any, values: Array, limit: float | None = None) -> None:
-    limit = limit or float(np.abs(values).max()) or 1.0
-    ax.imshow(values, cmap=SIGNED, vmin=-limit, vmax=limit, interpolation="nearest")
-    ax.set_xlabel(f"±{short(limit)}")
+        write_numbers(ax, gradient, short, 0.7 * limit, 10)

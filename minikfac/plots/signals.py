@@ -10,7 +10,8 @@ import numpy as np
 from matplotlib.patches import ConnectionPatch
 
 from ..backend import Array
-from .style import BLUE, MAGNITUDE, SIGNED, VERMILLION, checked, new_figure, short, some, style
+from .checks import checked, some
+from .style import BLUE, MAGNITUDE, VERMILLION, new_figure, signed_image, style
 
 DERIVATIVES = "derivatives $g = dL/ds$\nfor the sampled target"
 OUTER = "outer products of\n$a$ below and $g$ above\n(orange +, purple −)"
@@ -90,28 +91,16 @@ def _input(ax: Any, image: Array, label: int) -> Any:
     return ax
 
 
-def _signed(ax: Any, values: Array) -> float:
-    """Draw signed values on a scale symmetric about 0; return its limit."""
-    limit = float(np.abs(values).max()) or 1.0
-    ax.imshow(values, cmap=SIGNED, vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest")
-    ax.set(xticks=[], yticks=[])
-    for spine in ax.spines.values():
-        spine.set_visible(True)
-    return limit
-
-
 def _strip(ax: Any, values: Array, name: str) -> Any:
-    limit = _signed(ax, values[:, None])
+    signed_image(ax, values[:, None], aspect="auto")
     ax.set_box_aspect(3.2)
     ax.set_title(name)
-    ax.set_xlabel(f"±{short(limit)}")
     return ax
 
 
 def _picture(ax: Any, gradient: Array, layer: int) -> Any:
-    limit = _signed(ax, gradient)
+    signed_image(ax, gradient, aspect="auto")
     ax.set_title(f"$DW_{layer}$, {gradient.shape[0]}×{gradient.shape[1]}", fontsize=11)
-    ax.set_xlabel(f"±{short(limit)}")
     return ax
 
 

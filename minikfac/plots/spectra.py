@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from ..backend import Array
-from .style import GREY, axes_for, by_name, marked_pen, pen, positive, short, style
+from .checks import by_name, positive
+from .style import GREY, axes_for, labelled, marked_pen, pen, style
+from .ticks import short
 
 
 @style()
@@ -41,11 +43,8 @@ def spectra(eigenvalues: Mapping[str, Any], damping: float | None = None, *, ax:
             rf"damping $\lambda$ = {short(damping)}", (1, damping), xycoords=("axes fraction", "data"),
             xytext=(-4, 4), textcoords="offset points", ha="right", color="#555555",
         )  # fmt: skip
-    ax.set(yscale="log", xlim=(0, longest * 1.01 + 1), xlabel="rank (1 = largest)", title="Eigenvalues")
-    ax.set_ylabel("eigenvalue (nats per squared weight)")
-    ax.grid(True)
-    ax.legend()
-    return ax
+    ax.set(yscale="log", xlim=(0, longest * 1.01 + 1))
+    return labelled(ax, "Eigenvalues", "rank (1 = largest)", "eigenvalue (nats per squared weight)")
 
 
 @style()
@@ -68,12 +67,9 @@ def preconditioned_spectra(eigenvalues: Mapping[str, Any], *, ax: Any | None = N
         label = f"{name}: condition {short(float(descending[0] / descending[-1]))}"
         ax.plot(np.arange(1, len(descending) + 1), descending, label=label, **pen(number))
     ax.axhline(1, color=GREY, linestyle=":", linewidth=1.5)
-    ax.set(yscale="log", xlim=(0, None), xlabel="rank (1 = largest)")
-    ax.set_title("Eigenvalues after preconditioning: 1 is perfect")
-    ax.set_ylabel("eigenvalue (no unit)")
-    ax.grid(True)
-    ax.legend()
-    return ax
+    ax.set(yscale="log", xlim=(0, None))
+    title = "Eigenvalues after preconditioning: 1 is perfect"
+    return labelled(ax, title, "rank (1 = largest)", "eigenvalue (no unit)")
 
 
 def _descending(eigenvalues: Mapping[str, Any]) -> dict[str, Array]:
@@ -93,16 +89,11 @@ def cosine_against_damping(dampings: Any, cosines: Mapping[str, Any], *, ax: Any
     """
     x = positive(dampings, "dampings")
     ax = axes_for(ax)
-    lowest = 1.0
-    for number, (name, y) in enumerate(by_name(cosines, (len(x),), "cosines", "curve").items()):
-        if (np.abs(y) > 1 + 1e-6).any():
-            raise ValueError(f"expected cosines of {name} in [-1, 1], got {float(np.abs(y).max()):.3g}")
+    curves = by_name(cosines, (len(x),), "cosines", "curve", low=-1, high=1)
+    for number, (name, y) in enumerate(curves.items()):
         ax.plot(x, y, label=name, **marked_pen(number))
-        lowest = min(lowest, float(np.nanmin(y)))
     ax.axhline(1, color=GREY, linestyle=":", linewidth=1.5)
-    ax.set(xscale="log", ylim=(min(0.0, lowest - 0.05), 1.04), title="Directions of the damped steps")
-    ax.set_xlabel(r"damping $\lambda$ (nats per squared weight)")
-    ax.set_ylabel("cosine with the exact step")
-    ax.grid(True)
-    ax.legend()
-    return ax
+    lowest = min(float(np.nanmin(y)) for y in curves.values())
+    ax.set(xscale="log", ylim=(min(0.0, lowest - 0.05), 1.04))
+    xlabel = r"damping $\lambda$ (nats per squared weight)"
+    return labelled(ax, "Directions of the damped steps", xlabel, "cosine with the exact step")

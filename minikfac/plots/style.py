@@ -1,4 +1,4 @@
-"""How every figure of the package looks, and the checks of the arrays that come in.
+"""How every figure of the package looks.
 
 A figure made here is 1280 pixels wide, its letters are legible at that size, and its colours can be told
 apart by colour-blind readers (the palette of Okabe and Ito); lines differ in dash or marker as well.
@@ -7,7 +7,7 @@ Magnitudes are drawn in greys, white for 0; signed values in purple to orange, w
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -16,9 +16,9 @@ import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 from cycler import cycler
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from ..backend import Array, to_host
+from ..backend import Array
+from .ticks import short
 
 BLUE, VERMILLION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 ORANGE, SKY, BLACK, YELLOW, GREY = "#E69F00", "#56B4E9", "#000000", "#F0E442", "#767676"
@@ -92,17 +92,18 @@ def marked_pen(number: int) -> dict[str, Any]:
     return {"color": COLORS[number % len(COLORS)], "marker": MARKERS[number % len(MARKERS)]}
 
 
-def median_and_range(ax: Any, x: Array, values: Array, number: int, label: str) -> Array:
-    """Draw medians of values (m, k) at x (m,), shaded from the lowest to the highest; return the medians."""
-    color, middle = COLORS[number % len(COLORS)], np.median(values, axis=1)
-    ax.plot(x, middle, label=label, **marked_pen(number))
-    ax.fill_between(x, values.min(axis=1), values.max(axis=1), color=color, alpha=0.25, linewidth=0)
-    return middle
-
-
 def new_figure(height: float, width: float = WIDTH) -> Any:
     """A new figure of this size in inches."""
     return plt.figure(figsize=(width, height), layout="constrained")
+
+
+def panels(count: int, columns: int, row_height: float, margin: float) -> list[Any]:
+    """Axes of a new figure, row by row; heights in inches, of a row and of what is around all of them."""
+    rows = -(-count // columns)
+    axes = new_figure(rows * row_height + margin).subplots(rows, columns, squeeze=False).ravel()
+    for ax in axes[count:]:
+        ax.remove()
+    return list(axes[:count])
 
 
 def axes_for(ax: Any | None, height: float = 5.4, width: float = WIDTH) -> Any:
@@ -110,95 +111,29 @@ def axes_for(ax: Any | None, height: float = 5.4, width: float = WIDTH) -> Any:
     return new_figure(height, width).add_subplot() if ax is None else ax
 
 
-def checked(array: Any, shape: tuple[int | str, ...], what: str, finite: bool = False) -> Array:
-    """Copy to the host and check the shape.
-
-    Args:
-        array: NumPy, CuPy or a list of numbers.
-        shape: per axis a length, or a letter for any length.
-        what: names the array in the error.
-        finite: whether NaN and infinite values are refused too.
-
-    Raises:
-        ValueError: on another shape, or on values that are not finite.
-
-    >>> checked([[1, 2, 3]], ("n", 2), "samples")
-    Traceback (most recent call last):
-    ValueError: expected samples of shape (n, 2), got (1, 3)
-    """
-    values = to_host(array)
-    values = values if values.dtype.kind == "f" else values.astype(float)
-    if values.ndim != len(shape) or any(
-        isinstance(extent, int) and extent != length
-        for extent, length in zip(shape, values.shape, strict=True)
-    ):
-        expected = ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "")
-        raise ValueError(f"expected {what} of shape ({expected}), got {values.shape}")
-    if 0 in values.shape:
-        raise ValueError(f"expected {what} with at least one entry, got shape {values.shape}")
-    if finite and not np.isfinite(values).all():
-        bad = int((~np.isfinite(values)).sum())
-        raise ValueError(f"expected finite {what}, got NaN or infinite values in {bad} entries")
-    return values
+def labelled(ax: Any, title: str, xlabel: str, ylabel: str, **legend: Any) -> Any:
+    """Set title and labels, draw a grid and a legend where curves have names, and return the axes."""
+    ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    ax.grid(True)
+    if ax.get_legend_handles_labels()[1]:
+        ax.legend(**legend)
+    return ax
 
 
-def positive(values: Any, what: str) -> Array:
-    """Check a vector (m,) of positive numbers, for a log axis."""
-    vector = checked(values, ("m",), what, finite=True)
-    if vector.min() <= 0:
-        raise ValueError(f"expected {what} > 0, got {float(vector.min()):.3g}")
-    return vector
+def signed_image(ax: Any, values: Array, limit: float | None = None, **options: Any) -> float:
+    """Draw signed values on a scale symmetric about 0, which is written below; return its limit."""
+    limit = limit or float(np.abs(values).max()) or 1.0
+    ax.imshow(values, cmap=SIGNED, vmin=-limit, vmax=limit, interpolation="nearest", **options)
+    ax.set(xticks=[], yticks=[], xlabel=f"±{short(limit)}")
+    ax.spines[:].set_visible(True)
+    return limit
 
 
-def by_name(
-    arrays: Mapping[str, Any], shape: tuple[int | str, ...], what: str, entry: str, finite: bool = False
-) -> dict[str, Array]:
-    """Check arrays by name, of which there is at least one, as :func:`checked` does.
-
-    >>> by_name({}, ("k",), "losses", "run")
-    Traceback (most recent call last):
-    ValueError: expected at least one run, got none
-    """
-    return {
-        name: checked(array, shape, f"{what} of {name}", finite)
-        for name, array in some(dict(arrays), entry).items()
-    }
-
-
-def some(entries: Any, what: str) -> Any:
-    """Return entries; ValueError if there are none."""
-    if not entries:
-        raise ValueError(f"expected at least one {what}, got none")
-    return entries
-
-
-def short(value: float) -> str:
-    """A number for a label, three digits at most.
-
-    >>> short(0.12345), short(1234.5), short(0.000123), short(7.0)
-    ('0.123', '1230', '1.2e-04', '7')
-    """
-    if value == 0 or not np.isfinite(value):
-        return f"{value:g}"
-    if 1e-3 <= abs(value) < 1e4:
-        digits = max(0, 2 - int(np.floor(np.log10(abs(value)))))
-        text = f"{round(value, 2 - int(np.floor(np.log10(abs(value))))):.{digits}f}"
-        return text.rstrip("0").rstrip(".") if "." in text else text
-    return f"{value:.1e}"
-
-
-def plain_log_ticks(axis: Any) -> None:
-    """Ticks 1, 2, 5, 10, ... with plain numbers on a log axis that spans few decades."""
-    low, high = axis.get_view_interval()
-    if high / low < 10**3:
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
-        axis.set_minor_formatter(NullFormatter())
-
-
-def whole_log_ticks(axis: Any) -> None:
-    """Ticks with whole numbers on a log axis, closer ones where it spans less than a decade."""
-    low, high = axis.get_view_interval()
-    axis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 4, 5, 7) if high < 10 * low else (1, 2, 5)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 10 else short(value)))
-    axis.set_minor_formatter(NullFormatter())
+def write_numbers(
+    ax: Any, values: Array, form: Callable[[float], str], dark: float, size: int | None = None
+) -> None:
+    """Write each value of an image into its square, in white where its magnitude is above ``dark``."""
+    for (row, column), value in np.ndenumerate(values):
+        color = "white" if abs(value) > dark else "black"
+        text = form(value).replace("-", "−")
+        ax.text(column, row, text, ha="center", va="center", fontsize=size, color=color)

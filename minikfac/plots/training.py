@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from .style import axes_for, by_name, checked, marked_pen, pen, plain_log_ticks, some, style
+from .checks import by_name, checked, some
+from .style import axes_for, labelled, marked_pen, pen, style
+from .ticks import plain_log_ticks
 
 LABELS = {
     "step": "step",
@@ -57,12 +59,8 @@ def training_curve(
     elif y in PERCENT:
         ax.set_ylim(bottom=0)
     ylabel = LABELS.get(y, y.replace("_", " "))
-    ax.set(xlabel=LABELS.get(x, x.replace("_", " ")), ylabel=ylabel)
-    ax.set_title(ylabel.split(" (")[0].capitalize() if y in LABELS and y != "damping" else "Training")
-    ax.grid(True)
-    if named.keys() != {""}:
-        ax.legend()
-    return ax
+    title = ylabel.split(" (")[0].capitalize() if y in LABELS and y != "damping" else "Training"
+    return labelled(ax, title, LABELS.get(x, x.replace("_", " ")), ylabel)
 
 
 @style()
@@ -85,8 +83,5 @@ def quality_along_training(
     ax = axes_for(ax)
     for number, (name, y) in enumerate(by_name(errors, (len(x),), "errors", "curve").items()):
         ax.plot(x, y, label=name, **marked_pen(number))
-    ax.set(xlabel="step", ylabel="relative error of the block (Frobenius)", title=title)
     ax.set_ylim(bottom=min(0.0, ax.get_ylim()[0]))
-    ax.grid(True)
-    ax.legend(ncols=2)
-    return ax
+    return labelled(ax, title, "step", "relative error of the block (Frobenius)", ncols=2)

@@ -36,14 +36,12 @@ class Contender:
     Attributes:
         name: of it.
         optimizer: its class in :mod:`minikfac.optim`, by name.
-        fixed: arguments that make it what its name says.
-        arguments: what it begins with where nothing else is known.
+        arguments: those that make it what its name says, and what it begins with where nothing else is known.
         space: ranges for a search.
     """
 
     name: str
     optimizer: str
-    fixed: Mapping[str, Any] = field(default_factory=dict)
     arguments: Mapping[str, Any] = field(default_factory=dict)
     space: Mapping[str, Range] = field(default_factory=dict)
 
@@ -62,7 +60,7 @@ class Contender:
         unknown = ", ".join(name for name in arguments if name not in names)
         if unknown:
             raise ValueError(f"expected arguments of {self.name} among {', '.join(names)}, got {unknown}")
-        chosen = {**self.arguments, **self.fixed, **arguments}
+        chosen = {**self.arguments, **arguments}
         try:
             return self.kind(net, **chosen)
         except TypeError as error:  # a word was compared with a number
@@ -73,6 +71,7 @@ class Contender:
 _STEP, _DAMPING = LogUniform(1e-4, 1.0), LogUniform(1e-5, 1e-1)
 _MOMENTUM = Choice((0.0, 0.5, 0.9, 0.95, 0.99))
 _PRECONDITIONED: dict[str, Range] = {"lr": _STEP, "damping": _DAMPING, "momentum": _MOMENTUM}
+_BEGIN = {"lr": 0.1, "damping": 1e-2}
 _KFAC: dict[str, Range] = {
     "lam": LogUniform(1e-2, 1e3),
     "tau1": Choice((1 / 8, 1 / 2, 1.0)),
@@ -81,59 +80,38 @@ _KFAC: dict[str, Range] = {
 }
 
 CONTENDERS = (
-    Contender(
-        "SGD", "SGD", arguments={"lr": 0.05, "momentum": 0.9}, space={"lr": _STEP, "momentum": _MOMENTUM}
-    ),
+    Contender("SGD", "SGD", {"lr": 0.05, "momentum": 0.9}, {"lr": _STEP, "momentum": _MOMENTUM}),
     Contender(
         "Nesterov",
         "SGD",
-        fixed={"nesterov": True},
-        arguments={"lr": 0.05, "momentum": MOMENTA[2]},
-        space={"lr": _STEP, "momentum": Choice(MOMENTA)},
+        {"lr": 0.05, "momentum": MOMENTA[2], "nesterov": True},
+        {"lr": _STEP, "momentum": Choice(MOMENTA)},
     ),
     Contender(
-        "Adam",
-        "Adam",
-        arguments={"lr": 3e-3},
-        space={"lr": LogUniform(1e-5, 1e-1), "beta1": Choice((0.0, 0.5, 0.9, 0.95))},
+        "Adam", "Adam", {"lr": 3e-3}, {"lr": LogUniform(1e-5, 1e-1), "beta1": Choice((0.0, 0.5, 0.9, 0.95))}
     ),
     Contender(
-        "diagonal",
-        "DiagonalNaturalGradient",
-        arguments={"lr": 0.01, "momentum": 0.9, "damping": 1e-2},
-        space=_PRECONDITIONED,
+        "diagonal", "DiagonalNaturalGradient", {**_BEGIN, "lr": 0.01, "momentum": 0.9}, _PRECONDITIONED
     ),
     Contender(
         "low rank",
         "LowRank",
-        arguments={"lr": 0.01, "momentum": 0.9},
-        space={**_PRECONDITIONED, "damping": LogUniform(1e-4, 1.0)},
+        {"lr": 0.01, "momentum": 0.9},
+        {**_PRECONDITIONED, "damping": LogUniform(1e-4, 1.0)},
     ),
-    Contender("Krylov subspace", "KrylovSubspace", space={"damping": _DAMPING, "K": Choice((5, 10, 20))}),
+    Contender("Krylov subspace", "KrylovSubspace", {}, {"damping": _DAMPING, "K": Choice((5, 10, 20))}),
     Contender(
         "Hessian-free",
         "HessianFree",
-        space={"lam": LogUniform(1e-3, 1e2), "max_iterations": Choice((20, 50, 100, 250))},
+        {},
+        {"lam": LogUniform(1e-3, 1e2), "max_iterations": Choice((20, 50, 100, 250))},
     ),
-    Contender("K-FAC", "KFAC", space=_KFAC),
-    Contender("K-FAC tridiagonal", "KFAC", fixed={"structure": "block_tridiagonal"}, space=_KFAC),
+    Contender("K-FAC", "KFAC", {}, _KFAC),
+    Contender("K-FAC tridiagonal", "KFAC", {"structure": "block_tridiagonal"}, _KFAC),
+    Contender("KFC-pre", "KFCPre", _BEGIN, {**_PRECONDITIONED, "Tf": Choice((5, 20))}),
+    Contender("EKFAC", "EKFAC", _BEGIN, {**_PRECONDITIONED, "T3": Choice((5, 20))}),
     Contender(
-        "KFC-pre",
-        "KFCPre",
-        arguments={"lr": 0.1, "damping": 1e-2},
-        space={**_PRECONDITIONED, "Tf": Choice((5, 20))},
-    ),
-    Contender(
-        "EKFAC",
-        "EKFAC",
-        arguments={"lr": 0.1, "damping": 1e-2},
-        space={**_PRECONDITIONED, "T3": Choice((5, 20))},
-    ),
-    Contender(
-        "natural gradient",
-        "NaturalGradient",
-        arguments={"lr": 0.3},
-        space={"lr": LogUniform(1e-2, 1.0), "damping": _DAMPING},
+        "natural gradient", "NaturalGradient", {"lr": 0.3}, {"lr": LogUniform(1e-2, 1.0), "damping": _DAMPING}
     ),
 )
 """What :func:`contender` knows."""

@@ -111,13 +111,13 @@ class Race:
                     for name, runs in self.histories.items()
                 }
                 base = times[self.baseline]
-                upper = _order(base)[0]
+                upper = median_and_ends(base)[0]
                 bound = not math.isfinite(upper)
                 if bound:
                     ends = [float(run[measure][-1]) for run in self.histories[self.baseline]]
                     upper = float(np.median(np.where(np.isfinite(base), base, ends)))
                 for name, of_runs in times.items():
-                    at, lowest, highest = _order(of_runs)
+                    at, lowest, highest = median_and_ends(of_runs)
                     ratio = upper / at if at > 0 else math.nan
                     rows.append(
                         {"column": column, "level": level, "along": measure, "contender": name, "at": at}
@@ -350,7 +350,7 @@ def _lowest_after(share: float, history: History, column: str) -> float:
     return float(np.interp(share * seconds[-1], seconds, _lowest(history, column)))
 
 
-def _order(times: Sequence[float]) -> tuple[float, float, float]:
+def median_and_ends(times: Sequence[float]) -> tuple[float, float, float]:
     """Median, lowest and highest; nan is later than all numbers, and stands for a result that is."""
     late = [time if math.isfinite(time) else math.inf for time in times]
     order = float(np.median(late)), min(late), max(late)
@@ -366,25 +366,33 @@ def _rounded_up(value: float) -> float:
     return float(f"{math.ceil(value / unit * (1 - 1e-12)) * unit:.6g}")
 
 
-def _short(value: float) -> str:
-    """Three digits, or all of a whole number."""
+def short(value: float, form: str = "") -> str:
+    """Three digits, or all of a whole number; or in this form."""
     if not math.isfinite(value):
         return "-"
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+    return form.format(value) if form else f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def in_range(middle: float, low: float, high: float, form: str = "") -> str:
+    """Write a median and, where they differ from it, the lowest and the highest.
+
+    >>> in_range(839.4, 721.2, 955.0), in_range(3.0, 3.0, 3.0), in_range(math.nan, math.nan, math.nan)
+    ('839 (721 to 955)', '3', '-')
+    """
+    texts = [short(at, form) for at in (middle, low, high)]
+    return texts[0] if len(set(texts)) == 1 else f"{texts[0]} ({texts[1]} to {texts[2]})"
 
 
 def _spread(values: Sequence[float], form: str = "") -> str:
-    """The median and, where they differ, the lowest and the highest."""
-    texts = [form.format(at) if form and math.isfinite(at) else _short(at) for at in _order(values)]
-    return texts[0] if len(set(texts)) == 1 else f"{texts[0]} ({texts[1]} to {texts[2]})"
+    return in_range(*median_and_ends(values), form)
 
 
 def _cell(row: Record) -> str:
     more = []
     if row["runs"] > 1 and row["reached"]:
-        more.append(f"{_short(row['lowest'])} to {_short(row['highest'])}")
+        more.append(f"{short(row['lowest'])} to {short(row['highest'])}")
     if 0 < row["reached"] < row["runs"]:
         more.append(f"{row['reached']} of {row['runs']}")
     if math.isfinite(row["ratio"]):
         more.append(f"{'> ' if row['bound'] else ''}{float(format(row['ratio'], '.2g')):g}x")
-    return f"{_short(row['at'])} ({'; '.join(more)})" if more else _short(row["at"])
+    return f"{short(row['at'])} ({'; '.join(more)})" if more else short(row["at"])

@@ -27,7 +27,7 @@ from scipy.optimize import minimize_scalar
 
 from ..races.contenders import Contender
 from ..races.problems import Problem
-from ..races.race import MEASURES, reached
+from ..races.race import MEASURES, in_range, median_and_ends, reached, short
 from ..races.search import LogUniform, Space, drawn
 from ..training import records
 from ..training.describe import describe, differences, digest
@@ -156,15 +156,12 @@ class Scaling:
         Args:
             along: "steps" or "examples".
         """
+        scale = self.batch_sizes if along == "examples" else 1
         targets = {}
         for method in self.methods:
-            columns = []
-            for m in self.batch_sizes:
-                times = [_late(row["steps"]) for row in self.best(method, m)] or [math.inf]
-                scale = m if along == "examples" else 1
-                columns.append([scale * at for at in (np.median(times), min(times), max(times))])
-            counts = np.array(columns).T
-            targets[method] = np.where(np.isfinite(counts), counts, math.nan)
+            runs = [self.best(method, m) for m in self.batch_sizes]
+            steps = [median_and_ends([row["steps"] for row in rows] or [math.nan]) for rows in runs]
+            targets[method] = np.array(steps).T * scale
         return targets
 
     def curves(self, method: str) -> dict[int, np.ndarray]:
@@ -192,7 +189,7 @@ class Scaling:
             # steps times examples a step, where nothing is lost from the smallest batch on
             perfect = steps[0, reached[0]] * self.batch_sizes[reached[0]] if len(reached) else math.nan
             for m, (middle, low, high) in zip(self.batch_sizes, steps.T, strict=True):
-                counts = [in_range(middle, low, high), _number(middle * m), _number(perfect / m)]
+                counts = [in_range(middle, low, high), short(middle * m), short(perfect / m)]
                 cells.append([method, f"{m:,}", *counts, self._arguments(method, int(m))])
         return header, cells
 
@@ -329,7 +326,7 @@ class _Search:
             worst = times[budget.finalists - 1] if len(times) >= budget.finalists else math.inf
             cap = most if worst == math.inf else min(most, math.ceil(worst))
             trials.append(self._row("trial", trial, self.seed, cap, most))
-            yield f"best {_number(min(_late(row['steps']) for row in trials))} steps"
+            yield f"best {short(min(_late(row['steps']) for row in trials))} steps"
         ranked = sorted(
             (row for row in trials if row["ended"] != "diverged"),
             key=lambda row: (_late(row["steps"]), row["lowest"]),
@@ -337,7 +334,7 @@ class _Search:
         for finalist in ranked[: budget.finalists]:
             for start in range(1, budget.seeds + 1):
                 row = self._row("final", finalist["trial"], self.seed + start, most, most)
-                yield f"from another start {_number(row['steps'])} steps"
+                yield f"from another start {short(row['steps'])} steps"
 
     def _row(self, kind: str, trial: int, seed: int, cap: int, most: int) -> Record:
         key = {"kind": kind, "method": self.method.name, "batch_size": self.m, "trial": trial, "seed": seed}
@@ -436,10 +433,7 @@ def _about(
         "budget": describe(budget),
         "seed": seed,
         "methods": {
-            method.name: {
-                "arguments": describe({**method.arguments, **method.fixed}),
-                "space": describe(method.space),
-            }
+            method.name: {"arguments": describe(method.arguments), "space": describe(method.space)}
             for method in methods
         },
     }
@@ -493,23 +487,6 @@ def _late(steps: float) -> float:
 
 def _median(runs: Sequence[Record], key: str = "steps") -> float:
     return float(np.median([_late(row[key]) for row in runs]))
-
-
-def _number(value: float) -> str:
-    if not math.isfinite(value):
-        return "-"
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-
-
-def in_range(middle: float, low: float, high: float) -> str:
-    """Write a median and its range, as tables have it.
-
-    >>> in_range(839.4, 721.2, 955.0), in_range(3.0, 3.0, 3.0), in_range(math.nan, math.nan, math.nan)
-    ('839 (721 to 955)', '3', '-')
-    """
-    if not math.isfinite(middle):
-        return "-"
-    return _number(middle) if low == high else f"{_number(middle)} ({_number(low)} to {_number(high)})"
 
 
 def _short(value: Any) -> str:

@@ -14,7 +14,8 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
+from inspect import signature
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -39,25 +40,14 @@ WITH_ARRAYS = ("theta", "state", "average")
 PLAIN = ("step", "examples", "seconds", "info", "records", "about")
 """What a checkpoint holds: what has arrays in it, and the rest."""
 
-MATRICES: dict[str, tuple[type, tuple[str, ...]]] = {
-    "BlockDiagonal": (BlockDiagonal, ("blocks",)),
-    "BlockDiagonalOperator": (BlockDiagonalOperator, ("parts",)),
-    "CholeskySolver": (CholeskySolver, ("L",)),
-    "DenseMatrix": (DenseMatrix, ("array", "names", "slices", "name")),
-    **{
-        kind.__name__: (kind, tuple(attribute.name for attribute in fields(kind)))
-        for kind in (
-            BlockTridiagonal,
-            BlockTridiagonalInverse,
-            DiagonalBlock,
-            EigenBlock,
-            KroneckerBlock,
-            KroneckerSolver,
-            LowRank,
-        )
-    },
+MATRICES: dict[str, type] = {
+    kind.__name__: kind
+    for kind in (
+        *(BlockDiagonal, BlockDiagonalOperator, BlockTridiagonal, BlockTridiagonalInverse, CholeskySolver),
+        *(DenseMatrix, DiagonalBlock, EigenBlock, KroneckerBlock, KroneckerSolver, LowRank),
+    )
 }
-"""By name, the matrices that a state may hold, and the attributes from which each is made again."""
+"""By name, the matrices that a state may hold; their attributes have the names of their arguments."""
 
 
 @dataclass(frozen=True)
@@ -190,13 +180,13 @@ def _taken_apart(value: Any, path: str, arrays: dict[str, np.ndarray], home: Mod
         return {type(value).__name__: entries}
     if type(value) is dict and all(isinstance(key, str) for key in value):
         return {"dict": {key: _taken_apart(v, f"{path}.{key}", arrays, home) for key, v in value.items()}}
-    kind, attributes = MATRICES.get(type(value).__name__, (None, ()))
-    if type(value) is not kind:
+    if MATRICES.get(type(value).__name__) is not type(value):
         raise TypeError(
             f"expected plain data in {path}, that is numbers, text, arrays, lists, tuples, dicts by text, or "
             f"matrices of minikfac.fisher; got {type(value).__qualname__}"
         )
-    parts = [_taken_apart(getattr(value, name), f"{path}.{name}", arrays, home) for name in attributes]
+    names = signature(type(value)).parameters
+    parts = [_taken_apart(getattr(value, name), f"{path}.{name}", arrays, home) for name in names]
     return {"matrix": type(value).__name__, "parts": parts}
 
 
@@ -204,8 +194,7 @@ def _put_together(tree: Any, arrays: Mapping[str, np.ndarray], like: Array | Non
     if not isinstance(tree, dict):
         return tree
     if "matrix" in tree:
-        kind, _ = MATRICES[tree["matrix"]]
-        return kind(*(_put_together(part, arrays, like) for part in tree["parts"]))
+        return MATRICES[tree["matrix"]](*(_put_together(part, arrays, like) for part in tree["parts"]))
     if "array" in tree:
         array, moves = arrays[tree["array"]], like is not None and tree["beside theta"]
         return array_module(like).asarray(array) if moves else array

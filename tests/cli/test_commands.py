@@ -12,8 +12,7 @@ from minikfac import cli
 @pytest.mark.parametrize("name", cli.COMMANDS)
 def test_the_list_says_of_a_command_how_its_help_begins(name):
     module = import_module(f"minikfac.cli.{name}")
-    text = getattr(module, name).__doc__ if name != "data" else module.app.info.help
-    assert text.splitlines()[0] == cli.COMMANDS[name]
+    assert getattr(module, name).__doc__.splitlines()[0] == cli.first_line(name)
 
 
 def loaded(arguments, folder):

@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 import warnings
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -63,7 +64,7 @@ def same(a: Any, b: Any) -> bool:
     if isinstance(a, list | tuple):
         return len(a) == len(b) and all(map(same, a, b))
     if type(a).__name__ in MATRICES:
-        return all(same(getattr(a, name), getattr(b, name)) for name in MATRICES[type(a).__name__][1])
+        return all(same(getattr(a, name), getattr(b, name)) for name in signature(type(a)).parameters)
     return bool(a == b)
 
 

@@ -59,8 +59,8 @@ def climb(**changed: Any) -> dict[str, Any]:
         "limit": on_sphere(GRID[0]),
         "steps": [0.1, 0.05, 0.025],
         "apart": {"gradient": [1, 1, 1], "natural gradient": [0.4, 0.2, 0.1]},
-        "graticules": {"globe": [on_sphere(GRID[0])], "a": [GRID[0]]},
-        "keeps": {"a": "angles"},
+        "graticules": {"globe": [on_sphere(GRID[0])], "a": [GRID[0]], "b": []},
+        "keeps": {"a": "angles", "b": "areas"},
         "step": 0.1,
     }
     return given | changed
@@ -136,7 +136,7 @@ def test_paths_are_drawn_as_given():
                 line.get_xydata().shape == (4, 2) and np.allclose(line.get_xydata(), expected)
                 for line in ax.lines
             )
-    assert a.get_title() == "a\nkeeps angles" and b.get_title() == "b"
+    assert a.get_title() == "a\nkeeps angles" and b.get_title() == "b\nkeeps areas"
     given = family()
     chart, _, first, second, _ = plots.gaussian_flows(**given)
     for ax, paths in (

@@ -13,7 +13,8 @@ from matplotlib.colors import to_hex
 
 from minikfac import plots
 from minikfac.plots.exactness import walk
-from minikfac.plots.style import COLORS, short
+from minikfac.plots.style import COLORS
+from minikfac.plots.ticks import short
 from oracles.figures import (
     CONV_LEDGER,
     LEDGER,

@@ -46,7 +46,7 @@ def test_numbers_in_tiles_are_those_of_the_data():
         (plots.autocorrelation, {"r": {"a": np.ones((2, 3))}}, r"odd number of shifts .* shape \(2, 3\)"),
         (plots.autocorrelation, {"r": {"a": 2 * np.eye(3)}}, r"of r, a in \[-1, 1\], got 2"),
         (plots.between_maps, {"r": {"a": np.ones(3)}}, r"of r, a of shape \(maps, maps\), got \(3,\)"),
-        (plots.variance_maps, {"r": {"a": -np.eye(3)}}, "expected variances >= 0 of r, a, got -1"),
+        (plots.variance_maps, {"r": {"a": -np.eye(3)}}, "expected variances of r, a >= 0, got -1"),
         (
             plots.variance_maps,
             {"r": {"a": np.eye(3)}, "s": {"b": np.eye(3)}},

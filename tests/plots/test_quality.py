@@ -32,7 +32,7 @@ def test_ledger_refuses_incomplete_rows():
     with pytest.raises(ValueError, match="at least one row, got none"):
         plots.ledger([])
     with pytest.raises(
-        ValueError, match="expected cost, step_cosine, share in every row, got a row with label"
+        ValueError, match="expected cost, step_cosine, share in every row, got one with label"
     ):
         plots.ledger([*LEDGER, {"label": "a", "error": 1.0}])
 
@@ -114,9 +114,10 @@ def test_layer_ledgers_refuse():
         plots.layer_ledger({"a": CONV_LEDGER}, ["share"])
 
 
-def test_ladders_of_blocks_share_a_scale_and_give_errors():
+def test_ladders_of_blocks_share_a_scale_and_give_errors(monkeypatch):
+    monkeypatch.setattr("minikfac.plots.ladder.CELLS", 6)
     F, M = symmetric(12), symmetric(12)
-    axes = plots.ladder_blocks({"exact": F, "IAD": M, "KFC": 0 * F}, cells=6, columns=2)
+    axes = plots.ladder_blocks({"exact": F, "IAD": M, "KFC": 0 * F}, columns=2)
     images = [ax.images[0] for ax in axes]
     for image, expected in zip(images, (F, M, 0 * F), strict=True):
         np.testing.assert_allclose(image.get_array(), pool_magnitudes(expected, 2))
