@@ -103,7 +103,7 @@ def digest(arrays: dict[str, np.ndarray]) -> str:
     return sha.hexdigest()
 
 
-def check_digits() -> list[tuple[str, str]]:
+def check() -> list[tuple[str, str]]:
     """Return one (file, status) for the bundled file."""
     sha256 = digest(_arrays())
     if sha256 == SHA256:

@@ -16,12 +16,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate, pairwise
 from numbers import Integral
 from typing import Any
 
 from ..backend import Array, array_module
 from ..distributed import SERIAL, Communicator
+from ..linalg import consecutive
 from ..network import Network
 from .targets import Targets
 
@@ -160,8 +160,7 @@ class Signals:
     @property
     def slices(self) -> tuple[slice, ...]:
         """Where each layer's parameters lie among those of all."""
-        ends = accumulate((math.prod(shape) for shape in self.shapes), initial=0)
-        return tuple(slice(a, b) for a, b in pairwise(ends))
+        return consecutive(math.prod(shape) for shape in self.shapes)
 
     def __getitem__(self, layer: int | str) -> LayerSignals:
         """Return one layer's signals, by index or name.

@@ -12,12 +12,11 @@ from collections.abc import Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property, partial
-from itertools import accumulate, pairwise
 from typing import Any
 
 from ..backend import Array, array_module, check_array, number, on_host
 from ..distributed import SERIAL, Communicator
-from ..linalg import Sums, sum_over_chunks
+from ..linalg import Sums, consecutive, sum_over_chunks
 from ..parallel import chunks, for_each
 from .layers import Affine, BatchNorm, Dense, Layer, ParameterLayer, Pointwise, Record, Sequential
 from .layers.dense import SCHEMES
@@ -97,7 +96,7 @@ class Network:
         self.shapes = self._body.weight_shapes
         self.names = tuple(f"{layer.kind}{number}" for number, layer in enumerate(parameter_layers))
         sizes = [math.prod(shape) for shape in self.shapes]
-        self.slices = tuple(slice(a, b) for a, b in pairwise(accumulate(sizes, initial=0)))
+        self.slices = consecutive(sizes)
         self.n_params = sum(sizes)
 
     @property

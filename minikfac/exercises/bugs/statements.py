@@ -59,12 +59,10 @@ class Statement:
     """One statement.
 
     Attributes:
-        name: S1 to S6 are statements of exactness, L1 to L4 laws of scale.
         says: in words.
         check: tries an implementation.
     """
 
-    name: str
     says: str
     check: Callable[[Implementation], Finding]
 
@@ -191,18 +189,16 @@ def numbers(*shape: int, seed: int = 0) -> Any:
     return 0.5 + np.random.default_rng(seed).standard_normal(shape)
 
 
+# S1 to S6 are statements of exactness, L1 to L4 laws of scale
 STATEMENTS = {
-    statement.name: statement
-    for statement in (
-        Statement("S1", "one example of a dense net: exact", one_example),
-        Statement("S2", "all inputs equal, a dense net: exact", equal_inputs),
-        Statement("S3", "squared error above linear layers: exact", squared_error),
-        Statement("S4", "a convolution, squared error at every location: exact", every_location),
-        Statement("S5", "constant images below average pooling: exact, KFC times T", constant_images),
-        Statement("S6", "one example of a dense net without biases: exact", without_biases),
-        Statement("L1", "one example: the trace is that of the exact block", trace),
-        Statement("L2", "the same batch twice: the same matrix", copies),
-        Statement("L3", "other labels: the same matrix", labels),
-        Statement("L4", "M sampled targets: the same trace on average, for every M", samples),
-    )
+    "S1": Statement("one example of a dense net: exact", one_example),
+    "S2": Statement("all inputs equal, a dense net: exact", equal_inputs),
+    "S3": Statement("squared error above linear layers: exact", squared_error),
+    "S4": Statement("a convolution, squared error at every location: exact", every_location),
+    "S5": Statement("constant images below average pooling: exact, KFC times T", constant_images),
+    "S6": Statement("one example of a dense net without biases: exact", without_biases),
+    "L1": Statement("one example: the trace is that of the exact block", trace),
+    "L2": Statement("the same batch twice: the same matrix", copies),
+    "L3": Statement("other labels: the same matrix", labels),
+    "L4": Statement("M sampled targets: the same trace on average, for every M", samples),
 }
