@@ -117,7 +117,9 @@ def shaped(name: str, returned: Any, shape: Shape, slips: Mapping[Any, str] | No
             why = "one axis is left that is to be averaged or summed over"
         came = f"got {array.shape}" + (f": {why}" if why else "")
         raise Wrong(f"Expected {name} {f'of shape {shape}' if shape else 'to be a number'}, {came}.")
-    check_finite(name, array)
+    bad = int((~np.isfinite(array)).sum())
+    if bad:
+        raise Wrong(f"{name} has NaN or infinite entries ({bad} of {array.size}): is something divided by 0?")
     return array
 
 
@@ -171,13 +173,6 @@ def in_order(returned: Mapping[str, Any], *wanted: Part) -> None:
 
 def _listed(names: list[str]) -> str:
     return f"{', '.join(names[:-1])} and {names[-1]} are" if names[1:] else f"{names[0]} is"
-
-
-def check_finite(name: str, array: np.ndarray) -> None:
-    """Refuse NaN and infinite entries."""
-    bad = int((~np.isfinite(array)).sum())
-    if bad:
-        raise Wrong(f"{name} has NaN or infinite entries ({bad} of {array.size}): is something divided by 0?")
 
 
 def multiple(array: np.ndarray, right: np.ndarray) -> float | None:

@@ -71,7 +71,7 @@ def judge(answer: Callable[..., Any], sizes: list[int]) -> None:
         A11.shape: "it is the unexplained part of A11 alone",
         (upper, upper): "it is of the size of the upper layer, and that of the lower is asked for",
     }
-    slips = slips_sigma(PsiA, PsiG, **given)
+    slips = slips_sigma(PsiA, PsiG, A11, A12, G11, G12)
     in_order(
         returned,
         Part("PsiA", PsiA, slips=slips_psi(A12, A22)),
@@ -91,14 +91,7 @@ def slips_psi(cross: np.ndarray, upper: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def slips_sigma(
-    PsiA: np.ndarray,
-    PsiG: np.ndarray,
-    A11: np.ndarray,
-    A12: np.ndarray,
-    A22: np.ndarray,
-    G11: np.ndarray,
-    G12: np.ndarray,
-    G22: np.ndarray,
+    PsiA: np.ndarray, PsiG: np.ndarray, A11: np.ndarray, A12: np.ndarray, G11: np.ndarray, G12: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Matrices that are not Sigma."""
     A, G = PsiA @ A12.T, PsiG @ G12.T

@@ -178,11 +178,8 @@ class Network:
 
         One array per batch normalization, so [] for most nets.
         """
-        initial = []
-        for shape in self._body.statistics_shapes:
-            initial.append(array_module().zeros(shape))
-            initial[-1][1] = 1
-        return initial
+        xp = array_module()
+        return [xp.stack([xp.zeros(c), xp.ones(c)]) for _, c in self._body.statistics_shapes]
 
     def n_outputs(self, x: Array) -> int:
         """C, how many natural parameters come out for inputs like x."""
@@ -439,14 +436,30 @@ class Network:
         z, z2 = (self.natural_parameters(at, x, stats) for at in (theta, theta2))
         return float(self.output.kl(z, z2).mean())
 
-    def _z(self, theta: Array, x: Array, stats: Sequence[Array] | None) -> Array:
-        return self.forward(theta, x, stats).z
-
     def natural_parameters(self, theta: Array, x: Array, stats: Sequence[Array] | None = None) -> Array:
         """z (N, C) alone, chunk by chunk: what a pass leaves behind is not kept."""
         chunks = self.on(SERIAL).chunks(theta, x)
-        parts = for_each([partial(self._z, theta, x[rows], stats) for rows in chunks], theta)
+
+        def z_of(rows: slice) -> Array:
+            return self.forward(theta, x[rows], stats).z
+
+        parts = for_each([partial(z_of, rows) for rows in chunks], theta)
         return parts[0] if len(parts) == 1 else array_module(theta).concatenate(parts)
+
+
+def layer_index(names: Sequence[str], layer: int | str) -> int:
+    """Position of a parameter layer given by index or name.
+
+    Raises:
+        KeyError, IndexError: if there is none.
+    """
+    if isinstance(layer, str):
+        if layer not in names:
+            raise KeyError(f"expected one of the layers {', '.join(names)}, got {layer!r}")
+        return names.index(layer)
+    if not -len(names) <= layer < len(names):
+        raise IndexError(f"expected a layer from 0 to {len(names) - 1}, got {layer}")
+    return layer % len(names)
 
 
 def _is_first(rows: slice, chunks: Sequence[slice]) -> bool:

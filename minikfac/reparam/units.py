@@ -15,8 +15,9 @@ from typing import Any
 from ..backend import array_module, to_host
 from ..network import Network, layers
 from ..network.layers import Affine, Conv2d, Dense, Layer, Parallel, ParameterLayer, Residual
+from ..network.network import layer_index
 from .reparameterization import LayerMap, Reparameterization
-from .wrap import features_in, index_of, joined, mapped, rebuilt
+from .wrap import features_in, joined, mapped, rebuilt
 
 POOLS = layers.MaxPool2d | layers.AvgPool2d | layers.GlobalAvgPool
 NORMALIZATIONS = layers.BatchNorm | layers.GroupNorm | layers.LayerNorm | layers.LocalResponseNorm
@@ -75,7 +76,7 @@ def rescale(
         chosen = {l: 9 ** rng.uniform(-0.5, 0.5, net.shapes[l][1]) for l in suited}
     else:
         xp = array_module()
-        chosen = {index_of(net, l): xp.asarray(to_host(r), dtype=float) for l, r in factors.items()}
+        chosen = {layer_index(net.names, l): xp.asarray(to_host(r), dtype=float) for l, r in factors.items()}
     for l, r in chosen.items():
         if l not in suited:
             raise ValueError(

@@ -13,6 +13,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from ...backend import Array, array_module
@@ -292,6 +293,12 @@ class _BranchRecords(list[Record]):
         self.shapes = shapes
 
 
+def in_a_row(layers: Sequence[Layer]) -> list[Layer]:
+    """Layers one after the other, those of a Sequential among them."""
+    nested = ([layer] if not isinstance(layer, Sequential) else in_a_row(layer.layers) for layer in layers)
+    return list(chain.from_iterable(nested))
+
+
 def as_layer(layers: Layer | Sequence[Layer]) -> Layer:
     """Return a layer as it is, and several as one after the other.
 
@@ -302,5 +309,5 @@ def as_layer(layers: Layer | Sequence[Layer]) -> Layer:
         return layers
     if not isinstance(layers, Sequence):
         raise TypeError(f"expected a layer of minikfac.layers, or several, got {layers!r}")
-    chain = Sequential(tuple(layers))
-    return chain.layers[0] if len(layers) == 1 else chain
+    row = Sequential(tuple(layers))
+    return row.layers[0] if len(layers) == 1 else row
