@@ -1,7 +1,8 @@
 """The catalogue: what data sets there are, and one way to load, fetch and check each by its name.
 
-A further set is one `Entry`: a module with a reader that takes `images`, `dtype`, `n_train` and `n_test` (and
-`folder` if it has files outside the package), a function that fetches its files and one that checks them.
+A further set is one `Entry` and a module of its name. The module has a reader, of that name too, which takes
+`images`, `dtype`, `n_train` and `n_test`, and a function `check`. Where there are files outside the package,
+it has their names `FILES` and a function `fetch`, and reader and `check` take a `folder`.
 """
 
 from __future__ import annotations
@@ -11,30 +12,22 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-from .cache import is_cached
-from .cifar10 import FILES as CIFAR10_FILES
-from .cifar10 import check_cifar10, cifar10, fetch_cifar10
-from .curves import check_curves, curves
-from .dataset import Dataset
-from .digits import check_digits, digits
-from .mnist import FILES as MNIST_FILES
-from .mnist import check_mnist, fetch_mnist, mnist
+from .cache import cache_folder, is_cached
+from .dataset import Dataset, existing_folder
 from .npz import from_npz
-from .svhn import FILES as SVHN_FILES
-from .svhn import check_svhn, fetch_svhn, svhn
-from .usps import FILES as USPS_FILES
-from .usps import check_usps, fetch_usps, usps
 
 
 @dataclass(frozen=True)
 class Entry:
     """Describe one data set.
 
-    `images` are training + test, `size` is that of the files. `fetch` is None and `files` are empty if there
-    is nothing to fetch; `without_files` then says why.
+    `images` are training + test, `size` is that of the files. `without_files` says why there is nothing to
+    fetch, "bundled" or "made here".
     """
 
     name: str
@@ -43,18 +36,22 @@ class Entry:
     size: str
     licence: str
     source: str
-    load: Callable[..., Dataset]
-    check: Callable[..., list[tuple[str, str]]]
-    fetch: Callable[[], Path] | None = None
-    files: tuple[str, ...] = ()
-    without_files: str = "bundled"
+    without_files: str = ""
+
+    @property
+    def module(self) -> ModuleType:
+        """What reads, fetches and checks it."""
+        return import_module(f".{self.name}", __package__)
+
+    @property
+    def reader(self) -> Callable[..., Dataset]:
+        """The function of its name."""
+        return getattr(self.module, self.name)
 
     @property
     def where(self) -> str:
         """Where its files are: "bundled", "made here", "cached" or "not fetched"."""
-        if self.fetch is None:
-            return self.without_files
-        return "cached" if is_cached(self.name, self.files) else "not fetched"
+        return self.without_files or ("cached" if is_cached(self.name, self.module.FILES) else "not fetched")
 
 
 ENTRIES = (
@@ -65,8 +62,7 @@ ENTRIES = (
         size="46 kB",
         licence="CC BY 4.0, credit E. Alpaydin and C. Kaynak (1998)",
         source="https://archive.ics.uci.edu/dataset/80",
-        load=digits,
-        check=check_digits,
+        without_files="bundled",
     ),
     Entry(
         name="mnist",
@@ -75,10 +71,6 @@ ENTRIES = (
         size="11.6 MB",
         licence="no formal licence",
         source="Y. LeCun, C. Cortes, C. J. C. Burges",
-        load=mnist,
-        check=check_mnist,
-        fetch=fetch_mnist,
-        files=MNIST_FILES,
     ),
     Entry(
         name="usps",
@@ -87,10 +79,6 @@ ENTRIES = (
         size="2.2 MB",
         licence="no formal licence",
         source="https://hastie.su.domains/ElemStatLearn",
-        load=usps,
-        check=check_usps,
-        fetch=fetch_usps,
-        files=USPS_FILES,
     ),
     Entry(
         name="cifar10",
@@ -99,10 +87,6 @@ ENTRIES = (
         size="170 MB",
         licence="no formal licence; its authors ask to cite A. Krizhevsky (2009)",
         source="https://www.cs.toronto.edu/~kriz/cifar.html",
-        load=cifar10,
-        check=check_cifar10,
-        fetch=fetch_cifar10,
-        files=CIFAR10_FILES,
     ),
     Entry(
         name="svhn",
@@ -111,10 +95,6 @@ ENTRIES = (
         size="246 MB",
         licence="for non-commercial use only",
         source="http://ufldl.stanford.edu/housenumbers",
-        load=svhn,
-        check=check_svhn,
-        fetch=fetch_svhn,
-        files=SVHN_FILES,
     ),
     Entry(
         name="curves",
@@ -123,8 +103,6 @@ ENTRIES = (
         size="no file",
         licence="that of this package",
         source="drawn when asked for, some seconds",
-        load=curves,
-        check=check_curves,
         without_files="made here",
     ),
 )
@@ -145,7 +123,7 @@ def load(name_or_path: str | Path, folder: str | Path | None = None, **options: 
         ValueError: If there is no such set, or its reader has no such option.
     """
     npz = is_npz(name_or_path)
-    reader = partial(from_npz, name_or_path) if npz else entry(name_or_path).load
+    reader = partial(from_npz, name_or_path) if npz else entry(name_or_path).reader
     if folder is not None:
         options = {"folder": folder, **options}
     accepted = inspect.signature(reader).parameters
@@ -171,7 +149,7 @@ def fetch(name: str) -> Path:
         ConnectionError: If a download failed.
     """
     item = entry(name)
-    return Path(__file__).parent if item.fetch is None else item.fetch()
+    return Path(__file__).parent if item.without_files else item.module.fetch()
 
 
 def check(name: str | Path, folder: str | Path | None = None) -> list[tuple[str, str]]:
@@ -189,11 +167,14 @@ def check(name: str | Path, folder: str | Path | None = None) -> list[tuple[str,
         ValueError: If there is no such set, or `folder` is given for one that has none.
         FileNotFoundError: If `folder` does not exist.
     """
-    if folder is not None and (is_npz(name) or entry(name).fetch is None):
+    if folder is not None and (is_npz(name) or entry(name).without_files):
         raise ValueError(f"{name}: expected no folder (it needs none, or is one file), got folder={folder}")
     if is_npz(name):
         return [(Path(name).name, _npz_status(name))]
-    return entry(name).check() if folder is None else entry(name).check(folder)
+    item = entry(name)
+    if item.without_files:
+        return item.module.check()
+    return item.module.check(cache_folder(item.name) if folder is None else existing_folder(folder))
 
 
 def entry(name: str | Path) -> Entry:

@@ -70,13 +70,13 @@ def cifar10(
         ConnectionError: If a download failed.
     """
     dtype = float_dtype(dtype)
-    source = fetch_cifar10() if folder is None else existing_folder(folder)
+    source = fetch() if folder is None else existing_folder(folder)
     read, scale = partial(read_part, source), partial(from_bytes, dtype=dtype)
     shape = (SIDE, SIDE, CHANNELS)
     return labelled_images("cifar10", read, scale, shape, images, n_train, n_test, read_names(source))
 
 
-def fetch_cifar10() -> Path:
+def fetch() -> Path:
     """Download CIFAR-10 if it is missing, 170 MB, verify its checksums and return the folder of its files.
 
     Of the archive only the files that are read are unpacked, 184 MB, and it is removed then.
@@ -112,21 +112,20 @@ def read_names(folder: Path) -> tuple[str, ...]:
     return names
 
 
-def check_cifar10(folder: str | Path | None = None) -> list[tuple[str, str]]:
-    """Return one (file, status) for each file in `folder` (None: the cache); downloads nothing.
+def check(folder: Path) -> list[tuple[str, str]]:
+    """Return one (file, status) for each file in `folder`; downloads nothing.
 
     A status begins with "ok", "altered" (readable, but not the official content), "broken" or "missing".
     Pieces of the test file are "altered" at best: checksums are known of whole files alone.
     """
-    source = cache_folder("cifar10") if folder is None else existing_folder(folder)
     rows = []
     for file, sha256 in SHA256.items():
-        row = file_status(source, file, _describe, f"sha256 {sha256}", "unpacked content")
-        pieces = _pieces(source) if file == "test_batch.bin" and row[1].startswith("missing") else []
+        row = file_status(folder, file, _describe, f"sha256 {sha256}", "unpacked content")
+        pieces = _pieces(folder) if file == "test_batch.bin" and row[1].startswith("missing") else []
         rows += [_piece_status(path) for path in pieces] or [row]
-    if (source / NAMES_FILE).is_file():
+    if (folder / NAMES_FILE).is_file():
         try:
-            same = read_names(source) == CLASS_NAMES
+            same = read_names(folder) == CLASS_NAMES
         except ValueError as error:
             rows.append((NAMES_FILE, f"broken: {error}"))
         else:

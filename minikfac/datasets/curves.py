@@ -108,7 +108,7 @@ def draw_curves(points: np.ndarray, dtype: DTypeLike = np.float64) -> np.ndarray
     return ink
 
 
-def check_curves() -> list[tuple[str, str]]:
+def check() -> list[tuple[str, str]]:
     """Return one (what, status): whether images drawn now are those that this package always drew."""
     points = draw_points(np.random.default_rng([0, 0]), len(FIRST_MEANS))
     means = draw_curves(points).mean((1, 2))

@@ -76,13 +76,13 @@ def mnist(
     """
     dtype = float_dtype(dtype)
     size = whole_number(size, 1, SIDE, "size")
-    source = fetch_mnist() if folder is None else existing_folder(folder)
+    source = fetch() if folder is None else existing_folder(folder)
     name = "mnist" if size == SIDE else f"mnist-{size}x{size}"
     read, scale = partial(read_part, source), partial(shrink, size=size, dtype=dtype)
     return labelled_images(name, read, scale, (size, size, 1), images, n_train, n_test)
 
 
-def fetch_mnist() -> Path:
+def fetch() -> Path:
     """Download what is missing of MNIST, 11.6 MB, verify the md5 of each file and return their folder."""
     for file, md5 in GZIP_MD5.items():
         download("mnist", f"{file}.gz", [f"{address}{file}.gz" for address in ADDRESSES], md5)
@@ -129,12 +129,11 @@ def area_weights(n: int, m: int) -> np.ndarray:
     return np.maximum(overlap, 0) / n
 
 
-def check_mnist(folder: str | Path | None = None) -> list[tuple[str, str]]:
-    """Return one (file, status) for each file in `folder` (None: the cache); downloads nothing.
+def check(folder: Path) -> list[tuple[str, str]]:
+    """Return one (file, status) for each file in `folder`; downloads nothing.
 
     A status begins with "ok", "altered" (readable, but not the official content), "broken" or "missing".
     """
-    source = cache_folder("mnist") if folder is None else existing_folder(folder)
     rows = []
     for part in PARTS:
         counts: list[int] = []
@@ -149,7 +148,7 @@ def check_mnist(folder: str | Path | None = None) -> list[tuple[str, str]]:
 
         for file in _files(part):
             md5 = f"md5 {CONTENT_MD5[file]}"
-            rows.append(file_status(source, f"{file}.gz", describe, md5, "unpacked content"))
+            rows.append(file_status(folder, f"{file}.gz", describe, md5, "unpacked content"))
     return rows
 
 

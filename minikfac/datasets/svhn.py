@@ -57,7 +57,7 @@ def svhn(
         ConnectionError: If a download failed.
     """
     dtype = float_dtype(dtype)
-    source = fetch_svhn() if folder is None else existing_folder(folder)
+    source = fetch() if folder is None else existing_folder(folder)
 
     def read(part: str) -> tuple[np.ndarray, np.ndarray]:
         return read_svhn(find_file(source, PARTS[part]))
@@ -66,7 +66,7 @@ def svhn(
     return labelled_images("svhn", read, scale, SHAPE, images, n_train, n_test)
 
 
-def fetch_svhn() -> Path:
+def fetch() -> Path:
     """Download what is missing of SVHN, 246 MB, verify the md5 of each file and return their folder."""
     for file, md5 in MD5.items():
         download("svhn", file, [ADDRESS + file], md5)
@@ -115,15 +115,14 @@ def read_svhn(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     return X.transpose(3, 0, 1, 2), labels.astype(np.int64) % 10
 
 
-def check_svhn(folder: str | Path | None = None) -> list[tuple[str, str]]:
-    """Return one (file, status) for each file in `folder` (None: the cache); downloads nothing.
+def check(folder: Path) -> list[tuple[str, str]]:
+    """Return one (file, status) for each file in `folder`; downloads nothing.
 
     A status begins with "ok", "altered" (readable, but not the official content), "broken" or "missing".
     """
-    source = cache_folder("svhn") if folder is None else existing_folder(folder)
 
     def describe(path: Path) -> tuple[str, str]:
         what = f"{len(read_svhn(path)[1])} images of 32x32"
         return what, hashlib.md5(read_bytes(path), usedforsecurity=False).hexdigest()
 
-    return [file_status(source, file, describe, f"md5 {md5}") for file, md5 in MD5.items()]
+    return [file_status(folder, file, describe, f"md5 {md5}") for file, md5 in MD5.items()]

@@ -69,7 +69,7 @@ def usps(
     return labelled_images("usps", parts.__getitem__, scale, (SIDE, SIDE, 1), images, n_train, n_test)
 
 
-def fetch_usps() -> Path:
+def fetch() -> Path:
     """Download what is missing of the USPS digits, 2 MB, verify their digests and return their folder."""
     _fetch_parts()
     return cache_folder("usps")
@@ -105,19 +105,18 @@ def digest(values: np.ndarray, labels: np.ndarray) -> str:
     return hashlib.sha256(labels.astype(np.uint8).tobytes() + thousandths.tobytes()).hexdigest()
 
 
-def check_usps(folder: str | Path | None = None) -> list[tuple[str, str]]:
-    """Return one (file, status) for each file in `folder` (None: the cache); downloads nothing.
+def check(folder: Path) -> list[tuple[str, str]]:
+    """Return one (file, status) for each file in `folder`; downloads nothing.
 
     A status begins with "ok", "altered" (readable, but not the official values), "broken" or "missing".
     """
-    source = cache_folder("usps") if folder is None else existing_folder(folder)
 
     def describe(path: Path) -> tuple[str, str]:
         values, labels = read_usps(path)
         return f"{len(labels)} images of {SIDE}x{SIDE}", digest(values, labels)
 
     return [
-        file_status(source, f"{file}.gz", describe, f"sha256 {sha256}", "values")
+        file_status(folder, f"{file}.gz", describe, f"sha256 {sha256}", "values")
         for file, sha256 in SHA256.items()
     ]
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .exercise import Exercise
-from .judging import Shape, call, diagnose, in_order, shaped
+from .judging import Part, call, in_order
 
 TASK = """Push the weights of a dense layer through affine maps.
 
@@ -62,15 +62,13 @@ def judge(answer: Callable[..., Any], i: int, o: int) -> None:
     rng = np.random.default_rng(i)
     W, c, d = rng.standard_normal((i + 1, o)), rng.standard_normal(o), rng.standard_normal(i)
     U, V = np.eye(o) + 0.3 * rng.standard_normal((o, o)), np.eye(i) + 0.3 * rng.standard_normal((i, i))
-    shapes: dict[Shape, str] = {
+    shapes = {
         (i, o): "the bias row is missing, which takes up c and d",
         (o, i): "the bias row is missing, and it is transposed",
     }
-    pushed = shaped("W'", call(answer, W=W, U=U, c=c, V=V, d=d), (i + 1, o), shapes)
-    wrong = diagnose(
-        "W'", pushed, solution(W, U, c, V, d), {"the sign is turned": -1.0}, slips(W, U, c, V, d)
-    )
-    in_order([("W'", wrong)])
+    right, causes = solution(W, U, c, V, d), {"the sign is turned": -1.0}
+    returned = {"W'": call(answer, W=W, U=U, c=c, V=V, d=d)}
+    in_order(returned, Part("W'", right, causes, slips(W, U, c, V, d), shapes))
 
 
 def slips(W: np.ndarray, U: np.ndarray, c: np.ndarray, V: np.ndarray, d: np.ndarray) -> dict[str, np.ndarray]:
@@ -93,9 +91,7 @@ def slips(W: np.ndarray, U: np.ndarray, c: np.ndarray, V: np.ndarray, d: np.ndar
         "c was subtracted from every row, and only the bias takes it up": middle(W - c),
         "U stands where its inverse should": middle(W - C, outer=U),
         "U was left out": middle(W - C, outer=np.eye(len(U))),
-        "U is transposed: rows are examples, so it is applied from the right as it stands": (
-            middle(W - C, outer=inverse.T)
-        ),
+        "U is transposed: rows are examples, so s' U and not U s'": middle(W - C, outer=inverse.T),
         "V and d stand where their inverse map should": B @ (W - C) @ inverse,
         "V and d were left out": middle(W - C, left=np.eye(len(B))),
         "V was left out": middle(W - C, left=input_map(np.eye(len(V)), d)),

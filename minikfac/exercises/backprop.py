@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from .exercise import Exercise
-from .judging import Shape, call, diagnose, in_order, parts, shaped
+from .judging import Part, call, in_order, parts
 
 TASK = """Write backprop by hand.
 
@@ -76,49 +76,36 @@ def judge(answer: Callable[..., Any], n: int, i: int, h: int, c: int) -> None:
     rng = np.random.default_rng(n)
     x, y = rng.standard_normal((n, i)), np.arange(n) % c
     W1, W2 = rng.standard_normal((i + 1, h)), rng.standard_normal((h + 1, c))
-    g1, g2, DW1, DW2 = parts(call(answer, x=x, y=y, W1=W1, W2=W2), "g1", "g2", "DW1", "DW2")
-    right_g1, right_g2, right_DW1, right_DW2 = solution(x, y, W1, W2)
-    abar0, a = with_one(x), np.tanh(with_one(x) @ W1)
+    returned = parts(call(answer, x=x, y=y, W1=W1, W2=W2), "g1", "g2", "DW1", "DW2")
+    g1, g2, DW1, DW2 = solution(x, y, W1, W2)
+    a = np.tanh(with_one(x) @ W1)
     scales = {
         "g is per example, and was divided by N, as backprop of the mean loss does": 1 / n,
         "the sign is turned: the loss is minus the log-likelihood": -1.0,
     }
-
-    def findings() -> Iterator[tuple[str, str | None]]:
-        top = shaped("g2", g2, (n, c), {(c,): "the examples are not kept apart", (n,): "classes are missing"})
-        yield "g2", diagnose("g2", top, right_g2, scales, slips_g2(a, y, W2))
-        bias: Shape = (n, h + 1)
-        slip = "the bias row of W2 was not left out, and its constant 1 has no unit below it"
-        low = shaped("g1", g1, (n, h), {bias: slip})
-        yield "g1", diagnose("g1", low, right_g1, scales, slips_g1(a, with_one(x) @ W1, right_g2, W2))
-        for name, returned, right, abar, g in (
-            ("DW2", DW2, right_DW2, with_one(a), right_g2),
-            ("DW1", DW1, right_DW1, abar0, right_g1),
-        ):
-            rows, columns = right.shape
-            shapes: dict[Shape, str] = {
-                (rows - 1, columns): "the bias row is missing, whose input is the constant 1",
-                (n, rows, columns): "the examples are not averaged",
-            }
-            DW = shaped(name, returned, right.shape, shapes)
-            yield name, diagnose(name, DW, right, causes_DW(n), slips_DW(abar, g))
-
-    in_order(findings())
+    shapes_g2 = {(c,): "the examples are not kept apart", (n,): "classes are missing"}
+    shapes_g1 = {(n, h + 1): "the bias row of W2 was not left out, and its constant 1 has no unit below it"}
+    in_order(
+        returned,
+        Part("g2", g2, scales, slips_g2(a, y, W2), shapes_g2),
+        Part("g1", g1, scales, slips_g1(a, with_one(x) @ W1, g2, W2), shapes_g1),
+        Part("DW2", DW2, causes_DW(n), slips_DW(with_one(a), g2), shapes_DW(n, h + 1, c)),
+        Part("DW1", DW1, causes_DW(n), slips_DW(with_one(x), g1), shapes_DW(n, i + 1, h)),
+    )
 
 
 def slips_g2(a: np.ndarray, y: np.ndarray, W2: np.ndarray) -> dict[str, np.ndarray]:
     """Arrays that are not g2, and what leads to them."""
     z = with_one(a) @ W2
     p, one_hot = softmax(z), np.eye(z.shape[1])[y]
+    error = p - one_hot
     return {
         "the label is missing, it is p alone": p,
         "it is z minus the one-hot label, and the softmax is missing": z - one_hot,
         "only the entry of the label is there, and every class pushes": (p - 1) * one_hot,
         "it is the derivative by p, and not by z": -one_hot / p,
         "the softmax ran over the examples, and not over the classes": softmax(z.T).T - one_hot,
-        "it is that of 1/2 ||y - p||^2 by p and z, and the loss is -log p": (
-            p * ((p - one_hot) - ((p - one_hot) * p).sum(1, keepdims=True))
-        ),
+        "it is that of 1/2 ||y - p||^2 by p and z": p * (error - (error * p).sum(1, keepdims=True)),
     }
 
 
@@ -132,9 +119,15 @@ def slips_g1(a: np.ndarray, s: np.ndarray, g2: np.ndarray, W2: np.ndarray) -> di
         "a (1 - a) is the derivative of the logistic function, that of tanh is 1 - a^2": back * a * (1 - a),
         "a stands where tanh' = 1 - a^2 should": back * a,
         "a^2 stands where tanh' = 1 - a^2 should": back * a**2,
-        "the first row of W2 was left out as if it were the bias, which is the last": (
-            (g2 @ W2[1:].T) * (1 - a**2)
-        ),
+        "the first row of W2 was left out, and the bias is the last": (g2 @ W2[1:].T) * (1 - a**2),
+    }
+
+
+def shapes_DW(n: int, rows: int, columns: int) -> dict[Any, str]:
+    """Shapes that a weight gradient should not have, and what leads to them."""
+    return {
+        (rows - 1, columns): "the bias row is missing, whose input is the constant 1",
+        (n, rows, columns): "the examples are not averaged",
     }
 
 

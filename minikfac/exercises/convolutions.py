@@ -10,8 +10,8 @@ import numpy as np
 from .. import fisher, layers
 from ..network import Network, outputs
 from .exercise import Exercise
-from .factors import Factor, causes_A, causes_G, judge_pair
-from .judging import call
+from .factors import N, causes_A, causes_G, judge_pair, wrong_shapes
+from .judging import Part, call, moment
 
 TASK = """Write the two factors of KFC, which is K-FAC for convolutions.
 
@@ -48,10 +48,6 @@ def solution(abar: np.ndarray, g: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return patches.T @ patches / n, derivatives.T @ derivatives / (n * t)
 
 
-N = 11
-"""Examples; T is 6 and 4, and three classes make K = 3."""
-
-
 CASES = {"the first convolution of a net": (0,), "the next": (1,)}
 CORRECT = (
     "Omega sums over locations and Gamma averages, up to rounding, on both convolutions of a small net; "
@@ -60,7 +56,10 @@ CORRECT = (
 
 
 def judge(answer: Callable[..., Any], layer: int) -> None:
-    """Raise Wrong unless both are right for a convolution, 2 x 2 or 2 x 1, of a net on images of 4 x 3."""
+    """Raise Wrong unless both are right for a convolution, 2 x 2 or 2 x 1, of a net on images of 4 x 3.
+
+    T is 6 and 4, and three classes make K = 3.
+    """
     net = Network(
         [
             layers.Conv2d(2, 5, 2),
@@ -80,8 +79,8 @@ def judge(answer: Callable[..., Any], layer: int) -> None:
     (k, n, t, _) = g.shape
     judge_pair(
         call(answer, abar=abar, g=g),
-        Factor("Omega", Omega, "abar", causes_Omega(n, t, k), slips_Omega(abar), bias=True),
-        Factor("Gamma", Gamma, "g", causes_Gamma(n, t, k), slips_Gamma(g)),
+        Part("Omega", Omega, causes_Omega(n, t, k), slips_Omega(abar), wrong_shapes("abar", abar)),
+        Part("Gamma", Gamma, causes_Gamma(n, t, k), slips_Gamma(g), wrong_shapes("g", g)),
         "the T sits in the other factor, as in some libraries; here Omega is the sum over locations and "
         "Gamma the mean",
     )
@@ -102,53 +101,35 @@ def causes_Gamma(n: int, t: int, k: int) -> dict[str, float]:
         "it is a sum over locations, and should be a mean: divide by T": t,
         "it is divided by T twice": 1 / t,
         "it is divided by neither N nor T": n * t,
-        "it is a sum over locations and a mean over the K target terms, and should be the other way round": (
-            t / k
-        ),
+        "it is a sum over locations and a mean over the K target terms, the wrong way round": t / k,
     }
 
 
 def slips_Omega(abar: np.ndarray) -> dict[str, np.ndarray]:
     """Matrices that are not Omega, and what leads to them."""
-    n, _, i = abar.shape
-    summed, rows = abar.sum(1), abar.reshape(-1, i)
-    centred = rows - rows.mean(0)
+    n, mean = len(abar), abar.mean((0, 1))
+    reduced = moment(abar.sum(1), n)
     return {
-        "abar was summed over locations before the outer product, which is KFAC-reduce": (
-            summed.T @ summed / n
-        ),
-        "abar was averaged over examples before the outer product, and not after": (
-            abar.mean(0).T @ abar.mean(0)
-        ),
-        "abar was averaged before the outer product, and not after": np.outer(rows.mean(0), rows.mean(0)),
-        "the mean was subtracted, as np.cov does; Omega is a second moment, and the bias lives in the mean": (
-            centred.T @ centred / n
-        ),
-        "only the first location went in": abar[:, 0].T @ abar[:, 0] / n,
-        "only the diagonal is filled in": np.diag((rows**2).sum(0)) / n,
+        "abar was summed over locations before the outer product, which is KFAC-reduce": reduced,
+        "abar was averaged over examples before the outer product": moment(abar.mean(0), 1),
+        "abar was averaged before the outer product, and not after": np.outer(mean, mean),
+        "the mean was subtracted, as np.cov does; Omega is a second moment": moment(abar - mean, n),
+        "only the first location went in": moment(abar[:, 0], n),
+        "only the diagonal is filled in": np.diag(moment(abar, n).diagonal()),
     }
 
 
 def slips_Gamma(g: np.ndarray) -> dict[str, np.ndarray]:
     """Matrices that are not Gamma, and what leads to them."""
-    _, n, t, o = g.shape
-
-    def moment(v: np.ndarray) -> np.ndarray:
-        rows = v.reshape(-1, o)
-        return rows.T @ rows / (n * t)
-
+    (_, n, t, _), mean = g.shape, g.mean((0, 1, 2))
     return {
-        "g was summed over locations before the outer product, and then divided by T": moment(g.sum(2)),
-        "g was averaged over locations before the outer product, which is KFAC-reduce": (
-            moment(g.mean(2)) * t
-        ),
-        "g was summed over the K target terms before the outer product, and not after": moment(g.sum(0)),
-        "g was averaged over examples before the outer product, and not after": moment(g.mean(1)) * n,
-        "only the first location went in": moment(g[:, :, 0]) * t,
-        "the mean was subtracted, as np.cov does; Gamma is a second moment": (
-            moment(g - g.mean((0, 1, 2), keepdims=True))
-        ),
-        "only the diagonal is filled in": np.diag(moment(g).diagonal()),
+        "g was summed over locations before the outer product": moment(g.sum(2), n * t),
+        "g was averaged over locations before the outer product, which is KFAC-reduce": moment(g.mean(2), n),
+        "g was summed over the K target terms before the outer product": moment(g.sum(0), n * t),
+        "g was averaged over examples before the outer product": moment(g.mean(1), t),
+        "only the first location went in": moment(g[:, :, 0], n),
+        "the mean was subtracted, as np.cov does; Gamma is a second moment": moment(g - mean, n * t),
+        "only the diagonal is filled in": np.diag(moment(g, n * t).diagonal()),
     }
 
 

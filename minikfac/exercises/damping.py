@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from .exercise import Exercise
-from .judging import Shape, call, diagnose, diagnose_number, in_order, parts, shaped
+from .judging import Part, call, in_order, parts
 
 TASK = """Write factored damping.
 
@@ -54,39 +54,31 @@ def judge(answer: Callable[..., Any], i: int, o: int, lam: float) -> None:
     rng = np.random.default_rng(i)
     half_A, half_G = rng.standard_normal((9, i)), 0.2 * rng.standard_normal((9, o))
     A, G = half_A.T @ half_A / 9, half_G.T @ half_G / 9
-    pi, A_damped, G_damped = parts(call(answer, A=A, G=G, lam=lam), "pi", "A_damped", "G_damped")
-    right_pi, right_A, right_G = solution(A, G, lam)
-
-    def findings() -> Iterator[tuple[str, str | None]]:
-        yield "pi", diagnose_number("pi", shaped("pi", pi, ()), right_pi, slips_pi(A, G))
-        product: Shape = (i * o, i * o)
-        for name, returned, M, right, share in (
-            ("A_damped", A_damped, A, right_A, right_pi),
-            ("G_damped", G_damped, G, right_G, 1 / right_pi),
-        ):
-            slips = {product: "the Kronecker product itself, which K-FAC never forms"}
-            matrix = shaped(name, returned, right.shape, slips)
-            yield name, diagnose(name, matrix, right, {}, slips_damped(M, share, lam))
-
-    in_order(findings())
+    returned = parts(call(answer, A=A, G=G, lam=lam), "pi", "A_damped", "G_damped")
+    pi, A_damped, G_damped = solution(A, G, lam)
+    shapes = {(i * o, i * o): "the Kronecker product itself, which K-FAC never forms"}
+    in_order(
+        returned,
+        Part("pi", pi, slips=slips_pi(A, G)),
+        Part("A_damped", A_damped, {}, slips_damped(A, pi, lam), shapes),
+        Part("G_damped", G_damped, {}, slips_damped(G, 1 / pi, lam), shapes),
+    )
 
 
 def slips_pi(A: np.ndarray, G: np.ndarray) -> dict[str, float]:
     """Numbers that are not pi, and what leads to them."""
-    mean_A, mean_G = float(A.trace() / len(A)), float(G.trace() / len(G))
-    norm_A, norm_G = np.linalg.norm(A), np.linalg.norm(G)
+    i, o = len(A), len(G)
+    mean_A, mean_G = float(A.trace() / i), float(G.trace() / o)
+    norm_A, norm_G = float(np.linalg.norm(A)), float(np.linalg.norm(G))
+    top_A, top_G = float(np.linalg.norm(A, 2)), float(np.linalg.norm(G, 2))
     return {
         "it is upside down: A comes on top": (mean_G / mean_A) ** 0.5,
         "the root is missing": mean_A / mean_G,
         "the root is missing, and it is upside down": mean_G / mean_A,
-        "the traces are not divided by the sizes I and O": float((A.trace() / G.trace()) ** 0.5),
+        "the traces are not divided by the sizes I and O": (mean_A * i / (mean_G * o)) ** 0.5,
         "it is 1, which shares out equally and forgets the sizes of the eigenvalues": 1.0,
-        "it is made of Frobenius norms, another choice of the same kind; the trace norm is asked for": float(
-            (norm_A / len(A) ** 0.5 / (norm_G / len(G) ** 0.5)) ** 0.5
-        ),
-        "it is made of the largest eigenvalues, and their means are asked for": float(
-            (np.linalg.norm(A, 2) / np.linalg.norm(G, 2)) ** 0.5
-        ),
+        "it is made of Frobenius norms, and traces are asked for": (norm_A / norm_G) ** 0.5 * (o / i) ** 0.25,
+        "it is made of the largest eigenvalues, and their means are asked for": (top_A / top_G) ** 0.5,
     }
 
 
@@ -96,9 +88,7 @@ def slips_damped(M: np.ndarray, share: float, lam: float) -> dict[str, np.ndarra
     return {
         "it is not damped": M,
         "its share of pi is that of the other factor": M + root / share * one,
-        "lambda was added, and the root of lambda is meant: the product of both is lambda": (
-            M + share * lam * one
-        ),
+        "lambda was added, and the root of lambda is meant": M + share * lam * one,
         "pi is missing": M + root * one,
         "pi and the root of lambda are missing": M + lam * one,
         "the damping was added to every entry, and not to the diagonal": M + share * root,

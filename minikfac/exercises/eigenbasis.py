@@ -11,7 +11,7 @@ from .. import fisher
 from ..linalg import eigh
 from ..network import mlp
 from .exercise import Exercise
-from .judging import call, causes_of_mean, diagnose, in_order, shaped
+from .judging import Part, call, causes_of_mean, in_order
 
 TASK = """Write the eigenvalues of EKFAC.
 
@@ -70,10 +70,9 @@ def judge(answer: Callable[..., Any], layer: int) -> None:
         (k, n, i, o): "neither target terms nor examples are averaged over",
         (i * o, i * o): "it is the whole matrix, and its diagonal in the eigenbasis is asked for",
     }
-    s = shaped("s", call(answer, **given), (i, o), shapes)
     slip = "it is a mean over the K target terms, but g holds their root weights already, so sum"
     causes = causes_of_mean(n) | {slip: 1 / k}
-    in_order([("s", diagnose("s", s, solution(**given), causes, slips(**given)))])
+    in_order({"s": call(answer, **given)}, Part("s", solution(**given), causes, slips(**given), shapes))
 
 
 def slips(U_A: np.ndarray, U_G: np.ndarray, abar: np.ndarray, g: np.ndarray) -> dict[str, np.ndarray]:
@@ -85,18 +84,16 @@ def slips(U_A: np.ndarray, U_G: np.ndarray, abar: np.ndarray, g: np.ndarray) -> 
 
     a, d = abar @ U_A, g @ U_G  # the turned signals
     mean = np.einsum("ni,kno->kio", a, d) / n
+    product = np.outer((a**2).mean(0), (d**2).sum((0, 1)) / n)
     summed = np.einsum("ni,no->nio", a, d.sum(0))
     return {
-        "it is a_i g_o, K-FAC's own eigenvalues: the mean of a product is asked for, not the product of "
-        "means": np.outer((a**2).mean(0), (d**2).sum((0, 1)) / n),
+        "it is a_i g_o, K-FAC's own eigenvalues: a product of means, and not a mean of products": product,
         "U_A and U_G are transposed: eigenvectors are in columns": squares(U_A.T, U_G.T),
         "U_A is transposed: eigenvectors are in columns": squares(U_A.T, U_G),
         "U_G is transposed: eigenvectors are in columns": squares(U_A, U_G.T),
         "the basis is missing, it is the diagonal of the Fisher block": (abar**2).T @ (g**2).sum(0) / n,
         "the gradient was averaged over examples before the square, and not after": (mean**2).sum(0),
-        "the gradient was summed over the K target terms before the square, and not after": (
-            (summed**2).mean(0)
-        ),
+        "the gradient was summed over the K target terms before the square": (summed**2).mean(0),
         "the square is missing": mean.sum(0),
         "it holds absolute values, and squares are asked for": abs(a).T @ abs(d).sum(0) / n,
     }

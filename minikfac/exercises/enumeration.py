@@ -10,7 +10,7 @@ import numpy as np
 from .. import fisher
 from ..network import mlp
 from .exercise import Exercise, Wrong
-from .judging import call, causes_of_mean, diagnose, in_order, shaped
+from .judging import Part, call, causes_of_mean, in_order, shaped
 
 TASK = """Write the exact Fisher matrix of a classifier.
 
@@ -74,7 +74,7 @@ def judge(answer: Callable[..., Any], n: int, sizes: list[int]) -> None:
         )
     slip = "it is divided by C, but the probabilities weigh the labels already"
     causes = causes_of_mean(n) | {slip: 1 / c}
-    in_order([("F", diagnose("F", F, right, causes, slips(D, p, y)))])
+    in_order({"F": F}, Part("F", right, causes, slips(D, p, y), shapes))
 
 
 def gradients(net: Any, theta: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -86,34 +86,22 @@ def gradients(net: Any, theta: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.n
 def slips(D: np.ndarray, p: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
     """Matrices that are not F, and what leads to them."""
     n, c = p.shape
-    at = np.arange(n)
 
     def weighted(w: np.ndarray) -> np.ndarray:
         return np.einsum("cna,nc,cnb->ab", D, w, D) / n
 
-    of_data = D[y, at]
+    of_data, of_labels = D[y, np.arange(n)], D.mean(1) * np.sqrt(p.mean(0))[:, None]
     mean = of_data.mean(0)
     return {
-        "the labels of the data were used, which makes it the empirical Fisher matrix; sum over all labels, "
-        "weighted with p": of_data.T @ of_data / n,
-        "the mean gradient was squared: average after the outer product, and over the model's labels": (
-            np.outer(mean, mean)
-        ),
+        "the labels of the data were used: it is the empirical Fisher matrix": of_data.T @ of_data / n,
+        "the mean gradient was squared, and the mean of squares is meant": np.outer(mean, mean),
         "the weights p were forgotten, so that every label counts the same": weighted(np.ones_like(p)),
-        "the weights are p^2, as p was multiplied in before the square; p is meant, so its root": (
-            weighted(p**2)
-        ),
-        "the weights are sqrt(p), whose square is p only if they go in before the outer product": (
-            weighted(np.sqrt(p))
-        ),
+        "the weights are p^2, as p went in before the square": weighted(p**2),
+        "the weights are sqrt(p), which is for before the outer product": weighted(np.sqrt(p)),
         "only the most probable label of each example was used": weighted(np.eye(c)[p.argmax(1)]),
-        "D was averaged over the examples before the outer product, and not after": (
-            np.einsum("ca,c,cb->ab", D.mean(1), p.mean(0), D.mean(1))
-        ),
+        "D was averaged over the examples before the outer product": of_labels.T @ of_labels,
         "only the diagonal is filled in": np.diag(weighted(p).diagonal()),
-        "the mean over all labels and examples was subtracted, as np.cov does": (
-            np.cov(D.reshape(c * n, -1).T, ddof=0)
-        ),
+        "the mean was subtracted, as np.cov does": np.cov(D.reshape(c * n, -1).T, ddof=0),
     }
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ import numpy as np
 from .. import fisher
 from ..network import mlp
 from .exercise import Exercise, Wrong
-from .judging import as_numbers, call, causes_of_mean, check_finite, diagnose, multiple, parts, same, times
+from .judging import Part, as_numbers, call, causes_of_mean, moment, multiple, parts, same, shaped, times
 
 TASK = """Write the two factors of K-FAC.
 
@@ -71,48 +70,23 @@ def judge(answer: Callable[..., Any], layer: int) -> None:
     A, G = solution(abar, g)
     judge_pair(
         call(answer, abar=abar, g=g),
-        Factor("A", A, "abar", causes_A(N, len(g)), _slips_A(abar), bias=True),
-        Factor("G", G, "g", causes_G(N, len(g)), _slips_G(g)),
+        Part("A", A, causes_A(N, len(g)), _slips_A(abar), wrong_shapes("abar", abar)),
+        Part("G", G, causes_G(N, len(g)), _slips_G(g), wrong_shapes("g", g)),
         "each should be a mean over the examples by itself",
     )
 
 
-@dataclass(frozen=True)
-class Factor:
-    """One of two Kronecker factors, and how it goes wrong.
-
-    Attributes:
-        name: of the factor.
-        right: what it should be.
-        of: the signal whose second moment it is.
-        causes, slips: as in :func:`minikfac.exercises.judging.diagnose`.
-        bias: whether its last row is that of the constant 1.
-    """
-
-    name: str
-    right: np.ndarray
-    of: str
-    causes: Mapping[str, float]
-    slips: Mapping[str, np.ndarray]
-    bias: bool = False
-
-    def why(self, array: np.ndarray) -> str:
-        """What leads to a wrong shape, where that is known."""
-        i = len(self.right)
-        if self.bias and array.shape == (i - 1, i - 1):
-            return f": the bias is missing, whose input is the last column of {self.of}"
-        if array.ndim == 2 and array.shape[0] == array.shape[1] and array.shape[0] % N == 0:
-            return f": {self.of} times its transpose the wrong way round: it sums over units, not examples"
-        if array.ndim > 2:
-            return ": one axis is left that is to be averaged or summed over"
-        return ""
-
-    def diagnose(self, array: np.ndarray) -> str | None:
-        """What is wrong with it, of the right shape."""
-        return diagnose(self.name, array, self.right, self.causes, self.slips)
+def wrong_shapes(name: str, signal: np.ndarray) -> dict[Any, str]:
+    """Shapes that the second moment of abar or g should not have, and what leads to them."""
+    rows, units = signal.size // signal.shape[-1], signal.shape[-1]
+    round_about = f"{name} times its transpose the wrong way round: it sums over units, not examples"
+    shapes = {(n, n): round_about for n in (N, rows)}
+    if name == "abar":
+        shapes[units - 1, units - 1] = "the bias is missing, whose input is the last column of abar"
+    return shapes
 
 
-def judge_pair(returned: Any, a: Factor, g: Factor, split: str) -> None:
+def judge_pair(returned: Any, a: Part, g: Part, split: str) -> None:
     """Raise Wrong unless both factors of one layer are right.
 
     Args:
@@ -121,9 +95,19 @@ def judge_pair(returned: Any, a: Factor, g: Factor, split: str) -> None:
         g: of the derivatives.
         split: what to say where the product is right and its factors are not.
     """
-    A, G = _pair(returned, a, g)
-    for factor, array in ((a, A), (g, G)):
-        check_finite(factor.name, array)
+    i, o = len(a.right), len(g.right)
+    if isinstance(returned, np.ndarray) and returned.shape == (i * o, i * o):
+        raise Wrong(
+            f"Expected the two factors {a.name} ({i}, {i}) and {g.name} ({o}, {o}), got one array "
+            f"({i * o}, {i * o}): the Kronecker product itself, which K-FAC never forms."
+        )
+    A, G = (as_numbers(*pair) for pair in parts(returned, a.name, g.name).items())
+    if (A.shape, G.shape) == (g.right.shape, a.right.shape):
+        raise Wrong(
+            f"{a.name} and {g.name} are swapped: expected {a.name} ({i}, {i}) of the inputs and then "
+            f"{g.name} ({o}, {o}) of the derivatives, got {A.shape} and {G.shape}."
+        )
+    A, G = (shaped(p.name, M, p.right.shape, p.shapes) for p, M in ((a, A), (g, G)))
     c, d = multiple(A, a.right), multiple(G, g.right)
     if c is not None and d is not None and not same(c, 1) and same(c * d, 1):
         raise Wrong(
@@ -135,32 +119,6 @@ def judge_pair(returned: Any, a: Factor, g: Factor, split: str) -> None:
         raise Wrong(f"{wrong_A}; {wrong_G}.")
     if wrong_A or wrong_G:
         raise Wrong(f"{g.name if wrong_A else a.name} is right, but {wrong_A or wrong_G}.")
-
-
-def _pair(returned: Any, a: Factor, g: Factor) -> tuple[np.ndarray, np.ndarray]:
-    """Return A and G of the right shapes.
-
-    Raises:
-        Wrong: on anything else.
-    """
-    i, o = len(a.right), len(g.right)
-    if isinstance(returned, np.ndarray) and returned.shape == (i * o, i * o):
-        raise Wrong(
-            f"Expected the two factors {a.name} ({i}, {i}) and {g.name} ({o}, {o}), got one array "
-            f"({i * o}, {i * o}): the Kronecker product itself, which K-FAC never forms."
-        )
-    names = (a.name, g.name)
-    A, G = map(as_numbers, names, parts(returned, *names))
-    if (A.shape, G.shape) == (g.right.shape, a.right.shape):
-        raise Wrong(
-            f"{a.name} and {g.name} are swapped: expected {a.name} ({i}, {i}) of the inputs and then "
-            f"{g.name} ({o}, {o}) of the derivatives, got {A.shape} and {G.shape}."
-        )
-    for factor, array in ((a, A), (g, G)):
-        if array.shape != factor.right.shape:
-            came = f"got {array.shape}{factor.why(array)}"
-            raise Wrong(f"Expected {factor.name} of shape {factor.right.shape}, {came}.")
-    return A, G
 
 
 def causes_A(n: int, k: int) -> dict[str, float]:
@@ -176,11 +134,8 @@ def causes_G(n: int, k: int) -> dict[str, float]:
     """The same of G."""
     shared = {cause: factor for cause, factor in causes_A(n, k).items() if "abar" not in cause}
     return shared | {
-        "it is a mean over the K target terms, but their root weights are folded into g already, so sum": 1
-        / k,
-        "g was divided by N before its square was taken, as backprop of a mean loss does; g is per example": (
-            1 / n**2
-        ),
+        "it is a mean over the K target terms, and should be a sum: g holds their root weights": 1 / k,
+        "g was divided by N before its square was taken, as backprop of a mean loss does": 1 / n**2,
         "the sum over examples is not divided by N, and a mean was taken over the K target terms": n / k,
         "it is divided by K N - 1 as np.cov does, and neither the K nor the 1 belongs there": n / (k * n - 1),
     }
@@ -188,39 +143,26 @@ def causes_G(n: int, k: int) -> dict[str, float]:
 
 def _slips_A(abar: np.ndarray) -> dict[str, np.ndarray]:
     """Matrices that are not A, and what leads to them."""
-    centre, A = abar.mean(0), abar.T @ abar
+    n, mean = len(abar), abar.mean(0)
     return {
-        "the mean was subtracted, as np.cov does; A is a second moment, and the bias lives in the mean": (
-            A / len(abar) - np.outer(centre, centre)
-        ),
-        "abar was averaged before the outer product, and not after": np.outer(centre, centre),
-        "only the diagonal is filled in": np.diag(A.diagonal()) / len(abar),
+        "the mean was subtracted, as np.cov does; A is a second moment": moment(abar - mean, n),
+        "abar was averaged before the outer product, and not after": np.outer(mean, mean),
+        "only the diagonal is filled in": np.diag(moment(abar, n).diagonal()),
     }
 
 
 def _slips_G(g: np.ndarray) -> dict[str, np.ndarray]:
     """Matrices that are not G, and what leads to them."""
-    k, n, o = g.shape
-    rows = g.reshape(-1, o)
-
-    def second_moment(v: np.ndarray) -> np.ndarray:
-        return v.T @ v / n
-
+    n, mean, means = g.shape[1], g.mean((0, 1)), g.mean(1, keepdims=True)
     one_term = "only term {} of the K target terms went in, and they are to be summed"
     return {
-        **{one_term.format(at): second_moment(g[at]) for at in range(k)},
-        "g was summed over the K target terms before the outer product, and not after": second_moment(
-            g.sum(0)
-        ),
-        "g was averaged over examples before the outer product, and not after": (
-            np.einsum("ko,kp->op", g.mean(1), g.mean(1))
-        ),
-        "g was averaged before the outer product, and not after": np.outer(rows.mean(0), rows.mean(0)),
-        "the mean was subtracted, as np.cov does; G is a second moment": second_moment(rows - rows.mean(0)),
-        "the mean over examples was subtracted; G is a second moment": (
-            second_moment((g - g.mean(1, keepdims=True)).reshape(-1, o))
-        ),
-        "only the diagonal is filled in": np.diag(second_moment(rows).diagonal()),
+        **{one_term.format(k): moment(term, n) for k, term in enumerate(g)},
+        "g was summed over the K target terms before the outer product": moment(g.sum(0), n),
+        "g was averaged over examples before the outer product": moment(g.mean(1), 1),
+        "g was averaged before the outer product, and not after": np.outer(mean, mean),
+        "the mean was subtracted, as np.cov does; G is a second moment": moment(g - mean, n),
+        "the mean over examples was subtracted; G is a second moment": moment(g - means, n),
+        "only the diagonal is filled in": np.diag(moment(g, n).diagonal()),
     }
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from .exercise import Exercise
-from .judging import call, diagnose, in_order, parts, shaped
+from .exercise import Exercise, Wrong
+from .judging import Part, call, in_order, parts, shaped
 
 TASK = """Write the natural gradient of a Gaussian.
 
@@ -71,43 +71,40 @@ CORRECT = (
 
 def judge(answer: Callable[..., Any], x: np.ndarray, mu: float, log_sigma: float) -> None:
     """Raise Wrong unless F and step are right."""
-    F, step = parts(call(answer, x=x, mu=mu, log_sigma=log_sigma), "F", "step")
-    F = shaped("F", F, (2, 2), {(2,): "only the diagonal is there, or the mean of D"})
-    step = shaped("step", step, (2,), {(len(x), 2): "the gradients of the numbers are not averaged"})
+    returned = parts(call(answer, x=x, mu=mu, log_sigma=log_sigma), "F", "step")
     n, grad = len(x), gradient(x, mu, log_sigma)
     right_F, right_step = solution(x, mu, log_sigma)
     causes = {
         "it is a sum over the numbers, and should be a mean": float(n),
         "it is divided by N once too often": 1 / n,
     }
-    wrong_F = diagnose("F", F, right_F, causes | {"the sign is turned": -1.0}, slips_F(x, mu, log_sigma))
-    if wrong_F and abs(np.linalg.det(F)) > 0 and np.allclose(step, -np.linalg.solve(F, grad), rtol=1e-9):
-        wrong_F += "; the step is -F^-1 grad with that F, and will be right when F is"
-    causes |= {"the sign is turned, and it goes uphill": -1.0}
+    uphill = {"the sign is turned, and it goes uphill": -1.0}
+    diagonal = {(2,): "only the diagonal is there, or the mean of D"}
+    F = Part("F", right_F, causes | {"the sign is turned": -1.0}, slips_F(x, mu, log_sigma), diagonal)
+    per_number = {(n, 2): "the gradients of the numbers are not averaged"}
     slips = slips_step(grad, right_F, right_step, log_sigma)
-    in_order([("F", wrong_F), ("step", diagnose("step", step, right_step, causes, slips))])
+    step = Part("step", right_step, causes | uphill, slips, per_number)
+    wrong, moved = F.diagnose(returned["F"]), shaped("step", returned["step"], (2,), per_number)
+    if wrong and np.allclose(np.matmul(returned["F"], moved), -grad, rtol=1e-9):
+        raise Wrong(f"{wrong}; the step is -F^-1 grad with that F, and will be right when F is.")
+    in_order(returned, F, step)
 
 
 def slips_F(x: np.ndarray, mu: float, log_sigma: float) -> dict[str, np.ndarray]:
     """Matrices that are not F, and what leads to them."""
     D, variance = derivatives(x, mu, log_sigma), np.exp(2 * log_sigma)
-    cross = 2 * (x.mean() - mu) / variance
+    d = x - mu
+    hessian = np.array([[1, 2 * d.mean()], [2 * d.mean(), 2 * (d**2).mean()]]) / variance
     return {
-        "it is that of (mu, sigma); by log sigma the derivative is sigma times as large": (
-            np.diag([1, 2]) / variance
-        ),
+        "it is that of (mu, sigma); by log sigma is asked for": np.diag([1, 2]) / variance,
         "it is that of (mu, log sigma^2), and half of that is log sigma": np.diag([1 / variance, 0.5]),
         "it is the inverse of F": np.diag([variance, 0.5]),
         "sigma is in it where sigma^2 should be": np.diag([variance**-0.5, 2]),
         "log sigma was taken for sigma": np.diag([log_sigma**-2, 2]),
         "sigma was taken for 1": np.diag([1.0, 2.0]),
-        "it is the mean of D D^T over the data, the empirical Fisher matrix; F expects over the model": (
-            D.T @ D / len(x)
-        ),
+        "it is the mean of D D^T over the data, the empirical Fisher matrix": D.T @ D / len(x),
         "it is the covariance of D over the data; F expects over the model": np.cov(D.T, ddof=0),
-        "it is the Hessian of the loss on these data; F is its expectation under the model": (
-            np.array([[1 / variance, cross], [cross, 2 * ((x - mu) ** 2).mean() / variance]])
-        ),
+        "it is the Hessian of the loss on these data; F is its expectation under the model": hessian,
     }
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import copy
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
@@ -77,8 +78,8 @@ def as_numbers(name: str, returned: Any) -> np.ndarray:
     return array.astype(float)
 
 
-def parts(returned: Any, *names: str, what: str = "arrays") -> list[Any]:
-    """Return the parts of a tuple or list, as many as there are names.
+def parts(returned: Any, *names: str, what: str = "arrays") -> dict[str, Any]:
+    """Return the parts of a tuple or list by their names.
 
     Raises:
         Wrong: on anything else.
@@ -90,10 +91,10 @@ def parts(returned: Any, *names: str, what: str = "arrays") -> list[Any]:
         raise Wrong(f"{expected}, got {kind_of(returned)}.")
     if len(returned) != len(names):
         raise Wrong(f"{expected}, got a {type(returned).__name__} of {len(returned)}.")
-    return list(returned)
+    return dict(zip(names, returned, strict=True))
 
 
-def shaped(name: str, returned: Any, shape: Shape, slips: Mapping[Shape, str] | None = None) -> np.ndarray:
+def shaped(name: str, returned: Any, shape: Shape, slips: Mapping[Any, str] | None = None) -> np.ndarray:
     """Return a finite array of this shape.
 
     Args:
@@ -112,37 +113,66 @@ def shaped(name: str, returned: Any, shape: Shape, slips: Mapping[Shape, str] | 
         why = (slips or {}).get(array.shape, "")
         if not why and len(shape) == 2 and array.shape == shape[::-1]:
             why = "it is transposed"
+        if not why and shape and array.ndim > len(shape):
+            why = "one axis is left that is to be averaged or summed over"
         came = f"got {array.shape}" + (f": {why}" if why else "")
         raise Wrong(f"Expected {name} {f'of shape {shape}' if shape else 'to be a number'}, {came}.")
-    check_finite(name, array)
+    bad = int((~np.isfinite(array)).sum())
+    if bad:
+        raise Wrong(f"{name} has NaN or infinite entries ({bad} of {array.size}): is something divided by 0?")
     return array
 
 
-def in_order(findings: Iterable[tuple[str, str | None]]) -> None:
+@dataclass(frozen=True)
+class Part:
+    """An array or a number that an answer returns, and how it goes wrong.
+
+    Attributes:
+        name: of the array.
+        right: what it should be, an array or a number.
+        causes: maps what leads to a wrong scale to the factor that it leads to.
+        slips: maps what leads to another array or number to that one.
+        shapes: maps wrong shapes to what leads to them.
+    """
+
+    name: str
+    right: Any
+    causes: Mapping[str, float] = field(default_factory=dict)
+    slips: Mapping[str, Any] = field(default_factory=dict)
+    shapes: Mapping[Any, str] = field(default_factory=dict)
+
+    def diagnose(self, returned: Any) -> str | None:
+        """Say what is wrong, as :func:`diagnose` does; None if nothing.
+
+        Raises:
+            Wrong: on what is not a finite array of the right shape.
+        """
+        array = shaped(self.name, returned, np.shape(self.right), self.shapes)
+        if array.ndim == 0:
+            return diagnose_number(self.name, array, self.right, self.slips)
+        return diagnose(self.name, array, self.right, self.causes, self.slips)
+
+
+def in_order(returned: Mapping[str, Any], *wanted: Part) -> None:
     """Stop at the first of several parts that is wrong; later ones may follow from it.
 
     Args:
-        findings: name and what is wrong with it, as :func:`diagnose` says it.
+        returned: what the answer made, by name.
+        wanted: in the order of judging.
 
     Raises:
         Wrong: with what is right before it, and what is wrong.
     """
     right: list[str] = []
-    for name, wrong in findings:
+    for part in wanted:
+        wrong = part.diagnose(returned[part.name])
         if wrong:
             raise Wrong(f"{_listed(right)} right, but {wrong}." if right else f"{wrong}.")
-        right.append(name)
+        right.append(part.name)
 
 
 def _listed(names: list[str]) -> str:
     return f"{', '.join(names[:-1])} and {names[-1]} are" if names[1:] else f"{names[0]} is"
-
-
-def check_finite(name: str, array: np.ndarray) -> None:
-    """Refuse NaN and infinite entries."""
-    bad = int((~np.isfinite(array)).sum())
-    if bad:
-        raise Wrong(f"{name} has NaN or infinite entries ({bad} of {array.size}): is something divided by 0?")
 
 
 def multiple(array: np.ndarray, right: np.ndarray) -> float | None:
@@ -215,6 +245,12 @@ def diagnose(
 
 def _symmetric(matrix: np.ndarray) -> bool:
     return bool(np.linalg.norm(matrix - matrix.T) <= ROUNDING * np.linalg.norm(matrix))
+
+
+def moment(v: np.ndarray, n: int) -> np.ndarray:
+    """Sum of v v^T over all axes of v but the last, over n."""
+    rows = v.reshape(-1, v.shape[-1])
+    return rows.T @ rows / n
 
 
 def causes_of_mean(n: int) -> dict[str, float]:

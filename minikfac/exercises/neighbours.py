@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from .. import fisher
 from ..network import mlp
 from .exercise import Exercise
-from .judging import Shape, call, diagnose, in_order, parts, shaped
+from .judging import Part, call, in_order, parts
 
 TASK = """Write the regression of one layer's gradient on that of the layer above.
 
@@ -64,27 +64,20 @@ def judge(answer: Callable[..., Any], sizes: list[int]) -> None:
     F = fisher.block_tridiagonal(signals)
     ((A11, G11), (A22, G22)), ((A12, G12),) = F.factors, F.cross
     given = dict(A11=A11, A12=A12, A22=A22, G11=G11, G12=G12, G22=G22)
-    PsiA, PsiG, Sigma = parts(call(answer, **given), "PsiA", "PsiG", "Sigma")
-    right_A, right_G, right_Sigma = solution(**given)
-    size = len(right_Sigma)
-
-    def findings() -> Iterator[tuple[str, str | None]]:
-        for name, returned, right, cross, upper in (
-            ("PsiA", PsiA, right_A, A12, A22),
-            ("PsiG", PsiG, right_G, G12, G22),
-        ):
-            Psi = shaped(name, returned, right.shape)
-            yield name, diagnose(name, Psi, right, {}, slips_psi(cross, upper))
-        n_upper = len(A22) * len(G22)
-        shapes: dict[Shape, str] = {
-            (len(A11), len(A11)): "it is the unexplained part of A11 alone",
-            (n_upper, n_upper): "it is of the size of the upper layer, and that of the lower is asked for",
-        }
-        array = shaped("Sigma", Sigma, (size, size), shapes)
-        slips = slips_sigma(right_A, right_G, **given)
-        yield "Sigma", diagnose("Sigma", array, right_Sigma, {"the sign is turned": -1.0}, slips)
-
-    in_order(findings())
+    returned = parts(call(answer, **given), "PsiA", "PsiG", "Sigma")
+    PsiA, PsiG, Sigma = solution(**given)
+    upper = len(A22) * len(G22)
+    shapes = {
+        A11.shape: "it is the unexplained part of A11 alone",
+        (upper, upper): "it is of the size of the upper layer, and that of the lower is asked for",
+    }
+    slips = slips_sigma(PsiA, PsiG, A11, A12, G11, G12)
+    in_order(
+        returned,
+        Part("PsiA", PsiA, slips=slips_psi(A12, A22)),
+        Part("PsiG", PsiG, slips=slips_psi(G12, G22)),
+        Part("Sigma", Sigma, {"the sign is turned": -1.0}, slips, shapes),
+    )
 
 
 def slips_psi(cross: np.ndarray, upper: np.ndarray) -> dict[str, np.ndarray]:
@@ -98,40 +91,22 @@ def slips_psi(cross: np.ndarray, upper: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def slips_sigma(
-    PsiA: np.ndarray,
-    PsiG: np.ndarray,
-    A11: np.ndarray,
-    A12: np.ndarray,
-    A22: np.ndarray,
-    G11: np.ndarray,
-    G12: np.ndarray,
-    G22: np.ndarray,
+    PsiA: np.ndarray, PsiG: np.ndarray, A11: np.ndarray, A12: np.ndarray, G11: np.ndarray, G12: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Matrices that are not Sigma."""
-    explained = PsiA @ A12.T, PsiG @ G12.T
-    whole = np.kron(A11, G11)
+    A, G = PsiA @ A12.T, PsiG @ G12.T
+    kron = np.kron
+    F11, swapped, explained, explained_swapped = kron(A11, G11), kron(G11, A11), kron(A, G), kron(G, A)
     return {
-        "what the upper layer explains was not subtracted, it is F11": whole,
-        "it is what the upper layer explains, and what it does not is meant": np.kron(*explained),
-        "what the upper layer explains was added, and is to be subtracted": whole + np.kron(*explained),
-        "the factors were subtracted before the Kronecker product, which is not the difference of products": (
-            np.kron(A11 - explained[0], G11 - explained[1])
-        ),
-        "A22 and G22 are missing between Psi and its transpose": (
-            whole - np.kron(PsiA @ PsiA.T, PsiG @ PsiG.T)
-        ),
-        "the inverses are missing: F12 F12^T was subtracted, and F12 F22^-1 F12^T is meant": (
-            whole - np.kron(A12 @ A12.T, G12 @ G12.T)
-        ),
-        "the order of the Kronecker products is swapped: A comes first": (
-            np.kron(G11, A11) - np.kron(*explained[::-1])
-        ),
-        "the order of the second Kronecker product is swapped: A comes first": (
-            whole - np.kron(*explained[::-1])
-        ),
-        "the order of the first Kronecker product is swapped: A comes first": (
-            np.kron(G11, A11) - np.kron(*explained)
-        ),
+        "what the upper layer explains was not subtracted, it is F11": F11,
+        "it is what the upper layer explains, and what it does not is meant": explained,
+        "what the upper layer explains was added, and is to be subtracted": F11 + explained,
+        "the factors were subtracted before the Kronecker product": kron(A11 - A, G11 - G),
+        "A22 and G22 are missing between Psi and its transpose": F11 - kron(PsiA @ PsiA.T, PsiG @ PsiG.T),
+        "the inverses are missing: F12 F12^T was subtracted": F11 - kron(A12 @ A12.T, G12 @ G12.T),
+        "the order of the Kronecker products is swapped: A comes first": swapped - explained_swapped,
+        "the order of the second Kronecker product is swapped: A comes first": F11 - explained_swapped,
+        "the order of the first Kronecker product is swapped: A comes first": swapped - explained,
     }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .exercise import Exercise, Wrong
-from .judging import call, diagnose_number, in_order, parts, same, shaped
+from .judging import Part, call, in_order, parts, same, shaped
 
 TASK = """Write step size and momentum of K-FAC.
 
@@ -61,18 +61,17 @@ def judge(answer: Callable[..., Any], p: int, lam: float) -> None:
     delta0 = Delta / 2 + rng.standard_normal(p)  # not at right angles, so that the cross term counts
     given = dict(F=F, gradient=gradient, Delta=Delta, delta0=delta0, lam=lam)
     returned = parts(call(answer, **given), "alpha", "mu", what="numbers")
-    alpha, mu = (shaped(name, value, ()) for name, value in zip(("alpha", "mu"), returned, strict=True))
+    alpha, mu = (float(shaped(name, value, ())) for name, value in returned.items())
     right = solution(**given)  # type: ignore[arg-type]
-    if same(float(alpha), right[1]) and same(float(mu), right[0]):
+    if same(alpha, right[1]) and same(mu, right[0]):
         raise Wrong("alpha and mu are swapped: expected alpha, of Delta, and then mu, of delta0.")
     for slip, both in slips(F, gradient, Delta, delta0, lam).items():
-        if same(float(alpha), both[0]) and same(float(mu), both[1]):
+        if same(alpha, both[0]) and same(mu, both[1]):
             raise Wrong(
-                f"alpha is {float(alpha):.4g} and mu {float(mu):.4g}, and they should be {right[0]:.4g} and "
+                f"alpha is {alpha:.4g} and mu {mu:.4g}, and they should be {right[0]:.4g} and "
                 f"{right[1]:.4g}: {slip}."
             )
-    numbers = zip(("alpha", "mu"), (alpha, mu), right, strict=True)
-    in_order((name, diagnose_number(name, value, expected, {})) for name, value, expected in numbers)
+    in_order(returned, Part("alpha", right[0]), Part("mu", right[1]))
 
 
 def slips(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from .. import fisher
 from ..network import mlp
 from .exercise import Exercise
-from .judging import call, diagnose, in_order, parts, shaped
+from .judging import Part, call, in_order, parts
 
 TASK = """Write the all-reduce of K-FAC.
 
@@ -44,11 +44,8 @@ def solution(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Means weighted with the number of examples."""
     weights = sizes / sizes.sum()
-    return (
-        np.tensordot(weights, gradients, 1),
-        np.tensordot(weights, As, 1),
-        np.tensordot(weights, Gs, 1),
-    )
+    gradient, A, G = (np.tensordot(weights, means, 1) for means in (gradients, As, Gs))
+    return gradient, A, G
 
 
 CASES = {"three workers": ((5, 2, 4),), "four": ((1, 6, 3, 7),)}
@@ -68,19 +65,17 @@ def judge(answer: Callable[..., Any], shards: tuple[int, ...]) -> None:
         A, G = fisher.kronecker.factors(fisher.signals(net, theta, x[rows])[0], len(x[rows]))
         return net.gradient(theta, x[rows], y[rows]), A, G
 
-    ends = np.cumsum(shards)
+    sizes, ends = np.array(shards), np.cumsum(shards)
     of_workers = [means(slice(end - size, end)) for size, end in zip(shards, ends, strict=True)]
     gradients, As, Gs = (np.stack(column) for column in zip(*of_workers, strict=True))
-    given = dict(sizes=np.array(shards), gradients=gradients, As=As, Gs=Gs)
+    given = dict(sizes=sizes, gradients=gradients, As=As, Gs=Gs)
     returned = parts(call(answer, **given), "gradient", "A", "G")
-
-    def findings() -> Iterator[tuple[str, str | None]]:
-        names, whole, stacks = ("gradient", "A", "G"), means(slice(None)), (gradients, As, Gs)
-        for name, value, right, values in zip(names, returned, whole, stacks, strict=True):
-            array = shaped(name, value, right.shape, {values.shape: "the workers are not added up"})
-            yield name, diagnose(name, array, right, causes(len(shards), n), slips(np.array(shards), values))
-
-    in_order(findings())
+    slip = "the workers are not added up"
+    wanted = [
+        Part(name, right, causes(len(shards), n), slips(sizes, values), {values.shape: slip})
+        for name, right, values in zip(returned, means(slice(None)), (gradients, As, Gs), strict=True)
+    ]
+    in_order(returned, *wanted)
 
 
 def causes(workers: int, n: int) -> dict[str, float]:
@@ -100,9 +95,7 @@ def slips(sizes: np.ndarray, values: np.ndarray) -> dict[str, np.ndarray]:
         "it is the mean of the workers' means; a worker counts by its examples": values.mean(0),
         "it is the sum of the workers' means; a worker counts by its examples": values.sum(0),
         "the sizes went in squared": np.tensordot(sizes**2 / (sizes**2).sum(), values, 1),
-        "the means were divided by the sizes, and are to be multiplied with them": (
-            np.tensordot(1 / sizes, values, 1)
-        ),
+        "the means were divided by the sizes, and not multiplied": np.tensordot(1 / sizes, values, 1),
         "it is that of the largest shard alone": values[sizes.argmax()],
         **{f"it is that of worker {at} alone": value for at, value in enumerate(values)},
     }

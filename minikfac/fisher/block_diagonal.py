@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from itertools import accumulate, pairwise
 
 from ..backend import Array, array_module
 from ..distributed import SERIAL, Communicator
+from ..linalg import consecutive
 from .matrix import FisherMatrix, Operator, check_method
 
 
@@ -21,8 +21,7 @@ class BlockDiagonalOperator(Operator):
         if not parts:
             raise ValueError("expected at least one block, got none")
         self.parts = tuple(parts)
-        ends = accumulate((block.shape[0] for block in parts), initial=0)
-        self.slices = tuple(slice(a, b) for a, b in pairwise(ends))
+        self.slices = consecutive(part.shape[0] for part in parts)
 
     @property
     def shape(self) -> tuple[int, int]:

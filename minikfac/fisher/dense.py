@@ -32,10 +32,6 @@ class DenseMatrix(FisherMatrix):
         return f"DenseMatrix({self.name}, shape={self.shape})"
 
     @property
-    def shape(self) -> tuple[int, int]:
-        return (len(self.array), len(self.array))
-
-    @property
     def like(self) -> Array:
         return self.array
 
@@ -84,10 +80,6 @@ class CholeskySolver(Operator):
 
     def __init__(self, L: Array) -> None:
         self.L = L
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return (len(self.L), len(self.L))
 
     @property
     def like(self) -> Array:

@@ -37,10 +37,6 @@ class DiagonalBlock(FisherMatrix):
     name: str = "layer"
 
     @property
-    def shape(self) -> tuple[int, int]:
-        return (len(self.d), len(self.d))
-
-    @property
     def like(self) -> Array:
         return self.d
 

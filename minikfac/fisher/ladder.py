@@ -83,8 +83,11 @@ def ladder(signals: Signals, assume: Collection[str]) -> BlockDiagonal:
 
     def blocks(signals: Signals) -> list[DenseMatrix]:
         names = [f"the {label} block of {name}" for name in signals.names]
+        like = next(iter(signals))[0].abar  # once: a recipe makes a chunk anew each time
         for shape, name in zip(signals.shapes, names, strict=True):
-            _check_block(signals, math.prod(shape), name)
+            # the block, and a second array to bring its axes into their order
+            both = (2, math.prod(shape), math.prod(shape))
+            check_memory(both, like.dtype, name, "fisher.kfac", array_module(like))
         arrays = [_BLOCKS[assumed](signals.select([layer])) for layer in range(len(signals))]
         return [_LadderBlock(F, name=name) for F, name in zip(arrays, names, strict=True)]
 
@@ -119,12 +122,6 @@ def _check(assume: Collection[str]) -> frozenset[str]:
     return assumed
 
 
-def _check_block(signals: Signals, size: int, what: str) -> None:
-    like = next(iter(signals))[0].abar
-    # the block, and a second array to bring its axes into their order
-    check_memory((2, size, size), like.dtype, what, "fisher.kfac", array_module(like))
-
-
 def _locations_as_examples(signals: Signals) -> Signals:
     """Each location an example of its own, as if the pairs t != u did not exist; n stays N."""
 
@@ -135,10 +132,6 @@ def _locations_as_examples(signals: Signals) -> Signals:
         return LayerSignals(layer.abar.reshape(-1, 1, i), layer.g.reshape(k, -1, 1, o))
 
     return replace(signals, make_chunks=lambda: ([flat(layer) for layer in chunk] for chunk in signals))
-
-
-def _kfc(signals: Signals) -> Array:
-    return kfac(signals).blocks[0].to_dense()
 
 
 def _independent_uncorrelated(signals: Signals) -> Array:
@@ -237,7 +230,7 @@ _BLOCKS: dict[frozenset[str], Callable[[Signals], Array]] = {
     frozenset({"IAD"}): _independent,
     frozenset({"IAD", "SUD"}): _independent_uncorrelated,
     frozenset({"IAD", "SH"}): _homogeneous,
-    frozenset({"IAD", "SH", "SUD"}): _kfc,
+    frozenset({"IAD", "SH", "SUD"}): lambda signals: kfac(signals).blocks[0].to_dense(),
 }
 """The block of a layer, of signals of that layer alone."""
 

@@ -78,10 +78,6 @@ class LowRank(FisherMatrix):
     name: str = "the low-rank matrix"
 
     @property
-    def shape(self) -> tuple[int, int]:
-        return (len(self.B), len(self.B))
-
-    @property
     def like(self) -> Array:
         return self.B
 

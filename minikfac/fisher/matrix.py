@@ -16,9 +16,9 @@ class Operator(ABC):
     """A symmetric linear map that can be applied: a curvature matrix or the inverse of one."""
 
     @property
-    @abstractmethod
     def shape(self) -> tuple[int, int]:
-        """(P, P)."""
+        """(P, P); by default P is the length of :attr:`like`."""
+        return (len(self.like), len(self.like))
 
     @property
     @abstractmethod

@@ -93,10 +93,6 @@ class MatrixFree(FisherMatrix):
     max_iterations: int | None = None
 
     @property
-    def shape(self) -> tuple[int, int]:
-        return (len(self.like_array), len(self.like_array))
-
-    @property
     def like(self) -> Array:
         return self.like_array
 
@@ -163,10 +159,6 @@ class CGSolver(Operator):
 
     matrix: MatrixFree
     precondition: Operator | None = None
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return self.matrix.shape
 
     @property
     def like(self) -> Array:

@@ -16,13 +16,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate, pairwise
 from numbers import Integral
 from typing import Any
 
 from ..backend import Array, array_module
 from ..distributed import SERIAL, Communicator
+from ..linalg import consecutive
 from ..network import Network
+from ..network.network import layer_index
 from .targets import Targets
 
 Arrays = tuple[Array, ...]
@@ -160,8 +161,7 @@ class Signals:
     @property
     def slices(self) -> tuple[slice, ...]:
         """Where each layer's parameters lie among those of all."""
-        ends = accumulate((math.prod(shape) for shape in self.shapes), initial=0)
-        return tuple(slice(a, b) for a, b in pairwise(ends))
+        return consecutive(math.prod(shape) for shape in self.shapes)
 
     def __getitem__(self, layer: int | str) -> LayerSignals:
         """Return one layer's signals, by index or name.
@@ -181,13 +181,7 @@ class Signals:
 
     def index(self, layer: int | str) -> int:
         """Position of a layer given by index or name."""
-        if isinstance(layer, str):
-            if layer not in self.names:
-                raise KeyError(f"expected one of the layers {', '.join(self.names)}, got {layer!r}")
-            return self.names.index(layer)
-        if not -len(self) <= layer < len(self):
-            raise IndexError(f"expected a layer from 0 to {len(self) - 1}, got {layer}")
-        return layer % len(self)
+        return layer_index(self.names, layer)
 
     def select(self, layers: Sequence[int | str]) -> Signals:
         """Signals of some of the layers only, as for the four middle layers of [MG15, sec. 3.1]."""

@@ -25,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from typing import Any, ClassVar
 
 from ..backend import Array, array_module
@@ -34,6 +34,7 @@ from ..linalg import (
     cholesky,
     cholesky_inverse,
     cholesky_solve,
+    consecutive,
     kron_apply,
     kron_dense,
     kron_eigen_dense,
@@ -191,11 +192,10 @@ class BlockTridiagonalInverse(Operator):
     top: Pair
 
     @cached_property
-    def slices(self) -> list[slice]:
+    def slices(self) -> tuple[slice, ...]:
         """Where the parameters of each layer lie."""
         sizes = [scale.size for _, _, scale in self.sigma]
-        ends = accumulate([*sizes, len(self.top[0]) * len(self.top[1])], initial=0)
-        return [slice(a, b) for a, b in pairwise(ends)]
+        return consecutive([*sizes, len(self.top[0]) * len(self.top[1])])
 
     @property
     def shape(self) -> tuple[int, int]:

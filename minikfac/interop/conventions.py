@@ -35,6 +35,7 @@ from ..fisher.dense import DenseMatrix
 from ..fisher.kronecker_block import Kronecker, KroneckerBlock
 from ..fisher.matrix import FisherMatrix
 from ..network import Network, layers, outputs
+from ..network.layers.composite import in_a_row
 
 LIBRARIES = ("pytorch", "curvlinops", "nngeometry", "kfac-jax")
 
@@ -313,7 +314,7 @@ def _flattened_channels(net: Network, shape: tuple[int, ...]) -> list[int]:
     """Per parameter layer, C where flattened images come in, (h, w, c) here and (c, h, w) elsewhere; or 0."""
     channels: list[int] = []
     flattened = 0
-    for layer in _in_a_row(net.layers):
+    for layer in in_a_row(net.layers):
         if isinstance(layer, layers.Composite):
             if any(isinstance(part, layers.Flatten) for part in _inside(layer)):
                 raise ValueError(f"expected Flatten outside of branches, got {layer}")
@@ -325,12 +326,6 @@ def _flattened_channels(net: Network, shape: tuple[int, ...]) -> list[int]:
             flattened = shape[2]
         shape = layer.output_shape(shape)  # type: ignore[assignment]
     return channels
-
-
-def _in_a_row(parts: Sequence[layers.Layer]) -> Iterator[layers.Layer]:
-    """Layers one after the other, those of a Sequential among them."""
-    for part in parts:
-        yield from _in_a_row(part.layers) if isinstance(part, layers.Sequential) else (part,)
 
 
 def _inside(layer: layers.Composite) -> Iterator[layers.Layer]:

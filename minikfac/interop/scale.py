@@ -13,6 +13,34 @@ import math
 
 Cause = tuple[float, str]
 
+ALWAYS: list[Cause] = [
+    (2.0, "it is of the squared error without its 1/2, a Gaussian of variance 1/2"),
+    (4.0, "gradients of the squared error without its 1/2 were squared, in an empirical Fisher matrix"),
+    (0.5, "a 1/2 is in it that belongs to the quadratic model"),
+    (-1.0, "the sign is turned"),
+]
+"""Factors, and what leads to them."""
+OF_N = [
+    (1, "it is a sum over the N examples"),
+    (-1, "it is divided by N once more"),
+    (-2, "derivatives are those of the mean loss, N times too small, and were squared"),
+]
+"""Powers of N, and what leads to a factor of that power; likewise of T, M and C."""
+OF_T = [
+    (1, "T is in it once more: both factors are sums over locations, or it is T times KFC"),
+    (-1, "a T is missing: both factors are means over locations"),
+    (-2, "T divides it twice more"),
+]
+OF_M = [
+    (1, "it is a sum over the M samples"),
+    (-1, "sampled derivatives are divided by M, and should be by sqrt(M)"),
+]
+OF_C = [
+    (-1, "the loss is a mean over the C outputs, and should be their sum"),
+    (-2, "gradients of a mean over the C outputs were squared, in an empirical Fisher matrix"),
+    (1, "it is multiplied by C"),
+]
+
 
 def scale_causes(
     c_star: float,
@@ -57,49 +85,8 @@ def scale_causes(
 
 def _groups(n: int | None, t: int | None, m: int | None, c: int | None) -> list[list[Cause]]:
     """Causes by what they have to do with; of each group at most one is at work."""
-    groups: list[list[Cause]] = [
-        [
-            (2.0, "it is of the squared error without its 1/2, a Gaussian of variance 1/2"),
-            (
-                4.0,
-                "gradients of the squared error without its 1/2 were squared, in an empirical Fisher matrix",
-            ),
-            (0.5, "a 1/2 is in it that belongs to the quadratic model"),
-            (-1.0, "the sign is turned"),
-        ]
-    ]
-    if n is not None:
-        groups.append(
-            [
-                (n, "it is a sum over the N examples"),
-                (1 / n, "it is divided by N once more"),
-                (1 / n**2, "derivatives are those of the mean loss, N times too small, and were squared"),
-            ]
-        )
-    if t is not None:
-        groups.append(
-            [
-                (t, "T is in it once more: both factors are sums over locations, or it is T times KFC"),
-                (1 / t, "a T is missing: both factors are means over locations"),
-                (1 / t**2, "T divides it twice more"),
-            ]
-        )
-    if m is not None:
-        groups.append(
-            [
-                (m, "it is a sum over the M samples"),
-                (1 / m, "sampled derivatives are divided by M, and should be by sqrt(M)"),
-            ]
-        )
-    if c is not None:
-        groups.append(
-            [
-                (1 / c, "the loss is a mean over the C outputs, and should be their sum"),
-                (
-                    1 / c**2,
-                    "gradients of a mean over the C outputs were squared, in an empirical Fisher matrix",
-                ),
-                (c, "it is multiplied by C"),
-            ]
-        )
+    groups = [ALWAYS]
+    for number, causes in ((n, OF_N), (t, OF_T), (m, OF_M), (c, OF_C)):
+        if number is not None:
+            groups.append([(float(number) ** power, said) for power, said in causes])
     return [[cause for cause in group if cause[0] != 1] for group in groups]

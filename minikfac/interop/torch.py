@@ -13,28 +13,17 @@ from __future__ import annotations
 from typing import Any, NoReturn
 
 from ..backend import Array, array_module, to_host
-from ..network.layers import (
-    AvgPool2d,
-    BatchNorm,
-    Conv2d,
-    Dense,
-    Flatten,
-    GlobalAvgPool,
-    GroupNorm,
-    Identity,
-    Layer,
-    LayerNorm,
-    LocalResponseNorm,
-    Logistic,
-    MaxPool2d,
-    ReLU,
-    Softplus,
-    Tanh,
-)
+from ..network import layers
+from ..network.layers import Conv2d, Dense, Layer
 from ..network.network import Network
 from ..network.outputs import OUTPUTS
 
-_POINTWISE: dict[str, type[Layer]] = {"Tanh": Tanh, "Sigmoid": Logistic, "ReLU": ReLU, "Identity": Identity}
+_POINTWISE: dict[str, type[Layer]] = {
+    "Tanh": layers.Tanh,
+    "Sigmoid": layers.Logistic,
+    "ReLU": layers.ReLU,
+    "Identity": layers.Identity,
+}
 _KNOWN = (
     "known are Linear, Conv2d, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d(1), Flatten, BatchNorm1d, "
     "BatchNorm2d, GroupNorm, LayerNorm, LocalResponseNorm, Softplus (beta 1, threshold 20), "
@@ -130,7 +119,7 @@ class _Import:
         if name in _POINTWISE:
             self.layers.append(_POINTWISE[name]())
         elif name == "Softplus" and part.beta == 1 and part.threshold >= 20:
-            self.layers.append(Softplus())  # above the threshold PyTorch's is x, here by less than 3e-9
+            self.layers.append(layers.Softplus())  # above its threshold PyTorch's is x: less than 3e-9 apart
         elif name in _CONVERSIONS:
             _CONVERSIONS[name](self, part)
         elif name in ("Softmax", "LogSoftmax"):
@@ -160,14 +149,14 @@ class _Import:
     def _max_pool(self, part: Any) -> None:
         if part.dilation not in (1, (1, 1)) or part.return_indices:
             self._refuse("only dilation=1 and return_indices=False are known")
-        self._pool(MaxPool2d, part)
+        self._pool(layers.MaxPool2d, part)
 
     def _average_pool(self, part: Any) -> None:
         if part.divisor_override is not None or not (part.count_include_pad or part.padding in (0, (0, 0))):
             self._refuse("only divisor_override=None is known, and with padding count_include_pad=True")
-        self._pool(AvgPool2d, part)
+        self._pool(layers.AvgPool2d, part)
 
-    def _pool(self, kind: type[MaxPool2d | AvgPool2d], part: Any) -> None:
+    def _pool(self, kind: type[layers.MaxPool2d | layers.AvgPool2d], part: Any) -> None:
         self._takes("images")
         if part.ceil_mode:
             self._refuse("ceil_mode=True is not known; give a padding instead")
@@ -177,7 +166,7 @@ class _Import:
         self._takes("images")
         if part.output_size not in (1, (1, 1)):
             self._refuse("only an output of 1 x 1 is known")
-        self.layers.append(GlobalAvgPool())
+        self.layers.append(layers.GlobalAvgPool())
         self.shape = "pooled"
 
     def _flatten(self, part: Any) -> None:
@@ -189,7 +178,7 @@ class _Import:
                 "hand, permute the inputs of the next weight from (c, h, w) to (h, w, c), and use Dense.join"
             )
         if self.shape in ("", "images") and self.channels:
-            self.layers.append(Flatten())
+            self.layers.append(layers.Flatten())
             self.flattened = self.channels if self.channels > 1 else 0
         self.shape = "flat"  # as it was, where it was flat or pooled; in front, inputs are flat
 
@@ -202,7 +191,7 @@ class _Import:
                 "statistics are averaged here, new = decay * old + (1 - decay) * batch's: make it with "
                 "track_running_stats=True and a momentum above 0"
             )
-        self._normalization(BatchNorm(part.num_features, 1 - part.momentum, part.eps), "affine=True")
+        self._normalization(layers.BatchNorm(part.num_features, 1 - part.momentum, part.eps), "affine=True")
         self.stats.append(self._channels_last(array_module().stack([mean, variance])))
         if of_images:
             self.channels = part.num_features
@@ -210,14 +199,14 @@ class _Import:
     def _group_norm(self, part: Any) -> None:
         if self.flattened:
             self._refuse("its groups of features would be others here, (h, w, c): put it before the Flatten")
-        self._normalization(GroupNorm(part.num_groups, part.num_channels, part.eps), "affine=True")
+        self._normalization(layers.GroupNorm(part.num_groups, part.num_channels, part.eps), "affine=True")
         self.channels = part.num_channels
 
     def _layer_norm(self, part: Any) -> None:
         if self.shape == "images" or len(part.normalized_shape) != 1:
             self._refuse("only LayerNorm(features) of flat features is known; for images use GroupNorm")
         self._takes("flat")
-        layer = LayerNorm(part.normalized_shape[0], part.eps)
+        layer = layers.LayerNorm(part.normalized_shape[0], part.eps)
         self._normalization(layer, "elementwise_affine=True and bias=True")
 
     def _normalization(self, layer: Layer, option: str) -> None:
@@ -233,7 +222,7 @@ class _Import:
 
     def _response_norm(self, part: Any) -> None:
         self._takes("images")
-        self.layers.append(LocalResponseNorm(part.size, part.alpha, part.beta, part.k))
+        self.layers.append(layers.LocalResponseNorm(part.size, part.alpha, part.beta, part.k))
 
     def _takes(self, shape: str, pooled: bool = False) -> None:
         """Refuse a part that wants images where features come in, or the other way round."""

@@ -1,7 +1,7 @@
 """Linear algebra without a network in sight.
 
 Kronecker products, positive semi-definite matrices, inverses of others, conjugate gradients, Krylov
-subspaces, extreme eigenvalues.
+subspaces, extreme eigenvalues, pieces of arrays and sums over them.
 """
 
 from typing import TYPE_CHECKING
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         symmetrize,
         triangular_solve,
     )
+    from .slices import consecutive
     from .sums import Sums, sum_over_chunks
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "cholesky_inverse",
     "cholesky_solve",
     "conjugate_gradients",
+    "consecutive",
     "damped_choleskys",
     "eigh",
     "extreme_eigenpairs",

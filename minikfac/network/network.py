@@ -12,12 +12,11 @@ from collections.abc import Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property, partial
-from itertools import accumulate, pairwise
 from typing import Any
 
 from ..backend import Array, array_module, check_array, number, on_host
 from ..distributed import SERIAL, Communicator
-from ..linalg import Sums, sum_over_chunks
+from ..linalg import Sums, consecutive, sum_over_chunks
 from ..parallel import chunks, for_each
 from .layers import Affine, BatchNorm, Dense, Layer, ParameterLayer, Pointwise, Record, Sequential
 from .layers.dense import SCHEMES
@@ -97,7 +96,7 @@ class Network:
         self.shapes = self._body.weight_shapes
         self.names = tuple(f"{layer.kind}{number}" for number, layer in enumerate(parameter_layers))
         sizes = [math.prod(shape) for shape in self.shapes]
-        self.slices = tuple(slice(a, b) for a, b in pairwise(accumulate(sizes, initial=0)))
+        self.slices = consecutive(sizes)
         self.n_params = sum(sizes)
 
     @property
@@ -179,11 +178,8 @@ class Network:
 
         One array per batch normalization, so [] for most nets.
         """
-        initial = []
-        for shape in self._body.statistics_shapes:
-            initial.append(array_module().zeros(shape))
-            initial[-1][1] = 1
-        return initial
+        xp = array_module()
+        return [xp.stack([xp.zeros(c), xp.ones(c)]) for _, c in self._body.statistics_shapes]
 
     def n_outputs(self, x: Array) -> int:
         """C, how many natural parameters come out for inputs like x."""
@@ -440,14 +436,30 @@ class Network:
         z, z2 = (self.natural_parameters(at, x, stats) for at in (theta, theta2))
         return float(self.output.kl(z, z2).mean())
 
-    def _z(self, theta: Array, x: Array, stats: Sequence[Array] | None) -> Array:
-        return self.forward(theta, x, stats).z
-
     def natural_parameters(self, theta: Array, x: Array, stats: Sequence[Array] | None = None) -> Array:
         """z (N, C) alone, chunk by chunk: what a pass leaves behind is not kept."""
         chunks = self.on(SERIAL).chunks(theta, x)
-        parts = for_each([partial(self._z, theta, x[rows], stats) for rows in chunks], theta)
+
+        def z_of(rows: slice) -> Array:
+            return self.forward(theta, x[rows], stats).z
+
+        parts = for_each([partial(z_of, rows) for rows in chunks], theta)
         return parts[0] if len(parts) == 1 else array_module(theta).concatenate(parts)
+
+
+def layer_index(names: Sequence[str], layer: int | str) -> int:
+    """Position of a parameter layer given by index or name.
+
+    Raises:
+        KeyError, IndexError: if there is none.
+    """
+    if isinstance(layer, str):
+        if layer not in names:
+            raise KeyError(f"expected one of the layers {', '.join(names)}, got {layer!r}")
+        return names.index(layer)
+    if not -len(names) <= layer < len(names):
+        raise IndexError(f"expected a layer from 0 to {len(names) - 1}, got {layer}")
+    return layer % len(names)
 
 
 def _is_first(rows: slice, chunks: Sequence[slice]) -> bool:

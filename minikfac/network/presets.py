@@ -163,11 +163,8 @@ def tiny_convnet(
     >>> tiny_convnet().n_params
     666
     """
-    distribution, phi, pooling = (
-        _named(output, OUTPUTS),
-        _named(activation, ACTIVATIONS),
-        _named(pool, _POOLS),
-    )
+    phi, distribution = _named(activation, ACTIVATIONS), _named(output, OUTPUTS)
+    pooling = _named(pool, _POOLS)
     first, second = pair("tiny_convnet", "channels", channels, 1)
     layers = [
         Conv2d(1, first, 3, padding=1),

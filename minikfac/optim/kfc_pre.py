@@ -99,8 +99,7 @@ class KFCPre:
             batch: inputs and targets.
             rng: a ``numpy.random.Generator``; it draws the targets.
         """
-        k = state["step"] + 1
-        x, y = batch
+        k, (x, y) = state["step"] + 1, batch
         means = state["factors"]
         if means is None or (k - 1) % self.Ts == 0:
             loss, grad, F, stats = gradient_and_kfac(

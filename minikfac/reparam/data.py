@@ -17,8 +17,9 @@ from ..fisher.kronecker import factors
 from ..linalg import SingularMatrixError, eigh
 from ..network import Network
 from ..network.layers import Conv2d, Dense, Identity, Layer, ParameterLayer, Record
+from ..network.network import layer_index
 from .reparameterization import Reparameterization
-from .wrap import Wrap, index_of, rebuilt, wrap
+from .wrap import Wrap, rebuilt, wrap
 
 SMALLEST_SHARE = 1e-10
 """Least variance, of a feature or a direction, as a share of the largest."""
@@ -219,7 +220,7 @@ def _standardized(
 
 def _chosen(net: Network, layers: Sequence[int | str] | None) -> list[int]:
     if layers is not None:
-        return [index_of(net, layer) for layer in layers]
+        return [layer_index(net.names, layer) for layer in layers]
     return [l for l, layer in enumerate(net.parameter_layers) if isinstance(layer, Dense | Conv2d)]
 
 

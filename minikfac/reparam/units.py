@@ -13,32 +13,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..backend import array_module, to_host
-from ..network import Network
-from ..network.layers import (
-    Affine,
-    AvgPool2d,
-    BatchNorm,
-    Conv2d,
-    Dense,
-    Flatten,
-    GlobalAvgPool,
-    GroupNorm,
-    Identity,
-    Layer,
-    LayerNorm,
-    LocalResponseNorm,
-    Logistic,
-    MaxPool2d,
-    Parallel,
-    ParameterLayer,
-    ReLU,
-    Residual,
-    Tanh,
-)
+from ..network import Network, layers
+from ..network.layers import Affine, Conv2d, Dense, Layer, Parallel, ParameterLayer, Residual
+from ..network.network import layer_index
 from .reparameterization import LayerMap, Reparameterization
-from .wrap import features_in, index_of, joined, mapped, rebuilt
+from .wrap import features_in, joined, mapped, rebuilt
 
-NORMALIZATIONS = BatchNorm | GroupNorm | LayerNorm | LocalResponseNorm
+POOLS = layers.MaxPool2d | layers.AvgPool2d | layers.GlobalAvgPool
+NORMALIZATIONS = layers.BatchNorm | layers.GroupNorm | layers.LayerNorm | layers.LocalResponseNorm
 
 
 class _Moving(Affine):
@@ -60,14 +42,14 @@ def logistic_to_tanh(net: Network) -> Reparameterization:
 
     def change(items: list[Layer], number: int) -> list[Layer]:
         nonlocal count
-        count += sum(isinstance(item, Logistic) for item in items)
-        exchanged: tuple[Layer, ...] = (_Moving(0.5), Tanh(), _Moving(0.5, 0.5))
-        return [new for item in items for new in (exchanged if isinstance(item, Logistic) else (item,))]
+        count += sum(isinstance(item, layers.Logistic) for item in items)
+        tanh: tuple[Layer, ...] = (_Moving(0.5), layers.Tanh(), _Moving(0.5, 0.5))
+        return [new for item in items for new in (tanh if isinstance(item, layers.Logistic) else (item,))]
 
-    layers = rebuilt(net.layers, change)
+    exchanged = rebuilt(net.layers, change)
     if not count:
         raise ValueError(f"expected a net with logistic units, got {net}")
-    return _taken_up(net, layers)
+    return _taken_up(net, exchanged)
 
 
 def rescale(
@@ -94,7 +76,7 @@ def rescale(
         chosen = {l: 9 ** rng.uniform(-0.5, 0.5, net.shapes[l][1]) for l in suited}
     else:
         xp = array_module()
-        chosen = {index_of(net, l): xp.asarray(to_host(r), dtype=float) for l, r in factors.items()}
+        chosen = {layer_index(net.names, l): xp.asarray(to_host(r), dtype=float) for l, r in factors.items()}
     for l, r in chosen.items():
         if l not in suited:
             raise ValueError(
@@ -119,10 +101,10 @@ def rescale(
 
 def _layer_of_units(items: list[Layer], position: int, number: int) -> int | None:
     """The parameter layer whose units are the ReLUs at a position, or None."""
-    if not isinstance(items[position], ReLU):
+    if not isinstance(items[position], layers.ReLU):
         return None
     place = position - 1
-    while place >= 0 and isinstance(items[place], MaxPool2d | AvgPool2d | GlobalAvgPool | Identity):
+    while place >= 0 and isinstance(items[place], POOLS | layers.Identity):
         place -= 1
     if place < 0 or not isinstance(items[place], ParameterLayer):
         return None
@@ -131,7 +113,7 @@ def _layer_of_units(items: list[Layer], position: int, number: int) -> int | Non
 
 def _rescalable(net: Network) -> list[int]:
     """Parameter layers whose units are ReLUs that one dense layer or convolution reads."""
-    layers: list[int] = []
+    suited: list[int] = []
 
     def look(items: list[Layer], number: int) -> list[Layer]:
         for position in range(len(items)):
@@ -140,17 +122,17 @@ def _rescalable(net: Network) -> list[int]:
             while place < len(items) and _passes(Affine(2.0), items[place]):
                 place += 1
             if l is not None and place < len(items) and isinstance(items[place], Dense | Conv2d):
-                layers.append(l)
+                suited.append(l)
         return items
 
     rebuilt(net.layers, look)
-    return layers
+    return suited
 
 
 # taking maps up
 
 
-def _taken_up(net: Network, layers: list[Layer]) -> Reparameterization:
+def _taken_up(net: Network, items: list[Layer]) -> Reparameterization:
     """Let parameter layers take up the moving maps next to them; the parameters are those of ``net``."""
     maps = [LayerMap() for _ in net.names]
 
@@ -164,7 +146,7 @@ def _taken_up(net: Network, layers: list[Layer]) -> Reparameterization:
                 place += 1
         return [Affine(item.U, item.c) if isinstance(item, _Moving) else item for item in items]
 
-    equivalent = Network(rebuilt(layers, change), net.output)
+    equivalent = Network(rebuilt(items, change), net.output)
     return Reparameterization(net, equivalent, tuple(maps))
 
 
@@ -205,11 +187,11 @@ def _absorb(
 
 def _passes(moving: Affine, layer: Layer, back: bool = True) -> bool:
     """Whether an elementwise map with positive factors may as well come on the other side of a layer."""
-    if isinstance(layer, AvgPool2d):
+    if isinstance(layer, layers.AvgPool2d):
         return not (layer.windows.padded and moving.c.any())  # it pads with zeros
-    if isinstance(layer, Flatten):
+    if isinstance(layer, layers.Flatten):
         return not back or moving.features is None
-    return isinstance(layer, MaxPool2d | GlobalAvgPool | Identity)
+    return isinstance(layer, layers.MaxPool2d | layers.GlobalAvgPool | layers.Identity)
 
 
 def _undone(affine: Affine) -> Affine:

@@ -9,7 +9,9 @@ from typing import Any
 from ..backend import Array, array_module
 from ..linalg import SingularMatrixError, invert
 from ..network import Network
-from ..network.layers import Affine, Conv2d, Dense, Layer, Parallel, ParameterLayer, Residual, Sequential
+from ..network.layers import Affine, Conv2d, Dense, Layer, Parallel, ParameterLayer, Residual
+from ..network.layers.composite import in_a_row
+from ..network.network import layer_index
 from .reparameterization import LayerMap, Reparameterization
 
 Change = Callable[[list[Layer], int], list[Layer]]
@@ -37,7 +39,7 @@ def affine(
             bias to take them up, an input map of a normalization, or an output map of one that mixes
             channels.
     """
-    return wrap(net, {index_of(net, layer): Wrap(U, c, V, d)})
+    return wrap(net, {layer_index(net.names, layer): Wrap(U, c, V, d)})
 
 
 @dataclass(frozen=True)
@@ -159,25 +161,10 @@ def _input_matrix(rows: int, V: Array, d: Array, bias: bool) -> Array:
 # the tree of layers
 
 
-def index_of(net: Network, layer: int | str) -> int:
-    """Position of a parameter layer given by index or name.
-
-    Raises:
-        KeyError, IndexError: if there is none.
-    """
-    if isinstance(layer, str):
-        if layer not in net.names:
-            raise KeyError(f"expected one of the layers {', '.join(net.names)}, got {layer!r}")
-        return net.names.index(layer)
-    if not -len(net.names) <= layer < len(net.names):
-        raise IndexError(f"expected a layer from 0 to {len(net.names) - 1}, got {layer}")
-    return layer % len(net.names)
-
-
 def rebuilt(layers: Sequence[Layer], change: Change, number: int = 0) -> list[Layer]:
     """Change layers in a row, then those inside of branches; neighbouring affine maps become one."""
     after: list[Layer] = []
-    for item in change(_flat(layers), number):
+    for item in change(in_a_row(layers), number):
         if isinstance(item, Residual | Parallel):
             branches, inner = [], number
             for part in item.parts:
@@ -188,15 +175,6 @@ def rebuilt(layers: Sequence[Layer], change: Change, number: int = 0) -> list[La
             after.append(item)
         number += len(item.weight_shapes)
     return joined(after)
-
-
-def _flat(layers: Sequence[Layer]) -> list[Layer]:
-    """Layers in a row without rows inside."""
-    return [
-        item
-        for layer in layers
-        for item in (_flat(layer.layers) if isinstance(layer, Sequential) else [layer])
-    ]
 
 
 def joined(layers: Sequence[Layer]) -> list[Layer]:

@@ -552,7 +552,7 @@ KFC: Slips = {
     ),
     "centred": (
         omega(lambda a, n, t: moment(a - a.mean((0, 1))) / n),
-        "Omega is a second moment, and the bias",
+        "Omega is a second moment",
     ),
     "one location": (
         omega(lambda a, n, t: moment(a[:, 0]) / n),

@@ -59,19 +59,12 @@ class Statement:
     """One statement.
 
     Attributes:
-        name: S1 to S6 are statements of exactness, L1 to L4 laws of scale.
         says: in words.
         check: tries an implementation.
     """
 
-    name: str
     says: str
     check: Callable[[Implementation], Finding]
-
-
-def is_diagonal(K: fisher.FisherMatrix) -> bool:
-    """Whether it has nothing beside its diagonal, by its kind."""
-    return all(isinstance(block, fisher.DiagonalBlock) for block in K.blocks)
 
 
 def compared(K: np.ndarray, F: np.ndarray) -> Finding:
@@ -97,7 +90,7 @@ def exactness(
     theta = np.random.default_rng(1).standard_normal(net.n_params)
     K = make(net, theta, x, y)
     F = fisher.block_diagonal(fisher.signals(net, theta, x)).to_dense()
-    if is_diagonal(K):
+    if all(isinstance(block, fisher.DiagonalBlock) for block in K.blocks):
         return compared(K.to_dense(), np.diag(F.diagonal()))
     return compared(locations * K.to_dense(), F)
 
@@ -140,7 +133,10 @@ def trace(make: Implementation) -> Finding:
     """Trace at one example over that of the exact block: the mean square of the gradient."""
     net, theta, x, _ = small_net(1)
     exact = fisher.block_diagonal(fisher.signals(net, theta, x)).trace()
-    return ratio(make(net, theta, x, np.array([2])).trace() / exact, "the trace")
+    ratio = make(net, theta, x, np.array([2])).trace() / exact
+    if math.isclose(ratio, 1, rel_tol=TOLERANCE):
+        return Finding(True, "exact up to rounding", 1.0)
+    return Finding(False, f"the trace is {times(ratio)} what it should be", 1 / ratio if ratio else None)
 
 
 def copies(make: Implementation) -> Finding:
@@ -173,13 +169,6 @@ def samples(make: Implementation) -> Finding:
     return Finding(fine, measured, 1.0 if fine else 1 / mean)
 
 
-def ratio(value: float, of: str) -> Finding:
-    """A number that should be 1."""
-    if math.isclose(value, 1, rel_tol=TOLERANCE):
-        return Finding(True, "exact up to rounding", 1.0)
-    return Finding(False, f"{of} is {times(value)} what it should be", 1 / value if value else None)
-
-
 def small_net(n: int) -> tuple[Network, np.ndarray, np.ndarray, np.ndarray]:
     """A net of 3-4-3 units, random parameters, n examples, and labels in turn."""
     net = mlp([3, 4, 3])
@@ -191,18 +180,16 @@ def numbers(*shape: int, seed: int = 0) -> Any:
     return 0.5 + np.random.default_rng(seed).standard_normal(shape)
 
 
+# S1 to S6 are statements of exactness, L1 to L4 laws of scale
 STATEMENTS = {
-    statement.name: statement
-    for statement in (
-        Statement("S1", "one example of a dense net: exact", one_example),
-        Statement("S2", "all inputs equal, a dense net: exact", equal_inputs),
-        Statement("S3", "squared error above linear layers: exact", squared_error),
-        Statement("S4", "a convolution, squared error at every location: exact", every_location),
-        Statement("S5", "constant images below average pooling: exact, KFC times T", constant_images),
-        Statement("S6", "one example of a dense net without biases: exact", without_biases),
-        Statement("L1", "one example: the trace is that of the exact block", trace),
-        Statement("L2", "the same batch twice: the same matrix", copies),
-        Statement("L3", "other labels: the same matrix", labels),
-        Statement("L4", "M sampled targets: the same trace on average, for every M", samples),
-    )
+    "S1": Statement("one example of a dense net: exact", one_example),
+    "S2": Statement("all inputs equal, a dense net: exact", equal_inputs),
+    "S3": Statement("squared error above linear layers: exact", squared_error),
+    "S4": Statement("a convolution, squared error at every location: exact", every_location),
+    "S5": Statement("constant images below average pooling: exact, KFC times T", constant_images),
+    "S6": Statement("one example of a dense net without biases: exact", without_biases),
+    "L1": Statement("one example: the trace is that of the exact block", trace),
+    "L2": Statement("the same batch twice: the same matrix", copies),
+    "L3": Statement("other labels: the same matrix", labels),
+    "L4": Statement("M sampled targets: the same trace on average, for every M", samples),
 }

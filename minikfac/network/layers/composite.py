@@ -13,10 +13,11 @@ import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from itertools import chain
 from typing import Any
 
 from ...backend import Array, array_module
+from ...linalg import consecutive
 from .base import Derivatives, Differentials, Layer, ParameterLayer, Record, Shape, Weights
 
 
@@ -45,14 +46,12 @@ class Composite(Layer):
 
     def _deal(self, Ws: Weights) -> list[Weights]:
         """Deal the weights out to the parts."""
-        ends = accumulate((len(part.weight_shapes) for part in self.parts), initial=0)
-        return [Ws[start:stop] for start, stop in pairwise(ends)]
+        return [Ws[share] for share in consecutive(len(part.weight_shapes) for part in self.parts)]
 
     def _deal_statistics(self, stats: Weights | None) -> Sequence[Weights | None]:
         if stats is None:
             return [None] * len(self.parts)
-        ends = accumulate((len(part.statistics_shapes) for part in self.parts), initial=0)
-        return [stats[start:stop] for start, stop in pairwise(ends)]
+        return [stats[share] for share in consecutive(len(part.statistics_shapes) for part in self.parts)]
 
     def signals(self, record: Record) -> list[tuple[Array, Array]]:
         return [pair for part, memo in zip(self.parts, record, strict=True) for pair in part.signals(memo)]
@@ -271,8 +270,7 @@ class Parallel(_SideBySide):
         return array_module(x).concatenate(ys, axis=-1), _BranchRecords(records, [y.shape for y in ys])
 
     def _split(self, record: Record, dy: Array) -> list[Array]:
-        ends = accumulate((shape[-1] for shape in record.shapes), initial=0)
-        return [dy[..., start:stop] for start, stop in pairwise(ends)]
+        return [dy[..., channels] for channels in consecutive(shape[-1] for shape in record.shapes)]
 
     def jvp(self, Ws: Weights, Vs: Weights, record: Record, dx: Array | None) -> tuple[Array | None, Record]:
         dys, tangents = self._jvps(Ws, Vs, record, dx)
@@ -295,6 +293,12 @@ class _BranchRecords(list[Record]):
         self.shapes = shapes
 
 
+def in_a_row(layers: Sequence[Layer]) -> list[Layer]:
+    """Layers one after the other, those of a Sequential among them."""
+    nested = ([layer] if not isinstance(layer, Sequential) else in_a_row(layer.layers) for layer in layers)
+    return list(chain.from_iterable(nested))
+
+
 def as_layer(layers: Layer | Sequence[Layer]) -> Layer:
     """Return a layer as it is, and several as one after the other.
 
@@ -305,5 +309,5 @@ def as_layer(layers: Layer | Sequence[Layer]) -> Layer:
         return layers
     if not isinstance(layers, Sequence):
         raise TypeError(f"expected a layer of minikfac.layers, or several, got {layers!r}")
-    chain = Sequential(tuple(layers))
-    return chain.layers[0] if len(layers) == 1 else chain
+    row = Sequential(tuple(layers))
+    return row.layers[0] if len(layers) == 1 else row
