@@ -16,13 +16,14 @@ from ..backend import Array, array_module, number
 
 
 def pi_ratio(A: Array, G: Array) -> Any:
-    """pi = sqrt( (tr A / I) / (tr G / O) ), the trace-norm choice; 1 where a trace is 0.
+    """pi = sqrt( (tr A / I) / (tr G / O) ), the trace-norm choice.
 
-    On a device a number that stays there.
+    The roots are taken first, since the quotient may overflow; a trace of 0 counts as the smallest number,
+    so that a factor of 0 is the limit of small ones. On a device a number that stays there.
     """
-    mean_a, mean_g = A.trace() / len(A), G.trace() / len(G)
-    both, where = (mean_a > 0) & (mean_g > 0), array_module(A, G).where
-    return number(where(both, mean_a, 1) / where(both, mean_g, 1)) ** 0.5
+    xp = array_module(A, G)
+    mean_a, mean_g = (xp.maximum(M.trace() / len(M), xp.finfo(M.dtype).tiny) for M in (A, G))
+    return number(mean_a**0.5 / mean_g**0.5)
 
 
 def add_to_diagonal(M: Array, amount: Any) -> Array:

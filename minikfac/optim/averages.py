@@ -17,7 +17,7 @@ def moving_average(old: Groups | None, new: Groups, k: int, decay: float) -> lis
     Args:
         old: of the last step, None before the first.
         new: arrays of this step in the same groups.
-        k: step, from 1.
+        k: how many statistics were taken with this one, from 1: the step, where each step takes some.
         decay: in [0, 1).
     """
     if old is None:

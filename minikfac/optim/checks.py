@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 from ..network import Network
@@ -41,45 +42,50 @@ def one_rank(net: Network, method: str) -> None:
         )
 
 
+def _real(value: Any) -> bool:
+    """Whether it is a finite number, and neither a word nor True."""
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
 def positive(**values: float | Schedule) -> None:
     """Refuse what is not above 0; of schedules, at their start."""
     for name, value in values.items():
-        if not value_at(value, 0) > 0:
+        if not (_real(start := value_at(value, 0)) and start > 0):
             raise ValueError(f"expected {name} > 0, got {value}")
 
 
 def not_negative(**values: float) -> None:
     """Refuse what is below 0."""
     for name, value in values.items():
-        if not value >= 0:
+        if not (_real(value) and value >= 0):
             raise ValueError(f"expected {name} >= 0, got {value}")
 
 
 def below_one(**values: float | Schedule) -> None:
     """Refuse what is not in [0, 1), as weights of the old in averages must be."""
     for name, value in values.items():
-        if not 0 <= value_at(value, 0) < 1:
+        if not (_real(start := value_at(value, 0)) and 0 <= start < 1):
             raise ValueError(f"expected {name} in [0, 1), got {value}")
 
 
 def share(**values: float) -> None:
     """Refuse what is no share of a batch, (0, 1]."""
     for name, value in values.items():
-        if not 0 < value <= 1:
+        if not (_real(value) and 0 < value <= 1):
             raise ValueError(f"expected {name} in (0, 1], got {value}")
 
 
 def count(**values: int) -> None:
-    """Refuse what is not at least 1."""
+    """Refuse what is not a whole number of at least 1."""
     for name, value in values.items():
-        if value < 1:
-            raise ValueError(f"expected {name} >= 1, got {value}")
+        if not (_real(value) and isinstance(value, Integral) and value >= 1):
+            raise ValueError(f"expected {name} to be a whole number >= 1, got {value}")
 
 
 def age(max_age: int, **between: int) -> None:
     """Refuse an age of inverses at which the next ones are begun before the last are in use."""
     ((name, steps),) = between.items()
-    if not 0 <= max_age < steps:
+    if not (_real(max_age) and isinstance(max_age, Integral) and 0 <= max_age < steps):
         raise ValueError(f"expected max_age from 0 to {name} - 1 = {steps - 1}, got {max_age}")
 
 

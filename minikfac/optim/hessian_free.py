@@ -27,6 +27,7 @@ from ..network import Network
 from . import checks
 from .momentum import State
 from .objective import decay, first, objective, objective_gradient
+from .quadratic import is_rounding
 
 GROWTH = 1.3
 """Iterates 1, 1.3, 1.3^2, ... of conjugate gradients, rounded up, are candidates [Martens10, sec. 4.6]."""
@@ -125,7 +126,7 @@ class HessianFree:
         alpha = line_search(h_at, d, h, after, float(grad @ d))
         new = {
             "step": state["step"] + 1,
-            "lam": adapted(lam, rho),
+            "lam": lam if is_rounding(model, h, theta) else adapted(lam, rho),
             "direction": last.x if alpha else 0 * theta,
             "stats": stats,
         }

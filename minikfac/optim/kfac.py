@@ -26,7 +26,7 @@ from . import checks
 from .averages import moving_average
 from .momentum import State
 from .objective import decay, first, objective, objective_gradient
-from .quadratic import QuadraticModel, curvature_and_slope
+from .quadratic import QuadraticModel, curvature_and_slope, is_rounding
 from .schedules import Schedule, value_at
 from .stale import Background, Request
 
@@ -175,7 +175,8 @@ class KFAC:
         if k % self.T1 == 0:
             after = objective(self.net, moved, x, y, self.l2)
             info["rho"] = (after - info["objective"]) / M if after < info["objective"] else -math.inf
-            lam = self._adapted(lam, info["rho"])
+            if not is_rounding(M, info["objective"], theta) or not math.isfinite(after):
+                lam = self._adapted(lam, info["rho"])
             if not math.isfinite(after):  # rejected
                 moved, delta = theta, 0 * delta
         # 7 the update

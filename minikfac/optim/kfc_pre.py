@@ -40,13 +40,13 @@ class KFCPre:
         damping: gamma, added to l2 in the factored damping; the paper suggests 1e-3.
         l2: weight decay, biases included.
         Ts: steps between new statistics.
-        Tf: steps between inverses.
+        Tf: steps between inverses; the first three steps have their own.
         decay: largest weight of the old in the moving averages of factors.
         clip: bound on nu; None for no bound. The paper has 0.3.
         clip_norm: "fisher" for the exact F, "kfac" for F~.
         clip_share: share of the batch on which the exact F is taken.
         max_age: a; inverses begun in step k are in use from step k + a on, and until then the last ones.
-            With 0 each step waits for its own, as the first always does.
+            With 0 each step waits for its own, as the first three always do.
     """
 
     net: Network
@@ -105,12 +105,13 @@ class KFCPre:
             loss, grad, F, stats = gradient_and_kfac(
                 self.net, theta, x, y, rng=rng, stats=state["stats"], train=True
             )
-            means = moving_average(means, factors_of(F), k, self.decay)
+            means = moving_average(means, factors_of(F), (k - 1) // self.Ts + 1, self.decay)
         else:
             loss, grad, stats = self.net.gradient_pass(theta, x, y, state["stats"])
-        request = {"step": k, "factors": means} if (k - 1) % self.Tf == 0 else None
+        refresh = (k - 1) % self.Tf == 0 or k <= 3  # the first few batches change the averages most
+        request = {"step": k, "factors": means} if refresh else None
         ready, under_way = self._background.inverses(
-            request, state, self.max_age, k == 1, self._inverse, self.net.comm
+            request, state, self.max_age, k <= 3, self._inverse, self.net.comm
         )
         inverse = state["inverse"] if ready is None else ready
         grad = grad + self.l2 * theta

@@ -75,6 +75,11 @@ class QuadraticModel:
         return 0.5 * square + sum(share * slope for share, slope in zip(c, self.slope, strict=True))
 
 
+def is_rounding(gain: float, h: float, like: Array) -> bool:
+    """Whether a predicted change of the objective h is lost in its rounding, where no ratio judges it."""
+    return not abs(gain) > 10 * float(array_module(like).finfo(like.dtype).eps) * abs(h)
+
+
 def curvature_and_slope(
     net: Network,
     theta: Array,

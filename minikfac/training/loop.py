@@ -19,6 +19,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, Protocol
 
 import numpy as np
@@ -120,8 +121,8 @@ class _Limits:
     def __post_init__(self) -> None:
         if self.steps is None and self.max_seconds is None:
             raise ValueError("expected steps or max_seconds, got neither")
-        if self.steps is not None and self.steps < 0:
-            raise ValueError(f"expected steps >= 0, got {self.steps}")
+        if self.steps is not None and not (isinstance(self.steps, Integral) and self.steps >= 0):
+            raise ValueError(f"expected steps to be a whole number >= 0, got {self.steps}")
         if self.max_seconds is not None and not self.max_seconds > 0:
             raise ValueError(f"expected max_seconds > 0, got {self.max_seconds}")
 
@@ -245,8 +246,8 @@ class _Run:
 
 def _measured(every: int | Callable[[int], bool] | None, steps: int | None) -> Callable[[int], bool]:
     """Whether to measure before a step."""
-    if isinstance(every, int) and every < 1:
-        raise ValueError(f"expected measure_every >= 1, got {every}")
+    if every is not None and not callable(every) and not (isinstance(every, Integral) and every >= 1):
+        raise ValueError(f"expected measure_every to be a whole number >= 1, got {every}")
     if every is None:
         every = PerOctave() if steps is None else max(1, steps // 10)
     between = every

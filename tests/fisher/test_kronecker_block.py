@@ -33,10 +33,22 @@ def test_factored_damping_of_identities_adds_their_roots(a: float, g: float, lam
 
 def test_factored_damping_is_exact_only_on_a_block_of_zeros() -> None:
     A, G = random_factors(0)
-    zeros = fisher.Kronecker([(A, 0 * G)]).damped(0.5, "factored").to_dense()
-    assert error(zeros.diagonal()[:1], np.array([0.5])) > 0.05  # pi = 1 leaves sqrt(lam) A
-    both = fisher.Kronecker([(0 * A, 0 * G)]).damped(0.5, "factored").to_dense()
-    assert error(both, 0.5 * np.eye(12)) < EXACT
+    for zeros in ((A, 0 * G), (0 * A, G), (0 * A, 0 * G)):
+        assert error(fisher.Kronecker([zeros]).damped(0.5, "factored").to_dense(), 0.5 * np.eye(12)) < EXACT
+    assert (
+        error(fisher.Kronecker([(A, 1e-3 * G)]).damped(0.5, "factored").to_dense(), 0.5 * np.eye(12)) > 1e-3
+    )
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("small", [0.0, 1e-40, 1e-30, 1e-20])
+def test_a_vanishing_factor_leaves_the_damping_alone(dtype, small):
+    """As of a net with saturated outputs: (A (x) 0 + lam I)^-1 v = v / lam, with no jump at 0."""
+    A, G = np.eye(4, dtype=dtype), np.full((3, 3), small, dtype=dtype)
+    v = np.arange(1, 13, dtype=dtype)
+    for pair in ((A, G), (G, A)):
+        solution = fisher.Kronecker([pair]).solve(v, damping=0.01, method="factored")
+        assert error(solution, v / dtype(0.01)) < (1e-5 if dtype == np.float32 else 1e-8)
 
 
 @given(seed=st.integers(0, 2**16), lam=st.floats(1e-4, 10))

@@ -345,8 +345,39 @@ def test_statistics_and_inverses_have_periods():
         factors += [k] * (state["factors"] is not before["factors"])
         inverses += [k] * (state["inverse"] is not before["inverse"])
     assert factors == [1, 3, 5, 7]
-    assert inverses == [1, 4, 7]
+    assert inverses == [1, 2, 3, 4, 7]  # the first three, and then every third
     assert abs(state["stats"][0] - net.init_stats()[0]).max() > 1e-3
+
+
+def test_statistics_average_by_how_many_were_taken():
+    """After j of them all weigh 1 / j, with periods as without: the first batch has no lead."""
+    net, theta, x, y = conv_problem(layers.GroupNorm(1, 3))
+    opt = optim.KFCPre(net, lr=1e-9, Ts=5, decay=0.95)
+    state, taken = opt.init(theta), []
+    for k in range(1, 17):
+        if (k - 1) % 5 == 0:
+            drawn = fisher.signals(net, theta, x, targets="sampled", rng=rng_of(k))
+            taken.append(fisher.kronecker_block.factors_of(fisher.kfac(drawn)))
+        theta, state, _ = opt.step(theta, state, (x, y), rng_of(k))
+    for layer, factors in enumerate(state["factors"]):
+        for place, M in enumerate(factors):
+            close(M, np.mean([means[layer][place] for means in taken], axis=0), **SMALL)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_lambda_stays_where_nothing_is_left_to_gain(dtype):
+    """Where the predicted gain is rounding, the ratio says nothing of the model."""
+    net = mk.mlp([3, 2], output="gaussian")
+    rng = np.random.default_rng(0)
+    theta = net.init(rng, dtype=dtype)
+    x = rng.standard_normal((8, 3)).astype(dtype)
+    y = net.predict(theta, x)
+    for opt in (optim.KFAC(net, l2=0, tau1=1, tau2=1, T1=1), optim.HessianFree(net, l2=0)):
+        at, state = theta, opt.init(theta)
+        for k in range(30):
+            at, state, _ = opt.step(at, state, (x, y), rng_of(k))
+        assert state["lam"] == 1.0
+        close(at, theta, **SMALL)
 
 
 # the natural gradient -----------------------------------------------------
@@ -408,18 +439,21 @@ def test_nothing_is_changed_in_place_and_the_loss_falls(name, norm):
         (lambda net: optim.KFAC(net, lam=-1), "expected lam >= 0, got -1"),
         (lambda net: optim.KFAC(net, lam=0, l2=0), "expected gamma > 0, got 0"),
         (lambda net: optim.KFAC(net, tau1=0), r"expected tau1 in \(0, 1\], got 0"),
-        (lambda net: optim.KFAC(net, T3=0), "expected T3 >= 1, got 0"),
+        (lambda net: optim.KFAC(net, T3=0), "expected T3 to be a whole number >= 1, got 0"),
         (lambda net: optim.KFAC(net, lr=0), "expected lr > 0, got 0"),
         (lambda net: optim.KFAC(net, decay=1), r"expected decay in \[0, 1\), got 1"),
         (lambda net: optim.KFAC(net, targets="data"), "expected targets 'sampled' or 'model', got 'data'"),
         (lambda net: optim.KFCPre(net, lr=0), "expected lr > 0, got 0"),
         (lambda net: optim.KFCPre(net, 1, damping=0), "expected damping_and_l2 > 0, got 0"),
-        (lambda net: optim.KFCPre(net, 1, Tf=0), "expected Tf >= 1, got 0"),
+        (lambda net: optim.KFCPre(net, 1, Tf=0), "expected Tf to be a whole number >= 1, got 0"),
         (lambda net: optim.KFCPre(net, 1, clip_norm="l2"), "expected clip_norm 'fisher' or 'kfac'"),
         (lambda net: optim.KFCPre(net, 1, clip=0), "expected clip > 0, got 0"),
         (lambda net: optim.NaturalGradient(net, lr=0), "expected lr > 0, got 0"),
         (lambda net: optim.NaturalGradient(net, damping=-1), "expected damping >= 0, got -1"),
-        (lambda net: optim.NaturalGradient(net, n_fisher=0), "expected n_fisher >= 1, got 0"),
+        (
+            lambda net: optim.NaturalGradient(net, n_fisher=0),
+            "expected n_fisher to be a whole number >= 1, got 0",
+        ),
     ],
 )
 def test_wrong_arguments_are_named(make, message):

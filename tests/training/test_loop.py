@@ -406,9 +406,12 @@ def test_batches_of_a_schedule_must_fit_too() -> None:
 
 
 def test_numbers_of_steps_are_checked() -> None:
-    with pytest.raises(ValueError, match="expected steps >= 0, got -1"):
-        train(steps=-1)
-    with pytest.raises(ValueError, match="expected measure_every >= 1, got 0"):
+    for steps in (-1, 2.5, math.nan):
+        with pytest.raises(ValueError, match=f"expected steps to be a whole number >= 0, got {steps}"):
+            train(steps=steps)
+    with pytest.raises(ValueError, match=r"expected measure_every to be a whole number >= 1, got 2\.5"):
+        train(measure_every=2.5)
+    with pytest.raises(ValueError, match="expected measure_every to be a whole number >= 1, got 0"):
         train(measure_every=0)
 
 
