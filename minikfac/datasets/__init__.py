@@ -25,25 +25,4 @@ if TYPE_CHECKING:
     from .svhn import svhn
     from .usps import read_usps, usps
 
-__all__ = [
-    "ColorWhitening",
-    "ContrastNormalization",
-    "Dataset",
-    "available",
-    "check",
-    "cifar10",
-    "color_whitening",
-    "curves",
-    "digits",
-    "fetch",
-    "from_npz",
-    "global_contrast_normalization",
-    "load",
-    "mnist",
-    "read_idx",
-    "read_usps",
-    "svhn",
-    "usps",
-]
-
-on_demand(__name__)
+__all__ = on_demand(__name__)

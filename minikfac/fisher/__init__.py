@@ -48,41 +48,4 @@ if TYPE_CHECKING:
     from .signals import LayerSignals, Signals, signals
     from .tridiagonal import BlockTridiagonal, block_tridiagonal
 
-__all__ = [
-    "LADDER",
-    "BlockDiagonal",
-    "BlockTridiagonal",
-    "DenseMatrix",
-    "DiagonalBlock",
-    "EigenBlock",
-    "FisherMatrix",
-    "Kronecker",
-    "KroneckerBlock",
-    "LayerSignals",
-    "LowRank",
-    "MatrixFree",
-    "Operator",
-    "Signals",
-    "block_diagonal",
-    "block_tridiagonal",
-    "diagonal",
-    "ekfac",
-    "exact",
-    "factored_damping",
-    "fully_correlated",
-    "gradient_and_kfac",
-    "gauss_newton",
-    "hessian",
-    "joint",
-    "kfac",
-    "khatri_rao",
-    "ladder",
-    "low_rank",
-    "mixed",
-    "nearest_kronecker",
-    "product",
-    "signals",
-    "tikhonov_eigenvalues",
-]
-
-on_demand(__name__)
+__all__ = on_demand(__name__)

@@ -29,30 +29,4 @@ if TYPE_CHECKING:
     from .slices import consecutive
     from .sums import Sums, sum_over_chunks
 
-__all__ = [
-    "CGResult",
-    "SingularMatrixError",
-    "Subspace",
-    "Sums",
-    "cholesky",
-    "cholesky_inverse",
-    "cholesky_solve",
-    "conjugate_gradients",
-    "consecutive",
-    "damped_choleskys",
-    "eigh",
-    "extreme_eigenpairs",
-    "invert",
-    "kron_apply",
-    "kron_dense",
-    "kron_eigen_dense",
-    "kron_sum_solver",
-    "krylov_subspace",
-    "pseudo_inverse",
-    "rank",
-    "sum_over_chunks",
-    "symmetrize",
-    "triangular_solve",
-]
-
-on_demand(__name__)
+__all__ = on_demand(__name__)

@@ -20,9 +20,9 @@ Learning rates and momenta are numbers or ``schedules``.
 from typing import TYPE_CHECKING
 
 from .._on_demand import on_demand
-from . import schedules
 
 if TYPE_CHECKING:
+    from . import schedules
     from .adam import Adam
     from .diagonal import DiagonalNaturalGradient
     from .ekfac import EKFAC
@@ -35,19 +35,4 @@ if TYPE_CHECKING:
     from .quadratic import QuadraticModel
     from .sgd import SGD
 
-__all__ = [
-    "EKFAC",
-    "KFAC",
-    "SGD",
-    "Adam",
-    "DiagonalNaturalGradient",
-    "HessianFree",
-    "KFCPre",
-    "KrylovSubspace",
-    "LowRank",
-    "NaturalGradient",
-    "QuadraticModel",
-    "schedules",
-]
-
-on_demand(__name__)
+__all__ = on_demand(__name__)

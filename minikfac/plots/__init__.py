@@ -4,7 +4,6 @@ Functions of one picture take ``ax``, and without it make a figure, 1280 pixels 
 Functions of several pictures make a figure of their own, and return a list of axes.
 """
 
-# ruff: noqa: F401
 from typing import TYPE_CHECKING
 
 from .._on_demand import on_demand
