@@ -212,7 +212,5 @@ def _log_x(ax: Any) -> None:
 
 
 def _same(values: Sequence[float], others: Sequence[float]) -> bool:
-    return len(values) == len(others) and all(
-        math.isclose(a, b, rel_tol=1e-9) or (math.isnan(a) and math.isnan(b))
-        for a, b in zip(values, others, strict=True)
-    )
+    alike = len(values) == len(others)
+    return alike and np.allclose(values, others, rtol=1e-9, atol=0, equal_nan=True)
