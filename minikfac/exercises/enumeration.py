@@ -94,10 +94,10 @@ def slips(D: np.ndarray, p: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
     mean = of_data.mean(0)
     return {
         "the labels of the data were used: it is the empirical Fisher matrix": of_data.T @ of_data / n,
-        "the mean gradient was squared, and the mean of squares is meant": np.outer(mean, mean),
+        "the mean gradient was squared, and the mean of outer products is meant": np.outer(mean, mean),
         "the weights p were forgotten, so that every label counts the same": weighted(np.ones_like(p)),
-        "the weights are p^2, as p went in before the square": weighted(p**2),
-        "the weights are sqrt(p), which is for before the outer product": weighted(np.sqrt(p)),
+        "the weights are p^2, and p is meant: its root goes in before the outer product": weighted(p**2),
+        "the weights are sqrt(p), and p is meant": weighted(np.sqrt(p)),
         "only the most probable label of each example was used": weighted(np.eye(c)[p.argmax(1)]),
         "D was averaged over the examples before the outer product": of_labels.T @ of_labels,
         "only the diagonal is filled in": np.diag(weighted(p).diagonal()),
