@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
@@ -97,13 +97,8 @@ def save_all(drawings: Drawings, folder: Path, image_format: str = "png") -> Ite
 def results(tour: Tour) -> dict[str, Any]:
     """Every number of a tour as plain data, with the versions of what computed them."""
     versions = {"minikfac": __version__, "python": platform.python_version(), "platform": sys.platform}
-    for name in ("numpy", "scipy", "matplotlib"):
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    numbers: dict[str, Any] = plain({"versions": versions} | tour.record())
-    return numbers
+    versions |= {name: version(name) for name in ("numpy", "scipy", "matplotlib")}
+    return dict(plain({"versions": versions} | tour.record()))
 
 
 def plain(value: Any) -> Any:
@@ -166,9 +161,10 @@ def _figure(figure: Figure, pictures: Mapping[str, Path]) -> str:
     path = pictures.get(figure.name)
     if path is None:
         return ""
+    data = base64.b64encode(path.read_bytes()).decode("ascii")
     return (
         f'<figure><label><input type="checkbox" aria-label="Enlarge the picture">'
-        f'<img src="{data_address(path)}" alt="{escape(figure.caption)}"></label>'
+        f'<img src="data:image/png;base64,{data}" alt="{escape(figure.caption)}"></label>'
         f'<figcaption>{escape(figure.caption)} <span class="hint">Tap the picture to enlarge it.</span>'
         "</figcaption></figure>"
     )
@@ -185,8 +181,3 @@ def _table(table: Table) -> str:
         f'<figure class="table"><div tabindex="0"><table{kind}><thead><tr>{head}</tr></thead>\n'
         f"<tbody>{body}</tbody></table></div>{caption}</figure>"
     )
-
-
-def data_address(path: Path) -> str:
-    """A PNG file as a data: address, to be embedded."""
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")

@@ -51,7 +51,6 @@ class Study:
         signals: of that batch, of the layers that were studied.
         F: the exact Fisher matrix.
         matrices: the approximations by name.
-        methods: how some are damped.
         gradient: of the loss on the batch by the parameters of these layers (P,).
         damping: lambda.
         comparison: the quality table.
@@ -66,7 +65,6 @@ class Study:
     signals: fisher.Signals
     F: fisher.DenseMatrix
     matrices: Mapping[str, fisher.FisherMatrix]
-    methods: Mapping[str, str]
     gradient: Array
     damping: float
     comparison: quality.Comparison
@@ -131,9 +129,7 @@ def fisher_study(
             built = matrices if targets == "model" else None
             rows = quality.ledger(exact_signals, gradient, damping, reference=reference, built=built)
         bar.advance()
-    return Study(
-        net, theta, x, y, exact_signals, F, matrices, methods, gradient, damping, comparison, rows, left_out
-    )
+    return Study(net, theta, x, y, exact_signals, F, matrices, gradient, damping, comparison, rows, left_out)
 
 
 def _reference(
@@ -253,7 +249,7 @@ class Tour:
 
     def record(self) -> dict[str, Any]:
         """What results.json holds: settings and numbers; of matrices their errors and eigenvalues."""
-        record: dict[str, Any] = {"settings": self.run.settings.record(), "seconds": self.seconds}
+        record: dict[str, Any] = {"settings": vars(self.run.settings), "seconds": self.seconds}
         for chapter in self.chapters.values():
             for key, value in chapter.record().items():
                 record[key] = record[key] | value if key in record else value

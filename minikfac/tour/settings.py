@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -89,10 +89,6 @@ class Settings:
         """Arguments of :func:`minikfac.tour.fisher_study`."""
         names = ("approximations", "damping", "targets", "n_samples", "seed", "layers", "measures")
         return {name: getattr(self, name) for name in names}
-
-    def record(self) -> dict[str, Any]:
-        """Plain data."""
-        return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
 
 
 def positions(net: Network, layers: Sequence[int | str] | None) -> list[int]:
