@@ -22,8 +22,7 @@ from minikfac.training import checkpoint
 from minikfac.training.describe import describe
 from minikfac.training.keep import Keep
 from minikfac.training.loop import _refuse_other_parameters
-from oracles import ranks, standin
-from oracles.fisher import error
+from oracles import error, ranks, standin
 from oracles.resumable import problem as points
 from oracles.resumable import same
 

@@ -22,6 +22,7 @@ from minikfac.datasets.cache import extract
 from minikfac.datasets.dataset import Dataset
 from minikfac.datasets.mnist import area_weights, shrink
 from minikfac.datasets.usps import digest as usps_digest
+from oracles import close
 from oracles.dataset_files import (
     CIFAR_FILES,
     DAMAGES,
@@ -39,9 +40,6 @@ from oracles.dataset_files import (
     write_mnist,
     write_svhn,
 )
-
-EXACT = dict(rtol=0, atol=1e-12)
-FLOAT32 = dict(rtol=0, atol=1e-6)
 
 
 @pytest.fixture
@@ -212,16 +210,16 @@ def test_principal_components_of_the_digits() -> None:
     pixels, data = datasets.digits(), datasets.digits(components=16)
     assert data.x_train.shape == (1500, 16)
     assert data.image_shape is None
-    np.testing.assert_allclose(data.x_train.mean(axis=0), 0, **EXACT)
+    close(data.x_train.mean(axis=0), 0)
     assert np.abs(data.x_test.mean(axis=0)).max() > 1e-3  # the mean is the training set's
     covariance = data.x_train.T @ data.x_train / 1500
     variances = np.diag(covariance)
-    np.testing.assert_allclose(covariance, np.diag(variances), **EXACT)
+    close(covariance, np.diag(variances))
     assert (np.diff(variances) < 0).all()
     assert variances[0] > 2 * variances[4] > 0  # not whitened
     # the oracle: eigenvalues of the covariance
     largest = np.linalg.eigvalsh(np.cov(pixels.x_train.T, bias=True))[::-1][:16]
-    np.testing.assert_allclose(variances, largest, **EXACT)
+    close(variances, largest)
     np.testing.assert_array_equal(data.y_train, pixels.y_train)
 
 
@@ -231,11 +229,11 @@ def test_all_principal_components_are_a_rotation() -> None:
     rank = int(np.linalg.matrix_rank(pixels.x_train - mean))
     data = datasets.digits(components=rank)
     V = np.linalg.lstsq(pixels.x_train - mean, data.x_train, rcond=None)[0]  # the map, found from outside
-    np.testing.assert_allclose(V.T @ V, np.eye(rank), **EXACT)
-    np.testing.assert_allclose((pixels.x_test - mean) @ V, data.x_test, **EXACT)  # the same map and mean
+    close(V.T @ V, np.eye(rank))
+    close((pixels.x_test - mean) @ V, data.x_test)  # the same map and mean
     assert (V[np.abs(V).argmax(axis=0), np.arange(rank)] > 0).all()  # signs
-    np.testing.assert_allclose(datasets.digits(components=3).x_test, data.x_test[:, :3], **EXACT)
-    np.testing.assert_allclose(datasets.digits(3, dtype=np.float32).x_test, data.x_test[:, :3], **FLOAT32)
+    close(datasets.digits(components=3).x_test, data.x_test[:, :3])
+    close(datasets.digits(3, dtype=np.float32).x_test, data.x_test[:, :3], 1e-6)
 
 
 @pytest.mark.parametrize("components", [0, -1, 64, 65, 2.5, "16", True])
@@ -322,16 +320,14 @@ def test_mnist_from_a_folder(tmp_path: Path, suffix: str) -> None:
     data = datasets.mnist(write_mnist(tmp_path, written, suffix))
     assert (data.name, data.image_shape, data.n_classes) == ("mnist", (28, 28, 1), 10)
     assert data.x_train.shape == (7, 784)
-    np.testing.assert_allclose(
-        data.x_train.reshape(7, 28, 28), written["train-images-idx3-ubyte"] / 255, **EXACT
-    )
+    np.testing.assert_allclose(data.x_train.reshape(7, 28, 28), written["train-images-idx3-ubyte"] / 255)
     np.testing.assert_array_equal(data.y_train, written["train-labels-idx1-ubyte"])
     np.testing.assert_array_equal(data.y_test, written["t10k-labels-idx1-ubyte"])
     assert data.y_train.dtype == np.int64
     images = datasets.mnist(str(tmp_path), images=True, dtype=np.float32)
     assert images.x_test.shape == (3, 28, 28, 1)
     assert images.x_test.dtype == np.float32
-    np.testing.assert_allclose(images.x_test.reshape(3, 784), data.x_test, **FLOAT32)
+    close(images.x_test.reshape(3, 784), data.x_test, 1e-6)
 
 
 @pytest.mark.parametrize("size", [1, 7, 14, 16, 27])
@@ -341,11 +337,11 @@ def test_area_averaging_is_exact(size: int) -> None:
     big = pixels.repeat(size, axis=1).repeat(size, axis=2)
     expected = big.reshape(3, size, 28, size, 28).mean(axis=(2, 4)) / 255
     small = shrink(pixels.astype(np.uint8), size)
-    np.testing.assert_allclose(small, expected, **EXACT)
-    np.testing.assert_allclose(small.mean(axis=(1, 2)), pixels.mean(axis=(1, 2)) / 255, **EXACT)  # mean ink
+    np.testing.assert_allclose(small, expected)
+    close(small.mean(axis=(1, 2)), pixels.mean(axis=(1, 2)) / 255)  # mean ink
     R = area_weights(28, size)
-    np.testing.assert_allclose(R.sum(axis=1), 1, **EXACT)
-    np.testing.assert_allclose(R.sum(axis=0), size / 28, **EXACT)
+    close(R.sum(axis=1), 1)
+    close(R.sum(axis=0), size / 28)
 
 
 def test_mnist_in_small(mnist_folder: Path) -> None:
@@ -353,10 +349,10 @@ def test_mnist_in_small(mnist_folder: Path) -> None:
     assert data.x_train.shape == (7, 16, 16, 1)
     assert (data.name, data.image_shape) == ("mnist-16x16", (16, 16, 1))
     ink = datasets.mnist(mnist_folder).x_train.mean(axis=1)
-    np.testing.assert_allclose(data.x_train.mean(axis=(1, 2, 3)), ink, **EXACT)
+    close(data.x_train.mean(axis=(1, 2, 3)), ink)
     rough = datasets.mnist(mnist_folder, size=16, images=True, dtype="float32").x_train
     assert rough.dtype == np.float32
-    np.testing.assert_allclose(rough, data.x_train, **FLOAT32)
+    close(rough, data.x_train, 1e-6)
     for size in (0, 29, 16.0, None):
         with pytest.raises(ValueError, match=rf"expected size to be a whole number from 1 to 28, got {size}"):
             datasets.mnist(mnist_folder, size=size)
@@ -365,7 +361,7 @@ def test_mnist_in_small(mnist_folder: Path) -> None:
 def test_many_images_are_shrunk_in_blocks() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (4100, 4, 4)).astype(np.uint8)
     expected = pixels.reshape(4100, 2, 2, 2, 2).mean(axis=(2, 4)) / 255
-    np.testing.assert_allclose(shrink(pixels, 2), expected, **EXACT)
+    np.testing.assert_allclose(shrink(pixels, 2), expected)
 
 
 def test_mnist_refuses_swapped_files(mnist_folder: Path) -> None:
@@ -425,13 +421,13 @@ def test_usps_from_a_folder(usps_folder: Path) -> None:
     data = datasets.usps(usps_folder)
     assert (data.name, data.image_shape, data.n_classes) == ("usps", (16, 16, 1), 10)
     assert data.x_test.shape == (4, 256)
-    np.testing.assert_allclose(data.x_train, (values + 1) / 2, **EXACT)
+    close(data.x_train, (values + 1) / 2)
     np.testing.assert_array_equal(data.y_train, labels)
     assert data.y_train.dtype == np.int64
     images = datasets.usps(usps_folder, images=True, dtype="float32")
     assert images.x_train.shape == (6, 16, 16, 1)
     assert images.x_train.dtype == np.float32
-    np.testing.assert_allclose(images.x_train.reshape(6, 256), data.x_train, **FLOAT32)
+    close(images.x_train.reshape(6, 256), data.x_train, 1e-6)
 
 
 def test_usps_white_space_and_packing_do_not_matter(tmp_path: Path) -> None:
@@ -1008,7 +1004,7 @@ def test_real_small_mnist() -> None:
     assert [status.split(":")[0] for _, status in datasets.check("mnist", folder)] == ["altered"] * 4
     data, small = datasets.mnist(folder), datasets.mnist(folder, size=16)
     assert small.x_train.shape == (10000, 256)
-    np.testing.assert_allclose(small.x_test.mean(axis=1), data.x_test.mean(axis=1), **EXACT)
+    np.testing.assert_allclose(small.x_test.mean(axis=1), data.x_test.mean(axis=1))
     np.testing.assert_array_equal(
         np.bincount(data.y_test), [189, 222, 212, 242, 196, 186, 158, 215, 193, 187]
     )

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 import minikfac as mk
 from minikfac import fisher, layers, outputs
-from oracles import all_targets, derivative, loop_mean, random_targets, standin
-from oracles.fisher import EXACT, SOLVE, error, gradient_rows, synthetic_factors, synthetic_fisher
+from oracles import EXACT, SOLVE, all_targets, derivative, error, loop_mean, random_targets, standin
+from oracles.fisher import gradient_rows, synthetic_factors, synthetic_fisher
 
 FAR = 0.05
 """Relative distance above which two matrices count as different."""

@@ -4,15 +4,8 @@ import numpy as np
 import pytest
 
 from minikfac import fisher
-from oracles.fisher import (
-    EXACT,
-    cross_factors,
-    error,
-    make_case,
-    random_signals,
-    synthetic_factors,
-    synthetic_fisher,
-)
+from oracles import EXACT, error
+from oracles.fisher import cross_factors, make_case, random_signals, synthetic_factors, synthetic_fisher
 
 LOCATIONS = ((3, 4, 2), (1, 3, 4), (5, 2, 3))
 

@@ -7,12 +7,10 @@ import pytest
 
 import minikfac as mk
 from minikfac import fisher
+from oracles import EXACT, FLOAT32, error
 from oracles.fisher import (
-    EXACT,
-    FLOAT32,
     Case,
     empirical_terms,
-    error,
     fisher_matrix,
     forward,
     make_case,

@@ -10,8 +10,7 @@ import pytest
 
 import minikfac as mk
 from minikfac import fisher, layers, outputs
-from oracles import all_targets, derivative, loop_mean, standin
-from oracles.fisher import EXACT, FLOAT32, error
+from oracles import EXACT, FLOAT32, all_targets, derivative, error, loop_mean, standin
 
 FINITE_DIFFERENCE = 1e-8
 """Relative error of J^T J, with J by central differences of fourth order."""

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from minikfac import fisher
-from oracles.fisher import EXACT, Case, cross_factors, error, make_case, random_signals, synthetic_factors
+from oracles import EXACT, error
+from oracles.fisher import Case, cross_factors, make_case, random_signals, synthetic_factors
 
 CASES = {
     "categorical": make_case((3, 4, 3, 3)),

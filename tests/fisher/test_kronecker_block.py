@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minikfac import fisher
-from oracles.fisher import EXACT, error, factored, make_case
+from oracles import EXACT, error
+from oracles.fisher import factored, make_case
 
 
 def random_factors(seed: int, inputs: int = 4, outputs: int = 3) -> tuple[np.ndarray, np.ndarray]:

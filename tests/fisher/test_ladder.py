@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 import minikfac as mk
 from minikfac import fisher, layers, outputs
 from minikfac.linalg import SingularMatrixError
-from oracles.fisher import EXACT, FLOAT32, SOLVE, error, ladder_block, moment, random_signals
+from oracles import EXACT, FLOAT32, SOLVE, error
+from oracles.fisher import ladder_block, moment, random_signals
 
 FAR = 0.05
 """Relative distance above which two matrices count as different."""

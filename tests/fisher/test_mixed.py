@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from minikfac import fisher, mlp
-from oracles.fisher import error, make_case
+from oracles import error
+from oracles.fisher import make_case
 
 NEAREST = 1e-8
 """Relative error of the nearest Kronecker product."""

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from minikfac import fisher
-from oracles.fisher import EXACT, Case, error, make_case, random_signals, synthetic_fisher
+from oracles import EXACT, error
+from oracles.fisher import Case, make_case, random_signals, synthetic_fisher
 
 NEAREST = 1e-8
 """Relative error of the power iteration at its tolerance."""

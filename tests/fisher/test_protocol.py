@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from minikfac import fisher
 from minikfac.linalg import SingularMatrixError
-from oracles.fisher import EXACT, SOLVE, Case, chain, error, factored, make_case, random_signals
+from oracles import EXACT, SOLVE, error
+from oracles.fisher import Case, chain, factored, make_case, random_signals
 
 Build = Callable[[fisher.Signals], fisher.FisherMatrix]
 

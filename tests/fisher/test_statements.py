@@ -11,16 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minikfac import fisher
-from oracles.fisher import (
-    EXACT,
-    SOLVE,
-    Case,
-    empirical_terms,
-    error,
-    fisher_matrix,
-    make_case,
-    random_signals,
-)
+from oracles import EXACT, SOLVE, error
+from oracles.fisher import Case, empirical_terms, fisher_matrix, make_case, random_signals
 
 FAR = 0.05
 """Relative distance above which two matrices count as different."""

@@ -8,17 +8,8 @@ from hypothesis import strategies as st
 import minikfac as mk
 from minikfac import fisher
 from minikfac.linalg import SingularMatrixError
-from oracles.fisher import (
-    EXACT,
-    SOLVE,
-    Case,
-    chain,
-    cross_factors,
-    error,
-    factored,
-    make_case,
-    random_signals,
-)
+from oracles import EXACT, SOLVE, error
+from oracles.fisher import Case, chain, cross_factors, factored, make_case, random_signals
 
 
 def digit_like(sizes: tuple[int, ...] = (6, 5, 4, 3), n: int = 200, output: str = "bernoulli") -> Case:

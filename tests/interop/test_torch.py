@@ -107,8 +107,8 @@ def test_layers_and_weights_become_ours(dtype):
     assert net.layers == (layers.Dense(4, 5), layers.Logistic(), layers.Dense(5, 3, bias=False))
     assert theta.dtype == dtype
     W, V = net.unpack(theta)
-    close(W, np.vstack([first.weight.array.T, first.bias.array]), rtol=0, atol=0)
-    close(V, second.weight.array.T, rtol=0, atol=0)
+    close(W, np.vstack([first.weight.array.T, first.bias.array]), 0)
+    close(V, second.weight.array.T, 0)
     assert not any(np.shares_memory(theta, part.weight.array) for part in (first, second))
 
 
@@ -330,7 +330,7 @@ def test_the_first_linear_behind_a_flatten_of_images_is_permuted():
     first, second = linear(C * H * W, 6, dtype=np.float64), linear(6, 2, dtype=np.float64)
     z, x = behind_flatten(module("ReLU"), first, module("Tanh"), flatten(), second)
     hidden = np.tanh(np.maximum(x, 0) @ first.weight.array.T + first.bias.array)
-    close(z, hidden @ second.weight.array.T + second.bias.array, **EXACT)
+    close(z, hidden @ second.weight.array.T + second.bias.array)
     without, _ = mk.from_torch(Sequential(flatten(), first))
     assert without.layers == (layers.Dense(C * H * W, 6),)
 
@@ -342,7 +342,7 @@ def test_normalization_between_flatten_and_linear_is_permuted_with_its_statistic
     x = (x - batch.running_mean.array) / np.sqrt(batch.running_var.array + 1e-5)
     x = np.tanh(x * batch.weight.array + batch.bias.array)
     x = (x - x.mean(1, keepdims=True)) / np.sqrt(x.var(1, keepdims=True) + 1e-5)
-    close(z, (x * layer.weight.array + layer.bias.array) @ last.weight.array.T, **EXACT)
+    close(z, (x * layer.weight.array + layer.bias.array) @ last.weight.array.T)
 
 
 def test_one_channel_or_one_pixel_needs_no_permutation():
@@ -350,7 +350,7 @@ def test_one_channel_or_one_pixel_needs_no_permutation():
     last = linear(3, 2, dtype=np.float64)
     for parts in ([pooled, global_pool(), flatten(), last], [grey, flatten(), last]):
         net, theta = mk.from_torch(Sequential(*parts))
-        close(net.unpack(theta)[-1][:-1], last.weight.array.T, rtol=0, atol=0)
+        close(net.unpack(theta)[-1][:-1], last.weight.array.T, 0)
     assert len(mk.from_torch(Sequential(grey, flatten()))[0].layers) == 2  # outputs, in one order anyway
 
 
@@ -361,8 +361,8 @@ def test_running_statistics_are_copies_in_the_layers_order():
     net, theta = mk.from_torch(whole)
     assert [running.shape for running in net.init_stats()] == [running.shape for running in stats]
     for running, part, W in zip(stats, (first, second), [net.unpack(theta)[n] for n in (1, 3)], strict=True):
-        close(running, [part.running_mean.array, part.running_var.array], rtol=0, atol=0)
-        close(W, [part.weight.array, part.bias.array], rtol=0, atol=0)
+        close(running, [part.running_mean.array, part.running_var.array], 0)
+        close(W, [part.weight.array, part.bias.array], 0)
         assert not np.shares_memory(running, part.running_mean.array)
     assert mk.stats_from_torch(Sequential(linear(2, 2))) == []
 
@@ -404,15 +404,15 @@ def test_outputs_loss_and_gradient_are_those_of_pytorch(output, dtype, tolerance
     loss.backward()
     ours, gradient = net.loss_and_gradient(theta, x, y)
     assert theta.dtype == gradient.dtype == dtype
-    close(net.forward(theta, x).z, z.detach().numpy(), **tolerance)
-    close(ours, loss.item(), **tolerance)
+    close(net.forward(theta, x).z, z.detach().numpy(), tolerance)
+    close(ours, loss.item(), tolerance)
     parts = [part for part in model.modules() if isinstance(part, torch.nn.Linear)]
     for part, layer, DW in zip(parts, net.shapes, net.unpack(gradient), strict=True):
         weight, bias = layers.Dense.split(DW, part.bias is not None)
         assert weight.shape == tuple(part.weight.shape) and layer == DW.shape
-        close(weight, part.weight.grad.numpy(), **tolerance)
+        close(weight, part.weight.grad.numpy(), tolerance)
         if bias is not None:
-            close(bias, part.bias.grad.numpy(), **tolerance)
+            close(bias, part.bias.grad.numpy(), tolerance)
 
 
 @pytest.mark.oracle
@@ -435,7 +435,7 @@ def test_hessian_products_are_those_of_pytorch(output):
     for part in parts:
         weight = products.pop(0)
         Ws.append(layers.Dense.join(weight, None if part.bias is None else products.pop(0)))
-    close(net.hessian_product(theta, net.forward(theta, x), y, v), net.pack(Ws), **EXACT)
+    close(net.hessian_product(theta, net.forward(theta, x), y, v), net.pack(Ws))
 
 
 @pytest.mark.oracle
@@ -446,7 +446,7 @@ def test_theta_is_a_copy_of_the_weights_of_pytorch():
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(1)
-    close(theta, before, rtol=0, atol=0)
+    close(theta, before, 0)
 
 
 @pytest.mark.oracle
@@ -550,12 +550,12 @@ def test_outputs_and_gradients_on_images_are_those_of_pytorch(name, train, dtype
     loss.backward()
     ours, gradient = net.loss_and_gradient(theta, images, y, stats, train)
     assert theta.dtype == gradient.dtype == dtype
-    close(net.forward(theta, images, stats, train).z, z.detach().numpy(), **tolerance)
-    close(ours, loss.item(), **tolerance)
+    close(net.forward(theta, images, stats, train).z, z.detach().numpy(), tolerance)
+    close(ours, loss.item(), tolerance)
     derivatives = copy.deepcopy(model)  # a net whose weights are the gradient
     for parameter, source in zip(derivatives.parameters(), model.parameters(), strict=True):
         parameter.data = source.grad
-    close(gradient, mk.from_torch(derivatives)[1], **tolerance)
+    close(gradient, mk.from_torch(derivatives)[1], tolerance)
 
 
 @pytest.mark.oracle

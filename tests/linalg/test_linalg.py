@@ -26,21 +26,21 @@ def test_kron_apply_is_the_kronecker_product_times_a_vector(i, i2, o, o2, m, see
     rng = np.random.default_rng(seed)
     A, G = rng.standard_normal((i2, i)), rng.standard_normal((o2, o))
     v = rng.standard_normal((i * o, m) if m else i * o)
-    close(linalg.kron_apply(A, G, v), np.kron(A, G) @ v, **EXACT)
+    close(linalg.kron_apply(A, G, v), np.kron(A, G) @ v)
 
 
 @given(sizes, sizes, sizes, sizes, seeds)
 def test_kron_dense_is_the_kronecker_product(i, i2, o, o2, seed):
     rng = np.random.default_rng(seed)
     A, G = rng.standard_normal((i2, i)), rng.standard_normal((o2, o))
-    close(linalg.kron_dense(A, G), np.kron(A, G), **EXACT)
+    close(linalg.kron_dense(A, G), np.kron(A, G))
 
 
 @given(sizes, sizes, seeds)
 def test_a_kronecker_product_acts_on_weights_from_both_sides(i, o, seed):
     rng = np.random.default_rng(seed)
     A, G, V = (rng.standard_normal(shape) for shape in ((i, i), (o, o), (i, o)))
-    close(linalg.kron_apply(A, G, V.ravel()).reshape(i, o), A @ V @ G.T, **EXACT)
+    close(linalg.kron_apply(A, G, V.ravel()).reshape(i, o), A @ V @ G.T)
 
 
 @given(sizes, sizes, sizes, seeds)
@@ -49,7 +49,7 @@ def test_products_of_kronecker_products_are_kronecker_products_of_products(i, o,
     A, B, G, H = (rng.standard_normal((n, n)) for n in (i, i, o, o))
     v = rng.standard_normal((i * o, m))
     twice = linalg.kron_apply(A, G, linalg.kron_apply(B, H, v))
-    close(twice, linalg.kron_apply(A @ B, G @ H, v), **EXACT)
+    close(twice, linalg.kron_apply(A @ B, G @ H, v))
 
 
 @pytest.mark.parametrize("sign", [1, -1])
@@ -62,14 +62,14 @@ def test_kron_sum_solver_inverts_the_sum(sign, i, o, seed):
     v = rng.standard_normal((i, o))
     V = K1 @ ((K1.T @ v @ K2) * scale) @ K2.T
     expected = np.linalg.solve(np.kron(A, G) + sign * np.kron(C, D), v.ravel())
-    close(V.ravel(), expected, **EXACT)
+    close(V.ravel(), expected)
 
 
 def test_kron_sum_solver_clips_rounding_outside_0_to_1():
     one = np.eye(3)
     for sign, expected in ((-1, [0.0, 0.5, 1.0]), (1, [0.0, 0.5, 1.5])):
         scale = linalg.kron_sum_solver(one, one, np.diag([-0.1, 0.5, 1.5]), 0.5 * one, sign)[2]
-        close(1 / scale[:, 0], 1 + sign * 0.5 * np.array(expected), **EXACT)
+        close(1 / scale[:, 0], 1 + sign * 0.5 * np.array(expected))
 
 
 def test_kron_sum_solver_refuses_a_difference_that_is_singular():
@@ -99,8 +99,8 @@ def test_cholesky_times_its_transpose_is_the_matrix(n, seed, dtype, log_scale):
     assert L.dtype == dtype
     assert not np.triu(L, 1).any()
     tolerance = NUMBERS[dtype]
-    close(L @ L.T / M.max(), M / M.max(), **tolerance)
-    close(M, before, rtol=0, atol=0)
+    close(L @ L.T / M.max(), M / M.max(), tolerance)
+    close(M, before, 0)
 
 
 def test_cholesky_may_work_in_the_memory_of_the_matrix():
@@ -108,7 +108,7 @@ def test_cholesky_may_work_in_the_memory_of_the_matrix():
     expected = linalg.cholesky(M)
     L = linalg.cholesky(M, overwrite=True)
     assert np.shares_memory(L, M)
-    close(L, expected, **EXACT)
+    close(L, expected)
 
 
 @given(st.integers(2, 40), st.data(), seeds, dtypes, st.floats(-8, 8))
@@ -132,7 +132,7 @@ def test_cholesky_refuses_gram_matrices_of_fewer_vectors_than_dimensions(n, data
 
 def test_cholesky_accepts_a_condition_number_of_a_million():
     M = np.diag(np.geomspace(1e-6, 1, 20))
-    close(linalg.cholesky(M), M**0.5, **EXACT)
+    close(linalg.cholesky(M), M**0.5)
 
 
 def test_cholesky_refuses_zeros_and_indefinite_matrices():
@@ -195,17 +195,17 @@ def test_triangular_and_cholesky_solves_undo_products(n, m, seed):
     M = random_psd(rng, n)
     L = linalg.cholesky(M)
     b = rng.standard_normal((n, m) if m else n)
-    close(L @ linalg.triangular_solve(L, b), b, **EXACT)
-    close(L.T @ linalg.triangular_solve(L, b, transposed=True), b, **EXACT)
-    close(linalg.cholesky_solve(L, b), np.linalg.solve(M, b), **EXACT)
+    close(L @ linalg.triangular_solve(L, b), b)
+    close(L.T @ linalg.triangular_solve(L, b, transposed=True), b)
+    close(linalg.cholesky_solve(L, b), np.linalg.solve(M, b))
 
 
 @pytest.mark.parametrize("n", [1, 2, 511, 512, 513, 1100])
 def test_cholesky_inverse_is_the_inverse_and_symmetric(n):
     M = off_diagonal_of_1_to_3(n)
     inverse = linalg.cholesky_inverse(linalg.cholesky(M))
-    close(inverse, np.linalg.inv(M), **EXACT)
-    close(inverse, inverse.T, rtol=0, atol=0)
+    close(inverse, np.linalg.inv(M))
+    close(inverse, inverse.T, 0)
 
 
 # spectra --------------------------------------------------------------
@@ -223,7 +223,7 @@ def test_pseudo_inverse_is_that_of_numpy(n, data, seed, dtype):
     M = random_psd(np.random.default_rng(seed), n, data.draw(st.integers(0, n)))
     inverse = linalg.pseudo_inverse(M.astype(dtype))
     assert inverse.dtype == dtype
-    close(inverse, np.linalg.pinv(M, rcond=1e-6, hermitian=True), **NUMBERS[dtype])
+    close(inverse, np.linalg.pinv(M, rcond=1e-6, hermitian=True), NUMBERS[dtype])
 
 
 @given(st.integers(1, 20), st.data(), seeds)
@@ -231,11 +231,11 @@ def test_eigh_clips_what_rounding_made_negative(n, data, seed):
     M = random_psd(np.random.default_rng(seed), n, data.draw(st.integers(0, n)))
     values, vectors = linalg.eigh(M)
     assert (values >= 0).all() and (np.diff(values) >= 0).all()
-    close((vectors * values) @ vectors.T, M, **EXACT)
+    close((vectors * values) @ vectors.T, M)
 
 
 def test_symmetrize_averages_a_matrix_with_its_transpose():
-    close(linalg.symmetrize(np.array([[1.0, 2.0], [4.0, 3.0]])), [[1, 3], [3, 3]], **EXACT)
+    close(linalg.symmetrize(np.array([[1.0, 2.0], [4.0, 3.0]])), [[1, 3], [3, 3]])
 
 
 @pytest.mark.parametrize("n", [3, 20, 64, 65, 150])
@@ -247,9 +247,9 @@ def test_extreme_eigenpairs_are_those_of_a_dense_decomposition(n, k, which):
     values, vectors = linalg.extreme_eigenpairs(lambda v: M @ v, np.empty(n), k, which)
     every = np.linalg.eigvalsh(M)
     expected = {"LA": every[-k:], "SA": every[:k], "LM": np.sort(every[np.argsort(abs(every))[-k:]])}
-    close(values, expected[which], rtol=1e-8, atol=1e-8)
-    close(M @ vectors, vectors * values, rtol=1e-7, atol=1e-7)
-    close(vectors.T @ vectors, np.eye(k), rtol=1e-8, atol=1e-8)
+    np.testing.assert_allclose(values, expected[which], rtol=1e-8, atol=1e-8)
+    np.testing.assert_allclose(M @ vectors, vectors * values, rtol=1e-7, atol=1e-7)
+    np.testing.assert_allclose(vectors.T @ vectors, np.eye(k), rtol=1e-8, atol=1e-8)
 
 
 @pytest.mark.parametrize("n", [10, 100])
@@ -257,7 +257,7 @@ def test_extreme_eigenpairs_depend_on_dtype_and_seed_alone(n):
     scale = np.linspace(1, 2, n, dtype=np.float32)
     pairs = [linalg.extreme_eigenpairs(lambda v: scale * v, np.empty(n, np.float32), 2) for _ in range(2)]
     assert {array.dtype for pair in pairs for array in pair} == {np.dtype(np.float32)}
-    close(pairs[0][1], pairs[1][1], rtol=0, atol=0)
+    close(pairs[0][1], pairs[1][1], 0)
 
 
 @pytest.mark.parametrize("k", [0, 6, -1])
@@ -280,7 +280,7 @@ def test_conjugate_gradients_solve_in_at_most_n_iterations(n, seed):
     M, b = random_psd(rng, n), rng.standard_normal(n)
     result = linalg.conjugate_gradients(lambda v: M @ v, b, tolerance=1e-10)
     assert result.converged and result.iterations <= n
-    close(result.x, np.linalg.solve(M, b), rtol=1e-7, atol=1e-8)
+    np.testing.assert_allclose(result.x, np.linalg.solve(M, b), rtol=1e-7, atol=1e-8)
 
 
 @given(st.integers(1, 30), seeds)
@@ -304,7 +304,7 @@ def test_conjugate_gradients_report_the_residual_that_is_left():
     M, b = np.diag(np.geomspace(1, 1e3, 20)), np.ones(20)
     result = linalg.conjugate_gradients(lambda v: M @ v, b, max_iterations=3)
     assert not result.converged and result.iterations == 3
-    close(result.residual, np.linalg.norm(b - M @ result.x) / np.linalg.norm(b), **EXACT)
+    close(result.residual, np.linalg.norm(b - M @ result.x) / np.linalg.norm(b))
 
 
 def test_conjugate_gradients_start_where_they_are_told():
@@ -313,8 +313,8 @@ def test_conjugate_gradients_start_where_they_are_told():
     assert linalg.conjugate_gradients(lambda v: M @ v, b, x0=solution).iterations == 0
     start = np.ones(6)
     result = linalg.conjugate_gradients(lambda v: M @ v, b, 1e-12, x0=start)
-    close(result.x, solution, **EXACT)
-    close(start, np.ones(6), rtol=0, atol=0)
+    close(result.x, solution)
+    close(start, np.ones(6), 0)
 
 
 def test_conjugate_gradients_on_zero_are_zero():
@@ -326,7 +326,7 @@ def test_conjugate_gradients_stay_in_float32():
     M, b = off_diagonal_of_1_to_3(6).astype(np.float32), np.ones(6, np.float32)
     result = linalg.conjugate_gradients(lambda v: M @ v, b, precondition=lambda r: r / 2)
     assert result.x.dtype == np.float32
-    close(result.x, np.linalg.solve(M, b), **FLOAT32)
+    close(result.x, np.linalg.solve(M, b), FLOAT32)
 
 
 @pytest.mark.parametrize("last", [0.0, -1.0])
@@ -361,10 +361,10 @@ def test_conjugate_gradients_show_each_iterate_and_its_value():
         lambda v: M @ v, b, 1e-12, x0=start, watch=lambda i, x, phi: bool(seen.append((i, x, phi)))
     )
     assert [i for i, _, _ in seen] == list(range(result.iterations + 1))
-    close(seen[0][1], start, **EXACT)
-    close(seen[-1][1], result.x, rtol=0, atol=0)
+    close(seen[0][1], start)
+    close(seen[-1][1], result.x, 0)
     for _, x, phi in seen:
-        close(phi, 0.5 * x @ M @ x - b @ x, **EXACT)
+        close(phi, 0.5 * x @ M @ x - b @ x)
     values = [phi for _, _, phi in seen]
     assert values == sorted(values, reverse=True)  # each minimizes over a larger space
 
@@ -374,7 +374,7 @@ def test_conjugate_gradients_stop_where_they_are_told():
     result = linalg.conjugate_gradients(lambda v: M @ v, b, watch=lambda i, x, phi: i == 3)
     same = linalg.conjugate_gradients(lambda v: M @ v, b, max_iterations=3)
     assert (result.iterations, result.converged) == (3, False)
-    close(result.x, same.x, rtol=0, atol=0)
+    close(result.x, same.x, 0)
     seen = []
     zero = linalg.conjugate_gradients(lambda v: v, np.zeros(3), watch=lambda *args: bool(seen.append(args)))
     assert zero.converged
@@ -402,9 +402,9 @@ def test_a_krylov_subspace_is_the_span_of_the_powers(n, size, preconditioned, se
         lambda v: M @ v, b, size, [more], (lambda v: C * v) if preconditioned else None
     )
     assert V.shape == (size + 1, n)
-    close(V @ V.T, np.eye(size + 1), **EXACT)
-    close(V.T @ V, spanned([*powers, more]), rtol=0, atol=1e-7)
-    close(VMV, V @ M @ V.T, **EXACT)
+    close(V @ V.T, np.eye(size + 1))
+    close(V.T @ V, spanned([*powers, more]), 1e-7)
+    close(VMV, V @ M @ V.T)
 
 
 def test_a_krylov_subspace_ends_where_the_matrix_leads_no_further():
@@ -416,7 +416,7 @@ def test_a_krylov_subspace_ends_where_the_matrix_leads_no_further():
     V, VMV = linalg.krylov_subspace(lambda v: products.append(v) or M @ v, b, 8, [M @ b, np.zeros(9)])
     assert V.shape == (3, 9)
     assert len(products) == 3
-    close(np.linalg.eigvalsh(VMV), [1, 2, 5], **EXACT)
+    close(np.linalg.eigvalsh(VMV), [1, 2, 5])
     V, _ = linalg.krylov_subspace(lambda v: M @ v, b, 20, [rng.standard_normal(9)])
     assert len(V) == 4
 
@@ -425,7 +425,7 @@ def test_a_krylov_subspace_of_many_dimensions_stays_orthonormal():
     rng = np.random.default_rng(0)
     scale, b = np.geomspace(1e-2, 1e2, 60), rng.standard_normal(60)
     V, _ = linalg.krylov_subspace(lambda v: scale * v, b, 40)
-    close(V @ V.T, np.eye(40), **EXACT)
+    close(V @ V.T, np.eye(40))
     powers = np.array([scale**k * b for k in range(40)])  # the powers themselves are soon parallel
     powers /= np.linalg.norm(powers, axis=1, keepdims=True)
     assert np.linalg.matrix_rank(powers) < 20

@@ -25,7 +25,7 @@ from minikfac.network.layers import (
     Softplus,
     Tanh,
 )
-from oracles import ACTIVATIONS, EXACT, FINITE_DIFFERENCE, close, derivative, standin
+from oracles import ACTIVATIONS, FINITE_DIFFERENCE, close, derivative, standin
 from oracles.layers import Case, Pass
 
 K = 3
@@ -89,7 +89,7 @@ every_layer = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 @every_layer
 def test_jvp_is_the_derivative_of_the_outputs(case):
     at = Pass(case)
-    close(at.jvp(), derivative(at.moved, np.zeros(()), np.ones(())), **FINITE_DIFFERENCE)
+    close(at.jvp(), derivative(at.moved, np.zeros(()), np.ones(())), FINITE_DIFFERENCE)
 
 
 @every_layer
@@ -97,11 +97,11 @@ def test_backward_is_the_adjoint_of_jvp(case):
     at = Pass(case)
     forward = (at.u * at.jvp()).reshape(len(at.u), -1).sum(1)
     back = at.along(*case.layer.backward(at.Ws, at.record, at.u))
-    close(forward.sum(), back.sum(), **EXACT)
+    close(forward.sum(), back.sum())
     if case.coupled:
         assert abs(forward - back).max() > 1e-3  # an example's output moves with the others' inputs
     else:
-        close(forward, back, **EXACT)
+        close(forward, back)
 
 
 @every_layer
@@ -114,7 +114,7 @@ def test_backward_is_the_derivative_of_the_loss(case):
         along = derivative(
             lambda x, n=n: (at.u[n] * case.layer.forward(at.Ws, x, at.stats)[0][n]).sum(), at.x, at.dx
         )
-        close((dx * at.dx).sum(), along, **FINITE_DIFFERENCE)
+        close((dx * at.dx).sum(), along, FINITE_DIFFERENCE)
         if not case.coupled:
             assert not dx[np.arange(len(dx)) != n].any()
         for l, V in enumerate(at.Vs):
@@ -126,7 +126,7 @@ def test_backward_is_the_derivative_of_the_loss(case):
             abar, g = case.layer.signals(at.record)[l][0], gs[l]
             gradient = abar * g[:, :, None] if abar.ndim == 4 else abar[..., None] * g[:, :, None]
             along = derivative(loss, at.Ws[l], V)
-            close((gradient.sum((0, 1)) * V).sum(), along, **FINITE_DIFFERENCE)
+            close((gradient.sum((0, 1)) * V).sum(), along, FINITE_DIFFERENCE)
 
 
 @every_layer
@@ -138,9 +138,9 @@ def test_leading_axes_of_backward_are_separate_calls(case):
     for m in range(2):
         for k in range(K):
             dx_alone, gs_alone = case.layer.backward(at.Ws, at.record, u[m, k])
-            close(dx[m, k], dx_alone, **EXACT)
+            close(dx[m, k], dx_alone)
             for g, g_alone in zip(gs, gs_alone, strict=True):
-                close(g[m, k], g_alone, **EXACT)
+                close(g[m, k], g_alone)
 
 
 @every_layer
@@ -150,7 +150,7 @@ def test_derivatives_by_the_inputs_are_left_out_on_request(case):
     if case.layer.weight_shapes:
         assert dx is None
     for g, expected in zip(gs, case.layer.backward(at.Ws, at.record, at.u)[1], strict=True):
-        close(g, expected, **EXACT)
+        close(g, expected)
 
 
 @every_layer
@@ -160,7 +160,7 @@ def test_jvp_with_fixed_inputs(case):
     if not case.layer.weight_shapes:
         assert dy is None
         return
-    close(dy, case.layer.jvp(at.Ws, at.Vs, at.record, 0 * at.dx)[0], **EXACT)
+    close(dy, case.layer.jvp(at.Ws, at.Vs, at.record, 0 * at.dx)[0])
 
 
 @every_layer
@@ -183,9 +183,9 @@ def test_backward_jvp_is_the_derivative_of_the_backward_pass(case):
     dx, rdx, signals = layer.backward_jvp(at.Ws, at.Vs, at.record, tangent, u, ru)
     now = [dx, *(abar for abar, _, _, _ in signals), *(g for _, _, g, _ in signals)]
     change = [rdx, *(rabar for _, rabar, _, _ in signals), *(rg for _, _, _, rg in signals)]
-    close(np.concatenate([part.ravel() for part in now]), backward(0.0), **EXACT)
+    close(np.concatenate([part.ravel() for part in now]), backward(0.0))
     expected = derivative(backward, np.zeros(()), np.ones(()))
-    close(np.concatenate([part.ravel() for part in change]), expected, **FINITE_DIFFERENCE)
+    close(np.concatenate([part.ravel() for part in change]), expected, FINITE_DIFFERENCE)
 
 
 @every_layer
@@ -198,7 +198,7 @@ def test_backward_jvp_with_fixed_inputs(case):
         tangent = case.layer.jvp(at.Ws, at.Vs, at.record, dx)[1]
         back, rback, parts = case.layer.backward_jvp(at.Ws, at.Vs, at.record, tangent, at.u, at.u)
         backs.append(np.concatenate([a.ravel() for a in (back, rback, *(b for four in parts for b in four))]))
-    close(backs[0], backs[1], **EXACT)
+    close(backs[0], backs[1])
 
 
 def everything(layer, stats, Ws, Vs, x, dx, u, hessian):
@@ -237,7 +237,7 @@ def test_passes_over_one_record_can_be_repeated(case):
 
     before = [array.copy() for array in passes()]
     for again, first in zip(passes(), before, strict=True):
-        close(again, first, rtol=0, atol=0)
+        close(again, first, 0)
 
 
 @every_layer
@@ -250,7 +250,7 @@ def test_a_layer_stays_on_the_device(case):
         arrays = everything(case.layer, stats or None, Ws, Vs, x, dx, u, case.hessian)
         assert all(isinstance(array, standin.ndarray) for array in arrays)
         for array, other in zip(arrays, expected, strict=True):
-            close(mk.to_host(array), other, **EXACT)
+            close(mk.to_host(array), other)
 
 
 @every_layer
@@ -274,7 +274,7 @@ def test_signals_are_inputs_and_outputs_of_weights(case):
     largest = max(at.x.size, at.y.size)
     for (abar, s), grid, g, W in zip(signals, grids, gs, at.Ws, strict=True):
         made = (abar * W).sum(-2) if abar.ndim == 4 else abar @ W
-        close(s, made, **EXACT)
+        close(s, made)
         assert g.shape == s.shape == (len(at.x), math.prod(grid), W.shape[1])
         largest = max(largest, abar.size)
     assert largest <= len(at.x) * case.layer.example_size(case.shape)
@@ -286,7 +286,7 @@ def test_signals_are_inputs_and_outputs_of_weights(case):
 @pytest.mark.parametrize("name", POINTWISE)
 def test_an_activation_is_its_formula(name):
     x = np.linspace(-3, 3, 13)
-    close(POINTWISE[name]().value(x), [ACTIVATIONS[name](float(v)) for v in x], **EXACT)
+    close(POINTWISE[name]().value(x), [ACTIVATIONS[name](float(v)) for v in x])
 
 
 @pytest.mark.parametrize("name", POINTWISE)
@@ -294,9 +294,9 @@ def test_slope_and_bend_are_first_and_second_derivatives(name):
     phi = POINTWISE[name]()
     x = np.linspace(-3, 3, 14)  # not 0, where a ReLU has a kink
     one = np.ones_like(x)
-    close(phi.slope(x, phi.value(x)), derivative(phi.value, x, one), **FINITE_DIFFERENCE)
+    close(phi.slope(x, phi.value(x)), derivative(phi.value, x, one), FINITE_DIFFERENCE)
     slope = derivative(lambda x: phi.slope(x, phi.value(x)), x, one)
-    close(phi.bend(x, phi.value(x)), slope, **FINITE_DIFFERENCE)
+    close(phi.bend(x, phi.value(x)), slope, FINITE_DIFFERENCE)
 
 
 def test_the_slope_of_relu_at_0():
@@ -309,7 +309,7 @@ def test_an_activation_neither_overflows_nor_warns_far_out(name, dtype, far):
     phi, x = POINTWISE[name](), np.array([-far, far], dtype)
     y = phi.value(x)
     limits = {"tanh": (-1, 1), "logistic": (0, 1), "identity": (-far, far)}
-    close(y, limits.get(name, (0, far)), rtol=0, atol=0)
+    close(y, limits.get(name, (0, far)), 0)
     assert np.isfinite([phi.slope(x, y), phi.bend(x, y)]).all()
 
 
@@ -320,13 +320,13 @@ def test_a_dense_layer_adds_its_last_row_of_weights():
     W = np.arange(6.0).reshape(3, 2)
     x = np.array([[1.0, 10.0]])
     s, record = Dense(2, 2).forward([W], x)
-    close(s, [[0 + 20 + 4, 1 + 30 + 5]], **EXACT)
-    close(Dense(2, 2).signals(record)[0][0], [[[1, 10, 1]]], **EXACT)
+    close(s, [[0 + 20 + 4, 1 + 30 + 5]])
+    close(Dense(2, 2).signals(record)[0][0], [[[1, 10, 1]]])
 
 
 def test_a_dense_layer_without_bias_multiplies_only():
     assert Dense(2, 3, bias=False).weight_shape == (2, 3)
-    close(Dense(1, 1, bias=False).forward([np.array([[2.0]])], np.array([[3.0]]))[0], 6, **EXACT)
+    close(Dense(1, 1, bias=False).forward([np.array([[2.0]])], np.array([[3.0]]))[0], 6)
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -335,11 +335,11 @@ def test_split_undoes_join_in_the_shapes_of_pytorch(bias):
     weight, b = rng.standard_normal((3, 4)), rng.standard_normal(3) if bias else None
     W = Dense.join(weight, b)
     x = rng.standard_normal((2, 4))
-    close(Dense(4, 3, bias).forward([W], x)[0], x @ weight.T + (b if bias else 0), **EXACT)
+    close(Dense(4, 3, bias).forward([W], x)[0], x @ weight.T + (b if bias else 0))
     weight_back, b_back = Dense.split(W, bias)
-    close(weight_back, weight, rtol=0, atol=0)
+    close(weight_back, weight, 0)
     if bias:
-        close(b_back, b, rtol=0, atol=0)
+        close(b_back, b, 0)
     assert (b_back is None) == (not bias)
     assert not any(np.shares_memory(W, array) for array in (weight, weight_back))
 

@@ -8,7 +8,6 @@ from scipy import special, stats
 
 from minikfac import outputs
 from oracles import (
-    EXACT,
     FINITE_DIFFERENCE,
     OUTPUTS,
     all_targets,
@@ -36,40 +35,38 @@ def case(name: str, seed: int = 0) -> tuple[outputs.Output, np.ndarray, np.ndarr
 
 def test_categorical_nll_is_logsumexp_minus_the_logit():
     output, z, y = case("categorical")
-    close(output.nll(z, y), special.logsumexp(z, axis=1) - z[np.arange(N), y], **EXACT)
+    close(output.nll(z, y), special.logsumexp(z, axis=1) - z[np.arange(N), y])
 
 
 def test_bernoulli_nll_is_that_of_scipy():
     output, z, y = case("bernoulli")
-    close(output.nll(z, y), -stats.bernoulli(special.expit(z)).logpmf(y).sum(1), **EXACT)
+    close(output.nll(z, y), -stats.bernoulli(special.expit(z)).logpmf(y).sum(1))
 
 
 def test_bernoulli_nll_takes_probabilities_as_targets():
     output, z, _ = case("bernoulli")
     y, p = np.random.default_rng(1).random((N, C)), special.expit(z)
-    close(output.nll(z, y), -(y * np.log(p) + (1 - y) * np.log(1 - p)).sum(1), **EXACT)
+    close(output.nll(z, y), -(y * np.log(p) + (1 - y) * np.log(1 - p)).sum(1))
 
 
 def test_gaussian_nll_is_that_of_scipy():
     output, z, y = case("gaussian")
     constant = C / 2 * np.log(2 * np.pi)
-    close(output.nll(z, y), -stats.norm(z).logpdf(y).sum(1) - constant, **EXACT)
+    close(output.nll(z, y), -stats.norm(z).logpdf(y).sum(1) - constant)
 
 
 @every_output
 def test_nll_and_mean_are_their_definitions_example_by_example(name):
     output, z, y = case(name)
-    close(output.nll(z, y), [loop_nll(name, z[n], y[n]) for n in range(N)], **EXACT)
-    close(output.mean(z), [loop_mean(name, z[n]) for n in range(N)], **EXACT)
+    close(output.nll(z, y), [loop_nll(name, z[n], y[n]) for n in range(N)])
+    close(output.mean(z), [loop_mean(name, z[n]) for n in range(N)])
 
 
 @every_output
 def test_gradient_is_the_derivative_of_nll(name):
     output, z, y = case(name)
     u = unit_vector(np.random.default_rng(1), N, C)
-    close(
-        (output.gradient(z, y) * u).sum(1), derivative(lambda z: output.nll(z, y), z, u), **FINITE_DIFFERENCE
-    )
+    close((output.gradient(z, y) * u).sum(1), derivative(lambda z: output.nll(z, y), z, u), FINITE_DIFFERENCE)
 
 
 @every_output
@@ -77,11 +74,11 @@ def test_hessian_product_is_the_derivative_of_the_gradient(name):
     output, z, y = case(name)
     u = unit_vector(np.random.default_rng(1), N, C)
     along = derivative(lambda z: output.gradient(z, y), z, u)
-    close(output.hessian_product(z, y, u), along, **FINITE_DIFFERENCE)
+    close(output.hessian_product(z, y, u), along, FINITE_DIFFERENCE)
 
 
 def test_encode_makes_labels_one_hot():
-    close(outputs.Categorical().encode(np.array([2, 0]), np.zeros((2, 3))), [[0, 0, 1], [1, 0, 0]], **EXACT)
+    close(outputs.Categorical().encode(np.array([2, 0]), np.zeros((2, 3))), [[0, 0, 1], [1, 0, 0]])
 
 
 # Fisher matrix and divergence --------------------------------------------------------------
@@ -97,8 +94,8 @@ def test_fisher_is_the_covariance_of_the_score(name):
             g = output.gradient(z[n : n + 1], np.asarray(y)[None])[0]
             score += probability * g
             covariance += probability * np.outer(g, g)
-        close(score, 0, **EXACT)
-        close(F[n], covariance, **EXACT)
+        close(score, 0)
+        close(F[n], covariance)
 
 
 @every_output
@@ -107,28 +104,28 @@ def test_the_columns_of_the_root_make_the_fisher_matrix(name):
     b, F = output.fisher_root(z), output.fisher(z)
     assert b.shape == (C, N, C)
     for n in range(N):
-        close(sum(np.outer(b[k, n], b[k, n]) for k in range(C)), F[n], **EXACT)
+        close(sum(np.outer(b[k, n], b[k, n]) for k in range(C)), F[n])
 
 
 @every_output
 def test_hessian_product_is_the_fisher_matrix_times_a_vector(name):
     output, z, y = case(name)
     u = np.random.default_rng(1).standard_normal((N, C))
-    close(output.hessian_product(z, y, u), (output.fisher(z) @ u[:, :, None])[:, :, 0], **EXACT)
+    close(output.hessian_product(z, y, u), (output.fisher(z) @ u[:, :, None])[:, :, 0])
 
 
 def test_categorical_root_is_the_weighted_gradient_of_each_class():
     output, z, _ = case("categorical")
     for k, b in enumerate(output.fisher_root(z)):
         gradient = output.gradient(z, np.full(N, k))
-        close(b, special.softmax(z, axis=1)[:, [k]] ** 0.5 * gradient, **EXACT)
+        close(b, special.softmax(z, axis=1)[:, [k]] ** 0.5 * gradient)
 
 
 @every_output
 def test_kl_is_its_definition_over_all_targets(name):
     output, z1, _ = case(name)
     z2 = case(name, seed=1)[1]
-    close(output.kl(z1, z2), [loop_kl(name, z1[n], z2[n]) for n in range(N)], **EXACT)
+    close(output.kl(z1, z2), [loop_kl(name, z1[n], z2[n]) for n in range(N)])
 
 
 @every_output
@@ -136,20 +133,22 @@ def test_kl_is_positive_and_0_at_equality(name):
     output = MAKE[name]()
     z1, z2 = 3 * np.random.default_rng(0).standard_normal((2, 200, C))
     assert (output.kl(z1, z2) > 0).all()
-    close(output.kl(z1, z1), 0, rtol=0, atol=0)
+    close(output.kl(z1, z1), 0, 0)
 
 
 @every_output
 def test_kl_of_a_small_step_is_half_its_fisher_norm(name):
     output, z, _ = case(name)
     d = 1e-4 * unit_vector(np.random.default_rng(1), N, C)
-    close(output.kl(z, z + d), 0.5 * np.einsum("nc,ncd,nd->n", d, output.fisher(z), d), rtol=1e-3)
+    np.testing.assert_allclose(
+        output.kl(z, z + d), 0.5 * np.einsum("nc,ncd,nd->n", d, output.fisher(z), d), rtol=1e-3
+    )
 
 
 @pytest.mark.parametrize(("dtype", "large"), [(np.float64, 1e4), (np.float32, 1e3)])
 def test_kl_of_saturated_bernoulli_units_is_free_of_cancellation(dtype, large):
     z = np.linspace(0.9 * large, large, 50, dtype=dtype)[:, None]
-    close(outputs.Bernoulli().kl(z, z[::-1]), 0, rtol=0, atol=0)
+    close(outputs.Bernoulli().kl(z, z[::-1]), 0, 0)
 
 
 # samples --------------------------------------------------------------
@@ -188,14 +187,14 @@ def test_targets_of_a_chunk_are_rows_of_all(name):
     noise = output.noise(np.random.default_rng(3), N, 7, C)
     whole = output.transform_noise(z, noise)
     parts = [output.transform_noise(z[rows], noise[rows]) for rows in (slice(0, 1), slice(1, 4), slice(4, N))]
-    close(np.concatenate(parts, axis=1), whole, rtol=0, atol=0)
+    close(np.concatenate(parts, axis=1), whole, 0)
 
 
 @every_output
 def test_noise_is_example_major(name):
     output = MAKE[name]()
     few, many = (output.noise(np.random.default_rng(3), n, 2, C) for n in (3, 9))
-    close(many[:3], few, rtol=0, atol=0)
+    close(many[:3], few, 0)
 
 
 @every_output
@@ -205,7 +204,7 @@ def test_sample_draws_one_target_per_example_that_check_accepts(name):
     assert drawn.shape == y.shape
     output.check(drawn, N, C)
     again = output.sample(z, np.random.default_rng(0))
-    close(again, drawn, rtol=0, atol=0)
+    close(again, drawn, 0)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -266,10 +265,10 @@ def test_extreme_logits_give_finite_numbers_without_a_warning(name, dtype, far):
 
 def test_extreme_logits_cost_what_they_say():
     z = np.array([[1e4, 0.0]])
-    close(outputs.Categorical().nll(z, np.array([1])), 1e4, **EXACT)
-    close(outputs.Categorical().nll(z, np.array([0])), 0, **EXACT)
-    close(outputs.Bernoulli().nll(z, np.array([[0.0, 1.0]])), 1e4 + np.log(2), **EXACT)
-    close(outputs.Bernoulli().kl(z, -z), 1e4, **EXACT)
+    close(outputs.Categorical().nll(z, np.array([1])), 1e4)
+    close(outputs.Categorical().nll(z, np.array([0])), 0)
+    close(outputs.Bernoulli().nll(z, np.array([[0.0, 1.0]])), 1e4 + np.log(2))
+    close(outputs.Bernoulli().kl(z, -z), 1e4)
 
 
 # what is refused --------------------------------------------------------------

@@ -205,7 +205,7 @@ def test_gradient_is_the_derivative_of_the_loss(name, train):
         return net.loss_and_gradient(at, x, y, train=train)[0]
 
     expected = derivative(loss, theta, v, h=1e-4)  # small steps: kinks of ReLU and of maxima are near
-    close(net.loss_and_gradient(theta, x, y, train=train)[1] @ v, expected, **FINITE_DIFFERENCE)
+    close(net.loss_and_gradient(theta, x, y, train=train)[1] @ v, expected, FINITE_DIFFERENCE)
 
 
 @every_net

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from minikfac import optim
-from oracles.fisher import EXACT, Case, error, make_case
+from oracles import EXACT, error
+from oracles.fisher import Case, make_case
 from oracles.optim import drawn, exact_fisher, gradient, run
 
 LR, MU, LAM, L2, DECAY = 0.05, 0.7, 0.01, 0.02, 0.4

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from minikfac import fisher, optim
-from oracles.fisher import EXACT, SOLVE, Case, error, make_case
+from oracles import EXACT, SOLVE, error
+from oracles.fisher import Case, make_case
 from oracles.optim import drawn, gradient, images, moved, run
 
 LR, MU, LAM, L2, DECAY = 0.05, 0.7, 0.05, 0.02, 0.6

@@ -11,7 +11,8 @@ from minikfac import fisher, optim
 from minikfac.optim import hessian_free
 from minikfac.optim.hessian_free import Path, adapted, enough, line_search, preconditioner
 from minikfac.optim.objective import objective
-from oracles.fisher import EXACT, SOLVE, Case, error, make_case
+from oracles import EXACT, SOLVE, error
+from oracles.fisher import Case, make_case
 from oracles.optim import drawn, exact_fisher, gradient, images, run
 
 LAM, L2 = 0.3, 0.02

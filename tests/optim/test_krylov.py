@@ -5,7 +5,8 @@ import pytest
 
 from minikfac import fisher, optim
 from minikfac.optim.krylov import whitening
-from oracles.fisher import EXACT, SOLVE, Case, error, make_case
+from oracles import EXACT, SOLVE, error
+from oracles.fisher import Case, make_case
 from oracles.optim import BY_VALUE, drawn, exact_fisher, gradient, images, run
 
 LAM, L2 = 0.05, 0.02

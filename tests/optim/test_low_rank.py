@@ -7,7 +7,8 @@ import pytest
 
 from minikfac import fisher, optim
 from minikfac.optim.low_rank import group_gradients
-from oracles.fisher import EXACT, SOLVE, Case, error, make_case
+from oracles import EXACT, SOLVE, error
+from oracles.fisher import Case, make_case
 from oracles.optim import drawn, exact_fisher, gradient, run
 
 LR, MU, LAM, L2, DECAY = 0.05, 0.7, 0.1, 0.02, 0.6

@@ -11,8 +11,8 @@ import pytest
 import minikfac as mk
 from minikfac import optim
 from minikfac.optim import schedules
-from oracles import standin
-from oracles.fisher import EXACT, FLOAT32, SOLVE, Case, error, make_case
+from oracles import EXACT, FLOAT32, SOLVE, error, standin
+from oracles.fisher import Case, make_case
 from oracles.optim import BY_VALUE, gradient, images, run
 
 LR, MU = 0.3, 0.8

@@ -12,14 +12,28 @@ import numpy as np
 
 import minikfac as mk
 
-EXACT = dict(rtol=1e-10, atol=1e-12)
-"""The same sums in another order, in float64."""
-FINITE_DIFFERENCE = dict(rtol=1e-7, atol=1e-8)
-"""Against ``derivative``, on functions of order 1."""
-FLOAT32 = dict(rtol=1e-4, atol=1e-5)
-"""The same sums in another order, in float32."""
+EXACT = 1e-12
+"""Relative error of sums in float64 whose order differs."""
+SOLVE = 1e-9
+"""Relative error of solves in float64 with the condition numbers met here (up to some 1e4)."""
+FINITE_DIFFERENCE = 1e-8
+"""Relative error of ``derivative``."""
+FLOAT32 = 1e-5
+"""Relative error of sums in float32."""
 
-close = np.testing.assert_allclose
+
+def close(actual: Any, expected: Any, tolerance: float = EXACT) -> None:
+    """Assert that no entry is off by more than a share of the largest one expected, or of 1 if all are 0."""
+    actual, expected = np.asarray(actual), np.asarray(expected)
+    sizes = np.abs(expected[np.isfinite(expected)])
+    largest = sizes.max(initial=0) or 1
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * largest)
+
+
+def error(actual: np.ndarray, expected: np.ndarray) -> float:
+    """Relative error in the Frobenius norm; shapes must agree."""
+    assert np.shape(actual) == np.shape(expected), (np.shape(actual), np.shape(expected))
+    return float(np.linalg.norm(actual - expected) / np.linalg.norm(expected))
 
 
 def derivative(f: Callable[[np.ndarray], Any], x: np.ndarray, direction: np.ndarray, h: float = 1e-3) -> Any:

@@ -9,20 +9,6 @@ import numpy as np
 import minikfac as mk
 from minikfac import fisher
 
-EXACT = 1e-12
-"""Relative error of sums in float64 whose order differs."""
-SOLVE = 1e-9
-"""Relative error of solves in float64 with the condition numbers met here (up to some 1e4)."""
-FLOAT32 = 1e-5
-"""Relative error of sums in float32."""
-
-
-def error(actual: np.ndarray, expected: np.ndarray) -> float:
-    """Relative error in the Frobenius norm; shapes must agree."""
-    assert np.shape(actual) == np.shape(expected), (np.shape(actual), np.shape(expected))
-    return float(np.linalg.norm(actual - expected) / np.linalg.norm(expected))
-
-
 # a net of dense layers, one example at a time -------------------------------------------------------------
 
 PHI = {

@@ -41,11 +41,11 @@ def drawn(case: Case, theta: np.ndarray, seed: int, rows: slice = slice(None)) -
 
 def run(opt: Any, case: Case, steps: int) -> list[tuple[np.ndarray, dict[str, Any], dict[str, float]]]:
     """What each step returns; step k draws by the generator of seed k."""
-    theta, state, run = case.theta, opt.init(case.theta), []
+    theta, state, path = case.theta, opt.init(case.theta), []
     for k in range(steps):
         theta, state, info = opt.step(theta, state, (case.x, case.y), np.random.default_rng(k))
-        run.append((theta, state, info))
-    return run
+        path.append((theta, state, info))
+    return path
 
 
 def images() -> tuple[mk.Network, np.ndarray, np.ndarray, np.ndarray]:

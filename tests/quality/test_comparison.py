@@ -9,7 +9,8 @@ import scipy.linalg
 import minikfac as mk
 from minikfac import fisher, quality
 from minikfac.quality import measures
-from oracles.fisher import EXACT, SOLVE, Case, error, make_case
+from oracles import EXACT, SOLVE, error
+from oracles.fisher import Case, make_case
 from oracles.quality import (
     APPROXIMATIONS,
     CASES,

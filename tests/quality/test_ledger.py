@@ -9,7 +9,8 @@ import scipy.linalg
 
 import minikfac as mk
 from minikfac import fisher, layers, outputs, quality
-from oracles.fisher import EXACT, SOLVE, Case, factored, ladder_block, synthetic_factors
+from oracles import EXACT, SOLVE
+from oracles.fisher import Case, factored, ladder_block, synthetic_factors
 from oracles.quality import LAM, decrease, dense, gradient, oracle
 
 

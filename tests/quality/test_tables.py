@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from minikfac import fisher, quality
-from oracles.fisher import EXACT, SOLVE, make_case
+from oracles import EXACT, SOLVE
+from oracles.fisher import make_case
 from oracles.quality import CASES, LAM, build, compare, gradient
 
 

@@ -13,7 +13,7 @@ from minikfac.datasets import Dataset
 from minikfac.races.problems import PROBLEMS, grey_patches, problem, reconstruction, standardized
 from minikfac.races.recipes import KFC_RATES, RECIPES, Recipe, recipe, recipes_for
 from minikfac.training import PerStep, train
-from oracles import EXACT, FLOAT32, close, loop_nll, loop_z
+from oracles import FLOAT32, close, loop_nll, loop_z
 from oracles.dataset_files import (
     cifar_contents,
     small_cifar,
@@ -68,7 +68,7 @@ def test_an_autoencoder_is_its_definition() -> None:
     assert kinds == [layers.Tanh, layers.Identity, layers.Tanh]
     same = mlp([3, 4, 2, 4, 3], "tanh", "gaussian")
     z = loop_z(same.unpack(theta), "tanh", x)
-    close(same.loss(theta, x[None], x[None]), loop_nll("gaussian", z, x), **EXACT)
+    close(same.loss(theta, x[None], x[None]), loop_nll("gaussian", z, x))
     assert abs(net.loss(theta, x[None], x[None]) - loop_nll("gaussian", z, x)) > 1e-3
 
 
@@ -109,10 +109,10 @@ def test_channels_are_standardized_by_the_training_set() -> None:
     made = standardized(data.as_vectors())
     for channel in range(3):
         before, after = data.x_train[..., channel], made.x_train[..., channel]
-        close(after.mean(), 0, **EXACT)
-        close(after.std(), 1, **EXACT)
+        close(after.mean(), 0)
+        close(after.std(), 1)
         slope = (data.x_test[0, 0, 0, channel] - before.mean()) / before.std()
-        close(made.x_test[0, 0, 0, channel], slope, **EXACT)
+        close(made.x_test[0, 0, 0, channel], slope)
     assert made.class_names == ("a", "b", "c") and abs(made.x_test.mean((0, 1, 2))).max() > 1e-3
     flat = Dataset(np.ones((2, 4, 4, 1)), np.arange(2), np.ones((2, 4, 4, 1)), np.arange(2), "flat")
     with pytest.raises(ValueError, match=r"flat: expected channels that vary, got .* \[0.0\]"):
@@ -124,7 +124,7 @@ def test_grey_patches_are_the_middle_of_the_images() -> None:
     made = grey_patches(data)
     grey = data.x_train[2].mean(2)[1:26, 1:26]
     expected = (grey - grey.mean()) / np.sqrt(1e-4 + grey.var())
-    close(made.x_train[2], expected.ravel(), **EXACT)
+    close(made.x_train[2], expected.ravel())
     assert made.y_test is made.x_test and made.x_test.shape == (2, 625)
     with pytest.raises(ValueError, match="random: expected images of at least 28x28, got"):
         grey_patches(data, 28)
@@ -198,8 +198,8 @@ def test_parameters_come_in_the_dtype_of_the_problem(tmp_path: Path) -> None:
     small = problem("mnist-autoencoder", tmp_path, width=0.01)
     assert small.theta().dtype == np.float32 and len(small.dataset.x_train) == small.batch_size == 7
     double = problem("mnist-autoencoder", tmp_path, width=0.01, dtype="float64")
-    close(small.theta(), double.theta(), **FLOAT32)
-    close(double.dataset.x_train[3], small_mnist()["train-images-idx3-ubyte"][3].ravel() / 255, **EXACT)
+    close(small.theta(), double.theta(), FLOAT32)
+    close(double.dataset.x_train[3], small_mnist()["train-images-idx3-ubyte"][3].ravel() / 255)
 
 
 @pytest.mark.parametrize(

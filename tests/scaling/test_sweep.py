@@ -25,7 +25,7 @@ from minikfac.scaling import Budget, batch_sweep
 from minikfac.scaling import sweep as sweeps
 from minikfac.training import records, train
 from minikfac.training.records import PerOctave
-from oracles import EXACT, close
+from oracles import close
 from oracles.cli import one_line, run
 from oracles.pages import ROOT, printed, snippets
 
@@ -113,7 +113,9 @@ def test_a_run_is_that_of_the_loop():
     )
     assert row["steps"] == reached(history, "loss", 0.4, "step") and row["ended"] == "target"
     assert row["made"] == history.records[-1]["step"]
-    close(np.array(row["curve"]), np.stack([history["step"], history["loss"]], 1), rtol=1e-5)
+    np.testing.assert_allclose(
+        np.array(row["curve"]), np.stack([history["step"], history["loss"]], 1), rtol=1e-5
+    )
 
 
 def test_stopping_late_trials_changes_nothing_else():
@@ -227,8 +229,8 @@ def test_the_knee_is_found_where_it_is():
     m = np.array([16.0, 64, 256, 1024])
     for S, B in ((10.0, 30.0), (500.0, 2000.0)):
         knee = sweeps.fit_knee(m, S * (1 + B / m))
-        close([knee.S, knee.B], [S, B], rtol=1e-4)
-        close(knee.steps(m), S * (1 + B / m), rtol=1e-4)
+        np.testing.assert_allclose([knee.S, knee.B], [S, B], rtol=1e-4)
+        np.testing.assert_allclose(knee.steps(m), S * (1 + B / m), rtol=1e-4)
         assert knee.bounded
     assert not sweeps.fit_knee(m, 1e6 / m).bounded  # perfect scaling
     assert not sweeps.fit_knee(m, [7.0] * 4).bounded  # none
@@ -266,16 +268,16 @@ def test_steps_by_batch_size_have_ranges_and_perfect_scaling():
     }
     left, right = plots.batch_scaling([10, 20, 40], steps, fits={"A": [95, 50, 31]}, level="x")
     lines = [line.get_xydata() for line in left.lines]
-    close(lines[0], [[10, 100], [20, 50], [40, 30]], **EXACT)
-    close(lines[1], [[10, 90], [10, 110]], **EXACT)
-    close(lines[3], [[40, 28], [40, 30]], **EXACT)  # one run never got there
+    close(lines[0], [[10, 100], [20, 50], [40, 30]])
+    close(lines[1], [[10, 90], [10, 110]])
+    close(lines[3], [[40, 28], [40, 30]])  # one run never got there
     ideal = [line.get_ydata() for line in left.lines if line.get_linestyle() == ":"]
-    close(ideal, [[100, 50, 25], [16, 8, 4]], **EXACT)
+    close(ideal, [[100, 50, 25], [16, 8, 4]])
     dotted = [line.get_ydata() for line in right.lines if line.get_linestyle() == ":"]
-    close(dotted, [[1000] * 3, [160] * 3], **EXACT)
-    close(right.lines[0].get_ydata(), [1000, 1000, 1200], **EXACT)
+    close(dotted, [[1000] * 3, [160] * 3])
+    close(right.lines[0].get_ydata(), [1000, 1000, 1200])
     (fit,) = [line.get_ydata() for line in left.lines if line.get_linestyle() == "--"]
-    close(fit, [95, 50, 31], **EXACT)
+    close(fit, [95, 50, 31])
     assert left.get_xscale() == left.get_yscale() == "log"
     with pytest.raises(ValueError, match="expected a run that reached the level, got none"):
         plots.batch_scaling([10], {"A": [[math.nan]] * 3})
@@ -287,7 +289,7 @@ def test_losses_have_a_dash_per_method_and_a_shade_per_size():
     curve = [[0, 10, 20], [3.0, 2.0, 1.0]]
     ax = plots.loss_against_examples({"SGD": {8: curve, 64: curve}, "K-FAC": {64: curve}}, level=1.0)
     first, second, third, level = ax.lines
-    close(first.get_xydata(), [[10, 2], [20, 1]], **EXACT)
+    close(first.get_xydata(), [[10, 2], [20, 1]])
     assert first.get_linestyle() == second.get_linestyle() == "--" and third.get_linestyle() == "-"
     assert first.get_color() != second.get_color() == third.get_color()
     assert level.get_ydata()[0] == 1.0
@@ -301,11 +303,11 @@ def test_predictions_mark_where_scaling_breaks():
     W, parts = [1, 2, 4], {"gradient": [4, 2, 1], "network": [0, 1, 2], "nothing": [0, 0, 0]}
     seconds = {"SGD": [4, 2, 1], "K-FAC": [4, 3, 3]}
     strong, middle, weak = plots.predicted_scaling(W, seconds, parts, {"wall": 4, "door": 2}, weak=seconds)
-    close(strong.lines[0].get_ydata(), [4, 2, 1], **EXACT)
+    close(strong.lines[0].get_ydata(), [4, 2, 1])
     assert middle.get_xlabel() == "workers\na: from 2 on door\nb: from 4 on wall"
     assert [line.get_label() for line in middle.lines[:2]] == ["gradient", "network"]
     assert sorted(line.get_xdata()[0] for line in middle.lines if len(line.get_xdata()) == 2) == [2, 4]
-    close(weak.lines[1].get_ydata(), [4, 3, 3], **EXACT)
+    close(weak.lines[1].get_ydata(), [4, 3, 3])
     assert len(plots.predicted_scaling(W, seconds, parts, {})) == 2
     with pytest.raises(ValueError, match=r"expected seconds of SGD of shape \(3,\), got \(1,\)"):
         plots.predicted_scaling(W, {"SGD": [1]}, parts, {})

@@ -31,7 +31,7 @@ from minikfac.tour.page import results
 from minikfac.tour.parts import Table, number, two_digits, wrong_by
 from minikfac.tour.run import fisher_study
 from minikfac.tour.settings import Settings, convnet, default_channels, make_net, with_targets
-from oracles import EXACT, close
+from oracles import close
 
 SMALL = Settings(
     sizes=(64, 6, 10),
@@ -136,8 +136,8 @@ def test_the_block_is_the_smallest_and_on_every_rung(beside: Tour) -> None:
     signals = fisher.signals(run.net, run.theta, run.x).select(["conv0"])
     assert list(block.blocks) == list(fisher.LADDER.values())
     exact, *_, kfc = block.blocks.values()
-    close(exact, fisher.block_diagonal(signals).to_dense(), **EXACT)
-    close(kfc, fisher.kfac(signals).to_dense(), **EXACT)
+    close(exact, fisher.block_diagonal(signals).to_dense())
+    close(kfc, fisher.kfac(signals).to_dense())
 
 
 def test_both_poolings_are_trained_alike(beside: Tour) -> None:
@@ -258,7 +258,7 @@ def test_the_scatter_names_the_weights_of_a_convolution(alone: Tour) -> None:
     assert weight_name(run.net, 2, 12, 1) == "bias of unit 1"
     places = [names.index(name) for name in cloud.names]
     F = fisher.exact(fisher.signals(run.net, run.theta, run.x).select([1])).to_dense()
-    close(cloud.F, F[np.ix_(places, places)], **EXACT)
+    close(cloud.F, F[np.ix_(places, places)])
 
 
 def test_a_part_without_convolutions_has_no_ledgers_of_them() -> None:
@@ -301,7 +301,7 @@ def test_large_images_are_averaged_first() -> None:
     x = np.random.default_rng(0).random((2, 32, 32, 3))
     theta = small.init(np.random.default_rng(1))
     halved = x.reshape(2, 16, 2, 16, 2, 3).mean((2, 4))
-    close(large.forward(theta, x).z, small.forward(theta, halved).z, **EXACT)
+    close(large.forward(theta, x).z, small.forward(theta, halved).z)
 
 
 @pytest.mark.parametrize(
@@ -370,8 +370,8 @@ def test_a_study_builds_what_is_named() -> None:
     theta = net.init(rng)
     study = fisher_study(net, theta, x, y, ["KFAC-reduce", "K-FAC", "T x KFC"], progress=False)
     reduce, kfac, full = (study.matrices[name].to_dense() for name in ("KFAC-reduce", "K-FAC", "T x KFC"))
-    close(reduce, kfac, **EXACT)  # dense layers have one location
-    close(full, kfac, **EXACT)
+    close(reduce, kfac)  # dense layers have one location
+    close(full, kfac)
 
 
 def test_a_layer_with_too_many_locations_is_not_drawn(alone: Tour, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from minikfac import tour
 from minikfac.tour.chapters.ascents import HILLS, START, Ascents, Hills, fields, great_circle
 from minikfac.tour.chapters.charts import apart, flow, walk
 from minikfac.tour.chapters.globe import PROJECTIONS, Projection, on_sphere
-from oracles import EXACT, FINITE_DIFFERENCE, close, derivative
+from oracles import FINITE_DIFFERENCE, close, derivative
 
 NAMES = [projection.name for projection in PROJECTIONS]
 CONFORMAL, EQUAL_AREA = ("Mercator", "stereographic"), ("Lambert", "sinusoidal")
@@ -40,7 +40,7 @@ def sphere(lon: float, lat: float) -> np.ndarray:
 
 @given(p=angle)
 def test_there_and_back(projection: Projection, p: np.ndarray) -> None:
-    close(projection.inverse(projection.forward(p)), p, **EXACT)
+    np.testing.assert_allclose(projection.inverse(projection.forward(p)), p, rtol=1e-10, atol=1e-12)
 
 
 @given(p=angle)
@@ -59,13 +59,15 @@ def test_the_metric_measures_lengths_on_the_globe(projection: Projection, p: np.
     scale = np.abs(projection.jacobian(p)).max()
     for v in (np.array([1.0, 0.0]), np.array([0.6, -0.8])):
         moved = derivative(lambda at: sphere(*projection.inverse(at)), u, v, 1e-4 * np.cos(p[1]) ** 2)
-        close(v @ G @ v, moved @ moved, rtol=1e-5, atol=1e-7 / scale)
+        np.testing.assert_allclose(v @ G @ v, moved @ moved, rtol=1e-5, atol=1e-7 / scale)
 
 
 @given(p=angle)
 def test_what_a_map_keeps(projection: Projection, p: np.ndarray) -> None:
     G, name = projection.metric(p), projection.name
-    close(np.linalg.inv(G), projection.stretch(p) @ projection.stretch(p).T, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(
+        np.linalg.inv(G), projection.stretch(p) @ projection.stretch(p).T, rtol=1e-9, atol=1e-9
+    )
     conformal = np.allclose(G, G[0, 0] * np.eye(2), rtol=1e-9, atol=1e-12)
     equal_area = np.isclose(np.linalg.det(G), 1, rtol=1e-9)
     if np.abs(p).min() > 0.2:  # away from equator and central meridian, nothing that it does not keep
@@ -77,7 +79,7 @@ def test_what_a_map_keeps(projection: Projection, p: np.ndarray) -> None:
 def test_whole_arrays_are_mapped_at_once(projection: Projection) -> None:
     p = np.random.default_rng(0).uniform(-1, 1, (3, 4, 2))
     for f in (projection.forward, projection.jacobian, projection.metric, projection.stretch):
-        close(f(p)[1, 2], f(p[1, 2]), **EXACT)
+        close(f(p)[1, 2], f(p[1, 2]))
 
 
 @pytest.mark.parametrize("name", ["equirectangular", "Lambert", "sinusoidal"])
@@ -93,7 +95,7 @@ def test_ellipses_are_small_circles() -> None:
         centres = drawn.ellipses[:, :-1].mean(axis=1)  # (n, 2)
         there = on_sphere(projection.inverse(drawn.ellipses))
         distance = great_circle(there, on_sphere(projection.inverse(centres))[:, None])
-        close(distance, radius, rtol=1e-3)
+        np.testing.assert_allclose(distance, radius, rtol=1e-3)
         kept = (np.ptp(drawn.areas) < 1e-9, drawn.shapes.max() < 1 + 1e-9)
         assert kept == (drawn.name in EQUAL_AREA, drawn.name in CONFORMAL)
         assert drawn.areas.min() > 0 and drawn.shapes.min() > 1 - 1e-12
@@ -102,9 +104,9 @@ def test_ellipses_are_small_circles() -> None:
 def test_mercator_at_sixty_degrees() -> None:
     """Lengths are doubled, areas quadrupled; Lambert's ellipses are 4 : 1."""
     maps = {one.name: one for one in tour.tissot().maps}
-    close(maps["Mercator"].areas.max(), 4, **EXACT)
-    close(maps["Lambert"].shapes.max(), 4, **EXACT)
-    close(maps["equirectangular"].areas.max(), 2, **EXACT)
+    close(maps["Mercator"].areas.max(), 4)
+    close(maps["Lambert"].shapes.max(), 4)
+    close(maps["equirectangular"].areas.max(), 2)
 
 
 # ascent --------------------------------------------------------------------------------------------
@@ -118,7 +120,7 @@ def test_the_gradient_on_the_sphere(p: np.ndarray) -> None:
     for column in range(2):
         along = derivative(lambda q: sphere(*q), p, np.eye(2)[column])
         slope = derivative(lambda q: HILLS.value(sphere(*q)), p, np.eye(2)[column])
-        close(gradient @ along, slope, **FINITE_DIFFERENCE)
+        close(gradient @ along, slope, FINITE_DIFFERENCE)
 
 
 def test_gradients_in_the_coordinates_of_a_map(projection: Projection) -> None:
@@ -126,7 +128,7 @@ def test_gradients_in_the_coordinates_of_a_map(projection: Projection) -> None:
     gradient = fields(projection, HILLS)["gradient"](u)
     for direction in np.eye(2):
         slope = derivative(lambda at: HILLS.value(sphere(*projection.inverse(at))), u, direction)
-        close(gradient @ direction, slope, **FINITE_DIFFERENCE)
+        close(gradient @ direction, slope, FINITE_DIFFERENCE)
 
 
 def test_the_natural_gradient_is_one_vector_on_the_globe(projection: Projection) -> None:
@@ -138,7 +140,7 @@ def test_the_natural_gradient_is_one_vector_on_the_globe(projection: Projection)
         for method, field in both.items()
     }
     expected = HILLS.gradient(sphere(*p))
-    close(moves["natural gradient"], expected, **FINITE_DIFFERENCE)
+    close(moves["natural gradient"], expected, FINITE_DIFFERENCE)
     assert np.linalg.norm(moves["gradient"] - expected) > 0.1 * np.linalg.norm(expected)
     parallel = np.linalg.norm(np.cross(moves["gradient"], expected)) < 1e-7
     assert parallel == (projection.name in CONFORMAL)
@@ -163,8 +165,8 @@ def test_the_limit_is_the_flow_on_the_sphere(climb: Ascents) -> None:
         rtol=1e-8,
         atol=1e-10,
     )
-    close(climb.limit[[0, 30, 60]], solved.y.T, rtol=1e-5, atol=1e-6)
-    close(np.linalg.norm(climb.limit, axis=1), 1, rtol=1e-8)
+    np.testing.assert_allclose(climb.limit[[0, 30, 60]], solved.y.T, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(climb.limit, axis=1), 1, rtol=1e-8)
     for projection in PROJECTIONS:  # also where the picture does not go
         field, start = fields(projection, HILLS)["natural gradient"], projection.forward(np.radians(START))
         errors = []
@@ -173,7 +175,9 @@ def test_the_limit_is_the_flow_on_the_sphere(climb: Ascents) -> None:
             errors.append(great_circle(on_sphere(projection.inverse(path)), climb.limit[:16]).max())
         assert errors[0] / errors[1] == pytest.approx(2, abs=0.25)
         smooth = flow(field, start, 0.1 * np.arange(16))
-        close(on_sphere(projection.inverse(smooth)), climb.limit[:16], rtol=1e-6, atol=1e-7)
+        np.testing.assert_allclose(
+            on_sphere(projection.inverse(smooth)), climb.limit[:16], rtol=1e-6, atol=1e-7
+        )
 
 
 def test_which_hill_is_climbed_depends_on_the_map(climb: Ascents) -> None:
@@ -187,16 +191,16 @@ def test_which_hill_is_climbed_depends_on_the_map(climb: Ascents) -> None:
     for method, paths in climb.on_globe.items():
         for projection in PROJECTIONS[:3]:
             path = climb.on_map[method][projection.name]
-            close(on_sphere(projection.inverse(path)), paths[projection.name], **EXACT)
+            close(on_sphere(projection.inverse(path)), paths[projection.name])
             values = HILLS.value(paths[projection.name])
             assert values[-1] > values[0] + 0.5
 
 
 def test_grids_hold_the_function(climb: Ascents) -> None:
-    close(HILLS.value(climb.sphere), climb.heights, **EXACT)
+    close(HILLS.value(climb.sphere), climb.heights)
     for projection in PROJECTIONS[:3]:
         grid = on_sphere(projection.inverse(climb.maps[projection.name]))
-        close(HILLS.value(grid), climb.map_heights, rtol=1e-9)
+        np.testing.assert_allclose(HILLS.value(grid), climb.map_heights, rtol=1e-9)
 
 
 def test_a_path_that_leaves_the_map() -> None:
@@ -210,21 +214,17 @@ def test_a_path_that_leaves_the_map() -> None:
 
 def test_great_circles() -> None:
     a = sphere(0.3, 0.2)
-    close(great_circle(a, sphere(0.3, 0.2 + 1e-9)), 1e-9, rtol=1e-6)
-    close(great_circle(a, -a), np.pi, **EXACT)
-    close(great_circle(sphere(0, 0), sphere(2.0, 0)), 2.0, **EXACT)
+    np.testing.assert_allclose(great_circle(a, sphere(0.3, 0.2 + 1e-9)), 1e-9, rtol=1e-6)
+    close(great_circle(a, -a), np.pi)
+    close(great_circle(sphere(0, 0), sphere(2.0, 0)), 2.0)
 
 
 def test_walks_and_flows_of_a_linear_field() -> None:
     M, start = np.array([[-1.0, 2.0], [-2.0, -1.0]]), np.array([1.0, 0.5])
-    close(
-        walk(lambda x: M @ x, start, 0.1, 3)[3],
-        np.linalg.matrix_power(np.eye(2) + 0.1 * M, 3) @ start,
-        **EXACT,
-    )
+    close(walk(lambda x: M @ x, start, 0.1, 3)[3], np.linalg.matrix_power(np.eye(2) + 0.1 * M, 3) @ start)
     path = flow(lambda x: M @ x, start, np.array([0.0, 1.0, 2.0]))
     z = (start[0] + 1j * start[1]) * np.exp((-1 - 2j) * np.arange(3))  # M turns and shrinks
-    close(path, np.stack([z.real, z.imag], axis=1), rtol=1e-8)
+    np.testing.assert_allclose(path, np.stack([z.real, z.imag], axis=1), rtol=1e-8)
 
 
 def test_a_flow_that_ends_in_no_time() -> None:

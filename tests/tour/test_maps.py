@@ -10,7 +10,7 @@ import pytest
 import minikfac as mk
 from minikfac import datasets, fisher, layers, optim, outputs, training
 from minikfac.tour.chapters.maps import LayerMaps, MapStatistics, layer_maps, map_statistics, strengths
-from oracles import EXACT, close
+from oracles import close
 
 RNG = np.random.default_rng(0)
 
@@ -42,9 +42,9 @@ def test_autocorrelation_against_loops(shape: tuple[int, ...], centred: bool) ->
     for dy in range(-ry, ry + 1):
         for dx in range(-rx, rx + 1):
             expected = loop_autocorrelation(maps, dy, dx, centred)
-            close(r[:, ry + dy, rx + dx], expected, **EXACT)
-    close(r[:, ry, rx], 1, **EXACT)
-    close(r, r[:, ::-1, ::-1], **EXACT)
+            close(r[:, ry + dy, rx + dx], expected)
+    close(r[:, ry, rx], 1)
+    close(r, r[:, ::-1, ::-1])
 
 
 def test_white_maps_are_a_dot_and_constant_ones_a_plain() -> None:
@@ -54,8 +54,8 @@ def test_white_maps_are_a_dot_and_constant_ones_a_plain() -> None:
     far[:, 3, 3] = 0
     assert np.abs(far).max() < 5 / np.sqrt(n * 3 * 3)  # the fewest pairs, in the corners
     constant = map_statistics(np.broadcast_to(RNG.normal(size=(n, 1, 1, 2)), (n, 6, 6, 2)).copy(), reach=3)
-    close(constant.autocorrelation, 1, **EXACT)
-    close(constant.variance, 1, **EXACT)
+    close(constant.autocorrelation, 1)
+    close(constant.variance, 1)
     assert white.strength(0) == pytest.approx(1) and constant.strength(3) == pytest.approx(1)
 
 
@@ -76,8 +76,8 @@ def test_maps_that_never_vary_are_left_out() -> None:
     maps[..., 0] = 0.1
     statistics = map_statistics(maps)
     assert np.isnan(statistics.autocorrelation[0]).all() and np.isfinite(statistics.autocorrelation[1]).all()
-    close(statistics.mean_autocorrelation, alone.autocorrelation[0], **EXACT)
-    close(statistics.mean_variance, alone.variance[0], **EXACT)
+    close(statistics.mean_autocorrelation, alone.autocorrelation[0])
+    close(statistics.mean_variance, alone.variance[0])
     assert np.isnan(statistics.between[0]).all() and np.isnan(statistics.between_strength)
     assert statistics.neighbours == statistics.strength(1) == pytest.approx(alone.strength(1))
     dead = map_statistics(maps[..., :1])
@@ -93,13 +93,13 @@ def test_variances_and_correlations_between_maps(centred: bool) -> None:
             [[maps[:, y, x, k].var() + (0 if centred else maps[:, y, x, k].mean() ** 2) for x in range(3)]
              for y in range(2)]
         )  # fmt: skip
-        close(statistics.variance[k], variance / variance.mean(), **EXACT)
+        close(statistics.variance[k], variance / variance.mean())
     flat = maps.reshape(-1, 4)
     if centred:
-        close(statistics.between, np.corrcoef(flat.T), **EXACT)
+        close(statistics.between, np.corrcoef(flat.T))
     else:
         norms = np.linalg.norm(flat, axis=0)
-        close(statistics.between, flat.T @ flat / np.outer(norms, norms), **EXACT)
+        close(statistics.between, flat.T @ flat / np.outer(norms, norms))
     off = [abs(statistics.between[i, j]) for i in range(4) for j in range(4) if i != j]
     assert statistics.between_strength == pytest.approx(np.mean(off))
 
@@ -127,7 +127,7 @@ def test_the_middle_of_the_patches_is_the_image(conv: layers.Conv2d) -> None:
 
 def _same(a: MapStatistics, b: MapStatistics) -> None:
     for field in ("autocorrelation", "variance", "between"):
-        close(getattr(a, field), getattr(b, field), **EXACT)
+        close(getattr(a, field), getattr(b, field))
 
 
 def test_convolutions_inside_branches_are_found() -> None:

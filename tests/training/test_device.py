@@ -14,7 +14,7 @@ from minikfac import fisher, layers, linalg, optim, outputs, training
 from minikfac.datasets import Dataset
 from minikfac.fisher.kronecker_block import factored_inverse
 from minikfac.training import Keep, batches, checkpoint
-from oracles import EXACT, OUTPUTS, close, random_net, standin
+from oracles import OUTPUTS, close, random_net, standin
 from oracles.device_cases import RESUMED as OPTIMIZERS
 from oracles.device_cases import trained
 from oracles.resumable import problem
@@ -34,10 +34,10 @@ def go(name: str, device: bool, steps: int = 8, **options: Any) -> training.Hist
 def test_batches_go_where_the_parameters_are(name: str) -> None:
     host, device = go(name, False), go(name, True)
     assert isinstance(device.theta, standin.ndarray)
-    close(mk.to_host(device.theta), host.theta, **EXACT)
-    close(mk.to_host(device.average), host.average, **EXACT)
+    close(mk.to_host(device.theta), host.theta)
+    close(mk.to_host(device.average), host.average)
     for key in ("loss", "test_loss", "test_error", "loss_average"):
-        close(device[key], host[key], **EXACT)
+        close(device[key], host[key])
     assert all(isinstance(value, float | int) for record in device.records for value in record.values())
 
 
@@ -47,7 +47,7 @@ def test_data_may_be_on_the_device_too() -> None:
         object.__setattr__(data, part, mk.to_device(getattr(data, part)))
     opt = OPTIMIZERS["KFAC"](net)
     history = training.train(net, mk.to_device(theta), opt, data, 8, 16, 0, 4, progress=False)
-    close(mk.to_host(history.theta), go("KFAC", False).theta, **EXACT)
+    close(mk.to_host(history.theta), go("KFAC", False).theta)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -67,7 +67,7 @@ def test_a_checkpoint_moves_between_devices(tmp_path: Path, name: str, first: bo
     go(name, first, 4, keep=keep)
     resumed = go(name, not first, 8, keep=keep)
     assert isinstance(resumed.theta, standin.ndarray) == isinstance(resumed.average, standin.ndarray) != first
-    close(mk.to_host(resumed.theta), go(name, False).theta, **EXACT)
+    close(mk.to_host(resumed.theta), go(name, False).theta)
 
 
 def test_a_checkpoint_is_read_without_its_device(tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_data_too_large_for_the_device_stay_outside(monkeypatch: Any) -> None:
         with standin.counted() as traffic:
             history = go("SGD", True, 4)
         assert traffic.to_device.count(16 * 4) == 4 * batches_sent
-        close(mk.to_host(history.theta), go("SGD", False, 4).theta, **EXACT)
+        close(mk.to_host(history.theta), go("SGD", False, 4).theta)
 
 
 def test_an_autoencoder_s_images_are_gathered_once(monkeypatch: Any) -> None:
@@ -198,7 +198,7 @@ def test_late_inverses_have_a_second_queue(monkeypatch: Any, make: Any) -> None:
         runs.append(training.train(net, at, make(net), data, 14, 16, 0, 7, progress=False))
         if device == "cpu":
             assert standin.CUPY.cuda.Stream.log == []
-    close(runs[1]["loss"], runs[0]["loss"], **EXACT)
+    close(runs[1]["loss"], runs[0]["loss"])
     # the last one may be under way
     assert standin.CUPY.cuda.Stream.log[:6] == 2 * ["begin", "wait for the first queue", "end"]
 
@@ -262,7 +262,7 @@ def test_inverses_of_all_layers_are_those_of_each() -> None:
             together = factored_inverse(F, 0.1, explicit)
         assert traffic.to_host == [4]
         each = F.inverse(0.1, "factored", explicit=explicit)
-        close((together @ v).get(), (each @ v).get(), **EXACT)
+        close((together @ v).get(), (each @ v).get())
 
 
 def test_damped_diagonals_are_not_checked() -> None:

@@ -16,8 +16,7 @@ from minikfac.training import PerStep, evaluation
 from minikfac.training import loop as training
 from minikfac.training.batches import ExponentialBatches, batches
 from minikfac.training.evaluation import evaluate
-from oracles import loop_mean
-from oracles.fisher import EXACT, error
+from oracles import EXACT, error, loop_mean
 
 N, TEST = 50, 20
 
