@@ -354,7 +354,7 @@ def test_plot_prints_no_levels_of_what_does_not_fall(capsys: pytest.CaptureFixtu
         (["train", "--set", "lam"], "expected --set as NAME=VALUE, got 'lam'"),
         (["train", "--set", "foo=1"], "expected arguments of K-FAC among lam, "),
         (["train", "--set", "lam=-1"], "lam"),
-        (["train", "--set", "lam=abc"], "expected values that K-FAC takes, got lam='abc': "),
+        (["train", "--set", "lam=abc"], "expected lam >= 0, got abc"),
         (["train", "--set", "lam=Linear(1)"], "expected a schedule among Constant, "),
         (
             ["train", "--batch-size", "many"],

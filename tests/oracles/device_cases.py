@@ -725,6 +725,7 @@ HOST: dict[str, str] = {
     "stats_from_torch": "reads PyTorch's statistics on the host",
     "reparam.Reparameterization.jacobian": "forms constants on the host, for small nets",
     "linalg.SingularMatrixError": "an error",
+    "linalg.consecutive": "slices from sizes",
     "interop.loss_scale": "a number from names and sizes",
     "interop.scale_causes": "words from numbers",
     "quality.applicable": "reads shapes",

@@ -91,11 +91,11 @@ PLAIN_STEPS = {
 }
 WAITS: dict[str, tuple[Any, list[int]]] = {
     **{name: (make, 9 * ONE) for name, make in PLAIN_STEPS.items()},
-    # inverses are renewed in steps 1, 5 and 9: one question more, whether all factorizations were good
-    "KFCPre": (lambda net: optim.KFCPre(net, 0.01, Tf=4), [2, 1, 1, 1, 2, 1, 1, 1, 2]),
+    # inverses are renewed in steps 1, 2, 3, 5 and 9: one question more, whether all factorizations were good
+    "KFCPre": (lambda net: optim.KFCPre(net, 0.01, Tf=4), [2, 2, 2, 1, 2, 1, 1, 1, 2]),
     "KFCPre, free bound": (
         lambda net: optim.KFCPre(net, 0.01, Tf=4, clip_norm="kfac"),
-        [2, 1, 1, 1, 2, 1, 1, 1, 2],
+        [2, 2, 2, 1, 2, 1, 1, 1, 2],
     ),
     # inverses in steps 1, 2, 3, 4 and 8, there three; h after the step in 3, 6 and 9
     "KFAC": (lambda net: optim.KFAC(net, T1=3, T2=8, T3=4), [2, 2, 3, 2, 1, 2, 1, 4, 2]),
