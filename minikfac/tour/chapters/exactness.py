@@ -74,7 +74,7 @@ class Walk:
     Attributes:
         key: a short name.
         knob: what is turned.
-        net: what the net is.
+        title: what the net is.
         values: of the knob, (m,).
         errors: relative Frobenius errors (m,) by name of the approximation; medians where a walk draws its
             images several times.
@@ -85,7 +85,7 @@ class Walk:
 
     key: str
     knob: str
-    net: str
+    title: str
     values: Array
     errors: dict[str, Array]
     scales: dict[str, Array]
@@ -113,9 +113,7 @@ class Walks:
 
     def figures(self) -> Drawings:
         """Errors along each knob."""
-        shown = {"values": "values", "errors": "errors", "knob": "knob", "title": "net"}
-        walks = [{key: getattr(walk, name) for key, name in shown.items()} for walk in self.walks]
-        return {"conv-exact": partial(plots.exactness, walks)}
+        return {"conv-exact": partial(plots.exactness, [vars(walk) for walk in self.walks])}
 
     def sections(self) -> list[Section]:
         """Errors where theory says that there are none, and what each walk shows."""
