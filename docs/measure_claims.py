@@ -117,7 +117,7 @@ def _bound(value: float) -> str:
 
 
 def from_invariance(record: dict) -> dict[str, str]:
-    """T13: the largest gap of K-FAC, and the smallest of SGD, over the three applications."""
+    """T13: the largest gap of K-FAC, and the smallest of SGD, over the applications."""
     cells = record["cells"] + [cell for one in record["applications"] for cell in one["cells"]]
     maps = ("logistic to tanh", "center", "normalize")
     kept = {
