@@ -1,6 +1,7 @@
 """K-FAC: each layer's Fisher block as one Kronecker product of two small matrices.
 
-The exact block of a layer is an expectation of products of activations and derivatives,
+The exact block of a layer is an expectation of products of activations and derivatives, over the examples
+and over the targets that the model predicts for each,
 
     F = E[ sum_t sum_u  abar_t abar_u^T (x) g_t g_u^T ].
 
@@ -13,8 +14,11 @@ For a convolution, KFC takes derivatives at different locations to be uncorrelat
 
     A = E[ sum_t abar_t abar_t^T ],    G = (1/T) E[ sum_t g_t g_t^T ].
 
-Exact where either does not vary: for a single example of a dense layer, the last layer under squared error,
-deep linear nets. In general it is not.
+The sum over T locations is in both factors, so one of them is divided by T; the papers choose G.
+
+Exact where either does not vary: for a single example of a dense layer and, under squared error, for the last
+layer and for deep linear nets. In general it is not. A training step computes the same A and G with the
+gradient, in one pass: :mod:`.fast`.
 """
 
 from __future__ import annotations

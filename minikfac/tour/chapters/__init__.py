@@ -5,6 +5,11 @@ A chapter is a module with
     compute(run) -> Chapter | None      the results, a frozen dataclass; None where it does not apply
 
 whose methods are those of :class:`minikfac.tour.parts.Chapter`: ``figures``, ``sections`` and ``record``.
+A new one is a file, and its name in ``_NAMES``. The other files are parts of a chapter, or shared by two:
+
+    progress        conditioning (the valley), damping_study (what one step improves, against damping)
+    convolutions    shifts, assumptions, ladder, maps, exactness, batchnorm
+    ascents, gaussian share charts;  summary opens and ends the page
 """
 
 from importlib import import_module

@@ -1,4 +1,8 @@
-"""Steps against damping: cosines of approximate steps with the exact one."""
+"""Steps against damping: cosines of approximate steps with the exact one.
+
+What one step of training improves, against damping, is in :mod:`.progress`; how damping ends invariance, in
+:mod:`.invariance`.
+"""
 
 from __future__ import annotations
 
