@@ -1,6 +1,7 @@
 """Networks that come by name: the papers' nets, and small ones of their kinds.
 
 mlp                 multi-layer perceptron
+digits_mlp          the net of README, tutorials and report: 8 x 8 digits, five hidden layers of 16 tanh units
 autoencoder         deep autoencoder, logistic with a linear code
 mnist_autoencoder   the three of K-FAC's experiments [HS06; Martens10; MG15, sec. 13]
 curves_autoencoder
@@ -73,6 +74,15 @@ def mlp(
     for n_in, n_out in pairwise(sizes):
         layers += [Dense(n_in, n_out, bias), phi()]
     return Network(layers[:-1], distribution())
+
+
+def digits_mlp() -> Network:
+    """Make the net that README, tutorials and report share, small enough for the exact Fisher matrix.
+
+    >>> digits_mlp().n_params
+    2298
+    """
+    return mlp([64, 16, 16, 16, 16, 16, 10])
 
 
 def autoencoder(sizes: Sequence[int], activation: str = "logistic", output: str = "bernoulli") -> Network:

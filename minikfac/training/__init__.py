@@ -10,8 +10,9 @@ True
 
 from .averaging import PerStep
 from .batches import ExponentialBatches
+from .example import Example, example
 from .keep import Keep
 from .loop import train
 from .records import History
 
-__all__ = ["ExponentialBatches", "History", "Keep", "PerStep", "train"]
+__all__ = ["Example", "ExponentialBatches", "History", "Keep", "PerStep", "example", "train"]
