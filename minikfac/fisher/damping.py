@@ -5,7 +5,7 @@
 
 The factored form is again a Kronecker product, so two Cholesky factorizations invert it. It is not exact:
 it adds pi sqrt(lambda) I (x) G + sqrt(lambda) / pi A (x) I on top of lambda I. pi shares the
-damping out so that this surplus is small.
+damping out so that the trace of this surplus, which is positive semi-definite, is smallest.
 """
 
 from __future__ import annotations

@@ -45,7 +45,11 @@ def factors(layer: LayerSignals, n: int) -> tuple[Array, ...]:
 
 
 def reduced_factors(layer: LayerSignals, n: int) -> tuple[Array, ...]:
-    """KFAC-reduce: sum activations, and average derivatives, over locations first [EIST23, sec. 3.3]."""
+    """KFAC-reduce: sum activations, and average derivatives, over locations first [EIST23, sec. 3.3].
+
+    Exact for linear nets under squared error with a mean over all locations above, if every layer in
+    between is 1 x 1.
+    """
     if layer.scale_and_shift:
         return factors(layer, n)
     abar = layer.abar.sum(1)  # (N, I)

@@ -16,8 +16,8 @@ Fhat is dense, but its inverse is block-tridiagonal and made of products of smal
 
 Here A_l belongs to layer l's inputs, G_l to its outputs, and a block acts on V (I, O) as A V G^T. Damping
 replaces A_l and G_l by their factored-damped versions and leaves the cross factors raw. Undamped the
-chain does not exist (0/0) where a G is singular, as with softmax outputs, or where neighbouring
-derivatives determine each other, as in deep linear nets.
+chain does not exist where a G has no inverse, as under softmax, or where neighbouring derivatives
+determine each other (0/0), as in deep linear nets.
 """
 
 from __future__ import annotations
