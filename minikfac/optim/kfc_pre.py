@@ -6,9 +6,9 @@
 
 The clip bounds twice the KL divergence that v causes. That is the change of a step's predictions only
 without momentum; with it the velocity adds up to 1 / (1 - momentum) proposals. nu is taken with the exact
-Fisher matrix on some examples, one pass more; or with clip_norm="kfac" as v^T (F~ + damping) v = -lr v^T grad h,
-which is free [BGM17, sec. 5]. Factors are renewed every Ts steps, inverses every Tf. The paper averages the iterates over
-50,000 examples: ``averaging`` of :func:`minikfac.training.train`.
+Fisher matrix on some examples, one pass more; or, with clip_norm="kfac", as v^T (F~ + damping) v =
+-lr v^T grad h, which is free [BGM17, sec. 5]. Factors are renewed every Ts steps, inverses every Tf. The
+paper averages the iterates over 50,000 examples: ``averaging`` of :func:`minikfac.training.train`.
 """
 
 from __future__ import annotations
