@@ -46,10 +46,17 @@ def call(answer: Callable[..., Any], **arrays: Any) -> Any:
         raise Wrong(
             f"Your function raises {type(error).__name__}{_place(answer, error)}: {_one_line(error)}."
         ) from error
-    changed = [name for name, array in arrays.items() if not np.array_equal(copies[name], array)]
+    changed = [name for name, value in arrays.items() if _changed(copies[name], value)]
     if changed:
         raise Wrong(f"Your function changes {' and '.join(changed)} in place: work on a new array instead.")
     return returned
+
+
+def _changed(copy: Any, value: Any) -> bool:
+    """Whether an array, or one in a list, is no longer what it was; a generator or a state may change."""
+    if isinstance(value, list):
+        return any(_changed(*pair) for pair in zip(copy, value, strict=False)) or len(copy) != len(value)
+    return isinstance(value, np.ndarray) and not np.array_equal(copy, value)
 
 
 def _place(answer: Callable[..., Any], error: Exception) -> str:

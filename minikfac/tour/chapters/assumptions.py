@@ -45,9 +45,9 @@ KFC = (
 OPPOSITE = (
     "Instead of SUD one can assume its opposite. <b>KFAC-reduce</b> assumes derivatives that are equally "
     "correlated at all distances, as below a mean over locations with 1 × 1 layers between: patches are "
-    "summed and derivatives averaged over locations first, <i>a</i> = Σ<sub><i>t</i></sub> <i>ā<sub>t</sub></i>, and the block is E[<i>a a</i><sup>T</sup>] ⊗ E[<i>g "
-    "g</i><sup>T</sup>] [EIST23]. <b>T × KFC</b> assumes derivatives and patches that are the same at all "
-    "locations."
+    "summed and derivatives averaged over locations first, <i>a</i> = Σ<sub><i>t</i></sub> "
+    "<i>ā<sub>t</sub></i>, and the block is E[<i>a a</i><sup>T</sup>] ⊗ E[<i>g g</i><sup>T</sup>] [EIST23]. "
+    "<b>T × KFC</b> assumes derivatives and patches that are the same at all locations."
 )
 OF_LAYER = {"label": "assumed", "error": "error", "c_star": "c*", "lowest_eigenvalue": "lowest eigenvalue"}
 """Columns of the table on a layer."""

@@ -47,9 +47,9 @@ _IMAGES, _DRAWS = 96, 15
 STATEMENTS = {
     "correlation": (
         "Images between white noise and one colour each. With a mean over locations right above and nothing "
-        "but linear maps, derivatives are the same everywhere, so KFAC-reduce is always exact. For white noise "
-        "(and patches that do not overlap) pairs of different locations cancel out, and KFC is exact; for "
-        "constant images it misses a factor of T, and T × KFC is exact."
+        "but linear maps, derivatives are the same everywhere, so KFAC-reduce is always exact. For white "
+        "noise (and patches that do not overlap) pairs of different locations cancel out, and KFC is exact; "
+        "for constant images it misses a factor of T, and T × KFC is exact."
     ),
     "inputs": (
         "Constant images and a nonlinear net. As long as there is only one, nothing varies: T × KFC and "
