@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import Any
 
-from ..backend import Array, array_module
+from ..backend import Array, array_module, as_array
 from ..distributed import SERIAL, Communicator
 from ..linalg import consecutive
 from ..network import Network
@@ -274,6 +274,7 @@ def signals(
     """
     if batch_size is not None and not (isinstance(batch_size, Integral) and batch_size >= 1):
         raise ValueError(f"expected batch_size to be a whole number >= 1, got {batch_size!r}")
+    x = as_array(x, "x")
     expectation = Targets.of(net, theta, x, y, targets, n_samples, rng)
     if train:
         stats = net.batch_stats(theta, x)
