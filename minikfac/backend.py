@@ -67,9 +67,8 @@ def check_array(array: object, what: str) -> None:
     Raises:
         TypeError: that names what was expected to be one.
     """
-    if on_host(array) and (
-        not isinstance(array, np.ndarray) or isinstance(array, np.matrix | np.ma.MaskedArray)
-    ):
+    odd = isinstance(array, np.matrix | np.ma.MaskedArray) or not isinstance(array, np.ndarray)
+    if odd and on_host(array):
         raise TypeError(f"expected {what} to be a NumPy or CuPy array, got {type(array).__name__}")
 
 
@@ -99,9 +98,8 @@ def as_array(values: Any, name: str, advice: str = "") -> Array:
         reason = f"{kind}: {str(error).splitlines()[0]}" if str(error) else kind
         raise refusal(f"expected {name} to be an array of numbers, got {reason}{advice}") from error
     if array.dtype.kind not in "biufc":
-        raise TypeError(
-            f"expected {name} to be an array of numbers, got {kind} of dtype {array.dtype}{advice}"
-        )
+        came = f"{kind} of dtype {array.dtype}"
+        raise TypeError(f"expected {name} to be an array of numbers, got {came}{advice}")
     masked = int(np.ma.getmaskarray(array).sum()) if isinstance(array, np.ma.MaskedArray) else 0
     if masked:
         raise ValueError(
@@ -150,7 +148,7 @@ def label_advice(low: int, high: int, n_classes: int) -> str:
     if 0 < low and high == n_classes:
         return "; if they begin at 1, subtract 1"
     if low < 0:
-        return "; classes are numbered from 0: leave out examples without a label, and make -1 and 1 (y + 1) // 2"
+        return "; leave out examples without a label, and write classes -1 and 1 as 0 and 1, (y + 1) // 2"
     return f"; {high + 1} classes need as many outputs"
 
 

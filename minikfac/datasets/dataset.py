@@ -59,8 +59,8 @@ class Dataset:
         for part in ("x_train", "y_train", "x_test", "y_test"):
             if getattr(self, part) is None:
                 raise ValueError(
-                    f"{self.name}: expected examples to learn from and others to judge by, got {part}=None; "
-                    "for a test set, keep every tenth example back: x[9::10], and np.delete(x, np.s_[9::10], 0)"
+                    f"{self.name}: expected training and test examples, got {part}=None; keep some back for "
+                    "the test, such as x[9::10], and train on the others, np.delete(x, np.s_[9::10], 0)"
                 )
             array = to_host(as_array(getattr(self, part), f"{self.name}: {part}", NUMBER_CLASSES))
             object.__setattr__(self, part, array)
@@ -102,17 +102,15 @@ class Dataset:
             low, high = int(labels.min()), int(labels.max())
             if low > 0:
                 raise ValueError(
-                    f"{self.name}: expected labels from 0, got {low}..{high}; subtract {low} from y_train and "
-                    f"y_test, or give n_classes={high + 1} if no example is of the classes before {low}"
+                    f"{self.name}: expected labels from 0, got {low}..{high}; subtract {low}, or give "
+                    f"n_classes={high + 1} if no example is of a class before {low}"
                 )
             object.__setattr__(self, "n_classes", high + 1)
         else:
             check_labels(self.y_train, self.n_classes, f"{self.name}: y_train")
             check_labels(self.y_test, self.n_classes, f"{self.name}: y_test")
         if self.n_classes == 1:
-            raise ValueError(
-                f"{self.name}: expected two classes or more, got one: there is nothing to tell apart"
-            )
+            raise ValueError(f"{self.name}: expected at least two classes, got one for all examples")
 
     def subset(self, n_train: int | None = None, n_test: int | None = None, seed: int = 0) -> Dataset:
         """Draw fewer examples at random, without replacement; None keeps a part as it is.
@@ -226,12 +224,11 @@ def check_examples(x: np.ndarray, y: np.ndarray, x_name: str, y_name: str) -> No
         check_labels(y, None, y_name)
     else:
         if y.dtype.kind != "f" or y.shape[1] == 0:
-            hint = "; use y.astype(float) for targets"
-            if y.ndim == 2:
-                hint += (
-                    ", y[:, 0] for labels" if y.shape[1] == 1 else ", y.argmax(1) for labels of one-hot rows"
-                )
-            raise ValueError(f"{y_name}: expected targets (N, C) of floats, got {y.shape} {y.dtype}{hint}")
+            labels = "y[:, 0]" if y.shape[1] == 1 else "y.argmax(1)"
+            raise ValueError(
+                f"{y_name}: expected targets (N, C) of floats, got {y.shape} {y.dtype}; use y.astype(float) "
+                f"for targets, {labels} for labels"
+            )
         check_finite(y, y_name)
 
 

@@ -260,6 +260,15 @@ class Network:
             ]
         return Tape(z, record, running, self._body)
 
+    def _check_use(self, theta: Array, stats: Sequence[Array] | None) -> None:
+        """Refuse a net in use without its statistics, and what :meth:`_check_numbers` refuses."""
+        if stats is None and self._body.statistics_shapes:
+            raise ValueError(
+                "expected stats, the running statistics of batch normalization, got none; in training they "
+                "are in the optimizer's state, state['stats']; batch_stats(theta, x) has those of a batch"
+            )
+        self._check_numbers(theta, stats)
+
     def _check_numbers(self, theta: Array, stats: Sequence[Array] | None) -> None:
         """Refuse parameters and statistics that are not finite, and variances below 0."""
         self.check_finite(theta)
@@ -275,7 +284,8 @@ class Network:
 
     def _check_stats(self, theta: Array, stats: Sequence[Array] | None) -> list[Array]:
         """Statistics in the dtype and on the device of theta."""
-        stats = [as_array(part, "each of the statistics") for part in stats or self.init_stats()]
+        given = self.init_stats() if stats is None else stats
+        stats = [as_array(part, "each of the statistics") for part in given]
         shapes = tuple(part.shape for part in stats)
         if shapes != self._body.statistics_shapes:
             raise ValueError(
@@ -403,7 +413,7 @@ class Network:
 
     def loss(self, theta: Array, x: Array, y: Array, stats: Sequence[Array] | None = None) -> float:
         """Mean negative log-likelihood over examples, in nats, summed over output units."""
-        self._check_numbers(theta, stats)
+        self._check_use(theta, stats)
         return self._finite_loss(self.mean_loss(theta, x, y, stats), theta, x, y)
 
     def mean_loss(self, theta: Array, x: Array, y: Array, stats: Sequence[Array] | None = None) -> Any:
@@ -458,7 +468,7 @@ class Network:
         ``stats`` and ``train`` are those of :meth:`forward`. The batch is taken in chunks, on all cores,
         unless batch normalization couples its examples.
         """
-        self._check_numbers(theta, stats)
+        (self._check_numbers if train else self._check_use)(theta, stats)
         loss, grad, _ = self.gradient_pass(theta, x, y, stats, train)
         value = self._finite_loss(loss, theta, x, y)
         self._check_result(grad, "gradient", theta=theta)
@@ -513,7 +523,7 @@ class Network:
 
     def natural_parameters(self, theta: Array, x: Array, stats: Sequence[Array] | None = None) -> Array:
         """z (N, C) alone, chunk by chunk: what a pass leaves behind is not kept."""
-        self._check_numbers(theta, stats)
+        self._check_use(theta, stats)
         x = as_array(x, "x")
         chunks = self.on(SERIAL).chunks(theta, x)
 

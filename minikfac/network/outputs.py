@@ -172,8 +172,8 @@ class Categorical(Output):
         check_array(y, "labels")
         if n_units < 2:
             raise ValueError(
-                "expected at least two outputs, one for each class, got 1, whose probability is always 1; for "
-                "two classes use two outputs, or output 'bernoulli' with targets (N, 1)"
+                "expected at least two outputs, one for each class, got 1, whose probability is always 1; "
+                "for two classes use two outputs, or output 'bernoulli' with targets (N, 1)"
             )
         if y.shape != (n,) or n == 0:
             advice = ""

@@ -61,8 +61,8 @@ def check_weight_and_bias(weight: Array, bias: Array | None, axes: Sequence[str]
 
 
 _FLATTEN = (
-    "; put a Flatten() before it, which orders features (h, w, c); a layer from PyTorch that had a Flatten in "
-    "front takes them in the order (c, h, w), x.transpose(0, 3, 1, 2).reshape(len(x), -1)"
+    "; put a Flatten() before it, which orders features (h, w, c); weights from PyTorch, behind a Flatten, "
+    "take them in the order (c, h, w), x.transpose(0, 3, 1, 2).reshape(len(x), -1)"
 )
 
 
