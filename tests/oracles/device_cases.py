@@ -237,7 +237,7 @@ def losses_and_gradients(a: Any) -> list:
             net.predict(theta, x, stats),
         ]
         results += [net.kl(theta, 1.1 * theta, x, stats), *net.batch_stats(theta, x)]
-        results += [net.on(distributed.SERIAL).gradient(theta, x, y)]
+        results += [net.on(distributed.SERIAL).gradient(theta, x, y, stats)]
     return results
 
 
