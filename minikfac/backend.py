@@ -130,7 +130,7 @@ def _of_objects(array: Array) -> Array:
     """
     for value in np.ma.compressed(array):
         if not isinstance(value, Real | np.bool_):
-            raise TypeError(f"{value!r} is not a number")
+            raise TypeError(f"{value!r:.40} is not a number")
     numbers = array.astype(float) if isinstance(array, np.ma.MaskedArray) else np.array(array.tolist())
     return numbers.astype(float) if numbers.dtype == object else numbers
 

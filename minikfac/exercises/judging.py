@@ -72,8 +72,10 @@ def as_numbers(name: str, returned: Any) -> np.ndarray:
     """
     try:
         array = as_array(returned, name)
-    except (TypeError, ValueError) as error:
-        raise Wrong(f"{_one_line(error)[0].upper()}{_one_line(error)[1:]}.") from error
+    except TypeError:
+        raise Wrong(f"{name} should be an array of real numbers, got {kind_of(returned)}.") from None
+    except ValueError as error:  # rows of unequal length, masked entries
+        raise Wrong(f"E{_one_line(error)[1:]}.") from error
     if array.dtype.kind not in "fiu":
         raise Wrong(f"{name} should be an array of real numbers, got {kind_of(returned)}.")
     return array.astype(float)

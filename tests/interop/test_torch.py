@@ -283,9 +283,7 @@ def test_a_softmax_is_left_out_only_where_the_output_applies_it(kind):
 
 def test_a_sigmoid_that_the_output_applies_is_refused():
     parts = Sequential(linear(2, 2), module("Sigmoid"), linear(2, 2), module("Sigmoid"))
-    with pytest.raises(
-        ValueError, match=r"for layer 3, .*: leave the last Sigmoid out: the bernoulli output"
-    ):
+    with pytest.raises(ValueError, match=r"for layer 3, .*: leave the last Sigmoid out: the bernoulli"):
         mk.from_torch(parts, "bernoulli")
     assert len(mk.from_torch(parts, "gaussian")[0].layers) == 4
     with pytest.raises(ValueError, match=r"for layer 3, .*: only a softmax"):
