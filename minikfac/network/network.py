@@ -205,7 +205,7 @@ class Network:
 
     def n_outputs(self, x: Array) -> int:
         """C, how many natural parameters come out for inputs like x."""
-        shape = self._body.output_shape(as_array(x, "x").shape[1:])
+        shape = self._body.output_shape(as_batch(x).shape[1:])
         if shape is None or len(shape) != 1 or shape[0] is None:
             raise ValueError(f"expected outputs (N, C) of the last layer, got {shape}; add a Flatten()")
         return shape[0]
@@ -213,12 +213,13 @@ class Network:
     def batch_stats(self, theta: Array, x: Array) -> list[Array]:
         """Return the statistics that batch normalization takes of a batch in training, (2, C) each.
 
-        Handed to other passes they are constants there. [] for most nets, at no cost.
+        Handed to other passes they are constants there. [] for most nets, at no cost. Where numbers overflow
+        they are not finite, and other passes refuse them.
         """
         if not self._body.statistics_shapes:
             return []
         self.check_finite(theta)
-        return self._pass(theta, as_array(x, "x"), train=True).batch_stats
+        return self._pass(theta, x, train=True).batch_stats
 
     def forward(
         self, theta: Array, x: Array, stats: Sequence[Array] | None = None, train: bool = False
@@ -238,14 +239,14 @@ class Network:
             FloatingPointError: if finite numbers overflow on the way.
         """
         self._check_numbers(theta, stats)
-        tape = self._pass(theta, as_array(x, "x"), stats, train)
+        tape = self._pass(theta, x, stats, train)
         self._check_result(tape.z, "outputs", theta=theta)
         return tape
 
     def _pass(
         self, theta: Array, x: Array, stats: Sequence[Array] | None = None, train: bool = False
     ) -> Tape:
-        """Run the net as :meth:`forward` does, on an array x; of numbers only those of x are looked at."""
+        """Run the net as :meth:`forward` does; of numbers only those of x are looked at."""
         Ws = self.unpack(theta)
         x = _check_inputs(theta, x)
         running = self._check_stats(theta, stats)
@@ -301,7 +302,7 @@ class Network:
         Raises:
             ValueError: where it does so across ranks.
         """
-        _check_batch(as_array(x, "x"))
+        x = as_batch(x)
         if train and self._body.statistics_shapes:
             if self.comm.size > 1:
                 raise ValueError(
@@ -335,14 +336,17 @@ class Network:
             raise ValueError(f"expected dz of a real dtype, got {dz.dtype}")
         if on_host(dz) and not all_finite(dz):
             raise ValueError("expected finite dz, got NaN or infinite values")
-        return self._body.backward(self.check_finite(theta), tape.record, dz, need_dx=False)[1]
+        gs = self._body.backward(self.check_finite(theta), tape.record, dz, need_dx=False)[1]
+        for g in gs:
+            self._check_result(g, "g", theta=theta)
+        return gs
 
     def jvp(self, theta: Array, tape: Tape, v: Array) -> Array:
         """Return J v (N, C), the derivative of z along the direction v (P,) in parameters.
 
         One extra forward pass, the R-operator [Pearlmutter94].
         """
-        u = self._body.jvp(self.unpack(theta), self.unpack(v), tape.record, None)[0]
+        u = self._body.jvp(self.check_finite(theta), self.unpack(v), tape.record, None)[0]
         assert u is not None
         self._check_result(u, "J v", theta=theta, v=v)
         return u
@@ -355,7 +359,7 @@ class Network:
         One R-operator pass per direction, and no pass backward: (J d_i)^T F_R (J d_j) with the output's own
         Fisher matrix F_R [MG15, app. C].
         """
-        xp, x = array_module(theta), as_array(x, "x")
+        xp, x = array_module(theta), as_batch(x)
 
         def add(rows: slice, sums: Sums) -> None:
             tape = self.forward(theta, x[rows], stats)
@@ -371,7 +375,9 @@ class Network:
         gs = self.backward(theta, tape, dz)
         if dz.ndim != 2:
             raise ValueError(f"expected dz of shape {tape.z.shape}, got {dz.shape}")
-        return self.summed_gradient(theta, tape.abar, gs)
+        product = self.summed_gradient(theta, tape.abar, gs)
+        self._check_result(product, "J^T dz", theta=theta)
+        return product
 
     def summed_gradient(self, theta: Array, abars: Sequence[Array], gs: Sequence[Array]) -> Array:
         """Return sum_n sum_t abar g^T of every layer in one flat array like theta, (P,).
@@ -398,7 +404,7 @@ class Network:
         """
         y = as_array(y, "y", NUMBER_CLASSES)
         self.output.check(y, *tape.z.shape)
-        Ws, Vs = self.unpack(theta), self.unpack(v)
+        Ws, Vs = self.check_finite(theta), self.unpack(v)
         rz, tangent = self._body.jvp(Ws, Vs, tape.record, None)
         assert rz is not None
         dz = self.output.gradient(tape.z, y)
@@ -417,11 +423,11 @@ class Network:
         return self._finite_loss(self.mean_loss(theta, x, y, stats), theta, x, y)
 
     def mean_loss(self, theta: Array, x: Array, y: Array, stats: Sequence[Array] | None = None) -> Any:
-        """:meth:`loss`; NaN for parameters that are not finite. On a device it stays there.
+        """:meth:`loss`; NaN for parameters that are not finite, and NaN or infinite where numbers overflow.
 
-        There it is NaN, too, for inputs and targets that there cannot be.
+        On a device it stays there, and is NaN, too, for inputs and targets that there cannot be.
         """
-        x, y = as_array(x, "x"), as_array(y, "y", NUMBER_CLASSES)
+        x, y = as_batch(x), as_array(y, "y", NUMBER_CLASSES)
         chunks = self.chunks(theta, x)
 
         def add(rows: slice, sums: Sums) -> None:
@@ -438,7 +444,7 @@ class Network:
         value = float(loss)
         if not math.isfinite(value):
             self.output.check_values(as_array(y, "y"), self.n_outputs(x))
-            _check_inputs(to_host(theta), to_host(as_array(x, "x")))
+            _check_inputs(to_host(theta), to_host(as_batch(x)))
             self._check_result(value, "loss", theta=theta)
         return value
 
@@ -488,7 +494,7 @@ class Network:
         axes, so that nothing waits for it; it is NaN, too, where the output's distribution cannot have one
         of the targets.
         """
-        x, y = as_array(x, "x"), as_array(y, "y", NUMBER_CLASSES)
+        x, y = as_batch(x), as_array(y, "y", NUMBER_CLASSES)
         chunks = self.chunks(theta, x, train)
         after: list[Array] = []
 
@@ -524,7 +530,7 @@ class Network:
     def natural_parameters(self, theta: Array, x: Array, stats: Sequence[Array] | None = None) -> Array:
         """z (N, C) alone, chunk by chunk: what a pass leaves behind is not kept."""
         self._check_use(theta, stats)
-        x = as_array(x, "x")
+        x = as_batch(x)
         chunks = self.on(SERIAL).chunks(theta, x)
 
         def z_of(rows: slice) -> Array:
@@ -564,15 +570,18 @@ def _or_nan(loss: Any, theta: Array) -> Any:
     return xp.where(xp.isfinite(theta).all(), loss, xp.nan)
 
 
-def _check_batch(x: Array) -> None:
+def as_batch(x: Any) -> Array:
+    """Return inputs as an array, by :func:`minikfac.backend.as_array`; refuse what is not a batch."""
+    x = as_array(x, "x")
     if x.ndim < 2 or x.size == 0:
         raise ValueError(
             f"expected a batch of at least one example, (N, features) or (N, H, W, C), got shape {x.shape}"
         )
+    return x
 
 
 def _check_inputs(theta: Array, x: Array) -> Array:
-    _check_batch(x)
+    x = as_batch(x)
     xp = array_module(theta, x, names="theta, x")
     if x.dtype.kind != "f":
         raise ValueError(f"expected inputs of a floating dtype, got {x.dtype}; convert and scale them first")

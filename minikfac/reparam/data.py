@@ -17,7 +17,7 @@ from ..fisher.kronecker import factors
 from ..linalg import SingularMatrixError, eigh
 from ..network import Network
 from ..network.layers import Conv2d, Dense, Identity, Layer, ParameterLayer, Record
-from ..network.network import layer_index
+from ..network.network import as_batch, layer_index
 from .reparameterization import Reparameterization
 from .wrap import Wrap, rebuilt, wrap
 
@@ -173,7 +173,7 @@ def _inputs(net: Network, theta: Array, x: Array, stats: Sequence[Array] | None)
             for layer in ([_Watched(), item] if isinstance(item, ParameterLayer) else [item])
         ]
 
-    watched, x = Network(rebuilt(net.layers, watch), net.output), as_array(x, "x")
+    watched, x = Network(rebuilt(net.layers, watch), net.output), as_batch(x)
     for rows in net.on(SERIAL).chunks(theta, x):
         entered = watched.forward(theta, x[rows], stats).abar[::2]
         yield [inputs.reshape(-1, inputs.shape[-1]).astype(float) for inputs in entered]
