@@ -62,7 +62,7 @@ class Dataset:
                     f"{self.name}: expected training and test examples, got {part}=None; keep some back for "
                     "the test, such as x[9::10], and train on the others, np.delete(x, np.s_[9::10], 0)"
                 )
-            array = to_host(as_array(getattr(self, part), f"{self.name}: {part}", NUMBER_CLASSES))
+            array = to_host(as_array(getattr(self, part), f"{part} of {self.name}", NUMBER_CLASSES))
             object.__setattr__(self, part, array)
         check_examples(self.x_train, self.y_train, f"{self.name}: x_train", f"{self.name}: y_train")
         check_examples(self.x_test, self.y_test, f"{self.name}: x_test", f"{self.name}: y_test")
@@ -258,7 +258,8 @@ def check_labels(y: np.ndarray, n_classes: int | None, name: str) -> None:
     if wrong.any():
         first = int(wrong.argmax())
         what = "labels from 0" if n_classes is None else f"labels 0..{n_classes - 1}"
-        hint = "" if n_classes is None else label_advice(int(y.min()), int(y.max()), n_classes)
+        low, high = int(y.min()), int(y.max())
+        hint = label_advice(low, high, high + 1 if n_classes is None else n_classes)
         raise ValueError(f"{name}: expected {what}, got {int(y[first])} in example {first}{hint}")
 
 
