@@ -160,7 +160,7 @@ def test_dataset_refuses_numbers_that_are_not_finite(value: float) -> None:
         (dict(n_classes=2), r"labels 0\.\.1, got 2 in example 2; 3 classes need as many outputs"),
         (
             dict(y_train=np.arange(12) % 2 * 2 - 1, n_classes=2),
-            r"labels 0\.\.1, got -1 in example 0; leave out examples without a label, and write classes -1",
+            r"labels from 0, got -1 in example 0; leave out examples without a label, and write",
         ),
         (
             dict(y_train=np.zeros(12, int), y_test=np.zeros(5, int)),
