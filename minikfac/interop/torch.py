@@ -383,7 +383,7 @@ def _input_shape(parts: _Import) -> tuple[int, ...]:
             body.output_shape((h, w, c))
             return (c, h, w)
     raise ValueError(
-        f"expected layers that fit images of {c} channels, got none of the sizes tried; "
+        f"expected images (N, {c}, H, W) of a size that fits, got none among those tried; "
         "give input_shape=(C, H, W)"
     )
 
@@ -412,4 +412,4 @@ def _relative_error(ours: Array, theirs: Array, ordered: bool = True) -> float:
     if not ordered:
         a, b = (array_module().sort(array) for array in (a, b))
     distance, scale = (float((array * array).sum()) ** 0.5 for array in (a - b, b))
-    return distance / scale if distance else 0.0
+    return distance / scale if scale else distance

@@ -238,7 +238,7 @@ class Network:
             TypeError: if theta and x are on different devices.
             FloatingPointError: if finite numbers overflow on the way.
         """
-        self._check_numbers(theta, stats)
+        self._check_numbers(theta, stats, needed=False)
         tape = self._pass(theta, x, stats, train)
         self._check_result(tape.z, "outputs", theta=theta)
         return tape
@@ -261,27 +261,19 @@ class Network:
             ]
         return Tape(z, record, running, self._body)
 
-    def _check_use(self, theta: Array, stats: Sequence[Array] | None) -> None:
-        """Refuse a net in use without its statistics, and what :meth:`_check_numbers` refuses."""
-        if stats is None and self._body.statistics_shapes:
+    def _check_numbers(self, theta: Array, stats: Sequence[Array] | None, needed: bool) -> None:
+        """Refuse parameters and statistics that are not finite, and a net in use without statistics."""
+        self.check_finite(theta)
+        if needed and stats is None and self._body.statistics_shapes:
             raise ValueError(
                 "expected stats, the running statistics of batch normalization, got none; in training they "
                 "are in the optimizer's state, state['stats']; batch_stats(theta, x) has those of a batch"
             )
-        self._check_numbers(theta, stats)
-
-    def _check_numbers(self, theta: Array, stats: Sequence[Array] | None) -> None:
-        """Refuse parameters and statistics that are not finite, and variances below 0."""
-        self.check_finite(theta)
-        if stats is None or not on_host(theta):
-            return
-        for mean, variance in self._check_stats(theta, stats):
-            if not (all_finite(mean) and all_finite(variance)):
+        for part in self._check_stats(theta, stats) if stats and on_host(theta) else []:
+            if not all_finite(part):
                 raise ValueError("expected finite statistics, got NaN or infinite values")
-            if (variance < 0).any():
-                raise ValueError(
-                    f"expected variances >= 0 among the statistics, got {float(variance.min()):g}"
-                )
+            if (lowest := float(part[1].min())) < 0:
+                raise ValueError(f"expected variances >= 0 among the statistics, got {lowest:g}")
 
     def _check_stats(self, theta: Array, stats: Sequence[Array] | None) -> list[Array]:
         """Statistics in the dtype and on the device of theta."""
@@ -328,6 +320,13 @@ class Network:
         Returns:
             g per parameter layer, (N, T, O) or (K, N, T, O).
         """
+        self.check_finite(theta)
+        gs = self._backward(theta, tape, dz)
+        self._check_result(gs[0], "g", theta=theta)  # what overflows behind reaches the first layer
+        return gs
+
+    def _backward(self, theta: Array, tape: Tape, dz: Array) -> list[Array]:
+        """Propagate back as :meth:`backward` does; of numbers only those of dz are looked at."""
         check_array(dz, "dz")
         if dz.ndim not in (2, 3) or dz.shape[-2:] != tape.z.shape:
             expected = f"{tape.z.shape} or (K, {len(tape.z)}, {tape.z.shape[1]})"
@@ -336,10 +335,7 @@ class Network:
             raise ValueError(f"expected dz of a real dtype, got {dz.dtype}")
         if on_host(dz) and not all_finite(dz):
             raise ValueError("expected finite dz, got NaN or infinite values")
-        gs = self._body.backward(self.check_finite(theta), tape.record, dz, need_dx=False)[1]
-        for g in gs:
-            self._check_result(g, "g", theta=theta)
-        return gs
+        return self._body.backward(self.unpack(theta), tape.record, dz, need_dx=False)[1]
 
     def jvp(self, theta: Array, tape: Tape, v: Array) -> Array:
         """Return J v (N, C), the derivative of z along the direction v (P,) in parameters.
@@ -372,7 +368,8 @@ class Network:
 
     def vjp(self, theta: Array, tape: Tape, dz: Array) -> Array:
         """Return J^T dz summed over examples, (P,): the adjoint of :meth:`jvp`. dz is (N, C)."""
-        gs = self.backward(theta, tape, dz)
+        self.check_finite(theta)
+        gs = self._backward(theta, tape, dz)
         if dz.ndim != 2:
             raise ValueError(f"expected dz of shape {tape.z.shape}, got {dz.shape}")
         product = self.summed_gradient(theta, tape.abar, gs)
@@ -419,7 +416,7 @@ class Network:
 
     def loss(self, theta: Array, x: Array, y: Array, stats: Sequence[Array] | None = None) -> float:
         """Mean negative log-likelihood over examples, in nats, summed over output units."""
-        self._check_use(theta, stats)
+        self._check_numbers(theta, stats, needed=True)
         return self._finite_loss(self.mean_loss(theta, x, y, stats), theta, x, y)
 
     def mean_loss(self, theta: Array, x: Array, y: Array, stats: Sequence[Array] | None = None) -> Any:
@@ -474,7 +471,7 @@ class Network:
         ``stats`` and ``train`` are those of :meth:`forward`. The batch is taken in chunks, on all cores,
         unless batch normalization couples its examples.
         """
-        (self._check_numbers if train else self._check_use)(theta, stats)
+        self._check_numbers(theta, stats, needed=not train)
         loss, grad, _ = self.gradient_pass(theta, x, y, stats, train)
         value = self._finite_loss(loss, theta, x, y)
         self._check_result(grad, "gradient", theta=theta)
@@ -529,7 +526,7 @@ class Network:
 
     def natural_parameters(self, theta: Array, x: Array, stats: Sequence[Array] | None = None) -> Array:
         """z (N, C) alone, chunk by chunk: what a pass leaves behind is not kept."""
-        self._check_use(theta, stats)
+        self._check_numbers(theta, stats, needed=True)
         x = as_batch(x)
         chunks = self.on(SERIAL).chunks(theta, x)
 

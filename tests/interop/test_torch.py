@@ -765,7 +765,9 @@ def test_the_size_of_images_is_tried_or_given():
     for model in (square, oblong):
         assert len(mk.from_torch(model)[0].shapes) == 2
     wide = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(2 * 3 * 997, 3))
-    with pytest.raises(ValueError, match=r"layers that fit images of 1 channels, got none .*input_shape"):
+    with pytest.raises(
+        ValueError, match=r"images \(N, 1, H, W\) of a size that fits, got none .*input_shape"
+    ):
         mk.from_torch(wide)
     assert len(mk.from_torch(wide, input_shape=(1, 5, 999))[0].shapes) == 2
     with pytest.raises(ValueError, match=r"a module that runs on inputs \(8, 1, 5, 5\), got RuntimeError"):
