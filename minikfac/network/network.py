@@ -235,7 +235,7 @@ class Network:
 
         Raises:
             ValueError: on an empty batch, integers, NaN or infinite values, or shapes that do not fit.
-            TypeError: if theta and x are on different devices.
+            TypeError: if theta and x are on different devices, or x is not an array of numbers.
             FloatingPointError: if finite numbers overflow on the way.
         """
         self._check_numbers(theta, stats, needed=False)
@@ -415,7 +415,18 @@ class Network:
     # what a net is used for -----------------------------------------------------------------------
 
     def loss(self, theta: Array, x: Array, y: Array, stats: Sequence[Array] | None = None) -> float:
-        """Mean negative log-likelihood over examples, in nats, summed over output units."""
+        """Mean negative log-likelihood over examples, in nats, summed over output units.
+
+        Args:
+            theta: (P,).
+            x, y: inputs and targets: arrays, or what :func:`minikfac.backend.as_array` makes arrays of.
+            stats: running statistics of batch normalization; a net that has some needs them.
+
+        Raises:
+            ValueError: on numbers that are not finite, and inputs, targets or statistics that do not fit.
+            TypeError: on what is not an array of numbers.
+            FloatingPointError: if finite numbers overflow on the way.
+        """
         self._check_numbers(theta, stats, needed=True)
         return self._finite_loss(self.mean_loss(theta, x, y, stats), theta, x, y)
 
@@ -468,8 +479,8 @@ class Network:
     ) -> tuple[float, Array]:
         """Return the loss and its gradient (P,): means over the N examples.
 
-        ``stats`` and ``train`` are those of :meth:`forward`. The batch is taken in chunks, on all cores,
-        unless batch normalization couples its examples.
+        ``stats`` and ``train`` are those of :meth:`forward`; batch normalization needs one of them. The batch
+        is taken in chunks, on all cores, unless batch normalization couples its examples.
         """
         self._check_numbers(theta, stats, needed=not train)
         loss, grad, _ = self.gradient_pass(theta, x, y, stats, train)
@@ -513,11 +524,17 @@ class Network:
         return self.loss_and_gradient(theta, x, y, stats)[1]
 
     def predict(self, theta: Array, x: Array, stats: Sequence[Array] | None = None) -> Array:
-        """Return the mean of the target, (N, C): class probabilities, or the Gaussian's mean."""
+        """Return the mean of the target, (N, C): class probabilities, or the Gaussian's mean.
+
+        Arguments and errors are those of :meth:`loss`.
+        """
         return self.output.mean(self.natural_parameters(theta, x, stats))
 
     def kl(self, theta: Array, theta2: Array, x: Array, stats: Sequence[Array] | None = None) -> float:
-        """Mean KL( p_theta(. | x) || p_theta2(. | x) ) over the inputs x, in nats."""
+        """Mean KL( p_theta(. | x) || p_theta2(. | x) ) over the inputs x, in nats.
+
+        Arguments and errors are those of :meth:`loss`.
+        """
         self.check_finite(theta2, "theta2")
         z, z2 = (self.natural_parameters(at, x, stats) for at in (theta, theta2))
         kl = float(self.output.kl(z, z2).mean())
@@ -525,7 +542,10 @@ class Network:
         return kl
 
     def natural_parameters(self, theta: Array, x: Array, stats: Sequence[Array] | None = None) -> Array:
-        """z (N, C) alone, chunk by chunk: what a pass leaves behind is not kept."""
+        """z (N, C) alone, chunk by chunk: what a pass leaves behind is not kept.
+
+        Arguments and errors are those of :meth:`loss`.
+        """
         self._check_numbers(theta, stats, needed=True)
         x = as_batch(x)
         chunks = self.on(SERIAL).chunks(theta, x)

@@ -221,9 +221,11 @@ def test_the_layers_with_numbers_that_are_not_finite_are_named(bad, layer):
     theta = THETA.copy()
     NET.unpack(theta)[layer][0, 0] = bad
     message = f"^expected finite theta, got NaN or infinite values in dense{layer}$"
-    for call in (NET.forward, NET.predict, NET.natural_parameters, NET.batch_stats):
-        if call != NET.batch_stats:  # a net without batch normalization has none
-            refuses(ValueError, message, call, theta, X)
+    for call in (NET.forward, NET.predict, NET.natural_parameters):
+        refuses(ValueError, message, call, theta, X)
+    normed = NORMED_THETA.copy()
+    normed[3] = bad
+    refuses(ValueError, "values in dense0$", NORMED.batch_stats, normed, X)
     refuses(ValueError, message, NET.loss, theta, X, Y)
     refuses(ValueError, message, NET.loss_and_gradient, theta, X, Y)
     refuses(ValueError, message, NET.backward, theta, TAPE, np.ones((6, 3)))
@@ -488,3 +490,34 @@ def test_a_net_in_use_needs_the_statistics_of_training():
         NORMED.predict(NORMED_THETA, X, NORMED.batch_stats(NORMED_THETA, X)),
         NORMED.output.mean(NORMED.forward(NORMED_THETA, X, train=True).z),
     )
+
+
+# constants of a layer --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("U", "error", "message"),
+    [
+        (
+            np.ma.masked_array([1.0, 2.0], [False, True]),
+            ValueError,
+            "U of Affine without masked entries, got 1 of",
+        ),
+        (["0.1", "0.2"], TypeError, "U of Affine to be an array of numbers, got list of dtype <U3"),
+        ([1j, 1], ValueError, "U of Affine to be real, got complex128"),
+        (None, TypeError, "U of Affine to be an array of numbers, got NoneType"),
+        ([[1, 2], [3]], ValueError, "U of Affine to be an array of numbers, got list: setting an array"),
+    ],
+)
+def test_an_affine_map_refuses_what_is_no_array_of_numbers(U, error, message):
+    refuses(error, message, layers.Affine, U)
+    if U is not None:  # where a map is left out
+        refuses(error, message, reparam.affine, NET, 0, U)
+
+
+@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
+@pytest.mark.parametrize(
+    "U", [[[2, 0], [1, 3]], np.asmatrix([[2, 0], [1, 3]]), np.array([[2, 0], [1, 3]], object)]
+)
+def test_an_affine_map_takes_numbers_of_any_kind(U):
+    close(layers.Affine(U).forward([], np.eye(2))[0], [[2.0, 0.0], [1.0, 3.0]], 0)
