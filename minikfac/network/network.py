@@ -269,7 +269,7 @@ class Network:
                 "expected stats, the running statistics of batch normalization, got none; in training they "
                 "are in the optimizer's state, state['stats']; batch_stats(theta, x) has those of a batch"
             )
-        for part in self._check_stats(theta, stats) if stats and on_host(theta) else []:
+        for part in [] if stats is None or not on_host(theta) else self._check_stats(theta, stats):
             if not all_finite(part):
                 raise ValueError("expected finite statistics, got NaN or infinite values")
             if (lowest := float(part[1].min())) < 0:
