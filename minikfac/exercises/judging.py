@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from ..backend import as_array
 from .exercise import Wrong
 
 ROUNDING = 1e-9
@@ -77,9 +78,11 @@ def as_numbers(name: str, returned: Any) -> np.ndarray:
         Wrong: on what is no array of real numbers.
     """
     try:
-        array = np.asarray(returned)
-    except ValueError as error:  # rows of unequal length
-        raise Wrong(f"{name} is no array: {_one_line(error)}.") from error
+        array = as_array(returned, name)
+    except TypeError:
+        raise Wrong(f"{name} should be an array of real numbers, got {kind_of(returned)}.") from None
+    except ValueError as error:  # rows of unequal length, masked entries
+        raise Wrong(f"E{_one_line(error)[1:]}.") from error
     if array.dtype.kind not in "fiu":
         raise Wrong(f"{name} should be an array of real numbers, got {kind_of(returned)}.")
     return array.astype(float)

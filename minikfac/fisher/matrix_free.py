@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from ..backend import Array, array_module
+from ..backend import NUMBER_CLASSES, Array, array_module, as_array
 from ..linalg import conjugate_gradients
 from ..network import Network
 from .matrix import FisherMatrix, Operator, check_damping, check_method
@@ -57,6 +57,7 @@ def gauss_newton(
     ``stats`` and ``train`` are those of :func:`product`.
     """
     tape = net.forward(theta, x, stats, train)
+    y = as_array(y, "y", NUMBER_CLASSES)
     net.output.check(y, *tape.z.shape)
 
     def apply(v: Array) -> Array:
@@ -73,6 +74,7 @@ def hessian(net: Network, theta: Array, x: Array, y: Array) -> MatrixFree:
     raises a ValueError.
     """
     tape = net.forward(theta, x)
+    y = as_array(y, "y", NUMBER_CLASSES)
     net.output.check(y, *tape.z.shape)
     return MatrixFree(lambda v: net.hessian_product(theta, tape, y, v), theta, "the Hessian")
 

@@ -23,7 +23,7 @@ from ..backend import Array, array_module
 from ..distributed import SERIAL, Communicator
 from ..linalg import consecutive
 from ..network import Network
-from ..network.network import layer_index
+from ..network.network import as_batch, layer_index
 from .targets import Targets
 
 Arrays = tuple[Array, ...]
@@ -274,6 +274,7 @@ def signals(
     """
     if batch_size is not None and not (isinstance(batch_size, Integral) and batch_size >= 1):
         raise ValueError(f"expected batch_size to be a whole number >= 1, got {batch_size!r}")
+    x = as_batch(x)
     expectation = Targets.of(net, theta, x, y, targets, n_samples, rng)
     if train:
         stats = net.batch_stats(theta, x)

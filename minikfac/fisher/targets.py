@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
 
-from ..backend import Array, array_module
+from ..backend import NUMBER_CLASSES, Array, array_module, as_array, check_generator
 from ..network import Network
 from ..network.outputs import Output
 
@@ -57,8 +57,8 @@ class Targets:
             raise ValueError(
                 f"expected a generator rng exactly where targets='sampled', got targets={targets!r}"
             )
-        if rng is not None and not hasattr(rng, "standard_normal"):
-            raise TypeError(f"expected rng = numpy.random.default_rng(seed), got {rng!r}")
+        if rng is not None:
+            check_generator(rng)
         if not isinstance(n_samples, Integral) or n_samples < 1:
             raise ValueError(f"expected n_samples to be a whole number >= 1, got {n_samples!r}")
         if targets != "sampled" and n_samples != 1:
@@ -67,6 +67,7 @@ class Targets:
         if y is not None or targets == "sampled":
             units = net.n_outputs(x)
             if y is not None:
+                y = as_array(y, "y", NUMBER_CLASSES)
                 net.output.check(y, len(x), units)
             else:
                 noise = array_module(theta).asarray(net.output.noise(rng, len(x), n_samples, units))

@@ -140,8 +140,9 @@ def follow(
         except ValueError as error:  # no inverse
             failure = str(error)
             break
-        losses.append(net.loss(theta, data.x, data.y))
-        if not math.isfinite(losses[-1]):
+        try:
+            losses.append(net.loss(theta, data.x, data.y))
+        except (ValueError, FloatingPointError):  # parameters, or what is made of them
             failure = f"loss not finite after {k + 1} steps"
             break
         if k + 1 in MARKS or k + 1 == steps:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..backend import Array, array_module, check_memory
@@ -88,19 +89,27 @@ class Reparameterization:
 
     def push(self, theta: Array) -> Array:
         """Return theta' (P,) with which ``net`` computes what ``source`` does with theta."""
-        return self.net.pack(list(map(LayerMap.push, self.maps, self.source.unpack(theta))))
+        return self._moved(LayerMap.push, self.source, self.net, theta)
 
     def pull(self, theta: Array) -> Array:
         """Return theta (P,) of theta'."""
-        return self.source.pack(list(map(LayerMap.pull, self.maps, self.net.unpack(theta))))
+        return self._moved(LayerMap.pull, self.net, self.source, theta)
 
     def push_step(self, d: Array) -> Array:
         """Return J^-1 d, a step or a momentum in theta as one in theta'."""
-        return self.net.pack(list(map(LayerMap.push_step, self.maps, self.source.unpack(d))))
+        return self._moved(LayerMap.push_step, self.source, self.net, d)
 
     def pull_step(self, d: Array) -> Array:
         """Return J d, a step in theta' as one in theta."""
-        return self.source.pack(list(map(LayerMap.pull_step, self.maps, self.net.unpack(d))))
+        return self._moved(LayerMap.pull_step, self.net, self.source, d)
+
+    def _moved(
+        self, move: Callable[[LayerMap, Array], Array], start: Network, end: Network, theta: Array
+    ) -> Array:
+        """Map parameters layer by layer; refuse NaN and infinity, that came and that come out."""
+        moved = end.pack(list(map(move, self.maps, start.check_finite(theta, "theta or direction"))))
+        end.check_finite(moved, "mapped theta or direction")
+        return moved
 
     def __matmul__(self, first: Reparameterization) -> Reparameterization:
         """Return ``self`` after ``first``.

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_array
 
 from minikfac import datasets
 from minikfac.datasets.cache import extract
@@ -143,6 +144,90 @@ def test_dataset_refuses_numbers_that_are_not_finite(value: float) -> None:
         ValueError, match=r"x_train: expected finite .* in 2 of 12 examples, first in example 5"
     ):
         Dataset(**arrays(x_train=x))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            dict(y_train=1 + np.arange(12) % 3, y_test=1 + np.arange(5) % 3),
+            r"mine: expected labels from 0, got 1\.\.3; subtract 1, or give n_classes=4 if no example",
+        ),
+        (
+            dict(y_train=1 + np.arange(12) % 3, y_test=1 + np.arange(5) % 3, n_classes=3),
+            r"expected labels 0\.\.2, got 3 in example 2; if they begin at 1, subtract 1$",
+        ),
+        (dict(n_classes=2), r"labels 0\.\.1, got 2 in example 2; 3 classes need as many outputs"),
+        (
+            dict(y_train=np.arange(12) % 2 * 2 - 1, n_classes=2),
+            r"labels from 0, got -1 in example 0; leave out examples without a label, and write",
+        ),
+        (
+            dict(y_train=np.zeros(12, int), y_test=np.zeros(5, int)),
+            "expected at least two classes, got one for all",
+        ),
+        (
+            dict(y_train=np.zeros(12, int), y_test=np.zeros(5, int), n_classes=1),
+            "expected at least two classes",
+        ),
+        (
+            dict(y_train=np.zeros((12, 1), int)),
+            r"got \(12, 1\) int64; use y\.astype\(float\) for targets, y\[:, 0\] for labels",
+        ),
+        (
+            dict(y_train=np.eye(3, dtype=int)[np.arange(12) % 3]),
+            r"\(12, 3\) int64; use y\.astype\(float\) for targets, y\.argmax\(1\) for labels",
+        ),
+        (
+            dict(x_test=None, y_test=None),
+            r"expected training and test examples, got x_test=None; keep some back .* x\[9::10\]",
+        ),
+        (dict(y_test=None), "expected training and test examples, got y_test=None"),
+        (
+            dict(x_train=np.ma.masked_array(np.zeros((12, 4)), np.eye(12, 4))),
+            "expected x_train of mine without masked entries, got 4 of 48 masked",
+        ),
+        (
+            dict(y_train=np.ma.masked_array(np.arange(12) % 3, np.arange(12) == 5)),
+            "expected y_train of mine without masked entries, got 1 of 12 masked",
+        ),
+    ],
+)
+def test_dataset_says_what_to_do(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Dataset(**arrays(**changes))
+
+
+@pytest.mark.parametrize("y", [["cat"] * 12, np.array(["cat"] * 12), np.array(["cat"] * 12, object)])
+def test_dataset_says_how_words_become_labels(y: object) -> None:
+    message = r"expected y_train of mine to be an array of numbers, .*; number classes from 0 by np\.unique"
+    with pytest.raises(TypeError, match=message):
+        Dataset(**arrays(y_train=y))
+
+
+@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
+@pytest.mark.parametrize("make", [np.ndarray.tolist, list, np.asmatrix, csr_array, np.ma.masked_array])
+def test_dataset_of_other_libraries_arrays(make: Callable[[np.ndarray], object]) -> None:
+    plain = arrays()
+    x, x_test = plain["x_train"], plain["x_test"]
+    assert isinstance(x, np.ndarray) and isinstance(x_test, np.ndarray)
+    data = Dataset(**arrays(x_train=make(x), x_test=make(x_test), y_train=[0, 1, 2] * 4))
+    for part in ("x_train", "y_train", "x_test", "y_test"):
+        assert type(getattr(data, part)) is np.ndarray
+        close(getattr(data, part), plain[part], 0)
+
+
+def test_dataset_keeps_arrays_and_counts_classes_that_are_given() -> None:
+    made = arrays(y_train=1 + np.arange(12) % 2, y_test=1 + np.arange(5) % 2, n_classes=3)
+    data = Dataset(**made)
+    assert data.x_train is made["x_train"] and data.n_classes == 3
+    assert data.subset(1, 1).n_classes == 3
+
+
+@pytest.mark.parametrize("seed", [None, -1, 0.5, True, "x", 2**64 + 1])
+def test_seeds_are_whole_numbers(seed: object) -> None:
+    with pytest.raises(ValueError, match=r"expected seed to be a whole number from 0 to .*, got "):
+        Dataset(**arrays()).subset(3, seed=seed)  # type: ignore[arg-type]
 
 
 def test_subset_is_random_fixed_and_nested() -> None:

@@ -220,16 +220,24 @@ def passes_of_a_perceptron(a: Any) -> list:
 @case(
     *("Network." + name for name in ("loss", "mean_loss", "loss_and_gradient", "gradient", "gradient_pass")),
     *("Network." + name for name in ("predict", "kl", "chunks", "batch_stats", "init_stats", "on")),
+    "Network.check_finite",
 )
 def losses_and_gradients(a: Any) -> list:
     results: list = []
     for net, theta, x, y in ((NET, a.theta, a.x, a.y), (CONV, a.conv_theta, a.images, a.conv_labels)):
         loss, grad, stats = net.gradient_pass(theta, x, y, net.init_stats())
         assert net.chunks(theta, x) == [slice(0, len(x))]
-        results += [net.loss(theta, x, y), *net.loss_and_gradient(theta, x, y), net.gradient(theta, x, y)]
-        results += [float(loss), grad, *stats, float(net.mean_loss(theta, x, y)), net.predict(theta, x)]
+        results += [net.loss(theta, x, y, stats), *net.loss_and_gradient(theta, x, y, stats)]
+        results += [net.gradient(theta, x, y, stats), *net.check_finite(theta)]
+        results += [
+            float(loss),
+            grad,
+            *stats,
+            float(net.mean_loss(theta, x, y)),
+            net.predict(theta, x, stats),
+        ]
         results += [net.kl(theta, 1.1 * theta, x, stats), *net.batch_stats(theta, x)]
-        results += [net.on(distributed.SERIAL).gradient(theta, x, y)]
+        results += [net.on(distributed.SERIAL).gradient(theta, x, y, stats)]
     return results
 
 

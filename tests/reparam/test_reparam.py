@@ -802,7 +802,7 @@ def test_factors_that_cannot_be_taken_up_are_refused(net, options, message):
         (
             dict(rng=np.random.default_rng(0), condition=0.5),
             ValueError,
-            "condition number of at least 1, got 0.5",
+            "condition number from 1 to 1e12, got 0.5",
         ),
     ],
 )
