@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from functools import cache
+from numbers import Integral, Real
 from types import ModuleType
 from typing import Any, TypeAlias, TypeVar
 
@@ -64,6 +65,67 @@ def check_array(array: object, what: str) -> None:
     """
     if on_host(array) and not isinstance(array, np.ndarray):
         raise TypeError(f"expected {what} to be a NumPy or CuPy array, got {type(array).__name__}")
+
+
+def real_array(values: Any, what: str) -> Array:
+    """Return values as an array of float32 or float64; one that is one already stays as it is.
+
+    Lists, whole numbers and Booleans are converted.
+
+    Raises:
+        TypeError: that names what was expected to be real numbers, on complex ones, words or objects.
+        ValueError: on masked entries, or lists of several lengths.
+    """
+    if on_host(values) and type(values) is not np.ndarray:
+        if np.ma.is_masked(values):
+            raise ValueError(f"expected {what} without masked entries, got {np.ma.count_masked(values)} of them")
+        try:
+            values = np.asarray(values)
+        except ValueError as error:
+            raise ValueError(f"expected {what} to be an array of real numbers, got {error}") from error
+    if values.dtype.kind not in "biuf":
+        kind = f"dtype {values.dtype}" if values.ndim else repr(values.item())
+        raise TypeError(f"expected {what} to be an array of real numbers, got {kind}")
+    if values.dtype.name not in ("float32", "float64") or not values.dtype.isnative:
+        values = values.astype("float32" if values.dtype.name in ("float16", "float32") else "float64")
+    return values
+
+
+def all_finite(array: Array) -> bool:
+    """Whether no entry is NaN or infinite, in one pass where the sum is finite; on a device this waits."""
+    with np.errstate(all="ignore"):
+        return bool(array_module(array).isfinite(array.sum())) or bool(array_module(array).isfinite(array).all())
+
+
+def real_number(value: Any, what: str) -> float:
+    """Return a real number as a float; Booleans are none.
+
+    Raises:
+        TypeError: that names what was expected to be a number.
+        ValueError: if no float is that large.
+    """
+    if isinstance(value, bool | np.bool_) or not (isinstance(value, Real) or _is_real_scalar(value)):
+        raise TypeError(f"expected {what} to be a real number, got {value!r}")
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise ValueError(f"expected {what} that a float can hold, got a number of {len(str(value))} digits") from error
+
+
+def _is_real_scalar(value: Any) -> bool:
+    """Whether it is an array without axes that holds a real number."""
+    return getattr(value, "shape", None) == () and getattr(value.dtype, "kind", "O") in "iuf"
+
+
+def whole_number(value: Any, what: str, least: int = 1) -> int:
+    """Return a whole number as an int.
+
+    Raises:
+        ValueError: that names it, on anything else or a smaller one.
+    """
+    if isinstance(value, bool | np.bool_) or not isinstance(value, Integral) or value < least:
+        raise ValueError(f"expected {what} to be a whole number >= {least}, got {value!r}")
+    return int(value)
 
 
 def to_device(array: Any, device: str = "cuda") -> Array:

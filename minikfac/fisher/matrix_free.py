@@ -10,12 +10,15 @@ agree here, since z are natural parameters of an exponential family; the Hessian
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from ..backend import Array, array_module
 from ..linalg import conjugate_gradients
-from ..network import Network
+from ..linalg.psd import ill_conditioned
+from ..network import Network, Tape
 from .matrix import FisherMatrix, Operator, check_damping, check_method
 
 
@@ -33,15 +36,15 @@ def product(
             :func:`minikfac.fisher.joint`.
     """
     tape = net.forward(theta, x, stats, train)
-    xp = array_module(theta)
     b = net.output.fisher_root(tape.z)
 
-    def apply(v: Array) -> Array:
-        u = net.jvp(theta, tape, v)
-        along = xp.einsum("knc,nc->kn", b, u)
-        return net.vjp(theta, tape, xp.einsum("knc,kn->nc", b, along)) / len(tape.z)
+    return MatrixFree(partial(_fisher_product, net, theta, tape, b), theta, "the Fisher matrix")
 
-    return MatrixFree(apply, theta, "the Fisher matrix")
+
+def _fisher_product(net: Network, theta: Array, tape: Tape, b: Array, v: Array) -> Array:
+    xp = array_module(theta)
+    along = xp.einsum("knc,nc->kn", b, net.jvp(theta, tape, v))
+    return net.vjp(theta, tape, xp.einsum("knc,kn->nc", b, along)) / len(tape.z)
 
 
 def gauss_newton(
@@ -59,11 +62,12 @@ def gauss_newton(
     tape = net.forward(theta, x, stats, train)
     net.output.check(y, *tape.z.shape)
 
-    def apply(v: Array) -> Array:
-        u = net.output.hessian_product(tape.z, y, net.jvp(theta, tape, v))
-        return net.vjp(theta, tape, u) / len(tape.z)
+    return MatrixFree(partial(_gauss_newton_product, net, theta, tape, y), theta, "the Gauss-Newton matrix")
 
-    return MatrixFree(apply, theta, "the Gauss-Newton matrix")
+
+def _gauss_newton_product(net: Network, theta: Array, tape: Tape, y: Array, v: Array) -> Array:
+    u = net.output.hessian_product(tape.z, y, net.jvp(theta, tape, v))
+    return net.vjp(theta, tape, u) / len(tape.z)
 
 
 def hessian(net: Network, theta: Array, x: Array, y: Array) -> MatrixFree:
@@ -74,7 +78,7 @@ def hessian(net: Network, theta: Array, x: Array, y: Array) -> MatrixFree:
     """
     tape = net.forward(theta, x)
     net.output.check(y, *tape.z.shape)
-    return MatrixFree(lambda v: net.hessian_product(theta, tape, y, v), theta, "the Hessian")
+    return MatrixFree(partial(net.hessian_product, theta, tape, y), theta, "the Hessian")
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,7 +154,7 @@ class MatrixFree(FisherMatrix):
         """
         if pseudo_inverse or explicit:
             raise self._refuse("pseudo-inverse or explicit inverse")
-        return CGSolver(self._damped(check_damping(damping), check_method(method)), precondition)
+        return CGSolver(self._damped(check_damping(damping, self.like), check_method(method)), precondition)
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,4 +181,18 @@ class CGSolver(Operator):
                 f"expected a relative residual of {M.tolerance:.1e} from conjugate gradients on {M.name}, "
                 f"got {solution.residual:.1e} after {solution.iterations} iterations; use more damping"
             )
+        self._check(solution.x, v)
         return solution.x
+
+    def _check(self, x: Array, v: Array) -> None:
+        """Refuse a solution whose residual, computed anew, is over 0.1: there the recurrence lost it.
+
+        What is left of v lies along large eigenvalues, so that a product with it tells these.
+        """
+        M = self.matrix
+        r = v - M @ x
+        size, of_v = float((r @ r) ** 0.5), float((v @ v) ** 0.5)
+        if not size <= 0.1 * of_v:
+            Mr = M @ r
+            condition = float((Mr @ Mr) ** 0.5) / size / M.ridge if M.ridge else math.inf
+            raise ill_conditioned(M.name, v, condition, M.ridge)

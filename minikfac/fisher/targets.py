@@ -10,10 +10,9 @@ The Fisher matrix of the outputs is then the mean over examples of sum_k dz_k dz
 from __future__ import annotations
 
 from dataclasses import dataclass
-from numbers import Integral
 from typing import Any
 
-from ..backend import Array, array_module
+from ..backend import Array, array_module, whole_number
 from ..network import Network
 from ..network.outputs import Output
 
@@ -53,14 +52,15 @@ class Targets:
             raise ValueError(f"expected targets 'model', 'sampled' or 'data', got {targets!r}")
         if (y is None) == (targets == "data"):
             raise ValueError(f"expected targets y exactly where targets='data', got targets={targets!r}")
-        if (rng is None) == (targets == "sampled"):
+        if rng is None and targets == "sampled":
+            raise ValueError("expected rng = numpy.random.default_rng(seed) to draw sampled targets with, got None")
+        if rng is not None and targets != "sampled":
             raise ValueError(
-                f"expected a generator rng exactly where targets='sampled', got targets={targets!r}"
+                f"expected a generator rng only where targets='sampled', got targets={targets!r}"
             )
         if rng is not None and not hasattr(rng, "standard_normal"):
             raise TypeError(f"expected rng = numpy.random.default_rng(seed), got {rng!r}")
-        if not isinstance(n_samples, Integral) or n_samples < 1:
-            raise ValueError(f"expected n_samples to be a whole number >= 1, got {n_samples!r}")
+        n_samples = whole_number(n_samples, "n_samples")
         if targets != "sampled" and n_samples != 1:
             raise ValueError(f"expected n_samples other than 1 only where targets='sampled', got {n_samples}")
         noise = None
