@@ -125,6 +125,8 @@ def whole_number(value: Any, what: str, least: int = 1) -> int:
     """
     if isinstance(value, bool | np.bool_) or not isinstance(value, Integral) or value < least:
         raise ValueError(f"expected {what} to be a whole number >= {least}, got {value!r}")
+    if value >= 2**63:
+        raise ValueError(f"expected {what} below 2**63, got a number of {len(str(value))} digits")
     return int(value)
 
 

@@ -81,9 +81,10 @@ class LowRank(FisherMatrix):
 
     def __post_init__(self) -> None:
         B = real_array(self.B, f"B of {self.name}")
-        if B.ndim != 2 or (on_host(B) and not all_finite(B)):
-            what = f"shape {B.shape}" if B.ndim != 2 else "NaN or infinity"
-            raise ValueError(f"expected a finite array (P, r) for B of {self.name}, got {what}")
+        if B.ndim != 2:
+            raise ValueError(f"expected an array (P, r) for B of {self.name}, got shape {B.shape}")
+        if on_host(B) and not all_finite((B**2).sum(1)):
+            raise ValueError(f"expected finite entries of B B^T in {self.name}, got NaN or infinity")
         object.__setattr__(self, "B", B)
 
     @property

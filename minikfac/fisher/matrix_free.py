@@ -172,6 +172,7 @@ class CGSolver(Operator):
         if v.ndim == 2:
             return array_module(v).stack([self._product(column) for column in v.T], axis=1)
         M, B = self.matrix, self.precondition
+        v = v.astype((v[:1] + M.like[0]).dtype)
         limit = M.max_iterations or 10 * len(v)
         solution = conjugate_gradients(
             lambda p: M @ p, v, M.tolerance, limit, None if B is None else lambda r: B @ r

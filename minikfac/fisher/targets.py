@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ..backend import Array, array_module, whole_number
+from ..backend import Array, array_module, check_memory, whole_number
 from ..network import Network
 from ..network.outputs import Output
 
@@ -69,7 +69,9 @@ class Targets:
             if y is not None:
                 net.output.check(y, len(x), units)
             else:
-                noise = array_module(theta).asarray(net.output.noise(rng, len(x), n_samples, units))
+                xp = array_module(theta)
+                check_memory((len(x), n_samples, units), theta.dtype, "sampled targets", "a smaller n_samples", xp)
+                noise = xp.asarray(net.output.noise(rng, len(x), n_samples, units))
         return cls(net.output, targets, n_samples, y, noise)
 
     def terms(self, z: Array, rows: slice) -> Array:

@@ -75,7 +75,7 @@ def test_kron_sum_solver_clips_rounding_outside_0_to_1():
 def test_kron_sum_solver_refuses_a_difference_that_is_singular():
     A, G = off_diagonal_of_1_to_3(3), off_diagonal_of_1_to_3(2)
     with pytest.raises(
-        linalg.SingularMatrixError, match=r"P \(x\) Q minus what .* is singular .* damping > 0"
+        linalg.SingularMatrixError, match=r"P, times Q, minus what .* has a larger one; add damping"
     ):
         linalg.kron_sum_solver(A, G, A, G, -1, names=("P", "Q"))
 
@@ -116,7 +116,7 @@ def test_cholesky_names_a_singular_matrix_and_its_rank(n, data, seed, dtype, log
     rank = data.draw(st.integers(1, n - 1))
     M = (random_psd(np.random.default_rng(seed), n, rank) * 10**log_scale).astype(dtype)
     message = (
-        rf"expected a positive definite matrix, but F \({n} x {n}\) has numerical rank {rank}; use damping"
+        rf"expected a positive definite matrix, but F \({n} x {n}\) has numerical rank {rank}; add damping"
     )
     with pytest.raises(linalg.SingularMatrixError, match=message):
         linalg.cholesky(M, "F")
@@ -143,7 +143,7 @@ def test_cholesky_refuses_zeros_and_indefinite_matrices():
 
 
 def test_cholesky_does_without_the_rank_where_the_matrix_is_overwritten():
-    message = r"F \(3 x 3\) is singular to working precision; use more damping"
+    message = r"F \(3 x 3\) is not positive definite to working precision; add damping"
     with pytest.raises(linalg.SingularMatrixError, match=message):
         linalg.cholesky(np.ones((3, 3)), "F", overwrite=True)
 
