@@ -78,7 +78,9 @@ def real_array(values: Any, what: str) -> Array:
     """
     if on_host(values) and type(values) is not np.ndarray:
         if np.ma.is_masked(values):
-            raise ValueError(f"expected {what} without masked entries, got {np.ma.count_masked(values)} of them")
+            raise ValueError(
+                f"expected {what} without masked entries, got {np.ma.count_masked(values)} of them"
+            )
         try:
             values = np.asarray(values)
         except ValueError as error:
@@ -94,7 +96,9 @@ def real_array(values: Any, what: str) -> Array:
 def all_finite(array: Array) -> bool:
     """Whether no entry is NaN or infinite, in one pass where the sum is finite; on a device this waits."""
     with np.errstate(all="ignore"):
-        return bool(array_module(array).isfinite(array.sum())) or bool(array_module(array).isfinite(array).all())
+        return bool(array_module(array).isfinite(array.sum())) or bool(
+            array_module(array).isfinite(array).all()
+        )
 
 
 def real_number(value: Any, what: str) -> float:
@@ -109,7 +113,9 @@ def real_number(value: Any, what: str) -> float:
     try:
         return float(value)
     except OverflowError as error:
-        raise ValueError(f"expected {what} that a float can hold, got a number of {len(str(value))} digits") from error
+        raise ValueError(
+            f"expected {what} that a float can hold, got a number of {len(str(value))} digits"
+        ) from error
 
 
 def _is_real_scalar(value: Any) -> bool:

@@ -43,7 +43,9 @@ def Kronecker(factors: Sequence[tuple[Array, ...]], names: Sequence[str] | None 
     return F
 
 
-def kronecker_blocks(factors: Sequence[tuple[Array, ...]], names: Sequence[str] | None = None) -> BlockDiagonal:
+def kronecker_blocks(
+    factors: Sequence[tuple[Array, ...]], names: Sequence[str] | None = None
+) -> BlockDiagonal:
     """As :func:`Kronecker`, of factors that are known to be positive semi-definite."""
     names = names or [f"layer{number}" for number in range(len(factors))]
     if len(names) != len(factors):

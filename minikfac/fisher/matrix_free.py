@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from ..backend import Array, array_module
+from ..backend import Array, array_module, real_number, whole_number
 from ..linalg import conjugate_gradients
 from ..linalg.psd import ill_conditioned
 from ..network import Network, Tape
@@ -95,6 +95,12 @@ class MatrixFree(FisherMatrix):
     ridge: float = 0.0
     tolerance: float = 1e-10
     max_iterations: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < real_number(self.tolerance, "tolerance") < 1:
+            raise ValueError(f"expected tolerance between 0 and 1, got {self.tolerance}")
+        if self.max_iterations is not None:
+            whole_number(self.max_iterations, "max_iterations")
 
     @property
     def like(self) -> Array:
@@ -186,14 +192,14 @@ class CGSolver(Operator):
         return solution.x
 
     def _check(self, x: Array, v: Array) -> None:
-        """Refuse a solution whose residual, computed anew, is over 0.1: there the recurrence lost it.
+        """Refuse a solution whose residual, computed anew, is over 0.2: there the recurrence lost it.
 
         What is left of v lies along large eigenvalues, so that a product with it tells these.
         """
         M = self.matrix
         r = v - M @ x
         size, of_v = float((r @ r) ** 0.5), float((v @ v) ** 0.5)
-        if not size <= 0.1 * of_v:
+        if not size <= 0.2 * of_v:
             Mr = M @ r
             condition = float((Mr @ Mr) ** 0.5) / size / M.ridge if M.ridge else math.inf
             raise ill_conditioned(M.name, v, condition, M.ridge)

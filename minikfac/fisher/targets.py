@@ -53,7 +53,9 @@ class Targets:
         if (y is None) == (targets == "data"):
             raise ValueError(f"expected targets y exactly where targets='data', got targets={targets!r}")
         if rng is None and targets == "sampled":
-            raise ValueError("expected rng = numpy.random.default_rng(seed) to draw sampled targets with, got None")
+            raise ValueError(
+                "expected rng = numpy.random.default_rng(seed) to draw sampled targets with, got None"
+            )
         if rng is not None and targets != "sampled":
             raise ValueError(
                 f"expected a generator rng only where targets='sampled', got targets={targets!r}"
@@ -70,7 +72,9 @@ class Targets:
                 net.output.check(y, len(x), units)
             else:
                 xp = array_module(theta)
-                check_memory((len(x), n_samples, units), theta.dtype, "sampled targets", "a smaller n_samples", xp)
+                check_memory(
+                    (len(x), n_samples, units), theta.dtype, "sampled targets", "a smaller n_samples", xp
+                )
                 noise = xp.asarray(net.output.noise(rng, len(x), n_samples, units))
         return cls(net.output, targets, n_samples, y, noise)
 

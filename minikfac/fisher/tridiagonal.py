@@ -161,9 +161,7 @@ class BlockTridiagonal(FisherMatrix):
         names = (f"A of {self.names[layer]}", f"G of {self.names[layer]}")
         # PsiA A_{l+1} PsiA^T and likewise for G, since PsiA A_{l+1} = A_{l,l+1}
         explained = (PsiA @ A_up.T, PsiG @ G_up.T)
-        return (PsiA, PsiG), kron_sum_solver(
-            *self.factors[layer], *explained, -1, names, self.damping
-        )
+        return (PsiA, PsiG), kron_sum_solver(*self.factors[layer], *explained, -1, names, self.damping)
 
     def _top(self) -> Pair:
         L_A, L_G = self._roots(-1)

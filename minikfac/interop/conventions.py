@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from ..backend import Array, array_module
+from ..backend import Array, array_module, whole_number
 from ..fisher.block_diagonal import BlockDiagonal
 from ..fisher.dense import DenseMatrix
 from ..fisher.kronecker_block import Kronecker, KroneckerBlock
@@ -182,6 +182,7 @@ def loss_scale(
         raise ValueError(f"expected targets {', '.join(map(repr, TARGETS))}, got {targets!r}")
     if library not in LIBRARIES:
         raise ValueError(f"expected a library among {', '.join(LIBRARIES)}, got {library!r}")
+    n, c = whole_number(n, "n"), whole_number(c, "c")
     gaussian, categorical = isinstance(output, outputs.Gaussian), isinstance(output, outputs.Categorical)
     squares = (4.0 if targets == "data" else 2.0) if gaussian else 1.0
     if library in ("nngeometry", "kfac-jax"):

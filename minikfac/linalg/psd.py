@@ -187,7 +187,9 @@ def damped_choleskys(pairs: Iterable[tuple[Damped, Damped]], damping: float) -> 
 
 
 def _pair_of_choleskys(pair: tuple[Damped, Damped], damping: float) -> tuple[Array, Array]:
-    (L_A, of_A), (L_G, of_G) = (_cholesky_and_bound(M, name, False, share, damping) for M, name, share in pair)
+    (L_A, of_A), (L_G, of_G) = (
+        _cholesky_and_bound(M, name, False, share, damping) for M, name, share in pair
+    )
     if not of_A * of_G > resolution(L_A):  # bounds may be too low
         check_product((L_A, L_G), f"{pair[0][1]}, times {pair[1][1]},", damping)
     return L_A, L_G

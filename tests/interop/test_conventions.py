@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import minikfac as mk
 from minikfac import fisher, interop, layers, outputs
-from oracles import close, standin
+from oracles import FINITE_DIFFERENCE, close, derivative, standin
 from oracles.torch_layout import torch_order, torch_scale
 
 ROOT = Path(__file__).parents[2]
@@ -202,6 +202,77 @@ def test_normalization_behind_flattened_images_is_permuted_too() -> None:
 def test_scale_of_torch_losses(library: str, output: str, reduction: str) -> None:
     scale = interop.loss_scale(library, OUTPUT_TYPES[output](), n=7, c=5, reduction=reduction)
     assert scale == torch_scale(output, 7, 5, reduction)
+
+
+EMPIRICAL = {  # of the squared gradient of an example's negative log-likelihood, one with C = 3, N = 5
+    ("pytorch", "gaussian", "mean"): 4 / 9,
+    ("pytorch", "gaussian", "sum"): 4 * 5,
+    ("pytorch", "bernoulli", "mean"): 1 / 9,
+    ("pytorch", "bernoulli", "sum"): 5,
+    ("pytorch", "categorical", "mean"): 1,
+    ("curvlinops", "gaussian", "mean"): 4 / 3,
+    ("curvlinops", "gaussian", "sum"): 4 * 5,
+    ("curvlinops", "bernoulli", "mean"): 1 / 3,
+    ("curvlinops", "bernoulli", "sum"): 5,
+    ("curvlinops", "categorical", "mean"): 1,
+    ("nngeometry", "gaussian", "mean"): 1,
+    ("kfac-jax", "gaussian", "mean"): 4,
+    ("kfac-jax", "bernoulli", "mean"): 1,
+}
+
+
+@pytest.mark.parametrize(("library", "output", "reduction"), EMPIRICAL)
+def test_empirical_matrices_have_the_scale_of_their_loss_squared(
+    library: str, output: str, reduction: str
+) -> None:
+    net, theta, x = frozen_net("curvlinops", output)
+    y = FROZEN["curvlinops"][output] if output in FROZEN["curvlinops"] else random_targets(output, len(x))
+    signals = fisher.signals(net, theta, x, y, targets="data")
+    F, K, order = fisher.exact(signals), fisher.kfac(signals), interop.flat_order(net, x, library)
+    scale = EMPIRICAL[library, output, reduction]
+    options = {"reduction": reduction, "targets": "data"}
+    theirs = interop.convert(F, net, x, library, **options)
+    agree(theirs, scale * F.array[np.ix_(order, order)])
+    agree(interop.convert_from(theirs, net, x, library, **options).array, F.array)
+    blocks = interop.convert(K, net, x, library, **options)
+    for block, ours in zip(blocks, K.blocks, strict=True):
+        A, G = block.factors
+        close(block.scale * np.trace(A) * np.trace(G), scale * ours.trace())
+    agree(interop.convert_from(blocks, net, x, library, **options).to_dense(), K.to_dense())
+
+
+def random_targets(output: str, n: int) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    if output == "categorical":
+        return rng.integers(0, 3, n)
+    return rng.standard_normal((n, 3)) if output == "gaussian" else 1.0 * (rng.random((n, 3)) < 0.5)
+
+
+@pytest.mark.parametrize("output", ["gaussian", "bernoulli"])
+def test_an_empirical_matrix_is_the_mean_square_of_the_gradients_of_torchs_loss(output: str) -> None:
+    """Each example's loss as PyTorch has it, a mean over outputs, and finite differences of it."""
+    net = mk.mlp([3, 2, 3], output=output)
+    rng = np.random.default_rng(0)
+    theta, x = rng.standard_normal(net.n_params), rng.standard_normal((5, 3))
+    y = random_targets(output, 5)
+
+    def losses(theta: np.ndarray) -> np.ndarray:
+        z = net.forward(theta, x).z
+        squares = (z - y) ** 2
+        return (squares if output == "gaussian" else np.logaddexp(0, z) - y * z).mean(1)
+
+    D = np.array([derivative(losses, theta, direction) for direction in np.eye(net.n_params)]).T
+    order = interop.flat_order(net, x, "pytorch")
+    F = fisher.exact(fisher.signals(net, theta, x, y, targets="data"))
+    theirs = interop.convert(F, net, x, "pytorch", targets="data")
+    close(theirs, (D.T @ D / 5)[np.ix_(order, order)], FINITE_DIFFERENCE)
+
+
+def test_other_targets_are_refused() -> None:
+    K = fisher.Kronecker([(np.eye(3), np.eye(2))])
+    for targets in ("labels", None, 1):
+        with pytest.raises(ValueError, match=f"expected targets 'model', 'sampled', 'data', got {targets!r}"):
+            interop.convert(K, targets=targets)
 
 
 # there and back -----------------------------------------------------------------------------------
