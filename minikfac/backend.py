@@ -95,10 +95,9 @@ def real_array(values: Any, what: str) -> Array:
 
 def all_finite(array: Array) -> bool:
     """Whether no entry is NaN or infinite, in one pass where the sum is finite; on a device this waits."""
+    isfinite = array_module(array).isfinite
     with np.errstate(all="ignore"):
-        return bool(array_module(array).isfinite(array.sum())) or bool(
-            array_module(array).isfinite(array).all()
-        )
+        return bool(isfinite(array.sum())) or bool(isfinite(array).all())
 
 
 def real_number(value: Any, what: str) -> float:
@@ -108,7 +107,8 @@ def real_number(value: Any, what: str) -> float:
         TypeError: that names what was expected to be a number.
         ValueError: if no float is that large.
     """
-    if isinstance(value, bool | np.bool_) or not (isinstance(value, Real) or _is_real_scalar(value)):
+    is_scalar = getattr(value, "shape", None) == () and getattr(value.dtype, "kind", "O") in "iuf"
+    if isinstance(value, bool | np.bool_) or not (isinstance(value, Real) or is_scalar):
         raise TypeError(f"expected {what} to be a real number, got {value!r}")
     try:
         return float(value)
@@ -118,21 +118,15 @@ def real_number(value: Any, what: str) -> float:
         ) from error
 
 
-def _is_real_scalar(value: Any) -> bool:
-    """Whether it is an array without axes that holds a real number."""
-    return getattr(value, "shape", None) == () and getattr(value.dtype, "kind", "O") in "iuf"
-
-
 def whole_number(value: Any, what: str, least: int = 1) -> int:
     """Return a whole number as an int.
 
     Raises:
         ValueError: that names it, on anything else or a smaller one.
     """
-    if isinstance(value, bool | np.bool_) or not isinstance(value, Integral) or value < least:
+    is_whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if not (is_whole and least <= int(value) < 2**63):
         raise ValueError(f"expected {what} to be a whole number >= {least}, got {value!r}")
-    if value >= 2**63:
-        raise ValueError(f"expected {what} below 2**63, got a number of {len(str(value))} digits")
     return int(value)
 
 

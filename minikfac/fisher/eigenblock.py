@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from ..backend import Array, all_finite, array_module, on_host, real_array
+from ..backend import Array, array_module, on_host
 from ..linalg import SingularMatrixError, kron_apply, kron_eigen_dense
 from ..linalg.psd import ill_conditioned, resolution
 from .matrix import FisherMatrix, not_negative
@@ -26,16 +26,11 @@ class EigenBlock(FisherMatrix):
 
     def __post_init__(self) -> None:
         s = not_negative(self.s, f"eigenvalues of {self.name}")
-        U_A, U_G = (real_array(U, f"eigenvectors of {self.name}") for U in (self.U_A, self.U_G))
-        if s.ndim != 2 or (U_A.shape, U_G.shape) != tuple((n, n) for n in s.shape):
-            raise ValueError(
-                f"expected U_A (I, I), U_G (O, O) and s (I, O) of {self.name}, got {U_A.shape}, {U_G.shape} "
-                f"and {s.shape}"
-            )
-        if on_host(s) and not (all_finite(U_A) and all_finite(U_G)):
-            raise ValueError(f"expected finite eigenvectors of {self.name}, got NaN or infinity")
-        for field, array in (("U_A", U_A), ("U_G", U_G), ("s", s)):
-            object.__setattr__(self, field, array)
+        shapes = self.U_A.shape, self.U_G.shape
+        if s.ndim != 2 or shapes != tuple((n, n) for n in s.shape):
+            got = f"{shapes[0]}, {shapes[1]} and {s.shape}"
+            raise ValueError(f"expected U_A (I, I), U_G (O, O) and s (I, O) of {self.name}, got {got}")
+        object.__setattr__(self, "s", s)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -85,13 +80,14 @@ class EigenBlock(FisherMatrix):
         damped, limit = self._damped(damping, None), resolution(self.s)
         s, xp = damped.s, array_module(self.s)
         smallest = s.min()
+        if on_host(s) and smallest > limit * s.max():  # which is at least the largest diagonal entry
+            return replace(self, s=1 / s)
+        largest = damped.diagonal().max()
         if not on_host(s):  # the answer would hold up the queue
-            return replace(self, s=xp.where(smallest > limit * damped.diagonal().max(), 1 / s, xp.nan))
-        if not smallest > limit * s.max():  # which is at least the largest diagonal entry
-            largest = damped.diagonal().max()
-            if not smallest > limit * largest:
-                condition = float(largest) / float(smallest)
-                raise ill_conditioned(f"the block of {self.name}", s, condition, damping)
+            return replace(self, s=xp.where(smallest > limit * largest, 1 / s, xp.nan))
+        if not smallest > limit * largest:
+            condition = float(largest) / float(smallest)
+            raise ill_conditioned(f"the block of {self.name}", s, condition, damping)
         return replace(self, s=1 / s)
 
     def _logdet(self, damping: float, method: str | None) -> float:

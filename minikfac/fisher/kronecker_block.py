@@ -120,7 +120,8 @@ class KroneckerBlock(FisherMatrix):
         if damping > 0 and method != "factored":
             return self.damped(0.0).inverse(damping)
         if damping == 0 and pseudo_inverse:
-            return KroneckerBlock(*(pinv(M, name) for M, name in self.named_factors), self.name)
+            A, G = (pinv(M, name) for M, name in self.named_factors)
+            return KroneckerBlock(A, G, self.name)
         ((L_A, L_G),) = damped_choleskys([self.damped_factors(damping)], damping)
         return self.from_choleskys(L_A, L_G, explicit)
 
@@ -132,11 +133,9 @@ class KroneckerBlock(FisherMatrix):
     def damped_factors(self, lam: float) -> tuple[Damped, Damped]:
         """A and G damped, with their names and what was added."""
         shares = factored_shares(self.A, self.G, lam)
-        damped_A, damped_G = (
-            (add_to_diagonal(M, share), name, share)
-            for (M, name), share in zip(self.named_factors, shares, strict=True)
-        )
-        return damped_A, damped_G
+        pairs = zip(self.named_factors, shares, strict=True)
+        A, G = ((add_to_diagonal(M, share), name, share) for (M, name), share in pairs)
+        return A, G
 
     def from_choleskys(self, L_A: Array, L_G: Array, explicit: bool) -> Operator:
         """The inverse from the Cholesky factors of damped A and G."""

@@ -62,9 +62,7 @@ class Operator(ABC):
         return (self @ v.T).T
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
-        """The dense array, for NumPy; TypeError for what is on a device."""
-        if not on_host(self.like):
-            raise TypeError("expected a matrix on the host, got one on a device; use to_dense()")
+        """The dense array, for NumPy."""
         return self.to_dense().astype(dtype or self.like.dtype, copy=bool(copy))
 
     def to_dense(self) -> Array:
@@ -94,9 +92,9 @@ class FisherMatrix(Operator):
     """A symmetric positive semi-definite curvature matrix, a mean over examples.
 
     ``damping`` is always the lambda of F + lambda I. A solve on a matrix that is singular to working
-    precision raises :class:`minikfac.linalg.SingularMatrixError`, a ValueError that names the matrix or factor
-    and its rank or, where there is damping, its condition number; ``pseudo_inverse=True`` leaves the null
-    space of an undamped matrix out instead. One rule holds for all kinds: the smallest eigenvalue of the
+    precision raises :class:`minikfac.linalg.SingularMatrixError`, a ValueError that names the matrix or
+    factor and its rank or, where there is damping, its condition number; ``pseudo_inverse=True`` leaves the
+    null space of an undamped matrix out instead. One rule holds for all kinds: the smallest eigenvalue of the
     damped matrix must be more than 10 eps times its largest diagonal entry. Up to there, relative residuals
     of solves are some eps times the condition number, at most 0.2. On a device, what would make the host wait
     is not looked at, and NaN takes the place of the error.
@@ -184,7 +182,7 @@ class FisherMatrix(Operator):
 
 
 def symmetric(M: Array, what: str) -> Array:
-    """Return a symmetric (n, n) array of real numbers, tried on one vector; on a device only its shape counts.
+    """Return a symmetric (n, n) array of real numbers; on the host it is tried on one vector.
 
     Raises:
         ValueError: that names it, if it is not square, finite and symmetric.
@@ -212,9 +210,8 @@ def not_negative(d: Array, what: str) -> Array:
     """
     d = real_array(d, what)
     if on_host(d) and not (all_finite(d) and (d >= 0).all()):
-        raise ValueError(
-            f"expected finite {what} >= 0, got one of {float(d.min()) if all_finite(d) else 'NaN or infinity'}"
-        )
+        least = float(d.min()) if all_finite(d) else "NaN or infinity"
+        raise ValueError(f"expected finite {what} >= 0, got one of {least}")
     return d
 
 
@@ -231,9 +228,8 @@ def check_damping(damping: float, like: Array) -> float:
     limits = array_module(like).finfo(like.dtype)
     least, most = float(limits.tiny), float(limits.max)
     if damping and not least <= damping <= most:
-        raise ValueError(
-            f"expected damping 0, or from {least:.1e} to {most:.1e} for {like.dtype}, got {damping:.3g}"
-        )
+        between = f"from {least:.1e} to {most:.1e} for {like.dtype}"
+        raise ValueError(f"expected damping 0, or {between}, got {damping:.3g}")
     return damping
 
 

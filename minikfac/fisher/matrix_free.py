@@ -96,12 +96,6 @@ class MatrixFree(FisherMatrix):
     tolerance: float = 1e-10
     max_iterations: int | None = None
 
-    def __post_init__(self) -> None:
-        if not 0 < real_number(self.tolerance, "tolerance") < 1:
-            raise ValueError(f"expected tolerance between 0 and 1, got {self.tolerance}")
-        if self.max_iterations is not None:
-            whole_number(self.max_iterations, "max_iterations")
-
     @property
     def like(self) -> Array:
         return self.like_array
@@ -179,9 +173,10 @@ class CGSolver(Operator):
             return array_module(v).stack([self._product(column) for column in v.T], axis=1)
         M, B = self.matrix, self.precondition
         v = v.astype((v[:1] + M.like[0]).dtype)
-        limit = M.max_iterations or 10 * len(v)
+        limit = 10 * len(v) if M.max_iterations is None else whole_number(M.max_iterations, "max_iterations")
+        tolerance = real_number(M.tolerance, "tolerance")
         solution = conjugate_gradients(
-            lambda p: M @ p, v, M.tolerance, limit, None if B is None else lambda r: B @ r
+            lambda p: M @ p, v, tolerance, limit, None if B is None else lambda r: B @ r
         )
         if not solution.converged:
             raise ValueError(
@@ -198,8 +193,7 @@ class CGSolver(Operator):
         """
         M = self.matrix
         r = v - M @ x
-        size, of_v = float((r @ r) ** 0.5), float((v @ v) ** 0.5)
-        if not size <= 0.2 * of_v:
+        if not float(r @ r) <= 0.04 * float(v @ v):
             Mr = M @ r
-            condition = float((Mr @ Mr) ** 0.5) / size / M.ridge if M.ridge else math.inf
+            condition = float((Mr @ Mr) / (r @ r)) ** 0.5 / M.ridge if M.ridge else math.inf
             raise ill_conditioned(M.name, v, condition, M.ridge)

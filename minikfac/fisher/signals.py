@@ -311,7 +311,7 @@ def _chunk(
 
 
 def _check_finite(layers: Sequence[LayerSignals], names: Sequence[str]) -> None:
-    """Refuse signals that overflowed; on a device they are not looked at, for the answer would hold up the queue."""
+    """Refuse signals that overflowed; on a device, where the answer would hold up the queue, do nothing."""
     for layer, name in zip(layers, names, strict=True):
         if on_host(layer.g) and not (all_finite(layer.abar) and all_finite(layer.g)):
             raise ValueError(f"expected finite signals, got NaN or infinity in abar or g of {name}")

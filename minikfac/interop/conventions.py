@@ -74,8 +74,8 @@ def convert(
             dense layer needs none otherwise.
         to: among :data:`LIBRARIES`.
         reduction: of PyTorch's loss, "mean" or "sum", for "pytorch" and "curvlinops".
-        targets: of the signals of F, as in :func:`minikfac.fisher.signals`; "data" for an empirical matrix, in
-            which the scale of the loss is squared (:func:`loss_scale`).
+        targets: of the signals of F, as in :func:`minikfac.fisher.signals`; "data" for an empirical matrix,
+            in which the scale of the loss is squared (:func:`loss_scale`).
 
     Returns:
         K-FAC's matrices block by block; any other matrix as an array (P, P) over their flat parameters.
@@ -165,7 +165,7 @@ def loss_scale(
     kfac-jax has none either, and nngeometry has the distributions themselves.
 
     In an empirical matrix, which squares the gradients of an example's loss, what scales that loss enters
-    squared: the 2 of the squared error, and 1/C in PyTorch. The libraries' 1/C counts once, as their 1/N does.
+    squared: the 2 of the squared error, and 1/C in PyTorch. In the libraries 1/C counts once, as 1/N does.
 
     Args:
         library: among :data:`LIBRARIES`.

@@ -154,7 +154,7 @@ device an array without axes."""
 
 
 def damped_choleskys(pairs: Iterable[tuple[Damped, Damped]], damping: float) -> list[tuple[Array, Array]]:
-    """Factorize A and G of Kronecker products, each as :func:`cholesky` does; a device is waited for just once.
+    """Factorize A and G of Kronecker products as :func:`cholesky` does, and wait for a device just once.
 
     The condition number of A (x) G is the product of theirs, and it must be in the limits too.
 
@@ -232,7 +232,7 @@ def _are_factors(Ls: Sequence[Array], pair: tuple[Damped, Damped]) -> Array:
 
 
 def _negative_rounding(M: Array) -> float:
-    """How negative rounding makes an eigenvalue, relative to the largest: also where float32 was in use before."""
+    """How negative rounding makes an eigenvalue, relative to the largest; M may have been float32 before."""
     return max(1e-6, len(M) * resolution(M))
 
 
@@ -294,8 +294,8 @@ def eigh(M: Array, name: str | None = None) -> tuple[Array, Array]:
     """Eigenvalues (n,), ascending, negative ones clipped to 0, and eigenvectors (n, n) in columns.
 
     Raises:
-        ValueError: if the matrix has a name, and negative eigenvalues beyond rounding; on a device these make
-            all NaN, for the answer would hold up the queue.
+        ValueError: if the matrix has a name, and negative eigenvalues beyond rounding; on a device, where
+            the answer would hold up the queue, all are NaN then.
     """
     xp = array_module(M)
     values, vectors = xp.linalg.eigh(M)

@@ -114,8 +114,9 @@ def compare(
         the diagonal block of the matrix and of the inverse, and the step on the layer's parameters.
 
     Raises:
-        ValueError: on shapes that do not fit, a gradient with NaN or infinity, no approximations, methods for unknown
-            ones, unknown measures, negative damping, or a singular matrix without damping.
+        ValueError: on shapes that do not fit, a gradient with NaN or infinity, no approximations, methods
+            for unknown ones, unknown measures, negative damping, or a matrix that is singular to working
+            precision.
         TypeError: on what is not a Fisher matrix.
     """
     methods, chosen = methods or {}, tuple(MEASURES if measures is None else measures)

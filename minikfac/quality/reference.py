@@ -24,7 +24,7 @@ def descent_gradient(gradient: Array, size: int) -> Array:
     largest, limits = float(abs(gradient).max()), array_module(gradient).finfo(gradient.dtype)
     if largest and not float(limits.tiny) ** 0.5 < largest < (float(limits.max) / size) ** 0.5:
         raise ValueError(
-            f"expected a gradient whose square {gradient.dtype} can hold, got one with entries up to {largest:.3g}"
+            f"expected a gradient whose square {gradient.dtype} can hold, got up to {largest:.3g}"
         )
     return gradient
 
@@ -75,12 +75,9 @@ class Reference:
             raise TypeError(f"expected the dense matrix of fisher.exact, got {type(F).__name__}")
         gradient = _finite_gradient(gradient, F.shape[0])
         damping = check_damping(damping, F.array)
-        largest = float(array_module(F.array).finfo(F.array.dtype).tiny) ** -0.25
-        if damping > largest:
-            raise ValueError(
-                f"expected damping up to {largest:.1e} in {F.array.dtype}, of whose inverse there are squares, "
-                f"got {damping:.3g}"
-            )
+        most = float(array_module(F.array).finfo(F.array.dtype).tiny) ** -0.25
+        if damping > most:  # squares of its inverse would underflow
+            raise ValueError(f"expected damping up to {most:.1e} in {F.array.dtype}, got {damping:.3g}")
         damped = F.damped(damping).to_dense()
         L = cholesky(damped, F.name, damping=damping)
         step = CholeskySolver(L) @ gradient

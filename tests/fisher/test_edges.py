@@ -45,7 +45,7 @@ def single_or_double(case: Case, dtype: Any) -> fisher.Signals:
     return fisher.signals(case.net, case.theta.astype(dtype), case.x.astype(dtype))
 
 
-# damping below rounding ----------------------------------------------------------------------------------------
+# damping below rounding -------------------------------------------------------------------------------------
 
 
 def relative_residual(F: fisher.FisherMatrix, v: np.ndarray, lam: float, method: str | None) -> float | None:
@@ -102,7 +102,7 @@ def test_conjugate_gradients_see_that_they_lost_the_residual(dtype: Any) -> None
     F = fisher.product(case.net, case.theta.astype(dtype), case.x.astype(dtype))
     v = np.random.default_rng(0).standard_normal(F.shape[0]).astype(dtype)
     lam = 1e-10 if dtype == np.float32 else 1e-19
-    message = rf"the Fisher matrix has .* with damping {lam:.3g}; use more damping|got curvature .* use more damping"
+    message = rf"the Fisher matrix has .* with damping {lam:.3g}; use more|got curvature .* use more damping"
     with pytest.raises(ValueError, match=message):
         F.solve(v, lam)
     x = F.solve(v, 1e-2)
@@ -177,7 +177,7 @@ def test_the_diagonal_of_a_low_rank_inverse_is_that_of_the_matrix() -> None:
     assert inverse.trace() == pytest.approx(np.linalg.inv(F.to_dense() + 0.1 * np.eye(31)).trace(), rel=SOLVE)
 
 
-# what is not a factor ------------------------------------------------------------------------------------------
+# what is not a factor ---------------------------------------------------------------------------------------
 
 I3 = np.eye(3)
 LOWER = np.array([[1.0, 0, 0], [0.5, 1, 0], [0, 0, 1]])
@@ -256,7 +256,6 @@ def test_factors_may_be_lists_of_whole_numbers_and_rounded_to_single_precision()
             lambda: fisher.EigenBlock(I3, np.eye(2), -np.ones((3, 2))),
             "finite eigenvalues of layer >= 0, got one of -1",
         ),
-        (lambda: fisher.EigenBlock(np.inf * I3, np.eye(2), np.ones((3, 2))), "finite eigenvectors of layer"),
         (
             lambda: fisher.LowRank(np.ones(3)),
             r"an array \(P, r\) for B of the low-rank matrix, got shape \(3,\)",
@@ -265,9 +264,8 @@ def test_factors_may_be_lists_of_whole_numbers_and_rounded_to_single_precision()
         (lambda: fisher.BlockTridiagonal(((I3, LOWER),), (), ("dense0",)), "G of dense0 to be symmetric"),
         (
             lambda: fisher.BlockTridiagonal(((I3, I3), (I3, I3)), ((I3, np.nan * I3),), ("a", "b")),
-            "finite cross factors .* of a and b",
+            "finite cross factors",
         ),
-        (lambda: fisher.MatrixFree(abs, np.ones(3), tolerance=0.0), "tolerance between 0 and 1, got 0"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:overflow")
@@ -277,7 +275,7 @@ def test_other_matrices_are_refused_by_name_too(make: Callable[[], object], mess
         make()
 
 
-# overflow ------------------------------------------------------------------------------------------------------
+# overflow ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -292,7 +290,8 @@ def test_signals_that_are_not_finite_or_overflow_make_no_matrix(kind: str, field
     if value == 1e200:  # finite, but not its square
         chain = replace(make_case(output="bernoulli", n=30).signals(), make_chunks=[bad].__iter__)
         with pytest.raises(
-            ValueError, match="expected (means that float64 can hold|finite numbers in), got NaN or|finite"
+            ValueError,
+            match=r"expected (means that float64 can hold|finite numbers in .*), got NaN or infinity",
         ):
             KINDS[kind](chain)
         return
@@ -307,7 +306,7 @@ def test_signals_that_overflow_on_the_way_are_refused() -> None:
     case = make_case((3, 4, 3), "relu", "gaussian", n=7)
     theta = 1e160 * case.theta
     for targets in ({}, {"y": case.y, "targets": "data"}):
-        with pytest.raises(ValueError, match="expected finite|expected means"):
+        with pytest.raises(ValueError, match=r"expected finite|expected means"):
             fisher.exact(fisher.signals(case.net, 1e150 * theta, case.x, **targets))
 
 
@@ -334,7 +333,7 @@ def test_nan_passes_through_a_product_and_not_through_a_solve(kind: str) -> None
         F.solve(v, 0.1)
 
 
-# operators -----------------------------------------------------------------------------------------------------
+# operators --------------------------------------------------------------------------------------------------
 
 
 def operators(case: Case) -> list[Any]:
@@ -364,7 +363,7 @@ def test_operators_stand_on_either_side_and_take_lists() -> None:
 def test_operators_refuse_what_is_no_array_of_real_numbers() -> None:
     F = fisher.kfac(make_case(output="bernoulli", n=30).signals())
     for v in (1j * np.ones(31), ["a"] * 31, None, {}, np.array([None] * 31)):
-        with pytest.raises(TypeError, match="expected the vector to be an array of real numbers|unsupported"):
+        with pytest.raises(TypeError, match="expected the vector to be an array of real numbers, got"):
             F @ v
     with pytest.raises(ValueError, match="expected the vector without masked entries, got 31 of them"):
         F @ np.ma.masked_all(31)
@@ -386,7 +385,7 @@ def test_signals_matrices_and_inverses_can_be_pickled_and_copied() -> None:
                     assert error(fisher.exact(twin).array, fisher.exact(signals).array) < EXACT
 
 
-# size ----------------------------------------------------------------------------------------------------------
+# size -------------------------------------------------------------------------------------------------------
 
 
 def test_signals_that_do_not_fit_say_how_large_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -397,7 +396,8 @@ def test_signals_that_do_not_fit_say_how_large_they_are(monkeypatch: pytest.Monk
     x = np.broadcast_to(np.zeros((1, 28, 28, 1), np.float32), (60_000, 28, 28, 1))
     monkeypatch.setattr(backend, "available_memory", lambda xp=None: 2**33)
     numbers = 576 * 26 + 10 * 576 * 8 + 4609 + 10 * 10
-    message = rf"abar and g of all layers \(60,000 x {numbers:,}, float32\) needs .* GiB, 8\.0 GiB are free; use batch_size="
+    sizes = rf"\(60,000 x {numbers:,}, float32\)"
+    message = rf"abar and g of all layers {sizes} needs .* GiB, 8\.0 GiB are free; use batch_size=100"
     monkeypatch.setattr(mk.Network, "forward", first_example_only(mk.Network.forward))
     with pytest.raises(MemoryError, match=message):
         fisher.signals(net, theta, x)
@@ -420,7 +420,7 @@ def test_more_samples_than_fit_are_refused(monkeypatch: pytest.MonkeyPatch) -> N
         case.signals(targets="sampled", n_samples=10**6, rng=np.random.default_rng(0))
 
 
-# quality -------------------------------------------------------------------------------------------------------
+# quality ----------------------------------------------------------------------------------------------------
 
 
 def test_comparisons_refuse_what_has_no_squares() -> None:
@@ -428,13 +428,9 @@ def test_comparisons_refuse_what_has_no_squares() -> None:
     F = fisher.exact(signals)
     compare = partial(quality.compare, F, {"K-FAC": fisher.kfac(signals)})
     for gradient in (np.full(31, 1e200), np.full(31, 1e-200)):
-        with pytest.raises(
-            ValueError, match="expected a gradient whose square float64 can hold, got one with entries"
-        ):
+        with pytest.raises(ValueError, match="expected a gradient whose square float64 can hold, got up to"):
             compare(gradient, 0.1)
-    with pytest.raises(
-        ValueError, match=r"expected damping up to 8\.2e\+76 in float64, of whose inverse there are"
-    ):
+    with pytest.raises(ValueError, match=r"expected damping up to 8\.2e\+76 in float64, got 1e\+80"):
         compare(np.ones(31), 1e80)
     for limit in (0, 2.5, True, None):
         with pytest.raises(ValueError, match=f"expected cg_limit to be a whole number >= 1, got {limit}"):

@@ -68,7 +68,7 @@ def direction(dtype: Any) -> np.ndarray:
     return np.cos(np.arange(1, P + 1) ** 2).astype(dtype)
 
 
-# cases ---------------------------------------------------------------------------------------------------------
+# cases ------------------------------------------------------------------------------------------------------
 
 
 def damping_cases(kind: str, dtype: Any) -> Iterator[tuple[str, Function]]:
@@ -174,7 +174,7 @@ def array_cases(dtype: Any) -> Iterator[tuple[str, Function]]:
     )
 
 
-# outcomes ------------------------------------------------------------------------------------------------------
+# outcomes ---------------------------------------------------------------------------------------------------
 
 
 def outcome(function: Function, value: Any) -> Any:
@@ -239,7 +239,7 @@ def judge(row: Row, value: Any, plain: Any) -> None:
     np.testing.assert_allclose(result, expected, rtol=1e-3 if row.dtype == np.float32 else 1e-10, atol=1e-30)
 
 
-# tables --------------------------------------------------------------------------------------------------------
+# tables -----------------------------------------------------------------------------------------------------
 
 
 def table() -> Iterator[Row]:
