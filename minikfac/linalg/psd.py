@@ -231,9 +231,9 @@ def _are_factors(Ls: Sequence[Array], pair: tuple[Damped, Damped]) -> Array:
     return good & (bound > resolution(Ls[0]))  # type: ignore[return-value]
 
 
-def _negative_rounding(M: Array) -> float:
-    """How negative rounding makes an eigenvalue, relative to the largest; M may have been float32 before."""
-    return max(1e-6, len(M) * resolution(M))
+def _negative_rounding(M: Array, largest: Any) -> Any:
+    """How negative rounding makes an eigenvalue beside the largest: M may have been float32, or cancelled."""
+    return max(1e-6, len(M) * resolution(M)) * largest + 2.0**-52
 
 
 def check_psd(M: Array, name: str) -> None:
@@ -244,7 +244,7 @@ def check_psd(M: Array, name: str) -> None:
     """
     if on_host(M):
         shifted, (factorize,) = M.copy(), scipy.linalg.get_lapack_funcs(("potrf",), (M,))
-        shifted.reshape(-1)[:: len(M) + 1] += _negative_rounding(M) * max(float(M.diagonal().max()), 0.0)
+        shifted.reshape(-1)[:: len(M) + 1] += _negative_rounding(M, max(float(M.diagonal().max()), 0.0))
         if factorize(shifted.T, overwrite_a=True)[1] != 0:
             eigh(M, name)
 
@@ -301,7 +301,7 @@ def eigh(M: Array, name: str | None = None) -> tuple[Array, Array]:
     values, vectors = xp.linalg.eigh(M)
     if name is None:
         return xp.maximum(values, 0), vectors
-    rounding = _negative_rounding(M) * abs(values).max()
+    rounding = _negative_rounding(M, abs(values).max())
     if not on_host(M):
         return xp.where(values[0] < -rounding, xp.nan, xp.maximum(values, 0)), vectors
     if values[0] < -rounding:

@@ -535,7 +535,13 @@ def table() -> dict[str, dict[str, str]]:
 
 def value(cell: str, **letters: float) -> float:
     """A cell such as "2 / C" or "ℓ T" with numbers for letters; Python reads ℓ as l."""
-    return float(eval(cell.replace("ℓ T", "l * T").replace("ℓ", "l").replace("2 N", "2 * N"), {}, letters))
+    return float(
+        eval(
+            cell.replace("ℓ T", "l * T").replace("ℓ", "l").replace(" N", " * N").replace("²", "**2"),
+            {},
+            letters,
+        )
+    )
 
 
 @pytest.mark.parametrize("library", interop.LIBRARIES)
@@ -555,6 +561,11 @@ def test_the_table_of_conventions_is_what_the_code_does(library: str) -> None:
             else:
                 scale = interop.loss_scale(library, OUTPUT_TYPES[output](), 5, 3, reduction)
                 assert scale == value(cell, N=5, C=3)
+            # a row of its own, or that of the Fisher matrix; none where there is no such loss
+            cell = rows.get(f"ℓ, empirical, {name}{suffix}", cell)
+            if cell:
+                scale = interop.loss_scale(library, OUTPUT_TYPES[output](), 5, 3, reduction, "data")
+                assert scale == pytest.approx(value(cell, N=5, C=3), rel=1e-15)
     K = fisher.kfac(fisher.signals(net, theta, x))
     block, theirs = K.blocks[0], interop.convert(K, net, x, to=library)[0]
     letters = {"l": value(rows["ℓ, Gaussian"], N=5, C=3), "T": 6, "K": 3}
