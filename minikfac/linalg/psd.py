@@ -233,7 +233,7 @@ def _are_factors(Ls: Sequence[Array], pair: tuple[Damped, Damped]) -> Array:
 
 def _negative_rounding(M: Array, largest: Any) -> Any:
     """How negative rounding makes an eigenvalue beside the largest: M may have been float32, or cancelled."""
-    return max(1e-6, len(M) * resolution(M)) * largest + 2.0**-52
+    return max(1e-6, len(M) * resolution(M)) * largest + 1e-12
 
 
 def check_psd(M: Array, name: str) -> None:
@@ -306,8 +306,8 @@ def eigh(M: Array, name: str | None = None) -> tuple[Array, Array]:
         return xp.where(values[0] < -rounding, xp.nan, xp.maximum(values, 0)), vectors
     if values[0] < -rounding:
         raise ValueError(
-            f"expected a positive semi-definite matrix, but {name} ({len(M)} x {len(M)}) has an eigenvalue of "
-            f"{float(values[0]):.3g} beside one of {float(values[-1]):.3g}"
+            f"expected a positive semi-definite matrix, but {name} ({len(M)} x {len(M)}) has an eigenvalue "
+            f"of {float(values[0]):.3g} beside one of {float(values[-1]):.3g}"
         )
     return xp.maximum(values, 0), vectors
 
