@@ -109,8 +109,8 @@ def fully_correlated(signals: Signals) -> BlockDiagonal:
 
 
 def _check(assume: Collection[str]) -> frozenset[str]:
-    if isinstance(assume, str):
-        raise ValueError(f"expected a set of assumptions, got the string {assume!r}")
+    if isinstance(assume, str) or not isinstance(assume, Collection):
+        raise ValueError(f"expected a set of assumptions, got {assume!r}")
     assumed = frozenset(assume)
     if unknown := sorted(map(str, assumed - set(_ASSUMPTIONS))):
         raise ValueError(f"expected assumptions among IAD, SH, SUD, got {', '.join(unknown)}")

@@ -139,7 +139,7 @@ class LowRank(FisherMatrix):
     def _small_cholesky(self, ridge: float) -> Array:
         small = self.sign * (self.B.T @ self.B)
         small.reshape(-1)[:: len(small) + 1] += ridge
-        return cholesky(small, self.name)
+        return cholesky(small, self.name, damping=ridge)
 
     def _logdet(self, damping: float, method: str | None) -> float:
         """By the determinant lemma: (P - r) log ridge + log det(ridge I + B^T B)."""

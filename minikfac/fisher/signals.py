@@ -131,8 +131,8 @@ class Signals:
             ValueError: on no layers, or shapes or a number of names that do not belong together.
         """
         layers = list(layers)
-        if not layers:
-            raise ValueError("expected at least one layer, got none")
+        if not layers or not all(isinstance(layer, LayerSignals) for layer in layers):
+            raise ValueError(f"expected at least one LayerSignals, got {layers}")
         names = tuple(names) if names else tuple(f"layer{number}" for number in range(len(layers)))
         if len(names) != len(layers):
             raise ValueError(f"expected {len(layers)} names, one per layer, got {len(names)}")

@@ -48,7 +48,7 @@ class Targets:
             ValueError: on arguments that do not go together.
             TypeError: if rng is no generator, such as a seed.
         """
-        if targets not in TARGETS:
+        if not isinstance(targets, str) or targets not in TARGETS:
             raise ValueError(f"expected targets 'model', 'sampled' or 'data', got {targets!r}")
         if (y is None) == (targets == "data"):
             raise ValueError(f"expected targets y exactly where targets='data', got targets={targets!r}")

@@ -133,7 +133,7 @@ class BlockTridiagonal(FisherMatrix):
         explicit: bool = False,
         comm: Communicator = SERIAL,
     ) -> BlockTridiagonalInverse:
-        if pseudo_inverse:
+        if pseudo_inverse and damping == 0:
             raise ValueError("expected damping > 0: the block-tridiagonal matrix has no pseudo-inverse here")
         return self.damped(damping, method)._inverted(comm)
 

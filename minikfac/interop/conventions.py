@@ -180,7 +180,7 @@ def loss_scale(
     """
     if targets not in TARGETS:
         raise ValueError(f"expected targets {', '.join(map(repr, TARGETS))}, got {targets!r}")
-    if library not in LIBRARIES:
+    if not isinstance(library, str) or library not in LIBRARIES:
         raise ValueError(f"expected a library among {', '.join(LIBRARIES)}, got {library!r}")
     n, c = whole_number(n, "n"), whole_number(c, "c")
     gaussian, categorical = isinstance(output, outputs.Gaussian), isinstance(output, outputs.Categorical)

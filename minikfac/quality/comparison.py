@@ -140,12 +140,16 @@ def _check(
     methods: Mapping[str, str],
     measures: Sequence[str],
 ) -> None:
+    if not isinstance(F, DenseMatrix):
+        raise TypeError(f"expected the dense matrix of fisher.exact, got {type(F).__name__}")
+    if not isinstance(approximations, Mapping):
+        raise TypeError(f"expected approximations by name, got {type(approximations).__name__}")
     if not approximations or not set(methods) <= set(approximations):
         raise ValueError(
             f"expected approximations, and methods for some of them, got approximations "
             f"{list(approximations)} and methods for {list(methods)}"
         )
-    unknown = [name for name in measures if name not in MEASURES]
+    unknown = [str(name) for name in measures if not isinstance(name, str) or name not in MEASURES]
     if unknown:
         raise ValueError(f"expected measures among {', '.join(MEASURES)}, got {', '.join(unknown)}")
     for name, matrix in approximations.items():

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 import minikfac as mk
-from minikfac import backend, fisher, linalg, outputs, quality
+from minikfac import backend, fisher, interop, linalg, outputs, quality
 from oracles import EXACT, FLOAT32, SOLVE, error
-from oracles.fisher import Case, make_case
+from oracles.fisher import Case, make_case, random_signals
 
 Build = Callable[[fisher.Signals], fisher.FisherMatrix]
 RESIDUAL = 0.2
@@ -442,3 +442,80 @@ def test_steps_are_compared_where_their_squares_underflow() -> None:
     F = fisher.exact(signals)
     cosines = quality.step_cosines(F, {"K-FAC": fisher.kfac(signals)}, np.linspace(-1, 1, 31), [1e250])
     assert cosines["K-FAC"] == pytest.approx([1.0], rel=1e-12)
+
+
+# words and containers ---------------------------------------------------------------------------------------
+
+ODD_LAYERS = [2.5, True, None, [0], {}, np.array([0, 1])]
+SIGNALS = make_case(output="bernoulli", n=30).signals()
+
+
+@pytest.mark.parametrize("layer", ODD_LAYERS)
+def test_layers_are_indices_or_names(layer: Any) -> None:
+    for attempt in (
+        lambda: SIGNALS[layer],
+        lambda: SIGNALS.select([layer]),
+        lambda: quality.layer_ledger(SIGNALS, layer, np.ones(31), 0.1),
+    ):
+        with pytest.raises(TypeError, match="expected the index or name of a layer, got"):
+            attempt()
+
+
+def test_settings_that_are_no_words_are_refused() -> None:
+    F, K = fisher.exact(SIGNALS), fisher.kfac(SIGNALS)
+    compare = partial(quality.compare, gradient=np.ones(31), damping=0.1)
+    for odd in (2.5, True, None, [0], {}, np.array([0, 1])):
+        for attempt, message in (
+            (lambda odd=odd: fisher.mixed(SIGNALS, {0: odd}), "expected a kind among exact"),
+            (lambda odd=odd: fisher.mixed(SIGNALS, {}, odd), "expected a kind among exact"),
+            (
+                lambda odd=odd: make_case().signals(targets=odd),
+                "expected targets 'model', 'sampled' or 'data'",
+            ),
+            (lambda odd=odd: interop.convert(K, to=odd), "expected a library among pytorch"),
+            (lambda odd=odd: compare(F, {"K-FAC": K}, measures=[odd]), "expected measures among matrix"),
+        ):
+            with pytest.raises(ValueError, match=message):
+                attempt()
+        if odd is not None:
+            with pytest.raises(ValueError, match="expected 'eigen' or 'factored', got"):
+                K.solve(np.ones(31), 0.1, odd)
+    for odd in (2.5, None, "x", [0]):
+        with pytest.raises(TypeError, match=r"expected kinds by layer, as in {0: 'exact'}, got"):
+            fisher.mixed(SIGNALS, odd)
+        with pytest.raises(TypeError, match=r"expected the dense matrix of fisher\.exact, got"):
+            compare(odd, {"K-FAC": K})
+        with pytest.raises(TypeError, match="expected approximations by name, got"):
+            compare(F, odd)
+        with pytest.raises(TypeError, match=r"expected blocks that are matrices of minikfac\.fisher, got"):
+            fisher.BlockDiagonal([odd])
+    for odd in (2.5, None):
+        with pytest.raises(ValueError, match="expected a set of assumptions, got"):
+            fisher.ladder(SIGNALS, odd)
+
+
+def test_one_layer_with_shared_weights_makes_no_dense_chain() -> None:
+    dense, other = next(iter(random_signals(shapes=((1, 3, 2), (4, 3, 2)))))
+    for layers in ([dense, other], [other, dense]):
+        signals = fisher.Signals.from_layers(layers)
+        assert not signals.dense_chain
+        with pytest.raises(ValueError, match="expected a chain of dense layers for block_tridiagonal"):
+            fisher.block_tridiagonal(signals)
+    assert fisher.Signals.from_layers([dense, dense]).dense_chain
+
+
+def test_scale_and_shift_beside_weights_keep_their_whole_block() -> None:
+    net = mk.Network(
+        [mk.layers.Dense(3, 4), mk.layers.LayerNorm(4), mk.layers.Dense(4, 2)], outputs.Bernoulli()
+    )
+    rng = np.random.default_rng(0)
+    signals = fisher.signals(net, rng.standard_normal(net.n_params), rng.standard_normal((9, 3)))
+    whole = fisher.block_diagonal(signals).blocks[1].to_dense()
+    for build in (
+        fisher.nearest_kronecker,
+        partial(fisher.ladder, assume={"IAD"}),
+        fisher.kfac,
+        fisher.ekfac,
+    ):
+        F = build(signals)
+        assert error(F.blocks[1].to_dense(), whole) < EXACT

@@ -289,7 +289,8 @@ def layer_of(abar: tuple[int, ...], g: tuple[int, ...]) -> fisher.LayerSignals:
 @pytest.mark.parametrize(
     ("layers", "names", "message"),
     [
-        ([], None, "expected at least one layer, got none"),
+        ([], None, r"expected at least one LayerSignals, got \[\]"),
+        ([1.0], None, r"expected at least one LayerSignals, got \[1\.0\]"),
         ([layer_of((5, 1, 2), (3, 5, 1, 2))], ["a", "b"], "expected 1 names, one per layer, got 2"),
         ([layer_of((5, 2), (3, 5, 1, 2))], ["a"], r"for a, got \(5, 2\) and \(3, 5, 1, 2\)"),
         ([layer_of((5, 1, 2), (5, 1, 2))], None, r"expected abar .* for layer0, got .* and \(5, 1, 2\)"),
