@@ -396,6 +396,8 @@ def test_what_only_a_net_or_inputs_tell_is_asked_for() -> None:
         interop.convert(np.eye(3), to="pytorch")
     with pytest.raises(ValueError, match="expected the net"):
         interop.convert_from(np.eye(3), source="pytorch")
+    with pytest.raises(ValueError, match="expected the net where not all blocks are Kronecker products"):
+        interop.convert_from([(np.eye(4), np.eye(2)), (np.eye(6),)], source="pytorch")
     net = mk.mlp([3, 4, 2])
     with pytest.raises(ValueError, match="expected inputs x, which tell how many there are"):
         interop.convert(np.eye(net.n_params), net, to="pytorch", reduction="sum")

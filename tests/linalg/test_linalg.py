@@ -439,3 +439,25 @@ def test_a_krylov_subspace_stays_float32_and_refuses_zero():
         linalg.krylov_subspace(lambda v: v, np.zeros(3), 2)
     with pytest.raises(ValueError, match="expected a subspace of dimension >= 1, got 0"):
         linalg.krylov_subspace(lambda v: v, np.ones(3), 0)
+
+
+# inverses without symmetry ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_matrix_is_inverted_up_to_the_condition_number_that_its_dtype_allows(dtype):
+    rng = np.random.default_rng(0)
+    U, V = (np.linalg.qr(rng.standard_normal((4, 4)))[0] for _ in range(2))
+    eps = float(np.finfo(dtype).eps)
+    for smallest, is_regular in ((1.0, True), (40 * eps, True), (0.4 * eps, False)):
+        M = ((U * [2.0, 1.5, 1, 2 * smallest]) @ V).astype(dtype)
+        if is_regular:
+            error = np.abs(linalg.invert(M) @ M - np.eye(4)).max()
+            assert error < 10 * eps / smallest
+            continue
+        with pytest.raises(
+            linalg.SingularMatrixError, match=r"expected B \(4 x 4\) to be invertible, got condition number"
+        ):
+            linalg.invert(M, "B")
+    with pytest.raises(linalg.SingularMatrixError, match="got condition number inf"):
+        linalg.invert(np.zeros((2, 2), dtype))
