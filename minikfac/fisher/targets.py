@@ -53,13 +53,9 @@ class Targets:
         if (y is None) == (targets == "data"):
             raise ValueError(f"expected targets y exactly where targets='data', got targets={targets!r}")
         if rng is None and targets == "sampled":
-            raise ValueError(
-                "expected rng = numpy.random.default_rng(seed) to draw sampled targets with, got None"
-            )
+            raise ValueError("expected rng = numpy.random.default_rng(seed) for sampled targets, got None")
         if rng is not None and targets != "sampled":
-            raise ValueError(
-                f"expected a generator rng only where targets='sampled', got targets={targets!r}"
-            )
+            raise ValueError(f"expected rng only where targets='sampled', got targets={targets!r}")
         if rng is not None and not hasattr(rng, "standard_normal"):
             raise TypeError(f"expected rng = numpy.random.default_rng(seed), got {rng!r}")
         n_samples = whole_number(n_samples, "n_samples")
@@ -72,9 +68,8 @@ class Targets:
                 net.output.check(y, len(x), units)
             else:
                 xp = array_module(theta)
-                check_memory(
-                    (len(x), n_samples, units), theta.dtype, "sampled targets", "a smaller n_samples", xp
-                )
+                shape = (len(x), n_samples, units)
+                check_memory(shape, theta.dtype, "sampled targets", "a smaller n_samples", xp)
                 noise = xp.asarray(net.output.noise(rng, len(x), n_samples, units))
         return cls(net.output, targets, n_samples, y, noise)
 

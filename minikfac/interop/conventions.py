@@ -152,12 +152,7 @@ def flat_order(net: Network, x: Array, library: str) -> Array:
 
 
 def loss_scale(
-    library: str,
-    output: outputs.Output,
-    n: int,
-    c: int,
-    reduction: str = "mean",
-    targets: str = "model",
+    library: str, output: outputs.Output, n: int, c: int, reduction: str = "mean", targets: str = "model"
 ) -> float:
     """A library's curvature over ours: that of its loss, where ours is a mean negative log-likelihood.
 

@@ -6,6 +6,8 @@ size I x I and O x O in place of one of size IO x IO.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ..backend import Array, array_module
 from .psd import check_product, cholesky, symmetrize, triangular_solve
 
@@ -53,13 +55,7 @@ def kron_eigen_dense(U_A: Array, U_G: Array, s: Array) -> Array:
 
 
 def kron_sum_solver(
-    A: Array,
-    G: Array,
-    C: Array,
-    D: Array,
-    sign: int,
-    names: tuple[str, str] = ("A", "G"),
-    damping: float = 0.0,
+    A: Array, G: Array, C: Array, D: Array, sign: int, names: Sequence[str] = ("A", "G"), damping: float = 0.0
 ) -> tuple[Array, Array, Array]:
     """Diagonalize A (x) G + sign * C (x) D, so that each product with its inverse is four small ones.
 

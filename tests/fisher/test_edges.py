@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -12,7 +13,7 @@ import pytest
 
 import minikfac as mk
 from minikfac import backend, fisher, interop, linalg, outputs, quality
-from oracles import EXACT, FLOAT32, SOLVE, error
+from oracles import EXACT, FLOAT32, SOLVE, error, standin
 from oracles.fisher import Case, make_case, random_signals
 
 Build = Callable[[fisher.Signals], fisher.FisherMatrix]
@@ -142,6 +143,30 @@ def test_small_factors_are_no_obstacle_for_damping(
     tolerance = (FLOAT32 if dtype == np.float32 else EXACT) + 3 * (small / 1e-3) ** 0.5
     assert error(F.solve(v, 1e-3, method), v / dtype(1e-3)) < tolerance
     assert F.logdet(1e-3, method) == pytest.approx(6 * np.log(1e-3), rel=tolerance)
+
+
+def test_on_a_device_what_is_singular_is_refused_or_nan() -> None:
+    """A Cholesky factor is looked at; an eigenbasis is not, for the answer would hold up the queue."""
+    case = make_case((30, 20, 5), n=20)
+    v = np.linspace(-1, 1, len(case.theta))
+    on_host = fisher.kfac(case.signals())
+    with standin.installed():
+        signals = fisher.signals(case.net, mk.to_device(case.theta), mk.to_device(case.x))
+        F, u = fisher.kfac(signals), mk.to_device(v)
+        for lam in (1e-20, 1e-14, 1e-2):
+            for method in ("factored", None):
+                try:
+                    expected = on_host.solve(v, lam, method)
+                except linalg.SingularMatrixError as refusal:
+                    if method is None:
+                        assert np.isnan(mk.to_host(F.solve(u, lam))).all()
+                        continue
+                    with pytest.raises(linalg.SingularMatrixError, match=re.escape(str(refusal)[:60])):
+                        F.solve(u, lam, method)
+                    continue
+                x = mk.to_host(F.solve(u, lam, method))
+                assert error(x, expected) < max(SOLVE, 1e-15 / lam)
+        assert np.isnan(mk.to_host(fisher.ekfac(signals).solve(u, 1e-20))).all()
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1e-10, 1, 1e10, 1e30])
