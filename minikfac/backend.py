@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from functools import cache
-from numbers import Real
+from numbers import Integral, Real
 from types import ModuleType
 from typing import Any, TypeAlias, TypeVar
 
@@ -135,14 +135,6 @@ def _of_objects(array: Array) -> Array:
     return numbers.astype(float) if numbers.dtype == object else numbers
 
 
-def all_finite(array: Array) -> bool:
-    """Whether all numbers are finite, of an array on the host."""
-    flat = array.reshape(-1)
-    with np.errstate(over="ignore", invalid="ignore"):
-        # one product is some times faster than to look at each number; it can also overflow
-        return bool(np.isfinite(flat.dot(flat)) or np.isfinite(flat).all())
-
-
 def label_advice(low: int, high: int, n_classes: int) -> str:
     """What to do with labels from ``low`` to ``high`` that do not fit this number of classes."""
     if 0 < low and high == n_classes:
@@ -160,6 +152,62 @@ def check_generator(rng: object) -> None:
     """
     if not isinstance(rng, np.random.Generator):
         raise TypeError(f"expected rng = numpy.random.default_rng(seed), got {rng!r}")
+
+
+def real_array(values: Any, what: str) -> Array:
+    """Return values as an array of float32 or float64; one that is one already stays as it is.
+
+    Lists, whole numbers and Booleans are converted.
+
+    Raises:
+        TypeError: that names what was expected to be real numbers, on complex ones, words or objects.
+        ValueError: on masked entries, or lists of several lengths.
+    """
+    values = as_array(values, what)
+    if values.dtype.kind not in "biuf":
+        kind = f"dtype {values.dtype}" if values.ndim else repr(values.item())
+        raise TypeError(f"expected {what} to be an array of real numbers, got {kind}")
+    if values.dtype.name not in ("float32", "float64") or not values.dtype.isnative:
+        values = values.astype("float32" if values.dtype.name in ("float16", "float32") else "float64")
+    return values
+
+
+def all_finite(array: Array) -> bool:
+    """Whether no entry is NaN or infinite; on a device this waits."""
+    flat, isfinite = array.reshape(-1), array_module(array).isfinite
+    with np.errstate(over="ignore", invalid="ignore"):
+        # one product is some times faster than to look at each number; it can also overflow
+        return bool(isfinite(flat.dot(flat)) or isfinite(flat).all())
+
+
+def real_number(value: Any, what: str) -> float:
+    """Return a real number as a float; Booleans are none.
+
+    Raises:
+        TypeError: that names what was expected to be a number.
+        ValueError: if no float is that large.
+    """
+    is_scalar = getattr(value, "shape", None) == () and getattr(value.dtype, "kind", "O") in "iuf"
+    if isinstance(value, bool | np.bool_) or not (isinstance(value, Real) or is_scalar):
+        raise TypeError(f"expected {what} to be a real number, got {value!r}")
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise ValueError(
+            f"expected {what} that a float can hold, got a number of {len(str(value))} digits"
+        ) from error
+
+
+def whole_number(value: Any, what: str, least: int = 1) -> int:
+    """Return a whole number as an int.
+
+    Raises:
+        ValueError: that names it, on anything else or a smaller one.
+    """
+    is_whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if not (is_whole and least <= int(value) < 2**63):
+        raise ValueError(f"expected {what} to be a whole number >= {least}, got {value!r}")
+    return int(value)
 
 
 def to_device(array: Any, device: str = "cuda") -> Array:

@@ -18,10 +18,12 @@ class BlockDiagonalOperator(Operator):
     """Operators side by side, each on its own slice of the vector."""
 
     def __init__(self, parts: Sequence[Operator]) -> None:
-        if not parts:
-            raise ValueError("expected at least one block, got none")
         self.parts = tuple(parts)
-        self.slices = consecutive(part.shape[0] for part in parts)
+        if not self.parts:
+            raise ValueError("expected at least one block, got none")
+        if wrong := [type(part).__name__ for part in self.parts if not isinstance(part, Operator)]:
+            raise TypeError(f"expected blocks that are matrices of minikfac.fisher, got {', '.join(wrong)}")
+        self.slices = consecutive(part.shape[0] for part in self.parts)
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -18,7 +18,7 @@ from ..backend import Array, array_module, number
 from ..linalg import Sums, sum_over_chunks
 from ..network import Network
 from .block_diagonal import BlockDiagonal
-from .kronecker_block import Kronecker
+from .kronecker_block import kronecker_blocks
 from .patches import PatchMoment
 from .signals import LayerSignals
 from .targets import Targets
@@ -97,7 +97,7 @@ def gradient_and_kfac(
         loss, grad = number(sums["loss"]) / len(x), sums["gradient"]
     locations = [1 if reduce else math.prod(grid) for grid in grids]
     factors = [_factors(sums, l, overlap(l), len(x), t) for l, t in enumerate(locations)]
-    return Estimate(loss, grad, Kronecker(factors, net.names), after)
+    return Estimate(loss, grad, kronecker_blocks(factors, net.names), after)
 
 
 def _add_factors(sums: Sums, l: int, layer: LayerSignals, overlap: PatchMoment | None, reduce: bool) -> None:

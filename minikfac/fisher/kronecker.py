@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from ..backend import Array
 from .block_diagonal import BlockDiagonal
-from .kronecker_block import Kronecker
+from .kronecker_block import kronecker_blocks
 from .signals import LayerSignals, Signals
 
 
@@ -66,4 +66,4 @@ def kfac(signals: Signals, reduce: bool = False) -> BlockDiagonal:
         signals: of :func:`minikfac.fisher.signals`.
         reduce: KFAC-reduce; the same where T = 1.
     """
-    return Kronecker(signals.total(reduced_factors if reduce else factors), signals.names)
+    return kronecker_blocks(signals.total(reduced_factors if reduce else factors), signals.names)

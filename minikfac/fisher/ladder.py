@@ -39,7 +39,7 @@ from .block_diagonal import BlockDiagonal
 from .dense import DenseMatrix
 from .exact import beside_whole_blocks, block_diagonal
 from .kronecker import factors, kfac
-from .kronecker_block import Kronecker
+from .kronecker_block import kronecker_blocks
 from .signals import LayerSignals, Signals
 
 LADDER: dict[frozenset[str], str] = {
@@ -105,12 +105,12 @@ def fully_correlated(signals: Signals) -> BlockDiagonal:
         A, *G = factors(layer, n)
         return (A, *(layer.g.shape[2] * M for M in G))  # a whole block has no G
 
-    return Kronecker(signals.total(contribution), signals.names)
+    return kronecker_blocks(signals.total(contribution), signals.names)
 
 
 def _check(assume: Collection[str]) -> frozenset[str]:
-    if isinstance(assume, str):
-        raise ValueError(f"expected a set of assumptions, got the string {assume!r}")
+    if isinstance(assume, str) or not isinstance(assume, Collection):
+        raise ValueError(f"expected a set of assumptions, got {assume!r}")
     assumed = frozenset(assume)
     if unknown := sorted(map(str, assumed - set(_ASSUMPTIONS))):
         raise ValueError(f"expected assumptions among IAD, SH, SUD, got {', '.join(unknown)}")

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property, partial
+from numbers import Integral
 from typing import Any
 
 from ..backend import (
@@ -564,7 +565,10 @@ def layer_index(names: Sequence[str], layer: int | str) -> int:
 
     Raises:
         KeyError, IndexError: if there is none.
+        TypeError: if it is neither a whole number nor a word.
     """
+    if isinstance(layer, bool) or not isinstance(layer, str | Integral):
+        raise TypeError(f"expected the index or name of a layer, got {layer!r}")
     if isinstance(layer, str):
         if layer not in names:
             raise KeyError(f"expected one of the layers {', '.join(names)}, got {layer!r}")

@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 
 from ..backend import Array, fetch
 from ..distributed import Communicator
-from ..fisher import BlockTridiagonal, Kronecker, Operator, block_tridiagonal, signals
+from ..fisher import BlockTridiagonal, Operator, block_tridiagonal, signals
 from ..fisher.kronecker import factors
-from ..fisher.kronecker_block import factored_inverse
+from ..fisher.kronecker_block import factored_inverse, kronecker_blocks
 from ..network import Network
 from . import checks
 from .averages import moving_average
@@ -214,7 +214,7 @@ class KFAC:
         """(F~ + damping)^{-1}, of each layer the work of one of the ranks."""
         layers = len(self.net.names)
         if self.structure == "block_diagonal":
-            F = Kronecker(means, self.net.names)
+            F = kronecker_blocks(means, self.net.names)
             return factored_inverse(F, gamma**2, explicit=self.T3 > 1, comm=comm)
         tri = BlockTridiagonal(tuple(means[:layers]), tuple(means[layers:]), self.net.names)  # type: ignore[arg-type]
         return tri.inverse(gamma**2, method="factored", explicit=self.T3 > 1, comm=comm)

@@ -18,8 +18,8 @@ from typing import Any
 
 from ..backend import Array, array_module, to_floats
 from ..distributed import Communicator
-from ..fisher import Kronecker, Operator, gradient_and_kfac
-from ..fisher.kronecker_block import factored_inverse, factors_of
+from ..fisher import Operator, gradient_and_kfac
+from ..fisher.kronecker_block import factored_inverse, factors_of, kronecker_blocks
 from ..network import Network
 from . import checks
 from .averages import moving_average
@@ -128,7 +128,7 @@ class KFCPre:
 
     def _inverse(self, request: Request, comm: Communicator) -> Operator:
         """(F~ + damping)^{-1}, of each layer the work of one of the ranks."""
-        F = Kronecker(request["factors"], self.net.names)
+        F = kronecker_blocks(request["factors"], self.net.names)
         return factored_inverse(F, self.l2 + self.damping, explicit=self.Tf > 1, comm=comm)
 
     def _clip(self, theta: Array, x: Array, grad: Array, v: Array, lr: float) -> tuple[Any, dict[str, Any]]:

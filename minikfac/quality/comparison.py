@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..backend import Array
+from ..backend import Array, whole_number
 from ..fisher import DenseMatrix, FisherMatrix
 from .measures import COLUMNS, MEASURES, WHOLE, Row, measure
-from .reference import Reference
+from .reference import Reference, descent_gradient
 from .tables import aligned, mean_and_spread, text_table, write_csv
 
 
@@ -114,12 +114,15 @@ def compare(
         the diagonal block of the matrix and of the inverse, and the step on the layer's parameters.
 
     Raises:
-        ValueError: on shapes that do not fit, a gradient with NaN, no approximations, methods for unknown
-            ones, unknown measures, negative damping, or a singular matrix without damping.
+        ValueError: on shapes that do not fit, a gradient with NaN or infinity, no approximations, methods
+            for unknown ones, unknown measures, negative damping, or a matrix that is singular to working
+            precision.
         TypeError: on what is not a Fisher matrix.
     """
     methods, chosen = methods or {}, tuple(MEASURES if measures is None else measures)
     _check(F, approximations, methods, chosen)
+    cg_limit = whole_number(cg_limit, "cg_limit")
+    gradient = descent_gradient(gradient, F.shape[0])
     reference = Reference.of(F, gradient, damping) if reference is None else reference
     rows: list[Row] = []
     for name, matrix in approximations.items():
@@ -137,12 +140,16 @@ def _check(
     methods: Mapping[str, str],
     measures: Sequence[str],
 ) -> None:
+    if not isinstance(F, DenseMatrix):
+        raise TypeError(f"expected the dense matrix of fisher.exact, got {type(F).__name__}")
+    if not isinstance(approximations, Mapping):
+        raise TypeError(f"expected approximations by name, got {type(approximations).__name__}")
     if not approximations or not set(methods) <= set(approximations):
         raise ValueError(
             f"expected approximations, and methods for some of them, got approximations "
             f"{list(approximations)} and methods for {list(methods)}"
         )
-    unknown = [name for name in measures if name not in MEASURES]
+    unknown = [str(name) for name in measures if not isinstance(name, str) or name not in MEASURES]
     if unknown:
         raise ValueError(f"expected measures among {', '.join(MEASURES)}, got {', '.join(unknown)}")
     for name, matrix in approximations.items():

@@ -285,7 +285,7 @@ def test_sh_without_iad_is_refused_with_the_reason(assume: set[str]) -> None:
 def test_what_is_no_assumption_is_refused() -> None:
     with pytest.raises(ValueError, match="expected assumptions among IAD, SH, SUD, got WD"):
         fisher.ladder(grid_signals(), {"IAD", "WD"})
-    with pytest.raises(ValueError, match="expected a set of assumptions, got the string 'IAD'"):
+    with pytest.raises(ValueError, match="expected a set of assumptions, got 'IAD'"):
         fisher.ladder(grid_signals(), "IAD")
 
 

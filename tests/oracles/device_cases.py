@@ -458,7 +458,8 @@ def linear_algebra(a: Any) -> list:
     K1, K2, scale = linalg.kron_sum_solver(a.M, a.N, a.M / 2, a.N / 2, -1)
     sums = linalg.sum_over_chunks(lambda rows, sums: sums.add_gram("A", a.b[rows]), [slice(0, 8)], a.b)
     results = [L, linalg.cholesky_solve(L, a.b), linalg.triangular_solve(L, a.b, transposed=True)]
-    results += [*linalg.damped_choleskys([(a.M, "M", 0.5), (a.N, "N", 0.5)]), linalg.cholesky_inverse(L)]
+    ((L_M, L_N),) = linalg.damped_choleskys([((a.M, "M", 0.5), (a.N, "N", 0.5))], 0.25)
+    results += [L_M, L_N, linalg.cholesky_inverse(L)]
     results += [values, (U * values) @ U.T, linalg.pseudo_inverse(a.M), linalg.symmetrize(a.b @ a.b.T)]
     results += [linalg.invert(a.M), linalg.kron_apply(a.M, a.N, a.c), linalg.kron_dense(a.M, a.N)]
     results += [linalg.kron_eigen_dense(a.M, a.N, a.c.reshape(8, 7)), sums["A"]]

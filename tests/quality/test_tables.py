@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from minikfac import fisher, quality
+from minikfac.quality.tables import text_table
 from oracles import EXACT, SOLVE
-from oracles.fisher import make_case
+from oracles.fisher import make_case, random_signals
 from oracles.quality import CASES, LAM, build, compare, gradient
 
 
@@ -115,3 +116,21 @@ def test_unknown_names_are_refused_with_the_known_ones(comparison: quality.Compa
 )
 def test_cells_are_written_as_a_person_would(value: float | None, text: str):
     assert quality.format_cell(value) == text
+
+
+def test_a_column_is_shown_where_some_rows_have_it() -> None:
+    rows = [{"approximation": "a", "error": 1.0, "kl": None}, {"approximation": "b", "error": 2.0, "kl": 3.0}]
+    header, cells = text_table(rows, None, ["error", "kl", "c_star"])
+    assert header == ["approximation", "error", "kl"]
+    assert cells == [["a", "1", ""], ["b", "2", "3"]]
+
+
+def test_what_is_applicable_depends_on_whether_any_weights_are_shared() -> None:
+    shared, dense = (
+        random_signals(shapes=((4, 3, 2), (1, 3, 2))),
+        random_signals(shapes=((1, 3, 2), (1, 2, 2))),
+    )
+    assert {"KFAC-reduce", "T x KFC"} <= set(quality.applicable(shared))
+    assert not {"KFAC-reduce", "T x KFC"} & set(quality.applicable(dense))
+    assert "block-tridiagonal" in quality.applicable(dense)
+    assert "block-tridiagonal" not in quality.applicable(shared)
