@@ -71,7 +71,7 @@ def numbers(
     image_shape: Sequence[int] | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Everything that the first tab shows, as plain data; arguments and errors are those of :func:`.write`."""
+    """Everything that the first tab shows, as plain data; arguments and errors as of :func:`.write`."""
     chosen = _layers(net, layers)
     if not thetas or not dampings or not min(dampings) > 0:
         raise ValueError(
@@ -156,7 +156,8 @@ def _moment(
     matrices = {name: quality.APPROXIMATIONS[name][0](signals) for name in names}
     gradient = net.gradient(theta, x, y)
     gradient = np.concatenate([to_host(gradient[net.slices[l]]) for l in chosen])
-    tables, steps = [], []
+    tables: list[np.ndarray] = []
+    steps = []
     for damping in dampings:
         reference = quality.Reference.of(F, gradient, damping)
         tables.append(_measures(reference, matrices, tables[0] if tables else None))

@@ -12,6 +12,7 @@ from .. import __version__
 from ..backend import Array
 from ..network import Network
 from ..training import example
+from . import equivalent
 from .numbers import DAMPINGS, MOMENTS, numbers
 
 FOLDER = Path(__file__).parent
@@ -93,7 +94,8 @@ def write_example(path: str | Path, progress: bool = True) -> Path:
 
 def page(title: str, study: Mapping[str, Any]) -> str:
     """The page as text."""
-    data = json.dumps({"study": study}, allow_nan=False, separators=(",", ":")).replace("</", "<\\/")
+    content = {"study": study, "equivalent": equivalent.numbers()}
+    data = json.dumps(content, allow_nan=False, separators=(",", ":")).replace("</", "<\\/")
     pieces = {
         "title": escape(title),
         "version": escape(__version__),
