@@ -9,7 +9,7 @@ const drawable = ["K-FAC", "K-FAC (factored damping)", "EKFAC", "nearest Kroneck
 
 const view = {
   layer: Math.min(1, study.layers.length - 1),
-  moment: Math.min(3, study.moments.length - 1),
+  moment: Math.floor(study.moments.length / 2),
   damping: study.dampings.reduce((best, value, k) => (Math.abs(Math.log(value / 0.01)) < Math.abs(Math.log(study.dampings[best] / 0.01)) ? k : best), 0),
   approximation: drawable[0],
   cursor: { row: 0, column: 0 },
@@ -53,7 +53,7 @@ const allSignals = remembered((moment) => {
   return rowsOf(array("x"), study.x.shape[1]).map((x) => signalsOf(study.chain, theta, x));
 }, 3);
 
-// The exact block of the drawn part of a layer, flat: computed here from theta and x, or as it was stored.
+// The exact block of the drawn part of a layer, flat: computed here from theta and x, or as it came with the page.
 const exactBlock = remembered((layer, moment) => {
   const entry = study.moments[moment].layers[layer], size = inputs(layer).length * units(layer).length;
   const block = new Float64Array(size * size);
@@ -172,11 +172,11 @@ function drawBlocks() {
   showPicture(byId("block-difference"), drawn.difference, cursor, O);
   showPicture(byId("block-A"), drawn.A, { row: i, column: j });
   showPicture(byId("block-G"), drawn.G, { row: o, column: p });
-  const { size } = drawn, factors = name === "nearest Kronecker" ? "of the nearest product" : name.startsWith("K-FAC") ? "" : "of K-FAC";
+  const { size } = drawn, factors = name === "nearest Kronecker" ? " of the nearest product" : name.startsWith("K-FAC") ? "" : " of K-FAC";
   const stored = { "EKFAC": (size / O) ** 2 + O * O + size, "diagonal": size }[name] ?? (size / O) ** 2 + O * O;
   caption("exact", `<b>Exact block</b>, ${size} \u00d7 ${size}: ${whole(size * size)} numbers`);
-  caption("A", `<b>A</b> ${factors} ${size / O} \u00d7 ${size / O}: mean of \u0101\u0101\u1d40 over inputs`);
-  caption("G", `<b>G</b> ${factors} ${O} \u00d7 ${O}: mean of gg\u1d40 over units`);
+  caption("A", `<b>A</b>${factors}, ${size / O} \u00d7 ${size / O}: mean of \u0101\u0101\u1d40 over inputs`);
+  caption("G", `<b>G</b>${factors}, ${O} \u00d7 ${O}: mean of gg\u1d40 over units`);
   caption("product", `<b>${label(name)}</b>: ${PRODUCT[name]}, from ${whole(stored)} numbers`);
   caption("difference", `<b>Difference</b>: relative error <b id="block-error">${short(drawn.error)}</b> (Frobenius norm)`);
   drawScale(drawn.limit);
@@ -297,7 +297,7 @@ function drawMatrices() {
   byId("damping-text").textContent = short(lambda(), 2);
   byId("block-about").textContent = size < I * O
     ? `Of this layer's ${I} \u00d7 ${O} weights, the picture has those from the ${inputs(layer).length} most active inputs to the ${units(layer).length} most active units.`
-    : `Point at an entry, or move the cursor with the arrow keys.${study.chain ? "" : " The exact block is stored with 16 bits per number."}`;
+    : `Point at an entry, or move the cursor with the arrow keys.`;
   drawBlocks();
   drawSteps();
   drawGoodness();

@@ -1,11 +1,10 @@
 // Numbers: arrays that came with the page, linear algebra for small matrices, and numbers as text.
 
-// An array of the page (base64 of little-endian numbers) as a typed array; integers are scaled back.
+// An array of the page (base64 of little-endian numbers) as a typed array; 8-bit integers are scaled back.
 function unpack(entry) {
   const bytes = Uint8Array.from(atob(entry.data), (letter) => letter.charCodeAt(0));
   if (entry.kind === "float32") return Float64Array.from(new Float32Array(bytes.buffer));
-  const integers = entry.kind === "int8" ? new Int8Array(bytes.buffer) : new Int16Array(bytes.buffer);
-  return Float64Array.from(integers, (value) => value * entry.scale);
+  return Float64Array.from(new Int8Array(bytes.buffer), (value) => value * entry.scale);
 }
 
 // A function of some keys that remembers its last results, as many as `most`.

@@ -32,8 +32,8 @@ LARGEST_NET = 4000
 """Most parameters of the layers that are studied; their exact Fisher matrix has the square of that."""
 LARGEST_BLOCK = 1200
 """Most parameters of a layer's block that is drawn; of a larger layer, its most active inputs and units."""
-STORED_BLOCK = 300
-"""The same where the page cannot compute the block by itself, and has it as 16-bit integers."""
+STORED_BLOCK = 240
+"""The same where the page cannot compute the block by itself, so that it comes with the page."""
 MOST_EXAMPLES = 500
 """Over which all matrices are means."""
 DRAWN = ("K-FAC", "K-FAC (factored damping)", "EKFAC", "nearest Kronecker", "diagonal")
@@ -42,19 +42,19 @@ MEASURES = ("error", "step_cosine", "step_length", "share")
 
 
 def packed(array: Array, kind: str = "float32") -> dict[str, Any]:
-    """An array as text: base64 of its numbers, little-endian; integers come with the scale to multiply by.
+    """An array as text: base64 of its numbers, little-endian; 8-bit integers come with a scale to multiply by.
 
     Args:
         array: finite or NaN, any shape.
-        kind: "float32", "int8" or "int16".
+        kind: "float32" or "int8".
 
     >>> packed(np.array([1.0, -0.5]), "int8")
     {'kind': 'int8', 'shape': [2], 'scale': 0.007874015748031496, 'data': 'f8A='}
     """
     array = np.asarray(to_host(array), dtype=float)
     entry: dict[str, Any] = {"kind": kind, "shape": list(array.shape)}
-    if kind != "float32":
-        entry["scale"] = float(np.abs(array).max(initial=0.0)) / np.iinfo(kind).max or 1.0
+    if kind == "int8":
+        entry["scale"] = float(np.abs(array).max(initial=0.0)) / 127 or 1.0
         array = np.rint(array / entry["scale"])
     little_endian = np.dtype(kind).newbyteorder("<")
     return entry | {"data": base64.b64encode(array.astype(little_endian).tobytes()).decode("ascii")}
@@ -241,5 +241,5 @@ def _layer(
     entry["pi"] = float(pi_ratio(kfac.A, kfac.G))
     entry["spectra"] = {name: packed(np.sort(values)[::-1]) for name, values in spectra.items()}
     if stored:
-        entry["block"] = packed(exact[np.tril_indices(len(exact))], "int16")
+        entry["block"] = packed(exact[np.tril_indices(len(exact))])
     return entry
