@@ -170,16 +170,17 @@ function drawFamily(family) {
       if (ends.flat().every(Number.isFinite)) strokeLine(pen, ends);
     }
     const lines = chart === family.common ? family.charts.map((_, k) => k) : [place];
-    for (const [field, color, lineWidth, dash] of [["natural", "second", 4, []], ["gradient", "first", 2.5, [6, 4]]]) {
+    for (const [field, color, lineWidth, dash] of [["natural", "ink", 3.5, []], ["gradient", "gradient", 2.5, [6, 4]]]) {
       pen.strokeStyle = cssColor(color);
       pen.lineWidth = lineWidth;
       for (const k of lines) strokeLine(pen, paths[field][k].map(toPixel).filter((point) => point.every(Number.isFinite)), dash);
     }
     const [cx, cy] = toPixel(family.start);
-    pen.fillStyle = cssColor("ink");
+    pen.fillStyle = cssColor("accent");
     pen.beginPath();
     pen.arc(cx, cy, 5, 0, 2 * Math.PI);
     pen.fill();
+    pen.fillStyle = cssColor("ink");
     pen.textAlign = "center";
     if (chart.axes[0]) pen.fillText(chart.axes[0], width / 2, height - 6);
     pen.textAlign = "left";

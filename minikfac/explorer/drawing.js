@@ -1,16 +1,17 @@
 // Drawing on canvases: colours, heat maps with a cursor, charts with axes.
 
-const BLUE = "#0072B2", VERMILLION = "#D55E00", GREEN = "#009E73", PURPLE = "#CC79A7";
-const ORANGE = "#E69F00", SKY = "#56B4E9", GREY = "#8a8a8a", OLIVE = "#9a8f1c", BROWN = "#8b5a2b";
-const METHOD_COLORS = {
-  "exact": "ink", "natural gradient": BLUE, "gradient": VERMILLION, "K-FAC": VERMILLION,
-  "K-FAC (factored damping)": ORANGE, "block-diagonal": BLUE, "block-tridiagonal": SKY, "EKFAC": GREEN,
-  "nearest Kronecker": PURPLE, "diagonal": OLIVE, "low rank": BROWN, "no curvature": GREY,
+// Colour and dash of each method, as in minikfac.plots; methods without an entry have the colour of the text.
+const BLUE = "#0072B2", VERMILLION = "#D55E00", GREEN = "#009E73", PURPLE = "#CC79A7", ORANGE = "#E69F00", SKY = "#56B4E9";
+const DASHED = [6, 3], DOTTED = [2, 3], MIXED = [8, 3, 2, 3];
+const LOOKS = {
+  "K-FAC": [BLUE, []], "K-FAC (factored damping)": [BLUE, DASHED], "EKFAC": [SKY, MIXED], "nearest Kronecker": [SKY, DOTTED],
+  "block-diagonal": [GREEN, DASHED], "block-tridiagonal": [GREEN, MIXED], "low rank": [ORANGE, DASHED],
+  "diagonal": [PURPLE, DASHED], "no curvature": [VERMILLION, DOTTED],
 };
 
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const cssColor = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
-const colorOf = (name) => { const color = METHOD_COLORS[name] ?? "ink"; return color === "ink" ? cssColor("ink") : color; };
+const colorOf = (name) => LOOKS[name]?.[0] ?? cssColor("ink");
 
 // A canvas as sharp as the screen, of its size on the page; returns its pen and that size.
 function sharp(canvas) {

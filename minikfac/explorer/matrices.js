@@ -235,7 +235,7 @@ const MEASURE_LABELS = { share: "share of progress", step_cosine: "cosine", erro
 
 function penOf(name) {
   const bold = name === "K-FAC" || name === view.approximation;
-  return { color: colorOf(name), width: bold ? 3.5 : 1.8, dash: bold ? [] : [[6, 3], [2, 2], [8, 3, 2, 3]][names.indexOf(name) % 3] };
+  return { color: colorOf(name), width: bold ? 3.5 : 1.8, dash: LOOKS[name]?.[1] ?? DOTTED };
 }
 
 function drawGoodness() {
@@ -343,7 +343,8 @@ function startMatrices() {
   byId("measure").addEventListener("input", () => { view.measure = byId("measure").value; drawGoodness(); });
   for (const name of names) {
     const button = Object.assign(document.createElement("button"), { type: "button" });
-    button.innerHTML = `<i style="background:${METHOD_COLORS[name] === "ink" ? "var(--ink)" : METHOD_COLORS[name] ?? "var(--ink)"}"></i>${label(name)}`;
+    const [color, dash] = LOOKS[name] ?? ["currentColor", DOTTED];
+    button.innerHTML = `<svg width="26" height="6" aria-hidden="true"><path d="M0 3h26" stroke="${color}" stroke-width="3" stroke-dasharray="${dash}"/></svg> ${label(name)}`;
     button.setAttribute("aria-pressed", "true");
     button.addEventListener("click", () => {
       view.shown.has(name) ? view.shown.delete(name) : view.shown.add(name);

@@ -42,7 +42,7 @@ MEASURES = ("error", "step_cosine", "step_length", "share")
 
 
 def packed(array: Array, kind: str = "float32") -> dict[str, Any]:
-    """An array as text: base64 of its numbers, little-endian; 8-bit integers come with a scale to multiply by.
+    """An array as text: base64 of its numbers, little-endian; 8-bit integers come with a scale.
 
     Args:
         array: finite or NaN, any shape.
@@ -121,10 +121,13 @@ def _layers(net: Network, layers: Sequence[int | str] | None) -> list[int]:
     suited = [l for l, layer in enumerate(net.parameter_layers) if isinstance(layer, Dense | Conv2d)]
     chosen = suited if layers is None else [layer_index(net.names, layer) for layer in layers]
     size = sum(net.slices[l].stop - net.slices[l].start for l in chosen)
-    if not chosen or not set(chosen) <= set(suited) or size > LARGEST_NET:
+    if not chosen or not set(chosen) <= set(suited):
+        got = ", ".join(net.names[l] for l in chosen) or "none"
+        raise ValueError(f"expected dense layers or convolutions, got {got}")
+    if size > LARGEST_NET:
         raise ValueError(
-            f"expected dense layers or convolutions with at most {LARGEST_NET:,} parameters together, got "
-            f"{', '.join(net.names[l] for l in chosen) or 'none'} with {size:,}; choose fewer by layers=[...]"
+            f"expected layers of at most {LARGEST_NET:,} parameters together, got {size:,}; choose some by "
+            f"layers=[...] of {', '.join(net.names[l] for l in suited)}"
         )
     return chosen
 

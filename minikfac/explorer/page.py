@@ -38,8 +38,8 @@ def write(
     """Write the explorer's page of a net: one HTML file that needs neither a server nor a network.
 
     In a chain of dense and pointwise layers the page computes exact blocks itself, from theta and x, of at
-    most 1,200 parameters: of a larger layer those from the most active inputs to the most active units. Of any
-    other net, as one with convolutions, blocks come with the page, of at most 240 parameters per layer.
+    most 1,200 parameters: in a larger layer those between the most active inputs and units. Of any other net,
+    as one with convolutions, blocks come with the page, of at most 240 parameters per layer.
 
     Args:
         path: the file; its folder is made if need be.
