@@ -134,7 +134,7 @@ def test_scale_and_shift_are_left_out():
     theta = net.init(np.random.default_rng(0))
     study = numbers.numbers(net, {"now": theta}, x, y, dampings=[0.1], progress=False)
     assert [layer["name"] for layer in study["layers"]] == ["dense0", "dense2"] and study["chain"] is None
-    with pytest.raises(ValueError, match=r"expected dense layers or convolutions .* got layer_norm1 with 10"):
+    with pytest.raises(ValueError, match="expected dense layers or convolutions, got layernorm1$"):
         numbers.numbers(net, {"now": theta}, x, y, layers=[1], progress=False)
 
 
@@ -146,9 +146,7 @@ def test_what_is_refused(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"dampings > 0, got 2 moments and dampings \[0, 1\]"):
         explorer.write(path, net, thetas, x, y, dampings=[0, 1])
     monkeypatch.setattr(numbers, "LARGEST_NET", 60)
-    with pytest.raises(
-        ValueError, match=r"at most 60 parameters together, got dense0, dense1 with 74; choose"
-    ):
+    with pytest.raises(ValueError, match="at most 60 parameters together, got 74; choose some by"):
         explorer.write(path, net, thetas, x, y)
     monkeypatch.setattr(page, "LIMIT", 1000)
     with pytest.raises(MemoryError, match=r"a page of at most 8 MB, got 0\.\d MB; give fewer moments"):
@@ -205,11 +203,8 @@ def test_the_command_writes_the_example(tmp_path, capsys):
 
 def test_the_pages_snippet_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(
-        explorer.write,
-        "__defaults__",
-        tuple((0.1,) if value == explorer.DAMPINGS else value for value in explorer.write.__defaults__),
-    )
+    quick = tuple((0.1,) if value == explorer.DAMPINGS else value for value in explorer.write.__defaults__)
+    monkeypatch.setattr(explorer.write, "__defaults__", quick)
     (snippet,) = snippets(ROOT / "docs" / "explorer.md")
     exec(compile(snippet, "explorer.md", "exec"), {})
     assert (tmp_path / "my-net.html").exists()
