@@ -62,8 +62,8 @@ def write(
             parameters in the layers that are studied.
         MemoryError: if the page would be larger than 8 MB.
     """
-    study = numbers(net, thetas, x, y, layers, approximations, dampings, image_shape, progress)
-    text = page(title, study)
+    study = numbers(net, thetas, x, y, layers, approximations, dampings, progress)
+    text = page(title, study | {"image": image_shape and list(image_shape)})
     if len(text.encode()) > LIMIT:
         raise MemoryError(
             f"expected a page of at most 8 MB, got {len(text.encode()) / 2**20:.1f} MB; give fewer moments, "
@@ -78,19 +78,9 @@ def write(
 def write_example(path: str | Path, progress: bool = True) -> Path:
     """Write the page of :func:`minikfac.training.example` at seven moments of training."""
     moments = {f"after {steps:,} steps" if steps else "before training": example(steps) for steps in MOMENTS}
-    last = list(moments.values())[-1]
     thetas = {name: moment.theta for name, moment in moments.items()}
-    title = "K-FAC, by hand: the Fisher matrix of a small net on digits"
-    return write(
-        path,
-        last.net,
-        thetas,
-        last.x,
-        last.y,
-        image_shape=(8, 8),
-        title=title,
-        progress=progress,
-    )
+    title, one = "K-FAC, by hand: the Fisher matrix of a small net on digits", example()
+    return write(path, one.net, thetas, one.x, one.y, image_shape=(8, 8), title=title, progress=progress)
 
 
 def page(title: str, study: Mapping[str, Any]) -> str:
