@@ -309,7 +309,7 @@ function writeGoodness() {
   const { floats } = study.moments[view.moment];
   const row = (name) => [label(name), ...Object.keys(columns).map((what) => short(measure(name, what))), whole(floats[name])];
   const cells = (texts, tag) => `<tr>${texts.map((text) => `<${tag}>${text}</${tag}>`).join("")}</tr>`;
-  const head = cells(["approximation", ...Object.values(columns), "numbers"], "th");
+  const head = cells(["matrix", ...Object.values(columns), "numbers"], "th");
   byId("table").innerHTML = `<thead>${head}</thead><tbody>${names.map((name) => cells(row(name), "td")).join("")}</tbody>`;
 }
 
