@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -50,7 +51,8 @@ def write(
         layers: by index or name; all dense ones and convolutions by default.
         approximations: names among :data:`minikfac.quality.APPROXIMATIONS`; those that apply by default.
         dampings: lambda > 0 at the stops of the slider, ascending.
-        image_shape: height and width, where the first layer's inputs are the pixels of an image.
+        image_shape: height and width: where a dense first layer has an input per pixel, its steps are shown as
+            pictures.
         title: heading of the page.
         progress: show a bar.
 
@@ -63,7 +65,11 @@ def write(
         MemoryError: if the page would be larger than 8 MB.
     """
     study = numbers(net, thetas, x, y, layers, approximations, dampings, progress)
-    text = page(title, study | {"image": image_shape and list(image_shape)})
+    first, shape = study["layers"][0], tuple(image_shape or ())
+    pixels = (
+        bool(study["chain"]) and first["index"] == 0 and math.prod(shape) == study["chain"][0].get("n_in")
+    )
+    text = page(title, study | {"image": list(shape) if len(shape) == 2 and pixels else None})
     if len(text.encode()) > LIMIT:
         raise MemoryError(
             f"expected a page of at most 8 MB, got {len(text.encode()) / 2**20:.1f} MB; give fewer moments, "

@@ -123,6 +123,23 @@ def test_layers_of_a_larger_net(tmp_path):
     assert [layer["name"] for layer in study["layers"]] == ["dense1"] and study["parameters"] == 24
 
 
+@pytest.mark.parametrize(
+    ("shape", "options", "image"),
+    [
+        ((3, 3), {}, [3, 3]),
+        ((3, 3), {"layers": [1]}, None),  # its inputs are units
+        ((3, 2), {}, None),
+        ((3, 3, 1), {}, None),
+        (None, {}, None),
+    ],
+)
+def test_steps_are_pictures_where_the_first_layers_inputs_are_pixels(tmp_path, shape, options, image):
+    net, thetas, x, y = small()
+    options = options | {"image_shape": shape, "dampings": [0.1], "progress": False}
+    path = explorer.write(tmp_path / "page.html", net, thetas, x, y, **options)
+    assert data_of(path.read_text(encoding="utf-8"))["study"]["image"] == image
+
+
 def normalized():
     return mk.Network(
         [layers.Dense(9, 5), layers.LayerNorm(5), layers.Tanh(), layers.Dense(5, 4)], outputs.Categorical()
