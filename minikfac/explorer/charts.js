@@ -215,6 +215,7 @@ function startFamily(family) {
     const figure = document.createElement("figure"), canvas = document.createElement("canvas");
     Object.assign(canvas, { id: `${family.id}-${place}`, tabIndex: 0 });
     canvas.style.aspectRatio = "1";
+    canvas.setAttribute("role", "application");
     canvas.setAttribute("aria-label", `${chart.name}: tap, click or use the arrow keys to choose the start.`);
     const setStart = (a, b) => {
       const { x, y } = chart.box, q = chart.pull([x[0] + a * (x[1] - x[0]), y[1] - b * (y[1] - y[0])]);

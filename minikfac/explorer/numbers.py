@@ -64,7 +64,6 @@ def numbers(
     x: Array,
     y: Array,
     layers: Sequence[int | str] | None = None,
-    approximations: Sequence[str] | None = None,
     dampings: Sequence[float] = DAMPINGS,
     progress: bool = True,
 ) -> dict[str, Any]:
@@ -78,7 +77,7 @@ def numbers(
     x, y = to_host(x[:MOST_EXAMPLES]), to_host(y[:MOST_EXAMPLES])
     host = {name: to_host(theta) for name, theta in thetas.items()}
     signals, chain = fisher.signals(net, [*host.values()][-1], x).select(chosen), dense_chain(net)
-    names = tuple(approximations or quality.applicable(signals))
+    names = quality.applicable(signals)
     parts = [_part(block, LARGEST_BLOCK if chain else STORED_BLOCK) for block in fisher.kfac(signals).blocks]
     with progress_bar("explorer", len(host) * len(dampings), progress) as bar, one_thread():
         study = partial(_moment, net, (x, y), chosen, parts, names, dampings, bar)

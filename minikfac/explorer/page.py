@@ -30,7 +30,6 @@ def write(
     x: Array,
     y: Array,
     layers: Sequence[int | str] | None = None,
-    approximations: Sequence[str] | None = None,
     dampings: Sequence[float] = DAMPINGS,
     image_shape: Sequence[int] | None = None,
     title: str = "A Fisher matrix and its approximations",
@@ -49,10 +48,8 @@ def write(
         x: inputs; means are over the first 500.
         y: their targets.
         layers: by index or name; all dense ones and convolutions by default.
-        approximations: names among :data:`minikfac.quality.APPROXIMATIONS`; those that apply by default.
         dampings: lambda > 0 at the stops of the slider, ascending.
-        image_shape: height and width: where a dense first layer has an input per pixel, its steps are shown as
-            pictures.
+        image_shape: height and width; where a dense first layer has an input per pixel, steps are pictures.
         title: heading of the page.
         progress: show a bar.
 
@@ -64,7 +61,7 @@ def write(
             parameters in the layers that are studied.
         MemoryError: if the page would be larger than 8 MB.
     """
-    study = numbers(net, thetas, x, y, layers, approximations, dampings, progress)
+    study = numbers(net, thetas, x, y, layers, dampings, progress)
     first, shape = study["layers"][0], tuple(image_shape or ())
     pixels = (
         bool(study["chain"]) and first["index"] == 0 and math.prod(shape) == study["chain"][0].get("n_in")
