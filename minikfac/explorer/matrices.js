@@ -243,7 +243,7 @@ function drawSteps() {
     figure.classList.toggle("chosen", name === view.approximation);
     canvas.setAttribute("role", "img");
     canvas.setAttribute("aria-label", `Step: ${figure.textContent}`);
-    canvas.style.aspectRatio = `${columns} / ${rows}`;
+    canvas.style.aspectRatio = Math.max(0.6, columns / rows); // a tall matrix is squeezed
     figure.prepend(canvas);
     const limit = largest(range(rows).flatMap((i) => range(columns).map((j) => value(i, j)))) || 1;
     canvas.image = picture(rows, columns, value, limit);
