@@ -51,9 +51,7 @@ Components = Annotated[int | None, Option(help="Use so many principal components
 Output = Annotated[str, Option(help="Distribution of the target: categorical, bernoulli or gaussian.")]
 Examples = Annotated[
     int | None,
-    Option(
-        help="N, over which the Fisher matrix is a mean; 500 by default, or as many as there are."
-    ),
+    Option(help="N, over which the Fisher matrix is a mean; 500 by default, or as many as there are."),
 ]
 Targets = Annotated[
     str,
