@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .signals import forward_backward
     from .spectra import cosine_against_damping, preconditioned_spectra, spectra
     from .style import COLORS, style
+    from .tradeoff import progress_against_storage
     from .training import quality_along_training, training_curve
 
 __all__ = on_demand(__name__)

@@ -130,7 +130,9 @@ def _whole(fig: Any, F: Array, kfac: Array, names: Sequence[str], sizes: Sequenc
     axes[0].set_yticks(middles, names, va="center")
     stored = f"{floats:,} numbers in place of {F.size:,}"
     fig.suptitle(f"All layers: {stored}, with a relative error of {error:.2f}")
-    fig.supxlabel("greys: absolute values, white is 0; matrices side by side share a scale", fontsize=10)
+    fig.supxlabel(
+        "greys: absolute values, white is 0; in each row all matrices of one size share a scale", fontsize=10
+    )
     return axes
 
 
