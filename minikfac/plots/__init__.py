@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .globe import globe_ascent, projections
     from .gradients import gradient_scatter, kl_against_quadratic, mean_derivatives
     from .graphical_models import graphical_models
-    from .invariance import equivalent_training, gap_against_damping, gap_against_steps, invariance_matrix
+    from .invariance import equivalent_training, gap_against_damping, invariance_matrix
     from .kronecker import kfac_picture, kronecker_factors
     from .ladder import ladder_blocks
     from .matrices import block_means, matrices
