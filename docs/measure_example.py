@@ -20,7 +20,7 @@ from minikfac.training.example import STEPS, Example, example
 PATH = Path(__file__).parent / "results" / "example.json"
 DAMPING = 0.01
 DAMPINGS = [1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 1.0, 10.0]
-MOMENTS = [0, 25, 50, 100, 200, 400, 800, 1200, 2000]
+MOMENTS = [0, 25, 50, 100, 200, 400, 800, 2000]
 COLUMNS = ("error", "c_star", "step_cosine", "step_length", "share", "floats")
 ALONG = ("error", "step_cosine", "share")
 

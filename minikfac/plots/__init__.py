@@ -30,6 +30,11 @@ if TYPE_CHECKING:
     from .spectra import cosine_against_damping, preconditioned_spectra, spectra
     from .style import COLORS, style
     from .tradeoff import progress_against_storage
-    from .training import quality_along_training, training_curve
+    from .training import (
+        approximations_along_training,
+        quality_along_training,
+        steps_as_pictures,
+        training_curve,
+    )
 
 __all__ = on_demand(__name__)

@@ -187,12 +187,13 @@ def name_points(
             "shrinkB": 3,
             "relpos": (0.5 - 0.5 * np.sign(dx), 0.5),
         }
-        ax.annotate(
+        text = ax.annotate(
             name, point, (dx, dy), textcoords="offset points", color=INK, fontsize=size, va="center",
             ha="left" if dx > 0 else "right" if dx < 0 else "center", annotation_clip=False,
             arrowprops=line if abs(dy) > height else None, weight="bold" if name == "K-FAC" else "normal",
             bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5},
         )  # fmt: skip
+        text.set_in_layout(False)
 
 
 _AROUND = [(9, 0), (-9, 0), (0, 13), (0, -13)]
