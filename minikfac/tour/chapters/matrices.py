@@ -20,6 +20,7 @@ import numpy as np
 
 from ... import fisher, plots
 from ...backend import Array, to_host
+from ...fisher.kronecker import factors
 from ...quality import APPROXIMATIONS
 from ..parts import Drawings, Figure, Part, Section, count, listing, percent, two_digits
 
@@ -243,13 +244,13 @@ def compute(run: Run) -> Matrices | None:
     whole, signals = (part.F, part.signals)
     if run.study.F.shape[0] <= _LARGEST:
         whole, signals = run.study.F, run.study.signals
-    blocks = fisher.kfac(signals).blocks
+    pairs = zip(whole.names, signals.total(factors), strict=True)
     return Matrices(
         in_words(run),
         part.signals.names,
         tuple(rows.stop - rows.start for rows in slices),
         to_host(whole.array),
-        {name: (to_host(block.A), to_host(block.G)) for name, block in zip(whole.names, blocks, strict=True)},
+        {name: (to_host(A), to_host(G)) for name, (A, G) in pairs},
         {name: to_host(matrix) for name, matrix in damped.items()},
         {name: to_host(matrix) for name, matrix in inverses.items()},
         errors,
