@@ -37,8 +37,8 @@ MEASURES_HELP = (
 Net = Annotated[
     str | None,
     Option(
-        help="Units per layer, as in 64-20-20-10; five hidden layers of 20 by default, of 16 for the digits. Or conv, a small "
-        "convolutional net for images; conv-4-8 says how many maps its convolutions have."
+        help="Units per layer, as in 64-20-20-10; five hidden layers of 20 by default, of 16 for the digits. "
+        "Or conv, a small convolutional net for images; conv-4-8 says how many maps its convolutions have."
     ),
 ]
 Activation = Annotated[str, Option(help="Of hidden units: tanh, logistic, relu, softplus or identity.")]
