@@ -138,8 +138,7 @@ def approximations_along_training(
     name = "K-FAC" if "K-FAC" in cosines else next(iter(cosines))
     bold = columns[1][1][name]
     fig.suptitle(
-        f"{name}'s step has a cosine of {bold[0]:.2f} with the exact one at first, {bold.min():.2f} at "
-        f"the least, {bold[-1]:.2f} at last"
+        f"{name}'s step: cosine {bold[0]:.2f} at first, {bold.min():.2f} at the least, {bold[-1]:.2f} at last"
     )
     for ax, (_, curves) in zip(axes, columns, strict=True):
         ends = {name: float(y[-1]) for name, y in curves.items()}
