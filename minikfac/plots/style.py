@@ -37,6 +37,9 @@ METHODS: dict[str, tuple[str, Any, str]] = {
     "K-FAC": (BLUE, "-", "o"),
     "K-FAC (factored damping)": (BLUE, "--", "P"),
     "K-FAC, factored damping": (BLUE, "--", "P"),
+    "K-FAC, exact damping": (BLUE, "-", "o"),
+    "block-tridiagonal, factored damping": (GREEN, "-.", "D"),
+    "exact Fisher": (BLACK, ":", "*"),
     "K-FAC, damped": (BLUE, "--", "P"),
     "K-FAC, (A ⊗ G + λI)⁻¹": (BLUE, "-", "o"),
     "KFC-pre": (BLUE, "-.", "p"),
@@ -54,6 +57,9 @@ METHODS: dict[str, tuple[str, Any, str]] = {
     "no curvature": (VERMILLION, ":", "d"),
     "gradient": (VERMILLION, ":", "d"),
     "SGD": (VERMILLION, "--", "d"),
+    "gradient, a small step": (VERMILLION, ":", "d"),
+    "gradient, the best step": (VERMILLION, "--", "s"),
+    "gradient with the best momentum": (ORANGE, "-.", "^"),
 }
 """Colour, dash and marker of each method, in every figure; families share a colour."""
 

@@ -21,7 +21,7 @@ from .style import (
     signed_image,
     style,
 )
-from .ticks import plain_log_ticks
+from .ticks import plain_log_ticks, short
 
 LABELS = {
     "step": "step",
@@ -60,13 +60,13 @@ def training_curve(
         ValueError: on a run without records that hold both columns.
     """
     named = dict(runs) if isinstance(runs, Mapping) else {"": runs}
-    ax = axes_for(ax)
+    ax, scale = axes_for(ax), 100 if y in PERCENT else 1
     for (name, records), look in zip(some(named, "run").items(), pens(named).values(), strict=True):
         points = [(row[x], row[y]) for row in records if x in row and y in row]
         if not points:
             raise ValueError(f"expected records of {name or 'the run'} with {x} and {y}, got none")
         places, values = np.array(points, dtype=float).T
-        ax.plot(places, (100 if y in PERCENT else 1) * values, label=name or None, **look)
+        ax.plot(places, scale * values, label=name or None, **look)
     if y.endswith("loss"):
         ax.set_yscale("log")
         plain_log_ticks(ax.yaxis)
@@ -74,6 +74,8 @@ def training_curve(
         ax.set_ylim(bottom=0)
     ylabel = LABELS.get(y, y.replace("_", " "))
     title = ylabel.split(" (")[0].capitalize() if y in LABELS and y != "damping" else "Training"
+    if len(named) == 1:
+        title += f": from {short(values[0] * scale)} to {short(values[-1] * scale)}"
     return labelled(ax, title, LABELS.get(x, x.replace("_", " ")), ylabel)
 
 
