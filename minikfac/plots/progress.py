@@ -47,8 +47,7 @@ def conditioning(
     missing = [name for name in paths if name not in names]
     if missing:
         raise ValueError(f"expected losses of every path, got none of {missing[0]}")
-    marked = pens(names, marked=True)
-    looks = {name: look | marked[name] for name, look in pens(names).items()}  # the same in all pictures
+    looks = pens(names, marked=True)  # the same in all pictures
     _valley(axes[0], hessian, minimum, {name: (paths[name], looks[name]) for name in paths})
     runs = by_name(losses, ("k",), "losses", "run", finite=True)
     highest = max(float(run.max()) for run in runs.values())
@@ -66,8 +65,9 @@ def conditioning(
         ax.grid(True)
     handles = [Line2D([], [], label=name, **look) for name, look in looks.items()]
     fig.legend(handles=handles, loc="outside lower center", ncols=2)
-    most = ", ".join(f"{short(float(np.asarray(counts)[-1]))} ({name})" for name, counts in steps.items())
-    fig.suptitle(f"Steps with condition number {short(float(x[-1]))}: {most}", fontsize=13)
+    last = sorted((float(np.asarray(counts)[-1]), name) for name, counts in steps.items())
+    ends = " against ".join(f"{short(last[place][0])} ({last[place][1]})" for place in (0, -1))
+    fig.suptitle(f"Steps with condition number {short(float(x[-1]))}: {ends}", fontsize=14)
     return axes
 
 
@@ -110,7 +110,7 @@ def improvement_against_damping(
     improvements: Mapping[tuple[str, str], Any],
     *,
     chosen: float | None = None,
-    title: str = "One step",
+    title: str = "What one step improves",
 ) -> list[Any]:
     """Draw improvements of the objective against damping, one picture for each use of a proposal.
 
@@ -158,5 +158,5 @@ def improvement_against_damping(
     fig.legend(handles=handles, loc="outside lower center", ncols=3)
     matrix, use = max(curves, key=lambda key: float(curves[key].max()))
     at = short(float(x[curves[matrix, use].argmax()]))
-    fig.suptitle(f"{title}: at most {short(highest)} nats less, {matrix}, {use}, γ = {at}")
+    fig.suptitle(f"{title}:\nat most {short(highest)} nats, by {matrix}, {use}, γ = {at}", fontsize=14)
     return axes

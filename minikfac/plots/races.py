@@ -115,7 +115,7 @@ def race_targets(rows: Sequence[Mapping[str, Any]]) -> list[Any]:
     panels[0].set_ylim(len(levels) - 0.5, -0.5)
     panels[0].set_ylabel(label(what))
     handles = [
-        panels[0].plot([], [], linestyle="", label=name, **look)[0]
+        panels[0].plot([], [], **{**look, "linestyle": ""}, label=name)[0]
         for name, look in pens(names, marked=True).items()
     ]
     seeds = max(row["runs"] for row in rows)

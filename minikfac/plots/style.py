@@ -57,7 +57,7 @@ METHODS: dict[str, tuple[str, Any, str]] = {
     "no curvature": (VERMILLION, ":", "d"),
     "gradient": (VERMILLION, ":", "d"),
     "SGD": (VERMILLION, "--", "d"),
-    "gradient, a small step": (VERMILLION, ":", "d"),
+    "gradient, a small step": (GREY, "-", "d"),
     "gradient, the best step": (VERMILLION, "--", "s"),
     "gradient with the best momentum": (ORANGE, "-.", "^"),
 }
@@ -132,7 +132,7 @@ def pens(names: Iterable[str], marked: bool = False) -> dict[str, dict[str, Any]
 
     Args:
         names: of the curves of one figure.
-        marked: with markers and solid lines, where points are few.
+        marked: with markers too, where points are few.
 
     >>> pens(["K-FAC", "mine"], marked=True)["mine"]
     {'color': '#D55E00', 'marker': 's', 'zorder': 2}
@@ -145,7 +145,7 @@ def pens(names: Iterable[str], marked: bool = False) -> dict[str, dict[str, Any]
     for name in names:
         if name in METHODS:
             color, dash, marker = METHODS[name]
-            look = {"color": color, "marker": marker} if marked else {"color": color, "linestyle": dash}
+            look = {"color": color, "linestyle": dash} | ({"marker": marker} if marked else {})
         else:
             look = (marked_pen if marked else pen)(free.pop(0))
         looks[name] = look | ({"linewidth": 3.2, "zorder": 3} if name == "K-FAC" else {"zorder": 2})

@@ -195,7 +195,8 @@ def _compared(run: Run, steps: int) -> dict[str, dict[str, Any]]:
     table = quality.compare(
         fisher.exact(signals), matrices, gradient, run.study.damping, measures=("matrix", "step")
     )
-    return {name: table[name] for name in names}
+    columns = ("error", "step_cosine", "share")
+    return {name: {column: table[name][column] for column in columns} for name in names}
 
 
 def _pictures(run: Run) -> dict[str, Array]:
