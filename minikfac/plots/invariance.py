@@ -66,15 +66,7 @@ def invariance_matrix(
     ax = fig.add_subplot()
     colors = matplotlib.colormaps["Oranges"].with_extremes(bad=BLUE)
     ax.imshow(np.ma.masked_where(same, gaps), cmap=colors, norm=LogNorm(1e-3, 30), aspect="auto")
-    for (row, column), gap in np.ndenumerate(gaps):
-        finite = bool(np.isfinite(gap))
-        text = "✓" if same[row, column] else f"{gap:.1g}" if finite else "failed"
-        if not finite or same[row, column] != invariant[row, column]:
-            text += " !"
-        if not finite:  # no colour stands for it
-            ax.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, color="#dddddd"))
-        look = {"color": "white", "weight": "bold"} if text[0] == "✓" else {"color": "black"}
-        ax.text(column, row, text, ha="center", va="center", fontsize=12, **look)
+    _write_cells(ax, gaps, same, invariant)
     ax.set_xticks(np.arange(1, len(changes)) - 0.5, minor=True)
     ax.set_yticks(np.arange(1, len(methods)) - 0.5, minor=True)
     ax.grid(which="minor", color="white", linewidth=1.5)
@@ -93,6 +85,19 @@ def invariance_matrix(
     ax.set_xlabel(note, fontsize=11)
     fig.suptitle(_statement(same, methods))
     return ax
+
+
+def _write_cells(ax: Any, gaps: Array, same: Array, invariant: Array) -> None:
+    """A check mark or a digit per cell, and an exclamation mark where theory says something else."""
+    for (row, column), gap in np.ndenumerate(gaps):
+        finite = bool(np.isfinite(gap))
+        text = "✓" if same[row, column] else f"{gap:.1g}" if finite else "failed"
+        if not finite or same[row, column] != invariant[row, column]:
+            text += " !"
+        if not finite:  # no colour stands for it
+            ax.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, color="#dddddd"))
+        look = {"color": "white", "weight": "bold"} if text[0] == "✓" else {"color": "black"}
+        ax.text(column, row, text, ha="center", va="center", fontsize=12, **look)
 
 
 def _statement(same: Array, methods: Sequence[str]) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..backend import Array
 from .checks import checked, some
-from .matrices import mark_layers, pool_magnitudes
+from .matrices import draw_pooled, mark_layers, pool_magnitudes
 from .style import BLUE, MAGNITUDE, new_figure, style
 
 CELLS = 575
@@ -126,8 +126,7 @@ def _whole(
     blocks = sum((F[layer, layer] ** 2).sum() for layer in rows)
     between = max(0.0, 1 - blocks / norm**2) ** 0.5
     side = -(-len(F) // CELLS)
-    pooled = [pool_magnitudes(M, side) for M in (F, kfac, F - kfac)]
-    limit = np.percentile(pooled[0], 99) or pooled[0].max() or 1.0
+    limit = float(np.percentile(pool_magnitudes(F, side), 99)) or 1.0
     titles = ("exact Fisher matrix F", "K-FAC: block-diagonal", "difference")
     notes = (
         f"{len(F):,} × {len(F):,}\n{F.size:,} numbers",
@@ -137,12 +136,10 @@ def _whole(
     grid = place.subgridspec(1, 3)
     axes = [fig.add_subplot(grid[0, column]) for column in range(3)]
     sizes = [layer.stop - layer.start for layer in rows]
-    for ax, M, title, note in zip(axes, pooled, titles, notes, strict=True):
-        end = side * len(M)
-        ax.imshow(M, cmap=MAGNITUDE, vmin=0, vmax=limit, extent=(0, end, end, 0), interpolation="nearest")
+    for ax, M, title, note in zip(axes, (F, kfac, F - kfac), titles, notes, strict=True):
+        draw_pooled(ax, M, side, limit)
         mark_layers(ax, ["" for _ in names], sizes, False, False, True)
         _frame(ax, title, note)
-        ax.set(xlim=(0, len(F)), ylim=(len(F), 0))
     axes[0].set_yticks(np.cumsum(sizes) - np.array(sizes) / 2, names, va="center")
     note = "greys: absolute values, white is 0; in each row all matrices of one size share a scale"
     fig.supxlabel(note, fontsize=10)

@@ -175,12 +175,9 @@ def matrix_rows(
         limit = float(np.percentile(pool_magnitudes(F, side), 97)) or 1.0
         for ax, (name, matrix) in zip(place, row.items(), strict=False):
             M = checked(matrix, F.shape, name, finite=True)
-            pooled = pool_magnitudes(M, side)
-            extent = (0, side * len(pooled), side * len(pooled), 0)
-            ax.imshow(pooled, cmap=MAGNITUDE, vmin=0, vmax=limit, extent=extent, interpolation="nearest")
+            draw_pooled(ax, M, side, limit)
             error = float(np.linalg.norm(F - M)) / norm
-            title = f"{name}: error {error:.2g}" if error else name
-            ax.set(xlim=(0, len(F)), ylim=(len(F), 0), title=title)
+            ax.set_title(f"{name}: error {error:.2g}" if error else name)
             mark_layers(ax, names, sizes, False, ax is place[0], False)
             errors.append(f"{error:.2g}")
     last = list(next(iter(rows.values())))[-1]
@@ -188,6 +185,14 @@ def matrix_rows(
     stated = " and ".join(f"{error} as {what}" for what, error in lasts)
     fig.suptitle(f"{last[0].upper()}{last[1:]}: relative error {stated}")
     return [ax for row_of_axes in grid for ax in row_of_axes]
+
+
+def draw_pooled(ax: Any, M: Array, side: int, limit: float) -> None:
+    """Draw |M|, a mean over squares of side x side entries; black is the limit."""
+    pooled = pool_magnitudes(M, side)
+    extent = (0, side * len(pooled), side * len(pooled), 0)
+    ax.imshow(pooled, cmap=MAGNITUDE, vmin=0, vmax=limit, extent=extent, interpolation="nearest")
+    ax.set(xlim=(0, len(M)), ylim=(len(M), 0))
 
 
 @style()

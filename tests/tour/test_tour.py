@@ -109,9 +109,9 @@ def test_every_section_and_figure_is_there(written: tour.Written) -> None:
     keys = re.findall(r'<section id="([a-z]+)"', source)
     assert keys == [
         "net", "signals", "mean", "scatter", "kl", "matrices", "ledger", "quality", "models", "spectra",
-        "damping", "sampling", "along", "memory", "made",
+        "sampling", "along", "memory", "made",
     ]  # fmt: skip
-    assert len(written.pictures) == 17
+    assert len(written.pictures) == 16
     for path in written.pictures.values():
         assert path.read_bytes().startswith(b"\x89PNG")
     # each once in its section, and one more at the top

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ... import plots, quality
+from ...linalg import SingularMatrixError
 from ...quality import format_cell
 from ..parts import Drawings, Figure, Part, Section, Table, count, listing, percent, two_digits
 
@@ -66,16 +68,17 @@ class Quality:
         """Progress and cosine of every approximation for dampings around the study's."""
         study = self.run.study
         methods = {name: method for name in study.matrices if (method := quality.APPROXIMATIONS[name][1])}
-        dampings = [study.damping * 10.0**power for power in (-2, -1, 0, 1, 2, 3)]
-        tables = [
-            quality.compare(study.F, study.matrices, study.gradient, damping, methods, ("step",))
-            for damping in dampings
-        ]
-        keys = ("share", "step_cosine")
+        tables = {}
+        for damping in (study.damping * 10.0**power for power in (-2, -1, 0, 1, 2, 3)):
+            with suppress(SingularMatrixError):  # too little for the precision at hand
+                tables[damping] = quality.compare(
+                    study.F, study.matrices, study.gradient, damping, methods, ("step",)
+                )
         curves = {
-            name: {key: [table[name][key] for table in tables] for key in keys} for name in study.matrices
+            name: {key: [table[name][key] for table in tables.values()] for key in ("share", "step_cosine")}
+            for name in study.matrices
         }
-        return dampings, curves
+        return list(tables), curves
 
     def _bars(self) -> Any:
         rows, spread = self.comparison.whole(), self.comparison.spread or []
