@@ -46,7 +46,11 @@ def spectra(eigenvalues: Mapping[str, Any], damping: float | None = None, *, ax:
             xytext=(-4, 4), textcoords="offset points", ha="right", color="#555555",
         )  # fmt: skip
     ax.set(yscale="log", xlim=(0, longest * 1.01 + 1))
-    return labelled(ax, "Eigenvalues", "rank (1 = largest)", "eigenvalue (nats per squared weight)")
+    name, first = next(iter(named.items()))
+    title = f"Eigenvalues: the largest of {name} is {short(float(first[0]))}"
+    if damping is not None:
+        title = f"{int((first > damping).sum())} of {len(first)} eigenvalues of {name} lie above the damping"
+    return labelled(ax, title, "rank (1 = largest)", "eigenvalue (nats per squared weight)")
 
 
 @style()
