@@ -36,8 +36,9 @@ def make_slide(fig: Any, dark: bool = False) -> None:
     if engine is not None and any(ax.images for ax in fig.axes):  # pictures keep their proportions
         engine.set(rect=(0.5 - 0.5 * width / wide, 0, width / wide, 1))
     for title in fig.texts:
-        if title.get_window_extent().width > 0.98 * fig.bbox.width:
-            title.set_text(textwrap.fill(title.get_text(), len(title.get_text()) // 2 + 8))
+        room = 0.96 * fig.bbox.width / title.get_window_extent().width
+        if room < 1:
+            title.set_text(textwrap.fill(title.get_text(), int(room * len(title.get_text()))))
     if dark:
         _turn_greys(fig)
         fig.set_facecolor(BACKGROUND)
