@@ -221,7 +221,7 @@ BAD_FACTORS: dict[str, tuple[Any, type[Exception], str]] = {
     "a vector": (np.ones(3), ValueError, r"a square array for {}, got shape \(3,\)"),
     "empty": (np.ones((0, 0)), ValueError, r"a square array for {}, got shape \(0, 0\)"),
     "complex": (1j * I3, TypeError, "{} to be an array of real numbers, got dtype complex128"),
-    "None": (None, TypeError, "{} to be an array of real numbers, got None"),
+    "None": (None, TypeError, "{} to be an array of numbers, got NoneType: None is not a number"),
     "words": (I3.astype(str), TypeError, "{} to be an array of real numbers"),
     "masked": (np.ma.masked_greater(I3, 0.5), ValueError, "{} without masked entries, got 3"),
     "ragged": ([[1.0, 0], [0]], ValueError, "{} to be an array of real numbers"),
