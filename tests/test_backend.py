@@ -110,7 +110,7 @@ LIKES = {
     "a list": X.tolist(),
     "a tuple of lists": tuple(X.tolist()),
     "a list of arrays": list(X),
-    "a matrix": np.asmatrix(X),
+    "a matrix": X.view(np.matrix),
     "masked where nothing is": np.ma.masked_array(X, False),
     "a list of masked rows": [np.ma.masked_array(row, False) for row in X],
     "objects": X.astype(object),

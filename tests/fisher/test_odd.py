@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache, partial
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -204,6 +205,8 @@ def plain_vector(value: Any, dtype: Any) -> np.ndarray | None:
     if value is None or np.ma.isMaskedArray(value):
         return None
     array = np.asarray(value)
+    if array.dtype == object and all(isinstance(entry, Real) for entry in array.ravel()):
+        array = array.astype(dtype)  # numbers all the same
     return array.astype(dtype) if array.dtype.kind in "biuf" else None
 
 

@@ -517,7 +517,7 @@ def test_an_affine_map_refuses_what_is_no_array_of_numbers(U, error, message):
 
 @pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
 @pytest.mark.parametrize(
-    "U", [[[2, 0], [1, 3]], np.asmatrix([[2, 0], [1, 3]]), np.array([[2, 0], [1, 3]], object)]
+    "U", [[[2, 0], [1, 3]], np.array([[2, 0], [1, 3]]).view(np.matrix), np.array([[2, 0], [1, 3]], object)]
 )
 def test_an_affine_map_takes_numbers_of_any_kind(U):
     close(layers.Affine(U).forward([], np.eye(2))[0], [[2.0, 0.0], [1.0, 3.0]], 0)
