@@ -392,7 +392,7 @@ class Network:
         ``stats`` and ``train`` are those of :meth:`forward`. The batch is taken in chunks, on all cores,
         unless batch normalization couples its examples.
         """
-        loss, grad, _ = self.gradient_pass(theta, x, y, stats, train)
+        loss, grad, *_ = self.gradient_pass(theta, x, y, stats, train)
         return self._as_float(loss, x, y), grad
 
     def gradient_pass(
@@ -402,26 +402,28 @@ class Network:
         y: Array,
         stats: Sequence[Array] | None = None,
         train: bool = True,
-    ) -> tuple[Any, Array, list[Array]]:
-        """Return the loss, its gradient (P,) and the running statistics after it: a step of training.
+    ) -> tuple[Any, Array, list[Array], list[Array]]:
+        """Return the loss, its gradient (P,), running statistics and those used: a step of training.
 
-        On a device the loss stays there, as an array without axes, so that nothing waits for it; it is NaN
-        where the output's distribution cannot have one of the targets.
+        The statistics are those of batch normalization after the pass, averaged over steps, and those that
+        this pass used. On a device the loss stays there, as an array without axes, so that nothing waits for
+        it; it is NaN where the output's distribution cannot have one of the targets.
         """
         chunks = self.chunks(theta, x, train)
         after: list[Array] = []
+        used: list[Array] = []
 
         def add(rows: slice, sums: Sums) -> None:
             tape = self.forward(theta, x[rows], stats, train)
             if _is_first(rows, chunks):  # once, when it is known how many outputs there are
                 self.output.check(y, len(x), tape.z.shape[1])
-                after[:] = tape.stats
+                after[:], used[:] = tape.stats, tape.batch_stats
             gs = self.backward(theta, tape, self.output.gradient(tape.z, y[rows]) / len(x))
             sums.add("loss", self.output.losses(tape.z, y[rows]).sum())
             sums.add("gradient", self.summed_gradient(theta, tape.abar, gs))
 
         sums = sum_over_chunks(add, chunks, theta, self.comm)
-        return number(sums["loss"]) / len(x), sums["gradient"], after
+        return number(sums["loss"]) / len(x), sums["gradient"], after, used
 
     def gradient(self, theta: Array, x: Array, y: Array, stats: Sequence[Array] | None = None) -> Array:
         """Return the gradient (P,) of the mean loss."""

@@ -385,7 +385,7 @@ def test_lambda_stays_where_nothing_is_left_to_gain(dtype):
 
 def test_one_natural_step_solves_least_squares():
     net, theta, x, y = linear_problem()
-    opt = optim.NaturalGradient(net, damping=0.0)
+    opt = optim.NaturalGradient(net, damping=0.0, clip=None)
     moved = opt.step(theta, opt.init(theta), (x, y))[0]
     abar = np.concatenate([x, np.ones((len(x), 1))], axis=1)
     close(net.unpack(moved)[0], np.linalg.lstsq(abar, y, rcond=None)[0], SMALL)
@@ -395,7 +395,7 @@ def test_one_natural_step_solves_least_squares():
 
 def test_a_damped_natural_step_is_the_dense_solution():
     net, theta, x, y = problem()
-    opt = optim.NaturalGradient(net, lr=0.5, damping=0.1, n_fisher=5)
+    opt = optim.NaturalGradient(net, lr=0.5, damping=0.1, n_fisher=5, clip=None)
     moved, _, info = opt.step(theta, opt.init(theta), (x, y))
     F = fisher.exact(fisher.signals(net, theta, x[:5])).array
     step = np.linalg.solve(F + 0.1 * np.eye(len(F)), net.gradient(theta, x, y))
@@ -437,7 +437,9 @@ def test_nothing_is_changed_in_place_and_the_loss_falls(name, norm):
     [
         (lambda net: optim.KFAC(net, structure="dense"), "expected structure 'block_diagonal' or"),
         (lambda net: optim.KFAC(net, lam=-1), "expected lam >= 0, got -1"),
-        (lambda net: optim.KFAC(net, lam=0, l2=0), "expected gamma > 0, got 0"),
+        (lambda net: optim.KFAC(net, lam=0), "expected lam > 0, got 0, which never adapts, .*; to do without"),
+        (lambda net: optim.KFAC(net, momentum=0.9), "expected momentum to be True or False or None, got 0.9"),
+        (lambda net: optim.KFAC(net, gamma=0), "expected gamma > 0, got 0"),
         (lambda net: optim.KFAC(net, tau1=0), r"expected tau1 in \(0, 1\], got 0"),
         (lambda net: optim.KFAC(net, T3=0), "expected T3 to be a whole number >= 1, got 0"),
         (lambda net: optim.KFAC(net, lr=0), "expected lr > 0, got 0"),
@@ -454,6 +456,7 @@ def test_nothing_is_changed_in_place_and_the_loss_falls(name, norm):
             lambda net: optim.NaturalGradient(net, n_fisher=0),
             "expected n_fisher to be a whole number >= 1, got 0",
         ),
+        (lambda net: optim.NaturalGradient(net, clip=0), "expected clip > 0, got 0"),
     ],
 )
 def test_wrong_arguments_are_named(make, message):

@@ -121,7 +121,7 @@ def test_how_often_a_step_waits_for_the_device(name: str, output: str) -> None:
     make, expected = WAITS[name]
     steps = waits(make, *random_net(np.random.default_rng(0), (4, 5, 6, 3), output=output, n=40))
     assert [len(traffic.to_host) for traffic in steps] == expected
-    assert max(size for traffic in steps for size in traffic.to_host) <= 20
+    assert max(size for traffic in steps for size in traffic.to_host) <= 27  # three gammas, of 8 numbers each
 
 
 @pytest.mark.parametrize("name", [name for name in PLAIN_STEPS if name != "EKFAC"])
@@ -216,9 +216,10 @@ WRONG = {
 def test_wrong_targets_on_a_device_make_the_loss_nan(output: str) -> None:
     net, theta, x, _ = random_net(np.random.default_rng(0), output=output)
     theta, x, y = map(mk.to_device, (theta, x, WRONG[output][0]))
-    info = optim.SGD(net, 0.1).step(theta, optim.SGD(net, 0.1).init(theta), (x, y))[2]
-    assert np.isnan(info["loss"])
-    for ask in (net.loss, net.loss_and_gradient):
+    assert np.isnan(float(net.mean_loss(theta, x, y)))
+    assert np.isnan(float(net.gradient_pass(theta, x, y)[0]))
+    opt = optim.SGD(net, 0.1)
+    for ask in (net.loss, net.loss_and_gradient, lambda *at: opt.step(at[0], opt.init(at[0]), at[1:])):
         with pytest.raises(ValueError, match=WRONG[output][1]):
             ask(theta, x, y)
 
