@@ -104,7 +104,7 @@ class KFAC:
             checks.positive(gamma=self.gamma)
         elif self.lam == 0:
             raise ValueError(
-                "expected lam > 0, got 0, which never adapts, so that steps soon suit only the batch at hand; "
+                "expected lam > 0, got 0, which never adapts, so that steps soon suit only their own batch; "
                 "to do without lambda, set gamma, the damping of the factors"
             )
         checks.flag(None, momentum=self.momentum)

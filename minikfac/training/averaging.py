@@ -36,9 +36,11 @@ Averaging = float | PerStep
 
 def check_averaging(averaging: Averaging | None) -> None:
     """Refuse less than one example, which would leave the iterate itself."""
-    is_enough = isinstance(averaging, PerStep) or (isinstance(averaging, Real) and averaging >= 1)
+    is_enough = isinstance(averaging, PerStep) or (
+        isinstance(averaging, Real) and not isinstance(averaging, bool) and averaging >= 1
+    )
     if averaging is not None and not is_enough:
-        raise ValueError(f"expected averaging over at least 1 example, or PerStep(weight), got {averaging}")
+        raise ValueError(f"expected averaging over at least 1 example, or PerStep(weight), got {averaging!r}")
 
 
 def averaged(average: Array, theta: Array, k: int, m: int, averaging: Averaging) -> Array:

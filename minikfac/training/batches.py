@@ -72,7 +72,7 @@ def size_at(step: int, n: int, batch_size: BatchSize) -> int:
     m = batch_size(step) if callable(batch_size) else batch_size
     if isinstance(m, bool) or not isinstance(m, int | np.integer) or not 1 <= m <= n:
         at = f" at step {step}" if callable(batch_size) else ""
-        raise ValueError(f"expected batch_size from 1 to {n}, the size of the training set, got {m}{at}")
+        raise ValueError(f"expected batch_size from 1 to {n}, the size of the training set, got {m!r}{at}")
     return int(m)
 
 

@@ -28,6 +28,7 @@ from ..backend import Array, to_host
 from ..datasets import Dataset
 from ..distributed import SERIAL, Communicator, refuse_differences
 from ..network import Network
+from ..optim import checks
 from .averaging import Averaging, averaged, check_averaging
 from .batches import BatchSize, Data, batch_of, batches, beside, size_at
 from .checkpoint import Checkpoint
@@ -89,11 +90,13 @@ def train(
 
     Raises:
         ValueError: on sizes that do not fit, ranks that differ, or a checkpoint that is damaged or another's.
+        TypeError: on what is no data set, or no function where one is called.
         RuntimeError: if the parameters of two ranks are no longer the same.
         FileExistsError: where a checkpoint would be lost.
         FloatingPointError: if the loss becomes NaN or infinite. The last checkpoint stays as it is.
     """
     limits, measured = _Limits(steps, max_seconds, target), _measured(measure_every, steps)
+    _check_parts(net, opt, dataset, seed, track=track, on_record=on_record)
     size_at(0, len(dataset.x_train), batch_size)
     check_averaging(averaging)
     about, leads = {}, net.comm.rank == 0
@@ -121,10 +124,20 @@ class _Limits:
     def __post_init__(self) -> None:
         if self.steps is None and self.max_seconds is None:
             raise ValueError("expected steps or max_seconds, got neither")
-        if self.steps is not None and not (isinstance(self.steps, Integral) and self.steps >= 0):
-            raise ValueError(f"expected steps to be a whole number >= 0, got {self.steps}")
-        if self.max_seconds is not None and not self.max_seconds > 0:
-            raise ValueError(f"expected max_seconds > 0, got {self.max_seconds}")
+        if self.steps is not None:
+            if checks.is_number(self.steps) and not isinstance(self.steps, Integral):
+                raise ValueError(
+                    f"expected steps to be a whole number >= 0, got {self.steps!r}; round it, as in "
+                    "round(epochs * n / batch_size)"
+                )
+            checks.count(0, steps=self.steps)
+        if self.max_seconds is not None:
+            checks.positive(max_seconds=self.max_seconds)
+        if self.target is not None and not isinstance(self.target, Mapping):
+            raise TypeError(f"expected target as {{'loss': 0.1}}, got {self.target!r}")
+        for column, level in (self.target or {}).items():
+            if not checks.is_number(level):
+                raise ValueError(f"expected a finite number as the target of {column}, got {level!r}")
 
     def are_over(self, at: Checkpoint, comm: Communicator) -> bool:
         """Whether steps or time are over, by the clock of rank 0."""
@@ -202,6 +215,8 @@ class _Run:
         """The optimizer's step; parameters that are not finite are named as such whatever comes of them."""
         try:
             stepped = self.opt.step(at.theta, at.state, batch, np.random.default_rng([self.seed, at.step]))
+        except FloatingPointError as error:
+            raise FloatingPointError(f"{error}{self._good_checkpoint()}") from error
         except Exception as error:
             if not np.isfinite(to_host(at.theta)).all():
                 raise self._not_finite("parameters", "NaN or infinite ones", at.step) from error
@@ -239,19 +254,39 @@ class _Run:
     def _not_finite(self, what: str, value: Any, step: int) -> FloatingPointError:
         text = f"expected a finite {what}" if what == "loss" else f"expected finite {what}"
         text += f", got {value} in step {step}; use a smaller step size"
-        if self.keeper.keep is not None and self.keeper.last is not None:
-            text += f"; the checkpoint of step {self.keeper.last} in {self.keeper.keep.checkpoint} is good"
-        return FloatingPointError(text)
+        return FloatingPointError(text + self._good_checkpoint())
+
+    def _good_checkpoint(self) -> str:
+        if self.keeper.keep is None or self.keeper.last is None:
+            return ""
+        return f"; the checkpoint of step {self.keeper.last} in {self.keeper.keep.checkpoint} is good"
 
 
 def _measured(every: int | Callable[[int], bool] | None, steps: int | None) -> Callable[[int], bool]:
     """Whether to measure before a step."""
-    if every is not None and not callable(every) and not (isinstance(every, Integral) and every >= 1):
-        raise ValueError(f"expected measure_every to be a whole number >= 1, got {every}")
+    if every is not None and not callable(every):
+        checks.count(measure_every=every)
     if every is None:
         every = PerOctave() if steps is None else max(1, steps // 10)
     between = every
     return between if callable(between) else lambda step: step % between == 0
+
+
+def _check_parts(net: Network, opt: Any, dataset: Any, seed: Any, **functions: Any) -> None:
+    """Refuse what does not go together, before anything of the run is computed."""
+    missing = [part for part in ("x_train", "y_train", "x_test", "y_test") if not hasattr(dataset, part)]
+    if missing:
+        raise TypeError(
+            f"expected dataset = datasets.Dataset(x_train, y_train, x_test, y_test, name), "
+            f"got {type(dataset).__name__} without {missing[0]}"
+        )
+    other = getattr(opt, "net", net)
+    if other is not net and describe(other) != describe(net):
+        raise ValueError(f"expected an optimizer of the net that is trained, {net}, got one of {other}")
+    checks.count(0, seed=seed)
+    for name, function in functions.items():
+        if function is not None and not callable(function):
+            raise TypeError(f"expected {name} to be a function or None, got {function!r}")
 
 
 def _refuse_different_ranks(

@@ -437,7 +437,10 @@ def test_nothing_is_changed_in_place_and_the_loss_falls(name, norm):
     [
         (lambda net: optim.KFAC(net, structure="dense"), "expected structure 'block_diagonal' or"),
         (lambda net: optim.KFAC(net, lam=-1), "expected lam >= 0, got -1"),
-        (lambda net: optim.KFAC(net, lam=0), "expected lam > 0, got 0, which never adapts, .*; to do without"),
+        (
+            lambda net: optim.KFAC(net, lam=0),
+            "expected lam > 0, got 0, which never adapts, .*; to do without",
+        ),
         (lambda net: optim.KFAC(net, momentum=0.9), "expected momentum to be True or False or None, got 0.9"),
         (lambda net: optim.KFAC(net, gamma=0), "expected gamma > 0, got 0"),
         (lambda net: optim.KFAC(net, tau1=0), r"expected tau1 in \(0, 1\], got 0"),
