@@ -54,19 +54,23 @@ def parameters(net: Network, theta: Any) -> None:
         raise ValueError(f"expected finite theta, got NaN or infinite values in {bad} parameters")
 
 
-def state(optimizer: str, start: dict[str, Any], state: Any, theta: Array) -> None:
-    """Refuse what is no state of the optimizer for a net of this size, which begins as ``start``."""
-    if not isinstance(state, dict) or state.keys() != start.keys():
-        got = ", ".join(map(str, state)) if isinstance(state, dict) else type(state).__name__
-        raise ValueError(
-            f"expected a state of {optimizer}, from init or the last step, with {', '.join(start)}; got {got}"
-        )
+def state(opt: Any, state: Any, theta: Array) -> None:
+    """Refuse what is no state, or one for a net of another size."""
+    opt.net.unpack(theta)
+    if not (isinstance(state, dict) and "step" in state):
+        raise another_state(opt, state)
     for name, value in state.items():
         shape = getattr(value, "shape", theta.shape)
         if shape[:1] != theta.shape:
             raise ValueError(
                 f"expected state[{name!r}] like theta {theta.shape}, got {shape}; is it of another net?"
             )
+
+
+def another_state(opt: Any, state: Any) -> ValueError:
+    """Return the error for a state that the optimizer did not make."""
+    got = f"one of {', '.join(map(str, state))}" if isinstance(state, dict) and state else repr(state)
+    return ValueError(f"expected a state of {type(opt).__name__}, from its init or last step, got {got}")
 
 
 def one_rank(net: Network, method: str) -> None:

@@ -90,7 +90,7 @@ class KrylovSubspace:
         x1, y1 = x[:n], y[:n]
         damping = self.damping + self.l2
         loss, grad, stats, used = objective_gradient(self.net, theta, x1, y1, state["stats"], self.l2)
-        loss, square, good = fetch(loss, grad @ grad, all_finite([grad]))
+        loss, square, good = fetch(loss, grad @ grad, all_finite([grad, state["delta"]]))
         if not (math.isfinite(loss) and good):
             return theta, state, {"loss": math.nan}
         if not square > 0:  # nothing to go by

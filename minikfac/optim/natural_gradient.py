@@ -38,9 +38,9 @@ class NaturalGradient:
 
     net: Network
     lr: float | Schedule = 1.0
-    damping: float = 1e-3
+    damping: float = 1e-2
     n_fisher: int | None = None
-    clip: float | None = 0.3
+    clip: float | None = 0.03
 
     def __post_init__(self) -> None:
         checks.plain_numbers(self)

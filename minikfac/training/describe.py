@@ -151,7 +151,7 @@ def _values(function: Any) -> dict[str, Any]:
             name = getattr(function, "__qualname__", type(function).__qualname__)
             raise ValueError(
                 f"expected a function of the step alone, so that a run can be resumed, got {name}, which at "
-                f"step {step} returns {pair[0]} and then {pair[1]}; draw at random by default_rng([seed, step])"
+                f"step {step} returns {pair[0]} and then {pair[1]}; draw by default_rng([seed, step])"
             )
     if not first:
         return {}
