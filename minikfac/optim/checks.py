@@ -145,10 +145,17 @@ def below_one(**values: float | Schedule) -> None:
 
 
 def share(**values: float) -> None:
-    """Refuse what is no share of a batch, (0, 1]."""
+    """Refuse what is no share, (0, 1]."""
     for name, value in values.items():
         if not (is_number(value) and 0 < value <= 1):
             raise ValueError(f"expected {name} in (0, 1], got {value!r}")
+
+
+def exponent(**values: float) -> None:
+    """Refuse what is not in [0, 1], between no preconditioner and the whole of it."""
+    for name, value in values.items():
+        if not (is_number(value) and 0 <= value <= 1):
+            raise ValueError(f"expected {name} in [0, 1], got {value!r}")
 
 
 def count(least: int = 1, /, **values: int) -> None:

@@ -51,10 +51,10 @@ class DiagonalNaturalGradient:
 
     def __post_init__(self) -> None:
         checks.plain_numbers(self)
-        checks.positive(lr=self.lr, damping=self.damping, power=self.power)
+        checks.positive(lr=self.lr, damping=self.damping)
         checks.below_one(momentum=self.momentum, decay=self.decay)
         checks.not_negative(l2=self.l2)
-        checks.share(tau1=self.tau1)
+        checks.share(tau1=self.tau1, power=self.power)
 
     def init(self, theta: Array) -> State:
         """Return the state before the first step."""

@@ -111,7 +111,7 @@ def _not_finite(opt: Any, theta: Array, state: State, batch: tuple[Array, Array]
 def _refusal(opt: Any, state: State, what: str) -> FloatingPointError:
     """The error: what was not finite, the settings in force, and which of them to change."""
     k = state["step"]
-    names = [name for name in ("lr", "momentum", "damping") if hasattr(opt, name)]
+    names = [name for name in ("lr", "momentum", "damping", "l2") if hasattr(opt, name)]
     values = {name: checks.value_at(getattr(opt, name), k, name) for name in names}
     values |= {name: state[name] for name in ("lam", "gamma") if name in state}
     in_force = {name: value for name, value in values.items() if checks.is_number(value)}

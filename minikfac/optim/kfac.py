@@ -102,6 +102,7 @@ class KFAC:
         checks.not_negative(lam=self.lam, lam_min=self.lam_min, l2=self.l2)
         if self.gamma is not None:
             checks.positive(gamma=self.gamma)
+            checks.positive(**{"gamma squared": self.gamma * self.gamma})  # may overflow
         elif self.lam == 0:
             raise ValueError(
                 "expected lam > 0, got 0, which never adapts, so that steps soon suit only their own batch; "

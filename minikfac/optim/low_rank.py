@@ -105,9 +105,10 @@ def group_gradients(net: Network, theta: Array, drawn: Signals, groups: int) -> 
         groups: how many, of the same size up to one example.
     """
     n, layers = drawn.n, next(iter(drawn))
+    groups = min(groups, n)
     ends = [n * group // groups for group in range(groups + 1)]
     columns = []
-    for part in (slice(a, b) for a, b in pairwise(ends) if a < b):
+    for part in (slice(a, b) for a, b in pairwise(ends)):
         abars, gs = [layer.abar[part] for layer in layers], [layer.g[0, part] for layer in layers]
         columns.append(net.summed_gradient(theta, abars, gs))
     return array_module(theta).stack(columns, axis=1) / n**0.5

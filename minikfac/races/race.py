@@ -35,6 +35,7 @@ import numpy as np
 from ..backend import Array
 from ..datasets import Dataset
 from ..network import Network
+from ..optim import checks
 from ..training import records
 from ..training.averaging import Averaging
 from ..training.batches import BatchSize
@@ -222,6 +223,10 @@ def race(
         ValueError: on no contenders, seeds or limits, ``existing`` without a folder, or what `train` refuses.
     """
     _check(contenders, seeds)
+    checks.count(0, seed=seed)
+    checks.count(per_octave=per_octave)
+    checks.flag(progress=progress)
+    checks.choice(("replace", "resume", "refuse"), existing=existing)
     if folder is None and existing != "replace":
         raise ValueError(f"expected existing={existing!r} only with a folder of runs, got none")
     sizes = _by_name("batch_size", batch_size, contenders)
@@ -249,8 +254,7 @@ def race(
 def _check(contenders: Mapping[str, Optimizer], seeds: int) -> None:
     if not contenders:
         raise ValueError("expected at least one contender, got none")
-    if seeds < 1:
-        raise ValueError(f"expected seeds >= 1, got {seeds}")
+    checks.count(seeds=seeds)
     files: dict[str, str] = {}
     for name in contenders:
         other = files.setdefault(file_name(name), name)

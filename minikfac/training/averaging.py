@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from numbers import Real
 
 from ..backend import Array
+from ..optim import checks
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,8 @@ class PerStep:
     weight: float
 
     def __post_init__(self) -> None:
-        if not 0 < self.weight < 1:
-            raise ValueError(f"expected a weight of the old in (0, 1), got {self.weight}")
+        if not (checks.is_number(self.weight) and 0 < self.weight < 1):
+            raise ValueError(f"expected a weight of the old in (0, 1), got {self.weight!r}")
 
 
 Averaging = float | PerStep

@@ -97,6 +97,8 @@ def train(
     """
     limits, measured = _Limits(steps, max_seconds, target), _measured(measure_every, steps)
     _check_parts(net, opt, dataset, seed, track=track, on_record=on_record)
+    if not isinstance(progress, bool | str):
+        raise TypeError(f"expected progress to be True, False or the title of the bar, got {progress!r}")
     size_at(0, len(dataset.x_train), batch_size)
     check_averaging(averaging)
     about, leads = {}, net.comm.rank == 0

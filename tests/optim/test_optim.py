@@ -280,7 +280,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("Adam", {"beta1": 1}, r"expected beta1 in \[0, 1\), got 1"),
     ("Adam", {"beta2": -1}, r"expected beta2 in \[0, 1\), got -1"),
     ("DiagonalNaturalGradient", {"lr": 1, "damping": 0}, "expected damping > 0, got 0"),
-    ("DiagonalNaturalGradient", {"lr": 1, "power": -1}, "expected power > 0, got -1"),
+    ("DiagonalNaturalGradient", {"lr": 1, "power": -1}, r"expected power in \(0, 1\], got -1"),
     ("DiagonalNaturalGradient", {"lr": 1, "tau1": 0}, r"expected tau1 in \(0, 1\], got 0"),
     ("EKFAC", {"lr": 1, "T3": 0}, "expected T3 to be a whole number >= 1, got 0"),
     ("EKFAC", {"lr": 1, "decay": 1}, r"expected decay in \[0, 1\), got 1"),
