@@ -132,10 +132,11 @@ def _made_with(value: Any) -> dict[str, Any]:
         made = {"defaults": value.__defaults__, "keywords": value.__kwdefaults__, "closure": closure}
         kind = f"{value.__module__}.{value.__qualname__}"
         return {"kind": kind, **{name: entry for name, entry in made.items() if entry}}
-    if is_dataclass(value):
-        names = [setting.name for setting in fields(value) if setting.init]
-    else:
-        names = [*getattr(value, "__dict__", ()), *getattr(type(value), "__slots__", ())]
+    settings = fields(value) if is_dataclass(value) else ()
+    names = [setting.name for setting in settings if setting.init]
+    if not (settings and _is_ours(value)):
+        others = (*getattr(value, "__dict__", ()), *getattr(type(value), "__slots__", ()))
+        names += [name for name in others if name not in {setting.name for setting in settings}]
     public = {name: getattr(value, name) for name in names if name[:1] != "_" and hasattr(value, name)}
     return {"kind": getattr(value, "__qualname__", type(value).__name__), **public}
 
