@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from functools import wraps
 from typing import Any, TypeVar, cast
 
@@ -45,13 +44,7 @@ def finite(step: Step) -> Step:
         except KeyError as error:
             raise checks.another_state(opt, state) from error
         except (ValueError, FloatingPointError) as error:  # passes and inverses refuse what is not finite
-            text = None
-            if opt.net.comm.size == 1:
-                with suppress(ValueError, FloatingPointError):
-                    text = _not_finite(opt, theta, state, batch)
-            if text is None:
-                raise
-            raise _refusal(opt, state, text) from error
+            raise _named(error, opt, theta, state, batch) from error
         if ENTRIES & (state.keys() - after.keys()):  # a subclass may have entries of its own
             raise checks.another_state(opt, state)
         largest = info.pop(LARGEST, None)
@@ -108,17 +101,40 @@ def _not_finite(opt: Any, theta: Array, state: State, batch: tuple[Array, Array]
     return None if good else "a gradient that is not"
 
 
-def _refusal(opt: Any, state: State, what: str) -> FloatingPointError:
-    """The error: what was not finite, the settings in force, and which of them to change."""
+def _named(error: Exception, opt: Any, theta: Array, state: State, batch: Any) -> Exception:
+    """An error in the middle of a step: what was not finite before it, or the error and what was in force."""
+    if opt.net.comm.size > 1:  # this rank may be the only one that has come here
+        return error
+    try:
+        text = _not_finite(opt, theta, state, batch)
+    except (ValueError, FloatingPointError):  # it lies in the batch
+        return error
+    if text is not None:
+        return _refusal(opt, state, text)
+    where = f"in step {state['step']} of {type(opt).__name__} with {_shown(_in_force(opt, state))}"
+    return type(error)(f"{error}; {where}")
+
+
+def _in_force(opt: Any, state: State) -> dict[str, float]:
+    """Settings that decide how far a step goes, by name."""
     k = state["step"]
     names = [name for name in ("lr", "momentum", "damping", "l2") if hasattr(opt, name)]
     values = {name: checks.value_at(getattr(opt, name), k, name) for name in names}
     values |= {name: state[name] for name in ("lam", "gamma") if name in state}
-    in_force = {name: value for name, value in values.items() if checks.is_number(value)}
-    shown = ", ".join(f"{name}={value:.4g}" for name, value in in_force.items())
+    return {name: value for name, value in values.items() if checks.is_number(value)}
+
+
+def _shown(settings: dict[str, float]) -> str:
+    return ", ".join(f"{name}={value:.4g}" for name, value in settings.items())
+
+
+def _refusal(opt: Any, state: State, what: str) -> FloatingPointError:
+    """The error: what was not finite, the settings in force, and which of them to change."""
+    k, in_force = state["step"], _in_force(opt, state)
     advice = "use " + " or ".join(text for name, text in ADVICE.items() if name in in_force)
     if k == 0 and what.startswith("a loss"):
         advice = "begin with smaller parameters, or scale the inputs"
+    step = f"step {k} of {type(opt).__name__}"
     return FloatingPointError(
-        f"expected finite numbers in step {k} of {type(opt).__name__}, got {what}, with {shown}; {advice}"
+        f"expected finite numbers in {step}, got {what}, with {_shown(in_force)}; {advice}"
     )

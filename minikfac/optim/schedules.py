@@ -103,7 +103,7 @@ class Steps:
             checks.count(0, at=step)
 
     def __call__(self, k: int) -> float:
-        return self.start * self.factor ** sum(step <= k for step in self.at)
+        return math.prod([self.start, *(self.factor for step in self.at if step <= k)])
 
 
 @dataclass(frozen=True)

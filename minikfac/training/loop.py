@@ -124,6 +124,7 @@ class _Limits:
     target: Mapping[str, float] | None
 
     def __post_init__(self) -> None:
+        checks.plain_numbers(self)
         if self.steps is None and self.max_seconds is None:
             raise ValueError("expected steps or max_seconds, got neither")
         if self.steps is not None:

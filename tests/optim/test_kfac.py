@@ -465,3 +465,36 @@ def test_nothing_is_changed_in_place_and_the_loss_falls(name, norm):
 def test_wrong_arguments_are_named(make, message):
     with pytest.raises(ValueError, match=message):
         make(problem()[0])
+
+
+# numerical safeguards and turns that do not coincide ------------------------------------------------------
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e8])
+def test_nearly_parallel_directions_count_twice_only_above_rounding(scale):
+    """The determinant is compared with a d, so it does not matter in what units either direction is."""
+    a, d, b = scale, 1 / scale**2, np.array([0.3, -0.2])
+    for share, parallel in ((0.5e-10, True), (2e-10, False)):
+        c = math.sqrt((1 - share) * a * d)
+        model = optim.QuadraticModel(((a, c), (c, d)), tuple(b))
+        if parallel:
+            assert model.minimum() == (-b[0] / a, 0.0)
+        else:
+            close(model.minimum(), -np.linalg.solve(np.array(model.curvature), b), 1e-4)
+            assert model.minimum()[1] != 0
+
+
+def test_inverses_are_renewed_where_gamma_is_chosen_too():
+    """Also in a step that T3 does not divide: three gammas are compared by inverses of the same factors."""
+    net, theta, x, y = problem()
+    opt = optim.KFAC(net, tau1=1, tau2=1, T2=4, T3=5, targets="model")
+    state = opt.init(theta)
+    for k in range(1, 10):
+        before = state["inverse"]
+        grad = net.gradient(theta, x, y) + opt.l2 * theta
+        theta, state, _ = opt.step(theta, state, (x, y), rng_of(k))
+        assert (state["inverse"] is not before) == (k in (1, 2, 3, 4, 5, 8))
+        if k in (4, 8):
+            F = fisher.Kronecker(state["factors"], net.names)
+            expected = F.solve(grad, damping=state["gamma"] ** 2, method="factored")
+            close(state["inverse"] @ grad, expected, SMALL)
