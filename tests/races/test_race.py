@@ -540,10 +540,9 @@ def test_the_median_decides_and_not_the_best_seed(monkeypatch: pytest.MonkeyPatc
         return {"trial": number, "seed": start, "score": score, "steps": 1, "seconds": 1.0}
 
     monkeypatch.setattr(search._Trials, "run", scored)
-    best = random_search(
-        points(), optim.SGD, {"lr": Choice((0.5, 0.05))}, 8.0, 1.0, finalists=8, progress=False
-    )
-    assert {drawn({"lr": Choice((0.5, 0.05))}, 0, number)["lr"] for number in range(8)} == set(rates)
+    space = {"lr": Choice((0.5, 0.05))}
+    best = random_search(points(), optim.SGD, space, 8.0, 1.0, finalists=8, progress=False)
+    assert {search.drawn(space, 0, number)["lr"] for number in range(8)} == set(rates)
     assert best.best == {"lr": 0.05}
     assert (best.median, best.spread) == (3.0, (3.0, 99.0))
 
@@ -680,7 +679,7 @@ def test_what_a_search_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, drawn, value in (("batch_size", 5, 10), ("averaging", 50.0, 100.0)):
         with pytest.raises(ValueError, match=f"expected {name} either drawn .* or given, got both"):
             tune(monkeypatch, LR | {name: Choice((drawn,))}, **{name: value})
-    with pytest.raises(ValueError, match="expected seeds >= 0 and finalists >= 1, got -1 and 3"):
+    with pytest.raises(ValueError, match="expected seeds to be a whole number >= 0, got -1"):
         tune(monkeypatch, LR, seeds=-1)
     with pytest.raises(ValueError, match=r"expected a column among step, .* got 'accuracy'"):
         tune(monkeypatch, LR, column="accuracy")
