@@ -144,18 +144,11 @@ def below_one(**values: float | Schedule) -> None:
             raise ValueError(f"expected {name} in [0, 1), got {text}")
 
 
-def share(**values: float) -> None:
-    """Refuse what is no share, (0, 1]."""
+def share(or_none: bool = False, /, **values: float) -> None:
+    """Refuse what is no share, (0, 1] or, with none of it, [0, 1]."""
     for name, value in values.items():
-        if not (is_number(value) and 0 < value <= 1):
-            raise ValueError(f"expected {name} in (0, 1], got {value!r}")
-
-
-def exponent(**values: float) -> None:
-    """Refuse what is not in [0, 1], between no preconditioner and the whole of it."""
-    for name, value in values.items():
-        if not (is_number(value) and 0 <= value <= 1):
-            raise ValueError(f"expected {name} in [0, 1], got {value!r}")
+        if not (is_number(value) and 0 <= value <= 1 and (value or or_none)):
+            raise ValueError(f"expected {name} in {'[' if or_none else '('}0, 1], got {value!r}")
 
 
 def count(least: int = 1, /, **values: int) -> None:

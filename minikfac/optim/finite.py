@@ -11,14 +11,12 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import wraps
 from typing import Any, TypeVar, cast
 
-from ..backend import Array, array_module, fetch
+from ..backend import Array, array_module, fetch, on_host
 from . import checks
 from .momentum import State
 from .objective import decay, objective_gradient
 
 Step = TypeVar("Step", bound=Callable[..., Any])
-LARGEST = "largest"
-"""In info: no new parameter is larger, in absolute value; of steps that ask a device before their end."""
 ENTRIES = {
     *("velocity", "m", "v", "diagonal", "U", "factors", "inverse", "bases", "eigenvalues", "lam", "gamma"),
     *("delta", "direction", "pending", "inverse_step"),
@@ -47,11 +45,11 @@ def finite(step: Step) -> Step:
             raise _named(error, opt, theta, state, batch) from error
         if ENTRIES & (state.keys() - after.keys()):  # a subclass may have entries of its own
             raise checks.another_state(opt, state)
-        largest = info.pop(LARGEST, None)
-        good = all_finite([moved, *_vectors(after, theta)]) if largest is None else largest < _most(theta)
-        *values, good = fetch(*info.values(), good)
+        # what has asked the device before its end has M, which is not finite where a direction is not
+        here = on_host(theta) or not all(map(on_host, info.values()))
+        *values, good = fetch(*info.values(), all_finite([moved, *_vectors(after, theta)]) if here else True)
         info = dict(zip(info, values, strict=True))
-        if not (good and math.isfinite(info["loss"])):
+        if not (good and math.isfinite(info["loss"] + info.get("model", 0.0))):
             raise _refusal(opt, state, _not_finite(opt, theta, state, batch) or "a step that is not")
         return moved, after, info
 
@@ -64,10 +62,6 @@ def all_finite(arrays: Iterable[Array]) -> Any:
     for array in arrays:
         good = good & array_module(array).isfinite(array).all()
     return good
-
-
-def _most(theta: Array) -> float:
-    return float(array_module(theta).finfo(theta.dtype).max)
 
 
 def _vectors(value: Any, theta: Array) -> Iterator[Array]:

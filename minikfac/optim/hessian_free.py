@@ -69,7 +69,7 @@ class HessianFree:
         checks.plain_numbers(self)
         checks.one_rank(self.net, "HessianFree")
         checks.not_negative(lam=self.lam, l2=self.l2, progress=self.progress)
-        checks.exponent(exponent=self.exponent)
+        checks.share(True, exponent=self.exponent)
         checks.share(tau1=self.tau1, tau2=self.tau2)
         checks.count(max_iterations=self.max_iterations)
         checks.below_one(restart=self.restart)

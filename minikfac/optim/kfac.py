@@ -16,7 +16,7 @@ from itertools import chain
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-from ..backend import Array, array_module, fetch
+from ..backend import Array, fetch
 from ..distributed import Communicator
 from ..fisher import BlockTridiagonal, Kronecker, Operator, block_tridiagonal, signals
 from ..fisher.kronecker import factors
@@ -24,7 +24,7 @@ from ..fisher.kronecker_block import factored_inverse
 from ..network import Network
 from . import checks
 from .averages import moving_average
-from .finite import LARGEST, finite
+from .finite import finite
 from .momentum import State, at_start
 from .objective import decay, first, objective, objective_gradient
 from .quadratic import QuadraticModel, curvature_and_slope, is_rounding
@@ -38,11 +38,6 @@ class Proposal(NamedTuple):
     gamma: float
     inverse: Operator
     directions: list[Array]
-
-
-def _largest(proposal: Proposal) -> Array:
-    """Largest entries of its directions in absolute value."""
-    return abs(array_module(*proposal.directions).stack(proposal.directions)).max(1)
 
 
 @dataclass(frozen=True)
@@ -177,16 +172,14 @@ class KFAC:
         inverses, under_way = self._inverses_in_use(means, gammas, state)
         proposals = [Proposal(*pair, self._directions(grad, pair[1], state)) for pair in inverses]
         # 5 each re-scaled by the c that minimizes M; the one of least M is taken
-        at_once = [loss, decay(theta, self.l2), abs(theta).max(), *map(_largest, proposals)]
-        models, (loss, penalty, most, *largest) = self._models(
-            theta, grad, first(x, self.tau2), proposals, lam, used, at_once
+        models, (loss, penalty) = self._models(
+            theta, grad, first(x, self.tau2), proposals, lam, used, [loss, decay(theta, self.l2)]
         )
-        M, c, best, longest = self._least(models, proposals, largest, k)
+        M, c, best = self._least(models, proposals, k)
         delta = sum((share * d for share, d in zip(c, best.directions, strict=True)), start=0 * theta)
         # 6 how well did the model predict the change of h? lambda follows
         info = {"loss": loss, "objective": loss + penalty, "lam": lam, "gamma": best.gamma, "model": M}
         info |= dict(zip(("alpha", "mu"), c, strict=False))
-        info[LARGEST] = most + sum(abs(share) * entry for share, entry in zip(c, longest, strict=True))
         moved = theta + delta
         if k % self.T1 == 0:
             after = objective(self.net, moved, x, y, self.l2)
@@ -251,7 +244,7 @@ class KFAC:
         lam: float,
         stats: list[Array],
         beside: Sequence[Any],
-    ) -> tuple[list[QuadraticModel], list[Any]]:
+    ) -> tuple[list[QuadraticModel], list[float]]:
         """M along the directions of each proposal, and numbers beside them, fetched from a device at once."""
         pairs = [
             curvature_and_slope(self.net, theta, x2, grad, proposal.directions, lam + self.l2, stats)
@@ -262,16 +255,12 @@ class KFAC:
         return models, fetched[n:]
 
     def _least(
-        self,
-        models: Sequence[QuadraticModel],
-        proposals: Sequence[Proposal],
-        largest: Sequence[Array],
-        k: int,
-    ) -> tuple[float, tuple[float, ...], Proposal, Array]:
-        """Least M, with its c, its proposal, and the largest entries of its directions."""
+        self, models: Sequence[QuadraticModel], proposals: Sequence[Proposal], k: int
+    ) -> tuple[float, tuple[float, ...], Proposal]:
+        """Least M, with its c and its proposal."""
         cs = [model.minimum() if self.lr is None else (value_at(self.lr, k - 1, "lr"),) for model in models]
         values = [model.value(c) for model, c in zip(models, cs, strict=True)]
-        return min(zip(values, cs, proposals, largest, strict=True), key=itemgetter(0))
+        return min(zip(values, cs, proposals, strict=True), key=itemgetter(0))
 
     def _adapted(self, lam: float, rho: float) -> float:
         """lambda after a reduction ratio rho: smaller where the model is good [MG15, sec. 6.5]."""

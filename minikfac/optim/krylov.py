@@ -57,7 +57,7 @@ class KrylovSubspace:
         checks.one_rank(self.net, "KrylovSubspace")
         checks.choice(("lbfgs", "model"), search=self.search)
         checks.not_negative(damping=self.damping, l2=self.l2)
-        checks.exponent(exponent=self.exponent)
+        checks.share(True, exponent=self.exponent)
         checks.share(search_share=self.search_share, tau2=self.tau2)
         checks.count(K=self.K, search_steps=self.search_steps)
         if self.search == "model":

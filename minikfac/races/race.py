@@ -222,9 +222,7 @@ def race(
     Raises:
         ValueError: on no contenders, seeds or limits, ``existing`` without a folder, or what `train` refuses.
     """
-    _check(contenders, seeds)
-    checks.count(0, seed=seed)
-    checks.count(per_octave=per_octave)
+    _check(contenders, seed, seeds=seeds, per_octave=per_octave)
     checks.flag(progress=progress)
     checks.choice(("replace", "resume", "refuse"), existing=existing)
     if folder is None and existing != "replace":
@@ -251,10 +249,11 @@ def race(
     return Race(histories, failures)
 
 
-def _check(contenders: Mapping[str, Optimizer], seeds: int) -> None:
+def _check(contenders: Mapping[str, Optimizer], seed: int, **counts: int) -> None:
     if not contenders:
         raise ValueError("expected at least one contender, got none")
-    checks.count(seeds=seeds)
+    checks.count(0, seed=seed)
+    checks.count(**counts)
     files: dict[str, str] = {}
     for name in contenders:
         other = files.setdefault(file_name(name), name)

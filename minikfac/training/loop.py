@@ -96,11 +96,8 @@ def train(
         FloatingPointError: if the loss becomes NaN or infinite. The last checkpoint stays as it is.
     """
     limits, measured = _Limits(steps, max_seconds, target), _measured(measure_every, steps)
-    _check_parts(net, opt, dataset, seed, track=track, on_record=on_record)
-    if not isinstance(progress, bool | str):
-        raise TypeError(f"expected progress to be True, False or the title of the bar, got {progress!r}")
-    size_at(0, len(dataset.x_train), batch_size)
-    check_averaging(averaging)
+    _check_parts(net, opt, dataset, track=track, on_record=on_record)
+    _check_settings(dataset, batch_size, seed, averaging, progress)
     about, leads = {}, net.comm.rank == 0
     if keep is not None or net.comm.size > 1:
         about = describe_run(net, theta, opt, dataset, batch_size, seed, averaging)
@@ -275,7 +272,15 @@ def _measured(every: int | Callable[[int], bool] | None, steps: int | None) -> C
     return between if callable(between) else lambda step: step % between == 0
 
 
-def _check_parts(net: Network, opt: Any, dataset: Any, seed: Any, **functions: Any) -> None:
+def _check_settings(dataset: Dataset, batch_size: Any, seed: Any, averaging: Any, progress: Any) -> None:
+    size_at(0, len(dataset.x_train), batch_size)
+    check_averaging(averaging)
+    checks.count(0, seed=seed)
+    if not isinstance(progress, bool | str):
+        raise TypeError(f"expected progress to be True, False or the title of the bar, got {progress!r}")
+
+
+def _check_parts(net: Network, opt: Any, dataset: Any, **functions: Any) -> None:
     """Refuse what does not go together, before anything of the run is computed."""
     missing = [part for part in ("x_train", "y_train", "x_test", "y_test") if not hasattr(dataset, part)]
     if missing:
@@ -286,7 +291,6 @@ def _check_parts(net: Network, opt: Any, dataset: Any, seed: Any, **functions: A
     other = getattr(opt, "net", net)
     if other is not net and describe(other) != describe(net):
         raise ValueError(f"expected an optimizer of the net that is trained, {net}, got one of {other}")
-    checks.count(0, seed=seed)
     for name, function in functions.items():
         if function is not None and not callable(function):
             raise TypeError(f"expected {name} to be a function or None, got {function!r}")
