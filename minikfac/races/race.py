@@ -223,10 +223,7 @@ def race(
         ValueError: on no contenders, seeds or limits, ``existing`` without a folder, or what `train` refuses.
     """
     _check(contenders, seed, seeds=seeds, per_octave=per_octave)
-    checks.flag(progress=progress)
-    checks.choice(("replace", "resume", "refuse"), existing=existing)
-    if folder is None and existing != "replace":
-        raise ValueError(f"expected existing={existing!r} only with a folder of runs, got none")
+    _check_files(folder, existing, progress)
     sizes = _by_name("batch_size", batch_size, contenders)
     averages = _by_name("averaging", averaging, contenders)
     start = theta if callable(theta) else lambda _: theta
@@ -259,6 +256,13 @@ def _check(contenders: Mapping[str, Optimizer], seed: int, **counts: int) -> Non
         other = files.setdefault(file_name(name), name)
         if other != name:
             raise ValueError(f"expected names that differ in letters or digits, got {other!r} and {name!r}")
+
+
+def _check_files(folder: str | Path | None, existing: str, progress: bool) -> None:
+    checks.flag(progress=progress)
+    checks.choice(("replace", "resume", "refuse"), existing=existing)
+    if folder is None and existing != "replace":
+        raise ValueError(f"expected existing={existing!r} only with a folder of runs, got none")
 
 
 def _by_name(setting: str, value: Any, contenders: Mapping[str, Optimizer]) -> Mapping[str, Any]:

@@ -89,23 +89,22 @@ def train(
         on_record: called with each new record.
 
     Raises:
-        ValueError: on sizes that do not fit, ranks that differ, or a checkpoint that is damaged or another's.
-        TypeError: on what is no data set, or no function where one is called.
+        ValueError, TypeError: on settings and sizes that do not fit, ranks that differ, or a checkpoint that
+            is damaged or another's.
         RuntimeError: if the parameters of two ranks are no longer the same.
         FileExistsError: where a checkpoint would be lost.
         FloatingPointError: if the loss becomes NaN or infinite. The last checkpoint stays as it is.
     """
     limits, measured = _Limits(steps, max_seconds, target), _measured(measure_every, steps)
     _check_parts(net, opt, dataset, track=track, on_record=on_record)
-    _check_settings(dataset, batch_size, seed, averaging, progress)
+    _check_settings(len(dataset.x_train), batch_size, seed, averaging, progress)
     about, leads = {}, net.comm.rank == 0
     if keep is not None or net.comm.size > 1:
         about = describe_run(net, theta, opt, dataset, batch_size, seed, averaging)
     _refuse_different_ranks(net, opt, about, limits, measure_every, keep is not None)
     keeper = Keeper(keep if leads else None, about, theta)
     run = _Run(net, opt, beside(dataset, theta), seed, averaging, limits, measured, keeper, track, on_record)
-    at = run.start(theta, about)
-    order = batches(len(dataset.x_train), batch_size, seed, start=at.step)
+    order = batches(len(dataset.x_train), batch_size, seed, (at := run.start(theta, about)).step)
     name = progress if isinstance(progress, str) else "training"
     with progress_bar(name, None if steps is None else steps - at.step, bool(progress) and leads) as bar:
         at = run.go(at, order, bar)
@@ -272,8 +271,8 @@ def _measured(every: int | Callable[[int], bool] | None, steps: int | None) -> C
     return between if callable(between) else lambda step: step % between == 0
 
 
-def _check_settings(dataset: Dataset, batch_size: Any, seed: Any, averaging: Any, progress: Any) -> None:
-    size_at(0, len(dataset.x_train), batch_size)
+def _check_settings(n: int, batch_size: Any, seed: Any, averaging: Any, progress: Any) -> None:
+    size_at(0, n, batch_size)
     check_averaging(averaging)
     checks.count(0, seed=seed)
     if not isinstance(progress, bool | str):

@@ -203,8 +203,10 @@ def test_the_reduction_ratio_takes_both_objectives_in_training_mode():
 
 
 def test_a_rejected_step_leaves_theta_as_it_was():
-    net, theta, x, y = problem("gaussian")
-    opt = optim.KFAC(net, lr=1e200, T1=1)
+    _, _, x, y = problem("gaussian")
+    net = mk.mlp([x.shape[1], 4, y.shape[1]], "relu", "gaussian")  # of which h grows faster than M
+    theta = net.init(rng_of(0))
+    opt = optim.KFAC(net, lr=1e100, T1=1, tau1=1)
     with np.errstate(all="ignore"):
         after, state, info = opt.step(theta, opt.init(theta), (x, y), rng_of(1))
     assert np.array_equal(after, theta)
