@@ -12,6 +12,7 @@ from functools import wraps
 from typing import Any, TypeVar, cast
 
 from ..backend import Array, array_module, fetch, on_host
+from ..linalg import SingularMatrixError
 from . import checks
 from .momentum import State
 from .objective import decay, objective_gradient
@@ -106,6 +107,9 @@ def _named(error: Exception, opt: Any, theta: Array, state: State, batch: Any) -
     if text is not None:
         return _refusal(opt, state, text)
     where = f"in step {state['step']} of {type(opt).__name__} with {_shown(_in_force(opt, state))}"
+    if isinstance(error, SingularMatrixError):  # whose advice is for whoever inverts a matrix of their own
+        fact = str(error).partition("; ")[0]
+        return SingularMatrixError(f"{fact}; {where}; use more damping, scaled inputs or float64")
     return type(error)(f"{error}; {where}")
 
 
