@@ -41,9 +41,12 @@ def finite(step: Step) -> Step:
         try:
             moved, after, info = step(opt, theta, state, batch, rng)
         except KeyError as error:
-            raise checks.another_state(opt, state) from error
+            if error.args[0] in ENTRIES | {"stats"}:
+                raise checks.another_state(opt, state) from error
+            raise
         except (ValueError, FloatingPointError) as error:  # passes and inverses refuse what is not finite
-            raise _named(error, opt, theta, state, batch) from error
+            named = _named(error, opt, theta, state, batch)
+            raise named from (error if named is not error else None)
         if ENTRIES & (state.keys() - after.keys()):  # a subclass may have entries of its own
             raise checks.another_state(opt, state)
         # what has asked the device before its end has M, which is not finite where a direction is not

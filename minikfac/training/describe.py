@@ -14,7 +14,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import fields, is_dataclass
-from fractions import Fraction
 from functools import partial
 from inspect import isbuiltin, isfunction, ismethod, ismodule
 from itertools import zip_longest
@@ -87,16 +86,15 @@ def describe(value: Any, inside: tuple[int, ...] = ()) -> Any:
         return {"layers": [_layer(layer) for layer in value.layers], "output": _layer(value.output)}
     if isinstance(value, Mapping):
         return {str(key): parts(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [parts(entry) for entry in value]
-    if isinstance(value, set | frozenset):
-        return sorted(map(parts, value), key=repr)
+    if isinstance(value, list | tuple | set | frozenset):
+        entries = list(map(parts, value))
+        return sorted(entries, key=repr) if isinstance(value, set | frozenset) else entries
     if isinstance(value, np.ndarray) or not on_host(value):
         return {"shape": list(value.shape), "sha256": digest(value)}
     if isinstance(value, type) or (isbuiltin(value) and ismodule(value.__self__)):
         return f"{value.__module__}.{value.__qualname__}"
     with suppress(TypeError):
-        return encoded(float(value) if isinstance(value, Fraction) else value)
+        return encoded(value)
     about = {
         name: parts(entry) for name, entry in _made_with(value).items() if not isinstance(entry, Network)
     }
