@@ -46,7 +46,9 @@ def finite(step: Step) -> Step:
             raise
         except (ValueError, FloatingPointError) as error:  # passes and inverses refuse what is not finite
             named = _named(error, opt, theta, state, batch)
-            raise named from (error if named is not error else None)
+            if named is error:
+                raise
+            raise named from error
         if ENTRIES & (state.keys() - after.keys()):  # a subclass may have entries of its own
             raise checks.another_state(opt, state)
         # what has asked the device before its end has M, which is not finite where a direction is not
