@@ -484,7 +484,7 @@ class Network:
         is taken in chunks, on all cores, unless batch normalization couples its examples.
         """
         self._check_numbers(theta, stats, needed=not train)
-        loss, grad, _ = self.gradient_pass(theta, x, y, stats, train)
+        loss, grad, *_ = self.gradient_pass(theta, x, y, stats, train)
         value = self._finite_loss(loss, theta, x, y)
         self._check_result(grad, "gradient", theta=theta)
         return value, grad
@@ -496,29 +496,31 @@ class Network:
         y: Array,
         stats: Sequence[Array] | None = None,
         train: bool = True,
-    ) -> tuple[Any, Array, list[Array]]:
-        """Return the loss, its gradient (P,) and the running statistics after it: a step of training.
+    ) -> tuple[Any, Array, list[Array], list[Array]]:
+        """Return the loss, its gradient (P,), running statistics and those used: a step of training.
 
-        The loss is NaN for parameters that are not finite. On a device it stays there, as an array without
-        axes, so that nothing waits for it; it is NaN, too, where the output's distribution cannot have one
-        of the targets.
+        The statistics are those of batch normalization after the pass, averaged over steps, and those that
+        this pass used. The loss is NaN for parameters that are not finite. On a device it stays there, as an
+        array without axes, so that nothing waits for it; it is NaN, too, where the output's distribution
+        cannot have one of the targets.
         """
         x, y = as_batch(x), as_array(y, "y", NUMBER_CLASSES)
         chunks = self.chunks(theta, x, train)
         after: list[Array] = []
+        used: list[Array] = []
 
         def add(rows: slice, sums: Sums) -> None:
             tape = self._pass(theta, x[rows], stats, train)
             if _is_first(rows, chunks):  # once, when it is known how many outputs there are
                 self.output.check(y, len(x), tape.z.shape[1])
-                after[:] = tape.stats
+                after[:], used[:] = tape.stats, tape.batch_stats
             dz = self.output.gradient(tape.z, y[rows]) / len(x)
             gs = self._body.backward(self.unpack(theta), tape.record, dz, need_dx=False)[1]
             sums.add("loss", self.output.losses(tape.z, y[rows]).sum())
             sums.add("gradient", self.summed_gradient(theta, tape.abar, gs))
 
         sums = sum_over_chunks(add, chunks, theta, self.comm)
-        return _or_nan(number(sums["loss"]) / len(x), theta), sums["gradient"], after
+        return _or_nan(number(sums["loss"]) / len(x), theta), sums["gradient"], after, used
 
     def gradient(self, theta: Array, x: Array, y: Array, stats: Sequence[Array] | None = None) -> Array:
         """Return the gradient (P,) of the mean loss."""

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ..optim import checks
 from ..training import records
 from ..training.averaging import Averaging
 from ..training.batches import BatchSize
@@ -56,7 +57,8 @@ class LogUniform:
         return f"{self.low:g} to {self.high:g}"
 
     def __post_init__(self) -> None:
-        if not 0 < self.low <= self.high:
+        checks.positive(low=self.low, high=self.high)
+        if not self.low <= self.high:
             raise ValueError(f"expected 0 < low <= high, got {self.low} and {self.high}")
 
     @property
@@ -240,13 +242,12 @@ def random_search(
 
 def _finalists(budget: float, trial_seconds: float, seeds: int, finalists: int | None) -> int:
     """How many trials run again, once what was given is checked."""
-    if not (budget > 0 and trial_seconds > 0):
-        raise ValueError(f"expected budget and trial_seconds > 0, got {budget} and {trial_seconds}")
+    checks.positive(budget=budget, trial_seconds=trial_seconds)
+    checks.count(0, seeds=seeds)
     if seeds == 0 and finalists is not None:
         raise ValueError(f"expected finalists only with seeds from which they run again, got {finalists}")
     count = 3 if finalists is None else finalists
-    if seeds < 0 or count < 1:
-        raise ValueError(f"expected seeds >= 0 and finalists >= 1, got {seeds} and {count}")
+    checks.count(finalists=count)
     return count
 
 

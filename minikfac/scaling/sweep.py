@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import minimize_scalar
 
+from ..optim import checks
 from ..races.contenders import Contender
 from ..races.problems import Problem
 from ..races.race import MEASURES, in_range, median_and_ends, reached, short
@@ -72,10 +73,8 @@ class Budget:
 
     def __post_init__(self) -> None:
         for name in ("trials", "steps", "finalists", "seeds"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"expected {name} >= 1, got {getattr(self, name)}")
-        if not (math.isfinite(self.epochs) and self.epochs >= 0):
-            raise ValueError(f"expected finite epochs >= 0, got {self.epochs}")
+            checks.count(**{name: getattr(self, name)})
+        checks.not_negative(epochs=self.epochs)
 
     def most_steps(self, n: int, m: int) -> int:
         """Steps of a run at most, for n training examples in batches of m.
@@ -241,7 +240,8 @@ def batch_sizes(n: int, smallest: int = 64) -> list[int]:
     Raises:
         ValueError: if the smallest is not from 1 to n.
     """
-    if not 1 <= smallest <= n:
+    checks.count(smallest=smallest)
+    if smallest > n:
         raise ValueError(f"expected the smallest batch from 1 to {n}, the training set, got {smallest}")
     doubled = (smallest * 2**k for k in range(n.bit_length()))
     return [*(m for m in doubled if m < n), n]
@@ -290,7 +290,9 @@ def batch_sweep(
     n = len(problem.dataset.x_train)
     if not methods or not len(sizes):
         raise ValueError(f"expected at least one method and one size, got {len(methods)} and {len(sizes)}")
-    outside = [m for m in sizes if not 1 <= m <= n]
+    for m in sizes:
+        checks.count(sizes=m)
+    outside = [m for m in sizes if m > n]
     if outside:
         raise ValueError(f"expected sizes from 1 to {n}, the training set, got {outside[0]}")
     about = _about(problem, methods, target, budget, seed)

@@ -70,7 +70,7 @@ class PerOctave:
     count: int = 16
 
     def __call__(self, step: int) -> bool:
-        return step % 2 ** max(0, (step // self.count).bit_length() - 1) == 0
+        return step % 2 ** max(0, (step // int(self.count)).bit_length() - 1) == 0
 
 
 def read(path: str | Path) -> History:

@@ -388,9 +388,9 @@ def test_operators_stand_on_either_side_and_take_lists() -> None:
 def test_operators_refuse_what_is_no_array_of_real_numbers() -> None:
     F = fisher.kfac(make_case(output="bernoulli", n=30).signals())
     for v in (1j * np.ones(31), ["a"] * 31, None, {}, np.array([None] * 31)):
-        with pytest.raises(TypeError, match="expected the vector to be an array of (real )?numbers, got"):
+        with pytest.raises(TypeError, match=r"expected the vector to be an array of (real )?numbers, got"):
             F @ v
-    with pytest.raises(ValueError, match="expected the vector without masked entries, got 31 of them"):
+    with pytest.raises(ValueError, match="expected the vector without masked entries, got 31 of 31"):
         F @ np.ma.masked_all(31)
     with pytest.raises(TypeError):
         2 * F

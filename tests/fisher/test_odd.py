@@ -182,7 +182,7 @@ def outcome(function: Function, value: Any) -> Any:
     """An array, or the error's message; another kind of error is raised."""
     try:
         return np.asarray(function(value), dtype=float)
-    except (ValueError, TypeError, MemoryError) as error:
+    except (ValueError, TypeError, MemoryError, FloatingPointError) as error:
         message = str(error)
         helps = ("expected", "known only by its products", "GiB are free; use")
         assert any(words in message for words in helps), repr(error)

@@ -26,7 +26,7 @@ def test_gradients_factors_and_steps_are_those_of_double_precision(name):
 
     def results(dtype):
         arguments = theta.astype(dtype), x.astype(dtype), y
-        loss, gradient, matrix, stats = fisher.gradient_and_kfac(
+        loss, gradient, matrix, stats, _ = fisher.gradient_and_kfac(
             net, *arguments, rng=np.random.default_rng(1), train=True
         )
         factors = [

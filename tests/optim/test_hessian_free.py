@@ -147,15 +147,6 @@ def test_a_rejected_step_leaves_theta_as_it_was(case: Case, beyond: float) -> No
     assert not state["direction"].any()  # nothing to start the next one from
 
 
-def test_without_a_finite_loss_nothing_moves(case: Case) -> None:
-    net, theta = case.net, np.full_like(case.theta, np.nan)
-    opt = optim.HessianFree(net, LAM)
-    with np.errstate(all="ignore"):
-        after, _, info = opt.step(theta, opt.init(theta), (case.x, case.y), np.random.default_rng(0))
-    assert after is theta
-    assert math.isnan(info["loss"])
-
-
 def test_where_there_is_no_gradient_nothing_moves() -> None:
     case = make_case((2, 2), output="gaussian", n=4)
     theta = 0 * case.theta

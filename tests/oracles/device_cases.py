@@ -225,7 +225,7 @@ def passes_of_a_perceptron(a: Any) -> list:
 def losses_and_gradients(a: Any) -> list:
     results: list = []
     for net, theta, x, y in ((NET, a.theta, a.x, a.y), (CONV, a.conv_theta, a.images, a.conv_labels)):
-        loss, grad, stats = net.gradient_pass(theta, x, y, net.init_stats())
+        loss, grad, stats, _ = net.gradient_pass(theta, x, y, net.init_stats())
         assert net.chunks(theta, x) == [slice(0, len(x))]
         results += [net.loss(theta, x, y, stats), *net.loss_and_gradient(theta, x, y, stats)]
         results += [net.gradient(theta, x, y, stats), *net.check_finite(theta)]

@@ -206,9 +206,9 @@ def test_what_cannot_be_swept_is_refused(options, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (dict(trials=0), "expected trials >= 1, got 0"),
-        (dict(seeds=0), "expected seeds >= 1, got 0"),
-        (dict(epochs=math.inf), "expected finite epochs >= 0, got inf"),
+        (dict(trials=0), "expected trials to be a whole number >= 1, got 0"),
+        (dict(seeds=0), "expected seeds to be a whole number >= 1, got 0"),
+        (dict(epochs=math.inf), "expected epochs >= 0, got inf"),
     ],
 )
 def test_what_is_no_budget_is_refused(arguments, message):

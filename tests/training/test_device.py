@@ -216,9 +216,10 @@ WRONG = {
 def test_wrong_targets_on_a_device_make_the_loss_nan(output: str) -> None:
     net, theta, x, _ = random_net(np.random.default_rng(0), output=output)
     theta, x, y = map(mk.to_device, (theta, x, WRONG[output][0]))
-    info = optim.SGD(net, 0.1).step(theta, optim.SGD(net, 0.1).init(theta), (x, y))[2]
-    assert np.isnan(info["loss"])
-    for ask in (net.loss, net.loss_and_gradient):
+    assert np.isnan(float(net.mean_loss(theta, x, y)))
+    assert np.isnan(float(net.gradient_pass(theta, x, y)[0]))
+    opt = optim.SGD(net, 0.1)
+    for ask in (net.loss, net.loss_and_gradient, lambda *at: opt.step(at[0], opt.init(at[0]), at[1:])):
         with pytest.raises(ValueError, match=WRONG[output][1]):
             ask(theta, x, y)
 
