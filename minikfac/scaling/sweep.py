@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import minimize_scalar
 
+from ..files import one_error
 from ..races.contenders import Contender
 from ..races.problems import Problem
 from ..races.race import MEASURES, in_range, median_and_ends, reached, short
@@ -453,7 +454,7 @@ def _rows(path: str | Path | None, existing: str, about: dict[str, Any]) -> list
             f"expected no sweep in {path} yet, got one; resume it, replace it, or choose another"
         )
     if path.exists() and existing == "resume":
-        old = records.read(path)
+        old = read(path)
         before = old.about.get("methods", {})
         others = list(differences({**about, "methods": None}, {**old.about, "methods": None}))
         for name in (name for name in about["methods"] if name in before):
@@ -463,7 +464,7 @@ def _rows(path: str | Path | None, existing: str, about: dict[str, Any]) -> list
                 f"expected {path} to hold the same sweep, got one of another: {'; '.join(others[:3])}"
             )
         about["methods"] = {**before, **about["methods"]}
-        rows = old.records
+        rows = old.rows
     records.write(path, about, rows)
     return rows
 
@@ -475,9 +476,13 @@ def read(path: str | Path) -> Scaling:
         ValueError: on a file of other records.
     """
     stored = records.read(path)
-    if "sweep" not in stored.about:
-        raise ValueError(f"expected records of a sweep over batch sizes in {path}, got others")
-    return Scaling(stored.about, stored.records)
+    scaling = Scaling(stored.about, stored.records)
+    with one_error(path, "records of a sweep over batch sizes", "others"):
+        numbers = [scaling.target[1], len(stored.about["sweep"])]
+        for row in scaling.rows:
+            numbers += [row["batch_size"], row["steps"], row["lowest"], len(row["kind"]), len(row["method"])]
+        np.array(numbers, dtype=float)
+    return scaling
 
 
 def _late(steps: float) -> float:
