@@ -100,6 +100,8 @@ def read(path: str | Path) -> History:
             row, has_checksum = _parsed(line.rstrip())
             if rows and has_checksum != with_checksums:
                 raise ValueError("a checksum is in some lines only")
+            if rows and "about" in row:
+                raise ValueError("another file begins there")
         if not rows and not isinstance(row.get("about"), dict):
             raise ValueError(f"{path}: expected to begin with what was run, as records do, got {start}")
         with_checksums = has_checksum

@@ -69,6 +69,7 @@ def test_only_a_torn_last_line_is_left_out(tmp_path: Path) -> None:
         (first.replace("0", "1", 1), r"in line 2 \(it has another checksum\)"),
         ('{"step": 0}', r"in line 2 \(a checksum is in some lines only\)"),
         ('{"step": "0"}', r"in line 2 \(step is not a number\)"),
+        (head, r"in line 2 \(another file begins there\)"),
         ('{"step": true}', r"in line 2 \(step is not a number\)"),
     ):
         path.write_text(f"{head}\n{line}\n{last}\n")
