@@ -43,8 +43,14 @@ def one_error(path: str | Path, expected: str, got: str = "a truncated or damage
     except Exception as error:
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # EINVAL: a seek before 0
             raise
-        reason = textwrap.shorten(str(error) or type(error).__name__, 160, placeholder=" ...")
+        reason = one_line(str(error) or type(error).__name__)
         raise ValueError(f"{path}: expected {expected}, got {got} ({reason})") from error
+
+
+def one_line(text: str) -> str:
+    """Return a text from a file as one line of a message: shortened, and without what a terminal obeys."""
+    printable = "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in text)
+    return textwrap.shorten(printable, 160, placeholder=" ...")
 
 
 def size_of(path: str | Path) -> int:

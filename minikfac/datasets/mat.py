@@ -16,12 +16,13 @@ import math
 import struct
 import zlib
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 
-from ..files import CHUNK, one_error, opened
+from ..files import CHUNK, first_bytes, one_error, opened
 
 HEADER, MAGIC = 128, b"\x00\x01IM"
 """Its size; version 1.0 and little-endian, as its last bytes."""
@@ -46,7 +47,7 @@ def mat_shapes(path: str | Path) -> dict[str, tuple[tuple[int, ...], np.dtype | 
     Raises:
         ValueError: If it is not such a file, is truncated or damaged; numbers are not read.
     """
-    with opened(path) as (stream, size), one_error(path, WANTED, GOT):
+    with _opened(path) as (stream, size):
         heads: dict[str, tuple[tuple[int, ...], np.dtype | None]] = {}
         for element in _elements(stream, size):
             if element.name in heads:
@@ -61,13 +62,21 @@ def read_mat(path: str | Path, names: Collection[str]) -> dict[str, np.ndarray]:
     Raises:
         ValueError: If it is not such a file, is truncated or damaged, or an array is not of real numbers.
     """
-    with opened(path) as (stream, size), one_error(path, WANTED, GOT):
+    with _opened(path) as (stream, size):
         return {item.name: item.numbers() for item in _elements(stream, size) if item.name in names}
 
 
+@contextmanager
+def _opened(path: str | Path) -> Iterator[tuple[IO[bytes], int]]:
+    start = first_bytes(path, HEADER)  # before all of it is unpacked
+    with one_error(path, WANTED, GOT):
+        if start[-len(MAGIC) :] != MAGIC:
+            raise ValueError("it begins with other bytes")
+        with opened(path) as (stream, size):
+            yield stream, size
+
+
 def _elements(stream: IO[bytes], size: int) -> Iterator[_Element]:
-    if stream.read(HEADER)[-len(MAGIC) :] != MAGIC:
-        raise ValueError("its first bytes are others")
     start = HEADER
     while start < size:
         stream.seek(start)

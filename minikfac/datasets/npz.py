@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ..files import npz_names, read_npz
+from ..files import npz_names, one_line, read_npz
 from .dataset import Dataset, check_examples, float_dtype, split
 
 TEST_SHARE = 1 / 6
@@ -71,7 +71,9 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
     for have in ({"x_train", "y_train", "x_test", "y_test"}, {"x_train", "y_train"}, {"x", "y"}):
         if set(wanted) == have:
             return read_npz(path, wanted)
-    raise ValueError(f"{path}: expected the arrays {WANTED}, got {', '.join(sorted(names)) or 'none'}")
+    raise ValueError(
+        f"{path}: expected the arrays {WANTED}, got {one_line(', '.join(sorted(names))) or 'none'}"
+    )
 
 
 def _parts(arrays: dict[str, np.ndarray], path: Path) -> list[tuple[np.ndarray, np.ndarray]]:
