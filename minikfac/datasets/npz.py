@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ..files import npz_names, one_line, read_npz
+from .._reading import npz_names, one_line, read_npz
 from .dataset import Dataset, check_examples, float_dtype, split
 
 TEST_SHARE = 1 / 6

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from ..files import one_error
+from .._reading import one_error
 from ..races.contenders import Contender
 from ..races.problems import Problem
 from ..races.race import MEASURES, in_range, median_and_ends, reached, short

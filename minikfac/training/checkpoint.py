@@ -23,9 +23,9 @@ from typing import Any
 
 import numpy as np
 
+from .._reading import one_error, read_npz
 from ..backend import Array, array_module, on_host, to_host
 from ..distributed import the_first_three
-from ..files import one_error, read_npz
 from ..fisher.block_diagonal import BlockDiagonal, BlockDiagonalOperator
 from ..fisher.dense import CholeskySolver, DenseMatrix
 from ..fisher.diagonal import DiagonalBlock
