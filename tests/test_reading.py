@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 import scipy.io
 
-from minikfac import _reading as files
 from minikfac import datasets
+from minikfac import reading as files
 from minikfac.datasets.mat import mat_shapes, read_mat
 from minikfac.datasets.svhn import read_svhn
 from minikfac.scaling import sweep

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
-from .._reading import one_error, opened
+from ..reading import one_error, opened
 
 
 def cache_folder(name: str) -> Path:

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import DTypeLike
 
-from .._reading import read_bytes
+from ..reading import read_bytes
 from .cache import cache_folder, download, extract, file_status, find_file
 from .dataset import Dataset, check_labels, existing_folder, float_dtype, from_bytes, labelled_images
 

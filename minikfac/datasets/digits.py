@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import DTypeLike
 
-from .._reading import read_npz
+from ..reading import read_npz
 from .dataset import Dataset, float_dtype, whole_number
 
 FILE = Path(__file__).with_name("digits.npz")

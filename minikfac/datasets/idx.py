@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .._reading import first_bytes, opened
+from ..reading import first_bytes, opened
 
 KINDS = {1: "labels", 3: "images"}
 MOST_DIMENSIONS = 64

@@ -22,7 +22,7 @@ from typing import IO
 
 import numpy as np
 
-from .._reading import CHUNK, first_bytes, one_error, opened
+from ..reading import CHUNK, first_bytes, one_error, opened
 
 HEADER, MAGIC = 128, b"\x00\x01IM"
 """Its size; version 1.0 and little-endian, as its last bytes."""

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import DTypeLike
 
-from .._reading import npz_names, one_line, read_npz
+from ..reading import npz_names, one_line, read_npz
 from .dataset import Dataset, check_examples, float_dtype, split
 
 TEST_SHARE = 1 / 6
@@ -60,7 +60,11 @@ def from_npz(
         arrays.append(np.asarray(x if images else x.reshape(len(x), -1), dtype=dtype))
         arrays.append(np.asarray(y, dtype=np.int64 if y.ndim == 1 else dtype))
     x_train, y_train, x_test, y_test = arrays
-    return Dataset(x_train, y_train, x_test, y_test, path.stem, image_shape).subset(n_train, n_test)
+    try:
+        data = Dataset(x_train, y_train, x_test, y_test, path.stem, image_shape)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path}: {error}") from error
+    return data.subset(n_train, n_test)
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:

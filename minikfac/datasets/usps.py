@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import DTypeLike
 
-from .._reading import read_lines
+from ..reading import read_lines
 from .cache import cache_folder, download, file_status, find_file
 from .dataset import Dataset, existing_folder, float_dtype, labelled_images
 

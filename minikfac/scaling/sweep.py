@@ -25,11 +25,11 @@ from typing import Any
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from .._reading import one_error
 from ..races.contenders import Contender
 from ..races.problems import Problem
 from ..races.race import MEASURES, in_range, median_and_ends, reached, short
 from ..races.search import LogUniform, Space, drawn
+from ..reading import one_error
 from ..training import records
 from ..training.describe import describe, differences, digest
 from ..training.loop import Optimizer, train

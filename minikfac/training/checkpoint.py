@@ -23,7 +23,6 @@ from typing import Any
 
 import numpy as np
 
-from .._reading import one_error, read_npz
 from ..backend import Array, array_module, on_host, to_host
 from ..distributed import the_first_three
 from ..fisher.block_diagonal import BlockDiagonal, BlockDiagonalOperator
@@ -33,6 +32,7 @@ from ..fisher.eigenblock import EigenBlock
 from ..fisher.kronecker_block import KroneckerBlock, KroneckerSolver
 from ..fisher.low_rank import LowRank
 from ..fisher.tridiagonal import BlockTridiagonal, BlockTridiagonalInverse
+from ..reading import one_error, read_npz
 from .describe import differences
 from .records import Record, decoded, encoded, replaced_at_once
 

@@ -23,7 +23,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from .._reading import one_error, read_lines
+from ..reading import one_error, read_lines
 
 Record = dict[str, Any]
 CHECKSUM = '"crc32": '
