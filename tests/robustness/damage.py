@@ -46,8 +46,9 @@ from minikfac.training import checkpoint, records
 from minikfac.training.checkpoint import Checkpoint
 from oracles import dataset_files as files
 
-GOOD = ("refused", "same", "other values")
-"""Outcomes; "other values" only of formats without checksums, in the right structure and range."""
+GOOD = ("refused", "same", "lines of it", "other values")
+"""Outcomes; "lines of it" of records alone, which may end early as those of a killed run do; "other values", in
+the right structure and range, of formats without checksums alone."""
 SECONDS = 10.0
 """Longer than that is a hang."""
 MORE = 2**20
@@ -65,16 +66,16 @@ class Case:
     Attributes:
         make: writes the intact files into a folder, and returns the one that is damaged.
         read: what it holds, from its path.
-        checked: whether checksums tell of every change, so that none gives other values.
-        plausible: where they do not, whether values are in structure and range; and where the file may be
-            shorter, as that of a killed run, whether nothing else is different.
+        otherwise: outcome of a file that is neither refused nor read as it was; none where checksums tell of
+            every change.
+        allowed: whether values are that outcome.
         harms: besides those of any bytes.
     """
 
     make: Callable[[Path], Path]
     read: Callable[[Path], Any]
-    checked: bool
-    plausible: Callable[[Any, Any], bool] = lambda value, intact: False
+    otherwise: str = ""
+    allowed: Callable[[Any, Any], bool] = lambda value, intact: False
     harms: tuple[Harm, ...] = ()
 
 
@@ -563,38 +564,43 @@ def dataset_npz(path: Path) -> Any:
     return value
 
 
+def plotted(path: Path) -> Any:
+    (runs,) = contenders([path]).values()
+    return runs[0]
+
+
 ARCHIVE = (archive_members, array_header)
+LINES, OTHER = GOOD[2:]
 CASES = {
-    "idx": Case(mnist(""), folder_of(datasets.mnist), False, image_set),
-    "idx labels": Case(mnist_labels, folder_of(datasets.mnist), False, image_set),
-    "idx.gz": Case(mnist(".gz"), folder_of(datasets.mnist), True),
+    "idx": Case(mnist(""), folder_of(datasets.mnist), OTHER, image_set),
+    "idx labels": Case(mnist_labels, folder_of(datasets.mnist), OTHER, image_set),
+    "idx.gz": Case(mnist(".gz"), folder_of(datasets.mnist)),
     "idx.gz packed again": Case(
-        mnist(".gz"), folder_of(datasets.mnist), False, image_set, (repacked, repacked, bomb)
+        mnist(".gz"), folder_of(datasets.mnist), OTHER, image_set, (repacked, repacked, bomb)
     ),
-    "usps": Case(usps(""), folder_of(datasets.usps), False, image_set),
-    "usps.gz": Case(usps(".gz"), folder_of(datasets.usps), True),
+    "usps": Case(usps(""), folder_of(datasets.usps), OTHER, image_set),
+    "usps.gz": Case(usps(".gz"), folder_of(datasets.usps)),
     "usps.gz packed again": Case(
-        usps(".gz"), folder_of(datasets.usps), False, image_set, (repacked, repacked, bomb)
+        usps(".gz"), folder_of(datasets.usps), OTHER, image_set, (repacked, repacked, bomb)
     ),
-    "cifar10": Case(cifar("data_batch_2.bin"), folder_of(datasets.cifar10), False, image_set),
-    "cifar10.gz": Case(cifar("data_batch_2.bin.gz"), folder_of(datasets.cifar10), True),
-    "cifar10 names": Case(cifar(NAMES_FILE), folder_of(datasets.cifar10), False, image_set),
-    "cifar10.tar.gz": Case(tar, unpack, True),
-    "svhn": Case(svhn(True), read_svhn, False, labelled_bytes, (mat_repacked,)),
-    "svhn unpacked": Case(svhn(False), read_svhn, False, labelled_bytes),
-    "npz": Case(npz(np.savez, "_train", "_test"), dataset_npz, True),
-    "npz packed": Case(npz(np.savez_compressed, ""), dataset_npz, True),
+    "cifar10": Case(cifar("data_batch_2.bin"), folder_of(datasets.cifar10), OTHER, image_set),
+    "cifar10.gz": Case(cifar("data_batch_2.bin.gz"), folder_of(datasets.cifar10)),
+    "cifar10 names": Case(cifar(NAMES_FILE), folder_of(datasets.cifar10), OTHER, image_set),
+    "cifar10.tar.gz": Case(tar, unpack),
+    "svhn": Case(svhn(True), read_svhn),
+    "svhn packed again": Case(svhn(True), read_svhn, OTHER, labelled_bytes, (mat_repacked, mat_repacked)),
+    "svhn unpacked": Case(svhn(False), read_svhn, OTHER, labelled_bytes),
+    "npz": Case(npz(np.savez, "_train", "_test"), dataset_npz),
+    "npz packed": Case(npz(np.savez_compressed, ""), dataset_npz),
     "npz of other members": Case(
-        npz(np.savez, "_train", "_test"), dataset_npz, False, finite_set, (*ARCHIVE, other_array)
+        npz(np.savez, "_train", "_test"), dataset_npz, OTHER, finite_set, (*ARCHIVE, other_array)
     ),
-    "digits": Case(bundled_digits, read_digits, True),
-    "checkpoint": Case(stored, checkpoint.load, True, harms=(*ARCHIVE, json_member, other_array)),
-    "records": Case(recorded, records.read, False, lines_of_it, (lines_of_records,)),
-    "records without checksums": Case(recorded_before, records.read, False, any_records, (lines_of_records,)),
-    "records, plotted": Case(
-        recorded, lambda path: contenders([path]), False, lambda value, intact: True, (lines_of_records,)
-    ),
-    "sweep": Case(swept, sweep.read, False, rows_of_it, (lines_of_records,)),
+    "digits": Case(bundled_digits, read_digits),
+    "checkpoint": Case(stored, checkpoint.load, harms=(*ARCHIVE, json_member, other_array)),
+    "records": Case(recorded, records.read, LINES, lines_of_it, (lines_of_records,)),
+    "records without checksums": Case(recorded_before, records.read, OTHER, any_records, (lines_of_records,)),
+    "records, plotted": Case(recorded, plotted, LINES, lines_of_it, (lines_of_records,)),
+    "sweep": Case(swept, sweep.read, LINES, rows_of_it, (lines_of_records,)),
 }
 
 
@@ -621,12 +627,12 @@ def bytes_of_ones(folder: Path) -> Path:
 
 
 CONTROLS = {
-    "crash": Case(bytes_of_ones, end_the_process, True),
-    "hang": Case(bytes_of_ones, take_long, True),
-    "taken for whole": Case(bytes_of_ones, Path.read_bytes, True),
-    "memory": Case(bytes_of_ones, take_memory, True),
-    "ZeroDivisionError": Case(bytes_of_ones, lambda path: 1 / (path.read_bytes() == b"\x01" * 600), True),
-    "no name": Case(bytes_of_ones, lambda path: int(path.read_bytes() == b"\x01" * 600 or "x"), True),
+    "crash": Case(bytes_of_ones, end_the_process),
+    "hang": Case(bytes_of_ones, take_long),
+    "taken for whole": Case(bytes_of_ones, Path.read_bytes),
+    "memory": Case(bytes_of_ones, take_memory),
+    "ZeroDivisionError": Case(bytes_of_ones, lambda path: 1 / (path.read_bytes() == b"\x01" * 600)),
+    "no name": Case(bytes_of_ones, lambda path: int(path.read_bytes() == b"\x01" * 600 or "x")),
 }
 
 
@@ -672,9 +678,8 @@ def tried(case: Case, path: Path, intact: Any) -> tuple[str, int]:
         peak = tracemalloc.get_traced_memory()[1] - before
         if digest(value) == digest(intact):
             return "same", peak
-        return (
-            "other values" if not case.checked and case.plausible(value, intact) else "taken for whole"
-        ), peak
+        allowed = case.otherwise and case.allowed(value, intact)
+        return case.otherwise if allowed else "taken for whole", peak
     return made, tracemalloc.get_traced_memory()[1] - before
 
 
@@ -728,8 +733,13 @@ def counts(
         command = [sys.executable, __file__, json.dumps(left), str(count), str(first)]
         process = subprocess.Popen(command, stdout=subprocess.PIPE)
         text, silent = listen(process, patience)
+        ended = process.wait() if not silent else None
         process.kill()
         process.communicate()
+        if ended and ended > 0:
+            raise RuntimeError(
+                f"expected a worker without faults of its own, got exit code {ended}: {command}"
+            )
         lines = text.splitlines()
         for line in lines:
             name, number, *made = line.split("\t")
