@@ -47,8 +47,8 @@ from minikfac.training.checkpoint import Checkpoint
 from oracles import dataset_files as files
 
 GOOD = ("refused", "same", "lines of it", "other values")
-"""Outcomes. "lines of it" of records alone, which may end early as those of a killed run do, and "other values"
-of formats without checksums alone, where they must be in the right structure and range."""
+"""Outcomes. Records alone may give "lines of it", which may end early as those of a killed run do, and formats
+without checksums alone "other values", in the right structure and range."""
 SECONDS = 10.0
 """Longer than that is a hang."""
 MORE = 2**20
