@@ -28,9 +28,7 @@ HEADER, MAGIC = 128, b"\x00\x01IM"
 """Its size; version 1.0 and little-endian, as its last bytes."""
 ARRAY, PACKED = 14, 15
 FLAGS, SIZES, NAME = 6, 5, 1
-STORED = dict(
-    zip((1, 2, 3, 4, 5, 6, 7, 9, 12, 13), "i1 u1 <i2 <u2 <i4 <u4 <f4 <f8 <i8 <u8".split(), strict=True)
-)
+STORED = {1: "i1", 2: "u1", 3: "<i2", 4: "<u2", 5: "<i4", 6: "<u4", 7: "<f4", 9: "<f8", 12: "<i8", 13: "<u8"}
 """By number, the types in which numbers are stored."""
 CLASSES = dict(enumerate("f8 f4 i1 u1 i2 u2 i4 u4 i8 u8".split(), 6))
 """By number, the types that they have."""

@@ -47,7 +47,7 @@ from minikfac.training.checkpoint import Checkpoint
 from oracles import dataset_files as files
 
 GOOD = ("refused", "same", "lines of it", "other values")
-"""Outcomes. Records alone may give "lines of it", which may end early as those of a killed run do, and formats
+"""Outcomes. Records alone may give "lines of it", since they end early where a run was killed, and formats
 without checksums alone "other values", in the right structure and range."""
 SECONDS = 10.0
 """Longer than that is a hang."""
