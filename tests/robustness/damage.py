@@ -15,7 +15,6 @@ import io
 import json
 import os
 import random
-import resource
 import select
 import struct
 import subprocess
@@ -685,6 +684,8 @@ def tried(case: Case, path: Path, intact: Any) -> tuple[str, int]:
 
 def work(names: list[str], count: int, first: int) -> None:
     """Print case and number of each damaged file, and then the kind of the damage and the outcome."""
+    import resource  # where there are limits of memory
+
     resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
     warnings.simplefilter("error")
     for name in names:
@@ -707,10 +708,13 @@ def work(names: list[str], count: int, first: int) -> None:
 
 
 def listen(process: subprocess.Popen[bytes], patience: float) -> tuple[str, bool]:
-    """What a process prints until it ends or is silent for too long, and whether it was that."""
+    """What a process prints until it ends or is silent for too long, and whether it was that.
+
+    How long it takes to begin depends on what else is at work.
+    """
     assert process.stdout is not None
     text = b""
-    while select.select([process.stdout], [], [], patience)[0]:
+    while select.select([process.stdout], [], [], patience if text else 300)[0]:
         part = os.read(process.stdout.fileno(), 2**16)
         text += part
         if not part:
