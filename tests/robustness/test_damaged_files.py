@@ -23,7 +23,7 @@ def test_damaged_files() -> None:
 
 def test_the_suite_notices_what_it_should() -> None:
     """A reader that crashes, hangs, takes what is damaged for whole, or raises another error."""
-    outcomes, bad = counts(CONTROLS, 1, patience=10.0)
+    outcomes, bad = counts(CONTROLS, 1, patience=4.0)
     assert outcomes == {name: Counter({name: 1}) for name in CONTROLS}
     assert len(bad) == len(CONTROLS)
 
