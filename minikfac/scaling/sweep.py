@@ -30,6 +30,7 @@ from ..races.contenders import Contender
 from ..races.problems import Problem
 from ..races.race import MEASURES, in_range, median_and_ends, reached, short
 from ..races.search import LogUniform, Space, drawn
+from ..reading import one_error
 from ..training import records
 from ..training.describe import describe, differences, digest
 from ..training.loop import Optimizer, train
@@ -455,7 +456,7 @@ def _rows(path: str | Path | None, existing: str, about: dict[str, Any]) -> list
             f"expected no sweep in {path} yet, got one; resume it, replace it, or choose another"
         )
     if path.exists() and existing == "resume":
-        old = records.read(path)
+        old = read(path)
         before = old.about.get("methods", {})
         others = list(differences({**about, "methods": None}, {**old.about, "methods": None}))
         for name in (name for name in about["methods"] if name in before):
@@ -465,7 +466,7 @@ def _rows(path: str | Path | None, existing: str, about: dict[str, Any]) -> list
                 f"expected {path} to hold the same sweep, got one of another: {'; '.join(others[:3])}"
             )
         about["methods"] = {**before, **about["methods"]}
-        rows = old.records
+        rows = old.rows
     records.write(path, about, rows)
     return rows
 
@@ -477,9 +478,13 @@ def read(path: str | Path) -> Scaling:
         ValueError: on a file of other records.
     """
     stored = records.read(path)
-    if "sweep" not in stored.about:
-        raise ValueError(f"expected records of a sweep over batch sizes in {path}, got others")
-    return Scaling(stored.about, stored.records)
+    scaling = Scaling(stored.about, stored.records)
+    with one_error(path, "records of a sweep over batch sizes", "others"):
+        numbers = [scaling.target[1], len(stored.about["sweep"])]
+        for row in scaling.rows:
+            numbers += [row["batch_size"], row["steps"], row["lowest"], len(row["kind"]), len(row["method"])]
+        np.array(numbers, dtype=float)
+    return scaling
 
 
 def _late(steps: float) -> float:

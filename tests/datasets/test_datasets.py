@@ -370,7 +370,7 @@ IMAGES = idx_bytes(np.zeros((2, 3, 4)))
         (b"\x89PNG" + IMAGES, r"expected an IDX file .*, got 89 50 4e 47"),
         (IMAGES[:10], r"file: expected a header of 16 bytes, got 10 bytes: the file is truncated"),
         (IMAGES[:-3], r"file: expected 40 bytes for shape \(2, 3, 4\), got 37: the file is truncated"),
-        (IMAGES + b"xy", r"expected 40 bytes for shape \(2, 3, 4\), got 42: the file has 2 trailing bytes"),
+        (IMAGES + b"xy", r"expected 40 bytes for shape \(2, 3, 4\), got more: the file has trailing bytes"),
         (idx_bytes(np.zeros((0, 3, 4))), r"expected at least one example, got shape \(0, 3, 4\)"),
         (
             idx_bytes(np.zeros(5)),
@@ -670,7 +670,7 @@ def test_npz_of_images(tmp_path: Path, shape: tuple[int, ...]) -> None:
         (dict(y_train=-np.arange(12)), r"y_train: expected labels from 0, got -1 in example 1"),
         (
             dict(y_train=np.array([{}] * 12)),
-            r"expected arrays of numbers, got objects, which only pickle could load",
+            r"expected an archive of arrays of numbers, .*y_train.npy with objects, which only pickle could",
         ),
     ],
 )
@@ -693,13 +693,14 @@ def test_npz_refuses_other_files(tmp_path: Path) -> None:
     content = path.read_bytes()
     path.write_bytes(content[:-40])
     with pytest.raises(
-        ValueError, match=r"mine.npz: expected an .npz file .*, got another kind of file or a truncated"
+        ValueError,
+        match=r"mine.npz: expected an archive of arrays of numbers, .*, got another kind of file",
     ):
         datasets.from_npz(path)
     altered = bytearray(content)
     altered[300] ^= 0xFF  # inside the first array
     path.write_bytes(bytes(altered))
-    with pytest.raises(ValueError, match=r"mine.npz: expected arrays of numbers, got a damaged file"):
+    with pytest.raises(ValueError, match=r"mine.npz: expected an archive .*a damaged one \(Bad CRC-32"):
         datasets.from_npz(path)
 
 
@@ -882,12 +883,12 @@ def test_unpacking_writes_what_was_asked_for_and_no_more(tmp_path: Path) -> None
     folder.mkdir()
     path = folder / "archive.tar.gz"
     path.write_bytes(tar_bytes({"a/b": b"inside", "../c": b"climbs", "a/d": b"unwanted"}))
-    extract(path, {"a/b": "b", "../c": "c"})
+    extract(path, {"a/b": "b", "../c": "c"}, 6)
     assert {file.name for file in folder.iterdir()} == {"archive.tar.gz", "b", "c"}
     assert ((folder / "b").read_bytes(), (folder / "c").read_bytes()) == (b"inside", b"climbs")
     assert list(tmp_path.iterdir()) == [folder]
     with pytest.raises(ValueError, match=r"archive.tar.gz: expected the files a/b, a/x, got no a/x"):
-        extract(path, {"a/b": "b", "a/x": "x"})
+        extract(path, {"a/b": "b", "a/x": "x"}, 6)
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE])
@@ -898,7 +899,7 @@ def test_unpacking_refuses_what_is_not_a_file(tmp_path: Path, kind: bytes) -> No
     path = tmp_path / "archive.tar.gz"
     path.write_bytes(tar_bytes({}, info))
     with pytest.raises(ValueError, match=r"expected the files wanted, got no wanted"):
-        extract(path, {"wanted": "wanted"})
+        extract(path, {"wanted": "wanted"}, 50_000)
     assert not (tmp_path / "wanted").exists()
 
 
@@ -908,8 +909,10 @@ def test_unpacking_refuses_damaged_archives(tmp_path: Path, how: str) -> None:
     archive = tar_bytes({"first": b"1", "wanted": content})
     cut = {"truncated": archive[:20_000], "cut in the header": archive[:5], "not packed": b"x" * 2000}
     path.write_bytes(cut[how])
-    with pytest.raises(ValueError, match=r"archive.tar.gz: expected a complete .tar.gz, got a truncated or"):
-        extract(path, {"wanted": "wanted"})
+    with pytest.raises(
+        ValueError, match=r"archive.tar.gz: expected a complete (.tar.gz|gzip file), got a truncated or"
+    ):
+        extract(path, {"wanted": "wanted"}, 50_000)
     assert not (tmp_path / "wanted").exists()  # half a file is no file
 
 
@@ -1015,7 +1018,9 @@ def test_check_of_mnist(mnist_folder: Path) -> None:
     )
     assert report["train-labels-idx1-ubyte.gz"].startswith("missing: expected train-labels-idx1-ubyte.gz or ")
     assert report["t10k-labels-idx1-ubyte.gz"] == "broken: expected 4 labels, one for each image, got 3"
-    (mnist_folder / "t10k-images-idx3-ubyte.gz").write_bytes(damaged(b"0" * 999, "truncated"))
+    (mnist_folder / "t10k-images-idx3-ubyte.gz").write_bytes(
+        damaged(idx_bytes(small_mnist()["t10k-images-idx3-ubyte"]), "truncated")
+    )
     report = dict(datasets.check("mnist", mnist_folder))
     assert "expected a complete gzip file" in report["t10k-images-idx3-ubyte.gz"]
     assert report["t10k-images-idx3-ubyte.gz"].startswith("broken: ")

@@ -184,7 +184,7 @@ def test_files_of_another_sweep_are_refused(tmp_path: Path):
         swept(path, existing="keep")
     assert len(swept(path, methods=[KFAC], sizes=[64], existing="replace").methods) == 1
     records.write(path, {"search": "x"}, [])
-    with pytest.raises(ValueError, match=r"expected records of a sweep over batch sizes in .*, got others"):
+    with pytest.raises(ValueError, match=r"expected records of a sweep over batch sizes, got others"):
         sweeps.read(path)
 
 
