@@ -20,9 +20,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import DTypeLike
 
+from ..display import Display, Shown, by, in_words
+
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Dataset:
+class Dataset(Shown):
     """Hold the examples of one data set.
 
     Attributes:
@@ -132,6 +134,22 @@ class Dataset:
             x_train=self.x_train.reshape(len(self.x_train), *shape),
             x_test=self.x_test.reshape(len(self.x_test), *shape),
         )
+
+    def _display(self) -> Display:
+        rows = [
+            [
+                part,
+                f"{len(x):,}",
+                f"{by(x.shape[1:])} {x.dtype}",
+                f"{x.min():.3g} to {x.max():.3g}",
+                in_words(y),
+            ]
+            for part, x, y in (
+                ("training", self.x_train, self.y_train),
+                ("test", self.x_test, self.y_test),
+            )
+        ]
+        return Display(repr(self), ["part", "examples", "inputs", "range", "targets"], rows)
 
     def __repr__(self) -> str:
         inputs = "x".join(map(str, self.x_train.shape[1:]))

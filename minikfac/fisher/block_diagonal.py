@@ -56,10 +56,6 @@ class BlockDiagonal(BlockDiagonalOperator, FisherMatrix):
         super().__init__(blocks)
         self.blocks = tuple(blocks)
 
-    def __repr__(self) -> str:
-        kinds = ", ".join(type(block).__name__ for block in self.blocks)
-        return f"BlockDiagonal([{kinds}], shape={self.shape})"
-
     @property
     def floats(self) -> int:
         return sum(block.floats for block in self.blocks)

@@ -13,7 +13,7 @@ from ..linalg import SingularMatrixError, kron_apply, kron_eigen_dense
 from .matrix import FisherMatrix
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class EigenBlock(FisherMatrix):
     """Orthonormal U_A (I, I), U_G (O, O) and eigenvalues s (I, O)."""
 

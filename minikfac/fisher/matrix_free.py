@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from ..backend import Array, array_module
+from ..display import Display, by
 from ..linalg import conjugate_gradients
 from ..network import Network
 from .matrix import FisherMatrix, Operator, check_damping, check_method
@@ -77,7 +78,7 @@ def hessian(net: Network, theta: Array, x: Array, y: Array) -> MatrixFree:
     return MatrixFree(lambda v: net.hessian_product(theta, tape, y, v), theta, "the Hessian")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class MatrixFree(FisherMatrix):
     """A symmetric matrix given by ``apply``, v (P,) -> M v, plus ridge I.
 
@@ -95,6 +96,9 @@ class MatrixFree(FisherMatrix):
     @property
     def like(self) -> Array:
         return self.like_array
+
+    def _display(self) -> Display:
+        return Display(f"MatrixFree({self.name}, {by(self.shape)}, known by its products)")
 
     @property
     def floats(self) -> int:
@@ -153,7 +157,7 @@ class MatrixFree(FisherMatrix):
         return CGSolver(self._damped(check_damping(damping), check_method(method)), precondition)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class CGSolver(Operator):
     """M^{-1} by conjugate gradients."""
 

@@ -19,7 +19,8 @@ from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import Any
 
-from ..backend import Array, array_module
+from ..backend import Array, array_module, to_host
+from ..display import Display, Shown, ShownByFields, by
 from ..distributed import SERIAL, Communicator
 from ..linalg import consecutive
 from ..network import Network
@@ -32,8 +33,8 @@ _GRADIENTS = 2**24
 """About how many numbers of per-example gradients are formed at once."""
 
 
-@dataclass(frozen=True)
-class LayerSignals:
+@dataclass(frozen=True, repr=False)
+class LayerSignals(ShownByFields):
     """What one parameter layer contributes.
 
     Attributes:
@@ -95,8 +96,8 @@ class LayerSignals:
         return xp.tensordot(self.abar, g, ((0, 1), (0, 1)))
 
 
-@dataclass(frozen=True)
-class Signals:
+@dataclass(frozen=True, repr=False)
+class Signals(Shown):
     """The signals of a batch, whole or as a recipe that makes them chunk by chunk.
 
     Iterating yields chunks, each a list of :class:`LayerSignals`; it can be repeated. A
@@ -146,6 +147,41 @@ class Signals:
         dense = all(layer.abar.shape[1] == 1 and not layer.scale_and_shift for layer in layers)
         shapes = tuple(layer.weight_shape for layer in layers)
         return cls(names, shapes, len(layers[0].abar), 1, lambda: iter([layers]), dense)
+
+    def _display(self) -> Display:
+        layers = next(iter(self)) if self.n_chunks == 1 else []
+        size = self.slices[-1].stop
+        title = (
+            f"Signals({len(self)} layers, {size:,} parameters, {self.n:,} examples, {self.n_chunks} chunks)"
+        )
+        rows = [
+            [name, by(shape), f"{math.prod(shape):,}"]
+            for name, shape in zip(self.names, self.shapes, strict=True)
+        ]
+        for row, layer in zip(rows, layers, strict=False):
+            row += [by(layer.abar.shape), by(layer.g.shape)]
+        arrays = ["abar (N x T x I)", "g (K x N x T x O)"] if layers else []
+        return Display(title, ["layer", "weights", "parameters", *arrays], rows)
+
+    def plot(self) -> Any:
+        """Draw each layer's E[sum_t abar abar^T] and E[sum_t g g^T], of which K-FAC's blocks are made.
+
+        Scale and shift of a normalization have no such factors and are left out.
+
+        Returns:
+            The axes: those of abar, then those of g.
+        """
+        from .. import plots
+
+        def second_moments(layer: LayerSignals, n: int) -> Arrays:
+            if layer.scale_and_shift:
+                return ()
+            return tuple(
+                rows.T @ rows / n for rows in (x.reshape(-1, x.shape[-1]) for x in (layer.abar, layer.g))
+            )
+
+        moments = zip(self.names, self.total(second_moments), strict=True)
+        return plots.factors({name: tuple(map(to_host, pair)) for name, pair in moments if pair})
 
     def __iter__(self) -> Iterator[list[LayerSignals]]:
         return self.make_chunks()

@@ -14,6 +14,7 @@ from numbers import Integral
 from typing import Any
 
 from ..backend import Array, array_module
+from ..display import ShownByFields
 from ..network import Network
 from ..network.outputs import Output
 
@@ -21,8 +22,8 @@ TARGETS = ("model", "sampled", "data")
 """Where targets can come from."""
 
 
-@dataclass(frozen=True)
-class Targets:
+@dataclass(frozen=True, repr=False)
+class Targets(ShownByFields):
     """Where the targets of a batch come from; :meth:`terms` has the derivatives dz (K, N, C).
 
     Attributes:

@@ -15,6 +15,7 @@ from functools import cached_property, partial
 from typing import Any
 
 from ..backend import Array, array_module, check_array, number, on_host
+from ..display import Display, Shown, ShownByFields, call
 from ..distributed import SERIAL, Communicator
 from ..linalg import Sums, consecutive, sum_over_chunks
 from ..parallel import chunks, for_each
@@ -23,8 +24,8 @@ from .layers.dense import SCHEMES
 from .outputs import Output
 
 
-@dataclass(frozen=True)
-class Tape:
+@dataclass(frozen=True, repr=False)
+class Tape(ShownByFields):
     """What one forward pass left behind.
 
     Attributes:
@@ -66,7 +67,7 @@ class Tape:
         return self._body.statistics(self.record)
 
 
-class Network:
+class Network(Shown):
     """Layers in a row, and the distribution of the target given what comes out.
 
     Attributes:
@@ -124,9 +125,17 @@ class Network:
         net.comm = comm
         return net
 
-    def __repr__(self) -> str:
-        inner = ", ".join(map(repr, self.layers))
-        return f"Network([{inner}], {self.output!r})"
+    def _display(self) -> Display:
+        kinds = [type(layer).__name__ for layer in self.layers]
+        if len(kinds) > 6:
+            kinds[3:-2] = [f"{len(kinds) - 5} more"]
+        title = f"Network({self.n_params:,} parameters: {', '.join(kinds)}; {call(self.output)})"
+        rows, names = [], list(zip(self.names, self.shapes, strict=True))
+        for layer in self.layers:
+            inside = [names.pop(0) for _ in layer.parameter_layers]
+            count = sum(math.prod(shape) for _, shape in inside)
+            rows.append([call(layer), ", ".join(name for name, _ in inside), f"{count:,}" if count else ""])
+        return Display(title, ["layer", "weights", "parameters"], rows)
 
     # parameters ---------------------------------------------------------------------------------
 

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from ..backend import Array, array_module
+from ..display import ShownByFields
 from ..fisher import DenseMatrix
 from ..linalg import cholesky, cholesky_inverse, cholesky_solve
 from .norms import Product, inner, spectral_norm, square_between, times
 
 
-@dataclass(frozen=True, eq=False)
-class Reference:
+@dataclass(frozen=True, eq=False, repr=False)
+class Reference(ShownByFields):
     """The exact side of a comparison, computed once.
 
     Attributes:

@@ -22,12 +22,14 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from ..display import Display, Shown, in_words
+
 Record = dict[str, Any]
 NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
-@dataclass
-class History:
+@dataclass(repr=False)
+class History(Shown):
     """What a run measured, and where it ended.
 
     Attributes:
@@ -47,6 +49,30 @@ class History:
     state: Any = None
     about: dict[str, Any] = field(default_factory=dict)
     average: Any = None
+
+    def _display(self) -> Display:
+        columns = list(dict.fromkeys(key for record in self.records for key in record))[:8]
+        rows = [[_cell(record.get(column)) for column in columns] for record in self.records]
+        title = f"History({len(self.records)} measurements"
+        if self.records and "loss" in columns:
+            first, last = self.records[0], self.records[-1]
+            title += (
+                f", step {first['step']} to {last['step']:,}, loss {first['loss']:.3g} to {last['loss']:.3g}"
+            )
+        return Display(f"{title})", [column.replace("_", " ") for column in columns], rows)
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def plot(self, column: str = "loss", along: str = "step") -> Any:
+        """Draw a column of the records along another; returns the axes.
+
+        Raises:
+            ValueError: where no record holds both.
+        """
+        from .. import plots
+
+        return plots.training_curve(self.records, column, along)
 
     def __getitem__(self, column: str) -> np.ndarray:
         """One column of the records as an array; nan where a record lacks it."""
@@ -179,6 +205,12 @@ def decoded(value: Any) -> Any:
     if isinstance(value, list):
         return [decoded(entry) for entry in value]
     return NOT_FINITE.get(value, value) if isinstance(value, str) else value
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, bool | int) or value is None:
+        return "" if value is None else f"{value:,}"
+    return f"{value:.4g}" if isinstance(value, float) else in_words(value)
 
 
 def _line(row: Mapping[str, Any]) -> str:
