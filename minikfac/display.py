@@ -51,7 +51,8 @@ class Display:
 
     def _rows(self, most: int) -> list[list[str]]:
         """At most so many rows, and no cell so long that it needs a second line."""
-        limits = [_WORDS, *[WIDTH - _WORDS - 2] * (len(self.header) - 1)]
+        first = min(_WORDS, max(len(row[0]) for row in self.cells) if self.cells else 0)
+        limits = [first, *[WIDTH - max(first, len(self.header[0])) - 2] * (len(self.header) - 1)]
         rows = [list(map(shortened, row, limits)) for row in self.cells]
         if len(rows) <= most:
             return rows
@@ -80,8 +81,9 @@ class ShownByFields(Shown):
     """A dataclass that shows its fields, one below the other."""
 
     def _display(self) -> Display:
-        values = {each.name: getattr(self, each.name) for each in fields(self)}  # type: ignore[arg-type]
-        return Display(type(self).__name__, ["", ""], [[name, in_words(x)] for name, x in values.items()])
+        names = [each.name for each in fields(self)]  # type: ignore[arg-type]
+        cells = [[name, in_words(getattr(self, name))] for name in names]
+        return Display(type(self).__name__, ["field", "value"], cells)
 
     def __repr__(self) -> str:
         return str(self)
@@ -94,20 +96,22 @@ def in_words(value: Any) -> str:
     ('list of 2', 'dict of 1', 'len', '0.1')
     """
     if hasattr(value, "shape") and hasattr(value, "dtype"):
-        return f"{by(value.shape)} {value.dtype}"
+        return f"{value.dtype} array {by(value.shape)}".rstrip()
     if isinstance(value, Mapping | list | tuple):
         return f"{type(value).__name__} of {len(value):,}"
-    text = getattr(value, "__qualname__", repr(value)).strip().split("\n")[0]
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    text = value if isinstance(value, str) else getattr(value, "__qualname__", repr(value)).split("\n")[0]
     return type(value).__name__ if " at 0x" in text or "<lambda>" in text else text
 
 
 def by(shape: Sequence[int]) -> str:
     """A shape.
 
-    >>> by((2298, 10)), by((3,)), by(())
-    ('2,298 x 10', '3', 'a number,')
+    >>> by((2298, 10)), by((3,))
+    ('2,298 x 10', '3')
     """
-    return " x ".join(f"{extent:,}" for extent in shape) or "a number,"
+    return " x ".join(f"{extent:,}" for extent in shape)
 
 
 def call(value: Any) -> str:
@@ -200,8 +204,9 @@ def _is_number(cell: str) -> bool:
 
 
 def _html_row(kind: str, row: Sequence[str]) -> str:
+    sides = ["right" if cell and _is_number(cell) else "left" for cell in row]
     cells = [
-        f'<{kind} style="text-align: {"right" if cell and _is_number(cell) else "left"}">{escape(cell)}</{kind}>'
-        for cell in row
+        f'<{kind} style="text-align: {side}">{escape(cell)}</{kind}>'
+        for side, cell in zip(sides, row, strict=True)
     ]
     return f"<tr>{''.join(cells)}</tr>"

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ..display import Display, Shown, by, in_words
+from ..display import Display, Shown, in_words
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -136,18 +136,10 @@ class Dataset(Shown):
         )
 
     def _display(self) -> Display:
+        parts = {"training": (self.x_train, self.y_train), "test": (self.x_test, self.y_test)}
         rows = [
-            [
-                part,
-                f"{len(x):,}",
-                f"{by(x.shape[1:])} {x.dtype}",
-                f"{x.min():.3g} to {x.max():.3g}",
-                in_words(y),
-            ]
-            for part, x, y in (
-                ("training", self.x_train, self.y_train),
-                ("test", self.x_test, self.y_test),
-            )
+            [name, f"{len(x):,}", in_words(x), f"{x.min():.3g} to {x.max():.3g}", in_words(y)]
+            for name, (x, y) in parts.items()
         ]
         return Display(repr(self), ["part", "examples", "inputs", "range", "targets"], rows)
 

@@ -103,10 +103,7 @@ class FisherMatrix(Operator):
         check_memory((3, size, size), self.like.dtype, f"the picture of {self.name}", "one of its blocks")
         names, sizes = [_layer(block) for block in self.blocks], [block.shape[0] for block in self.blocks]
         others = {name: to_host(matrix.to_dense()) for name, matrix in (approximations or {}).items()}
-        F = to_host(self.to_dense())
-        if not others:
-            return plots.matrix(F, names, sizes, title=self.name)
-        return plots.matrices(F, others, names, sizes, reference=self.name)
+        return plots.matrices(to_host(self.to_dense()), others, names, sizes, reference=self.name)
 
     @property
     def blocks(self) -> Sequence[FisherMatrix]:

@@ -149,39 +149,42 @@ class Signals(Shown):
         return cls(names, shapes, len(layers[0].abar), 1, lambda: iter([layers]), dense)
 
     def _display(self) -> Display:
-        layers = next(iter(self)) if self.n_chunks == 1 else []
+        chunks = f" in {self.n_chunks} chunks" if self.n_chunks > 1 else ""
         size = self.slices[-1].stop
-        title = (
-            f"Signals({len(self)} layers, {size:,} parameters, {self.n:,} examples, {self.n_chunks} chunks)"
-        )
+        title = f"Signals({len(self)} layers, {size:,} parameters, {self.n:,} examples{chunks})"
+        header, note = ["layer", "weights", "parameters"], ""
         rows = [
             [name, by(shape), f"{math.prod(shape):,}"]
             for name, shape in zip(self.names, self.shapes, strict=True)
         ]
-        for row, layer in zip(rows, layers, strict=False):
-            row += [by(layer.abar.shape), by(layer.g.shape)]
-        arrays = ["abar (N x T x I)", "g (K x N x T x O)"] if layers else []
-        return Display(title, ["layer", "weights", "parameters", *arrays], rows)
+        if not chunks:  # else it would take a pass to see them
+            header += ["abar", "g"]
+            note = "abar: examples x locations x inputs; g: target terms x examples x locations x outputs"
+            for row, layer in zip(rows, next(iter(self)), strict=True):
+                row += [by(layer.abar.shape), by(layer.g.shape)]
+        return Display(title, header, rows, note)
 
-    def plot(self) -> Any:
-        """Draw each layer's E[sum_t abar abar^T] and E[sum_t g g^T], of which K-FAC's blocks are made.
-
-        Scale and shift of a normalization have no such factors and are left out.
+    def plot(self, layer: int | str = 0) -> Any:
+        """Draw a layer's exact block, A and G, their Kronecker product and what it misses.
 
         Returns:
-            The axes: those of abar, then those of g.
+            The axes.
+
+        Raises:
+            ValueError: on scale and shift of a normalization, which have no such factors.
         """
         from .. import plots
 
-        def second_moments(layer: LayerSignals, n: int) -> Arrays:
-            if layer.scale_and_shift:
-                return ()
-            return tuple(
-                rows.T @ rows / n for rows in (x.reshape(-1, x.shape[-1]) for x in (layer.abar, layer.g))
-            )
+        alone, name = self.select([layer]), self.names[self.index(layer)]
+        if alone.scale_and_shift[0]:
+            raise ValueError(f"expected a layer with factors A and G, got scale and shift in {name}")
 
-        moments = zip(self.names, self.total(second_moments), strict=True)
-        return plots.factors({name: tuple(map(to_host, pair)) for name, pair in moments if pair})
+        def moments(part: LayerSignals, n: int) -> Arrays:
+            abar, g = (x.reshape(-1, x.shape[-1]) for x in (part.abar, part.g))
+            return part.second_moment() / n, abar.T @ abar / n, g.T @ g / (n * part.abar.shape[1])
+
+        ((block, A, G),) = alone.total(moments)
+        return plots.kronecker_factors(to_host(block), to_host(A), to_host(G), name=name)
 
     def __iter__(self) -> Iterator[list[LayerSignals]]:
         return self.make_chunks()

@@ -52,14 +52,10 @@ class History(Shown):
 
     def _display(self) -> Display:
         columns = list(dict.fromkeys(key for record in self.records for key in record))[:8]
-        rows = [[_cell(record.get(column)) for column in columns] for record in self.records]
-        title = f"History({len(self.records)} measurements"
-        if self.records and "loss" in columns:
-            first, last = self.records[0], self.records[-1]
-            title += (
-                f", step {first['step']} to {last['step']:,}, loss {first['loss']:.3g} to {last['loss']:.3g}"
-            )
-        return Display(f"{title})", [column.replace("_", " ") for column in columns], rows)
+        rows = [[in_words(record.get(column, "")) for column in columns] for record in self.records]
+        losses = [f"{record['loss']:.3g}" for record in self.records if "loss" in record]
+        title = f"History({len(rows)} measurements; loss {' to '.join([*losses[:1], *losses[1:][-1:]])})"
+        return Display(title, [column.replace("_", " ") for column in columns], rows)
 
     def __repr__(self) -> str:
         return str(self)
@@ -205,12 +201,6 @@ def decoded(value: Any) -> Any:
     if isinstance(value, list):
         return [decoded(entry) for entry in value]
     return NOT_FINITE.get(value, value) if isinstance(value, str) else value
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, bool | int) or value is None:
-        return "" if value is None else f"{value:,}"
-    return f"{value:.4g}" if isinstance(value, float) else in_words(value)
 
 
 def _line(row: Mapping[str, Any]) -> str:
