@@ -13,16 +13,17 @@ from typer import Option
 from ..backend import use_device
 from ..datasets import Dataset
 from ..quality import MEASURES
+from ..training.example import N_EXAMPLES
 from . import common
 from .common import make_folder, say
-from .nets import PHOTOGRAPHS, load, parse_channels, parse_sizes
+from .nets import load, parse_channels, parse_sizes
 from .tables import print_tour
 
 if TYPE_CHECKING:
     from ..tour import Settings
 
-HIDDEN = (20, 20, 20, 20, 20)
-"""Units of the hidden layers where no net is given: those of the paper's small net [MG15, sec. 3.1]."""
+HIDDEN = (16, 16, 16, 16, 16)
+"""Units of the hidden layers where no net is given: those of :func:`minikfac.presets.digits_mlp`."""
 APPROXIMATIONS_HELP = (
     "Which to build, all by default; with commas between them: block-diagonal, K-FAC, "
     "K-FAC (factored damping), block-tridiagonal (chains of dense layers only), EKFAC, nearest Kronecker, "
@@ -36,7 +37,7 @@ MEASURES_HELP = (
 Net = Annotated[
     str | None,
     Option(
-        help="Units per layer, as in 64-20-20-10; five hidden layers of 20 by default. Or conv, a small "
+        help="Units per layer, as in 64-20-20-10; five hidden layers of 16 by default. Or conv, a small "
         "convolutional net for images; conv-4-8 says how many maps its convolutions have."
     ),
 ]
@@ -50,10 +51,7 @@ Components = Annotated[int | None, Option(help="Use so many principal components
 Output = Annotated[str, Option(help="Distribution of the target: categorical, bernoulli or gaussian.")]
 Examples = Annotated[
     int | None,
-    Option(
-        help="N, over which the Fisher matrix is a mean; 1000 by default, or as many as there are; 500 "
-        "photographs for a convolutional net."
-    ),
+    Option(help="N, over which the Fisher matrix is a mean; 500 by default, or as many as there are."),
 ]
 Targets = Annotated[
     str,
@@ -106,7 +104,7 @@ def fisher(
     use_device(device)
     dataset = load(data, folder, components, net, dtype)
     training = {"activation": activation, "output": output, "steps": steps, "lr": lr, "seed": seed}
-    n_examples = default_examples(data, net, len(dataset.x_train)) if examples is None else examples
+    n_examples = min(N_EXAMPLES, len(dataset.x_train)) if examples is None else examples
     study = {"n_examples": n_examples, "damping": damping, "targets": targets, "n_samples": samples}
     more: dict[str, Any] = {"seeds": seeds, "along": along, "dtype": dtype, "device": device}
     more["chapters"] = () if save is None else None
@@ -158,11 +156,6 @@ def settings_for(
         measures=parse_names(measures, list(MEASURES), "--measures"),
         **more,
     )
-
-
-def default_examples(data: str, net: str | None, available: int) -> int:
-    """N where none is given: fewer where every example has hundreds of locations."""
-    return min(500 if data in PHOTOGRAPHS and parse_channels(net) is not None else 1000, available)
 
 
 def parse_layers(text: str, n_layers: int) -> tuple[int, ...] | None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .gradients import gradient_scatter, kl_against_quadratic, mean_derivatives
     from .graphical_models import graphical_models
     from .invariance import equivalent_training, gap_against_damping, gap_against_steps, invariance_matrix
+    from .kronecker import kfac_picture, kronecker_factors
     from .ladder import ladder_blocks
     from .matrices import block_means, matrices
     from .memory import memory
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from .signals import forward_backward
     from .spectra import cosine_against_damping, preconditioned_spectra, spectra
     from .style import COLORS, style
+    from .tradeoff import progress_against_storage
     from .training import quality_along_training, training_curve
 
 __all__ = on_demand(__name__)

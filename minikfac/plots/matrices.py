@@ -99,7 +99,7 @@ def matrices(
         ax = fig.add_subplot(grid[int(below), number if rows == 1 else (number + 1) // 2])
         image = ax.imshow(M, cmap=MAGNITUDE, vmin=0, vmax=limit, extent=extent)
         ax.set(xlim=(0, len(F)), ylim=(len(F), 0), title=title)
-        _mark_layers(ax, names, sizes, turned, number == 0, upright)
+        mark_layers(ax, names, sizes, turned, number == 0, upright)
         axes.append(ax)
     grey = f"{pool} of {side}×{side} entries" if side > 1 else "one entry per square"
     notes = [f"grey: {grey}", f"differences: Frobenius norm relative to {reference}"]
@@ -206,7 +206,7 @@ def _too_long(names: Sequence[str], sizes: Sequence[int], width: float) -> bool:
     return any(letter * len(name) > share for name, share in zip(names, shares, strict=True))
 
 
-def _mark_layers(
+def mark_layers(
     ax: Any, names: Sequence[str], sizes: Sequence[int], turned: bool, on_y: bool, upright: bool
 ) -> None:
     """Lines between layers; names in the middle of each, along x and, if asked, y."""

@@ -143,11 +143,6 @@ def test_large_sets_of_images_are_cut_short_for_a_convolutional_net(monkeypatch:
         {"dtype": "float64", "images": True, "n_train": 20, "n_test": 5},
         {"dtype": "float64", "images": True, "size": 16},
     ]
-    few = [
-        fisher.default_examples(data, net, 5000)
-        for data, net in (("cifar10", "conv"), ("cifar10", None), ("digits", "conv"))
-    ]
-    assert few == [500, 1000, 1000] and fisher.default_examples("cifar10", "conv", 90) == 90
 
 
 def test_nets_that_fit_the_data_by_default(capsys: pytest.CaptureFixture[str], data_file: Path) -> None:
