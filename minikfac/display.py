@@ -43,10 +43,19 @@ class Display:
 
     def html(self) -> str:
         """A fragment without colours, so that those of the page hold, light or dark."""
-        rows = [_html_row("td", row) for row in self._rows(_ROWS)]
-        table = f"<table><thead>{_html_row('th', self.header)}</thead><tbody>{''.join(rows)}</tbody></table>"
-        note = f"<p>{escape(self.note)}</p>" if self.note else ""
-        title = f"<p><b>{escape(self.title)}</b></p>"
+        rows = self._rows(_ROWS)
+        sides = ["right" if _are_numbers(column) else "left" for column in zip(*rows, strict=True)]
+        head, *body = (
+            "".join(
+                f'<{kind} style="text-align: {side}">{escape(cell)}</{kind}>'
+                for cell, side in zip(row, sides, strict=bool(rows))
+            )
+            for kind, row in [("th", self.header), *(("td", row) for row in rows)]
+        )
+        table = (
+            f"<table><thead><tr>{head}</tr></thead><tbody><tr>{'</tr><tr>'.join(body)}</tr></tbody></table>"
+        )
+        title, note = (f"<p>{escape(text)}</p>" if text else "" for text in (self.title, self.note))
         return f'<div style="overflow-x: auto">{title}{table if rows else ""}{note}</div>'
 
     def _rows(self, most: int) -> list[list[str]]:
@@ -175,10 +184,9 @@ class _Column:
 
 
 def _parts(header: Sequence[str], cells: Sequence[Sequence[str]], width: int) -> list[list[_Column]]:
-    columns = [
-        _column(head, column, width - _WORDS - 2 if place else _WORDS)
-        for place, (head, *column) in enumerate(zip(header, *cells, strict=True))
-    ]
+    (head, *column), *others = zip(header, *cells, strict=True)
+    first = _column(head, column, _WORDS)
+    columns = [first, *(_column(head, column, width - first.width - 2) for head, *column in others)]
     parts = [columns[:1]]
     for column in columns[1:]:
         if len(parts[-1]) > 1 and column.width + sum(other.width + 2 for other in parts[-1]) > width:
@@ -191,22 +199,14 @@ def _column(head: str, cells: Sequence[str], most: int) -> _Column:
     body = [_wrapped(cell, most) for cell in cells]
     # a header of several words goes on in the next line where the cells are narrower
     width = max(len(word) for word in [*head.split(), *(line for cell in body for line in cell)] or [""])
-    filled = [cell for cell in cells if cell]
-    return _Column([_wrapped(head, width), *body], width, 2 * sum(map(_is_number, filled)) >= len(filled))
+    return _Column([_wrapped(head, width), *body], width, _are_numbers(cells))
 
 
 def _wrapped(cell: str, width: int) -> list[str]:
     return textwrap.wrap(cell, max(width, 1), break_long_words=False, break_on_hyphens=False) or [""]
 
 
-def _is_number(cell: str) -> bool:
-    return cell[0] in "0123456789-−<>=≥"
-
-
-def _html_row(kind: str, row: Sequence[str]) -> str:
-    sides = ["right" if cell and _is_number(cell) else "left" for cell in row]
-    cells = [
-        f'<{kind} style="text-align: {side}">{escape(cell)}</{kind}>'
-        for side, cell in zip(sides, row, strict=True)
-    ]
-    return f"<tr>{''.join(cells)}</tr>"
+def _are_numbers(cells: Sequence[str]) -> bool:
+    """Whether half of a column's cells or more begin as numbers do."""
+    filled = [cell[0] in "0123456789-−<>=≥" for cell in cells if cell]
+    return 2 * sum(filled) >= len(filled)

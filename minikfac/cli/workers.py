@@ -16,8 +16,9 @@ from ..scaling import cost_model as model
 from ..scaling.cost_model import Curve
 from ..scaling.sweep import read
 from . import common
-from .common import check_figure, print_table, say
+from .common import check_figure, say
 from .runs import parse_arguments
+from .tables import print_table
 
 IMAGES = {"digits": (8, 8, 1), "cifar10": (32, 32, 3), "svhn": (32, 32, 3)}
 """Shapes of images of the problems with convolutions."""
