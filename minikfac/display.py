@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields
 from html import escape
 from typing import Any
 
@@ -129,7 +129,8 @@ def call(value: Any) -> str:
     >>> call(Display("a title"))
     "Display('a title')"
     """
-    if not (is_dataclass(value) and type(value).__dataclass_params__.repr):  # type: ignore[attr-defined]
+    parameters = getattr(value, "__dataclass_params__", None)
+    if parameters is None or not parameters.repr:
         return repr(value)
     arguments = [
         f"{each.name}={x!r}" if each.default is not MISSING else repr(x)
@@ -184,18 +185,19 @@ class _Column:
 
 
 def _parts(header: Sequence[str], cells: Sequence[Sequence[str]], width: int) -> list[list[_Column]]:
-    (head, *column), *others = zip(header, *cells, strict=True)
-    first = _column(head, column, _WORDS)
-    columns = [first, *(_column(head, column, width - first.width - 2) for head, *column in others)]
-    parts = [columns[:1]]
-    for column in columns[1:]:
+    by_column = list(zip(header, *cells, strict=True))
+    first = _column(by_column[0], _WORDS)
+    parts = [[first]]
+    for cells_of_column in by_column[1:]:
+        column = _column(cells_of_column, width - first.width - 2)
         if len(parts[-1]) > 1 and column.width + sum(other.width + 2 for other in parts[-1]) > width:
-            parts.append(columns[:1])
+            parts.append([first])
         parts[-1].append(column)
     return parts
 
 
-def _column(head: str, cells: Sequence[str], most: int) -> _Column:
+def _column(column: Sequence[str], most: int) -> _Column:
+    head, *cells = column
     body = [_wrapped(cell, most) for cell in cells]
     # a header of several words goes on in the next line where the cells are narrower
     width = max(len(word) for word in [*head.split(), *(line for cell in body for line in cell)] or [""])

@@ -25,10 +25,11 @@ COMMANDS = "tour fisher figures train compare plot problems invariance scaling w
 EXPECTED = (ArithmeticError, DeviceError, ImportError, KeyError, MemoryError, OSError, TypeError, ValueError)
 """What wrong input, a lack of memory or a missing library raise; anything else is a bug of the package."""
 
-_TRAINING = "a smaller --width, fewer --examples, a smaller --batch-size or --dtype float32"
 LESS_MEMORY = {
     "fisher": "--layers middle, a smaller --net, fewer --examples or --dtype float32",
-    **dict.fromkeys(("train", "compare", "scaling"), _TRAINING),
+    "train": "a smaller --net or --width, a smaller --batch-size, fewer --examples or --dtype float32",
+    "compare": "a smaller --width or --batch-size, fewer --examples or --dtype float32",
+    "scaling": "a smaller --width, smaller --sizes, fewer --examples or --dtype float32",
 }
 """Options of a command that take less memory."""
 
