@@ -20,7 +20,7 @@ from typer.core import TyperCommand, TyperGroup
 from .. import __version__, distributed
 from ..backend import DeviceError
 
-COMMANDS = "tour fisher figures train compare plot problems invariance scaling workers data".split()
+COMMANDS = "tour explore fisher figures train compare plot problems invariance scaling workers data".split()
 """In the order in which ``minikfac --help`` lists them; each is the file beside this one."""
 EXPECTED = (ArithmeticError, DeviceError, ImportError, KeyError, MemoryError, OSError, TypeError, ValueError)
 """What wrong input, a lack of memory or a missing library raise; anything else is a bug of the package."""
