@@ -4,7 +4,8 @@
     mk.explore(module, (x, y))        # a torch.nn.Sequential, inputs as it takes them
 
 builds the exact Fisher matrix over some examples and every approximation that exists for the net, and shows
-how good they are: a table, the progress of each step against the numbers stored, and a layer's block, A and G.
+how good they are: a table, the progress of each step against the numbers stored, and a layer's block, A
+and G.
 """
 
 from __future__ import annotations
@@ -163,7 +164,7 @@ def explore(
     net, theta, stats = _net(model, theta, output)
     x, y = _examples(data, net, not isinstance(model, Network))
     x, y = x[:n_examples], y[:n_examples]
-    chosen = list(range(len(net.names))) if layers is None else [layer_index(net.names, layer) for layer in layers]
+    chosen = [layer_index(net.names, layer) for layer in (net.names if layers is None else layers)]
     _check_size(net, chosen)
     gradient = net.gradient(theta, x, y, stats)
     gradient = array_module(theta).concatenate([gradient[net.slices[layer]] for layer in chosen])
