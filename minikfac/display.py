@@ -149,23 +149,32 @@ def shortened(text: str, width: int) -> str:
     return text if len(text) <= width else f"{text[: width - width // 2 - 1]}…{text[-(width // 2) :]}"
 
 
-def stacked(header: Sequence[str], cells: Sequence[Sequence[str]], width: int) -> list[str]:
+def stacked(
+    header: Sequence[str], cells: Sequence[Sequence[str]], width: int, most: int | None = None
+) -> list[str]:
     """Lines of a table: columns that the width does not take follow below, beside the first one again.
 
     No cell is cut: the words of a long one go on in the next line.
+
+    Args:
+        header: of the columns.
+        cells: text, row by row.
+        width: letters in a line.
+        most: columns beside the first at most.
     """
     lines: list[str] = []
-    for part in _parts(header, cells, width):
+    for part in _parts(header, cells, width, most):
         lines += [""] * bool(lines)
         for number, row in enumerate(zip(*(column.cells for column in part), strict=True)):
-            for place in range(max(map(len, row))):
-                padded = [
-                    (cell[place] if place < len(cell) else "").rjust(column.width * column.numbers)
-                    for cell, column in zip(row, part, strict=True)
-                ]
-                aligned = [text.ljust(column.width) for text, column in zip(padded, part, strict=True)]
-                lines.append("  ".join(aligned).rstrip())
-            if number == 0 and any(lines[-1:]):
+            height = max(map(len, row))
+            for place in range(height):
+                texts = []
+                for cell, column in zip(row, part, strict=True):
+                    at = place if number else place - height + len(cell)  # a header stands at the bottom
+                    text = cell[at] if 0 <= at < len(cell) else ""
+                    texts.append(text.rjust(column.width) if column.numbers else text.ljust(column.width))
+                lines.append("  ".join(texts).rstrip())
+            if number == 0:
                 lines.append("  ".join("─" * column.width for column in part))
     return lines
 
@@ -184,13 +193,18 @@ class _Column:
     numbers: bool
 
 
-def _parts(header: Sequence[str], cells: Sequence[Sequence[str]], width: int) -> list[list[_Column]]:
+def _parts(
+    header: Sequence[str], cells: Sequence[Sequence[str]], width: int, most: int | None = None
+) -> list[list[_Column]]:
     by_column = list(zip(header, *cells, strict=True))
     first = _column(by_column[0], _WORDS)
     parts = [[first]]
     for cells_of_column in by_column[1:]:
         column = _column(cells_of_column, width - first.width - 2)
-        if len(parts[-1]) > 1 and column.width + sum(other.width + 2 for other in parts[-1]) > width:
+        full = (
+            column.width + sum(other.width + 2 for other in parts[-1]) > width or len(parts[-1]) - 1 == most
+        )
+        if full and len(parts[-1]) > 1:
             parts.append([first])
         parts[-1].append(column)
     return parts

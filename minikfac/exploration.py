@@ -27,7 +27,6 @@ from .network import Network
 from .network.layers import Conv2d, Flatten
 from .network.network import layer_index
 from .quality.measures import BRIEF
-from .quality.tables import sentence
 from .training.progress import progress_bar
 
 MOST_PARAMETERS = 10_000
@@ -68,7 +67,12 @@ class Exploration(Shown):
     @property
     def sentence(self) -> str:
         """K-FAC's error, the cosine and progress of its step, and the numbers that it stores."""
-        return sentence(self.table["K-FAC"], self.F.shape[0])
+        row = self.table["K-FAC"]
+        return (
+            f"K-FAC has a relative error of {row['error']:.2f} (Frobenius norm); its damped step has cosine "
+            f"{row['step_cosine']:.2f} with the exact step and makes {row['share']:.0%} of its progress, with "
+            f"{row['floats']:,} numbers in place of {self.F.array.size:,}."
+        )
 
     def _display(self) -> Display:
         setting = f"Damping {self.table.damping:g}; {len(self.x):,} examples."

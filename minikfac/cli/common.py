@@ -84,7 +84,8 @@ def width(elsewhere: int = 100) -> int:
 
 
 def say(text: str) -> None:
-    """Print lines at once; on a terminal a long one goes on below."""
-    look: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False, "subsequent_indent": "    "}
-    lines = [textwrap.fill(line, width(elsewhere=10**6), **look) for line in text.split("\n")]
-    print("\n".join(lines), flush=True)
+    """Print lines at once; on a terminal a long one goes on below, indented."""
+    for line in text.split("\n"):
+        indent = " " * (4 + len(line) - len(line.lstrip()))
+        look: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
+        print(textwrap.fill(line, width(elsewhere=10**6), subsequent_indent=indent, **look), flush=True)

@@ -27,13 +27,15 @@ NOT_BUILT = {
     "block-tridiagonal": "it exists for chains of dense layers only",
     "low rank": "it takes long for shared weights; --approximations has it",
 }
-_ROOMY = 90
-"""Letters in a line, from which more columns are shown than those to begin with."""
+FEW, ROOMY = 5, 90
+"""Columns beside the first at most, on a line of fewer than so many letters."""
 
 
 def print_table(title: str, header: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
     """Print a title and a table, whose columns go on below where the terminal is too narrow for them."""
-    print("\n".join([title, "", *stacked(header, cells, width()), ""]), flush=True)
+    say(f"\n{title}\n")
+    most = FEW if width() < ROOMY else len(header)
+    print("\n".join([*stacked(header, cells, width(), most), ""]), flush=True)
 
 
 def print_tour(tour: Tour, wide: bool = False) -> None:
@@ -46,10 +48,10 @@ def print_tour(tour: Tour, wide: bool = False) -> None:
     say(
         f"\n{run.dataset.name}, net {run.settings.net_name}, "
         f"{study.F.shape[0]:,} parameters, {len(run.x):,} examples, damping {study.damping:g}; "
-        f"after {run.settings.steps} steps loss {last['loss']:.3g}{error}\n"
+        f"after {run.settings.steps} steps loss {last['loss']:.3g}{error}"
     )
     if last["loss"] > first["loss"]:
-        say("Training made the loss larger than it was: a smaller --lr may help.\n")
+        say("Training made the loss larger than it was: a smaller --lr may help.")
     print_comparison(study.comparison, wide)
     _print_ledger("The ledger of assumptions", study.ledger)
     for name, reason in NOT_BUILT.items() if run.settings.approximations is None else ():
@@ -73,8 +75,8 @@ def print_comparison(comparison: Comparison, wide: bool = False) -> None:
     order = [*BRIEF, *(column for column in COLUMNS if column not in BRIEF)]
     header, cells = comparison.table(columns=order)
     few = len(comparison.table(columns=BRIEF)[0])
-    fitting = 1 + beside(header, cells, width())
-    shown = len(header) if wide else few if width() < _ROOMY else max(few, fitting)
+    fitting = 1 + beside(header, cells, width()) if width() >= ROOMY else few
+    shown = len(header) if wide else max(few, fitting)
     title = "How well each matrix approximates the exact Fisher matrix"
     print_table(title, header[:shown], [row[:shown] for row in cells])
     if shown < len(header):

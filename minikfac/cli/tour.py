@@ -10,13 +10,12 @@ from typing import Annotated
 from typer import Option
 
 from .. import datasets
-from ..quality.tables import sentence
 from . import common
 from .common import make_folder, say
 from .tables import Wide, print_tour
 
 EXAMPLE = "minikfac tour --out minikfac-tour --open"
-NEXT = "minikfac fisher --net 64-20-20-10 --activation relu --save my-net"
+NEXT = "minikfac fisher --net 64-20-20-10 --save my-net"
 
 
 def tour(
@@ -43,9 +42,12 @@ def tour(
     if made.convnet is not None:
         print_tour(made.convnet, wide)
     written = tours.write_report(made, out)
-    page, study = written.page.resolve().as_uri(), made.run.study
-    say(sentence(study.comparison["K-FAC"], study.F.shape[0]))
+    page, row = written.page.resolve().as_uri(), made.run.study.comparison["K-FAC"]
+    say(
+        f"K-FAC: relative error {row['error']:.2f}, step's cosine {row['step_cosine']:.2f}, "
+        f"{row['share']:.0%} of the exact step's progress"
+    )
     say(f"Report: {page}  ({time.perf_counter() - started:.0f} s)")
-    say(f"Next: a net of your own, {NEXT}")
+    say(f"Next, a net of your own: {NEXT}")
     if show:
         webbrowser.open(page)

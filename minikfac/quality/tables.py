@@ -31,15 +31,6 @@ def text_table(
     return ["approximation", *map(heading, shown)], cells
 
 
-def sentence(row: Row, n_params: int) -> str:
-    """What a row of :func:`.compare` says of all P parameters, in a sentence."""
-    return (
-        f"{row['approximation']} has a relative error of {row['error']:.2f} (Frobenius norm); its damped "
-        f"step has cosine {row['step_cosine']:.2f} with the exact step and makes {row['share']:.0%} of its "
-        f"progress, with {row['floats']:,} numbers in place of {n_params**2:,}."
-    )
-
-
 def heading(column: str) -> str:
     """What tables call a column.
 
