@@ -45,23 +45,26 @@ class Display:
         """A fragment without colours, so that those of the page hold, light or dark."""
         rows = self._rows(_ROWS)
         sides = ["right" if _are_numbers(column) else "left" for column in zip(*rows, strict=True)]
-        head, *body = (
-            "".join(
+
+        def line(kind: str, row: Sequence[str]) -> str:
+            return "".join(
                 f'<{kind} style="text-align: {side}">{escape(cell)}</{kind}>'
-                for cell, side in zip(row, sides, strict=bool(rows))
+                for side, cell in zip(sides, row, strict=True)
             )
-            for kind, row in [("th", self.header), *(("td", row) for row in rows)]
-        )
-        table = (
-            f"<table><thead><tr>{head}</tr></thead><tbody><tr>{'</tr><tr>'.join(body)}</tr></tbody></table>"
-        )
+
+        table = ""
+        if rows:
+            body = "</tr><tr>".join(line("td", row) for row in rows)
+            table = f"<table><thead><tr>{line('th', self.header)}</tr></thead><tr>{body}</tr></table>"
         title, note = (f"<p>{escape(text)}</p>" if text else "" for text in (self.title, self.note))
-        return f'<div style="overflow-x: auto">{title}{table if rows else ""}{note}</div>'
+        return f'<div style="overflow-x: auto">{title}{table}{note}</div>'
 
     def _rows(self, most: int) -> list[list[str]]:
         """At most so many rows, and no cell so long that it needs a second line."""
-        first = min(_WORDS, max(len(row[0]) for row in self.cells) if self.cells else 0)
-        limits = [first, *[WIDTH - max(first, len(self.header[0])) - 2] * (len(self.header) - 1)]
+        if not self.cells:
+            return []
+        first = min(_WORDS, max(len(row[0]) for row in (self.header, *self.cells)))
+        limits = [first, *[WIDTH - first - 2] * (len(self.header) - 1)]
         rows = [list(map(shortened, row, limits)) for row in self.cells]
         if len(rows) <= most:
             return rows

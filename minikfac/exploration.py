@@ -70,8 +70,8 @@ class Exploration(Shown):
         row = self.table["K-FAC"]
         return (
             f"K-FAC has a relative error of {row['error']:.2f} (Frobenius norm); its damped step has cosine "
-            f"{row['step_cosine']:.2f} with the exact step and makes {row['share']:.0%} of its progress, with "
-            f"{row['floats']:,} numbers in place of {self.F.array.size:,}."
+            f"{row['step_cosine']:.2f} with the exact step and makes {row['share']:.0%} of its progress, "
+            f"with {row['floats']:,} numbers in place of {self.F.array.size:,}."
         )
 
     def _display(self) -> Display:
