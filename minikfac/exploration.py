@@ -21,7 +21,8 @@ from typing import Any
 from . import fisher, quality
 from .backend import Array, array_module, check_array, check_memory
 from .datasets import Dataset
-from .display import Display, Shown
+from .display import Display, Shown, in_words
+from .fisher.matrix import check_damping
 from .interop import from_torch, stats_from_torch
 from .network import Network
 from .network.layers import Conv2d, Flatten
@@ -161,7 +162,7 @@ def explore(
         TypeError: on another kind of model or data.
         MemoryError: before any work, with the size, where the matrices do not fit.
     """
-    if not damping > 0:
+    if not check_damping(damping) > 0:
         raise ValueError(f"expected damping > 0, got {damping}")
     if not (isinstance(n_examples, Integral) and n_examples >= 1):
         raise ValueError(f"expected n_examples to be a whole number >= 1, got {n_examples!r}")
@@ -170,9 +171,9 @@ def explore(
     x, y = x[:n_examples], y[:n_examples]
     chosen = [layer_index(net.names, layer) for layer in (net.names if layers is None else layers)]
     _check_size(net, chosen)
+    signals = fisher.signals(net, theta, x, stats=stats).select(chosen)
     gradient = net.gradient(theta, x, y, stats)
     gradient = array_module(theta).concatenate([gradient[net.slices[layer]] for layer in chosen])
-    signals = fisher.signals(net, theta, x, stats=stats).select(chosen)
     matrices, left_out = {}, {}
     names = quality.applicable(signals)
     with progress_bar("explore", 2 * len(names) + 1, progress) as bar:
@@ -220,7 +221,7 @@ def _examples(data: Any, net: Network, torch: bool) -> tuple[Array, Array]:
     elif isinstance(data, tuple | list) and len(data) == 2:
         x, y = (part.detach().cpu().numpy() if hasattr(part, "detach") else part for part in data)
     else:
-        raise TypeError(f"expected a Dataset or (x, y), got {type(data).__name__}")
+        raise TypeError(f"expected a Dataset or (x, y), got {in_words(data)}")
     check_array(x, "x")
     check_array(y, "y")
     if x.ndim == 4 and not images:
