@@ -111,8 +111,8 @@ def in_words(value: Any) -> str:
         return f"{value.dtype} array {by(value.shape)}".rstrip()
     if isinstance(value, Mapping | list | tuple):
         return f"{type(value).__name__} of {len(value):,}"
-    if isinstance(value, float):
-        return f"{value:.4g}"
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
     text = value if isinstance(value, str) else getattr(value, "__qualname__", repr(value)).split("\n")[0]
     return type(value).__name__ if " at 0x" in text or "<lambda>" in text else text
 

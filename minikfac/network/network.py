@@ -127,9 +127,9 @@ class Network(Shown):
 
     def _display(self) -> Display:
         kinds = [type(layer).__name__ for layer in self.layers]
-        if len(kinds) > 6:
-            kinds[3:-2] = [f"{len(kinds) - 5} more"]
-        title = f"Network({self.n_params:,} parameters: {', '.join(kinds)}; {call(self.output)})"
+        if len(kinds) > 4:
+            kinds[2:-1] = [f"{len(kinds) - 3} more"]
+        title = f"Network({self.n_params:,} parameters: {', '.join(kinds)}; {type(self.output).__name__})"
         rows, names = [], list(zip(self.names, self.shapes, strict=True))
         for layer in self.layers:
             inside = [names.pop(0) for _ in layer.parameter_layers]
