@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from . import (  # noqa: F401
         datasets,
         exercises,
+        explorer,
         fisher,
         interop,
         invariance,

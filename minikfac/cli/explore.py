@@ -33,8 +33,7 @@ def explore(
         raise ValueError(f"expected --out to end in .html, got {out}")
     make_folder(out.parent)
     page = explorer.write_example(out).resolve()
-    say(
-        f"Explorer: {page.as_uri()}  ({page.stat().st_size / 2**20:.1f} MB, {time.perf_counter() - started:.0f} s)"
-    )
+    size, seconds = page.stat().st_size / 2**20, time.perf_counter() - started
+    say(f"Explorer: {page.as_uri()}  ({size:.1f} MB, {seconds:.0f} s)")
     if show:
         webbrowser.open(page.as_uri())

@@ -32,8 +32,8 @@ LARGEST_NET = 4000
 """Most parameters of the layers that are studied; their exact Fisher matrix has the square of that."""
 LARGEST_BLOCK = 1200
 """Most parameters of a layer's block that is drawn; of a larger layer, its most active inputs and units."""
-STORED_BLOCK = 300
-"""The same where the page cannot compute the block by itself, and has it as 16-bit integers."""
+STORED_BLOCK = 240
+"""The same where the page cannot compute the block by itself, so that it comes with the page."""
 MOST_EXAMPLES = 500
 """Over which all matrices are means."""
 DRAWN = ("K-FAC", "K-FAC (factored damping)", "EKFAC", "nearest Kronecker", "diagonal")
@@ -42,19 +42,19 @@ MEASURES = ("error", "step_cosine", "step_length", "share")
 
 
 def packed(array: Array, kind: str = "float32") -> dict[str, Any]:
-    """An array as text: base64 of its numbers, little-endian; integers come with the scale to multiply by.
+    """An array as text: base64 of its numbers, little-endian; 8-bit integers come with a scale.
 
     Args:
         array: finite or NaN, any shape.
-        kind: "float32", "int8" or "int16".
+        kind: "float32" or "int8".
 
     >>> packed(np.array([1.0, -0.5]), "int8")
     {'kind': 'int8', 'shape': [2], 'scale': 0.007874015748031496, 'data': 'f8A='}
     """
     array = np.asarray(to_host(array), dtype=float)
     entry: dict[str, Any] = {"kind": kind, "shape": list(array.shape)}
-    if kind != "float32":
-        entry["scale"] = float(np.abs(array).max(initial=0.0)) / np.iinfo(kind).max or 1.0
+    if kind == "int8":
+        entry["scale"] = float(np.abs(array).max(initial=0.0)) / 127 or 1.0
         array = np.rint(array / entry["scale"])
     little_endian = np.dtype(kind).newbyteorder("<")
     return entry | {"data": base64.b64encode(array.astype(little_endian).tobytes()).decode("ascii")}
@@ -71,7 +71,7 @@ def numbers(
     image_shape: Sequence[int] | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Everything that the first tab shows, as plain data; arguments and errors are those of :func:`.write`."""
+    """Everything that the first tab shows, as plain data; arguments and errors as of :func:`.write`."""
     chosen = _layers(net, layers)
     if not thetas or not dampings or not min(dampings) > 0:
         raise ValueError(
@@ -121,10 +121,13 @@ def _layers(net: Network, layers: Sequence[int | str] | None) -> list[int]:
     suited = [l for l, layer in enumerate(net.parameter_layers) if isinstance(layer, Dense | Conv2d)]
     chosen = suited if layers is None else [layer_index(net.names, layer) for layer in layers]
     size = sum(net.slices[l].stop - net.slices[l].start for l in chosen)
-    if not chosen or not set(chosen) <= set(suited) or size > LARGEST_NET:
+    if not chosen or not set(chosen) <= set(suited):
+        got = ", ".join(net.names[l] for l in chosen) or "none"
+        raise ValueError(f"expected dense layers or convolutions, got {got}")
+    if size > LARGEST_NET:
         raise ValueError(
-            f"expected dense layers or convolutions with at most {LARGEST_NET:,} parameters together, got "
-            f"{', '.join(net.names[l] for l in chosen) or 'none'} with {size:,}; choose fewer by layers=[...]"
+            f"expected layers of at most {LARGEST_NET:,} parameters together, got {size:,}; choose some by "
+            f"layers=[...] of {', '.join(net.names[l] for l in suited)}"
         )
     return chosen
 
@@ -156,7 +159,8 @@ def _moment(
     matrices = {name: quality.APPROXIMATIONS[name][0](signals) for name in names}
     gradient = net.gradient(theta, x, y)
     gradient = np.concatenate([to_host(gradient[net.slices[l]]) for l in chosen])
-    tables, steps = [], []
+    tables: list[np.ndarray] = []
+    steps = []
     for damping in dampings:
         reference = quality.Reference.of(F, gradient, damping)
         tables.append(_measures(reference, matrices, tables[0] if tables else None))
@@ -240,5 +244,5 @@ def _layer(
     entry["pi"] = float(pi_ratio(kfac.A, kfac.G))
     entry["spectra"] = {name: packed(np.sort(values)[::-1]) for name, values in spectra.items()}
     if stored:
-        entry["block"] = packed(exact[np.tril_indices(len(exact))], "int16")
+        entry["block"] = packed(exact[np.tril_indices(len(exact))])
     return entry

@@ -12,6 +12,7 @@ from .. import __version__
 from ..backend import Array
 from ..network import Network
 from ..training import example
+from . import equivalent
 from .numbers import DAMPINGS, MOMENTS, numbers
 
 FOLDER = Path(__file__).parent
@@ -36,8 +37,9 @@ def write(
 ) -> Path:
     """Write the explorer's page of a net: one HTML file that needs neither a server nor a network.
 
-    In a chain of dense and pointwise layers the page computes exact blocks itself, from theta and x. Of any
-    other net, as one with convolutions, it has them as 16-bit integers, of at most 300 parameters per layer.
+    In a chain of dense and pointwise layers the page computes exact blocks itself, from theta and x, of at
+    most 1,200 parameters: in a larger layer those between the most active inputs and units. Of any other net,
+    as one with convolutions, blocks come with the page, of at most 240 parameters per layer.
 
     Args:
         path: the file; its folder is made if need be.
@@ -93,7 +95,8 @@ def write_example(path: str | Path, progress: bool = True) -> Path:
 
 def page(title: str, study: Mapping[str, Any]) -> str:
     """The page as text."""
-    data = json.dumps({"study": study}, allow_nan=False, separators=(",", ":")).replace("</", "<\\/")
+    content = {"study": study, "equivalent": equivalent.numbers()}
+    data = json.dumps(content, allow_nan=False, separators=(",", ":")).replace("</", "<\\/")
     pieces = {
         "title": escape(title),
         "version": escape(__version__),

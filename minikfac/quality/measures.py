@@ -63,8 +63,8 @@ HEADINGS = {
     "eigenvalue_min": "smallest eigenvalue",
     "eigenvalue_max": "largest eigenvalue",
     "cg_iterations": "CG iterations",
-    "build_seconds": "seconds to build",
-    "solve_seconds": "seconds to solve",
+    "build_seconds": "build (s)",
+    "solve_seconds": "solve (s)",
 }
 """What tables call the columns whose names are not words."""
 
