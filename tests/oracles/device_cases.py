@@ -728,10 +728,14 @@ HOST: dict[str, str] = {
     "linalg.consecutive": "slices from sizes",
     "interop.loss_scale": "a number from names and sizes",
     "interop.scale_causes": "words from numbers",
+    "explore": "signals, exact and compare, one after the other",
+    "fisher.FisherMatrix.plot": "draws on the host",
+    "fisher.Signals.plot": "draws on the host",
     "quality.applicable": "reads shapes",
     "quality.format_cell": "writes text",
     "quality.over_seeds": "averages rows of numbers",
     "tour.quality_along_training": _OWN,
+    "training.example": _OWN,
     **{f"layers.{name}": _ABSTRACT for name in ("Composite", "Layer", "ParameterLayer", "Pointwise")},
     **{f"layers.{name}": "a type" for name in ("Record", "Shape")},
     **{name: "describes a net; no arrays" for name in public_names() if name.startswith("presets.")},
@@ -749,6 +753,7 @@ HOST: dict[str, str] = {
     **{
         name: "settings or results"
         for name in (
+            "training.Example",
             "training.ExponentialBatches",
             "training.Keep",
             "tour.Run",
