@@ -6,6 +6,7 @@ from functools import cache, partial
 from html.parser import HTMLParser
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
@@ -236,3 +237,60 @@ def test_values_in_words() -> None:
     assert in_words(object()) == "object" and in_words(lambda: 0) == "function"
     assert in_words(0.123456) == "0.1235" and in_words("text") == "text"
     assert shortened("abcdefgh", 5) == "ab…gh"
+
+
+# pictures -------------------------------------------------------------------------------------------------
+
+
+def test_a_matrix_draws_itself_alone_and_beside_approximations() -> None:
+    F, K = fisher.exact(signals()), fisher.kfac(signals())
+    (alone,) = F.plot()
+    picture = np.asarray(alone.images[0].get_array())
+    assert np.allclose(picture, abs(F.to_dense())) and alone.get_title() == "the exact Fisher matrix"
+    assert [label.get_text() for label in alone.get_xticklabels()] == list(chain()[0].names)
+    _, middle, right = F.plot({"K-FAC": K})
+    assert np.allclose(np.asarray(middle.images[0].get_array()), abs(K.to_dense()))
+    error = np.linalg.norm(F.to_dense() - K.to_dense()) / np.linalg.norm(F.to_dense())
+    assert f"{error:.0%}" in right.get_title()
+    (blocks,) = K.plot()
+    assert np.allclose(np.asarray(blocks.images[0].get_array()), abs(K.to_dense()))
+    plt.close("all")
+
+
+def test_a_picture_that_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    K = fisher.kfac(signals())
+    monkeypatch.setattr("minikfac.backend.available_memory", lambda xp: 1000)
+    with pytest.raises(MemoryError, match=r"the picture of one KroneckerBlock per layer.*use one of its"):
+        K.plot()
+
+
+def test_signals_draw_the_factors_of_kfac() -> None:
+    axes = signals().plot("dense1")
+    block = fisher.kfac(signals()).blocks[1]
+    shown = [np.asarray(ax.images[0].get_array()) for ax in axes[:4]]
+    assert np.allclose(shown[1], abs(block.A)) and np.allclose(shown[2], abs(block.G))
+    assert np.allclose(shown[3], abs(block.to_dense()))
+    assert np.allclose(shown[0], abs(fisher.block_diagonal(signals()).blocks[1].to_dense()))
+    net = images()
+    theta, x = net.init(np.random.default_rng(0)), np.random.default_rng(1).random((4, 8, 8, 1))
+    conv = fisher.signals(net, theta, x)
+    G = np.asarray(conv.plot(0)[2].images[0].get_array())
+    assert np.allclose(G, abs(fisher.kfac(conv).blocks[0].G))
+    with pytest.raises(ValueError, match="expected a layer with factors A and G, got scale and shift"):
+        conv.plot(1)
+    plt.close("all")
+
+
+def test_tables_and_histories_draw_their_columns() -> None:
+    axes = compared().plot()
+    assert len(axes) == 4
+    widths = [bar.get_width() for bar in axes[1].patches]
+    assert np.allclose(widths, [row["step_cosine"] for row in compared().whole()])
+    assert len(compared().plot(["error", "c_star"])) == 2
+    history = trained(3)
+    line = history.plot("test_loss").lines[0]
+    assert np.allclose(line.get_ydata(), history["test_loss"])
+    assert np.allclose(line.get_xdata(), [0, 1, 2, 3])
+    with pytest.raises(ValueError, match="nothing"):
+        history.plot("nothing")
+    plt.close("all")
