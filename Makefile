@@ -1,4 +1,5 @@
 # make tour            set up and run the main job: leaves minikfac-tour/report.html
+# make lab             open the tutorials in JupyterLab
 # make lint            style, types and import rules
 # make test            lint and tests (some minutes)
 # make test-tutorials  run the notebooks and see that they still say what they say
@@ -13,7 +14,7 @@
 # Everything is installed into .venv. Another interpreter: make PYTHON=/path/to/python3.13 tour
 
 .DEFAULT_GOAL := help
-.PHONY: help tour lint test tutorials test-tutorials test-browser test-all docs bench bench-gpu clean
+.PHONY: help tour lab lint test tutorials test-tutorials test-browser test-all docs bench bench-gpu clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -79,6 +80,9 @@ $(VENV)/.gpu: $(VENV)/.oracles
 
 tour: $(VENV)/.base
 	$(BIN)/minikfac tour
+
+lab: $(VENV)/.tutorials
+	$(BIN)/jupyter lab tutorials
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -2,17 +2,20 @@
 
     python docs/measure_example.py
 
-writes docs/results/example.json: the quality table of ``training.example()`` after 200 steps of SGD, the same
-along training, and the step's progress against damping. A test measures some of it again, and holds the
-numbers on the pages to it.
+writes docs/results/example.json and the pictures of it in docs/images: the quality table of
+``training.example()`` after 200 steps of SGD, the same along training, and the step's progress against
+damping. A test measures some of it again, and holds the numbers on the pages to it.
 """
 
 import json
 from pathlib import Path
 
+import matplotlib
 import numpy as np
+from PIL import Image
 
-from minikfac import __version__, fisher, quality
+matplotlib.use("Agg")
+from minikfac import __version__, fisher, plots, quality
 from minikfac.parallel import one_thread
 from minikfac.quality import APPROXIMATIONS, applicable
 from minikfac.training.example import STEPS, Example, example
@@ -20,8 +23,9 @@ from minikfac.training.example import STEPS, Example, example
 PATH = Path(__file__).parent / "results" / "example.json"
 DAMPING = 0.01
 DAMPINGS = [1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 1.0, 10.0]
-MOMENTS = [0, 25, 50, 100, 200, 400, 800, 1200, 2000]
+MOMENTS = [0, 25, 50, 100, 200, 400, 800, 2000]
 COLUMNS = ("error", "c_star", "step_cosine", "step_length", "share", "floats")
+FOLLOWED = ("K-FAC", "block-diagonal", "block-tridiagonal", "EKFAC", "diagonal", "no curvature")
 ALONG = ("error", "step_cosine", "share")
 
 
@@ -72,6 +76,30 @@ def main() -> None:
     }
     PATH.write_text(json.dumps(_rounded(record), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     print(PATH.read_text(encoding="utf-8"))
+    draw(json.loads(PATH.read_text(encoding="utf-8")))
+
+
+def draw(record: dict) -> None:
+    """Draw what README and docs show of the record, in 256 colours: half the size of a file."""
+    one = example()
+    signals = fisher.signals(one.net, one.theta, one.x)
+    F, factors = fisher.exact(signals).array, [(block.A, block.G) for block in fisher.kfac(signals).blocks]
+    rows = [{"approximation": name, **row} for name, row in record["quality"].items()]
+    along, damped = (dict(record[key]) for key in ("along", "damped"))
+    steps, dampings = along.pop("steps"), damped.pop("damping")
+    curves = [{name: along[name][key] for name in FOLLOWED} for key in ("error", "step_cosine")]
+    curves[0].pop("no curvature")  # whose error is 1
+    pictures = {
+        "readme": plots.kfac_picture(F, factors, signals.names, len(factors) - 1),
+        "progress": plots.progress_against_storage(
+            rows, F.size, dampings=dampings, curves=damped, damping=record["damping"]
+        ),
+        "along-training": plots.approximations_along_training(steps, *curves, now=record["steps"]),
+    }
+    for name, axes in pictures.items():
+        path = PATH.parents[1] / "images" / f"{name}.png"
+        axes[0].figure.savefig(path, dpi=200)
+        Image.open(path).convert("RGB").quantize(256).save(path, optimize=True)
 
 
 def _column(moments: dict, name: str, keys: tuple[str, ...]) -> dict[str, list[float]]:
@@ -85,7 +113,9 @@ def _rounded(value: object) -> object:
         return {str(key): _rounded(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_rounded(item) for item in value]
-    return float(f"{value:.6g}") if isinstance(value, float) else value
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if np.isfinite(value) else None
+    return value
 
 
 if __name__ == "__main__":

@@ -22,8 +22,8 @@ from .tables import Wide, print_tour
 if TYPE_CHECKING:
     from ..tour import Settings
 
-HIDDEN = (16, 16, 16, 16, 16)
-"""Units of the hidden layers where no net is given: those of :func:`minikfac.presets.digits_mlp`."""
+HIDDEN = (20, 20, 20, 20, 20)
+"""Units of the hidden layers where no net is given: those of the paper's small net [MG15, sec. 3.1]."""
 APPROXIMATIONS_HELP = (
     "Which to build, all by default; with commas between them: block-diagonal, K-FAC, "
     "K-FAC (factored damping), block-tridiagonal (chains of dense layers only), EKFAC, nearest Kronecker, "
@@ -37,8 +37,8 @@ MEASURES_HELP = (
 Net = Annotated[
     str | None,
     Option(
-        help="Units per layer, as in 64-20-20-10; five hidden layers of 16 by default. Or conv, a small "
-        "convolutional net for images; conv-4-8 says how many maps its convolutions have."
+        help="Units per layer, as in 64-20-20-10; five hidden layers of 20 by default, of 16 for the digits. "
+        "Or conv, a small convolutional net for images; conv-4-8 says how many maps its convolutions have."
     ),
 ]
 Activation = Annotated[str, Option(help="Of hidden units: tanh, logistic, relu, softplus or identity.")]
@@ -130,7 +130,7 @@ def settings_for(
 ) -> Settings:
     """Read the options that depend on the net and its data."""
     from ..tour import APPROXIMATIONS, Settings
-    from ..tour.settings import default_channels
+    from ..tour.settings import TOUR_SIZES, default_channels
 
     channels = parse_channels(net)
     if pool is not None and channels is None:
@@ -146,7 +146,10 @@ def settings_for(
         n_layers = len(channels) + 1
     else:
         outputs = dataset.n_classes or dataset.y_train.shape[1]
-        sizes = parse_sizes(net) if net is not None else (dataset.x_train.shape[1], *HIDDEN, outputs)
+        usual = (dataset.x_train.shape[1], *HIDDEN, outputs)
+        if dataset.name == "digits" and usual[0] == TOUR_SIZES[0]:
+            usual = TOUR_SIZES
+        sizes = usual if net is None else parse_sizes(net)
         more["sizes"] = sizes
         n_layers = len(sizes) - 1
     if approximations == "all":  # those that the net has

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..backend import Array
 from .checks import checked, some
-from .matrices import mark_layers, pool_magnitudes
+from .matrices import draw_pooled, mark_layers, pool_magnitudes
 from .style import BLUE, MAGNITUDE, new_figure, style
 
 CELLS = 575
@@ -29,7 +29,7 @@ TITLES = (
 
 
 @style()
-def kronecker_factors(block: Any, A: Any, G: Any, *, name: str = "this layer", fig: Any = None) -> list[Any]:
+def kronecker_factors(block: Any, A: Any, G: Any, *, name: str = "this layer") -> list[Any]:
     """Draw a layer's block of F, its factors A and G, their Kronecker product, and what differs.
 
     Args:
@@ -37,7 +37,6 @@ def kronecker_factors(block: Any, A: Any, G: Any, *, name: str = "this layer", f
         A: (I, I), second moments of what goes into the layer.
         G: (O, O), second moments of the derivatives.
         name: of the layer, for the title.
-        fig: figure or subfigure to draw into.
 
     Returns:
         The axes: block, A, G, product, difference.
@@ -46,11 +45,19 @@ def kronecker_factors(block: Any, A: Any, G: Any, *, name: str = "this layer", f
         ValueError: on shapes that do not fit, or values that are not finite.
     """
     A, G = checked(A, ("I", "I"), "A", finite=True), checked(G, ("O", "O"), "G", finite=True)
+    block = checked(block, (len(A) * len(G),) * 2, "block", finite=True)
+    fig = new_figure(3.6)
+    title, axes = _layer(fig, fig.add_gridspec(1, 1)[0], block, A, G, name)
+    fig.suptitle(title)
+    return axes
+
+
+def _layer(fig: Any, place: Any, block: Array, A: Array, G: Array, name: str) -> tuple[str, list[Any]]:
+    """Draw the row of one layer; its title and axes."""
     n_in, n_out = len(A), len(G)
-    block = checked(block, (n_in * n_out,) * 2, "block", finite=True)
     product = np.kron(A, G)
-    fig = new_figure(3.6) if fig is None else fig
-    axes = list(fig.subplots(1, 5, width_ratios=[2.2, 1.15, 0.9, 2.2, 2.2]))
+    grid = place.subgridspec(1, 5, width_ratios=[2.2, 1.15, 0.9, 2.2, 2.2])
+    axes = [fig.add_subplot(grid[0, column]) for column in range(5)]
     black = float(np.percentile(np.abs(block), 97)) or 1.0
     error = np.linalg.norm(block - product) / (np.linalg.norm(block) or 1.0)
     blacks = (black, np.abs(A).max(), np.abs(G).max(), black, black)
@@ -66,8 +73,7 @@ def kronecker_factors(block: Any, A: Any, G: Any, *, name: str = "this layer", f
         look: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 22}
         ax.annotate(sign, (0, 0.5), (-17, 0), "axes fraction", "offset points", **look)
     stored = f"{A.size + G.size:,} numbers in place of {block.size:,}"
-    fig.suptitle(f"One layer ({name}): {stored}, with a relative error of {error:.2f}")
-    return axes
+    return f"One layer ({name}): {stored}, with a relative error of {error:.2f}", axes
 
 
 @style()
@@ -97,43 +103,50 @@ def kfac_picture(F: Any, factors: Sequence[tuple[Any, Any]], names: Sequence[str
     for place, (A, G) in zip(rows, pairs, strict=True):
         kfac[place, place] = np.kron(A, G)
     fig = new_figure(8.1)
-    top, bottom = fig.subfigures(2, 1, height_ratios=[3.7, 4.4])
-    place = rows[layer]
-    axes = kronecker_factors(F[place, place], *pairs[layer], name=names[layer], fig=top)
-    return axes + _whole(bottom, F, kfac, names, sizes, sum(A.size + G.size for A, G in pairs))
+    grid = fig.add_gridspec(4, 1, height_ratios=[0.25, 3.2, 0.25, 4])
+    title, above = _layer(fig, grid[1], F[rows[layer], rows[layer]], *pairs[layer], names[layer])
+    _heading(fig, grid[0], title)
+    title, below = _whole(fig, grid[3], F, kfac, names, rows, sum(A.size + G.size for A, G in pairs))
+    _heading(fig, grid[2], title)
+    return above + below
 
 
-def _whole(fig: Any, F: Array, kfac: Array, names: Sequence[str], sizes: Sequence[int], floats: int) -> Any:
-    """The exact matrix, K-FAC and the difference, on one scale."""
+def _heading(fig: Any, place: Any, title: str) -> None:
+    ax = fig.add_subplot(place)
+    ax.axis("off")
+    ax.text(0.5, 0.5, title, ha="center", va="center", fontsize=15, transform=ax.transAxes)
+
+
+def _whole(
+    fig: Any, place: Any, F: Array, kfac: Array, names: Sequence[str], rows: Sequence[slice], floats: int
+) -> tuple[str, list[Any]]:
+    """The exact matrix, K-FAC and the difference, on one scale; their title and axes."""
     norm = np.linalg.norm(F) or 1.0
     error = np.linalg.norm(F - kfac) / norm
-    starts = np.cumsum([0, *sizes])
-    blocks = sum((F[a:b, a:b] ** 2).sum() for a, b in pairwise(starts))
+    blocks = sum((F[layer, layer] ** 2).sum() for layer in rows)
     between = max(0.0, 1 - blocks / norm**2) ** 0.5
     side = -(-len(F) // CELLS)
-    pooled = [pool_magnitudes(M, side) for M in (F, kfac, F - kfac)]
-    limit = np.percentile(pooled[0], 99) or pooled[0].max() or 1.0
+    limit = float(np.percentile(pool_magnitudes(F, side), 99)) or 1.0
     titles = ("exact Fisher matrix F", "K-FAC: block-diagonal", "difference")
     notes = (
         f"{len(F):,} × {len(F):,}\n{F.size:,} numbers",
         f"one A ⊗ G per layer\n{floats:,} numbers",
         f"relative error {error:.2f};\nbetween layers alone {between:.2f}",
     )
-    axes = list(fig.subplots(1, 3))
-    for ax, M, title, note in zip(axes, pooled, titles, notes, strict=True):
-        end = side * len(M)
-        ax.imshow(M, cmap=MAGNITUDE, vmin=0, vmax=limit, extent=(0, end, end, 0), interpolation="nearest")
+    grid = place.subgridspec(1, 3)
+    axes = [fig.add_subplot(grid[0, column]) for column in range(3)]
+    sizes = [layer.stop - layer.start for layer in rows]
+    for ax, M, title, note in zip(axes, (F, kfac, F - kfac), titles, notes, strict=True):
+        draw_pooled(ax, M, side, limit)
         mark_layers(ax, ["" for _ in names], sizes, False, False, True)
         _frame(ax, title, note)
-        ax.set(xlim=(0, len(F)), ylim=(len(F), 0))
-    middles = np.cumsum(sizes) - np.array(sizes) / 2
-    axes[0].set_yticks(middles, names, va="center")
-    stored = f"{floats:,} numbers in place of {F.size:,}"
-    fig.suptitle(f"All layers: {stored}, with a relative error of {error:.2f}")
-    fig.supxlabel(
-        "greys: absolute values, white is 0; in each row all matrices of one size share a scale", fontsize=10
+    axes[0].set_yticks(np.cumsum(sizes) - np.array(sizes) / 2, names, va="center")
+    note = "greys: absolute values, white is 0; in each row all matrices of one size share a scale"
+    fig.supxlabel(note, fontsize=10)
+    return (
+        f"All layers: {floats:,} numbers in place of {F.size:,}, with a relative error of {error:.2f}",
+        axes,
     )
-    return axes
 
 
 def _frame(ax: Any, title: str, note: str) -> None:

@@ -146,6 +146,57 @@ def _scale(
 
 
 @style()
+def matrix_rows(
+    rows: Mapping[str, Mapping[str, Any]], names: Sequence[str], sizes: Sequence[int], *, cells: int = 350
+) -> list[Any]:
+    """Draw rows of matrices, each beside the first of its row, with relative errors [MG15, figs. 5, 6].
+
+    Args:
+        rows: by name of the row, matrices (P, P) by name; the others approximate the first.
+        names: of the layers.
+        sizes: of the layers, in parameters; their sum is P.
+        cells: at most so many squares per side.
+
+    Returns:
+        The axes, row by row. Each row has one scale of greys, on which black is the 97th percentile of the
+        first matrix.
+
+    Raises:
+        ValueError: on shapes that do not fit.
+    """
+    columns = max(len(row) for row in some(dict(rows), "row").values())
+    fig = new_figure(len(rows) * (WIDTH / columns + 0.15) + 0.7)
+    grid = fig.subplots(len(rows), columns, squeeze=False)
+    errors: list[str] = []
+    for place, (what, row) in zip(grid, rows.items(), strict=True):
+        first, *_ = row.values()
+        F = checked(first, ("P", "P"), what, finite=True)
+        _check_sizes(F, sizes, names)
+        side, norm = -(-len(F) // cells), float(np.linalg.norm(F)) or 1.0
+        limit = float(np.percentile(pool_magnitudes(F, side), 97)) or 1.0
+        for ax, (name, matrix) in zip(place, row.items(), strict=False):
+            M = checked(matrix, F.shape, name, finite=True)
+            draw_pooled(ax, M, side, limit)
+            error = float(np.linalg.norm(F - M)) / norm
+            ax.set_title(f"{name}: error {error:.2g}" if error else name)
+            mark_layers(ax, names, sizes, False, ax is place[0], False)
+            errors.append(f"{error:.2g}")
+    last = list(next(iter(rows.values())))[-1]
+    lasts = zip(rows, errors[columns - 1 :: columns], strict=True)
+    stated = " and ".join(f"{error} as {what}" for what, error in lasts)
+    fig.suptitle(f"{last[0].upper()}{last[1:]}: relative error {stated}")
+    return [ax for row_of_axes in grid for ax in row_of_axes]
+
+
+def draw_pooled(ax: Any, M: Array, side: int, limit: float) -> None:
+    """Draw |M|, a mean over squares of side x side entries; black is the limit."""
+    pooled = pool_magnitudes(M, side)
+    extent = (0, side * len(pooled), side * len(pooled), 0)
+    ax.imshow(pooled, cmap=MAGNITUDE, vmin=0, vmax=limit, extent=extent, interpolation="nearest")
+    ax.set(xlim=(0, len(M)), ylim=(len(M), 0))
+
+
+@style()
 def block_means(
     F: Any,
     sizes: Sequence[int],

@@ -37,6 +37,9 @@ METHODS: dict[str, tuple[str, Any, str]] = {
     "K-FAC": (BLUE, "-", "o"),
     "K-FAC (factored damping)": (BLUE, "--", "P"),
     "K-FAC, factored damping": (BLUE, "--", "P"),
+    "K-FAC, exact damping": (BLUE, "-", "o"),
+    "block-tridiagonal, factored damping": (GREEN, "-.", "D"),
+    "exact Fisher": (BLACK, ":", "*"),
     "K-FAC, damped": (BLUE, "--", "P"),
     "K-FAC, (A ⊗ G + λI)⁻¹": (BLUE, "-", "o"),
     "KFC-pre": (BLUE, "-.", "p"),
@@ -54,6 +57,9 @@ METHODS: dict[str, tuple[str, Any, str]] = {
     "no curvature": (VERMILLION, ":", "d"),
     "gradient": (VERMILLION, ":", "d"),
     "SGD": (VERMILLION, "--", "d"),
+    "gradient, a small step": (GREY, "-", "d"),
+    "gradient, the best step": (VERMILLION, "--", "s"),
+    "gradient with the best momentum": (ORANGE, "-.", "^"),
 }
 """Colour, dash and marker of each method, in every figure; families share a colour."""
 
@@ -126,7 +132,7 @@ def pens(names: Iterable[str], marked: bool = False) -> dict[str, dict[str, Any]
 
     Args:
         names: of the curves of one figure.
-        marked: with markers and solid lines, where points are few.
+        marked: with markers too, where points are few.
 
     >>> pens(["K-FAC", "mine"], marked=True)["mine"]
     {'color': '#D55E00', 'marker': 's', 'zorder': 2}
@@ -139,7 +145,7 @@ def pens(names: Iterable[str], marked: bool = False) -> dict[str, dict[str, Any]
     for name in names:
         if name in METHODS:
             color, dash, marker = METHODS[name]
-            look = {"color": color, "marker": marker} if marked else {"color": color, "linestyle": dash}
+            look = {"color": color, "linestyle": dash} | ({"marker": marker} if marked else {})
         else:
             look = (marked_pen if marked else pen)(free.pop(0))
         looks[name] = look | ({"linewidth": 3.2, "zorder": 3} if name == "K-FAC" else {"zorder": 2})
@@ -187,12 +193,13 @@ def name_points(
             "shrinkB": 3,
             "relpos": (0.5 - 0.5 * np.sign(dx), 0.5),
         }
-        ax.annotate(
+        text = ax.annotate(
             name, point, (dx, dy), textcoords="offset points", color=INK, fontsize=size, va="center",
             ha="left" if dx > 0 else "right" if dx < 0 else "center", annotation_clip=False,
             arrowprops=line if abs(dy) > height else None, weight="bold" if name == "K-FAC" else "normal",
             bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5},
         )  # fmt: skip
+        text.set_in_layout(False)
 
 
 _AROUND = [(9, 0), (-9, 0), (0, 13), (0, -13)]

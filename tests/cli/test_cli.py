@@ -244,6 +244,7 @@ def test_wrong_input_ends_in_one_line(
         (["frobnicate"], "No such command 'frobnicate'. minikfac --help lists"),
         (["tour", "extra"], "extra"),
         (["figures", "--format", "gif"], "expected --format among png, svg, pdf, got 'gif'"),
+        (["figures", "--slide", "blue"], "expected --slide light or dark, got 'blue'"),
         (["data", "fetch", "foo"], "expected one of digits, mnist, usps"),
         (["data", "fetch"], "NAME"),
     ],
@@ -299,13 +300,13 @@ def test_figures_are_those_of_all_studies_or_of_the_net(
         chapters.append(settings.chapters)
         return SimpleNamespace(figures=lambda: {"ledger": None})
 
-    def save_all(drawings: Any, folder: Path, image_format: str) -> Any:
-        assert list(drawings) == ["ledger"]
+    def save_all(drawings: Any, folder: Path, image_format: str, slide: str, scale: int) -> Any:
+        assert list(drawings) == ["ledger"] and (slide, scale) == ("dark", 2)
         yield "ledger", folder / f"ledger.{image_format}"
 
     monkeypatch.setattr("minikfac.tour.tour", tour)
     monkeypatch.setattr("minikfac.tour.page.save_all", save_all)
-    code, out, _ = run(capsys, "figures", *choice, "--format", "svg", "--out", str(tmp_path / "slides"))
+    code, out, _ = run(capsys, "figures", *choice, "--slide", "dark", "--out", str(tmp_path / "slides"))
     assert code == 0 and "slides" in out.replace("\n", "")
     assert chapters == [tuple(CHAPTERS) if whole else None]
 

@@ -669,6 +669,7 @@ def race(a: Any) -> list:
 @case(
     *("plots." + name for name in ("matrices", "block_means", "spectra", "preconditioned_spectra")),
     *("plots." + name for name in ("gradient_scatter", "cosine_against_damping", "mean_derivatives")),
+    *("plots." + name for name in ("kronecker_factors", "kfac_picture", "matrix_rows")),
     most=10**6,
     why="matplotlib draws on the host",
 )
@@ -681,6 +682,10 @@ def figures(a: Any) -> list:
     sizes = [signals.slices[l].stop - signals.slices[l].start for l in range(2)]
     plots.matrices(F.array, {"K-FAC": near.to_dense()}, signals.names, sizes)
     plots.block_means(F.array, sizes)
+    plots.matrix_rows({"F": {"F": F.array, "K-FAC": near.to_dense()}}, signals.names, sizes)
+    factors = [(block.A, block.G) for block in near.blocks]
+    plots.kronecker_factors(F.array[: sizes[0], : sizes[0]], *factors[0])
+    plots.kfac_picture(F.array, factors, signals.names, 1)
     values = {"K-FAC": quality.preconditioned_spectrum(F, near, DAMPING)}
     plots.spectra({"exact": quality.spectrum(F.damped(DAMPING))})
     plots.preconditioned_spectra(values)
