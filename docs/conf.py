@@ -122,7 +122,8 @@ def copy_notebooks(app: object) -> None:
 
 def write_explorer(app: object) -> None:
     """Write the explorer's page beside the style, unless it is newer than all that it is made of."""
-    page, parts = DOCS / "_static" / "explorer.html", (ROOT / "minikfac").rglob("*.*")
+    page, kinds = DOCS / "_static" / "explorer.html", (".py", ".js", ".css", ".html")
+    parts = [part for part in (ROOT / "minikfac").rglob("*") if part.suffix in kinds]
     if not page.exists() or page.stat().st_mtime < max(part.stat().st_mtime for part in parts):
         import_module("minikfac.explorer").write_example(page)
 

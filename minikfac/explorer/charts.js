@@ -46,12 +46,14 @@ function cylinder(name, keeps, y, latitudeOf, slope, most) {
 }
 
 const GLOBE = {
-  id: "globe", start: [radians(-20), radians(60)], steps: [0.00625, 0.0125, 0.025, 0.05, 0.1], duration: 6, unit: "radii of the globe",
+  id: "globe", unit: "radii of the globe", start: [radians(-20), radians(60)], duration: 6,
+  steps: [0.00625, 0.0125, 0.025, 0.05, 0.1],
   height: globeHeight,
   distance: (p, q) => 2 * Math.asin(Math.min(1, norm(onSphere(p).map((value, k) => value - onSphere(q)[k])) / 2)),
   charts: [
     cylinder("equirectangular", "keeps distances along meridians", (lat) => lat, (y) => y, () => 1, Math.PI / 2),
-    cylinder("Mercator", "keeps angles: the same path, at another pace", (lat) => Math.atanh(Math.sin(lat)), (y) => Math.atan(Math.sinh(y)), (lat) => 1 / Math.cos(lat), Infinity),
+    cylinder("Mercator", "keeps angles: the same path, at another pace",
+      (lat) => Math.atanh(Math.sin(lat)), (y) => Math.atan(Math.sinh(y)), (lat) => 1 / Math.cos(lat), Infinity),
     cylinder("Lambert", "keeps areas", Math.sin, Math.asin, Math.cos, 1),
   ],
   // The globe as seen from above longitude -8, latitude 22 degrees.
@@ -60,10 +62,14 @@ const GLOBE = {
     const north = [-Math.sin(lat) * Math.cos(lon), -Math.sin(lat) * Math.sin(lon), Math.cos(lat)];
     return {
       name: "the globe", keeps: "the paths of all three maps", axes: ["", ""], box: { x: [-1.05, 1.05], y: [-1.05, 1.05] },
-      push: (p) => { const point = onSphere(p); return dot(point, centre) > 0 ? [dot(point, east), dot(point, north)] : [NaN, NaN]; },
-      pull: ([u, v]) => {
+      push(p) {
+        const point = onSphere(p);
+        return dot(point, centre) > 0 ? [dot(point, east), dot(point, north)] : [NaN, NaN]; // NaN: behind the globe
+      },
+      pull([u, v]) {
         if (u * u + v * v > 1) return null;
-        const depth = Math.sqrt(1 - u * u - v * v), point = [0, 1, 2].map((k) => u * east[k] + v * north[k] + depth * centre[k]);
+        const depth = Math.sqrt(1 - u * u - v * v);
+        const point = [0, 1, 2].map((k) => u * east[k] + v * north[k] + depth * centre[k]);
         return [Math.atan2(point[1], point[0]), Math.asin(point[2])];
       },
     };
@@ -97,7 +103,7 @@ const GAUSSIANS = {
     MEAN_DEVIATION,
     gaussian("(\u03bc, log \u03c3)", ["\u03bc", "log \u03c3"], { x: [-2.2, 4.2], y: [-1.3, 1.1] },
       ([mu, sigma]) => [mu, Math.log(sigma)], ([mu, log]) => [mu, Math.exp(log)],
-      ([mu, log]) => { const precision = Math.exp(-2 * log); return [(m - mu) * precision, (v + (m - mu) ** 2) * precision - 1]; },
+      ([mu, log]) => [(m - mu) * Math.exp(-2 * log), (v + (m - mu) ** 2) * Math.exp(-2 * log) - 1],
       ([, log]) => [[Math.exp(-2 * log), 0], [0, 2]]),
     gaussian("natural parameters", ["a = \u03bc/\u03c3\u00b2", "b = 1/\u03c3\u00b2"], { x: [-3.5, 4.5], y: [0.08, 3] },
       ([mu, sigma]) => [mu / sigma ** 2, 1 / sigma ** 2], ([a, b]) => (b > 0 ? [a / b, 1 / Math.sqrt(b)] : null),
@@ -128,7 +134,9 @@ function walk(chart, field, q, h, count) {
 function apart(family, paths) {
   if (new Set(paths.map((path) => path.length)).size > 1) return Infinity;
   let most = 0;
-  paths.forEach((path, k) => paths.slice(0, k).forEach((other) => path.forEach((q, time) => { most = Math.max(most, family.distance(q, other[time])); })));
+  for (const [k, path] of paths.entries()) {
+    for (const other of paths.slice(0, k)) most = Math.max(most, ...path.map((q, time) => family.distance(q, other[time])));
+  }
   return most;
 }
 
@@ -139,12 +147,14 @@ const shades = remembered((familyId, place, size, isDark) => {
     const q = chart.pull([x[0] + ((x[1] - x[0]) * (k % size)) / size, y[1] - ((y[1] - y[0]) * Math.floor(k / size)) / size]);
     return q ? family.height(q) : NaN;
   });
-  const inside = heights.filter(Number.isFinite).sort((a, b) => a - b), low = inside[Math.floor(inside.length / 5)], high = inside[inside.length - 1];
-  const canvas = Object.assign(document.createElement("canvas"), { width: size, height: size }), image = new ImageData(size, size);
+  const inside = heights.filter(Number.isFinite).sort((a, b) => a - b);
+  const low = inside[Math.floor(inside.length / 5)], high = inside[inside.length - 1];
+  const canvas = Object.assign(document.createElement("canvas"), { width: size, height: size });
+  const image = new ImageData(size, size);
   heights.forEach((height, k) => {
     const share = Math.max(0, Math.floor((12 * (height - low)) / (high - low)) / 12);
-    const color = isDark ? [30 + 60 * share, 38 + 68 * share, 50 + 78 * share] : [176 + 74 * share, 190 + 62 * share, 204 + 50 * share];
-    image.data.set([...color, Number.isFinite(height) ? 255 : 0], 4 * k);
+    const [from, to] = isDark ? [[30, 38, 50], [90, 106, 128]] : [[176, 190, 204], [250, 252, 254]];
+    image.data.set([...from.map((value, c) => value + share * (to[c] - value)), Number.isFinite(height) ? 255 : 0], 4 * k);
   });
   canvas.getContext("2d").putImageData(image, 0, 0);
   return canvas;
@@ -157,23 +167,29 @@ const GRATICULE = range(12).map((k) => range(61).map((j) => [radians(30 * k - 18
 function drawFamily(family) {
   const h = family.steps[Number(byId(`${family.id}-step`).value)], count = Math.round(family.duration / h);
   byId(`${family.id}-step-text`).textContent = String(h);
-  const paths = { gradient: [], natural: [] };
-  for (const field of Object.keys(paths)) paths[field] = family.charts.map((chart) => walk(chart, field, family.start, h, count));
+  const walks = (field) => family.charts.map((chart) => walk(chart, field, family.start, h, count));
+  const paths = { gradient: walks("gradient"), natural: walks("natural") };
   [...family.charts, family.common].forEach((chart, place) => {
     const canvas = byId(`${family.id}-${place}`), { pen, width, height } = sharp(canvas), { x, y } = chart.box;
-    const toPixel = (q) => { const [a, b] = chart.push(q); return [((a - x[0]) / (x[1] - x[0])) * width, ((y[1] - b) / (y[1] - y[0])) * height]; };
+    const toPixel = (q) => {
+      const [a, b] = chart.push(q);
+      return [((a - x[0]) / (x[1] - x[0])) * width, ((y[1] - b) / (y[1] - y[0])) * height];
+    };
+    const inFront = (points) => points.map(toPixel).filter((point) => point.every(Number.isFinite));
     pen.drawImage(shades(family.id, place, chart === GLOBE.common ? 480 : 160, dark.matches), 0, 0, width, height);
     pen.lineWidth = 0.5;
     pen.strokeStyle = cssColor("soft");
-    if (family === GLOBE) for (const line of GRATICULE) for (let k = 1; k < line.length; k++) {
-      const ends = [toPixel(line[k - 1]), toPixel(line[k])];
-      if (ends.flat().every(Number.isFinite)) strokeLine(pen, ends);
+    for (const line of family === GLOBE ? GRATICULE : []) {
+      for (let k = 1; k < line.length; k++) { // piece by piece, as it may pass behind the globe
+        const ends = inFront([line[k - 1], line[k]]);
+        if (ends.length === 2) strokeLine(pen, ends);
+      }
     }
     const lines = chart === family.common ? family.charts.map((_, k) => k) : [place];
     for (const [field, color, lineWidth, dash] of [["natural", "ink", 3.5, []], ["gradient", "gradient", 2.5, [6, 4]]]) {
       pen.strokeStyle = cssColor(color);
       pen.lineWidth = lineWidth;
-      for (const k of lines) strokeLine(pen, paths[field][k].map(toPixel).filter((point) => point.every(Number.isFinite)), dash);
+      for (const k of lines) strokeLine(pen, inFront(paths[field][k]), dash);
     }
     const [cx, cy] = toPixel(family.start);
     pen.fillStyle = cssColor("accent");
@@ -187,14 +203,19 @@ function drawFamily(family) {
     if (chart.axes[1]) pen.fillText(chart.axes[1], 6, 16);
   });
   const [plain, natural] = ["gradient", "natural"].map((field) => apart(family, paths[field]));
-  const words = (value, field) => (value === Infinity ? "not comparable: a path left its chart" : `up to <b data-apart="${family.id}-${field}">${short(value)}</b> ${family.unit} apart`);
-  byId(`${family.id}-apart`).innerHTML = `From here, ${count} steps of h = ${h}. Paths of the gradient on the three ${family === GLOBE ? "maps" : "charts"} are ${words(plain, "gradient")}; those of the natural gradient are ${words(natural, "natural")}. With steps half as long the second number about halves; the first one stays.`;
+  const words = (value, field) => value === Infinity ? "not comparable, as one of them left its chart"
+    : `up to <b data-apart="${family.id}-${field}">${short(value)}</b> ${family.unit} apart`;
+  byId(`${family.id}-apart`).innerHTML = `From here, ${count} steps of h = ${h}. Paths of the gradient on the three
+    ${family === GLOBE ? "maps" : "charts"} are ${words(plain, "gradient")}; those of the natural gradient are
+    ${words(natural, "natural")}. With steps half as long the second number about halves; the first one stays.`;
 }
 
 function startFamily(family) {
   byId(`${family.id}-maps`).append(...[...family.charts, family.common].map((chart, place) => {
-    const figure = document.createElement("figure"), canvas = Object.assign(document.createElement("canvas"), { id: `${family.id}-${place}`, tabIndex: 0 });
+    const figure = document.createElement("figure"), canvas = document.createElement("canvas");
+    Object.assign(canvas, { id: `${family.id}-${place}`, tabIndex: 0 });
     canvas.style.aspectRatio = "1";
+    canvas.setAttribute("role", "application");
     canvas.setAttribute("aria-label", `${chart.name}: tap, click or use the arrow keys to choose the start.`);
     const setStart = (a, b) => {
       const { x, y } = chart.box, q = chart.pull([x[0] + a * (x[1] - x[0]), y[1] - b * (y[1] - y[0])]);

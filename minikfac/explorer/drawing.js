@@ -139,17 +139,19 @@ function chart(canvas, { x, y, curves = [], marks = [], rules = [] }) {
   for (const rule of rules) {
     pen.strokeStyle = cssColor("accent");
     pen.lineWidth = 1.5;
-    const line = rule.x === undefined ? [[left, toY(rule.y)], [right, toY(rule.y)]] : [[toX(rule.x), top], [toX(rule.x), bottom]];
+    const level = rule.x === undefined;
+    const line = level ? [[left, toY(rule.y)], [right, toY(rule.y)]] : [[toX(rule.x), top], [toX(rule.x), bottom]];
     strokeLine(pen, line, [4, 3]);
     pen.fillStyle = cssColor("accent");
-    const [a, b] = rule.x === undefined ? line[1] : line[0]; // at the right end of a level, at the top of an upright
+    const [a, b] = level ? line[1] : line[0]; // the text is at the right end, or at the top
     pen.textAlign = a > (left + right) / 2 ? "right" : "left";
-    pen.fillText(rule.text, a + (pen.textAlign === "right" ? -4 : 4), rule.x === undefined ? b - 4 : b + 10);
+    pen.fillText(rule.text, a + (pen.textAlign === "right" ? -4 : 4), level ? b - 4 : b + 10);
   }
   for (const curve of curves) {
     pen.strokeStyle = curve.color;
     pen.lineWidth = curve.width ?? 2;
-    const seen = curve.points.filter(([a, b]) => Number.isFinite(a) && Number.isFinite(b) && !((x.log && a <= 0) || (y.log && b <= 0)));
+    const drawable = (value, axis) => Number.isFinite(value) && (!axis.log || value > 0);
+    const seen = curve.points.filter(([a, b]) => drawable(a, x) && drawable(b, y));
     strokeLine(pen, seen.map(([a, b]) => [toX(a), toY(b)]), curve.dash);
   }
   pen.restore();
@@ -178,7 +180,10 @@ function drawMarks(pen, marks, toX, toY, frame) {
     pen.fillStyle = cssColor("ink");
     pen.textAlign = "left";
     pen.fillText(mark.text, a, b);
-    if (Math.abs(b - cy) > 14) { pen.strokeStyle = cssColor("faint"); strokeLine(pen, [[cx, cy], [a > cx ? a - 2 : a + w + 2, b - 4]]); }
+    if (Math.abs(b - cy) > 14) {
+      pen.strokeStyle = cssColor("faint");
+      strokeLine(pen, [[cx, cy], [a > cx ? a - 2 : a + w + 2, b - 4]]);
+    }
   }
 }
 

@@ -36,8 +36,8 @@ function jacobian(kappa) {
 
 // The mean gradient, the exact Fisher matrix and the K-FAC matrix A (x) G of each layer, at theta.
 function curvature(theta) {
-  const N = pair.x.length, P = theta.length, grad = new Array(P).fill(0), F = range(P).map(() => new Array(P).fill(0));
-  const As = [2, 4].map((I) => range(I).map(() => new Array(I).fill(0))), Gs = [3, 1].map((O) => range(O).map(() => new Array(O).fill(0)));
+  const N = pair.x.length, zeros = (n) => range(n).map(() => new Array(n).fill(0));
+  const grad = theta.map(() => 0), F = zeros(theta.length), As = [zeros(2), zeros(4)], Gs = [zeros(3), zeros(1)];
   const add = (M, a, b) => a.forEach((value, i) => b.forEach((other, j) => { M[i][j] += value * other / N; }));
   pair.x.forEach((x, n) => {
     const { z, tape } = forward(CHAIN, theta, [x]), gs = backward(CHAIN, theta, tape, [1]);
@@ -81,10 +81,10 @@ function gapOf(before, first, second) {
 }
 
 const kappaOf = () => 10 ** (Number(byId("strength").value) / 20);
-const equivalentLambda = () => { const k = Number(byId("lambda").value); return k ? Number((10 ** ((k - 17) / 2)).toPrecision(15)) : 0; };
+const lambdaOf = () => (byId("lambda").value === "0" ? 0 : 10 ** ((Number(byId("lambda").value) - 17) / 2));
 
 function drawEquivalent() {
-  const kappa = kappaOf(), lambda = equivalentLambda(), count = Number(byId("count").value);
+  const kappa = kappaOf(), lambda = lambdaOf(), count = Number(byId("count").value);
   byId("strength-text").textContent = kappa === 1 ? "not at all" : `condition number ${short(kappa, 2)}`;
   byId("lambda-text").textContent = lambda ? short(lambda, 2) : "0, none";
   byId("count-text").textContent = String(count);
@@ -100,11 +100,14 @@ function drawEquivalent() {
     const marks = pair.x.map((x, n) => ({ x, y: pair.y[n], color: cssColor("soft"), size: 2.5 }));
     const figure = byId(`net-${METHODS.indexOf(method)}`), canvas = figure.querySelector("canvas");
     chart(canvas, { x: { low: -2.5, high: 2.5, label: "x" }, y: { low: -3, high: 3, label: "f(x)" }, curves, marks });
-    const text = Number.isNaN(gaps[method]) ? "its matrix is singular: choose more damping" : `gap <b data-gap="${method}">${short(gaps[method], 2)}</b>`;
+    const text = Number.isNaN(gaps[method]) ? "its matrix is singular: choose more damping"
+      : `gap <b data-gap="${method}">${short(gaps[method], 2)}</b>`;
     figure.querySelector("figcaption").innerHTML = `<b>${method}</b>, step size ${pair.rates[method]}: ${text}`;
     canvas.setAttribute("aria-label", `Curves of both nets. ${figure.textContent}`);
   }
-  byId("equivalent-about").innerHTML = `SGD and Adam have no damping. For the other two \u03bb I is added to the matrix of each net, in that net's own parameters, so the more damping, the more their steps depend on these parameters.${lambda === 0 && kappa > 1 ? " Without damping their gap is rounding." : ""}`;
+  byId("equivalent-about").textContent = `SGD and Adam have no damping. For the other two \u03bb I is added to the matrix of
+    each net, in that net's own parameters, so the more damping, the more their steps depend on these parameters.
+    ${lambda === 0 && kappa > 1 ? "Without damping their gap is rounding." : ""}`;
 }
 
 function startEquivalent() {

@@ -13,8 +13,6 @@ from typing import Any
 import numpy as np
 
 from ..network import Network, mlp
-from ..reparam import Reparameterization
-from ..reparam.wrap import Wrap, wrap
 
 RATES = {"SGD": 0.1, "Adam": 0.1, "K-FAC": 0.5, "natural gradient": 0.5}
 """Step sizes, by method."""
@@ -42,19 +40,6 @@ def constants() -> list[dict[str, np.ndarray]]:
         u, v = (np.linspace(0.5, -0.5, n) if n > 1 else np.array([0.5]) for n in (n_inputs, n_units))
         maps.append({"Q": Q, "u": u, "delta": 0.3 * rng.standard_normal(n_inputs), "R": R, "v": v})
     return maps
-
-
-def equivalent_net(net: Network, strength: float) -> Reparameterization:
-    """Make the other net at a strength kappa >= 1."""
-    wraps = {
-        l: Wrap(
-            U=one["R"] * strength ** one["v"] @ one["R"].T,
-            V=one["Q"] * strength ** one["u"] @ one["Q"].T,
-            d=np.log10(strength) * one["delta"],
-        )
-        for l, one in enumerate(constants())
-    }
-    return wrap(net, wraps)
 
 
 def numbers() -> dict[str, Any]:

@@ -4,14 +4,20 @@ const study = JSON.parse(document.getElementById("data").textContent).study;
 const byId = (id) => document.getElementById(id);
 const LABELS = { "no curvature": "gradient (no curvature)", "K-FAC (factored damping)": "K-FAC, factored damping" };
 const label = (name) => LABELS[name] ?? name;
-const names = Object.keys(study.approximations);
-const drawable = ["K-FAC", "K-FAC (factored damping)", "EKFAC", "nearest Kronecker", "diagonal"].filter((name) => names.includes(name));
+const names = study.approximations;
+const DRAWN = ["K-FAC", "K-FAC (factored damping)", "EKFAC", "nearest Kronecker", "diagonal"];
+
+// The stop of the damping slider that is nearest to a value.
+function stopNear(value) {
+  const distances = study.dampings.map((damping) => Math.abs(Math.log(damping / value)));
+  return distances.indexOf(Math.min(...distances));
+}
 
 const view = {
   layer: Math.min(1, study.layers.length - 1),
   moment: Math.floor(study.moments.length / 2),
-  damping: study.dampings.reduce((best, value, k) => (Math.abs(Math.log(value / 0.01)) < Math.abs(Math.log(study.dampings[best] / 0.01)) ? k : best), 0),
-  approximation: drawable[0],
+  damping: stopNear(0.01),
+  approximation: "K-FAC",
   cursor: { row: 0, column: 0 },
   unit: 0,
   measure: "share",
@@ -28,7 +34,8 @@ const lambda = () => study.dampings[view.damping];
 // A measure of an approximation: of all layers (part 0) or of one (part l + 1); NaN where there is none.
 function measure(name, what, { moment = view.moment, damping = view.damping, part = 0 } = {}) {
   const entry = study.moments[moment].table, [, count, parts, kinds] = entry.shape;
-  return array("moments", moment, "table")[((damping * count + names.indexOf(name)) * parts + part) * kinds + study.measures.indexOf(what)];
+  const place = ((damping * count + names.indexOf(name)) * parts + part) * kinds + study.measures.indexOf(what);
+  return array("moments", moment, "table")[place];
 }
 
 // The step of an approximation, or the exact one, on the weights of a layer: rows are inputs, columns units.
@@ -59,7 +66,9 @@ const exactBlock = remembered((layer, moment) => {
   const block = new Float64Array(size * size);
   if (!study.chain) {
     const stored = array("moments", moment, "layers", layer, "block");
-    for (let i = 0, k = 0; i < size; i++) for (let j = 0; j <= i; j++, k++) block[i * size + j] = block[j * size + i] = stored[k];
+    for (let i = 0, k = 0; i < size; i++) {
+      for (let j = 0; j <= i; j++, k++) block[i * size + j] = block[j * size + i] = stored[k];
+    }
     return block;
   }
   const signals = allSignals(moment).map((layers) => layers[study.layers[layer].index]);
@@ -87,8 +96,8 @@ const approximateBlock = remembered((layer, moment, damping, name) => {
   if (name === "EKFAC") {
     const path = ["moments", moment, "layers", layer], [I, outputs] = study.layers[layer].shape;
     const U_A = transposed(rowsOf(array(...path, "U_A"), I)), U_G = rowsOf(array(...path, "U_G"), outputs);
-    const s = rowsOf(array(...path, "s"), outputs);
-    return sumOfProducts(U_A, s.map((values) => matMul(U_G, transposed(U_G.map((row) => row.map((u, b) => u * values[b]))))), 1);
+    const scaled = (s) => U_G.map((row) => row.map((u, b) => u * s[b])); // U_G diag(s)
+    return sumOfProducts(U_A, rowsOf(array(...path, "s"), outputs).map((s) => matMul(scaled(s), transposed(U_G))), 1);
   }
   const block = new Float64Array(size * size);
   if (name === "diagonal") {
@@ -130,7 +139,11 @@ function inputName(layer, i) {
 }
 
 const hasBias = (index) => study.chain.filter((layer) => layer.kind === "dense")[index].bias;
-const weightName = (layer, k) => `from ${inputName(layer, Math.floor(k / units(layer).length))} to ${unitName(layer, k % units(layer).length)}`;
+
+function weightName(layer, k) {
+  const O = units(layer).length;
+  return `from ${inputName(layer, Math.floor(k / O))} to ${unitName(layer, k % O)}`;
+}
 
 
 // What is drawn ----------------------------------------------------------------------------------------------
@@ -151,7 +164,8 @@ const pictures = remembered((layer, moment, damping, name, isDark) => {
 
 // The size that one in 200 entries exceeds: with the largest one as full colour, blocks would be pale.
 function usual(block) {
-  const stride = Math.ceil(block.length / 50021), sizes = Float64Array.from({ length: Math.floor(block.length / stride) }, (_, k) => Math.abs(block[k * stride])).sort();
+  const stride = Math.ceil(block.length / 50021); // a sample of them is enough
+  const sizes = block.filter((_, k) => k % stride === 0).map(Math.abs).sort();
   return sizes[Math.floor(0.995 * sizes.length)] || largest(block) || 1;
 }
 
@@ -159,8 +173,11 @@ function usual(block) {
 const dampingOf = (name) => (name === "K-FAC (factored damping)" ? view.damping : 0);
 
 const PRODUCT = {
-  "K-FAC": "A \u2297 G", "K-FAC (factored damping)": "(A + \u03c0\u221a\u03bb I) \u2297 (G + \u221a\u03bb/\u03c0 I) \u2212 \u03bb I",
-  "EKFAC": "K-FAC's eigenvectors, best eigenvalues", "nearest Kronecker": "the nearest A \u2297 G", "diagonal": "the diagonal alone",
+  "K-FAC": "A \u2297 G",
+  "K-FAC (factored damping)": "(A + \u03c0\u221a\u03bb I) \u2297 (G + \u221a\u03bb/\u03c0 I) \u2212 \u03bb I",
+  "EKFAC": "K-FAC's eigenvectors, best eigenvalues",
+  "nearest Kronecker": "the nearest A \u2297 G",
+  "diagonal": "the diagonal alone",
 };
 
 function drawBlocks() {
@@ -172,7 +189,8 @@ function drawBlocks() {
   showPicture(byId("block-difference"), drawn.difference, cursor, O);
   showPicture(byId("block-A"), drawn.A, { row: i, column: j });
   showPicture(byId("block-G"), drawn.G, { row: o, column: p });
-  const { size } = drawn, factors = name === "nearest Kronecker" ? " of the nearest product" : name.startsWith("K-FAC") ? "" : " of K-FAC";
+  const { size } = drawn;
+  const factors = { "nearest Kronecker": " of the nearest product", "EKFAC": " of K-FAC", "diagonal": " of K-FAC" }[name] ?? "";
   const stored = { "EKFAC": (size / O) ** 2 + O * O + size, "diagonal": size }[name] ?? (size / O) ** 2 + O * O;
   caption("exact", `<b>Exact block</b>, ${size} \u00d7 ${size}: ${whole(size * size)} numbers`);
   caption("A", `<b>A</b>${factors}, ${size / O} \u00d7 ${size / O}: mean of \u0101\u0101\u1d40 over inputs`);
@@ -184,14 +202,16 @@ function drawBlocks() {
 }
 
 function caption(which, html) {
-  byId(`caption-${which}`).innerHTML = html;
-  byId(`block-${which}`).setAttribute("aria-label", `Heat map. ${byId(`caption-${which}`).textContent}. Move with the arrow keys.`);
+  const text = byId(`caption-${which}`);
+  text.innerHTML = html;
+  byId(`block-${which}`).setAttribute("aria-label", `Heat map. ${text.textContent}. Move with the arrow keys.`);
 }
 
 function drawScale(limit) {
   const scale = byId("block-scale");
   scale.innerHTML = `<span>\u2212${short(limit, 2)}</span><canvas></canvas><span>${short(limit, 2)}</span>
-    <span>and beyond, in all three blocks; A and G have their own scales. Strength is the square root of an entry, so that small ones are seen.</span>`;
+    <span>and beyond, in all three blocks; A and G have their own scales. Strength is the square root of an entry, so
+    that small ones are seen.</span>`;
   showPicture(scale.querySelector("canvas"), picture(1, 200, (_, k) => k / 99.5 - 1, 1));
 }
 
@@ -218,7 +238,8 @@ function drawSteps() {
     const values = step(name, layer), figure = document.createElement("figure"), canvas = document.createElement("canvas");
     const value = (i, j) => values[study.image ? (i * columns + j) * O + view.unit : i * O + j];
     const cosine = measure(name, "step_cosine", { part: layer + 1 });
-    figure.innerHTML = `<figcaption>${name === "exact" ? "<b>natural gradient</b> (exact)" : `${label(name)}: <b data-cosine="${name}">${short(cosine)}</b>`}</figcaption>`;
+    const text = `${label(name)}: <b data-cosine="${name}">${short(cosine)}</b>`;
+    figure.innerHTML = `<figcaption>${name === "exact" ? "<b>natural gradient</b> (exact)" : text}</figcaption>`;
     figure.classList.toggle("chosen", name === view.approximation);
     canvas.setAttribute("role", "img");
     canvas.setAttribute("aria-label", `Step: ${figure.textContent}`);
@@ -239,26 +260,37 @@ function penOf(name) {
 }
 
 function drawGoodness() {
-  const shown = names.filter((name) => view.shown.has(name)), what = view.measure, at = { moment: view.moment, damping: view.damping };
-  const all = names.flatMap((name) => range(study.dampings.length).map((damping) => measure(name, what, { damping })))
-    .concat(names.flatMap((name) => range(study.moments.length).map((moment) => measure(name, what, { moment })))).filter(Number.isFinite);
-  const y = { low: Math.min(0, ...all), high: Math.min(2, Math.max(1, ...all)) * 1.03, label: MEASURE_LABELS[what] };
-  const { floats } = study.moments[view.moment], total = study.parameters ** 2;
-  const x = { low: study.parameters / 8, high: total * 3, log: true, label: "numbers stored" };
-  const marks = shown.filter((name) => Number.isFinite(measure(name, what, at))).map((name) => ({
-    x: Math.max(floats[name], x.low * 1.3), y: measure(name, what, at), color: colorOf(name), size: name === view.approximation ? 7 : 5,
-    text: floats[name] ? label(name) : "gradient: none",
+  const shown = names.filter((name) => view.shown.has(name)), what = view.measure, { floats } = study.moments[view.moment];
+  const places = range(study.moments.length), stops = range(study.dampings.length);
+  const alongDamping = (name) => stops.map((damping) => measure(name, what, { damping }));
+  const alongTraining = (name) => places.map((moment) => measure(name, what, { moment }));
+  const all = names.flatMap((name) => [...alongDamping(name), ...alongTraining(name)]).filter(Number.isFinite);
+  const high = Math.min(2, Math.max(1, ...all)) * 1.03; // errors can be larger: what matters is below
+  const y = { low: Math.min(0, ...all), high, label: MEASURE_LABELS[what] };
+
+  const total = study.parameters ** 2, fewest = study.parameters / 8;
+  const marks = shown.filter((name) => Number.isFinite(measure(name, what))).map((name) => ({
+    x: Math.max(floats[name], fewest * 1.3), y: measure(name, what), color: colorOf(name),
+    size: name === view.approximation ? 7 : 5, text: floats[name] ? label(name) : "gradient: none",
   }));
   marks.push({ x: total, y: what === "error" ? 0 : 1, color: cssColor("ink"), text: "exact" });
-  chart(byId("chart-storage"), { x, y, marks });
-  const dampings = { low: study.dampings[0], high: study.dampings[study.dampings.length - 1] * 1.0001, log: true, label: "damping \u03bb" };
-  chart(byId("chart-damping"), { x: dampings, y, rules: [{ x: lambda(), text: "\u03bb" }],
-    curves: shown.map((name) => ({ ...penOf(name), points: study.dampings.map((value, damping) => [value, measure(name, what, { damping })]) })) });
-  const places = range(study.moments.length), last = Math.max(1, places.length - 1);
-  chart(byId("chart-training"), { x: { low: 0, high: last, label: "moment of training", ticks: places, names: (k) => study.moments[k].name.replace(/^after | steps$|^before /g, "").replace("training", "0") },
+  chart(byId("chart-storage"), { x: { low: fewest, high: total * 3, log: true, label: "numbers stored" }, y, marks });
+
+  const { dampings } = study;
+  chart(byId("chart-damping"), {
+    x: { low: dampings[0], high: dampings[dampings.length - 1] * 1.0001, log: true, label: "damping \u03bb" },
+    y, rules: [{ x: lambda(), text: "\u03bb" }],
+    curves: shown.map((name) => ({ ...penOf(name), points: alongDamping(name).map((value, k) => [dampings[k], value]) })),
+  });
+  const shortName = (k) => study.moments[k].name.replace(/^after | steps$/g, "").replace("before training", "0");
+  chart(byId("chart-training"), {
+    x: { low: 0, high: Math.max(1, places.length - 1), label: "steps of training", ticks: places, names: shortName },
     y, rules: [{ x: view.moment, text: "this moment" }],
-    curves: shown.map((name) => ({ ...penOf(name), points: places.map((moment) => [moment, measure(name, what, { moment })]) })) });
-  for (const id of ["storage", "damping", "training"]) describeChart(`chart-${id}`, `${MEASURE_LABELS[what]}, ${byId(`chart-${id}`).nextElementSibling.textContent}`);
+    curves: shown.map((name) => ({ ...penOf(name), points: alongTraining(name).map((value, k) => [k, value]) })),
+  });
+  for (const id of ["chart-storage", "chart-damping", "chart-training"]) {
+    describeChart(id, `${MEASURE_LABELS[what]}, ${byId(id).nextElementSibling.textContent}`);
+  }
   writeGoodness();
 }
 
@@ -268,12 +300,17 @@ function describeChart(id, text) {
 }
 
 function writeGoodness() {
-  const cosine = measure("K-FAC", "step_cosine"), share = measure("K-FAC", "share");
-  byId("goodness").innerHTML = names.includes("K-FAC") ? `At this moment and damping K-FAC's step makes <b>${short(100 * share)}%</b> of the progress that the exact step makes on the local quadratic model, each with its best length, and has cosine <b>${short(cosine)}</b> with it.` : "";
-  const columns = [["share", "share of progress"], ["step_cosine", "cosine"], ["step_length", "length / exact"], ["error", "relative error"]];
-  const rows = names.map((name) => [label(name), ...columns.map(([what]) => short(measure(name, what))), whole(study.moments[view.moment].floats[name])]);
-  const cells = (row, tag) => `<tr>${row.map((cell) => `<${tag}>${cell}</${tag}>`).join("")}</tr>`;
-  byId("table").innerHTML = `<thead>${cells(["approximation", ...columns.map((one) => one[1]), "numbers stored"], "th")}</thead><tbody>${rows.map((row) => cells(row, "td")).join("")}</tbody>`;
+  if (names.includes("K-FAC")) {
+    byId("goodness").innerHTML = `At this moment and damping K-FAC's step makes
+      <b>${short(100 * measure("K-FAC", "share"))}%</b> of the progress that the exact step makes on the local quadratic model,
+      each with its best length, and has cosine <b>${short(measure("K-FAC", "step_cosine"))}</b> with it.`;
+  }
+  const columns = { share: "share", step_cosine: "cosine", step_length: "length", error: "error" };
+  const { floats } = study.moments[view.moment];
+  const row = (name) => [label(name), ...Object.keys(columns).map((what) => short(measure(name, what))), whole(floats[name])];
+  const cells = (texts, tag) => `<tr>${texts.map((text) => `<${tag}>${text}</${tag}>`).join("")}</tr>`;
+  const head = cells(["matrix", ...Object.values(columns), "numbers"], "th");
+  byId("table").innerHTML = `<thead>${head}</thead><tbody>${names.map((name) => cells(row(name), "td")).join("")}</tbody>`;
 }
 
 function drawSpectrum() {
@@ -283,11 +320,13 @@ function drawSpectrum() {
   const below = exact.filter((value) => value < lambda()).length;
   const points = (values) => values.map((value, k) => [k + 1, value]);
   chart(byId("chart-spectrum"), {
-    x: { low: 1, high: exact.length, label: "rank of the eigenvalue" }, y: { low: Math.min(1e-6, lambda()) / 2, high: top * 3, log: true, label: "eigenvalue" },
+    x: { low: 1, high: exact.length, label: "rank of the eigenvalue" },
+    y: { low: Math.min(1e-6, lambda()) / 2, high: top * 3, log: true, label: "eigenvalue" },
     rules: [{ y: lambda(), text: `\u03bb = ${short(lambda(), 2)}` }],
     curves: [{ points: points(exact), color: cssColor("ink"), width: 2.5 }, { ...penOf(name), points: points(other) }],
   });
-  byId("caption-spectrum").innerHTML = `Eigenvalues of this layer's block: exact (black or white) and of ${label(key)}. <b>${below}</b> of ${exact.length} exact ones lie below \u03bb: in those directions damping decides the step.`;
+  byId("caption-spectrum").innerHTML = `Eigenvalues of this layer's block: exact (black or white) and of ${label(key)}.
+    <b>${below}</b> of ${exact.length} exact ones lie below \u03bb: in those directions damping decides the step.`;
   describeChart("chart-spectrum", byId("caption-spectrum").textContent);
 }
 
@@ -296,7 +335,8 @@ function drawMatrices() {
   byId("moment-text").textContent = study.moments[view.moment].name;
   byId("damping-text").textContent = short(lambda(), 2);
   byId("block-about").textContent = size < I * O
-    ? `Of this layer's ${I} \u00d7 ${O} weights, the picture has those from the ${inputs(layer).length} most active inputs to the ${units(layer).length} most active units.`
+    ? `Of this layer's ${I} \u00d7 ${O} weights, the picture has those from the ${inputs(layer).length} most active inputs to
+       the ${units(layer).length} most active units.`
     : `Point at an entry, or move the cursor with the arrow keys.`;
   drawBlocks();
   drawSteps();
@@ -321,8 +361,9 @@ function centreCursor() {
 
 function startMatrices() {
   centreCursor();
-  byId("layer").append(...study.layers.map(({ shape }, l) => new Option(`${layerName(l)}: ${shape[0]} inputs, ${shape[1]} units`, l)));
-  byId("approximation").append(...drawable.map((name) => new Option(label(name), name)));
+  const layerText = ([I, O], l) => `${layerName(l)}: ${I} inputs, ${O} units`;
+  byId("layer").append(...study.layers.map(({ shape }, l) => new Option(layerText(shape, l), l)));
+  byId("approximation").append(...DRAWN.map((name) => new Option(label(name), name)));
   byId("layer").value = view.layer;
   for (const [id, count] of [["moment", study.moments.length], ["damping", study.dampings.length]]) byId(id).max = count - 1;
   for (const id of ["moment", "damping", "unit"]) {
@@ -331,9 +372,11 @@ function startMatrices() {
   }
   byId("steps-title").textContent = study.image ? "The first layer's steps" : "The steps of this layer";
   byId("steps-about").textContent = `${study.image
-    ? `Each picture shows how a step changes the weights from the ${study.image.join(" \u00d7 ")} pixels into one unit of the first layer.`
+    ? `Each picture shows how a step changes the weights from the ${study.image.join(" \u00d7 ")} pixels into one unit
+       of the first layer.`
     : "Each picture shows how a step changes this layer's weights: a row for each input, a column for each unit."}
-    A step is (matrix + \u03bb I)\u207b\u00b9 times the gradient of the loss; with the exact matrix it is the natural gradient. The number is the cosine with that, over the layer's weights.`;
+    A step is (matrix + \u03bb I)\u207b\u00b9 times the gradient of the loss; with the exact matrix it is the natural gradient.
+    The number is the cosine with that, over the layer's weights.`;
   byId("unit-label").hidden = !study.image;
   byId("unit").max = study.layers[0].shape[1] - 1;
   byId("moment").parentElement.hidden = study.moments.length < 2;
@@ -344,7 +387,8 @@ function startMatrices() {
   for (const name of names) {
     const button = Object.assign(document.createElement("button"), { type: "button" });
     const [color, dash] = LOOKS[name] ?? ["currentColor", DOTTED];
-    button.innerHTML = `<svg width="26" height="6" aria-hidden="true"><path d="M0 3h26" stroke="${color}" stroke-width="3" stroke-dasharray="${dash}"/></svg> ${label(name)}`;
+    const line = `<path d="M0 3h26" stroke="${color}" stroke-width="3" stroke-dasharray="${dash}"/>`;
+    button.innerHTML = `<svg width="26" height="6" aria-hidden="true">${line}</svg> ${label(name)}`;
     button.setAttribute("aria-pressed", "true");
     button.addEventListener("click", () => {
       view.shown.has(name) ? view.shown.delete(name) : view.shown.add(name);
@@ -358,13 +402,19 @@ function startMatrices() {
     whenPointed(canvas, (x, y) => moveCursor(Math.floor(y * size()), Math.floor(x * size())));
     whenArrowed(canvas, (dx, dy) => moveCursor(view.cursor.row + dy, view.cursor.column + dx));
   }
-  for (const [which, stride, count] of [["A", () => units(view.layer).length, () => inputs(view.layer).length], ["G", () => 1, () => units(view.layer).length]]) {
-    // an entry of A is a whole block of the product, an entry of G one entry in each of these
-    const place = (old, k) => (which === "A" ? k * stride() + (old % stride()) : old - (old % count()) + k);
-    const at = (old) => (which === "A" ? Math.floor(old / stride()) : old % count());
-    const within = (k) => Math.max(0, Math.min(count() - 1, k));
-    whenPointed(byId(`block-${which}`), (x, y) => moveCursor(place(view.cursor.row, Math.floor(y * count())), place(view.cursor.column, Math.floor(x * count()))));
-    whenArrowed(byId(`block-${which}`), (dx, dy) => moveCursor(place(view.cursor.row, within(at(view.cursor.row) + dy)), place(view.cursor.column, within(at(view.cursor.column) + dx))));
+  // An entry of A is a whole block of the product, an entry of G the same entry of each block.
+  const ofA = { count: () => inputs(view.layer).length, at: (k, O) => Math.floor(k / O), to: (k, O, i) => i * O + (k % O) };
+  const ofG = { count: () => units(view.layer).length, at: (k, O) => k % O, to: (k, O, o) => k - (k % O) + o };
+  for (const [id, { count, at, to }] of [["block-A", ofA], ["block-G", ofG]]) {
+    const move = (i, j) => {
+      const O = units(view.layer).length, within = (k) => Math.max(0, Math.min(count() - 1, k));
+      moveCursor(to(view.cursor.row, O, within(i)), to(view.cursor.column, O, within(j)));
+    };
+    whenPointed(byId(id), (x, y) => move(Math.floor(y * count()), Math.floor(x * count())));
+    whenArrowed(byId(id), (dx, dy) => {
+      const O = units(view.layer).length;
+      move(at(view.cursor.row, O) + dy, at(view.cursor.column, O) + dx);
+    });
   }
   byId("about").textContent = `Means over ${study.n} examples; ${whole(study.parameters)} parameters.`;
   writeFirstSuggestion();
@@ -372,6 +422,10 @@ function startMatrices() {
 
 // What to try, with the numbers of this net.
 function writeFirstSuggestion() {
-  const at = (damping) => short(measure("K-FAC", "step_cosine", { damping }), 2), low = study.dampings.findIndex((value) => value > 0.99e-4);
-  byId("try-matrices").innerHTML = `Drag <b>damping \u03bb</b> to ${short(study.dampings[low], 2)}: the cosine between K-FAC's step and the exact one goes from ${at(view.damping)} to ${at(low)}. Drag it to the right, and every method becomes the gradient.`;
+  const low = stopNear(1e-4), cosine = (damping) => short(measure("K-FAC", "step_cosine", { damping }), 2);
+  byId("try-matrices").innerHTML =
+    low < view.damping && names.includes("K-FAC")
+      ? `Drag <b>damping \u03bb</b> to ${short(study.dampings[low], 2)}: the cosine between K-FAC's step and the exact one
+         goes from ${cosine(view.damping)} to ${cosine(low)}. Drag it to the right, and every method becomes the gradient.`
+      : "Point at an entry of a matrix: it says which two weights meet there, and what each matrix has in this place.";
 }

@@ -58,7 +58,8 @@ function solve(M, b) {
 }
 
 // Numbers as text: three digits, very large and small ones with a power of ten; with \u2212 for minus.
-const RAISED = { "-": "\u207b", ...Object.fromEntries([..."\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079"].map((c, k) => [k, c])) };
+const RAISED = { "-": "\u207b" };
+[..."\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079"].forEach((letter, digit) => { RAISED[digit] = letter; });
 
 function short(value, digits = 3) {
   if (value === 0) return "0";
@@ -67,7 +68,8 @@ function short(value, digits = 3) {
   const power = Number(exponent);
   if (power >= -3 && power < 5) {
     const decimals = Math.max(0, digits - 1 - power);
-    return Number(`${mantissa}e${power}`).toLocaleString("en-US", { minimumFractionDigits: decimals, maximumFractionDigits: decimals }).replace("-", "\u2212");
+    const fixed = { minimumFractionDigits: decimals, maximumFractionDigits: decimals };
+    return Number(`${mantissa}e${power}`).toLocaleString("en-US", fixed).replace("-", "\u2212");
   }
   const raised = [...String(power)].map((letter) => RAISED[letter]).join("");
   const factor = Number(mantissa) === 1 ? "" : Number(mantissa) === -1 ? "-" : `${mantissa} \u00d7 `;

@@ -36,8 +36,6 @@ STORED_BLOCK = 240
 """The same where the page cannot compute the block by itself, so that it comes with the page."""
 MOST_EXAMPLES = 500
 """Over which all matrices are means."""
-DRAWN = ("K-FAC", "K-FAC (factored damping)", "EKFAC", "nearest Kronecker", "diagonal")
-"""Approximations whose blocks the page draws."""
 MEASURES = ("error", "step_cosine", "step_length", "share")
 
 
@@ -51,7 +49,7 @@ def packed(array: Array, kind: str = "float32") -> dict[str, Any]:
     >>> packed(np.array([1.0, -0.5]), "int8")
     {'kind': 'int8', 'shape': [2], 'scale': 0.007874015748031496, 'data': 'f8A='}
     """
-    array = np.asarray(to_host(array), dtype=float)
+    array = np.asarray(array, dtype=float)
     entry: dict[str, Any] = {"kind": kind, "shape": list(array.shape)}
     if kind == "int8":
         entry["scale"] = float(np.abs(array).max(initial=0.0)) / 127 or 1.0
@@ -66,9 +64,7 @@ def numbers(
     x: Array,
     y: Array,
     layers: Sequence[int | str] | None = None,
-    approximations: Sequence[str] | None = None,
     dampings: Sequence[float] = DAMPINGS,
-    image_shape: Sequence[int] | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
     """Everything that the first tab shows, as plain data; arguments and errors as of :func:`.write`."""
@@ -78,26 +74,26 @@ def numbers(
             f"expected theta of one or more moments, and dampings > 0, got {len(thetas)} moments "
             f"and dampings {list(dampings)}"
         )
-    x, y, chain = x[:MOST_EXAMPLES], y[:MOST_EXAMPLES], dense_chain(net)
-    signals = fisher.signals(net, list(thetas.values())[-1], x).select(chosen)
-    names = tuple(approximations or quality.applicable(signals))
+    x, y = to_host(x[:MOST_EXAMPLES]), to_host(y[:MOST_EXAMPLES])
+    host = {name: to_host(theta) for name, theta in thetas.items()}
+    signals, chain = fisher.signals(net, [*host.values()][-1], x).select(chosen), dense_chain(net)
+    names = quality.applicable(signals)
     parts = [_part(block, LARGEST_BLOCK if chain else STORED_BLOCK) for block in fisher.kfac(signals).blocks]
-    with progress_bar("explorer", len(thetas) * len(dampings), progress) as bar, one_thread():
-        study = partial(_moment, net, x, y, chosen, parts, names, dampings, bar)
+    with progress_bar("explorer", len(host) * len(dampings), progress) as bar, one_thread():
+        study = partial(_moment, net, (x, y), chosen, parts, names, dampings, bar)
         with ThreadPoolExecutor(workers(2)) as pool:
-            moments = list(pool.map(study, thetas.values()))
+            moments = list(pool.map(study, host.values()))
     return {
-        "moments": [{"name": name, **moment} for name, moment in zip(thetas, moments, strict=True)],
+        "moments": [{"name": name, **moment} for name, moment in zip(host, moments, strict=True)],
         "layers": [
             {"name": net.names[l], "index": l, "shape": net.shapes[l], "part": [p.tolist() for p in part]}
             for l, part in zip(chosen, parts, strict=True)
         ],
         "chain": chain,
         "x": packed(x.reshape(len(x), -1)) if chain else None,
-        "image": image_shape and list(image_shape),
         "n": len(x),
         "parameters": sum(net.slices[l].stop - net.slices[l].start for l in chosen),
-        "approximations": {name: quality.APPROXIMATIONS[name][1] for name in names},
+        "approximations": names,
         "dampings": list(dampings),
         "measures": MEASURES,
     }
@@ -135,7 +131,7 @@ def _layers(net: Network, layers: Sequence[int | str] | None) -> list[int]:
 def _part(block: fisher.FisherMatrix, most: int) -> tuple[np.ndarray, np.ndarray]:
     """Indices of inputs and of units whose parameters are drawn: all, or the most active of each."""
     assert isinstance(block, fisher.KroneckerBlock)
-    active = [np.argsort(-to_host(M.diagonal()), kind="stable") for M in (block.A, block.G)]
+    active = [np.argsort(-M.diagonal(), kind="stable") for M in (block.A, block.G)]
     while len(active[0]) * len(active[1]) > most:  # a little less of the longer one
         longer = int(len(active[1]) > len(active[0]))
         active[longer] = active[longer][:-1]
@@ -144,8 +140,7 @@ def _part(block: fisher.FisherMatrix, most: int) -> tuple[np.ndarray, np.ndarray
 
 def _moment(
     net: Network,
-    x: Array,
-    y: Array,
+    batch: tuple[Array, Array],
     chosen: list[int],
     parts: Sequence[tuple[np.ndarray, np.ndarray]],
     names: Sequence[str],
@@ -154,38 +149,33 @@ def _moment(
     theta: Array,
 ) -> dict[str, Any]:
     """The matrices at one theta, the steps that they give, and how good they are, for each damping."""
-    signals = fisher.signals(net, theta, x).select(chosen)
-    F = fisher.exact(signals)
+    signals = fisher.signals(net, theta, batch[0]).select(chosen)
+    F, slopes = fisher.exact(signals), net.gradient(theta, *batch)
     matrices = {name: quality.APPROXIMATIONS[name][0](signals) for name in names}
-    gradient = net.gradient(theta, x, y)
-    gradient = np.concatenate([to_host(gradient[net.slices[l]]) for l in chosen])
+    gradient = np.concatenate([slopes[net.slices[l]] for l in chosen])
     tables: list[np.ndarray] = []
-    steps = []
-    for damping in dampings:
+    steps = np.empty((len(dampings), 1 + len(names), len(gradient)))
+    for place, damping in enumerate(dampings):
         reference = quality.Reference.of(F, gradient, damping)
         tables.append(_measures(reference, matrices, tables[0] if tables else None))
         each = [reference.step, *(matrices[name].solve(gradient, damping, _method(name)) for name in names)]
-        steps.append([[_scaled(step[part]) for part in F.slices] for step in each])
+        for part in F.slices:  # the largest entry 1: of a step's length there is a measure
+            steps[place, :, part] = [step[part] / (np.abs(step[part]).max() or 1.0) for step in each]
         bar.advance()
-    chain = dense_chain(net) is not None
+    stored = dense_chain(net) is None
     return {
-        "theta": packed(theta) if chain else None,
+        "theta": None if stored else packed(theta),
         "floats": {name: matrix.floats for name, matrix in matrices.items()},
         "table": packed(np.array(tables)),
-        "steps": packed(np.array([[np.concatenate(parts) for parts in each] for each in steps]), "int8"),
+        "steps": packed(steps, "int8"),
         "layers": [
-            _layer(F.blocks[place].array, signals, place, part, not chain) for place, part in enumerate(parts)
+            _layer(F.blocks[l].array, signals.select([l]), part, stored) for l, part in enumerate(parts)
         ],
     }
 
 
 def _method(name: str) -> str | None:
     return quality.APPROXIMATIONS[name][1]
-
-
-def _scaled(step: Array) -> np.ndarray:
-    """A step with largest entry 1: of its length there is a measure."""
-    return to_host(step) / (np.abs(step).max() or 1.0)
 
 
 def _measures(
@@ -201,11 +191,9 @@ def _measures(
         chosen = ["step"]
         if not isinstance(matrix, fisher.BlockTridiagonal) and (first is None or _method(name)):
             chosen.append("matrix")
-        method = _method(name)
-        methods = None if method is None else {name: method}
-        rows = quality.compare(
-            reference.F, {name: matrix}, reference.gradient, reference.damping, methods, chosen, reference
-        ).rows
+        methods = {name: method} if (method := _method(name)) else None
+        study = (reference.F, {name: matrix}, reference.gradient, reference.damping)
+        rows = quality.compare(*study, methods, chosen, reference).rows
         table[place] = [[row.get(measure, np.nan) for measure in MEASURES] for row in rows]
         if first is not None and "matrix" not in chosen:
             table[place, :, 0] = first[place, :, 0]
@@ -213,36 +201,30 @@ def _measures(
 
 
 def _layer(
-    block: Array, signals: fisher.Signals, place: int, part: tuple[np.ndarray, np.ndarray], stored: bool
+    block: Array, signals: fisher.Signals, part: tuple[np.ndarray, np.ndarray], stored: bool
 ) -> dict[str, Any]:
-    """A layer's factors and spectra, of the part of it that is drawn."""
-    alone = signals.select([place])
+    """Factors and spectra of a layer, of the part of it that is drawn."""
     kfac, nearest, ekfac = (
-        build(alone).blocks[0] for build in (fisher.kfac, fisher.nearest_kronecker, fisher.ekfac)
+        build(signals).blocks[0] for build in (fisher.kfac, fisher.nearest_kronecker, fisher.ekfac)
     )
     assert isinstance(kfac, fisher.KroneckerBlock) and isinstance(nearest, fisher.KroneckerBlock)
     assert isinstance(ekfac, fisher.EigenBlock)
-    inputs, units = part
-    rows = (inputs[:, None] * len(kfac.G) + units).ravel()
-    exact = block[np.ix_(rows, rows)]
-    U_A, U_G = ekfac.U_A[inputs], ekfac.U_G[units]
-    A, G, nearest_A, nearest_G = (
-        M[np.ix_(index, index)]
-        for M, index in ((kfac.A, inputs), (kfac.G, units), (nearest.A, inputs), (nearest.G, units))
-    )
-    whole = len(rows) == len(block)
-    s = ekfac.s.ravel() if whole else np.linalg.eigvalsh(ekfac.to_dense()[np.ix_(rows, rows)])
+    of_A, of_G = (np.ix_(index, index) for index in part)
+    rows = (part[0][:, None] * len(kfac.G) + part[1]).ravel()
+    exact, eigenvalues = block[np.ix_(rows, rows)], np.linalg.eigvalsh
+    factors = {"A": kfac.A[of_A], "G": kfac.G[of_G]}
+    factors |= {"nearest_A": nearest.A[of_A], "nearest_G": nearest.G[of_G]}
+    factors |= {"U_A": ekfac.U_A[part[0]], "U_G": ekfac.U_G[part[1]], "s": ekfac.s}
     spectra = {
-        "exact": np.linalg.eigvalsh(exact),
-        "K-FAC": np.outer(*(np.linalg.eigvalsh(M) for M in (A, G))).ravel(),
-        "EKFAC": s,
-        "nearest Kronecker": np.outer(*(np.linalg.eigvalsh(M) for M in (nearest_A, nearest_G))).ravel(),
+        "exact": eigenvalues(exact),
+        "K-FAC": np.outer(eigenvalues(factors["A"]), eigenvalues(factors["G"])),
+        "EKFAC": eigenvalues(ekfac.to_dense()[np.ix_(rows, rows)]),
+        "nearest Kronecker": np.outer(eigenvalues(factors["nearest_A"]), eigenvalues(factors["nearest_G"])),
         "diagonal": exact.diagonal(),
     }
-    factors = {"A": A, "G": G, "nearest_A": nearest_A, "nearest_G": nearest_G, "U_A": U_A, "U_G": U_G}
-    entry: dict[str, Any] = {key: packed(M) for key, M in (factors | {"s": ekfac.s}).items()}
-    entry["pi"] = float(pi_ratio(kfac.A, kfac.G))
-    entry["spectra"] = {name: packed(np.sort(values)[::-1]) for name, values in spectra.items()}
-    if stored:
-        entry["block"] = packed(exact[np.tril_indices(len(exact))])
-    return entry
+    return {
+        **{key: packed(M) for key, M in factors.items()},
+        "pi": float(pi_ratio(kfac.A, kfac.G)),
+        "spectra": {name: packed(np.sort(values, None)[::-1]) for name, values in spectra.items()},
+        "block": packed(exact[np.tril_indices(len(exact))]) if stored else None,
+    }

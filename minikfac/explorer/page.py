@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -29,7 +30,6 @@ def write(
     x: Array,
     y: Array,
     layers: Sequence[int | str] | None = None,
-    approximations: Sequence[str] | None = None,
     dampings: Sequence[float] = DAMPINGS,
     image_shape: Sequence[int] | None = None,
     title: str = "A Fisher matrix and its approximations",
@@ -48,9 +48,8 @@ def write(
         x: inputs; means are over the first 500.
         y: their targets.
         layers: by index or name; all dense ones and convolutions by default.
-        approximations: names among :data:`minikfac.quality.APPROXIMATIONS`; those that apply by default.
         dampings: lambda > 0 at the stops of the slider, ascending.
-        image_shape: height and width, where the first layer's inputs are the pixels of an image.
+        image_shape: height and width; where a dense first layer has an input per pixel, steps are pictures.
         title: heading of the page.
         progress: show a bar.
 
@@ -62,8 +61,12 @@ def write(
             parameters in the layers that are studied.
         MemoryError: if the page would be larger than 8 MB.
     """
-    study = numbers(net, thetas, x, y, layers, approximations, dampings, image_shape, progress)
-    text = page(title, study)
+    study = numbers(net, thetas, x, y, layers, dampings, progress)
+    first, shape = study["layers"][0], tuple(image_shape or ())
+    pixels = (
+        bool(study["chain"]) and first["index"] == 0 and math.prod(shape) == study["chain"][0].get("n_in")
+    )
+    text = page(title, study | {"image": list(shape) if len(shape) == 2 and pixels else None})
     if len(text.encode()) > LIMIT:
         raise MemoryError(
             f"expected a page of at most 8 MB, got {len(text.encode()) / 2**20:.1f} MB; give fewer moments, "
@@ -78,19 +81,9 @@ def write(
 def write_example(path: str | Path, progress: bool = True) -> Path:
     """Write the page of :func:`minikfac.training.example` at seven moments of training."""
     moments = {f"after {steps:,} steps" if steps else "before training": example(steps) for steps in MOMENTS}
-    last = list(moments.values())[-1]
     thetas = {name: moment.theta for name, moment in moments.items()}
-    title = "K-FAC, by hand: the Fisher matrix of a small net on digits"
-    return write(
-        path,
-        last.net,
-        thetas,
-        last.x,
-        last.y,
-        image_shape=(8, 8),
-        title=title,
-        progress=progress,
-    )
+    title, one = "K-FAC, by hand: the Fisher matrix of a small net on digits", example()
+    return write(path, one.net, thetas, one.x, one.y, image_shape=(8, 8), title=title, progress=progress)
 
 
 def page(title: str, study: Mapping[str, Any]) -> str:

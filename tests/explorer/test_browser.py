@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from explorer.equivalent_nets import equivalent_net
 from minikfac import datasets, explorer, fisher, optim, quality
 from minikfac.explorer import equivalent
 from minikfac.invariance.methods import Preconditioned
@@ -323,7 +324,7 @@ MATRICES = {"K-FAC": fisher.kfac, "natural gradient": fisher.exact}
 def gap(method: str, strength: float, damping: float, steps: int) -> float:
     """By the package's optimizers on the package's equivalent net."""
     net, theta, x, y = equivalent.problem()
-    grid, r = np.linspace(-2.5, 2.5, 101)[:, None], equivalent.equivalent_net(net, strength)
+    grid, r = np.linspace(-2.5, 2.5, 101)[:, None], equivalent_net(net, strength)
     curves = []
     for each, start in ((net, theta), (r.net, r.push(theta))):
         make = MAKERS.get(method)
@@ -438,6 +439,9 @@ def test_a_phone_needs_no_scrolling_sideways(visit, example_page, tab, scheme):
     page = visit(example_page, viewport=viewport, color_scheme=scheme, has_touch=True, is_mobile=True)
     page.tap(f"#tab-{tab}")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.evaluate(
+        "[...document.querySelectorAll('.scroll')].every((box) => box.scrollWidth <= box.clientWidth)"
+    )
     assert page.evaluate("innerWidth") == 390
     ground = page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
     assert ground == ("rgb(21, 24, 30)" if scheme == "dark" else "rgb(255, 255, 255)")
