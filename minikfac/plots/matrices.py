@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib.ticker import FuncFormatter
 
 from ..backend import Array
-from .checks import checked
+from .checks import checked, some
 from .style import BLUE, MAGNITUDE, WIDTH, axes_for, new_figure, style, write_numbers
 
 
