@@ -12,7 +12,7 @@ import pytest
 
 import minikfac as mk
 from minikfac import fisher, layers, optim, outputs, quality, races, reparam, training
-from minikfac.display import WIDTH, Display, beside, in_words, shortened, stacked
+from minikfac.display import WIDTH, Display, Shown, beside, in_words, shortened, stacked
 from minikfac.fisher.targets import Targets
 from minikfac.quality import Reference
 from minikfac.races.contenders import contender
@@ -294,3 +294,15 @@ def test_tables_and_histories_draw_their_columns() -> None:
     with pytest.raises(ValueError, match="nothing"):
         history.plot("nothing")
     plt.close("all")
+
+
+def subclasses(base: type) -> set[type]:
+    return {base, *(each for child in base.__subclasses__() for each in subclasses(child))}
+
+
+def test_no_dataclass_that_shows_itself_has_the_generated_repr() -> None:
+    assert mk.explore and mk.tour.Tour and mk.invariance.methods and mk.scaling.Scaling  # all are imported
+    parameters = {each: getattr(each, "__dataclass_params__", None) for each in subclasses(Shown)}
+    dataclasses = [each for each, of in parameters.items() if of is not None]
+    assert len(dataclasses) > 30
+    assert [each for each in dataclasses if parameters[each].repr] == []
