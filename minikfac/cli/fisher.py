@@ -17,7 +17,7 @@ from ..training.example import N_EXAMPLES
 from . import common
 from .common import make_folder, say
 from .nets import load, parse_channels, parse_sizes
-from .tables import print_tour
+from .tables import Wide, print_tour
 
 if TYPE_CHECKING:
     from ..tour import Settings
@@ -89,6 +89,7 @@ def fisher(
     dtype: Annotated[str, Option(help="float64 or float32 (half the memory, twice as fast).")] = "float64",
     device: common.Device = "cpu",
     save: Save = None,
+    wide: Wide = False,
 ) -> None:
     """Build the Fisher matrix of a net of your own and measure every approximation against it.
 
@@ -110,7 +111,7 @@ def fisher(
     more["chapters"] = () if save is None else None
     settings = settings_for(dataset, net, pool, layers, approximations, measures, **training, **study, **more)
     made = tours.tour(dataset, settings)
-    print_tour(made)
+    print_tour(made, wide)
     seconds = f"{time.perf_counter() - started:.0f} s"
     if save is None:
         say(f"{seconds}; --save FOLDER writes figures and a report")

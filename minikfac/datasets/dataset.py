@@ -21,10 +21,11 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from ..backend import NUMBER_CLASSES, as_array, label_advice, to_host
+from ..display import Display, Shown, in_words
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Dataset:
+class Dataset(Shown):
     """Hold the examples of one data set.
 
     Attributes:
@@ -155,6 +156,14 @@ class Dataset:
             x_train=self.x_train.reshape(len(self.x_train), *shape),
             x_test=self.x_test.reshape(len(self.x_test), *shape),
         )
+
+    def _display(self) -> Display:
+        parts = {"training": (self.x_train, self.y_train), "test": (self.x_test, self.y_test)}
+        rows = [
+            [name, f"{len(x):,}", in_words(x), f"{x.min():.3g} to {x.max():.3g}", in_words(y)]
+            for name, (x, y) in parts.items()
+        ]
+        return Display(repr(self), ["part", "examples", "inputs", "range", "targets"], rows)
 
     def __repr__(self) -> str:
         inputs = "x".join(map(str, self.x_train.shape[1:]))

@@ -57,10 +57,7 @@ class BlockDiagonal(BlockDiagonalOperator, FisherMatrix):
     def __init__(self, blocks: Sequence[FisherMatrix]) -> None:
         super().__init__(blocks)
         self.blocks = tuple(blocks)
-
-    def __repr__(self) -> str:
-        kinds = ", ".join(type(block).__name__ for block in self.blocks)
-        return f"BlockDiagonal([{kinds}], shape={self.shape})"
+        self.name = f"one {' or '.join(dict.fromkeys(type(block).__name__ for block in blocks))} per layer"
 
     @property
     def floats(self) -> int:

@@ -26,9 +26,6 @@ class DenseMatrix(FisherMatrix):
         self.names = tuple(names) if names else (name,)
         self.name = name
 
-    def __repr__(self) -> str:
-        return f"DenseMatrix({self.name}, shape={self.shape})"
-
     @property
     def like(self) -> Array:
         return self.array

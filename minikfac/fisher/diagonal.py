@@ -29,7 +29,7 @@ def diagonal(signals: Signals) -> BlockDiagonal:
     return BlockDiagonal([DiagonalBlock(d, name) for (d,), name in zip(means, signals.names, strict=True)])
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class DiagonalBlock(FisherMatrix):
     """diag(d), d (P,)."""
 

@@ -14,7 +14,7 @@ from ..linalg.psd import ill_conditioned, resolution
 from .matrix import FisherMatrix, not_negative
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class EigenBlock(FisherMatrix):
     """Orthonormal U_A (I, I), U_G (O, O) and eigenvalues s (I, O)."""
 

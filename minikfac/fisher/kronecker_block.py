@@ -68,7 +68,7 @@ def factors_of(F: BlockDiagonal) -> list[tuple[Array, ...]]:
     ]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class KroneckerBlock(FisherMatrix):
     """A (x) G, acting on weights V (I, O) as A V G; A (I, I) and G (O, O) are symmetric.
 
@@ -171,7 +171,7 @@ def factored_inverse(
     )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class KroneckerSolver(Operator):
     """(A (x) G)^{-1} by the Cholesky factors L_A (I, I) and L_G (O, O)."""
 

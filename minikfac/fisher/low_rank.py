@@ -68,7 +68,7 @@ def _product(signals: Signals, v: Array) -> Array:
     return xp.concatenate([DW.reshape(-1) for (DW,) in signals.total_of_chunks(contribution)])
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LowRank(FisherMatrix):
     """ridge I + sign B B^T, with B (P, r); sign is -1 in the inverse of such a matrix."""
 

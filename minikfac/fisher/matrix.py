@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import scipy.sparse.linalg
 
-from ..backend import Array, all_finite, array_module, on_host, real_array, real_number, to_host
+from ..backend import Array, all_finite, array_module, check_memory, on_host, real_array, real_number, to_host
+from ..display import Display, Shown, by
 from ..linalg.psd import no_pattern
 
 
-class Operator(ABC):
+class Operator(Shown, ABC):
     """A symmetric linear map that can be applied: a curvature matrix or the inverse of one.
 
     ``v`` may be whatever NumPy makes an array of real numbers of. ``np.asarray(F)`` is ``F.to_dense()``.
@@ -21,6 +22,12 @@ class Operator(ABC):
 
     __array_ufunc__ = None
     """Lets NumPy's and CuPy's arrays leave ``v @ F`` to :meth:`__rmatmul__`."""
+
+    parts: Sequence[Operator] = ()
+    """Those side by side of which it consists, where it does."""
+
+    def _display(self) -> Display:
+        return _shown(self, [by(self.shape), *_arrays(self)], self.parts)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -109,6 +116,23 @@ class FisherMatrix(Operator):
     def floats(self) -> int:
         """How many numbers are stored."""
 
+    def _display(self) -> Display:
+        return _shown(self, [self.name, by(self.shape), f"{self.floats:,} floats"], self.blocks)
+
+    def plot(self, approximations: Mapping[str, FisherMatrix] | None = None) -> Any:
+        """Draw |F|, and beside it approximations by name and what they miss; returns the axes.
+
+        Raises:
+            MemoryError: where the dense matrix does not fit.
+        """
+        from .. import plots
+
+        size = self.shape[0]
+        check_memory((3, size, size), self.like.dtype, f"the picture of {self.name}", "one of its blocks")
+        names, sizes = [_layer(block) for block in self.blocks], [block.shape[0] for block in self.blocks]
+        others = {name: to_host(matrix.to_dense()) for name, matrix in (approximations or {}).items()}
+        return plots.matrices(to_host(self.to_dense()), others, names, sizes, reference=self.name)
+
     @property
     def blocks(self) -> Sequence[FisherMatrix]:
         """Diagonal blocks, one per parameter layer."""
@@ -179,6 +203,26 @@ class FisherMatrix(Operator):
 
     def _logdet(self, damping: float, method: str | None) -> float:
         raise NotImplementedError
+
+
+def _shown(matrix: Operator, words: Sequence[str], blocks: Sequence[Operator]) -> Display:
+    """Kind and a few words, and a row for each block."""
+    rows = [[_layer(block), _kind(block), by(block.shape), ", ".join(_arrays(block))] for block in blocks]
+    return Display(f"{_kind(matrix)}({', '.join(words)})", ["block", "kind", "rows", "arrays"], rows)
+
+
+def _kind(matrix: Operator) -> str:
+    return type(matrix).__name__.strip("_")
+
+
+def _layer(block: Operator) -> str:
+    """The layer's name, without what its name says of the matrix, as in "the block of dense0"."""
+    return getattr(block, "name", "").split(" of ")[-1]
+
+
+def _arrays(matrix: Operator) -> list[str]:
+    """The arrays inside, by name and shape."""
+    return [f"{name} {by(x.shape)}" for name, x in vars(matrix).items() if hasattr(x, "dtype")]
 
 
 def symmetric(M: Array, what: str) -> Array:

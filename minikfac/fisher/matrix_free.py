@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from ..backend import NUMBER_CLASSES, Array, array_module, as_array, real_number, whole_number
+from ..display import Display, by
 from ..linalg import conjugate_gradients
 from ..linalg.psd import ill_conditioned
 from ..network import Network, Tape
@@ -83,7 +84,7 @@ def hessian(net: Network, theta: Array, x: Array, y: Array) -> MatrixFree:
     return MatrixFree(partial(net.hessian_product, theta, tape, y), theta, "the Hessian")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class MatrixFree(FisherMatrix):
     """A symmetric matrix given by ``apply``, v (P,) -> M v, plus ridge I.
 
@@ -101,6 +102,9 @@ class MatrixFree(FisherMatrix):
     @property
     def like(self) -> Array:
         return self.like_array
+
+    def _display(self) -> Display:
+        return Display(f"MatrixFree({self.name}, {by(self.shape)}, known by its products)")
 
     @property
     def floats(self) -> int:
@@ -159,7 +163,7 @@ class MatrixFree(FisherMatrix):
         return CGSolver(self._damped(check_damping(damping, self.like), check_method(method)), precondition)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class CGSolver(Operator):
     """M^{-1} by conjugate gradients."""
 

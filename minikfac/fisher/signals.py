@@ -19,7 +19,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from ..backend import Array, all_finite, array_module, check_memory, on_host, whole_number
+from ..backend import Array, all_finite, array_module, check_memory, on_host, to_host, whole_number
+from ..display import Display, Shown, ShownByFields, by
 from ..distributed import SERIAL, Communicator
 from ..linalg import consecutive
 from ..network import Network
@@ -34,8 +35,8 @@ _MANY = 1000
 """Examples from which on it is worth it to look at one of them before all."""
 
 
-@dataclass(frozen=True)
-class LayerSignals:
+@dataclass(frozen=True, repr=False)
+class LayerSignals(ShownByFields):
     """What one parameter layer contributes.
 
     Attributes:
@@ -97,8 +98,8 @@ class LayerSignals:
         return xp.tensordot(self.abar, g, ((0, 1), (0, 1)))
 
 
-@dataclass(frozen=True)
-class Signals:
+@dataclass(frozen=True, repr=False)
+class Signals(Shown):
     """The signals of a batch, whole or as a recipe that makes them chunk by chunk.
 
     Iterating yields chunks, each a list of :class:`LayerSignals`; it can be repeated. A
@@ -149,6 +150,44 @@ class Signals:
         shapes = tuple(layer.weight_shape for layer in layers)
         _check_finite(layers, names)
         return cls(names, shapes, len(layers[0].abar), 1, [layers].__iter__, dense)
+
+    def _display(self) -> Display:
+        chunks = f" in {self.n_chunks} chunks" if self.n_chunks > 1 else ""
+        size = self.slices[-1].stop
+        title = f"Signals({len(self)} layers, {size:,} parameters, {self.n:,} examples{chunks})"
+        header, note = ["layer", "weights", "parameters"], ""
+        rows = [
+            [name, by(shape), f"{math.prod(shape):,}"]
+            for name, shape in zip(self.names, self.shapes, strict=True)
+        ]
+        if not chunks:  # else it would take a pass to see them
+            header += ["abar", "g"]
+            note = "abar: examples x locations x inputs; g: target terms x examples x locations x outputs"
+            for row, layer in zip(rows, next(iter(self)), strict=True):
+                row += [by(layer.abar.shape), by(layer.g.shape)]
+        return Display(title, header, rows, note)
+
+    def plot(self, layer: int | str = 0) -> Any:
+        """Draw a layer's exact block, A and G, their Kronecker product and what it misses.
+
+        Returns:
+            The axes.
+
+        Raises:
+            ValueError: on scale and shift of a normalization, which have no such factors.
+        """
+        from .. import plots
+
+        alone, name = self.select([layer]), self.names[self.index(layer)]
+        if alone.scale_and_shift[0]:
+            raise ValueError(f"expected a layer with factors A and G, got scale and shift in {name}")
+
+        def moments(part: LayerSignals, n: int) -> Arrays:
+            abar, g = (x.reshape(-1, x.shape[-1]) for x in (part.abar, part.g))
+            return part.second_moment() / n, abar.T @ abar / n, g.T @ g / (n * part.abar.shape[1])
+
+        ((block, A, G),) = alone.total(moments)
+        return plots.kronecker_factors(to_host(block), to_host(A), to_host(G), name=name)
 
     def __iter__(self) -> Iterator[list[LayerSignals]]:
         return self.make_chunks()

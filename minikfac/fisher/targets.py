@@ -21,6 +21,7 @@ from ..backend import (
     check_memory,
     whole_number,
 )
+from ..display import ShownByFields
 from ..network import Network
 from ..network.outputs import Output
 
@@ -28,8 +29,8 @@ TARGETS = ("model", "sampled", "data")
 """Where targets can come from."""
 
 
-@dataclass(frozen=True)
-class Targets:
+@dataclass(frozen=True, repr=False)
+class Targets(ShownByFields):
     """Where the targets of a batch come from; :meth:`terms` has the derivatives dz (K, N, C).
 
     Attributes:

@@ -74,7 +74,7 @@ def block_tridiagonal(signals: Signals) -> BlockTridiagonal:
 Pair = tuple[Array, Array]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class BlockTridiagonal(FisherMatrix):
     """Fhat, from factors (A_l, G_l) of each layer and cross factors (A_{l,l+1}, G_{l,l+1}).
 
@@ -188,7 +188,7 @@ class BlockTridiagonal(FisherMatrix):
         return -self.inverse(damping, method).logdet()
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class BlockTridiagonalInverse(Operator):
     """Xi^T Lambda Xi.
 

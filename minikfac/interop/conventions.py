@@ -30,6 +30,7 @@ from types import ModuleType
 from typing import Any
 
 from ..backend import Array, array_module, whole_number
+from ..display import ShownByFields
 from ..fisher.block_diagonal import BlockDiagonal
 from ..fisher.dense import DenseMatrix
 from ..fisher.kronecker_block import Kronecker, KroneckerBlock
@@ -41,8 +42,8 @@ from ..network.layers.composite import in_a_row
 LIBRARIES = ("pytorch", "curvlinops", "nngeometry", "kfac-jax")
 
 
-@dataclass(frozen=True, eq=False)
-class ForeignBlock:
+@dataclass(frozen=True, eq=False, repr=False)
+class ForeignBlock(ShownByFields):
     """The block of one layer as another library writes it.
 
     Attributes:
@@ -89,7 +90,7 @@ def convert(
     xp = array_module(F.like if isinstance(F, FisherMatrix) else F)
     convention = _Convention.of(to, net, x, reduction, targets, xp)
     if F.shape != (net.n_params, net.n_params):
-        raise ValueError(f"expected a matrix of shape {(net.n_params,) * 2} for {net}, got {F.shape}")
+        raise ValueError(f"expected a matrix of shape {(net.n_params,) * 2} for {net!r}, got {F.shape}")
     if isinstance(F, BlockDiagonal) and any(isinstance(block, KroneckerBlock) for block in F.blocks):
         named = zip(convention.layouts, F.blocks, net.names, strict=True)
         return [convention.write(layout, block, name) for layout, block, name in named]
@@ -126,7 +127,7 @@ def convert_from(
         named = zip(convention.layouts, theirs, net.names, strict=True)
         return Kronecker([convention.read(layout, block, name) for layout, block, name in named], net.names)
     if theirs.shape != (net.n_params, net.n_params):
-        raise ValueError(f"expected an array of shape {(net.n_params,) * 2} for {net}, got {theirs.shape}")
+        raise ValueError(f"expected an array of shape {(net.n_params,) * 2} for {net!r}, got {theirs.shape}")
     back = xp.argsort(convention.order)
     ours = theirs[back][:, back] / convention.loss
     return DenseMatrix(ours, net.names, net.slices, f"the matrix of {source}")

@@ -27,6 +27,7 @@ from ..backend import (
     on_host,
     to_host,
 )
+from ..display import Display, Shown, ShownByFields, call
 from ..distributed import SERIAL, Communicator
 from ..linalg import Sums, consecutive, sum_over_chunks
 from ..parallel import chunks, for_each
@@ -35,8 +36,8 @@ from .layers.dense import SCHEMES
 from .outputs import Output
 
 
-@dataclass(frozen=True)
-class Tape:
+@dataclass(frozen=True, repr=False)
+class Tape(ShownByFields):
     """What one forward pass left behind.
 
     Attributes:
@@ -78,7 +79,7 @@ class Tape:
         return self._body.statistics(self.record)
 
 
-class Network:
+class Network(Shown):
     """Layers in a row, and the distribution of the target given what comes out.
 
     Attributes:
@@ -136,9 +137,17 @@ class Network:
         net.comm = comm
         return net
 
-    def __repr__(self) -> str:
-        inner = ", ".join(map(repr, self.layers))
-        return f"Network([{inner}], {self.output!r})"
+    def _display(self) -> Display:
+        kinds = [type(layer).__name__ for layer in self.layers]
+        if len(kinds) > 4:
+            kinds[2:-1] = [f"{len(kinds) - 3} more"]
+        title = f"Network({self.n_params:,} parameters: {', '.join(kinds)}; {type(self.output).__name__})"
+        rows, names = [], list(zip(self.names, self.shapes, strict=True))
+        for layer in self.layers:
+            inside = [names.pop(0) for _ in layer.parameter_layers]
+            count = sum(math.prod(shape) for _, shape in inside)
+            rows.append([call(layer), ", ".join(name for name, _ in inside), f"{count:,}" if count else ""])
+        return Display(title, ["layer", "weights", "parameters"], rows)
 
     # parameters ---------------------------------------------------------------------------------
 

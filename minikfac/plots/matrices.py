@@ -61,7 +61,7 @@ def matrices(
     """Draw |F|, each approximation and each |difference|, all on one grey scale [MG15, figs. 2, 5, 6].
 
     With one approximation the three pictures lie side by side; with more, differences lie below their
-    approximations.
+    approximations; with none F is alone.
 
     Args:
         F: (P, P), the matrix to compare with: a Fisher matrix or its inverse.
@@ -87,10 +87,11 @@ def matrices(
     titled = _with_differences(F, approximations, side, pool, reference)
     exact = titled[0][1]
     limit = float(np.percentile(exact, percentile)) or float(exact.max()) or 1.0
-    rows, columns = (1, 3) if len(titled) == 3 else (2, 1 + len(titled) // 2)
-    turned = not upright and _too_long(names, sizes, 0.8 * WIDTH / columns)
+    rows, columns = (1, len(titled)) if len(titled) <= 3 else (2, 1 + len(titled) // 2)
+    width = WIDTH if columns > 1 else 0.6 * WIDTH
+    turned = not upright and _too_long(names, sizes, 0.8 * width / columns)
     # a square per picture, and room for titles and names
-    fig = new_figure(rows * (WIDTH / columns + (0.7 if turned else 0.35)) + (0.2 if rows == 1 else 0))
+    fig = new_figure(rows * (width / columns + (0.7 if turned else 0.35)) + (0.2 if rows == 1 else 0), width)
     grid = fig.add_gridspec(rows, columns)
     extent = (0, side * len(exact), side * len(exact), 0)
     axes = []
@@ -102,7 +103,7 @@ def matrices(
         mark_layers(ax, names, sizes, turned, number == 0, upright)
         axes.append(ax)
     grey = f"{pool} of {side}×{side} entries" if side > 1 else "one entry per square"
-    notes = [f"grey: {grey}", f"differences: Frobenius norm relative to {reference}"]
+    notes = [f"grey: {grey}", f"differences: Frobenius norm relative to {reference}"][: len(titled)]
     _scale(fig, grid, axes, image, unit, notes, f"(top {100 - percentile:g}%)")
     return axes
 
@@ -113,7 +114,7 @@ def _with_differences(
     """Pooled magnitudes of F, then of each approximation and of its difference, with their titles."""
     titled = [(reference, pool_magnitudes(F, side, pool))]
     norm = float(np.linalg.norm(F)) or 1.0
-    for name, matrix in some(dict(approximations), "approximation").items():
+    for name, matrix in approximations.items():
         M = checked(matrix, F.shape, name, finite=True)
         titled.append((name, pool_magnitudes(M, side, pool)))
         M = F - M

@@ -52,6 +52,22 @@ MEASURES: dict[str, tuple[str, ...]] = {
 }
 """Columns that are computed together, by the name of their measure."""
 
+BRIEF = ("error", "step_cosine", "share", "cg_iterations", "floats")
+"""The columns to begin with."""
+
+HEADINGS = {
+    "step_cosine": "cosine",
+    "step_length": "length",
+    "c_star": "best scale",
+    "kl": "KL (nats)",
+    "eigenvalue_min": "smallest eigenvalue",
+    "eigenvalue_max": "largest eigenvalue",
+    "cg_iterations": "CG iterations",
+    "build_seconds": "build (s)",
+    "solve_seconds": "solve (s)",
+}
+"""What tables call the columns whose names are not words."""
+
 WHOLE = "all"
 """The layer of the rows for all parameters."""
 _SMALL = 2000

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from ..backend import Array, all_finite, array_module, real_array
+from ..display import ShownByFields
 from ..fisher import DenseMatrix
 from ..fisher.dense import CholeskySolver
 from ..fisher.matrix import check_damping
@@ -38,8 +39,8 @@ def _finite_gradient(gradient: Array, size: int) -> Array:
     return gradient
 
 
-@dataclass(frozen=True, eq=False)
-class Reference:
+@dataclass(frozen=True, eq=False, repr=False)
+class Reference(ShownByFields):
     """The exact side of a comparison, computed once.
 
     Attributes:

@@ -14,6 +14,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from .. import optim
+from ..display import ShownByFields
 from ..network import Network
 from ..optim import schedules
 from ..training.loop import Optimizer
@@ -29,8 +30,8 @@ SCHEDULES: dict[str, type] = {
 }
 
 
-@dataclass(frozen=True)
-class Contender:
+@dataclass(frozen=True, repr=False)
+class Contender(ShownByFields):
     """An optimizer that can be named on the command line.
 
     Attributes:

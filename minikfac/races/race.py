@@ -34,6 +34,7 @@ import numpy as np
 
 from ..backend import Array
 from ..datasets import Dataset
+from ..display import ShownByFields
 from ..network import Network
 from ..optim import checks
 from ..training import records
@@ -50,8 +51,8 @@ MEASURES = ("loss", "test_loss", "train_error", "test_error", "squared_error", "
 BEST = "best_"
 
 
-@dataclass
-class Race:
+@dataclass(repr=False)
+class Race(ShownByFields):
     """What came of a race.
 
     Attributes:

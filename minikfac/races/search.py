@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ..display import ShownByFields
 from ..optim import checks
 from ..training import records
 from ..training.averaging import Averaging
@@ -120,8 +121,8 @@ Space = Mapping[str, Range]
 """Ranges by argument; ``batch_size`` and ``averaging`` among them go to the loop."""
 
 
-@dataclass
-class Search:
+@dataclass(repr=False)
+class Search(ShownByFields):
     """The trials of a search, and the best of them.
 
     Attributes:

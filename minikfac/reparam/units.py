@@ -48,7 +48,7 @@ def logistic_to_tanh(net: Network) -> Reparameterization:
 
     exchanged = rebuilt(net.layers, change)
     if not count:
-        raise ValueError(f"expected a net with logistic units, got {net}")
+        raise ValueError(f"expected a net with logistic units, got {net!r}")
     return _taken_up(net, exchanged)
 
 

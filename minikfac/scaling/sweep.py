@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import minimize_scalar
 
+from ..display import ShownByFields
 from ..optim import checks
 from ..races.contenders import Contender
 from ..races.problems import Problem
@@ -112,8 +113,8 @@ class Knee:
         return self.S * (1 + self.B / m)
 
 
-@dataclass
-class Scaling:
+@dataclass(repr=False)
+class Scaling(ShownByFields):
     """The runs of :func:`batch_sweep`.
 
     Attributes:

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from ..backend import Array, array_module, on_host, to_host
+from ..display import ShownByFields
 from ..distributed import the_first_three
 from ..fisher.block_diagonal import BlockDiagonal, BlockDiagonalOperator
 from ..fisher.dense import CholeskySolver, DenseMatrix
@@ -54,8 +55,8 @@ MATRICES: dict[str, type] = {
 """By name, the matrices that a state may hold; their attributes have the names of their arguments."""
 
 
-@dataclass(frozen=True)
-class Checkpoint:
+@dataclass(frozen=True, repr=False)
+class Checkpoint(ShownByFields):
     """A run between two steps.
 
     Attributes:

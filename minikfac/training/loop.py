@@ -326,12 +326,10 @@ def _refuse_other_parameters(comm: Communicator, at: Checkpoint) -> None:
 
 def _note(record: Record, max_seconds: float | None) -> str:
     """What stands behind the bar."""
-    shown = [f"{key.replace('_', ' ')} {record[key]:.4f}" for key in ("loss", "test_error") if key in record]
+    shown = [f"{key.replace('_', ' ')} {record[key]:.4g}" for key in ("loss", "test_error") if key in record]
     damping = next((record[key] for key in ("lam", "damping") if key in record), None)
     if damping is not None:
         shown.append(f"damping {damping:.3g}")
-    if record["seconds"] > 0:
-        shown.append(f"{record['examples'] / record['seconds']:,.0f} examples/s")
     if max_seconds is not None:
         shown.append(f"{record['seconds']:.0f} of {max_seconds:.0f} s")
     return ", ".join(shown)

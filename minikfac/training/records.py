@@ -23,6 +23,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from ..display import Display, Shown, in_words
 from ..reading import one_error, read_lines
 
 Record = dict[str, Any]
@@ -34,8 +35,8 @@ NUMBERS = ("step", "examples", "seconds", "trial", "score")
 NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
-@dataclass
-class History:
+@dataclass(repr=False)
+class History(Shown):
     """What a run measured, and where it ended.
 
     Attributes:
@@ -55,6 +56,26 @@ class History:
     state: Any = None
     about: dict[str, Any] = field(default_factory=dict)
     average: Any = None
+
+    def _display(self) -> Display:
+        columns = list(dict.fromkeys(key for record in self.records for key in record))[:8]
+        rows = [[in_words(record.get(column, "")) for column in columns] for record in self.records]
+        losses = [f"{record['loss']:.3g}" for record in self.records if "loss" in record]
+        title = f"History({len(rows)} measurements; loss {' to '.join([*losses[:1], *losses[1:][-1:]])})"
+        return Display(title, [column.replace("_", " ") for column in columns], rows)
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def plot(self, column: str = "loss", along: str = "step") -> Any:
+        """Draw a column of the records along another; returns the axes.
+
+        Raises:
+            ValueError: where no record holds both.
+        """
+        from .. import plots
+
+        return plots.training_curve(self.records, column, along)
 
     def __getitem__(self, column: str) -> np.ndarray:
         """One column of the records as an array; nan where a record lacks it."""

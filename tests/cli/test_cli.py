@@ -225,7 +225,7 @@ def test_data_sets_are_listed_and_checked(capsys: pytest.CaptureFixture[str], da
         (["--data", "foo"], "svhn, curves or the path of an .npz file, got 'foo'"),
         (["--data", "usps", "--folder", "no/such/folder"], "got no/such/folder"),
         (["--data", "none.npz"], "got no file none.npz"),
-        (["--net", "64-5000-5000-10"], "GiB are free; use fewer parameters"),
+        (["--net", "64-5000-5000-10"], "GiB are free; use --layers middle, a smaller --net"),
         (["--bogus"], "--bogus"),
         (["--seed", "x"], "--seed"),
     ],

@@ -197,7 +197,7 @@ def test_a_race_of_tuned_optimizers_says_what_was_spent(
     assert (
         "Tuned by random search: 0.005 min of training each in trials of 0.1 s, and the best 3 again" in words
     )
-    assert "lr: 0.0001 to 1; momentum: one of 0.0, 0.5" in words and "minutes in all" in words
+    assert "lr: 0.0001 to 1; momentum: one of 0.0, 0.5" in words and "in all" in words
     assert words.count("each tuned for 0.005 min") == 3  # beside each table of results
     folder = here / "minikfac-compare"
     searches = {name: records.read(folder / f"{name}.search.jsonl") for name in ("sgd", "k-fac")}

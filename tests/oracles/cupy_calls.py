@@ -16,6 +16,7 @@ HOST_SIDE = (
     "races",
     "scaling",
     "invariance",
+    "explorer",
     "plots",
     "tour",
     "exercises",

@@ -82,7 +82,6 @@ def test_long_names_are_turned():
         ({"F": np.ones(12)}, r"expected F of shape \(P, P\), got \(12,\)"),
         ({"F": np.full((12, 12), np.nan)}, "expected finite F, got NaN or infinite values in 144 entries"),
         ({"approximations": {"K": np.eye(11)}}, r"expected K of shape \(12, 12\), got \(11, 11\)"),
-        ({"approximations": {}}, "at least one approximation, got none"),
         ({"names": ["a", "b"]}, "one name per layer, got 2 names and 3 sizes"),
         ({"sizes": [4, 6, 3]}, r"layer sizes that add up to 12, got \[4, 6, 3\]: 13"),
         ({"sizes": [4, 8, 0]}, r"layer sizes that add up to 12, got \[4, 8, 0\]"),

@@ -1,7 +1,6 @@
 """Training on a device, with the stand-in: batches go there, and checkpoints move between devices."""
 
 from collections.abc import Iterator
-from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any

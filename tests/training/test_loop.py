@@ -4,6 +4,7 @@ import itertools
 import math
 import re
 import sys
+import types
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 import minikfac as mk
 from minikfac import fisher, optim, tour
 from minikfac.datasets import Dataset
-from minikfac.training import PerStep, evaluation
+from minikfac.training import PerStep, evaluation, progress
 from minikfac.training import loop as training
 from minikfac.training.batches import ExponentialBatches, batches
 from minikfac.training.evaluation import evaluate
@@ -538,9 +539,8 @@ def test_a_bar_goes_to_standard_error_only(
     train(progress=True)
     out, err = capfd.readouterr()
     assert out == ""
-    assert "training: 100%" in err
+    assert f"training |{'█' * progress.LENGTH}| " in err
     assert "test error 0." in err
-    assert "examples/s" in err
 
 
 def test_a_bar_shows_the_damping(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
@@ -557,10 +557,49 @@ def test_a_file_gets_a_line_without_a_bar(capfd: pytest.CaptureFixture[str]) -> 
     assert re.fullmatch(r"training: \d+\.\d s\n", err)
 
 
+@pytest.mark.parametrize("columns", [60, 80, 200])
+def test_the_bar_has_one_length_whatever_is_noted_beside_it(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], columns: int
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    with progress.progress_bar("Fisher matrices", 9) as bar:
+        for _ in range(9):
+            bar.advance("building K-FAC (factored damping)")
+    bars = re.findall(r"\|(.*?)\|", capfd.readouterr().err)
+    assert {len(drawn) for drawn in bars} == {progress.LENGTH}
+
+
+def test_jupyter_has_its_own_bar(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    made: list[dict[str, Any]] = []
+
+    class Widget:
+        def __init__(self, **options: Any) -> None:
+            made.append(options)
+
+        def update(self) -> None:
+            made.append({})
+
+        def set_postfix_str(self, note: str) -> None:
+            pass
+
+        def close(self) -> None:
+            pass
+
+    shell = types.SimpleNamespace(config={"IPKernelApp": {}})
+    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: shell))
+    monkeypatch.setattr("tqdm.auto.tqdm", Widget)
+    train(progress=True)
+    assert made[0]["desc"] == "training" and "bar_format" not in made[0] and len(made) > 1
+    assert capfd.readouterr() == ("", "")
+    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: None))
+    assert not progress.in_jupyter()
+
+
 def test_training_runs_without_tqdm(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(sys.modules, "tqdm", None)
+    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     assert np.array_equal(train(progress=True).theta, train().theta)
     assert capfd.readouterr() == ("", "")
