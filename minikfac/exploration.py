@@ -187,10 +187,8 @@ def explore(
         terms: dict[str, Any] = {"measures": MEASURES, "on_progress": bar.advance}
         table = quality.compare(F, matrices, gradient, damping, methods, **terms)
     shape = getattr(data, "image_shape", None)
-    flat = shape is not None and shape[2] == 1 and x.ndim == 2
-    return Exploration(
-        net, theta, x, y, signals, F, table, left_out, stats, (shape[0], shape[1]) if flat else None
-    )
+    flat = (shape[0], shape[1]) if shape is not None and shape[2] == 1 and x.ndim == 2 else None
+    return Exploration(net, theta, x, y, signals, F, table, left_out, stats, flat)
 
 
 def _net(model: Any, theta: Array | None, output: str) -> tuple[Network, Array, list[Array]]:

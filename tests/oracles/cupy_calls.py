@@ -17,6 +17,7 @@ HOST_SIDE = (
     "scaling",
     "invariance",
     "explorer",
+    "reading.py",
     "plots",
     "tour",
     "exercises",

@@ -139,7 +139,7 @@ def test_cells_are_written_as_a_person_would(value: float | None, text: str):
 def test_a_column_is_shown_where_some_rows_have_it() -> None:
     rows = [{"approximation": "a", "error": 1.0, "kl": None}, {"approximation": "b", "error": 2.0, "kl": 3.0}]
     header, cells = text_table(rows, None, ["error", "kl", "c_star"])
-    assert header == ["approximation", "error", "kl"]
+    assert header == ["approximation", "error", "KL (nats)"]
     assert cells == [["a", "1", ""], ["b", "2", "3"]]
 
 
