@@ -6,7 +6,8 @@ course are in ``minikfac.plots``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -88,3 +89,65 @@ def curvature_ratios(ratios: Mapping[str, Sequence[Sequence[float]]]) -> None:
     ax.set_title("Curvature along K-FAC's step: by the exact Fisher matrix over by K-FAC's own")
     ax.grid(True)
     ax.legend()
+
+
+def live(draw: Callable[[float], None], name: str, values: Sequence[float], shown: float) -> None:
+    """A slider that redraws while it is dragged; a saved notebook, which cannot, gets one picture."""
+    if os.environ.get("MINIKFAC_SAVED_RUN"):
+        draw(shown)
+        return
+    from ipywidgets import SelectionSlider, interact
+
+    def position(value: float) -> None:
+        draw(value)
+        plt.show()
+
+    options = [(f"{value:.3g}", value) for value in values]
+    nearest = min(values, key=lambda value: abs(value - shown))
+    interact(position, value=SelectionSlider(options=options, value=nearest, description=name))
+
+
+@plots.style()
+def kronecker_in_numbers(X: np.ndarray, Y: np.ndarray) -> None:
+    """X, Y and their Kronecker product with their numbers, and the grid of the copies of Y."""
+    product = np.kron(X, Y)
+    widths = [len(X) + 1, len(Y) + 1, len(product)]
+    _, axes = plt.subplots(1, 3, figsize=(10, 4.3), width_ratios=widths, layout="constrained")
+    titles = ("$X$", "$Y$", r"$X \otimes Y$: four copies of $Y$, each times an entry of $X$")
+    for ax, M, title in zip(axes, (X, Y, product), titles, strict=True):
+        limit = 1.3 * abs(M).max()
+        ax.imshow(M, cmap="PuOr_r", vmin=-limit, vmax=limit)
+        for (row, column), value in np.ndenumerate(M):
+            ax.text(column, row, f"{value:g}".replace("-", "−"), ha="center", va="center", fontsize=13)
+        ax.set(title=title, xticks=[], yticks=[])
+        ax.spines[:].set_visible(True)
+    for line in range(len(Y), len(product), len(Y)):
+        axes[2].axhline(line - 0.5, color="black", linewidth=2)
+        axes[2].axvline(line - 0.5, color="black", linewidth=2)
+
+
+@plots.style()
+def activations_and_derivatives(pairs: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
+    """A scatter per pair (a, g), with the mean of the product and the product of the means."""
+    _, axes = plt.subplots(1, len(pairs), figsize=(10, 3.9), layout="constrained", squeeze=False)
+    for ax, (title, (a, g)) in zip(axes[0], pairs.items(), strict=True):
+        both, apart = (a**2 * g**2).mean(), (a**2).mean() * (g**2).mean()
+        ax.plot(a, g, ".", markersize=4, alpha=0.4)
+        ax.axhline(0, color="black", linewidth=1)
+        means = f"E[a²g²] = {both:.2g}\nE[a²] E[g²] = {apart:.2g}"
+        ax.set(title=f"{title}\n{means}", xlabel="activation a")
+    axes[0, 0].set_ylabel("derivative g")
+
+
+@plots.style()
+def formula_and_error(errors: np.ndarray, formulas: Mapping[str, np.ndarray]) -> None:
+    """K-FAC's error of each entry against what a formula says, a panel per formula."""
+    _, axes = plt.subplots(
+        1, len(formulas), figsize=(10, 4.4), sharex=True, sharey=True, layout="constrained"
+    )
+    for ax, (title, values) in zip(axes, formulas.items(), strict=True):
+        ax.axline((0, 0), slope=1, color=GREY, linestyle="--", linewidth=1.2)
+        ax.plot(values, errors, "o", fillstyle="none", markersize=4, alpha=0.5)
+        ax.set(title=title, xlabel="by the formula")
+        ax.grid(True)
+    axes[0].set_ylabel("error of an entry of A ⊗ G")
