@@ -151,3 +151,72 @@ def formula_and_error(errors: np.ndarray, formulas: Mapping[str, np.ndarray]) ->
         ax.set(title=title, xlabel="by the formula")
         ax.grid(True)
     axes[0].set_ylabel("error of an entry of A ⊗ G")
+
+
+@plots.style()
+def three_fields(
+    grid: np.ndarray, losses: np.ndarray, fields: Mapping[str, np.ndarray], best: np.ndarray
+) -> None:
+    """Paths along which three rules move over a loss of two parameters; only level lines that close."""
+    _, axes = plt.subplots(1, len(fields), figsize=(10, 3.9), sharey=True, layout="constrained")
+    edge = min(losses[0].min(), losses[-1].min(), losses[:, 0].min(), losses[:, -1].min())
+    levels = np.linspace(losses.min(), edge, 7)[1:]
+    for ax, (title, field) in zip(axes, fields.items(), strict=True):
+        ax.contour(grid[..., 0], grid[..., 1], losses, levels=levels, colors="#555555", linewidths=1)
+        x, y = grid[0, :, 0], grid[:, 0, 1]
+        ax.streamplot(x, y, field[..., 0], field[..., 1], color="#0072B2", density=0.55, linewidth=1.3)
+        ax.plot(*best, "*", color="#D55E00", markersize=15)
+        ax.set(title=title, xlabel="slope w", aspect="equal")
+    axes[0].set_ylabel("offset b")
+
+
+@plots.style()
+def two_spectra(eigenvalues: Mapping[str, np.ndarray], title: str) -> None:
+    """Eigenvalues by rank, on an axis that is logarithmic away from zero and shows negative ones too."""
+    _, ax = plt.subplots(figsize=(10, 4.4), layout="constrained")
+    for (name, values), dash in zip(eigenvalues.items(), ("-", "--"), strict=True):
+        ax.plot(np.arange(1, len(values) + 1), values, dash, label=name)
+    ax.axhline(0, color="black", linewidth=1)
+    ax.set_yscale("symlog", linthresh=1e-3)
+    ax.set(xlabel="rank (1 = largest)", ylabel="eigenvalue (nats per squared weight)", title=title)
+    ax.grid(True)
+    ax.legend()
+
+
+@plots.style()
+def same_model_in_other_units(
+    at: tuple[np.ndarray, np.ndarray],
+    losses: np.ndarray,
+    paths: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    metric: Callable[[np.ndarray], np.ndarray],
+) -> None:
+    """Paths (k, 2) of a rule in two sets of weights, brought to the first; ellipses of equal divergence."""
+    fig, axes = plt.subplots(1, len(paths), figsize=(10, 4.8), layout="constrained", sharey=True)
+    angles = np.linspace(0, 2 * np.pi, 73)
+    for ax, (name, (first, second)) in zip(axes, paths.items(), strict=True):
+        ax.contour(*at, losses, levels=12, colors="#aaaaaa", linewidths=0.8)
+        for place in first[:4:3]:  # d with d^T F d constant
+            half = np.linalg.cholesky(metric(place))
+            ball = 0.25 * np.linalg.solve(half.T, [np.cos(angles), np.sin(angles)])
+            ax.fill(*(place[:, None] + ball), color=plots.COLORS[5], alpha=0.5)
+        ax.plot(*first.T, "-o", color=plots.COLORS[0], linewidth=5, alpha=0.45, label="in these weights")
+        label = "in the other net's weights, brought back"
+        ax.plot(*second.T, "--.", color=plots.COLORS[1], label=label)
+        ax.set(
+            title=name, xlabel="weight 1", xlim=(at[0].min(), at[0].max()), ylim=(at[1].min(), at[1].max())
+        )
+    axes[0].set_ylabel("weight 2")
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    fig.suptitle("Logistic regression, two weights: the same model in other units")
+
+
+@plots.style()
+def losses_at_equal_divergence(divergences: np.ndarray, losses: Mapping[str, Sequence[float]]) -> None:
+    """The loss along several directions, against how much each changes the predictions."""
+    _, ax = plt.subplots(figsize=(10, 4.2), layout="constrained")
+    for (name, values), dash in zip(losses.items(), ("-.", "--", "-"), strict=True):
+        ax.plot(divergences, values, dash, label=name)
+    ax.set(xlabel="change of the predictions: ½ dᵀFd (nats)", ylabel="loss (nats)")
+    ax.set_title("Three directions, the same change of the predictions")
+    ax.grid(True)
+    ax.legend()
