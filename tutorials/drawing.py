@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -220,3 +221,86 @@ def losses_at_equal_divergence(divergences: np.ndarray, losses: Mapping[str, Seq
     ax.set_title("Three directions, the same change of the predictions")
     ax.grid(True)
     ax.legend()
+
+
+@plots.style()
+def step_against_damping(
+    lams: np.ndarray, panels: Mapping[str, Mapping[str, np.ndarray]], highest: float
+) -> None:
+    """Four panels against damping, a curve per matrix; the lower two, of progress, have one scale."""
+    fig, axes = plt.subplots(2, 2, figsize=(10, 7.4), layout="constrained", sharex=True)
+    for ax, (title, curves) in zip(axes.flat, panels.items(), strict=True):
+        for number, (name, values) in enumerate(curves.items()):
+            pen = {"color": plots.COLORS[number], "marker": "os^D"[number], "markersize": 4}
+            ax.plot(lams, values.clip(-2), label=name, **pen)
+        ax.set(xscale="log", title=title)
+        ax.grid(True)
+    axes[0, 0].set_yscale("log")
+    for ax in axes[1]:
+        ax.set(ylim=(-0.5 * highest, 1.1 * highest), xlabel="damping λ")
+        ax.axhline(0, color=GREY, linewidth=1)
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+
+
+@plots.style()
+def damped_step(
+    at: tuple[np.ndarray, np.ndarray],
+    losses: np.ndarray,
+    start: np.ndarray,
+    lams: np.ndarray,
+    steps: np.ndarray,
+    progress: np.ndarray,
+    lam: float,
+) -> None:
+    """Left, where one step leads as its damping grows, and at this lambda; right, what it improves."""
+    _, (left, right) = plt.subplots(1, 2, figsize=(10, 4.4), layout="constrained")
+    left.contour(*at, np.sqrt(losses - losses.min()), levels=14, colors="#aaaaaa", linewidths=0.8)
+    now = np.abs(np.log(lams / lam)).argmin()
+    left.plot(*(start + steps).T, color=plots.COLORS[0], linewidth=1.2)
+    left.plot(*(start + steps[now]), "o", color=plots.COLORS[0], markersize=9)
+    left.plot(*start, "o", color="white", markeredgecolor="black", markersize=8)
+    left.set(xlim=at[0].flat[[0, -1]], ylim=at[1].flat[[0, -1]], xlabel="weight 1", ylabel="weight 2")
+    left.set_title(f"from the white point, λ = {lam:.2g}")
+    right.plot(lams, progress.clip(-2), color=plots.COLORS[0])
+    right.plot(lams[now], progress[now].clip(-2), "o", color=plots.COLORS[0], markersize=9)
+    right.axhline(0, color=GREY, linewidth=1)
+    top = progress.max()
+    right.set(
+        xscale="log", ylim=(-0.6 * top, 1.1 * top), xlabel="damping λ", ylabel="decrease of the loss (nats)"
+    )
+    right.grid(True)
+
+
+@plots.style()
+def eigenvalues_and_surplus(
+    plain: np.ndarray, damped: Mapping[str, np.ndarray], pis: np.ndarray, surplus: np.ndarray, pi: float
+) -> None:
+    """Left, what damping makes of each eigenvalue; right, the trace of the surplus of factored damping."""
+    _, (left, right) = plt.subplots(1, 2, figsize=(10, 4.6), layout="constrained")
+    for number, (name, values) in enumerate(damped.items()):
+        pen = {"color": plots.COLORS[number + 1], "markersize": 4, "alpha": 0.7}
+        left.plot(plain.clip(1e-4), values, "os^"[number], label=name, **pen)
+    left.plot([1e-4, plain.max()], [1e-4, plain.max()], color=GREY, linewidth=1, label="no damping")
+    left.set(xscale="log", yscale="log", xlabel="eigenvalue of A ⊗ G", ylabel="with damping")
+    left.legend()
+    right.plot(pis, surplus, color="black")
+    right.axvline(pi, color=plots.COLORS[2], linestyle="--")
+    right.axvline(1, color=plots.COLORS[3], linestyle=":")
+    right.set(xscale="log", xlabel="π", ylabel="trace of the surplus", ylim=(0, surplus.max()))
+    right.set_title(f"dashed: π = {pi:.2f} by the formula; dotted: π = 1")
+
+
+@plots.style()
+def by_step(panels: Mapping[str, Mapping[str, Sequence[float]]], log: Sequence[str] = ()) -> list[Any]:
+    """Curves against steps, a panel per quantity; those named in ``log`` have a logarithmic axis."""
+    fig, axes = plt.subplots(1, len(panels), figsize=(10, 3.9), layout="constrained")
+    for ax, (title, curves) in zip(axes, panels.items(), strict=True):
+        for number, (name, values) in enumerate(curves.items()):
+            pen = {"color": plots.COLORS[number], "linestyle": ("-", "--", "-.")[number]}
+            ax.plot(values, label=name, marker="o" if len(values) < 20 else None, markersize=5, **pen)
+        ax.set(title=title, xlabel="step", yscale="log" if title in log else "linear")
+        ax.grid(True)
+    handles, names = axes[0].get_legend_handles_labels()
+    if len(names) > 1:
+        fig.legend(handles, names, loc="outside lower center", ncols=len(names))
+    return list(axes)
