@@ -304,3 +304,23 @@ def by_step(panels: Mapping[str, Mapping[str, Sequence[float]]], log: Sequence[s
     if len(names) > 1:
         fig.legend(handles, names, loc="outside lower center", ncols=len(names))
     return list(axes)
+
+
+@plots.style()
+def outer_product(abar: np.ndarray, g: np.ndarray) -> None:
+    """abar (I,), g (O,) and abar g^T (I, O) with their values."""
+    limit = max(abs(abar).max(), abs(g).max(), abs(np.outer(abar, g)).max())
+    parts = [abar[:, None], g[None], np.outer(abar, g)]
+    titles = [r"$\bar a$: what goes in", r"$g$: derivative, what comes out", r"gradient $\bar a\, g^\top$"]
+    _, axes = plt.subplots(1, 3, figsize=(10, 4.2), width_ratios=[1, 2.2, 2.2], layout="constrained")
+    for ax, M, title in zip(axes, parts, titles, strict=True):
+        ax.imshow(M, cmap="PuOr_r", vmin=-limit, vmax=limit)
+        for (row, column), value in np.ndenumerate(M):
+            color = "white" if abs(value) > 0.6 * limit else "black"
+            ax.text(column, row, f"{value:.2f}".replace("-", "−"), ha="center", va="center", color=color)
+        ax.set(title=title, xticks=[], yticks=[])
+        ax.spines[:].set_visible(True)
+    inputs = range(len(abar) - 1)
+    axes[0].set_yticks(range(len(abar)), [*(f"input {i}" for i in inputs), "constant 1"])
+    axes[2].set_yticks(range(len(abar)), [*(f"weights of {i}" for i in inputs), "bias"])
+    axes[2].set_xticks(range(len(g)), [f"unit {o}" for o in range(len(g))])
