@@ -14,6 +14,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from minikfac import plots
+from minikfac.plots.matrices import pool_magnitudes
 
 GREY = "#767676"
 
@@ -324,3 +325,53 @@ def outer_product(abar: np.ndarray, g: np.ndarray) -> None:
     axes[0].set_yticks(range(len(abar)), [*(f"input {i}" for i in inputs), "constant 1"])
     axes[2].set_yticks(range(len(abar)), [*(f"weights of {i}" for i in inputs), "bias"])
     axes[2].set_xticks(range(len(g)), [f"unit {o}" for o in range(len(g))])
+
+
+@plots.style()
+def matrix_and_inverse(pairs: Mapping[str, np.ndarray], sizes: Sequence[int], names: Sequence[str]) -> None:
+    """Each matrix in absolute values, and beside it the means of its blocks, relative to all entries."""
+    _, axes = plt.subplots(1, 2 * len(pairs), figsize=(10, 3.3), layout="constrained")
+    for left, right, (title, M) in zip(axes[::2], axes[1::2], pairs.items(), strict=True):
+        grey = pool_magnitudes(M, 8)
+        left.imshow(grey, cmap="Greys", vmax=np.percentile(grey, 93))
+        middles = (np.cumsum(sizes) - np.array(sizes) / 2) / 8
+        left.set(xticks=middles, yticks=middles, xticklabels=names, yticklabels=names)
+        left.set(title=title, xlabel="layer")
+        plots.block_means(M / abs(M).mean(), sizes, names, unit="means of all", ax=right)
+        right.set_title("block means")
+
+
+@plots.style()
+def three_in_a_row(
+    x1: np.ndarray, x2: np.ndarray, x3: np.ndarray, rest3: np.ndarray, rest1: np.ndarray
+) -> None:
+    """Draws of a chain: all of them, with x2 fixed, and what x2 does not explain."""
+    _, axes = plt.subplots(1, 3, figsize=(10, 3.8), layout="constrained")
+    axes[0].plot(x3, x1, ".", markersize=3, alpha=0.4)
+    axes[0].set(title="all draws", xlabel="$x_3$", ylabel="$x_1$")
+    for centre, color, marker in zip((-1.2, 0, 1.2), plots.COLORS[:3], "o^s", strict=True):
+        chosen = abs(x2 - centre) < 0.1
+        label = f"$x_2 \\approx {centre}$"
+        axes[1].plot(x3[chosen], x1[chosen], marker, color=color, markersize=4, alpha=0.6, label=label)
+    axes[1].set(title="with $x_2$ fixed", xlabel="$x_3$", ylabel="$x_1$")
+    axes[1].legend(loc="lower right", fontsize=9, handletextpad=0.2)
+    axes[2].plot(rest3, rest1, ".", markersize=3, alpha=0.4)
+    axes[2].set(title="what $x_2$ does not explain", xlabel="rest of $x_3$", ylabel="rest of $x_1$")
+    for ax in axes:
+        ax.set(xlim=(-3.5, 3.5), ylim=(-3.5, 3.5), aspect="equal")
+
+
+@plots.style()
+def numbers(matrices: Mapping[str, np.ndarray]) -> None:
+    """Small matrices with their numbers, rows and columns x1, x2, ..."""
+    _, axes = plt.subplots(1, len(matrices), figsize=(3.4 * len(matrices), 3.4), layout="constrained")
+    for ax, (title, M) in zip(axes, matrices.items(), strict=True):
+        limit = abs(M).max()
+        ax.imshow(M, cmap="PuOr_r", vmin=-limit, vmax=limit)
+        for (row, column), value in np.ndenumerate(M):
+            text = f"{value if abs(value) > 1e-12 else 0:.2f}".replace("-", "−")
+            color = "white" if abs(value) > 0.6 * limit else "black"
+            ax.text(column, row, text, ha="center", va="center", color=color)
+        labels = [f"$x_{i + 1}$" for i in range(len(M))]
+        ax.set(xticks=range(len(M)), yticks=range(len(M)), xticklabels=labels, yticklabels=labels)
+        ax.set_title(title)
