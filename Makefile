@@ -1,7 +1,9 @@
 # make tour            set up and run the main job: leaves minikfac-tour/report.html
+# make lab             open the tutorials in JupyterLab
 # make lint            style, types and import rules
 # make test            lint and tests (some minutes)
 # make test-tutorials  run the notebooks and see that they still say what they say
+# make test-browser    open the explorer in Chromium and use it; skipped where there is none
 # make tutorials       run the notebooks and save their outputs
 # make test-all        all of it: notebooks, slow tests, long property profiles, parity with PyTorch libraries
 # make docs            build the site into docs/_build/html; warnings are errors
@@ -12,7 +14,7 @@
 # Everything is installed into .venv. Another interpreter: make PYTHON=/path/to/python3.13 tour
 
 .DEFAULT_GOAL := help
-.PHONY: help tour lint test tutorials test-tutorials test-all docs bench bench-gpu clean
+.PHONY: help tour lab lint test tutorials test-tutorials test-browser test-all docs bench bench-gpu clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -58,6 +60,11 @@ $(VENV)/.oracles: $(VENV)/.tutorials tests/parity/constraints.txt
 	@$(PIP) --constraint tests/parity/constraints.txt --editable ".[oracles]"
 	@touch $@
 
+# Without playwright the tests are skipped, so that it cannot be installed is no reason to fail.
+$(VENV)/.browser: $(VENV)/.test
+	@echo "Installing playwright into $(VENV) ..."
+	@if $(PIP) --editable ".[test,browser]"; then touch $@; else echo "playwright cannot be installed here" >&2; fi
+
 $(VENV)/.docs: $(VENV)/.base
 	@echo "Installing Sphinx into $(VENV) ..."
 	@$(PIP) --editable ".[docs]"
@@ -74,6 +81,9 @@ $(VENV)/.gpu: $(VENV)/.oracles
 tour: $(VENV)/.base
 	$(BIN)/minikfac tour
 
+lab: $(VENV)/.tutorials
+	$(BIN)/jupyter lab tutorials
+
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -89,6 +99,9 @@ tutorials: $(VENV)/.tutorials
 
 test-tutorials: $(VENV)/.tutorials
 	$(BIN)/pytest --numprocesses auto -m tutorial tests/tutorials/test_notebooks.py
+
+test-browser: $(VENV)/.browser
+	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/pytest -m browser -rs tests/explorer
 
 test-all: $(VENV)/.oracles lint
 	HYPOTHESIS_PROFILE=long OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/pytest -m "" --numprocesses auto --dist loadfile --doctest-modules tests minikfac

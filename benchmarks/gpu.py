@@ -375,7 +375,8 @@ def parts(device: Device, sizes: Sizes, tf32: bool) -> dict[str, Any]:
         pairs = [(block.A, block.G) for block in F.blocks]
         factors = [M + DAMPING * array_module(M).eye(len(M), dtype=M.dtype) for pair in pairs for M in pair]
         Ls = [linalg.cholesky(M, at_least=DAMPING) for M in factors]
-        wanted = [(M, "factor", DAMPING) for M in factors]
+        damped = [(M, "factor", DAMPING) for M in factors]
+        wanted = list(zip(damped[::2], damped[1::2], strict=True))
         jobs: dict[str, Job] = {
             "gradient_pass": lambda: net.gradient_pass(theta, x, y),  # noqa: B023
             "forward": lambda: net.forward(theta, x),  # noqa: B023
@@ -386,7 +387,7 @@ def parts(device: Device, sizes: Sizes, tf32: bool) -> dict[str, Any]:
             "factors, with their passes": lambda: fisher.kfac(
                 fisher.signals(net, theta, x, targets="sampled", rng=rng)  # noqa: B023
             ),
-            "Cholesky": lambda: linalg.damped_choleskys(wanted),  # noqa: B023
+            "Cholesky": lambda: linalg.damped_choleskys(wanted, DAMPING**2),  # noqa: B023
             "explicit inverses": lambda: [linalg.cholesky_inverse(L) for L in Ls],  # noqa: B023
             "preconditioning": lambda: inverse @ grad,  # noqa: B023
             "eigenvectors": lambda: [linalg.eigh(M) for M in factors],  # noqa: B023

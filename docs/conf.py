@@ -120,6 +120,14 @@ def copy_notebooks(app: object) -> None:
         shutil.copy(image, target / "images" / image.name)
 
 
+def write_explorer(app: object) -> None:
+    """Write the explorer's page beside the style, unless it is newer than all that it is made of."""
+    page, kinds = DOCS / "_static" / "explorer.html", (".py", ".js", ".css", ".html")
+    parts = [part for part in (ROOT / "minikfac").rglob("*") if part.suffix in kinds]
+    if not page.exists() or page.stat().st_mtime < max(part.stat().st_mtime for part in parts):
+        import_module("minikfac.explorer").write_example(page)
+
+
 # references ------------------------------------------------------------------------------------------------
 
 
@@ -390,6 +398,7 @@ def formulas(app: object, what: str, name: str, obj: object, options: object, li
 
 def setup(app: object) -> None:
     app.connect("builder-inited", copy_notebooks)
+    app.connect("builder-inited", write_explorer)
     app.connect("env-get-outdated", always_read)
     app.connect("source-read", complete)
     app.connect("html-collect-pages", pages_of_tests)

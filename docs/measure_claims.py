@@ -100,7 +100,7 @@ def from_tour(record: dict) -> dict[str, dict[str, str]]:
         },
         "T11": {"largest difference, relative, no more than": _bound(gap / largest)},
         "T12": {
-            "error": percent(rows["K-FAC"]["error"]),
+            "error": f"{rows['K-FAC']['error']:.2f}",
             "cosine": f"{rows['K-FAC']['step_cosine']:.2f}",
             "numbers of K-FAC": f"{rows['K-FAC']['floats']:,}",
             "of the blocks": f"{rows['block-diagonal']['floats']:,}",

@@ -2,7 +2,7 @@
 
     python docs/preview_figures.py FOLDER [NAME ...]
 
-The network is 64-20-20-20-20-20-10, tanh, on the bundled digits, after some hundred Adam steps.
+The network is that of ``training.example()``, after 200 steps of SGD.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import minikfac as mk
-from minikfac import datasets, fisher, plots, quality, tour
+from minikfac import fisher, optim, plots, quality, tour, training
 from minikfac.tour.chapters import progress
 
-SIZES = [64, 20, 20, 20, 20, 20, 10]
+SIZES = [64, 16, 16, 16, 16, 16, 10]
 MIDDLE = [1, 2, 3, 4]
 LAM = 1e-2
 LAM_INVERSE = 1e-4
@@ -34,30 +34,11 @@ class Study:
     """A trained network and the arrays that the figures share."""
 
     def __init__(self) -> None:
-        self.data = datasets.digits()
-        self.net = mk.mlp(SIZES)
-        self.records: list[dict[str, float]] = []
-        self.snapshots: dict[int, np.ndarray] = {}
-        self._train()
-        self.theta = self.snapshots[100]
-        self.x, self.y = self.data.x_train[:600], self.data.y_train[:600]
-
-    def _train(self, steps: int = 400) -> None:
-        net, data = self.net, self.data
-        rng = np.random.default_rng(0)
-        theta = net.init(rng)
-        m, v = np.zeros_like(theta), np.zeros_like(theta)
-        for step in range(steps + 1):
-            if step in (0, 5, 10, 20, 50, 100, 200, 400):
-                self.snapshots[step] = theta
-            rows = rng.choice(len(data.x_train), 200, replace=False)
-            loss, grad = net.loss_and_gradient(theta, data.x_train[rows], data.y_train[rows])
-            if step % 10 == 0:
-                wrong = net.predict(theta, data.x_test).argmax(1) != data.y_test
-                self.records.append({"step": step, "loss": loss, "test_error": float(wrong.mean())})
-            m, v = 0.9 * m + 0.1 * grad, 0.999 * v + 0.001 * grad**2
-            fast = m / (1 - 0.9 ** (step + 1)) / (np.sqrt(v / (1 - 0.999 ** (step + 1))) + 1e-8)
-            theta = theta - 3e-3 * fast
+        one = training.example()
+        self.data, self.net, self.theta, self.x, self.y = one.data, one.net, one.theta, one.x, one.y
+        self.snapshots = {steps: training.example(steps).theta for steps in (0, 20, 50, 100, 200, 400, 2000)}
+        opt = optim.SGD(one.net, lr=0.05, momentum=0.9)
+        self.records = training.train(one.net, one.theta0, opt, one.data, 200, 100, progress=False).records
 
     @cached_property
     def signals(self) -> fisher.Signals:
@@ -104,6 +85,12 @@ def cosine(a: np.ndarray, b: np.ndarray) -> float:
 
 def step(M: np.ndarray, grad: np.ndarray, lam: float) -> np.ndarray:
     return np.linalg.solve(M + lam * np.eye(len(M)), grad)
+
+
+def kfac_picture(study: Study) -> Any:
+    s = study.signals
+    factors = [(block.A, block.G) for block in fisher.kfac(s).blocks]  # type: ignore[attr-defined]
+    return plots.kfac_picture(fisher.exact(s).to_dense(), factors, s.names, 5)
 
 
 def matrices_one(study: Study) -> Any:
@@ -306,7 +293,7 @@ def improvement_against_damping(study: Study) -> Any:
 
 
 def training_curve(study: Study) -> Any:
-    return plots.training_curve({"Adam": study.records})
+    return plots.training_curve({"SGD": study.records})
 
 
 def test_error_curve(study: Study) -> Any:
@@ -316,7 +303,7 @@ def test_error_curve(study: Study) -> Any:
 FIGURES: dict[str, Callable[[Study], Any]] = {
     draw.__name__: draw
     for draw in (
-        matrices_one, matrices_whole, matrices_three, matrices_inverse,
+        kfac_picture, matrices_one, matrices_whole, matrices_three, matrices_inverse,
         block_means, block_means_inverse, ledger, spectra,
         preconditioned_spectra, cosine_against_damping, gradient_scatter, kl_against_quadratic,
         monte_carlo_error, mean_derivatives, quality_bars, forward_backward, graphical_models, memory,
@@ -336,7 +323,7 @@ def main() -> None:
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
     study = Study()
-    print(f"test error {study.records[10]['test_error']:.1%} after 100 steps")
+    print(f"test error {study.records[-1]['test_error']:.1%} after 200 steps")
     for name in given.names or FIGURES:
         start = time.perf_counter()
         made = FIGURES[name](study)

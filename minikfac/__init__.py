@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from . import (  # noqa: F401
         datasets,
         exercises,
+        explorer,
         fisher,
         interop,
         invariance,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
         tour,
         training,
     )
+    from .exploration import explore
     from .interop import from_torch, stats_from_torch
 
 __version__ = "0.1.0"
@@ -36,6 +38,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Network",
     "array_module",
+    "explore",
     "fisher",
     "from_torch",
     "layers",

@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from functools import cache
+from numbers import Integral, Real
 from types import ModuleType
 from typing import Any, TypeAlias, TypeVar
 
@@ -19,6 +20,10 @@ from numpy.typing import NDArray
 T = TypeVar("T")
 Array: TypeAlias = NDArray[Any]
 """A NumPy or CuPy array; shapes are given in docstrings."""
+
+
+NUMBER_CLASSES = "; number classes from 0 by np.unique(y, return_inverse=True)[1]"
+"""What to do with labels that are words."""
 
 
 class DeviceError(RuntimeError):
@@ -57,13 +62,152 @@ def array_module(*arrays: Any, names: str = "") -> ModuleType:
 
 
 def check_array(array: object, what: str) -> None:
-    """Refuse lists, tensors and whatever else is no array of NumPy or CuPy.
+    """Refuse lists, tensors and whatever else is not an array of NumPy or CuPy, or computes differently.
 
     Raises:
         TypeError: that names what was expected to be one.
     """
-    if on_host(array) and not isinstance(array, np.ndarray):
+    odd = isinstance(array, np.matrix | np.ma.MaskedArray) or not isinstance(array, np.ndarray)
+    if odd and on_host(array):
         raise TypeError(f"expected {what} to be a NumPy or CuPy array, got {type(array).__name__}")
+
+
+def as_array(values: Any, name: str, advice: str = "") -> Array:
+    """Return data that a user hands in as a plain array: NumPy's, or CuPy's as it is.
+
+    Lists, pandas tables, PyTorch tensors (from any device), SciPy's sparse matrices, NumPy's matrices, arrays
+    of objects and of another byte order are converted, each number as it is, in its own precision.
+
+    Args:
+        values: the data.
+        name: of the argument, for the error.
+        advice: what to do with what is not a number, for the error.
+
+    Raises:
+        TypeError: on anything but numbers.
+        ValueError: on masked entries, and on rows of different lengths.
+    """
+    if not on_host(values):
+        return values
+    kind = type(values).__name__
+    try:
+        array = values if type(values) is np.ndarray else _read(values)
+        array = _of_objects(array) if array.dtype == object else array
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
+        refusal = ValueError if isinstance(error, ValueError) else TypeError
+        reason = f"{kind}: {str(error).splitlines()[0]}" if str(error) else kind
+        raise refusal(f"expected {name} to be an array of numbers, got {reason}{advice}") from error
+    if array.dtype.kind not in "biufc":
+        came = f"{kind} of dtype {array.dtype}"
+        raise TypeError(f"expected {name} to be an array of numbers, got {came}{advice}")
+    masked = int(np.ma.getmaskarray(array).sum()) if isinstance(array, np.ma.MaskedArray) else 0
+    if masked:
+        raise ValueError(
+            f"expected {name} without masked entries, got {masked} of {array.size} masked; "
+            "leave those examples out, or fill the entries in"
+        )
+    return np.asarray(array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("=")))
+
+
+def _read(values: Any) -> Any:
+    """An array of what is not one; a mask is kept."""
+    if hasattr(values, "detach"):  # a tensor of PyTorch
+        return values.detach().cpu().numpy()
+    if hasattr(values, "to_numpy"):  # a table or a column of pandas
+        return values.to_numpy()
+    if hasattr(values, "toarray"):  # a sparse matrix of SciPy
+        return values.toarray()
+    if isinstance(values, list | tuple) and any(isinstance(row, np.ma.MaskedArray) for row in values):
+        return np.ma.array(values)
+    return np.asanyarray(values)
+
+
+def _of_objects(array: Array) -> Array:
+    """Numbers that are stored as Python objects, as an array of numbers.
+
+    Raises:
+        TypeError: where one of the objects is not a real number.
+    """
+    for value in np.ma.compressed(array):
+        if not isinstance(value, Real | np.bool_):
+            raise TypeError(f"{value!r:.40} is not a number")
+    numbers = array.astype(float) if isinstance(array, np.ma.MaskedArray) else np.array(array.tolist())
+    return numbers.astype(float) if numbers.dtype == object else numbers
+
+
+def label_advice(low: int, high: int, n_classes: int) -> str:
+    """What to do with labels from ``low`` to ``high`` that do not fit this number of classes."""
+    if 0 < low and high == n_classes:
+        return "; if they begin at 1, subtract 1"
+    if low < 0:
+        return "; leave out examples without a label, and write classes -1 and 1 as 0 and 1, (y + 1) // 2"
+    return f"; {high + 1} classes need as many outputs"
+
+
+def check_generator(rng: object) -> None:
+    """Refuse seeds, None and NumPy's older generators.
+
+    Raises:
+        TypeError: that says how to make a generator.
+    """
+    if not isinstance(rng, np.random.Generator):
+        raise TypeError(f"expected rng = numpy.random.default_rng(seed), got {rng!r}")
+
+
+def real_array(values: Any, what: str) -> Array:
+    """Return values as an array of float32 or float64; one that is one already stays as it is.
+
+    Lists, whole numbers and Booleans are converted.
+
+    Raises:
+        TypeError: that names what was expected to be real numbers, on complex ones, words or objects.
+        ValueError: on masked entries, or lists of several lengths.
+    """
+    values = as_array(values, what)
+    if values.dtype.kind not in "biuf":
+        kind = f"dtype {values.dtype}" if values.ndim else repr(values.item())
+        raise TypeError(f"expected {what} to be an array of real numbers, got {kind}")
+    if values.dtype.name not in ("float32", "float64") or not values.dtype.isnative:
+        values = values.astype("float32" if values.dtype.name in ("float16", "float32") else "float64")
+    return values
+
+
+def all_finite(array: Array) -> bool:
+    """Whether no entry is NaN or infinite; on a device this waits."""
+    flat, isfinite = array.reshape(-1), array_module(array).isfinite
+    with np.errstate(over="ignore", invalid="ignore"):
+        # one product is some times faster than to look at each number; it can also overflow
+        return bool(isfinite(flat.dot(flat)) or isfinite(flat).all())
+
+
+def real_number(value: Any, what: str) -> float:
+    """Return a real number as a float; Booleans are none.
+
+    Raises:
+        TypeError: that names what was expected to be a number.
+        ValueError: if no float is that large.
+    """
+    is_scalar = getattr(value, "shape", None) == () and getattr(value.dtype, "kind", "O") in "iuf"
+    if isinstance(value, bool | np.bool_) or not (isinstance(value, Real) or is_scalar):
+        raise TypeError(f"expected {what} to be a real number, got {value!r}")
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise ValueError(
+            f"expected {what} that a float can hold, got a number of {len(str(value))} digits"
+        ) from error
+
+
+def whole_number(value: Any, what: str, least: int = 1) -> int:
+    """Return a whole number as an int.
+
+    Raises:
+        ValueError: that names it, on anything else or a smaller one.
+    """
+    is_whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if not (is_whole and least <= int(value) < 2**63):
+        raise ValueError(f"expected {what} to be a whole number >= {least}, got {value!r}")
+    return int(value)
 
 
 def to_device(array: Any, device: str = "cuda") -> Array:

@@ -3,6 +3,7 @@
 import functools
 import importlib.util
 import os
+import shutil
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -53,7 +54,12 @@ def no_mpi() -> str | None:
     return None
 
 
+def no_browser() -> str | None:
+    return missing("playwright") or (None if shutil.which("chromium") else "no chromium on the path")
+
+
 REASON_TO_SKIP = {
+    "browser": no_browser,
     "gpu": functools.cache(no_gpu),
     "mpi": functools.cache(no_mpi),
     "oracle": functools.cache(lambda: missing("torch", "curvlinops", "nngeometry")),

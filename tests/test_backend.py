@@ -3,9 +3,11 @@
 import importlib
 import re
 import sys
+from fractions import Fraction
 
 import numpy as np
 import pytest
+import scipy.sparse
 
 import minikfac as mk
 from minikfac import backend
@@ -57,8 +59,179 @@ def test_check_array_refuses_what_is_no_array(thing):
         backend.check_array(thing, "theta")
 
 
+@pytest.mark.parametrize("kind", [np.matrix, np.ma.masked_array])
+@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
+def test_check_array_refuses_arrays_that_compute_differently(kind):
+    with pytest.raises(TypeError, match=r"theta to be a NumPy or CuPy array, got (matrix|MaskedArray)"):
+        backend.check_array(kind(np.ones((1, 2))), "theta")
+
+
 def test_check_array_accepts_arrays():
     backend.check_array(np.ones(()), "theta")
+
+
+# data from outside --------------------------------------------------------------
+
+X = np.array([[0.25, -1.5], [3.0, 2.0], [0.0, 7.5]])
+
+
+class Tensor:
+    """What a tensor of PyTorch has, on a device and with a gradient."""
+
+    def __init__(self, array, error=None):
+        self.array, self.error = array, error
+
+    def __array__(self, *_, **__):
+        raise RuntimeError("Can't call numpy() on Tensor that requires grad.")
+
+    def detach(self):
+        return self
+
+    def cpu(self):
+        return self
+
+    def numpy(self):
+        if self.error:
+            raise self.error
+        return self.array
+
+
+class Table:
+    """What a table or a column of pandas has; numbers with gaps are objects."""
+
+    def __init__(self, values):
+        self.values = values
+
+    def to_numpy(self):
+        return self.values
+
+
+LIKES = {
+    "a list": X.tolist(),
+    "a tuple of lists": tuple(X.tolist()),
+    "a list of arrays": list(X),
+    "a matrix": X.view(np.matrix),
+    "masked where nothing is": np.ma.masked_array(X, False),
+    "a list of masked rows": [np.ma.masked_array(row, False) for row in X],
+    "objects": X.astype(object),
+    "masked objects": np.ma.masked_array(X.astype(object), False),
+    "fractions": np.array([[Fraction(v) for v in row] for row in X.tolist()]),
+    "big-endian": X.astype(">f8"),
+    "a tensor": Tensor(X),
+    "a table": Table(X),
+    "a table of objects": Table(X.astype(object)),
+    "sparse": scipy.sparse.csr_matrix(X),
+    "a sparse array": scipy.sparse.coo_array(X),
+    "a generator's list": [list(row) for row in zip(*X.T.tolist(), strict=True)],
+    "reversed": X[::-1].copy()[::-1],
+}
+
+
+@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
+@pytest.mark.parametrize("like", LIKES.values(), ids=LIKES)
+def test_whatever_holds_numbers_becomes_a_plain_array(like):
+    array = backend.as_array(like, "x")
+    assert type(array) is np.ndarray and array.dtype == float and array.dtype.isnative
+    assert (array == X).all() and array.shape == X.shape
+
+
+def test_plain_arrays_are_not_copied(tmp_path):
+    for dtype in (np.float16, np.float32, np.longdouble, np.int8, np.uint64, bool, complex):
+        array = X.astype(dtype)
+        assert backend.as_array(array, "x") is array
+    mapped = np.memmap(tmp_path / "x", float, "w+", shape=X.shape)
+    mapped[:] = X
+    assert np.shares_memory(backend.as_array(mapped, "x"), mapped)
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.uint8, bool, np.float16, np.float32, np.longdouble])
+def test_numbers_keep_their_kind(dtype):
+    plain = (abs(X) > 1).astype(dtype)
+    for like in (Table(plain), Tensor(plain), np.ma.masked_array(plain)):
+        assert backend.as_array(like, "y").dtype == dtype
+    listed = backend.as_array(Table(plain.astype(object)), "y")
+    assert listed.dtype.kind == ("f" if plain.dtype.kind == "f" else plain.dtype.kind.replace("u", "i"))
+    assert (listed == plain).all()
+
+
+def test_large_whole_numbers_as_objects_become_floats():
+    assert backend.as_array([2**70, 1], "y").tolist() == [2.0**70, 1.0]
+
+
+REFUSED = {
+    "None": (None, TypeError, "got NoneType: None is not a number"),
+    "a word": ("x", TypeError, "got str of dtype <U1"),
+    "words": (np.array(["a", "b"]), TypeError, "got ndarray of dtype <U1; number them"),
+    "words in a list": (["a", 1], TypeError, r"got list of dtype <U\d+; number them"),
+    "words as objects": (
+        Table(np.array(["1", 2], object)),
+        TypeError,
+        "got Table: '1' is not a number; number",
+    ),
+    "a gap": (Table(np.array([1.0, None], object)), TypeError, "got Table: None is not a number"),
+    "a dict": ({"x": 1}, TypeError, r"got dict: \{'x': 1\} is not a number"),
+    "a set": ({1, 2}, TypeError, r"got set: \{1, 2\} is not a number"),
+    "a function": (abs, TypeError, "got builtin_function_or_method: <built-in function abs> is not a number"),
+    "dates": (np.array(["2020-01-01"], "datetime64[D]"), TypeError, r"got ndarray of dtype datetime64\[D\]"),
+    "records": (np.zeros(2, [("a", float)]), TypeError, "got ndarray of dtype .*'a', '<f8'"),
+    "ragged": ([[1.0, 2.0], [3.0]], ValueError, "got list: setting an array element with a sequence"),
+    "too large": ([Fraction(10**400)], TypeError, "got list: integer .* too large for a float"),
+    "complex objects": (np.array([1j], object), TypeError, "got ndarray: 1j is not a number"),
+    "half a tensor": (
+        Tensor(X, TypeError("Got unsupported ScalarType BFloat16")),
+        TypeError,
+        "got Tensor: Got unsupported ScalarType BFloat16",
+    ),
+    "without numbers": (
+        Tensor(X, NotImplementedError("Cannot copy out of meta tensor\nmore")),
+        TypeError,
+        "got Tensor: Cannot copy out of meta tensor; number",
+    ),
+}
+
+
+@pytest.mark.parametrize(("values", "error", "message"), REFUSED.values(), ids=REFUSED)
+def test_what_is_no_array_of_numbers_is_refused_by_name(values, error, message):
+    with pytest.raises(error, match="expected labels to be an array of numbers, " + message):
+        backend.as_array(values, "labels", "; number them")
+
+
+@pytest.mark.filterwarnings("ignore:Warning. converting a masked element to nan")
+@pytest.mark.parametrize(
+    "masked",
+    [
+        np.ma.masked_array(X, X > 2),
+        list(np.ma.masked_array(X, X > 2)),
+        np.ma.masked_array(X, X > 2).astype(object),
+        np.ma.masked_invalid(np.where(X > 2, np.nan, X)),
+        [*X[:, 1].tolist(), 0.0, 0.0, 0.0][:4] + [np.ma.masked, np.ma.masked],
+    ],
+    ids=["array", "rows", "objects", "invalid", "constants"],
+)
+def test_masked_entries_are_refused(masked):
+    with pytest.raises(ValueError, match="expected x without masked entries, got 2 of 6 masked; leave those"):
+        backend.as_array(masked, "x")
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_numbers_that_are_not_finite_are_noticed(bad, dtype):
+    largest = np.finfo(dtype).max
+    array = np.array([[largest, -largest, 0], [1, 2, largest]], dtype)  # its square overflows
+    assert backend.all_finite(array)
+    for place in np.ndindex(array.shape):
+        other = array.copy()
+        other[place] = bad
+        assert not backend.all_finite(other) and not backend.all_finite(other[:, ::-1].T)
+
+
+@pytest.mark.parametrize(
+    "rng", [None, 0, np.random, np.random.RandomState(0), "x", np.random.SeedSequence(0)]
+)
+def test_only_generators_are_generators(rng):
+    with pytest.raises(TypeError, match=r"expected rng = numpy\.random\.default_rng\(seed\), got "):
+        backend.check_generator(rng)
+    backend.check_generator(np.random.default_rng(0))
 
 
 # with the stand-in --------------------------------------------------------------

@@ -20,10 +20,18 @@ from typer.core import TyperCommand, TyperGroup
 from .. import __version__, distributed
 from ..backend import DeviceError
 
-COMMANDS = "tour fisher figures train compare plot problems invariance scaling workers data".split()
+COMMANDS = "tour explore fisher figures train compare plot problems invariance scaling workers data".split()
 """In the order in which ``minikfac --help`` lists them; each is the file beside this one."""
 EXPECTED = (ArithmeticError, DeviceError, ImportError, KeyError, MemoryError, OSError, TypeError, ValueError)
 """What wrong input, a lack of memory or a missing library raise; anything else is a bug of the package."""
+
+LESS_MEMORY = {
+    "fisher": "--layers middle, a smaller --net, fewer --examples or --dtype float32",
+    "train": "a smaller --net or --width, a smaller --batch-size, fewer --examples or --dtype float32",
+    "compare": "a smaller --width or --batch-size, fewer --examples or --dtype float32",
+    "scaling": "a smaller --width, smaller --sizes, fewer --examples or --dtype float32",
+}
+"""Options of a command that take less memory."""
 
 
 def command(name: str) -> Any:
@@ -109,7 +117,7 @@ def run(arguments: list[str]) -> int:
     except EXPECTED as error:
         if debug:
             raise
-        return _fail(_message(error))
+        return _fail(_with_options(_message(error), error, arguments[0]))
     except Exception as error:  # click's own: unknown options and commands
         if debug or not hasattr(error, "format_message"):
             raise
@@ -119,6 +127,13 @@ def run(arguments: list[str]) -> int:
     if code == 130:
         print("minikfac: interrupted", file=sys.stderr)
     return code if isinstance(code, int) else 0
+
+
+def _with_options(message: str, error: BaseException, command: str) -> str:
+    """Where memory lacks, the options of the command that need less of it."""
+    if isinstance(error, MemoryError) and command in LESS_MEMORY:
+        return f"{message.split('; use ')[0]}; use {LESS_MEMORY[command]}"
+    return message
 
 
 def _message(error: BaseException) -> str:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
+import shutil
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
 from typer import Option
 
 ProblemName = Annotated[
@@ -80,16 +78,14 @@ def on_existing(resume: bool, overwrite: bool, paths: Sequence[Path], what: str 
 # what is printed ------------------------------------------------------------------------------------------
 
 
+def width(elsewhere: int = 100) -> int:
+    """Letters in a line: the terminal's, or COLUMNS; ``elsewhere`` where the output is no terminal."""
+    return shutil.get_terminal_size((elsewhere, 24)).columns
+
+
 def say(text: str) -> None:
-    """Print a line at once."""
-    print(text, flush=True)
-
-
-def print_table(title: str, header: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
-    """Print a table as wide as the terminal; what is piped is not cut off at 80 columns."""
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for number, name in enumerate(header):
-        table.add_column(name, justify="right" if number else "left", no_wrap=number == 0)
-    for row in cells:
-        table.add_row(*row)
-    Console(highlight=False, width=None if sys.stdout.isatty() else 140).print(table)
+    """Print lines at once; on a terminal a long one goes on below, indented."""
+    for line in text.split("\n"):
+        indent = " " * (4 + len(line) - len(line.lstrip()))
+        look: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
+        print(textwrap.fill(line, width(elsewhere=10**6), subsequent_indent=indent, **look), flush=True)

@@ -18,8 +18,9 @@ from ..races.contenders import contender
 from ..races.race import BEST, file_name
 from ..training.loop import Optimizer
 from . import common, runs
-from .common import make_folder, on_existing, print_table, say
+from .common import make_folder, on_existing, say
 from .runs import Entrant
+from .tables import print_table
 
 RACERS = ("SGD", "Nesterov", "Adam", "K-FAC", "K-FAC tridiagonal")
 """Optimizers that race where none is named; the last in chains of dense layers only."""

@@ -11,7 +11,7 @@ from .. import datasets
 from ..training.progress import progress_bar
 from .common import make_folder, say
 
-EXAMPLE = "minikfac figures --out slides --format svg"
+EXAMPLE = "minikfac figures --out slides --slide dark"
 
 
 def figures(
@@ -21,18 +21,21 @@ def figures(
         bool,
         Option("--all/--net-only", help="All figures, or those of the dense net, which are drawn sooner."),
     ] = True,
+    slide: Annotated[str | None, Option(help="light or dark: 16:9, in large type.")] = None,
     seed: Annotated[int, Option(help="Of the tour that is drawn.", min=0)] = 0,
 ) -> None:
-    """Draw the tour's figures as files for slides: each shows one statement."""
+    """Draw the tour's figures as files for slides: each shows one statement. A PNG is 2560 pixels wide."""
     from .. import tour as tours  # matplotlib takes a second
-    from ..tour.page import FORMATS, save_all
+    from ..tour.page import FORMATS, SLIDES, save_all
 
     if image_format not in FORMATS:
         raise ValueError(f"expected --format among {', '.join(FORMATS)}, got {image_format!r}")
+    if slide not in (None, *SLIDES):
+        raise ValueError(f"expected --slide light or dark, got {slide!r}")
     make_folder(out)
     chapters = tuple(tours.CHAPTERS) if everything else None
     drawings = tours.tour(datasets.digits(), tours.Settings(seed=seed, chapters=chapters)).figures()
     with progress_bar("figures", len(drawings)) as bar:
-        for name, _ in save_all(drawings, out, image_format):
+        for name, _ in save_all(drawings, out, image_format, slide, scale=2):
             bar.advance(name)
     say(f"Figures: {out}")

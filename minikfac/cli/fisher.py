@@ -13,10 +13,11 @@ from typer import Option
 from ..backend import use_device
 from ..datasets import Dataset
 from ..quality import MEASURES
+from ..training.example import N_EXAMPLES
 from . import common
 from .common import make_folder, say
-from .nets import PHOTOGRAPHS, load, parse_channels, parse_sizes
-from .tables import print_tour
+from .nets import load, parse_channels, parse_sizes
+from .tables import Wide, print_tour
 
 if TYPE_CHECKING:
     from ..tour import Settings
@@ -36,8 +37,8 @@ MEASURES_HELP = (
 Net = Annotated[
     str | None,
     Option(
-        help="Units per layer, as in 64-20-20-10; five hidden layers of 20 by default. Or conv, a small "
-        "convolutional net for images; conv-4-8 says how many maps its convolutions have."
+        help="Units per layer, as in 64-20-20-10; five hidden layers of 20 by default, of 16 for the digits. "
+        "Or conv, a small convolutional net for images; conv-4-8 says how many maps its convolutions have."
     ),
 ]
 Activation = Annotated[str, Option(help="Of hidden units: tanh, logistic, relu, softplus or identity.")]
@@ -50,10 +51,7 @@ Components = Annotated[int | None, Option(help="Use so many principal components
 Output = Annotated[str, Option(help="Distribution of the target: categorical, bernoulli or gaussian.")]
 Examples = Annotated[
     int | None,
-    Option(
-        help="N, over which the Fisher matrix is a mean; 1000 by default, or as many as there are; 500 "
-        "photographs for a convolutional net."
-    ),
+    Option(help="N, over which the Fisher matrix is a mean; 500 by default, or as many as there are."),
 ]
 Targets = Annotated[
     str,
@@ -91,6 +89,7 @@ def fisher(
     dtype: Annotated[str, Option(help="float64 or float32 (half the memory, twice as fast).")] = "float64",
     device: common.Device = "cpu",
     save: Save = None,
+    wide: Wide = False,
 ) -> None:
     """Build the Fisher matrix of a net of your own and measure every approximation against it.
 
@@ -106,13 +105,13 @@ def fisher(
     use_device(device)
     dataset = load(data, folder, components, net, dtype)
     training = {"activation": activation, "output": output, "steps": steps, "lr": lr, "seed": seed}
-    n_examples = default_examples(data, net, len(dataset.x_train)) if examples is None else examples
+    n_examples = min(N_EXAMPLES, len(dataset.x_train)) if examples is None else examples
     study = {"n_examples": n_examples, "damping": damping, "targets": targets, "n_samples": samples}
     more: dict[str, Any] = {"seeds": seeds, "along": along, "dtype": dtype, "device": device}
     more["chapters"] = () if save is None else None
     settings = settings_for(dataset, net, pool, layers, approximations, measures, **training, **study, **more)
     made = tours.tour(dataset, settings)
-    print_tour(made)
+    print_tour(made, wide)
     seconds = f"{time.perf_counter() - started:.0f} s"
     if save is None:
         say(f"{seconds}; --save FOLDER writes figures and a report")
@@ -131,7 +130,7 @@ def settings_for(
 ) -> Settings:
     """Read the options that depend on the net and its data."""
     from ..tour import APPROXIMATIONS, Settings
-    from ..tour.settings import default_channels
+    from ..tour.settings import TOUR_SIZES, default_channels
 
     channels = parse_channels(net)
     if pool is not None and channels is None:
@@ -147,7 +146,10 @@ def settings_for(
         n_layers = len(channels) + 1
     else:
         outputs = dataset.n_classes or dataset.y_train.shape[1]
-        sizes = parse_sizes(net) if net is not None else (dataset.x_train.shape[1], *HIDDEN, outputs)
+        usual = (dataset.x_train.shape[1], *HIDDEN, outputs)
+        if dataset.name == "digits" and usual[0] == TOUR_SIZES[0]:
+            usual = TOUR_SIZES
+        sizes = usual if net is None else parse_sizes(net)
         more["sizes"] = sizes
         n_layers = len(sizes) - 1
     if approximations == "all":  # those that the net has
@@ -158,11 +160,6 @@ def settings_for(
         measures=parse_names(measures, list(MEASURES), "--measures"),
         **more,
     )
-
-
-def default_examples(data: str, net: str | None, available: int) -> int:
-    """N where none is given: fewer where every example has hundreds of locations."""
-    return min(500 if data in PHOTOGRAPHS and parse_channels(net) is not None else 1000, available)
 
 
 def parse_layers(text: str, n_layers: int) -> tuple[int, ...] | None:

@@ -12,7 +12,8 @@ from typer import Exit, Option
 from ..invariance import study
 from ..invariance.study import Application, Cell, Invariance
 from ..training.records import encoded, machine
-from .common import make_folder, print_table, say
+from .common import make_folder, say
+from .tables import print_table
 
 DISAGREES = 1
 """Exit code where a cell is not what theory says."""
@@ -107,8 +108,8 @@ def _print_matrix(gaps: Invariance) -> None:
 
 
 def _entry(cell: Cell) -> str:
-    text = "failed" if cell.failure else f"{cell.gap:.0e}{' =' if cell.invariant else '  '}"
-    return text if cell.as_predicted else f"{text} !"
+    text = "failed" if cell.failure else f"{'= ' if cell.invariant else ''}{cell.gap:.0e}"
+    return text if cell.as_predicted else f"! {text}"
 
 
 def _print_application(application: Application) -> None:

@@ -44,13 +44,26 @@ def plot(
     check_figure(out)
     heights = parse_levels(levels)
     race = Race(contenders(files))
-    axes = plots.race_targets(race.targets(column, heights)) if targets else plots.race(race.records, column)
+    if targets:
+        axes = plots.race_targets(race.targets(column, heights))
+    else:
+        axes = plots.race(race.records, column, title=_title(race, column))
     axes[0].figure.savefig(out)
     if targets or column.removeprefix(BEST) in MEASURES:
         most = max(map(len, race.histories.values()))
         terms = [f"{most} seeds: median (lowest to highest)"] if most > 1 else []
         print_targets(race, column, heights, terms)
     say(f"Figure: {out}")
+
+
+def _title(race: Race, column: str) -> str | None:
+    """The data that all runs were trained on, and the column; None where records do not name one data set."""
+    from ..plots.races import label
+
+    runs = [run for several in race.histories.values() for run in several]
+    names = {run.about.get("dataset", {}).get("name") for run in runs}
+    name = names.pop() if len(names) == 1 else None
+    return name and f"{name}: {label(column).split(' (')[0]}"
 
 
 def contenders(files: Sequence[Path]) -> dict[str, list[History]]:

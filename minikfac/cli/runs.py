@@ -15,7 +15,7 @@ from ..training import ExponentialBatches
 from ..training.averaging import Averaging
 from ..training.batches import BatchSize, size_at
 from ..training.loop import Optimizer
-from .common import print_table
+from .tables import print_table
 
 SMALL = 300
 """Nets with no more units or inputs in any layer are quicker with one thread."""

@@ -18,7 +18,8 @@ from ..races.search import Range
 from ..scaling import Budget, Scaling, batch_sweep
 from ..scaling.sweep import FIXED, batch_sizes
 from . import common, runs
-from .common import make_folder, on_existing, print_table, say
+from .common import make_folder, on_existing, say
+from .tables import print_table
 
 RECORD = "scaling.jsonl"
 """The file of a sweep in its folder."""

@@ -1,25 +1,44 @@
-"""What ``minikfac tour`` and ``fisher`` print of a study: the tables of its approximations."""
+"""Tables on the command line: what is printed at which width.
+
+A table is as wide as the terminal or as COLUMNS says, and 100 letters where there is no terminal. Columns
+that do not fit follow below, beside the first one again; no cell is cut. Of a study's many measures those in
+BRIEF are shown, and as many more as fit beside them; ``--wide`` shows all.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from ..quality import COLUMNS, Comparison
-from .common import print_table, say
+from typer import Option
+
+from ..display import beside, stacked
+from .common import say, width
 
 if TYPE_CHECKING:
+    from ..quality import Comparison
     from ..tour import Tour
+
+Wide = Annotated[bool, Option("--wide", help="Print every measure, in tables one below the other.")]
 
 NOT_BUILT = {
     "block-tridiagonal": "it exists for chains of dense layers only",
     "low rank": "it takes long for shared weights; --approximations has it",
 }
+FEW, ROOMY = 5, 90
+"""Columns beside the first at most, on a line of fewer than so many letters."""
 
 
-def print_tour(tour: Tour) -> None:
+def print_table(title: str, header: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+    """Print a title and a table, whose columns go on below where the terminal is too narrow for them."""
+    say(f"\n{title}\n")
+    most = FEW if width() < ROOMY else len(header)
+    print("\n".join([*stacked(header, cells, width(), most), ""]), flush=True)
+
+
+def print_tour(tour: Tour, wide: bool = False) -> None:
     """Print what was studied, how well each matrix approximates, and what each assumption costs."""
     from ..tour.chapters.convolutions import Convolutions
 
@@ -29,11 +48,11 @@ def print_tour(tour: Tour) -> None:
     say(
         f"\n{run.dataset.name}, net {run.settings.net_name}, "
         f"{study.F.shape[0]:,} parameters, {len(run.x):,} examples, damping {study.damping:g}; "
-        f"after {run.settings.steps} steps loss {last['loss']:.3g}{error}\n"
+        f"after {run.settings.steps} steps loss {last['loss']:.3g}{error}"
     )
     if last["loss"] > first["loss"]:
-        say("Training made the loss larger than it was: a smaller --lr may help.\n")
-    _print_comparison(study.comparison)
+        say("Training made the loss larger than it was: a smaller --lr may help.")
+    print_comparison(study.comparison, wide)
     _print_ledger("The ledger of assumptions", study.ledger)
     for name, reason in NOT_BUILT.items() if run.settings.approximations is None else ():
         if name not in study.matrices:
@@ -49,10 +68,27 @@ def print_tour(tour: Tour) -> None:
         )
 
 
+def print_comparison(comparison: Comparison, wide: bool = False) -> None:
+    """Print the measures of each approximation: those to begin with and what fits beside them, or all."""
+    from ..quality.measures import BRIEF, COLUMNS
+
+    order = [*BRIEF, *(column for column in COLUMNS if column not in BRIEF)]
+    header, cells = comparison.table(columns=order)
+    few = len(comparison.table(columns=BRIEF)[0])
+    fitting = 1 + beside(header, cells, width()) if width() >= ROOMY else few
+    shown = len(header) if wide else max(few, fitting)
+    title = "How well each matrix approximates the exact Fisher matrix"
+    print_table(title, header[:shown], [row[:shown] for row in cells])
+    if shown < len(header):
+        say(f"{len(header) - shown} more with --wide: {', '.join(header[shown:])}\n")
+
+
 def _print_ledger(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    from ..quality.tables import heading
+
     columns = ["error", "cost", "c_star", "step_cosine", "share"]
     branching = any(row["above"] != above["label"] for above, row in pairwise(rows))
-    header = ["assumption", *(["added to"] if branching else []), *(key.replace("_", " ") for key in columns)]
+    header = ["assumption", *(["added to"] if branching else []), *map(heading, columns)]
     cells = [
         [
             str(row["label"]),
@@ -62,10 +98,3 @@ def _print_ledger(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
         for row in rows
     ]
     print_table(title, header, cells)
-
-
-def _print_comparison(comparison: Comparison) -> None:
-    columns = list(COLUMNS)
-    cut = columns.index("kl")
-    print_table("As a matrix and as a step", *comparison.table(columns=columns[:cut]))
-    print_table("As a model and as a preconditioner", *comparison.table(columns=columns[cut:]))

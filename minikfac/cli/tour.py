@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import webbrowser
 from pathlib import Path
 from typing import Annotated
 
@@ -11,14 +12,17 @@ from typer import Option
 from .. import datasets
 from . import common
 from .common import make_folder, say
-from .tables import print_tour
+from .tables import Wide, print_tour
 
-EXAMPLE = "minikfac tour --out minikfac-tour"
+EXAMPLE = "minikfac tour --out minikfac-tour --open"
+NEXT = "minikfac fisher --net 64-20-20-10 --save my-net"
 
 
 def tour(
     out: Annotated[Path, Option(help="Folder for the report; made if need be.")] = Path("minikfac-tour"),
     seed: common.Seed = 0,
+    show: Annotated[bool, Option("--open", help="Open the report in a browser.")] = False,
+    wide: Wide = False,
 ) -> None:
     """Train a small net on handwritten digits and show how well each matrix approximates its Fisher matrix.
 
@@ -34,8 +38,16 @@ def tour(
     started = time.perf_counter()
     make_folder(out)
     made = tours.tour(datasets.digits(), tours.Settings(seed=seed, chapters=tuple(tours.CHAPTERS)))
-    print_tour(made)
+    print_tour(made, wide)
     if made.convnet is not None:
-        print_tour(made.convnet)
+        print_tour(made.convnet, wide)
     written = tours.write_report(made, out)
-    say(f"Report: {written.page}  ({time.perf_counter() - started:.0f} s)")
+    page, row = written.page.resolve().as_uri(), made.run.study.comparison["K-FAC"]
+    say(
+        f"K-FAC: relative error {row['error']:.2f}, step's cosine {row['step_cosine']:.2f}, "
+        f"{row['share']:.0%} of the exact step's progress"
+    )
+    say(f"Report: {page}  ({time.perf_counter() - started:.0f} s)")
+    say(f"Next, a net of your own: {NEXT}")
+    if show:
+        webbrowser.open(page)

@@ -10,14 +10,16 @@ from typer import Option
 
 from ..network import Network
 from ..network.layers import Dense
+from ..quality import format_cell
 from ..races.contenders import contender
 from ..races.problems import entry
 from ..scaling import cost_model as model
 from ..scaling.cost_model import Curve
 from ..scaling.sweep import read
 from . import common
-from .common import check_figure, print_table, say
+from .common import check_figure, say
 from .runs import parse_arguments
+from .tables import print_table
 
 IMAGES = {"digits": (8, 8, 1), "cifar10": (32, 32, 3), "svhn": (32, 32, 3)}
 """Shapes of images of the problems with convolutions."""
@@ -107,7 +109,7 @@ def _rows(curves: Mapping[str, Curve], method: str) -> list[list[str]]:
     for number, W in enumerate(curve.workers):
         efficiency = curve.seconds[0] / (curve.seconds[number] * W / curve.workers[0])
         share = curve.communication[number] / curve.seconds[number]
-        times = [f"{1e3 * other.seconds[number]:.3g}" for other in curves.values()]
+        times = [format_cell(1e3 * other.seconds[number]) for other in curves.values()]
         rows.append([f"{W:,}", *times, f"{efficiency:.0%}", f"{share:.0%}"])
     return rows
 

@@ -6,18 +6,16 @@ files that match their checksums stay in it.
 
 from __future__ import annotations
 
-import gzip
 import importlib.util
 import os
 import shutil
 import tarfile
 import textwrap
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
-GZIP_MAGIC = b"\x1f\x8b"
+from ..reading import one_error, opened
 
 
 def cache_folder(name: str) -> Path:
@@ -71,34 +69,34 @@ def download(name: str, file: str, addresses: Sequence[str], md5: str | None = N
     ) from error
 
 
-def extract(archive: Path, members: Mapping[str, str]) -> None:
+def extract(archive: Path, members: Mapping[str, str], most: int) -> None:
     """Unpack files of a .tar.gz into the folder in which it lies; all else in it is left alone.
 
     Only the names given here are written: an archive cannot reach another place, nor make a link. A file
-    appears once it is whole.
+    appears once it is whole, and none does unless the archive's checksum is right.
 
     Args:
-        archive: The .tar.gz. Its checksum is the caller's concern: an altered byte may go unnoticed here.
+        archive: The .tar.gz.
         members: The name of each wanted file in the archive, and the plain name that it gets.
+        most: Bytes of a file.
 
     Raises:
-        ValueError: If a wanted file is missing or no regular file, or the archive is truncated or no archive.
+        ValueError: If a wanted file is missing, too large or no regular file, or the archive is truncated,
+            damaged or no archive.
     """
     left = dict(members)
-    try:
-        with tarfile.open(archive, "r:gz") as tar:
+    with opened(archive) as (stream, _), one_error(archive, "a complete .tar.gz"):
+        with tarfile.open(fileobj=stream, mode="r:") as tar:
             for member in tar:
                 content = tar.extractfile(member) if member.isreg() and member.name in left else None
                 if content is not None:
+                    if member.size > most:
+                        raise ValueError(f"{member.name} of {member.size:,} bytes, more than {most:,}")
                     target = archive.parent / left.pop(member.name)
                     part = target.with_name(f"{target.name}.part")
                     with part.open("wb") as out:
                         shutil.copyfileobj(content, out)
                     part.replace(target)
-    except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise ValueError(
-            f"{archive}: expected a complete .tar.gz, got a truncated or damaged one ({error})"
-        ) from error
     if left:
         raise ValueError(f"{archive}: expected the files {', '.join(members)}, got no {', '.join(left)}")
 
@@ -150,25 +148,6 @@ def file_status(
     if checksum.split()[1] == digest:
         return path.name, f"ok: {what}, the official {content.removeprefix('unpacked ') or 'content'}"
     return path.name, f"altered: {what}, but expected {checksum}{of}, got {digest}"
-
-
-def read_bytes(path: Path) -> bytes:
-    """Return the bytes of a file, unpacked if they are gzip's.
-
-    The content tells, not the name: some browsers unpack a file and keep its `.gz`.
-
-    Raises:
-        ValueError: If packed data are truncated or damaged.
-    """
-    raw = path.read_bytes()
-    if not raw.startswith(GZIP_MAGIC):
-        return raw
-    try:
-        return gzip.decompress(raw)
-    except (EOFError, OSError, zlib.error) as error:
-        raise ValueError(
-            f"{path}: expected a complete gzip file, got a truncated or damaged one ({error})"
-        ) from error
 
 
 def _pooch() -> ModuleType:

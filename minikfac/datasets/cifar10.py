@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import DTypeLike
 
-from .cache import cache_folder, download, extract, file_status, find_file, read_bytes
+from ..reading import read_bytes
+from .cache import cache_folder, download, extract, file_status, find_file
 from .dataset import Dataset, check_labels, existing_folder, float_dtype, from_bytes, labelled_images
 
 ARCHIVE = "cifar-10-binary.tar.gz"
@@ -40,6 +41,8 @@ CLASS_NAMES = tuple("airplane automobile bird cat deer dog frog horse ship truck
 PIECE = re.compile(r"test_batch\.(\d+)-(\d+)\.bin(\.gz)?")
 SIDE, CHANNELS = 32, 3
 RECORD = 1 + CHANNELS * SIDE * SIDE
+MOST = 60_000 * RECORD
+"""Bytes of a file: all images of the set."""
 
 
 def cifar10(
@@ -84,7 +87,7 @@ def fetch() -> Path:
     folder = cache_folder("cifar10")
     if not _intact(folder):
         archive = download("cifar10", ARCHIVE, ADDRESSES, MD5)
-        extract(archive, {f"cifar-10-batches-bin/{file}": file for file in FILES})
+        extract(archive, {f"cifar-10-batches-bin/{file}": file for file in FILES}, MOST)
         archive.unlink()
         if not _intact(folder):
             raise ValueError(
@@ -106,9 +109,11 @@ def read_names(folder: Path) -> tuple[str, ...]:
     path = folder / NAMES_FILE
     if not path.is_file():
         return CLASS_NAMES
-    names = tuple(path.read_text(encoding="ascii", errors="replace").split())
-    if len(names) != len(CLASS_NAMES):
-        raise ValueError(f"{path}: expected {len(CLASS_NAMES)} class names, one a line, got {len(names)}")
+    text = read_bytes(path, 2**16).decode("ascii", errors="replace")
+    names = tuple(text.split())
+    if len(names) != len(CLASS_NAMES) or not "".join(names).isprintable() or not text.isascii():
+        got = f"{len(names)}" if text.isascii() else "other bytes than letters"
+        raise ValueError(f"{path}: expected {len(CLASS_NAMES)} class names, one a line, got {got}")
     return names
 
 
@@ -155,7 +160,7 @@ def _intact(folder: Path) -> bool:
 
 def _read_records(path: Path) -> np.ndarray:
     """Return the records (N, 3073) of a file; raise ValueError unless they are whole and labels are 0..9."""
-    data = read_bytes(path)
+    data = read_bytes(path, MOST)
     if not data or len(data) % RECORD:
         raise ValueError(
             f"{path}: expected records of {RECORD:,} bytes (a label and 32x32 pixels in 3 colours), "

@@ -15,14 +15,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..display import ShownByFields
 from .dataset import check_images
 
 SMALLEST_SHARE = 1e-10
 """Least variance of a direction of colours, as a share of the largest; rounding to bytes alone makes more."""
 
 
-@dataclass(frozen=True, eq=False)
-class ColorWhitening:
+@dataclass(frozen=True, eq=False, repr=False)
+class ColorWhitening(ShownByFields):
     """Hold the map y = x V + d of colours.
 
     Attributes:

@@ -15,14 +15,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..display import ShownByFields
 from .dataset import check_images
 
 LEAST_RANGE = 1e-8
 """Difference of an image's largest and smallest number up to which it counts as constant."""
 
 
-@dataclass(frozen=True, eq=False)
-class ContrastNormalization:
+@dataclass(frozen=True, eq=False, repr=False)
+class ContrastNormalization(ShownByFields):
     """Hold the mean and the contrast of N images, by which they are normalized, and restored.
 
     Attributes:

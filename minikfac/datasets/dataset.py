@@ -20,9 +20,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import DTypeLike
 
+from ..backend import NUMBER_CLASSES, as_array, label_advice, to_host
+from ..display import Display, Shown, in_words
+
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Dataset:
+class Dataset(Shown):
     """Hold the examples of one data set.
 
     Attributes:
@@ -36,9 +39,12 @@ class Dataset:
             targets.
         class_names: One for each class, in the order of the labels; None where the labels say enough.
 
+    Lists, pandas tables, tensors and the like become arrays, by `minikfac.backend.as_array`.
+
     Raises:
-        ValueError: If shapes or lengths disagree, a part is empty, inputs are not finite floats, labels are
-            out of range, or there is not one name for each class.
+        ValueError: If shapes or lengths disagree, a part is empty or missing, inputs are not finite floats,
+            labels are out of range, or there is not one name for each class.
+        TypeError: If something is not an array of numbers.
     """
 
     x_train: np.ndarray
@@ -51,6 +57,14 @@ class Dataset:
     class_names: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
+        for part in ("x_train", "y_train", "x_test", "y_test"):
+            if getattr(self, part) is None:
+                raise ValueError(
+                    f"{self.name}: expected training and test examples, got {part}=None; keep some back for "
+                    "the test, such as x[9::10], and train on the others, np.delete(x, np.s_[9::10], 0)"
+                )
+            array = to_host(as_array(getattr(self, part), f"{part} of {self.name}", NUMBER_CLASSES))
+            object.__setattr__(self, part, array)
         check_examples(self.x_train, self.y_train, f"{self.name}: x_train", f"{self.name}: y_train")
         check_examples(self.x_test, self.y_test, f"{self.name}: x_test", f"{self.name}: y_test")
         for kind, train, test in (("x", self.x_train, self.x_test), ("y", self.y_train, self.y_test)):
@@ -85,10 +99,19 @@ class Dataset:
                     f"got targets {self.y_train.shape}"
                 )
         elif self.n_classes is None:
-            object.__setattr__(self, "n_classes", 1 + max(int(self.y_train.max()), int(self.y_test.max())))
+            labels = np.concatenate([self.y_train, self.y_test])
+            low, high = int(labels.min()), int(labels.max())
+            if low > 0:
+                raise ValueError(
+                    f"{self.name}: expected labels from 0, got {low}..{high}; subtract {low}, or give "
+                    f"n_classes={high + 1} if no example is of a class before {low}"
+                )
+            object.__setattr__(self, "n_classes", high + 1)
         else:
             check_labels(self.y_train, self.n_classes, f"{self.name}: y_train")
             check_labels(self.y_test, self.n_classes, f"{self.name}: y_test")
+        if self.n_classes == 1:
+            raise ValueError(f"{self.name}: expected at least two classes, got one for all examples")
 
     def subset(self, n_train: int | None = None, n_test: int | None = None, seed: int = 0) -> Dataset:
         """Draw fewer examples at random, without replacement; None keeps a part as it is.
@@ -97,7 +120,8 @@ class Dataset:
         seed gives nested subsets: the first 100 of 1,000 drawn are the 100 drawn.
 
         Raises:
-            ValueError: If a number is not between 1 and the number of examples that there are.
+            ValueError: If a number is not between 1 and the number of examples that there are, or the seed
+                is not a whole number from 0.
         """
         train = draw(n_train, len(self.x_train), "n_train", seed)
         test = draw(n_test, len(self.x_test), "n_test", seed)
@@ -132,6 +156,14 @@ class Dataset:
             x_train=self.x_train.reshape(len(self.x_train), *shape),
             x_test=self.x_test.reshape(len(self.x_test), *shape),
         )
+
+    def _display(self) -> Display:
+        parts = {"training": (self.x_train, self.y_train), "test": (self.x_test, self.y_test)}
+        rows = [
+            [name, f"{len(x):,}", in_words(x), f"{x.min():.3g} to {x.max():.3g}", in_words(y)]
+            for name, (x, y) in parts.items()
+        ]
+        return Display(repr(self), ["part", "examples", "inputs", "range", "targets"], rows)
 
     def __repr__(self) -> str:
         inputs = "x".join(map(str, self.x_train.shape[1:]))
@@ -201,7 +233,11 @@ def check_examples(x: np.ndarray, y: np.ndarray, x_name: str, y_name: str) -> No
         check_labels(y, None, y_name)
     else:
         if y.dtype.kind != "f" or y.shape[1] == 0:
-            raise ValueError(f"{y_name}: expected targets (N, C) of floats, got {y.shape} {y.dtype}")
+            labels = "y[:, 0]" if y.shape[1] == 1 else "y.argmax(1)"
+            raise ValueError(
+                f"{y_name}: expected targets (N, C) of floats, got {y.shape} {y.dtype}; use y.astype(float) "
+                f"for targets, {labels} for labels"
+            )
         check_finite(y, y_name)
 
 
@@ -231,7 +267,9 @@ def check_labels(y: np.ndarray, n_classes: int | None, name: str) -> None:
     if wrong.any():
         first = int(wrong.argmax())
         what = "labels from 0" if n_classes is None else f"labels 0..{n_classes - 1}"
-        raise ValueError(f"{name}: expected {what}, got {int(y[first])} in example {first}")
+        low, high = int(y.min()), int(y.max())
+        hint = label_advice(low, high, high + 1 if n_classes is None else n_classes)
+        raise ValueError(f"{name}: expected {what}, got {int(y[first])} in example {first}{hint}")
 
 
 def float_dtype(dtype: DTypeLike) -> np.dtype:
@@ -263,7 +301,7 @@ def existing_folder(folder: str | Path) -> Path:
 
 def split(n: int, test_share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Return indices of a random training and test part of n >= 2 examples; each has at least one."""
-    order = np.random.default_rng(seed).permutation(n)
+    order = np.random.default_rng(whole_number(seed, 0, 2**64, "seed")).permutation(n)
     n_test = min(max(1, round(test_share * n)), n - 1)
     return order[n_test:], order[:n_test]
 
@@ -272,4 +310,5 @@ def draw(n: int | None, available: int, name: str, seed: int = 0) -> np.ndarray 
     """Return the indices of n examples at random, those of `Dataset.subset`; None stands for all of them."""
     if n is None:
         return slice(None)
-    return np.random.default_rng(seed).permutation(available)[: whole_number(n, 1, available, name)]
+    count = whole_number(n, 1, available, name)
+    return np.random.default_rng(whole_number(seed, 0, 2**64, "seed")).permutation(available)[:count]

@@ -11,52 +11,60 @@ from pathlib import Path
 
 import numpy as np
 
-from .cache import read_bytes
+from ..reading import first_bytes, opened
 
 KINDS = {1: "labels", 3: "images"}
+MOST_DIMENSIONS = 64
+"""Of a NumPy array."""
 
 
-def read_idx(path: str | Path, ndim: int | None = None) -> np.ndarray:
-    """Read an IDX file, plain or gzip.
+def read_idx(
+    path: str | Path, ndim: int | None = None, item_shape: tuple[int, ...] | None = None
+) -> np.ndarray:
+    """Read an IDX file, plain or gzip; the header first, so that no more is read than it says.
 
     Args:
         path: The file.
         ndim: Number of dimensions that it must have (3: images, 1: labels); None for any.
+        item_shape: Shape that each example must have; None for any.
 
     Returns:
         uint8 array of the shape that the file states.
 
     Raises:
-        ValueError: If packed data are damaged, the magic number or the number of dimensions is another,
-            there are no examples, or there are fewer or more bytes than the shape asks for.
+        ValueError: If packed data are damaged, the magic number, the number of dimensions or the shape is
+            another, there are no examples, or there are fewer or more bytes than the shape asks for.
     """
     path = Path(path)
-    data = read_bytes(path)
-    if len(data) < 4 or data[:3] != b"\x00\x00\x08" or data[3] == 0:
+    head = first_bytes(path, 4 + 4 * MOST_DIMENSIONS)
+    if len(head) < 4 or head[:3] != b"\x00\x00\x08" or not 0 < head[3] <= MOST_DIMENSIONS:
         raise ValueError(
             f"{path}: expected an IDX file of unsigned bytes, plain or gzip (magic number 00 00 08 "
-            f"and the number of dimensions), got {data[:4].hex(' ') or 'an empty file'}"
+            f"and the number of dimensions), got {head[:4].hex(' ') or 'an empty file'}"
         )
-    stated = data[3]
+    stated = head[3]
     if ndim is not None and stated != ndim:
         raise ValueError(
             f"{path}: expected {_kind(ndim)} (magic number 00 00 08 {ndim:02x}), got {_kind(stated)} "
             f"(00 00 08 {stated:02x}); are the files of images and labels swapped?"
         )
     start = 4 + 4 * stated
-    if len(data) < start:
+    if len(head) < start:
         raise ValueError(
-            f"{path}: expected a header of {start} bytes, got {len(data)} bytes: the file is truncated"
+            f"{path}: expected a header of {start} bytes, got {len(head)} bytes: the file is truncated"
         )
-    shape = tuple(int(size) for size in np.frombuffer(data, dtype=">u4", count=stated, offset=4))
+    shape = tuple(int(size) for size in np.frombuffer(head, dtype=">u4", count=stated, offset=4))
     if 0 in shape:
         raise ValueError(f"{path}: expected at least one example, got shape {shape}")
+    if item_shape is not None and shape[1:] != item_shape:
+        wanted, got = ("x".join(map(str, sizes)) for sizes in (item_shape, shape[1:]))
+        raise ValueError(f"{path}: expected images of {wanted} pixels, got {got}")
     expected = start + math.prod(shape)
-    if len(data) != expected:
-        problem = "is truncated" if len(data) < expected else f"has {len(data) - expected} trailing bytes"
-        raise ValueError(
-            f"{path}: expected {expected} bytes for shape {shape}, got {len(data)}: the file {problem}"
-        )
+    with opened(path, expected) as (stream, size):
+        if size != expected:
+            got = f"{size}: the file is truncated" if size < expected else "more: the file has trailing bytes"
+            raise ValueError(f"{path}: expected {expected} bytes for shape {shape}, got {got}")
+        data = stream.read(size)
     return np.frombuffer(data, dtype=np.uint8, offset=start).reshape(shape)
 
 

@@ -20,7 +20,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import DTypeLike
 
-from .cache import cache_folder, download, file_status, find_file, read_bytes
+from ..reading import read_bytes
+from .cache import cache_folder, download, file_status, find_file
 from .dataset import Dataset, check_labels, existing_folder, float_dtype, labelled_images, whole_number
 from .idx import read_idx
 
@@ -157,12 +158,7 @@ def _files(part: str) -> tuple[str, str]:
 
 
 def _read_images(path: Path) -> np.ndarray:
-    pixels = read_idx(path, ndim=3)
-    if pixels.shape[1:] != (SIDE, SIDE):
-        raise ValueError(
-            f"{path}: expected images of {SIDE}x{SIDE} pixels, got {pixels.shape[1]}x{pixels.shape[2]}"
-        )
-    return pixels
+    return read_idx(path, 3, (SIDE, SIDE))
 
 
 def _read_labels(path: Path) -> np.ndarray:

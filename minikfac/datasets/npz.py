@@ -6,13 +6,12 @@ the test part. Nothing is scaled: inputs must be finite floats. Pickled objects 
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import DTypeLike
 
+from ..reading import npz_names, one_line, read_npz
 from .dataset import Dataset, check_examples, float_dtype, split
 
 TEST_SHARE = 1 / 6
@@ -61,34 +60,24 @@ def from_npz(
         arrays.append(np.asarray(x if images else x.reshape(len(x), -1), dtype=dtype))
         arrays.append(np.asarray(y, dtype=np.int64 if y.ndim == 1 else dtype))
     x_train, y_train, x_test, y_test = arrays
-    return Dataset(x_train, y_train, x_test, y_test, path.stem, image_shape).subset(n_train, n_test)
+    try:
+        data = Dataset(x_train, y_train, x_test, y_test, path.stem, image_shape)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path}: {error}") from error
+    return data.subset(n_train, n_test)
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(f"expected an .npz file, got no file {path}")
-    if not zipfile.is_zipfile(path):
-        raise ValueError(
-            f"{path}: expected an .npz file made by numpy.savez, got another kind of file or a truncated one"
-        )
-    arrays = {}
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            for key in stored.files:
-                if key in ("x", "y", "x_train", "y_train", "x_test", "y_test"):
-                    arrays[key] = stored[key]
-            names = stored.files
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        what = (
-            "objects, which only pickle could load"
-            if "allow_pickle" in str(error)
-            else f"a damaged file ({error})"
-        )
-        raise ValueError(f"{path}: expected arrays of numbers, got {what}") from error
+    names = npz_names(path)
+    wanted = [name for name in names if name in ("x", "y", "x_train", "y_train", "x_test", "y_test")]
     for have in ({"x_train", "y_train", "x_test", "y_test"}, {"x_train", "y_train"}, {"x", "y"}):
-        if set(arrays) == have:
-            return arrays
-    raise ValueError(f"{path}: expected the arrays {WANTED}, got {', '.join(sorted(names)) or 'none'}")
+        if set(wanted) == have:
+            return read_npz(path, wanted)
+    raise ValueError(
+        f"{path}: expected the arrays {WANTED}, got {one_line(', '.join(sorted(names))) or 'none'}"
+    )
 
 
 def _parts(arrays: dict[str, np.ndarray], path: Path) -> list[tuple[np.ndarray, np.ndarray]]:

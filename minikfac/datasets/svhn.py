@@ -10,15 +10,17 @@ The set is for non-commercial use only, so it is not in the package.
 from __future__ import annotations
 
 import hashlib
-import io
+import math
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from .cache import cache_folder, download, file_status, find_file, read_bytes
+from ..reading import read_bytes
+from .cache import cache_folder, download, file_status, find_file
 from .dataset import Dataset, existing_folder, float_dtype, from_bytes, labelled_images
+from .mat import mat_shapes, read_mat
 
 PARTS = {"train": "train_32x32.mat", "test": "test_32x32.mat"}
 ADDRESS = "http://ufldl.stanford.edu/housenumbers/"
@@ -83,36 +85,29 @@ def read_svhn(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
         ValueError: If it is no MATLAB file, truncated or damaged, `X` or `y` is missing or has another shape
             or type, or a label is not 1..10.
     """
-    from scipy.io import loadmat
-
     path = Path(path)
-    data = read_bytes(path)
-    try:
-        arrays = loadmat(io.BytesIO(data), variable_names=["X", "y"])
-    except Exception as error:  # SciPy raises many kinds for what is not in order
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(
-            f"{path}: expected a MATLAB file (version 5 to 7.2), got another kind of file or a truncated or "
-            f"damaged one ({reason})"
-        ) from error
-    missing = [key for key in ("X", "y") if key not in arrays]
+
+    heads = mat_shapes(path)  # before the numbers are read
+    missing = [key for key in ("X", "y") if key not in heads]
     if missing:
         raise ValueError(f"{path}: expected the arrays X and y, got no {' and no '.join(missing)}")
-    X, y = arrays["X"], arrays["y"]
-    if X.dtype != np.uint8 or X.ndim != 4 or X.shape[:3] != SHAPE or X.shape[3] == 0:
-        raise ValueError(f"{path}: expected X of bytes (32, 32, 3, N), got {X.shape} {X.dtype}")
-    labels = y.ravel()
-    if labels.dtype.kind not in "iuf" or len(labels) != X.shape[3]:
+    (shape, dtype), (y_shape, y_dtype) = heads["X"], heads["y"]
+    if dtype != np.uint8 or shape[:-1] != SHAPE or shape[-1] < 1:
+        raise ValueError(f"{path}: expected X of bytes (32, 32, 3, N), got {shape} {dtype or 'not numbers'}")
+    if y_dtype is None or math.prod(y_shape) != shape[-1]:
         raise ValueError(
-            f"{path}: expected y of {X.shape[3]} labels, one for each image of X, got {y.shape} {y.dtype}"
+            f"{path}: expected y of {shape[-1]} labels, one for each image of X, got {y_shape} "
+            f"{y_dtype or 'not numbers'}"
         )
+    arrays = read_mat(path, ("X", "y"))
+    labels = arrays["y"].ravel()
     official = np.isin(labels, np.arange(1, 11))
     if not official.all():
         first = int(np.argmin(official))
         raise ValueError(
             f"{path}: expected labels 1..10, where 10 is the digit 0, got {labels[first]} in example {first}"
         )
-    return X.transpose(3, 0, 1, 2), labels.astype(np.int64) % 10
+    return arrays["X"].transpose(3, 0, 1, 2), labels.astype(np.int64) % 10
 
 
 def check(folder: Path) -> list[tuple[str, str]]:

@@ -32,7 +32,9 @@ from .eigenbasis import ekfac_scales
 from .enumeration import exact_fisher
 from .exercise import Exercise, Verdict
 from .factors import kronecker_factors
+from .forty_lines import kfac_in_forty_lines
 from .gaussian import natural_gradient
+from .inverse import kronecker_step
 from .neighbours import tridiagonal
 from .quadratic import rescale_and_momentum
 from .workers import all_reduce
@@ -49,8 +51,10 @@ __all__ = [
     "exact_fisher",
     "factored_damping",
     "find",
+    "kfac_in_forty_lines",
     "kfc_factors",
     "kronecker_factors",
+    "kronecker_step",
     "natural_gradient",
     "reparameterize",
     "rescale_and_momentum",
@@ -64,9 +68,11 @@ _ALL = {
         backward,
         exact_fisher,
         kronecker_factors,
+        kronecker_step,
+        factored_damping,
+        kfac_in_forty_lines,
         tridiagonal,
         kfc_factors,
-        factored_damping,
         reparameterize,
         rescale_and_momentum,
         ekfac_scales,

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from ..backend import as_array
 from .exercise import Wrong
 
 ROUNDING = 1e-9
@@ -46,10 +47,17 @@ def call(answer: Callable[..., Any], **arrays: Any) -> Any:
         raise Wrong(
             f"Your function raises {type(error).__name__}{_place(answer, error)}: {_one_line(error)}."
         ) from error
-    changed = [name for name, array in arrays.items() if not np.array_equal(copies[name], array)]
+    changed = [name for name, value in arrays.items() if _changed(copies[name], value)]
     if changed:
         raise Wrong(f"Your function changes {' and '.join(changed)} in place: work on a new array instead.")
     return returned
+
+
+def _changed(copy: Any, value: Any) -> bool:
+    """Whether an array, or one in a list, is no longer what it was; a generator or a state may change."""
+    if isinstance(value, list):
+        return any(_changed(*pair) for pair in zip(copy, value, strict=False)) or len(copy) != len(value)
+    return isinstance(value, np.ndarray) and not np.array_equal(copy, value)
 
 
 def _place(answer: Callable[..., Any], error: Exception) -> str:
@@ -70,9 +78,11 @@ def as_numbers(name: str, returned: Any) -> np.ndarray:
         Wrong: on what is no array of real numbers.
     """
     try:
-        array = np.asarray(returned)
-    except ValueError as error:  # rows of unequal length
-        raise Wrong(f"{name} is no array: {_one_line(error)}.") from error
+        array = as_array(returned, name)
+    except TypeError:
+        raise Wrong(f"{name} should be an array of real numbers, got {kind_of(returned)}.") from None
+    except ValueError as error:  # rows of unequal length, masked entries
+        raise Wrong(f"E{_one_line(error)[1:]}.") from error
     if array.dtype.kind not in "fiu":
         raise Wrong(f"{name} should be an array of real numbers, got {kind_of(returned)}.")
     return array.astype(float)

@@ -18,10 +18,12 @@ class BlockDiagonalOperator(Operator):
     """Operators side by side, each on its own slice of the vector."""
 
     def __init__(self, parts: Sequence[Operator]) -> None:
-        if not parts:
-            raise ValueError("expected at least one block, got none")
         self.parts = tuple(parts)
-        self.slices = consecutive(part.shape[0] for part in parts)
+        if not self.parts:
+            raise ValueError("expected at least one block, got none")
+        if wrong := [type(part).__name__ for part in self.parts if not isinstance(part, Operator)]:
+            raise TypeError(f"expected blocks that are matrices of minikfac.fisher, got {', '.join(wrong)}")
+        self.slices = consecutive(part.shape[0] for part in self.parts)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -55,10 +57,7 @@ class BlockDiagonal(BlockDiagonalOperator, FisherMatrix):
     def __init__(self, blocks: Sequence[FisherMatrix]) -> None:
         super().__init__(blocks)
         self.blocks = tuple(blocks)
-
-    def __repr__(self) -> str:
-        kinds = ", ".join(type(block).__name__ for block in self.blocks)
-        return f"BlockDiagonal([{kinds}], shape={self.shape})"
+        self.name = f"one {' or '.join(dict.fromkeys(type(block).__name__ for block in blocks))} per layer"
 
     @property
     def floats(self) -> int:

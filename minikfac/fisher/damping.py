@@ -5,7 +5,7 @@
 
 The factored form is again a Kronecker product, so two Cholesky factorizations invert it. It is not exact:
 it adds pi sqrt(lambda) I (x) G + sqrt(lambda) / pi A (x) I on top of lambda I. pi shares the
-damping out so that this surplus is small.
+damping out so that the trace of this surplus, which is positive semi-definite, is smallest.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..backend import Array, array_module, number
+from .matrix import check_damping
 
 
 def pi_ratio(A: Array, G: Array) -> Any:
@@ -35,6 +36,7 @@ def add_to_diagonal(M: Array, amount: Any) -> Array:
 
 def factored_shares(A: Array, G: Array, lam: float) -> tuple[Any, Any]:
     """What is added to the diagonals of A and G: pi sqrt(lam) and sqrt(lam) / pi."""
+    lam = check_damping(lam, A)
     pi = pi_ratio(A, G)
     return pi * lam**0.5, lam**0.5 / pi
 
@@ -47,4 +49,4 @@ def factored_damping(A: Array, G: Array, lam: float) -> tuple[Array, Array]:
 
 def tikhonov_eigenvalues(a: Array, g: Array, lam: float) -> Array:
     """Eigenvalues a_i g_o + lam of A (x) G + lam I, (I, O), from those of A (I,) and G (O,)."""
-    return array_module(a, g).outer(a, g) + lam
+    return array_module(a, g).outer(a, g) + check_damping(lam, a)

@@ -8,7 +8,7 @@ from ..backend import Array, array_module
 from ..linalg import cholesky, cholesky_inverse, cholesky_solve
 from ..linalg import pseudo_inverse as pinv
 from .damping import add_to_diagonal
-from .matrix import FisherMatrix, Operator
+from .matrix import FisherMatrix, Operator, symmetric
 
 
 class DenseMatrix(FisherMatrix):
@@ -21,15 +21,10 @@ class DenseMatrix(FisherMatrix):
         slices: Sequence[slice] | None = None,
         name: str = "the matrix",
     ) -> None:
-        if array.ndim != 2 or array.shape[0] != array.shape[1]:
-            raise ValueError(f"expected a square array, got shape {array.shape}")
-        self.array = array
+        self.array = array = symmetric(array, name)
         self.slices = tuple(slices) if slices else (slice(0, len(array)),)
         self.names = tuple(names) if names else (name,)
         self.name = name
-
-    def __repr__(self) -> str:
-        return f"DenseMatrix({self.name}, shape={self.shape})"
 
     @property
     def like(self) -> Array:
@@ -60,7 +55,7 @@ class DenseMatrix(FisherMatrix):
 
     def _inverse(self, damping: float, method: str | None, pseudo_inverse: bool, explicit: bool) -> Operator:
         if damping == 0 and pseudo_inverse:
-            return DenseMatrix(pinv(self.array), self.names, self.slices, self.name)
+            return DenseMatrix(pinv(self.array, self.name), self.names, self.slices, self.name)
         L = self._cholesky(damping)
         if explicit:
             return DenseMatrix(cholesky_inverse(L), self.names, self.slices, self.name)
@@ -69,7 +64,7 @@ class DenseMatrix(FisherMatrix):
     def _cholesky(self, damping: float) -> Array:
         if damping == 0:
             return cholesky(self.array, self.name)
-        return cholesky(add_to_diagonal(self.array, damping), f"{self.name} + damping", overwrite=True)
+        return cholesky(add_to_diagonal(self.array, damping), self.name, overwrite=True, damping=damping)
 
     def _logdet(self, damping: float, method: str | None) -> float:
         return CholeskySolver(self._cholesky(damping)).logdet()

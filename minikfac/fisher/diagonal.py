@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ..backend import Array, array_module, on_host
 from ..linalg import SingularMatrixError
 from .block_diagonal import BlockDiagonal
-from .matrix import FisherMatrix
+from .matrix import FisherMatrix, not_negative
 from .signals import LayerSignals, Signals
 
 
@@ -29,12 +29,18 @@ def diagonal(signals: Signals) -> BlockDiagonal:
     return BlockDiagonal([DiagonalBlock(d, name) for (d,), name in zip(means, signals.names, strict=True)])
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class DiagonalBlock(FisherMatrix):
     """diag(d), d (P,)."""
 
     d: Array
     name: str = "layer"
+
+    def __post_init__(self) -> None:
+        d = not_negative(self.d, f"entries on the diagonal of {self.name}")
+        if d.ndim != 1:
+            raise ValueError(f"expected the diagonal (P,) of {self.name}, got shape {d.shape}")
+        object.__setattr__(self, "d", d)
 
     @property
     def like(self) -> Array:
@@ -56,14 +62,14 @@ class DiagonalBlock(FisherMatrix):
     def _inverse(
         self, damping: float, method: str | None, pseudo_inverse: bool, explicit: bool
     ) -> DiagonalBlock:
-        d = self.d + damping
-        keep, xp = d > 0, array_module(d)
+        d, xp = self.d + damping, array_module(self.d)
+        keep = d >= xp.finfo(d.dtype).tiny
         if damping > 0 and not on_host(d):  # the answer would hold up the queue
             return DiagonalBlock(xp.where(keep, 1 / d, xp.nan), self.name)
         if not pseudo_inverse and not bool(keep.all()):
             raise SingularMatrixError(
                 f"expected a positive definite matrix, but the diagonal of {self.name} has "
-                f"{int((~keep).sum())} zeros among {len(d)}; use damping > 0, or pseudo_inverse=True"
+                f"{int((~keep).sum())} zeros among {len(d)}; add damping"
             )
         return DiagonalBlock(xp.where(keep, 1 / xp.where(keep, d, 1), 0), self.name)
 

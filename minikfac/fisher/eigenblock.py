@@ -10,10 +10,11 @@ from typing import ClassVar
 
 from ..backend import Array, array_module, on_host
 from ..linalg import SingularMatrixError, kron_apply, kron_eigen_dense
-from .matrix import FisherMatrix
+from ..linalg.psd import ill_conditioned, resolution
+from .matrix import FisherMatrix, not_negative
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class EigenBlock(FisherMatrix):
     """Orthonormal U_A (I, I), U_G (O, O) and eigenvalues s (I, O)."""
 
@@ -22,6 +23,14 @@ class EigenBlock(FisherMatrix):
     s: Array
     name: str = "layer"
     damping_methods: ClassVar[tuple[str, ...]] = ("eigen",)
+
+    def __post_init__(self) -> None:
+        s = not_negative(self.s, f"eigenvalues of {self.name}")
+        shapes = self.U_A.shape, self.U_G.shape
+        if s.ndim != 2 or shapes != tuple((n, n) for n in s.shape):
+            got = f"{shapes[0]}, {shapes[1]} and {s.shape}"
+            raise ValueError(f"expected U_A (I, I), U_G (O, O) and s (I, O) of {self.name}, got {got}")
+        object.__setattr__(self, "s", s)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -55,18 +64,31 @@ class EigenBlock(FisherMatrix):
     def _inverse(
         self, damping: float, method: str | None, pseudo_inverse: bool, explicit: bool
     ) -> EigenBlock:
-        s = self.s + damping
-        xp = array_module(s)
-        # an eigenvalue is no better known than the factors' are; beside lambda none needs to be
-        keep = s > (0 if damping > 0 else max(s.shape) * float(xp.finfo(s.dtype).eps) * s.max())
-        if damping > 0 and not on_host(s):  # the answer would hold up the queue
-            return replace(self, s=xp.where(keep, 1 / s, xp.nan))
+        if damping > 0:
+            return self._damped_inverse(damping)
+        s, xp = self.s, array_module(self.s)
+        # an eigenvalue is no better known than the factors' are
+        keep = s > xp.maximum(max(10, *s.shape) * xp.finfo(s.dtype).eps * s.max(), xp.finfo(s.dtype).tiny)
         if not pseudo_inverse and not bool(keep.all()):
             raise SingularMatrixError(
                 f"expected a positive definite matrix, but the block of {self.name} has numerical rank "
-                f"{int(keep.sum())} of {s.size}; use damping > 0, or pseudo_inverse=True"
+                f"{int(keep.sum())} of {s.size}; add damping"
             )
         return replace(self, s=xp.where(keep, 1 / xp.where(keep, s, 1), 0))
+
+    def _damped_inverse(self, damping: float) -> EigenBlock:
+        damped, limit = self._damped(damping, None), resolution(self.s)
+        s, xp = damped.s, array_module(self.s)
+        smallest = s.min()
+        if on_host(s) and smallest > limit * s.max():  # which is at least the largest diagonal entry
+            return replace(self, s=1 / s)
+        largest = damped.diagonal().max()
+        if not on_host(s):  # the answer would hold up the queue
+            return replace(self, s=xp.where(smallest > limit * largest, 1 / s, xp.nan))
+        if not smallest > limit * largest:
+            condition = float(largest) / float(smallest)
+            raise ill_conditioned(f"the block of {self.name}", s, condition, damping)
+        return replace(self, s=1 / s)
 
     def _logdet(self, damping: float, method: str | None) -> float:
         return -float(array_module(self.s).log(self._inverse(damping, None, False, False).s).sum())

@@ -18,7 +18,7 @@ from ..backend import Array, array_module, number
 from ..linalg import Sums, sum_over_chunks
 from ..network import Network
 from .block_diagonal import BlockDiagonal
-from .kronecker_block import Kronecker
+from .kronecker_block import kronecker_blocks
 from .patches import PatchMoment
 from .signals import LayerSignals
 from .targets import Targets
@@ -32,12 +32,14 @@ class Estimate(NamedTuple):
         gradient: of it, (P,).
         fisher: the K-FAC matrix.
         stats: running statistics of batch normalization after the pass; [] for most nets.
+        batch_stats: those that the pass used, [] for most nets.
     """
 
     loss: Any
     gradient: Array
     fisher: BlockDiagonal
     stats: list[Array]
+    batch_stats: list[Array]
 
 
 def gradient_and_kfac(
@@ -72,16 +74,17 @@ def gradient_and_kfac(
     net.output.check(y, len(x), net.n_outputs(x))
     grids: list[tuple[int, int]] = []  # of the layers; the same in each chunk, as are the statistics after it
     after: list[Array] = []
+    used: list[Array] = []
     coupled = train and bool(net.init_stats())
     if coupled:  # two passes: what g is depends on whether the statistics of the batch move along
-        loss, grad, after = net.gradient_pass(theta, x, y, stats)
-        stats = net.batch_stats(theta, x)
+        loss, grad, after, used = net.gradient_pass(theta, x, y, stats)
+        stats = used
 
     def add(rows: slice, sums: Sums) -> None:
         tape = net.forward(theta, x[rows], stats)
         grids[:] = tape.grids
         if not coupled:
-            after[:] = tape.stats
+            after[:], used[:] = tape.stats, tape.batch_stats
         dz = net.output.gradient(tape.z, y[rows])[None] / len(x)
         g = net.backward(theta, tape, array_module(dz).concatenate([dz, expectation.terms(tape.z, rows)]))
         sums.add("loss", net.output.losses(tape.z, y[rows]).sum())
@@ -103,7 +106,7 @@ def gradient_and_kfac(
         loss, grad = number(sums["loss"]) / len(x), sums["gradient"]
     locations = [1 if reduce else math.prod(grid) for grid in grids]
     factors = [_factors(sums, l, overlap(l), len(x), t) for l, t in enumerate(locations)]
-    return Estimate(loss, grad, Kronecker(factors, net.names), after)
+    return Estimate(loss, grad, kronecker_blocks(factors, net.names), after, used)
 
 
 def _add_factors(sums: Sums, l: int, layer: LayerSignals, reduce: bool) -> None:

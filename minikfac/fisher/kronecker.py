@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from ..backend import Array
 from .block_diagonal import BlockDiagonal
-from .kronecker_block import Kronecker
+from .kronecker_block import kronecker_blocks
 from .signals import LayerSignals, Signals
 
 
@@ -45,7 +45,11 @@ def factors(layer: LayerSignals, n: int) -> tuple[Array, ...]:
 
 
 def reduced_factors(layer: LayerSignals, n: int) -> tuple[Array, ...]:
-    """KFAC-reduce: sum activations, and average derivatives, over locations first [EIST23, sec. 3.3]."""
+    """KFAC-reduce: sum activations, and average derivatives, over locations first [EIST23, sec. 3.3].
+
+    Exact for linear nets under squared error with a mean over all locations above, if every layer in
+    between is 1 x 1.
+    """
     if layer.scale_and_shift:
         return factors(layer, n)
     abar = layer.abar.sum(1)  # (N, I)
@@ -62,4 +66,4 @@ def kfac(signals: Signals, reduce: bool = False) -> BlockDiagonal:
         signals: of :func:`minikfac.fisher.signals`.
         reduce: KFAC-reduce; the same where T = 1.
     """
-    return Kronecker(signals.total(reduced_factors if reduce else factors), signals.names)
+    return kronecker_blocks(signals.total(reduced_factors if reduce else factors), signals.names)

@@ -5,10 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from ..backend import Array, array_module
 from ..distributed import SERIAL, Communicator
@@ -21,27 +20,40 @@ from ..linalg import (
     kron_dense,
 )
 from ..linalg import pseudo_inverse as pinv
+from ..linalg.psd import Damped, check_psd
 from .block_diagonal import BlockDiagonal, BlockDiagonalOperator
 from .damping import add_to_diagonal, factored_damping, factored_shares, tikhonov_eigenvalues
 from .dense import DenseMatrix
 from .eigenblock import EigenBlock
-from .matrix import FisherMatrix, Operator
+from .matrix import FisherMatrix, Operator, symmetric
 
 
 def Kronecker(factors: Sequence[tuple[Array, ...]], names: Sequence[str] | None = None) -> BlockDiagonal:
     """The K-FAC matrix from factors (A, G), or whole blocks (F,), that were averaged elsewhere.
 
     Raises:
-        ValueError: on factors that are not square, or another number of names than of factors.
+        ValueError: on factors that are not square, finite, symmetric and positive semi-definite, naming them,
+            or another number of names than of factors.
+        TypeError: on factors that are no arrays of real numbers.
     """
+    F = kronecker_blocks([tuple(matrices) for matrices in factors], names)
+    for block in F.blocks:
+        for M, name in block.named_factors if isinstance(block, KroneckerBlock) else ():
+            check_psd(M, name)
+    return F
+
+
+def kronecker_blocks(
+    factors: Sequence[tuple[Array, ...]], names: Sequence[str] | None = None
+) -> BlockDiagonal:
+    """As :func:`Kronecker`, of factors that are known to be positive semi-definite."""
     names = names or [f"layer{number}" for number in range(len(factors))]
     if len(names) != len(factors):
         raise ValueError(f"expected {len(factors)} names, one per pair of factors, got {len(names)}")
     blocks: list[FisherMatrix] = []
     for matrices, name in zip(factors, names, strict=True):
-        if len(matrices) not in (1, 2) or any(M.ndim != 2 or M.shape[0] != M.shape[1] for M in matrices):
-            shapes = " and ".join(str(M.shape) for M in matrices)
-            raise ValueError(f"expected square A and G for {name}, got shapes {shapes}")
+        if len(matrices) not in (1, 2):
+            raise ValueError(f"expected A and G, or a whole block, for {name}, got {len(matrices)} arrays")
         if len(matrices) == 2:
             blocks.append(KroneckerBlock(matrices[0], matrices[1], name))
         else:
@@ -56,7 +68,7 @@ def factors_of(F: BlockDiagonal) -> list[tuple[Array, ...]]:
     ]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class KroneckerBlock(FisherMatrix):
     """A (x) G, acting on weights V (I, O) as A V G; A (I, I) and G (O, O) are symmetric.
 
@@ -68,6 +80,11 @@ class KroneckerBlock(FisherMatrix):
     G: Array
     name: str = "layer"
     damping_methods: ClassVar[tuple[str, ...]] = ("eigen", "factored")
+
+    def __post_init__(self) -> None:
+        for field in ("A", "G"):
+            object.__setattr__(self, field, symmetric(getattr(self, field), f"{field} of {self.name}"))
+        array_module(self.A, self.G, names=f"A of {self.name}, G of {self.name}")
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -96,22 +113,29 @@ class KroneckerBlock(FisherMatrix):
     def _damped(self, lam: float, method: str | None) -> FisherMatrix:
         if method == "factored":
             return KroneckerBlock(*factored_damping(self.A, self.G, lam), self.name)
-        (a, U_A), (g, U_G) = eigh(self.A), eigh(self.G)
+        (a, U_A), (g, U_G) = (eigh(M, name) for M, name in self.named_factors)
         return EigenBlock(U_A, U_G, tikhonov_eigenvalues(a, g, lam), self.name)
 
     def _inverse(self, damping: float, method: str | None, pseudo_inverse: bool, explicit: bool) -> Operator:
         if damping > 0 and method != "factored":
             return self.damped(0.0).inverse(damping)
         if damping == 0 and pseudo_inverse:
-            return KroneckerBlock(pinv(self.A), pinv(self.G), self.name)
-        L_A, L_G = damped_choleskys(self.damped_factors(damping))
+            A, G = (pinv(M, name) for M, name in self.named_factors)
+            return KroneckerBlock(A, G, self.name)
+        ((L_A, L_G),) = damped_choleskys([self.damped_factors(damping)], damping)
         return self.from_choleskys(L_A, L_G, explicit)
 
-    def damped_factors(self, lam: float) -> Iterator[tuple[Array, str, Any]]:
+    @property
+    def named_factors(self) -> tuple[tuple[Array, str], tuple[Array, str]]:
+        """A and G, and what to call them in errors."""
+        return (self.A, f"A of {self.name}"), (self.G, f"G of {self.name}")
+
+    def damped_factors(self, lam: float) -> tuple[Damped, Damped]:
         """A and G damped, with their names and what was added."""
         shares = factored_shares(self.A, self.G, lam)
-        for M, share, letter in zip((self.A, self.G), shares, "AG", strict=True):
-            yield add_to_diagonal(M, share), f"{letter} of {self.name}", share
+        pairs = zip(self.named_factors, shares, strict=True)
+        A, G = ((add_to_diagonal(M, share), name, share) for (M, name), share in pairs)
+        return A, G
 
     def from_choleskys(self, L_A: Array, L_G: Array, explicit: bool) -> Operator:
         """The inverse from the Cholesky factors of damped A and G."""
@@ -122,7 +146,8 @@ class KroneckerBlock(FisherMatrix):
     def _logdet(self, damping: float, method: str | None) -> float:
         if damping > 0 and method != "factored":
             return self.damped(0.0).logdet(damping)
-        return KroneckerSolver(*damped_choleskys(self.damped_factors(damping))).logdet()
+        ((L_A, L_G),) = damped_choleskys([self.damped_factors(damping)], damping)
+        return KroneckerSolver(L_A, L_G).logdet()
 
 
 def factored_inverse(
@@ -135,10 +160,10 @@ def factored_inverse(
     if comm.size > 1:
         return F.inverse(damping, "factored", explicit=explicit, comm=comm)
     products = [block for block in F.blocks if isinstance(block, KroneckerBlock)]
-    Ls = iter(damped_choleskys(chain.from_iterable(block.damped_factors(damping) for block in products)))
+    Ls = iter(damped_choleskys((block.damped_factors(damping) for block in products), damping))
     return BlockDiagonalOperator(
         [
-            block.from_choleskys(next(Ls), next(Ls), explicit)
+            block.from_choleskys(*next(Ls), explicit)
             if isinstance(block, KroneckerBlock)
             else block.inverse(damping, explicit=explicit)
             for block in F.blocks
@@ -146,7 +171,7 @@ def factored_inverse(
     )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class KroneckerSolver(Operator):
     """(A (x) G)^{-1} by the Cholesky factors L_A (I, I) and L_G (O, O)."""
 

@@ -5,7 +5,8 @@ The exact block holds T^2 pairs of locations t, u:
     F = E[ sum_t sum_u  abar_t abar_u^T (x) g_t g_u^T ]
 
     IAD   activations are independent of derivatives: the expectation of the product is that of each
-    SUD   derivatives at different locations are uncorrelated: pairs t != u are left out
+    SUD   derivatives at different locations are uncorrelated: pairs t != u are left out. Beside IAD this
+          needs E[ g_t g_u^T ] = 0; alone it needs E_y[ g_t g_u^T | x ] = 0 for every example
     SH    derivatives are homogeneous in space: E[ g_t g_u^T ] = Gamma(u - t), the mean over all pairs
           of locations of the grid at that distance
 
@@ -16,13 +17,12 @@ The exact block holds T^2 pairs of locations t, u:
     IAD, SH    sum_tu E[ abar_t abar_u^T ] (x) Gamma(u - t)
     all        sum_t E[ abar_t abar_t^T ] (x) Gamma(0):  KFC, one Kronecker product
 
-SH speaks of second moments of the derivatives by themselves, which only IAD gives the block; without it
-SH is undefined. Activations need no SH: theirs are the real patches, padding included. Where T = 1, IAD
-alone is K-FAC, and the other two say nothing.
+SH concerns second moments of the derivatives alone, which enter the block separately only under IAD;
+without IAD it is undefined. Activations need no SH: theirs are the real patches, padding included. Where
+T = 1, IAD alone is K-FAC, and the other two change nothing.
 
-None of these is better than another as a rule: errors can fall when an assumption is added. And {IAD, SH}
-can be indefinite: means over fewer and fewer pairs, at growing distance, need not belong to any
-covariance.
+Errors are not monotone: they can fall when an assumption is added. And {IAD, SH} can be indefinite: means
+over fewer and fewer pairs, at growing distance, need not belong to any covariance.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from .block_diagonal import BlockDiagonal
 from .dense import DenseMatrix
 from .exact import beside_whole_blocks, block_diagonal
 from .kronecker import factors, kfac
-from .kronecker_block import Kronecker
+from .kronecker_block import kronecker_blocks
 from .signals import LayerSignals, Signals
 
 LADDER: dict[frozenset[str], str] = {
@@ -105,19 +105,19 @@ def fully_correlated(signals: Signals) -> BlockDiagonal:
         A, *G = factors(layer, n)
         return (A, *(layer.g.shape[2] * M for M in G))  # a whole block has no G
 
-    return Kronecker(signals.total(contribution), signals.names)
+    return kronecker_blocks(signals.total(contribution), signals.names)
 
 
 def _check(assume: Collection[str]) -> frozenset[str]:
-    if isinstance(assume, str):
-        raise ValueError(f"expected a set of assumptions, got the string {assume!r}")
+    if isinstance(assume, str) or not isinstance(assume, Collection):
+        raise ValueError(f"expected a set of assumptions, got {assume!r}")
     assumed = frozenset(assume)
     if unknown := sorted(map(str, assumed - set(_ASSUMPTIONS))):
         raise ValueError(f"expected assumptions among IAD, SH, SUD, got {', '.join(unknown)}")
     if assumed not in LADDER:
         raise ValueError(
-            f"expected IAD beside SH, got {', '.join(sorted(assumed))}: SH speaks of second moments of the "
-            "derivatives by themselves, which only IAD separates from the activations"
+            f"expected IAD beside SH, got {', '.join(sorted(assumed))}: SH concerns second moments of the "
+            "derivatives alone, which only IAD separates from the activations"
         )
     return assumed
 

@@ -12,8 +12,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ..backend import Array, array_module
+from ..backend import Array, all_finite, array_module, on_host, real_array, whole_number
 from ..linalg import SingularMatrixError, cholesky, eigh, extreme_eigenpairs, triangular_solve
+from ..linalg.psd import ill_conditioned, resolution
 from .exact import exact
 from .matrix import FisherMatrix, Operator
 from .signals import LayerSignals, Signals
@@ -36,7 +37,8 @@ def low_rank(signals: Signals, rank: int) -> LowRank:
     """
     slices = signals.slices
     size = slices[-1].stop
-    if not 1 <= rank <= size:
+    rank = whole_number(rank, "rank")
+    if rank > size:
         raise ValueError(f"expected a rank from 1 to {size}, got {rank}")
     like = next(iter(signals))[0].abar
     if size <= _DENSE or rank > size // 2:
@@ -66,7 +68,7 @@ def _product(signals: Signals, v: Array) -> Array:
     return xp.concatenate([DW.reshape(-1) for (DW,) in signals.total_of_chunks(contribution)])
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LowRank(FisherMatrix):
     """ridge I + sign B B^T, with B (P, r); sign is -1 in the inverse of such a matrix."""
 
@@ -76,6 +78,14 @@ class LowRank(FisherMatrix):
     ridge: float = 0.0
     sign: int = 1
     name: str = "the low-rank matrix"
+
+    def __post_init__(self) -> None:
+        B = real_array(self.B, f"B of {self.name}")
+        if B.ndim != 2:
+            raise ValueError(f"expected an array (P, r) for B of {self.name}, got shape {B.shape}")
+        if on_host(B) and not all_finite((B**2).sum(1)):
+            raise ValueError(f"expected finite entries of B B^T in {self.name}, got NaN or infinity")
+        object.__setattr__(self, "B", B)
 
     @property
     def like(self) -> Array:
@@ -117,8 +127,11 @@ class LowRank(FisherMatrix):
         if ridge == 0:
             raise SingularMatrixError(
                 f"expected a positive definite matrix, but {self.name} ({self.shape[0]} x {self.shape[0]}) "
-                f"has rank {self.B.shape[1]} at most; use damping > 0, or pseudo_inverse=True"
+                f"has rank {self.B.shape[1]} at most; add damping"
             )
+        largest = float(self.diagonal().max()) + damping
+        if self.sign > 0 and not ridge > resolution(self.B) * largest:
+            raise ill_conditioned(self.name, self.B, largest / ridge, ridge)
         L = self._small_cholesky(ridge)
         C = triangular_solve(L, self.B.T).T / ridge**0.5
         return replace(self, B=C, ridge=1 / ridge, sign=-self.sign)
@@ -126,7 +139,7 @@ class LowRank(FisherMatrix):
     def _small_cholesky(self, ridge: float) -> Array:
         small = self.sign * (self.B.T @ self.B)
         small.reshape(-1)[:: len(small) + 1] += ridge
-        return cholesky(small, self.name)
+        return cholesky(small, self.name, damping=ridge)
 
     def _logdet(self, damping: float, method: str | None) -> float:
         """By the determinant lemma: (P - r) log ridge + log det(ridge I + B^T B)."""

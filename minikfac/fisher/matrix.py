@@ -4,16 +4,30 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import scipy.sparse.linalg
 
-from ..backend import Array, array_module, to_host
+from ..backend import Array, all_finite, array_module, check_memory, on_host, real_array, real_number, to_host
+from ..display import Display, Shown, by
+from ..linalg.psd import no_pattern
 
 
-class Operator(ABC):
-    """A symmetric linear map that can be applied: a curvature matrix or the inverse of one."""
+class Operator(Shown, ABC):
+    """A symmetric linear map that can be applied: a curvature matrix or the inverse of one.
+
+    ``v`` may be whatever NumPy makes an array of real numbers of. ``np.asarray(F)`` is ``F.to_dense()``.
+    """
+
+    __array_ufunc__ = None
+    """Lets NumPy's and CuPy's arrays leave ``v @ F`` to :meth:`__rmatmul__`."""
+
+    parts: Sequence[Operator] = ()
+    """Those side by side of which it consists, where it does."""
+
+    def _display(self) -> Display:
+        return _shown(self, [by(self.shape), *_arrays(self)], self.parts)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -32,14 +46,31 @@ class Operator(ABC):
     def __matmul__(self, v: Array) -> Array:
         """Apply to v (P,) or (P, m).
 
+        NaN and infinity in v go where NumPy takes them.
+
         Raises:
-            ValueError: on another shape.
-            TypeError: if v is on another device.
+            ValueError: on another shape, or if a product of finite numbers overflows (on the host).
+            TypeError: if v is on another device, or no array of real numbers.
         """
+        v = real_array(v, "the vector")
         array_module(self.like, v, names="the matrix, the vector")
         if v.ndim not in (1, 2) or len(v) != self.shape[0]:
             raise ValueError(f"expected a vector ({self.shape[0]},) or ({self.shape[0]}, m), got {v.shape}")
-        return self._product(v)
+        result = self._product(v)
+        if on_host(result) and not all_finite(result) and all_finite(v):
+            raise ValueError(f"expected a product that {result.dtype} can hold, got NaN or infinity")
+        return result
+
+    def __rmatmul__(self, v: Array) -> Array:
+        """v F for v (P,) or (m, P), the transpose of F v^T."""
+        v = real_array(v, "the vector")
+        if v.ndim not in (1, 2) or v.shape[-1] != self.shape[0]:
+            raise ValueError(f"expected a vector ({self.shape[0]},) or (m, {self.shape[0]}), got {v.shape}")
+        return (self @ v.T).T
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        """The dense array, for NumPy."""
+        return self.to_dense().astype(dtype or self.like.dtype, copy=bool(copy))
 
     def to_dense(self) -> Array:
         """Form the (P, P) array, for looking at."""
@@ -67,9 +98,13 @@ class Operator(ABC):
 class FisherMatrix(Operator):
     """A symmetric positive semi-definite curvature matrix, a mean over examples.
 
-    ``damping`` is always the lambda of F + lambda I. A solve on a singular matrix without damping
-    raises :class:`minikfac.linalg.SingularMatrixError`, a ValueError that names the matrix or factor
-    and its rank; ``pseudo_inverse=True`` leaves the null space out instead.
+    ``damping`` is always the lambda of F + lambda I. A solve on a matrix that is singular to working
+    precision raises :class:`minikfac.linalg.SingularMatrixError`, a ValueError that names the matrix or
+    factor and its rank or, where there is damping, its condition number; ``pseudo_inverse=True`` leaves the
+    null space of an undamped matrix out instead. One rule holds for all kinds: the smallest eigenvalue of the
+    damped matrix must be more than 10 eps times its largest diagonal entry. Up to there, relative residuals
+    of solves are some eps times the condition number, at most 0.2. On a device, what would make the host wait
+    is not looked at, and NaN takes the place of the error.
     """
 
     name: str = "Fisher matrix"
@@ -80,6 +115,23 @@ class FisherMatrix(Operator):
     @abstractmethod
     def floats(self) -> int:
         """How many numbers are stored."""
+
+    def _display(self) -> Display:
+        return _shown(self, [self.name, by(self.shape), f"{self.floats:,} floats"], self.blocks)
+
+    def plot(self, approximations: Mapping[str, FisherMatrix] | None = None) -> Any:
+        """Draw |F|, and beside it approximations by name and what they miss; returns the axes.
+
+        Raises:
+            MemoryError: where the dense matrix does not fit.
+        """
+        from .. import plots
+
+        size = self.shape[0]
+        check_memory((3, size, size), self.like.dtype, f"the picture of {self.name}", "one of its blocks")
+        names, sizes = [_layer(block) for block in self.blocks], [block.shape[0] for block in self.blocks]
+        others = {name: to_host(matrix.to_dense()) for name, matrix in (approximations or {}).items()}
+        return plots.matrices(to_host(self.to_dense()), others, names, sizes, reference=self.name)
 
     @property
     def blocks(self) -> Sequence[FisherMatrix]:
@@ -101,7 +153,7 @@ class FisherMatrix(Operator):
 
     def damped(self, lam: float, method: str | None = None) -> FisherMatrix:
         """Return the damped matrix itself, F + lambda I or what ``method`` makes of it."""
-        return self._damped(check_damping(lam), check_method(method, self.damping_methods))
+        return self._damped(check_damping(lam, self.like), check_method(method, self.damping_methods))
 
     def inverse(
         self,
@@ -122,17 +174,24 @@ class FisherMatrix(Operator):
             ValueError: on negative damping, an unknown method, or a singular matrix without damping.
         """
         method = check_method(method, self.damping_methods)
-        return self._inverse(check_damping(damping), method, pseudo_inverse, explicit)
+        return self._inverse(check_damping(damping, self.like), method, pseudo_inverse, explicit)
 
     def solve(
         self, v: Array, damping: float = 0.0, method: str | None = None, pseudo_inverse: bool = False
     ) -> Array:
-        """Return (F + damping I)^{-1} v, for v (P,) or (P, m); see :meth:`inverse`."""
+        """Return (F + damping I)^{-1} v, for v (P,) or (P, m); see :meth:`inverse`.
+
+        Raises:
+            ValueError: on NaN or infinity in v too (on the host).
+        """
+        v = real_array(v, "the vector")
+        if on_host(v) and not all_finite(v):
+            raise ValueError("expected a finite vector to solve for, got NaN or infinite entries")
         return self.inverse(damping, method, pseudo_inverse) @ v
 
     def logdet(self, damping: float = 0.0, method: str | None = None) -> float:
         """log det(F + damping I), in nats."""
-        return self._logdet(check_damping(damping), check_method(method, self.damping_methods))
+        return self._logdet(check_damping(damping, self.like), check_method(method, self.damping_methods))
 
     # A kind of matrix defines these three, which get checked arguments, or overrides the three above.
 
@@ -146,16 +205,81 @@ class FisherMatrix(Operator):
         raise NotImplementedError
 
 
-def check_damping(damping: float) -> float:
-    """Return damping as a float; ValueError unless it is finite and not negative."""
+def _shown(matrix: Operator, words: Sequence[str], blocks: Sequence[Operator]) -> Display:
+    """Kind and a few words, and a row for each block."""
+    rows = [[_layer(block), _kind(block), by(block.shape), ", ".join(_arrays(block))] for block in blocks]
+    return Display(f"{_kind(matrix)}({', '.join(words)})", ["block", "kind", "rows", "arrays"], rows)
+
+
+def _kind(matrix: Operator) -> str:
+    return type(matrix).__name__.strip("_")
+
+
+def _layer(block: Operator) -> str:
+    """The layer's name, without what its name says of the matrix, as in "the block of dense0"."""
+    return getattr(block, "name", "").split(" of ")[-1]
+
+
+def _arrays(matrix: Operator) -> list[str]:
+    """The arrays inside, by name and shape."""
+    return [f"{name} {by(x.shape)}" for name, x in vars(matrix).items() if hasattr(x, "dtype")]
+
+
+def symmetric(M: Array, what: str) -> Array:
+    """Return a symmetric (n, n) array of real numbers; on the host it is tried on one vector.
+
+    Raises:
+        ValueError: that names it, if it is not square, finite and symmetric.
+        TypeError: if it is no array of real numbers.
+    """
+    M = real_array(M, what)
+    if M.ndim != 2 or M.shape[0] != M.shape[1] or not len(M):
+        raise ValueError(f"expected a square array for {what}, got shape {M.shape}")
+    if on_host(M):
+        if not all_finite(M):
+            raise ValueError(f"expected finite numbers in {what}, got NaN or infinity")
+        v = no_pattern(M) / (2 * len(M))  # too short for overflow
+        right, left = M @ v, v @ M
+        if abs(right - left).max() > float(array_module(M).finfo(M.dtype).eps) ** 0.5 * abs(right).max():
+            raise ValueError(f"expected {what} to be symmetric, got M != M^T")
+    return M
+
+
+def not_negative(d: Array, what: str) -> Array:
+    """Return an array of real numbers >= 0; on a device they are not looked at.
+
+    Raises:
+        ValueError: that names it, on negative ones, NaN or infinity.
+        TypeError: if it is no array of real numbers.
+    """
+    d = real_array(d, what)
+    if on_host(d) and not (all_finite(d) and (d >= 0).all()):
+        least = float(d.min()) if all_finite(d) else "NaN or infinity"
+        raise ValueError(f"expected finite {what} >= 0, got one of {least}")
+    return d
+
+
+def check_damping(damping: float, like: Array) -> float:
+    """Return damping as a float: 0, or a number that the dtype of ``like`` can hold and divide by.
+
+    Raises:
+        ValueError: on another number.
+        TypeError: on what is no real number.
+    """
+    damping = real_number(damping, "damping")
     if not (math.isfinite(damping) and damping >= 0):
         raise ValueError(f"expected finite damping >= 0, got {damping}")
-    return float(damping)
+    limits = array_module(like).finfo(like.dtype)
+    least, most = float(limits.tiny), float(limits.max)
+    if damping and not least <= damping <= most:
+        between = f"from {least:.1e} to {most:.1e} for {like.dtype}"
+        raise ValueError(f"expected damping 0, or {between}, got {damping:.3g}")
+    return damping
 
 
 def check_method(method: str | None, choices: tuple[str, ...] = ()) -> str | None:
     """Return the method of damping; ValueError if this kind of matrix does not have it."""
-    if method is not None and method not in choices:
+    if method is not None and not (isinstance(method, str) and method in choices):
         names = " or ".join(map(repr, choices)) or "no damping method for this kind of matrix"
         raise ValueError(f"expected {names}, got {method!r}")
     return method

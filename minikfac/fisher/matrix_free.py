@@ -10,12 +10,16 @@ agree here, since z are natural parameters of an exponential family; the Hessian
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
-from ..backend import Array, array_module
+from ..backend import NUMBER_CLASSES, Array, array_module, as_array, real_number, whole_number
+from ..display import Display, by
 from ..linalg import conjugate_gradients
-from ..network import Network
+from ..linalg.psd import ill_conditioned
+from ..network import Network, Tape
 from .matrix import FisherMatrix, Operator, check_damping, check_method
 
 
@@ -33,15 +37,15 @@ def product(
             :func:`minikfac.fisher.joint`.
     """
     tape = net.forward(theta, x, stats, train)
-    xp = array_module(theta)
     b = net.output.fisher_root(tape.z)
 
-    def apply(v: Array) -> Array:
-        u = net.jvp(theta, tape, v)
-        along = xp.einsum("knc,nc->kn", b, u)
-        return net.vjp(theta, tape, xp.einsum("knc,kn->nc", b, along)) / len(tape.z)
+    return MatrixFree(partial(_fisher_product, net, theta, tape, b), theta, "the Fisher matrix")
 
-    return MatrixFree(apply, theta, "the Fisher matrix")
+
+def _fisher_product(net: Network, theta: Array, tape: Tape, b: Array, v: Array) -> Array:
+    xp = array_module(theta)
+    along = xp.einsum("knc,nc->kn", b, net.jvp(theta, tape, v))
+    return net.vjp(theta, tape, xp.einsum("knc,kn->nc", b, along)) / len(tape.z)
 
 
 def gauss_newton(
@@ -57,13 +61,15 @@ def gauss_newton(
     ``stats`` and ``train`` are those of :func:`product`.
     """
     tape = net.forward(theta, x, stats, train)
+    y = as_array(y, "y", NUMBER_CLASSES)
     net.output.check(y, *tape.z.shape)
 
-    def apply(v: Array) -> Array:
-        u = net.output.hessian_product(tape.z, y, net.jvp(theta, tape, v))
-        return net.vjp(theta, tape, u) / len(tape.z)
+    return MatrixFree(partial(_gauss_newton_product, net, theta, tape, y), theta, "the Gauss-Newton matrix")
 
-    return MatrixFree(apply, theta, "the Gauss-Newton matrix")
+
+def _gauss_newton_product(net: Network, theta: Array, tape: Tape, y: Array, v: Array) -> Array:
+    u = net.output.hessian_product(tape.z, y, net.jvp(theta, tape, v))
+    return net.vjp(theta, tape, u) / len(tape.z)
 
 
 def hessian(net: Network, theta: Array, x: Array, y: Array) -> MatrixFree:
@@ -73,11 +79,12 @@ def hessian(net: Network, theta: Array, x: Array, y: Array) -> MatrixFree:
     raises a ValueError.
     """
     tape = net.forward(theta, x)
+    y = as_array(y, "y", NUMBER_CLASSES)
     net.output.check(y, *tape.z.shape)
-    return MatrixFree(lambda v: net.hessian_product(theta, tape, y, v), theta, "the Hessian")
+    return MatrixFree(partial(net.hessian_product, theta, tape, y), theta, "the Hessian")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class MatrixFree(FisherMatrix):
     """A symmetric matrix given by ``apply``, v (P,) -> M v, plus ridge I.
 
@@ -95,6 +102,9 @@ class MatrixFree(FisherMatrix):
     @property
     def like(self) -> Array:
         return self.like_array
+
+    def _display(self) -> Display:
+        return Display(f"MatrixFree({self.name}, {by(self.shape)}, known by its products)")
 
     @property
     def floats(self) -> int:
@@ -150,10 +160,10 @@ class MatrixFree(FisherMatrix):
         """
         if pseudo_inverse or explicit:
             raise self._refuse("pseudo-inverse or explicit inverse")
-        return CGSolver(self._damped(check_damping(damping), check_method(method)), precondition)
+        return CGSolver(self._damped(check_damping(damping, self.like), check_method(method)), precondition)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class CGSolver(Operator):
     """M^{-1} by conjugate gradients."""
 
@@ -168,13 +178,28 @@ class CGSolver(Operator):
         if v.ndim == 2:
             return array_module(v).stack([self._product(column) for column in v.T], axis=1)
         M, B = self.matrix, self.precondition
-        limit = M.max_iterations or 10 * len(v)
+        v = v.astype((v[:1] + M.like[0]).dtype)
+        limit = 10 * len(v) if M.max_iterations is None else whole_number(M.max_iterations, "max_iterations")
+        tolerance = real_number(M.tolerance, "tolerance")
         solution = conjugate_gradients(
-            lambda p: M @ p, v, M.tolerance, limit, None if B is None else lambda r: B @ r
+            lambda p: M @ p, v, tolerance, limit, None if B is None else lambda r: B @ r
         )
         if not solution.converged:
             raise ValueError(
                 f"expected a relative residual of {M.tolerance:.1e} from conjugate gradients on {M.name}, "
                 f"got {solution.residual:.1e} after {solution.iterations} iterations; use more damping"
             )
+        self._check(solution.x, v)
         return solution.x
+
+    def _check(self, x: Array, v: Array) -> None:
+        """Refuse a solution whose residual, computed anew, is over 0.2: there the recurrence lost it.
+
+        What is left of v lies along large eigenvalues, so that a product with it tells these.
+        """
+        M = self.matrix
+        r = v - M @ x
+        if not float(r @ r) <= 0.04 * float(v @ v):
+            Mr = M @ r
+            condition = float((Mr @ Mr) / (r @ r)) ** 0.5 / M.ridge if M.ridge else math.inf
+            raise ill_conditioned(M.name, v, condition, M.ridge)

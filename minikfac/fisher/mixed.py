@@ -34,11 +34,13 @@ def mixed(signals: Signals, kinds: Mapping[int | str, str], default: str = "kfac
         ValueError: on an unknown kind.
         KeyError, IndexError: on an unknown layer.
     """
+    if not isinstance(kinds, Mapping):
+        raise TypeError(f"expected kinds by layer, as in {{0: 'exact'}}, got {kinds!r}")
     chosen = [default] * len(signals)
     for layer, kind in kinds.items():
         chosen[signals.index(layer)] = kind
     for kind in chosen:
-        if kind not in KINDS:
+        if not isinstance(kind, str) or kind not in KINDS:
             raise ValueError(f"expected a kind among {', '.join(KINDS)}, got {kind!r}")
     return BlockDiagonal(
         [KINDS[kind](signals.select([layer])).blocks[0] for layer, kind in enumerate(chosen)]

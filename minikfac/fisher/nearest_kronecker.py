@@ -19,7 +19,7 @@ from ..backend import Array, array_module
 from .block_diagonal import BlockDiagonal
 from .exact import beside_whole_blocks
 from .kronecker import kfac
-from .kronecker_block import Kronecker
+from .kronecker_block import kronecker_blocks
 from .signals import LayerSignals, Signals
 
 _TOLERANCE = 1e-10
@@ -86,7 +86,7 @@ def _nearest(signals: Signals) -> BlockDiagonal:
     Gs = _beside(signals, _best_G, As)
     units = [float(A.trace()) for A in As]  # 0 where a block is 0, as below a dead layer
     scales = [trace / unit if unit > 0 else 1.0 for trace, unit in zip(traces, units, strict=True)]
-    return Kronecker(
+    return kronecker_blocks(
         [(A * scale, G / scale) for A, G, scale in zip(As, Gs, scales, strict=True)], signals.names
     )
 

@@ -16,24 +16,27 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from numbers import Integral
+from functools import partial
 from typing import Any
 
-from ..backend import Array, array_module
+from ..backend import Array, all_finite, array_module, check_memory, on_host, to_host, whole_number
+from ..display import Display, Shown, ShownByFields, by
 from ..distributed import SERIAL, Communicator
 from ..linalg import consecutive
 from ..network import Network
-from ..network.network import layer_index
+from ..network.network import as_batch, layer_index
 from .targets import Targets
 
 Arrays = tuple[Array, ...]
 """What a layer contributes to a sum."""
 _GRADIENTS = 2**24
 """About how many numbers of per-example gradients are formed at once."""
+_MANY = 1000
+"""Examples from which on it is worth it to look at one of them before all."""
 
 
-@dataclass(frozen=True)
-class LayerSignals:
+@dataclass(frozen=True, repr=False)
+class LayerSignals(ShownByFields):
     """What one parameter layer contributes.
 
     Attributes:
@@ -95,8 +98,8 @@ class LayerSignals:
         return xp.tensordot(self.abar, g, ((0, 1), (0, 1)))
 
 
-@dataclass(frozen=True)
-class Signals:
+@dataclass(frozen=True, repr=False)
+class Signals(Shown):
     """The signals of a batch, whole or as a recipe that makes them chunk by chunk.
 
     Iterating yields chunks, each a list of :class:`LayerSignals`; it can be repeated. A
@@ -129,8 +132,8 @@ class Signals:
             ValueError: on no layers, or shapes or a number of names that do not belong together.
         """
         layers = list(layers)
-        if not layers:
-            raise ValueError("expected at least one layer, got none")
+        if not layers or not all(isinstance(layer, LayerSignals) for layer in layers):
+            raise ValueError(f"expected at least one LayerSignals, got {layers}")
         names = tuple(names) if names else tuple(f"layer{number}" for number in range(len(layers)))
         if len(names) != len(layers):
             raise ValueError(f"expected {len(layers)} names, one per layer, got {len(names)}")
@@ -145,7 +148,46 @@ class Signals:
                 )
         dense = all(layer.abar.shape[1] == 1 and not layer.scale_and_shift for layer in layers)
         shapes = tuple(layer.weight_shape for layer in layers)
-        return cls(names, shapes, len(layers[0].abar), 1, lambda: iter([layers]), dense)
+        _check_finite(layers, names)
+        return cls(names, shapes, len(layers[0].abar), 1, [layers].__iter__, dense)
+
+    def _display(self) -> Display:
+        chunks = f" in {self.n_chunks} chunks" if self.n_chunks > 1 else ""
+        size = self.slices[-1].stop
+        title = f"Signals({len(self)} layers, {size:,} parameters, {self.n:,} examples{chunks})"
+        header, note = ["layer", "weights", "parameters"], ""
+        rows = [
+            [name, by(shape), f"{math.prod(shape):,}"]
+            for name, shape in zip(self.names, self.shapes, strict=True)
+        ]
+        if not chunks:  # else it would take a pass to see them
+            header += ["abar", "g"]
+            note = "abar: examples x locations x inputs; g: target terms x examples x locations x outputs"
+            for row, layer in zip(rows, next(iter(self)), strict=True):
+                row += [by(layer.abar.shape), by(layer.g.shape)]
+        return Display(title, header, rows, note)
+
+    def plot(self, layer: int | str = 0) -> Any:
+        """Draw a layer's exact block, A and G, their Kronecker product and what it misses.
+
+        Returns:
+            The axes.
+
+        Raises:
+            ValueError: on scale and shift of a normalization, which have no such factors.
+        """
+        from .. import plots
+
+        alone, name = self.select([layer]), self.names[self.index(layer)]
+        if alone.scale_and_shift[0]:
+            raise ValueError(f"expected a layer with factors A and G, got scale and shift in {name}")
+
+        def moments(part: LayerSignals, n: int) -> Arrays:
+            abar, g = (x.reshape(-1, x.shape[-1]) for x in (part.abar, part.g))
+            return part.second_moment() / n, abar.T @ abar / n, g.T @ g / (n * part.abar.shape[1])
+
+        ((block, A, G),) = alone.total(moments)
+        return plots.kronecker_factors(to_host(block), to_host(A), to_host(G), name=name)
 
     def __iter__(self) -> Iterator[list[LayerSignals]]:
         return self.make_chunks()
@@ -193,7 +235,7 @@ class Signals:
             self,
             names=tuple(self.names[layer] for layer in chosen),
             shapes=tuple(self.shapes[layer] for layer in chosen),
-            make_chunks=lambda: ([chunk[layer] for layer in chosen] for chunk in self),
+            make_chunks=partial(_some_layers, self.make_chunks, chosen),
             dense_chain=chain,
         )
 
@@ -223,7 +265,16 @@ class Signals:
 
     def _over_ranks(self, sums: list[Arrays]) -> list[Arrays]:
         totals = iter(self.comm.sum([array for arrays in sums for array in arrays]))
-        return [tuple(next(totals) for _ in arrays) for arrays in sums]
+        means = [tuple(next(totals) for _ in arrays) for arrays in sums]
+        if not all(all_finite(array) for arrays in means for array in arrays if on_host(array)):
+            raise ValueError(f"expected means that {means[0][0].dtype} can hold, got NaN or infinity")
+        return means
+
+
+def _some_layers(
+    make_chunks: Callable[[], Iterator[list[LayerSignals]]], chosen: Sequence[int]
+) -> Iterator[list[LayerSignals]]:
+    return ([chunk[layer] for layer in chosen] for chunk in make_chunks())
 
 
 def _added(sums: list[Arrays], more: Sequence[Arrays]) -> list[Arrays]:
@@ -269,22 +320,56 @@ def signals(
         train: use the statistics of this batch instead.
 
     Raises:
-        ValueError: on arguments that do not go together, or what ``Network.forward`` refuses.
+        ValueError: on arguments that do not go together, what ``Network.forward`` refuses, or signals that
+            overflow (on the host).
+        MemoryError: with the size in GiB, if the signals of a chunk do not fit.
         TypeError: if rng is no generator, such as a seed.
     """
-    if batch_size is not None and not (isinstance(batch_size, Integral) and batch_size >= 1):
-        raise ValueError(f"expected batch_size to be a whole number >= 1, got {batch_size!r}")
+    if batch_size is not None:
+        batch_size = whole_number(batch_size, "batch_size")
+    x = as_batch(x)
     expectation = Targets.of(net, theta, x, y, targets, n_samples, rng)
     if train:
         stats = net.batch_stats(theta, x)
 
-    def chunk(rows: slice) -> list[LayerSignals]:
-        tape = net.forward(theta, x[rows], stats)
-        g = net.backward(theta, tape, expectation.terms(tape.z, rows))
-        return [LayerSignals(*layer) for layer in zip(tape.abar, g, tape.grids, strict=True)]
-
-    n_chunks, make_chunks = _recipe(chunk, net.comm.rows(len(x)), batch_size)
+    chunk = partial(_chunk, net, theta, x, expectation, stats)
+    rows = net.comm.rows(len(x))
+    _check_size(chunk, rows, batch_size)
+    n_chunks, make_chunks = _recipe(chunk, rows, batch_size)
     return Signals(net.names, net.shapes, len(x), n_chunks, make_chunks, net.is_dense_chain, net.comm)
+
+
+def _chunk(
+    net: Network, theta: Array, x: Array, expectation: Targets, stats: Sequence[Array] | None, rows: slice
+) -> list[LayerSignals]:
+    """The signals of some examples."""
+    tape = net.forward(theta, x[rows], stats)
+    g = net.backward(theta, tape, expectation.terms(tape.z, rows))
+    layers = [LayerSignals(*layer) for layer in zip(tape.abar, g, tape.grids, strict=True)]
+    _check_finite(layers, net.names)
+    return layers
+
+
+def _check_finite(layers: Sequence[LayerSignals], names: Sequence[str]) -> None:
+    """Refuse signals that overflowed; on a device, where the answer would hold up the queue, do nothing."""
+    for layer, name in zip(layers, names, strict=True):
+        if on_host(layer.g) and not (all_finite(layer.abar) and all_finite(layer.g)):
+            raise ValueError(f"expected finite signals, got NaN or infinity in abar or g of {name}")
+
+
+def _check_size(chunk: Callable[[slice], list[LayerSignals]], rows: slice, batch_size: int | None) -> None:
+    """Refuse signals that do not fit into memory at once, by those of one example.
+
+    Raises:
+        MemoryError: with the size in GiB.
+    """
+    at_once = min(rows.stop - rows.start, batch_size or rows.stop - rows.start)
+    if at_once >= _MANY:
+        layers = chunk(slice(rows.start, rows.start + 1))
+        numbers = sum(layer.abar.size + layer.g.size for layer in layers)
+        like = layers[0].g
+        instead = f"batch_size={_MANY // 10}, which makes them chunk by chunk"
+        check_memory((at_once, numbers), like.dtype, "abar and g of all layers", instead, array_module(like))
 
 
 def _recipe(
@@ -294,9 +379,9 @@ def _recipe(
     if batch_size is not None and batch_size < rows.stop - rows.start:
         starts = range(rows.start, rows.stop, batch_size)
         parts = [slice(start, min(start + batch_size, rows.stop)) for start in starts]
-        return len(parts), lambda: map(chunk, parts)
+        return len(parts), partial(map, chunk, parts)
     if rows.start < rows.stop:
         layers = chunk(rows)
     else:  # a rank without examples has one that adds nothing
         layers = [LayerSignals(0 * layer.abar, 0 * layer.g, layer.grid) for layer in chunk(slice(0, 1))]
-    return 1, lambda: iter([layers])
+    return 1, [layers].__iter__

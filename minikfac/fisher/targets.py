@@ -10,10 +10,18 @@ The Fisher matrix of the outputs is then the mean over examples of sum_k dz_k dz
 from __future__ import annotations
 
 from dataclasses import dataclass
-from numbers import Integral
 from typing import Any
 
-from ..backend import Array, array_module
+from ..backend import (
+    NUMBER_CLASSES,
+    Array,
+    array_module,
+    as_array,
+    check_generator,
+    check_memory,
+    whole_number,
+)
+from ..display import ShownByFields
 from ..network import Network
 from ..network.outputs import Output
 
@@ -21,8 +29,8 @@ TARGETS = ("model", "sampled", "data")
 """Where targets can come from."""
 
 
-@dataclass(frozen=True)
-class Targets:
+@dataclass(frozen=True, repr=False)
+class Targets(ShownByFields):
     """Where the targets of a batch come from; :meth:`terms` has the derivatives dz (K, N, C).
 
     Attributes:
@@ -49,27 +57,30 @@ class Targets:
             ValueError: on arguments that do not go together.
             TypeError: if rng is no generator, such as a seed.
         """
-        if targets not in TARGETS:
+        if not isinstance(targets, str) or targets not in TARGETS:
             raise ValueError(f"expected targets 'model', 'sampled' or 'data', got {targets!r}")
         if (y is None) == (targets == "data"):
             raise ValueError(f"expected targets y exactly where targets='data', got targets={targets!r}")
-        if (rng is None) == (targets == "sampled"):
-            raise ValueError(
-                f"expected a generator rng exactly where targets='sampled', got targets={targets!r}"
-            )
-        if rng is not None and not hasattr(rng, "standard_normal"):
-            raise TypeError(f"expected rng = numpy.random.default_rng(seed), got {rng!r}")
-        if not isinstance(n_samples, Integral) or n_samples < 1:
-            raise ValueError(f"expected n_samples to be a whole number >= 1, got {n_samples!r}")
+        if rng is None and targets == "sampled":
+            raise ValueError("expected rng = numpy.random.default_rng(seed) for sampled targets, got None")
+        if rng is not None and targets != "sampled":
+            raise ValueError(f"expected rng only where targets='sampled', got targets={targets!r}")
+        if rng is not None:
+            check_generator(rng)
+        n_samples = whole_number(n_samples, "n_samples")
         if targets != "sampled" and n_samples != 1:
             raise ValueError(f"expected n_samples other than 1 only where targets='sampled', got {n_samples}")
         noise = None
         if y is not None or targets == "sampled":
             units = net.n_outputs(x)
             if y is not None:
+                y = as_array(y, "y", NUMBER_CLASSES)
                 net.output.check(y, len(x), units)
             else:
-                noise = array_module(theta).asarray(net.output.noise(rng, len(x), n_samples, units))
+                xp = array_module(theta)
+                shape = (len(x), n_samples, units)
+                check_memory(shape, theta.dtype, "sampled targets", "a smaller n_samples", xp)
+                noise = xp.asarray(net.output.noise(rng, len(x), n_samples, units))
         return cls(net.output, targets, n_samples, y, noise)
 
     def terms(self, z: Array, rows: slice) -> Array:

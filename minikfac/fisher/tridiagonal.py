@@ -16,8 +16,8 @@ Fhat is dense, but its inverse is block-tridiagonal and made of products of smal
 
 Here A_l belongs to layer l's inputs, G_l to its outputs, and a block acts on V (I, O) as A V G^T. Damping
 replaces A_l and G_l by their factored-damped versions and leaves the cross factors raw. Undamped the
-chain does not exist (0/0) where a G is singular, as with softmax outputs, or where neighbouring
-derivatives determine each other, as in deep linear nets.
+chain does not exist where a G has no inverse, as under softmax, or where neighbouring derivatives
+determine each other (0/0), as in deep linear nets.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from functools import cached_property, partial
 from itertools import pairwise
 from typing import Any, ClassVar
 
-from ..backend import Array, array_module
+from ..backend import Array, all_finite, array_module, on_host
 from ..distributed import SERIAL, Communicator
 from ..linalg import (
     cholesky,
@@ -40,6 +40,7 @@ from ..linalg import (
     kron_eigen_dense,
     kron_sum_solver,
 )
+from ..linalg.psd import check_product
 from .damping import factored_damping
 from .khatri_rao import check_dense, cross_factors
 from .kronecker import factors
@@ -73,12 +74,13 @@ def block_tridiagonal(signals: Signals) -> BlockTridiagonal:
 Pair = tuple[Array, Array]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class BlockTridiagonal(FisherMatrix):
     """Fhat, from factors (A_l, G_l) of each layer and cross factors (A_{l,l+1}, G_{l,l+1}).
 
     ``F @ v`` and ``to_dense`` are Fhat, the dense covariance of the chain; ``inverse`` is the
-    block-tridiagonal matrix. Damping is always factored damping of the diagonal factors.
+    block-tridiagonal matrix. Damping is always factored damping of the diagonal factors; ``damping`` is the
+    lambda that they have already, for errors.
     ``inverse(..., comm=)`` divides the layers between ranks, and all get the whole.
     """
 
@@ -86,7 +88,13 @@ class BlockTridiagonal(FisherMatrix):
     cross: tuple[Pair, ...]
     names: tuple[str, ...]
     name: str = "the block-tridiagonal matrix"
+    damping: float = 0.0
     damping_methods: ClassVar[tuple[str, ...]] = ("factored",)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "factors", tuple((block.A, block.G) for block in self.blocks))  # checked
+        if not all(all_finite(M) for pair in self.cross for M in pair if on_host(M)):
+            raise ValueError("expected finite cross factors, got NaN or infinity")
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -111,10 +119,11 @@ class BlockTridiagonal(FisherMatrix):
 
     def damped(self, lam: float, method: str | None = None) -> BlockTridiagonal:
         check_method(method, self.damping_methods)
-        if check_damping(lam) == 0:
+        lam = check_damping(lam, self.like)
+        if lam == 0:
             return self
         damped = tuple(factored_damping(A, G, lam) for A, G in self.factors)
-        return BlockTridiagonal(damped, self.cross, self.names, self.name)
+        return BlockTridiagonal(damped, self.cross, self.names, self.name, self.damping + lam)
 
     def inverse(
         self,
@@ -124,7 +133,7 @@ class BlockTridiagonal(FisherMatrix):
         explicit: bool = False,
         comm: Communicator = SERIAL,
     ) -> BlockTridiagonalInverse:
-        if pseudo_inverse:
+        if pseudo_inverse and damping == 0:
             raise ValueError("expected damping > 0: the block-tridiagonal matrix has no pseudo-inverse here")
         return self.damped(damping, method)._inverted(comm)
 
@@ -146,15 +155,17 @@ class BlockTridiagonal(FisherMatrix):
         names = (f"A of {self.names[layer]}", f"G of {self.names[layer]}")
         # PsiA A_{l+1} PsiA^T and likewise for G, since PsiA A_{l+1} = A_{l,l+1}
         explained = (PsiA @ A_up.T, PsiG @ G_up.T)
-        return (PsiA, PsiG), kron_sum_solver(*self.factors[layer], *explained, -1, names)
+        return (PsiA, PsiG), kron_sum_solver(*self.factors[layer], *explained, -1, names, self.damping)
 
     def _top(self) -> Pair:
         L_A, L_G = self._roots(-1)
+        check_product((L_A, L_G), f"A of {self.names[-1]}, times G of it,", self.damping)
         return cholesky_inverse(L_A), cholesky_inverse(L_G)
 
     def _roots(self, layer: int) -> Pair:
         (A, G), name = self.factors[layer], self.names[layer]
-        return cholesky(A, f"A of {name}"), cholesky(G, f"G of {name}")
+        of_A, of_G = f"A of {name}", f"G of {name}"
+        return cholesky(A, of_A, damping=self.damping), cholesky(G, of_G, damping=self.damping)
 
     def _product(self, v: Array) -> Array:
         """Fhat v = Xi^{-1} Lambda^{-1} Xi^{-T} v, layer by layer."""
@@ -177,7 +188,7 @@ class BlockTridiagonal(FisherMatrix):
         return -self.inverse(damping, method).logdet()
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class BlockTridiagonalInverse(Operator):
     """Xi^T Lambda Xi.
 

@@ -29,19 +29,21 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from ..backend import Array, array_module
+from ..backend import Array, array_module, whole_number
+from ..display import ShownByFields
 from ..fisher.block_diagonal import BlockDiagonal
 from ..fisher.dense import DenseMatrix
 from ..fisher.kronecker_block import Kronecker, KroneckerBlock
-from ..fisher.matrix import FisherMatrix
+from ..fisher.matrix import FisherMatrix, symmetric
+from ..fisher.targets import TARGETS
 from ..network import Network, layers, outputs
 from ..network.layers.composite import in_a_row
 
 LIBRARIES = ("pytorch", "curvlinops", "nngeometry", "kfac-jax")
 
 
-@dataclass(frozen=True, eq=False)
-class ForeignBlock:
+@dataclass(frozen=True, eq=False, repr=False)
+class ForeignBlock(ShownByFields):
     """The block of one layer as another library writes it.
 
     Attributes:
@@ -61,6 +63,7 @@ def convert(
     x: Array | None = None,
     to: str = "pytorch",
     reduction: str = "mean",
+    targets: str = "model",
 ) -> list[ForeignBlock] | Array:
     """Write a matrix in the convention of another library.
 
@@ -72,6 +75,8 @@ def convert(
             dense layer needs none otherwise.
         to: among :data:`LIBRARIES`.
         reduction: of PyTorch's loss, "mean" or "sum", for "pytorch" and "curvlinops".
+        targets: of the signals of F, as in :func:`minikfac.fisher.signals`; "data" for an empirical matrix,
+            in which the scale of the loss is squared (:func:`loss_scale`).
 
     Returns:
         K-FAC's matrices block by block; any other matrix as an array (P, P) over their flat parameters.
@@ -80,11 +85,12 @@ def convert(
         ValueError: on another library or reduction, a matrix of another net, or outputs or layers they do not
             have.
     """
+    F = F if isinstance(F, FisherMatrix) else symmetric(F, "the matrix")
     net = _dense_net([(b.A, b.G) for b in _kronecker_blocks(F)]) if net is None else net
     xp = array_module(F.like if isinstance(F, FisherMatrix) else F)
-    convention = _Convention.of(to, net, x, reduction, xp)
+    convention = _Convention.of(to, net, x, reduction, targets, xp)
     if F.shape != (net.n_params, net.n_params):
-        raise ValueError(f"expected a matrix of shape {(net.n_params,) * 2} for {net}, got {F.shape}")
+        raise ValueError(f"expected a matrix of shape {(net.n_params,) * 2} for {net!r}, got {F.shape}")
     if isinstance(F, BlockDiagonal) and any(isinstance(block, KroneckerBlock) for block in F.blocks):
         named = zip(convention.layouts, F.blocks, net.names, strict=True)
         return [convention.write(layout, block, name) for layout, block, name in named]
@@ -98,12 +104,13 @@ def convert_from(
     x: Array | None = None,
     source: str = "pytorch",
     reduction: str = "mean",
+    targets: str = "model",
 ) -> BlockDiagonal | DenseMatrix:
     """Read a matrix in the convention of another library; undoes :func:`convert`.
 
     Args:
         theirs: one :class:`ForeignBlock` or pair (A, G) per layer, or an array (P, P) over their parameters.
-        net, x, reduction: as in convert.
+        net, x, reduction, targets: as in convert.
         source: among :data:`LIBRARIES`.
 
     Raises:
@@ -113,14 +120,14 @@ def convert_from(
     factors = [pair.factors if isinstance(pair, ForeignBlock) else pair for pair in pairs]
     net = _dense_net(factors) if net is None else net
     xp = array_module(factors[0][0] if factors else theirs)
-    convention = _Convention.of(source, net, x, reduction, xp)
+    convention = _Convention.of(source, net, x, reduction, targets, xp)
     if isinstance(theirs, list | tuple):
         if len(theirs) != len(net.names):
             raise ValueError(f"expected {len(net.names)} blocks, one per parameter layer, got {len(theirs)}")
         named = zip(convention.layouts, theirs, net.names, strict=True)
         return Kronecker([convention.read(layout, block, name) for layout, block, name in named], net.names)
     if theirs.shape != (net.n_params, net.n_params):
-        raise ValueError(f"expected an array of shape {(net.n_params,) * 2} for {net}, got {theirs.shape}")
+        raise ValueError(f"expected an array of shape {(net.n_params,) * 2} for {net!r}, got {theirs.shape}")
     back = xp.argsort(convention.order)
     ours = theirs[back][:, back] / convention.loss
     return DenseMatrix(ours, net.names, net.slices, f"the matrix of {source}")
@@ -142,14 +149,19 @@ def _dense_net(factors: Sequence[tuple[Array, ...]]) -> Network:
 
 def flat_order(net: Network, x: Array, library: str) -> Array:
     """Where each parameter of their flat vector lies in ours, (P,): theirs = theta[order]."""
-    return _Convention.of(library, net, x, "mean", array_module(x)).order
+    return _Convention.of(library, net, x, "mean", "model", array_module(x)).order
 
 
-def loss_scale(library: str, output: outputs.Output, n: int, c: int, reduction: str = "mean") -> float:
-    """The loss that a library's curvature is of, over ours: a negative log-likelihood, mean over N examples.
+def loss_scale(
+    library: str, output: outputs.Output, n: int, c: int, reduction: str = "mean", targets: str = "model"
+) -> float:
+    """A library's curvature over ours: that of its loss, where ours is a mean negative log-likelihood.
 
     PyTorch's mean runs over outputs too except for cross-entropy, and its squared error has no 1/2; that of
     kfac-jax has none either, and nngeometry has the distributions themselves.
+
+    In an empirical matrix, which squares the gradients of an example's loss, what scales that loss enters
+    squared: the 2 of the squared error, and 1/C in PyTorch. In the libraries 1/C counts once, as 1/N does.
 
     Args:
         library: among :data:`LIBRARIES`.
@@ -157,23 +169,31 @@ def loss_scale(library: str, output: outputs.Output, n: int, c: int, reduction: 
         n: examples.
         c: outputs.
         reduction: "mean" or "sum", of PyTorch's loss.
+        targets: "data" for the empirical matrix, "model" or "sampled" for the Fisher matrix.
 
     Raises:
-        ValueError: on another library or reduction, or an output that the library does not have.
+        ValueError: on another library, reduction or targets, or an output that the library does not have.
     """
-    if library not in LIBRARIES:
+    if targets not in TARGETS:
+        raise ValueError(f"expected targets {', '.join(map(repr, TARGETS))}, got {targets!r}")
+    if not isinstance(library, str) or library not in LIBRARIES:
         raise ValueError(f"expected a library among {', '.join(LIBRARIES)}, got {library!r}")
+    n, c = whole_number(n, "n"), whole_number(c, "c")
     gaussian, categorical = isinstance(output, outputs.Gaussian), isinstance(output, outputs.Categorical)
+    squares = (4.0 if targets == "data" else 2.0) if gaussian else 1.0
     if library in ("nngeometry", "kfac-jax"):
         if reduction != "mean":
             raise ValueError(f"expected reduction 'mean', the only one of {library}, got {reduction!r}")
         if library == "nngeometry" and not (gaussian or categorical):
             raise ValueError(f"expected categorical or Gaussian outputs for nngeometry, got {output}")
-        return 2.0 if gaussian and library == "kfac-jax" else 1.0
+        return squares if library == "kfac-jax" else 1.0
     if reduction not in ("mean", "sum"):
         raise ValueError(f"expected reduction 'mean' or 'sum', got {reduction!r}")
-    squares = 2.0 if gaussian else 1.0
-    return squares * n if reduction == "sum" else squares / (1 if categorical else c)
+    outputs_of_mean = 1 if categorical else c
+    if reduction == "sum":
+        return squares * n
+    squared = library == "pytorch" and targets == "data"
+    return squares / outputs_of_mean ** (2 if squared else 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,12 +232,14 @@ class _Convention:
     order: Array
 
     @classmethod
-    def of(cls, library: str, net: Network, x: Array | None, reduction: str, xp: ModuleType) -> _Convention:
+    def of(
+        cls, library: str, net: Network, x: Array | None, reduction: str, targets: str, xp: ModuleType
+    ) -> _Convention:
         """Find the convention, with indices for arrays of xp; x may lie elsewhere."""
         x = _inputs(net, reduction) if x is None else x
         tape = net.forward(array_module(x).zeros(net.n_params, dtype=x.dtype), x[:1])
         c = tape.z.shape[1]
-        loss = loss_scale(library, net.output, len(x), c, reduction)
+        loss = loss_scale(library, net.output, len(x), c, reduction, targets)
         flattened = _flattened_channels(net, x.shape[1:])
         layouts = tuple(
             _layout(library, layer, channels, math.prod(grid), xp)

@@ -11,6 +11,8 @@ from __future__ import annotations
 import itertools
 import math
 
+from ..backend import real_number, whole_number
+
 Cause = tuple[float, str]
 
 ALWAYS: list[Cause] = [
@@ -66,8 +68,11 @@ def scale_causes(
     Raises:
         ValueError: on a c* that is 0 or not finite.
     """
+    c_star, rtol = real_number(c_star, "c*"), real_number(rtol, "rtol")
     if not math.isfinite(c_star) or c_star == 0:
         raise ValueError(f"expected a finite c* other than 0, got {c_star}")
+    if not 0 <= rtol < 1:
+        raise ValueError(f"expected rtol from 0 to 1, got {rtol}")
     if math.isclose(c_star, 1, rel_tol=rtol):
         return ["the scale is right"]
     groups = _groups(n, t, m, c)
@@ -88,5 +93,6 @@ def _groups(n: int | None, t: int | None, m: int | None, c: int | None) -> list[
     groups = [ALWAYS]
     for number, causes in ((n, OF_N), (t, OF_T), (m, OF_M), (c, OF_C)):
         if number is not None:
-            groups.append([(float(number) ** power, said) for power, said in causes])
+            count = float(whole_number(number, "each of n, t, m and c"))
+            groups.append([(count**power, said) for power, said in causes])
     return [[cause for cause in group if cause[0] != 1] for group in groups]

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from .. import datasets, fisher, optim, reparam
+from ..display import ShownByFields
 from ..network import Network, mlp, outputs
 from ..network.layers import AvgPool2d, Conv2d, Dense, Flatten, Layer, Tanh
 from ..reparam import Reparameterization
@@ -73,8 +74,8 @@ class Preconditioned:
         return theta - self.lr * F.solve(grad, self.damping, self.method), state, {"loss": loss}
 
 
-@dataclass(frozen=True)
-class Method:
+@dataclass(frozen=True, repr=False)
+class Method(ShownByFields):
     """A row of the matrix.
 
     Attributes:
@@ -130,8 +131,8 @@ METHODS = (
 # columns --------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Data:
+@dataclass(frozen=True, repr=False)
+class Data(ShownByFields):
     """Examples of both nets: x and targets y for training, x_test for the gap."""
 
     x: np.ndarray
@@ -139,8 +140,8 @@ class Data:
     x_test: np.ndarray
 
 
-@dataclass(frozen=True)
-class Change:
+@dataclass(frozen=True, repr=False)
+class Change(ShownByFields):
     """A column of the matrix: another net, and the parameters that make it compute the same.
 
     Attributes:

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from .. import fisher, optim, reparam
+from ..display import ShownByFields
 from ..network import Network
 from ..parallel import one_thread
 from ..reparam import Reparameterization
@@ -45,8 +46,8 @@ MARKS = (1, 2, 5, 10, 20, 50, 100)
 # runs and cells --------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Run:
+@dataclass(frozen=True, repr=False)
+class Run(ShownByFields):
     """What came of training one net.
 
     Attributes:
@@ -68,8 +69,8 @@ class Run:
         return not self.failure and finite and bool(self.losses[-1] < self.losses[0])
 
 
-@dataclass(frozen=True)
-class Cell:
+@dataclass(frozen=True, repr=False)
+class Cell(ShownByFields):
     """One method under one reparameterization.
 
     Attributes:
@@ -140,8 +141,9 @@ def follow(
         except ValueError as error:  # no inverse
             failure = str(error)
             break
-        losses.append(net.loss(theta, data.x, data.y))
-        if not math.isfinite(losses[-1]):
+        try:
+            losses.append(net.loss(theta, data.x, data.y))
+        except (ValueError, FloatingPointError):  # parameters, or what is made of them
             failure = f"loss not finite after {k + 1} steps"
             break
         if k + 1 in MARKS or k + 1 == steps:
@@ -174,8 +176,8 @@ def compared(method: str, change: str, expected: bool, ours: Run, theirs: Run) -
 # the matrix --------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class GapMatrix:
+@dataclass(frozen=True, repr=False)
+class GapMatrix(ShownByFields):
     """Methods down, reparameterizations across; ``cells`` row by row."""
 
     cells: list[Cell]
@@ -272,8 +274,8 @@ def gap_against_damping(
 # the applications of the talk --------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Application:
+@dataclass(frozen=True, repr=False)
+class Application(ShownByFields):
     """One reparameterization, under gradient descent and under K-FAC.
 
     Attributes:
@@ -381,8 +383,8 @@ APPLICATIONS: dict[str, Callable[..., Application]] = {
 # the whole study --------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Invariance:
+@dataclass(frozen=True, repr=False)
+class Invariance(ShownByFields):
     """The matrix, and what belongs to it.
 
     Attributes:

@@ -6,8 +6,10 @@ size I x I and O x O in place of one of size IO x IO.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ..backend import Array, array_module
-from .psd import SingularMatrixError, cholesky, symmetrize, triangular_solve
+from .psd import check_product, cholesky, symmetrize, triangular_solve
 
 
 def kron_apply(A: Array, G: Array, v: Array) -> Array:
@@ -53,7 +55,7 @@ def kron_eigen_dense(U_A: Array, U_G: Array, s: Array) -> Array:
 
 
 def kron_sum_solver(
-    A: Array, G: Array, C: Array, D: Array, sign: int, names: tuple[str, str] = ("A", "G")
+    A: Array, G: Array, C: Array, D: Array, sign: int, names: Sequence[str] = ("A", "G"), damping: float = 0.0
 ) -> tuple[Array, Array, Array]:
     """Diagonalize A (x) G + sign * C (x) D, so that each product with its inverse is four small ones.
 
@@ -71,25 +73,24 @@ def kron_sum_solver(
         sign: +1 or -1. For -1 the eigenvalues s1, s2 are clipped to at most 1, which they are when
             C and D are what a regression explains of A and G.
         names: what to call A and G in errors.
+        damping: lambda, of which A and G have some part already; for errors.
 
     Returns:
         K1 (I, I), K2 (O, O) and the inverse denominators 1 / (1 + sign s1 s2^T), (I, O).
 
     Raises:
-        SingularMatrixError: if A, G or the whole is singular.
+        SingularMatrixError: if A, G or the whole is singular to working precision.
     """
     xp = array_module(A, G, C, D)
-    pairs = []
+    pairs, Ls = [], []
     for M, N, name in ((A, C, names[0]), (G, D, names[1])):
-        L = cholesky(M, name)
+        L = cholesky(M, name, damping=damping)
+        Ls.append(L)
         half = triangular_solve(L, N)
         s, E = xp.linalg.eigh(symmetrize(triangular_solve(L, half.T)))
         pairs.append((triangular_solve(L, E, transposed=True), s.clip(0, 1 if sign < 0 else None)))
     (K1, s1), (K2, s2) = pairs
     denominator = 1 + sign * s1[:, None] * s2[None, :]
-    if float(denominator.min()) <= float(xp.finfo(A.dtype).eps) * max(A.shape[0], G.shape[0]):
-        raise SingularMatrixError(
-            f"{names[0]} (x) {names[1]} minus what the next layer explains of it is singular "
-            f"(smallest relative eigenvalue {float(denominator.min()):.1e}); use damping > 0"
-        )
+    what = f"{names[0]}, times {names[1]}, minus what the next layer explains of it,"
+    check_product(Ls, what, damping, share=float(denominator.min()))
     return K1, K2, 1 / denominator

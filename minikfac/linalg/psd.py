@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -14,6 +14,27 @@ from ..backend import Array, array_module, fetch, on_host, to_host
 
 class SingularMatrixError(ValueError):
     """A matrix that had to be positive definite is not; the message names it, its rank, and what to add."""
+
+
+def resolution(like: Array) -> float:
+    """10 eps: the least ratio of a matrix's smallest eigenvalue to its largest diagonal entry.
+
+    There rounding leaves the smallest eigenvalue of an exactly singular matrix. A solve with M has a relative
+    residual ||M x - v|| / ||v|| of eps times the condition number at most, give or take, so that one digit
+    is right at the limit.
+    """
+    return 10 * _epsilon(like)
+
+
+def ill_conditioned(name: str, like: Array, condition: float, damping: float) -> SingularMatrixError:
+    """The error for a damped matrix that its dtype cannot resolve."""
+    size = f"{condition:.1e}" if math.isfinite(condition) else "a larger one"
+    advice = f" with damping {damping:.3g}; use more damping" if damping else "; add damping"
+    precision = "" if like.dtype.name == "float64" else " or float64"
+    return SingularMatrixError(
+        f"expected a condition number up to {1 / resolution(like):.1e} in {like.dtype.name}, but {name} has "
+        f"{size}{advice}, inputs of similar scales{precision}"
+    )
 
 
 def symmetrize(M: Array) -> Array:
@@ -44,12 +65,14 @@ def _epsilon(M: Array) -> float:
     return float(array_module(M).finfo(M.dtype).eps)
 
 
-def cholesky(M: Array, name: str = "matrix", overwrite: bool = False, at_least: float = 0.0) -> Array:
+def cholesky(
+    M: Array, name: str = "matrix", overwrite: bool = False, at_least: float = 0.0, damping: float = 0.0
+) -> Array:
     """Return the lower Cholesky factor L, M = L L^T, of a symmetric positive definite (n, n) matrix.
 
     A matrix counts as singular when the factorization breaks down or when its smallest eigenvalue is
-    under 10 eps times the largest diagonal entry, which is where rounding leaves that of an exactly
-    singular matrix. Its pivots tell less: none need be small where the null vector is spread out.
+    under :func:`resolution` times the largest diagonal entry. Its pivots tell less: none need be small where
+    the null vector is spread out.
 
     Args:
         M: (n, n); only its lower triangle is read.
@@ -57,11 +80,19 @@ def cholesky(M: Array, name: str = "matrix", overwrite: bool = False, at_least: 
         overwrite: work in M's memory.
         at_least: a lower bound of the eigenvalues, as damping is; where that is enough, the smallest need
             not be looked for.
+        damping: lambda, of which M has some part already; for the error.
 
     Raises:
-        SingularMatrixError: naming the matrix and its numerical rank.
+        SingularMatrixError: naming the matrix and its numerical rank or, if damped, its condition number.
         ValueError: naming the matrix, if it holds NaN or infinite values.
     """
+    return _cholesky_and_bound(M, name, overwrite, at_least, damping)[0]
+
+
+def _cholesky_and_bound(
+    M: Array, name: str, overwrite: bool, at_least: float, damping: float
+) -> tuple[Array, float]:
+    """L, and a lower bound of the smallest eigenvalue of M over its largest diagonal entry."""
     xp = array_module(M)
     if on_host(M):
         # LAPACK works on columns: the upper factor of M^T is the lower one of M, without a copy.
@@ -71,39 +102,36 @@ def cholesky(M: Array, name: str = "matrix", overwrite: bool = False, at_least: 
         L, broke_down = R.T, info != 0
     else:
         L, broke_down = _device_cholesky(xp, M)
+    bound = 0.0
     if not broke_down:
-        largest = float(M.diagonal().max()) if at_least else math.inf
-        if not at_least > 10 * _epsilon(L) * largest:  # NaN counts too
-            broke_down = not _smallest_eigenvalue(L) > 10 * _epsilon(L)
-    if broke_down:
-        if not bool(xp.isfinite(M).all()):
-            raise ValueError(f"expected finite numbers, but {name} ({len(M)} x {len(M)}) has NaN or infinity")
-        if overwrite:
-            raise SingularMatrixError(
-                f"{name} ({len(M)} x {len(M)}) is singular to working precision; use more damping"
-            )
-        r = rank(M)
-        what = f"has numerical rank {r}" if r < len(M) else "is not positive definite to working precision"
-        raise SingularMatrixError(
-            f"expected a positive definite matrix, but {name} ({len(M)} x {len(M)}) {what}; "
-            "use damping > 0, or pseudo_inverse=True to leave its null space out"
-        )
-    return L
+        bound = at_least / float(M.diagonal().max()) if at_least else 0.0
+        if not bound > resolution(L):  # NaN counts too
+            bound = smallest_eigenvalue(L)
+    if bound > resolution(L):
+        return L, bound
+    sized = f"{name} ({len(M)} x {len(M)})"
+    if not bool(xp.isfinite(M).all()):
+        raise ValueError(f"expected finite numbers, but {sized} has NaN or infinity")
+    if damping:
+        raise ill_conditioned(sized, L, 1 / bound if bound > 0 else math.inf, damping)
+    r = len(M) if overwrite else rank(M)
+    what = f"has numerical rank {r}" if r < len(M) else "is not positive definite to working precision"
+    raise SingularMatrixError(f"expected a positive definite matrix, but {sized} {what}; add damping")
 
 
-def _smallest_eigenvalue(L: Array) -> float:
+def smallest_eigenvalue(L: Array) -> float:
     """Smallest eigenvalue of L L^T over its largest diagonal entry, by inverse iteration.
 
     Two steps do: near singularity each outgrows what it started from by 1 / eps.
     """
     largest = array_module(L).einsum("ij,ij->i", L, L).max()
-    v = _no_pattern(L)
+    v = no_pattern(L)
     for _ in range(2):
         v = cholesky_solve(L, largest * v / abs(v).max())
     return 1 / float(abs(v).max())
 
 
-def _no_pattern(like: Array) -> Array:
+def no_pattern(like: Array) -> Array:
     """A vector (n,) that is orthogonal to nothing that matters."""
     xp = array_module(like)
     return xp.cos(xp.arange(1, len(like) + 1, dtype=like.dtype) ** 2)
@@ -120,32 +148,68 @@ def _device_cholesky(xp: ModuleType, M: Array) -> tuple[Array, bool]:
         return M, True
 
 
-def damped_choleskys(wanted: Iterable[tuple[Array, str, Any]]) -> list[Array]:
-    """Factorize damped matrices, each as :func:`cholesky` does; the host waits for a device just once.
+Damped = tuple[Array, str, Any]
+"""A damped factor (n, n), what to call it in errors, and what was added to its diagonal: a number, or on a
+device an array without axes."""
+
+
+def damped_choleskys(pairs: Iterable[tuple[Damped, Damped]], damping: float) -> list[tuple[Array, Array]]:
+    """Factorize A and G of Kronecker products as :func:`cholesky` does, and wait for a device just once.
+
+    The condition number of A (x) G is the product of theirs, and it must be in the limits too.
 
     On a device a factorization that breaks down leaves finite nonsense, and to ask whether it did makes the
     host wait. So each L is tried on a vector, L L^T v = M v up to rounding, and the answers come together.
     What fails is looked at again by :func:`cholesky`.
 
     Args:
-        wanted: matrices (n, n), what to call them in errors, and what was added to their diagonals: numbers,
-            or on a device arrays without axes.
+        pairs: damped A and G.
+        damping: lambda, for errors.
 
     Raises:
         SingularMatrixError, ValueError: as :func:`cholesky`.
     """
     Ls, unchecked = [], []
-    for M, name, share in wanted:  # one after the other: on the host none need be kept
-        if on_host(M):
-            Ls.append(cholesky(M, name, at_least=share))
+    for pair in pairs:  # one after the other: on the host none need be kept
+        if on_host(pair[0][0]):
+            Ls.append(_pair_of_choleskys(pair, damping))
             continue
-        Ls.append(_unchecked_cholesky(M))
-        unchecked.append((M, name, share, _is_factor(Ls[-1], M, share)))
-    checks = fetch(*(is_factor for *_, is_factor in unchecked))
-    for place, (good, (M, name, share, _)) in enumerate(zip(checks, unchecked, strict=True)):
+        L_A, L_G = (_unchecked_cholesky(M) for M, _, _ in pair)
+        Ls.append((L_A, L_G))
+        unchecked.append((pair, _are_factors((L_A, L_G), pair)))
+    checks = fetch(*(are_factors for _, are_factors in unchecked))
+    for place, (good, (pair, _)) in enumerate(zip(checks, unchecked, strict=True)):
         if not good:
-            Ls[place] = cholesky(M, name, at_least=fetch(share)[0])
+            shares = fetch(*(share for *_, share in pair))
+            (A, name_A, _), (G, name_G, _) = pair
+            Ls[place] = _pair_of_choleskys(((A, name_A, shares[0]), (G, name_G, shares[1])), damping)
     return Ls
+
+
+def _pair_of_choleskys(pair: tuple[Damped, Damped], damping: float) -> tuple[Array, Array]:
+    (L_A, of_A), (L_G, of_G) = (
+        _cholesky_and_bound(M, name, False, share, damping) for M, name, share in pair
+    )
+    if not of_A * of_G > resolution(L_A):  # bounds may be too low
+        check_product((L_A, L_G), f"{pair[0][1]}, times {pair[1][1]},", damping)
+    return L_A, L_G
+
+
+def check_product(Ls: Sequence[Array], name: str, damping: float, share: float = 1.0) -> None:
+    """Refuse a Kronecker product of matrices L L^T whose condition number is too large.
+
+    Args:
+        Ls: Cholesky factors.
+        name: what to call it in the error.
+        damping: lambda, for the error.
+        share: of the product's smallest eigenvalue that is left.
+
+    Raises:
+        SingularMatrixError: with the condition number.
+    """
+    smallest = share * math.prod(smallest_eigenvalue(L) for L in Ls)
+    if not smallest > resolution(Ls[0]):
+        raise ill_conditioned(name, Ls[0], 1 / smallest if smallest > 0 else math.inf, damping)
 
 
 def _unchecked_cholesky(M: Array) -> Array:
@@ -156,11 +220,33 @@ def _unchecked_cholesky(M: Array) -> Array:
         return array_module(M).linalg.cholesky(M)
 
 
-def _is_factor(L: Array, M: Array, share: Any) -> Array:
-    """Whether L L^T = M on one vector, and M is far enough from singular; a bool on the device."""
-    largest, rounding, v = M.diagonal().max(), _epsilon(M), _no_pattern(L)
-    wrong = abs(L @ (L.T @ v) - M @ v).max()
-    return (share > 10 * rounding * largest) & (wrong <= len(M) * rounding * largest)  # neither where NaN
+def _are_factors(Ls: Sequence[Array], pair: tuple[Damped, Damped]) -> Array:
+    """Whether L L^T = M on one vector, and A (x) G is far enough from singular; a bool on the device."""
+    good, bound = True, 1.0
+    for L, (M, _, share) in zip(Ls, pair, strict=True):
+        largest, v = M.diagonal().max(), no_pattern(L)
+        wrong = abs(L @ (L.T @ v) - M @ v).max()
+        good = good & (wrong <= len(M) * _epsilon(M) * largest)  # neither where NaN
+        bound = bound * (share / largest)
+    return good & (bound > resolution(Ls[0]))  # type: ignore[return-value]
+
+
+def _negative_rounding(M: Array, largest: Any) -> Any:
+    """How negative rounding makes an eigenvalue beside the largest: M may have been float32, or cancelled."""
+    return max(1e-6, len(M) * resolution(M)) * largest + 1e-12
+
+
+def check_psd(M: Array, name: str) -> None:
+    """Refuse a symmetric matrix with negative eigenvalues beyond rounding; on a device it is not looked at.
+
+    Raises:
+        ValueError: naming the matrix and its smallest eigenvalue.
+    """
+    if on_host(M):
+        shifted, (factorize,) = M.copy(), scipy.linalg.get_lapack_funcs(("potrf",), (M,))
+        shifted.reshape(-1)[:: len(M) + 1] += _negative_rounding(M, max(float(M.diagonal().max()), 0.0))
+        if factorize(shifted.T, overwrite_a=True)[1] != 0:
+            eigh(M, name)
 
 
 def triangular_solve(L: Array, b: Array, transposed: bool = False, overwrite: bool = False) -> Array:
@@ -204,17 +290,32 @@ def cholesky_inverse(L: Array) -> Array:
     return half.T @ half
 
 
-def eigh(M: Array) -> tuple[Array, Array]:
-    """Eigenvalues (n,), ascending, negative rounding clipped to 0, and eigenvectors (n, n) in columns."""
+def eigh(M: Array, name: str | None = None) -> tuple[Array, Array]:
+    """Eigenvalues (n,), ascending, negative ones clipped to 0, and eigenvectors (n, n) in columns.
+
+    Raises:
+        ValueError: if the matrix has a name, and negative eigenvalues beyond rounding; on a device, where
+            the answer would hold up the queue, all are NaN then.
+    """
     xp = array_module(M)
     values, vectors = xp.linalg.eigh(M)
+    if name is None:
+        return xp.maximum(values, 0), vectors
+    rounding = _negative_rounding(M, abs(values).max())
+    if not on_host(M):
+        return xp.where(values[0] < -rounding, xp.nan, xp.maximum(values, 0)), vectors
+    if values[0] < -rounding:
+        raise ValueError(
+            f"expected a positive semi-definite matrix, but {name} ({len(M)} x {len(M)}) has an eigenvalue "
+            f"of {float(values[0]):.3g} beside one of {float(values[-1]):.3g}"
+        )
     return xp.maximum(values, 0), vectors
 
 
-def pseudo_inverse(M: Array) -> Array:
+def pseudo_inverse(M: Array, name: str | None = None) -> Array:
     """Moore-Penrose inverse; eigenvalues under n eps times the largest count as zero."""
     xp = array_module(M)
-    values, vectors = eigh(M)
-    keep = values > len(M) * _epsilon(M) * values[-1]
+    values, vectors = eigh(M, name)
+    keep = values > xp.maximum(len(M) * _epsilon(M) * values[-1], xp.finfo(M.dtype).tiny)
     inverse = xp.where(keep, 1 / xp.where(keep, values, 1), 0)
     return (vectors * inverse) @ vectors.T

@@ -12,9 +12,22 @@ from collections.abc import Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property, partial
+from numbers import Integral
 from typing import Any
 
-from ..backend import Array, array_module, check_array, number, on_host
+from ..backend import (
+    NUMBER_CLASSES,
+    Array,
+    all_finite,
+    array_module,
+    as_array,
+    check_array,
+    check_generator,
+    number,
+    on_host,
+    to_host,
+)
+from ..display import Display, Shown, ShownByFields, call
 from ..distributed import SERIAL, Communicator
 from ..linalg import Sums, consecutive, sum_over_chunks
 from ..parallel import chunks, for_each
@@ -24,8 +37,8 @@ from .layers.dense import SCHEMES
 from .outputs import Output
 
 
-@dataclass(frozen=True)
-class Tape:
+@dataclass(frozen=True, repr=False)
+class Tape(ShownByFields):
     """What one forward pass left behind.
 
     Attributes:
@@ -72,7 +85,7 @@ class Tape:
         return self._body.statistics(self.record)
 
 
-class Network:
+class Network(Shown):
     """Layers in a row, and the distribution of the target given what comes out.
 
     Attributes:
@@ -130,9 +143,17 @@ class Network:
         net.comm = comm
         return net
 
-    def __repr__(self) -> str:
-        inner = ", ".join(map(repr, self.layers))
-        return f"Network([{inner}], {self.output!r})"
+    def _display(self) -> Display:
+        kinds = [type(layer).__name__ for layer in self.layers]
+        if len(kinds) > 4:
+            kinds[2:-1] = [f"{len(kinds) - 3} more"]
+        title = f"Network({self.n_params:,} parameters: {', '.join(kinds)}; {type(self.output).__name__})"
+        rows, names = [], list(zip(self.names, self.shapes, strict=True))
+        for layer in self.layers:
+            inside = [names.pop(0) for _ in layer.parameter_layers]
+            count = sum(math.prod(shape) for _, shape in inside)
+            rows.append([call(layer), ", ".join(name for name, _ in inside), f"{count:,}" if count else ""])
+        return Display(title, ["layer", "weights", "parameters"], rows)
 
     # parameters ---------------------------------------------------------------------------------
 
@@ -150,8 +171,7 @@ class Network:
             ValueError: on another scheme or dtype.
             TypeError: if rng is no generator, such as a seed.
         """
-        if not hasattr(rng, "standard_normal"):
-            raise TypeError(f"expected rng = numpy.random.default_rng(seed), got {rng!r}")
+        check_generator(rng)
         if scheme not in SCHEMES:
             raise ValueError(f"expected scheme {' or '.join(map(repr, SCHEMES))}, got {scheme!r}")
         Ws = [layer.initial_weights(rng, scheme) for layer in self.parameter_layers]
@@ -167,6 +187,18 @@ class Network:
         if theta.dtype.name not in ("float32", "float64"):
             raise ValueError(f"expected theta of dtype float32 or float64, got {theta.dtype}")
         return [theta[part].reshape(shape) for part, shape in zip(self.slices, self.shapes, strict=True)]
+
+    def check_finite(self, theta: Array, name: str = "theta") -> list[Array]:
+        """Return the weights as :meth:`unpack` does; on a device their numbers are not looked at.
+
+        Raises:
+            ValueError: on NaN and infinite values, naming the layers that have them.
+        """
+        Ws = self.unpack(theta)
+        if on_host(theta) and not all_finite(theta):
+            bad = [name for name, W in zip(self.names, Ws, strict=True) if not all_finite(W)]
+            raise ValueError(f"expected finite {name}, got NaN or infinite values in {', '.join(bad)}")
+        return Ws
 
     def pack(self, Ws: Sequence[Array]) -> Array:
         """Return one flat array (P,) that holds copies of the weights."""
@@ -189,8 +221,7 @@ class Network:
 
     def n_outputs(self, x: Array) -> int:
         """C, how many natural parameters come out for inputs like x."""
-        check_array(x, "x")
-        shape = self._body.output_shape(x.shape[1:])
+        shape = self._body.output_shape(as_batch(x).shape[1:])
         if shape is None or len(shape) != 1 or shape[0] is None:
             raise ValueError(f"expected outputs (N, C) of the last layer, got {shape}; add a Flatten()")
         return shape[0]
@@ -198,11 +229,13 @@ class Network:
     def batch_stats(self, theta: Array, x: Array) -> list[Array]:
         """Return the statistics that batch normalization takes of a batch in training, (2, C) each.
 
-        Handed to other passes they are constants there. [] for most nets, at no cost.
+        Handed to other passes they are constants there. [] for most nets, at no cost. Where numbers overflow
+        they are not finite, and other passes refuse them.
         """
         if not self._body.statistics_shapes:
             return []
-        return self.forward(theta, x, train=True).batch_stats
+        self.check_finite(theta)
+        return self._pass(theta, x, train=True).batch_stats
 
     def forward(
         self, theta: Array, x: Array, stats: Sequence[Array] | None = None, train: bool = False
@@ -218,8 +251,18 @@ class Network:
 
         Raises:
             ValueError: on an empty batch, integers, NaN or infinite values, or shapes that do not fit.
-            TypeError: if theta and x are on different devices.
+            TypeError: if theta and x are on different devices, or x is not an array of numbers.
+            FloatingPointError: if finite numbers overflow on the way.
         """
+        self._check_numbers(theta, stats, needed=False)
+        tape = self._pass(theta, x, stats, train)
+        self._check_result(tape.z, "outputs", theta=theta)
+        return tape
+
+    def _pass(
+        self, theta: Array, x: Array, stats: Sequence[Array] | None = None, train: bool = False
+    ) -> Tape:
+        """Run the net as :meth:`forward` does; of numbers only those of x are looked at."""
         Ws = self.unpack(theta)
         x = _check_inputs(theta, x)
         running = self._check_stats(theta, stats)
@@ -234,22 +277,30 @@ class Network:
             ]
         return Tape(z, record, running, self._body)
 
+    def _check_numbers(self, theta: Array, stats: Sequence[Array] | None, needed: bool) -> None:
+        """Refuse parameters and statistics that are not finite, and a net in use without statistics."""
+        self.check_finite(theta)
+        if needed and stats is None and self._body.statistics_shapes:
+            raise ValueError(
+                "expected stats, the running statistics of batch normalization, got none; in training they "
+                "are in the optimizer's state, state['stats']; batch_stats(theta, x) has those of a batch"
+            )
+        for part in [] if stats is None or not on_host(theta) else self._check_stats(theta, stats):
+            if not all_finite(part):
+                raise ValueError("expected finite statistics, got NaN or infinite values")
+            if (lowest := float(part[1].min())) < 0:
+                raise ValueError(f"expected variances >= 0 among the statistics, got {lowest:g}")
+
     def _check_stats(self, theta: Array, stats: Sequence[Array] | None) -> list[Array]:
         """Statistics in the dtype and on the device of theta."""
-        stats = self.init_stats() if stats is None else stats
-        for layer_stats in stats:
-            check_array(layer_stats, "each of the statistics")
-        shapes = tuple(tuple(layer_stats.shape) for layer_stats in stats)
+        given = self.init_stats() if stats is None else stats
+        stats = [as_array(part, "each of the statistics") for part in given]
+        shapes = tuple(part.shape for part in stats)
         if shapes != self._body.statistics_shapes:
             raise ValueError(
                 f"expected statistics of shapes {list(self._body.statistics_shapes)}, got {list(shapes)}"
             )
-        xp = array_module(theta)
-        converted = [xp.asarray(layer_stats, dtype=theta.dtype) for layer_stats in stats]
-        if on_host(theta) and any((variance < 0).any() for _, variance in converted):
-            lowest = min(float(variance.min()) for _, variance in converted)
-            raise ValueError(f"expected variances >= 0 among the statistics, got {lowest:g}")
-        return converted
+        return [array_module(theta).asarray(part, dtype=theta.dtype) for part in stats]
 
     def chunks(self, theta: Array, x: Array, train: bool = False) -> list[slice]:
         """Rows of x that are this rank's, for passes that are run apart; [] where it has none.
@@ -259,7 +310,7 @@ class Network:
         Raises:
             ValueError: where it does so across ranks.
         """
-        _check_batch(x)
+        x = as_batch(x)
         if train and self._body.statistics_shapes:
             if self.comm.size > 1:
                 raise ValueError(
@@ -285,10 +336,21 @@ class Network:
         Returns:
             g per parameter layer, (N, T, O) or (K, N, T, O).
         """
+        self.check_finite(theta)
+        gs = self._backward(theta, tape, dz)
+        self._check_result(gs[0], "g", theta=theta)  # what overflows behind reaches the first layer
+        return gs
+
+    def _backward(self, theta: Array, tape: Tape, dz: Array) -> list[Array]:
+        """Propagate back as :meth:`backward` does; of numbers only those of dz are looked at."""
         check_array(dz, "dz")
         if dz.ndim not in (2, 3) or dz.shape[-2:] != tape.z.shape:
             expected = f"{tape.z.shape} or (K, {len(tape.z)}, {tape.z.shape[1]})"
             raise ValueError(f"expected dz of shape {expected}, got {dz.shape}")
+        if dz.dtype.kind not in "biuf":
+            raise ValueError(f"expected dz of a real dtype, got {dz.dtype}")
+        if on_host(dz) and not all_finite(dz):
+            raise ValueError("expected finite dz, got NaN or infinite values")
         return self._body.backward(self.unpack(theta), tape.record, dz, need_dx=False)[1]
 
     def jvp(self, theta: Array, tape: Tape, v: Array) -> Array:
@@ -296,8 +358,9 @@ class Network:
 
         One extra forward pass, the R-operator [Pearlmutter94].
         """
-        u = self._body.jvp(self.unpack(theta), self.unpack(v), tape.record, None)[0]
+        u = self._body.jvp(self.check_finite(theta), self.unpack(v), tape.record, None)[0]
         assert u is not None
+        self._check_result(u, "J v", theta=theta, v=v)
         return u
 
     def fisher_gram(
@@ -308,7 +371,7 @@ class Network:
         One R-operator pass per direction, and no pass backward: (J d_i)^T F_R (J d_j) with the output's own
         Fisher matrix F_R [MG15, app. C].
         """
-        xp = array_module(theta)
+        xp, x = array_module(theta), as_batch(x)
 
         def add(rows: slice, sums: Sums) -> None:
             tape = self.forward(theta, x[rows], stats)
@@ -321,10 +384,13 @@ class Network:
 
     def vjp(self, theta: Array, tape: Tape, dz: Array) -> Array:
         """Return J^T dz summed over examples, (P,): the adjoint of :meth:`jvp`. dz is (N, C)."""
-        gs = self.backward(theta, tape, dz)
+        self.check_finite(theta)
+        gs = self._backward(theta, tape, dz)
         if dz.ndim != 2:
             raise ValueError(f"expected dz of shape {tape.z.shape}, got {dz.shape}")
-        return self.weight_gradient(theta, tape, gs)
+        product = self.weight_gradient(theta, tape, gs)
+        self._check_result(product, "J^T dz", theta=theta)
+        return product
 
     def summed_gradient(self, theta: Array, abars: Sequence[Array], gs: Sequence[Array]) -> Array:
         """Return sum_n sum_t abar g^T of every layer in one flat array like theta, (P,).
@@ -353,8 +419,9 @@ class Network:
 
         One more forward and backward pass, each differentiated along v [Pearlmutter94].
         """
+        y = as_array(y, "y", NUMBER_CLASSES)
         self.output.check(y, *tape.z.shape)
-        Ws, Vs = self.unpack(theta), self.unpack(v)
+        Ws, Vs = self.check_finite(theta), self.unpack(v)
         rz, tangent = self._body.jvp(Ws, Vs, tape.record, None)
         assert rz is not None
         dz = self.output.gradient(tape.z, y)
@@ -362,32 +429,65 @@ class Network:
         signals = self._body.backward_jvp(Ws, Vs, tape.record, tangent, dz, rdz)[2]
         abars, rabars, gs, rgs = zip(*signals, strict=True)
         total = self.summed_gradient(theta, rabars, gs) + self.summed_gradient(theta, abars, rgs)
+        self._check_result(total, "H v", theta=theta, v=v)
         return total / len(tape.z)
 
     # what a net is used for -----------------------------------------------------------------------
 
     def loss(self, theta: Array, x: Array, y: Array, stats: Sequence[Array] | None = None) -> float:
-        """Mean negative log-likelihood over examples, in nats, summed over output units."""
-        return self._as_float(self.mean_loss(theta, x, y, stats), x, y)
+        """Mean negative log-likelihood over examples, in nats, summed over output units.
+
+        Args:
+            theta: (P,).
+            x, y: inputs and targets: arrays, or what :func:`minikfac.backend.as_array` makes arrays of.
+            stats: running statistics of batch normalization; a net that has some needs them.
+
+        Raises:
+            ValueError: on numbers that are not finite, and inputs, targets or statistics that do not fit.
+            TypeError: on what is not an array of numbers.
+            FloatingPointError: if finite numbers overflow on the way.
+        """
+        self._check_numbers(theta, stats, needed=True)
+        return self._finite_loss(self.mean_loss(theta, x, y, stats), theta, x, y)
 
     def mean_loss(self, theta: Array, x: Array, y: Array, stats: Sequence[Array] | None = None) -> Any:
-        """:meth:`loss`; on a device it stays there, and is NaN for targets that there cannot be."""
+        """:meth:`loss`; NaN for parameters that are not finite, and NaN or infinite where numbers overflow.
+
+        On a device it stays there, and is NaN, too, for inputs and targets that there cannot be.
+        """
+        x, y = as_batch(x), as_array(y, "y", NUMBER_CLASSES)
         chunks = self.chunks(theta, x)
 
         def add(rows: slice, sums: Sums) -> None:
-            z = self.forward(theta, x[rows], stats).z
+            z = self._pass(theta, x[rows], stats).z
             if _is_first(rows, chunks):
                 self.output.check(y, len(x), z.shape[1])
             sums.add("loss", self.output.losses(z, y[rows]).sum())
 
-        return number(sum_over_chunks(add, chunks, theta, self.comm)["loss"]) / len(x)
+        loss = sum_over_chunks(add, chunks, theta, self.comm)["loss"]
+        return _or_nan(number(loss) / len(x), theta)
 
-    def _as_float(self, loss: Any, x: Array, y: Array) -> float:
-        """A loss as a float; where that is not a number because of targets on a device, they are named."""
+    def _finite_loss(self, loss: Any, theta: Array, x: Array, y: Array) -> float:
+        """A loss as a float; where it is NaN or infinite, what makes it so is named, on a device too."""
         value = float(loss)
-        if math.isnan(value):
-            self.output.check_values(y, self.n_outputs(x))
+        if not math.isfinite(value):
+            self.output.check_values(as_array(y, "y"), self.n_outputs(x))
+            _check_inputs(to_host(theta), to_host(as_batch(x)))
+            self._check_result(value, "loss", theta=theta)
         return value
+
+    def _check_result(self, result: Any, what: str, **parameters: Array) -> None:
+        """Refuse NaN and infinity in an array or a float, naming what makes it so; a device is not asked."""
+        if not on_host(result) or all_finite(array_module().asarray(result)):
+            return
+        for name, vector in parameters.items():
+            self.check_finite(to_host(vector), name)
+            dtype = vector.dtype
+        advice = ", or use float64" if dtype == "float32" else ""
+        raise FloatingPointError(
+            f"expected finite {what}, got NaN or infinite values: numbers overflow {dtype} on the way; "
+            f"make parameters and inputs smaller{advice}"
+        )
 
     def loss_and_gradient(
         self,
@@ -399,11 +499,14 @@ class Network:
     ) -> tuple[float, Array]:
         """Return the loss and its gradient (P,): means over the N examples.
 
-        ``stats`` and ``train`` are those of :meth:`forward`. The batch is taken in chunks, on all cores,
-        unless batch normalization couples its examples.
+        ``stats`` and ``train`` are those of :meth:`forward`; batch normalization needs one of them. The batch
+        is taken in chunks, on all cores, unless batch normalization couples its examples.
         """
-        loss, grad, _ = self.gradient_pass(theta, x, y, stats, train)
-        return self._as_float(loss, x, y), grad
+        self._check_numbers(theta, stats, needed=not train)
+        loss, grad, *_ = self.gradient_pass(theta, x, y, stats, train)
+        value = self._finite_loss(loss, theta, x, y)
+        self._check_result(grad, "gradient", theta=theta)
+        return value, grad
 
     def gradient_pass(
         self,
@@ -412,49 +515,70 @@ class Network:
         y: Array,
         stats: Sequence[Array] | None = None,
         train: bool = True,
-    ) -> tuple[Any, Array, list[Array]]:
-        """Return the loss, its gradient (P,) and the running statistics after it: a step of training.
+    ) -> tuple[Any, Array, list[Array], list[Array]]:
+        """Return the loss, its gradient (P,), running statistics and those used: a step of training.
 
-        On a device the loss stays there, as an array without axes, so that nothing waits for it; it is NaN
-        where the output's distribution cannot have one of the targets.
+        The statistics are those of batch normalization after the pass, averaged over steps, and those that
+        this pass used. The loss is NaN for parameters that are not finite. On a device it stays there, as an
+        array without axes, so that nothing waits for it; it is NaN, too, where the output's distribution
+        cannot have one of the targets.
         """
+        x, y = as_batch(x), as_array(y, "y", NUMBER_CLASSES)
         chunks = self.chunks(theta, x, train)
         after: list[Array] = []
+        used: list[Array] = []
 
         def add(rows: slice, sums: Sums) -> None:
-            tape = self.forward(theta, x[rows], stats, train)
+            tape = self._pass(theta, x[rows], stats, train)
             if _is_first(rows, chunks):  # once, when it is known how many outputs there are
                 self.output.check(y, len(x), tape.z.shape[1])
-                after[:] = tape.stats
-            gs = self.backward(theta, tape, self.output.gradient(tape.z, y[rows]) / len(x))
+                after[:], used[:] = tape.stats, tape.batch_stats
+            dz = self.output.gradient(tape.z, y[rows]) / len(x)
+            gs = self._body.backward(self.unpack(theta), tape.record, dz, need_dx=False)[1]
             sums.add("loss", self.output.losses(tape.z, y[rows]).sum())
             sums.add("gradient", self.weight_gradient(theta, tape, gs))
 
         sums = sum_over_chunks(add, chunks, theta, self.comm)
-        return number(sums["loss"]) / len(x), sums["gradient"], after
+        return _or_nan(number(sums["loss"]) / len(x), theta), sums["gradient"], after, used
 
     def gradient(self, theta: Array, x: Array, y: Array, stats: Sequence[Array] | None = None) -> Array:
         """Return the gradient (P,) of the mean loss."""
         return self.loss_and_gradient(theta, x, y, stats)[1]
 
     def predict(self, theta: Array, x: Array, stats: Sequence[Array] | None = None) -> Array:
-        """Return the mean of the target, (N, C): class probabilities, or the Gaussian's mean."""
+        """Return the mean of the target, (N, C): class probabilities, or the Gaussian's mean.
+
+        Arguments and errors are those of :meth:`loss`.
+        """
         return self.output.mean(self.natural_parameters(theta, x, stats))
 
     def kl(self, theta: Array, theta2: Array, x: Array, stats: Sequence[Array] | None = None) -> float:
-        """Mean KL( p_theta(. | x) || p_theta2(. | x) ) over the inputs x, in nats."""
+        """Mean KL( p_theta(. | x) || p_theta2(. | x) ) over the inputs x, in nats.
+
+        Arguments and errors are those of :meth:`loss`.
+        """
+        self.check_finite(theta2, "theta2")
         z, z2 = (self.natural_parameters(at, x, stats) for at in (theta, theta2))
-        return float(self.output.kl(z, z2).mean())
+        kl = float(self.output.kl(z, z2).mean())
+        self._check_result(kl, "KL divergence", theta=theta, theta2=theta2)
+        return kl
 
     def natural_parameters(self, theta: Array, x: Array, stats: Sequence[Array] | None = None) -> Array:
-        """z (N, C) alone, chunk by chunk: what a pass leaves behind is not kept."""
+        """z (N, C) alone, chunk by chunk: what a pass leaves behind is not kept.
+
+        Arguments and errors are those of :meth:`loss`.
+        """
+        self._check_numbers(theta, stats, needed=True)
+        x = as_batch(x)
         chunks = self.on(SERIAL).chunks(theta, x)
 
         def z_of(rows: slice) -> Array:
-            return self.forward(theta, x[rows], stats).z
+            return self._pass(theta, x[rows], stats).z
 
         parts = for_each([partial(z_of, rows) for rows in chunks], theta)
-        return parts[0] if len(parts) == 1 else array_module(theta).concatenate(parts)
+        z = parts[0] if len(parts) == 1 else array_module(theta).concatenate(parts)
+        self._check_result(z, "outputs", theta=theta)
+        return z
 
 
 def layer_index(names: Sequence[str], layer: int | str) -> int:
@@ -462,7 +586,10 @@ def layer_index(names: Sequence[str], layer: int | str) -> int:
 
     Raises:
         KeyError, IndexError: if there is none.
+        TypeError: if it is neither a whole number nor a word.
     """
+    if isinstance(layer, bool) or not isinstance(layer, str | Integral):
+        raise TypeError(f"expected the index or name of a layer, got {layer!r}")
     if isinstance(layer, str):
         if layer not in names:
             raise KeyError(f"expected one of the layers {', '.join(names)}, got {layer!r}")
@@ -477,16 +604,26 @@ def _is_first(rows: slice, chunks: Sequence[slice]) -> bool:
     return not chunks or rows.start == chunks[0].start
 
 
-def _check_batch(x: Array) -> None:
-    check_array(x, "x")
+def _or_nan(loss: Any, theta: Array) -> Any:
+    """A loss, NaN where parameters are not finite: behind tanh infinite ones look as good as large ones."""
+    if on_host(theta):
+        return loss if all_finite(theta) else math.nan
+    xp = array_module(theta)
+    return xp.where(xp.isfinite(theta).all(), loss, xp.nan)
+
+
+def as_batch(x: Any) -> Array:
+    """Return inputs as an array, by :func:`minikfac.backend.as_array`; refuse what is not a batch."""
+    x = as_array(x, "x")
     if x.ndim < 2 or x.size == 0:
         raise ValueError(
             f"expected a batch of at least one example, (N, features) or (N, H, W, C), got shape {x.shape}"
         )
+    return x
 
 
 def _check_inputs(theta: Array, x: Array) -> Array:
-    _check_batch(x)
+    x = as_batch(x)
     xp = array_module(theta, x, names="theta, x")
     if x.dtype.kind != "f":
         raise ValueError(f"expected inputs of a floating dtype, got {x.dtype}; convert and scale them first")

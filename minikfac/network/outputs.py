@@ -19,7 +19,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
-from ..backend import Array, array_module, check_array, on_host, to_host
+from ..backend import Array, array_module, check_array, check_generator, label_advice, on_host, to_host
 from .layers.pointwise import logistic, softplus
 
 
@@ -85,7 +85,11 @@ class Output(ABC):
         Args:
             z: (N, C).
             rng: a ``numpy.random.Generator``.
+
+        Raises:
+            TypeError: if rng is no generator, such as a seed.
         """
+        check_generator(rng)
         return self.transform_noise(z, self.noise(rng, len(z), 1, z.shape[1]))[0]
 
     def check(self, y: Array, n: int, n_units: int) -> None:
@@ -166,15 +170,27 @@ class Categorical(Output):
 
     def check_form(self, y: Array, n: int, n_units: int) -> None:
         check_array(y, "labels")
-        if y.dtype.kind not in "iu":
-            raise ValueError(f"expected whole-number labels of an integer dtype, got {y.dtype}")
+        if n_units < 2:
+            raise ValueError(
+                "expected at least two outputs, one for each class, got 1, whose probability is always 1; "
+                "for two classes use two outputs, or output 'bernoulli' with targets (N, 1)"
+            )
         if y.shape != (n,) or n == 0:
-            raise ValueError(f"expected labels of shape ({n or 'N'},), got {y.shape}")
+            advice = ""
+            if y.shape == (n, n_units):
+                advice = "; if each row is one-hot, labels are y.argmax(1)"
+            elif y.shape == (n, 1):
+                advice = "; labels are y[:, 0]"
+            raise ValueError(f"expected labels of shape ({n or 'N'},), got {y.shape}{advice}")
+        if y.dtype.kind not in "iu":
+            advice = "; convert labels by y.astype(int), or use output 'gaussian' for other numbers"
+            raise ValueError(f"expected whole-number labels of an integer dtype, got {y.dtype}{advice}")
 
     def check_values(self, y: Array, n_units: int) -> None:
         low, high = int(to_host(y.min())), int(to_host(y.max()))
         if low < 0 or high >= n_units:
-            raise ValueError(f"expected labels in 0..{n_units - 1}, got values from {low} to {high}")
+            advice = label_advice(low, high, n_units)
+            raise ValueError(f"expected labels in 0..{n_units - 1}, got values from {low} to {high}{advice}")
 
     def has(self, y: Array, n_units: int) -> Array:
         return (y >= 0) & (y < n_units)

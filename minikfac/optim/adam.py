@@ -12,10 +12,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ..backend import Array, to_floats
+from ..backend import Array
 from ..network import Network
 from . import checks
-from .momentum import State
+from .finite import finite
+from .momentum import State, at_start
 from .objective import objective_gradient
 from .schedules import Schedule, value_at
 
@@ -48,8 +49,9 @@ class Adam:
 
     def init(self, theta: Array) -> State:
         """Return the state before the first step: averages m and v (P,) of 0."""
-        return {"step": 0, "m": 0 * theta, "v": 0 * theta, "stats": self.net.init_stats()}
+        return at_start(self.net, theta) | {"m": 0 * theta, "v": 0 * theta}
 
+    @finite
     def step(
         self, theta: Array, state: State, batch: tuple[Array, Array], rng: Any = None
     ) -> tuple[Array, State, dict[str, float]]:
@@ -61,11 +63,11 @@ class Adam:
             batch: inputs and targets.
             rng: unused.
         """
-        k, lr = state["step"] + 1, value_at(self.lr, state["step"])
-        loss, grad, stats = objective_gradient(self.net, theta, *batch, state["stats"], self.l2)
+        k, lr = state["step"] + 1, value_at(self.lr, state["step"], "lr")
+        loss, grad, stats, _ = objective_gradient(self.net, theta, *batch, state["stats"], self.l2)
         m = self.beta1 * state["m"] + (1 - self.beta1) * grad
         v = self.beta2 * state["v"] + (1 - self.beta2) * grad**2
         vhat = v / (1 - self.beta2**k)
         moved = theta - lr / (1 - self.beta1**k) * m / (vhat**0.5 + self.eps)
         after = {"step": k, "m": m, "v": v, "stats": stats}
-        return moved, after, to_floats({"loss": loss, "lr": lr})
+        return moved, after, {"loss": loss, "lr": lr}

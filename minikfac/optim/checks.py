@@ -1,22 +1,34 @@
-"""What the settings of optimizers may be; each check takes them by name, and names them in its error."""
+"""What settings may be: of optimizers, schedules, the loop and races. Each check names them in its error."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import fields
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, TypeAlias
 
+from ..backend import Array, array_module, on_host
 from ..network import Network
-from .schedules import Schedule, value_at
+
+Schedule: TypeAlias = Callable[[int], float]
+"""A number that depends on the step, counted from 0."""
 
 
 def plain_numbers(opt: Any) -> None:
-    """Turn NumPy's numbers among the settings into Python's: its float64 makes float32 arrays float64."""
+    """Turn NumPy's numbers and fractions into Python's: a float64 of NumPy makes float32 arrays float64.
+
+    Raises:
+        TypeError: on a net that is none.
+    """
+    net = getattr(opt, "net", None)
+    if net is not None and not isinstance(net, Network):
+        raise TypeError(f"expected net to be a minikfac.Network, got {type(net).__name__}")
     for setting in fields(opt):
         value = getattr(opt, setting.name)
-        if isinstance(value, Real) and hasattr(value, "item"):
-            object.__setattr__(opt, setting.name, value.item())
+        if is_number(value):
+            plain = int(value) if isinstance(value, Integral) else float(value)
+            object.__setattr__(opt, setting.name, plain)
 
 
 def acting(opt: Any, where: str, *names: str) -> None:
@@ -34,6 +46,33 @@ def acting(opt: Any, where: str, *names: str) -> None:
             raise ValueError(f"expected {name} only {where}, where it acts, got {name}={value!r}")
 
 
+def parameters(net: Network, theta: Any) -> None:
+    """Refuse parameters that are not those of the net, or are not finite; on a device nobody looks."""
+    net.unpack(theta)
+    if on_host(theta) and not (good := array_module(theta).isfinite(theta)).all():
+        bad = f"{int((~good).sum()):,} of {net.n_params:,}"
+        raise ValueError(f"expected finite theta, got NaN or infinite values in {bad} parameters")
+
+
+def state(opt: Any, state: Any, theta: Array) -> None:
+    """Refuse what is no state, or one for a net of another size."""
+    opt.net.unpack(theta)
+    if not (isinstance(state, dict) and "step" in state):
+        raise another_state(opt, state)
+    for name, value in state.items():
+        shape = getattr(value, "shape", theta.shape)
+        if shape[:1] != theta.shape:
+            raise ValueError(
+                f"expected state[{name!r}] like theta {theta.shape}, got {shape}; is it of another net?"
+            )
+
+
+def another_state(opt: Any, state: Any) -> ValueError:
+    """Return the error for a state that the optimizer did not make."""
+    got = f"one of {', '.join(map(str, state))}" if isinstance(state, dict) and state else repr(state)
+    return ValueError(f"expected a state of {type(opt).__name__}, from its init or last step, got {got}")
+
+
 def one_rank(net: Network, method: str) -> None:
     """Refuse a net on several ranks."""
     if net.comm.size > 1:
@@ -42,55 +81,101 @@ def one_rank(net: Network, method: str) -> None:
         )
 
 
-def _real(value: Any) -> bool:
-    """Whether it is a finite number, and neither a word nor True."""
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+def is_number(value: Any) -> bool:
+    """Whether it is a finite number that a float can be, and neither an array, a word nor True."""
+    try:
+        return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:
+        return False
+
+
+def value_at(value: float | Schedule, k: int, name: str = "a schedule") -> float:
+    """Return a number as it is, and a schedule's value at step k, a float that leaves arrays their dtype.
+
+    Args:
+        value: of a setting.
+        k: steps done before.
+        name: of the setting; a momentum is below 1.
+
+    Raises:
+        ValueError: on a schedule whose value is no number, below 0, or 1 and more for a momentum.
+    """
+    if not callable(value):
+        return value
+    at = value(k)
+    below = 1 if name == "momentum" else math.inf
+    if not (is_number(at) and 0 <= at < below):
+        allowed = "in [0, 1)" if below == 1 else ">= 0"
+        raise ValueError(f"expected {name} {allowed} at each step, got {at!r} at step {k}")
+    return float(at)
+
+
+SCHEDULED = ("lr", "momentum")
+"""Settings that may be schedules."""
+
+
+def _start(name: str, value: Any) -> tuple[Any, str]:
+    """A setting's value at step 0, and how an error writes it."""
+    if name not in SCHEDULED or not callable(value):
+        return value, repr(value)
+    return (at := value(0)), f"{at!r} at step 0 of {value!r}"
 
 
 def positive(**values: float | Schedule) -> None:
     """Refuse what is not above 0; of schedules, at their start."""
     for name, value in values.items():
-        if not (_real(start := value_at(value, 0)) and start > 0):
-            raise ValueError(f"expected {name} > 0, got {value}")
+        start, text = _start(name, value)
+        if not (is_number(start) and start > 0):
+            raise ValueError(f"expected {name} > 0, got {text}")
 
 
 def not_negative(**values: float) -> None:
     """Refuse what is below 0."""
     for name, value in values.items():
-        if not (_real(value) and value >= 0):
-            raise ValueError(f"expected {name} >= 0, got {value}")
+        if not (is_number(value) and value >= 0):
+            raise ValueError(f"expected {name} >= 0, got {value!r}")
 
 
 def below_one(**values: float | Schedule) -> None:
-    """Refuse what is not in [0, 1), as weights of the old in averages must be."""
+    """Refuse what is not in [0, 1), as weights of the old must be; of schedules, at their start."""
     for name, value in values.items():
-        if not (_real(start := value_at(value, 0)) and 0 <= start < 1):
-            raise ValueError(f"expected {name} in [0, 1), got {value}")
+        start, text = _start(name, value)
+        if not (is_number(start) and 0 <= start < 1):
+            raise ValueError(f"expected {name} in [0, 1), got {text}")
 
 
-def share(**values: float) -> None:
-    """Refuse what is no share of a batch, (0, 1]."""
+def share(or_none: bool = False, /, **values: float) -> None:
+    """Refuse what is no share, (0, 1] or, with none of it, [0, 1]."""
     for name, value in values.items():
-        if not (_real(value) and 0 < value <= 1):
-            raise ValueError(f"expected {name} in (0, 1], got {value}")
+        if not (is_number(value) and 0 <= value <= 1 and (value or or_none)):
+            raise ValueError(f"expected {name} in {'[' if or_none else '('}0, 1], got {value!r}")
 
 
-def count(**values: int) -> None:
-    """Refuse what is not a whole number of at least 1."""
+def count(least: int = 1, /, **values: int) -> None:
+    """Refuse what is not a whole number, or is less than that."""
     for name, value in values.items():
-        if not (_real(value) and isinstance(value, Integral) and value >= 1):
-            raise ValueError(f"expected {name} to be a whole number >= 1, got {value}")
+        if not (is_number(value) and isinstance(value, Integral) and value >= least):
+            raise ValueError(f"expected {name} to be a whole number >= {least}, got {value!r}")
+
+
+def flag(*also: Any, **values: bool | None) -> None:
+    """Refuse what is neither True nor False, nor another value that is allowed."""
+    for name, value in values.items():
+        if not isinstance(value, bool) and not any(value is other for other in also):
+            raise ValueError(
+                f"expected {name} to be {' or '.join(map(repr, (True, False, *also)))}, got {value!r}"
+            )
 
 
 def age(max_age: int, **between: int) -> None:
     """Refuse an age of inverses at which the next ones are begun before the last are in use."""
     ((name, steps),) = between.items()
-    if not (_real(max_age) and isinstance(max_age, Integral) and 0 <= max_age < steps):
-        raise ValueError(f"expected max_age from 0 to {name} - 1 = {steps - 1}, got {max_age}")
+    if not (is_number(max_age) and isinstance(max_age, Integral) and 0 <= max_age < steps):
+        raise ValueError(f"expected max_age from 0 to {name} - 1 = {steps - 1}, got {max_age!r}")
 
 
 def choice(choices: tuple[str, ...], **values: str) -> None:
     """Refuse what is not among the choices."""
     for name, value in values.items():
-        if value not in choices:
+        if not (isinstance(value, str) and value in choices):
             raise ValueError(f"expected {name} {' or '.join(map(repr, choices))}, got {value!r}")

@@ -14,11 +14,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ..backend import Array, to_floats
+from ..backend import Array
 from ..fisher import diagonal, signals
 from ..network import Network
 from . import checks
 from .averages import moving_average
+from .finite import finite
 from .momentum import State, at_rest, heavy_ball, moved_by
 from .objective import first, objective_gradient
 from .schedules import Schedule, value_at
@@ -50,15 +51,16 @@ class DiagonalNaturalGradient:
 
     def __post_init__(self) -> None:
         checks.plain_numbers(self)
-        checks.positive(lr=self.lr, damping=self.damping, power=self.power)
+        checks.positive(lr=self.lr, damping=self.damping)
         checks.below_one(momentum=self.momentum, decay=self.decay)
         checks.not_negative(l2=self.l2)
-        checks.share(tau1=self.tau1)
+        checks.share(tau1=self.tau1, power=self.power)
 
     def init(self, theta: Array) -> State:
         """Return the state before the first step."""
         return at_rest(self.net, theta) | {"diagonal": None}
 
+    @finite
     def step(
         self, theta: Array, state: State, batch: tuple[Array, Array], rng: Any
     ) -> tuple[Array, State, dict[str, float]]:
@@ -71,13 +73,13 @@ class DiagonalNaturalGradient:
             rng: a ``numpy.random.Generator``; it draws the targets.
         """
         k, (x, y) = state["step"] + 1, batch
-        lr, mu = value_at(self.lr, k - 1), value_at(self.momentum, k - 1)
-        loss, grad, stats = objective_gradient(self.net, theta, x, y, state["stats"], self.l2)
+        lr, mu = value_at(self.lr, k - 1, "lr"), value_at(self.momentum, k - 1, "momentum")
+        loss, grad, stats, used = objective_gradient(self.net, theta, x, y, state["stats"], self.l2)
         x1 = first(x, self.tau1)
-        drawn = signals(self.net, theta, x1, targets="sampled", rng=rng, train=True)
+        drawn = signals(self.net, theta, x1, targets="sampled", rng=rng, stats=used)
         means = moving_average(state["diagonal"], [(diagonal(drawn).diagonal(),)], k, self.decay)
         D = means[0][0] + (self.damping + self.l2)
         velocity = heavy_ball(state, grad / (D if self.power == 1 else D**self.power), lr, mu)
         moved, after = moved_by(velocity, theta, state, stats)
         info = {"loss": loss, "damping": self.damping, "lr": lr, "mu": mu}
-        return moved, after | {"diagonal": means}, to_floats(info)
+        return moved, after | {"diagonal": means}, info

@@ -15,13 +15,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ..backend import Array, to_floats
+from ..backend import Array
 from ..fisher import signals
 from ..fisher.ekfac import eigenbases, eigenvalues, in_eigenbases
 from ..fisher.kronecker import factors
 from ..network import Network
 from . import checks
 from .averages import moving_average
+from .finite import finite
 from .momentum import State, at_rest, heavy_ball, moved_by
 from .objective import first, objective_gradient
 from .schedules import Schedule, value_at
@@ -64,6 +65,7 @@ class EKFAC:
         nothing = dict.fromkeys(("factors", "bases", "eigenvalues"))
         return at_rest(self.net, theta) | nothing
 
+    @finite
     def step(
         self, theta: Array, state: State, batch: tuple[Array, Array], rng: Any
     ) -> tuple[Array, State, dict[str, float]]:
@@ -76,10 +78,10 @@ class EKFAC:
             rng: a ``numpy.random.Generator``; it draws the targets.
         """
         k, (x, y) = state["step"] + 1, batch
-        lr, mu = value_at(self.lr, k - 1), value_at(self.momentum, k - 1)
-        loss, grad, stats = objective_gradient(self.net, theta, x, y, state["stats"], self.l2)
+        lr, mu = value_at(self.lr, k - 1, "lr"), value_at(self.momentum, k - 1, "momentum")
+        loss, grad, stats, used = objective_gradient(self.net, theta, x, y, state["stats"], self.l2)
         x1 = first(x, self.tau1)
-        drawn = signals(self.net, theta, x1, targets="sampled", rng=rng, train=True)
+        drawn = signals(self.net, theta, x1, targets="sampled", rng=rng, stats=used)
         means = moving_average(state["factors"], drawn.total(factors), k, self.decay)
         age = (k - 1) % self.T3  # of the basis
         bases = state["bases"] if age else eigenbases(means, self.net.comm)
@@ -89,4 +91,4 @@ class EKFAC:
         direction = F.solve(grad, damping=self.damping + self.l2)
         moved, after = moved_by(heavy_ball(state, direction, lr, mu), theta, state, stats)
         after |= {"factors": means, "bases": bases, "eigenvalues": values}
-        return moved, after, to_floats({"loss": loss, "damping": self.damping, "lr": lr, "mu": mu})
+        return moved, after, {"loss": loss, "damping": self.damping, "lr": lr, "mu": mu}

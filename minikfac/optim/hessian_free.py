@@ -9,8 +9,9 @@ it; it stops when phi hardly falls any more, long before it has solved the syste
 of least h counts; and lambda follows the ratio of what h did to what phi, lambda included, foretold. A line
 search guards the step, and rejects it if nothing helps.
 
-F is the Gauss-Newton matrix, which is the Fisher matrix here; under batch normalization in training,
-that of the coupled batch.
+F is the Gauss-Newton matrix, which is the Fisher matrix here. Under batch normalization that of the whole
+batch is coupled, as h is; that of a share of it, and the preconditioner, hold the statistics of the whole
+batch constant.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..backend import Array, array_module, fetch
-from ..fisher import diagonal, gauss_newton, signals
+from ..fisher import MatrixFree, diagonal, gauss_newton, signals
 from ..linalg import conjugate_gradients
 from ..network import Network
 from . import checks
-from .momentum import State
+from .finite import all_finite, finite
+from .momentum import State, at_start
 from .objective import decay, first, objective, objective_gradient
 from .quadratic import is_rounding
 
@@ -66,7 +68,8 @@ class HessianFree:
     def __post_init__(self) -> None:
         checks.plain_numbers(self)
         checks.one_rank(self.net, "HessianFree")
-        checks.not_negative(lam=self.lam, l2=self.l2, progress=self.progress, exponent=self.exponent)
+        checks.not_negative(lam=self.lam, l2=self.l2, progress=self.progress)
+        checks.share(True, exponent=self.exponent)
         checks.share(tau1=self.tau1, tau2=self.tau2)
         checks.count(max_iterations=self.max_iterations)
         checks.below_one(restart=self.restart)
@@ -75,8 +78,9 @@ class HessianFree:
 
     def init(self, theta: Array) -> State:
         """Return the state before the first step."""
-        return {"step": 0, "lam": self.lam, "direction": 0 * theta, "stats": self.net.init_stats()}
+        return at_start(self.net, theta) | {"lam": self.lam, "direction": 0 * theta}
 
+    @finite
     def step(
         self, theta: Array, state: State, batch: tuple[Array, Array], rng: Any
     ) -> tuple[Array, State, dict[str, float]]:
@@ -95,18 +99,14 @@ class HessianFree:
         """
         x, y = batch
         lam, l2 = state["lam"], self.l2
-        loss, grad, stats = objective_gradient(self.net, theta, x, y, state["stats"], l2)
-        loss, penalty = fetch(loss, decay(theta, l2))
+        loss, grad, stats, used = objective_gradient(self.net, theta, x, y, state["stats"], l2)
+        loss, penalty, good = fetch(loss, decay(theta, l2), all_finite([grad]))
         h = loss + penalty
-        if not math.isfinite(h):  # nothing to go by
-            return theta, state | {"step": state["step"] + 1}, {"loss": loss, "objective": h, "lam": lam}
-        F = gauss_newton(
-            self.net, theta, first(x, self.tau2), first(y, self.tau2), state["stats"], train=True
-        )
+        if not (math.isfinite(h) and good):
+            return theta, state, {"loss": math.nan}
+        F = curvature(self.net, theta, x, y, self.tau2, used)
         damped = F.damped(lam + l2)
-        scale = preconditioner(
-            self.net, theta, first(x, self.tau1), rng, state["stats"], lam + l2, self.exponent
-        )
+        scale = preconditioner(self.net, theta, first(x, self.tau1), rng, used, lam + l2, self.exponent)
         path = Path(self.progress)
         last = conjugate_gradients(
             lambda v: damped @ v,
@@ -156,6 +156,15 @@ def enough(values: Sequence[float], progress: float) -> bool:
     return i > k and values[i] < 0 and (values[i] - values[i - k]) / values[i] < k * progress
 
 
+def curvature(
+    net: Network, theta: Array, x: Array, y: Array, share: float, stats: Sequence[Array]
+) -> MatrixFree:
+    """Return the Gauss-Newton matrix of the whole batch, or of a share of it with these statistics."""
+    if share == 1:
+        return gauss_newton(net, theta, x, y, train=True)
+    return gauss_newton(net, theta, first(x, share), first(y, share), stats)
+
+
 def preconditioner(
     net: Network, theta: Array, x: Array, rng: Any, stats: Sequence[Array], damping: float, exponent: float
 ) -> Array | float:
@@ -165,7 +174,7 @@ def preconditioner(
     """
     if exponent == 0:
         return 1.0
-    D = diagonal(signals(net, theta, x, targets="sampled", rng=rng, stats=stats, train=True)).diagonal()
+    D = diagonal(signals(net, theta, x, targets="sampled", rng=rng, stats=stats)).diagonal()
     D = D + damping
     xp = array_module(D)
     return xp.maximum(D, float(xp.finfo(D.dtype).eps) * D.max()) ** exponent  # dead units have none

@@ -18,13 +18,14 @@ from typing import Any, NamedTuple
 
 from ..backend import Array, fetch
 from ..distributed import Communicator
-from ..fisher import BlockTridiagonal, Kronecker, Operator, block_tridiagonal, signals
+from ..fisher import BlockTridiagonal, Operator, block_tridiagonal, signals
 from ..fisher.kronecker import factors
-from ..fisher.kronecker_block import factored_inverse
+from ..fisher.kronecker_block import factored_inverse, kronecker_blocks
 from ..network import Network
 from . import checks
 from .averages import moving_average
-from .momentum import State
+from .finite import finite
+from .momentum import State, at_start
 from .objective import decay, first, objective, objective_gradient
 from .quadratic import QuadraticModel, curvature_and_slope, is_rounding
 from .schedules import Schedule, value_at
@@ -49,7 +50,7 @@ class KFAC:
 
     Attributes:
         net: the network.
-        lam: lambda at the start.
+        lam: lambda at the start, > 0; 0, where it stays, only beside a gamma.
         lam_min: where it stops falling. The paper has no such bound, and batches that grow to the whole
             training set. On small batches lambda falls as long as the model suits the batch at hand, and
             without a bound the steps end up suiting no other batch.
@@ -59,7 +60,8 @@ class KFAC:
         lr: None for alpha (and mu) from the exact Fisher matrix; a number or a schedule for that alpha, and
             no momentum.
         momentum: whether the last update is a second direction; by default where ``lr`` is None.
-        tau1: share of the batch whose sampled targets make the factors.
+        tau1: share of the batch whose sampled targets make the factors. Batch normalization keeps the
+            statistics of the whole batch there, as for tau2, and they are constants.
         tau2: share of the batch on which the exact Fisher matrix is taken.
         T1: steps between changes of lambda.
         T2: steps between choices of gamma.
@@ -93,7 +95,15 @@ class KFAC:
         checks.choice(("block_diagonal", "block_tridiagonal"), structure=self.structure)
         checks.choice(("sampled", "model"), targets=self.targets)
         checks.not_negative(lam=self.lam, lam_min=self.lam_min, l2=self.l2)
-        checks.positive(gamma=self.lam + self.l2 if self.gamma is None else self.gamma)
+        if self.gamma is not None:
+            checks.positive(gamma=self.gamma)
+            checks.positive(**{"gamma squared": self.gamma * self.gamma})  # may overflow
+        elif self.lam == 0:
+            raise ValueError(
+                "expected lam > 0, got 0, which never adapts, so that steps soon suit only their own batch; "
+                "to do without lambda, set gamma, the damping of the factors"
+            )
+        checks.flag(None, momentum=self.momentum)
         if self.lr is not None:
             checks.positive(lr=self.lr)
             if self.momentum:
@@ -124,17 +134,16 @@ class KFAC:
     def init(self, theta: Array) -> State:
         """Return the state before the first step."""
         under_way = {"pending": None, "inverse_step": 0} if self.max_age else {}
-        return {
-            "step": 0,
+        return at_start(self.net, theta) | {
             "lam": self.lam,
             "gamma": math.sqrt(self.lam + self.l2) if self.gamma is None else self.gamma,
             "factors": None,
             "inverse": None,
             "delta": 0 * theta,
-            "stats": self.net.init_stats(),
             **under_way,
         }
 
+    @finite
     def step(
         self, theta: Array, state: State, batch: tuple[Array, Array], rng: Any
     ) -> tuple[Array, State, dict[str, float]]:
@@ -153,9 +162,9 @@ class KFAC:
         """
         k, lam, gamma, (x, y) = state["step"] + 1, state["lam"], state["gamma"], batch
         # 1 gradient of h on the mini-batch
-        loss, grad, stats = objective_gradient(self.net, theta, x, y, state["stats"], self.l2)
+        loss, grad, stats, used = objective_gradient(self.net, theta, x, y, state["stats"], self.l2)
         # 2 factors from S1, with targets drawn from the model, averaged over past steps
-        new = self._factors(theta, first(x, self.tau1), rng)
+        new = self._factors(theta, first(x, self.tau1), rng, used)
         means = moving_average(state["factors"], new, k, self.decay)
         # 3 values of gamma to try
         gammas = [gamma, gamma * self._w2, gamma / self._w2] if k % self.T2 == 0 else [gamma]
@@ -164,7 +173,7 @@ class KFAC:
         proposals = [Proposal(*pair, self._directions(grad, pair[1], state)) for pair in inverses]
         # 5 each re-scaled by the c that minimizes M; the one of least M is taken
         models, (loss, penalty) = self._models(
-            theta, grad, first(x, self.tau2), proposals, lam, [loss, decay(theta, self.l2)]
+            theta, grad, first(x, self.tau2), proposals, lam, used, [loss, decay(theta, self.l2)]
         )
         M, c, best = self._least(models, proposals, k)
         delta = sum((share * d for share, d in zip(c, best.directions, strict=True)), start=0 * theta)
@@ -185,10 +194,10 @@ class KFAC:
         new_state = {"step": k, "lam": lam, "gamma": best.gamma, "factors": means, "inverse": best.inverse}
         return moved, new_state | {"delta": delta, "stats": stats, **under_way}, info
 
-    def _factors(self, theta: Array, x: Array, rng: Any) -> list[tuple[Array, ...]]:
+    def _factors(self, theta: Array, x: Array, rng: Any, stats: list[Array]) -> list[tuple[Array, ...]]:
         """Kronecker factors of all layers and, for the tridiagonal inverse, of neighbours."""
         rng = rng if self.targets == "sampled" else None
-        drawn = signals(self.net, theta, x, targets=self.targets, rng=rng, train=True)
+        drawn = signals(self.net, theta, x, targets=self.targets, rng=rng, stats=stats)
         if self.structure == "block_diagonal":
             return drawn.total(factors)
         F = block_tridiagonal(drawn)
@@ -214,7 +223,7 @@ class KFAC:
         """(F~ + damping)^{-1}, of each layer the work of one of the ranks."""
         layers = len(self.net.names)
         if self.structure == "block_diagonal":
-            F = Kronecker(means, self.net.names)
+            F = kronecker_blocks(means, self.net.names)
             return factored_inverse(F, gamma**2, explicit=self.T3 > 1, comm=comm)
         tri = BlockTridiagonal(tuple(means[:layers]), tuple(means[layers:]), self.net.names)  # type: ignore[arg-type]
         return tri.inverse(gamma**2, method="factored", explicit=self.T3 > 1, comm=comm)
@@ -233,10 +242,10 @@ class KFAC:
         x2: Array,
         proposals: Sequence[Proposal],
         lam: float,
+        stats: list[Array],
         beside: Sequence[Any],
     ) -> tuple[list[QuadraticModel], list[float]]:
         """M along the directions of each proposal, and numbers beside them, fetched from a device at once."""
-        stats = self.net.batch_stats(theta, x2)
         pairs = [
             curvature_and_slope(self.net, theta, x2, grad, proposal.directions, lam + self.l2, stats)
             for proposal in proposals
@@ -249,7 +258,7 @@ class KFAC:
         self, models: Sequence[QuadraticModel], proposals: Sequence[Proposal], k: int
     ) -> tuple[float, tuple[float, ...], Proposal]:
         """Least M, with its c and its proposal."""
-        cs = [model.minimum() if self.lr is None else (value_at(self.lr, k - 1),) for model in models]
+        cs = [model.minimum() if self.lr is None else (value_at(self.lr, k - 1, "lr"),) for model in models]
         values = [model.value(c) for model, c in zip(models, cs, strict=True)]
         return min(zip(values, cs, proposals, strict=True), key=itemgetter(0))
 

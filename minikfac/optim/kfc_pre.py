@@ -4,10 +4,11 @@
     v <- v min(1, sqrt(clip / nu))             nu = v^T F v + l2 ||v||^2
     p <- momentum p + v,   theta <- theta + p
 
-nu bounds how far one step moves the predictions (twice a KL divergence). It is taken with the exact Fisher
-matrix on some examples, one pass more; or with F~ itself, where v^T F~ v = -lr v^T grad is free
-[BGM17, sec. 5]. Factors are renewed every Ts steps, inverses every Tf. The paper averages the iterates over
-50,000 examples: ``averaging`` of :func:`minikfac.training.train`.
+The clip bounds twice the KL divergence that v causes. That is the change of a step's predictions only
+without momentum; with it the velocity adds up to 1 / (1 - momentum) proposals. nu is taken with the exact
+Fisher matrix on some examples, one pass more; or, with clip_norm="kfac", as v^T (F~ + damping) v =
+-lr v^T grad h, which is free [BGM17, sec. 5]. Factors are renewed every Ts steps, inverses every Tf. The
+paper averages the iterates over 50,000 examples: ``averaging`` of :func:`minikfac.training.train`.
 """
 
 from __future__ import annotations
@@ -15,16 +16,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..backend import Array, array_module, to_floats
+from ..backend import Array
 from ..distributed import Communicator
-from ..fisher import Kronecker, Operator, gradient_and_kfac
-from ..fisher.kronecker_block import factored_inverse, factors_of
+from ..fisher import Operator, gradient_and_kfac
+from ..fisher.kronecker_block import factored_inverse, factors_of, kronecker_blocks
 from ..network import Network
 from . import checks
 from .averages import moving_average
+from .finite import finite
 from .momentum import State, at_rest, moved_by
 from .objective import first
-from .quadratic import curvature_and_slope
+from .quadratic import curvature_and_slope, within
 from .schedules import Schedule, value_at
 from .stale import Background, Request
 
@@ -36,7 +38,7 @@ class KFCPre:
     Attributes:
         net: the network.
         lr: step size, a number or a schedule.
-        momentum: in [0, 1).
+        momentum: in [0, 1), a number or a schedule.
         damping: gamma, added to l2 in the factored damping; the paper suggests 1e-3.
         l2: weight decay, biases included.
         Ts: steps between new statistics.
@@ -44,14 +46,15 @@ class KFCPre:
         decay: largest weight of the old in the moving averages of factors.
         clip: bound on nu; None for no bound. The paper has 0.3.
         clip_norm: "fisher" for the exact F, "kfac" for F~.
-        clip_share: share of the batch on which the exact F is taken.
+        clip_share: share of the batch on which the exact F is taken. Batch normalization keeps the statistics
+            of the whole batch there; F and the factors hold them constant.
         max_age: a; inverses begun in step k are in use from step k + a on, and until then the last ones.
             With 0 each step waits for its own, as the first three always do.
     """
 
     net: Network
     lr: float | Schedule
-    momentum: float = 0.9
+    momentum: float | Schedule = 0.9
     damping: float = 1e-3
     l2: float = 0.0
     Ts: int = 1
@@ -85,6 +88,7 @@ class KFCPre:
         under_way = {"pending": None, "inverse_step": 0} if self.max_age else {}
         return at_rest(self.net, theta) | {"factors": None, "inverse": None, **under_way}
 
+    @finite
     def step(
         self, theta: Array, state: State, batch: tuple[Array, Array], rng: Any
     ) -> tuple[Array, State, dict[str, float]]:
@@ -102,12 +106,12 @@ class KFCPre:
         k, (x, y) = state["step"] + 1, batch
         means = state["factors"]
         if means is None or (k - 1) % self.Ts == 0:
-            loss, grad, F, stats = gradient_and_kfac(
+            loss, grad, F, stats, used = gradient_and_kfac(
                 self.net, theta, x, y, rng=rng, stats=state["stats"], train=True
             )
             means = moving_average(means, factors_of(F), (k - 1) // self.Ts + 1, self.decay)
         else:
-            loss, grad, stats = self.net.gradient_pass(theta, x, y, state["stats"])
+            loss, grad, stats, used = self.net.gradient_pass(theta, x, y, state["stats"])
         refresh = (k - 1) % self.Tf == 0 or k <= 3  # the first few batches change the averages most
         request = {"step": k, "factors": means} if refresh else None
         ready, under_way = self._background.inverses(
@@ -115,22 +119,24 @@ class KFCPre:
         )
         inverse = state["inverse"] if ready is None else ready
         grad = grad + self.l2 * theta
-        lr = value_at(self.lr, k - 1)
+        lr, mu = value_at(self.lr, k - 1, "lr"), value_at(self.momentum, k - 1, "momentum")
         v = -lr * (inverse @ grad)
-        scale, info = self._clip(theta, x, grad, v, lr)
-        velocity = self.momentum * state["velocity"] + scale * v
+        scale, info = self._clip(theta, x, grad, v, lr, used)
+        velocity = mu * state["velocity"] + scale * v
         moved, after = moved_by(velocity, theta, state, stats)
         after |= {"factors": means, "inverse": inverse, **under_way}
         if self.max_age:
             info["age"] = k - under_way["inverse_step"]
-        return moved, after, to_floats({"loss": loss, "lr": lr, **info})
+        return moved, after, {"loss": loss, "lr": lr, **info}
 
     def _inverse(self, request: Request, comm: Communicator) -> Operator:
         """(F~ + damping)^{-1}, of each layer the work of one of the ranks."""
-        F = Kronecker(request["factors"], self.net.names)
+        F = kronecker_blocks(request["factors"], self.net.names)
         return factored_inverse(F, self.l2 + self.damping, explicit=self.Tf > 1, comm=comm)
 
-    def _clip(self, theta: Array, x: Array, grad: Array, v: Array, lr: float) -> tuple[Any, dict[str, Any]]:
+    def _clip(
+        self, theta: Array, x: Array, grad: Array, v: Array, lr: float, stats: list[Array]
+    ) -> tuple[Any, dict[str, Any]]:
         """The factor on v, and nu with it for info; on a device numbers that stay there."""
         if self.clip is None:
             return 1.0, {}
@@ -138,7 +144,6 @@ class KFCPre:
             nu = -lr * (v @ grad)
         else:
             some = first(x, self.clip_share)
-            stats = self.net.batch_stats(theta, some)
             nu = curvature_and_slope(self.net, theta, some, grad, [v], self.l2, stats)[0][0, 0]
-        scale = (self.clip / array_module(theta).maximum(nu, self.clip)) ** 0.5  # 1 up to the bound
+        scale = within(self.clip, nu, theta)
         return scale, {"nu": nu, "scale": scale}

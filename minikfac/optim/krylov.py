@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..backend import Array, array_module, fetch, to_host
-from ..fisher import gauss_newton
 from ..linalg import eigh, krylov_subspace
 from ..network import Network
 from . import checks
-from .hessian_free import preconditioner
-from .momentum import State
+from .finite import all_finite, finite
+from .hessian_free import curvature, preconditioner
+from .momentum import State, at_start
 from .objective import decay, first, objective_gradient
 
 
@@ -56,7 +56,8 @@ class KrylovSubspace:
         checks.plain_numbers(self)
         checks.one_rank(self.net, "KrylovSubspace")
         checks.choice(("lbfgs", "model"), search=self.search)
-        checks.not_negative(damping=self.damping, exponent=self.exponent, l2=self.l2)
+        checks.not_negative(damping=self.damping, l2=self.l2)
+        checks.share(True, exponent=self.exponent)
         checks.share(search_share=self.search_share, tau2=self.tau2)
         checks.count(K=self.K, search_steps=self.search_steps)
         if self.search == "model":
@@ -64,8 +65,9 @@ class KrylovSubspace:
 
     def init(self, theta: Array) -> State:
         """Return the state before the first step."""
-        return {"step": 0, "delta": 0 * theta, "stats": self.net.init_stats()}
+        return at_start(self.net, theta) | {"delta": 0 * theta}
 
+    @finite
     def step(
         self, theta: Array, state: State, batch: tuple[Array, Array], rng: Any
     ) -> tuple[Array, State, dict[str, float]]:
@@ -88,14 +90,16 @@ class KrylovSubspace:
         n = self._n_for_gradient(len(x))
         x1, y1 = x[:n], y[:n]
         damping = self.damping + self.l2
-        loss, grad, stats = objective_gradient(self.net, theta, x1, y1, state["stats"], self.l2)
-        loss, square = fetch(loss, grad @ grad)
-        if not (math.isfinite(loss) and square > 0):  # nothing to go by
+        loss, grad, stats, used = objective_gradient(self.net, theta, x1, y1, state["stats"], self.l2)
+        loss, square, good = fetch(loss, grad @ grad, all_finite([grad, state["delta"]]))
+        if not (math.isfinite(loss) and good):
+            return theta, state, {"loss": math.nan}
+        if not square > 0:  # nothing to go by
             after = state | {"step": state["step"] + 1, "stats": stats}
             return theta, after, {"loss": loss, "damping": self.damping}
-        x2, y2 = first(x1, self.tau2), first(y1, self.tau2)
-        B = gauss_newton(self.net, theta, x2, y2, state["stats"], train=True).damped(damping)
-        scale = preconditioner(self.net, theta, x2, rng, state["stats"], damping, self.exponent)
+        B = curvature(self.net, theta, x1, y1, self.tau2, used).damped(damping)
+        x2 = first(x1, self.tau2)
+        scale = preconditioner(self.net, theta, x2, rng, used, damping, self.exponent)
         V, VBV = krylov_subspace(lambda v: B @ v, grad, self.K, [state["delta"]], lambda v: v / scale)
         S = whitening(VBV)  # a = S c
         slope = S.T @ fetch(V @ grad)[0]
@@ -105,7 +109,7 @@ class KrylovSubspace:
 
         def h_and_slope(c: Array) -> tuple[float, Array]:
             at = theta + step_of(c)
-            loss, g, _ = objective_gradient(self.net, at, x[n:], y[n:], state["stats"], self.l2)
+            loss, g, *_ = objective_gradient(self.net, at, x[n:], y[n:], state["stats"], self.l2)
             loss, penalty, Vg = fetch(loss, decay(at, self.l2), V @ g)
             return loss + penalty, S.T @ Vg
 

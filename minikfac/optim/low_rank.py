@@ -20,11 +20,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from ..backend import Array, array_module, to_floats
+from ..backend import Array, array_module
 from ..fisher import LowRank as LowRankMatrix
 from ..fisher import Signals, signals
 from ..network import Network
 from . import checks
+from .finite import finite
 from .momentum import State, at_rest, heavy_ball, moved_by
 from .objective import first, objective_gradient
 from .schedules import Schedule, value_at
@@ -69,6 +70,7 @@ class LowRank:
         """Return the state before the first step: no columns, (P, 0)."""
         return at_rest(self.net, theta) | {"U": theta[:, None][:, :0]}
 
+    @finite
     def step(
         self, theta: Array, state: State, batch: tuple[Array, Array], rng: Any
     ) -> tuple[Array, State, dict[str, float]]:
@@ -81,16 +83,16 @@ class LowRank:
             rng: a ``numpy.random.Generator``; it draws the targets.
         """
         k, (x, y) = state["step"] + 1, batch
-        lr, mu = value_at(self.lr, k - 1), value_at(self.momentum, k - 1)
-        loss, grad, stats = objective_gradient(self.net, theta, x, y, state["stats"], self.l2)
-        drawn = signals(self.net, theta, first(x, self.tau1), targets="sampled", rng=rng, train=True)
+        lr, mu = value_at(self.lr, k - 1, "lr"), value_at(self.momentum, k - 1, "momentum")
+        loss, grad, stats, used = objective_gradient(self.net, theta, x, y, state["stats"], self.l2)
+        drawn = signals(self.net, theta, first(x, self.tau1), targets="sampled", rng=rng, stats=used)
         new = group_gradients(self.net, theta, drawn, self.columns)
         eps = min(1 - 1 / k, self.decay)
         U = array_module(theta).concatenate([eps**0.5 * state["U"], (1 - eps) ** 0.5 * new], axis=1)
         U = U[:, -self.rank :]
         direction = LowRankMatrix(U).solve(grad, damping=self.damping + self.l2)
         moved, after = moved_by(heavy_ball(state, direction, lr, mu), theta, state, stats)
-        return moved, after | {"U": U}, to_floats({"loss": loss, "damping": self.damping, "lr": lr, "mu": mu})
+        return moved, after | {"U": U}, {"loss": loss, "damping": self.damping, "lr": lr, "mu": mu}
 
 
 def group_gradients(net: Network, theta: Array, drawn: Signals, groups: int) -> Array:
@@ -103,9 +105,10 @@ def group_gradients(net: Network, theta: Array, drawn: Signals, groups: int) -> 
         groups: how many, of the same size up to one example.
     """
     n, layers = drawn.n, next(iter(drawn))
+    groups = min(groups, n)
     ends = [n * group // groups for group in range(groups + 1)]
     columns = []
-    for part in (slice(a, b) for a, b in pairwise(ends) if a < b):
+    for part in (slice(a, b) for a, b in pairwise(ends)):
         abars, gs = [layer.abar[part] for layer in layers], [layer.g[0, part] for layer in layers]
         columns.append(net.summed_gradient(theta, abars, gs))
     return array_module(theta).stack(columns, axis=1) / n**0.5

@@ -9,13 +9,24 @@ from typing import Any
 
 from ..backend import Array
 from ..network import Network
+from . import checks
 
 State = dict[str, Any]
 
 
+def at_start(net: Network, theta: Array) -> State:
+    """Return what every state holds before the first step.
+
+    Raises:
+        ValueError: on parameters that are not the net's, or not finite.
+    """
+    checks.parameters(net, theta)
+    return {"step": 0, "stats": net.init_stats()}
+
+
 def at_rest(net: Network, theta: Array) -> State:
     """Return the state before the first step: no velocity."""
-    return {"step": 0, "velocity": 0 * theta, "stats": net.init_stats()}
+    return at_start(net, theta) | {"velocity": 0 * theta}
 
 
 def heavy_ball(state: State, direction: Array, lr: float, mu: float) -> Array:

@@ -33,10 +33,12 @@ def objective(net: Network, theta: Array, x: Array, y: Array, l2: float) -> floa
 
 def objective_gradient(
     net: Network, theta: Array, x: Array, y: Array, stats: Sequence[Array], l2: float
-) -> tuple[Any, Array, list[Array]]:
-    """Return the loss without the decay, the gradient (P,) of h, and running statistics after the pass.
+) -> tuple[Any, Array, list[Array], list[Array]]:
+    """Return the loss without the decay, the gradient (P,) of h, and statistics of batch normalization.
 
-    On a device the loss stays there.
+    These are the running ones after the pass, and those of the batch. Curvature that is taken on a part of
+    the batch holds the latter constant, so that it is of the function whose gradient this is. On a device the
+    loss stays there.
     """
-    loss, grad, after = net.gradient_pass(theta, x, y, stats)
-    return loss, grad + l2 * theta if l2 else grad, after
+    loss, grad, after, used = net.gradient_pass(theta, x, y, stats)
+    return loss, grad + l2 * theta if l2 else grad, after, used

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ..backend import Array, array_module, fetch
 from ..network import Network
@@ -78,6 +79,11 @@ class QuadraticModel:
 def is_rounding(gain: float, h: float, like: Array) -> bool:
     """Whether a predicted change of the objective h is lost in its rounding, where no ratio judges it."""
     return not abs(gain) > 10 * float(array_module(like).finfo(like.dtype).eps) * abs(h)
+
+
+def within(bound: float, nu: Any, like: Array) -> Any:
+    """Return the factor min(1, sqrt(bound / nu)) on a step v, which takes nu = v^T F v to the bound."""
+    return (bound / array_module(like).maximum(nu, bound)) ** 0.5
 
 
 def curvature_and_slope(

@@ -15,16 +15,11 @@ k counts the steps done before, from 0. A schedule is callable and plain data, s
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
 
-Schedule: TypeAlias = Callable[[int], float]
-
-
-def value_at(value: float | Schedule, k: int) -> float:
-    """Return a number as it is, and a schedule's value at step k, a float that leaves arrays their dtype."""
-    return float(value(k)) if callable(value) else value
+from . import checks
+from .checks import Schedule as Schedule
+from .checks import value_at as value_at
 
 
 @dataclass(frozen=True)
@@ -32,6 +27,10 @@ class Constant:
     """The same value at every step."""
 
     value: float
+
+    def __post_init__(self) -> None:
+        checks.plain_numbers(self)
+        checks.not_negative(value=self.value)
 
     def __call__(self, k: int) -> float:
         return self.value
@@ -46,8 +45,9 @@ class Exponential:
     every: float = 1
 
     def __post_init__(self) -> None:
-        if not (0 < self.rate <= 1 and self.every > 0):
-            raise ValueError(f"expected rate in (0, 1] and every > 0, got {self.rate} and {self.every}")
+        checks.plain_numbers(self)
+        checks.share(rate=self.rate)
+        checks.positive(start=self.start, every=self.every)
 
     def __call__(self, k: int) -> float:
         return self.start * self.rate ** (k / self.every)
@@ -61,8 +61,8 @@ class InverseTime:
     timescale: float
 
     def __post_init__(self) -> None:
-        if not self.timescale > 0:
-            raise ValueError(f"expected timescale > 0, got {self.timescale}")
+        checks.plain_numbers(self)
+        checks.positive(start=self.start, timescale=self.timescale)
 
     def __call__(self, k: int) -> float:
         return self.start / (1 + k / self.timescale)
@@ -77,8 +77,9 @@ class Cosine:
     end: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ValueError(f"expected steps >= 1, got {self.steps}")
+        checks.plain_numbers(self)
+        checks.count(steps=self.steps)
+        checks.not_negative(start=self.start, end=self.end)
 
     def __call__(self, k: int) -> float:
         share = min(k / self.steps, 1.0)
@@ -94,11 +95,15 @@ class Steps:
     factor: float = 0.1
 
     def __post_init__(self) -> None:
-        if not self.factor > 0:
-            raise ValueError(f"expected factor > 0, got {self.factor}")
+        checks.plain_numbers(self)
+        checks.positive(start=self.start, factor=self.factor)
+        if not isinstance(self.at, tuple | list):
+            raise ValueError(f"expected at to be a tuple of steps, got {self.at!r}")
+        for step in self.at:
+            checks.count(0, at=step)
 
     def __call__(self, k: int) -> float:
-        return self.start * self.factor ** sum(step <= k for step in self.at)
+        return math.prod([self.start, *(self.factor for step in self.at if step <= k)])
 
 
 @dataclass(frozen=True)
@@ -114,8 +119,8 @@ class SutskeverMomentum:
     maximum: float
 
     def __post_init__(self) -> None:
-        if not 0 <= self.maximum < 1:
-            raise ValueError(f"expected maximum in [0, 1), got {self.maximum}")
+        checks.plain_numbers(self)
+        checks.below_one(maximum=self.maximum)
 
     def __call__(self, k: int) -> float:
         return min(1 - 1 / (2 * (k // 250 + 1)), self.maximum)

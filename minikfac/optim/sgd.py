@@ -11,9 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ..backend import Array, to_floats
+from ..backend import Array
 from ..network import Network
 from . import checks
+from .finite import finite
 from .momentum import State, at_rest, moved_by
 from .objective import objective_gradient
 from .schedules import Schedule, value_at
@@ -42,6 +43,7 @@ class SGD:
         checks.positive(lr=self.lr)
         checks.below_one(momentum=self.momentum)
         checks.not_negative(l2=self.l2)
+        checks.flag(nesterov=self.nesterov)
         if self.momentum == 0:
             checks.acting(self, "with momentum > 0", "nesterov")
 
@@ -49,6 +51,7 @@ class SGD:
         """Return the state before the first step."""
         return at_rest(self.net, theta)
 
+    @finite
     def step(
         self, theta: Array, state: State, batch: tuple[Array, Array], rng: Any = None
     ) -> tuple[Array, State, dict[str, float]]:
@@ -63,10 +66,11 @@ class SGD:
         Returns:
             Parameters, state, and info: ``loss`` where the gradient is taken, ``lr`` and ``mu``.
         """
-        lr, mu = value_at(self.lr, state["step"]), value_at(self.momentum, state["step"])
+        k = state["step"]
+        lr, mu = value_at(self.lr, k, "lr"), value_at(self.momentum, k, "momentum")
         velocity = mu * state["velocity"]
         at = theta + velocity if self.nesterov else theta
-        loss, grad, stats = objective_gradient(self.net, at, *batch, state["stats"], self.l2)
+        loss, grad, stats, _ = objective_gradient(self.net, at, *batch, state["stats"], self.l2)
         velocity -= lr * grad
         moved, after = moved_by(velocity, theta, state, stats)
-        return moved, after, to_floats({"loss": loss, "lr": lr, "mu": mu})
+        return moved, after, {"loss": loss, "lr": lr, "mu": mu}

@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from .globe import globe_ascent, projections
     from .gradients import gradient_scatter, kl_against_quadratic, mean_derivatives
     from .graphical_models import graphical_models
-    from .invariance import equivalent_training, gap_against_damping, gap_against_steps, invariance_matrix
+    from .invariance import equivalent_training, gap_against_damping, invariance_matrix
+    from .kronecker import kfac_picture, kronecker_factors
     from .ladder import ladder_blocks
-    from .matrices import block_means, matrices
+    from .matrices import block_means, matrices, matrix_rows
     from .memory import memory
     from .progress import conditioning, improvement_against_damping
     from .quality import layer_ledger, ledger, quality_bars
@@ -28,6 +29,12 @@ if TYPE_CHECKING:
     from .signals import forward_backward
     from .spectra import cosine_against_damping, preconditioned_spectra, spectra
     from .style import COLORS, style
-    from .training import quality_along_training, training_curve
+    from .tradeoff import progress_against_storage
+    from .training import (
+        approximations_along_training,
+        quality_along_training,
+        steps_as_pictures,
+        training_curve,
+    )
 
 __all__ = on_demand(__name__)

@@ -161,7 +161,8 @@ def mean_derivatives(
     ax.bar(places + 0.2, labels, 0.38, color=VERMILLION, hatch="//", edgecolor="white", label="labels")
     ax.axhline(0, color="black", linewidth=1)
     ax.set_xticks(places, [str(unit) for unit in places])
-    ax.set(xlabel=xlabel, title="Mean derivative: targets from the model, and labels")
+    norms = f"{np.linalg.norm(model):.2g} for targets from the model, {np.linalg.norm(labels):.2g} for labels"
+    ax.set(xlabel=xlabel, title=f"Norm of the mean derivative: {norms}")
     ax.set_ylabel("mean of g (nats per unit)")
     ax.legend()
     return ax

@@ -9,24 +9,25 @@ import matplotlib
 import numpy as np
 from matplotlib.colors import LogNorm
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch, Rectangle
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, NullFormatter
 
+from ..backend import Array
 from .checks import by_name, checked, some
-from .style import BLACK, COLORS, DASHES, GREY, VERMILLION, axes_for, labelled, marked_pen, new_figure, style
+from .style import BLACK, BLUE, COLORS, GREY, VERMILLION, axes_for, labelled, new_figure, pens, style
 from .ticks import log_ticks
 
-LOWEST, HIGHEST = 1e-16, 10.0
-"""Ends of the scale of colours."""
+LOWEST = 1e-16
+"""What is drawn for gaps below it, on log axes."""
 
 
 def tiny(gap: float) -> str:
     """A gap as in the matrix.
 
     >>> tiny(1.23e-13), tiny(0.5), tiny(0.0)
-    ('1e-13', '5e-01', '0')
+    ('1e-13', '0.5', '0')
     """
-    return f"{gap:.0e}" if gap else "0"
+    return f"{gap:.1g}"
 
 
 @style()
@@ -39,10 +40,10 @@ def invariance_matrix(
     tolerance: float = 1e-6,
     rules: Sequence[int] = (),
 ) -> Any:
-    """Draw gaps as numbers on a log scale of colours, methods down, reparameterizations across.
+    """Draw which methods cannot tell equivalent nets apart: methods down, reparameterizations across.
 
-    Cells in a frame are those of which theory says that the gap is rounding; a cross marks a cell that is
-    not what theory says.
+    A check mark stands for a gap that is rounding, one digit for any other; an exclamation mark follows what
+    is not as theory says. The title counts the check marks of K-FAC, SGD and Adam.
 
     Args:
         gaps: (M, R), over the distance moved; nan where a run does not count.
@@ -53,80 +54,71 @@ def invariance_matrix(
         rules: rows above which a line is drawn.
 
     Returns:
-        The axes; its image holds the gaps.
+        The axes; their image holds the gaps, masked where they are rounding.
 
     Raises:
         ValueError: on shapes that do not fit, or gaps below 0.
     """
     gaps = checked(gaps, (len(methods), len(changes)), "gaps", low=0)
     invariant = checked(expected, gaps.shape, "expected").astype(bool)
-    fig = new_figure(1.9 + 0.36 * len(methods))
+    same = gaps < tolerance
+    fig = new_figure(1.7 + 0.36 * len(methods))
     ax = fig.add_subplot()
-    colors = matplotlib.colormaps["cividis"].with_extremes(bad="#ffffff")
-    drawn = np.ma.masked_invalid(gaps).clip(LOWEST, HIGHEST)
-    image = ax.imshow(drawn, cmap=colors, norm=LogNorm(LOWEST, HIGHEST), aspect="auto")
-    for (row, column), gap in np.ndenumerate(gaps):
-        _cell(ax, row, column, float(gap), bool(invariant[row, column]), tolerance)
+    colors = matplotlib.colormaps["Oranges"].with_extremes(bad=BLUE)
+    ax.imshow(np.ma.masked_where(same, gaps), cmap=colors, norm=LogNorm(1e-3, 30), aspect="auto")
+    _write_cells(ax, gaps, same, invariant)
+    ax.set_xticks(np.arange(1, len(changes)) - 0.5, minor=True)
+    ax.set_yticks(np.arange(1, len(methods)) - 0.5, minor=True)
+    ax.grid(which="minor", color="white", linewidth=1.5)
     for row in rules:
-        ax.axhline(row - 0.5, color="white", linewidth=5)
+        ax.axhline(row - 0.5, color="white", linewidth=7)
     ax.set_xticks(range(len(changes)), [name.replace(" ", "\n", 1) for name in changes])
     ax.set_yticks(range(len(methods)), methods)
+    for label in ax.get_yticklabels():
+        label.set_weight("bold" if label.get_text() == "K-FAC" else "normal")
     ax.xaxis.tick_top()
-    ax.tick_params(length=0)
+    ax.tick_params(which="both", length=0)
     ax.spines[:].set_visible(False)
-    bar = fig.colorbar(image, ax=ax, pad=0.02, label="gap / distance moved")
-    bar.ax.yaxis.set_major_locator(LogLocator(100))
-    bar.ax.yaxis.set_minor_formatter(NullFormatter())
-    bar.ax.axhline(tolerance, color="white", linewidth=2)
-    look: dict[str, Any] = {"edgecolor": "white", "linewidth": 1.8}
-    frame = Patch(facecolor=colors(0.2), label="framed: invariant, theory says", **look)
-    bare = Patch(facecolor=colors(0.95), label="no frame: not invariant")
-    fig.legend(handles=[frame, bare], loc="outside lower center", ncols=2)
-    fig.suptitle("Gap between two nets that began as the same function")
+    note = (
+        f"✓ same outputs: gap below {tolerance:g} of the distance moved;  digit: the gap, over that distance"
+    )
+    ax.set_xlabel(note, fontsize=11)
+    fig.suptitle(_statement(same, methods))
     return ax
 
 
-def _cell(ax: Any, row: int, column: int, gap: float, invariant: bool, tolerance: float) -> None:
-    """The number of a cell, a cross where it is not what theory says, and a frame for invariance."""
-    finite = bool(np.isfinite(gap))
-    share = np.log10(np.clip(gap, LOWEST, HIGHEST) / LOWEST) / np.log10(HIGHEST / LOWEST)
-    wrong = not finite or (gap < tolerance) != invariant
-    text = (tiny(gap) if finite else "failed") + (" ×" if wrong else "")
-    ink = "black" if not finite or share > 0.55 else "white"
-    ax.text(column, row, text, ha="center", va="center", color=ink, fontsize=11)
-    if invariant:
-        place = (column - 0.46, row - 0.42)
-        ax.add_patch(Rectangle(place, 0.92, 0.84, fill=False, edgecolor="white", linewidth=1.8))
+def _write_cells(ax: Any, gaps: Array, same: Array, invariant: Array) -> None:
+    """A check mark or a digit per cell, and an exclamation mark where theory says something else."""
+    for (row, column), gap in np.ndenumerate(gaps):
+        finite = bool(np.isfinite(gap))
+        text = "✓" if same[row, column] else f"{gap:.1g}" if finite else "failed"
+        if not finite or same[row, column] != invariant[row, column]:
+            text += " !"
+        if not finite:  # no colour stands for it
+            ax.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, color="#dddddd"))
+        look = {"color": "white", "weight": "bold"} if text[0] == "✓" else {"color": "black"}
+        ax.text(column, row, text, ha="center", va="center", fontsize=12, **look)
 
 
-@style()
-def gap_against_steps(
-    curves: Mapping[str, tuple[Any, Any]],
-    *,
-    tolerance: float = 1e-6,
-    title: str = "Gap between equivalent nets, step by step",
-    ax: Any | None = None,
-) -> Any:
-    """Draw gaps against steps, each curve with its name behind it.
+def _statement(same: Array, methods: Sequence[str]) -> str:
+    """Which of K-FAC, SGD and Adam can tell the nets apart, with the check marks in their rows.
 
-    Args:
-        curves: steps and gaps (m,) by method.
-        tolerance: gaps below it are rounding; drawn as a line.
-        title: of the axes.
-        ax: axes to draw into.
-
-    Raises:
-        ValueError: on shapes that do not fit.
+    >>> _statement(np.array([[True, True], [True, False]]), ["K-FAC", "SGD"])
+    'K-FAC cannot tell two equivalent nets apart (✓ 2 of 2); SGD can (✓ 1)'
     """
-    ax = axes_for(ax)
-    for number, (name, (given, values)) in enumerate(some(dict(curves), "curve").items()):
-        steps = checked(given, ("m",), f"steps of {name}")
-        gaps = checked(values, steps.shape, f"gaps of {name}")
-        dash = DASHES[number // len(COLORS) % len(DASHES)]
-        ax.plot(steps, gaps.clip(LOWEST), **marked_pen(number), linestyle=dash, label=name, clip_on=False)
-    ax.set(xscale="log")
-    log_ticks(ax.xaxis)
-    return _gap_axis(ax, tolerance, title, "steps", loc="center left", bbox_to_anchor=(1.0, 0.5))
+    rows = {name: same[methods.index(name)] for name in ("K-FAC", "SGD", "Adam") if name in methods}
+    rows = rows or dict(zip(methods, same, strict=True))
+    blind = [name for name, row in rows.items() if row.all()]
+    others = [name for name in rows if name not in blind]
+    counts = " and ".join(f"{rows[name].sum()}" for name in others)
+    parts = [
+        f"{' and '.join(blind)} cannot tell two equivalent nets apart (✓ {same.shape[1]} of {same.shape[1]})"
+    ]
+    parts = parts if blind else []
+    if others:
+        rest = "can" if blind else "can tell two equivalent nets apart"
+        parts.append(f"{' and '.join(others)} {rest} (✓ {counts})")
+    return "; ".join(parts)
 
 
 @style()
@@ -152,29 +144,24 @@ def gap_against_damping(
     """
     x = checked(dampings, ("m",), "dampings", finite=True)
     ax = axes_for(ax)
-    for number, (name, gaps) in enumerate(by_name(curves, x.shape, "gaps", "curve").items()):
-        ax.plot(x, gaps.clip(LOWEST), **marked_pen(number), label=name)
-        power = (slopes or {}).get(name)
-        if power is not None:
-            line = gaps[0] * (x / x[0]) ** power
+    named = by_name(curves, x.shape, "gaps", "curve")
+    for (name, gaps), look in zip(named.items(), pens(named).values(), strict=True):
+        rises = len(x) > 1 and 0 < gaps[0] < gaps[1]
+        power = f": λ^{np.log(gaps[1] / gaps[0]) / np.log(x[1] / x[0]):.1f}" if rises else ""
+        ax.plot(x, gaps.clip(LOWEST), label=name + power, **look)
+        slope = (slopes or {}).get(name)
+        if slope is not None:
+            line = gaps[0] * (x / x[0]) ** slope
             kept = line <= 1
             ax.plot(x[kept], line[kept], color=GREY, linestyle=":", linewidth=1.2, zorder=1)
     if slopes:
-        powers = " and ".join(
-            f"λ^{power:g}" if power != 1 else "λ" for power in dict.fromkeys(slopes.values())
-        )
-        ax.plot([], [], color=GREY, linestyle=":", linewidth=1.2, label=f"proportional to {powers}")
-    ax.set(xscale="log")
-    title = "Damping has a metric of its own: gap after one step"
-    return _gap_axis(ax, tolerance, title, "damping λ", loc="lower right")
-
-
-def _gap_axis(ax: Any, tolerance: float, title: str, xlabel: str, **legend: Any) -> Any:
-    ax.set(yscale="log")
+        ax.plot([], [], color=GREY, linestyle=":", linewidth=1.2, label="what theory says")
+    ax.set(xscale="log", yscale="log")
     ax.axhline(tolerance, color=BLACK, linewidth=1, linestyle="--", label="below: rounding")
     ax.yaxis.set_major_locator(LogLocator(100, numticks=20))
     ax.yaxis.set_minor_formatter(NullFormatter())
-    return labelled(ax, title, xlabel, "gap / distance moved", **legend)
+    title = "Damping parts equivalent nets, in proportion to a power of λ"
+    return labelled(ax, title, "damping λ", "gap after one step / distance moved", loc="lower right")
 
 
 @style()

@@ -61,7 +61,7 @@ def matrices(
     """Draw |F|, each approximation and each |difference|, all on one grey scale [MG15, figs. 2, 5, 6].
 
     With one approximation the three pictures lie side by side; with more, differences lie below their
-    approximations.
+    approximations; with none F is alone.
 
     Args:
         F: (P, P), the matrix to compare with: a Fisher matrix or its inverse.
@@ -87,10 +87,11 @@ def matrices(
     titled = _with_differences(F, approximations, side, pool, reference)
     exact = titled[0][1]
     limit = float(np.percentile(exact, percentile)) or float(exact.max()) or 1.0
-    rows, columns = (1, 3) if len(titled) == 3 else (2, 1 + len(titled) // 2)
-    turned = not upright and _too_long(names, sizes, 0.8 * WIDTH / columns)
+    rows, columns = (1, len(titled)) if len(titled) <= 3 else (2, 1 + len(titled) // 2)
+    width = WIDTH if columns > 1 else 0.6 * WIDTH
+    turned = not upright and _too_long(names, sizes, 0.8 * width / columns)
     # a square per picture, and room for titles and names
-    fig = new_figure(rows * (WIDTH / columns + (0.7 if turned else 0.35)) + (0.2 if rows == 1 else 0))
+    fig = new_figure(rows * (width / columns + (0.7 if turned else 0.35)) + (0.2 if rows == 1 else 0), width)
     grid = fig.add_gridspec(rows, columns)
     extent = (0, side * len(exact), side * len(exact), 0)
     axes = []
@@ -99,10 +100,10 @@ def matrices(
         ax = fig.add_subplot(grid[int(below), number if rows == 1 else (number + 1) // 2])
         image = ax.imshow(M, cmap=MAGNITUDE, vmin=0, vmax=limit, extent=extent)
         ax.set(xlim=(0, len(F)), ylim=(len(F), 0), title=title)
-        _mark_layers(ax, names, sizes, turned, number == 0, upright)
+        mark_layers(ax, names, sizes, turned, number == 0, upright)
         axes.append(ax)
     grey = f"{pool} of {side}×{side} entries" if side > 1 else "one entry per square"
-    notes = [f"grey: {grey}", f"differences: Frobenius norm relative to {reference}"]
+    notes = [f"grey: {grey}", f"differences: Frobenius norm relative to {reference}"][: len(titled)]
     _scale(fig, grid, axes, image, unit, notes, f"(top {100 - percentile:g}%)")
     return axes
 
@@ -113,7 +114,7 @@ def _with_differences(
     """Pooled magnitudes of F, then of each approximation and of its difference, with their titles."""
     titled = [(reference, pool_magnitudes(F, side, pool))]
     norm = float(np.linalg.norm(F)) or 1.0
-    for name, matrix in some(dict(approximations), "approximation").items():
+    for name, matrix in approximations.items():
         M = checked(matrix, F.shape, name, finite=True)
         titled.append((name, pool_magnitudes(M, side, pool)))
         M = F - M
@@ -142,6 +143,57 @@ def _scale(
         place.set_xlabel("\n".join([label, *notes]), fontsize=11, loc="left")
     bar.formatter = FuncFormatter(lambda value, _: f"{value / 10.0**power:g}")
     bar.update_ticks()
+
+
+@style()
+def matrix_rows(
+    rows: Mapping[str, Mapping[str, Any]], names: Sequence[str], sizes: Sequence[int], *, cells: int = 350
+) -> list[Any]:
+    """Draw rows of matrices, each beside the first of its row, with relative errors [MG15, figs. 5, 6].
+
+    Args:
+        rows: by name of the row, matrices (P, P) by name; the others approximate the first.
+        names: of the layers.
+        sizes: of the layers, in parameters; their sum is P.
+        cells: at most so many squares per side.
+
+    Returns:
+        The axes, row by row. Each row has one scale of greys, on which black is the 97th percentile of the
+        first matrix.
+
+    Raises:
+        ValueError: on shapes that do not fit.
+    """
+    columns = max(len(row) for row in some(dict(rows), "row").values())
+    fig = new_figure(len(rows) * (WIDTH / columns + 0.15) + 0.7)
+    grid = fig.subplots(len(rows), columns, squeeze=False)
+    errors: list[str] = []
+    for place, (what, row) in zip(grid, rows.items(), strict=True):
+        first, *_ = row.values()
+        F = checked(first, ("P", "P"), what, finite=True)
+        _check_sizes(F, sizes, names)
+        side, norm = -(-len(F) // cells), float(np.linalg.norm(F)) or 1.0
+        limit = float(np.percentile(pool_magnitudes(F, side), 97)) or 1.0
+        for ax, (name, matrix) in zip(place, row.items(), strict=False):
+            M = checked(matrix, F.shape, name, finite=True)
+            draw_pooled(ax, M, side, limit)
+            error = float(np.linalg.norm(F - M)) / norm
+            ax.set_title(f"{name}: error {error:.2g}" if error else name)
+            mark_layers(ax, names, sizes, False, ax is place[0], False)
+            errors.append(f"{error:.2g}")
+    last = list(next(iter(rows.values())))[-1]
+    lasts = zip(rows, errors[columns - 1 :: columns], strict=True)
+    stated = " and ".join(f"{error} as {what}" for what, error in lasts)
+    fig.suptitle(f"{last[0].upper()}{last[1:]}: relative error {stated}")
+    return [ax for row_of_axes in grid for ax in row_of_axes]
+
+
+def draw_pooled(ax: Any, M: Array, side: int, limit: float) -> None:
+    """Draw |M|, a mean over squares of side x side entries; black is the limit."""
+    pooled = pool_magnitudes(M, side)
+    extent = (0, side * len(pooled), side * len(pooled), 0)
+    ax.imshow(pooled, cmap=MAGNITUDE, vmin=0, vmax=limit, extent=extent, interpolation="nearest")
+    ax.set(xlim=(0, len(M)), ylim=(len(M), 0))
 
 
 @style()
@@ -206,7 +258,7 @@ def _too_long(names: Sequence[str], sizes: Sequence[int], width: float) -> bool:
     return any(letter * len(name) > share for name, share in zip(names, shares, strict=True))
 
 
-def _mark_layers(
+def mark_layers(
     ax: Any, names: Sequence[str], sizes: Sequence[int], turned: bool, on_y: bool, upright: bool
 ) -> None:
     """Lines between layers; names in the middle of each, along x and, if asked, y."""

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.lines import Line2D
 
 from .checks import by_name, checked, positive, some
-from .style import BLACK, GREY, marked_pen, new_figure, pen, style
+from .style import BLACK, GREY, new_figure, pens, style
 from .ticks import short
 
 
@@ -47,27 +47,31 @@ def conditioning(
     missing = [name for name in paths if name not in names]
     if missing:
         raise ValueError(f"expected losses of every path, got none of {missing[0]}")
-    _valley(axes[0], hessian, minimum, {name: (paths[name], names.index(name)) for name in paths})
+    looks = pens(names, marked=True)  # the same in all pictures
+    _valley(axes[0], hessian, minimum, {name: (paths[name], looks[name]) for name in paths})
     runs = by_name(losses, ("k",), "losses", "run", finite=True)
     highest = max(float(run.max()) for run in runs.values())
     for name, run in runs.items():  # zero, but for rounding, has no place on a log axis
-        axes[1].plot(np.arange(len(run)), run.clip(1e-12 * highest), **pen(names.index(name)))
+        axes[1].plot(np.arange(len(run)), run.clip(1e-12 * highest), **looks[name], markevery=0.1)
     axes[1].set(yscale="log", xlabel="step", ylabel="loss (nats)", title="Loss")
     axes[1].set_ylim(bottom=1e-7 * highest)
     x = positive(condition_numbers, "condition_numbers")
     for name, counts in steps.items():
         y = checked(counts, (len(x),), f"steps of {name}")
-        axes[2].plot(x, y, **marked_pen(names.index(name)))
+        axes[2].plot(x, y, **looks[name])
     axes[2].set(xscale="log", yscale="log", xlabel="condition number", ylabel="steps")
     axes[2].set_title("Steps to a millionth of the loss")
     for ax in axes[1:]:
         ax.grid(True)
-    handles = [Line2D([], [], label=name, **marked_pen(number)) for number, name in enumerate(names)]
+    handles = [Line2D([], [], label=name, **look) for name, look in looks.items()]
     fig.legend(handles=handles, loc="outside lower center", ncols=2)
+    last = sorted((float(np.asarray(counts)[-1]), name) for name, counts in steps.items())
+    ends = " against ".join(f"{short(last[place][0])} ({last[place][1]})" for place in (0, -1))
+    fig.suptitle(f"Steps with condition number {short(float(x[-1]))}: {ends}", fontsize=14)
     return axes
 
 
-def _valley(ax: Any, hessian: Any, minimum: Any, paths: Mapping[str, tuple[Any, int]]) -> None:
+def _valley(ax: Any, hessian: Any, minimum: Any, paths: Mapping[str, tuple[Any, Any]]) -> None:
     """Contours of the quadratic, turned so that its valley lies across the picture, and paths."""
     H = checked(hessian, (2, 2), "hessian", finite=True)
     curvatures, U = np.linalg.eigh((H + H.T) / 2)
@@ -75,8 +79,8 @@ def _valley(ax: Any, hessian: Any, minimum: Any, paths: Mapping[str, tuple[Any, 
         raise ValueError(f"expected a positive definite hessian, got eigenvalues {curvatures.tolist()}")
     centre = checked(minimum, (2,), "minimum", finite=True)
     turned = {
-        name: ((checked(path, ("k", 2), f"path of {name}", finite=True) - centre) @ U, number)
-        for name, (path, number) in some(dict(paths), "path").items()
+        name: ((checked(path, ("k", 2), f"path of {name}", finite=True) - centre) @ U, look)
+        for name, (path, look) in some(dict(paths), "path").items()
     }
     # every path begins at the upper left
     first = next(iter(turned.values()))[0][0]
@@ -90,10 +94,10 @@ def _valley(ax: Any, hessian: Any, minimum: Any, paths: Mapping[str, tuple[Any, 
     ax.contour(
         a, b, h, levels=start * np.array([0.001, 0.01, 0.05, 0.2, 0.5, 1, 2]), colors=GREY, linewidths=0.8
     )
-    for path, number in turned.values():
+    for path, look in turned.values():
         few = len(path) <= 2
-        style_of = {**marked_pen(number), "linestyle": "-", "markersize": 8 if few else 4}
-        ax.plot(*(flip * path).T, zorder=5 if few else 3, linewidth=2.2 if few else 1.2, **style_of)
+        size = {"markersize": 8, "linewidth": 2.2} if few else {"markersize": 4, "linewidth": 1.2}
+        ax.plot(*(flip * path).T, **{**look, **size, "zorder": 5 if few else 3})
     ax.plot(0, 0, marker="*", color=BLACK, markersize=14, linestyle="", zorder=6)
     ratio = short(float(curvatures[1] / curvatures[0]))
     ax.set_title(f"One quadratic, condition number {ratio}: contours, paths and the minimum (star)")
@@ -106,7 +110,7 @@ def improvement_against_damping(
     improvements: Mapping[tuple[str, str], Any],
     *,
     chosen: float | None = None,
-    title: str = "What one step improves, by strength of the damping",
+    title: str = "What one step improves",
 ) -> list[Any]:
     """Draw improvements of the objective against damping, one picture for each use of a proposal.
 
@@ -116,7 +120,7 @@ def improvement_against_damping(
         gammas: (m,), strengths.
         improvements: (m,) each, in nats, by matrix and use; -inf where the objective is not finite.
         chosen: the strength that K-FAC had at this iterate, marked by a line.
-        title: of the figure.
+        title: which step it is; the best of all curves is added.
 
     Returns:
         The axes, one for each use of a proposal.
@@ -135,11 +139,12 @@ def improvement_against_damping(
     matrices, uses = (list(dict.fromkeys(key[part] for key in curves)) for part in (0, 1))
     fig = new_figure(5.2)
     axes = list(np.atleast_1d(fig.subplots(1, len(uses), sharey=True)))
+    looks = pens(matrices, marked=True)
     for ax, use in zip(axes, uses, strict=True):
         for (matrix, used), values in curves.items():
             if used == use:  # far enough below the picture for a line to leave it
                 drawn = values.clip(-10 * highest)
-                ax.plot(x, drawn, **marked_pen(matrices.index(matrix)), linewidth=1.6)
+                ax.plot(x, drawn, **{"linewidth": 1.6, **looks[matrix]})
         ax.axhline(0, color=GREY, linewidth=1)
         if chosen is not None:
             ax.axvline(chosen, color=GREY, linestyle=":", linewidth=1.2)
@@ -147,9 +152,11 @@ def improvement_against_damping(
         ax.set_ylim(-0.08 * highest, 1.06 * highest)
         ax.grid(True)
     axes[0].set_ylabel("decrease of the objective (nats)")
-    handles = [Line2D([], [], label=name, **marked_pen(number)) for number, name in enumerate(matrices)]
+    handles = [Line2D([], [], label=name, **look) for name, look in looks.items()]
     if chosen is not None:
         handles.append(Line2D([], [], color=GREY, linestyle=":", label=r"$\gamma$ of K-FAC here"))
     fig.legend(handles=handles, loc="outside lower center", ncols=3)
-    fig.suptitle(title)
+    matrix, use = max(curves, key=lambda key: float(curves[key].max()))
+    at = short(float(x[curves[matrix, use].argmax()]))
+    fig.suptitle(f"{title}:\nat most {short(highest)} nats, by {matrix}, {use}, γ = {at}", fontsize=14)
     return axes

@@ -63,7 +63,8 @@ def ledger(rows: Sequence[Mapping[str, Any]]) -> list[Any]:
         _bars(ax, places, values, hue)
         _leave_room(ax, values, least=1.0)
         ax.set_xlabel(TITLES[key].rsplit("\n", 1)[0] + "\n(1 is best)")
-    fig.suptitle("What each assumption costs")
+    label, error = str(rows[-1]["label"]).split(":")[0], float(rows[-1]["error"])
+    fig.suptitle(f"What each assumption costs: relative error {error:.2f} with {label}")
     return list(axes)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from .checks import some
-from .style import MARKERS, new_figure, pen, style
+from .style import new_figure, pens, style
 from .ticks import log_ticks, plain_log_ticks, short
 from .training import LABELS, PERCENT
 
@@ -45,14 +45,14 @@ def race(
     named = {name: _runs(records) for name, records in some(dict(runs), "run").items()}
     _check_measured(named, y)
     log = y.endswith("loss") or "squared_error" in y
-    fig = new_figure(5.0)
+    fig, looks = new_figure(5.0), pens(named)
     panels = list(fig.subplots(1, 3, sharey=True))
     for ax, x in zip(panels, AXES, strict=True):
-        for number, (name, several) in enumerate(named.items()):
+        for name, several in named.items():
             curves = [curve for rows in several if (curve := _curve(rows, x, y)).size]
             for curve in curves if len(curves) > 1 else []:
-                ax.plot(*curve, color=pen(number)["color"], linewidth=0.9, alpha=0.45)
-            ax.plot(*(_median(curves, log) if curves else ([], [])), label=name, **pen(number))
+                ax.plot(*curve, color=looks[name]["color"], linewidth=0.9, alpha=0.45)
+            ax.plot(*(_median(curves, log) if curves else ([], [])), label=name, **looks[name])
         ax.set_xlabel(LABELS[x])
         _log_x(ax)
         ax.grid(True)
@@ -115,8 +115,8 @@ def race_targets(rows: Sequence[Mapping[str, Any]]) -> list[Any]:
     panels[0].set_ylim(len(levels) - 0.5, -0.5)
     panels[0].set_ylabel(label(what))
     handles = [
-        panels[0].plot([], [], MARKERS[n % len(MARKERS)], color=pen(n)["color"], label=name)[0]
-        for n, name in enumerate(names)
+        panels[0].plot([], [], **{**look, "linestyle": ""}, label=name)[0]
+        for name, look in pens(names, marked=True).items()
     ]
     seeds = max(row["runs"] for row in rows)
     note = f"median of {seeds} seeds, and from the lowest to the highest" if seeds > 1 else None
@@ -133,10 +133,11 @@ def _levels(
     ax: Any, rows: Sequence[Mapping[str, Any]], levels: Sequence[float], names: Sequence[str]
 ) -> None:
     """All contenders at all levels along one axis."""
+    looks = pens(names, marked=True)
     for row in rows:
         number = names.index(row["contender"])
         place = levels.index(row["level"]) + 0.8 * ((number + 0.5) / len(names) - 0.5)
-        _target(ax, row, number, place)
+        _target(ax, row, number, place, looks[row["contender"]])
     low, high = ax.dataLim.intervalx
     if math.isfinite(low):  # beside what is furthest right there is text
         decades = max(0.5, math.log10(high / low))
@@ -158,9 +159,9 @@ def label(column: str) -> str:
     return ("" if plain == column else "best ") + LABELS.get(plain, plain.replace("_", " "))
 
 
-def _target(ax: Any, row: Mapping[str, Any], number: int, place: float) -> None:
+def _target(ax: Any, row: Mapping[str, Any], number: int, place: float, look: Mapping[str, Any]) -> None:
     """One contender at one level: a marker, a bar where runs differ, and how many times sooner it is."""
-    color = pen(number)["color"]
+    color = look["color"]
     beside: dict[str, Any] = {"va": "center", "fontsize": 10, "textcoords": "offset points"}
     several = [] if row["reached"] == row["runs"] else [f"{row['reached']} of {row['runs']}"]
     if not math.isfinite(row["at"]):
@@ -168,7 +169,7 @@ def _target(ax: Any, row: Mapping[str, Any], number: int, place: float) -> None:
         where = ((1, place), (-4, 0))
         ax.annotate(text, *where, ("axes fraction", "data"), color=color, ha="right", **beside)
     elif row["at"] > 0:
-        ax.plot(row["at"], place, MARKERS[number % len(MARKERS)], color=color)
+        ax.plot(row["at"], place, **look)
         end = row["at"] if several else row["highest"]
         if 0 < row["lowest"] < end:
             ax.plot([row["lowest"], end], [place, place], color=color, linewidth=1.5)

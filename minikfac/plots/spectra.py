@@ -9,7 +9,7 @@ import numpy as np
 
 from ..backend import Array
 from .checks import by_name, positive
-from .style import GREY, axes_for, labelled, marked_pen, pen, style
+from .style import GREY, axes_for, labelled, pens, style
 from .ticks import short
 
 
@@ -27,7 +27,9 @@ def spectra(eigenvalues: Mapping[str, Any], damping: float | None = None, *, ax:
     """
     ax = axes_for(ax)
     longest = 0
-    for number, (name, descending) in enumerate(_descending(eigenvalues).items()):
+    named = _descending(eigenvalues)
+    looks = pens(named)
+    for name, descending in named.items():
         largest = max(float(np.abs(descending).max()), np.finfo(float).tiny)
         floor = len(descending) * np.finfo(float).eps * largest
         seen = descending[descending > floor]
@@ -35,7 +37,7 @@ def spectra(eigenvalues: Mapping[str, Any], damping: float | None = None, *, ax:
         zero = len(descending) - len(seen) - negative
         left_out = [f"{count} {kind}" for count, kind in ((zero, "zero"), (negative, "negative")) if count]
         label = f"{name} ({', '.join(left_out)} of {len(descending)})" if left_out else name
-        ax.plot(np.arange(1, len(seen) + 1), seen, label=label, **pen(number))
+        ax.plot(np.arange(1, len(seen) + 1), seen, label=label, **looks[name])
         longest = max(longest, len(descending))
     if damping is not None:
         ax.axhline(damping, color=GREY, linestyle=":", linewidth=1.5)
@@ -44,7 +46,11 @@ def spectra(eigenvalues: Mapping[str, Any], damping: float | None = None, *, ax:
             xytext=(-4, 4), textcoords="offset points", ha="right", color="#555555",
         )  # fmt: skip
     ax.set(yscale="log", xlim=(0, longest * 1.01 + 1))
-    return labelled(ax, "Eigenvalues", "rank (1 = largest)", "eigenvalue (nats per squared weight)")
+    name, first = next(iter(named.items()))
+    title = f"Eigenvalues: the largest of {name} is {short(float(first[0]))}"
+    if damping is not None:
+        title = f"{int((first > damping).sum())} of {len(first)} eigenvalues of {name} lie above the damping"
+    return labelled(ax, title, "rank (1 = largest)", "eigenvalue (nats per squared weight)")
 
 
 @style()
@@ -52,7 +58,7 @@ def preconditioned_spectra(eigenvalues: Mapping[str, Any], *, ax: Any | None = N
     """Draw eigenvalues of the damped Fisher matrix as an approximation's inverse leaves it.
 
     These are the eigenvalues of (F_approx + lambda I)^{-1} (F + lambda I): all 1 for a perfect
-    approximation. The legend gives the ratio of the largest to the smallest, the condition number. It
+    approximation. The title gives the ratio of the largest to the smallest, the condition number. It
     bounds the number of conjugate gradient steps left to do; few outliers cost few steps.
 
     Args:
@@ -60,15 +66,17 @@ def preconditioned_spectra(eigenvalues: Mapping[str, Any], *, ax: Any | None = N
         ax: axes to draw into.
     """
     ax = axes_for(ax)
-    for number, (name, descending) in enumerate(_descending(eigenvalues).items()):
+    named, conditions = _descending(eigenvalues), []
+    looks = pens(named)
+    for name, descending in named.items():
         if descending[-1] <= 0:
             lowest = float(descending[-1])
             raise ValueError(f"expected positive eigenvalues of {name}, got {lowest:.3g}: add damping")
-        label = f"{name}: condition {short(float(descending[0] / descending[-1]))}"
-        ax.plot(np.arange(1, len(descending) + 1), descending, label=label, **pen(number))
+        conditions.append(f"{short(float(descending[0] / descending[-1]))} ({name})")
+        ax.plot(np.arange(1, len(descending) + 1), descending, label=name, **looks[name])
     ax.axhline(1, color=GREY, linestyle=":", linewidth=1.5)
-    ax.set(yscale="log", xlim=(0, None))
-    title = "Eigenvalues after preconditioning: 1 is perfect"
+    ax.set(xscale="log", yscale="log", xlim=(1, None))
+    title = f"Condition after preconditioning: {', '.join(conditions)}"
     return labelled(ax, title, "rank (1 = largest)", "eigenvalue (no unit)")
 
 
@@ -90,10 +98,12 @@ def cosine_against_damping(dampings: Any, cosines: Mapping[str, Any], *, ax: Any
     x = positive(dampings, "dampings")
     ax = axes_for(ax)
     curves = by_name(cosines, (len(x),), "cosines", "curve", low=-1, high=1)
-    for number, (name, y) in enumerate(curves.items()):
-        ax.plot(x, y, label=name, **marked_pen(number))
+    for (name, y), look in zip(curves.items(), pens(curves, marked=True).values(), strict=True):
+        ax.plot(x, y, label=name, **look)
     ax.axhline(1, color=GREY, linestyle=":", linewidth=1.5)
     lowest = min(float(np.nanmin(y)) for y in curves.values())
     ax.set(xscale="log", ylim=(min(0.0, lowest - 0.05), 1.04))
     xlabel = r"damping $\lambda$ (nats per squared weight)"
-    return labelled(ax, "Directions of the damped steps", xlabel, "cosine with the exact step")
+    name = "K-FAC" if "K-FAC" in curves else next(iter(curves))
+    ends = " and ".join(f"{curves[name][at]:.2f} with λ = {short(float(x[at]))}" for at in (0, -1))
+    return labelled(ax, f"{name}'s step: cosine {ends}", xlabel, "cosine with the exact step")

@@ -7,7 +7,7 @@ Magnitudes are drawn in greys, white for 0; signed values in purple to orange, w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -25,8 +25,43 @@ ORANGE, SKY, BLACK, YELLOW, GREY = "#E69F00", "#56B4E9", "#000000", "#F0E442", "
 COLORS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (1, 1)))
+INK = "#333333"
+"""Of names beside points and curves."""
 MAGNITUDE = "Greys"
 SIGNED = "PuOr_r"
+
+METHODS: dict[str, tuple[str, Any, str]] = {
+    "exact": (BLACK, ":", "*"),
+    "exact natural gradient": (BLACK, ":", "*"),
+    "natural gradient": (BLACK, ":", "*"),
+    "K-FAC": (BLUE, "-", "o"),
+    "K-FAC (factored damping)": (BLUE, "--", "P"),
+    "K-FAC, factored damping": (BLUE, "--", "P"),
+    "K-FAC, exact damping": (BLUE, "-", "o"),
+    "block-tridiagonal, factored damping": (GREEN, "-.", "D"),
+    "exact Fisher": (BLACK, ":", "*"),
+    "K-FAC, damped": (BLUE, "--", "P"),
+    "K-FAC, (A ⊗ G + λI)⁻¹": (BLUE, "-", "o"),
+    "KFC-pre": (BLUE, "-.", "p"),
+    "EKFAC": (SKY, "-.", "X"),
+    "nearest Kronecker": (SKY, ":", "<"),
+    "block-diagonal": (GREEN, "--", "s"),
+    "block-exact": (GREEN, "--", "s"),
+    "block-tridiagonal": (GREEN, "-.", "D"),
+    "K-FAC tridiagonal": (GREEN, "-.", "D"),
+    "low rank": (ORANGE, "--", "^"),
+    "Nesterov": (ORANGE, "-.", "^"),
+    "diagonal": (PURPLE, "--", "v"),
+    "diagonal Fisher": (PURPLE, "--", "v"),
+    "Adam": (PURPLE, ":", "v"),
+    "no curvature": (VERMILLION, ":", "d"),
+    "gradient": (VERMILLION, ":", "d"),
+    "SGD": (VERMILLION, "--", "d"),
+    "gradient, a small step": (GREY, "-", "d"),
+    "gradient, the best step": (VERMILLION, "--", "s"),
+    "gradient with the best momentum": (ORANGE, "-.", "^"),
+}
+"""Colour, dash and marker of each method, in every figure; families share a colour."""
 
 WIDTH = 10.0
 """Inches; times 128 dots per inch this is 1280 pixels."""
@@ -90,6 +125,90 @@ def pen(number: int) -> dict[str, Any]:
 def marked_pen(number: int) -> dict[str, Any]:
     """Colour and marker of the curve of this number, where points are few."""
     return {"color": COLORS[number % len(COLORS)], "marker": MARKERS[number % len(MARKERS)]}
+
+
+def pens(names: Iterable[str], marked: bool = False) -> dict[str, dict[str, Any]]:
+    """How each curve is drawn: methods as in :data:`METHODS`, K-FAC bold; other names in turn.
+
+    Args:
+        names: of the curves of one figure.
+        marked: with markers too, where points are few.
+
+    >>> pens(["K-FAC", "mine"], marked=True)["mine"]
+    {'color': '#D55E00', 'marker': 's', 'zorder': 2}
+    """
+    names = list(names)
+    used = {METHODS[name][0] for name in names if name in METHODS}
+    free = sorted(range(len(COLORS)), key=lambda number: COLORS[number] in used)
+    free += range(len(COLORS), len(COLORS) + len(names))
+    looks = {}
+    for name in names:
+        if name in METHODS:
+            color, dash, marker = METHODS[name]
+            look = {"color": color, "linestyle": dash} | ({"marker": marker} if marked else {})
+        else:
+            look = (marked_pen if marked else pen)(free.pop(0))
+        looks[name] = look | ({"linewidth": 3.2, "zorder": 3} if name == "K-FAC" else {"zorder": 2})
+    return looks
+
+
+def name_points(
+    ax: Any,
+    points: Sequence[tuple[float, float]],
+    names: Sequence[str],
+    ends: bool = False,
+    size: float = 11,
+) -> None:
+    """Write a name beside each point of axes that have their limits, so that no two names overlap.
+
+    Args:
+        ax: the axes.
+        points: in data coordinates.
+        names: of each; K-FAC's is bold.
+        ends: the points are right ends of curves: names lie to the right, outside the axes.
+        size: of the letters.
+    """
+    ax.figure.draw_without_rendering()  # where things are is known once the layout is
+    scale = 72 / ax.figure.dpi
+    places = ax.transData.transform(np.asarray(points, dtype=float)) * scale  # in points of 1/72 inch
+    taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in places]
+    frame = ax.get_window_extent().extents * scale
+    for point, place, name in zip(points, places, names, strict=True):
+        width, height = 0.58 * size * len(name), 1.25 * size
+        best: Any = None
+        for dx, dy in _ENDS if ends else _AROUND:
+            x = place[0] + dx - (width if dx < 0 else width / 2 if dx == 0 else 0)
+            box = (x, place[1] + dy - height / 2, x + width, place[1] + dy + height / 2)
+            inside = frame[0] < box[0] and box[2] < frame[2] and frame[1] < box[1] and box[3] < frame[3]
+            clashes = sum(_overlap(box, other) for other in taken) + 5 * (not (ends or inside))
+            if best is None or clashes < best[0]:
+                best = (clashes, dx, dy, box)
+        _, dx, dy, box = best
+        taken.append(box)
+        line = {
+            "arrowstyle": "-",
+            "color": INK,
+            "linewidth": 0.8,
+            "shrinkA": 0,
+            "shrinkB": 3,
+            "relpos": (0.5 - 0.5 * np.sign(dx), 0.5),
+        }
+        text = ax.annotate(
+            name, point, (dx, dy), textcoords="offset points", color=INK, fontsize=size, va="center",
+            ha="left" if dx > 0 else "right" if dx < 0 else "center", annotation_clip=False,
+            arrowprops=line if abs(dy) > height else None, weight="bold" if name == "K-FAC" else "normal",
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5},
+        )  # fmt: skip
+        text.set_in_layout(False)
+
+
+_AROUND = [(9, 0), (-9, 0), (0, 13), (0, -13)]
+_AROUND += [(side * 12, up * 13 * far) for far in range(1, 6) for side in (1, -1) for up in (1, -1)]
+_ENDS = [(8 if far < 4 else 16, up * far) for far in range(0, 120, 3) for up in (1, -1)]
+
+
+def _overlap(box: Sequence[float], other: Sequence[float]) -> bool:
+    return box[0] < other[2] and other[0] < box[2] and box[1] < other[3] and other[1] < box[3]
 
 
 def new_figure(height: float, width: float = WIDTH) -> Any:

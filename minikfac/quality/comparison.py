@@ -13,16 +13,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from ..backend import Array
+from ..backend import Array, whole_number
+from ..display import WIDTH, Display, Shown, stacked
 from ..fisher import DenseMatrix, FisherMatrix
-from .measures import COLUMNS, MEASURES, WHOLE, Row, measure
-from .reference import Reference
-from .tables import aligned, mean_and_spread, text_table, write_csv
+from .measures import BRIEF, COLUMNS, MEASURES, WHOLE, Row, measure
+from .reference import Reference, descent_gradient
+from .tables import mean_and_spread, text_table, with_spread, write_csv
 
 
-@dataclass(frozen=True)
-class Comparison:
+@dataclass(frozen=True, repr=False)
+class Comparison(Shown):
     """The rows of :func:`compare`; prints as a table.
 
     Attributes:
@@ -73,11 +75,39 @@ class Comparison:
         spread = self.spread and [row for row in self.spread if row["layer"] == layer]
         return text_table(self.layer(layer), spread, columns)
 
+    def to_pandas(self) -> Any:
+        """Return all rows as a ``pandas.DataFrame``, over seeds with columns ``NAME_sd`` too.
+
+        Raises:
+            ImportError: where pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise ImportError(
+                "expected pandas for to_pandas, got none; pip install pandas, or use to_dicts"
+            ) from error
+        return pandas.DataFrame(with_spread(self.rows, self.spread))
+
+    def plot(self, columns: Sequence[str] = BRIEF[:-1]) -> Any:
+        """Draw those of the columns that were measured as bars side by side; returns the axes."""
+        from .. import plots
+
+        whole = self.whole()
+        spread = self.spread and [row for row in self.spread if row["layer"] == WHOLE]
+        measured = [column for column in columns if column in whole[0]]
+        return plots.quality_bars(whole, measured, spread=spread)
+
+    def _display(self) -> Display:
+        title = f"Comparison({len(self.whole())} approximations, damping {self.damping:g})"
+        return Display(title, *self.table(columns=BRIEF), "All columns: print, .plot(), .to_pandas().")
+
+    def __repr__(self) -> str:
+        return self._display().text()
+
     def __str__(self) -> str:
-        """Two tables, one over the other, for the parameters as a whole."""
-        columns = list(COLUMNS)
-        cut = columns.index("kl")
-        return "\n\n".join(aligned(*self.table(columns=part)) for part in (columns[:cut], columns[cut:]))
+        """All columns for the parameters as a whole, in tables one below the other."""
+        return "\n".join(stacked(*self.table(), WIDTH))
 
 
 def compare(
@@ -114,12 +144,15 @@ def compare(
         the diagonal block of the matrix and of the inverse, and the step on the layer's parameters.
 
     Raises:
-        ValueError: on shapes that do not fit, a gradient with NaN, no approximations, methods for unknown
-            ones, unknown measures, negative damping, or a singular matrix without damping.
+        ValueError: on shapes that do not fit, a gradient with NaN or infinity, no approximations, methods
+            for unknown ones, unknown measures, negative damping, or a matrix that is singular to working
+            precision.
         TypeError: on what is not a Fisher matrix.
     """
     methods, chosen = methods or {}, tuple(MEASURES if measures is None else measures)
     _check(F, approximations, methods, chosen)
+    cg_limit = whole_number(cg_limit, "cg_limit")
+    gradient = descent_gradient(gradient, F.shape[0])
     reference = Reference.of(F, gradient, damping) if reference is None else reference
     rows: list[Row] = []
     for name, matrix in approximations.items():
@@ -137,12 +170,16 @@ def _check(
     methods: Mapping[str, str],
     measures: Sequence[str],
 ) -> None:
+    if not isinstance(F, DenseMatrix):
+        raise TypeError(f"expected the dense matrix of fisher.exact, got {type(F).__name__}")
+    if not isinstance(approximations, Mapping):
+        raise TypeError(f"expected approximations by name, got {type(approximations).__name__}")
     if not approximations or not set(methods) <= set(approximations):
         raise ValueError(
             f"expected approximations, and methods for some of them, got approximations "
             f"{list(approximations)} and methods for {list(methods)}"
         )
-    unknown = [name for name in measures if name not in MEASURES]
+    unknown = [str(name) for name in measures if not isinstance(name, str) or name not in MEASURES]
     if unknown:
         raise ValueError(f"expected measures among {', '.join(MEASURES)}, got {', '.join(unknown)}")
     for name, matrix in approximations.items():

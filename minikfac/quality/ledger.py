@@ -13,7 +13,7 @@ from ..linalg import SingularMatrixError
 from .approximations import APPROXIMATIONS
 from .measures import Row, frobenius_sums, share, spectrum, step_row
 from .norms import ratio, square_distance
-from .reference import Reference
+from .reference import Reference, descent_gradient
 
 _EXACT = "exact Fisher matrix"
 _BLOCKS = "no correlations between layers"
@@ -58,6 +58,7 @@ def ledger(
         descent: these three are nan.
     """
     if reference is None:
+        gradient = descent_gradient(gradient, signals.slices[-1].stop)
         reference = Reference.of(exact(signals) if F is None else F, gradient, damping)
     blocks = _Assumption(_BLOCKS, _EXACT, _matrix("block-diagonal", signals, built))
     return _rows(reference, [blocks, *_assumptions(signals, _BLOCKS, built)])
@@ -78,8 +79,7 @@ def layer_ledger(signals: Signals, layer: int | str, gradient: Array, damping: f
         negative for an indefinite M.
     """
     position, size = signals.index(layer), signals.slices[-1].stop
-    if gradient.shape != (size,):
-        raise ValueError(f"expected a gradient of shape ({size},), got {gradient.shape}")
+    gradient = descent_gradient(gradient, size)
     alone = signals.select([position])
     reference = Reference.of(exact(alone), gradient[signals.slices[position]], damping)
     return _rows(reference, list(_assumptions(alone, _EXACT)), eigenvalues=True)

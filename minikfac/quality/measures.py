@@ -18,7 +18,7 @@ from ..fisher.block_diagonal import BlockDiagonalOperator
 from ..fisher.damping import add_to_diagonal
 from ..linalg import SingularMatrixError, cholesky, conjugate_gradients, extreme_eigenpairs, triangular_solve
 from .norms import inner, ratio, spectral_norm, square_distance, times
-from .reference import Reference
+from .reference import Reference, descent_gradient
 
 Row = dict[str, Any]
 
@@ -51,6 +51,22 @@ MEASURES: dict[str, tuple[str, ...]] = {
     "cg": ("cg_iterations",),
 }
 """Columns that are computed together, by the name of their measure."""
+
+BRIEF = ("error", "step_cosine", "share", "cg_iterations", "floats")
+"""The columns to begin with."""
+
+HEADINGS = {
+    "step_cosine": "cosine",
+    "step_length": "length",
+    "c_star": "best scale",
+    "kl": "KL (nats)",
+    "eigenvalue_min": "smallest eigenvalue",
+    "eigenvalue_max": "largest eigenvalue",
+    "cg_iterations": "CG iterations",
+    "build_seconds": "build (s)",
+    "solve_seconds": "solve (s)",
+}
+"""What tables call the columns whose names are not words."""
 
 WHOLE = "all"
 """The layer of the rows for all parameters."""
@@ -235,6 +251,7 @@ def step_cosines(
     methods: Mapping[str, str] | None = None,
 ) -> dict[str, list[float]]:
     """Cosines between each approximation's damped step and the exact one, for each damping."""
+    gradient = descent_gradient(gradient, F.shape[0])
     cosines: dict[str, list[float]] = {name: [] for name in approximations}
     for damping in dampings:
         exact_step = F.solve(gradient, damping)
@@ -246,8 +263,10 @@ def step_cosines(
 
 def _cosine(step: Array, exact_step: Array) -> tuple[float, float]:
     """Cosine between two steps, and the ratio of their lengths."""
+    sizes = [float(abs(d).max()) or 1.0 for d in (step, exact_step)]
+    step, exact_step = step / sizes[0], exact_step / sizes[1]  # squares could be too small for their dtype
     a, b = float((step @ step) ** 0.5), float((exact_step @ exact_step) ** 0.5)
-    return ratio(float(step @ exact_step), a * b), ratio(a, b)
+    return ratio(float(step @ exact_step), a * b), ratio(a, b) * (sizes[0] / sizes[1])
 
 
 # the preconditioner -----------------------------------------------------------------------------------------

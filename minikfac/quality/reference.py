@@ -5,14 +5,42 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from ..backend import Array, array_module
+from ..backend import Array, all_finite, array_module, real_array
+from ..display import ShownByFields
 from ..fisher import DenseMatrix
-from ..linalg import cholesky, cholesky_inverse, cholesky_solve
+from ..fisher.dense import CholeskySolver
+from ..fisher.matrix import check_damping
+from ..linalg import cholesky, cholesky_inverse
 from .norms import Product, inner, spectral_norm, square_between, times
 
 
-@dataclass(frozen=True, eq=False)
-class Reference:
+def descent_gradient(gradient: Array, size: int) -> Array:
+    """Return a gradient (P,) that steps can be compared on; the measures of steps are nan where it is 0.
+
+    Raises:
+        ValueError: on another shape, NaN or infinity, or a gradient whose square underflows or overflows.
+        TypeError: on what is no array of real numbers.
+    """
+    gradient = _finite_gradient(gradient, size)
+    largest, limits = float(abs(gradient).max()), array_module(gradient).finfo(gradient.dtype)
+    if largest and not float(limits.tiny) ** 0.5 < largest < (float(limits.max) / size) ** 0.5:
+        raise ValueError(
+            f"expected a gradient whose square {gradient.dtype} can hold, got up to {largest:.3g}"
+        )
+    return gradient
+
+
+def _finite_gradient(gradient: Array, size: int) -> Array:
+    gradient = real_array(gradient, "the gradient")
+    if gradient.shape != (size,):
+        raise ValueError(f"expected a gradient of shape ({size},), got {gradient.shape}")
+    if not all_finite(gradient):
+        raise ValueError("expected a finite gradient, got NaN or infinite entries")
+    return gradient
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Reference(ShownByFields):
     """The exact side of a comparison, computed once.
 
     Attributes:
@@ -46,13 +74,15 @@ class Reference:
         """
         if not isinstance(F, DenseMatrix):
             raise TypeError(f"expected the dense matrix of fisher.exact, got {type(F).__name__}")
-        if gradient.shape != (F.shape[0],):
-            raise ValueError(f"expected a gradient of shape ({F.shape[0]},), got {gradient.shape}")
-        if not bool(array_module(gradient).isfinite(gradient).all()):
-            raise ValueError("expected a finite gradient, got NaN or infinite entries")
+        gradient = _finite_gradient(gradient, F.shape[0])
+        damping = check_damping(damping, F.array)
+        most = float(array_module(F.array).finfo(F.array.dtype).tiny) ** -0.25
+        if damping > most:  # squares of its inverse would underflow
+            raise ValueError(f"expected damping up to {most:.1e} in {F.array.dtype}, got {damping:.3g}")
         damped = F.damped(damping).to_dense()
-        L = cholesky(damped, F.name if damping == 0 else f"{F.name} + damping")
-        return cls(F, gradient, damping, damped, L, cholesky_solve(L, gradient), product or times(F.array))
+        L = cholesky(damped, F.name, damping=damping)
+        step = CholeskySolver(L) @ gradient
+        return cls(F, gradient, damping, damped, L, step, product or times(F.array))
 
     @cached_property
     def inverse(self) -> Array:

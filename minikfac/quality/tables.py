@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .measures import COLUMNS, Row
+from .measures import COLUMNS, HEADINGS, Row
 
 
 def text_table(
@@ -28,17 +28,16 @@ def text_table(
         for place, column in enumerate(shown, start=1):
             if line[place]:
                 line[place] += f" ± {format_cell(deviations[column])}"
-    return ["approximation", *(column.replace("_", " ") for column in shown)], cells
+    return ["approximation", *map(heading, shown)], cells
 
 
-def aligned(header: list[str], cells: list[list[str]]) -> str:
-    """A table in columns, numbers to the right."""
-    lines = [header, *cells]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
-    return "\n".join(
-        "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip()
-        for line in lines
-    )
+def heading(column: str) -> str:
+    """What tables call a column.
+
+    >>> heading("c_star"), heading("inverse_error")
+    ('best scale', 'inverse error')
+    """
+    return HEADINGS.get(column, column.replace("_", " "))
 
 
 def format_cell(value: Any) -> str:
@@ -54,17 +53,22 @@ def format_cell(value: Any) -> str:
 
 def write_csv(path: str | Path, rows: Sequence[Row], spread: Sequence[Row] | None) -> None:
     """Write rows to a file; with their standard deviations in columns ``NAME_sd``, if there are any."""
-    columns = ["approximation", "layer", *COLUMNS]
-    if spread is not None:
-        columns += [f"{column}_sd" for column in COLUMNS]
-        rows = [
-            row | {f"{column}_sd": deviation.get(column) for column in COLUMNS}
-            for row, deviation in zip(rows, spread, strict=True)
-        ]
+    columns = ["approximation", "layer", *COLUMNS, *(f"{column}_sd" for column in COLUMNS if spread)]
+    rows = with_spread(rows, spread)
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, restval="")
         writer.writeheader()
         writer.writerows(rows)
+
+
+def with_spread(rows: Sequence[Row], spread: Sequence[Row] | None) -> list[Row]:
+    """The rows, with their standard deviations as ``NAME_sd`` where there are any."""
+    if spread is None:
+        return [dict(row) for row in rows]
+    return [
+        row | {f"{column}_sd": deviation.get(column) for column in COLUMNS}
+        for row, deviation in zip(rows, spread, strict=True)
+    ]
 
 
 def mean_and_spread(tables: Sequence[Sequence[Row]]) -> tuple[list[Row], list[Row]]:

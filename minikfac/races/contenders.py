@@ -14,6 +14,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from .. import optim
+from ..display import ShownByFields
 from ..network import Network
 from ..optim import schedules
 from ..training.loop import Optimizer
@@ -29,8 +30,8 @@ SCHEDULES: dict[str, type] = {
 }
 
 
-@dataclass(frozen=True)
-class Contender:
+@dataclass(frozen=True, repr=False)
+class Contender(ShownByFields):
     """An optimizer that can be named on the command line.
 
     Attributes:
@@ -71,7 +72,6 @@ class Contender:
 _STEP, _DAMPING = LogUniform(1e-4, 1.0), LogUniform(1e-5, 1e-1)
 _MOMENTUM = Choice((0.0, 0.5, 0.9, 0.95, 0.99))
 _PRECONDITIONED: dict[str, Range] = {"lr": _STEP, "damping": _DAMPING, "momentum": _MOMENTUM}
-_BEGIN = {"lr": 0.1, "damping": 1e-2}
 _KFAC: dict[str, Range] = {
     "lam": LogUniform(1e-2, 1e3),
     "tau1": Choice((1 / 8, 1 / 2, 1.0)),
@@ -91,12 +91,12 @@ CONTENDERS = (
         "Adam", "Adam", {"lr": 3e-3}, {"lr": LogUniform(1e-5, 1e-1), "beta1": Choice((0.0, 0.5, 0.9, 0.95))}
     ),
     Contender(
-        "diagonal", "DiagonalNaturalGradient", {**_BEGIN, "lr": 0.01, "momentum": 0.9}, _PRECONDITIONED
+        "diagonal", "DiagonalNaturalGradient", {"lr": 0.01, "damping": 1e-2, "momentum": 0.9}, _PRECONDITIONED
     ),
     Contender(
         "low rank",
         "LowRank",
-        {"lr": 0.01, "momentum": 0.9},
+        {"lr": 0.01, "damping": 0.1, "momentum": 0.9},
         {**_PRECONDITIONED, "damping": LogUniform(1e-4, 1.0)},
     ),
     Contender("Krylov subspace", "KrylovSubspace", {}, {"damping": _DAMPING, "K": Choice((5, 10, 20))}),
@@ -108,11 +108,9 @@ CONTENDERS = (
     ),
     Contender("K-FAC", "KFAC", {}, _KFAC),
     Contender("K-FAC tridiagonal", "KFAC", {"structure": "block_tridiagonal"}, _KFAC),
-    Contender("KFC-pre", "KFCPre", _BEGIN, {**_PRECONDITIONED, "Tf": Choice((5, 20))}),
-    Contender("EKFAC", "EKFAC", _BEGIN, {**_PRECONDITIONED, "T3": Choice((5, 20))}),
-    Contender(
-        "natural gradient", "NaturalGradient", {"lr": 0.3}, {"lr": LogUniform(1e-2, 1.0), "damping": _DAMPING}
-    ),
+    Contender("KFC-pre", "KFCPre", {"lr": 0.1, "damping": 1e-2}, {**_PRECONDITIONED, "Tf": Choice((5, 20))}),
+    Contender("EKFAC", "EKFAC", {"lr": 0.03, "damping": 0.03}, {**_PRECONDITIONED, "T3": Choice((5, 20))}),
+    Contender("natural gradient", "NaturalGradient", {}, {"lr": LogUniform(1e-2, 1.0), "damping": _DAMPING}),
 )
 """What :func:`contender` knows."""
 

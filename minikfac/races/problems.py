@@ -23,11 +23,12 @@ from numpy.typing import DTypeLike
 from .. import datasets
 from ..backend import Array, to_device
 from ..datasets import Dataset
+from ..display import ShownByFields
 from ..network import Network, mlp, presets
 
 
-@dataclass(frozen=True, eq=False)
-class Problem:
+@dataclass(frozen=True, eq=False, repr=False)
+class Problem(ShownByFields):
     """What is to be learned.
 
     Attributes:

@@ -34,7 +34,9 @@ import numpy as np
 
 from ..backend import Array
 from ..datasets import Dataset
+from ..display import ShownByFields
 from ..network import Network
+from ..optim import checks
 from ..training import records
 from ..training.averaging import Averaging
 from ..training.batches import BatchSize
@@ -49,8 +51,8 @@ MEASURES = ("loss", "test_loss", "train_error", "test_error", "squared_error", "
 BEST = "best_"
 
 
-@dataclass
-class Race:
+@dataclass(repr=False)
+class Race(ShownByFields):
     """What came of a race.
 
     Attributes:
@@ -221,9 +223,8 @@ def race(
     Raises:
         ValueError: on no contenders, seeds or limits, ``existing`` without a folder, or what `train` refuses.
     """
-    _check(contenders, seeds)
-    if folder is None and existing != "replace":
-        raise ValueError(f"expected existing={existing!r} only with a folder of runs, got none")
+    _check(contenders, seed, seeds=seeds, per_octave=per_octave)
+    _check_files(folder, existing, progress)
     sizes = _by_name("batch_size", batch_size, contenders)
     averages = _by_name("averaging", averaging, contenders)
     start = theta if callable(theta) else lambda _: theta
@@ -246,16 +247,23 @@ def race(
     return Race(histories, failures)
 
 
-def _check(contenders: Mapping[str, Optimizer], seeds: int) -> None:
+def _check(contenders: Mapping[str, Optimizer], seed: int, **counts: int) -> None:
     if not contenders:
         raise ValueError("expected at least one contender, got none")
-    if seeds < 1:
-        raise ValueError(f"expected seeds >= 1, got {seeds}")
+    checks.count(0, seed=seed)
+    checks.count(**counts)
     files: dict[str, str] = {}
     for name in contenders:
         other = files.setdefault(file_name(name), name)
         if other != name:
             raise ValueError(f"expected names that differ in letters or digits, got {other!r} and {name!r}")
+
+
+def _check_files(folder: str | Path | None, existing: str, progress: bool) -> None:
+    checks.flag(progress=progress)
+    checks.choice(("replace", "resume", "refuse"), existing=existing)
+    if folder is None and existing != "replace":
+        raise ValueError(f"expected existing={existing!r} only with a folder of runs, got none")
 
 
 def _by_name(setting: str, value: Any, contenders: Mapping[str, Optimizer]) -> Mapping[str, Any]:

@@ -20,6 +20,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ..display import ShownByFields
+from ..optim import checks
 from ..training import records
 from ..training.averaging import Averaging
 from ..training.batches import BatchSize
@@ -56,7 +58,8 @@ class LogUniform:
         return f"{self.low:g} to {self.high:g}"
 
     def __post_init__(self) -> None:
-        if not 0 < self.low <= self.high:
+        checks.positive(low=self.low, high=self.high)
+        if not self.low <= self.high:
             raise ValueError(f"expected 0 < low <= high, got {self.low} and {self.high}")
 
     @property
@@ -118,8 +121,8 @@ Space = Mapping[str, Range]
 """Ranges by argument; ``batch_size`` and ``averaging`` among them go to the loop."""
 
 
-@dataclass
-class Search:
+@dataclass(repr=False)
+class Search(ShownByFields):
     """The trials of a search, and the best of them.
 
     Attributes:
@@ -240,13 +243,12 @@ def random_search(
 
 def _finalists(budget: float, trial_seconds: float, seeds: int, finalists: int | None) -> int:
     """How many trials run again, once what was given is checked."""
-    if not (budget > 0 and trial_seconds > 0):
-        raise ValueError(f"expected budget and trial_seconds > 0, got {budget} and {trial_seconds}")
+    checks.positive(budget=budget, trial_seconds=trial_seconds)
+    checks.count(0, seeds=seeds)
     if seeds == 0 and finalists is not None:
         raise ValueError(f"expected finalists only with seeds from which they run again, got {finalists}")
     count = 3 if finalists is None else finalists
-    if seeds < 0 or count < 1:
-        raise ValueError(f"expected seeds >= 0 and finalists >= 1, got {seeds} and {count}")
+    checks.count(finalists=count)
     return count
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from ..backend import Array, array_module, to_host
+from ..backend import Array, array_module, as_array, to_host
 from ..datasets import color_whitening
 from ..distributed import SERIAL
 from ..fisher import signals
@@ -17,7 +17,7 @@ from ..fisher.kronecker import factors
 from ..linalg import SingularMatrixError, eigh
 from ..network import Network
 from ..network.layers import Conv2d, Dense, Identity, Layer, ParameterLayer, Record
-from ..network.network import layer_index
+from ..network.network import as_batch, layer_index
 from .reparameterization import Reparameterization
 from .wrap import Wrap, rebuilt, wrap
 
@@ -152,7 +152,7 @@ def whiten_colors(net: Network, images: Array) -> Reparameterization:
     first = net.layers[0]
     if not isinstance(first, Conv2d):
         raise ValueError(f"expected a net that begins with a convolution, got {first}")
-    colors = color_whitening(to_host(images).astype(float))
+    colors = color_whitening(to_host(as_array(images, "images")).astype(float))
     return wrap(net, {0: Wrap(V=colors.V, d=colors.d)})
 
 
@@ -173,7 +173,7 @@ def _inputs(net: Network, theta: Array, x: Array, stats: Sequence[Array] | None)
             for layer in ([_Watched(), item] if isinstance(item, ParameterLayer) else [item])
         ]
 
-    watched = Network(rebuilt(net.layers, watch), net.output)
+    watched, x = Network(rebuilt(net.layers, watch), net.output), as_batch(x)
     for rows in net.on(SERIAL).chunks(theta, x):
         entered = watched.forward(theta, x[rows], stats).abar[::2]
         yield [inputs.reshape(-1, inputs.shape[-1]).astype(float) for inputs in entered]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from numbers import Real
 from typing import Any
 
-from ..backend import Array
+from ..backend import Array, check_generator
 from ..linalg import eigh, symmetrize
 from ..network import Network
 from ..network.layers import Conv2d, Dense
@@ -31,13 +32,12 @@ def random(net: Network, rng: Any, condition: float = 10.0, kind: str = "affine"
         ValueError: on another kind, or a condition number below 1.
         TypeError: if rng is no generator.
     """
-    if not hasattr(rng, "standard_normal"):
-        raise TypeError(f"expected rng = numpy.random.default_rng(seed), got {rng!r}")
+    check_generator(rng)
     if kind not in KINDS:
         raise ValueError(f"expected kind {' or '.join(map(repr, KINDS))}, got {kind!r}")
-    if not 1 <= condition < math.inf:
-        raise ValueError(f"expected a condition number of at least 1, got {condition}")
-    wraps = {}
+    if isinstance(condition, bool) or not isinstance(condition, Real) or not 1 <= condition <= 1e12:
+        raise ValueError(f"expected a condition number from 1 to 1e12, got {condition!r}")
+    condition, wraps = float(condition), {}
     for l, layer in enumerate(net.parameter_layers):
         n_out = layer.weight_shape[1]
         if isinstance(layer, Dense | Conv2d):

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..backend import Array, array_module, check_memory
+from ..display import Display, Shown, ShownByFields, by
 from ..linalg import kron_dense
 from ..network import Network
 
 
-@dataclass(frozen=True, eq=False)
-class LayerMap:
+@dataclass(frozen=True, eq=False, repr=False)
+class LayerMap(ShownByFields):
     """W = B W' U + C for the weights of one layer, W' those of the other net; None leaves out.
 
     Attributes:
@@ -67,8 +69,8 @@ def _product(a: Array | None, b: Array | None) -> Array | None:
     return b if a is None else a if b is None else a @ b
 
 
-@dataclass(frozen=True, eq=False)
-class Reparameterization:
+@dataclass(frozen=True, eq=False, repr=False)
+class Reparameterization(Shown):
     """Another network that computes the same function of x, and the map theta = J theta' + const.
 
     Layer by layer W = B W' U + C, so J is block-diagonal with blocks B (x) U^T, and Fisher matrices map as
@@ -86,21 +88,38 @@ class Reparameterization:
     net: Network
     maps: tuple[LayerMap, ...]
 
+    def _display(self) -> Display:
+        rows = [
+            [name, by(shape), *("-" if M is None else by(M.shape) for M in (layer.B, layer.U, layer.C))]
+            for name, shape, layer in zip(self.source.names, self.source.shapes, self.maps, strict=True)
+        ]
+        title = f"Reparameterization({self.source.n_params:,} parameters, {len(self.maps)} layers)"
+        header = ["layer", "weights", "B, of inputs", "U, of outputs", "C, constant"]
+        return Display(title, header, rows, "W = B W' U + C, where - stands for no change.")
+
     def push(self, theta: Array) -> Array:
         """Return theta' (P,) with which ``net`` computes what ``source`` does with theta."""
-        return self.net.pack(list(map(LayerMap.push, self.maps, self.source.unpack(theta))))
+        return self._moved(LayerMap.push, self.source, self.net, theta)
 
     def pull(self, theta: Array) -> Array:
         """Return theta (P,) of theta'."""
-        return self.source.pack(list(map(LayerMap.pull, self.maps, self.net.unpack(theta))))
+        return self._moved(LayerMap.pull, self.net, self.source, theta)
 
     def push_step(self, d: Array) -> Array:
         """Return J^-1 d, a step or a momentum in theta as one in theta'."""
-        return self.net.pack(list(map(LayerMap.push_step, self.maps, self.source.unpack(d))))
+        return self._moved(LayerMap.push_step, self.source, self.net, d)
 
     def pull_step(self, d: Array) -> Array:
         """Return J d, a step in theta' as one in theta."""
-        return self.source.pack(list(map(LayerMap.pull_step, self.maps, self.net.unpack(d))))
+        return self._moved(LayerMap.pull_step, self.net, self.source, d)
+
+    def _moved(
+        self, move: Callable[[LayerMap, Array], Array], start: Network, end: Network, theta: Array
+    ) -> Array:
+        """Map parameters layer by layer; refuse NaN and infinity, that came and that come out."""
+        moved = end.pack(list(map(move, self.maps, start.check_finite(theta, "theta or direction"))))
+        end.check_finite(moved, "mapped theta or direction")
+        return moved
 
     def __matmul__(self, first: Reparameterization) -> Reparameterization:
         """Return ``self`` after ``first``.
@@ -111,7 +130,7 @@ class Reparameterization:
         if not isinstance(first, Reparameterization):
             return NotImplemented
         if self.source is not first.net:
-            raise ValueError(f"expected a map from {first.net} on the left, got one from {self.source}")
+            raise ValueError(f"expected a map from {first.net!r} on the left, got one from {self.source!r}")
         maps = tuple(a.then(b) for a, b in zip(first.maps, self.maps, strict=True))
         return Reparameterization(first.source, self.net, maps)
 

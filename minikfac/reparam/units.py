@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..backend import array_module, to_host
+from ..backend import array_module, as_array, check_generator, to_host
 from ..network import Network, layers
 from ..network.layers import Affine, Conv2d, Dense, Layer, Parallel, ParameterLayer, Residual
 from ..network.network import layer_index
@@ -48,7 +48,7 @@ def logistic_to_tanh(net: Network) -> Reparameterization:
 
     exchanged = rebuilt(net.layers, change)
     if not count:
-        raise ValueError(f"expected a net with logistic units, got {net}")
+        raise ValueError(f"expected a net with logistic units, got {net!r}")
     return _taken_up(net, exchanged)
 
 
@@ -73,10 +73,13 @@ def rescale(
         raise ValueError("expected either factors or rng")
     suited = _rescalable(net)
     if factors is None:
+        check_generator(rng)
         chosen = {l: 9 ** rng.uniform(-0.5, 0.5, net.shapes[l][1]) for l in suited}
     else:
-        xp = array_module()
-        chosen = {layer_index(net.names, l): xp.asarray(to_host(r), dtype=float) for l, r in factors.items()}
+        chosen = {
+            layer_index(net.names, l): to_host(as_array(r, f"factors of {l}")).astype(float)
+            for l, r in factors.items()
+        }
     for l, r in chosen.items():
         if l not in suited:
             raise ValueError(

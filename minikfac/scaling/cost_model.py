@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 
 from .. import optim
+from ..display import ShownByFields
 from ..distributed import Communicator
 from ..network import Network
 
@@ -352,8 +353,8 @@ def loads(costs: Sequence[float], W: int) -> list[float]:
     return seconds
 
 
-@dataclass(frozen=True)
-class Curve:
+@dataclass(frozen=True, repr=False)
+class Curve(ShownByFields):
     """Predicted steps over numbers of workers.
 
     Attributes:

@@ -25,10 +25,13 @@ from typing import Any
 import numpy as np
 from scipy.optimize import minimize_scalar
 
+from ..display import ShownByFields
+from ..optim import checks
 from ..races.contenders import Contender
 from ..races.problems import Problem
 from ..races.race import MEASURES, in_range, median_and_ends, reached, short
 from ..races.search import LogUniform, Space, drawn
+from ..reading import one_error
 from ..training import records
 from ..training.describe import describe, differences, digest
 from ..training.loop import Optimizer, train
@@ -72,10 +75,8 @@ class Budget:
 
     def __post_init__(self) -> None:
         for name in ("trials", "steps", "finalists", "seeds"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"expected {name} >= 1, got {getattr(self, name)}")
-        if not (math.isfinite(self.epochs) and self.epochs >= 0):
-            raise ValueError(f"expected finite epochs >= 0, got {self.epochs}")
+            checks.count(**{name: getattr(self, name)})
+        checks.not_negative(epochs=self.epochs)
 
     def most_steps(self, n: int, m: int) -> int:
         """Steps of a run at most, for n training examples in batches of m.
@@ -112,8 +113,8 @@ class Knee:
         return self.S * (1 + self.B / m)
 
 
-@dataclass
-class Scaling:
+@dataclass(repr=False)
+class Scaling(ShownByFields):
     """The runs of :func:`batch_sweep`.
 
     Attributes:
@@ -241,7 +242,8 @@ def batch_sizes(n: int, smallest: int = 64) -> list[int]:
     Raises:
         ValueError: if the smallest is not from 1 to n.
     """
-    if not 1 <= smallest <= n:
+    checks.count(smallest=smallest)
+    if smallest > n:
         raise ValueError(f"expected the smallest batch from 1 to {n}, the training set, got {smallest}")
     doubled = (smallest * 2**k for k in range(n.bit_length()))
     return [*(m for m in doubled if m < n), n]
@@ -290,7 +292,9 @@ def batch_sweep(
     n = len(problem.dataset.x_train)
     if not methods or not len(sizes):
         raise ValueError(f"expected at least one method and one size, got {len(methods)} and {len(sizes)}")
-    outside = [m for m in sizes if not 1 <= m <= n]
+    for m in sizes:
+        checks.count(sizes=m)
+    outside = [m for m in sizes if m > n]
     if outside:
         raise ValueError(f"expected sizes from 1 to {n}, the training set, got {outside[0]}")
     about = _about(problem, methods, target, budget, seed)
@@ -453,7 +457,7 @@ def _rows(path: str | Path | None, existing: str, about: dict[str, Any]) -> list
             f"expected no sweep in {path} yet, got one; resume it, replace it, or choose another"
         )
     if path.exists() and existing == "resume":
-        old = records.read(path)
+        old = read(path)
         before = old.about.get("methods", {})
         others = list(differences({**about, "methods": None}, {**old.about, "methods": None}))
         for name in (name for name in about["methods"] if name in before):
@@ -463,7 +467,7 @@ def _rows(path: str | Path | None, existing: str, about: dict[str, Any]) -> list
                 f"expected {path} to hold the same sweep, got one of another: {'; '.join(others[:3])}"
             )
         about["methods"] = {**before, **about["methods"]}
-        rows = old.records
+        rows = old.rows
     records.write(path, about, rows)
     return rows
 
@@ -475,9 +479,13 @@ def read(path: str | Path) -> Scaling:
         ValueError: on a file of other records.
     """
     stored = records.read(path)
-    if "sweep" not in stored.about:
-        raise ValueError(f"expected records of a sweep over batch sizes in {path}, got others")
-    return Scaling(stored.about, stored.records)
+    scaling = Scaling(stored.about, stored.records)
+    with one_error(path, "records of a sweep over batch sizes", "others"):
+        numbers = [scaling.target[1], len(stored.about["sweep"])]
+        for row in scaling.rows:
+            numbers += [row["batch_size"], row["steps"], row["lowest"], len(row["kind"]), len(row["method"])]
+        np.array(numbers, dtype=float)
+    return scaling
 
 
 def _late(steps: float) -> float:

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 import matplotlib.pyplot as plt
 import numpy as np
 
-from .. import __version__
+from .. import __version__, plots
+from ..plots.slides import SLIDE, make_slide
 from ..training.progress import progress_bar
 from .chapters.summary import head
 from .parts import Drawings, Figure, Head, Section, Table
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from .run import Tour
 
 FORMATS = ("png", "svg", "pdf")
+SLIDES = ("light", "dark")
 
 PAGE = Template(Path(__file__).with_suffix(".html").read_text(encoding="utf-8"))
 
@@ -67,27 +69,36 @@ def write_report(tour: Tour, folder: str | Path, progress: bool = True) -> Writt
     return written
 
 
-def save_all(drawings: Drawings, folder: Path, image_format: str = "png") -> Iterator[tuple[str, Path]]:
+def save_all(
+    drawings: Drawings, folder: Path, image_format: str = "png", slide: str | None = None, scale: int = 1
+) -> Iterator[tuple[str, Path]]:
     """Draw figures into a folder; yields name and file as each is done.
 
     Args:
         drawings: what draws each, by file name.
         folder: one that is there.
         image_format: one of :data:`FORMATS`.
+        slide: "light" or "dark", for 16:9 and large type.
+        scale: pixels of a PNG over 1280 in width.
 
     Raises:
-        ValueError: on another format.
+        ValueError: on another format or slide.
     """
-    if image_format not in FORMATS:
-        raise ValueError(f"expected a format among {', '.join(FORMATS)}, got {image_format!r}")
+    for value, choices, what in ((image_format, FORMATS, "a format"), (slide, (None, *SLIDES), "slide")):
+        if value not in choices:
+            listed = ", ".join(choice for choice in choices if choice)
+            raise ValueError(f"expected {what} among {listed}, got {value!r}")
     backend = plt.get_backend()
     plt.switch_backend("agg")  # no window, also where there is no display
     try:
         for name, draw in drawings.items():
             path = folder / f"{name}.{image_format}"
-            drawn = draw()
-            fig: Any = getattr(drawn[0] if isinstance(drawn, list) else drawn, "figure", drawn)
-            fig.savefig(path)
+            with plots.style(SLIDE if slide else None):
+                drawn = draw()
+                fig: Any = getattr(drawn[0] if isinstance(drawn, list) else drawn, "figure", drawn)
+                if slide:
+                    make_slide(fig, slide == "dark")
+                fig.savefig(path, dpi=scale * fig.dpi)
             plt.close(fig)
             yield name, path
     finally:

@@ -24,6 +24,7 @@ import numpy as np
 from .. import fisher, optim, quality
 from ..backend import Array, array_module, to_device, to_host, use_device
 from ..datasets import Dataset
+from ..display import ShownByFields
 from ..network import Network
 from ..parallel import one_thread, workers
 from ..quality import APPROXIMATIONS, applicable
@@ -42,8 +43,8 @@ _SLOW = ("spectrum",)
 """Measures that are left out above."""
 
 
-@dataclass(frozen=True)
-class Study:
+@dataclass(frozen=True, repr=False)
+class Study(ShownByFields):
     """A net's Fisher matrix, its approximations, and how good they are.
 
     Attributes:
@@ -174,8 +175,8 @@ def _checked(names: Sequence[str]) -> Sequence[str]:
     return names
 
 
-@dataclass(frozen=True)
-class Run:
+@dataclass(frozen=True, repr=False)
+class Run(ShownByFields):
     """What every chapter reads: a net, what it was trained on, and the study of its Fisher matrix.
 
     Attributes:
@@ -223,8 +224,8 @@ class Run:
         return net, to_device(history.theta, settings.device), history
 
 
-@dataclass(frozen=True)
-class Tour:
+@dataclass(frozen=True, repr=False)
+class Tour(ShownByFields):
     """A run and the chapters that were made from it.
 
     Attributes:

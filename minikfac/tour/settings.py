@@ -14,8 +14,10 @@ from ..datasets import Dataset
 from ..network import Network, mlp
 from ..network.layers import ACTIVATIONS, AvgPool2d, Conv2d, Dense, Flatten, Layer, MaxPool2d
 from ..network.outputs import OUTPUTS, Categorical
+from ..training.example import BATCH_SIZE, LR, MOMENTUM, N_EXAMPLES, STEPS
 
-TOUR_SIZES = (64, 20, 20, 20, 20, 20, 10)
+TOUR_SIZES = (64, 16, 16, 16, 16, 16, 10)
+"""Of :func:`minikfac.presets.digits_mlp`, the net of README and tutorials."""
 LARGE = 16
 """Pixels a side, above which images are averaged first."""
 POOLS = {"max": MaxPool2d, "avg": AvgPool2d}
@@ -55,11 +57,11 @@ class Settings:
     pool: str = "max"
     activation: str = "tanh"
     output: str = "categorical"
-    steps: int = 200
-    batch_size: int = 100
-    lr: float = 0.05
-    momentum: float = 0.9
-    n_examples: int = 1000
+    steps: int = STEPS
+    batch_size: int = BATCH_SIZE
+    lr: float = LR
+    momentum: float = MOMENTUM
+    n_examples: int = N_EXAMPLES
     damping: float = 1e-2
     approximations: tuple[str, ...] | None = None
     targets: str = "model"
@@ -78,7 +80,7 @@ class Settings:
         """The net in a few letters.
 
         >>> Settings().net_name, Settings(channels=(4, 8)).net_name
-        ('64-20-20-20-20-20-10', 'conv 4-8, max-pooling')
+        ('64-16-16-16-16-16-10', 'conv 4-8, max-pooling')
         """
         if self.channels is None:
             return "-".join(map(str, self.sizes))

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from numbers import Real
 
 from ..backend import Array
+from ..optim import checks
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,8 @@ class PerStep:
     weight: float
 
     def __post_init__(self) -> None:
-        if not 0 < self.weight < 1:
-            raise ValueError(f"expected a weight of the old in (0, 1), got {self.weight}")
+        if not (checks.is_number(self.weight) and 0 < self.weight < 1):
+            raise ValueError(f"expected a weight of the old in (0, 1), got {self.weight!r}")
 
 
 Averaging = float | PerStep
@@ -36,9 +37,11 @@ Averaging = float | PerStep
 
 def check_averaging(averaging: Averaging | None) -> None:
     """Refuse less than one example, which would leave the iterate itself."""
-    is_enough = isinstance(averaging, PerStep) or (isinstance(averaging, Real) and averaging >= 1)
+    is_enough = isinstance(averaging, PerStep) or (
+        isinstance(averaging, Real) and not isinstance(averaging, bool) and averaging >= 1
+    )
     if averaging is not None and not is_enough:
-        raise ValueError(f"expected averaging over at least 1 example, or PerStep(weight), got {averaging}")
+        raise ValueError(f"expected averaging over at least 1 example, or PerStep(weight), got {averaging!r}")
 
 
 def averaged(average: Array, theta: Array, k: int, m: int, averaging: Averaging) -> Array:

@@ -17,6 +17,7 @@ import numpy as np
 
 from ..backend import Array, array_module, available_memory, to_host
 from ..datasets import Dataset
+from ..optim import checks
 
 Data = Dataset | SimpleNamespace
 """What has ``x_train``, ``y_train``, ``x_test`` and ``y_test``."""
@@ -43,10 +44,10 @@ class ExponentialBatches:
     most: int
 
     def __post_init__(self) -> None:
-        if not (1 <= self.first <= self.most and self.scale > 0):
-            raise ValueError(
-                f"expected 1 <= first <= most and scale > 0, got {self.first}, {self.most} and {self.scale}"
-            )
+        checks.count(first=self.first, most=self.most)
+        checks.positive(scale=self.scale)
+        if self.first > self.most:
+            raise ValueError(f"expected first <= most, got {self.first} and {self.most}")
 
     @classmethod
     def reaching(cls, most: int, first: int = 1000, at: int = 500) -> ExponentialBatches:
@@ -54,7 +55,8 @@ class ExponentialBatches:
 
         The defaults are the paper's, where ``most`` is the training set.
         """
-        if not 1 <= first < most or at < 2:
+        checks.count(first=first, most=most, at=at)
+        if first >= most or at < 2:
             raise ValueError(f"expected 1 <= first < most and at >= 2, got {first}, {most} and {at}")
         return cls(first, (at - 1) / math.log(most / first), most)
 
@@ -72,7 +74,7 @@ def size_at(step: int, n: int, batch_size: BatchSize) -> int:
     m = batch_size(step) if callable(batch_size) else batch_size
     if isinstance(m, bool) or not isinstance(m, int | np.integer) or not 1 <= m <= n:
         at = f" at step {step}" if callable(batch_size) else ""
-        raise ValueError(f"expected batch_size from 1 to {n}, the size of the training set, got {m}{at}")
+        raise ValueError(f"expected batch_size from 1 to {n}, the size of the training set, got {m!r}{at}")
     return int(m)
 
 

@@ -1,9 +1,10 @@
 """Checkpoints: one file from which a run goes on bit for bit, as if it had never stopped.
 
 A checkpoint is a NumPy archive (.npz) without pickled objects: the arrays under their own names, as in
-``state.factors[0][1]``, and one text of JSON that says how they belong together. It holds seed and step, and
-no generator: randomness is by position. It is written beside the old one, flushed to the disk and then
-renamed, so that whenever the process is killed one whole checkpoint is there.
+``state.factors[0][1]``, one text of JSON that says how they belong together, and a digest of all of these, so
+that none of them can be another's. It holds seed and step, and no generator: randomness is by position. It is
+written beside the old one, flushed to the disk and then renamed, so that whenever the process is killed one
+whole checkpoint is there.
 
 The state of an optimizer is plain data: numbers, text, None, arrays, lists, tuples, dicts, and the matrices
 of :data:`MATRICES`. Nothing else is written, and a file can name nothing else to be made.
@@ -11,8 +12,8 @@ of :data:`MATRICES`. Nothing else is written, and a file can name nothing else t
 
 from __future__ import annotations
 
+import hashlib
 import json
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from inspect import signature
@@ -23,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from ..backend import Array, array_module, on_host, to_host
+from ..display import ShownByFields
 from ..distributed import the_first_three
 from ..fisher.block_diagonal import BlockDiagonal, BlockDiagonalOperator
 from ..fisher.dense import CholeskySolver, DenseMatrix
@@ -31,11 +33,14 @@ from ..fisher.eigenblock import EigenBlock
 from ..fisher.kronecker_block import KroneckerBlock, KroneckerSolver
 from ..fisher.low_rank import LowRank
 from ..fisher.tridiagonal import BlockTridiagonal, BlockTridiagonalInverse
+from ..reading import one_error, read_npz
 from .describe import differences
 from .records import Record, decoded, encoded, replaced_at_once
 
-FORMAT = 2
-"""Before, an optimizer's state held the average of the iterates."""
+FORMAT = 3
+"""Before 2, an optimizer's state held the average of the iterates; before 3, there was no digest."""
+JSON, DIGEST = "json", "sha256"
+"""The two members that are no arrays of the run: how these belong together, and a digest of all."""
 WITH_ARRAYS = ("theta", "state", "average")
 PLAIN = ("step", "examples", "seconds", "info", "records", "about")
 """What a checkpoint holds: what has arrays in it, and the rest."""
@@ -50,8 +55,8 @@ MATRICES: dict[str, type] = {
 """By name, the matrices that a state may hold; their attributes have the names of their arguments."""
 
 
-@dataclass(frozen=True)
-class Checkpoint:
+@dataclass(frozen=True, repr=False)
+class Checkpoint(ShownByFields):
     """A run between two steps.
 
     Attributes:
@@ -108,9 +113,10 @@ def save(path: str | Path, checkpoint: Checkpoint) -> None:
             raise FloatingPointError(
                 f"expected finite numbers in {name} after step {checkpoint.step}, got NaN or infinite ones"
             )
-    members: dict[str, Any] = {"json": np.frombuffer(json.dumps(tree, allow_nan=False).encode(), np.uint8)}
+    arrays[JSON] = np.frombuffer(json.dumps(tree, allow_nan=False).encode(), np.uint8)
+    members: dict[str, Any] = arrays | {DIGEST: np.frombuffer(_digest(arrays), np.uint8)}
     with replaced_at_once(path) as file:
-        np.savez(file, **members | arrays)
+        np.savez(file, **members)
 
 
 def load(path: str | Path, like: Array | None = None) -> Checkpoint:
@@ -122,38 +128,34 @@ def load(path: str | Path, like: Array | None = None) -> Checkpoint:
 
     Raises:
         FileNotFoundError: if there is none.
-        ValueError: on a file that is no checkpoint, is damaged, or has the format of another version.
+        ValueError: on a file that is no checkpoint, is damaged, has parts of another, or has the format of
+            another version.
     """
-    arrays = _read(path)
-    try:
-        tree = json.loads(arrays.pop("json").tobytes())
-        if tree["format"] != FORMAT:
-            raise ValueError(
-                f"expected a checkpoint of format {FORMAT} in {path}, got format {tree['format']}, which "
-                "another version of minikfac wrote"
-            )
+    arrays = read_npz(path)
+    with one_error(path, "a checkpoint of minikfac", "another archive"):
+        tree = json.loads(arrays[JSON].tobytes())
+        number = int(tree["format"])
+    if number != FORMAT:
+        raise ValueError(
+            f"{path}: expected a checkpoint of format {FORMAT}, got format {number}, which another version "
+            "of minikfac wrote"
+        )
+    with one_error(path, "a checkpoint of minikfac", "another archive"):
+        if arrays.pop(DIGEST).tobytes() != _digest(arrays):
+            raise ValueError("parts that were not written together")
         parts = {name: _put_together(tree[name], arrays, like) for name in WITH_ARRAYS}
         plain = {name: decoded(tree[name]) for name in PLAIN}
-    except (KeyError, TypeError, AttributeError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"expected a checkpoint of minikfac in {path}, got another archive") from error
     return Checkpoint(**parts, **plain)
 
 
-def _read(path: str | Path) -> dict[str, np.ndarray]:
-    try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:  # checks each array's CRC
-            return {name: stored[name] for name in stored.files}
-    except (
-        zipfile.BadZipFile,
-        EOFError,
-        ValueError,
-        AttributeError,
-        TypeError,
-        NotImplementedError,
-    ) as error:
-        raise ValueError(
-            f"expected a whole checkpoint in {path}, got a damaged or another file: {error}"
-        ) from error
+def _digest(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """Return the sha256 of names, types, shapes, memory orders and contents."""
+    sha = hashlib.sha256()
+    for name in sorted(arrays):
+        array = arrays[name]
+        sha.update(f"{name} {array.dtype.str} {array.shape} {array.flags.fnc}\n".encode())
+        sha.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return sha.digest()
 
 
 # state to arrays and back ---------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import Array, fetch
+from ..backend import Array, all_finite, fetch, on_host
 from ..network import Network, outputs
 from .batches import Data, rows_of
 
@@ -49,9 +49,16 @@ def _evaluate_part(
         slice(start, min(start + EVALUATED_AT_ONCE, share.stop))
         for start in range(share.start, share.stop, EVALUATED_AT_ONCE)
     ]
+    finite = not on_host(theta) or all_finite(theta)
     for rows in chunks:
         x_rows, y_rows = rows_of(x, rows, theta), rows_of(y, rows, theta)
-        z = net.natural_parameters(theta, x_rows, stats)
+        try:
+            z = net.natural_parameters(theta, x_rows, stats) if finite else None
+        except FloatingPointError:
+            z = None
+        if z is None:  # the run names the step
+            sums += [math.nan, math.nan]
+            continue
         net.output.check(y_rows, *z.shape)
         wrong = z.argmax(1) != y_rows if labels else (net.output.mean(z) - y_rows) ** 2
         sums += [net.output.losses(z, y_rows).sum(), wrong.sum()]

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..backend import Array
 from ..datasets import Dataset, digits
+from ..display import ShownByFields
 from ..network import Network
 from ..network.presets import digits_mlp
 from ..optim import SGD
@@ -26,8 +27,8 @@ N_EXAMPLES = 500
 LR, MOMENTUM, BATCH_SIZE = 0.05, 0.9, 100
 
 
-@dataclass(frozen=True, eq=False)
-class Example:
+@dataclass(frozen=True, eq=False, repr=False)
+class Example(ShownByFields):
     """A net, before and after training, and the images for its Fisher matrix.
 
     Attributes:

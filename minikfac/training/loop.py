@@ -28,6 +28,7 @@ from ..backend import Array, to_host
 from ..datasets import Dataset
 from ..distributed import SERIAL, Communicator, refuse_differences
 from ..network import Network
+from ..optim import checks
 from .averaging import Averaging, averaged, check_averaging
 from .batches import BatchSize, Data, batch_of, batches, beside, size_at
 from .checkpoint import Checkpoint
@@ -88,22 +89,22 @@ def train(
         on_record: called with each new record.
 
     Raises:
-        ValueError: on sizes that do not fit, ranks that differ, or a checkpoint that is damaged or another's.
+        ValueError, TypeError: on settings and sizes that do not fit, ranks that differ, or a checkpoint that
+            is damaged or another's.
         RuntimeError: if the parameters of two ranks are no longer the same.
         FileExistsError: where a checkpoint would be lost.
         FloatingPointError: if the loss becomes NaN or infinite. The last checkpoint stays as it is.
     """
     limits, measured = _Limits(steps, max_seconds, target), _measured(measure_every, steps)
-    size_at(0, len(dataset.x_train), batch_size)
-    check_averaging(averaging)
+    _check_parts(net, opt, dataset, track=track, on_record=on_record)
+    _check_settings(len(dataset.x_train), batch_size, seed, averaging, progress)
     about, leads = {}, net.comm.rank == 0
     if keep is not None or net.comm.size > 1:
         about = describe_run(net, theta, opt, dataset, batch_size, seed, averaging)
     _refuse_different_ranks(net, opt, about, limits, measure_every, keep is not None)
     keeper = Keeper(keep if leads else None, about, theta)
     run = _Run(net, opt, beside(dataset, theta), seed, averaging, limits, measured, keeper, track, on_record)
-    at = run.start(theta, about)
-    order = batches(len(dataset.x_train), batch_size, seed, start=at.step)
+    order = batches(len(dataset.x_train), batch_size, seed, (at := run.start(theta, about)).step)
     name = progress if isinstance(progress, str) else "training"
     with progress_bar(name, None if steps is None else steps - at.step, bool(progress) and leads) as bar:
         at = run.go(at, order, bar)
@@ -119,12 +120,23 @@ class _Limits:
     target: Mapping[str, float] | None
 
     def __post_init__(self) -> None:
+        checks.plain_numbers(self)
         if self.steps is None and self.max_seconds is None:
             raise ValueError("expected steps or max_seconds, got neither")
-        if self.steps is not None and not (isinstance(self.steps, Integral) and self.steps >= 0):
-            raise ValueError(f"expected steps to be a whole number >= 0, got {self.steps}")
-        if self.max_seconds is not None and not self.max_seconds > 0:
-            raise ValueError(f"expected max_seconds > 0, got {self.max_seconds}")
+        if self.steps is not None:
+            if checks.is_number(self.steps) and not isinstance(self.steps, Integral):
+                raise ValueError(
+                    f"expected steps to be a whole number >= 0, got {self.steps!r}; round it, as in "
+                    "round(epochs * n / batch_size)"
+                )
+            checks.count(0, steps=self.steps)
+        if self.max_seconds is not None:
+            checks.positive(max_seconds=self.max_seconds)
+        if self.target is not None and not isinstance(self.target, Mapping):
+            raise TypeError(f"expected target as {{'loss': 0.1}}, got {self.target!r}")
+        for column, level in (self.target or {}).items():
+            if not checks.is_number(level):
+                raise ValueError(f"expected a finite number as the target of {column}, got {level!r}")
 
     def are_over(self, at: Checkpoint, comm: Communicator) -> bool:
         """Whether steps or time are over, by the clock of rank 0."""
@@ -202,6 +214,8 @@ class _Run:
         """The optimizer's step; parameters that are not finite are named as such whatever comes of them."""
         try:
             stepped = self.opt.step(at.theta, at.state, batch, np.random.default_rng([self.seed, at.step]))
+        except FloatingPointError as error:
+            raise FloatingPointError(f"{error}{self._good_checkpoint()}") from error
         except Exception as error:
             if not np.isfinite(to_host(at.theta)).all():
                 raise self._not_finite("parameters", "NaN or infinite ones", at.step) from error
@@ -239,19 +253,46 @@ class _Run:
     def _not_finite(self, what: str, value: Any, step: int) -> FloatingPointError:
         text = f"expected a finite {what}" if what == "loss" else f"expected finite {what}"
         text += f", got {value} in step {step}; use a smaller step size"
-        if self.keeper.keep is not None and self.keeper.last is not None:
-            text += f"; the checkpoint of step {self.keeper.last} in {self.keeper.keep.checkpoint} is good"
-        return FloatingPointError(text)
+        return FloatingPointError(text + self._good_checkpoint())
+
+    def _good_checkpoint(self) -> str:
+        if self.keeper.keep is None or self.keeper.last is None:
+            return ""
+        return f"; the checkpoint of step {self.keeper.last} in {self.keeper.keep.checkpoint} is good"
 
 
 def _measured(every: int | Callable[[int], bool] | None, steps: int | None) -> Callable[[int], bool]:
     """Whether to measure before a step."""
-    if every is not None and not callable(every) and not (isinstance(every, Integral) and every >= 1):
-        raise ValueError(f"expected measure_every to be a whole number >= 1, got {every}")
+    if every is not None and not callable(every):
+        checks.count(measure_every=every)
     if every is None:
         every = PerOctave() if steps is None else max(1, steps // 10)
     between = every
     return between if callable(between) else lambda step: step % between == 0
+
+
+def _check_settings(n: int, batch_size: Any, seed: Any, averaging: Any, progress: Any) -> None:
+    size_at(0, n, batch_size)
+    check_averaging(averaging)
+    checks.count(0, seed=seed)
+    if not isinstance(progress, bool | str):
+        raise TypeError(f"expected progress to be True, False or the title of the bar, got {progress!r}")
+
+
+def _check_parts(net: Network, opt: Any, dataset: Any, **functions: Any) -> None:
+    """Refuse what does not go together, before anything of the run is computed."""
+    missing = [part for part in ("x_train", "y_train", "x_test", "y_test") if not hasattr(dataset, part)]
+    if missing:
+        raise TypeError(
+            f"expected dataset = datasets.Dataset(x_train, y_train, x_test, y_test, name), "
+            f"got {type(dataset).__name__} without {missing[0]}"
+        )
+    other = getattr(opt, "net", net)
+    if other is not net and describe(other) != describe(net):
+        raise ValueError(f"expected an optimizer of the net that is trained, {net}, got one of {other}")
+    for name, function in functions.items():
+        if function is not None and not callable(function):
+            raise TypeError(f"expected {name} to be a function or None, got {function!r}")
 
 
 def _refuse_different_ranks(
@@ -285,12 +326,10 @@ def _refuse_other_parameters(comm: Communicator, at: Checkpoint) -> None:
 
 def _note(record: Record, max_seconds: float | None) -> str:
     """What stands behind the bar."""
-    shown = [f"{key.replace('_', ' ')} {record[key]:.4f}" for key in ("loss", "test_error") if key in record]
+    shown = [f"{key.replace('_', ' ')} {record[key]:.4g}" for key in ("loss", "test_error") if key in record]
     damping = next((record[key] for key in ("lam", "damping") if key in record), None)
     if damping is not None:
         shown.append(f"damping {damping:.3g}")
-    if record["seconds"] > 0:
-        shown.append(f"{record['examples'] / record['seconds']:,.0f} examples/s")
     if max_seconds is not None:
         shown.append(f"{record['seconds']:.0f} of {max_seconds:.0f} s")
     return ", ".join(shown)

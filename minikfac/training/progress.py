@@ -1,4 +1,4 @@
-"""Progress: tqdm's bars on a terminal, plain lines elsewhere, silence where tqdm is not installed."""
+"""Progress: tqdm's bars on a terminal and in Jupyter, plain lines elsewhere, nothing without tqdm."""
 
 from __future__ import annotations
 
@@ -6,7 +6,18 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any
+
+LENGTH = 12
+"""Letters of a bar, however long the note beside it."""
+FORMAT = f"{{desc}} |{{bar:{LENGTH}}}| {{n_fmt}}/{{total_fmt}}, {{elapsed}}{{postfix}}"
+
+
+def in_jupyter() -> bool:
+    """Whether this is a kernel that shows widgets: Jupyter's, with ipywidgets."""
+    kernel = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return "IPKernelApp" in getattr(kernel, "config", {}) and find_spec("ipywidgets") is not None
 
 
 class Bar:
@@ -32,22 +43,23 @@ class Bar:
 def progress_bar(what: str, total: int | None, show: bool = True) -> Iterator[Bar]:
     """Show progress on standard error while the block runs.
 
-    On a terminal this is a bar; in a file or a pipe, where a bar would leave control codes, a line at the
-    end with the time it took.
+    On a terminal this is a bar of :data:`LENGTH` letters, in Jupyter one of its own; in a file or a pipe,
+    where a bar would leave control codes, a line at the end with the time it took.
     """
     bar = None
     terminal = sys.stderr is not None and sys.stderr.isatty()
-    if show and terminal:
+    if show and (terminal or in_jupyter()):
         try:
-            from tqdm import tqdm
+            from tqdm.auto import tqdm
         except ImportError:  # a bar is a comfort, not a need
             pass
         else:
-            bar = tqdm(total=total, desc=what, dynamic_ncols=True)
+            look = {"bar_format": FORMAT, "dynamic_ncols": True} if terminal else {}
+            bar = tqdm(total=total, desc=what, **look)
     started = time.perf_counter()
     try:
         yield Bar(bar)
-        if show and not terminal and sys.stderr is not None:
+        if show and bar is None and not terminal and sys.stderr is not None:
             print(f"{what}: {time.perf_counter() - started:.1f} s", file=sys.stderr, flush=True)
     finally:
         if bar is not None:

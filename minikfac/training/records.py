@@ -2,7 +2,7 @@
 
 A file begins with one line that tells what was run, {"about": ..., "machine": ...}; each measurement is a
 line of its own, appended when it is made. What is not finite is written as "NaN", "Infinity" or "-Infinity",
-so every line is JSON by the book.
+so every line is JSON by the book. Its last entry, "crc32", is the checksum of what stands before it.
 
 history = records.read("run.jsonl")
 history["loss"], history["seconds"]          # columns as arrays
@@ -14,6 +14,7 @@ import json
 import math
 import os
 import platform
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,12 +23,20 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from ..display import Display, Shown, in_words
+from ..reading import one_error, read_lines
+
 Record = dict[str, Any]
+CHECKSUM = '"crc32": '
+LONGEST = 2**24
+"""Bytes of a line."""
+NUMBERS = ("step", "examples", "seconds", "trial", "score")
+"""What is a number wherever it is."""
 NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
-@dataclass
-class History:
+@dataclass(repr=False)
+class History(Shown):
     """What a run measured, and where it ended.
 
     Attributes:
@@ -47,6 +56,26 @@ class History:
     state: Any = None
     about: dict[str, Any] = field(default_factory=dict)
     average: Any = None
+
+    def _display(self) -> Display:
+        columns = list(dict.fromkeys(key for record in self.records for key in record))[:8]
+        rows = [[in_words(record.get(column, "")) for column in columns] for record in self.records]
+        losses = [f"{record['loss']:.3g}" for record in self.records if "loss" in record]
+        title = f"History({len(rows)} measurements; loss {' to '.join([*losses[:1], *losses[1:][-1:]])})"
+        return Display(title, [column.replace("_", " ") for column in columns], rows)
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def plot(self, column: str = "loss", along: str = "step") -> Any:
+        """Draw a column of the records along another; returns the axes.
+
+        Raises:
+            ValueError: where no record holds both.
+        """
+        from .. import plots
+
+        return plots.training_curve(self.records, column, along)
 
     def __getitem__(self, column: str) -> np.ndarray:
         """One column of the records as an array; nan where a record lacks it."""
@@ -70,34 +99,36 @@ class PerOctave:
     count: int = 16
 
     def __call__(self, step: int) -> bool:
-        return step % 2 ** max(0, (step // self.count).bit_length() - 1) == 0
+        return step % 2 ** max(0, (step // int(self.count)).bit_length() - 1) == 0
 
 
 def read(path: str | Path) -> History:
     """Read a file of records.
 
-    The last line of a run that was killed may be torn; it is left out.
+    The last line of a run that was killed may be torn; it is left out. Where lines have checksums they are
+    compared; files that were written before there were any are read as well.
 
     Raises:
         ValueError: where the file is not of records, or is damaged before its last line.
     """
-    path = Path(path)
-    with open(path, encoding="utf-8") as file:
-        lines = file.read().split("\n")[:-1]  # what follows the last newline was not finished
-    rows = []
-    for number, line in enumerate(lines, 1):
-        try:
-            row = decoded(json.loads(line))
-        except ValueError:
-            row = None
-        if not isinstance(row, dict):
-            raise ValueError(
-                f"expected one record of JSON per line in {path}, got {line[:40]!r} in line {number}"
-            )
+    rows: list[Record] = []
+    with_checksums = False
+    for number, line in enumerate(read_lines(path, LONGEST), 1):
+        if not line.endswith(b"\n"):
+            break  # it was not finished
+        start = repr(line.rstrip()[:40].decode(errors="replace"))
+        with one_error(path, "one record of JSON per line", f"{start} in line {number}"):
+            row, has_checksum = _parsed(line.rstrip())
+            if rows and has_checksum != with_checksums:
+                raise ValueError("a checksum is in some lines only")
+            if rows and "about" in row:
+                raise ValueError("another file begins there")
+        if not rows and not isinstance(row.get("about"), dict):
+            raise ValueError(f"{path}: expected to begin with what was run, as records do, got {start}")
+        with_checksums = has_checksum
         rows.append(row)
-    if not rows or "about" not in rows[0]:
-        first = lines[0][:40] if lines else ""
-        raise ValueError(f"expected {path} to begin with what was run, as records do, got {first!r}")
+    if not rows:
+        raise ValueError(f"{path}: expected to begin with what was run, as records do, got no line")
     return History(rows[1:], about=rows[0]["about"])
 
 
@@ -182,4 +213,22 @@ def decoded(value: Any) -> Any:
 
 
 def _line(row: Mapping[str, Any]) -> str:
-    return json.dumps(encoded(row), allow_nan=False, ensure_ascii=False) + "\n"
+    start = json.dumps(encoded(row), allow_nan=False, ensure_ascii=False)[:-1] + (", " if row else "")
+    return f"{start}{CHECKSUM}{_checksum(start.encode())}\n"
+
+
+def _parsed(line: bytes) -> tuple[Record, bool]:
+    """Return the record of a line, and whether it has a checksum, which is right."""
+    start, mark, end = line.rpartition(CHECKSUM.encode())
+    if mark and end.decode() != _checksum(start):
+        raise ValueError("it has another checksum")
+    row = decoded(json.loads(line.decode()))
+    for name in NUMBERS:
+        if type(row.get(name, 0)) not in (int, float):
+            raise ValueError(f"{name} is not a number")
+    row.pop("crc32", None)
+    return row, bool(mark)
+
+
+def _checksum(start: bytes) -> str:
+    return f'"{zlib.crc32(start):08x}"}}'

@@ -143,11 +143,6 @@ def test_large_sets_of_images_are_cut_short_for_a_convolutional_net(monkeypatch:
         {"dtype": "float64", "images": True, "n_train": 20, "n_test": 5},
         {"dtype": "float64", "images": True, "size": 16},
     ]
-    few = [
-        fisher.default_examples(data, net, 5000)
-        for data, net in (("cifar10", "conv"), ("cifar10", None), ("digits", "conv"))
-    ]
-    assert few == [500, 1000, 1000] and fisher.default_examples("cifar10", "conv", 90) == 90
 
 
 def test_nets_that_fit_the_data_by_default(capsys: pytest.CaptureFixture[str], data_file: Path) -> None:
@@ -230,7 +225,7 @@ def test_data_sets_are_listed_and_checked(capsys: pytest.CaptureFixture[str], da
         (["--data", "foo"], "svhn, curves or the path of an .npz file, got 'foo'"),
         (["--data", "usps", "--folder", "no/such/folder"], "got no/such/folder"),
         (["--data", "none.npz"], "got no file none.npz"),
-        (["--net", "64-5000-5000-10"], "GiB are free; use fewer parameters"),
+        (["--net", "64-5000-5000-10"], "GiB are free; use --layers middle, a smaller --net"),
         (["--bogus"], "--bogus"),
         (["--seed", "x"], "--seed"),
     ],
@@ -249,6 +244,7 @@ def test_wrong_input_ends_in_one_line(
         (["frobnicate"], "No such command 'frobnicate'. minikfac --help lists"),
         (["tour", "extra"], "extra"),
         (["figures", "--format", "gif"], "expected --format among png, svg, pdf, got 'gif'"),
+        (["figures", "--slide", "blue"], "expected --slide light or dark, got 'blue'"),
         (["data", "fetch", "foo"], "expected one of digits, mnist, usps"),
         (["data", "fetch"], "NAME"),
     ],
@@ -304,13 +300,13 @@ def test_figures_are_those_of_all_studies_or_of_the_net(
         chapters.append(settings.chapters)
         return SimpleNamespace(figures=lambda: {"ledger": None})
 
-    def save_all(drawings: Any, folder: Path, image_format: str) -> Any:
-        assert list(drawings) == ["ledger"]
+    def save_all(drawings: Any, folder: Path, image_format: str, slide: str, scale: int) -> Any:
+        assert list(drawings) == ["ledger"] and (slide, scale) == ("dark", 2)
         yield "ledger", folder / f"ledger.{image_format}"
 
     monkeypatch.setattr("minikfac.tour.tour", tour)
     monkeypatch.setattr("minikfac.tour.page.save_all", save_all)
-    code, out, _ = run(capsys, "figures", *choice, "--format", "svg", "--out", str(tmp_path / "slides"))
+    code, out, _ = run(capsys, "figures", *choice, "--slide", "dark", "--out", str(tmp_path / "slides"))
     assert code == 0 and "slides" in out.replace("\n", "")
     assert chapters == [tuple(CHAPTERS) if whole else None]
 

@@ -145,7 +145,7 @@ def test_batches_may_grow(capsys: pytest.CaptureFixture[str], here: Path) -> Non
 def test_a_run_that_diverges_ends_in_one_line(capsys: pytest.CaptureFixture[str], here: Path) -> None:
     arguments = ["--net", "64-5-64", "--output", "gaussian", "--activation", "relu", "--optimizer", "sgd"]
     code, _, err = run(capsys, "train", *arguments, "--set", "lr=1e6", "--checkpoint-every", "1")
-    assert code == 2 and "expected a finite loss, got" in one_line(err)
+    assert code == 2 and "expected finite numbers in step" in one_line(err)
     kept = checkpoint.load(here / "minikfac-train/run.npz")
     assert f"the checkpoint of step {kept.step} in" in one_line(err)
     assert np.isfinite(kept.theta).all()
@@ -197,7 +197,7 @@ def test_a_race_of_tuned_optimizers_says_what_was_spent(
     assert (
         "Tuned by random search: 0.005 min of training each in trials of 0.1 s, and the best 3 again" in words
     )
-    assert "lr: 0.0001 to 1; momentum: one of 0.0, 0.5" in words and "minutes in all" in words
+    assert "lr: 0.0001 to 1; momentum: one of 0.0, 0.5" in words and "in all" in words
     assert words.count("each tuned for 0.005 min") == 3  # beside each table of results
     folder = here / "minikfac-compare"
     searches = {name: records.read(folder / f"{name}.search.jsonl") for name in ("sgd", "k-fac")}
@@ -354,7 +354,7 @@ def test_plot_prints_no_levels_of_what_does_not_fall(capsys: pytest.CaptureFixtu
         (["train", "--set", "lam"], "expected --set as NAME=VALUE, got 'lam'"),
         (["train", "--set", "foo=1"], "expected arguments of K-FAC among lam, "),
         (["train", "--set", "lam=-1"], "lam"),
-        (["train", "--set", "lam=abc"], "expected lam >= 0, got abc"),
+        (["train", "--set", "lam=abc"], "expected lam >= 0, got 'abc'"),
         (["train", "--set", "lam=Linear(1)"], "expected a schedule among Constant, "),
         (
             ["train", "--batch-size", "many"],

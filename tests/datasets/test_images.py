@@ -202,7 +202,7 @@ def test_cifar10_class_names_come_from_the_file(cifar_folder: Path) -> None:
     assert datasets.cifar10(cifar_folder).class_names == tuple(names)
     assert dict(datasets.check("cifar10", cifar_folder))["batches.meta.txt"] == "altered: other class names"
     (cifar_folder / "batches.meta.txt").write_bytes(b"airplane\n\xff\n")
-    with pytest.raises(ValueError, match=r"batches.meta.txt: expected 10 class names, one a line, got 2"):
+    with pytest.raises(ValueError, match=r"batches.meta.txt: expected 10 class names, .*, got other bytes"):
         datasets.cifar10(cifar_folder)
     assert dict(datasets.check("cifar10", cifar_folder))["batches.meta.txt"].startswith("broken: ")
 
@@ -274,7 +274,7 @@ Y = np.array([[1], [2]], np.uint8)
         (mat(X=X[:31], y=Y), r"expected X of bytes .*, got \(31, 32, 3, 2\)"),
         (mat(X=X[..., :0], y=Y[:0]), r"expected X of bytes .*, got \(32, 32, 3, 0\) uint8"),
         (mat(X=X, y=Y[:1]), r"expected y of 2 labels, one for each image of X, got \(1, 1\) uint8"),
-        (mat(X=X, y="ab"), r"expected y of 2 labels, .*, got \(1,\) <U2"),
+        (mat(X=X, y="ab"), r"expected y of 2 labels, .*, got \(1, 2\) not numbers"),
         (mat(X=X, y=Y * 0), r"expected labels 1..10, where 10 is the digit 0, got 0 in example 0"),
         (mat(X=X, y=Y + 9), r"expected labels 1..10, .*, got 11 in example 1"),
         (mat(X=X, y=Y + 0.5), r"expected labels 1..10, .*, got 1.5 in example 0"),
@@ -455,7 +455,7 @@ class Bomb:
 def test_pickles_are_not_loaded(tmp_path: Path, cifar_folder: Path) -> None:
     bomb = np.array([Bomb(tmp_path / "exploded")], dtype=object)
     np.savez(tmp_path / "own.npz", x=np.zeros((1, 2)), y=bomb)
-    with pytest.raises(ValueError, match="objects, which only pickle could load"):
+    with pytest.raises(ValueError, match=r"y.npy with objects, which only pickle could load"):
         datasets.from_npz(tmp_path / "own.npz")
     for name in ("data_batch_1.bin", "test_batch.bin"):
         (cifar_folder / name).write_bytes(pickle.dumps({b"data": bomb}))

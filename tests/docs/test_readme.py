@@ -10,7 +10,7 @@ def test_the_example_prints_what_its_comments_say(capsys):
     example = re.search(r"```python\n(import.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)[1]
     expected = re.findall(r"print\(.*\)  # ([\d.]+)", example)
     exec(compile(example, "README.md", "exec"), {})
-    assert len(expected) == 2
+    assert len(expected) == 3
     assert capsys.readouterr().out.split() == expected
 
 

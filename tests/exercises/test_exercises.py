@@ -22,9 +22,11 @@ def test_exercises_are_found_by_name() -> None:
         "backward",
         "exact-fisher",
         "kronecker-factors",
+        "kronecker-step",
+        "factored-damping",
+        "kfac-in-forty-lines",
         "tridiagonal",
         "kfc-factors",
-        "factored-damping",
         "reparameterize",
         "rescale-and-momentum",
         "ekfac-scales",
@@ -126,7 +128,14 @@ WRONG: dict[str, tuple[Any, str]] = {
     "the product": (lambda a, g: np.kron(A(a), G(g)), "got one array (24, 24): the Kronecker product itself"),
     "no numbers": (lambda a, g: ("A", "G"), "A should be an array of real numbers, got a str"),
     "complex": (lambda a, g: (A(a), 1j * G(g)), "G should be an array of real numbers, got an array of"),
-    "ragged": (lambda a, g: ([[1, 2], [3]], G(g)), "A is no array: setting an array element"),
+    "ragged": (
+        lambda a, g: ([[1, 2], [3]], G(g)),
+        "Expected A to be an array of numbers, got list: setting an array element",
+    ),
+    "masked": (
+        lambda a, g: (np.ma.masked_array(A(a), A(a) > 0), G(g)),
+        "Expected A without masked entries, got ",
+    ),
     # shapes
     "swapped": (lambda a, g: (G(g), A(a)), "A and G are swapped: expected A (6, 6)"),
     "no bias": (lambda a, g: (A(a[:, :-1]), G(g)), "A of shape (6, 6), got (5, 5): the bias is missing"),

@@ -187,7 +187,7 @@ def test_what_does_not_fit_in_memory_is_refused_before_any_work(monkeypatch: pyt
 
 
 def test_a_dense_matrix_is_square() -> None:
-    with pytest.raises(ValueError, match=r"expected a square array, got shape \(2, 3\)"):
+    with pytest.raises(ValueError, match=r"expected a square array for the matrix, got shape \(2, 3\)"):
         fisher.DenseMatrix(np.ones((2, 3)))
 
 

@@ -67,7 +67,7 @@ def test_in_training_the_gradient_alone_is_coupled(chunk_size):
     theta = net.init(np.random.default_rng(1))
     stats = [np.array([[0.1, 0.2, 0.3], [1.0, 2.0, 3.0]])]
     estimate = fisher.gradient_and_kfac(net, theta, X, Y, "model", stats=stats, train=True)
-    loss, grad, after = net.gradient_pass(theta, X, Y, stats)
+    loss, grad, after, _ = net.gradient_pass(theta, X, Y, stats)
     close(estimate.loss, loss)
     close(estimate.gradient, grad)
     close(estimate.stats[0], after[0])
@@ -84,7 +84,7 @@ def test_in_training_the_gradient_alone_is_coupled(chunk_size):
 def test_a_generator_is_needed_to_sample_and_targets_are_checked():
     net = conv_net()
     theta = net.init(rng())
-    with pytest.raises(ValueError, match="expected a generator rng exactly where targets='sampled'"):
+    with pytest.raises(ValueError, match=r"expected rng = numpy\.random.default_rng"):
         fisher.gradient_and_kfac(net, theta, X, Y)
     with pytest.raises(TypeError, match=r"expected rng = numpy\.random\.default_rng\(seed\), got 0"):
         fisher.gradient_and_kfac(net, theta, X, Y, rng=0)
@@ -101,7 +101,7 @@ def test_sgd_carries_the_statistics_of_batch_normalization():
     state = opt.init(theta)
     before = state["stats"][0].copy()
     moved, after, info = opt.step(theta, state, (X, Y))
-    loss, grad, stats = net.gradient_pass(theta, X, Y)
+    loss, grad, stats, _ = net.gradient_pass(theta, X, Y)
     close(info["loss"], loss)
     close(moved, theta - 0.1 * grad)
     close(after["stats"][0], stats[0])

@@ -64,7 +64,7 @@ def test_factored_damping_adds_a_surplus_that_pi_makes_small(seed: int, lam: flo
         assert np.trace(surplus) <= np.trace(other) * (1 + EXACT)
 
 
-@given(seed=st.integers(0, 2**16), lam=st.floats(0, 10))
+@given(seed=st.integers(0, 2**16), lam=st.floats(0, 10, allow_subnormal=False))
 def test_damped_factors_are_those_of_the_paper(seed: int, lam: float) -> None:
     A, G = random_factors(seed)
     damped = fisher.factored_damping(A, G, lam)
@@ -100,9 +100,9 @@ def test_factors_averaged_elsewhere_make_the_same_matrix() -> None:
 
 def test_factors_are_square_with_one_name_per_pair() -> None:
     A, G = random_factors(0)
-    with pytest.raises(ValueError, match=r"square A and G for layer0, got shapes \(4, 3\) and \(3, 3\)"):
+    with pytest.raises(ValueError, match=r"expected a square array for A of layer0, got shape \(4, 3\)"):
         fisher.Kronecker([(A[:, :3], G)])
-    with pytest.raises(ValueError, match=r"square A and G for b, got shapes \(4, 4\) and \(3,\)"):
+    with pytest.raises(ValueError, match=r"expected a square array for G of b, got shape \(3,\)"):
         fisher.Kronecker([(A, G), (A, G[0])], ["a", "b"])
     with pytest.raises(ValueError, match="expected 1 names, one per pair of factors, got 2"):
         fisher.Kronecker([(A, G)], ["a", "b"])

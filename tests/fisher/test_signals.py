@@ -233,11 +233,16 @@ CASE = make_case()
         ({"targets": "labels"}, "expected targets 'model', 'sampled' or 'data', got 'labels'"),
         ({"targets": "data"}, "expected targets y exactly where targets='data', got targets='data'"),
         ({"y": CASE.y}, "expected targets y exactly where targets='data', got targets='model'"),
-        ({"targets": "sampled"}, "expected a generator rng exactly where targets='sampled'"),
-        ({"rng": rng()}, "expected a generator rng exactly where .* got targets='model'"),
+        (
+            {"targets": "sampled"},
+            r"expected rng = numpy\.random\.default_rng\(seed\) for sampled targets, got None",
+        ),
+        ({"rng": rng()}, "expected rng only where .* got targets='model'"),
         ({"n_samples": 2}, "expected n_samples other than 1 only where targets='sampled', got 2"),
         ({"targets": "sampled", "n_samples": 0, "rng": rng()}, "expected n_samples to be a .* >= 1, got 0"),
         ({"targets": "sampled", "n_samples": 1.5, "rng": rng()}, "expected n_samples to be .* got 1.5"),
+        ({"targets": "sampled", "n_samples": True, "rng": rng()}, "expected n_samples to be .* got True"),
+        ({"batch_size": True}, "expected batch_size to be a whole number >= 1, got True"),
         ({"batch_size": 0}, "expected batch_size to be a whole number >= 1, got 0"),
         ({"batch_size": 2.5}, "expected batch_size to be a whole number >= 1, got 2.5"),
         ({"batch_size": "2"}, "expected batch_size to be a whole number >= 1, got '2'"),
@@ -287,7 +292,8 @@ def layer_of(abar: tuple[int, ...], g: tuple[int, ...]) -> fisher.LayerSignals:
 @pytest.mark.parametrize(
     ("layers", "names", "message"),
     [
-        ([], None, "expected at least one layer, got none"),
+        ([], None, r"expected at least one LayerSignals, got \[\]"),
+        ([1.0], None, r"expected at least one LayerSignals, got \[1\.0\]"),
         ([layer_of((5, 1, 2), (3, 5, 1, 2))], ["a", "b"], "expected 1 names, one per layer, got 2"),
         ([layer_of((5, 2), (3, 5, 1, 2))], ["a"], r"for a, got \(5, 2\) and \(3, 5, 1, 2\)"),
         ([layer_of((5, 1, 2), (5, 1, 2))], None, r"expected abar .* for layer0, got .* and \(5, 1, 2\)"),

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import minikfac as mk
 from minikfac import fisher, interop, layers, outputs
-from oracles import close, standin
+from oracles import FINITE_DIFFERENCE, close, derivative, standin
 from oracles.torch_layout import torch_order, torch_scale
 
 ROOT = Path(__file__).parents[2]
@@ -204,6 +204,77 @@ def test_scale_of_torch_losses(library: str, output: str, reduction: str) -> Non
     assert scale == torch_scale(output, 7, 5, reduction)
 
 
+EMPIRICAL = {  # of the squared gradient of an example's negative log-likelihood, one with C = 3, N = 5
+    ("pytorch", "gaussian", "mean"): 4 / 9,
+    ("pytorch", "gaussian", "sum"): 4 * 5,
+    ("pytorch", "bernoulli", "mean"): 1 / 9,
+    ("pytorch", "bernoulli", "sum"): 5,
+    ("pytorch", "categorical", "mean"): 1,
+    ("curvlinops", "gaussian", "mean"): 4 / 3,
+    ("curvlinops", "gaussian", "sum"): 4 * 5,
+    ("curvlinops", "bernoulli", "mean"): 1 / 3,
+    ("curvlinops", "bernoulli", "sum"): 5,
+    ("curvlinops", "categorical", "mean"): 1,
+    ("nngeometry", "gaussian", "mean"): 1,
+    ("kfac-jax", "gaussian", "mean"): 4,
+    ("kfac-jax", "bernoulli", "mean"): 1,
+}
+
+
+@pytest.mark.parametrize(("library", "output", "reduction"), EMPIRICAL)
+def test_empirical_matrices_have_the_scale_of_their_loss_squared(
+    library: str, output: str, reduction: str
+) -> None:
+    net, theta, x = frozen_net("curvlinops", output)
+    y = FROZEN["curvlinops"][output] if output in FROZEN["curvlinops"] else random_targets(output, len(x))
+    signals = fisher.signals(net, theta, x, y, targets="data")
+    F, K, order = fisher.exact(signals), fisher.kfac(signals), interop.flat_order(net, x, library)
+    scale = EMPIRICAL[library, output, reduction]
+    options = {"reduction": reduction, "targets": "data"}
+    theirs = interop.convert(F, net, x, library, **options)
+    agree(theirs, scale * F.array[np.ix_(order, order)])
+    agree(interop.convert_from(theirs, net, x, library, **options).array, F.array)
+    blocks = interop.convert(K, net, x, library, **options)
+    for block, ours in zip(blocks, K.blocks, strict=True):
+        A, G = block.factors
+        close(block.scale * np.trace(A) * np.trace(G), scale * ours.trace())
+    agree(interop.convert_from(blocks, net, x, library, **options).to_dense(), K.to_dense())
+
+
+def random_targets(output: str, n: int) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    if output == "categorical":
+        return rng.integers(0, 3, n)
+    return rng.standard_normal((n, 3)) if output == "gaussian" else 1.0 * (rng.random((n, 3)) < 0.5)
+
+
+@pytest.mark.parametrize("output", ["gaussian", "bernoulli"])
+def test_an_empirical_matrix_is_the_mean_square_of_the_gradients_of_torchs_loss(output: str) -> None:
+    """Each example's loss as PyTorch has it, a mean over outputs, and finite differences of it."""
+    net = mk.mlp([3, 2, 3], output=output)
+    rng = np.random.default_rng(0)
+    theta, x = rng.standard_normal(net.n_params), rng.standard_normal((5, 3))
+    y = random_targets(output, 5)
+
+    def losses(theta: np.ndarray) -> np.ndarray:
+        z = net.forward(theta, x).z
+        squares = (z - y) ** 2
+        return (squares if output == "gaussian" else np.logaddexp(0, z) - y * z).mean(1)
+
+    D = np.array([derivative(losses, theta, direction) for direction in np.eye(net.n_params)]).T
+    order = interop.flat_order(net, x, "pytorch")
+    F = fisher.exact(fisher.signals(net, theta, x, y, targets="data"))
+    theirs = interop.convert(F, net, x, "pytorch", targets="data")
+    close(theirs, (D.T @ D / 5)[np.ix_(order, order)], FINITE_DIFFERENCE)
+
+
+def test_other_targets_are_refused() -> None:
+    K = fisher.Kronecker([(np.eye(3), np.eye(2))])
+    for targets in ("labels", None, 1):
+        with pytest.raises(ValueError, match=f"expected targets 'model', 'sampled', 'data', got {targets!r}"):
+            interop.convert(K, targets=targets)
+
+
 # there and back -----------------------------------------------------------------------------------
 
 
@@ -325,6 +396,8 @@ def test_what_only_a_net_or_inputs_tell_is_asked_for() -> None:
         interop.convert(np.eye(3), to="pytorch")
     with pytest.raises(ValueError, match="expected the net"):
         interop.convert_from(np.eye(3), source="pytorch")
+    with pytest.raises(ValueError, match="expected the net where not all blocks are Kronecker products"):
+        interop.convert_from([(np.eye(4), np.eye(2)), (np.eye(6),)], source="pytorch")
     net = mk.mlp([3, 4, 2])
     with pytest.raises(ValueError, match="expected inputs x, which tell how many there are"):
         interop.convert(np.eye(net.n_params), net, to="pytorch", reduction="sum")
@@ -464,7 +537,13 @@ def table() -> dict[str, dict[str, str]]:
 
 def value(cell: str, **letters: float) -> float:
     """A cell such as "2 / C" or "ℓ T" with numbers for letters; Python reads ℓ as l."""
-    return float(eval(cell.replace("ℓ T", "l * T").replace("ℓ", "l").replace("2 N", "2 * N"), {}, letters))
+    return float(
+        eval(
+            cell.replace("ℓ T", "l * T").replace("ℓ", "l").replace(" N", " * N").replace("²", "**2"),
+            {},
+            letters,
+        )
+    )
 
 
 @pytest.mark.parametrize("library", interop.LIBRARIES)
@@ -484,6 +563,11 @@ def test_the_table_of_conventions_is_what_the_code_does(library: str) -> None:
             else:
                 scale = interop.loss_scale(library, OUTPUT_TYPES[output](), 5, 3, reduction)
                 assert scale == value(cell, N=5, C=3)
+            # a row of its own, or that of the Fisher matrix; none where there is no such loss
+            cell = rows.get(f"ℓ, empirical, {name}{suffix}", cell)
+            if cell:
+                scale = interop.loss_scale(library, OUTPUT_TYPES[output](), 5, 3, reduction, "data")
+                assert scale == pytest.approx(value(cell, N=5, C=3), rel=1e-15)
     K = fisher.kfac(fisher.signals(net, theta, x))
     block, theirs = K.blocks[0], interop.convert(K, net, x, to=library)[0]
     letters = {"l": value(rows["ℓ, Gaussian"], N=5, C=3), "T": 6, "K": 3}

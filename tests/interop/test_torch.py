@@ -168,8 +168,14 @@ def test_the_output_is_the_one_named(output):
         ([conv(4, 4, groups=2)], r"no counterpart for layer 0, Conv2d\(\): only groups=1, dilation=1 and"),
         ([conv(4, 4, dilation=(2, 1))], r"for layer 0, Conv2d\(\): only groups=1, dilation=1 and"),
         ([conv(4, 4, padding_mode="reflect")], r"for layer 0, .*: only .* padding_mode='zeros' are known"),
-        ([max_pool(ceil_mode=True)], r"layer 0, MaxPool2d\(\): ceil_mode=True is not known; give a padding"),
-        ([avg_pool(ceil_mode=True)], r"layer 0, AvgPool2d\(\): ceil_mode=True is not known; give a padding"),
+        (
+            [max_pool(ceil_mode=True)],
+            r"layer 0, MaxPool2d\(\): ceil_mode=True is not known, and no padding makes",
+        ),
+        (
+            [avg_pool(ceil_mode=True)],
+            r"layer 0, AvgPool2d\(\): ceil_mode=True is not known, and no padding makes",
+        ),
         ([max_pool(dilation=2)], r"layer 0, MaxPool2d\(\): only dilation=1 and return_indices=False"),
         ([max_pool(return_indices=True)], r"layer 0, .*: only dilation=1 and return_indices=False are known"),
         ([avg_pool(divisor_override=3)], r"layer 0, AvgPool2d\(\): only divisor_override=None is known"),
@@ -261,6 +267,61 @@ def test_other_modules_and_outputs_are_refused():
         ValueError, match="expected output one of bernoulli, categorical, gaussian, got 'softmax'"
     ):
         mk.from_torch(Sequential(linear(2, 2)), "softmax")
+
+
+@pytest.mark.parametrize("kind", ["Softmax", "LogSoftmax"])
+def test_a_softmax_is_left_out_only_where_the_output_applies_it(kind):
+    message = f"for layer 1, {kind}.*: only a softmax at the end can be left out, and only for output='categ"
+    for parts, output in (
+        ([linear(2, 2), module(kind)], "gaussian"),
+        ([linear(2, 2), module(kind)], "bernoulli"),
+        ([linear(2, 2), module(kind), linear(2, 2)], "categorical"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            mk.from_torch(Sequential(*parts), output)
+
+
+def test_a_sigmoid_that_the_output_applies_is_refused():
+    parts = Sequential(linear(2, 2), module("Sigmoid"), linear(2, 2), module("Sigmoid"))
+    with pytest.raises(ValueError, match=r"for layer 3, .*: leave the last Sigmoid out: the bernoulli"):
+        mk.from_torch(parts, "bernoulli")
+    assert len(mk.from_torch(parts, "gaussian")[0].layers) == 4
+    with pytest.raises(ValueError, match=r"for layer 3, .*: only a softmax"):
+        mk.from_torch(Sequential(*parts[:3], module("Softmax")), "bernoulli")
+
+
+def test_weights_that_are_not_finite_are_named():
+    last = linear(5, 2)
+    last.weight.array[1, 1] = np.nan
+    with pytest.raises(ValueError, match="expected finite weights, got NaN or infinite values in dense1"):
+        mk.from_torch(Sequential(linear(4, 5), last))
+
+
+def test_weights_without_numbers_are_refused():
+    first = linear(2, 2)
+    first.weight.is_meta = True
+    with pytest.raises(ValueError, match="its weight is on the device 'meta', without numbers: load them"):
+        mk.from_torch(Sequential(first))
+
+
+def test_computed_weights_are_refused_with_what_to_do():
+    with pytest.raises(ValueError, match=r"for layer 0, .*: take its weights .*remove_parametrizations"):
+        mk.from_torch(Sequential(module("ParametrizedLinear"), linear(2, 2)))
+
+
+def test_a_layer_behind_flatten_says_how_pytorch_orders_images():
+    first = linear(12, 2, dtype=np.float64)
+    net, theta = mk.from_torch(Sequential(flatten(), first))
+    images = np.random.default_rng(0).standard_normal((3, 2, 2, 3))  # (N, H, W, C)
+    advice = r"\(c, h, w\), x\.transpose\(0, 3, 1, 2\)\.reshape\(len\(x\), -1\)"
+    with pytest.raises(ValueError, match=advice):
+        net.forward(theta, images)
+    with pytest.raises(ValueError, match=advice):
+        mk.Network([layers.Conv2d(3, 3, 1), layers.Dense(12, 2)], net.output)
+    theirs = images.transpose(0, 3, 1, 2).reshape(3, -1) @ first.weight.array.T + first.bias.array
+    close(net.forward(theta, images.transpose(0, 3, 1, 2).reshape(len(images), -1)).z, theirs)
+    other = images.reshape(3, -1)  # the order of our Flatten
+    assert abs(net.forward(theta, other).z - theirs).max() > 0.1
 
 
 def test_layers_with_the_same_weights_are_refused():
@@ -580,3 +641,160 @@ def test_modules_of_pytorch_without_counterpart_are_named():
     shared = nn.Linear(2, 2)
     with pytest.raises(ValueError, match=r"layer 2, Linear\(.*\): its weights are those of layer 0"):
         mk.from_torch(nn.Sequential(shared, nn.Tanh(), shared))
+
+
+# the function of the module, not its names ------------------------------------------
+
+
+def small_model(nn, dtype=None):
+    """Two hidden layers."""
+    return nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 5), nn.ReLU(), nn.Linear(5, 3)).to(dtype)
+
+
+def halve(*arguments):
+    """A forward hook."""
+    return 0.5 * arguments[-1]
+
+
+def halve_inputs(part, inputs):
+    """A hook before forward."""
+    return tuple(0.5 * value for value in inputs)
+
+
+def weight_norm(torch, model):
+    """Weights that a hook computes from a direction and a length."""
+    part = torch.nn.utils.weight_norm(model[2])
+    part.weight_g.data *= 2
+
+
+def spectral_norm(torch, model):
+    torch.nn.utils.spectral_norm(model[2])
+    model[2].weight_orig.data *= torch.linspace(0.1, 1, 5)[:, None]
+
+
+def other_class(torch, model):
+    class Linear(torch.nn.Linear):
+        def forward(self, x):
+            return super().forward(x).clamp(-0.1, 0.1)
+
+    model[2] = Linear(5, 5)
+
+
+CHANGES = {
+    "a hook": (lambda torch, model: model[2].register_forward_hook(halve), "from layer 2 on, Linear"),
+    "a hook before": (
+        lambda torch, model: model[1].register_forward_pre_hook(halve_inputs),
+        "from layer 1 on, Tanh",
+    ),
+    "a hook on all": (
+        lambda torch, model: model.register_forward_hook(halve),
+        "in the module around its layers",
+    ),
+    "weight_norm": (weight_norm, "from layer 2 on, Linear"),
+    "spectral_norm": (spectral_norm, "from layer 2 on, Linear"),
+    "a class of the same name": (other_class, "from layer 2 on, Linear"),
+}
+
+
+@pytest.mark.oracle
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("change", "place"), CHANGES.values(), ids=CHANGES)
+def test_a_module_that_computes_something_else_is_refused(change, place, dtype):
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    model = small_model(torch.nn)
+    change(torch, model)
+    model = model.to(getattr(torch, dtype))
+    with pytest.raises(ValueError, match=rf"got outputs with a relative error of \d\S* on random.*, {place}"):
+        mk.from_torch(model)
+
+
+@pytest.mark.oracle
+def test_a_sequential_with_a_forward_of_its_own_is_refused():
+    torch = pytest.importorskip("torch")
+
+    class Sequential(torch.nn.Sequential):
+        def forward(self, x):
+            return super().forward(x) + x
+
+    with pytest.raises(ValueError, match="in the module around its layers; is there a hook"):
+        mk.from_torch(Sequential(torch.nn.Linear(3, 3)))
+
+
+@pytest.mark.oracle
+def test_a_module_that_fails_is_refused():
+    torch = pytest.importorskip("torch")
+    model = small_model(torch.nn)
+
+    def fails(*_):
+        raise KeyError("mask")
+
+    model[1].register_forward_hook(fails)
+    with pytest.raises(
+        ValueError, match=r"expected a module that runs on inputs \(8, 4\), got KeyError: 'mas"
+    ):
+        mk.from_torch(model)
+    assert all(part.training for part in model.modules())
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("training", [True, False])
+def test_the_module_stays_as_it_was(training):
+    torch = pytest.importorskip("torch")
+    nn = torch.nn
+    model = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.ReLU(inplace=True), nn.Flatten())
+    model = nn.Sequential(model, nn.Linear(3 * 4 * 4, 3), nn.BatchNorm1d(3)).train(training)
+    model[0][1].eval()
+    before, modes = copy.deepcopy(model.state_dict()), [part.training for part in model.modules()]
+    random = torch.random.get_rng_state()
+    mk.from_torch(model)
+    assert [part.training for part in model.modules()] == modes
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert torch.equal(torch.random.get_rng_state(), random)
+    assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
+
+
+@pytest.mark.oracle
+def test_the_size_of_images_is_tried_or_given():
+    torch = pytest.importorskip("torch")
+    nn = torch.nn
+    square = nn.Sequential(nn.Conv2d(1, 2, 5), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(2 * 13 * 13, 3))
+    oblong = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(2 * 5 * 11, 3))
+    for model in (square, oblong):
+        assert len(mk.from_torch(model)[0].shapes) == 2
+    wide = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(2 * 3 * 997, 3))
+    with pytest.raises(
+        ValueError, match=r"images \(N, 1, H, W\) of a size that fits, got none .*input_shape"
+    ):
+        mk.from_torch(wide)
+    assert len(mk.from_torch(wide, input_shape=(1, 5, 999))[0].shapes) == 2
+    with pytest.raises(ValueError, match=r"a module that runs on inputs \(8, 1, 5, 5\), got RuntimeError"):
+        mk.from_torch(wide, input_shape=(1, 5, 5))
+
+
+@pytest.mark.oracle
+def test_parametrized_and_meta_modules_are_refused():
+    torch = pytest.importorskip("torch")
+    model = small_model(torch.nn)
+    torch.nn.utils.parametrizations.weight_norm(model[2])
+    with pytest.raises(ValueError, match=r"for layer 2, .*: take its weights .*remove_parametrizations"):
+        mk.from_torch(model)
+    torch.nn.utils.parametrize.remove_parametrizations(model[2], "weight")
+    assert len(mk.from_torch(model)[0].shapes) == 3
+    with pytest.raises(ValueError, match=r"layer 0, Linear.*: its weight is on the device 'meta', without"):
+        mk.from_torch(small_model(torch.nn).to("meta"))
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("kind", ["MaxPool2d", "AvgPool2d"])
+def test_no_padding_makes_up_for_ceil_mode(kind):
+    torch = pytest.importorskip("torch")
+    pool = getattr(torch.nn, kind)
+    x = torch.randn(2, 1, 5, 5, generator=torch.Generator().manual_seed(0))
+    sticking_out = pool(2, ceil_mode=True)(x)
+    assert sticking_out.shape == pool(2, padding=1)(x).shape  # the same size, other numbers
+    assert not torch.allclose(sticking_out, pool(2, padding=1)(x))
+    exact = torch.randn(2, 1, 6, 6, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(pool(2, ceil_mode=True)(exact), pool(2)(exact))

@@ -75,7 +75,7 @@ def test_kron_sum_solver_clips_rounding_outside_0_to_1():
 def test_kron_sum_solver_refuses_a_difference_that_is_singular():
     A, G = off_diagonal_of_1_to_3(3), off_diagonal_of_1_to_3(2)
     with pytest.raises(
-        linalg.SingularMatrixError, match=r"P \(x\) Q minus what .* is singular .* damping > 0"
+        linalg.SingularMatrixError, match=r"P, times Q, minus what .* has a larger one; add damping"
     ):
         linalg.kron_sum_solver(A, G, A, G, -1, names=("P", "Q"))
 
@@ -116,7 +116,7 @@ def test_cholesky_names_a_singular_matrix_and_its_rank(n, data, seed, dtype, log
     rank = data.draw(st.integers(1, n - 1))
     M = (random_psd(np.random.default_rng(seed), n, rank) * 10**log_scale).astype(dtype)
     message = (
-        rf"expected a positive definite matrix, but F \({n} x {n}\) has numerical rank {rank}; use damping"
+        rf"expected a positive definite matrix, but F \({n} x {n}\) has numerical rank {rank}; add damping"
     )
     with pytest.raises(linalg.SingularMatrixError, match=message):
         linalg.cholesky(M, "F")
@@ -143,7 +143,7 @@ def test_cholesky_refuses_zeros_and_indefinite_matrices():
 
 
 def test_cholesky_does_without_the_rank_where_the_matrix_is_overwritten():
-    message = r"F \(3 x 3\) is singular to working precision; use more damping"
+    message = r"F \(3 x 3\) is not positive definite to working precision; add damping"
     with pytest.raises(linalg.SingularMatrixError, match=message):
         linalg.cholesky(np.ones((3, 3)), "F", overwrite=True)
 
@@ -439,3 +439,25 @@ def test_a_krylov_subspace_stays_float32_and_refuses_zero():
         linalg.krylov_subspace(lambda v: v, np.zeros(3), 2)
     with pytest.raises(ValueError, match="expected a subspace of dimension >= 1, got 0"):
         linalg.krylov_subspace(lambda v: v, np.ones(3), 0)
+
+
+# inverses without symmetry ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_matrix_is_inverted_up_to_the_condition_number_that_its_dtype_allows(dtype):
+    rng = np.random.default_rng(0)
+    U, V = (np.linalg.qr(rng.standard_normal((4, 4)))[0] for _ in range(2))
+    eps = float(np.finfo(dtype).eps)
+    for smallest, is_regular in ((1.0, True), (40 * eps, True), (0.4 * eps, False)):
+        M = ((U * [2.0, 1.5, 1, 2 * smallest]) @ V).astype(dtype)
+        if is_regular:
+            error = np.abs(linalg.invert(M) @ M - np.eye(4)).max()
+            assert error < 10 * eps / smallest
+            continue
+        with pytest.raises(
+            linalg.SingularMatrixError, match=r"expected B \(4 x 4\) to be invertible, got condition number"
+        ):
+            linalg.invert(M, "B")
+    with pytest.raises(linalg.SingularMatrixError, match="got condition number inf"):
+        linalg.invert(np.zeros((2, 2), dtype))

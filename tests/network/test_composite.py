@@ -265,7 +265,8 @@ def everything(net, theta, x, y, **options):
     tape = net.forward(theta, x, **options)
     dz = net.output.fisher_root(tape.z)
     passes = [tape.z, *tape.abar, *tape.s, *net.backward(theta, tape, dz), net.jvp(theta, tape, grad)]
-    return [np.asarray(value), grad, net.predict(theta, x), net.vjp(theta, tape, dz[0]), *passes, *tape.stats]
+    p = net.predict(theta, x, options["stats"])
+    return [np.asarray(value), grad, p, net.vjp(theta, tape, dz[0]), *passes, *tape.stats]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -276,9 +277,10 @@ def test_a_net_keeps_dtype_and_inputs(dtype, train):
     theta, x = theta.astype(dtype), x.astype(dtype)
     for array in (theta, x, y):
         array.flags.writeable = False
-    arrays = everything(net, theta, x, y, train=train)
+    stats = net.init_stats()
+    arrays = everything(net, theta, x, y, stats=stats, train=train)
     assert {array.dtype for array in arrays[1:]} == {np.dtype(dtype)}
-    expected = everything(net, theta.astype(float), x.astype(float), y, train=train)
+    expected = everything(net, theta.astype(float), x.astype(float), y, stats=stats, train=train)
     for array, other in zip(arrays, expected, strict=True):
         np.testing.assert_allclose(array, other, rtol=2e-3, atol=2e-4 if dtype == np.float32 else 0)
 
@@ -289,10 +291,11 @@ def test_a_net_of_branches_stays_on_the_device(train):
     arrays = at_random(net)
 
     def passes(theta, x, y):
-        grad = net.loss_and_gradient(theta, x, y, train=train)[1]
+        stats = net.init_stats()
+        grad = net.loss_and_gradient(theta, x, y, stats, train)[1]
         tape = net.forward(theta, x, train=train)
         g = net.backward(theta, tape, net.output.fisher_root(tape.z))
-        more = [net.predict(theta, x), net.vjp(theta, tape, tape.z), net.jvp(theta, tape, grad)]
+        more = [net.predict(theta, x, stats), net.vjp(theta, tape, tape.z), net.jvp(theta, tape, grad)]
         return [grad, tape.z, *tape.abar, *tape.s, *g, *more, *tape.stats, *tape.batch_stats]
 
     expected = passes(*arrays)
@@ -310,13 +313,13 @@ def test_a_net_of_branches_stays_on_the_device(train):
 def counted(monkeypatch):
     """Examples in each forward pass of a net, in order."""
     counts = []
-    forward = mk.Network.forward
+    run = mk.Network._pass
 
     def record(self, theta, x, *args, **options):
         counts.append(len(x))
-        return forward(self, theta, x, *args, **options)
+        return run(self, theta, x, *args, **options)
 
-    monkeypatch.setattr(mk.Network, "forward", record)
+    monkeypatch.setattr(mk.Network, "_pass", record)
     return counts
 
 
@@ -356,7 +359,8 @@ def test_batch_norm_in_training_is_never_cut_into_chunks(monkeypatch, counted):
     )
     theta, x, y = at_random(net)
     x[3:] += 2
-    coupled, used = net.loss_and_gradient(theta, x, y, train=True), net.loss_and_gradient(theta, x, y)
+    coupled = net.loss_and_gradient(theta, x, y, train=True)
+    used = net.loss_and_gradient(theta, x, y, net.init_stats())
     monkeypatch.setattr(parallel, "_CHUNK", 1)
     counted.clear()
     again = net.loss_and_gradient(theta, x, y, train=True)
@@ -365,7 +369,7 @@ def test_batch_norm_in_training_is_never_cut_into_chunks(monkeypatch, counted):
     close(again[1], coupled[1], 0)
     # in use, examples do not see each other, and each may go alone
     counted.clear()
-    alone = net.loss_and_gradient(theta, x, y)
+    alone = net.loss_and_gradient(theta, x, y, net.init_stats())
     assert counted == [1] * 6
     close(alone[0], used[0])
     close(alone[1], used[1])

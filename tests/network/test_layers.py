@@ -55,6 +55,9 @@ CASES = {
     "convs": Case(Sequential((Conv2d(2, 3, 2), Tanh(), Conv2d(3, 2, 3, 2, 1))), IMAGE),
     "max pool": Case(MaxPool2d(2), IMAGE),
     "max pool with overlap": Case(MaxPool2d(3, 2, 1), IMAGE),
+    "max pool with overlap one way": Case(MaxPool2d((3, 2), (1, 2), (1, 0)), IMAGE),
+    "max pool with overlap the other way": Case(MaxPool2d((2, 3), (2, 1), (0, 1)), IMAGE),
+    "max pool with gaps": Case(MaxPool2d((2, 1), (3, 2)), IMAGE),
     "average pool": Case(AvgPool2d(2), IMAGE),
     "average pool with overlap": Case(AvgPool2d((3, 2), (2, 1), (1, 0)), IMAGE),
     "global average pool": Case(GlobalAvgPool(), IMAGE),
@@ -84,6 +87,16 @@ CASES = {
     "running nested": Case(nested, IMAGE, running=True, hessian=False),
 }
 every_layer = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_softplus_keeps_all_digits_where_it_is_small(dtype):
+    """log(1 + e) of the rounded 1 + e has lost the digits of e = exp(x): all of them from x = -37 on."""
+    x = np.linspace(np.log(np.finfo(dtype).tiny) + 1, 1, 2001).astype(dtype)
+    y = Softplus().forward([], x[:, None])[0][:, 0]
+    expected = np.log1p(np.exp(x.astype(np.longdouble)))
+    assert y.dtype == dtype
+    assert (abs(y - expected) <= 4 * np.finfo(dtype).eps * expected).all()
 
 
 @every_layer

@@ -88,7 +88,7 @@ def test_is_dense_chain():
 
 def test_repr_names_the_layers_and_the_output():
     text = repr(mk.mlp([2, 3, 1], output="gaussian"))
-    assert text.startswith("Network([Dense(n_in=2") and text.endswith("Gaussian())") and "Tanh()" in text
+    assert text == "Network(13 parameters: Dense, Tanh, Dense; Gaussian)"
 
 
 # initialization --------------------------------------------------------------
@@ -415,7 +415,7 @@ def test_theta_must_be_one_flat_array_of_floats(theta, error, message):
         (X[None], ValueError, r"expected inputs of shape \(N, 4\) to Dense\(.*got \(1, 6, 4\)"),
         ((X * 100).astype(np.uint8), ValueError, "expected inputs of a floating dtype, got uint8; convert"),
         (X.astype(complex), ValueError, "expected inputs of a floating dtype, got complex128; convert"),
-        (X.tolist(), TypeError, "expected x to be a NumPy or CuPy array, got list"),
+        ("x", TypeError, "expected x to be an array of numbers, got str of dtype <U1"),
     ],
 )
 def test_inputs_must_be_a_batch_of_floats(x, error, message):
@@ -512,6 +512,8 @@ def test_init_refuses_unknown_schemes_and_seeds():
 
 def test_every_output_accepts_targets_of_its_kind():
     for output, n_out in itertools.product(OUTPUTS, (1, 2, 5)):
+        if (output, n_out) == ("categorical", 1):
+            continue  # one class has nothing to learn
         net, theta, x, _ = random_net(np.random.default_rng(0), (3, n_out), output=output)
         y = random_targets(np.random.default_rng(1), output, len(x), n_out)
         assert np.isfinite(net.loss(theta, x, y))

@@ -331,7 +331,7 @@ def test_batch_norm_in_use_folds_into_the_layer_below():
     close(norm.predict(theta, X, stats), plain.predict(folded(theta), X))
     close(norm.loss(theta, X, Y, stats), plain.loss(folded(theta), X, Y))
     close(norm.kl(theta, theta2, X, stats), plain.kl(folded(theta), folded(theta2), X))
-    assert abs(norm.predict(theta, X) - norm.predict(theta, X, stats)).max() > 1e-3
+    assert abs(norm.predict(theta, X, norm.init_stats()) - norm.predict(theta, X, stats)).max() > 1e-3
     ours, theirs = norm.gradient(theta, X, Y, stats), plain.gradient(folded(theta), X, Y)
     close(ours[norm.slices[2]], theirs[plain.slices[1]])
 
@@ -357,10 +357,14 @@ def test_statistics_of_other_shapes_are_refused(stats, came, train):
 
 
 def test_wrong_statistics_are_refused():
-    with pytest.raises(
-        TypeError, match="expected each of the statistics to be a NumPy or CuPy array, got list"
-    ):
-        NET.forward(THETA, X, [stats.tolist() for stats in STATS])
+    with pytest.raises(TypeError, match="expected each of the statistics to be an array of numbers, got str"):
+        NET.forward(THETA, X, ["mean", "variance"])
+    for bad in (np.nan, np.inf, -np.inf):
+        for place in ((0, 1), (1, 2)):
+            stats = [part.copy() for part in STATS]
+            stats[1][place] = bad
+            with pytest.raises(ValueError, match="expected finite statistics, got NaN or infinite values"):
+                NET.forward(THETA, X, stats)
     with pytest.raises(ValueError, match=r"expected variances >= 0 among the statistics, got -0\.5"):
         NET.forward(THETA, X, [STATS[0], np.array([[0.0, 0.0, 0.0], [1.0, -0.5, 1.0]])])
 

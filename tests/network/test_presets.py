@@ -191,7 +191,7 @@ def test_each_convolution_of_a_resnet_is_normalized(normalization, kind, statist
 @every_net
 def test_outputs_are_finite_and_of_the_right_shape(name):
     net, theta, x, _ = case(name)
-    p = net.predict(theta, x)
+    p = net.predict(theta, x, net.init_stats())
     assert p.shape == (len(x), net.shapes[-1][1]) and np.isfinite(p).all()
 
 
@@ -202,10 +202,10 @@ def test_gradient_is_the_derivative_of_the_loss(name, train):
     v = unit_vector(np.random.default_rng(1), net.n_params)
 
     def loss(at):
-        return net.loss_and_gradient(at, x, y, train=train)[0]
+        return net.loss_and_gradient(at, x, y, net.init_stats(), train)[0]
 
     expected = derivative(loss, theta, v, h=1e-4)  # small steps: kinks of ReLU and of maxima are near
-    close(net.loss_and_gradient(theta, x, y, train=train)[1] @ v, expected, FINITE_DIFFERENCE)
+    close(net.loss_and_gradient(theta, x, y, net.init_stats(), train)[1] @ v, expected, FINITE_DIFFERENCE)
 
 
 @every_net

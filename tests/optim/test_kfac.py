@@ -203,8 +203,10 @@ def test_the_reduction_ratio_takes_both_objectives_in_training_mode():
 
 
 def test_a_rejected_step_leaves_theta_as_it_was():
-    net, theta, x, y = problem("gaussian")
-    opt = optim.KFAC(net, lr=1e200, T1=1)
+    _, _, x, y = problem("gaussian")
+    net = mk.mlp([x.shape[1], 4, y.shape[1]], "relu", "gaussian")  # of which h grows faster than M
+    theta = net.init(rng_of(0))
+    opt = optim.KFAC(net, lr=1e100, T1=1, tau1=1)
     with np.errstate(all="ignore"):
         after, state, info = opt.step(theta, opt.init(theta), (x, y), rng_of(1))
     assert np.array_equal(after, theta)
@@ -385,7 +387,7 @@ def test_lambda_stays_where_nothing_is_left_to_gain(dtype):
 
 def test_one_natural_step_solves_least_squares():
     net, theta, x, y = linear_problem()
-    opt = optim.NaturalGradient(net, damping=0.0)
+    opt = optim.NaturalGradient(net, damping=0.0, clip=None)
     moved = opt.step(theta, opt.init(theta), (x, y))[0]
     abar = np.concatenate([x, np.ones((len(x), 1))], axis=1)
     close(net.unpack(moved)[0], np.linalg.lstsq(abar, y, rcond=None)[0], SMALL)
@@ -395,7 +397,7 @@ def test_one_natural_step_solves_least_squares():
 
 def test_a_damped_natural_step_is_the_dense_solution():
     net, theta, x, y = problem()
-    opt = optim.NaturalGradient(net, lr=0.5, damping=0.1, n_fisher=5)
+    opt = optim.NaturalGradient(net, lr=0.5, damping=0.1, n_fisher=5, clip=None)
     moved, _, info = opt.step(theta, opt.init(theta), (x, y))
     F = fisher.exact(fisher.signals(net, theta, x[:5])).array
     step = np.linalg.solve(F + 0.1 * np.eye(len(F)), net.gradient(theta, x, y))
@@ -437,7 +439,12 @@ def test_nothing_is_changed_in_place_and_the_loss_falls(name, norm):
     [
         (lambda net: optim.KFAC(net, structure="dense"), "expected structure 'block_diagonal' or"),
         (lambda net: optim.KFAC(net, lam=-1), "expected lam >= 0, got -1"),
-        (lambda net: optim.KFAC(net, lam=0, l2=0), "expected gamma > 0, got 0"),
+        (
+            lambda net: optim.KFAC(net, lam=0),
+            "expected lam > 0, got 0, which never adapts, .*; to do without",
+        ),
+        (lambda net: optim.KFAC(net, momentum=0.9), "expected momentum to be True or False or None, got 0.9"),
+        (lambda net: optim.KFAC(net, gamma=0), "expected gamma > 0, got 0"),
         (lambda net: optim.KFAC(net, tau1=0), r"expected tau1 in \(0, 1\], got 0"),
         (lambda net: optim.KFAC(net, T3=0), "expected T3 to be a whole number >= 1, got 0"),
         (lambda net: optim.KFAC(net, lr=0), "expected lr > 0, got 0"),
@@ -454,8 +461,42 @@ def test_nothing_is_changed_in_place_and_the_loss_falls(name, norm):
             lambda net: optim.NaturalGradient(net, n_fisher=0),
             "expected n_fisher to be a whole number >= 1, got 0",
         ),
+        (lambda net: optim.NaturalGradient(net, clip=0), "expected clip > 0, got 0"),
     ],
 )
 def test_wrong_arguments_are_named(make, message):
     with pytest.raises(ValueError, match=message):
         make(problem()[0])
+
+
+# numerical safeguards and turns that do not coincide ------------------------------------------------------
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e8])
+def test_nearly_parallel_directions_count_twice_only_above_rounding(scale):
+    """The determinant is compared with a d, so it does not matter in what units either direction is."""
+    a, d, b = scale, 1 / scale**2, np.array([0.3, -0.2])
+    for share, parallel in ((0.5e-10, True), (2e-10, False)):
+        c = math.sqrt((1 - share) * a * d)
+        model = optim.QuadraticModel(((a, c), (c, d)), tuple(b))
+        if parallel:
+            assert model.minimum() == (-b[0] / a, 0.0)
+        else:
+            close(model.minimum(), -np.linalg.solve(np.array(model.curvature), b), 1e-4)
+            assert model.minimum()[1] != 0
+
+
+def test_inverses_are_renewed_where_gamma_is_chosen_too():
+    """Also in a step that T3 does not divide: three gammas are compared by inverses of the same factors."""
+    net, theta, x, y = problem()
+    opt = optim.KFAC(net, tau1=1, tau2=1, T2=4, T3=5, targets="model")
+    state = opt.init(theta)
+    for k in range(1, 10):
+        before = state["inverse"]
+        grad = net.gradient(theta, x, y) + opt.l2 * theta
+        theta, state, _ = opt.step(theta, state, (x, y), rng_of(k))
+        assert (state["inverse"] is not before) == (k in (1, 2, 3, 4, 5, 8))
+        if k in (4, 8):
+            F = fisher.Kronecker(state["factors"], net.names)
+            expected = F.solve(grad, damping=state["gamma"] ** 2, method="factored")
+            close(state["inverse"] @ grad, expected, SMALL)

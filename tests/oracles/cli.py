@@ -6,7 +6,9 @@ from minikfac import cli
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    code = cli.run(list(arguments))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("COLUMNS", raising=False)  # which pytest-xdist sets: lines would be broken
+        code = cli.run(list(arguments))
     captured = capsys.readouterr()
     return code, captured.out, captured.err
 

@@ -16,6 +16,8 @@ HOST_SIDE = (
     "races",
     "scaling",
     "invariance",
+    "explorer",
+    "reading.py",
     "plots",
     "tour",
     "exercises",

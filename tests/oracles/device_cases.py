@@ -220,16 +220,24 @@ def passes_of_a_perceptron(a: Any) -> list:
 @case(
     *("Network." + name for name in ("loss", "mean_loss", "loss_and_gradient", "gradient", "gradient_pass")),
     *("Network." + name for name in ("predict", "kl", "chunks", "batch_stats", "init_stats", "on")),
+    "Network.check_finite",
 )
 def losses_and_gradients(a: Any) -> list:
     results: list = []
     for net, theta, x, y in ((NET, a.theta, a.x, a.y), (CONV, a.conv_theta, a.images, a.conv_labels)):
-        loss, grad, stats = net.gradient_pass(theta, x, y, net.init_stats())
+        loss, grad, stats, _ = net.gradient_pass(theta, x, y, net.init_stats())
         assert net.chunks(theta, x) == [slice(0, len(x))]
-        results += [net.loss(theta, x, y), *net.loss_and_gradient(theta, x, y), net.gradient(theta, x, y)]
-        results += [float(loss), grad, *stats, float(net.mean_loss(theta, x, y)), net.predict(theta, x)]
+        results += [net.loss(theta, x, y, stats), *net.loss_and_gradient(theta, x, y, stats)]
+        results += [net.gradient(theta, x, y, stats), *net.check_finite(theta)]
+        results += [
+            float(loss),
+            grad,
+            *stats,
+            float(net.mean_loss(theta, x, y)),
+            net.predict(theta, x, stats),
+        ]
         results += [net.kl(theta, 1.1 * theta, x, stats), *net.batch_stats(theta, x)]
-        results += [net.on(distributed.SERIAL).gradient(theta, x, y)]
+        results += [net.on(distributed.SERIAL).gradient(theta, x, y, stats)]
     return results
 
 
@@ -450,7 +458,8 @@ def linear_algebra(a: Any) -> list:
     K1, K2, scale = linalg.kron_sum_solver(a.M, a.N, a.M / 2, a.N / 2, -1)
     sums = linalg.sum_over_chunks(lambda rows, sums: sums.add_gram("A", a.b[rows]), [slice(0, 8)], a.b)
     results = [L, linalg.cholesky_solve(L, a.b), linalg.triangular_solve(L, a.b, transposed=True)]
-    results += [*linalg.damped_choleskys([(a.M, "M", 0.5), (a.N, "N", 0.5)]), linalg.cholesky_inverse(L)]
+    ((L_M, L_N),) = linalg.damped_choleskys([((a.M, "M", 0.5), (a.N, "N", 0.5))], 0.25)
+    results += [L_M, L_N, linalg.cholesky_inverse(L)]
     results += [values, (U * values) @ U.T, linalg.pseudo_inverse(a.M), linalg.symmetrize(a.b @ a.b.T)]
     results += [linalg.invert(a.M), linalg.kron_apply(a.M, a.N, a.c), linalg.kron_dense(a.M, a.N)]
     results += [linalg.kron_eigen_dense(a.M, a.N, a.c.reshape(8, 7)), sums["A"]]
@@ -669,6 +678,7 @@ def race(a: Any) -> list:
 @case(
     *("plots." + name for name in ("matrices", "block_means", "spectra", "preconditioned_spectra")),
     *("plots." + name for name in ("gradient_scatter", "cosine_against_damping", "mean_derivatives")),
+    *("plots." + name for name in ("kronecker_factors", "kfac_picture", "matrix_rows")),
     most=10**6,
     why="matplotlib draws on the host",
 )
@@ -681,6 +691,10 @@ def figures(a: Any) -> list:
     sizes = [signals.slices[l].stop - signals.slices[l].start for l in range(2)]
     plots.matrices(F.array, {"K-FAC": near.to_dense()}, signals.names, sizes)
     plots.block_means(F.array, sizes)
+    plots.matrix_rows({"F": {"F": F.array, "K-FAC": near.to_dense()}}, signals.names, sizes)
+    factors = [(block.A, block.G) for block in near.blocks]
+    plots.kronecker_factors(F.array[: sizes[0], : sizes[0]], *factors[0])
+    plots.kfac_picture(F.array, factors, signals.names, 1)
     values = {"K-FAC": quality.preconditioned_spectrum(F, near, DAMPING)}
     plots.spectra({"exact": quality.spectrum(F.damped(DAMPING))})
     plots.preconditioned_spectra(values)
@@ -728,10 +742,14 @@ HOST: dict[str, str] = {
     "linalg.consecutive": "slices from sizes",
     "interop.loss_scale": "a number from names and sizes",
     "interop.scale_causes": "words from numbers",
+    "explore": "signals, exact and compare, one after the other",
+    "fisher.FisherMatrix.plot": "draws on the host",
+    "fisher.Signals.plot": "draws on the host",
     "quality.applicable": "reads shapes",
     "quality.format_cell": "writes text",
     "quality.over_seeds": "averages rows of numbers",
     "tour.quality_along_training": _OWN,
+    "training.example": _OWN,
     **{f"layers.{name}": _ABSTRACT for name in ("Composite", "Layer", "ParameterLayer", "Pointwise")},
     **{f"layers.{name}": "a type" for name in ("Record", "Shape")},
     **{name: "describes a net; no arrays" for name in public_names() if name.startswith("presets.")},
@@ -749,6 +767,7 @@ HOST: dict[str, str] = {
     **{
         name: "settings or results"
         for name in (
+            "training.Example",
             "training.ExponentialBatches",
             "training.Keep",
             "tour.Run",

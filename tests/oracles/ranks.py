@@ -90,7 +90,7 @@ def estimates(comm: Communicator) -> Iterator[tuple[str, Any]]:
     for kind in ("dense", "conv"):
         net, theta, data = problem(kind)
         net, x, y = net.on(comm), data.x_train[:N], data.y_train[:N]
-        loss, grad, _ = net.gradient_pass(theta, x, y)
+        loss, grad, *_ = net.gradient_pass(theta, x, y)
         yield f"{kind} loss", np.array([loss, net.loss(theta, x, y)])
         yield f"{kind} gradient", grad
         yield f"{kind} gradient alone", net.gradient(theta, x, y)

@@ -299,8 +299,28 @@ def test_diagonal_is_that_of_nngeometry(nngeometry_case: Case) -> None:
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 def test_empirical_fisher_is_that_of_curvlinops(case: Case, reduction: str) -> None:
-    EF = case.curvlinops("EF", reduction) / case.empirical_scale(reduction)
-    agree(fisher.exact(case.signals(y=case.y, targets="data")).to_dense(), EF)
+    theirs = case.curvlinops("EF", reduction)
+    F = fisher.exact(case.signals(y=case.y, targets="data"))
+    agree(F.to_dense(), theirs / case.empirical_scale(reduction))
+    converted = interop.convert(F, case.net, case.x, "curvlinops", reduction, targets="data")
+    order = interop.flat_order(case.net, case.x, "curvlinops")
+    agree(converted, theirs[np.ix_(order, order)])
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_empirical_fisher_is_that_of_torch(case: Case, reduction: str) -> None:
+    """The mean, or sum, over examples of the squared gradient of each example's loss."""
+    import torch
+
+    gradients = []
+    for n in range(N):
+        case.module.zero_grad()
+        case.loss(reduction)(case.module(case.X[n : n + 1]), case.Y[n : n + 1]).backward()
+        gradients.append(torch.cat([p.grad.reshape(-1) for p in case.module.parameters()]).numpy())
+    D = np.array(gradients)
+    F = fisher.exact(case.signals(y=case.y, targets="data"))
+    converted = interop.convert(F, case.net, case.x, "pytorch", reduction, targets="data")
+    agree(converted, D.T @ D / (N if reduction == "mean" else 1))
 
 
 def test_hessian_is_that_of_curvlinops(case: Case) -> None:
@@ -366,7 +386,13 @@ def test_kronecker_factors_are_those_of_nngeometry(nngeometry_case: Case) -> Non
 def test_empirical_kfac_is_that_of_curvlinops(case: Case) -> None:
     K = case.curvlinops("KFAC", fisher_type="empirical", separate_weight_and_bias=False)
     K = K / case.empirical_scale()
-    agree(fisher.kfac(case.signals(y=case.y, targets="data")).to_dense(), K)
+    F = fisher.kfac(case.signals(y=case.y, targets="data"))
+    agree(F.to_dense(), K)
+    for block, layer in zip(
+        interop.convert(F, case.net, case.x, "curvlinops", targets="data"), F.blocks, strict=True
+    ):
+        A, G = block.factors
+        assert np.trace(A) * np.trace(G) == pytest.approx(layer.trace() * case.empirical_scale(), rel=1e-12)
 
 
 def test_damped_kfac_solves_are_those_of_curvlinops(case: Case) -> None:

@@ -62,6 +62,18 @@ FIGURES = {
     "matrices of two": lambda: plots.matrices(
         symmetric(12), {"K": symmetric(12), "L": np.zeros((12, 12))}, NAMES, SIZES
     ),
+    "matrix_rows": lambda: plots.matrix_rows({"F": {"F": symmetric(12), "K": np.eye(12)}}, NAMES, SIZES),
+    "kronecker_factors": lambda: plots.kronecker_factors(symmetric(6), np.eye(3), np.eye(2)),
+    "kfac_picture": lambda: plots.kfac_picture(
+        symmetric(12), [(np.eye(2), np.eye(2)), (np.eye(4), np.eye(2))], NAMES[:2], 1
+    ),
+    "progress_against_storage": lambda: plots.progress_against_storage(
+        [{"approximation": "K-FAC", "floats": 50, "share": 0.5, "step_cosine": 0.4}], 5000
+    ),
+    "approximations_along_training": lambda: plots.approximations_along_training(
+        [0, 10, 100], {"block-tridiagonal": [0.1, 0.4, 2.0]}, {"block-tridiagonal": [0.9, 0.4, 0.5]}
+    ),
+    "steps_as_pictures": lambda: plots.steps_as_pictures({"a": np.eye(4)[None] + 1, "b": np.eye(4)[None]}),
     "ledger": lambda: plots.ledger(LEDGER),
     "quality_bars": lambda: plots.quality_bars(ROWS),
     "gradient_scatter": lambda: plots.gradient_scatter(RNG.normal(size=(50, 2)), np.eye(2)),

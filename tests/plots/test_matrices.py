@@ -82,7 +82,6 @@ def test_long_names_are_turned():
         ({"F": np.ones(12)}, r"expected F of shape \(P, P\), got \(12,\)"),
         ({"F": np.full((12, 12), np.nan)}, "expected finite F, got NaN or infinite values in 144 entries"),
         ({"approximations": {"K": np.eye(11)}}, r"expected K of shape \(12, 12\), got \(11, 11\)"),
-        ({"approximations": {}}, "at least one approximation, got none"),
         ({"names": ["a", "b"]}, "one name per layer, got 2 names and 3 sizes"),
         ({"sizes": [4, 6, 3]}, r"layer sizes that add up to 12, got \[4, 6, 3\]: 13"),
         ({"sizes": [4, 8, 0]}, r"layer sizes that add up to 12, got \[4, 8, 0\]"),
@@ -92,3 +91,20 @@ def test_matrices_refuse(changed: dict[str, Any], message: str):
     given = {"F": np.eye(12), "approximations": {"K": np.eye(12)}, "names": NAMES, "sizes": SIZES}
     with pytest.raises(ValueError, match=message):
         plots.matrices(**(given | changed))
+
+
+def test_rows_of_matrices_are_measured_against_the_first():
+    F, K, inverse = symmetric(12), symmetric(12), symmetric(12)
+    rows = {"F": {"F": F, "chain": K}, "inverse": {"inverse": inverse, "chain": inverse + np.eye(12)}}
+    axes = plots.matrix_rows(rows, NAMES, SIZES, cells=6)
+    pictured = zip(axes, (F, K, inverse, inverse + np.eye(12)), strict=True)
+    for ax, M in pictured:
+        np.testing.assert_allclose(ax.images[0].get_array(), pool_magnitudes(M, 2))
+    errors = [np.linalg.norm(F - K) / np.linalg.norm(F), 12**0.5 / np.linalg.norm(inverse)]
+    titles = [ax.get_title() for ax in axes]
+    assert titles == ["F", f"chain: error {errors[0]:.2g}", "inverse", f"chain: error {errors[1]:.2g}"]
+    title = f"Chain: relative error {errors[0]:.2g} as F and {errors[1]:.2g} as inverse"
+    assert axes[0].figure.get_suptitle() == title
+    assert axes[0].images[0].get_clim() == axes[1].images[0].get_clim() != axes[2].images[0].get_clim()
+    with pytest.raises(ValueError, match=r"expected chain of shape \(12, 12\), got \(11, 11\)"):
+        plots.matrix_rows({"F": {"F": F, "chain": np.eye(11)}}, NAMES, SIZES)

@@ -21,7 +21,7 @@ def test_spectra_sort_and_count_what_they_leave_out():
 
 def test_preconditioned_spectra_give_the_condition():
     ax = plots.preconditioned_spectra({"K-FAC": [2.0, 0.5]})
-    assert ax.get_legend().get_texts()[0].get_text() == "K-FAC: condition 4"
+    assert ax.get_title() == "Condition after preconditioning: 4 (K-FAC)"
     with pytest.raises(ValueError, match="expected positive eigenvalues of K-FAC, got 0: add damping"):
         plots.preconditioned_spectra({"K-FAC": [2.0, 0.0]})
 

@@ -278,7 +278,7 @@ def test_what_cannot_be_compared_is_refused():
     refused(ValueError, rf"gradient of shape \({P},\), got \({P - 1},\)", F, matrices, grad[1:], LAM)
     refused(ValueError, "expected a finite gradient", F, matrices, np.full(P, np.nan), LAM)
     refused(ValueError, "expected finite damping >= 0, got -1", F, matrices, grad, -1)
-    refused(ValueError, r"the exact Fisher matrix .* numerical rank .* use damping > 0", F, matrices, grad, 0)
+    refused(ValueError, r"the exact Fisher matrix .* numerical rank .* add damping", F, matrices, grad, 0)
     refused(TypeError, "matrix of fisher.exact, got BlockDiagonal", kfac, matrices, grad, LAM)
     refused(TypeError, "'K-FAC' to be a Fisher matrix, got ndarray", F, {"K-FAC": F.array}, grad, LAM)
     build = {"K-FAC": lambda: kfac}

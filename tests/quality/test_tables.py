@@ -2,14 +2,19 @@
 
 import csv
 import math
+import re
+import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from minikfac import fisher, quality
+from minikfac.quality.tables import text_table
 from oracles import EXACT, SOLVE
-from oracles.fisher import make_case
+from oracles.fisher import make_case, random_signals
 from oracles.quality import CASES, LAM, build, compare, gradient
 
 
@@ -60,14 +65,28 @@ def comparison() -> quality.Comparison:
 
 def test_a_comparison_prints_one_line_per_approximation(comparison: quality.Comparison):
     tables = str(comparison).split("\n\n")
-    assert len(tables) == 2
+    assert len(tables) >= 2
     for table in tables:
-        header, *lines = table.splitlines()
-        assert header.startswith("approximation  ")
-        assert [line.split("  ")[0] for line in lines] == [*build(CASES["bernoulli"].signals())]
-        assert max(map(len, table.splitlines())) <= 110
-    assert "build seconds" not in str(comparison)  # none was timed
-    assert "cg iterations" in tables[1]
+        header, lines = re.split("\n─.*\n", table)
+        assert "approximation  " in header
+        assert [line.split("  ")[0] for line in lines.splitlines()] == [*build(CASES["bernoulli"].signals())]
+        assert max(map(len, table.splitlines())) <= 88
+    headings = comparison.table()[0]
+    assert "CG iterations" in headings and "best scale" in headings
+    assert "build (s)" not in headings  # none was timed
+    assert len(repr(comparison).splitlines()) <= 25 and "best" not in repr(comparison)
+
+
+def test_rows_become_a_data_frame(comparison: quality.Comparison, monkeypatch: pytest.MonkeyPatch):
+    made: list[Any] = []
+    monkeypatch.setitem(sys.modules, "pandas", SimpleNamespace(DataFrame=made.append))
+    comparison.to_pandas()
+    quality.over_seeds(lambda seed: comparison, [0, 1]).to_pandas()
+    assert made[0] == comparison.rows and made[0] is not comparison.rows
+    assert made[1][0]["error"] == comparison.rows[0]["error"] and made[1][0]["error_sd"] == 0
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ImportError, match="expected pandas for to_pandas, got none; pip install pandas"):
+        comparison.to_pandas()
 
 
 def test_csv_holds_every_number(comparison: quality.Comparison, tmp_path: Path):
@@ -115,3 +134,21 @@ def test_unknown_names_are_refused_with_the_known_ones(comparison: quality.Compa
 )
 def test_cells_are_written_as_a_person_would(value: float | None, text: str):
     assert quality.format_cell(value) == text
+
+
+def test_a_column_is_shown_where_some_rows_have_it() -> None:
+    rows = [{"approximation": "a", "error": 1.0, "kl": None}, {"approximation": "b", "error": 2.0, "kl": 3.0}]
+    header, cells = text_table(rows, None, ["error", "kl", "c_star"])
+    assert header == ["approximation", "error", "KL (nats)"]
+    assert cells == [["a", "1", ""], ["b", "2", "3"]]
+
+
+def test_what_is_applicable_depends_on_whether_any_weights_are_shared() -> None:
+    shared, dense = (
+        random_signals(shapes=((4, 3, 2), (1, 3, 2))),
+        random_signals(shapes=((1, 3, 2), (1, 2, 2))),
+    )
+    assert {"KFAC-reduce", "T x KFC"} <= set(quality.applicable(shared))
+    assert not {"KFAC-reduce", "T x KFC"} & set(quality.applicable(dense))
+    assert "block-tridiagonal" in quality.applicable(dense)
+    assert "block-tridiagonal" not in quality.applicable(shared)

@@ -250,7 +250,7 @@ def test_constants_are_the_papers() -> None:
     assert (opt.lam, opt.l2, opt.tau1, opt.tau2) == (150, 1e-5, 1 / 8, 1 / 4)
     assert (opt.T1, opt.T2, opt.T3, opt.decay) == (5, 20, 20, 0.95)
     assert (opt.structure, opt.targets, opt.lr) == ("block_diagonal", "sampled", None) and opt.has_momentum
-    assert opt.init(np.zeros(2))["gamma"] == pytest.approx(12.247, abs=1e-3)
+    assert opt.init(np.zeros(opt.net.n_params))["gamma"] == pytest.approx(12.247, abs=1e-3)
     curves = recipes_for("curves-autoencoder")
     tridiagonal = {**curves["K-FAC"].arguments, "structure": "block_tridiagonal"}
     assert curves["K-FAC tridiagonal"].arguments == tridiagonal

@@ -11,6 +11,7 @@ import pytest
 import minikfac as mk
 from minikfac import optim
 from minikfac.optim import schedules
+from minikfac.races import search
 from minikfac.races.contenders import CONTENDERS, Contender, argument, argument_range, contender
 from minikfac.races.problems import Problem
 from minikfac.races.race import MEASURES, Race, column_of, file_name, race, reached
@@ -343,7 +344,7 @@ def test_each_seed_has_its_own_start_order_and_files(tmp_path: Path) -> None:
             kept = records.read(tmp_path / f"{file}-{seed}.jsonl")
             assert kept.about["seed"] == seed and kept.records == run.records
     assert len({run.records[0]["loss"] for run in outcome.histories["SGD"]}) == 3
-    with pytest.raises(ValueError, match="expected seeds >= 1, got 0"):
+    with pytest.raises(ValueError, match="expected seeds to be a whole number >= 1, got 0"):
         race(net, start, contenders, data, 5, seeds=0)
     with pytest.raises(ValueError, match="expected existing='resume' only with a folder of runs, got none"):
         race(net, start, contenders, data, 5, existing="resume")
@@ -529,6 +530,23 @@ def test_a_lucky_start_does_not_win(monkeypatch: pytest.MonkeyPatch) -> None:
     assert tune(monkeypatch, space, make=Lucky, finalists=8).best == {"lr": 0.05}
 
 
+def test_the_median_decides_and_not_the_best_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does the mean: one of the better trial's runs may go wrong."""
+    rates = {0.5: (1.0, 9.0, 9.0), 0.05: (99.0, 3.0, 3.0)}
+
+    def scored(self: Any, number: int, start: int = 0) -> Any:
+        lr = search.drawn(self.space, self.seed, number)["lr"]
+        score = rates[lr][start - 1] if start else 0.0
+        return {"trial": number, "seed": start, "score": score, "steps": 1, "seconds": 1.0}
+
+    monkeypatch.setattr(search._Trials, "run", scored)
+    space = {"lr": Choice((0.5, 0.05))}
+    best = random_search(points(), optim.SGD, space, 8.0, 1.0, finalists=8, progress=False)
+    assert {search.drawn(space, 0, number)["lr"] for number in range(8)} == set(rates)
+    assert best.best == {"lr": 0.05}
+    assert (best.median, best.spread) == (3.0, (3.0, 99.0))
+
+
 def test_a_trial_that_diverges_is_infinitely_bad(monkeypatch: pytest.MonkeyPatch) -> None:
     class Diverges(optim.SGD):
         def step(self, theta: Any, state: Any, batch: Any, rng: Any = None) -> Any:
@@ -635,7 +653,7 @@ def test_what_arguments_are_drawn_from_is_read_from_text() -> None:
     for text in ("1:", "a:b", "0.1:1:10", "True:2"):
         with pytest.raises(ValueError, match=rf"expected a range as 0\.01:1, got '{text}'"):
             argument_range(text)
-    with pytest.raises(ValueError, match="expected 0 < low <= high, got 1 and 0"):
+    with pytest.raises(ValueError, match="expected high > 0, got 0"):
         argument_range("1:0")
     for text in ("", "5,,20", "5,"):
         with pytest.raises(ValueError, match=r"expected a range as 0\.01:1 or values as 5,20, got"):
@@ -654,18 +672,18 @@ def test_extremes_of_ranges() -> None:
 
 
 def test_what_a_search_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match="expected budget and trial_seconds > 0, got 0 and 4"):
+    with pytest.raises(ValueError, match="expected budget > 0, got 0"):
         tune(monkeypatch, LR, 0)
     with pytest.raises(ValueError, match=r"expected finalists only with seeds .* run again, got 2"):
         tune(monkeypatch, LR, seeds=0, finalists=2)
     for name, drawn, value in (("batch_size", 5, 10), ("averaging", 50.0, 100.0)):
         with pytest.raises(ValueError, match=f"expected {name} either drawn .* or given, got both"):
             tune(monkeypatch, LR | {name: Choice((drawn,))}, **{name: value})
-    with pytest.raises(ValueError, match="expected seeds >= 0 and finalists >= 1, got -1 and 3"):
+    with pytest.raises(ValueError, match="expected seeds to be a whole number >= 0, got -1"):
         tune(monkeypatch, LR, seeds=-1)
     with pytest.raises(ValueError, match=r"expected a column among step, .* got 'accuracy'"):
         tune(monkeypatch, LR, column="accuracy")
-    with pytest.raises(ValueError, match="expected 0 < low <= high, got 1 and 0"):
+    with pytest.raises(ValueError, match="expected high > 0, got 0"):
         LogUniform(1, 0)
     with pytest.raises(ValueError, match="at least one value to choose from, got none"):
         Choice(())

@@ -184,7 +184,7 @@ def test_files_of_another_sweep_are_refused(tmp_path: Path):
         swept(path, existing="keep")
     assert len(swept(path, methods=[KFAC], sizes=[64], existing="replace").methods) == 1
     records.write(path, {"search": "x"}, [])
-    with pytest.raises(ValueError, match=r"expected records of a sweep over batch sizes in .*, got others"):
+    with pytest.raises(ValueError, match=r"expected records of a sweep over batch sizes, got others"):
         sweeps.read(path)
 
 
@@ -206,9 +206,9 @@ def test_what_cannot_be_swept_is_refused(options, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (dict(trials=0), "expected trials >= 1, got 0"),
-        (dict(seeds=0), "expected seeds >= 1, got 0"),
-        (dict(epochs=math.inf), "expected finite epochs >= 0, got inf"),
+        (dict(trials=0), "expected trials to be a whole number >= 1, got 0"),
+        (dict(seeds=0), "expected seeds to be a whole number >= 1, got 0"),
+        (dict(epochs=math.inf), "expected epochs >= 0, got inf"),
     ],
 )
 def test_what_is_no_budget_is_refused(arguments, message):
@@ -400,7 +400,7 @@ def test_workers_predicts_and_names_what_breaks(capsys: pytest.CaptureFixture[st
     code, out, err = run(capsys, "workers", *common, "--out", "w.png")
     assert code == 0, err
     assert "digits: 3,190 parameters; 100 GFLOP/s a worker, 10 us and 1 GB/s between them" in out
-    assert "From 256 workers on: one example a worker" in out and "K-FAC, stale inverses (ms)" in out
+    assert "From 256 workers on: one example a worker" in out and "stale" in out
     assert matplotlib.image.imread("w.png").ndim == 3
     conv = ["--problem", "cifar10-kfc", "--optimizer", "kfc-pre", "--set", "lr=0.1", "--gflops", "100"]
     assert run(capsys, "workers", *conv, "--most", "4")[0] == 0

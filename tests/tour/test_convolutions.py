@@ -288,15 +288,15 @@ def test_other_outputs_and_single_precision(output: str) -> None:
 
 
 def test_on_digits_it_is_the_tiny_preset() -> None:
-    assert repr(convnet((8, 8, 1), 10)) == repr(mk.presets.tiny_convnet())
+    assert repr(convnet((8, 8, 1), 10).layers) == repr(mk.presets.tiny_convnet().layers)
     for options in ({"pool": "avg"}, {"activation": "relu"}, {"output": "gaussian"}, {"channels": (3, 5)}):
-        expected = repr(mk.presets.tiny_convnet(**options))  # type: ignore[arg-type]
-        assert repr(convnet((8, 8, 1), 10, **options)) == expected  # type: ignore[arg-type]
+        expected = repr(mk.presets.tiny_convnet(**options).layers)  # type: ignore[arg-type]
+        assert repr(convnet((8, 8, 1), 10, **options).layers) == expected  # type: ignore[arg-type]
 
 
 def test_large_images_are_averaged_first() -> None:
     large, small = convnet((32, 32, 3), 10), convnet((16, 16, 3), 10)
-    assert repr(large).startswith("Network([AvgPool2d(kernel_size=2")
+    assert repr(large.layers).startswith("(AvgPool2d(kernel_size=2")
     assert large.shapes == small.shapes and default_channels((32, 32, 3)) == (6, 8, 8)
     x = np.random.default_rng(0).random((2, 32, 32, 3))
     theta = small.init(np.random.default_rng(1))

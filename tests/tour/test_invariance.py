@@ -18,7 +18,7 @@ from minikfac.invariance import METHODS, Invariance, gap_against_damping, invari
 from minikfac.plots.invariance import tiny
 from minikfac.tour.chapters import CHAPTERS
 from minikfac.tour.chapters import invariance as chapter
-from minikfac.tour.chapters.invariance import FOLLOWED, SLOPES, EquivalentNets
+from minikfac.tour.chapters.invariance import SLOPES, EquivalentNets
 from minikfac.tour.page import results
 from minikfac.tour.parts import Section, Table, number
 
@@ -54,11 +54,7 @@ def test_numbers_of_the_matrix_are_those_of_the_runs(gaps: Invariance) -> None:
     assert sgd[4] == tiny(matrix.cell("SGD", "general affine").gap)
 
 
-def test_steps_and_damping_in_words(gaps: Invariance) -> None:
-    cells = {method: gaps.matrix.cell(method, FOLLOWED) for method in ("K-FAC", "SGD")}
-    text = chapter.by_steps(cells)
-    for method, cell in cells.items():
-        assert f"{method} {number(cell.gaps[0])} and {number(cell.gap)} (3 steps)" in text
+def test_damping_in_words(gaps: Invariance) -> None:
     text = chapter.by_damping(gaps.dampings, gaps.damped)
     powers = [float(power) for power in re.findall(r"λ<sup>([\d.]+)</sup>", text)]
     np.testing.assert_allclose(powers, list(SLOPES.values()), atol=0.05)
@@ -96,13 +92,13 @@ def test_the_report_has_the_chapter(
         approximations=("K-FAC",), chapters=("invariance",),
     )  # fmt: skip
     made = tour.tour(datasets.digits(components=16), settings, progress=False)
-    names = {"invariance", "gap-by-steps", "gap-by-damping", "logistic-to-tanh"}
+    names = {"invariance", "gap-by-damping", "logistic-to-tanh"}
     assert names < set(made.figures())
     written = tour.write_report(made, tmp_path, progress=False)
     source = written.page.read_text(encoding="utf-8")
     keys = re.findall(r'<section id="([a-z-]+)"', source)
     where = keys.index("invariance")
-    assert keys[where : where + 4] == ["invariance", "gapsteps", "gapdamping", "logistic-to-tanh"]
+    assert keys[where : where + 3] == ["invariance", "gapdamping", "logistic-to-tanh"]
     assert len(set(keys)) == len(keys) and names < set(written.pictures)
     assert not re.search(r"\bnan\b|\binf\b|None\b", re.sub(r'src="[^"]*"', "", source))
     assert len(results(made)["invariance"]["cells"]) == len(gaps.matrix.cells)

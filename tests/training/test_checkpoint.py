@@ -5,6 +5,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -251,7 +253,7 @@ def test_a_run_that_diverges_leaves_the_last_good_checkpoint(tmp_path: Path) -> 
             return (stepped[0] * (np.nan if state["step"] == 6 else 1), *stepped[1:])
 
     keep = Keep(tmp_path, every=2)
-    named = r"got nan in step 7; use a smaller step size; the checkpoint of step 6 in .*run\.npz is good"
+    named = r"in step 7 of .* infinite parameters .*; the checkpoint of step 6 in .*run\.npz is good"
     with pytest.raises(FloatingPointError, match=named):
         training.train(net, theta, Diverges(net, 0.1), data, 20, 8, progress=False, keep=keep)
     stored = checkpoint.load(keep.checkpoint)
@@ -342,6 +344,9 @@ def test_every_matrix_of_the_package_comes_back(tmp_path: Path) -> None:
 
 
 def test_no_matrix_of_the_package_is_forgotten() -> None:
+    for file in Path(fisher.__file__).parent.glob("[a-z]*.py"):  # names are imported on demand
+        import_module(f"minikfac.fisher.{file.stem}")
+
     def below(kind: type) -> set[str]:
         names = {kind.__name__} if kind.__module__.startswith("minikfac.fisher.") else set()
         return names.union(*map(below, kind.__subclasses__()))
@@ -408,28 +413,87 @@ def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
         b"text",
     ):
         path.write_bytes(content)
-        with pytest.raises(ValueError, match=r"expected a whole checkpoint in .*run\.npz, got a damaged"):
+        with pytest.raises(ValueError, match=r"run\.npz: expected an archive of arrays .* or a damaged"):
             checkpoint.load(path)
 
 
 def test_another_archive_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "data.npz"
     np.savez(path, x=np.ones(3))
-    with pytest.raises(ValueError, match=r"a checkpoint of minikfac in .*data\.npz, got another archive"):
+    with pytest.raises(ValueError, match=r"data\.npz: expected a checkpoint .*, got another archive"):
         checkpoint.load(path)
     np.savez(path, json=np.frombuffer(b'{"format": 1}', np.uint8))
     with pytest.raises(
-        ValueError, match=r"of format 2 in .*, got format 1, which another version of minikfac"
+        ValueError, match=r"data\.npz: expected .* of format 3, got format 1, which another version"
     ):
         checkpoint.load(path)
     with pytest.raises(FileNotFoundError):
         checkpoint.load(tmp_path / "none.npz")
 
 
+def edited(path: Path, **changes: Any) -> None:
+    """Replace members of an archive, under right checksums."""
+    with np.load(path, allow_pickle=False) as stored:
+        arrays = dict(stored)
+    np.savez(path, **{**arrays, **{name: change(arrays) for name, change in changes.items()}})
+
+
+def json_with(**entries: Any) -> Callable[[Any], Any]:
+    def change(arrays: Any) -> Any:
+        tree = json.loads(arrays["json"].tobytes()) | entries
+        return np.frombuffer(json.dumps(tree).encode(), np.uint8)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"theta": lambda arrays: arrays["theta"] + 1},
+        {"theta": lambda arrays: arrays["theta"].astype(np.float32)},
+        {"theta": lambda arrays: arrays["theta"][None]},
+        {"theta": lambda arrays: arrays["theta"].byteswap().view(">f8")},
+        {"theta": lambda arrays: arrays["state.zero"], "state.zero": lambda arrays: arrays["theta"]},
+        {"state.columns": lambda arrays: np.ascontiguousarray(arrays["state.columns"])},
+        {"more": lambda arrays: np.ones(1)},
+        {"sha256": lambda arrays: arrays["sha256"][::-1]},
+        {"json": json_with(step=2)},
+        {"json": json_with(records=[])},
+        {"json": json_with(average=1.0)},
+    ],
+)
+def test_parts_that_were_not_written_together_are_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
+    save_and_load(tmp_path, STATE)
+    path = tmp_path / "run.npz"
+    edited(path)
+    assert same(checkpoint.load(path).state, STATE)  # the control: as it was
+    edited(path, **changes)
+    with pytest.raises(ValueError, match=r"a checkpoint .* \(parts that were not written together\)"):
+        checkpoint.load(path)
+
+
+def test_the_theta_of_another_checkpoint_is_refused(tmp_path: Path) -> None:
+    path, other = tmp_path / "run.npz", tmp_path / "other.npz"
+    for step, name in enumerate((path, other)):
+        checkpoint.save(name, Checkpoint(np.full(3, float(step)), {}, step))
+    with np.load(other) as stored:
+        edited(path, theta=lambda arrays: stored["theta"])
+    with pytest.raises(ValueError, match="parts that were not written together"):
+        checkpoint.load(path)
+
+
+@pytest.mark.parametrize("tree", ["[" * 100_000, "7" * 5_000, "[]", "7", '{"format": "x"}', "\xff", "{}"])
+def test_json_of_any_kind_is_refused(tmp_path: Path, tree: str) -> None:
+    path = tmp_path / "run.npz"
+    np.savez(path, json=np.frombuffer(tree.encode("latin-1"), np.uint8))
+    with pytest.raises(ValueError, match=r"run\.npz: expected a checkpoint of minikfac, got another archive"):
+        checkpoint.load(path)
+
+
 def test_nothing_is_unpickled_and_nothing_but_matrices_is_made(tmp_path: Path) -> None:
     path = tmp_path / "run.npz"
     np.savez(path, json=np.array([Unknown()], dtype=object))
-    with pytest.raises(ValueError, match="expected a whole checkpoint"):
+    with pytest.raises(ValueError, match=r"json\.npy with objects, which only pickle could load"):
         checkpoint.load(path)
     save_and_load(tmp_path, {})
     with np.load(path) as stored:
@@ -440,8 +504,10 @@ def test_nothing_is_unpickled_and_nothing_but_matrices_is_made(tmp_path: Path) -
         {"array": "none", "beside theta": True},
     ):
         text = json.loads(arrays["json"].tobytes()) | {"state": tree}
-        np.savez(path, **arrays | {"json": np.frombuffer(json.dumps(text).encode(), np.uint8)})
-        with pytest.raises(ValueError, match="expected a checkpoint of minikfac"):
+        changed = arrays | {"json": np.frombuffer(json.dumps(text).encode(), np.uint8)}
+        del changed["sha256"]
+        np.savez(path, **changed, sha256=np.frombuffer(checkpoint._digest(changed), np.uint8))
+        with pytest.raises(ValueError, match=r"a checkpoint of minikfac, got .* \((?!parts that were not)"):
             checkpoint.load(path)
 
 

@@ -4,6 +4,7 @@ import itertools
 import math
 import re
 import sys
+import types
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 import minikfac as mk
 from minikfac import fisher, optim, tour
 from minikfac.datasets import Dataset
-from minikfac.training import PerStep, evaluation
+from minikfac.training import PerStep, evaluation, progress
 from minikfac.training import loop as training
 from minikfac.training.batches import ExponentialBatches, batches
 from minikfac.training.evaluation import evaluate
@@ -277,7 +278,7 @@ def test_averages_by_step_and_by_example_agree() -> None:
 
 @pytest.mark.parametrize("averaging", [0.99, 0, -5, math.nan, "long"])
 def test_averages_over_less_than_an_example_are_refused(averaging: Any) -> None:
-    with pytest.raises(ValueError, match=rf"averaging over at least 1 example, .* got {averaging}"):
+    with pytest.raises(ValueError, match=rf"averaging over at least 1 example, .* got {averaging!r}"):
         train(averaging=averaging)
 
 
@@ -297,7 +298,7 @@ def test_statistics_of_batch_normalization_are_those_of_the_state() -> None:
     stats = history.state["stats"]
     expected = net.loss(history.theta, data.x_test, data.y_test, stats)
     assert history.records[-1]["test_loss"] == pytest.approx(expected, rel=EXACT)
-    assert abs(expected - net.loss(history.theta, data.x_test, data.y_test)) > 1e-3
+    assert abs(expected - net.loss(history.theta, data.x_test, data.y_test, net.init_stats())) > 1e-3
 
 
 def test_the_clock_stands_still_while_the_loop_measures(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -369,6 +370,69 @@ def test_a_run_stops_at_the_first_measurement_on_target() -> None:
     assert train(steps=10, target={"loss": -1.0})["step"][-1] == 10
 
 
+def test_all_targets_are_to_be_reached() -> None:
+    easy, never = {"loss": 1e9}, {"test_loss": -1.0}
+    assert train(steps=10, target=easy)["step"][-1] == 0
+    for target in (easy | never, never | easy):
+        assert train(steps=10, target=target)["step"][-1] == 10
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        (
+            {"steps": 7.5},
+            ValueError,
+            r"a whole number >= 0, got 7\.5; round it, as in round\(epochs",
+        ),
+        ({"steps": float("nan")}, ValueError, "expected steps to be a whole number >= 0, got nan"),
+        ({"steps": True}, ValueError, "expected steps to be a whole number >= 0, got True"),
+        ({"seed": None}, ValueError, "expected seed to be a whole number >= 0, got None"),
+        ({"seed": -1}, ValueError, "expected seed to be a whole number >= 0, got -1"),
+        (
+            {"batch_size": 51},
+            ValueError,
+            "expected batch_size from 1 to 50, the size .*, got 51",
+        ),
+        ({"max_seconds": "1"}, ValueError, "expected max_seconds > 0, got '1'"),
+        (
+            {"target": {"loss": float("nan")}},
+            ValueError,
+            "a finite number as the target of loss, got nan",
+        ),
+        ({"target": ("loss", 1)}, TypeError, "expected target as {'loss': 0.1}, got"),
+        ({"track": 5}, TypeError, "expected track to be a function or None, got 5"),
+        ({"on_record": "x"}, TypeError, "expected on_record to be a function or None, got 'x'"),
+        (
+            {"progress": None},
+            TypeError,
+            "progress to be True, False or the title of the bar, got None",
+        ),
+        ({"averaging": True}, ValueError, "expected averaging over at least 1 example, .* got True"),
+    ],
+)
+def test_wrong_settings_are_named_before_anything_is_done(settings: Any, error: Any, message: str) -> None:
+    with pytest.raises(error, match=message):
+        train(**settings)
+
+
+def test_parts_that_do_not_belong_together_are_refused() -> None:
+    net, theta, data = labelled()
+    opt = optim.SGD(net, 0.1)
+    with pytest.raises(TypeError, match=r"dataset = datasets\.Dataset\(.*\), got tuple without x_train"):
+        training.train(net, theta, opt, (data.x_train, data.y_train), 1, 8)  # type: ignore[arg-type]
+    other = mk.mlp([4, 6, 3], "relu")
+    with pytest.raises(ValueError, match=r"an optimizer of the net that is trained, Network\(.*Tanh"):
+        training.train(net, theta, optim.SGD(other, 0.1), data, 1, 8)
+    same = mk.mlp([4, 6, 3], "tanh")
+    assert len(training.train(net, theta, optim.SGD(same, 0.1), data, 1, 8, progress=False).records) == 2
+    for odd in (theta[:-1], theta.astype(np.float16), theta[None]):
+        with pytest.raises(ValueError, match="expected theta"):
+            training.train(net, odd, opt, data, 1, 8, progress=False)
+    with pytest.raises(ValueError, match="expected finite theta"):
+        training.train(net, np.nan * theta, opt, data, 1, 8, progress=False)
+
+
 def test_a_target_must_be_a_column() -> None:
     with pytest.raises(ValueError, match=r"expected targets among step, .* got 'accuracy'"):
         train(target={"accuracy": 0.9})
@@ -398,7 +462,7 @@ def test_batches_of_a_schedule_must_fit_too() -> None:
         train(batch_size=lambda step: 20 * (step + 1))
     with pytest.raises(ValueError, match=r"got 2\.5 at step 0"):
         train(batch_size=lambda step: 2.5)
-    with pytest.raises(ValueError, match="expected 1 <= first <= most and scale > 0, got 5, 4 and 1"):
+    with pytest.raises(ValueError, match="expected first <= most, got 5 and 4"):
         ExponentialBatches(5, 1, 4)
     with pytest.raises(ValueError, match="expected 1 <= first < most and at >= 2, got 1000, 900 and 500"):
         ExponentialBatches.reaching(900)
@@ -475,9 +539,8 @@ def test_a_bar_goes_to_standard_error_only(
     train(progress=True)
     out, err = capfd.readouterr()
     assert out == ""
-    assert "training: 100%" in err
+    assert f"training |{'█' * progress.LENGTH}| " in err
     assert "test error 0." in err
-    assert "examples/s" in err
 
 
 def test_a_bar_shows_the_damping(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
@@ -494,10 +557,49 @@ def test_a_file_gets_a_line_without_a_bar(capfd: pytest.CaptureFixture[str]) -> 
     assert re.fullmatch(r"training: \d+\.\d s\n", err)
 
 
+@pytest.mark.parametrize("columns", [60, 80, 200])
+def test_the_bar_has_one_length_whatever_is_noted_beside_it(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], columns: int
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    with progress.progress_bar("Fisher matrices", 9) as bar:
+        for _ in range(9):
+            bar.advance("building K-FAC (factored damping)")
+    bars = re.findall(r"\|(.*?)\|", capfd.readouterr().err)
+    assert {len(drawn) for drawn in bars} == {progress.LENGTH}
+
+
+def test_jupyter_has_its_own_bar(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    made: list[dict[str, Any]] = []
+
+    class Widget:
+        def __init__(self, **options: Any) -> None:
+            made.append(options)
+
+        def update(self) -> None:
+            made.append({})
+
+        def set_postfix_str(self, note: str) -> None:
+            pass
+
+        def close(self) -> None:
+            pass
+
+    shell = types.SimpleNamespace(config={"IPKernelApp": {}})
+    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: shell))
+    monkeypatch.setattr("tqdm.auto.tqdm", Widget)
+    train(progress=True)
+    assert made[0]["desc"] == "training" and "bar_format" not in made[0] and len(made) > 1
+    assert capfd.readouterr() == ("", "")
+    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: None))
+    assert not progress.in_jupyter()
+
+
 def test_training_runs_without_tqdm(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(sys.modules, "tqdm", None)
+    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     assert np.array_equal(train(progress=True).theta, train().theta)
     assert capfd.readouterr() == ("", "")

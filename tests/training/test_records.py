@@ -1,6 +1,7 @@
 """Records on disk: lines of JSON that come back as they were."""
 
 import json
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,11 @@ def test_each_line_is_json_by_the_book(tmp_path: Path) -> None:
     def refuse(word: str) -> None:
         raise AssertionError(word)
 
-    lines = [json.loads(line, parse_constant=refuse) for line in path.read_text("utf-8").splitlines()]
+    text = path.read_text("utf-8").splitlines()
+    lines = [json.loads(line, parse_constant=refuse) for line in text]
+    for line, row in zip(text, lines, strict=True):
+        before = line.rpartition('"crc32"')[0]
+        assert row["crc32"] == f"{zlib.crc32(before.encode()):08x}"
     assert lines[0]["about"] == {"net": "Dense"} and {"cores", "numpy"} <= set(lines[0]["machine"])
     assert lines[1]["rho"] == "-Infinity"
     first, second = records.read(path).records
@@ -55,19 +60,38 @@ def test_only_a_torn_last_line_is_left_out(tmp_path: Path) -> None:
     whole = path.read_text()
     path.write_text(whole[:-5])
     assert [row["step"] for row in records.read(path).records] == [0]
-    path.write_text(whole.replace('{"step": 0}', '{"step": '))
-    with pytest.raises(ValueError, match=r"JSON per line in .*a\.jsonl, got '\{\"step\": ' in line 2"):
-        records.read(path)
-    path.write_text(whole.replace('{"step": 0}', "7"))
-    with pytest.raises(ValueError, match="got '7' in line 2"):
+    head, first, last = whole.splitlines()
+    for line, named in (
+        ('{"step": ', r"'\{\"step\":' in line 2"),
+        ("7", "'7' in line 2"),
+        ("[" * 100_000, r"in line 2 \(maximum recursion depth exceeded"),
+        ("7" * 5_000, r"in line 2 \(Exceeds the limit"),
+        (first.replace("0", "1", 1), r"in line 2 \(it has another checksum\)"),
+        ('{"step": 0}', r"in line 2 \(a checksum is in some lines only\)"),
+        ('{"step": "0"}', r"in line 2 \(step is not a number\)"),
+        (head, r"in line 2 \(another file begins there\)"),
+        ('{"step": true}', r"in line 2 \(step is not a number\)"),
+    ):
+        path.write_text(f"{head}\n{line}\n{last}\n")
+        with pytest.raises(ValueError, match=rf"a\.jsonl: expected one record .*, got .*{named}"):
+            records.read(path)
+    path.write_bytes(whole.encode().replace(b"step", b"ste\xff"))
+    with pytest.raises(ValueError, match=r"a\.jsonl: expected one record of JSON per line, got .* line 2 \("):
         records.read(path)
 
 
-@pytest.mark.parametrize("content", ["", '{"step": 0}\n', "step,loss\n", "[]\n"])
+def test_lines_without_checksums_are_read_too(tmp_path: Path) -> None:
+    """As they were written before there were any."""
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"about": {"seed": 3}}\r\n{"step": 0, "loss": "NaN"}\r\n')
+    assert records.read(path).about == {"seed": 3} and np.isnan(records.read(path)["loss"]).all()
+
+
+@pytest.mark.parametrize("content", ["", '{"step": 0}\n', "step,loss\n", "[]\n", '{"about": 7}\n', "{}"])
 def test_other_files_are_refused(tmp_path: Path, content: str) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text(content)
-    with pytest.raises(ValueError, match=r"expected .*a\.jsonl"):
+    with pytest.raises(ValueError, match=r"a\.jsonl: expected (to begin with|one record)"):
         records.read(path)
 
 

@@ -12,7 +12,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any
 
-from ...backend import Array, array_module, to_host
+from ...backend import Array, array_module, as_array, to_host
 from .base import Derivatives, Rearrangement, Record, Shape, Weights
 
 
@@ -35,7 +35,10 @@ class Affine(Rearrangement):
 
     def __post_init__(self) -> None:
         for name, most in (("U", 2), ("c", 1)):
-            constant = array_module().array(to_host(getattr(self, name)), dtype=float)
+            constant = to_host(as_array(getattr(self, name), f"{name} of Affine"))
+            if constant.dtype.kind == "c":
+                raise ValueError(f"expected {name} of Affine to be real, got {constant.dtype}")
+            constant = constant.astype(float)
             if constant.ndim > most or constant.shape[:1] != constant.shape[-1:] or 0 in constant.shape:
                 expected = "(C, C), (C,) or a number" if most == 2 else "(C,) or a number"
                 raise ValueError(f"expected {name} of Affine to be {expected}, got shape {constant.shape}")

@@ -60,6 +60,12 @@ def check_weight_and_bias(weight: Array, bias: Array | None, axes: Sequence[str]
         raise ValueError(f"expected a weight ({', '.join(axes)}) and a bias ({axes[0]},), got {came}")
 
 
+_FLATTEN = (
+    "; put a Flatten() before it, which orders features (h, w, c); weights from PyTorch, behind a Flatten, "
+    "take them in the order (c, h, w), x.transpose(0, 3, 1, 2).reshape(len(x), -1)"
+)
+
+
 @dataclass(frozen=True)
 class Dense(ParameterLayer):
     """s = abar W with abar = [x, 1]; W is (n_in + 1, n_out) with the bias in its last row.
@@ -83,7 +89,7 @@ class Dense(ParameterLayer):
 
     def output_shape(self, shape: Shape | None) -> Shape | None:
         if shape is not None and (len(shape) != 1 or shape[0] not in (None, self.n_in)):
-            hint = "; put a Flatten() before it" if len(shape) == 3 else ""
+            hint = _FLATTEN if len(shape) == 3 else ""
             came = shape[0] if len(shape) == 1 else shape
             raise ValueError(f"expected {self.n_in} inputs to {self}, got {came}{hint}")
         return (self.n_out,)
@@ -97,7 +103,7 @@ class Dense(ParameterLayer):
 
     def forward(self, Ws: Weights, x: Array, stats: Weights | None = None) -> tuple[Array, Record]:
         if x.ndim != 2 or x.shape[1] != self.n_in:
-            hint = "; put a Flatten() before it" if x.ndim == 4 else ""
+            hint = _FLATTEN if x.ndim == 4 else ""
             raise ValueError(f"expected inputs of shape (N, {self.n_in}) to {self}, got {x.shape}{hint}")
         abar = x
         if self.bias:

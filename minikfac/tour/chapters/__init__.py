@@ -16,12 +16,12 @@ from importlib import import_module
 from types import ModuleType
 
 _NAMES = """globe ascents gaussian net signals mean_gradient scatter divergence matrices ledger quality
-spectra damping sampling along progress convolutions invariance memory"""
+spectra sampling along progress convolutions invariance memory"""
 CHAPTERS: dict[str, ModuleType] = {name: import_module(f".{name}", __name__) for name in _NAMES.split()}
 """By name, in the order of the page."""
 ALWAYS = ("net", "ledger", "quality", "along")
-"""Chapters that say what was studied: they compute next to nothing, and a report always has them."""
+"""Chapters that say what was studied: a report always has them."""
 ELSEWHERE = ("globe", "ascents", "gaussian", "progress", "convolutions", "invariance")
 """Chapters on other nets, or on none: only where they are named."""
-FIRST = ("invariance", "convolutions", "matrices")
+FIRST = ("along", "invariance", "convolutions", "matrices")
 """Chapters that take long, and so begin."""

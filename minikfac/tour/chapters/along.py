@@ -1,4 +1,4 @@
-"""Does K-FAC get better or worse as training goes on? Quality measured every k steps, per layer."""
+"""Does K-FAC get better or worse as training goes on? Quality per layer, and of the whole matrix."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ... import fisher, plots
-from ...backend import Array
+from ... import fisher, plots, quality
+from ...backend import Array, to_device, to_host
 from ...datasets import Dataset
 from ...network import Network
+from ...quality import APPROXIMATIONS, applicable
 from ...training.loop import History, Optimizer, train
-from ..parts import Drawings, Figure, Section, percent
+from ..parts import Drawings, Figure, Part, Section, count, percent, two_digits
 from .mean_gradient import concentration
 
 if TYPE_CHECKING:
@@ -75,63 +76,144 @@ def quality_along_training(
     return train(net, theta, opt, dataset, steps, batch_size, seed, every, track, progress)
 
 
+COMPARED = ("K-FAC", "block-diagonal", "block-tridiagonal", "EKFAC", "diagonal", "no curvature")
+"""Approximations of the whole matrix that are followed along training."""
+MOMENTS = (0, 1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 10)
+"""When they are measured, over the steps of the study's training: beyond its end too."""
+_LARGEST = 3000
+"""Most parameters for which exact matrices are built at so many moments."""
+
+
 @dataclass(frozen=True)
 class Along:
-    """Errors of K-FAC's blocks while the net was trained.
+    """Errors of K-FAC's blocks while the net was trained, and of all of each matrix further on.
 
     Attributes:
         steps: at which they were measured (m,).
         errors: by layer (m,), relative Frobenius errors.
         concentration: of the derivatives at the start and at the end, see :func:`.concentration`.
+        moments: steps at which whole matrices were compared; none for large nets.
+        rows: per moment and approximation the columns of the quality table.
+        now: steps of the study.
+        pictures: the first layer's steps (units, H, W) by name; none where inputs are no grey images.
     """
 
     steps: Array
     errors: Mapping[str, Array]
     concentration: tuple[float, float]
+    moments: list[int]
+    rows: list[dict[str, dict[str, Any]]]
+    now: int
+    pictures: Mapping[str, Array]
 
     def figures(self) -> Drawings:
-        """Errors against steps, per layer."""
-        return {"along-training": lambda: plots.quality_along_training(self.steps, self.errors)}
+        """Errors and cosines along training, per layer for large nets, and the first layer's steps."""
+        drawings: Drawings = {"along-training": self._matrices if self.moments else self._layers}
+        if self.pictures:
+            drawings["first-steps"] = lambda: plots.steps_as_pictures(self.pictures)
+        return drawings
+
+    def _layers(self) -> Any:
+        return plots.quality_along_training(self.steps, self.errors)
+
+    def _matrices(self) -> Any:
+        errors, cosines = (self._curves(column) for column in ("error", "step_cosine"))
+        errors.pop("no curvature", None)
+        return plots.approximations_along_training(self.moments, errors, cosines, now=self.now)
+
+    def _curves(self, column: str) -> dict[str, list[float]]:
+        return {name: [row[name][column] for row in self.rows] for name in self.rows[0]}
 
     def sections(self) -> list[Section]:
-        """Whether K-FAC got better or worse."""
+        """Errors at the start and at the end, layer by layer and whole."""
         first, last = ({name: errors[place] for name, errors in self.errors.items()} for place in (0, -1))
-        up, n = sum(last[name] > first[name] for name in first), len(first)
-        verdict = {n: "it got worse in every layer", 0: "it got better in every layer"}.get(
-            up, f"it got worse in {up} of {n} layers"
-        )
-        best, worst = min(last, key=lambda name: last[name]), max(last, key=lambda name: last[name])
-        text = (
-            f"Does K-FAC get better or worse as training goes on? In this run {verdict}. At the start its "
-            f"blocks were wrong by {percent(min(first.values()))} to {percent(max(first.values()))}, at the "
-            f"end by {percent(last[best])} ({best}) to {percent(last[worst])} ({worst})."
-        )
         start, end = self.concentration
-        text += (
-            f" Meanwhile the derivatives of {'fewer' if end > start else 'no fewer'} examples came to count: "
-            "the tenth of the examples with the largest ones held "
-            f"{percent(start)} of all their squares at first, and {percent(end)} at last."
+        text = (
+            "One moment of training can mislead. At the start K-FAC's blocks have relative errors of "
+            f"{_range(first)}, after {self.now} steps of {_range(last)}. Meanwhile the tenth of the examples "
+            f"with the largest derivatives went from holding {percent(start)} of all their squares to "
+            f"{percent(end)}: the fewer examples count, the less activations and derivatives are independent."
         )
-        if end > start and up == n:
+        if self.moments and "K-FAC" in self.rows[0]:
+            cosines = self._curves("step_cosine")["K-FAC"]
             text += (
-                " These are the examples that the net is unsure of, and they have activations of their own: "
-                "activations and derivatives are less independent than they were."
+                f" The cosine of K-FAC's step with the exact one is {two_digits(cosines[0])} before "
+                f"training, {two_digits(cosines[self.moments.index(self.now)])} after {self.now} steps and "
+                f"{two_digits(cosines[-1])} after {count(self.moments[-1])}."
             )
         caption = "Relative error of K-FAC's block, layer by layer, while the net was trained."
-        return [Section("along", "Along training", [text, Figure("along-training", caption)])]
+        if self.moments:
+            caption = "Error of each matrix and cosine of its step; dotted: the moment that is studied here."
+        parts: list[Part] = [text, Figure("along-training", caption)]
+        if self.pictures:
+            caption = "What one step changes in the weights of the first units, as images of the inputs."
+            parts.append(Figure("first-steps", caption))
+        return [Section("along", "Along training", parts)]
 
     def record(self) -> dict[str, Any]:
-        """The errors stand in the records of training."""
-        return {}
+        """Whole matrices; errors by layer stand in the records of training."""
+        return {"along": {"steps": self.moments, "quality": self.rows}} if self.moments else {}
+
+
+def _range(errors: Mapping[str, float]) -> str:
+    """The lowest and the highest error, with their layers.
+
+    >>> _range({"dense0": 0.1, "dense1": 0.5})
+    '0.1 (dense0) to 0.5 (dense1)'
+    """
+    low, high = min(errors, key=lambda name: errors[name]), max(errors, key=lambda name: errors[name])
+    return f"{two_digits(errors[low])} ({low}) to {two_digits(errors[high])} ({high})"
 
 
 def compute(run: Run) -> Along | None:
-    """Read the errors off the history, if they were measured."""
+    """Read the errors off the history, if they were measured; train on for whole matrices of small nets."""
     history = run.history
     if "error/K-FAC/" not in " ".join(history.records[0]) or len(history.records) < 2:
         return None
+    moments = sorted({round(share * run.settings.steps) for share in MOMENTS})
+    if run.study.F.shape[0] > _LARGEST or run.settings.channels or run.settings.layers is not None:
+        moments = []
     return Along(
         history["step"],
         {name: history[f"error/K-FAC/{name}"] for name in run.net.names},
         (concentration(run.net, run.theta0, run.x), concentration(run.net, run.theta, run.x)),
+        moments,
+        [_compared(run, steps) for steps in moments],
+        run.settings.steps,
+        _pictures(run),
     )
+
+
+def _compared(run: Run, steps: int) -> dict[str, dict[str, Any]]:
+    """The quality table after so many steps, with the exact expectation over targets."""
+    theta = run.theta if steps == run.settings.steps else run.alike(steps=steps)[1]
+    theta, x, y = (to_device(array, run.settings.device) for array in (theta, run.x, run.y))
+    signals = fisher.signals(run.net, theta, x)
+    names = [name for name in COMPARED if name in applicable(signals)]
+    matrices = {name: APPROXIMATIONS[name][0](signals) for name in names}
+    gradient = run.net.gradient(theta, x, y)
+    table = quality.compare(
+        fisher.exact(signals), matrices, gradient, run.study.damping, measures=("matrix", "step")
+    )
+    columns = ("error", "step_cosine", "share")
+    return {name: {column: table[name][column] for column in columns} for name in names}
+
+
+def _pictures(run: Run) -> dict[str, Array]:
+    """The first layer's part of three steps, as images of the inputs."""
+    study, shape = run.study, run.dataset.image_shape
+    if shape is None or shape[2] != 1 or run.settings.channels or 0 not in run.layers:
+        return {}
+    if study.F.shape[0] > _LARGEST or len(study.signals[0].abar[0, 0]) != shape[0] * shape[1] + 1:
+        return {}
+    kfac = fisher.kfac(study.signals)
+    steps = {
+        "natural gradient": study.F.solve(study.gradient, damping=study.damping),
+        "gradient": study.gradient,
+        "K-FAC": kfac.solve(study.gradient, damping=study.damping),
+    }
+    first, (_, units) = study.signals.slices[0], run.net.shapes[0]
+    return {
+        name: -to_host(step[first]).reshape(-1, units)[:-1].T.reshape(units, *shape[:2])
+        for name, step in steps.items()
+    }

@@ -31,8 +31,9 @@ WORDS = (
     "<b>SH, spatial homogeneity.</b> No place of the image is special: derivatives vary together in the same "
     "way wherever they are, and only the shift between them matters, E[<i>g<sub>t</sub> "
     "g<sub>u</sub></i><sup>T</sup>] = Γ(<i>u</i> − <i>t</i>).",
-    "<b>SUD, spatially uncorrelated derivatives.</b> Derivatives at two different places have nothing to do "
-    "with each other: Γ(<i>δ</i>) = 0 unless <i>δ</i> = 0. Of all pairs only <i>u</i> = <i>t</i> remain.",
+    "<b>SUD, spatially uncorrelated derivatives.</b> E[<i>g<sub>t</sub> g<sub>u</sub></i><sup>T</sup>] = 0 "
+    "for <i>u</i> ≠ <i>t</i>; without IAD this must hold for every image, not only on average. Of all pairs "
+    "only <i>u</i> = <i>t</i> remain.",
 )
 KFC = (
     "With all three the block is <i>A</i> ⊗ <i>G</i> with <i>A</i> = E[Σ<sub><i>t</i></sub> <i>ā<sub>t</sub> "
@@ -43,10 +44,10 @@ KFC = (
 )
 OPPOSITE = (
     "Instead of SUD one can assume its opposite. <b>KFAC-reduce</b> assumes derivatives that are equally "
-    "correlated at all distances: patches are summed and derivatives averaged over locations first, <i>a</i> "
-    "= Σ<sub><i>t</i></sub> <i>ā<sub>t</sub></i>, and the block is E[<i>a a</i><sup>T</sup>] ⊗ E[<i>g "
-    "g</i><sup>T</sup>] [EIST23]. <b>T × KFC</b> assumes derivatives and patches that are the same at all "
-    "locations."
+    "correlated at all distances, as below a mean over locations with 1 × 1 layers between: patches are "
+    "summed and derivatives averaged over locations first, <i>a</i> = Σ<sub><i>t</i></sub> "
+    "<i>ā<sub>t</sub></i>, and the block is E[<i>a a</i><sup>T</sup>] ⊗ E[<i>g g</i><sup>T</sup>] [EIST23]. "
+    "<b>T × KFC</b> assumes derivatives and patches that are the same at all locations."
 )
 OF_LAYER = {"label": "assumed", "error": "error", "c_star": "c*", "lowest_eigenvalue": "lowest eigenvalue"}
 """Columns of the table on a layer."""

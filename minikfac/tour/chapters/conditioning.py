@@ -80,7 +80,7 @@ METHODS: dict[str, Callable[[Network, float], Optimizer]] = {
         4 / (math.sqrt(kappa) + 1) ** 2,
         ((math.sqrt(kappa) - 1) / (math.sqrt(kappa) + 1)) ** 2,
     ),
-    "natural gradient": lambda net, kappa: optim.NaturalGradient(net, lr=1.0, damping=0.0),
+    "natural gradient": lambda net, kappa: optim.NaturalGradient(net, lr=1.0, damping=0.0, clip=None),
 }
 """By name, with their best constants for curvatures kappa and 1."""
 COUNTED = tuple(METHODS)[1:]

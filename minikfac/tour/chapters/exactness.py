@@ -9,7 +9,7 @@ Three approximations of a convolution's Fisher block read the same signals,
 and each is exact somewhere [GM16, sec. 3; EIST23, sec. 3]:
 
     a loss on every location, nothing but linear maps above      KFC, for any images
-    a mean over locations, nothing but linear maps above         reduce, for any images
+    a mean over locations, linear 1 x 1 layers between           reduce, for any images
     constant images, no padding, a mean over locations above     T x KFC and reduce, for one distinct image;
                                                                  for any number if what is above is linear
 
@@ -46,10 +46,10 @@ _IMAGES, _DRAWS = 96, 15
 
 STATEMENTS = {
     "correlation": (
-        "Images between white noise and one colour each. With a mean over locations above and nothing but "
-        "linear maps, derivatives are the same everywhere, so KFAC-reduce is always exact. For white noise "
-        "(and patches that do not overlap) pairs of different locations cancel out, and KFC is exact; for "
-        "constant images it misses a factor of T, and T × KFC is exact."
+        "Images between white noise and one colour each. With a mean over locations right above and nothing "
+        "but linear maps, derivatives are the same everywhere, so KFAC-reduce is always exact. For white "
+        "noise (and patches that do not overlap) pairs of different locations cancel out, and KFC is exact; "
+        "for constant images it misses a factor of T, and T × KFC is exact."
     ),
     "inputs": (
         "Constant images and a nonlinear net. As long as there is only one, nothing varies: T × KFC and "

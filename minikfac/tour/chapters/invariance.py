@@ -16,7 +16,7 @@ import numpy as np
 
 from ... import plots
 from ...invariance.methods import DAMPING, METHODS
-from ...invariance.study import TOLERANCE, Application, Cell, GapMatrix, Invariance, brief_study
+from ...invariance.study import TOLERANCE, Application, GapMatrix, Invariance, brief_study
 from ...plots.invariance import tiny
 from ..page import page
 from ..parts import Drawings, Figure, Head, Section, Table, listing, number
@@ -25,15 +25,13 @@ from .charts import order
 if TYPE_CHECKING:
     from ..run import Run
 
-FOLLOWED = "general affine"
-"""The column whose gaps are drawn step by step."""
-DRAWN = ("exact natural gradient", "block-exact", "K-FAC", "K-FAC, damped", "EKFAC", "diagonal Fisher", "SGD")
-"""Methods among them."""
 SLOPES = {"exact natural gradient": 1.0, "K-FAC, (A ⊗ G + λI)⁻¹": 1.0, "K-FAC, factored damping": 0.5}
 """Powers of lambda by which gaps vanish."""
 TITLE = "Who sees the net, and who its parameters"
-MATRIX = Figure("invariance", "Methods down, reparameterizations across; damped ones below.")
-STEPS = Figure("gap-by-steps", "Gaps under a general affine map around every layer.")
+MATRIX = Figure(
+    "invariance",
+    "Methods down, reparameterizations across. The first group, K-FAC included, is undamped.",
+)
 DAMPED = Figure("gap-by-damping", "Gap after one step against damping.")
 CAPTION = "Losses of two nets that begin as the same function."
 
@@ -46,13 +44,9 @@ class EquivalentNets:
 
     def figures(self) -> Drawings:
         """What draws each picture, by file name."""
-        followed = _followed(self.study.matrix)
-        curves = {method: (cell.steps, cell.gaps) for method, cell in followed.items()}
-        title = f"Gap between equivalent nets ({FOLLOWED} maps)"
         damping = self.study.dampings, self.study.damped
         drawings: Drawings = {
             "invariance": partial(_draw_matrix, self.study.matrix),
-            "gap-by-steps": partial(plots.gap_against_steps, curves, tolerance=TOLERANCE, title=title),
             "gap-by-damping": partial(
                 plots.gap_against_damping, *damping, slopes=SLOPES, tolerance=TOLERANCE
             ),
@@ -71,7 +65,6 @@ class EquivalentNets:
             "how far apart their outputs then are, over how far the first has moved. With a method that "
             "depends on the function alone it is rounding."
         )
-        by_step = by_steps(_followed(self.study.matrix))
         by_lambda = by_damping(self.study.dampings, self.study.damped)
         applications = [
             Section(one.key, one.title, [application_words(one), Figure(one.key, CAPTION)], 3)
@@ -80,7 +73,6 @@ class EquivalentNets:
         ]
         return [
             Section("invariance", TITLE, [opening, verdict(self.study), MATRIX, table(self.study.matrix)]),
-            Section("gapsteps", "Step by step", [by_step, STEPS], 3),
             Section("gapdamping", "What damping does", [by_lambda, DAMPED], 3),
             *applications,
         ]
@@ -157,25 +149,6 @@ def table(matrix: GapMatrix) -> Table:
         rows.append([method, str(steps), *gaps])
     caption = f"The same as numbers, after so many steps. = is invariant: a gap below {TOLERANCE:g}."
     return Table(["method", "steps", *matrix.changes], rows, caption)
-
-
-def _followed(matrix: GapMatrix) -> dict[str, Cell]:
-    """Cells of the general affine map that did not fail, by method."""
-    cells = (cell for cell in matrix.cells if cell.change == FOLLOWED and not cell.failure)
-    return {cell.method: cell for cell in cells if cell.method in DRAWN}
-
-
-def by_steps(cells: Mapping[str, Cell]) -> str:
-    """Gaps after one step and after the last."""
-    gaps = "; ".join(
-        f"{method} {number(cell.gaps[0])} and {number(cell.gap)} ({int(cell.steps[-1])} steps)"
-        for method, cell in cells.items()
-    )
-    return (
-        "Gaps under general affine maps, after one step and after the last, over the distance moved: "
-        f"{gaps}. A method that depends on the parameters parts the nets with its first step; where a method "
-        "is invariant there is rounding, which steps without damping amplify."
-    )
 
 
 def by_damping(dampings: np.ndarray, damped: Mapping[str, np.ndarray]) -> str:

@@ -20,16 +20,16 @@ import numpy as np
 
 from ... import fisher, plots
 from ...backend import Array, to_host
+from ...fisher.kronecker import factors
 from ...quality import APPROXIMATIONS
-from ..parts import Drawings, Figure, Part, Section, count, listing, percent
+from ..parts import Drawings, Figure, Part, Section, count, listing, percent, two_digits
 
 if TYPE_CHECKING:
     from ..run import Run
 
 _LARGEST = 3000
 """Most parameters that pictures and full spectra are made of."""
-UNIT, INVERSE_UNIT = "nats per squared weight", "squared weight per nat"
-NAMES = {"kfac": "block-diagonal (K-FAC)", "tridiagonal": "block-tridiagonal"}
+INVERSE_UNIT = "squared weight per nat"
 
 
 def picture_layers(n_params: Sequence[int]) -> list[int]:
@@ -93,7 +93,8 @@ class Matrices:
     Attributes:
         where: the layers in words.
         names, sizes: of the layers, in parameters.
-        F, kronecker: exact, and F~ without damping.
+        whole: exact, of all layers where these are few and small enough, else of those that are drawn.
+        factors: A and G by layer of it.
         damped: by name "kronecker", "kfac", "tridiagonal", as in the module's text; the last is absent where
             the layers are no chain.
         inverses: of the damped matrices, by the same names.
@@ -103,26 +104,24 @@ class Matrices:
     where: str
     names: tuple[str, ...]
     sizes: tuple[int, ...]
-    F: Array
-    kronecker: Array
+    whole: Array
+    factors: dict[str, tuple[Array, Array]]
     damped: dict[str, Array]
     inverses: dict[str, Array]
     errors: dict[str, float]
 
     def figures(self) -> Drawings:
-        """|F| and |F~|, sizes of blocks, two approximations, and their inverses [MG15, fig. 2, 3, 5, 6]."""
-        drawings: Drawings = {"matrices-kronecker": self._kronecker}
+        """K-FAC in one picture, sizes of blocks, and block-diagonal against chain [MG15, fig. 3, 5, 6]."""
+        drawings: Drawings = {"kfac": self._kfac}
         if len(self.sizes) > 1:
             drawings["block-means"] = self._block_means
         if "tridiagonal" in self.damped:
-            drawings["matrices-chain"] = lambda: self._approximations(self.damped, "F̃", UNIT)
-            drawings["matrices-inverse"] = lambda: self._approximations(
-                self.inverses, "inverse of F̃", INVERSE_UNIT
-            )
+            drawings["matrices-chain"] = self._matrices
         return drawings
 
-    def _kronecker(self) -> Any:
-        return plots.matrices(self.F, {"Kronecker products F̃": self.kronecker}, self.names, self.sizes)
+    def _kfac(self) -> Any:
+        names, factors = list(self.factors), list(self.factors.values())
+        return plots.kfac_picture(self.whole, factors, names, len(names) - 1)
 
     def _block_means(self) -> Any:
         damped, inverse = self.damped["kronecker"], self.inverses["kronecker"]
@@ -136,11 +135,13 @@ class Matrices:
                 ax.set_title(f"{what}: {title[0].lower()}{title[1:]}", fontsize=11)
         return fig
 
-    def _approximations(self, matrices: dict[str, Array], reference: str, unit: str) -> Any:
-        chosen = {name: matrices[key] for key, name in NAMES.items()}
-        return plots.matrices(
-            matrices["kronecker"], chosen, self.names, self.sizes, reference=reference, unit=unit
-        )
+    def _matrices(self) -> Any:
+        chosen = {"kronecker": "", "kfac": "block-diagonal (K-FAC)", "tridiagonal": "block-tridiagonal"}
+        rows = {
+            what: {name or what: matrices[key] for key, name in chosen.items()}
+            for what, matrices in (("F̃", self.damped), ("inverse of F̃", self.inverses))
+        }
+        return plots.matrix_rows(rows, self.names, self.sizes)
 
     def sections(self) -> list[Section]:
         """F, its Kronecker products, block-diagonal and chain, and the inverses."""
@@ -152,78 +153,52 @@ class Matrices:
         return [Section("matrices", "The matrices", parts)]
 
     def _first_assumption(self) -> list[Part]:
+        last = list(self.factors)[-1]
         return [
-            f"Entries of <i>F</i> for {self.where} ({count(sum(self.sizes))} weights), by size: white is 0. "
-            "Blue lines part the layers. The entry of weights (<i>i</i>, <i>o</i>) and (<i>j</i>, <i>p</i>) "
-            "is the mean of <i>ā<sub>i</sub> ā<sub>j</sub> g<sub>o</sub> g<sub>p</sub></i>. K-FAC's first "
-            "assumption is that activations are independent of derivatives. Then the mean of the product is "
-            "the product of the means of <i>ā<sub>i</sub> ā<sub>j</sub></i> and <i>g<sub>o</sub> "
-            "g<sub>p</sub></i>: two small matrices <i>A</i> and <i>G</i> say it all, and a block of <i>F</i> "
-            "becomes their Kronecker product <i>A</i> ⊗ <i>G</i>. Done for all pairs of layers, this is "
-            f"<i>F̃</i>. Here it is wrong by <b>{percent(self.errors['kronecker'])}</b> (Frobenius norm of "
-            "the difference, relative to that of <i>F</i>), and by "
-            f"{percent(self.errors['diagonal blocks'])} on the diagonal blocks alone.",
+            "Entries of <i>F</i>, by size: white is 0. The entry of weights (<i>i</i>, <i>o</i>) and "
+            "(<i>j</i>, <i>p</i>) is the mean of <i>ā<sub>i</sub> ā<sub>j</sub> g<sub>o</sub> "
+            "g<sub>p</sub></i>. K-FAC's first assumption is that activations are independent of derivatives. "
+            "Then the mean of the product is the product of the means of <i>ā<sub>i</sub> "
+            "ā<sub>j</sub></i> and <i>g<sub>o</sub> g<sub>p</sub></i>, and a block of <i>F</i> becomes the "
+            "Kronecker product <i>A</i> ⊗ <i>G</i> of two small matrices. Its second assumption is that "
+            "layers are uncorrelated, so that only the diagonal blocks are left.",
             Figure(
-                "matrices-kronecker",
-                "Exact Fisher matrix, Kronecker products for every pair of layers, and their difference "
-                "[MG15, fig. 2].",
+                "kfac",
+                f"Above: the block of {last}, its factors, their Kronecker product and the difference. "
+                "Below: the exact Fisher matrix, K-FAC, and the difference, on one scale.",
             ),
         ]
 
     def _second_assumption(self) -> list[Part]:
-        many = len(self.sizes) > 2
-        which = "outside the tridiagonal" if many else "outside the diagonal"
-        what = "pairs of layers that are not neighbours hold"
-        if not many:
-            what = "what lies between the two layers holds"
+        which = "outside the tridiagonal" if len(self.sizes) > 2 else "outside the diagonal"
+        what = "pairs of layers that are not neighbours hold" if len(self.sizes) > 2 else "the corners hold"
         outside, in_inverse = self.errors[which], self.errors[f"inverse {which}"]
-        simpler = in_inverse < outside
         return [
-            "<i>F̃</i> has entries between layers too. Its inverse, which is what an optimizer needs, is "
-            f"{'simpler' if simpler else 'no simpler here'}: {what} {percent(outside)} of the sum of sizes "
-            f"in <i>F̃</i> and {percent(in_inverse)} of it in the inverse. "
-            + (
-                "So the second assumption is made about the inverse: leave out what lies between layers "
-                "(K-FAC, block-diagonal), or keep neighbours only (block-tridiagonal)."
-                if simpler
-                else "The second assumption of K-FAC, to leave out what lies between layers, is a bold one "
-                "here."
-            )
-            + " (In this and the next two pictures the diagonal blocks are damped, as they must be to have "
-            "an inverse.)",
+            "Kronecker products can stand for the blocks between layers too: the matrix of all of them is "
+            f"<i>F̃</i>. For {self.where} ({count(sum(self.sizes))} weights) its relative error is "
+            f"<b>{two_digits(self.errors['kronecker'])}</b> (Frobenius norm), and "
+            f"{two_digits(self.errors['diagonal blocks'])} on the diagonal blocks alone. An optimizer needs "
+            f"its inverse: {what} {percent(outside)} of the sum of absolute values in <i>F̃</i> and "
+            f"{percent(in_inverse)} of it in the inverse. (In this and the next picture the diagonal blocks "
+            "are damped, as they must be to have an inverse.)",
             Figure(
                 "block-means",
-                "Mean size of the entries, block by block, of F̃ and of its inverse [MG15, fig. 3].",
+                "Mean absolute value of the entries, block by block, of F̃ and of its inverse [MG15, fig. 3].",
             ),
         ]
 
     def _chain(self) -> list[Part]:
         pairs = ("kfac to kronecker", "tridiagonal to kronecker")
-        kfac, chain = (self.errors[pair] for pair in pairs)
-        inverse_kfac, inverse_chain = (self.errors[f"inverse {pair}"] for pair in pairs)
-        block_kfac, block_chain = (self.errors[f"inverse {pair}, diagonal blocks"] for pair in pairs)
-        if len(self.sizes) == 2:
-            verdict = "With two layers there are only neighbours, and nothing is left out."
-        elif chain < 0.5 * kfac:
-            verdict = (
-                "The latter is close even off its three diagonals, where nothing was stored: layers that "
-                "are not neighbours are tied through those between them."
-            )
-        else:
-            verdict = "Here the chain helps little."
-        on_blocks = f"on the diagonal blocks alone by {percent(block_kfac)} and {percent(block_chain)}"
-        helps = block_chain < block_kfac
+        errors = [two_digits(self.errors[prefix + pair]) for prefix in ("", "inverse ") for pair in pairs]
         return [
-            f"As matrices: against <i>F̃</i>, block-diagonal is wrong by {percent(kfac)} and "
-            f"block-tridiagonal by {percent(chain)}. {verdict}",
+            "K-FAC leaves out what lies between layers in the inverse; the block-tridiagonal inverse keeps "
+            "what lies between neighbours, and layers that are not neighbours are correlated through those "
+            f"between them. Against <i>F̃</i>, block-diagonal has a relative error of {errors[0]} and "
+            f"block-tridiagonal of {errors[1]}; as inverses they have {errors[2]} and {errors[3]}.",
             Figure(
-                "matrices-chain", "F̃, block-diagonal and block-tridiagonal, and what differs [MG15, fig. 5]."
+                "matrices-chain",
+                "F̃, block-diagonal and block-tridiagonal, and their inverses [MG15, fig. 5, 6].",
             ),
-            f"As inverses the same two are wrong by {percent(inverse_kfac)} and {percent(inverse_chain)}"
-            + (f", and {on_blocks}: knowing the neighbours helps even there." if helps else f"; {on_blocks}.")
-            + " All of them are dominated by the damping, so the errors are small."
-            * (max(inverse_kfac, inverse_chain) < 0.1),
-            Figure("matrices-inverse", "The same for the inverses [MG15, fig. 6]."),
         ]
 
     def record(self) -> dict[str, Any]:
@@ -266,12 +241,16 @@ def compute(run: Run) -> Matrices | None:
                 )
         for distance, which in enumerate(("diagonal", "tridiagonal")):
             errors[f"{prefix}outside the {which}"] = _share_outside(exact, slices, distance)
+    whole, signals = (part.F, part.signals)
+    if run.study.F.shape[0] <= _LARGEST:
+        whole, signals = run.study.F, run.study.signals
+    pairs = zip(whole.names, signals.total(factors), strict=True)
     return Matrices(
         in_words(run),
         part.signals.names,
         tuple(rows.stop - rows.start for rows in slices),
-        to_host(F),
-        to_host(kronecker),
+        to_host(whole.array),
+        {name: (to_host(A), to_host(G)) for name, (A, G) in pairs},
         {name: to_host(matrix) for name, matrix in damped.items()},
         {name: to_host(matrix) for name, matrix in inverses.items()},
         errors,

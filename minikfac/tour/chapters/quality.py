@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ... import plots, quality
+from ...linalg import SingularMatrixError
 from ...quality import format_cell
-from ..parts import Drawings, Figure, Part, Section, Table, count, listing, percent
+from ..parts import Drawings, Figure, Part, Section, Table, count, listing, percent, two_digits
 
 if TYPE_CHECKING:
     from ..run import Run
@@ -35,6 +36,10 @@ MISSING = {
     "low rank": "it takes long for shared weights",
 }
 """Approximations that do not always exist or take long, and why."""
+STATED = ("K-FAC", "block-diagonal")
+"""Approximations whose numbers stand in the text; all are in the table."""
+_EXACT_STEPS = 4000
+"""Most parameters for which steps are taken for each of several dampings."""
 
 
 @dataclass(frozen=True)
@@ -49,25 +54,50 @@ class Quality:
         return self.run.study.comparison
 
     def figures(self) -> Drawings:
-        """Four columns of the table as bars."""
-        return {"quality": self._bars}
+        """Progress against numbers stored and damping; over seeds, bars with whiskers."""
+        return {"quality": self._progress if self.comparison.spread is None else self._bars}
+
+    def _progress(self) -> Any:
+        study = self.run.study
+        dampings, curves = (None, None) if study.F.shape[0] > _EXACT_STEPS else self._damped()
+        return plots.progress_against_storage(
+            self.comparison.whole(), study.F.floats, dampings=dampings, curves=curves, damping=study.damping
+        )
+
+    def _damped(self) -> tuple[list[float], dict[str, dict[str, list[float]]]]:
+        """Progress and cosine of every approximation for dampings around the study's."""
+        study = self.run.study
+        methods = {name: method for name in study.matrices if (method := quality.APPROXIMATIONS[name][1])}
+        tables = {}
+        for damping in (study.damping * 10.0**power for power in (-2, -1, 0, 1, 2, 3)):
+            with suppress(SingularMatrixError):  # too little for the precision at hand
+                tables[damping] = quality.compare(
+                    study.F, study.matrices, study.gradient, damping, methods, ("step",)
+                )
+        curves = {
+            name: {key: [table[name][key] for table in tables.values()] for key in ("share", "step_cosine")}
+            for name in study.matrices
+        }
+        return list(tables), curves
 
     def _bars(self) -> Any:
-        rows, spread = self.comparison.whole(), self.comparison.spread
+        rows, spread = self.comparison.whole(), self.comparison.spread or []
+        spread = [row for row in spread if row["layer"] == rows[0]["layer"]]
         columns = ("error", "step_cosine", "share", "cg_iterations")
-        if spread is not None:
-            spread = [row for row in spread if row["layer"] == rows[0]["layer"]]
         shown = [key for key in columns if rows[0].get(key) is not None]
         return plots.quality_bars(rows, shown, spread=spread)
 
     def sections(self) -> list[Section]:
-        """The best approximations in words, the whole table, and errors layer by layer."""
+        """The numbers of K-FAC, the whole table, and errors layer by layer."""
         seeds = self.run.settings.seeds
-        bars = f" Bars are means over {seeds} seeds, whiskers standard deviations." if seeds > 1 else ""
+        caption = "Above: progress of each approximation's step. Below: its direction. Left: against the "
+        caption += "numbers that it stores. Right: against damping."
+        if seeds > 1:
+            caption = f"Four columns of the table: means over {seeds} seeds, whiskers standard deviations."
         parts: list[Part] = [
-            self._best() + self._against_no_curvature(),
+            self._stated(),
             *self._notes(),
-            Figure("quality", f"Four columns of the table.{bars}"),
+            Figure("quality", caption),
             *self._tables(),
         ]
         return [Section("quality", "How good each approximation is", parts)]
@@ -76,53 +106,41 @@ class Quality:
     def _rows(self) -> list[dict[str, Any]]:
         return [row for row in self.comparison.whole() if row["approximation"] != "no curvature"]
 
-    def _best(self) -> str:
-        rows, n_params = self._rows, self.run.study.F.shape[0]
-        by_share = max(rows, key=lambda row: row["share"])
-        by_error = min(rows, key=lambda row: row["error"])
+    def _stated(self) -> str:
+        """The first approximations in numbers, and the plain gradient."""
+        names = [name for name in STATED if name in self.run.study.matrices]
+        names = names or [next(iter(self.run.study.matrices))]
+        each = "; ".join(
+            f"{name} has a relative error of {two_digits(row['error'])}, its step a cosine of "
+            f"{two_digits(row['step_cosine'])} with the exact one and {percent(row['share'])} of its "
+            f"progress, and it stores {count(row['floats'])} numbers"
+            for name in names
+            for row in [self.comparison[name]]
+        )
         text = (
             "Each approximation against the exact Fisher matrix of "
-            f"{'all' if self.run.settings.layers is None else 'the chosen'} {count(n_params)} parameters. "
-            f"Closest as a matrix is {by_error['approximation']} ({percent(by_error['error'])} wrong, "
-            f"{count(by_error['floats'])} numbers); the most useful step is that of "
-            f"{by_share['approximation']}, with {percent(by_share['share'])} of the exact step's progress "
-            f"and {count(by_share['floats'])} numbers."
+            f"{'all' if self.run.settings.layers is None else 'the chosen'} "
+            f"{count(self.run.study.F.shape[0])} parameters. {each[0].upper()}{each[1:]}."
         )
-        small = [row for row in rows if row["floats"] <= 10 * n_params]
-        if small and by_share not in small:
-            best = max(small, key=lambda row: row["share"])
-            text += (
-                " Among those that store no more than ten numbers per parameter it is "
-                f"{best['approximation']}, with {percent(best['share'])} of the progress and "
-                f"{count(best['floats'])} numbers."
-            )
+        if "no curvature" in self.run.study.matrices:
+            share = percent(self.comparison["no curvature"]["share"])
+            text += f" “No curvature” is the plain gradient, for comparison: {share} of the progress."
         return text
-
-    def _against_no_curvature(self) -> str:
-        if "no curvature" not in self.run.study.matrices:
-            return ""
-        plain = self.comparison["no curvature"]
-        worse = [row["approximation"] for row in self._rows if row["share"] <= plain["share"]]
-        verdict = ", less than any of them."
-        if worse:
-            verdict = f"; {listing(worse)} make{'s' if len(worse) == 1 else ''} no more than that."
-        return (
-            f" “No curvature” is the plain gradient, for comparison: {percent(plain['share'])} of the "
-            f"progress{verdict}"
-        )
 
     def _notes(self) -> list[str]:
         """What preconditioners do, and what was left out or drawn."""
         run, settings = self.run, self.run.settings
         notes = []
         measured = {row["approximation"]: row.get("cg_iterations") for row in self.comparison.whole()}
-        iterations = {name: n for name, n in measured.items() if n is not None}
-        plain = iterations.get("no curvature", math.inf)
-        slower = [name for name, n in iterations.items() if n > plain]
-        if slower:
+        iterations = {name: format_cell(n) for name, n in measured.items() if n is not None}
+        if iterations:
+            listed = ", ".join(f"{n} ({name})" for name, n in iterations.items())
+            above = int((run.eigenvalues > settings.damping).sum())
             notes.append(
-                f"As a preconditioner, {listing(slower)} take{'s' if len(slower) == 1 else ''} more "
-                f"iterations than none at all ({format_cell(plain)}).{self._few_large_eigenvalues()}"
+                f"As preconditioners: conjugate gradients then take so many iterations: {listed}. They deal "
+                "with few large eigenvalues by themselves"
+                + f"; {count(above)} of {count(len(run.eigenvalues))} eigenvalues of the layers in the "
+                "pictures lie above the damping" * (len(run.eigenvalues) > 0) + "."
             )
         if run.study.left_out:
             columns = listing([column for name in run.study.left_out for column in quality.MEASURES[name]])
@@ -136,18 +154,6 @@ class Quality:
                 source = f"{settings.n_samples} drawn target{'s' * (settings.n_samples > 1)} per example"
             notes.append(f"The approximations are built from {source}; the exact matrix is not.")
         return notes
-
-    def _few_large_eigenvalues(self) -> str:
-        """Why conjugate gradients may do well by themselves, if that is so."""
-        values = self.run.eigenvalues
-        above = int((values > self.run.settings.damping).sum())
-        if not len(values) or above > len(values) / 5:
-            return ""
-        return (
-            f" At this damping that is no wonder: only {count(above)} of the {count(len(values))} "
-            "eigenvalues of the layers in the pictures lie above it, and conjugate gradients deal with few "
-            "large eigenvalues by themselves."
-        )
 
     def _tables(self) -> list[Part]:
         comparison, settings = self.comparison, self.run.settings

@@ -54,17 +54,11 @@ def _figure(tour: Tour) -> Figure:
     matrices = tour.chapters.get("matrices")
     if not isinstance(matrices, Matrices):
         return Figure("ledger", "What each assumption on the way from the exact matrix costs.")
-    error = matrices.errors["kronecker"]
-    verdict = "Here the approximation is a bad one."
-    if error < 1:
-        verdict = (
-            "The coarse structure survives, the fine one does not." if error > 0.2 else "Little is lost."
-        )
     return Figure(
-        "matrices-kronecker",
-        f"The idea in one picture. Left: sizes of the entries of the exact Fisher matrix of {matrices.where} "
-        f"({count(sum(matrices.sizes))} weights). Middle: made from products of small matrices. Right: what "
-        f"differs, on the same scale; it is {percent(error)} of the exact matrix (Frobenius norm). {verdict}",
+        "kfac",
+        "The idea in one picture. Above: one layer's block of the exact Fisher matrix, two small matrices A "
+        "and G, their Kronecker product, and what differs. Below: the exact Fisher matrix of "
+        f"{count(len(matrices.whole))} weights, K-FAC with one such block per layer, and what differs.",
     )
 
 

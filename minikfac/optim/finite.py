@@ -1,0 +1,143 @@
+"""Every step ends in finite numbers, or in an error that says what became infinite and what was in force.
+
+A step changes none of its arguments. So after an error parameters and state are what they were, and what went
+wrong can be computed once more to be named.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from functools import wraps
+from typing import Any, TypeVar, cast
+
+from ..backend import Array, array_module, fetch, on_host
+from ..linalg import SingularMatrixError
+from . import checks
+from .momentum import State
+from .objective import decay, objective_gradient
+
+Step = TypeVar("Step", bound=Callable[..., Any])
+ENTRIES = {
+    *("velocity", "m", "v", "diagonal", "U", "factors", "inverse", "bases", "eigenvalues", "lam", "gamma"),
+    *("delta", "direction", "pending", "inverse_step"),
+}
+"""What states of optimizers hold beside the step and statistics."""
+ADVICE = {"lr": "a smaller lr", "damping": "more damping", "lam": "a larger lam"}
+
+
+def finite(step: Step) -> Step:
+    """Let an optimizer's ``step`` refuse a loss, parameters or vectors of the state that are not finite.
+
+    The numbers of info may still be on a device: they come to the host here, in one request together with the
+    answer. A state of another optimizer or net is refused too.
+    """
+
+    @wraps(step)
+    def checked(
+        opt: Any, theta: Array, state: State, batch: tuple[Array, Array], rng: Any = None
+    ) -> tuple[Array, State, dict[str, float]]:
+        checks.state(opt, state, theta)
+        try:
+            moved, after, info = step(opt, theta, state, batch, rng)
+        except KeyError as error:
+            if error.args[0] in ENTRIES | {"stats"}:
+                raise checks.another_state(opt, state) from error
+            raise
+        except (ValueError, FloatingPointError) as error:  # passes and inverses refuse what is not finite
+            named = _named(error, opt, theta, state, batch)
+            if named is error:
+                raise
+            raise named from error
+        if ENTRIES & (state.keys() - after.keys()):  # a subclass may have entries of its own
+            raise checks.another_state(opt, state)
+        # what has asked the device before its end has M, which is not finite where a direction is not
+        here = on_host(theta) or not all(map(on_host, info.values()))
+        *values, good = fetch(*info.values(), all_finite([moved, *_vectors(after, theta)]) if here else True)
+        info = dict(zip(info, values, strict=True))
+        if not (good and math.isfinite(info["loss"] + info.get("model", 0.0))):
+            raise _refusal(opt, state, _not_finite(opt, theta, state, batch) or "a step that is not")
+        return moved, after, info
+
+    return cast(Step, checked)
+
+
+def all_finite(arrays: Iterable[Array]) -> Any:
+    """Whether all numbers of all arrays are finite; on a device the answer stays there."""
+    good: Any = True
+    for array in arrays:
+        good = good & array_module(array).isfinite(array).all()
+    return good
+
+
+def _vectors(value: Any, theta: Array) -> Iterator[Array]:
+    """Arrays of the shape of theta in a state, such as a velocity."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for entry in value:
+            yield from _vectors(entry, theta)
+    elif getattr(value, "shape", None) == theta.shape:
+        yield value
+
+
+def _not_finite(opt: Any, theta: Array, state: State, batch: tuple[Array, Array]) -> str | None:
+    """What is not finite before a step; None where that is the step itself.
+
+    Raises:
+        ValueError: on targets that the output's distribution cannot have, which a device had not looked at.
+    """
+    if not fetch(all_finite([theta]))[0]:
+        return "NaN or infinite parameters before it"
+    for name, entry in state.items():
+        if not fetch(all_finite(_vectors(entry, theta)))[0]:
+            return f"NaN or infinite numbers in state[{name!r}]"
+    (x, y), l2 = batch, getattr(opt, "l2", 0.0)
+    loss, grad, *_ = objective_gradient(opt.net, theta, x, y, state["stats"], l2)
+    opt.net.output.check_values(y, opt.net.n_outputs(x))
+    loss, penalty, good = fetch(loss, decay(theta, l2), all_finite([grad]))
+    if not math.isfinite(loss + penalty):
+        return f"a weight decay of {penalty}" if math.isfinite(loss) else f"a loss of {loss}"
+    return None if good else "a gradient that is not"
+
+
+def _named(error: Exception, opt: Any, theta: Array, state: State, batch: Any) -> Exception:
+    """An error in the middle of a step: what was not finite before it, or the error and what was in force."""
+    if opt.net.comm.size > 1:  # this rank may be the only one that has come here
+        return error
+    try:
+        text = _not_finite(opt, theta, state, batch)
+    except (ValueError, FloatingPointError):  # it lies in the batch
+        return error
+    if text is not None:
+        return _refusal(opt, state, text)
+    where = f"in step {state['step']} of {type(opt).__name__} with {_shown(_in_force(opt, state))}"
+    if isinstance(error, SingularMatrixError):  # whose advice is for whoever inverts a matrix of their own
+        fact = str(error).partition("; ")[0]
+        return SingularMatrixError(f"{fact}; {where}; use more damping, scaled inputs or float64")
+    return type(error)(f"{error}; {where}")
+
+
+def _in_force(opt: Any, state: State) -> dict[str, float]:
+    """Settings that decide how far a step goes, by name."""
+    k = state["step"]
+    names = [name for name in ("lr", "momentum", "damping", "l2") if hasattr(opt, name)]
+    values = {name: checks.value_at(getattr(opt, name), k, name) for name in names}
+    values |= {name: state[name] for name in ("lam", "gamma") if name in state}
+    return {name: value for name, value in values.items() if checks.is_number(value)}
+
+
+def _shown(settings: dict[str, float]) -> str:
+    return ", ".join(f"{name}={value:.4g}" for name, value in settings.items())
+
+
+def _refusal(opt: Any, state: State, what: str) -> FloatingPointError:
+    """The error: what was not finite, the settings in force, and which of them to change."""
+    k, in_force = state["step"], _in_force(opt, state)
+    advice = "use " + " or ".join(text for name, text in ADVICE.items() if name in in_force)
+    if k == 0 and what.startswith("a loss"):
+        advice = "begin with smaller parameters, or scale the inputs"
+    step = f"step {k} of {type(opt).__name__}"
+    return FloatingPointError(
+        f"expected finite numbers in {step}, got {what}, with {_shown(in_force)}; {advice}"
+    )
