@@ -127,7 +127,7 @@ class Conv2d(ParameterLayer):
 
     def weight_gradient(self, record: Record, g: Array, out: Array) -> None:
         (lines, s, _), width = record, record[0].shape[-1]
-        g = g.reshape(s.shape).swapaxes(0, 1)  # heights first, as in lines
+        g = array_module(g).ascontiguousarray(g.reshape(s.shape).swapaxes(0, 1))  # heights first, as in lines
         for i in range(self.windows.kernel[0]):
             row = self.windows.row(lines, i, slice(0, len(g)))
             sum_of_products(row, g, out[i * width : (i + 1) * width])
