@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from typer import Option
+from typer.core import TyperCommand
+
+from ..writing import check_writable, replaced_at_once, sole_writer
 
 ProblemName = Annotated[
     str,
@@ -45,22 +50,98 @@ Levels = Annotated[
 Figure = Annotated[Path, Option(help="The figure: a .png, .svg or .pdf.")]
 
 
+class Command(TyperCommand):
+    """A command that refuses, of any option, what no setting can be; a path may begin with ~."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the options.
+
+        Raises:
+            ValueError: on a number that is not finite, or an unknown user's folder.
+        """
+        rest = super().parse_args(ctx, args)
+        for option in self.params:
+            value = ctx.params.get(option.name)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"expected a finite number for {option.opts[0]}, got {value}")
+            if isinstance(value, Path):
+                ctx.params[option.name] = _expanded(value)
+        return rest
+
+
+def _expanded(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"expected a path, got {path}: {error}") from error
+
+
 # what is written ------------------------------------------------------------------------------------------
+
+FOLDERS = ExitStack()
+"""Locks on the folders that the command writes; released when it ends."""
+FIGURES = (".png", ".svg", ".pdf")
+WRITTEN = (*FIGURES, ".npz", ".json", ".jsonl", ".csv", ".html")
+"""How files end that commands write."""
 
 
 def make_folder(folder: Path) -> None:
-    """Make the folder now: not to be able to write is better known before the work than after it."""
-    folder.expanduser().mkdir(parents=True, exist_ok=True)
+    """Make the folder and lock it: not to be able to write is better known before the work than after it.
+
+    Raises:
+        FileExistsError: where another command writes there, or something is in the way.
+        OSError: where nothing can be written.
+    """
+    FOLDERS.enter_context(sole_writer(folder))
+    for path in folder.iterdir():
+        if path.suffix in WRITTEN and not path.is_file():
+            raise FileExistsError(f"expected no folder or device in the place of a file, got {path}")
 
 
 def check_figure(path: Path) -> None:
-    """Refuse a name of a figure that ends in no format of figures."""
-    if path.suffix not in (".png", ".svg", ".pdf"):
+    """Refuse a figure that cannot be written there.
+
+    Raises:
+        ValueError: on a name that ends in no format of figures.
+        OSError: where no file can be written.
+    """
+    if path.suffix not in FIGURES:
         raise ValueError(f"expected --out to end in .png, .svg or .pdf, got {path}")
+    if path.exists() and not path.is_file():
+        raise FileExistsError(f"expected a file in {path}, or none yet, got a folder or a device")
+    check_writable(path.parent)
 
 
-def on_existing(resume: bool, overwrite: bool, paths: Sequence[Path], what: str = "checkpoint") -> str:
+def save_figure(figure: Any, path: Path) -> None:
+    """Write a figure in the format that its name ends in, whole or not at all."""
+    with replaced_at_once(path) as file:
+        figure.savefig(file, format=path.suffix[1:])
+
+
+def in_figures(text: str) -> str:
+    r"""A name as figures show it: dollar signs begin no formula, a first underscore hides nothing.
+
+    >>> print(in_figures("a$b$"), in_figures("K-FAC"))
+    a\$b\$ K-FAC
+    """
+    shown = text.encode(errors="replace").decode().replace("$", r"\$")
+    return f" {shown}" if shown.startswith("_") else shown
+
+
+def on_existing(
+    resume: bool,
+    overwrite: bool,
+    paths: Sequence[Path],
+    what: str = "checkpoint",
+    records: Sequence[Path] = (),
+) -> str:
     """What becomes of a run that is there: "resume", "replace", or "refuse" where there is none.
+
+    Args:
+        resume, overwrite: the options.
+        paths: files from which a run can go on.
+        what: these are.
+        records: files from which it cannot.
 
     Raises:
         ValueError: on both options.
@@ -73,6 +154,12 @@ def on_existing(resume: bool, overwrite: bool, paths: Sequence[Path], what: str 
             raise FileExistsError(
                 f"expected no {what} in {path} yet, got one; --resume goes on from it, --overwrite "
                 "replaces it, --out names another folder"
+            )
+    for path in records:
+        if path.exists() and not (resume or overwrite):
+            raise FileExistsError(
+                f"expected no records in {path} yet, got some; --overwrite replaces them, --out names "
+                "another folder"
             )
     return "resume" if resume else "replace" if overwrite else "refuse"
 
@@ -92,4 +179,5 @@ def print_table(title: str, header: Sequence[str], cells: Sequence[Sequence[str]
         table.add_column(name, justify="right" if number else "left", no_wrap=number == 0)
     for row in cells:
         table.add_row(*row)
-    Console(highlight=False, width=None if sys.stdout.isatty() else 140).print(table)
+    terminal = sys.stdout is not None and sys.stdout.isatty()
+    Console(highlight=False, markup=False, emoji=False, width=None if terminal else 140).print(table)

@@ -18,7 +18,7 @@ from ..races.contenders import contender
 from ..races.race import BEST, file_name
 from ..training.loop import Optimizer
 from . import common, runs
-from .common import make_folder, on_existing, print_table, say
+from .common import make_folder, on_existing, print_table, save_figure, say
 from .runs import Entrant
 
 RACERS = ("SGD", "Nesterov", "Adam", "K-FAC", "K-FAC tridiagonal")
@@ -102,15 +102,18 @@ def compare(
     entrants = _entrants(problem, optimizers, arguments, batch_size)
     contenders = {each.name: each.make(problem.net) for each in entrants}
     numbers = [None] if seeds == 1 else list(range(seed, seed + seeds))
-    files = [out / f"{file_name(label, number)}.npz" for label in contenders for number in numbers]
-    on_existing(resume, overwrite, files)
+    names = [out / file_name(label, number) for label in contenders for number in numbers]
     terms: dict[str, Any] = {"seed": seed, "seeds": seeds, "per_octave": measure, "folder": out}
     terms |= {"steps": steps, "seconds": 12.0 if seconds is None and steps is None else seconds}
-    terms["existing"] = "resume" if resume else "replace"
     terms["batch_size"] = {each.name: each.batch_size for each in entrants}
     terms["averaging"] = {each.name: each.averaging for each in entrants}
     _announce(problem, entrants)
     make_folder(out)
+    records = [name.with_name(f"{name.name}.jsonl") for name in names]
+    if tune is not None:
+        records += [out / f"{file_name(label)}.search.jsonl" for label in contenders]
+    checkpoints = [name.with_name(f"{name.name}.npz") for name in names]
+    terms["existing"] = on_existing(resume, overwrite, checkpoints, records=records)
     with one_thread(runs.is_small(problem)):
         if tune is not None:
             contenders = _tuned(entrants, tune, trial or tune / 12, column, seed, out)
@@ -195,11 +198,12 @@ def _draw(race: Race, out: Path, column: str, levels: Sequence[float] | None, ti
     written = []
     for name in dict.fromkeys([column, *tests[:1]]):
         label = plots.races.label(name).split(" (")[0]
-        plots.race(race.records, name, title=f"{title}: {label}")[0].figure.savefig(out / f"{name}.png")
+        figure = plots.race(race.records, name, title=f"{title}: {label}")[0].figure
+        save_figure(figure, out / f"{name}.png")
         written.append(f"{name}.png")
     rows = race.targets(column, levels)
     if rows:
-        plots.race_targets(rows)[0].figure.savefig(out / "targets.png")
+        save_figure(plots.race_targets(rows)[0].figure, out / "targets.png")
         written.append("targets.png")
     return written
 

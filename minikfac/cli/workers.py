@@ -16,7 +16,7 @@ from ..scaling import cost_model as model
 from ..scaling.cost_model import Curve
 from ..scaling.sweep import read
 from . import common
-from .common import check_figure, print_table, say
+from .common import check_figure, print_table, save_figure, say
 from .runs import parse_arguments
 
 IMAGES = {"digits": (8, 8, 1), "cifar10": (32, 32, 3), "svhn": (32, 32, 3)}
@@ -85,7 +85,7 @@ def workers(
     shown: dict[str, Any] = {"weak": seconds, "weak_label": unit, "parts_of": method.name, "title": title}
     by_name = {label: curve.seconds for label, curve in strong.items()}
     axes = plots.predicted_scaling(counts, by_name, strong[method.name].parts, limits, **shown)
-    axes[0].figure.savefig(out)
+    save_figure(axes[0].figure, out)
     say(f"Figure: {out}")
 
 

@@ -17,6 +17,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
+from ..writing import replaced_at_once
+
 GZIP_MAGIC = b"\x1f\x8b"
 
 
@@ -90,11 +92,8 @@ def extract(archive: Path, members: Mapping[str, str]) -> None:
             for member in tar:
                 content = tar.extractfile(member) if member.isreg() and member.name in left else None
                 if content is not None:
-                    target = archive.parent / left.pop(member.name)
-                    part = target.with_name(f"{target.name}.part")
-                    with part.open("wb") as out:
+                    with replaced_at_once(archive.parent / left.pop(member.name)) as out:
                         shutil.copyfileobj(content, out)
-                    part.replace(target)
     except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(
             f"{archive}: expected a complete .tar.gz, got a truncated or damaged one ({error})"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..writing import write_text
 from .measures import COLUMNS, Row
 
 
@@ -61,10 +63,11 @@ def write_csv(path: str | Path, rows: Sequence[Row], spread: Sequence[Row] | Non
             row | {f"{column}_sd": deviation.get(column) for column in COLUMNS}
             for row, deviation in zip(rows, spread, strict=True)
         ]
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, restval="")
-        writer.writeheader()
-        writer.writerows(rows)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
 
 
 def mean_and_spread(tables: Sequence[Sequence[Row]]) -> tuple[list[Row], list[Row]]:

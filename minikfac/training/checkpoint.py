@@ -31,8 +31,9 @@ from ..fisher.eigenblock import EigenBlock
 from ..fisher.kronecker_block import KroneckerBlock, KroneckerSolver
 from ..fisher.low_rank import LowRank
 from ..fisher.tridiagonal import BlockTridiagonal, BlockTridiagonalInverse
+from ..writing import replaced_at_once
 from .describe import differences
-from .records import Record, decoded, encoded, replaced_at_once
+from .records import Record, decoded, encoded
 
 FORMAT = 2
 """Before, an optimizer's state held the average of the iterates."""
