@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from fractions import Fraction
 from typing import Any
 
@@ -26,6 +27,9 @@ from oracles import error, ranks, standin
 from oracles.resumable import problem as points
 from oracles.resumable import same
 
+ENDED = "rank 0 of 3: ConnectionError: expected all 3 ranks to go on together, got an end of rank 1 before"
+SOON = 20.0
+"""Seconds from the end of a rank to that of all, on a machine where each of them waits for a core."""
 ESTIMATE, PARAMETERS = 1e-13, 1e-12  # relative, in float64
 
 
@@ -112,11 +116,19 @@ def test_ranks_find_what_one_finds(n, tmp_path):
     ("how", "code", "message"),
     [
         ("raises", 1, "rank 1 of 3: RuntimeError: there is no room for this"),
-        ("dies", 137, "process rank 1 .*exited on signal 9"),
+        ("exits", 1, ENDED),
+        ("is killed", 137, "process rank 1 .*exited on signal 9"),
+        ("leaves with 0", 1, 'exited without calling "finalize"'),
+        pytest.param("is interrupted", 1, "rank 1 of 3: KeyboardInterrupt", marks=pytest.mark.slow),
+        pytest.param("exits with 3", 1, ENDED, marks=pytest.mark.slow),
+        pytest.param("returns", 1, ENDED, marks=pytest.mark.slow),
+        pytest.param("is terminated", 143, "process rank 1 .*exited on signal 15", marks=pytest.mark.slow),
+        pytest.param("leaves with 3", 3, "exited with non-zero status", marks=pytest.mark.slow),
     ],
 )
-def test_a_rank_that_fails_ends_all_of_them(how, code, message, tmp_path):
+def test_a_rank_that_ends_ends_all_of_them(how, code, message, tmp_path):
     run = started(3, "-m", "oracles.ranks", how, str(tmp_path))
+    assert time.time() - float(run.stdout.split()[0]) < SOON
     assert run.returncode == code
     assert len(re.findall(message, run.stderr.replace("\n", " "))) == 1
     assert checkpoint.load(tmp_path / "run.npz").step == 3
@@ -246,6 +258,12 @@ class Pretended:
 
     def Dup(self) -> "Pretended":
         return self
+
+    def Ibarrier(self) -> "Pretended":
+        return self
+
+    def Test(self) -> bool:
+        return True
 
     def Allreduce(self, in_place: str, buffer: Any) -> None:
         assert in_place == "in place"

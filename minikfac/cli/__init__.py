@@ -119,6 +119,7 @@ def _run(arguments: list[str]) -> int:
             reconfigure(errors="replace")
     if not debug:
         warnings.filterwarnings("ignore", category=RuntimeWarning)  # what matters of overflow is an error
+        warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)  # in the name of a file
     try:
         _refuse_empty(arguments)
         code = app(args=arguments, prog_name="minikfac", standalone_mode=False)

@@ -108,6 +108,7 @@ def compare(
     terms["batch_size"] = {each.name: each.batch_size for each in entrants}
     terms["averaging"] = {each.name: each.averaging for each in entrants}
     _announce(problem, entrants)
+    runs.check_column(column, problem, "--column", all(each.averaging for each in entrants), best=True)
     make_folder(out)
     records = [name.with_name(f"{name.name}.jsonl") for name in names]
     if tune is not None:
@@ -116,7 +117,7 @@ def compare(
     terms["existing"] = on_existing(resume, overwrite, checkpoints, records=records)
     with one_thread(runs.is_small(problem)):
         if tune is not None:
-            contenders = _tuned(entrants, tune, trial or tune / 12, column, seed, out)
+            contenders = _tuned(entrants, tune, tune / 12 if trial is None else trial, column, seed, out)
         outcome = races.race(problem.net, problem.theta, contenders, problem.dataset, **terms)
     _conclude(outcome, column, heights, tune, out, problem.name)
     say(f"{time.perf_counter() - started:.0f} s")

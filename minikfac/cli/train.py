@@ -107,12 +107,14 @@ def train(
     entrant = Entrant(contender(optimizer), problem, runs.parse_arguments(arguments), batch_size)
     ranked, size = problem.net.on(comm), entrant.batch_size
     opt = entrant.make(ranked)
+    limits: dict[str, Any] = {"max_seconds": seconds, "target": runs.parse_target(target)}
+    for column in limits["target"] or ():
+        runs.check_column(column, problem, "--target", entrant.averaging is not None)
     existing = on_existing(resume, overwrite, [])
     if leads:
         make_folder(out)
         existing = on_existing(resume, overwrite, [out / "run.npz"], records=[out / "run.jsonl"])
         say(_announced(entrant, size, comm.size))
-    limits: dict[str, Any] = {"max_seconds": seconds, "target": runs.parse_target(target)}
     limits["steps"] = 200 if steps is None and seconds is None else steps
     loop: dict[str, Any] = {"batch_size": size, "seed": seed, "measure_every": measure_every}
     keep = Keep(out, every=checkpoint_every, existing=existing)

@@ -40,9 +40,11 @@ def workers(
     name: common.ProblemName = "mnist-autoencoder",
     optimizer: Annotated[str, Option(help="kfac or kfc-pre; SGD stands beside it.")] = "kfac",
     arguments: Arguments = None,
-    batch_size: Annotated[int, Option(help="Of all workers together: strong scaling.", min=1)] = 8192,
-    each: Annotated[int, Option(help="Of each worker: weak scaling.", min=1)] = 64,
-    most: Annotated[int, Option(help="Workers at most.", min=2)] = 8192,
+    batch_size: Annotated[
+        int, Option(help="Of all workers together: strong scaling.", min=1, max=10**9)
+    ] = 8192,
+    each: Annotated[int, Option(help="Of each worker: weak scaling.", min=1, max=10**6)] = 64,
+    most: Annotated[int, Option(help="Workers at most.", min=2, max=2**20)] = 8192,
     gflops: Rate = None,
     latency: Annotated[float, Option(help="Of a message, in seconds.")] = 1e-5,
     gbytes: Annotated[float, Option(help="Gigabytes a second of the network.")] = 1.0,
