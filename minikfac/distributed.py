@@ -171,7 +171,7 @@ class MPICommunicator(Communicator):
             self._ended[int(farewell[0])] = int(farewell[1])
 
     def leave(self) -> None:
-        """Tell the others that this rank ends, and wait until all do: those that go on see that it is gone."""
+        """Tell the others that this rank ends, and wait until all do; those that go on see it."""
         farewell, others = np.array([self.rank, self._meetings]), set(range(self.size)) - {self.rank}
         sent = [self._mpi.Isend(farewell, rank, _FAREWELL) for rank in others]
         if self._aside is not None:
@@ -357,7 +357,12 @@ def world() -> MPICommunicator:
         end(1)
 
     sys.excepthook = end_all
-    atexit.register(lambda: MPI.Is_finalized() or comm.leave())
+
+    def leave() -> None:
+        if not MPI.Is_finalized():
+            comm.leave()
+
+    atexit.register(leave)
     return comm
 
 

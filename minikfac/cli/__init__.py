@@ -125,7 +125,7 @@ def _run(arguments: list[str]) -> int:
         code = app(args=arguments, prog_name="minikfac", standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
         code = 130
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit):  # which typer makes of it
         return _fail("the output was closed before the end", 141)
     except EXPECTED as error:
         if debug:

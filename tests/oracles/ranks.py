@@ -239,7 +239,7 @@ class Failing(optim.SGD):
         return super().step(theta, state, *arguments)
 
 
-class Returns(Exception):
+class ReturnError(Exception):
     """Caught at the end of the program."""
 
 
@@ -252,7 +252,7 @@ ENDS: dict[str, Callable[[], Any]] = {
     "is interrupted": lambda: throws(KeyboardInterrupt()),
     "exits": lambda: sys.exit(),
     "exits with 3": lambda: sys.exit(3),
-    "returns": lambda: throws(Returns()),
+    "returns": lambda: throws(ReturnError()),
     "is killed": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "is terminated": lambda: os.kill(os.getpid(), signal.SIGTERM),
     "leaves with 3": lambda: os._exit(3),
@@ -262,7 +262,7 @@ ENDS: dict[str, Callable[[], Any]] = {
 
 
 def fails(folder: str, how: str) -> None:
-    with contextlib.suppress(Returns):
+    with contextlib.suppress(ReturnError):
         run(Keep(folder, every=1), 1000, distributed.world(), lambda net: Failing(net, 0.1, how=how))
 
 

@@ -43,12 +43,12 @@ NO_NUMBER = ("x", "nan", "inf", "-inf", "1e999", "0x1p3", "True", "1,5", "1 2", 
 NO_PATH = ("file/below", "file/below/more")
 """Below a file."""
 MORE: dict[str, tuple[str, ...]] = {
-    "--width": ("0", "-1", "1e-300", "1e300"),
+    "--width": ("0", "-1", "1e300"),
     "--seconds": ("0", "-1"),
     "--tune": ("0", "-1"),
     "--lr": ("0", "-1"),
     "--damping": ("0", "-1"),
-    "--epochs": ("0", "-1"),
+    "--epochs": ("-1",),
     "--latency": ("-1",),
     "--gbytes": ("0", "-1"),
     "--gflops": ("0", "-1"),
@@ -136,7 +136,7 @@ NAMED += ("--batch-size", "--target", "--levels", "--column", "--net", "--data",
 
 
 def options(command: str) -> Iterator[tuple[str, set[Any], int | None]]:
-    """The options of a command with their types and the least that they may be, as its function states them."""
+    """The options of a command, their types, and the least that they may be, as its function says."""
     function = getattr(import_module(f"minikfac.cli.{command}"), command)
     for name, hint in get_type_hints(function, include_extras=True).items():
         kind, *about = get_args(hint) or (hint,)
