@@ -81,6 +81,8 @@ def _expanded(path: Path) -> Path:
 FOLDERS = ExitStack()
 """Locks on the folders that the command writes; released when it ends."""
 FIGURES = (".png", ".svg", ".pdf")
+RECORDS = "file of records"
+"""From these alone no run goes on."""
 WRITTEN = (*FIGURES, ".npz", ".json", ".jsonl", ".csv", ".html")
 """How files end that commands write."""
 
@@ -128,20 +130,8 @@ def in_figures(text: str) -> str:
     return f" {shown}" if shown.startswith("_") else shown
 
 
-def on_existing(
-    resume: bool,
-    overwrite: bool,
-    paths: Sequence[Path],
-    what: str = "checkpoint",
-    records: Sequence[Path] = (),
-) -> str:
+def on_existing(resume: bool, overwrite: bool, paths: Sequence[Path], what: str = "checkpoint") -> str:
     """What becomes of a run that is there: "resume", "replace", or "refuse" where there is none.
-
-    Args:
-        resume, overwrite: the options.
-        paths: files from which a run can go on.
-        what: these are.
-        records: files from which it cannot.
 
     Raises:
         ValueError: on both options.
@@ -151,14 +141,9 @@ def on_existing(
         raise ValueError("expected --resume or --overwrite, got both")
     for path in paths:
         if path.exists() and not (resume or overwrite):
+            advice = "" if what == RECORDS else "--resume goes on from it, "
             raise FileExistsError(
-                f"expected no {what} in {path} yet, got one; --resume goes on from it, --overwrite "
-                "replaces it, --out names another folder"
-            )
-    for path in records:
-        if path.exists() and not (resume or overwrite):
-            raise FileExistsError(
-                f"expected no records in {path} yet, got some; --overwrite replaces them, --out names "
+                f"expected no {what} in {path} yet, got one; {advice}--overwrite replaces it, --out names "
                 "another folder"
             )
     return "resume" if resume else "replace" if overwrite else "refuse"

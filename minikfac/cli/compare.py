@@ -18,7 +18,7 @@ from ..races.contenders import contender
 from ..races.race import BEST, file_name
 from ..training.loop import Optimizer
 from . import common, runs
-from .common import make_folder, on_existing, print_table, save_figure, say
+from .common import RECORDS, make_folder, on_existing, print_table, save_figure, say
 from .runs import Entrant
 
 RACERS = ("SGD", "Nesterov", "Adam", "K-FAC", "K-FAC tridiagonal")
@@ -102,7 +102,7 @@ def compare(
     entrants = _entrants(problem, optimizers, arguments, batch_size)
     contenders = {each.name: each.make(problem.net) for each in entrants}
     numbers = [None] if seeds == 1 else list(range(seed, seed + seeds))
-    names = [out / file_name(label, number) for label in contenders for number in numbers]
+    names = [file_name(label, number) for label in contenders for number in numbers]
     terms: dict[str, Any] = {"seed": seed, "seeds": seeds, "per_octave": measure, "folder": out}
     terms |= {"steps": steps, "seconds": 12.0 if seconds is None and steps is None else seconds}
     terms["batch_size"] = {each.name: each.batch_size for each in entrants}
@@ -110,11 +110,9 @@ def compare(
     _announce(problem, entrants)
     runs.check_column(column, problem, "--column", all(each.averaging for each in entrants), best=True)
     make_folder(out)
-    records = [name.with_name(f"{name.name}.jsonl") for name in names]
-    if tune is not None:
-        records += [out / f"{file_name(label)}.search.jsonl" for label in contenders]
-    checkpoints = [name.with_name(f"{name.name}.npz") for name in names]
-    terms["existing"] = on_existing(resume, overwrite, checkpoints, records=records)
+    terms["existing"] = on_existing(resume, overwrite, [out / f"{name}.npz" for name in names])
+    searches = [f"{file_name(label)}.search" for label in contenders if tune is not None]
+    on_existing(resume, overwrite, [out / f"{name}.jsonl" for name in [*names, *searches]], RECORDS)
     with one_thread(runs.is_small(problem)):
         if tune is not None:
             contenders = _tuned(entrants, tune, tune / 12 if trial is None else trial, column, seed, out)

@@ -23,7 +23,7 @@ from ..training import History, Keep
 from ..training.batches import BatchSize
 from ..training.records import Record
 from . import common, runs
-from .common import in_figures, make_folder, on_existing, save_figure, say
+from .common import RECORDS, in_figures, make_folder, on_existing, save_figure, say
 from .nets import load, parse_channels, parse_sizes
 from .runs import Entrant
 
@@ -113,7 +113,8 @@ def train(
     existing = on_existing(resume, overwrite, [])
     if leads:
         make_folder(out)
-        existing = on_existing(resume, overwrite, [out / "run.npz"], records=[out / "run.jsonl"])
+        on_existing(resume, overwrite, [out / "run.npz"])
+        on_existing(resume, overwrite, [out / "run.jsonl"], RECORDS)
         say(_announced(entrant, size, comm.size))
     limits["steps"] = 200 if steps is None and seconds is None else steps
     loop: dict[str, Any] = {"batch_size": size, "seed": seed, "measure_every": measure_every}

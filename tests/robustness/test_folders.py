@@ -141,7 +141,7 @@ def test_records_without_a_checkpoint_are_not_replaced(tmp_path, capsys):
     with pytest.raises(FileExistsError, match="replace them, or choose another folder or name"):
         run(Keep(tmp_path, existing="resume"))
     assert cli.run(["train", "--steps", "1", "--out", str(tmp_path)]) == 2
-    assert "expected no records in" in capsys.readouterr().err
+    assert "expected no file of records in" in capsys.readouterr().err
     assert (tmp_path / "run.jsonl").read_bytes() == before
     run(Keep(tmp_path, existing="replace"))
 
