@@ -56,7 +56,7 @@ def left_in(folder: Path) -> dict[str, Any]:
 @pytest.mark.parametrize("extent", [SHORT, LONG])
 @one_thread()  # as the children have it: another number may round differently
 def test_killed_work_ends_in_the_same_bits(extent, tmp_path):
-    seeds, rounds = ((2, 4), (40, 8))[extent]
+    seeds, rounds = ((2, 4), (60, 8))[extent]
     counts = {}
     killed = children("at-random", tmp_path / "train", seeds, rounds)
     counts["train"] = sum(by_signal for _, _, by_signal in killed)
