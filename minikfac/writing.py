@@ -48,13 +48,6 @@ def write_text(path: str | Path, text: str) -> None:
         file.write(text.encode())
 
 
-def remove_unfinished(folder: Path, name: str) -> None:
-    """Remove what processes that were killed had begun to write in the place of ``name.*``."""
-    for path in folder.iterdir():
-        if path.name.startswith(f"{name}.") and re.search(r"\.[0-9a-f]{16}\.tmp$", path.name):
-            path.unlink(missing_ok=True)
-
-
 def check_writable(folder: Path) -> None:
     """Refuse a folder in which no file can be made, by making one without a name.
 
@@ -72,7 +65,8 @@ def check_writable(folder: Path) -> None:
 def sole_writer(folder: str | Path, name: str = "minikfac") -> Iterator[None]:
     """Make a folder, and keep all others from writing there under this name while the block runs.
 
-    A block inside the block may do so again, in the same thread.
+    A block inside the block may do so again, in the same thread. What processes that were killed had begun to
+    write in the place of ``name`` or ``name.*`` is removed.
 
     Raises:
         FileExistsError: where another run is at work, or a file is in the place of the folder.
@@ -94,8 +88,16 @@ def sole_writer(folder: str | Path, name: str = "minikfac") -> Iterator[None]:
             "another folder"
         ) from None
     try:
+        if is_first:
+            _remove_unfinished(folder, name)
         yield
     finally:
         if is_first:
             file.unlink(missing_ok=True)
         lock.release()
+
+
+def _remove_unfinished(folder: Path, name: str) -> None:
+    for path in folder.iterdir():
+        if path.name.startswith(f"{name}.") and re.search(r"\.[0-9a-f]{16}\.tmp$", path.name):
+            path.unlink(missing_ok=True)

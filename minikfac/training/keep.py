@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..backend import Array
-from ..writing import remove_unfinished, sole_writer
+from ..writing import sole_writer
 from . import checkpoint, records
 from .checkpoint import Checkpoint
 
@@ -69,7 +69,6 @@ def keeping(keep: Keep | None, about: dict[str, Any], theta: Array) -> Iterator[
         yield Keeper(None, about, theta)
         return
     with sole_writer(keep.folder, keep.name):
-        remove_unfinished(Path(keep.folder), keep.name)
         yield Keeper(keep, about, theta)
 
 
