@@ -19,7 +19,7 @@ SMALL = {
     + ("--finalists", "1", "--seeds", "1", "--epochs", "0.1", "--target", "loss=1"),
     "fisher": ("--net", "64-3-10", "--steps", "0", "--examples", "20", "--approximations", "diagonal"),
     "workers": ("--problem", "digits", "--gflops", "1", "--most", "4"),
-    "plot": ("none.jsonl",),
+    "plot": ("a.jsonl",),
 }
 """What stands before the wrong option; the last of two of the same counts."""
 EMPTY = ("", " ")
@@ -73,10 +73,10 @@ MORE: dict[str, tuple[str, ...]] = {
     "--target": ("loss", "loss=", "=1", "loss=x", "loss=nan", "loss=inf", "loss=-inf", "lam=1", "loss=1=2")
     + ("nosuch=1", "loss=0.1,test_loss=1", "train_loss=1"),
     "--levels": ("x", "1,", ",", "nan", "1,inf", "1;2"),
-    "--column": ("lam", "step", "best_", "loss_", "Loss", "best_best_loss", "loss_average"),
+    "--column": ("lam", "best_", "loss_", "Loss", "best_best_loss", "loss_average"),
     "--layers": ("-1", "9", "1-", "3-1", "0,9", "1.5", "middle,0", "all,1"),
     "--device": ("cuda:x", "gpu", "cuda:-1", "CPU"),
-    "--dtype": ("float16", "int64", "float", "64", "Float64"),
+    "--dtype": ("float16", "int64", "64", "Float64"),
     "--approximations": ("kfac,nosuch", ","),
     "--measures": ("matrix,nosuch", ","),
     "--optimizers": (",", "sgd,nosuch"),
@@ -167,14 +167,14 @@ def wrong_values(command: str, name: str, kinds: set[Any], lowest: int | None) -
             f"sgd.lr={text}" for text in ("", ":", "1:", ":1", "x:1", "1:x", "0:1", "-1:1", "2:1", "nan:1")
         )
         yield from (f"sgd.lr={text}" for text in ("1:inf", "1,", ",", "1:2:3", "True:2", "-1", "nan", "x,1"))
-    if not (name == "--out" and command not in ("plot", "workers")):
+    if (command, name) != ("workers", "--batch-size") and (name != "--out" or command in ("plot", "workers")):
         yield from MORE.get(name, ())
     if name in ("--out", "--save"):
         yield from NO_PATH
 
 
 def lines() -> list[tuple[str, ...]]:
-    """All of them; a file called ``file`` and a folder called ``folder.png`` are where they run."""
+    """All of them; ``file``, a folder ``folder.png`` and records in ``a.jsonl`` are where they run."""
     made: list[tuple[str, ...]] = []
     for command in cli.COMMANDS:
         if command == "data":

@@ -3,16 +3,19 @@
 import io
 import os
 import random
+import shutil
 import subprocess
 import sys
 from contextlib import nullcontext, redirect_stderr, redirect_stdout
+from pathlib import Path
 from unittest.mock import patch
 
 import pytest
 
 from minikfac import cli
+from minikfac.training import records
 from robustness import record
-from robustness.command_lines import lines
+from robustness.command_lines import SMALL, lines
 
 FEW, REAL = 120, 50
 """Lines of the default run; those that are tried in a process of their own, too."""
@@ -23,6 +26,8 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
     (tmp_path / "folder.png").mkdir()
+    rows = [{"step": k, "seconds": 1.0 * k, "examples": 9 * k, "loss": 3.0 - k} for k in range(3)]
+    records.write(tmp_path / "a.jsonl", {"seed": 0}, rows)
     return tmp_path
 
 
@@ -36,6 +41,8 @@ def outcome(line):
     at_work = patch(f"minikfac.{LONG[line[0]]}", no_work) if line[0] in LONG else nullcontext()
     with redirect_stdout(io.StringIO()), redirect_stderr(err), at_work:
         code = cli.run(list(line))
+    for folder in Path().glob("minikfac-*/"):  # or the next line would be refused for that
+        shutil.rmtree(folder)
     return code, [text for text in err.getvalue().splitlines() if not text.startswith("training: ")]
 
 
@@ -55,6 +62,11 @@ def test_lines_are_of_every_command_and_option():
     made = lines()
     assert len(made) == len(set(made)) >= 1000
     assert {line[0] for line in made} == {*cli.COMMANDS} - {"data"}
+
+
+@pytest.mark.parametrize("command", SMALL)
+def test_without_the_wrong_option_a_line_is_right(here, command):
+    assert outcome((command, *SMALL[command]))[0] == 0
 
 
 def test_some_wrong_command_lines_end_in_one_line(here):
