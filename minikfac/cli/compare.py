@@ -96,6 +96,8 @@ def compare(
     started = time.perf_counter()
     if resume and tune is not None:
         raise ValueError("expected --resume without --tune: pass on by --set what the search had found")
+    if trial is not None and tune is None:
+        raise ValueError(f"expected --trial only with --tune, got --trial {trial:g} alone")
     heights = runs.parse_levels(levels)
     use_device(device)
     problem = races.problem(name, folder, n_train=examples, width=width, dtype=dtype, device=device)

@@ -65,7 +65,7 @@ def test_killed_work_ends_in_the_same_bits(extent, tmp_path):
         run(Keep(tmp_path / "train" / str(seed), every=EVERY, existing="resume"))
         assert same(left_in(tmp_path / "train" / str(seed)), left_in(tmp_path / "whole"))
     for name, job in JOBS.items():
-        seeds, rounds = ((1, 3), (6, 6))[extent]
+        seeds, rounds = ((1, 3), (30, 3))[extent]
         counts[name] = sum(
             by_signal for _, by_signal in children("at-times", tmp_path / name, seeds, rounds, name)
         )
