@@ -77,7 +77,7 @@ def test_a_killed_command_is_resumed_in_the_same_bits(capsys: pytest.CaptureFixt
     # steps without end: it is killed, not finished
     command = [sys.executable, "-m", "minikfac", *arguments, "--steps", "100000", "--out", "killed"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        while not kept.exists() and process.poll() is None:
+        while process.poll() is None and not (kept.exists() and checkpoint.load(kept).step):
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
