@@ -62,7 +62,9 @@ def gaussian_flows(
     for number, (ax, name) in enumerate(zip(axes, names, strict=True)):
         hills(ax, places[name], heights)
         circles = checked(ellipses[name], ("e", "k", 2), f"ellipses of {name}", finite=True)
-        _flows_in_chart(ax, number, circles, flows[name])
+        low, high = views[name]
+        inside = ((circles >= low) & (circles <= high)).all((1, 2))  # none is cut off at the frame
+        _flows_in_chart(ax, number, circles[inside], flows[name])
         _coordinates(ax, name, labels[name], views[name])
     titles = ("gradient: a flow per chart", "natural gradient: one flow")
     for column, (method, title) in enumerate(zip(METHODS, titles, strict=True)):
@@ -75,7 +77,12 @@ def gaussian_flows(
     disagreement(axes[-1], steps, apart, "largest distance (Fisher length)")
     handles = [*chart_legend(names, "smaller loss"), Patch(label="steps of equal KL divergence", **ELLIPSE)]
     fig.legend(handles=handles, loc="outside lower center", ncols=3)
-    fig.suptitle("Fitting a Gaussian: the gradient follows the chart, the natural gradient the family")
+    smallest = int(np.argmin(steps))
+    walked = {name: float(np.asarray(y)[smallest]) for name, y in apart.items() if "1/h" in name} or {
+        name: float(np.asarray(y)[smallest]) for name, y in apart.items()
+    }
+    stated = " and ".join(f"{distance:.2g} ({name.split(',')[0]})" for name, distance in walked.items())
+    fig.suptitle(f"Fitting a Gaussian in {len(names)} charts: their paths end up to {stated} apart")
     return axes
 
 

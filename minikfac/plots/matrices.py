@@ -228,7 +228,9 @@ def block_means(
     ax.set(xticks=range(len(sizes)), yticks=range(len(sizes)), xticklabels=names, yticklabels=names)
     ax.tick_params(length=0)
     scale = rf"in $10^{{{power}}}$ {unit}" if power else f"in {unit}"
-    ax.set_title(f"Mean absolute value per block\n{scale}")
+    diagonal, total = float(np.trace(means)), float(means.sum())
+    outside = (total - diagonal) / max(1, means.size - len(means)) / (diagonal / len(means) or 1.0)
+    ax.set_title(f"Mean |entry| off the diagonal blocks: {outside:.2g} of that on them\n({scale})")
     return ax
 
 
