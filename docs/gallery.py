@@ -215,11 +215,10 @@ def card(name: str, entry: dict[str, Any]) -> str:
     if not entry:
         return f'<figure id="{name}"><a href="{at}"><img src="{at}" alt="{name}" loading="lazy"></a></figure>'
     files = [f'<a href="{at}.{kind}">{kind.upper()}</a>' for kind in ("png", "svg", "pdf")]
-    links = [
-        (f"api/plots.html#minikfac.plots.{one}", f"<code>plots.{one}</code>") for one in entry["functions"]
-    ]
+    used = entry["functions"]
+    links = [(f"api/plots.html#minikfac.plots.{one}", f"<code>plots.{one}</code>") for one in used]
     if chapter := entry["chapter"]:
-        links.append((f"_source/chapters/{chapter}.html", "chapter"))
+        links.append((f"_chapters/{chapter}.html", "chapter"))
     files += [f'<a href="{target}">{text}</a>' for target, text in links]
     lines = highlight(code(name, chapter), PythonLexer(), HtmlFormatter())
     title = escape(entry["title"], quote=True)

@@ -85,7 +85,7 @@ def _headline(named: Mapping[str, Sequence[Records]], y: str) -> str:
     best = min(others, key=lambda name: to_level(name, "step"), default=first)
     shown = short(low * (100 if _is_share(y) else 1))
     if best == first or not 0 < to_level(best, "step") < math.inf:
-        return f"{first}: {shown} at the least" + ", which no other reaches" * (best != first)
+        return f"{first}: {shown} at the least" + ", which no other reaches" * math.isinf(to_level(best, "step"))
     steps, seconds = (to_level(first, x) / to_level(best, x) for x in ("step", "seconds"))
     fewer = f"{steps:.2g} times fewer steps, {seconds:.2g} times fewer seconds"
     return f"{best} has {first}'s lowest, {shown}, in {fewer}"

@@ -27,16 +27,12 @@ def animate(drawings: Drawings, folder: Path) -> Iterator[tuple[str, Path]]:
         drawings: what draws each figure, by file name.
         folder: one that is there.
     """
+    plt.switch_backend("agg")  # no window
     for name, target in GROWING.items():
         if name in drawings:
             drawn = drawings[name]()
-            yield (
-                name,
-                grow(
-                    getattr(drawn[0] if isinstance(drawn, list) else drawn, "figure", drawn),
-                    folder / f"{target}.gif",
-                ),
-            )
+            fig = getattr(drawn[0] if isinstance(drawn, list) else drawn, "figure", drawn)
+            yield name, grow(fig, folder / f"{target}.gif")
     writer, path = PillowWriter(fps=1), folder / "block.gif"
     for steps in MOMENTS:
         one = training.example(steps)
