@@ -457,13 +457,13 @@ def pictures(app: object, what: str, name: str, obj: object, options: object, li
     if name.startswith("minikfac.plots."):
         function = name.removeprefix("minikfac.plots.")
         drawn = [figure for figure, entry in gallery.entries().items() if function in entry["functions"]]
-        for figure in drawn[:1]:
+        for figure in drawn[:1]:  # larger ones are in the gallery
             at = f"/_static/gallery/{figure}-small.png"
             lines += [
                 "",
                 f".. image:: {at}",
                 f"   :alt: {function}",
-                f"   :target: ../gallery.html#{figure}",
+                f"   :target: ../_static/gallery/{figure}.png",
                 "",
             ]
 

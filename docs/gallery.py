@@ -29,9 +29,11 @@ from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
-from minikfac import datasets, plots, tour
+from minikfac import datasets, fisher, optim, plots, tour, training
 from minikfac.cli.plot import contenders
+from minikfac.network import presets
 from minikfac.races import Race
+from minikfac.scaling import cost_model
 from minikfac.scaling import sweep as sweeps
 from minikfac.tour.animations import animate
 
@@ -49,14 +51,16 @@ def statements() -> dict[str, list[str]]:
     text = (DOCS / "howto" / "figures.md").read_text(encoding="utf-8")
     table = text.split("| statement")[1].split("\n\n")[0]
     rows = [line.strip("|").split("|") for line in table.splitlines()[2:]]
-    return {statement.strip(): re.findall(r"`([a-z0-9-]+(?:\.gif)?)`", files) for statement, files in rows}
+    plain = [(re.sub(r"\[(.*?)\]\(.*?\)", r"\1", statement).strip(), files) for statement, files in rows]
+    return {statement: re.findall(r"`([a-z0-9-]+(?:\.gif)?)`", files) for statement, files in plain}
 
 
 def race(name: str, column: str) -> Callable[[], Any]:
     """A recorded race."""
-    files = sorted((DOCS / "results" / name).glob("*-[0-9].jsonl"))
-    runs = Race(contenders([path for path in files if ".search" not in path.name])).records
-    return lambda: plots.race(runs, column, title=f"{name}: {column.replace('_', ' ')}")
+    files = (DOCS / "results" / name).glob("*-[0-9].jsonl")
+    baseline_first = sorted(files, key=lambda path: (path.name.startswith("k"), "falling" not in path.name))
+    runs = Race(contenders(baseline_first)).records
+    return lambda: plots.race(runs, column, title=f"({name}, {column.replace('_', ' ')})")
 
 
 def recorded() -> Drawings:
@@ -67,6 +71,49 @@ def recorded() -> Drawings:
         drawings[f"scaling-{data}"] = partial(steps_by_size, sweep)
         drawings[f"examples-{data}"] = partial(loss_by_size, sweep)
     return drawings | {f"race-{name}": race(name, "best_loss") for name in RACES}
+
+
+def beside(study: Any) -> Drawings:
+    """Figures that no chapter draws, one for each function that is left: for the page of the API."""
+    one = training.example()
+    signals = fisher.signals(one.net, one.theta, one.x)
+    block, middle = fisher.kfac(signals).blocks[5], signals.select([1, 2, 3, 4])
+    exact, whole = fisher.exact(signals.select([5])).to_dense(), fisher.exact(middle).to_dense()
+    sizes = [rows.stop - rows.start for rows in middle.slices]
+    dampings, curves = study.chapters["quality"]._damped()
+    along, maps = study.chapters["along"], study.chapters["convolutions"].parts["maps"]
+    reach = {
+        pool: {layer.name: [layer.derivatives.strength(d) for d in (1, 2, 3)] for layer in layers}
+        for pool, layers in maps.maps.items()
+    }
+    contest = Race(contenders(sorted((DOCS / "results" / "cifar10-kfc").glob("[sk]*-1.jsonl"), reverse=True)))
+    costs, machine = (
+        cost_model.layer_sizes(presets.mnist_autoencoder(), (784,)),
+        cost_model.Machine(rate=1e12),
+    )
+    link, counts = cost_model.Link(latency=5e-6, bandwidth=10e9), [2**k for k in range(14)]
+    plans = [cost_model.Schedule("SGD"), cost_model.Schedule.of(optim.KFAC(presets.mnist_autoencoder()))]
+    seconds = {
+        plan.name: cost_model.strong_scaling(costs, 65_536, counts, plan, machine, link) for plan in plans
+    }
+    kfac = seconds["K-FAC"]
+    return {
+        "api-kronecker": lambda: plots.kronecker_factors(exact, block.A, block.G, name=signals.names[5]),
+        "api-means": lambda: plots.block_means(whole, sizes, middle.names),
+        "api-bars": lambda: plots.quality_bars(study.run.study.comparison.whole()),
+        "api-damping": lambda: plots.cosine_against_damping(
+            dampings, {name: curve["step_cosine"] for name, curve in curves.items()}
+        ),
+        "api-layers": lambda: plots.quality_along_training(along.steps, along.errors),
+        "api-offsets": lambda: plots.correlation_against_offset(reach),
+        "api-targets": lambda: plots.race_targets(contest.targets("best_loss", [1.0, 0.4, 0.1])),
+        "api-workers": lambda: plots.predicted_scaling(
+            counts,
+            {name: curve.seconds for name, curve in seconds.items()},
+            kfac.parts,
+            cost_model.breaks(kfac, costs, machine),
+        ),
+    }
 
 
 def steps_by_size(sweep: sweeps.Scaling) -> Any:
@@ -107,7 +154,7 @@ def watched(calls: list[str]) -> Iterator[None]:
 
     def noting(name: str) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
-            calls.append(name)
+            calls.extend([name] if name != "style" else [])
             return originals[name](*args, **kwargs)
 
         return call
@@ -123,9 +170,11 @@ def watched(calls: list[str]) -> Iterator[None]:
 
 def title_of(fig: Any) -> str:
     """What a figure states: its title, or those of its axes."""
-    titles = (
-        [fig.get_suptitle()] if fig.get_suptitle() else [ax.get_title() for ax in fig.axes if ax.get_title()]
-    )
+    headings = [text.get_text() for ax in fig.axes if not ax.axison for text in ax.texts]
+    above = [fig.get_suptitle()] if fig.get_suptitle() else headings
+    if not re.search(r"\d", "".join(above)):
+        above += [ax.get_title() for ax in fig.axes if ax.get_title()]
+    titles = above
     return " ".join("; ".join(titles).replace("$", "").split())
 
 
@@ -141,35 +190,36 @@ def write(folder: Path = FOLDER, study: Any | None = None) -> None:
     study = study or tour.tour(datasets.digits(), settings, progress=False)
     in_chapter = {figure: name for name, chapter in study.chapters.items() for figure in chapter.figures()}
     with watched(calls := []):
-        drawings = study.figures() | recorded()
+        drawings = study.figures() | recorded() | beside(study)
         entries = {}
         for name, draw in drawings.items():
             calls.clear()
             with plots.style():
                 drawn = draw()
                 fig: Any = getattr(drawn[0] if isinstance(drawn, list) else drawn, "figure", drawn)
-                for kind in ("svg", "pdf"):
+                for kind in () if name.startswith("api-") else ("svg", "pdf"):
                     fig.savefig(folder / f"{name}.{kind}")
                 fig.savefig(folder / f"{name}.png", dpi=2 * fig.dpi)
             entries[name] = {
                 "title": title_of(fig),
                 "functions": list(dict.fromkeys(calls)),
                 "chapter": in_chapter.get(name, ""),
+                "size": shrink(folder, name),
             }
             plt.close(fig)
-            shrink(folder, name)
     list(animate(study.figures(), folder))
     social(folder)
     (folder / "figures.json").write_text(json.dumps(entries, indent=1), encoding="utf-8")
 
 
-def shrink(folder: Path, name: str) -> None:
-    """256 colours, and a thumbnail."""
+def shrink(folder: Path, name: str) -> tuple[int, int]:
+    """256 colours, and a thumbnail, whose size is returned."""
     with Image.open(folder / f"{name}.png") as picture:
         whole = picture.convert("RGB")
     small = whole.resize((SMALL, whole.height * SMALL // whole.width), Image.Resampling.LANCZOS)
     small.quantize(256).save(folder / f"{name}-small.png", optimize=True)
     whole.quantize(256).save(folder / f"{name}.png", optimize=True)
+    return small.size
 
 
 def social(folder: Path) -> None:
@@ -213,7 +263,7 @@ def card(name: str, entry: dict[str, Any]) -> str:
     """One figure: picture, finding, files, code; of an animation the file alone."""
     at = f"_static/gallery/{name}"
     if not entry:
-        return f'<figure id="{name}"><a href="{at}"><img src="{at}" alt="{name}" loading="lazy"></a></figure>'
+        return f'<figure id="{name}"><a href="{at}"><img src="{at}" alt="{name}"></a></figure>'
     files = [f'<a href="{at}.{kind}">{kind.upper()}</a>' for kind in ("png", "svg", "pdf")]
     used = entry["functions"]
     links = [(f"api/plots.html#minikfac.plots.{one}", f"<code>plots.{one}</code>") for one in used]
@@ -221,9 +271,9 @@ def card(name: str, entry: dict[str, Any]) -> str:
         links.append((f"_chapters/{chapter}.html", "chapter"))
     files += [f'<a href="{target}">{text}</a>' for target, text in links]
     lines = highlight(code(name, chapter), PythonLexer(), HtmlFormatter())
-    title = escape(entry["title"], quote=True)
+    title, size = escape(entry["title"], quote=True), 'width="{}" height="{}"'.format(*entry["size"])
     return (
-        f'<figure id="{name}"><a href="{at}.png"><img src="{at}-small.png" alt="{title}" loading="lazy"></a>'
+        f'<figure id="{name}"><a href="{at}.png"><img src="{at}-small.png" alt="{title}" {size}></a>'
         f'<figcaption><p>{title}</p><p class="files">{" ".join(files)}</p>'
         f"<details><summary>Code</summary>{lines}</details></figcaption></figure>"
     )

@@ -129,7 +129,7 @@ def correlation_against_offset(
 
 def _by_column(tiles: Mapping[str, Mapping[str, Array]], values: Callable[[Array], Array]) -> str:
     """A number for each column of pictures, of all its rows: the largest of their numbers."""
-    numbers = {}
+    numbers: dict[str, float] = {}
     for columns in tiles.values():
         for column, tile in columns.items():
             largest = float(np.nanmax(values(tile), initial=0.0))
@@ -196,5 +196,5 @@ def _tiles(
     for ax, row in zip(axes[:, 0], tiles, strict=True):
         ax.set_ylabel(f"{row}\n{xy[1]}")
     fig.colorbar(image, ax=axes, shrink=0.8, label=label)
-    fig.suptitle(textwrap.fill(title, 90))
+    fig.suptitle(textwrap.fill(title, 90, break_on_hyphens=False))
     return list(axes.ravel())

@@ -75,17 +75,19 @@ def race(
 def _headline(named: Mapping[str, Sequence[Records]], y: str) -> str:
     """How much sooner another contender has the lowest value of the first; medians of runs."""
     first, *others = named
-    lows = [min(row[y] for row in rows if y in row) for rows in named[first] if any(y in row for row in rows)]
-    low = float(np.median(lows))
+    runs = {name: [[dict(row) for row in rows if y in row] for rows in named[name]] for name in named}
+    low = float(np.median([min(row[y] for row in rows) for rows in runs[first] if rows]))
 
     def to_level(name: str, x: str) -> float:
-        at = [reached(History(list(rows)), y, low, x) for rows in named[name]]
+        at = [reached(History(rows), y, low, x) if rows else math.nan for rows in runs[name]]
         return float(np.median(np.nan_to_num(at, nan=math.inf)))
 
     best = min(others, key=lambda name: to_level(name, "step"), default=first)
     shown = short(low * (100 if _is_share(y) else 1))
     if best == first or not 0 < to_level(best, "step") < math.inf:
-        return f"{first}: {shown} at the least" + ", which no other reaches" * math.isinf(to_level(best, "step"))
+        return f"{first}: {shown} at the least" + ", which no other reaches" * math.isinf(
+            to_level(best, "step")
+        )
     steps, seconds = (to_level(first, x) / to_level(best, x) for x in ("step", "seconds"))
     fewer = f"{steps:.2g} times fewer steps, {seconds:.2g} times fewer seconds"
     return f"{best} has {first}'s lowest, {shown}, in {fewer}"

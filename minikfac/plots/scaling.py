@@ -212,12 +212,16 @@ def predicted_scaling(
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         ax.xaxis.set_minor_formatter(NullFormatter())
     axes[1].set_xlabel("\n".join(["workers", *_mark_breaks(axes[1], breaks)]))
-    name = parts_of if parts_of in shared else next(iter(shared))
-    best = int(shared[name].argmin())
-    gain = shared[name][0] / shared[name][best]
-    fastest = f"{W[best]:,.0f} workers, {gain:.0f} times as fast as on {W[0]:,.0f}"
-    fig.suptitle(f"{name}'s step is shortest on {fastest}\n{title}")
+    fig.suptitle(f"{_fastest(W, shared, parts_of)}\n{title}")
     return axes
+
+
+def _fastest(W: Array, seconds: Mapping[str, Array], method: str) -> str:
+    """On how many workers a method's step is shortest, and how much that gains."""
+    name = method if method in seconds else next(iter(seconds))
+    best = int(seconds[name].argmin())
+    gain = seconds[name][0] / seconds[name][best]
+    return f"{name}'s step is shortest on {W[best]:,.0f} workers, {gain:.0f} times as fast as on {W[0]:,.0f}"
 
 
 def _shares(ax: Any, W: Array, parts: Mapping[str, Array]) -> None:

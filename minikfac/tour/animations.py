@@ -38,7 +38,7 @@ def animate(drawings: Drawings, folder: Path) -> Iterator[tuple[str, Path]]:
         one = training.example(steps)
         signals = fisher.signals(one.net, one.theta, one.x)
         last = len(signals.names) - 1
-        factors = fisher.kfac(signals).blocks[last]
+        factors: Any = fisher.kfac(signals).blocks[last]
         block = fisher.exact(signals.select([last])).to_dense()
         name = f"{signals.names[last]}, {steps:,} steps"
         fig = plots.kronecker_factors(block, factors.A, factors.G, name=name)[0].figure
