@@ -21,6 +21,7 @@ import numpy as np
 from .. import __version__, plots
 from ..plots.slides import SLIDE, make_slide
 from ..training.progress import progress_bar
+from ..writing import replaced_at_once, write_text
 from .chapters.summary import head
 from .parts import Drawings, Figure, Head, Section, Table
 
@@ -63,9 +64,9 @@ def write_report(tour: Tour, folder: str | Path, progress: bool = True) -> Writt
             pictures[name] = path
             bar.advance(name)
     written = Written(folder / "report.html", folder / "results.json", folder / "quality.csv", pictures)
-    written.results.write_text(json.dumps(results(tour), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    write_text(written.results, json.dumps(results(tour), indent=1, allow_nan=False) + "\n")
     tour.run.study.comparison.to_csv(written.table)
-    written.page.write_text(page(head(tour), tour.sections(), pictures), encoding="utf-8")
+    write_text(written.page, page(head(tour), tour.sections(), pictures))
     return written
 
 
@@ -98,7 +99,8 @@ def save_all(
                 fig: Any = getattr(drawn[0] if isinstance(drawn, list) else drawn, "figure", drawn)
                 if slide:
                     make_slide(fig, slide == "dark")
-                fig.savefig(path, dpi=scale * fig.dpi)
+                with replaced_at_once(path) as file:
+                    fig.savefig(file, format=image_format, dpi=scale * fig.dpi)
             plt.close(fig)
             yield name, path
     finally:

@@ -18,6 +18,7 @@ from ... import plots
 from ...invariance.methods import DAMPING, METHODS
 from ...invariance.study import TOLERANCE, Application, GapMatrix, Invariance, brief_study
 from ...plots.invariance import tiny
+from ...writing import write_text
 from ..page import page
 from ..parts import Drawings, Figure, Head, Section, Table, listing, number
 from .charts import order
@@ -191,6 +192,4 @@ def write_page(study: Invariance, pictures: Mapping[str, Path], path: Path) -> N
         (tiny(kept), "largest gap of a method that is invariant"),
         (tiny(broken), "smallest gap of one that is not"),
     ]
-    path.write_text(
-        page(Head(TITLE, [], numbers), EquivalentNets(study).sections(), pictures), encoding="utf-8"
-    )
+    write_text(path, page(Head(TITLE, [], numbers), EquivalentNets(study).sections(), pictures))
