@@ -91,7 +91,7 @@ html_show_sphinx = False
 html_copy_source = False
 pygments_style = "friendly"
 pygments_dark_style = "native"
-copybutton_selector = "div:not(.output) > div.highlight pre"  # input, and not what it printed
+copybutton_selector = "[class*=highlight-]:not([class*=ansi]):not(.output *) pre, .gallery pre"  # no output
 
 
 def mathjax() -> Path | None:
