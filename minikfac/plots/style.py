@@ -64,7 +64,7 @@ METHODS: dict[str, tuple[str, Any, str]] = {
     "gradient with the best momentum": (ORANGE, "-.", "^"),
 }
 """Colour, dash and marker of each method, in every figure; families share a colour."""
-_ANY_CASE = {name.lower(): look for name, look in METHODS.items()}
+_PLAIN = {name.lower().replace("-", " "): look for name, look in METHODS.items()}
 
 WIDTH = 10.0
 """Inches; times 128 dots per inch this is 1280 pixels."""
@@ -143,7 +143,7 @@ def pens(names: Iterable[str], marked: bool = False) -> dict[str, dict[str, Any]
     {'color': '#D55E00', 'marker': 's', 'zorder': 2}
     """
     names = list(names)
-    bases = {name: _ANY_CASE.get(name.lower(), _ANY_CASE.get(name.lower().split(", ")[0])) for name in names}
+    bases = {name: _look_of_method(name) for name in names}
     used = {base[0] for base in bases.values() if base}
     free = sorted(range(len(COLORS)), key=lambda number: COLORS[number] in used)
     free += range(len(COLORS), len(COLORS) + len(names))
@@ -160,6 +160,14 @@ def pens(names: Iterable[str], marked: bool = False) -> dict[str, dict[str, Any]
         bold = {"linewidth": 3.2, "zorder": 3} if name.lower() == "k-fac" else {"zorder": 2}
         looks[name] = look | bold
     return looks
+
+
+def _look_of_method(name: str) -> tuple[str, Any, str] | None:
+    """That of "SGD" for "SGD, constant rate" and, as files are named, for "sgd-constant-rate"."""
+    plain = name.lower().replace("-", " ")
+    words = plain.split() if " " not in name else []
+    names = [plain, plain.split(", ")[0], *(" ".join(words[:count]) for count in range(len(words), 0, -1))]
+    return next((_PLAIN[name] for name in names if name in _PLAIN), None)
 
 
 def name_points(
