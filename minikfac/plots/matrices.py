@@ -68,8 +68,7 @@ def matrices(
         approximations: (P, P) each, by name.
         names: of the layers.
         sizes: of the layers, in parameters; their sum is P.
-        reference: what F is called.
-        unit: of its entries.
+        reference, unit: what F and the unit of its entries are called.
         pool: "mean" or "max": what stands for a square of entries.
         percentile: of the squares of F: black is its value and all above.
         cells: at most so many squares per side.
