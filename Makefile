@@ -121,5 +121,5 @@ bench-gpu: $(VENV)/.gpu
 	$(BIN)/python benchmarks/gpu.py
 
 clean:
-	rm -rf $(VENV) build dist docs/_build docs/tutorials/*.ipynb minikfac-tour .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist docs/_build docs/tutorials/*.ipynb docs/_static/gallery docs/_static/explorer.html minikfac-tour .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name .git -prune -o -type d \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +

@@ -18,6 +18,7 @@ from typing import Any
 from minikfac import plots, races, training, use_device
 from minikfac.optim.schedules import InverseTime, SutskeverMomentum
 from minikfac.parallel import one_thread
+from minikfac.plots.races import label
 from minikfac.races.contenders import contender
 from minikfac.races.race import file_name
 from minikfac.races.search import Built, Choice, LogUniform, drawn, random_search
@@ -365,9 +366,8 @@ def report(name: str, device: str) -> None:
         for along in ("seconds", "step"):
             print(f"\n{column.replace('_', ' ')}: {along} to ...")
             _print(*outcome.table(column, along, race.levels.get(column)))
-        plots.race(outcome.records, column)[0].figure.savefig(folder / f"{column}.png")
-        rows = outcome.targets(column, race.levels.get(column))
-        plots.race_targets(rows)[0].figure.savefig(folder / f"{column}-targets.png")
+        title = f"{name}: {label(column).split(' (')[0]}"
+        plots.race(outcome.records, column, title=title)[0].figure.savefig(folder / f"{column}.png")
         outcome.write_targets(folder / f"{column}-targets.csv", column, race.levels.get(column))
     print()
     _print(*outcome.summary())

@@ -42,10 +42,7 @@ from minikfac.scaling import cost_model as model
 METHODS = ("SGD", "K-FAC", "K-FAC, stale inverses")
 PERIOD, WARM_UP, AGE = 20, 13, 10
 """Steps 14 to 33 are timed: inverses are asked for in step 20, and stale ones in use from step 30 on."""
-SHOWN = 20
-"""The step of the Gantt chart: its inverses are new, for three values of gamma."""
-FEW, REST = "all-reduce of a few numbers", "other"
-PARTS = (*model.PARTS, FEW, REST)
+FEW, REST, MESSAGES = "all-reduce of a few numbers", "other", "messages, with waiting for them"
 SPOKEN_FOR = {
     "gradient": "all-reduce of gradients",
     "factors": "all-reduce of factors",
@@ -260,14 +257,6 @@ def part_seconds(ranks: list[list[dict[str, Any]]]) -> list[dict[str, float]]:
     return parts
 
 
-def chart(ranks: list[list[dict[str, Any]]]) -> list[list[tuple[str, float, float]]]:
-    """Spans of the step that is shown, rank by rank."""
-    steps = [next(step for step in rank if step["step"] == SHOWN) for rank in ranks]
-    return [
-        [(n, b, e) for n, b, e, beside in sorted(s["spans"], key=lambda x: x[1]) if not beside] for s in steps
-    ]
-
-
 def schedule(method: str, net: mk.Network) -> model.Schedule:
     plan = model.Schedule.of(optimizer(method, net))
     # of the timed period: one choice among three inverses, and no other
@@ -285,7 +274,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=IMAGES, help="folder of the figures")
     parser.add_argument("--rank", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("job", nargs="*", help=argparse.SUPPRESS)
+    parser.add_argument("--redraw", action="store_true", help="figures of the record, without measuring")
     options = parser.parse_args()
+    if options.redraw:
+        record = json.loads((common.RESULTS / "scaling.json").read_text(encoding="utf-8"))
+        rows = record["runs"]
+        batch = next(row["examples"] for row in rows if row["kind"] == "strong")
+        draw(rows, options.out, batch, record["machine"]["cores"])
+        return
     if options.rank is not None:
         if options.job == ["link"]:
             run_link(options.rank)
@@ -330,7 +326,7 @@ def main() -> None:
             | {"oversubscribed": W > cores, "parts": part_seconds(middle), "predicted_parts": predicted}
         )
     report(rows)
-    draw(rows, runs, options, cores)
+    draw(rows, options.out, options.batch, cores)
     common.write(
         "scaling",
         {
@@ -372,8 +368,8 @@ def report(rows: list[dict[str, Any]]) -> None:
     print(f"Measured / predicted: median {statistics.median(counted):.2f}, {low:.2f} to {high:.2f}")
 
 
-def draw(rows: list[dict[str, Any]], runs: dict[Any, list[Any]], options: Any, cores: int) -> None:
-    options.out.mkdir(parents=True, exist_ok=True)
+def draw(rows: list[dict[str, Any]], out: Path, batch: int, cores: int) -> None:
+    out.mkdir(parents=True, exist_ok=True)
 
     def curves(kind: str) -> dict[str, tuple[Any, Any, Any]]:
         by_method = {}
@@ -390,26 +386,28 @@ def draw(rows: list[dict[str, Any]], runs: dict[Any, list[Any]], options: Any, c
         return by_method
 
     axes = figures.measured_scaling(curves("strong"), curves("weak"), cores)
-    axes[0].figure.savefig(options.out / "scaling-measured.png")
-    counted = [row for row in rows if not row["oversubscribed"]]
-    named = {
-        method: [[row[key] for row in counted if row["method"] == method] for key in ("predicted", "median")]
-        for method in METHODS
-    }
-    ax = figures.predicted_against_measured(
-        {name: pair[0] for name, pair in named.items()}, {name: pair[1] for name, pair in named.items()}
-    )
-    ax.figure.savefig(options.out / "scaling-predicted.png")
+    axes[0].figure.savefig(out / "scaling-measured.png")
     shares = {
-        f"{row['method']}, {_ranks(row['ranks'])}": row["parts"][0] for row in rows if row["kind"] == "strong"
+        f"{row['method']}, {_ranks(row['ranks'])}": _merged(row["parts"][0])
+        for row in rows
+        if row["kind"] == "strong" and "stale" not in row["method"]
     }
-    ax = figures.step_shares(shares, PARTS, f"Rank 0, {options.batch:,} examples shared")
-    ax.figure.savefig(options.out / "scaling-shares.png")
-    W = max(W for W in options.ranks if W <= cores)
-    ranks = runs["strong", "K-FAC", W, options.batch][0]
-    ax = figures.gantt(chart(ranks), PARTS, f"One step of K-FAC that renews its inverses, {_ranks(W)}")
-    ax.figure.savefig(options.out / "scaling-gantt.png")
-    print(f"figures: {options.out}")
+    sent = [
+        f"{run[MESSAGES] / sum(run.values()):.0%} on {name.split(', ')[1]}"
+        for name, run in shares.items()
+        if "K-FAC" in name
+    ]
+    title = f"K-FAC on {batch:,} examples, share of messages:\n{', '.join(sent)}"
+    ax = figures.step_shares(shares, (*model.COMPUTING, MESSAGES, REST), title)
+    ax.figure.savefig(out / "scaling-shares.png")
+    print(f"figures: {out}")
+
+
+def _merged(parts: dict[str, float]) -> dict[str, float]:
+    """Seconds by part, with all messages as one."""
+    sent = {name for name in parts if name.startswith(("all-reduce", "broadcast"))}
+    rest = {name: seconds for name, seconds in parts.items() if name not in sent}
+    return rest | {MESSAGES: sum(parts[name] for name in sent)}
 
 
 def _ranks(count: int) -> str:

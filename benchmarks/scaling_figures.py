@@ -5,54 +5,11 @@ from typing import Any
 
 import numpy as np
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator
 
 from minikfac.plots.checks import checked, positive, some
-from minikfac.plots.style import COLORS, GREY, axes_for, marked_pen, new_figure, style
-from minikfac.plots.ticks import short, whole_log_ticks
-
-WAIT = "#dddddd"
-"""Colour of a rank that waits."""
-Span = tuple[str, float, float]
-"""What, begin and end in seconds."""
-
-
-@style()
-def gantt(ranks: Sequence[Sequence[Span]], parts: Sequence[str], title: str) -> Any:
-    """Draw what each rank does when in one step.
-
-    Args:
-        ranks: spans of each rank; the same words have the same colour on all ranks.
-        parts: words that have the first colours, whether they occur or not.
-        title: of the picture.
-
-    Raises:
-        ValueError: on no ranks, or something that ends before it begins.
-    """
-    spans = [span for rank in some(ranks, "rank") for span in rank]
-    names = list(dict.fromkeys([*parts, *(what for what, _, _ in some(spans, "part of a step"))]))
-    first, last = min(begin for _, begin, _ in spans), max(end for _, _, end in spans)
-    scale, unit = (1e3, "ms") if last - first < 1 else (1.0, "s")
-    ax = axes_for(None, 1.9 + 0.6 * len(ranks))
-    for number, rank in enumerate(ranks):
-        ax.barh(number, scale * (last - first), color=WAIT, height=0.7)
-        for what, begin, end in rank:
-            if not begin <= end:
-                raise ValueError(
-                    f"expected {what} of rank {number} to end after it begins, got {begin} and {end}"
-                )
-            width, left = scale * (end - begin), scale * (begin - first)
-            ax.barh(number, width, left=left, height=0.7, **_fill(names.index(what)))
-    ax.set_yticks(range(len(ranks)), [f"rank {number}" for number in range(len(ranks))])
-    ax.invert_yaxis()
-    ax.set(xlabel=f"{unit} since the step began", title=title)
-    ax.set_xlim(0, scale * (last - first))
-    drawn = {what for what, _, _ in spans}
-    handles = [Patch(label=name, **_fill(number)) for number, name in enumerate(names) if name in drawn]
-    handles.append(Patch(facecolor=WAIT, label="other work, or waiting"))
-    ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.3), ncols=3)
-    return ax
+from minikfac.plots.style import COLORS, GREY, axes_for, new_figure, pens, style
+from minikfac.plots.ticks import whole_log_ticks
 
 
 @style()
@@ -69,6 +26,7 @@ def step_shares(shares: Mapping[str, Mapping[str, float]], parts: Sequence[str],
     """
     runs = some(dict(shares), "run")
     names = list(dict.fromkeys([*parts, *(part for run in runs.values() for part in run)]))
+    names = [name for name in names if any(run.get(name) for run in runs.values())]
     scale, unit = (1e3, "ms") if max(sum(run.values()) for run in runs.values()) < 1 else (1.0, "s")
     ax = axes_for(None, 1.8 + 0.42 * len(runs))
     left = np.zeros(len(runs))
@@ -81,34 +39,6 @@ def step_shares(shares: Mapping[str, Mapping[str, float]], parts: Sequence[str],
     ax.invert_yaxis()
     ax.set(xlabel=f"{unit} a step", title=title)
     ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    return ax
-
-
-@style()
-def predicted_against_measured(predicted: Mapping[str, Any], measured: Mapping[str, Any]) -> Any:
-    """Draw measured against predicted seconds of a step, one point a run, with the diagonal.
-
-    Args:
-        predicted: (k,) by method.
-        measured: the same, medians.
-
-    Raises:
-        ValueError: on shapes that do not fit.
-    """
-    ax = axes_for(None, 5.4, 6.4)
-    low, high = np.inf, 0.0
-    for number, (name, seconds) in enumerate(some(dict(predicted), "method").items()):
-        x = positive(seconds, f"predicted seconds of {name}")
-        y = checked(measured[name], (len(x),), f"measured seconds of {name}", finite=True)
-        look = {**marked_pen(number), "linestyle": ""}
-        ratio = short(float(np.median(y / x)))
-        ax.plot(x, y, label=f"{name}: measured / predicted {ratio} (median)", **look)
-        low, high = min(low, x.min(), y.min()), max(high, x.max(), y.max())
-    ends = [0.6 * low, 1.6 * high]
-    ax.plot(ends, ends, color=GREY, linewidth=1)
-    ax.set(xscale="log", yscale="log", xlabel="predicted seconds a step", ylabel="measured seconds a step")
-    ax.grid(True)
-    ax.legend(loc="upper left")
     return ax
 
 
@@ -136,6 +66,14 @@ def measured_scaling(
     _ranks(axes[1], weak, cores)
     axes[0].set_title("Strong scaling: one batch, shared")
     axes[1].set_title("Weak scaling: a batch for each")
+    ratios = [
+        y / p
+        for ranks, seconds, expected in (*strong.values(), *weak.values())
+        for W, y, p in zip(ranks, seconds[0], expected, strict=True)
+        if W <= cores
+    ]
+    where = "where each rank has a core"
+    fig.suptitle(f"A step takes {np.median(ratios):.2f} times as long as predicted {where} (median)")
     handles, labels = axes[0].get_legend_handles_labels()
     handles.append(Line2D([], [], color=GREY, linestyle="--", linewidth=1.2))
     fig.legend(handles, [*labels, "predicted"], loc="outside lower center", ncols=5)
@@ -145,12 +83,13 @@ def measured_scaling(
 def _ranks(ax: Any, methods: Mapping[str, tuple[Any, Any, Any]], cores: int) -> None:
     """Measured seconds with their ranges and predicted ones as lines, by method."""
     counts: set[float] = set()
-    for number, (name, (ranks, seconds, predicted)) in enumerate(some(dict(methods), "method").items()):
+    for name, look in pens(some(dict(methods), "method"), marked=True).items():
+        ranks, seconds, predicted = methods[name]
         W = positive(ranks, f"ranks of {name}")
         middle, low, high = checked(seconds, (3, len(W)), f"measured seconds of {name}", finite=True)
         expected = checked(predicted, (len(W),), f"predicted seconds of {name}", finite=True)
-        look = {**marked_pen(number), "linestyle": ""}
-        ax.errorbar(W, middle, [middle - low, high - middle], label=name, **look)
+        dots = look | {"linestyle": "", "linewidth": 1.5}
+        ax.errorbar(W, middle, [middle - low, high - middle], label=name, **dots)
         ax.plot(W, expected, color=look["color"], linewidth=1.2, linestyle="--")
         counts |= set(W.tolist())
     if max(counts) > cores:

@@ -14,9 +14,11 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
+from html import escape
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from docutils import nodes
 from pygments import highlight
@@ -27,7 +29,8 @@ from sphinx.transforms import SphinxTransform
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(DOCS)]
+import gallery  # noqa: E402  (of this folder)
 
 project = "minikfac"
 author = "minikfac contributors"
@@ -39,6 +42,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
     "sphinx.ext.mathjax",
+    "sphinx_copybutton",
 ]
 exclude_patterns = ["_build", "**.ipynb_checkpoints", "*.bib"]
 
@@ -76,12 +80,18 @@ toc_object_entries_show_parents = "hide"
 
 html_theme = "furo"
 html_title = "minikfac"
+html_baseurl = ""  # -D html_baseurl=https://.../ where the site has an address, which previews of links need
+DESCRIPTION = (
+    "Natural gradient, the Fisher matrix and K-FAC from scratch in NumPy, measured against the exact matrix."
+)
 html_static_path = ["_static"]
 html_css_files = ["minikfac.css"]
+html_favicon = "_static/favicon.svg"
 html_show_sphinx = False
 html_copy_source = False
 pygments_style = "friendly"
 pygments_dark_style = "native"
+copybutton_selector = "[class*=highlight-]:not([class*=ansi]):not(.output *) pre, .gallery pre"  # no output
 
 
 def mathjax() -> Path | None:
@@ -126,6 +136,38 @@ def write_explorer(app: object) -> None:
     parts = [part for part in (ROOT / "minikfac").rglob("*") if part.suffix in kinds]
     if not page.exists() or page.stat().st_mtime < max(part.stat().st_mtime for part in parts):
         import_module("minikfac.explorer").write_example(page)
+
+
+def write_gallery(app: object) -> None:
+    """Draw every figure for the gallery, unless those that are there are newer than what they are made of."""
+    if gallery.stale():
+        gallery.write()
+
+
+def add_to_page(app: Any, pagename: str, template: str, context: dict[str, Any], doctree: object) -> None:
+    """A link to the notebook above what is shown of it, and what is shown where a link is sent on."""
+    if pagename.startswith("tutorials/"):
+        file = f"../_notebooks/{Path(pagename).name}.ipynb"
+        link = f'<p class="download"><a href="{file}" download>Download this notebook</a></p>'
+        context["body"] = link + context["body"]
+    root = app.config.html_baseurl or "../" * pagename.count("/")
+    tags = {
+        "og:title": re.sub(r"<.*?>", "", context.get("title", project)),
+        "og:type": "website",
+        "og:description": DESCRIPTION,
+        "og:image": f"{root}_static/gallery/social.png",
+        "twitter:card": "summary_large_image",
+    }
+    lines = [f'<meta property="{key}" content="{escape(tag, quote=True)}">' for key, tag in tags.items()]
+    context["metatags"] = "\n".join([context.get("metatags", ""), *lines])
+
+
+def copy_files(app: Any, exception: Exception | None) -> None:
+    """Put the notebooks beside the pages, to be downloaded."""
+    target = Path(app.outdir) / "_notebooks"
+    target.mkdir(exist_ok=True)
+    for path in (ROOT / "tutorials").glob("*.ipynb"):
+        shutil.copy(path, target / path.name)
 
 
 # references ------------------------------------------------------------------------------------------------
@@ -196,6 +238,8 @@ def complete(app: object, docname: str, source: list[str]) -> None:
     if docname == "tutorials" and not list((DOCS / "tutorials").glob("*.ipynb")):
         source[0] = source[0].split("```{toctree}")[0]  # an empty one would be a warning
     source[0] = re.sub(r"\[([^\]]+)\]\(([^)#\s:]+)(#[^)]*)?\)", partial(within, docname), source[0])
+    if docname == "gallery":
+        source[0] += gallery.page()
     if docname == "references":
         for key, entry in sorted(bibliography().items()):
             source[0] += f"\n({key.lower()})=\n**{key}**: {as_line(entry)}\n"
@@ -228,7 +272,7 @@ def explained(folder: Path, name: str) -> str:
 
 def always_read(app: object, env: object, added: object, changed: object, removed: object) -> list[str]:
     """Pages that list others are made anew each time."""
-    return ["index", "tutorials", "references"]
+    return ["index", "tutorials", "references", "gallery"]
 
 
 def within(docname: str, link: re.Match[str]) -> str:
@@ -368,6 +412,18 @@ def pages_of_tests(app: object) -> list[tuple[str, dict[str, str], str]]:
     return made
 
 
+def pages_of_chapters(app: object) -> list[tuple[str, dict[str, str], str]]:
+    """The chapters that compute the figures of the gallery, as pages to read."""
+    made = []
+    for path in sorted((ROOT / "minikfac" / "tour" / "chapters").glob("*.py")):
+        shown = highlight(path.read_text(encoding="utf-8"), PythonLexer(), HtmlFormatter())
+        title = f"tour/chapters/{path.name}"
+        made.append(
+            (f"_chapters/{path.stem}", {"title": title, "body": f"<h1>{title}</h1>{shown}"}, "page.html")
+        )
+    return made
+
+
 # docstrings ------------------------------------------------------------------------------------------------
 
 
@@ -396,8 +452,29 @@ def formulas(app: object, what: str, name: str, obj: object, options: object, li
     lines[:] = shown
 
 
+def pictures(app: object, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
+    """Below the docstring of a figure's function, a figure that it drew."""
+    if name.startswith("minikfac.plots."):
+        function = name.removeprefix("minikfac.plots.")
+        drawn = [figure for figure, entry in gallery.entries().items() if function in entry["functions"]]
+        for figure in drawn[:1]:  # larger ones are in the gallery
+            at = f"/_static/gallery/{figure}-small.png"
+            lines += [
+                "",
+                f".. image:: {at}",
+                f"   :alt: {function}",
+                f"   :target: ../_static/gallery/{figure}.png",
+                "",
+            ]
+
+
 def setup(app: object) -> None:
     app.connect("builder-inited", copy_notebooks)
+    app.connect("builder-inited", write_gallery)
+    app.connect("html-page-context", add_to_page)
+    app.connect("build-finished", copy_files)
+    app.connect("html-collect-pages", pages_of_chapters)
+    app.connect("autodoc-process-docstring", pictures, priority=900)
     app.connect("builder-inited", write_explorer)
     app.connect("env-get-outdated", always_read)
     app.connect("source-read", complete)

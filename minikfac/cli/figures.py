@@ -21,11 +21,16 @@ def figures(
         bool,
         Option("--all/--net-only", help="All figures, or those of the dense net, which are drawn sooner."),
     ] = True,
+    animations: Annotated[
+        bool,
+        Option("--animations", help="GIF files too: valley, two nets, a block in training."),
+    ] = False,
     slide: Annotated[str | None, Option(help="light or dark: 16:9, in large type.")] = None,
     seed: Annotated[int, Option(help="Of the tour that is drawn.", min=0)] = 0,
 ) -> None:
     """Draw the tour's figures as files for slides: each shows one statement. A PNG is 2560 pixels wide."""
     from .. import tour as tours  # matplotlib takes a second
+    from ..tour.animations import animate
     from ..tour.page import FORMATS, SLIDES, save_all
 
     if image_format not in FORMATS:
@@ -35,7 +40,9 @@ def figures(
     make_folder(out)
     chapters = tuple(tours.CHAPTERS) if everything else None
     drawings = tours.tour(datasets.digits(), tours.Settings(seed=seed, chapters=chapters)).figures()
-    with progress_bar("figures", len(drawings)) as bar:
+    with progress_bar("figures", len(drawings) + 3 * animations) as bar:
         for name, _ in save_all(drawings, out, image_format, slide, scale=2):
+            bar.advance(name)
+        for name, _ in animate(drawings, out) if animations else ():
             bar.advance(name)
     say(f"Figures: {out}")

@@ -11,7 +11,7 @@ from .._on_demand import on_demand
 if TYPE_CHECKING:
     from .errors import error_against_batch, monte_carlo_error
     from .exactness import exactness
-    from .feature_maps import autocorrelation, between_maps, correlation_against_offset, variance_maps
+    from .feature_maps import autocorrelation, correlation_against_offset, variance_maps
     from .gaussians import gaussian_flows
     from .globe import globe_ascent, projections
     from .gradients import gradient_scatter, kl_against_quadratic, mean_derivatives

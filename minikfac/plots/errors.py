@@ -10,15 +10,15 @@ from matplotlib.ticker import NullLocator
 
 from ..backend import Array
 from .checks import by_name, checked, positive, some
-from .style import COLORS, GREY, axes_for, labelled, marked_pen, style
+from .style import GREY, axes_for, labelled, pens, style
 from .ticks import plain_log_ticks, short
 
 
-def median_and_range(ax: Any, x: Array, values: Array, number: int, label: str) -> Array:
+def median_and_range(ax: Any, x: Array, values: Array, look: Mapping[str, Any], label: str) -> Array:
     """Draw medians of values (m, k) at x (m,), shaded from the lowest to the highest; return the medians."""
-    color, middle = COLORS[number % len(COLORS)], np.median(values, axis=1)
-    ax.plot(x, middle, label=label, **marked_pen(number))
-    ax.fill_between(x, values.min(axis=1), values.max(axis=1), color=color, alpha=0.25, linewidth=0)
+    middle = np.median(values, axis=1)
+    ax.plot(x, middle, label=label, **look)
+    ax.fill_between(x, values.min(axis=1), values.max(axis=1), color=look["color"], alpha=0.25, linewidth=0)
     return middle
 
 
@@ -37,14 +37,16 @@ def error_against_batch(batch_sizes: Any, errors: Mapping[str, Any], *, ax: Any 
     x = positive(batch_sizes, "batch_sizes")
     ax = axes_for(ax)
     named = by_name(errors, (len(x), "batches"), "errors", "curve", finite=True, low=0)
-    for number, (name, error) in enumerate(named.items()):
-        median_and_range(ax, x, error, number, name)
+    for name, look in pens(named, marked=True).items():
+        median_and_range(ax, x, named[name], look, name)
     highest = max(1.0, *(float(error.max()) for error in named.values()))
     ax.axhline(1, color=GREY, linestyle=":", linewidth=1.2)
     ax.set(xscale="log", ylim=(0, 1.12 * highest))
     ax.set_xticks(x, [short(float(size)) for size in x])
     ax.xaxis.set_minor_locator(NullLocator())
-    title = "Statistics of the batch held constant, against the joint Fisher matrix"
+    first, last = (np.median(next(iter(named.values()))[place]) for place in (0, -1))
+    title = f"Statistics held constant: relative error {first:.2g} in batches of {short(float(x[0]))}, "
+    title += f"{last:.2g} in batches of {short(float(x[-1]))}"
     return labelled(ax, title, "examples in the batch", "relative error (Frobenius)")
 
 
@@ -66,15 +68,17 @@ def monte_carlo_error(
     """
     x = positive(n_samples, "n_samples")
     ax = axes_for(ax)
-    anchor, seeds = None, set[int]()
-    for number, (name, given) in enumerate(some(dict(errors), "estimate").items()):
+    anchor, seeds, last = None, set[int](), []
+    for name, look in pens(some(dict(errors), "estimate"), marked=True).items():
+        given = errors[name]
         if np.ndim(given) == 0:
-            look = {"color": marked_pen(number)["color"], "linestyle": "-."}
-            ax.axhline(float(given), label=f"{name}: {short(float(given))}", **look)
+            level = {"color": look["color"], "linestyle": "-."}
+            ax.axhline(float(given), label=f"{name}: {short(float(given))}", **level)
             continue
         estimates = checked(given, (len(x), "seeds"), f"errors of {name}")
         seeds.add(estimates.shape[1])
-        middle = median_and_range(ax, x, estimates, number, name)
+        middle = median_and_range(ax, x, estimates, look, name)
+        last.append(f"{middle[-1]:.2g} ({name.split(',')[0]})")
         anchor = middle[0] if anchor is None else anchor
     if anchor is not None:
         guide = 0.6 * anchor * np.sqrt(x[0] / x)
@@ -85,4 +89,5 @@ def monte_carlo_error(
         ax.set_xticks(x, [short(count) for count in x])
         ax.xaxis.set_minor_locator(NullLocator())
     plain_log_ticks(ax.yaxis)
-    return labelled(ax, f"Error of estimated Fisher matrices{of}", xlabel, "relative error (Frobenius)")
+    title = f"Relative error at {short(float(x[-1]))} {xlabel}: {', '.join(last) or 'none'}{of}"
+    return labelled(ax, title, xlabel, "relative error (Frobenius)")

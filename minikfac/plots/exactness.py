@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from .checks import by_name, checked, complete
-from .style import GREY, axes_for, marked_pen, panels, style
+from .style import GREY, axes_for, panels, pens, style
 from .ticks import short
 
 FLOOR = 1e-3
@@ -37,16 +37,15 @@ def walk(values: Any, errors: Mapping[str, Any], knob: str, title: str = "", *, 
     places = np.arange(len(x))
     curves = by_name(errors, (len(x),), "errors", "approximation", finite=True, low=0)
     highest = max(1.0, *(float(y.max()) for y in curves.values()))
-    for number, (name, y) in enumerate(curves.items()):
-        exact = y < ROUNDING
-        drawn = np.where(exact, 0, y)
-        pen = marked_pen(number)
-        ax.plot(places, drawn, label=name, **pen, markerfacecolor="white", clip_on=False, zorder=3)
+    for number, (name, pen) in enumerate(pens(curves, marked=True).items()):
+        exact = curves[name] < ROUNDING
+        drawn = np.where(exact, 0, curves[name])
+        pen |= {"linestyle": "-"}
+        ax.plot(places, drawn, label=name, markerfacecolor="white", clip_on=False, **pen | {"zorder": 3})
         if exact.any():
             size = max(5, 12 - 3 * number)  # one within the other where they coincide
-            ax.plot(
-                places[exact], drawn[exact], **pen, linestyle="", markersize=size, clip_on=False, zorder=4
-            )
+            dots = pen | {"linestyle": "", "markersize": size, "zorder": 4}
+            ax.plot(places[exact], drawn[exact], clip_on=False, **dots)
     ax.set_yscale("symlog", linthresh=FLOOR, linscale=0.6)
     decades = [10.0**power for power in range(-3, int(np.ceil(np.log10(highest))) + 1)]
     ticks = [0.0, *(tick for tick in decades if tick <= 1.01 * highest)]
@@ -77,9 +76,12 @@ def exactness(walks: Sequence[Mapping[str, Any]]) -> list[Any]:
     """
     keys = ("values", "errors", "knob", "title")
     complete(walks, keys, "walk")
-    axes = panels(len(walks), min(2, len(walks)), 3.6, 0.5)
+    axes = panels(len(walks), min(2, len(walks)), 3.6, 0.9)
     for ax, one in zip(axes, walks, strict=True):
         walk(*(one[key] for key in keys), ax=ax)
     handles, labels = axes[0].get_legend_handles_labels()
-    axes[0].figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
+    axes[0].figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    smallest = {name: [np.min(one["errors"].get(name, np.inf)) for one in walks] for name in labels}
+    stated = ", ".join(f"{name} in {sum(np.array(errors) < ROUNDING)}" for name, errors in smallest.items())
+    axes[0].figure.suptitle(f"Exact somewhere along these {len(walks)} walks (filled markers): {stated}")
     return axes

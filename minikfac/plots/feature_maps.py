@@ -1,4 +1,4 @@
-"""Maps of a convolution: correlations in space and between maps, and variances.
+"""Maps of a convolution: correlations in space, and variances.
 
 Correlations are drawn from purple (-1) over white (0) to orange (1), other signed values in the same
 colours on a scale of their own, variances in greys.
@@ -6,6 +6,7 @@ colours on a scale of their own, variances in greys.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -61,34 +62,8 @@ def autocorrelation(maps: Tiles) -> list[Any]:
         ax.set(xticks=[-rx, 0, rx], yticks=[-ry, 0, ry])
         return image
 
-    title = "Correlation of a map with itself, shifted"
+    title = "Mean |correlation| with the next pixel: " + _by_column(tiles, _next_pixel)
     return _tiles(tiles, draw, title, "correlation", ("shift to the right (pixels)", "shift down (pixels)"))
-
-
-@style()
-def between_maps(correlations: Tiles) -> list[Any]:
-    """Draw correlations between the maps of a layer, as tiles [GM16, fig. 1b].
-
-    Args:
-        correlations: by row (a layer) and column (a signal), (M, M) each; nan where a map never varies.
-
-    Returns:
-        The axes, row by row.
-
-    Raises:
-        ValueError: on values that are no correlations, or rows of different columns.
-    """
-    tiles = _checked_tiles(correlations, ("maps", "maps"), "correlations", -1, 1)
-
-    def draw(ax: Any, tile: Array) -> Any:
-        image = ax.imshow(tile, cmap=SIGNED, vmin=-1, vmax=1, interpolation="nearest")
-        if len(tile) <= 8:
-            write_numbers(ax, tile, lambda r: "–" if np.isnan(r) else f"{round(r, 1) + 0.0:.1f}", 0.7, 9)
-        _whole_ticks(ax)
-        return image
-
-    title = "Correlation between maps, at the same location"
-    return _tiles(tiles, draw, title, "correlation", ("map", "map"))
 
 
 @style()
@@ -114,7 +89,7 @@ def variance_maps(variances: Tiles) -> list[Any]:
         _whole_ticks(ax)
         return image
 
-    title = "Variance at each location, relative to the mean over locations"
+    title = "Largest variance over the mean location's: " + _by_column(tiles, lambda tile: tile)
     return _tiles(tiles, draw, title, "relative variance\n(1: the mean)", ("column", "row"))
 
 
@@ -122,7 +97,7 @@ def variance_maps(variances: Tiles) -> list[Any]:
 def correlation_against_offset(
     curves: Mapping[str, Mapping[str, Any]],
     *,
-    title: str = "How far correlations reach",
+    title: str | None = None,
     ax: Any | None = None,
 ) -> Any:
     """Draw the strength of correlations against the distance in pixels.
@@ -130,24 +105,44 @@ def correlation_against_offset(
     Args:
         curves: by group (drawn in one colour) and name within it (one dash and marker each): values at
             offsets 1, 2, ... (m,), nan where maps are too small.
-        title: of the axes.
+        title: of the axes; by default the mean at the first distance, group by group.
         ax: axes to draw into.
 
     Raises:
         ValueError: on values outside [0, 1].
     """
     ax = axes_for(ax)
-    longest = 1
+    longest, nearest = 1, []
     for number, (group, members) in enumerate(some(dict(curves), "group").items()):
         for place, (name, values) in enumerate(some(dict(members), f"curve of {group}").items()):
             y = checked(values, ("offsets",), f"strengths of {group}, {name}", low=0, high=1)
             look = {**marked_pen(place), "color": pen(number)["color"], "linestyle": pen(place)["linestyle"]}
             ax.plot(np.arange(1, len(y) + 1), y, label=f"{group}: {name}" if name else group, **look)
             longest = max(longest, len(y))
+        nearest.append(f"{group} {np.mean([values[0] for values in members.values()]):.2g}")
+    title = title or f"Mean |correlation| with the next pixel: {', '.join(nearest)}"
     ax.set(xticks=range(1, longest + 1), ylim=(0, None))
     ax.set_ylim(top=min(1.02, 1.15 * ax.get_ylim()[1]))
     beside = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0)}
     return labelled(ax, title, "distance (pixels)", "mean |correlation|", **beside)
+
+
+def _by_column(tiles: Mapping[str, Mapping[str, Array]], values: Callable[[Array], Array]) -> str:
+    """A number for each column of pictures, of all its rows: the largest of their numbers."""
+    numbers: dict[str, float] = {}
+    for columns in tiles.values():
+        for column, tile in columns.items():
+            largest = float(np.nanmax(values(tile), initial=0.0))
+            numbers[column] = max(largest, numbers.get(column, 0.0))
+    return ", ".join(f"{number:.2g} ({' '.join(column.split())})" for column, number in numbers.items())
+
+
+def _next_pixel(tile: Array) -> Array:
+    """Mean size of the correlations at a distance of one pixel along an axis, (1,)."""
+    ry, rx = (extent // 2 for extent in tile.shape)
+    places = [(ry + dy, rx + dx) for dy, dx in ((1, 0), (-1, 0), (0, 1), (0, -1))]
+    near = [abs(tile[y, x]) for y, x in places if y < tile.shape[0] and x < tile.shape[1]]
+    return np.array([np.mean(near) if near else 0.0])
 
 
 def _whole_ticks(ax: Any) -> None:
@@ -201,5 +196,5 @@ def _tiles(
     for ax, row in zip(axes[:, 0], tiles, strict=True):
         ax.set_ylabel(f"{row}\n{xy[1]}")
     fig.colorbar(image, ax=axes, shrink=0.8, label=label)
-    fig.suptitle(title)
+    fig.suptitle(textwrap.fill(title, 90, break_on_hyphens=False))
     return list(axes.ravel())

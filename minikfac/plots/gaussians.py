@@ -62,7 +62,7 @@ def gaussian_flows(
     for number, (ax, name) in enumerate(zip(axes, names, strict=True)):
         hills(ax, places[name], heights)
         circles = checked(ellipses[name], ("e", "k", 2), f"ellipses of {name}", finite=True)
-        _flows_in_chart(ax, number, circles, flows[name])
+        _flows_in_chart(ax, number, _inside(circles, views[name]), flows[name])
         _coordinates(ax, name, labels[name], views[name])
     titles = ("gradient: a flow per chart", "natural gradient: one flow")
     for column, (method, title) in enumerate(zip(METHODS, titles, strict=True)):
@@ -75,7 +75,7 @@ def gaussian_flows(
     disagreement(axes[-1], steps, apart, "largest distance (Fisher length)")
     handles = [*chart_legend(names, "smaller loss"), Patch(label="steps of equal KL divergence", **ELLIPSE)]
     fig.legend(handles=handles, loc="outside lower center", ncols=3)
-    fig.suptitle("Fitting a Gaussian: the gradient follows the chart, the natural gradient the family")
+    fig.suptitle(f"Fitting a Gaussian in {len(names)} charts: {_apart(steps, apart)}")
     return axes
 
 
@@ -84,6 +84,19 @@ def _flows(in_chart: Mapping[str, Mapping[str, Any]], name: str) -> list[Array]:
         checked(in_chart[method][name], ("starts", "k", 2), f"{method} flows in {name}", finite=True)
         for method in METHODS
     ]
+
+
+def _apart(steps: Any, apart: Mapping[str, Any]) -> str:
+    """The last distance of each method, at the smallest step."""
+    last = {name.split(",")[0]: np.asarray(y)[np.argmin(steps)] for name, y in apart.items()}
+    stated = " and ".join(f"{distance:.2g} ({method})" for method, distance in last.items())
+    return f"their paths end up to {stated} apart"
+
+
+def _inside(ellipses: Array, view: tuple[Array, Array]) -> Array:
+    """Those that the frame does not cut off."""
+    low, high = view
+    return ellipses[((ellipses >= low) & (ellipses <= high)).all((1, 2))]
 
 
 def _flows_in_chart(ax: Any, number: int, ellipses: Array, flows: Sequence[Array]) -> None:

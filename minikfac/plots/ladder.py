@@ -20,14 +20,14 @@ CELLS = 120
 def ladder_blocks(
     blocks: Mapping[str, Any],
     *,
-    title: str = "The block of a convolution under more and more assumptions",
+    title: str | None = None,
     columns: int = 6,
 ) -> list[Any]:
     """Draw absolute values of several matrices in greys on one scale, with the error of each.
 
     Args:
         blocks: (P, P) each, by name; the first is the one that errors are relative to.
-        title: of the figure.
+        title: of the figure; by default the errors that are the least and the last.
         columns: pictures beside each other.
 
     Returns:
@@ -49,15 +49,18 @@ def ladder_blocks(
     axes = panels(len(matrices), columns, width + 0.5, 0.7)
     norm = float(np.linalg.norm(F)) or 1.0
     extent = (0, side * len(exact), side * len(exact), 0)
+    errors = {name: float(np.linalg.norm(F - M)) / norm for name, M in matrices.items()}
     for number, (ax, (name, M)) in enumerate(zip(axes, matrices.items(), strict=True)):
         ax.imshow(pool_magnitudes(M, side), cmap=MAGNITUDE, vmin=0, vmax=limit, extent=extent)
         ax.set(xticks=[], yticks=[], xlim=(0, len(F)), ylim=(len(F), 0))
         ax.spines[:].set_visible(True)
         ax.set_title(textwrap.fill(name, max(12, int(9.5 * width))), fontsize=11)
-        wrong = np.linalg.norm(F - M) / norm
-        ax.set_xlabel(f"wrong by {wrong:.0%}" if number else f"{len(F)} × {len(F)}", fontsize=11)
+        ax.set_xlabel(f"error {errors[name]:.2g}" if number else f"{len(F)} × {len(F)}", fontsize=11)
     square = f"mean of {side}×{side} entries" if side > 1 else "one entry"
     note = f"absolute values, white: 0, black: from {limit:.2g} nats per squared weight; a square: {square}"
     axes[0].figure.supxlabel(note, fontsize=10)
-    axes[0].figure.suptitle(title)
+    *others, last = list(errors)[1:] or list(errors)
+    least = min(others, key=errors.__getitem__, default=last)
+    stated = ", ".join(f"{errors[name]:.2g} with {name}" for name in dict.fromkeys((last, least)))
+    axes[0].figure.suptitle(title or f"Relative error of the block: {stated}")
     return axes

@@ -68,8 +68,7 @@ def matrices(
         approximations: (P, P) each, by name.
         names: of the layers.
         sizes: of the layers, in parameters; their sum is P.
-        reference: what F is called.
-        unit: of its entries.
+        reference, unit: what F and the unit of its entries are called.
         pool: "mean" or "max": what stands for a square of entries.
         percentile: of the squares of F: black is its value and all above.
         cells: at most so many squares per side.
@@ -228,7 +227,9 @@ def block_means(
     ax.set(xticks=range(len(sizes)), yticks=range(len(sizes)), xticklabels=names, yticklabels=names)
     ax.tick_params(length=0)
     scale = rf"in $10^{{{power}}}$ {unit}" if power else f"in {unit}"
-    ax.set_title(f"Mean absolute value per block\n{scale}")
+    diagonal, total = float(np.trace(means)), float(means.sum())
+    outside = (total - diagonal) / max(1, means.size - len(means)) / (diagonal / len(means) or 1.0)
+    ax.set_title(f"Mean |entry| off the diagonal blocks: {outside:.2g} of that on them\n({scale})")
     return ax
 
 

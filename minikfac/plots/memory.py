@@ -76,4 +76,6 @@ def memory(
     ax.yaxis.set_minor_locator(NullLocator())
     ax.yaxis.set_major_formatter(FuncFormatter(lambda count, _: human_bytes(count)))
     ylabel = f"memory ({8 * bytes_per_float}-bit numbers)"
-    return labelled(ax, "Memory of curvature", "parameters P", ylabel, loc="upper left")
+    full, small = (human_bytes(bytes_per_float * count) for count in (P.max() ** 2, factors[P.argmax()]))
+    title = f"{P.max():,.0f} parameters: {full} for the Fisher matrix, {small} for K-FAC's factors"
+    return labelled(ax, title, "parameters P", ylabel, loc="upper left")

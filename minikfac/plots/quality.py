@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.ticker import LogLocator, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 
 from .checks import complete, some
 from .style import BLUE, GREEN, GREY, ORANGE, PURPLE, marked_pen, new_figure, style
-from .ticks import plain_log_ticks, short
+from .ticks import short
 
 TITLES = {
     "error": "relative error\nof the matrix\n(0 is best)",
@@ -94,8 +94,7 @@ def layer_ledger(
 ) -> list[Any]:
     """Draw the ledgers of several layers as dots, one row per set of assumptions, one colour per layer.
 
-    Errors and scalars are on log axes; what is not positive there, as the error of the exact matrix, and
-    what is not finite, has no dot.
+    What is not finite has no dot; one that is far larger than all others is an arrow with its number.
 
     Args:
         ledgers: rows of :func:`minikfac.quality.layer_ledger` by layer, the same labels in all of them.
@@ -123,28 +122,32 @@ def layer_ledger(
     axes[0].set_ylim(len(shown) - 0.5, -0.5)
     handles, names = axes[0].get_legend_handles_labels()
     fig.legend(handles, names, loc="outside lower center", ncols=len(names))
-    fig.suptitle("What each assumption costs, layer by layer")
+    key = columns[0]
+    means = {labels[place]: np.mean([float(rows[place][key]) for rows in named.values()]) for place in shown}
+    least, most = min(means, key=means.__getitem__), max(means, key=means.__getitem__)
+    what = " ".join(TITLES.get(key, key).split("\n(")[0].split())
+    stated = " to ".join(f"{means[label]:.2g} ({label.split(':')[0]})" for label in (least, most))
+    fig.suptitle(f"Each assumption, layer by layer: {what} from {stated}")
     return axes
 
 
 def _dots(ax: Any, key: str, layers: Mapping[str, Sequence[float]]) -> None:
-    """One column of several layers' ledgers."""
+    """One column of several layers' ledgers; an outlier is an arrow with its number."""
     _mark_best(ax, key)
-    log = key in ("error", "c_star")
-    for number, (name, column) in enumerate(layers.items()):
-        values = np.array(column)
-        seen = np.isfinite(values) & ((values > 0) | (not log))
+    columns = {name: np.array(column) for name, column in layers.items()}
+    finite = [abs(float(value)) for column in columns.values() for value in column if np.isfinite(value)]
+    limit = _longest_bar(finite or [1.0])
+    for number, (name, values) in enumerate(columns.items()):
+        seen = np.isfinite(values)
         places = np.arange(len(values)) + 0.16 * (number - (len(layers) - 1) / 2)
         look = {**marked_pen(number), "linestyle": "", "markersize": 8}
-        ax.plot(values[seen], places[seen], label=name, **look)
-    if log:
-        ax.set_xscale("log")
-        plain_log_ticks(ax.xaxis)
-        low, high = ax.get_xlim()
-        if high > 30 * low:  # narrow axes have no room for more
-            ax.xaxis.set_major_locator(LogLocator(subs=(1,)))
-    elif key == "step_cosine":
-        ax.set_xlim(min(0.0, ax.get_xlim()[0]), 1.05)
+        ax.plot(values[seen].clip(-limit, limit), places[seen], label=name, **look)
+        for value, place in zip(values[seen], places[seen], strict=True):
+            if abs(value) > limit:
+                up = "bottom" if number < len(layers) / 2 else "top"
+                beside = {"textcoords": "offset points", "ha": "right", "va": up}
+                ax.annotate(f"{short(value)} →", (limit, place), (-8, 0), **beside)
+    ax.set_xlim(min(0.0, ax.get_xlim()[0]), max(1.05, ax.get_xlim()[1]))
     ax.set_title(TITLES.get(key, key.replace("_", " ")), fontsize=11)
     ax.grid(True)
     ax.tick_params(axis="y", length=0)
@@ -156,7 +159,7 @@ def quality_bars(
     columns: Sequence[str] = ("error", "step_cosine", "share", "cg_iterations"),
     *,
     spread: Sequence[Mapping[str, Any]] | None = None,
-    title: str = "Quality of the approximations",
+    title: str | None = None,
 ) -> list[Any]:
     """Draw columns of the quality table side by side, one bar per approximation.
 
@@ -165,7 +168,7 @@ def quality_bars(
             and NaN are drawn as a dash, infinity as a hatched bar (the limit was reached).
         columns: which to draw.
         spread: the same rows with standard deviations over seeds, drawn as error bars.
-        title: of the figure.
+        title: of the figure; by default which approximation is best in the first column.
 
     Returns:
         The axes, one per column.
@@ -185,8 +188,19 @@ def quality_bars(
         _quality_column(ax, key, values, errors, HUES[number % len(HUES)])
     axes[0].set_yticks(range(len(rows)), [textwrap.fill(str(row["approximation"]), 18) for row in rows])
     axes[0].invert_yaxis()
-    fig.suptitle(title)
+    fig.suptitle(title or _best_row(rows, columns[0]))
     return list(axes)
+
+
+def _best_row(rows: Sequence[Mapping[str, Any]], key: str) -> str:
+    """Which approximation is best in a column; the exact matrix is none."""
+    what = " ".join(TITLES.get(key, key.replace("_", " ")).split(" (")[0].split("\n(")[0].split())
+    measured = {str(row["approximation"]): row[key] for row in rows if row[key] is not None}
+    values = {name: x for name, x in measured.items() if math.isfinite(x) and not name.startswith("exact")}
+    if not values:
+        return what.capitalize()
+    best = min(values, key=lambda name: abs(values[name] - BEST.get(key, 0.0)))
+    return f"Best {what}: {short(values[best])} ({best})"
 
 
 def _quality_column(

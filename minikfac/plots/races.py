@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from matplotlib.ticker import LogLocator, NullFormatter
 
+from ..races.race import reached
+from ..training import History
 from .checks import some
 from .style import new_figure, pens, style
 from .ticks import log_ticks, plain_log_ticks, short
@@ -37,7 +39,7 @@ def race(
     Args:
         runs: records by name, or for several seeds a list of such; ``Race.records`` are.
         y: the column drawn.
-        title: of the figure.
+        title: second line of the figure's title, such as the name of the problem.
 
     Raises:
         ValueError: on no runs, one without the column, or no step in any of them.
@@ -66,8 +68,29 @@ def race(
     seeds = max(len(several) for several in named.values())
     note = f"thick: median, thin: each of {seeds} seeds" if seeds > 1 else None
     _legend(fig, panels[0].get_legend_handles_labels()[0], note)
-    fig.suptitle(title or label(y).split(" (")[0].capitalize())
+    fig.suptitle(f"{_headline(named, y)}\n{title or label(y).split(' (')[0].capitalize()}")
     return panels
+
+
+def _headline(named: Mapping[str, Sequence[Records]], y: str) -> str:
+    """How much sooner another contender has the lowest value of the first; medians of runs."""
+    first, *others = named
+    runs = {name: [[dict(row) for row in rows if y in row] for rows in named[name]] for name in named}
+    low = float(np.median([min(row[y] for row in rows) for rows in runs[first] if rows]))
+
+    def to_level(name: str, x: str) -> float:
+        at = [reached(History(rows), y, low, x) if rows else math.nan for rows in runs[name]]
+        return float(np.median(np.nan_to_num(at, nan=math.inf)))
+
+    best = min(others, key=lambda name: to_level(name, "step"), default=first)
+    shown = short(low * (100 if _is_share(y) else 1))
+    if best == first or not 0 < to_level(best, "step") < math.inf:
+        return f"{first}: {shown} at the least" + ", which no other reaches" * math.isinf(
+            to_level(best, "step")
+        )
+    steps, seconds = (to_level(first, x) / to_level(best, x) for x in ("step", "seconds"))
+    fewer = f"{steps:.2g} times fewer steps, {seconds:.2g} times fewer seconds"
+    return f"{best} has {first}'s lowest, {shown}, in {fewer}"
 
 
 def _check_measured(named: Mapping[str, Sequence[Records]], y: str) -> None:
@@ -121,7 +144,15 @@ def race_targets(rows: Sequence[Mapping[str, Any]]) -> list[Any]:
     seeds = max(row["runs"] for row in rows)
     note = f"median of {seeds} seeds, and from the lowest to the highest" if seeds > 1 else None
     _legend(fig, handles, note)
-    fig.suptitle(f"Reaching a level: times sooner than {names[0]}")
+    reached = [row for row in rows if row["along"] == along[0] and row["contender"] != names[0]]
+    reached = [row for row in reached if math.isfinite(row["ratio"]) and not row["bound"]]
+    stated = f"When each level was reached, and how many times sooner than by {names[0]}"
+    if reached:
+        best = max(reached, key=lambda row: (levels.index(row["level"]), row["ratio"]))
+        level = short(best["level"] * (100 if _is_share(what) else 1))
+        fewer = f"{best['ratio']:.2g} times fewer {AXES[along[0]]} than {names[0]}"
+        stated = f"To a {label(what).split(' (')[0]} of {level}, {best['contender']} takes {fewer}"
+    fig.suptitle(stated)
     return panels
 
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import matplotlib
 import numpy as np
+from matplotlib.colors import to_rgb
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
 from ..backend import Array
+from ..races.race import reached
+from ..training import History
 from .checks import by_name, checked, positive, some
 from .races import label
-from .style import COLORS, DASHES, GREY, axes_for, labelled, marked_pen, new_figure, pen, style
+from .style import COLORS, GREY, axes_for, labelled, new_figure, pens, style
 from .ticks import whole_log_ticks
 
 
@@ -50,11 +52,11 @@ def batch_scaling(
     fig = new_figure(5.4)
     axes = list(fig.subplots(1, 2))
     for ax, per_step, what in zip(axes, (np.ones(len(sizes)), sizes), ("steps", "examples"), strict=True):
-        for number, (name, ranges) in enumerate(counts.items()):
-            _ranges(ax, sizes, ranges, per_step, name, number)
+        for name, look in pens(counts, marked=True).items():
+            _ranges(ax, sizes, counts[name], per_step, name, look | {"linestyle": "-"})
             if name in fitted:
-                look = {"color": marked_pen(number)["color"], "linewidth": 0.8, "linestyle": "--"}
-                ax.plot(sizes, fitted[name] * per_step, zorder=2, **look)
+                thin = {"color": look["color"], "linewidth": 0.8, "linestyle": "--"}
+                ax.plot(sizes, fitted[name] * per_step, zorder=2, **thin)
         shown = [v for ranges in counts.values() for v in (ranges * per_step)[np.isfinite(ranges)]]
         ax.set_ylim(0.5 * min(shown), 1.8 * max(shown))
         ax.set(xscale="log", yscale="log", xlabel="examples a step", ylabel=f"{what} to the level")
@@ -70,15 +72,19 @@ def batch_scaling(
         handles.append(Line2D([], [], color=GREY, linestyle="--", linewidth=0.8))
         labels.append("fit of S (1 + B / m)")
     fig.legend(handles, labels, loc="outside lower center", ncols=4)
-    fig.suptitle(f"To {level}, each method tuned at each size of the batch")
+    saved = [
+        f"{name} {middle[0] / middle[-1]:.1f} times fewer steps"
+        for name, (medians, _, _) in counts.items()
+        if len(middle := medians[np.isfinite(medians)])
+    ]
+    fig.suptitle(f"{sizes[0]:,.0f} to {sizes[-1]:,.0f} examples a step: {', '.join(saved)}\nto {level}")
     return axes
 
 
-def _ranges(ax: Any, sizes: Array, ranges: Array, per_step: Array, name: str, number: int) -> None:
+def _ranges(ax: Any, sizes: Array, ranges: Array, per_step: Array, name: str, look: Any) -> None:
     """Medians of one method with bars, and perfect scaling from its first point on."""
     middle, low, high = ranges * per_step
     (reached,) = np.nonzero(np.isfinite(middle))
-    look = marked_pen(number)
     ax.plot(sizes[reached], middle[reached], label=name, **look)
     for at in reached:  # a run that never got there has no upper end
         ends = [low[at], high[at] if np.isfinite(high[at]) else middle[at]]
@@ -98,7 +104,7 @@ def loss_against_examples(
 ) -> Any:
     """Draw the loss against examples for each size of the batch, in one picture as in the talk.
 
-    A method has one dash, the first one dashed and the second one solid; a size of the batch has one shade.
+    A method has one dash and one colour, light for the smallest size of the batch and dark for the largest.
     Curves that coincide say that a larger batch costs nothing; where they fan out, examples are wasted.
 
     Args:
@@ -112,30 +118,41 @@ def loss_against_examples(
     """
     sizes = sorted({m for by_size in some(dict(curves), "method").values() for m in by_size})
     some(sizes, "curve")
-    shades = [matplotlib.colormaps["viridis"](share) for share in np.linspace(0.9, 0.0, len(sizes))]
-    dashes = ["--", "-", *DASHES[2:]]
-    ax = axes_for(ax, 5.8)
-    for number, (name, by_size) in enumerate(curves.items()):
+    ax, looks, waste = axes_for(ax, 5.8), pens(curves), []
+    for name, by_size in curves.items():
+        to_level = []
         for m, curve in by_size.items():
             x, value = checked(curve, (2, "k"), f"curve of {name} at {m}", finite=True)
             later = x > 0  # a log axis has no 0
-            ax.plot(
-                x[later], value[later], color=shades[sizes.index(m)], linestyle=dashes[number % len(dashes)]
-            )
+            shade = _shade(looks[name]["color"], sizes.index(m), len(sizes))
+            ax.plot(x[later], value[later], color=shade, linestyle=looks[name]["linestyle"])
+            run = History([{"examples": at, y: one} for at, one in zip(x, value, strict=True)])
+            to_level.append(np.nan if level is None else reached(run, y, level, "examples"))
+        if len(to_level) > 1 and np.isfinite(to_level[0] + to_level[-1]):
+            waste.append(f"{name} {to_level[-1] / to_level[0]:.3g} times the examples")
     if level is not None:
         ax.axhline(level, color=GREY, linewidth=1)
     ax.set(xscale="log", yscale="log")
     whole_log_ticks(ax.yaxis)
-    handles = [
-        Line2D([], [], color=GREY, linestyle=dashes[number % len(dashes)], label=name)
-        for number, name in enumerate(curves)
-    ]
+    handles = [Line2D([], [], label=name, **look) for name, look in looks.items()]
     handles += [
-        Line2D([], [], color=shade, label=f"{m:,} a step") for m, shade in zip(sizes, shades, strict=True)
+        Line2D([], [], color=_shade(GREY, number, len(sizes)), label=f"{m:,} a step")
+        for number, m in enumerate(sizes)
     ]
     ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    title = "Each curve is tuned for its size of the batch; it ends at the level"
+    title = f"{sizes[0]:,} to {sizes[-1]:,} examples a step, each tuned"
+    title += f":\n{', '.join(waste)}" * bool(waste)
     return labelled(ax, title, "examples seen", label(y))
+
+
+def _shade(color: str, number: int, count: int) -> tuple[float, ...]:
+    """This colour, lighter for the first of so many and darker for the last."""
+    share = number / max(1, count - 1)
+    mixed = [
+        (c + 0.62 * (1 - 2 * share) * (1 - c)) if share < 0.5 else c * (1.55 - 1.1 * share)
+        for c in to_rgb(color)
+    ]
+    return tuple(mixed)
 
 
 @style()
@@ -148,78 +165,81 @@ def predicted_scaling(
     parts_of: str = "K-FAC",
     weak: Mapping[str, Any] | None = None,
     weak_label: str = "seconds a step",
-    title: str = "Predicted steps by number of workers",
+    title: str = "Predicted",
 ) -> list[Any]:
-    """Draw what a cost model predicts: strong scaling, the parts of one method's step, weak scaling.
+    """Draw what a cost model predicts: strong scaling, weak scaling, the shares of one method's step.
 
     Args:
         workers: (k,).
         seconds: of a step of one batch shared by all, (k,) by method.
-        parts: of the step of one method, (k,) each; parts that are nowhere a thousandth of it are left out.
-        breaks: workers from which something stands in the way, by its name; marked in the second picture.
-        parts_of: that method, for a title.
+        parts: of the step of one method, (k,) each; parts that are nowhere a hundredth of it are left out.
+        breaks: workers from which something stands in the way, by its name; marked among the shares.
+        parts_of: that method, for the titles.
         weak: (k,) by method, where each worker brings a batch of its own; left out if there is none.
         weak_label: what that is.
-        title: of the figure.
+        title: second line of the figure's title.
 
     Returns:
-        The axes.
+        The axes: strong scaling, shares, weak scaling.
 
     Raises:
         ValueError: on shapes that do not fit.
     """
     W = positive(workers, "workers")
-    fig = new_figure(6.0, 13.0 if weak else 10.0)
-    axes = list(fig.subplots(1, 3 if weak else 2))
-    _strong_scaling(axes[0], W, by_name(seconds, (len(W),), "seconds", "method", finite=True))
-    _step_parts(axes[1], W, by_name(parts, (len(W),), "seconds", "part", finite=True))
-    axes[1].set(ylabel="seconds", title=f"Parts of a step of {parts_of}\n")
-    notes = ["workers", *_mark_breaks(axes[1], breaks)]
+    shared = by_name(seconds, (len(W),), "seconds", "method", finite=True)
+    fig = new_figure(8.0)
+    places = fig.subplot_mosaic([["strong", "weak" if weak else "strong"], ["parts", "parts"]])
+    axes = [places[key] for key in ("strong", "parts", "weak") if key in places]
+    everything = np.array(list(shared.values()))
+    for name, look in pens(shared).items():
+        axes[0].plot(W, shared[name], label=name, **look)
+        axes[0].plot(W, shared[name][0] * W[0] / W, color=GREY, linestyle=":", linewidth=1.2, zorder=1)
+    axes[0].plot([], [], color=GREY, linestyle=":", label="perfect")
+    axes[0].set_ylim(0.4 * float(everything.min()), 2 * float(everything.max()))
+    axes[0].set(ylabel="seconds a step", title="Strong scaling: one batch, shared")
+    axes[0].legend(fontsize=10)
+    _shares(axes[1], W, by_name(parts, (len(W),), "seconds", "part", finite=True))
+    axes[1].set(ylabel="share of the step", title=f"What a step of {parts_of} is spent on\n")
     if weak:
-        for number, (name, y) in enumerate(by_name(weak, (len(W),), "weak scaling", "method").items()):
-            axes[2].plot(W, y, label=name, **pen(number))
+        for name, y in by_name(weak, (len(W),), "weak scaling", "method").items():
+            axes[2].plot(W, y, **pens(weak)[name])
         axes[2].set(ylabel=weak_label, title="Weak scaling: a batch for each")
     for ax in axes:
-        ax.set(xscale="log", yscale="log", xlabel="workers")
+        ax.set(xscale="log", xlabel="workers")
+        if ax is not axes[1]:
+            ax.set_yscale("log")
+            ax.grid(True)
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         ax.xaxis.set_minor_formatter(NullFormatter())
-        ax.grid(True)
-        below = -0.16 - (0.055 * (len(notes) - 1) if ax is axes[1] else 0.0)
-        ax.legend(loc="upper center", bbox_to_anchor=(0.5, below), ncols=2, fontsize=9)
-    axes[1].set_xlabel("\n".join(notes))
-    fig.suptitle(title)
+    axes[1].set_xlabel("\n".join(["workers", *_mark_breaks(axes[1], breaks)]))
+    fig.suptitle(f"{_fastest(W, shared, parts_of)}\n{title}")
     return axes
 
 
-def _strong_scaling(ax: Any, W: Array, seconds: Mapping[str, Array]) -> None:
-    """Seconds of a step by method, and perfect scaling from one worker on."""
-    for number, (name, y) in enumerate(seconds.items()):
-        ax.plot(W, y, label=name, **pen(number))
-        ax.plot(W, y[0] * W[0] / W, color=GREY, linestyle=":", linewidth=1.2, zorder=1)
-    everything = np.array(list(seconds.values()))
-    ax.set_ylim(0.4 * float(everything.min()), 2 * float(everything.max()))
-    ax.set(ylabel="seconds a step", title="Strong scaling: one batch, shared")
-    ax.plot([], [], color=GREY, linestyle=":", label="perfect")
+def _fastest(W: Array, seconds: Mapping[str, Array], method: str) -> str:
+    """On how many workers a method's step is shortest, and how much that gains."""
+    name = method if method in seconds else next(iter(seconds))
+    best = int(seconds[name].argmin())
+    gain = seconds[name][0] / seconds[name][best]
+    return f"{name}'s step is shortest on {W[best]:,.0f} workers, {gain:.0f} times as fast as on {W[0]:,.0f}"
 
 
-def _step_parts(ax: Any, W: Array, parts: Mapping[str, Array]) -> None:
-    """Parts of a step that are anywhere a thousandth of it."""
+def _shares(ax: Any, W: Array, parts: Mapping[str, Array]) -> None:
+    """Parts of a step that are anywhere a hundredth of it, on top of each other."""
     total = sum(parts.values(), start=np.zeros(len(W)))
-    shown = {name: y for name, y in parts.items() if (y > 1e-3 * total).any()}
-    for number, (name, y) in enumerate(shown.items()):
-        look = {**marked_pen(number), "markersize": 4.5}
-        if number >= len(COLORS):
-            look |= {"color": GREY, "marker": "*"}
-        ax.plot(W, np.where(y > 0, y, np.nan), label=name, linewidth=1.4, **look)
-    lowest = min(y[y > 0].min() for y in shown.values())
-    ax.set_ylim(max(1e-4 * total.min(), 0.3 * lowest), 2 * total.max())
+    shown = {name: y / total for name, y in parts.items() if (y > 1e-2 * total).any()}
+    colors = [(*COLORS, GREY)[number % (len(COLORS) + 1)] for number in range(len(shown))]
+    ax.stackplot(W, *shown.values(), labels=list(shown), colors=colors, edgecolor="white", linewidth=0.8)
+    ax.set(ylim=(0, 1), xlim=(W[0], W[-1]))
+    handles, names = ax.get_legend_handles_labels()
+    ax.legend(handles[::-1], names[::-1], loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
 def _mark_breaks(ax: Any, breaks: Mapping[str, int]) -> list[str]:
     """Lines with letters where something stands in the way; return what the letters mean."""
     notes = []
     for letter, (name, at) in zip("abcdefgh", sorted(breaks.items(), key=lambda item: item[1]), strict=False):
-        ax.axvline(at, color=GREY, linewidth=1, zorder=1)
+        ax.axvline(at, color="black", linewidth=1.2)
         place = {"xytext": (0, 3), "textcoords": "offset points", "ha": "center", "color": "#444444"}
         ax.annotate(letter, (at, 1.0), xycoords=("data", "axes fraction"), **place)
         notes.append(f"{letter}: from {at:,} on {name}")

@@ -44,7 +44,7 @@ def shifted_products(
     top, left, kh, kw = (int(extent) for extent in kernel)
     if min(top, left, kh - 1, kw - 1) < 0 or top + kh > shape[0] or left + kw > shape[1]:
         raise ValueError(f"expected a kernel inside the products {shape}, got {tuple(kernel)}")
-    fig = new_figure(3.6)
+    fig = new_figure(4.0)
     axes = list(fig.subplots(1, 4))
     _activation(axes[0], a, padding)
     signed_image(axes[1], g)
@@ -61,6 +61,7 @@ def shifted_products(
         ax.set_title(title, fontsize=12)
         ax.set(xticks=[], yticks=[])
         ax.spines[:].set_visible(True)
+    fig.suptitle(f"A kernel's gradient: {kh * kw} of the {p.size} shifts at which two maps overlap")
     note = "orange +, purple −, each picture on its own scale; the last on that of the third"
     fig.supxlabel(note + ("; dashed: without padding" if any(padding) else ""), fontsize=10)
     return axes

@@ -40,6 +40,8 @@ METHODS: dict[str, tuple[str, Any, str]] = {
     "K-FAC, exact damping": (BLUE, "-", "o"),
     "block-tridiagonal, factored damping": (GREEN, "-.", "D"),
     "exact Fisher": (BLACK, ":", "*"),
+    "sampled Fisher matrix": (BLACK, "--", "*"),
+    "sampled K-FAC": (BLUE, "-", "o"),
     "K-FAC, damped": (BLUE, "--", "P"),
     "K-FAC, (A ⊗ G + λI)⁻¹": (BLUE, "-", "o"),
     "KFC-pre": (BLUE, "-.", "p"),
@@ -62,6 +64,7 @@ METHODS: dict[str, tuple[str, Any, str]] = {
     "gradient with the best momentum": (ORANGE, "-.", "^"),
 }
 """Colour, dash and marker of each method, in every figure; families share a colour."""
+_PLAIN = {name.lower().replace("-", " "): look for name, look in METHODS.items()}
 
 WIDTH = 10.0
 """Inches; times 128 dots per inch this is 1280 pixels."""
@@ -130,6 +133,8 @@ def marked_pen(number: int) -> dict[str, Any]:
 def pens(names: Iterable[str], marked: bool = False) -> dict[str, dict[str, Any]]:
     """How each curve is drawn: methods as in :data:`METHODS`, K-FAC bold; other names in turn.
 
+    A variant, as "SGD, constant rate", has its method's colour, and a dash and a marker of its own.
+
     Args:
         names: of the curves of one figure.
         marked: with markers too, where points are few.
@@ -138,18 +143,31 @@ def pens(names: Iterable[str], marked: bool = False) -> dict[str, dict[str, Any]
     {'color': '#D55E00', 'marker': 's', 'zorder': 2}
     """
     names = list(names)
-    used = {METHODS[name][0] for name in names if name in METHODS}
+    bases = {name: _look_of_method(name) for name in names}
+    used = {base[0] for base in bases.values() if base}
     free = sorted(range(len(COLORS)), key=lambda number: COLORS[number] in used)
     free += range(len(COLORS), len(COLORS) + len(names))
-    looks = {}
-    for name in names:
-        if name in METHODS:
-            color, dash, marker = METHODS[name]
+    looks: dict[str, dict[str, Any]] = {}
+    for name, base in bases.items():
+        if base:
+            color, dash, marker = base
+            taken = [look for look in looks.values() if look["color"] == color]
+            if dash in [look["linestyle"] for look in taken]:
+                dash, marker = DASHES[-len(taken)], MARKERS[-len(taken)]
             look = {"color": color, "linestyle": dash} | ({"marker": marker} if marked else {})
         else:
             look = (marked_pen if marked else pen)(free.pop(0))
-        looks[name] = look | ({"linewidth": 3.2, "zorder": 3} if name == "K-FAC" else {"zorder": 2})
+        bold = {"linewidth": 3.2, "zorder": 3} if name.lower() == "k-fac" else {"zorder": 2}
+        looks[name] = look | bold
     return looks
+
+
+def _look_of_method(name: str) -> tuple[str, Any, str] | None:
+    """That of "SGD" for "SGD, constant rate" and, as files are named, for "sgd-constant-rate"."""
+    plain = name.lower().replace("-", " ")
+    words = plain.split() if " " not in name else []
+    names = [plain, plain.split(", ")[0], *(" ".join(words[:count]) for count in range(len(words), 0, -1))]
+    return next((_PLAIN[name] for name in names if name in _PLAIN), None)
 
 
 def name_points(

@@ -20,25 +20,6 @@ def figures(monkeypatch):
     plt.close("all")
 
 
-def test_a_step_in_time_has_a_row_for_each_rank(figures):
-    ranks = [[("forward", 5.0, 5.2), ("network", 5.3, 5.5)], [("forward", 5.1, 5.3)]]
-    ax = figures.gantt(ranks, [], "")
-    bars = [(bar.get_x(), bar.get_width(), bar.get_y()) for bar in ax.patches]
-    close(bars[0][:2], (0, 500))  # waiting lies behind, in milliseconds
-    close(bars[1][:2], (0, 200))
-    close(bars[2][:2], (300, 200))
-    close(bars[4][:2], (100, 200))
-    assert ax.patches[1].get_facecolor() == ax.patches[4].get_facecolor() != ax.patches[2].get_facecolor()
-    assert [text.get_text() for text in ax.get_yticklabels()] == ["rank 0", "rank 1"]
-    named = figures.gantt(ranks, ["network", "nothing"], "")
-    assert named.patches[2].get_facecolor() == ax.patches[1].get_facecolor()
-    assert [text.get_text() for text in named.get_legend().get_texts()][:2] == ["network", "forward"]
-    with pytest.raises(ValueError, match="expected at least one rank, got none"):
-        figures.gantt([], [], "")
-    with pytest.raises(ValueError, match="expected a of rank 0 to end after it begins, got 2 and 1"):
-        figures.gantt([[("a", 2, 1)]], [], "")
-
-
 def test_shares_stack_parts_in_order(figures):
     ax = figures.step_shares({"one": {"b": 2.0, "a": 1.0}, "two": {"a": 3.0}}, ["a"], "")
     assert [(bar.get_x(), bar.get_width()) for bar in ax.patches] == [(0, 1), (0, 3), (1, 2), (3, 0)]
@@ -52,16 +33,9 @@ def test_measured_steps_have_ranges_and_predictions(figures):
     strong, weak = figures.measured_scaling(methods, methods, 2)
     close(strong.lines[0].get_xydata(), [[1, 4], [2, 2], [4, 3]])
     assert [line.get_ydata().tolist() for line in strong.lines if line.get_linestyle() == "--"] == [[4, 2, 1]]
+    title = "A step takes 1.00 times as long as predicted where each rank has a core (median)"
+    assert strong.figure.get_suptitle() == title
     assert [text.get_text().strip() for text in weak.texts] == ["more ranks than cores"]
     assert not figures.measured_scaling(methods, methods, 4)[0].texts
     with pytest.raises(ValueError, match=r"expected measured seconds of A of shape \(3, 1\)"):
         figures.measured_scaling({"A": ([1], [[1, 2]], [1])}, methods, 2)
-
-
-def test_predicted_and_measured_steps_have_the_diagonal(figures):
-    ax = figures.predicted_against_measured({"A": [1, 2]}, {"A": [2, 4]})
-    assert "2 (median)" in ax.lines[0].get_label()
-    diagonal = ax.lines[-1].get_xydata()
-    close(diagonal[:, 0], diagonal[:, 1])
-    with pytest.raises(ValueError, match=r"expected measured seconds of A of shape \(2,\), got \(1,\)"):
-        figures.predicted_against_measured({"A": [1, 2]}, {"A": [1]})

@@ -305,8 +305,19 @@ def test_figures_are_those_of_all_studies_or_of_the_net(
         yield "ledger", folder / f"ledger.{image_format}"
 
     monkeypatch.setattr("minikfac.tour.tour", tour)
+    moved = []
+
+    def animate(drawings: Any, folder: Path) -> Any:
+        moved.append(folder)
+        yield "valley", folder / "valley.gif"
+
     monkeypatch.setattr("minikfac.tour.page.save_all", save_all)
-    code, out, _ = run(capsys, "figures", *choice, "--slide", "dark", "--out", str(tmp_path / "slides"))
+    monkeypatch.setattr("minikfac.tour.animations.animate", animate)
+    more = ["--animations"] if whole else []
+    code, out, _ = run(
+        capsys, "figures", *choice, *more, "--slide", "dark", "--out", str(tmp_path / "slides")
+    )
+    assert moved == [tmp_path / "slides"] * whole
     assert code == 0 and "slides" in out.replace("\n", "")
     assert chapters == [tuple(CHAPTERS) if whole else None]
 

@@ -23,6 +23,7 @@ import minikfac as mk
 from minikfac.invariance import APPLICATIONS
 from minikfac.parallel import one_thread
 from minikfac.scaling import sweep as sweeps
+from minikfac.tour.animations import GROWING
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -242,10 +243,18 @@ def test_figures_that_pages_name_are_drawn() -> None:
     named = re.findall(r"`([a-z-]+)\.png`", read(CLAIMS))
     assert len(named) > 20
     assert set(named) <= drawn
+
+
+def test_the_gallery_lists_every_figure_once() -> None:
     table = read(DOCS / "howto" / "figures.md").split("| statement")[1].split("\n\n")[0]
-    in_table = re.findall(r"`([a-z][a-z-]+)`", table)
-    assert len(in_table) > 20
-    assert set(in_table) <= drawn
+    counts = Counter(re.findall(r"`([a-z0-9-]+)`", table))
+    records = {name for name in counts if name.split("-")[0] in ("scaling", "examples", "race")}
+    elsewhere = set(APPLICATIONS) - {"logistic-to-tanh"}  # of nets that the tour does not train
+    assert set(counts) - records == figures() - elsewhere
+    assert set(counts.values()) == {1}
+    folders = {folder.name for folder in (DOCS / "results").iterdir() if folder.is_dir()}
+    assert {name.removeprefix("race-").replace("examples", "scaling") for name in records} <= folders
+    assert set(re.findall(r"`([a-z-]+)\.gif`", table)) == {*GROWING.values(), "block"}
 
 
 def test_tutorials_that_claims_name_exist() -> None:
@@ -261,7 +270,7 @@ def test_tutorials_that_claims_name_exist() -> None:
 
 @pytest.mark.slow
 def test_the_site_builds_and_needs_no_network(tmp_path: Path) -> None:
-    for library in ("sphinx", "myst_nb", "furo", "mathjax"):
+    for library in ("sphinx", "myst_nb", "furo", "mathjax", "sphinx_copybutton"):
         if importlib.util.find_spec(library) is None:
             pytest.skip(f"not installed: {library}; make docs installs it")
     build = [
@@ -283,3 +292,13 @@ def test_the_site_builds_and_needs_no_network(tmp_path: Path) -> None:
             r'<(?:script|img|link|iframe)[^>]*?(?:src|href)="(?:https?:)?//[^"]+"', read(page)
         )
         assert not loaded, (page.name, loaded)
+    written = read(tmp_path / "gallery.html")
+    links = re.findall(r'(?:src|href)="((?:_static/gallery|_chapters|api)/[^"#]+)(?:#([^"]+))?"', written)
+    assert len(links) > 150  # pictures, files, functions and chapters
+    for path, anchor in links:
+        assert (tmp_path / path).exists() and (not anchor or f'id="{anchor}"' in read(tmp_path / path)), path
+    assert '<meta property="og:image"' in written
+    for notebook in (ROOT / "tutorials").glob("*.ipynb"):
+        shown = read(tmp_path / "tutorials" / f"{notebook.stem}.html")
+        assert f'href="../_notebooks/{notebook.name}"' in shown
+        assert (tmp_path / "_notebooks" / notebook.name).read_bytes() == notebook.read_bytes()

@@ -80,7 +80,6 @@ FIGURES = {
     "forward_backward": lambda: plots.forward_backward(**picture()),
     "graphical_models": lambda: plots.graphical_models(3),
     "autocorrelation": lambda: plots.autocorrelation(TILES),
-    "between_maps": lambda: plots.between_maps(TILES),
     "variance_maps": lambda: plots.variance_maps({"conv0": {"a": np.ones((3, 4))}}),
     "shifted_products": lambda: plots.shifted_products(**shifts()),
     "ladder_blocks": lambda: plots.ladder_blocks({name: symmetric(12) for name in ("exact", *"abcde")}),

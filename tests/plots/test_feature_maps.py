@@ -1,6 +1,5 @@
 """Maps of a convolution, and their dot products."""
 
-import math
 from typing import Any
 
 import matplotlib
@@ -15,27 +14,35 @@ from oracles.figures import TILES, shifts
 
 
 def test_tiles_of_correlations_share_one_scale():
-    for draw in (plots.autocorrelation, plots.between_maps):
-        axes = draw(TILES)
-        tiles = [tile for columns in TILES.values() for tile in columns.values()]
-        for ax, tile in zip(axes, tiles, strict=True):
-            np.testing.assert_array_equal(ax.images[0].get_array(), tile)
-            assert ax.images[0].get_clim() == (-1, 1)
-        assert [ax.get_title() for ax in axes] == ["a", "g", "", ""]
-        assert axes[0].get_ylabel().startswith("conv0") and axes[2].get_ylabel().startswith("conv1")
+    axes = plots.autocorrelation(TILES)
+    tiles = [tile for columns in TILES.values() for tile in columns.values()]
+    for ax, tile in zip(axes, tiles, strict=True):
+        np.testing.assert_array_equal(ax.images[0].get_array(), tile)
+        assert ax.images[0].get_clim() == (-1, 1)
+    assert [ax.get_title() for ax in axes] == ["a", "g", "", ""]
+    assert axes[0].get_ylabel().startswith("conv0") and axes[2].get_ylabel().startswith("conv1")
     wide = plots.autocorrelation(TILES)[2]
     assert (wide.get_xlim(), wide.get_ylim()) == ((-1.5, 1.5), (2.5, -2.5))  # 0 in the middle
 
 
 def test_numbers_in_tiles_are_those_of_the_data():
-    tile = np.array([[1.0, -0.04], [-0.04, math.nan]])
-    (ax,) = plots.between_maps({"conv0": {"g": tile}})
-    assert [text.get_text() for text in ax.texts] == ["1.0", "0.0", "0.0", "–"]
     (ax,) = plots.variance_maps({"conv0": {"g": np.array([[0.5, 1.5]])}})
     assert [text.get_text() for text in ax.texts] == ["0.5", "1.5"]
     assert ax.images[0].get_clim() == (0, 1.5)
     (ax,) = plots.variance_maps({"conv0": {"g": np.ones((9, 9))}})
     assert not ax.texts  # too small to be read
+
+
+def test_titles_have_the_largest_number_of_each_column():
+    near, far = np.zeros((3, 3)), np.zeros((3, 3))
+    near[1] = (-0.5, 1.0, 0.3)  # beside the middle; above and below it nothing
+    far[0, 0] = 0.9
+    title = plots.autocorrelation({"r": {"a": near, "g": far}, "s": {"a": 0.5 * near, "g": far}})[0].figure
+    assert title.get_suptitle() == "Mean |correlation| with the next pixel: 0.2 (a), 0 (g)"
+    (ax,) = plots.variance_maps({"conv0": {"g": np.array([[0.5, 1.5]])}})
+    assert ax.figure.get_suptitle() == "Largest variance over the mean location's: 1.5 (g)"
+    ax = plots.correlation_against_offset({"max": {"conv0": [0.1, 0.9], "conv1": [0.3, 0.9]}})
+    assert ax.get_title() == "Mean |correlation| with the next pixel: max 0.2"
 
 
 @pytest.mark.parametrize(
@@ -45,7 +52,6 @@ def test_numbers_in_tiles_are_those_of_the_data():
         (plots.autocorrelation, {"r": {}}, "expected the columns of pictures, got"),
         (plots.autocorrelation, {"r": {"a": np.ones((2, 3))}}, r"odd number of shifts .* shape \(2, 3\)"),
         (plots.autocorrelation, {"r": {"a": 2 * np.eye(3)}}, r"of r, a in \[-1, 1\], got 2"),
-        (plots.between_maps, {"r": {"a": np.ones(3)}}, r"of r, a of shape \(maps, maps\), got \(3,\)"),
         (plots.variance_maps, {"r": {"a": -np.eye(3)}}, "expected variances of r, a >= 0, got -1"),
         (
             plots.variance_maps,

@@ -40,7 +40,8 @@ def test_a_race_is_drawn_by_seconds_steps_and_examples():
     assert panels[0].get_yscale() == "log"
     figure = panels[0].figure
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["slow", "fast"]
-    assert figure.get_suptitle() == "Training loss"
+    stated, what = figure.get_suptitle().split("\n")
+    assert stated.startswith("fast has slow's lowest, 1, in") and what == "Training loss"
     assert tuple(figure.get_size_inches() * figure.dpi) == (1280, 640)
 
 
@@ -55,6 +56,20 @@ def test_a_run_that_ended_at_once_is_skipped():
     panels = plots.race({"diverged": FAST[:1], "slow": SLOW})
     assert [len(line.get_xdata()) for line in panels[1].lines] == [0, 4]
     assert panels[1].lines[1].get_color() == panels[0].lines[1].get_color() == plots.COLORS[1]
+    assert panels[0].figure.get_suptitle().startswith("diverged: ")
+
+
+def test_the_title_of_a_race_is_how_much_sooner_the_baselines_lowest_was_reached():
+    base, other = powers(16, [1, 2, 4, 8, 16]), powers(4, [1, 2, 4, 8])  # at 1 in 16 steps and in 4
+    title = plots.race({"a": base, "b": other, "c": powers(99, [1])}, title="a problem")[
+        0
+    ].figure.get_suptitle()
+    assert title == "b has a's lowest, 1, in 4 times fewer steps, 4 times fewer seconds\na problem"
+    title = plots.race({"b": other, "a": powers(16, [1, 2])})[0].figure.get_suptitle()
+    assert title == "b: 0.5 at the least, which no other reaches\nTraining loss"
+    rows = Race({"a": [History(base)], "b": [History(other)]}).targets(levels=[8, 1])
+    title = plots.race_targets(rows)[0].figure.get_suptitle()
+    assert title == "To a training loss of 1, b takes 4 times fewer seconds than a"
 
 
 def powers(factor: float, steps: list[int], exponent: float = -1.0) -> list[dict[str, float]]:
@@ -126,7 +141,9 @@ def test_the_best_of_iterate_and_average_is_named():
     panels = plots.race(Race({"a": [History(rows)]}).records, "best_loss")
     assert np.array_equal(panels[1].lines[0].get_ydata(), [3, 2, 1.5, 1])  # 8, 4, 2, 1 and 3, 2, 1.5, 1.25
     assert panels[0].get_ylabel() == "best training loss (nats per example)"
-    assert panels[0].get_yscale() == "log" and panels[0].figure.get_suptitle() == "Best training loss"
+    assert panels[0].get_yscale() == "log" and panels[0].figure.get_suptitle().endswith(
+        "\nBest training loss"
+    )
     shares = plots.race(Race({"a": [History(rows)]}).records, "best_test_error")
     assert set(shares[0].lines[0].get_ydata()) == {50.0} and shares[0].get_yscale() == "linear"
 

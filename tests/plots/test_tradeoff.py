@@ -105,3 +105,12 @@ def test_steps_are_pictures_with_their_cosines():
     assert axes[0].figure.get_suptitle() == title
     with pytest.raises(ValueError, match=r"expected steps of b of shape \(3, 2, 2\), got \(3, 4\)"):
         plots.steps_as_pictures({"a": first, "b": first.reshape(3, 4)})
+
+
+def test_variants_of_a_method_have_its_colour_and_a_dash_of_their_own():
+    for names in (("SGD", "SGD, constant rate", "SGD, warm-up"), ("sgd", "sgd-constant-rate", "sgd-warm-up")):
+        looks = pens(names, marked=True).values()
+        assert {look["color"] for look in looks} == {METHODS["SGD"][0]}
+        assert len({look["linestyle"] for look in looks}) == len({look["marker"] for look in looks}) == 3
+    assert pens(["k-fac-tridiagonal"])["k-fac-tridiagonal"]["color"] == METHODS["K-FAC tridiagonal"][0]
+    assert pens(["exact blocks"])["exact blocks"]["color"] != METHODS["exact"][0]

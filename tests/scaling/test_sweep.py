@@ -279,6 +279,8 @@ def test_steps_by_batch_size_have_ranges_and_perfect_scaling():
     (fit,) = [line.get_ydata() for line in left.lines if line.get_linestyle() == "--"]
     close(fit, [95, 50, 31])
     assert left.get_xscale() == left.get_yscale() == "log"
+    title = "10 to 40 examples a step: A 3.3 times fewer steps, B 2.0 times fewer steps\nto x"
+    assert left.figure.get_suptitle() == title
     with pytest.raises(ValueError, match="expected a run that reached the level, got none"):
         plots.batch_scaling([10], {"A": [[math.nan]] * 3})
     with pytest.raises(ValueError, match=r"expected steps of A of shape \(3, 1\), got \(3, 2\)"):
@@ -291,7 +293,10 @@ def test_losses_have_a_dash_per_method_and_a_shade_per_size():
     first, second, third, level = ax.lines
     close(first.get_xydata(), [[10, 2], [20, 1]])
     assert first.get_linestyle() == second.get_linestyle() == "--" and third.get_linestyle() == "-"
-    assert first.get_color() != second.get_color() == third.get_color()
+    assert first.get_color() != second.get_color() != third.get_color()
+    assert sum(first.get_color()) > sum(second.get_color())  # small sizes are light
+    title = plots.loss_against_examples({"SGD": {8: curve, 64: [[0, 40], [3, 1]]}}, level=1.0).get_title()
+    assert title == "8 to 64 examples a step, each tuned:\nSGD 2 times the examples"
     assert level.get_ydata()[0] == 1.0
     with pytest.raises(ValueError, match="expected at least one curve, got none"):
         plots.loss_against_examples({"SGD": {}})
@@ -305,7 +310,10 @@ def test_predictions_mark_where_scaling_breaks():
     strong, middle, weak = plots.predicted_scaling(W, seconds, parts, {"wall": 4, "door": 2}, weak=seconds)
     close(strong.lines[0].get_ydata(), [4, 2, 1])
     assert middle.get_xlabel() == "workers\na: from 2 on door\nb: from 4 on wall"
-    assert [line.get_label() for line in middle.lines[:2]] == ["gradient", "network"]
+    names = ["gradient", "network"]
+    assert [area.get_label() for area in middle.collections] == names  # from below; they add up to one
+    assert middle.collections[1].get_datalim(middle.transData).y1 == pytest.approx(1)
+    assert strong.figure.get_suptitle().startswith("K-FAC's step is shortest on 2 workers, 1 times as fast")
     assert sorted(line.get_xdata()[0] for line in middle.lines if len(line.get_xdata()) == 2) == [2, 4]
     close(weak.lines[1].get_ydata(), [4, 3, 3])
     assert len(plots.predicted_scaling(W, seconds, parts, {})) == 2

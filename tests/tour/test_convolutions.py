@@ -100,9 +100,8 @@ def test_the_chapter_has_its_sections_and_figures(written: tour.Written) -> None
     assert keys[start + 9 :] == ["memory", "made"]
     assert source.count("<h3>") == len(PARTS) == source.count('<li class="part">')
     assert {name for name in written.pictures if name.startswith("conv-")} == {
-        "conv-gradient", "conv-layers", "conv-ledger", "conv-block", "conv-ladder", "conv-autocorrelation",
-        "conv-offsets", "conv-variance", "conv-between", "conv-exact", "conv-batchnorm",
-        "conv-batchnorm-size",
+        "conv-gradient", "conv-layers", "conv-block", "conv-ladder", "conv-autocorrelation",
+        "conv-variance", "conv-exact", "conv-batchnorm",
     }  # fmt: skip
     assert source.count("<img") == len(written.pictures) + 1  # each once, and one more at the top
     assert not re.search(r"\bnan\b|\binf\b|None", re.sub(r'src="[^"]*"', "", source))
@@ -238,7 +237,6 @@ def test_a_convolutional_net_by_itself(alone: Tour, tmp_path: Path) -> None:
     keys = re.findall(r'<section id="([a-z]+)"', source)
     assert keys[:10] == ["net", "conv", *PARTS]
     assert "ledger" in keys and "quality" in keys and "signals" not in keys and "matrices" not in keys
-    assert "conv-ledger" not in written.pictures  # it is the ledger's own
     assert "A dense layer uses every weight once" in source
     assert "Left out is block-tridiagonal" in source
     assert "conv0 (3×3, 1 → 2 maps), conv1 (3×3, 2 → 3 maps) and dense2 (12 → 10)" in source
@@ -269,7 +267,7 @@ def test_a_part_without_convolutions_has_no_ledgers_of_them() -> None:
     keys = [section.key for section in made.sections()]
     assert "convassumptions" not in keys and "convspace" in keys
     drawn = made.figures()
-    assert "conv-layers" not in drawn and "conv-block" not in drawn and "conv-offsets" in drawn
+    assert "conv-layers" not in drawn and "conv-block" not in drawn and "conv-variance" in drawn
 
 
 @pytest.mark.parametrize("output", ["bernoulli", "gaussian"])

@@ -68,11 +68,8 @@ class Assumptions:
     beside: bool
 
     def figures(self) -> Drawings:
-        """What each assumption costs each convolution, and the net as a whole."""
-        drawings: Drawings = {"conv-layers": lambda: plots.layer_ledger(self.ledgers)}
-        if self.beside:
-            drawings["conv-ledger"] = lambda: plots.ledger(self.study.ledger)
-        return drawings
+        """What each assumption costs each convolution."""
+        return {"conv-layers": lambda: plots.layer_ledger(self.ledgers)}
 
     def sections(self) -> list[Section]:
         """IAD, SH and SUD in words and formulas, and what each costs."""
@@ -93,10 +90,7 @@ class Assumptions:
         return [
             "The same for the net as a whole, where what lies between layers is left out first."
             + branches(rows),
-            Figure(
-                "conv-ledger", "The whole net's matrix: error so far and by each step, and the step it gives."
-            ),
-            table(rows, COLUMNS, f"The same as numbers, for all {count(self.study.F.shape[0])} parameters."),
+            table(rows, COLUMNS, f"The ledger of all {count(self.study.F.shape[0])} parameters."),
             Table(
                 *self.study.comparison.table(columns=QUALITY),
                 "Approximations of the whole matrix. Block-tridiagonal is left out: it exists for chains of "

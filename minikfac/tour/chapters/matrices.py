@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import matplotlib.pyplot as plt
 import numpy as np
 
 from ... import fisher, plots
@@ -111,10 +110,8 @@ class Matrices:
     errors: dict[str, float]
 
     def figures(self) -> Drawings:
-        """K-FAC in one picture, sizes of blocks, and block-diagonal against chain [MG15, fig. 3, 5, 6]."""
+        """K-FAC in one picture, and block-diagonal against chain [MG15, fig. 3, 5, 6]."""
         drawings: Drawings = {"kfac": self._kfac}
-        if len(self.sizes) > 1:
-            drawings["block-means"] = self._block_means
         if "tridiagonal" in self.damped:
             drawings["matrices-chain"] = self._matrices
         return drawings
@@ -122,18 +119,6 @@ class Matrices:
     def _kfac(self) -> Any:
         names, factors = list(self.factors), list(self.factors.values())
         return plots.kfac_picture(self.whole, factors, names, len(names) - 1)
-
-    def _block_means(self) -> Any:
-        damped, inverse = self.damped["kronecker"], self.inverses["kronecker"]
-        with plots.style():
-            fig = plt.figure(figsize=(10, 4.6), layout="constrained")
-            left, right = fig.subplots(1, 2)
-            plots.block_means(damped, self.sizes, self.names, ax=left)
-            plots.block_means(inverse, self.sizes, self.names, unit=INVERSE_UNIT, ax=right)
-            for ax, what in ((left, "F̃"), (right, "inverse of F̃")):
-                title = ax.get_title()
-                ax.set_title(f"{what}: {title[0].lower()}{title[1:]}", fontsize=11)
-        return fig
 
     def _matrices(self) -> Any:
         chosen = {"kronecker": "", "kfac": "block-diagonal (K-FAC)", "tridiagonal": "block-tridiagonal"}
@@ -179,12 +164,8 @@ class Matrices:
             f"<b>{two_digits(self.errors['kronecker'])}</b> (Frobenius norm), and "
             f"{two_digits(self.errors['diagonal blocks'])} on the diagonal blocks alone. An optimizer needs "
             f"its inverse: {what} {percent(outside)} of the sum of absolute values in <i>F̃</i> and "
-            f"{percent(in_inverse)} of it in the inverse. (In this and the next picture the diagonal blocks "
-            "are damped, as they must be to have an inverse.)",
-            Figure(
-                "block-means",
-                "Mean absolute value of the entries, block by block, of F̃ and of its inverse [MG15, fig. 3].",
-            ),
+            f"{percent(in_inverse)} of it in the inverse. (In the next picture the diagonal blocks are "
+            "damped, as they must be to have an inverse.)",
         ]
 
     def _chain(self) -> list[Part]:
