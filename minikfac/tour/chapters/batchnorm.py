@@ -19,7 +19,7 @@ from ... import fisher, plots
 from ...backend import Array, to_host
 from ...network import Network, outputs
 from ...network.layers import AvgPool2d, BatchNorm, Conv2d, Dense, Flatten, GroupNorm, Layer, Tanh
-from ..parts import Drawings, Figure, Section, number, wrong_by
+from ..parts import Drawings, Figure, Section, number, two_digits
 
 if TYPE_CHECKING:
     from ..run import Run
@@ -38,9 +38,7 @@ class Coupling:
         scales: (m, repeats) best scalars c*.
         layer_errors: (L, m, repeats) errors of each layer's block.
         control: the largest error with group normalization instead, which should be rounding.
-        names, sizes: of the layers, in parameters.
-        shown: the batch size of the two matrices that follow.
-        joint, constant: (P, P), of one batch of this size.
+        names: of the layers.
         flat: (m, repeats): |F_joint w| / |F_constant w| for the direction w in which all weights into the
             normalized maps are scaled; 0 where predictions do not change, as they do not.
     """
@@ -51,24 +49,11 @@ class Coupling:
     layer_errors: Array
     control: float
     names: tuple[str, ...]
-    sizes: tuple[int, ...]
-    shown: int
-    joint: Array
-    constant: Array
     flat: Array
 
     def figures(self) -> Drawings:
-        """The two matrices of one batch, and errors against the size of the batch."""
-        return {"conv-batchnorm": self._matrices, "conv-batchnorm-size": self._errors}
-
-    def _matrices(self) -> Any:
-        return plots.matrices(
-            self.joint,
-            {"statistics held constant": self.constant},
-            ["conv", "norm", "dense"],
-            self.sizes,
-            reference=f"joint, {self.shown} examples",
-        )
+        """Errors against the size of the batch."""
+        return {"conv-batchnorm-size": self._errors}
 
     def _errors(self) -> Any:
         below, *above = self.layer_errors
@@ -89,8 +74,9 @@ class Coupling:
             "the same, or refuse such a net. The exact Fisher matrix is that of all targets of the batch "
             "together. For a small net (convolution, batch normalization, tanh, pooling, softmax; as "
             "initialized) the matrix with constant statistics has a relative error of "
-            f"<b>{wrong_by(first)}</b> in batches of {self.batch_sizes[0]} and of <b>{wrong_by(last)}</b> in "
-            f"batches of {self.batch_sizes[-1]}, with a best scalar of {number(np.median(self.scales[-1]))}. "
+            f"{two_digits(first)} in batches of {self.batch_sizes[0]} and of {two_digits(last)} in batches "
+            f"of {self.batch_sizes[-1]} (Frobenius norm), with a best scalar of "
+            f"{number(np.median(self.scales[-1]))}. "
             "The error is in the block of the convolution below, whose weights change the statistics; in "
             "those of scale, shift and the layer above it is at most "
             f"{number(self.layer_errors[1:].max())}. The normalization undoes a change of the length of the "
@@ -99,26 +85,19 @@ class Coupling:
             "normalization, which looks at one example at a time, the two matrices differ by "
             f"{number(self.control)}."
         )
-        matrices = (
-            f"Fisher matrix of a batch of {self.shown}: joint, with the batch's statistics as constants, and "
-            "the difference."
-        )
-        sizes = "Error of the matrix with constant statistics against the size of the batch."
-        figures = Figure("conv-batchnorm", matrices), Figure("conv-batchnorm-size", sizes)
+        caption = "Error of the matrix with constant statistics against the size of the batch."
         title = "Batch normalization: examples that are not alone"
-        return [Section("convbatch", title, [text, *figures], 3)]
+        return [Section("convbatch", title, [text, Figure("conv-batchnorm-size", caption)], 3)]
 
     def record(self) -> dict[str, Any]:
-        """All errors; no matrices."""
-        numbers = {key: value for key, value in vars(self).items() if key not in ("joint", "constant")}
-        return {"convolutions": {"batch_normalization": numbers}}
+        """All errors."""
+        return {"convolutions": {"batch_normalization": vars(self)}}
 
 
 def coupling(
     images: Array,
     batch_sizes: Sequence[int] = (4, 8, 16, 32, 64),
     repeats: int = 3,
-    shown: int = 32,
     seed: int = 0,
 ) -> Coupling:
     """Compare the two Fisher matrices of a small net with batch normalization, as it is initialized.
@@ -129,17 +108,14 @@ def coupling(
         images: (N, H, W, C), from which batches are drawn.
         batch_sizes: of them.
         repeats: batches per size.
-        shown: the size, among these, whose matrices are kept.
         seed: of weights and batches.
 
     Raises:
-        ValueError: on batches of fewer than two examples or more than there are, or ``shown`` not among them.
+        ValueError: on batches of fewer than two examples or more than there are.
     """
     sizes = list(batch_sizes)
-    if not sizes or min(sizes) < 2 or max(sizes) > len(images) or shown not in sizes:
-        raise ValueError(
-            f"expected batch sizes from 2 to {len(images)}, {shown} among them to be shown, got {sizes}"
-        )
+    if not sizes or min(sizes) < 2 or max(sizes) > len(images):
+        raise ValueError(f"expected batch sizes from 2 to {len(images)}, got {sizes}")
     images = images.astype(float)
     net = _net(images.shape[1:], BatchNorm(_MAPS))
     rng = np.random.default_rng([seed, 20])
@@ -147,16 +123,13 @@ def coupling(
     scaled = theta.copy()  # the direction in which the convolution's weights grow
     scaled[net.slices[0].stop :] = 0
     measured: list[list[float]] = []
-    pictures: dict[int, tuple[Array, Array]] = {}
     for size in sizes:
         for _ in range(repeats):
             joint, constant = _both(net, theta, images[rng.choice(len(images), size, replace=False)])
             measured.append(_compared(joint, constant, scaled, net.slices))
-            pictures.setdefault(size, (joint, constant))
     errors, scales, flat, *layer_errors = np.reshape(measured, (len(sizes), repeats, -1)).transpose(2, 0, 1)
     control = _net(images.shape[1:], GroupNorm(2, _MAPS))
     x = images[rng.choice(len(images), min(sizes), replace=False)]
-    joint, constant = pictures[shown]
     return Coupling(
         np.array(sizes),
         errors,
@@ -164,10 +137,6 @@ def coupling(
         np.array(layer_errors),
         _error(*_both(control, control.init(rng), x)),
         net.names,
-        tuple(block.stop - block.start for block in net.slices),
-        shown,
-        joint,
-        constant,
         flat,
     )
 
@@ -204,4 +173,4 @@ def compute(run: Run) -> Coupling | None:
     sizes = [size for size in (4, 8, 16, 32, 64) if size <= len(images)]
     if len(sizes) < 2 or min(images.shape[1:3]) > 16:
         return None
-    return coupling(images, sizes, shown=sizes[len(sizes) // 2], seed=run.settings.seed)
+    return coupling(images, sizes, seed=run.settings.seed)

@@ -8,14 +8,15 @@ normalization (:mod:`.batchnorm`).
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from ..parts import Chapter, Drawings, Part, Section, Table, count, number, percent
-from . import batchnorm, exactness, maps, shifts
-from .assumptions import Assumptions, layer_ledgers
-from .ladder import block_picture
+from ..parts import Chapter, Drawings, Finding, Part, Section, Table, count, number, percent, two_digits
+from . import batchnorm, exactness, ladder, maps, shifts
+from .assumptions import FIGURE, Assumptions, layer_ledgers
+from .ledger import ALL, IAD, SUD
 from .net import layers
 
 if TYPE_CHECKING:
@@ -42,11 +43,40 @@ class Convolutions:
         """Those of the parts."""
         return {name: draw for part in self.parts.values() for name, draw in part.figures().items()}
 
+    def findings(self, run: Run) -> Sequence[Finding]:
+        """KFC's block, and what its assumptions cost; only where the net is the one that is studied."""
+        return [] if self.beside else [*self._of_block(), *self._of_assumptions()]
+
+    def _of_block(self) -> Iterator[Finding]:
+        if isinstance(picture := self.parts.get("ladder"), ladder.BlockPicture):
+            (row,) = (row for row in self.ledgers[picture.name] if row["label"] == ALL)
+            yield Finding(
+                "KFC replaces a convolution's block by one Kronecker product.",
+                two_digits(row["error"]),
+                f"is the relative error (Frobenius norm) of KFC's block of {picture.name}.",
+                ladder.FIGURE,
+                ["convblocks", "conv"],
+                "6, Convolutions",
+            )
+
+    def _of_assumptions(self) -> Iterator[Finding]:
+        for name, rows in list(self.ledgers.items())[:1]:
+            errors = {row["label"]: two_digits(row["error"]) for row in rows}
+            yield Finding(
+                "Each assumption behind KFC has its own cost.",
+                f"{errors[SUD]} and {errors[IAD]}",
+                f"are the relative errors of the block of {name} under each of two assumptions alone: "
+                "derivatives uncorrelated in space (SUD), and activations independent of derivatives (IAD).",
+                FIGURE,
+                ["convassumptions", "convspace"],
+                "6, Convolutions",
+            )
+
     def sections(self) -> list[Section]:
         """What a convolution is, which net is looked at, and the parts."""
-        before = "So far every weight was used" if self.beside else "A dense layer uses every weight"
         paragraphs: list[Part] = [
-            f"{before} once per example. A <b>convolution</b> uses each weight at every place of an image. "
+            "A dense layer uses every weight once per example. A <b>convolution</b> uses each weight at "
+            "every place of an image. "
             "At location <i>t</i> it cuts out the patch around it, <i>ā<sub>t</sub></i> (with a constant 1 "
             "for the bias), and multiplies it by the same weights everywhere: <i>s<sub>t</sub></i> = "
             "<i>ā<sub>t</sub> W</i>. There are <i>T</i> locations, and the gradient of an example is a sum "
@@ -99,7 +129,7 @@ def compute(run: Run) -> Convolutions | None:
     parts: dict[str, Chapter | None] = {
         "shifts": shifts.compute(conv),
         "assumptions": Assumptions(ledgers, conv.study, beside) if ledgers else None,
-        "ladder": block_picture(conv.study),
+        "ladder": ladder.block_picture(conv.study),
         "maps": maps.compute(conv),
         "exactness": exactness.compute(conv),
         "batchnorm": batchnorm.compute(conv),

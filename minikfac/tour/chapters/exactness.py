@@ -29,7 +29,7 @@ from ... import fisher, plots
 from ...backend import Array
 from ...network import Network, outputs
 from ...network.layers import Conv2d, Dense, Flatten, GlobalAvgPool, Identity, Layer, Tanh
-from ..parts import Drawings, Figure, Section, Table, number, percent
+from ..parts import Drawings, Figure, Part, Section, number
 
 if TYPE_CHECKING:
     from ..run import Run
@@ -98,12 +98,6 @@ class Walk:
         exact = {(name, place) for name in NAMES for place in np.flatnonzero(self.errors[name] < ROUNDING)}
         return exact == set(self.exact)
 
-    @property
-    def statement(self) -> str:
-        """What the walk shows, and errors at its far end."""
-        ends = ", ".join(f"{name} {percent(float(self.errors[name][-1]))}" for name in NAMES)
-        return f"{STATEMENTS[self.key]} Errors at the far end: {ends}."
-
 
 @dataclass(frozen=True)
 class Walks:
@@ -127,8 +121,11 @@ class Walks:
             "Error of the convolution's block along four knobs. Filled symbols on the line “exact”: rounding "
             "errors."
         )
-        table = Table(["knob", "what it shows"], [[walk.knob, walk.statement] for walk in self.walks])
-        return [Section("convexact", "When is it exact?", [text, Figure("conv-exact", caption), table], 3)]
+        statements = [
+            f"<b>{walk.knob[0].upper()}{walk.knob[1:]}.</b> {STATEMENTS[walk.key]}" for walk in self.walks
+        ]
+        parts: list[Part] = [text, Figure("conv-exact", caption), *statements]
+        return [Section("convexact", "When is it exact?", parts, 3)]
 
     def record(self) -> dict[str, Any]:
         """Errors and scalars along each walk."""

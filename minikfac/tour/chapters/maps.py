@@ -271,17 +271,12 @@ class SpatialMaps:
         return next(iter(self.maps.values()))
 
     def figures(self) -> Drawings:
-        """Correlations in space, variances over locations, and correlations between maps."""
+        """Correlations in space, and variances over locations."""
         variances = {"activations in": "inputs", "derivatives": "derivatives"}
-        between = {"pre-activations": "outputs", "derivatives": "derivatives"}
-        drawings: Drawings = {
+        return {
             "conv-autocorrelation": self._autocorrelation,
-            "conv-offsets": self._offsets,
             "conv-variance": lambda: plots.variance_maps(self._tiles(variances, "mean_variance")),
         }
-        if any(np.isfinite(layer.outputs.between_strength) for layer in self.studied):
-            drawings["conv-between"] = lambda: plots.between_maps(self._tiles(between, "between"))
-        return drawings
 
     def _tiles(self, signals: Mapping[str, str], what: str) -> dict[str, dict[str, Array]]:
         """One statistic of several signals by title, layer by layer."""
@@ -297,16 +292,6 @@ class SpatialMaps:
                 mean = layer.derivatives.mean_autocorrelation
                 tiles[layer.name][f"derivatives,\n{POOLING[pool]}"] = mean
         return plots.autocorrelation(tiles)
-
-    def _offsets(self) -> Any:
-        curves = {
-            POOLING[pool]: {
-                layer.name: [layer.derivatives.strength(d) for d in (1, 2, 3) if d <= layer.derivatives.reach]
-                for layer in maps
-            }
-            for pool, maps in self.maps.items()
-        }
-        return plots.correlation_against_offset(curves, title="Correlation of derivatives against distance")
 
     def sections(self) -> list[Section]:
         """SUD and SH looked at, and correlations between maps."""
@@ -336,10 +321,6 @@ class SpatialMaps:
             f"{layer.name} there are {count(t)} pairs of a location with itself and {count(t * (t - 1))} of "
             "two different ones, and activations, which multiply them, are correlated and have a mean that "
             "is not zero (the constant 1 of the bias least of all).",
-            Figure(
-                "conv-offsets",
-                "Mean size of the correlation of derivatives at distances of one to three pixels.",
-            ),
         ]
         return Section("convspace", "Are derivatives uncorrelated in space?", parts, 3)
 
@@ -371,8 +352,7 @@ class SpatialMaps:
             f"<i>G</i> hold it. The mean size of the correlation between two maps is {outputs} for "
             f"pre-activations and {derivatives} for derivatives."
         )
-        figure = Figure("conv-between", "Correlations between the maps of a layer, at the same location.")
-        return Section("convbetween", "Between maps", [text, figure], 3)
+        return Section("convbetween", "Between maps", [text], 3)
 
     def record(self) -> dict[str, Any]:
         """Strengths of correlations by pooling and layer."""

@@ -22,7 +22,7 @@ from ... import fisher, plots
 from ...backend import Array, to_host
 from ...fisher.kronecker import factors
 from ...quality import APPROXIMATIONS
-from ..parts import Drawings, Figure, Part, Section, count, listing, percent, two_digits
+from ..parts import Drawings, Figure, Finding, Part, Section, count, listing, percent, two_digits
 
 if TYPE_CHECKING:
     from ..run import Run
@@ -30,6 +30,11 @@ if TYPE_CHECKING:
 _LARGEST = 3000
 """Most parameters that pictures and full spectra are made of."""
 INVERSE_UNIT = "squared weight per nat"
+FIGURE = Figure(
+    "kfac",
+    "Above: one layer's exact block, its factors A and G, their Kronecker product, and the difference. "
+    "Below: the exact Fisher matrix, K-FAC with one such block per layer, and the difference.",
+)
 
 
 def picture_layers(n_params: Sequence[int]) -> list[int]:
@@ -143,6 +148,23 @@ class Matrices:
         }
         return plots.matrix_rows(rows, self.names, self.sizes)
 
+    def findings(self, run: Run) -> Sequence[Finding]:
+        """K-FAC's size and its error."""
+        if "K-FAC" not in run.study.matrices:
+            return []
+        row = run.study.comparison["K-FAC"]
+        finding = Finding(
+            "K-FAC replaces each layer's block by a product of two small matrices.",
+            two_digits(row["error"]),
+            "is the relative error of K-FAC's matrix (Frobenius norm of the difference, over that of <i>F</i>"
+            f"; 0 is exact). It stores {count(row['floats'])} numbers in place of "
+            f"{count(run.study.F.floats)}.",
+            FIGURE,
+            ["matrices", "ledger"],
+            "4, Down to K-FAC",
+        )
+        return [finding]
+
     def sections(self) -> list[Section]:
         """F, its Kronecker products, block-diagonal and chain, and the inverses."""
         parts = self._first_assumption()
@@ -153,7 +175,6 @@ class Matrices:
         return [Section("matrices", "The matrices", parts)]
 
     def _first_assumption(self) -> list[Part]:
-        last = list(self.factors)[-1]
         return [
             "Entries of <i>F</i>, by size: white is 0. The entry of weights (<i>i</i>, <i>o</i>) and "
             "(<i>j</i>, <i>p</i>) is the mean of <i>ā<sub>i</sub> ā<sub>j</sub> g<sub>o</sub> "
@@ -162,11 +183,7 @@ class Matrices:
             "ā<sub>j</sub></i> and <i>g<sub>o</sub> g<sub>p</sub></i>, and a block of <i>F</i> becomes the "
             "Kronecker product <i>A</i> ⊗ <i>G</i> of two small matrices. Its second assumption is that "
             "layers are uncorrelated, so that only the diagonal blocks are left.",
-            Figure(
-                "kfac",
-                f"Above: the block of {last}, its factors, their Kronecker product and the difference. "
-                "Below: the exact Fisher matrix, K-FAC, and the difference, on one scale.",
-            ),
+            FIGURE,
         ]
 
     def _second_assumption(self) -> list[Part]:
@@ -176,7 +193,7 @@ class Matrices:
         return [
             "Kronecker products can stand for the blocks between layers too: the matrix of all of them is "
             f"<i>F̃</i>. For {self.where} ({count(sum(self.sizes))} weights) its relative error is "
-            f"<b>{two_digits(self.errors['kronecker'])}</b> (Frobenius norm), and "
+            f"{two_digits(self.errors['kronecker'])} (Frobenius norm), and "
             f"{two_digits(self.errors['diagonal blocks'])} on the diagonal blocks alone. An optimizer needs "
             f"its inverse: {what} {percent(outside)} of the sum of absolute values in <i>F̃</i> and "
             f"{percent(in_inverse)} of it in the inverse. (In this and the next picture the diagonal blocks "
@@ -188,13 +205,10 @@ class Matrices:
         ]
 
     def _chain(self) -> list[Part]:
-        pairs = ("kfac to kronecker", "tridiagonal to kronecker")
-        errors = [two_digits(self.errors[prefix + pair]) for prefix in ("", "inverse ") for pair in pairs]
         return [
             "K-FAC leaves out what lies between layers in the inverse; the block-tridiagonal inverse keeps "
             "what lies between neighbours, and layers that are not neighbours are correlated through those "
-            f"between them. Against <i>F̃</i>, block-diagonal has a relative error of {errors[0]} and "
-            f"block-tridiagonal of {errors[1]}; as inverses they have {errors[2]} and {errors[3]}.",
+            "between them. The errors are relative to <i>F̃</i> and to its inverse.",
             Figure(
                 "matrices-chain",
                 "F̃, block-diagonal and block-tridiagonal, and their inverses [MG15, fig. 5, 6].",

@@ -7,11 +7,8 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-import matplotlib.pyplot as plt
-
-from ... import plots
-from ...network import Network, outputs
-from ..parts import Drawings, Figure, Part, Section, count, listing, number, percent
+from ...network import Network
+from ..parts import Drawings, Part, Section, count, listing, number, percent
 from .maps import conv_layers
 
 if TYPE_CHECKING:
@@ -25,18 +22,8 @@ class Net:
     run: Run
 
     def figures(self) -> Drawings:
-        """Loss and, for labels, test error during training."""
-        return {"training": self._training} if len(self.run.history.records) > 1 else {}
-
-    def _training(self) -> Any:
-        both = isinstance(self.run.net.output, outputs.Categorical)
-        with plots.style():
-            fig = plt.figure(figsize=(10, 4.2), layout="constrained")
-            axes = fig.subplots(1, 2 if both else 1, squeeze=False)[0]
-            plots.training_curve(self.run.history.records, "loss", ax=axes[0])
-            if both:
-                plots.training_curve(self.run.history.records, "test_error", ax=axes[1])
-        return fig
+        """None: what training came to is in the text."""
+        return {}
 
     def sections(self) -> list[Section]:
         """What was studied."""
@@ -65,8 +52,6 @@ class Net:
                 else ""
             ),
         ]
-        if settings.steps:
-            parts.append(Figure("training", "Loss and error while the net was trained."))
         return [Section("net", "The net and its data", parts)]
 
     def _trained(self) -> str:
