@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -93,7 +93,7 @@ class Chapter(Protocol):
 class WithFindings(Protocol):
     """A chapter that has findings for the top of the page."""
 
-    def findings(self, run: Run) -> Sequence[Finding]:
+    def findings(self, run: Run) -> Iterable[Finding]:
         """None where what they are about was not computed."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -131,16 +131,15 @@ class Along:
             return "Error of each matrix and cosine of its step; dotted: the moment that is studied here."
         return "Relative error of K-FAC's block, layer by layer, while the net was trained."
 
-    def findings(self, run: Run) -> Sequence[Finding]:
+    def findings(self, run: Run) -> Iterator[Finding]:
         """What changes along training."""
-        finding = Finding(
+        yield Finding(
             "The quality of an approximation changes during training.",
             *self._stated(),
             Figure("along-training", self.caption),
             ["along"],
             "12, Your own net",
         )
-        return [finding]
 
     def _stated(self) -> tuple[str, str]:
         """Numbers at the start and at the end, and what they are."""

@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from ... import plots, quality
 from ...network.layers import Conv2d
-from ..parts import Drawings, Figure, Part, Section, Table
+from ..parts import Drawings, Figure, Part, Section
 from .maps import conv_layers
 
 if TYPE_CHECKING:
     from ..run import Study
 
-QUALITY = ["error", "c_star", "inverse_error", "step_cosine", "share", "cg_iterations", "floats"]
-"""Columns of the table on the whole net."""
 FIGURE = Figure(
     "conv-layers",
     "Each convolution's block under sets of assumptions: error, best scalar, and the step on its parameters. "
@@ -61,13 +59,9 @@ class Assumptions:
 
     Attributes:
         ledgers: rows of :func:`minikfac.quality.layer_ledger` by convolution, one or more.
-        study: of their net.
-        beside: whether this net was studied beside another one, whose ledger the report has already.
     """
 
     ledgers: dict[str, list[dict[str, Any]]]
-    study: Study
-    beside: bool
 
     def figures(self) -> Drawings:
         """What each assumption costs each convolution."""
@@ -76,9 +70,6 @@ class Assumptions:
     def sections(self) -> list[Section]:
         """IAD, SH and SUD in words and formulas, and what each costs."""
         parts: list[Part] = [*WORDS, KFC, OPPOSITE, FIGURE]
-        if self.beside:
-            caption = "Approximations of the whole net's matrix."
-            parts.append(Table(*self.study.comparison.table(columns=QUALITY), caption))
         return [Section("convassumptions", "What is assumed, and what it costs", parts, 3)]
 
     def record(self) -> dict[str, Any]:

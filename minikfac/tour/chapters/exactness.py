@@ -92,12 +92,6 @@ class Walk:
     exact: tuple[tuple[str, int], ...]
     locations: int
 
-    @property
-    def as_predicted(self) -> bool:
-        """Whether errors are rounding exactly where theory says so."""
-        exact = {(name, place) for name in NAMES for place in np.flatnonzero(self.errors[name] < ROUNDING)}
-        return exact == set(self.exact)
-
 
 @dataclass(frozen=True)
 class Walks:
@@ -129,7 +123,7 @@ class Walks:
 
     def record(self) -> dict[str, Any]:
         """Errors and scalars along each walk."""
-        walks = [vars(walk) | {"as_predicted": walk.as_predicted} for walk in self.walks]
+        walks = [vars(walk) for walk in self.walks]
         return {"convolutions": {"walks": walks}}
 
 

@@ -6,7 +6,7 @@ The study is in :mod:`minikfac.invariance`; the tour has its brief form, ``minik
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -56,9 +56,9 @@ class EquivalentNets:
             drawings |= application_figures(one)
         return drawings
 
-    def findings(self, run: Run) -> Sequence[Finding]:
+    def findings(self, run: Run) -> Iterator[Finding]:
         """How many pairs of nets are as theory says, and the gaps on either side."""
-        return [finding(self.study)]
+        yield finding(self.study)
 
     def sections(self) -> list[Section]:
         """Which methods are invariant, gaps by steps and by damping, and the applications."""
@@ -70,7 +70,7 @@ class EquivalentNets:
             "theory says which methods these are [MG15, sec. 10; GM16, sec. 4.1]."
         )
         applications = [
-            Section(one.key, one.title, [application_words(one), Figure(one.key, CAPTION)], 3)
+            Section(one.key, one.title, [Figure(one.key, CAPTION)], 3)
             for one in self.study.applications
             if application_figures(one)
         ]
@@ -113,9 +113,6 @@ def application_figures(one: Application) -> Drawings:
     return {} if any(cell.failure for cell in one.cells) else {one.key: draw}
 
 
-# words --------------------------------------------------------------
-
-
 def finding(study: Invariance) -> Finding:
     """How many pairs of nets are as theory says, and the gaps on either side."""
     kept, broken = _extremes(study)
@@ -139,19 +136,6 @@ def _extremes(study: Invariance) -> tuple[float, float]:
         max((cell.gap for cell in cells if cell.expected), default=math.nan),
         min((cell.gap for cell in cells if not cell.expected), default=math.nan),
     )
-
-
-def application_words(one: Application) -> str:
-    """What one reparameterization does to SGD and to K-FAC."""
-    sentences = []
-    for cell in one.cells:
-        ours, theirs = (float(losses[-1]) for losses in cell.losses)
-        sentences.append(
-            f"After {int(cell.steps[-1])} steps of {cell.method} the gap is {number(cell.gap)}, and the "
-            f"loss has gone from {number(cell.losses[0][0])} to {number(ours)} nats ({one.nets[0]}) and "
-            f"{number(theirs)} ({one.nets[1]})."
-        )
-    return " ".join(sentences)
 
 
 # the page of `minikfac invariance` --------------------------------------------------------------

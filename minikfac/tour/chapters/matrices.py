@@ -11,11 +11,10 @@ take factored damping there, as in the paper.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import matplotlib.pyplot as plt
 import numpy as np
 
 from ... import fisher, plots
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 
 _LARGEST = 3000
 """Most parameters that pictures and full spectra are made of."""
-INVERSE_UNIT = "squared weight per nat"
 FIGURE = Figure(
     "kfac",
     "Above: one layer's exact block, its factors A and G, their Kronecker product, and the difference. "
@@ -116,10 +114,8 @@ class Matrices:
     errors: dict[str, float]
 
     def figures(self) -> Drawings:
-        """K-FAC in one picture, sizes of blocks, and block-diagonal against chain [MG15, fig. 3, 5, 6]."""
+        """K-FAC in one picture, and block-diagonal against chain [MG15, fig. 5, 6]."""
         drawings: Drawings = {"kfac": self._kfac}
-        if len(self.sizes) > 1:
-            drawings["block-means"] = self._block_means
         if "tridiagonal" in self.damped:
             drawings["matrices-chain"] = self._matrices
         return drawings
@@ -127,18 +123,6 @@ class Matrices:
     def _kfac(self) -> Any:
         names, factors = list(self.factors), list(self.factors.values())
         return plots.kfac_picture(self.whole, factors, names, len(names) - 1)
-
-    def _block_means(self) -> Any:
-        damped, inverse = self.damped["kronecker"], self.inverses["kronecker"]
-        with plots.style():
-            fig = plt.figure(figsize=(10, 4.6), layout="constrained")
-            left, right = fig.subplots(1, 2)
-            plots.block_means(damped, self.sizes, self.names, ax=left)
-            plots.block_means(inverse, self.sizes, self.names, unit=INVERSE_UNIT, ax=right)
-            for ax, what in ((left, "F̃"), (right, "inverse of F̃")):
-                title = ax.get_title()
-                ax.set_title(f"{what}: {title[0].lower()}{title[1:]}", fontsize=11)
-        return fig
 
     def _matrices(self) -> Any:
         chosen = {"kronecker": "", "kfac": "block-diagonal (K-FAC)", "tridiagonal": "block-tridiagonal"}
@@ -148,12 +132,12 @@ class Matrices:
         }
         return plots.matrix_rows(rows, self.names, self.sizes)
 
-    def findings(self, run: Run) -> Sequence[Finding]:
+    def findings(self, run: Run) -> Iterator[Finding]:
         """K-FAC's size and its error."""
         if "K-FAC" not in run.study.matrices:
-            return []
+            return
         row = run.study.comparison["K-FAC"]
-        finding = Finding(
+        yield Finding(
             "K-FAC replaces each layer's block by a product of two small matrices.",
             two_digits(row["error"]),
             "is the relative error of K-FAC's matrix (Frobenius norm of the difference, over that of <i>F</i>"
@@ -163,7 +147,6 @@ class Matrices:
             ["matrices", "ledger"],
             "4, Down to K-FAC",
         )
-        return [finding]
 
     def sections(self) -> list[Section]:
         """F, its Kronecker products, block-diagonal and chain, and the inverses."""
@@ -196,19 +179,15 @@ class Matrices:
             f"{two_digits(self.errors['kronecker'])} (Frobenius norm), and "
             f"{two_digits(self.errors['diagonal blocks'])} on the diagonal blocks alone. An optimizer needs "
             f"its inverse: {what} {percent(outside)} of the sum of absolute values in <i>F̃</i> and "
-            f"{percent(in_inverse)} of it in the inverse. (In this and the next picture the diagonal blocks "
-            "are damped, as they must be to have an inverse.)",
-            Figure(
-                "block-means",
-                "Mean absolute value of the entries, block by block, of F̃ and of its inverse [MG15, fig. 3].",
-            ),
+            f"{percent(in_inverse)} of it in the inverse.",
         ]
 
     def _chain(self) -> list[Part]:
         return [
             "K-FAC leaves out what lies between layers in the inverse; the block-tridiagonal inverse keeps "
             "what lies between neighbours, and layers that are not neighbours are correlated through those "
-            "between them. The errors are relative to <i>F̃</i> and to its inverse.",
+            "between them. Diagonal blocks are damped in this picture, as they must be to have an inverse; "
+            "errors are relative to <i>F̃</i> and to its inverse.",
             Figure(
                 "matrices-chain",
                 "F̃, block-diagonal and block-tridiagonal, and their inverses [MG15, fig. 5, 6].",
@@ -249,10 +228,6 @@ def compute(run: Run) -> Matrices | None:
     for prefix, matrices, exact in (("", damped, kronecker), ("inverse ", inverses, inverses["kronecker"])):
         for name in list(matrices)[1:]:
             errors[f"{prefix}{name} to kronecker"] = _error(matrices["kronecker"], matrices[name])
-            if prefix:
-                errors[f"{prefix}{name} to kronecker, diagonal blocks"] = _block_error(
-                    matrices["kronecker"], matrices[name], slices
-                )
         for distance, which in enumerate(("diagonal", "tridiagonal")):
             errors[f"{prefix}outside the {which}"] = _share_outside(exact, slices, distance)
     whole, signals = (part.F, part.signals)

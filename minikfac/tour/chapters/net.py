@@ -32,18 +32,12 @@ class Net:
         classes = (
             f"{data.n_classes} classes" if data.n_classes else f"{data.y_train.shape[1]} numbers to predict"
         )
-        if settings.channels is None:
-            weights = (
-                "each has a weight for every pair of an input and an output, and a bias for every output."
-            )
-        else:
-            weights = "what a convolution does is said below."
         parts: list[Part] = [
             f"The data: <b>{escape(data.name)}</b>, {count(len(data.x_train))} training and "
             f"{count(len(data.x_test))} test examples of {size} numbers each, {classes}. The net: "
             f"{hyphenated(settings.net_name)}, {settings.activation} units, {settings.output} output, "
-            f"<b>{count(run.net.n_params)} parameters</b>. Its layers are {layers(run.net)}; {weights}",
-            self._trained(),
+            f"<b>{count(run.net.n_params)} parameters</b>. Its layers are {layers(run.net)}.",
+            trained(run),
             f"Everything below is a mean over the first {count(len(run.x))} training examples, with damping "
             f"λ = {number(settings.damping)} where a matrix is inverted."
             + (
@@ -53,21 +47,6 @@ class Net:
             ),
         ]
         return [Section("net", "The net and its data", parts)]
-
-    def _trained(self) -> str:
-        settings, last = self.run.settings, self.run.history.records[-1]
-        if not settings.steps:
-            return "It was not trained: this is the net as it was initialized."
-        return (
-            f"It was trained by {settings.steps} steps of stochastic gradient descent with momentum on "
-            f"batches of {min(settings.batch_size, len(self.run.dataset.x_train))}. It ended at a training "
-            f"loss of {number(last['loss'])} and a test loss of {number(last['test_loss'])} nats per example"
-            + (
-                f", with {percent(last['test_error'])} of the test examples wrong."
-                if "test_error" in last
-                else "."
-            )
-        )
 
     def record(self) -> dict[str, Any]:
         """Sizes of data and net, and the training."""
@@ -94,6 +73,19 @@ class Net:
 def compute(run: Run) -> Net:
     """The run is all there is."""
     return Net(run)
+
+
+def trained(run: Run) -> str:
+    """What training came to."""
+    settings, last = run.settings, run.history.records[-1]
+    if not settings.steps:
+        return "It was not trained: this is the net as it was initialized."
+    error = f", with {percent(last['test_error'])} of the test examples wrong" if "test_error" in last else ""
+    return (
+        f"It was trained by {settings.steps} steps of stochastic gradient descent with momentum on batches "
+        f"of {min(settings.batch_size, len(run.dataset.x_train))}. It ended at a training loss of "
+        f"{number(last['loss'])} and a test loss of {number(last['test_loss'])} nats per example{error}."
+    )
 
 
 def layers(net: Network) -> str:

@@ -8,7 +8,7 @@ The second is of a small autoencoder of digits, where K-FAC has the constants of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -121,21 +121,20 @@ class Progress:
             at.study.gammas, at.study.improvements, chosen=at.gamma, title=title
         )
 
-    def findings(self, run: Run) -> Sequence[Finding]:
+    def findings(self, run: Run) -> Iterator[Finding]:
         """K-FAC's step as it is, and re-scaled."""
         at, (_, _, kfac, _), (as_it_is, rescaled, _) = self.improvement, MATRICES, STEPS
         harmful = int((at.study.improvements[kfac, as_it_is] <= 0).sum())
-        finding = Finding(
+        yield Finding(
             "K-FAC's step needs damping, and its length has to be chosen.",
             f"{harmful} of {len(at.study.gammas)}",
-            "strengths of the damping give a K-FAC step that does not lower the objective. The best of them "
-            f"lowers it by {number(at.best(kfac, as_it_is)[0])} nats, and by "
+            "strengths of the factored damping give a K-FAC step that does not lower the objective. The "
+            f"best lowers it by {number(at.best(kfac, as_it_is)[0])} nats, and by "
             f"{number(at.best(kfac, rescaled)[0])} nats where the exact Fisher matrix sets its length.",
             FIGURE,
             ["progress", "spectra"],
             "7, Damping",
         )
-        return [finding]
 
     def sections(self) -> list[Section]:
         """Steps on the quadratic, and steps of K-FAC on a net."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -82,11 +82,11 @@ class Quality:
             "against the numbers that it stores. Right: against damping."
         )
 
-    def findings(self, run: Run) -> Sequence[Finding]:
+    def findings(self, run: Run) -> Iterator[Finding]:
         """Progress of the step with K-FAC or, without it, of the first approximation."""
         name = "K-FAC" if "K-FAC" in run.study.matrices else next(iter(run.study.matrices))
         row = self.comparison[name]
-        finding = Finding(
+        yield Finding(
             "Approximations trade the progress of a step for numbers stored.",
             percent(row["share"]),
             "of the exact natural gradient step's progress on the quadratic model is what the step with "
@@ -95,7 +95,6 @@ class Quality:
             ["quality", "memory"],
             "10, Relatives",
         )
-        return [finding]
 
     def sections(self) -> list[Section]:
         """The figure, what was left out or drawn, and the other measures as a table."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -59,9 +59,9 @@ class Sampling:
         label = "sampled targets per example"
         return {"sampling": lambda: plots.monte_carlo_error(self.counts, errors, xlabel=label)}
 
-    def findings(self, run: Run) -> Sequence[Finding]:
+    def findings(self, run: Run) -> Iterator[Finding]:
         """The error of the empirical Fisher matrix."""
-        finding = Finding(
+        yield Finding(
             "The Fisher matrix takes its targets from the model, not from the labels.",
             two_digits(self.empirical),
             "is the relative error (Frobenius norm) of the empirical Fisher matrix, which uses the labels.",
@@ -69,7 +69,6 @@ class Sampling:
             ["sampling"],
             "3, The exact Fisher",
         )
-        return [finding]
 
     def sections(self) -> list[Section]:
         """How many targets it takes, and what labels do."""

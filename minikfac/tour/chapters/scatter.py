@@ -10,7 +10,7 @@ import numpy as np
 from ... import fisher, plots
 from ...backend import Array, to_host
 from ...network import Network
-from ..parts import Drawings, Figure, Section, count, number, percent
+from ..parts import Drawings, Figure, Section, number
 from .maps import conv_layers
 
 if TYPE_CHECKING:
@@ -59,13 +59,11 @@ class Scatter:
         if not self.axes[0] > 0:
             return []
         first, second = self.names
-        differs = float(np.linalg.norm(self.covariance - self.F) / np.linalg.norm(self.F))
         text = (
             "Each dot is the gradient of one example for one drawn target, by two parameters of "
             f"{self.layer}: {first} and {second}. The 2 × 2 part of <i>F</i> that belongs to them is the "
-            f"covariance of this cloud; by it, their correlation is {number(self.correlation)}. (As targets "
-            f"are drawn, the covariance of the {count(len(self.samples))} dots differs from the exact one by "
-            f"{percent(differs)}.) Where gradients are long, predictions change fast and the natural "
+            f"covariance of this cloud; by it, their correlation is {number(self.correlation)}. Where "
+            "gradients are long, predictions change fast and the natural "
             "gradient takes short steps, and the other way round: the ellipse on the right, of steps that "
             "change the predictions equally, is that of <i>F</i><sup>−1</sup>. Both are "
             f"{number(self.axes[1] / self.axes[0])} times as long as they are wide, with long and short axes "

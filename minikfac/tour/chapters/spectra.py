@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -41,10 +41,10 @@ class Spectra:
             "spectra": lambda: plots.spectra(self.eigenvalues, self.damping),
         }
 
-    def findings(self, run: Run) -> Sequence[Finding]:
+    def findings(self, run: Run) -> Iterator[Finding]:
         """How many eigenvalues lie above the damping."""
         values = self.eigenvalues["exact"]
-        finding = Finding(
+        yield Finding(
             "Along eigenvectors with eigenvalues below λ, the damping decides the length of a step.",
             f"{count(int((values > self.damping).sum()))} of {count(len(values))}",
             f"eigenvalues of the exact matrix of {self.where} lie above λ = {number(self.damping)}.",
@@ -52,7 +52,6 @@ class Spectra:
             ["spectra"],
             "7, Damping",
         )
-        return [finding]
 
     def sections(self) -> list[Section]:
         """Models of the gradient, and the spectrum in words."""
