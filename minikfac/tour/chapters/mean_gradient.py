@@ -22,13 +22,11 @@ class MeanDerivatives:
     Attributes:
         model_norm, label_norm: lengths of the mean of the whole gradient (P,), exact expectation and labels.
         sampled_norm: the same length for one drawn target each.
-        concentration: of :func:`concentration`.
     """
 
     model_norm: float
     label_norm: float
     sampled_norm: float
-    concentration: float
 
 
 def mean_derivatives(net: Network, theta: Array, x: Array, y: Array, seed: int = 0) -> MeanDerivatives:
@@ -43,7 +41,7 @@ def mean_derivatives(net: Network, theta: Array, x: Array, y: Array, seed: int =
     def length(dz: Array) -> float:
         return float(np.linalg.norm(to_host(net.vjp(theta, tape, dz)) / len(x)))
 
-    return MeanDerivatives(length(exact), length(labels), length(sampled), concentration(net, theta, x))
+    return MeanDerivatives(length(exact), length(labels), length(sampled))
 
 
 def concentration(net: Network, theta: Array, x: Array) -> float:

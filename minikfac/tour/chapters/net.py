@@ -35,16 +35,12 @@ class Net:
         parts: list[Part] = [
             f"The data: <b>{escape(data.name)}</b>, {count(len(data.x_train))} training and "
             f"{count(len(data.x_test))} test examples of {size} numbers each, {classes}. The net: "
-            f"{hyphenated(settings.net_name)}, {settings.activation} units, {settings.output} output, "
+            f"{settings.net_name}, {settings.activation} units, {settings.output} output, "
             f"<b>{count(run.net.n_params)} parameters</b>. Its layers are {layers(run.net)}.",
             trained(run),
             f"Everything below is a mean over the first {count(len(run.x))} training examples, with damping "
-            f"λ = {number(settings.damping)} where a matrix is inverted."
-            + (
-                f" The study is restricted to {', '.join(run.study.signals.names)}."
-                if settings.layers is not None
-                else ""
-            ),
+            f"λ = {number(settings.damping)} where a matrix is inverted. Layers that are studied: "
+            f"{listing(run.study.signals.names)}.",
         ]
         return [Section("net", "The net and its data", parts)]
 
@@ -98,9 +94,4 @@ def layers(net: Network) -> str:
             words.append(f"{name} ({kh}×{kw}, {conv.c_in} → {o} maps)")
         else:
             words.append(f"{name} ({i - 1} → {o})")
-    return listing(words) if convolutions else ", ".join(words)
-
-
-def hyphenated(name: str) -> str:
-    """64-20-10, in hyphens at which no line is broken."""
-    return name.replace("-", "‑")
+    return listing(words)

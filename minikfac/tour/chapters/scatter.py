@@ -39,11 +39,6 @@ class Scatter:
     covariance: Array
 
     @property
-    def correlation(self) -> float:
-        """Between the two gradients, by F."""
-        return float(self.F[0, 1] / np.sqrt(self.F[0, 0] * self.F[1, 1]))
-
-    @property
     def axes(self) -> Array:
         """Half axes of the ellipse of F, the shorter one first."""
         return np.sqrt(np.linalg.eigvalsh(self.F).clip(0))
@@ -62,7 +57,7 @@ class Scatter:
         text = (
             "Each dot is the gradient of one example for one drawn target, by two parameters of "
             f"{self.layer}: {first} and {second}. The 2 × 2 part of <i>F</i> that belongs to them is the "
-            f"covariance of this cloud; by it, their correlation is {number(self.correlation)}. Where "
+            f"covariance of this cloud. Where "
             "gradients are long, predictions change fast and the natural "
             "gradient takes short steps, and the other way round: the ellipse on the right, of steps that "
             "change the predictions equally, is that of <i>F</i><sup>−1</sup>. Both are "

@@ -120,14 +120,11 @@ class Signals:
                 f"drawn, which has a probability of {percent(float(one.mean[drawn]))}, and the "
                 "derivatives for this target go back through the net."
             )
-        if self.figures():
-            parts.append(
-                Figure(
-                    "forward-backward",
-                    "First row: one example forward, to probabilities. Second row: derivatives back, for the "
-                    "drawn target. Third row: the gradient of each layer's weights, an outer product.",
-                )
-            )
+        caption = (
+            "First row: one example forward, to probabilities. Second row: derivatives back, for the drawn "
+            "target. Third row: the gradient of each layer's weights, an outer product."
+        )
+        parts.append(Figure("forward-backward", caption))
         return [Section("signals", "Forward and back: where the numbers come from", parts)]
 
     def record(self) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..parts import Finding, Head, Section, WithFindings, count, number, two_digits
-from .net import hyphenated
 
 if TYPE_CHECKING:
     from ..run import Tour
@@ -23,7 +22,7 @@ def head(tour: Tour) -> Head:
     findings: list[Finding] = []
     for chapter in chapters:
         findings += chapter.findings(run) if isinstance(chapter, WithFindings) else []
-    name = f"{run.dataset.name}, {hyphenated(run.settings.net_name)}"
+    name = f"{run.dataset.name}, {run.settings.net_name}"
     n_params = count(study.F.shape[0])
     return Head(
         f"How good is K-FAC? The Fisher matrix of a net for {name}",
@@ -32,7 +31,7 @@ def head(tour: Tour) -> Head:
             "do. The natural gradient divides the gradient by it: it takes long steps in directions in which "
             "predictions hardly change, and short ones where they change fast. <i>F</i> has a row and a "
             f"column for every weight, here {n_params}&nbsp;×&nbsp;{n_params}. <b>K-FAC</b> replaces each "
-            "layer's block of it by a Kronecker product of two small matrices: <i>A</i>, the second moments of the "
+            "layer's block by a Kronecker product of two small matrices: <i>A</i>, the second moments of the "
             "layer's inputs, and <i>G</i>, those of the derivatives with respect to its outputs. This page "
             "compares the two for one net.",
         ],
