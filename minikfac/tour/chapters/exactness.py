@@ -35,9 +35,6 @@ if TYPE_CHECKING:
     from ..run import Run
 
 NAMES = KFC, FULL, REDUCE = ("KFC", "T × KFC", "reduce")
-ROUNDING = 1e-10
-"""Relative errors below this are called exact."""
-
 STRENGTHS = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 CORRELATIONS = (0.0, 0.05, 0.2, 0.4, 0.6, 0.8, 0.95, 1.0)
 COUNTS = (1, 2, 4, 8, 16, 32, 64)

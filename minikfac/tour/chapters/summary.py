@@ -56,9 +56,9 @@ def _conclusion(tour: Tour) -> list[str]:
     plain = study.comparison["no curvature"] if "no curvature" in study.matrices else {}
     if {"cg_iterations"} <= row.keys() & plain.keys():
         against += (
-            " As a preconditioner it need not help: conjugate gradients on the damped exact matrix take "
-            f"<b>{count(row['cg_iterations'])}</b> iterations with K-FAC and "
-            f"<b>{count(plain['cg_iterations'])}</b> without a preconditioner."
+            " As a preconditioner it need not help. Iterations of conjugate gradients on the damped exact "
+            f"matrix: <b>{number(row['cg_iterations'])}</b> with K-FAC, "
+            f"<b>{number(plain['cg_iterations'])}</b> without a preconditioner."
         )
     return [
         "<b>For K-FAC:</b> it stores two small matrices per layer. Inverting these takes "
