@@ -87,7 +87,7 @@ class Quality:
         name = "K-FAC" if "K-FAC" in run.study.matrices else next(iter(run.study.matrices))
         row = self.comparison[name]
         yield Finding(
-            "Approximations trade the progress of a step for numbers stored.",
+            "Approximations give up progress of the step to store fewer numbers.",
             percent(row["share"]),
             "of the exact natural gradient step's progress on the quadratic model is what the step with "
             f"{name} makes. Its cosine with the exact step is {two_digits(row['step_cosine'])}.",
