@@ -9,6 +9,7 @@ derivative by what comes out of them. Every curvature matrix here is an expectat
 import sys
 from typing import TYPE_CHECKING
 
+from . import _interrupt  # noqa: F401
 from ._on_demand import on_demand
 from .backend import array_module, to_device, to_host, use_device
 from .network import Network, layers, mlp, outputs, presets

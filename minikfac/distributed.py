@@ -13,6 +13,7 @@ they belong to, such as the name of a layer, goes as a small header. [BGM17]
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import shutil
@@ -37,6 +38,8 @@ _ALIGNED = 64
 """Each array in a message begins at a multiple of so many bytes."""
 _TURN = 0.3
 """Seconds for which a rank that fails lets each rank before it speak first."""
+_FAREWELL = 77
+"""Tag of the message in which a rank that ends says how often it has met the others."""
 
 
 class Communicator:
@@ -132,6 +135,8 @@ class MPICommunicator(Communicator):
         self._mpi, self._in_place = mpi, in_place
         self._aside = MPICommunicator(mpi.Dup(), in_place, threads=False) if threads else None
         self.rank, self.size = mpi.Get_rank(), mpi.Get_size()
+        self._meetings = 0
+        self._ended: dict[int, int] = {}
         self.takes_device_arrays = "cuda" in (mpi.Get_info().get("mpi_memory_alloc_kinds") or "")
 
     def in_background(self, task: Callable[[Communicator], T]) -> Future[T]:
@@ -141,8 +146,44 @@ class MPICommunicator(Communicator):
         now.set_result(task(self))
         return now
 
+    def _meet(self) -> None:
+        """Wait until all ranks are here, and not for one that has ended, which would be for ever.
+
+        Raises:
+            ConnectionError: where a rank has ended that has not been here.
+        """
+        self._meetings += 1
+        arrival, started = self._mpi.Ibarrier(), time.perf_counter()
+        while not arrival.Test():
+            self._hear_farewells()
+            missing = [rank for rank, meetings in self._ended.items() if meetings < self._meetings]
+            if missing:
+                raise ConnectionError(
+                    f"expected all {self.size} ranks to go on together, got an end of rank {missing[0]} "
+                    "before the others"
+                )
+            _pause(started)
+
+    def _hear_farewells(self) -> None:
+        while self._mpi.Iprobe(tag=_FAREWELL):  # of any rank
+            farewell = np.empty(2, np.int64)
+            self._mpi.Recv(farewell, tag=_FAREWELL)
+            self._ended[int(farewell[0])] = int(farewell[1])
+
+    def leave(self) -> None:
+        """Tell the others that this rank ends, and wait until all do; those that go on see it."""
+        farewell, others = np.array([self.rank, self._meetings]), set(range(self.size)) - {self.rank}
+        sent = [self._mpi.Isend(farewell, rank, _FAREWELL) for rank in others]
+        if self._aside is not None:
+            self._aside.leave()
+        started = time.perf_counter()
+        while len(self._ended) < self.size - 1 or not all(message.Test() for message in sent):
+            self._hear_farewells()
+            _pause(started)
+
     def sum(self, arrays: Sequence[Array]) -> list[Array]:
         totals = list(arrays)
+        self._meet()
         places: dict[Any, list[int]] = {}
         for place, array in enumerate(arrays):
             places.setdefault(array.dtype, []).append(place)
@@ -164,11 +205,13 @@ class MPICommunicator(Communicator):
         return xp.asarray(buffer) if through_host else buffer
 
     def gather(self, value: T) -> list[T]:
+        self._meet()
         message, sizes = _packed(value), np.empty(self.size, np.int64)
         self._mpi.Allgather(np.array([len(message)]), sizes)
         return [_unpacked(self._broadcast(message, int(size), root)) for root, size in enumerate(sizes)]
 
     def from_first(self, value: T) -> T:
+        self._meet()
         message = _packed(value if self.rank == 0 else None)
         size = np.array([len(message)])
         self._mpi.Bcast(size, 0)
@@ -185,6 +228,13 @@ class MPICommunicator(Communicator):
     def abort(self, code: int) -> None:
         """End all ranks now."""
         self._mpi.Abort(code)
+
+
+def _pause(started: float) -> None:
+    """Let others work, once the wait is no short one: for a tenth of it, a hundredth of a second at most."""
+    waited = time.perf_counter() - started
+    if waited > 1e-4:
+        time.sleep(min(waited / 10, 0.01))
 
 
 # arrays and what they belong to ---------------------------------------------------------------------------
@@ -282,7 +332,8 @@ def _put_together(tree: Any, arrays: Sequence[Array]) -> Any:
 def world() -> MPICommunicator:
     """All ranks that were started together; one, where the program was not started by ``mpirun``.
 
-    From then on an error that nobody catches on one rank ends all of them: the others would wait for it.
+    From then on the end of one rank before the others, by an error or otherwise, ends all of them: they would
+    wait for it.
 
     Raises:
         ImportError: where mpi4py or an MPI library is missing.
@@ -306,6 +357,12 @@ def world() -> MPICommunicator:
         end(1)
 
     sys.excepthook = end_all
+
+    def leave() -> None:
+        if not MPI.Is_finalized():
+            comm.leave()
+
+    atexit.register(leave)
     return comm
 
 

@@ -82,8 +82,8 @@ def opened(path: str | Path, most: int | None = None) -> Iterator[tuple[IO[bytes
         FileNotFoundError: If there is no such file.
         ValueError: If it is not a regular file, or packed data are truncated or damaged.
     """
-    size = size_of(path)
-    with _unpacking(path) as stream:
+    with _regular(path) as (file, size):
+        stream = _unpacking(file)
         if isinstance(stream, gzip.GzipFile):
             with one_error(path, "a complete gzip file"):
                 size = _count(stream, math.inf if most is None else most)
@@ -93,9 +93,8 @@ def opened(path: str | Path, most: int | None = None) -> Iterator[tuple[IO[bytes
 
 def first_bytes(path: str | Path, count: int) -> bytes:
     """Return the first `count` bytes of a file, unpacked if they are gzip's; fewer if there are fewer."""
-    size_of(path)
-    with _unpacking(path) as stream, one_error(path, "a complete gzip file"):
-        return stream.read(count)
+    with _regular(path) as (file, _), one_error(path, "a complete gzip file"):
+        return _unpacking(file).read(count)
 
 
 def read_bytes(path: str | Path, most: int | None = None) -> bytes:
@@ -131,11 +130,7 @@ def npz_names(path: str | Path) -> list[str]:
     Raises:
         ValueError: If it is not an archive, or two have one name.
     """
-    size_of(path)
-    with (
-        one_error(path, *ARCHIVE),
-        zipfile.ZipFile(path) as archive,
-    ):
+    with _regular(path) as (file, _), one_error(path, *ARCHIVE), zipfile.ZipFile(file) as archive:
         return list(_members(archive))
 
 
@@ -154,8 +149,7 @@ def read_npz(path: str | Path, names: Collection[str] | None = None) -> dict[str
         ValueError: If anything in it is damaged, an array is missing or holds objects, or a header does not
             tell of as many bytes as there are.
     """
-    size = size_of(path)
-    with one_error(path, *ARCHIVE), zipfile.ZipFile(path) as archive:
+    with _regular(path) as (file, size), one_error(path, *ARCHIVE), zipfile.ZipFile(file) as archive:
         members = _members(archive)
         if sum(member.compress_size for member in members.values()) > size:
             raise ValueError("members that overlap")
@@ -168,11 +162,17 @@ def read_npz(path: str | Path, names: Collection[str] | None = None) -> dict[str
 
 
 @contextmanager
-def _unpacking(path: str | Path) -> Iterator[IO[bytes]]:
+def _regular(path: str | Path) -> Iterator[tuple[IO[bytes], int]]:
+    """Open a regular file; its size is that of what was opened, also where another takes its place."""
+    size_of(path)  # a pipe would be waited for
     with open(path, "rb") as file:
-        packed = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
-        file.seek(0)
-        yield cast(IO[bytes], gzip.GzipFile(fileobj=file)) if packed else file
+        yield file, os.fstat(file.fileno()).st_size
+
+
+def _unpacking(file: IO[bytes]) -> IO[bytes]:
+    packed = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
+    file.seek(0)
+    return cast(IO[bytes], gzip.GzipFile(fileobj=file)) if packed else file
 
 
 def _count(stream: IO[bytes], most: float = math.inf) -> int:

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from fractions import Fraction
 from typing import Any
 
@@ -25,7 +26,11 @@ from minikfac.training.loop import _refuse_other_parameters
 from oracles import error, ranks, standin
 from oracles.resumable import problem as points
 from oracles.resumable import same
+from robustness import record
 
+ENDED = "rank 0 of 3: ConnectionError: expected all 3 ranks to go on together, got an end of rank 1 before"
+SOON = 20.0
+"""Seconds from the end of a rank to that of all, on a machine where each of them waits for a core."""
 ESTIMATE, PARAMETERS = 1e-13, 1e-12  # relative, in float64
 
 
@@ -107,19 +112,48 @@ def test_ranks_find_what_one_finds(n, tmp_path):
     assert not results
 
 
+COMMON_ENDS = [
+    ("raises", 1, "rank 1 of 3: RuntimeError: there is no room for this"),
+    ("exits", 1, ENDED),
+    ("is killed", 137, "process rank 1 .*exited on signal 9"),
+    ("leaves with 0", 1, 'exited without calling "finalize"'),
+]
+MORE_ENDS = [
+    ("is interrupted", 1, "rank 1 of 3: KeyboardInterrupt"),
+    ("exits with 3", 1, ENDED),
+    ("returns", 1, ENDED),
+    ("is terminated", 143, "process rank 1 .*exited on signal 15"),
+    ("leaves with 3", 3, "exited with non-zero status"),
+]
+
+
 @pytest.mark.mpi
-@pytest.mark.parametrize(
-    ("how", "code", "message"),
-    [
-        ("raises", 1, "rank 1 of 3: RuntimeError: there is no room for this"),
-        ("dies", 137, "process rank 1 .*exited on signal 9"),
-    ],
-)
-def test_a_rank_that_fails_ends_all_of_them(how, code, message, tmp_path):
+@pytest.mark.parametrize(("how", "code", "message"), COMMON_ENDS)
+def test_a_rank_that_ends_ends_all_of_them(how, code, message, tmp_path):
+    assert_all_end(how, code, message, tmp_path)
+
+
+@pytest.mark.mpi
+@pytest.mark.slow
+def test_a_rank_ends_all_of_them_however_it_ends(tmp_path):
+    cases = 3 * [*COMMON_ENDS, *MORE_ENDS]
+    spent = [assert_all_end(*case, tmp_path / case[0]) for case in cases]
+    counts = {"ends of a rank": len(spent), "different ends": len({how for how, *_ in cases})}
+    counts |= {"runs that went on": 0, "most seconds until all had ended": round(max(spent), 1)}
+    record.write("ranks", counts)
+
+
+def assert_all_end(how, code, message, tmp_path):
+    """Run three ranks of which one ends; return the seconds from then to the end of all."""
     run = started(3, "-m", "oracles.ranks", how, str(tmp_path))
+    spent = time.time() - float(run.stdout.split()[0])
+    assert spent < SOON
     assert run.returncode == code
     assert len(re.findall(message, run.stderr.replace("\n", " "))) == 1
     assert checkpoint.load(tmp_path / "run.npz").step == 3
+    (tmp_path / "run.npz").unlink()
+    (tmp_path / "run.jsonl").unlink()
+    return spent
 
 
 @pytest.mark.mpi
@@ -246,6 +280,12 @@ class Pretended:
 
     def Dup(self) -> "Pretended":
         return self
+
+    def Ibarrier(self) -> "Pretended":
+        return self
+
+    def Test(self) -> bool:
+        return True
 
     def Allreduce(self, in_place: str, buffer: Any) -> None:
         assert in_place == "in place"

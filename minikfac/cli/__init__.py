@@ -1,24 +1,27 @@
 """The command line, ``minikfac``: one file per command, imported when the command is called.
 
 A command is thin: it reads options, calls the package, and prints. Wrong input ends in one line on standard
-error and exit code 2; an interrupt in 130.
+error and exit code 2, an interrupt in 130, a pipe that nobody reads any more in 141.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from .. import __version__, distributed
+from .. import __version__, _interrupt, distributed
 from ..backend import DeviceError
+from .common import FOLDERS, Command
 
 COMMANDS = "tour explore fisher figures train compare plot problems invariance scaling workers data".split()
 """In the order in which ``minikfac --help`` lists them; each is the file beside this one."""
@@ -39,7 +42,7 @@ def command(name: str) -> Any:
     module = import_module(f".{name}", __name__)
     group: typer.Typer = getattr(module, "app", None) or typer.Typer(add_completion=False)
     if not group.registered_commands:
-        group.command(epilog=f"Example: {module.EXAMPLE}")(getattr(module, name))
+        group.command(cls=Command, epilog=f"Example: {module.EXAMPLE}")(getattr(module, name))
     return typer.main.get_command(group)
 
 
@@ -92,7 +95,7 @@ def _root(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit: 0 on success, 2 on wrong input, 130 on an interrupt."""
+    """Run the command line and exit: 0, 2 on wrong input, 130 on an interrupt, 141 without a reader."""
     code = run(list(sys.argv[1:] if arguments is None else arguments))
     distributed.end(code)
     sys.exit(code)
@@ -100,6 +103,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(arguments: list[str]) -> int:
     """Run the command line and return the exit code."""
+    if sys.stdout is None:  # closed from the start
+        sys.stdout = open(os.devnull, "w")
+    with FOLDERS:
+        code = _run(arguments)
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would try again at its end
+        code = code or _fail(_message(error))
+    return code
+
+
+def _run(arguments: list[str]) -> int:
+    _interrupt.end()
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     if not arguments or arguments == ["data"]:
@@ -110,10 +127,14 @@ def run(arguments: list[str]) -> int:
             reconfigure(errors="replace")
     if not debug:
         warnings.filterwarnings("ignore", category=RuntimeWarning)  # what matters of overflow is an error
+        warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)  # in the name of a file
     try:
+        _refuse_empty(arguments)
         code = app(args=arguments, prog_name="minikfac", standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
         code = 130
+    except (BrokenPipeError, SystemExit):  # which typer makes of it
+        return _fail("the output was closed before the end", 141)
     except EXPECTED as error:
         if debug:
             raise
@@ -136,6 +157,13 @@ def _with_options(message: str, error: BaseException, command: str) -> str:
     return message
 
 
+def _refuse_empty(arguments: Sequence[str]) -> None:
+    for before, argument in pairwise(["minikfac", *arguments]):
+        empty = re.fullmatch(r"(--[\w-]+)=\s*|\s*", argument)
+        if empty:
+            raise ValueError(f"expected a value after {empty[1] or before}, got an empty one")
+
+
 def _message(error: BaseException) -> str:
     """What an error says, without the quotes of a KeyError and the numbers of the operating system."""
     if isinstance(error, OSError) and error.strerror:
@@ -145,6 +173,6 @@ def _message(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
-def _fail(message: str) -> int:
+def _fail(message: str, code: int = 2) -> int:
     print(f"minikfac: {distributed.name_of_failing_rank()}{' '.join(message.split())}", file=sys.stderr)
-    return 2
+    return code

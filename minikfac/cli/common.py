@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import textwrap
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
 from typer import Option
+from typer.core import TyperCommand
+
+from ..writing import check_writable, replaced_at_once, sole_writer
 
 ProblemName = Annotated[
     str,
@@ -43,18 +48,84 @@ Levels = Annotated[
 Figure = Annotated[Path, Option(help="The figure: a .png, .svg or .pdf.")]
 
 
+class Command(TyperCommand):
+    """A command that refuses, of any option, what no setting can be; a path may begin with ~."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the options.
+
+        Raises:
+            ValueError: on a number that is not finite, or an unknown user's folder.
+        """
+        rest = super().parse_args(ctx, args)
+        for option in self.params:
+            value = ctx.params.get(option.name)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"expected a finite number for {option.opts[0]}, got {value}")
+            if isinstance(value, Path):
+                ctx.params[option.name] = _expanded(value)
+        return rest
+
+
+def _expanded(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"expected a path, got {path}: {error}") from error
+
+
 # what is written ------------------------------------------------------------------------------------------
+
+FOLDERS = ExitStack()
+"""Locks on the folders that the command writes; released when it ends."""
+FIGURES = (".png", ".svg", ".pdf")
+RECORDS = "file of records"
+"""From these alone no run goes on."""
+WRITTEN = (*FIGURES, ".npz", ".json", ".jsonl", ".csv", ".html")
+"""How files end that commands write."""
 
 
 def make_folder(folder: Path) -> None:
-    """Make the folder now: not to be able to write is better known before the work than after it."""
-    folder.expanduser().mkdir(parents=True, exist_ok=True)
+    """Make the folder and lock it: not to be able to write is better known before the work than after it.
+
+    Raises:
+        FileExistsError: where another command writes there, or something is in the way.
+        OSError: where nothing can be written.
+    """
+    FOLDERS.enter_context(sole_writer(folder))
+    for path in folder.iterdir():
+        if path.suffix in WRITTEN and not path.is_file():
+            raise FileExistsError(f"expected no folder or device in the place of a file, got {path}")
 
 
 def check_figure(path: Path) -> None:
-    """Refuse a name of a figure that ends in no format of figures."""
-    if path.suffix not in (".png", ".svg", ".pdf"):
+    """Refuse a figure that cannot be written there.
+
+    Raises:
+        ValueError: on a name that ends in no format of figures.
+        OSError: where no file can be written.
+    """
+    if path.suffix not in FIGURES:
         raise ValueError(f"expected --out to end in .png, .svg or .pdf, got {path}")
+    if path.exists() and not path.is_file():
+        raise FileExistsError(f"expected a file in {path}, or none yet, got a folder or a device")
+    check_writable(path.parent)
+
+
+def save_figure(figure: Any, path: Path) -> None:
+    """Write a figure in the format that its name ends in, whole or not at all."""
+    with replaced_at_once(path) as file:
+        figure.savefig(file, format=path.suffix[1:])
+
+
+def in_figures(text: str) -> str:
+    r"""A name as figures show it: dollar signs begin no formula, a first underscore hides nothing.
+
+    >>> print(in_figures("a$b$"), in_figures("K-FAC"))
+    a\$b\$ K-FAC
+    """
+    shown = text.encode(errors="replace").decode().replace("$", r"\$")
+    return f" {shown}" if shown.startswith("_") else shown
 
 
 def on_existing(resume: bool, overwrite: bool, paths: Sequence[Path], what: str = "checkpoint") -> str:
@@ -68,9 +139,10 @@ def on_existing(resume: bool, overwrite: bool, paths: Sequence[Path], what: str 
         raise ValueError("expected --resume or --overwrite, got both")
     for path in paths:
         if path.exists() and not (resume or overwrite):
+            advice = "" if what == RECORDS else "--resume goes on from it, "
             raise FileExistsError(
-                f"expected no {what} in {path} yet, got one; --resume goes on from it, --overwrite "
-                "replaces it, --out names another folder"
+                f"expected no {what} in {path} yet, got one; {advice}--overwrite replaces it, --out names "
+                "another folder"
             )
     return "resume" if resume else "replace" if overwrite else "refuse"
 

@@ -18,7 +18,7 @@ from ..races.contenders import contender
 from ..races.race import BEST, file_name
 from ..training.loop import Optimizer
 from . import common, runs
-from .common import make_folder, on_existing, say
+from .common import RECORDS, make_folder, on_existing, save_figure, say
 from .runs import Entrant
 from .tables import print_table
 
@@ -97,24 +97,28 @@ def compare(
     started = time.perf_counter()
     if resume and tune is not None:
         raise ValueError("expected --resume without --tune: pass on by --set what the search had found")
+    if trial is not None and tune is None:
+        raise ValueError(f"expected --trial only with --tune, got --trial {trial:g} alone")
     heights = runs.parse_levels(levels)
     use_device(device)
     problem = races.problem(name, folder, n_train=examples, width=width, dtype=dtype, device=device)
     entrants = _entrants(problem, optimizers, arguments, batch_size)
     contenders = {each.name: each.make(problem.net) for each in entrants}
     numbers = [None] if seeds == 1 else list(range(seed, seed + seeds))
-    files = [out / f"{file_name(label, number)}.npz" for label in contenders for number in numbers]
-    on_existing(resume, overwrite, files)
+    names = [file_name(label, number) for label in contenders for number in numbers]
     terms: dict[str, Any] = {"seed": seed, "seeds": seeds, "per_octave": measure, "folder": out}
     terms |= {"steps": steps, "seconds": 12.0 if seconds is None and steps is None else seconds}
-    terms["existing"] = "resume" if resume else "replace"
     terms["batch_size"] = {each.name: each.batch_size for each in entrants}
     terms["averaging"] = {each.name: each.averaging for each in entrants}
     _announce(problem, entrants)
+    runs.check_column(column, problem, "--column", all(each.averaging for each in entrants), best=True)
     make_folder(out)
+    terms["existing"] = on_existing(resume, overwrite, [out / f"{name}.npz" for name in names])
+    searches = [f"{file_name(label)}.search" for label in contenders if tune is not None]
+    on_existing(resume, overwrite, [out / f"{name}.jsonl" for name in [*names, *searches]], RECORDS)
     with one_thread(runs.is_small(problem)):
         if tune is not None:
-            contenders = _tuned(entrants, tune, trial or tune / 12, column, seed, out)
+            contenders = _tuned(entrants, tune, tune / 12 if trial is None else trial, column, seed, out)
         outcome = races.race(problem.net, problem.theta, contenders, problem.dataset, **terms)
     _conclude(outcome, column, heights, tune, out, problem.name)
     say(f"{time.perf_counter() - started:.0f} s")
@@ -196,11 +200,12 @@ def _draw(race: Race, out: Path, column: str, levels: Sequence[float] | None, ti
     written = []
     for name in dict.fromkeys([column, *tests[:1]]):
         label = plots.races.label(name).split(" (")[0]
-        plots.race(race.records, name, title=f"{title}: {label}")[0].figure.savefig(out / f"{name}.png")
+        figure = plots.race(race.records, name, title=f"{title}: {label}")[0].figure
+        save_figure(figure, out / f"{name}.png")
         written.append(f"{name}.png")
     rows = race.targets(column, levels)
     if rows:
-        plots.race_targets(rows)[0].figure.savefig(out / "targets.png")
+        save_figure(plots.race_targets(rows)[0].figure, out / "targets.png")
         written.append("targets.png")
     return written
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from .. import datasets
-from .common import say
+from .common import Command, say
 
 app = typer.Typer(add_completion=False)
 
@@ -21,7 +21,7 @@ def data() -> None:
     """
 
 
-@app.command("list", epilog="Example: minikfac data list")
+@app.command("list", cls=Command, epilog="Example: minikfac data list")
 def list_all() -> None:
     """List the data sets that can be named, with their sizes, sources and terms."""
     for row in datasets.available():
@@ -30,13 +30,13 @@ def list_all() -> None:
         say(f"    {row.licence}; {row.source}")
 
 
-@app.command(epilog="Example: minikfac data fetch mnist")
+@app.command(cls=Command, epilog="Example: minikfac data fetch mnist")
 def fetch(name: Annotated[str, typer.Argument(help="digits, mnist, usps, cifar10 or svhn.")]) -> None:
     """Download a data set into the cache and verify its checksums; does nothing where it is there already."""
     say(f"{name}: {datasets.fetch(name)}")
 
 
-@app.command(epilog="Example: minikfac data check usps --folder my-data/usps")
+@app.command(cls=Command, epilog="Example: minikfac data check usps --folder my-data/usps")
 def check(
     name: Annotated[str, typer.Argument(help="digits, mnist, usps, cifar10, svhn, curves or FILE.npz.")],
     folder: Annotated[Path | None, typer.Option(help="The folder to check; the cache by default.")] = None,

@@ -12,6 +12,7 @@ from typer import Exit, Option
 from ..invariance import study
 from ..invariance.study import Application, Cell, Invariance
 from ..training.records import encoded, machine
+from ..writing import write_text
 from .common import make_folder, say
 from .tables import print_table
 
@@ -68,7 +69,7 @@ def invariance(
         cells, numbers = list(application.cells), application.record()
         list(save_all(chapter.application_figures(application), out))
     text = json.dumps(encoded(numbers | {"machine": machine()}), allow_nan=False, indent=1)
-    (out / "invariance.json").write_text(f"{text}\n", encoding="utf-8")
+    write_text(out / "invariance.json", f"{text}\n")
     wrong = [cell for cell in cells if not cell.as_predicted]
     for cell in wrong:
         verdict = "Does not count" if cell.failure else "Not what theory says"

@@ -12,7 +12,7 @@ from ..races import Race
 from ..races.race import BEST, MEASURES
 from ..training import History, records
 from . import common
-from .common import check_figure, say
+from .common import check_figure, in_figures, save_figure, say
 from .runs import parse_levels, print_targets
 
 OF_A_SEED = ("seed", "initial parameters (sha256)")
@@ -45,10 +45,12 @@ def plot(
     heights = parse_levels(levels)
     race = Race(contenders(files))
     if targets:
-        axes = plots.race_targets(race.targets(column, heights))
+        rows = race.targets(column, heights)
+        axes = plots.race_targets([row | {"contender": in_figures(row["contender"])} for row in rows])
     else:
-        axes = plots.race(race.records, column, title=_title(race, column))
-    axes[0].figure.savefig(out)
+        named = {in_figures(name): runs for name, runs in race.records.items()}
+        axes = plots.race(named, column, title=_title(race, column))
+    save_figure(axes[0].figure, out)
     if targets or column.removeprefix(BEST) in MEASURES:
         most = max(map(len, race.histories.values()))
         terms = [f"{most} seeds: median (lowest to highest)"] if most > 1 else []

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..network import Network
+from ..network.outputs import Categorical
 from ..races import Problem, Race
 from ..races.contenders import Contender, argument, contender
+from ..races.race import BEST
 from ..races.recipes import Recipe, recipes_for
 from ..training import ExponentialBatches
 from ..training.averaging import Averaging
@@ -17,6 +20,8 @@ from ..training.batches import BatchSize, size_at
 from ..training.loop import Optimizer
 from .tables import print_table
 
+SQUARED = ("squared_error", "test_squared_error")
+"""Measured where targets are no labels."""
 SMALL = 300
 """Nets with no more units or inputs in any layer are quicker with one thread."""
 
@@ -171,14 +176,37 @@ def parse_target(text: str | None) -> dict[str, float] | None:
 
 def parse_levels(text: str | None) -> list[float] | None:
     """Read numbers with commas between them; None for no text."""
-    return [_number(level, "--levels") for level in text.split(",")] if text else None
+    return None if text is None else [_number(level, "--levels") for level in text.split(",")]
 
 
 def _number(text: str, option: str) -> float:
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
-        raise ValueError(f"expected numbers for {option}, got {text!r}") from None
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"expected finite numbers for {option}, got {text!r}")
+    return number
+
+
+def check_column(
+    column: str, problem: Problem, option: str, averaged: bool = False, best: bool = False
+) -> None:
+    """Refuse a column that runs on the problem do not measure, before there are any.
+
+    Args:
+        column: that of the option.
+        problem: the problem.
+        option: for the error.
+        averaged: whether the average of the iterates is measured too.
+        best: whether the lower of the two may be named.
+    """
+    labels = isinstance(problem.net.output, Categorical)
+    names = ["loss", "test_loss", *(("train_error", "test_error") if labels else SQUARED)]
+    names += [f"{name}_average" for name in names if averaged]
+    names += [f"{BEST}{name}" for name in names if best]
+    if column not in names:
+        raise ValueError(f"expected {option} among {', '.join(names)}, got {column!r}")
 
 
 def print_targets(race: Race, column: str, levels: Sequence[float] | None, terms: Sequence[str]) -> None:

@@ -18,7 +18,7 @@ from ..races.search import Range
 from ..scaling import Budget, Scaling, batch_sweep
 from ..scaling.sweep import FIXED, batch_sizes
 from . import common, runs
-from .common import make_folder, on_existing, say
+from .common import make_folder, on_existing, save_figure, say
 from .tables import print_table
 
 RECORD = "scaling.jsonl"
@@ -83,13 +83,14 @@ def scaling(
     the digits; a sweep that was interrupted goes on with --resume.
     """
     started = time.perf_counter()
-    existing = on_existing(resume, overwrite, [out / RECORD], "sweep")
     problem = races.problem(name, folder, n_train=examples, n_test=test_examples, width=width, dtype=dtype)
     methods = _methods(problem, optimizers, arguments, draws)
-    chosen = _numbers(sizes) if sizes else batch_sizes(len(problem.dataset.x_train), smallest)
+    chosen = _numbers(sizes) if sizes is not None else batch_sizes(len(problem.dataset.x_train), smallest)
     budget = Budget(trials, steps, epochs, finalists, seeds)
     level = runs.parse_target(target)
+    runs.check_column(next(iter(level or {"loss": 0})), problem, "--target")
     make_folder(out)
+    existing = on_existing(resume, overwrite, [out / RECORD], "sweep")
     say(f"{runs.described(problem)}; batches of {', '.join(f'{m:,}' for m in chosen)}")
     say(f"Budget at each size, the same for {' and '.join(method.name for method in methods)}: {budget}")
     ranges = [
@@ -172,12 +173,12 @@ def _draw(sweep: Scaling, out: Path) -> list[str]:
         fits = {method: knee.steps(sweep.batch_sizes) for method, knee in knees.items() if knee is not None}
         words = f"a {column.replace('_', ' ')} of {level:g} on {sweep.about['sweep']}"
         axes = plots.batch_scaling(sweep.batch_sizes, steps, fits=fits, level=words)
-        axes[0].figure.savefig(out / "scaling.png")
+        save_figure(axes[0].figure, out / "scaling.png")
         written.append("scaling.png")
     curves = {method: {m: curve[1:] for m, curve in sweep.curves(method).items()} for method in sweep.methods}
     curves = {method: by_size for method, by_size in curves.items() if by_size}
     if curves:
         ax = plots.loss_against_examples(curves, y=column, level=level)
-        ax.figure.savefig(out / "examples.png")
+        save_figure(ax.figure, out / "examples.png")
         written.append("examples.png")
     return written

@@ -23,7 +23,7 @@ from ..training import History, Keep
 from ..training.batches import BatchSize
 from ..training.records import Record
 from . import common, runs
-from .common import make_folder, on_existing, say
+from .common import RECORDS, in_figures, make_folder, on_existing, save_figure, say
 from .nets import load, parse_channels, parse_sizes
 from .runs import Entrant
 
@@ -97,7 +97,6 @@ def train(
     started = time.perf_counter()
     comm = _ranks(distributed)
     leads = comm.rank == 0
-    existing = on_existing(resume, overwrite, [out / "run.npz"] if leads else [])
     use_device(device)
     if net is None:
         _refuse(data=data, activation=activation, output=output)
@@ -108,10 +107,15 @@ def train(
     entrant = Entrant(contender(optimizer), problem, runs.parse_arguments(arguments), batch_size)
     ranked, size = problem.net.on(comm), entrant.batch_size
     opt = entrant.make(ranked)
+    limits: dict[str, Any] = {"max_seconds": seconds, "target": runs.parse_target(target)}
+    for column in limits["target"] or ():
+        runs.check_column(column, problem, "--target", entrant.averaging is not None)
+    existing = on_existing(resume, overwrite, [])
     if leads:
         make_folder(out)
+        on_existing(resume, overwrite, [out / "run.npz"])
+        on_existing(resume, overwrite, [out / "run.jsonl"], RECORDS)
         say(_announced(entrant, size, comm.size))
-    limits: dict[str, Any] = {"max_seconds": seconds, "target": runs.parse_target(target)}
     limits["steps"] = 200 if steps is None and seconds is None else steps
     loop: dict[str, Any] = {"batch_size": size, "seed": seed, "measure_every": measure_every}
     keep = Keep(out, every=checkpoint_every, existing=existing)
@@ -197,9 +201,10 @@ def _conclude(history: History, keep: Keep, entrant: Entrant) -> None:
         say(_line(last))
     figure = "none, as no step was made"
     if last["step"] > 0:
-        figure = str(Path(keep.folder) / "loss.png")
-        panels = plots.race({entrant.name: history.records}, title=f"{entrant.problem.name}: training loss")
-        panels[0].figure.savefig(figure)
+        path = Path(keep.folder) / "loss.png"
+        title = f"{in_figures(entrant.problem.name)}: training loss"
+        save_figure(plots.race({entrant.name: history.records}, title=title)[0].figure, path)
+        figure = str(path)
     say(f"Records: {keep.records}  Parameters: {keep.checkpoint}  Figure: {figure}")
 
 

@@ -17,7 +17,7 @@ from ..scaling import cost_model as model
 from ..scaling.cost_model import Curve
 from ..scaling.sweep import read
 from . import common
-from .common import check_figure, say
+from .common import check_figure, save_figure, say
 from .runs import parse_arguments
 from .tables import print_table
 
@@ -42,9 +42,11 @@ def workers(
     name: common.ProblemName = "mnist-autoencoder",
     optimizer: Annotated[str, Option(help="kfac or kfc-pre; SGD stands beside it.")] = "kfac",
     arguments: Arguments = None,
-    batch_size: Annotated[int, Option(help="Of all workers together: strong scaling.", min=1)] = 8192,
-    each: Annotated[int, Option(help="Of each worker: weak scaling.", min=1)] = 64,
-    most: Annotated[int, Option(help="Workers at most.", min=2)] = 8192,
+    batch_size: Annotated[
+        int, Option(help="Of all workers together: strong scaling.", min=1, max=10**9)
+    ] = 8192,
+    each: Annotated[int, Option(help="Of each worker: weak scaling.", min=1, max=10**6)] = 64,
+    most: Annotated[int, Option(help="Workers at most.", min=2, max=2**20)] = 8192,
     gflops: Rate = None,
     latency: Annotated[float, Option(help="Of a message, in seconds.")] = 1e-5,
     gbytes: Annotated[float, Option(help="Gigabytes a second of the network.")] = 1.0,
@@ -87,7 +89,7 @@ def workers(
     shown: dict[str, Any] = {"weak": seconds, "weak_label": unit, "parts_of": method.name, "title": title}
     by_name = {label: curve.seconds for label, curve in strong.items()}
     axes = plots.predicted_scaling(counts, by_name, strong[method.name].parts, limits, **shown)
-    axes[0].figure.savefig(out)
+    save_figure(axes[0].figure, out)
     say(f"Figure: {out}")
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 
 from ..reading import one_error, opened
+from ..writing import replaced_at_once
 
 
 def cache_folder(name: str) -> Path:
@@ -92,11 +93,8 @@ def extract(archive: Path, members: Mapping[str, str], most: int) -> None:
                 if content is not None:
                     if member.size > most:
                         raise ValueError(f"{member.name} of {member.size:,} bytes, more than {most:,}")
-                    target = archive.parent / left.pop(member.name)
-                    part = target.with_name(f"{target.name}.part")
-                    with part.open("wb") as out:
+                    with replaced_at_once(archive.parent / left.pop(member.name)) as out:
                         shutil.copyfileobj(content, out)
-                    part.replace(target)
     if left:
         raise ValueError(f"{archive}: expected the files {', '.join(members)}, got no {', '.join(left)}")
 

@@ -60,8 +60,9 @@ def from_npz(
         arrays.append(np.asarray(x if images else x.reshape(len(x), -1), dtype=dtype))
         arrays.append(np.asarray(y, dtype=np.int64 if y.ndim == 1 else dtype))
     x_train, y_train, x_test, y_test = arrays
+    name = path.stem.encode(errors="surrogateescape").decode(errors="replace")  # may be no UTF-8
     try:
-        data = Dataset(x_train, y_train, x_test, y_test, path.stem, image_shape)
+        data = Dataset(x_train, y_train, x_test, y_test, name, image_shape)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path}: {error}") from error
     return data.subset(n_train, n_test)

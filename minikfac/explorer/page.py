@@ -13,6 +13,7 @@ from .. import __version__
 from ..backend import Array
 from ..network import Network
 from ..training import example
+from ..writing import write_text
 from . import equivalent
 from .numbers import DAMPINGS, MOMENTS, numbers
 
@@ -74,7 +75,7 @@ def write(
         )
     path = Path(path).expanduser()
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    write_text(path, text)
     return path
 
 

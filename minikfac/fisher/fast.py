@@ -88,9 +88,15 @@ def gradient_and_kfac(
         dz = net.output.gradient(tape.z, y[rows])[None] / len(x)
         g = net.backward(theta, tape, array_module(dz).concatenate([dz, expectation.terms(tape.z, rows)]))
         sums.add("loss", net.output.losses(tape.z, y[rows]).sum())
-        sums.add("gradient", net.summed_gradient(theta, tape.abar, [terms[0] for terms in g]))
-        for l, (abar, terms) in enumerate(zip(tape.abar, g, strict=True)):
-            _add_factors(sums, l, LayerSignals(abar, terms[1:]), overlap(l), reduce)
+        sums.add("gradient", net.weight_gradient(theta, tape, [terms[0] for terms in g]))
+        for l, (layer, record, terms) in enumerate(zip(net.parameter_layers, tape.records, g, strict=True)):
+            moment = overlap(l)
+            if moment is None:
+                ((abar, _),) = layer.signals(record)
+                _add_factors(sums, l, LayerSignals(abar, terms[1:]), reduce)
+            else:  # of patches, which are not made
+                moment.add(sums, (l, "A"), record[0])
+                sums.add_gram((l, "G"), terms[1:].reshape(-1, terms.shape[-1]))
 
     def overlap(l: int) -> PatchMoment | None:
         return None if reduce else PatchMoment.of(net.parameter_layers[l], grids[l])
@@ -103,16 +109,13 @@ def gradient_and_kfac(
     return Estimate(loss, grad, kronecker_blocks(factors, net.names), after, used)
 
 
-def _add_factors(sums: Sums, l: int, layer: LayerSignals, overlap: PatchMoment | None, reduce: bool) -> None:
+def _add_factors(sums: Sums, l: int, layer: LayerSignals, reduce: bool) -> None:
     """Add the rows whose outer products sum up to A and G, or to the whole block F of scale and shift."""
     if layer.scale_and_shift:
         sums.add_gram((l, "F"), layer.gradients().reshape(-1, math.prod(layer.weight_shape)))
         return
     abar, g = (layer.abar.sum(1), layer.g.mean(2)) if reduce else (layer.abar, layer.g)
-    if overlap is None:
-        sums.add_gram((l, "A"), abar.reshape(-1, abar.shape[-1]))
-    else:
-        overlap.add(sums, (l, "A"), abar)
+    sums.add_gram((l, "A"), abar.reshape(-1, abar.shape[-1]))
     sums.add_gram((l, "G"), g.reshape(-1, g.shape[-1]))
 
 

@@ -27,16 +27,27 @@ class PatchMoment:
     """How the patches of a convolution overlap from one height to the next.
 
     Attributes:
-        rows: kh, rows of a patch.
-        width: kw c_in, numbers in one of them.
-        stride: s, pixels from one height to the next.
-        heights: of the window.
+        layer: the convolution.
+        heights: of its window.
     """
 
-    rows: int
-    width: int
-    stride: int
+    layer: layers.Conv2d
     heights: int
+
+    @property
+    def rows(self) -> int:
+        """kh, rows of a patch."""
+        return self.layer.windows.kernel[0]
+
+    @property
+    def width(self) -> int:
+        """kw c_in, numbers in one of them."""
+        return self.layer.patch_size // self.rows
+
+    @property
+    def stride(self) -> int:
+        """s, pixels from one height to the next."""
+        return self.layer.windows.stride[0]
 
     @classmethod
     def of(cls, layer: layers.Layer, grid: tuple[int, int]) -> PatchMoment | None:
@@ -45,23 +56,28 @@ class PatchMoment:
             return None
         (kh, _), (stride, _) = layer.windows.kernel, layer.windows.stride
         work = stride / kh + 2 * GRAM_SHARE / grid[0]  # relative to a full product; a Gram matrix is not one
-        return cls(kh, layer.patch_size // kh, stride, grid[0]) if work < GRAM_SHARE else None
+        return cls(layer, grid[0]) if work < GRAM_SHARE else None
 
-    def add(self, sums: Sums, name: Hashable, abar: Array) -> None:
-        """Add what the patches abar (N, T, I) of some examples contribute."""
-        n, _, i = abar.shape
-        flat, by_height = abar.reshape(-1, i), abar.reshape(n, self.heights, -1, i)
-        sums.add((name, "top"), flat[:, : self.stride * self.width].T @ flat)
-        sums.add((name, "sum"), flat.sum(0))
-        sums.add_gram((name, "first"), by_height[:, 0].reshape(-1, i))
-        sums.add_gram((name, "last"), by_height[:, -1].reshape(-1, i))
+    def add(self, sums: Sums, name: Hashable, lines: Array) -> None:
+        """Add what the patches of some examples contribute, from their lines (H, N, Wo, kw c_in)."""
+        xp, bias = array_module(lines), self.layer.bias
+        rows = [self._rows(lines, i, slice(0, self.heights)) for i in range(self.rows)]
+        sums.add((name, "top"), xp.stack([[row.T @ other for other in rows] for row in rows[: self.stride]]))
+        ones = xp.ones_like(rows[0][:, :bias])  # the input of the bias
+        sums.add((name, "sum"), xp.concatenate([row.sum(0) for row in (*rows, ones)]))
+        for place, height in (("first", 0), ("last", self.heights - 1)):
+            here = [self._rows(lines, i, slice(height, height + 1)) for i in range(self.rows)]
+            sums.add_gram((name, place), xp.concatenate([*here, ones[: len(here[0])]], axis=1))
+
+    def _rows(self, lines: Array, i: int, heights: slice) -> Array:
+        return self.layer.windows.row(lines, i, heights).reshape(-1, self.width)
 
     def total(self, sums: Sums, name: Hashable) -> Array:
         """A (I, I), of all that was added."""
         first, last = sums[name, "first"], sums[name, "last"]
-        A = array_module(first).empty_like(first)
-        A[: self.stride * self.width] = sums[name, "top"]
-        end = self.rows * self.width
+        A, end = array_module(first).empty_like(first), self.rows * self.width
+        top = sums[name, "top"].swapaxes(1, 2).reshape(self.stride * self.width, end)
+        A[: self.stride * self.width, :end] = top
         for i in range(self.stride, self.rows):
             here = slice(i * self.width, (i + 1) * self.width)
             above = slice(here.start - self.stride * self.width, here.stop - self.stride * self.width)

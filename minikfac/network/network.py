@@ -32,6 +32,7 @@ from ..distributed import SERIAL, Communicator
 from ..linalg import Sums, consecutive, sum_over_chunks
 from ..parallel import chunks, for_each
 from .layers import Affine, BatchNorm, Dense, Layer, ParameterLayer, Pointwise, Record, Sequential
+from .layers.base import sum_of_products
 from .layers.dense import SCHEMES
 from .outputs import Output
 
@@ -67,6 +68,11 @@ class Tape(ShownByFields):
     def s(self) -> list[Array]:
         """Per parameter layer (N, T, O), the pre-activations that came out."""
         return [s for _, s in self._signals]
+
+    @property
+    def records(self) -> list[Record]:
+        """Per parameter layer what it needs for its weight gradient."""
+        return self._body.records(self.record)
 
     @property
     def grids(self) -> list[tuple[int, int]]:
@@ -382,7 +388,7 @@ class Network(Shown):
         gs = self._backward(theta, tape, dz)
         if dz.ndim != 2:
             raise ValueError(f"expected dz of shape {tape.z.shape}, got {dz.shape}")
-        product = self.summed_gradient(theta, tape.abar, gs)
+        product = self.weight_gradient(theta, tape, gs)
         self._check_result(product, "J^T dz", theta=theta)
         return product
 
@@ -397,11 +403,15 @@ class Network(Shown):
             if abar.ndim == 4:
                 W[...] = xp.einsum("ntic,ntc->ic", abar, g)  # CuPy's has no out
             else:
-                a, b = abar.reshape(-1, abar.shape[-1]), g.reshape(-1, g.shape[-1])
-                if a.shape[1] > 8 * b.shape[1]:  # BLAS is up to twice as fast with the long side last
-                    W[...] = (b.T @ a).T
-                else:
-                    xp.matmul(a.T, b, out=W)
+                sum_of_products(abar, g, W)
+        return total
+
+    def weight_gradient(self, theta: Array, tape: Tape, gs: Sequence[Array]) -> Array:
+        """:meth:`summed_gradient` of the signals on a tape, without making patches of images."""
+        total = array_module(theta).empty_like(theta)
+        layers = zip(self.parameter_layers, tape.records, gs, self.unpack(total), strict=True)
+        for layer, record, g, W in layers:
+            layer.weight_gradient(record, g, W)
         return total
 
     def hessian_product(self, theta: Array, tape: Tape, y: Array, v: Array) -> Array:
@@ -526,7 +536,7 @@ class Network(Shown):
             dz = self.output.gradient(tape.z, y[rows]) / len(x)
             gs = self._body.backward(self.unpack(theta), tape.record, dz, need_dx=False)[1]
             sums.add("loss", self.output.losses(tape.z, y[rows]).sum())
-            sums.add("gradient", self.summed_gradient(theta, tape.abar, gs))
+            sums.add("gradient", self.weight_gradient(theta, tape, gs))
 
         sums = sum_over_chunks(add, chunks, theta, self.comm)
         return _or_nan(number(sums["loss"]) / len(x), theta), sums["gradient"], after, used

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..writing import write_text
 from .measures import COLUMNS, HEADINGS, Row
 
 
@@ -54,11 +56,11 @@ def format_cell(value: Any) -> str:
 def write_csv(path: str | Path, rows: Sequence[Row], spread: Sequence[Row] | None) -> None:
     """Write rows to a file; with their standard deviations in columns ``NAME_sd``, if there are any."""
     columns = ["approximation", "layer", *COLUMNS, *(f"{column}_sd" for column in COLUMNS if spread)]
-    rows = with_spread(rows, spread)
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, restval="")
-        writer.writeheader()
-        writer.writerows(rows)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="")
+    writer.writeheader()
+    writer.writerows(with_spread(rows, spread))
+    write_text(path, text.getvalue())
 
 
 def with_spread(rows: Sequence[Row], spread: Sequence[Row] | None) -> list[Row]:

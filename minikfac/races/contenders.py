@@ -24,6 +24,8 @@ MOMENTA = tuple(schedules.SutskeverMomentum(largest) for largest in (0.0, 0.9, 0
 """Momentum that grows up to each of the values tried in [SMDH13, sec. 3]."""
 
 
+LONGEST = 200
+"""Characters of an argument."""
 SCHEDULES: dict[str, type] = {
     name: getattr(schedules, name)
     for name in ("Constant", "Exponential", "InverseTime", "Cosine", "Steps", "SutskeverMomentum")
@@ -141,8 +143,10 @@ def argument(text: str) -> Any:
     (0.001, 'block_tridiagonal', SutskeverMomentum(maximum=0.99))
 
     Raises:
-        ValueError: on a schedule that does not exist or refuses its numbers.
+        ValueError: on a schedule that does not exist or refuses its numbers, or a text that is too long.
     """
+    if len(text) > LONGEST:  # Python's parser gives up at a few thousand
+        raise ValueError(f"expected a value of at most {LONGEST} characters, got {len(text):,}")
     called = re.fullmatch(r"(\w+)\((.*)\)", text.strip())
     if called:
         kind = SCHEDULES.get(called[1])
@@ -155,7 +159,7 @@ def argument(text: str) -> Any:
             raise ValueError(f"expected numbers that make a {called[1]}, got {text}: {error}") from error
     try:
         return ast.literal_eval(text)
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, TypeError):  # {[]: 1} is a TypeError
         return text
 
 

@@ -25,6 +25,7 @@ import io
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -42,7 +43,8 @@ from ..training.averaging import Averaging
 from ..training.batches import BatchSize
 from ..training.keep import Keep
 from ..training.loop import Optimizer, train, warm_up
-from ..training.records import History, PerOctave, Record, replaced_at_once
+from ..training.records import History, PerOctave, Record
+from ..writing import sole_writer, write_text
 
 ALONG = ("seconds", "step", "examples")
 """What a race is measured by."""
@@ -182,8 +184,7 @@ class Race(ShownByFields):
         writer = csv.DictWriter(text, ["column", "level", "along", "contender", *numbers])
         writer.writeheader()
         writer.writerows(self.targets(column, levels))
-        with replaced_at_once(path) as file:
-            file.write(text.getvalue().encode())
+        write_text(path, text.getvalue())
 
 
 def race(
@@ -222,6 +223,7 @@ def race(
 
     Raises:
         ValueError: on no contenders, seeds or limits, ``existing`` without a folder, or what `train` refuses.
+        FileExistsError: where another run writes in the folder, or there are runs that shall not be replaced.
     """
     _check(contenders, seed, seeds=seeds, per_octave=per_octave)
     _check_files(folder, existing, progress)
@@ -233,17 +235,18 @@ def race(
     histories: dict[str, list[History]] = {name: [] for name in contenders}
     failures: dict[str, dict[int, str]] = {}
     limits: dict[str, Any] = {"steps": steps, "max_seconds": seconds, "measure_every": PerOctave(per_octave)}
-    for number in range(seed, seed + seeds):
-        for name, opt in contenders.items():
-            title = name if seeds == 1 else f"{name}, seed {number}"
-            file = file_name(name, None if seeds == 1 else number)
-            keep = None if folder is None else Keep(folder, file, existing=existing)
-            loop = {"batch_size": sizes[name], "averaging": averages[name], "seed": number, "keep": keep}
-            loop |= limits | {"progress": title if progress else False}
-            history, failure = _to_the_end(partial(train, net, start(number), opt, dataset, **loop), keep)
-            histories[name].append(history)
-            if failure:
-                failures.setdefault(name, {})[number] = failure
+    with nullcontext() if folder is None else sole_writer(folder):
+        for number in range(seed, seed + seeds):
+            for name, opt in contenders.items():
+                title = name if seeds == 1 else f"{name}, seed {number}"
+                file = file_name(name, None if seeds == 1 else number)
+                keep = None if folder is None else Keep(folder, file, existing=existing)
+                loop = {"batch_size": sizes[name], "averaging": averages[name], "seed": number, "keep": keep}
+                loop |= limits | {"progress": title if progress else False}
+                history, failure = _to_the_end(partial(train, net, start(number), opt, dataset, **loop), keep)
+                histories[name].append(history)
+                if failure:
+                    failures.setdefault(name, {})[number] = failure
     return Race(histories, failures)
 
 
@@ -282,7 +285,8 @@ def _to_the_end(run: Callable[..., History], keep: Keep | None) -> tuple[History
         return run(on_record=seen.append), ""
     except FloatingPointError as error:
         # the file holds what was measured before the run was resumed, too
-        history = History(seen) if keep is None else records.read(keep.records)
+        is_kept = keep is not None and keep.records.exists()
+        history = records.read(keep.records) if keep is not None and is_kept else History(seen)
         if not history.records:  # not even the start is finite
             raise
         return history, str(error)

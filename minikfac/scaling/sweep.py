@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ from ..training.describe import describe, differences, digest
 from ..training.loop import Optimizer, train
 from ..training.progress import progress_bar
 from ..training.records import History, PerOctave, Record
+from ..writing import sole_writer
 
 LEVELS: dict[str, dict[str, float]] = {
     "digits": {"loss": 0.1},
@@ -286,7 +288,8 @@ def batch_sweep(
     Raises:
         ValueError: on no methods, sizes outside the training set, a target that is not measured, or a file
             of another sweep.
-        FileExistsError: on a file that is there, unless it shall be resumed or replaced.
+        FileExistsError: on a file that is there, unless it shall be resumed or replaced, or that another run
+            writes.
     """
     budget = Budget() if budget is None else budget
     n = len(problem.dataset.x_train)
@@ -298,14 +301,15 @@ def batch_sweep(
     if outside:
         raise ValueError(f"expected sizes from 1 to {n}, the training set, got {outside[0]}")
     about = _about(problem, methods, target, budget, seed)
-    scaling = Scaling(about, _rows(path, existing, about))
-    for method in methods:
-        for m in sizes:
-            name = f"{method.name}, {m:,} a step"
-            search = _Search(problem, method, int(m), scaling, seed, path)
-            with progress_bar(name, budget.trials + budget.finalists * budget.seeds, progress) as bar:
-                for note in search.run(budget):
-                    bar.advance(note)
+    with nullcontext() if path is None else sole_writer(Path(path).parent, Path(path).name):
+        scaling = Scaling(about, _rows(path, existing, about))
+        for method in methods:
+            for m in sizes:
+                name = f"{method.name}, {m:,} a step"
+                search = _Search(problem, method, int(m), scaling, seed, path)
+                with progress_bar(name, budget.trials + budget.finalists * budget.seeds, progress) as bar:
+                    for note in search.run(budget):
+                        bar.advance(note)
     return scaling
 
 
@@ -450,7 +454,6 @@ def _rows(path: str | Path | None, existing: str, about: dict[str, Any]) -> list
     if path is None:
         return []
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     rows: list[Record] = []
     if path.exists() and existing == "refuse":
         raise FileExistsError(

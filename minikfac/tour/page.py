@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import math
 import platform
@@ -22,6 +23,7 @@ from PIL import Image
 from .. import __version__, plots
 from ..plots.slides import SLIDE, make_slide
 from ..training.progress import progress_bar
+from ..writing import replaced_at_once, write_text
 from .parts import Drawings, Figure, Finding, Head, Part, Section, Table
 
 if TYPE_CHECKING:
@@ -63,9 +65,9 @@ def write_report(tour: Tour, folder: str | Path, progress: bool = True) -> Writt
             pictures[name] = path
             bar.advance(name)
     written = Written(folder / "report.html", folder / "results.json", folder / "quality.csv", pictures)
-    written.results.write_text(json.dumps(results(tour), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    write_text(written.results, json.dumps(results(tour), indent=1, allow_nan=False) + "\n")
     tour.run.study.comparison.to_csv(written.table)
-    written.page.write_text(page(tour.head(), tour.sections(), pictures), encoding="utf-8")
+    write_text(written.page, page(tour.head(), tour.sections(), pictures))
     return written
 
 
@@ -98,22 +100,23 @@ def save_all(
                 fig: Any = getattr(drawn[0] if isinstance(drawn, list) else drawn, "figure", drawn)
                 if slide:
                     make_slide(fig, slide == "dark")
-                fig.savefig(path, dpi=scale * fig.dpi)
+                buffer = io.BytesIO()
+                fig.savefig(buffer, format=image_format, dpi=scale * fig.dpi)
             plt.close(fig)
-            if image_format == "png":
-                shrink(path)
+            image = buffer.getvalue()
+            with replaced_at_once(path) as file:
+                file.write(shrunk(image) if image_format == "png" else image)
             yield name, path
     finally:
         plt.switch_backend(backend)
 
 
-def shrink(path: Path) -> None:
-    """Reduce a PNG file to 256 colours, where that makes it smaller."""
-    before = path.read_bytes()
-    with Image.open(path) as picture:
-        picture.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
-    if path.stat().st_size > len(before):
-        path.write_bytes(before)
+def shrunk(png: bytes) -> bytes:
+    """A picture in 256 colours, where that makes it smaller."""
+    buffer = io.BytesIO()
+    with Image.open(io.BytesIO(png)) as picture:
+        picture.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
+    return min(png, buffer.getvalue(), key=len)
 
 
 def results(tour: Tour) -> dict[str, Any]:

@@ -34,8 +34,9 @@ from ..fisher.kronecker_block import KroneckerBlock, KroneckerSolver
 from ..fisher.low_rank import LowRank
 from ..fisher.tridiagonal import BlockTridiagonal, BlockTridiagonalInverse
 from ..reading import one_error, read_npz
+from ..writing import replaced_at_once
 from .describe import differences
-from .records import Record, decoded, encoded, replaced_at_once
+from .records import Record, decoded, encoded
 
 FORMAT = 3
 """Before 2, an optimizer's state held the average of the iterates; before 3, there was no digest."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..backend import Array
+from ..writing import sole_writer
 from . import checkpoint, records
 from .checkpoint import Checkpoint
 
@@ -17,7 +20,8 @@ class Keep:
     """Where to keep records and checkpoints, and how often.
 
     A checkpoint is written every ``every`` steps or ``seconds`` of wall-clock time, whichever comes first,
-    and at the end. It holds the records so far, so that a file of records never disagrees with it.
+    and at the start and the end. It holds the records so far, so that a file of records never disagrees with
+    it. While the run lasts, no other may write files of this name in the folder.
 
     Attributes:
         folder: made if need be.
@@ -25,7 +29,7 @@ class Keep:
         every: steps between checkpoints; None for no such limit.
         seconds: between checkpoints.
         existing: what to do where there is a checkpoint: "refuse", "resume" or "replace" it. "resume" begins
-            at the start where there is none yet.
+            at the start where there is none yet. "replace" alone replaces records without a checkpoint.
     """
 
     folder: str | Path
@@ -53,6 +57,21 @@ class Keep:
         return Path(self.folder) / f"{self.name}.npz"
 
 
+@contextmanager
+def keeping(keep: Keep | None, about: dict[str, Any], theta: Array) -> Iterator[Keeper]:
+    """Keep one run, and keep all others out of its files while the block runs.
+
+    Raises:
+        FileExistsError: where another run is at work, or there are files that shall not be replaced.
+        ValueError: on a damaged checkpoint, or one of another run.
+    """
+    if keep is None:
+        yield Keeper(None, about, theta)
+        return
+    with sole_writer(keep.folder, keep.name):
+        yield Keeper(keep, about, theta)
+
+
 class Keeper:
     """Keeps one run; without a ``keep`` it does nothing.
 
@@ -62,35 +81,38 @@ class Keeper:
     """
 
     def __init__(self, keep: Keep | None, about: dict[str, Any], theta: Array) -> None:
-        """Open the files.
-
-        Raises:
-            FileExistsError: where there is a checkpoint that shall not be replaced.
-            ValueError: on a damaged checkpoint, or one of another run.
-        """
         self.keep, self.about = keep, about
-        self.start: Checkpoint | None = None
         self._saved = time.monotonic()
-        if keep is not None:
-            Path(keep.folder).mkdir(parents=True, exist_ok=True)
-            self.start = self._stored(keep, theta)
-            records.write(keep.records, about, self.start.records if self.start else [])
+        self.start = None if keep is None else self._stored(keep, theta)
         self.last = self.start.step if self.start else None
 
     def _stored(self, keep: Keep, theta: Array) -> Checkpoint | None:
-        if not keep.checkpoint.exists():
+        if keep.existing == "replace":
+            keep.checkpoint.unlink(missing_ok=True)
+            keep.records.unlink(missing_ok=True)
             return None
-        if keep.existing == "refuse":
+        if keep.existing == "refuse" and keep.checkpoint.exists():
             raise FileExistsError(
                 f"expected no checkpoint in {keep.checkpoint} yet, got one; resume it, replace it, or choose "
                 "another folder or name"
             )
-        if keep.existing == "replace":
-            keep.checkpoint.unlink()
-            return None
-        stored = checkpoint.load(keep.checkpoint, theta)
-        stored.refuse_another(self.about, keep.checkpoint)
-        return stored
+        if keep.checkpoint.exists():
+            stored = checkpoint.load(keep.checkpoint, theta)
+            stored.refuse_another(self.about, keep.checkpoint)
+            return stored
+        if keep.records.exists():
+            raise FileExistsError(
+                f"expected no records in {keep.records} without a checkpoint beside them, got some; replace "
+                "them, or choose another folder or name"
+            )
+        return None
+
+    def begin(self, at: Checkpoint) -> None:
+        """Write where the run begins: the first checkpoint, and after it the records that it holds."""
+        if self.keep is not None:
+            if self.start is None:  # so that there are never records without one
+                checkpoint.save(self.keep.checkpoint, at)
+            records.write(self.keep.records, self.about, at.records)
 
     def record(self, record: records.Record) -> None:
         """Add a measurement to the file of records."""

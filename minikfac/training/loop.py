@@ -34,7 +34,7 @@ from .batches import BatchSize, Data, batch_of, batches, beside, size_at
 from .checkpoint import Checkpoint
 from .describe import describe, describe_run, differences, digest
 from .evaluation import evaluate
-from .keep import Keep, Keeper
+from .keep import Keep, Keeper, keeping
 from .progress import Bar, progress_bar
 from .records import History, PerOctave, Record
 
@@ -92,7 +92,7 @@ def train(
         ValueError, TypeError: on settings and sizes that do not fit, ranks that differ, or a checkpoint that
             is damaged or another's.
         RuntimeError: if the parameters of two ranks are no longer the same.
-        FileExistsError: where a checkpoint would be lost.
+        FileExistsError: where a checkpoint or records would be lost, or another run writes them.
         FloatingPointError: if the loss becomes NaN or infinite. The last checkpoint stays as it is.
     """
     limits, measured = _Limits(steps, max_seconds, target), _measured(measure_every, steps)
@@ -102,12 +102,14 @@ def train(
     if keep is not None or net.comm.size > 1:
         about = describe_run(net, theta, opt, dataset, batch_size, seed, averaging)
     _refuse_different_ranks(net, opt, about, limits, measure_every, keep is not None)
-    keeper = Keeper(keep if leads else None, about, theta)
-    run = _Run(net, opt, beside(dataset, theta), seed, averaging, limits, measured, keeper, track, on_record)
-    order = batches(len(dataset.x_train), batch_size, seed, (at := run.start(theta, about)).step)
-    name = progress if isinstance(progress, str) else "training"
-    with progress_bar(name, None if steps is None else steps - at.step, bool(progress) and leads) as bar:
-        at = run.go(at, order, bar)
+    data, name = beside(dataset, theta), progress if isinstance(progress, str) else "training"
+    with keeping(keep if leads else None, about, theta) as keeper:
+        run = _Run(net, opt, data, seed, averaging, limits, measured, keeper, track, on_record)
+        at = run.start(theta, about)
+        keeper.begin(at)
+        order = batches(len(dataset.x_train), batch_size, seed, at.step)
+        with progress_bar(name, None if steps is None else steps - at.step, bool(progress) and leads) as bar:
+            at = run.go(at, order, bar)
     return History(at.records, at.theta, at.state, about, at.average)
 
 

@@ -15,16 +15,16 @@ import math
 import os
 import platform
 import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from ..display import Display, Shown, in_words
 from ..reading import one_error, read_lines
+from ..writing import write_text
 
 Record = dict[str, Any]
 CHECKSUM = '"crc32": '
@@ -135,8 +135,7 @@ def read(path: str | Path) -> History:
 def write(path: str | Path, about: Mapping[str, Any], records: list[Record]) -> None:
     """Write a whole file of records, at once or not at all."""
     rows = [{"about": dict(about), "machine": machine()}, *records]
-    with replaced_at_once(path) as file:
-        file.write("".join(map(_line, rows)).encode())
+    write_text(path, "".join(map(_line, rows)))
 
 
 def append(path: str | Path, record: Record) -> None:
@@ -153,31 +152,6 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "numpy": np.__version__,
     }
-
-
-@contextmanager
-def replaced_at_once(path: str | Path) -> Iterator[BinaryIO]:
-    """Open a file that takes the place of another when the block ends.
-
-    Whenever the process is killed or the machine dies, the old one or the new one is there, whole.
-    """
-    path = Path(path)
-    beside = path.with_name(path.name + ".tmp")
-    try:
-        with open(beside, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
-    if os.name == "posix":  # the new name itself, too
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
 
 def encoded(value: Any) -> Any:

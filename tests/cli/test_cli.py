@@ -355,10 +355,40 @@ def test_an_interrupt_ends_in_one_line(
     assert code == 130 and err.strip() == "minikfac: interrupted"
 
 
+def interruptible(command: list[str]) -> subprocess.Popen[str]:
+    """Start a command that Ctrl-C ends, also where the tests themselves ignore it, as under nohup."""
+
+    def restore() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, preexec_fn=restore, **pipes)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="other signals")
+@pytest.mark.parametrize("module", ["_on_demand", "linalg", "cli.common", "cli.workers", "plots"])
+def test_control_c_while_modules_are_imported(module: str, tmp_path: Path) -> None:
+    """The command stops itself where it begins to import one, is interrupted there, and goes on."""
+    (tmp_path / "sitecustomize.py").write_text(f"""
+import os, signal, sys
+class Stops:
+    def find_spec(self, name, *_):
+        if name == "minikfac.{module}":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Stops())
+""")
+    before = os.environ.get("PYTHONPATH", "")
+    code = f"import os, sys; os.environ['PYTHONPATH'] = {str(tmp_path)!r} + os.pathsep + {before!r}; "
+    code += "os.execv(sys.executable, [sys.executable, '-m', 'minikfac', 'workers', '--problem', 'digits'])"
+    with interruptible([sys.executable, "-c", code]) as process:
+        _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, "minikfac: interrupted\n")
+
+
 @pytest.mark.skipif(os.name == "nt", reason="other signals")
 def test_control_c_in_the_middle_of_the_work(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "minikfac", "tour", "--out", str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with interruptible(command) as process:
         assert process.stderr is not None
         assert process.stderr.readline().startswith("training: ")  # the matrices are being built
         process.send_signal(signal.SIGINT)
@@ -374,3 +404,83 @@ def test_a_terminal_without_letters_and_colours() -> None:
     done.stdout.decode("ascii")
     assert b"\x1b" not in done.stdout + done.stderr
     assert b"K-FAC" in done.stdout
+
+
+# outputs and names ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(os.name == "nt", reason="other pipes")
+def test_an_output_that_nobody_reads_ends_in_a_line() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "minikfac", "problems"]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "minikfac: the output was closed before the end\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no full device")
+@pytest.mark.parametrize(
+    ("redirection", "code", "err"),
+    [(">&-", 0, ""), ("> /dev/full", 2, "minikfac: No space left on device\n")],
+)
+def test_an_output_that_is_closed_or_full_ends_in_a_line(redirection: str, code: int, err: str) -> None:
+    command = f"{sys.executable} -m minikfac problems digits {redirection}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (code, err)
+
+
+NO_UTF8 = os.fsdecode(b"\xff\xfe")
+NAMES = [
+    "cost in $ and $",
+    "$x^",
+    "a[1]",
+    "[red]a",
+    "[@a=b]x",
+    ":smile:",
+    "_a",
+    "日本",
+    "{a}",
+    "%s",
+    "a\\b",
+    NO_UTF8,
+]
+"""Of files."""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="other names")
+@pytest.mark.parametrize("name", NAMES, ids=ascii)
+def test_records_of_any_name_are_drawn_and_listed(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from minikfac.training import records
+
+    monkeypatch.chdir(tmp_path)
+    rows = [{"step": k, "seconds": 1.0 * k, "examples": 5 * k, "loss": 3.0 - k} for k in range(3)]
+    files = [Path(f"{name}.jsonl"), Path("folder", f"{name}.jsonl")]
+    for file in files:
+        file.parent.mkdir(exist_ok=True)
+        Path("other").mkdir(exist_ok=True)
+        records.write(Path("other", "a.jsonl"), {"seed": 0}, rows)
+        Path("other", "a.jsonl").rename(file)
+    for more in (["--out", "a.png"], ["--out", "a.svg", "--targets"]):
+        code, out, err = run(capsys, "plot", str(files[0]), "--levels", "2", *more)
+        assert (code, err) == (0, "")
+        assert name.encode(errors="replace").decode() in out
+
+
+@pytest.mark.skipif(os.name == "nt", reason="other names")
+def test_data_of_a_name_that_is_no_utf_8_are_trained_on_and_studied(
+    data_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = f"$a$ [b] {NO_UTF8}"
+    data_file.rename(f"{name}.npz")
+    small = ["--data", f"{name}.npz", "--net", "4-3-2", "--steps", "3"]
+    code, out, err = run(capsys, "train", *small, "--batch-size", "10", "--out", f"{name} out")
+    assert code == 0, err
+    assert "$a$ [b] \ufffd\ufffd, net 4-3-2: 23 parameters" in out
+    code, out, err = run(capsys, "fisher", *small, "--approximations", "diagonal", "--save", f"{name} report")
+    assert code == 0, err
+    stored = json.loads(Path(f"{name} report", "results.json").read_text())
+    assert stored["data"]["name"] == "$a$ [b] \ufffd\ufffd"

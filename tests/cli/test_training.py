@@ -77,7 +77,7 @@ def test_a_killed_command_is_resumed_in_the_same_bits(capsys: pytest.CaptureFixt
     # steps without end: it is killed, not finished
     command = [sys.executable, "-m", "minikfac", *arguments, "--steps", "100000", "--out", "killed"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        while not kept.exists() and process.poll() is None:
+        while process.poll() is None and not (kept.exists() and checkpoint.load(kept).step):
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
@@ -363,7 +363,7 @@ def test_plot_prints_no_levels_of_what_does_not_fall(capsys: pytest.CaptureFixtu
         (["train", "--batch-size", "10:1501:9"], "expected batch_size from 1 to 1500"),
         (["train", "--batch-size", "1501"], "expected batch_size from 1 to 1500"),
         (["train", "--target", "loss"], "expected --target as COLUMN=LEVEL, such as loss=0.1, got 'loss'"),
-        (["train", "--target", "loss=low"], "expected numbers for --target, got 'low'"),
+        (["train", "--target", "loss=low"], "expected finite numbers for --target, got 'low'"),
         (["train", "--seconds", "0"], "expected max_seconds > 0, got 0"),
         (["train", "--resume", "--overwrite"], "expected --resume or --overwrite, got both"),
         (["train", "--data", "mnist"], "expected --data only with --net, got --data mnist"),
@@ -379,7 +379,7 @@ def test_plot_prints_no_levels_of_what_does_not_fall(capsys: pytest.CaptureFixtu
         (["compare", "--set", "kfac.batch_size=1501"], "expected batch_size from 1 to 1500"),
         (["compare", "--seeds", "0"], "--seeds"),
         (["compare", "--measure", "0"], "--measure"),
-        (["compare", "--levels", "20,low"], "expected numbers for --levels, got 'low'"),
+        (["compare", "--levels", "20,low"], "expected finite numbers for --levels, got 'low'"),
         (["compare", "--resume", "--tune", "9"], "expected --resume without --tune"),
         (
             ["compare", "--problem", "digits-convnet", "--optimizers", "kfac,kfac-tridiagonal"],

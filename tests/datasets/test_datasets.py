@@ -942,8 +942,9 @@ def test_without_pooch(monkeypatch: pytest.MonkeyPatch) -> None:
         datasets.mnist()
 
 
-def test_import_needs_neither_pooch_nor_tqdm() -> None:
-    code = "import sys, minikfac.datasets as d; d.digits(); exit(len({'pooch', 'tqdm'} & set(sys.modules)))"
+def test_import_needs_no_library_for_files_and_bars() -> None:
+    code = "import sys, minikfac.datasets as d, minikfac.training; d.digits(); "
+    code += "exit(len({'pooch', 'tqdm', 'filelock'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -13,7 +13,7 @@ import pytest
 
 import minikfac as mk
 from minikfac import backend, fisher, interop, linalg, outputs, quality
-from oracles import EXACT, FLOAT32, SOLVE, error, standin
+from oracles import EXACT, FLOAT32, SOLVE, close, error, standin
 from oracles.fisher import Case, make_case, random_signals
 
 Build = Callable[[fisher.Signals], fisher.FisherMatrix]
@@ -544,3 +544,30 @@ def test_scale_and_shift_beside_weights_keep_their_whole_block() -> None:
     ):
         F = build(signals)
         assert error(F.blocks[1].to_dense(), whole) < EXACT
+
+
+def test_the_error_has_the_condition_number_that_there_is() -> None:
+    for smallest in (1e-16, 1e-18, 1e-20):
+        F = fisher.DenseMatrix(np.diag([1.0, 0.5, 0.0]))
+        with pytest.raises(linalg.SingularMatrixError, match="condition number") as caught:
+            F.solve(np.ones(3), damping=smallest)
+        stated = re.search(r"has ([\d.e+]+) with damping", str(caught.value))
+        assert stated is not None
+        assert 0.3 < float(stated[1]) * smallest < 3
+
+
+def test_names_are_one_for_each_pair_of_factors() -> None:
+    pairs = [(np.eye(2), np.eye(3))] * 2
+    for names in (["a"], ["a", "b", "c"]):
+        with pytest.raises(ValueError, match="expected"):
+            fisher.Kronecker(pairs, names)
+
+
+def test_factors_of_several_layers_are_all_factorized() -> None:
+    rng = np.random.default_rng(0)
+    Ms = [M @ M.T + np.eye(3) for M in rng.standard_normal((4, 3, 3))]
+    pairs = [((Ms[0], "A", 0.1), (Ms[1], "G", 0.1)), ((Ms[2], "A", 0.1), (Ms[3], "G", 0.1))]
+    Ls = [L for pair in linalg.damped_choleskys(pairs, damping=0.01) for L in pair]
+    assert len(Ls) == 4
+    for L, M in zip(Ls, Ms, strict=True):
+        close(np.tril(L) @ np.tril(L).T, M)

@@ -133,7 +133,7 @@ def test_moments_of_overlapping_patches_are_those_of_all_patches(kernel, stride,
         return
     sums = Sums()
     for rows in (slice(0, 2), slice(2, 5)):
-        overlap.add(sums, "A", abar[rows])
+        overlap.add(sums, "A", record[0][:, rows])
     flat = abar.reshape(-1, abar.shape[-1])
     close(overlap.total(sums, "A"), flat.T @ flat)
 

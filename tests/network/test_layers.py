@@ -285,11 +285,13 @@ def test_signals_are_inputs_and_outputs_of_weights(case):
     gs = case.layer.backward(at.Ws, at.record, at.u)[1]
     assert len(signals) == len(grids) == len(gs) == len(at.Ws) == len(case.layer.parameter_layers)
     largest = max(at.x.size, at.y.size)
-    for (abar, s), grid, g, W in zip(signals, grids, gs, at.Ws, strict=True):
+    records = case.layer.records(at.record)
+    for (abar, s), grid, g, W, record in zip(signals, grids, gs, at.Ws, records, strict=True):
         made = (abar * W).sum(-2) if abar.ndim == 4 else abar @ W
         close(s, made)
         assert g.shape == s.shape == (len(at.x), math.prod(grid), W.shape[1])
-        largest = max(largest, abar.size)
+        kept = record[0] if len(record) == 3 else abar  # of a convolution its lines
+        largest = max(largest, kept.size)
     assert largest <= len(at.x) * case.layer.example_size(case.shape)
 
 

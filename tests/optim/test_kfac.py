@@ -10,6 +10,7 @@ import minikfac as mk
 from minikfac import fisher, layers, linalg, optim
 from minikfac.optim import schedules
 from minikfac.optim.averages import moving_average
+from minikfac.optim.quadratic import is_rounding
 from oracles import close
 
 N, NEVER = 12, 10**9
@@ -143,11 +144,30 @@ def test_the_model_predicts_a_quadratic_exactly():
 
 
 @pytest.mark.parametrize(
-    ("rho", "factor"), [(0.9, 0.95**5), (0.5, 1), (0.1, 0.95**-5), (-math.inf, 0.95**-5)]
+    ("rho", "factor"),
+    [(0.9, 0.95**5), (0.75, 1), (0.5, 1), (0.25, 1), (0.1, 0.95**-5), (-math.inf, 0.95**-5)],
 )
 def test_lambda_follows_the_reduction_ratio(rho, factor):
     net = problem()[0]
     close(optim.KFAC(net)._adapted(2.0, rho), 2 * factor)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_gain_is_rounding_up_to_ten_units_of_the_objective(dtype):
+    like, eps = np.zeros(1, dtype), float(np.finfo(dtype).eps)
+    for h in (1e-3, -1.0, 50.0):
+        assert is_rounding(-9 * eps * abs(h), h, like) and is_rounding(9 * eps * abs(h), h, like)
+        assert not is_rounding(-11 * eps * abs(h), h, like)
+        assert not is_rounding(11 * eps * abs(h), h, like)
+    assert is_rounding(math.nan, 1.0, like) and is_rounding(0.0, 0.0, like)
+
+
+def test_inverses_that_come_late_fit_between_choices_of_gamma():
+    net = problem()[0]
+    assert optim.KFAC(net, T2=6, T3=3, max_age=2).max_age == 2
+    for T2, T3 in ((4, 3), (8, 3), (3, 6)):
+        with pytest.raises(ValueError, match=f"T2 in multiples of T3 with max_age, got {T2} and {T3}"):
+            optim.KFAC(net, T2=T2, T3=T3, max_age=1)
 
 
 def test_lambda_stops_falling_at_its_bound():

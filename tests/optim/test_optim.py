@@ -205,6 +205,10 @@ def test_a_step_is_a_pure_function(name: str) -> None:
 def test_single_precision_stays_single(name: str) -> None:
     net, theta, x, y = images()
     opt = ALL[name](net)
+    if isinstance(opt, optim.HessianFree):
+        opt = dataclasses.replace(
+            opt, max_iterations=5
+        )  # once CG has converged, rounding decides which iterate is best
     moved = []
     for dtype in (np.float32, np.float64):
         at, state = theta.astype(dtype), opt.init(theta.astype(dtype))

@@ -203,7 +203,17 @@ def case(*names: str, most: int = SMALL, why: str = "", loose: bool = False) -> 
 
 @case(
     *("Network." + name for name in ("forward", "backward", "jvp", "vjp", "hessian_product", "fisher_gram")),
-    *("Network." + name for name in ("pack", "unpack", "summed_gradient", "natural_parameters", "n_outputs")),
+    *(
+        "Network." + name
+        for name in (
+            "pack",
+            "unpack",
+            "summed_gradient",
+            "weight_gradient",
+            "natural_parameters",
+            "n_outputs",
+        )
+    ),
 )
 def passes_of_a_perceptron(a: Any) -> list:
     tape = NET.forward(a.theta, a.x)
@@ -212,6 +222,7 @@ def passes_of_a_perceptron(a: Any) -> list:
     products = [NET.jvp(a.theta, tape, a.v), NET.vjp(a.theta, tape, b[0])]
     products += [NET.hessian_product(a.theta, tape, a.y, a.v), NET.fisher_gram(a.theta, a.x, a.V.T)]
     products += [NET.summed_gradient(a.theta, tape.abar, [layer[0] for layer in g])]
+    products += [NET.weight_gradient(a.theta, tape, [layer[0] for layer in g])]
     weights = NET.unpack(a.theta)
     more = [NET.natural_parameters(a.theta, a.x), NET.n_outputs(a.x), *weights, NET.pack(weights)]
     return [tape.z, *tape.abar, *tape.s, *g, *products, *more]

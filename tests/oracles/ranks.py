@@ -1,10 +1,10 @@
 """What ranks compute together, to be compared with what one computes alone; a script that mpirun starts.
 
 python ranks.py exact FILE FOLDER     all of `together`, and a run that goes on from a checkpoint
-python ranks.py raises FOLDER         a run in which rank 1 raises in the step after the third
-python ranks.py dies FOLDER           a run in which it is killed there
+python ranks.py HOW FOLDER            a run in which rank 1 ends so in the step after the third, see `ENDS`
 """
 
+import contextlib
 import os
 import signal
 import sys
@@ -230,23 +230,45 @@ class Drifting(optim.SGD):
 class Failing(optim.SGD):
     """Ends on rank 1 after three steps."""
 
-    killed: bool = False
+    how: str = "raises"
 
     def step(self, theta: Any, state: Any, *arguments: Any) -> Any:
         if state["step"] == 3 and self.net.comm.rank == 1:
-            if self.killed:
-                os.kill(os.getpid(), signal.SIGKILL)
-            raise RuntimeError("there is no room for this")
+            print(time.time(), flush=True)
+            ENDS[self.how]()
         return super().step(theta, state, *arguments)
 
 
-def fails(folder: str, killed: bool) -> None:
-    run(Keep(folder, every=1), 1000, distributed.world(), lambda net: Failing(net, 0.1, killed=killed))
+class ReturnError(Exception):
+    """Caught at the end of the program."""
+
+
+def throws(error: BaseException) -> None:
+    raise error
+
+
+ENDS: dict[str, Callable[[], Any]] = {
+    "raises": lambda: throws(RuntimeError("there is no room for this")),
+    "is interrupted": lambda: throws(KeyboardInterrupt()),
+    "exits": lambda: sys.exit(),
+    "exits with 3": lambda: sys.exit(3),
+    "returns": lambda: throws(ReturnError()),
+    "is killed": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "is terminated": lambda: os.kill(os.getpid(), signal.SIGTERM),
+    "leaves with 3": lambda: os._exit(3),
+    "leaves with 0": lambda: os._exit(0),
+}
+"""How a rank can end."""
+
+
+def fails(folder: str, how: str) -> None:
+    with contextlib.suppress(ReturnError):
+        run(Keep(folder, every=1), 1000, distributed.world(), lambda net: Failing(net, 0.1, how=how))
 
 
 if __name__ == "__main__":
     match sys.argv[1:]:
         case ["exact", file, folder]:
             exact(file, folder)
-        case ["raises" | "dies" as how, folder]:
-            fails(folder, how == "dies")
+        case [how, folder] if how in ENDS:
+            fails(folder, how)

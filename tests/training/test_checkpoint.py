@@ -218,7 +218,8 @@ def test_a_checkpoint_is_not_lost_by_forgetting_to_resume(tmp_path: Path) -> Non
     run(Keep(tmp_path, name="other"))
     with pytest.raises(KeyboardInterrupt):
         run(Keep(tmp_path, existing="replace"), on_record=interrupt_at(0))
-    assert not Keep(tmp_path).checkpoint.exists()  # resuming now must not go on from the old run
+    stored = checkpoint.load(Keep(tmp_path).checkpoint)
+    assert stored.step == 0 and not stored.records  # resuming now does not go on from the old run
     with pytest.raises(ValueError, match="'refuse', 'resume' or 'replace', got 'overwrite'"):
         Keep(tmp_path, existing="overwrite")
 
@@ -233,9 +234,9 @@ def test_checkpoints_come_every_so_many_steps_or_seconds(
             run(keep)
         return steps
 
-    assert steps_of(Keep(tmp_path / "a", every=8)) == [8, 16, 24, 30]
-    assert steps_of(Keep(tmp_path / "b")) == [30]
-    assert steps_of(Keep(tmp_path / "c", seconds=0)) == list(range(31))
+    assert steps_of(Keep(tmp_path / "a", every=8)) == [0, 8, 16, 24, 30]
+    assert steps_of(Keep(tmp_path / "b")) == [0, 30]
+    assert steps_of(Keep(tmp_path / "c", seconds=0)) == [0, *range(31)]  # 0 again, with its record
     for wrong in ({"every": 0}, {"seconds": -1.0}):
         with pytest.raises(ValueError, match=r"between checkpoints.*, got (0|-1\.0)"):
             Keep(tmp_path, **wrong)  # type: ignore[arg-type]

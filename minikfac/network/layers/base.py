@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from numbers import Integral
 from typing import Any, ClassVar
 
-from ...backend import Array
+from ...backend import Array, array_module
 
 Record = Any
 """What a layer keeps of a forward pass; each layer knows its own."""
@@ -103,6 +103,10 @@ class Layer(ABC):
         """
         raise ValueError(f"the Hessian is not implemented for {type(self).__name__} layers")
 
+    def records(self, record: Record) -> list[Record]:
+        """Return the record of each parameter layer inside."""
+        return []
+
     def signals(self, record: Record) -> list[tuple[Array, Array]]:
         """Return (abar, s) of each parameter layer inside, from the record of a forward pass."""
         return []
@@ -131,6 +135,14 @@ class ParameterLayer(Layer):
     def initial_weights(self, rng: Any, scheme: str) -> Array:
         """Draw weights in float64; the schemes are those of :meth:`minikfac.Network.init`."""
 
+    def weight_gradient(self, record: Record, g: Array, out: Array) -> None:
+        """Write sum_n sum_t abar g^T (I, O) for g (N, T, O) into ``out``."""
+        ((abar, _),) = self.signals(record)
+        sum_of_products(abar, g, out)
+
+    def records(self, record: Record) -> list[Record]:
+        return [record]
+
     @property
     def weight_shapes(self) -> tuple[tuple[int, ...], ...]:
         return (self.weight_shape,)
@@ -149,6 +161,15 @@ class Rearrangement(Layer):
         dx, rdx = self.backward(Ws, record, dy)[0], self.backward(Ws, record, rdy)[0]
         assert dx is not None and rdx is not None
         return dx, rdx, []
+
+
+def sum_of_products(a: Array, g: Array, out: Array) -> None:
+    """Write the sum over all leading axes of a g^T (I, O), for a (..., I) and g (..., O), into ``out``."""
+    a, g = a.reshape(-1, a.shape[-1]), g.reshape(-1, g.shape[-1])
+    if a.shape[1] > 8 * g.shape[1]:  # BLAS is up to twice as fast with the long side last
+        out[...] = (g.T @ a).T
+    else:
+        array_module(a).matmul(a.T, g, out=out)
 
 
 def check_positive(layer: str, **values: Any) -> None:

@@ -53,6 +53,9 @@ class Composite(Layer):
             return [None] * len(self.parts)
         return [stats[share] for share in consecutive(len(part.statistics_shapes) for part in self.parts)]
 
+    def records(self, record: Record) -> list[Record]:
+        return [inner for part, memo in zip(self.parts, record, strict=True) for inner in part.records(memo)]
+
     def signals(self, record: Record) -> list[tuple[Array, Array]]:
         return [pair for part, memo in zip(self.parts, record, strict=True) for pair in part.signals(memo)]
 

@@ -2,9 +2,12 @@
 
     s_t = abar_t W,    abar_t = [patch at location t, 1]          T = Ho Wo locations
 
-so s, the weight gradient sum_t abar_t g_t^T and KFC's sum_t abar_t abar_t^T all read the same patches
-(im2col), made once per pass. On the way back each patch adds its derivatives to the pixels that it came
-from (col2im), one kernel offset after the other.
+A patch consists of kh rows of kw pixels, and its rows are those of the patches above and below: so a pass
+keeps every row once (``Windows.lines``, kw times the image), and W is kh matrices, one per row:
+
+    s = sum_i row_i W_i,    dW_i = row_i^T g,    dx: the same with the kernel turned round, where stride = 1
+
+Whole patches, kh kw times the image, are made where somebody looks at ``abar``.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from functools import cached_property
 from numbers import Real
 from typing import Any, ClassVar
 
-from ...backend import Array, array_module, check_array
+from ...backend import Array, array_module, check_array, on_host
 from .base import (
     Derivatives,
     Differentials,
@@ -26,9 +29,13 @@ from .base import (
     check_bias,
     check_images,
     check_positive,
+    sum_of_products,
 )
 from .dense import check_weight_and_bias, initial_weights
 from .windows import Windows, pair
+
+_ROWS = 1024
+"""Locations in a product: its result, of few columns, stays in the cache while kh of them are added."""
 
 
 @dataclass(frozen=True)
@@ -96,8 +103,12 @@ class Conv2d(ParameterLayer):
         return (*self.windows.output_extents(shape or (None, None)), self.c_out)
 
     def example_size(self, shape: Shape) -> int:
-        ho, wo, _ = self.output_shape(shape) or (1, 1, 1)
-        return max(super().example_size(shape), (ho or 1) * (wo or 1) * self.weight_shape[0])
+        wo, (top, bottom) = (
+            (self.output_shape(shape) or (1, 1))[1],
+            (self.windows.before[0], self.windows.after[0]),
+        )
+        lines = ((shape[0] or 1) + top + bottom) * (wo or 1) * self.patch_size // self.windows.kernel[0]
+        return max(super().example_size(shape), lines)
 
     def initial_weights(self, rng: Any, scheme: str) -> Array:
         """Draw W (I, O) in float64; the schemes are those of :meth:`minikfac.Network.init`."""
@@ -106,20 +117,44 @@ class Conv2d(ParameterLayer):
 
     def forward(self, Ws: Weights, x: Array, stats: Weights | None = None) -> tuple[Array, Record]:
         check_images(self, x.shape[1:], self.c_in, len(x))
-        ho, wo = self.windows.grid(x.shape[1:3])
-        abar = array_module(x).empty((len(x), ho, wo, self.weight_shape[0]), dtype=x.dtype)
-        self.windows.patches(x, abar[..., : self.patch_size], self.pad_value)
-        abar[..., self.patch_size :] = 1
-        abar = abar.reshape(len(x), ho * wo, -1)
-        s = (abar.reshape(-1, abar.shape[2]) @ Ws[0]).reshape(len(x), ho, wo, self.c_out)
-        return s, (abar, s, x.shape[1:])
+        lines = self.windows.lines(x, self.pad_value)
+        s = _correlate(self.windows, lines, Ws[0], self.windows.grid(x.shape[1:3])[0])
+        return s, (lines, s, x.shape[1:])
 
     def backward(self, Ws: Weights, record: Record, dy: Array, need_dx: bool = True) -> Derivatives:
         g = dy.reshape(*dy.shape[:-3], -1, self.c_out)
         return (self._to_pixels(Ws[0], record[2], dy) if need_dx else None), [g]
 
+    def weight_gradient(self, record: Record, g: Array, out: Array) -> None:
+        (lines, s, _), width = record, record[0].shape[-1]
+        g = array_module(g).ascontiguousarray(g.reshape(s.shape).swapaxes(0, 1))  # heights first, as in lines
+        for i in range(self.windows.kernel[0]):
+            row = self.windows.row(lines, i, slice(0, len(g)))
+            sum_of_products(row, g, out[i * width : (i + 1) * width])
+        out[self.patch_size :] = g.sum((0, 1, 2))
+
     def _to_pixels(self, W: Array, shape: tuple[int, ...], dy: Array) -> Array:
-        """Add g_t W^T to the pixels of patch t, for dy (..., N, Ho, Wo, O): col2im."""
+        """Derivatives of the pixels from dy (..., N, Ho, Wo, O), those of the patches that hold them."""
+        back = self._turned_round
+        if back is None:
+            return self._col2im(W, shape, dy)
+        kernels = W[: self.patch_size].reshape(*self.windows.kernel, self.c_in, self.c_out)
+        turned = kernels[::-1, ::-1].swapaxes(2, 3).reshape(-1, self.c_in)  # (kh kw O, C)
+        lines = back.lines(dy.reshape(-1, *dy.shape[-3:]))
+        return _correlate(back, lines, turned, shape[0]).reshape(*dy.shape[:-3], *shape)
+
+    @cached_property
+    def _turned_round(self) -> Windows | None:
+        """Windows over the derivatives, whose correlation with turned kernels leads to the pixels."""
+        kernel, before, after = self.windows.kernel, self.windows.before, self.windows.after
+        top, left = (k - 1 - p for k, p in zip(kernel, before, strict=True))
+        bottom, right = (k - 1 - p for k, p in zip(kernel, after, strict=True))
+        if self.windows.stride != (1, 1) or min(top, left, bottom, right) < 0:
+            return None
+        return Windows(kernel, (1, 1), (top, left), (bottom, right))
+
+    def _col2im(self, W: Array, shape: tuple[int, ...], dy: Array) -> Array:
+        """Add g_t W^T to the pixels of patch t, one kernel offset after the other."""
         xp, windows = array_module(dy), self.windows
         h, w = (shape[axis] + windows.before[axis] + windows.after[axis] for axis in range(2))
         dx = xp.zeros((*dy.shape[:-3], h, w, self.c_in), dtype=dy.dtype)
@@ -131,29 +166,34 @@ class Conv2d(ParameterLayer):
         return windows.inside(dx)
 
     def jvp(self, Ws: Weights, Vs: Weights, record: Record, dx: Array | None) -> tuple[Array | None, Record]:
-        abar, s, _ = record
-        ds = abar @ Vs[0]
-        rabar = None
-        if dx is not None:  # the padding and the constant 1 do not move
-            rabar = array_module(dx).zeros((*s.shape[:3], abar.shape[2]), dtype=abar.dtype)
-            self.windows.patches(dx, rabar[..., : self.patch_size])
-            rabar = rabar.reshape(abar.shape)
-            ds = ds + rabar @ Ws[0]
-        return ds.reshape(s.shape), rabar
+        lines, s, _ = record
+        ds = _correlate(self.windows, lines, Vs[0], s.shape[1])
+        if dx is None:
+            return ds, None
+        moving = self.windows.lines(dx)  # the padding and the constant 1 do not move
+        return ds + _correlate(self.windows, moving, Ws[0][: self.patch_size], s.shape[1]), moving
 
     def backward_jvp(
         self, Ws: Weights, Vs: Weights, record: Record, tangent: Record, dy: Array, rdy: Array
     ) -> Differentials:
-        abar, _, shape = record
-        rabar = array_module(dy).zeros_like(abar) if tangent is None else tangent
+        shape, abar = record[2], self._patches(record, record[0], 1)
+        rabar = array_module(dy).zeros_like(abar) if tangent is None else self._patches(record, tangent, 0)
         dx = self._to_pixels(Ws[0], shape, dy)
         rdx = self._to_pixels(Ws[0], shape, rdy) + self._to_pixels(Vs[0], shape, dy)
         g, rg = (d.reshape(*abar.shape[:2], self.c_out) for d in (dy, rdy))
         return dx, rdx, [(abar, rabar, g, rg)]
 
     def signals(self, record: Record) -> list[tuple[Array, Array]]:
-        abar, s, _ = record
-        return [(abar, s.reshape(*abar.shape[:2], self.c_out))]
+        abar = self._patches(record, record[0], 1)
+        return [(abar, record[1].reshape(*abar.shape[:2], self.c_out))]
+
+    def _patches(self, record: Record, lines: Array, constant: float) -> Array:
+        """Patches (N, T, I), and a constant beside them if there is a bias."""
+        shape = (*record[1].shape[:3], self.weight_shape[0])
+        abar = array_module(lines).empty(shape, dtype=lines.dtype)
+        self.windows.patches(lines, abar[..., : self.patch_size])
+        abar[..., self.patch_size :] = constant
+        return abar.reshape(len(abar), -1, shape[-1])
 
     def grids(self, record: Record) -> list[tuple[int, int]]:
         return [record[1].shape[1:3]]
@@ -183,6 +223,27 @@ class Conv2d(ParameterLayer):
             raise ValueError(f"expected W of shape {self.weight_shape}, got {W.shape}")
         weight = W[: self.patch_size].reshape(*self.windows.kernel, self.c_in, self.c_out)
         return weight.transpose(3, 2, 0, 1).copy(), W[-1].copy() if self.bias else None
+
+
+def _correlate(windows: Windows, lines: Array, W: Array, heights: int) -> Array:
+    """s (N, Ho, Wo, O) = sum_i row_i W_i, and the bias if W has one; in memory heights come first."""
+    xp, (_, n, wo, width) = array_module(lines), lines.shape
+    kh, o = windows.kernel[0], W.shape[1]
+    s = xp.empty((heights, n, wo, o), dtype=lines.dtype)
+    step = max(1, _ROWS // (n * wo)) if on_host(lines) else heights
+    product = xp.empty((step * n * wo, o), dtype=lines.dtype)
+    for first in range(0, heights, step):
+        some = slice(first, min(first + step, heights))
+        out = s[some].reshape(-1, o)
+        for i in range(kh):
+            row, W_i = windows.row(lines, i, some).reshape(-1, width), W[i * width : (i + 1) * width]
+            if i == 0:
+                xp.matmul(row, W_i, out=out)
+            else:
+                out += xp.matmul(row, W_i, out=product[: len(out)])
+        if len(W) > kh * width:
+            out += W[-1]
+    return s.swapaxes(0, 1)
 
 
 def _pad_values(value: Any, channels: int) -> float | tuple[float, ...]:

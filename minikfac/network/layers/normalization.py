@@ -113,6 +113,9 @@ class _Normalization(ParameterLayer):
             ds += Ws[0][0] * self._differential(record, dx.reshape(record.xhat.shape))
         return ds.reshape(len(ds), *record.shape), None
 
+    def weight_gradient(self, record: Record, g: Array, out: Array) -> None:
+        out[0], out[1] = (record.xhat * g).sum((0, 1)), g.sum((0, 1))
+
     def signals(self, record: Record) -> list[tuple[Array, Array]]:
         xp = array_module(record.xhat)
         return [(xp.stack([record.xhat, xp.ones_like(record.xhat)], axis=2), record.s)]

@@ -62,12 +62,12 @@ class Windows:
         return room // self.stride[axis] + 1 if room >= 0 else 0
 
     def pad(self, x: Array, value: Any = 0.0) -> Array:
-        """Pad images (N, H, W, C) with a number, or one per channel."""
+        """Pad images (N, H, W, C) with a number, or one per channel; in memory heights come first."""
         if not self.padded:
             return x
         (top, left), (h, w) = self.before, x.shape[1:3]
-        shape = (len(x), top + h + self.after[0], left + w + self.after[1], x.shape[3])
-        wide = array_module(x).empty(shape, dtype=x.dtype)
+        xp, shape = array_module(x), (top + h + self.after[0], len(x), left + w + self.after[1], x.shape[3])
+        wide = xp.empty(shape, dtype=x.dtype).swapaxes(0, 1)
         frame = (  # what lies around the image
             wide[:, :top],
             wide[:, top + h :],
@@ -75,7 +75,7 @@ class Windows:
             wide[:, top : top + h, left + w :],
         )
         for part in frame:
-            part[...] = array_module(x).asarray(value, dtype=x.dtype)
+            part[...] = xp.asarray(value, dtype=x.dtype)
         self.inside(wide)[...] = x
         return wide
 
@@ -92,16 +92,29 @@ class Windows:
                 rows, columns = slice(i, i + sh * (ho - 1) + 1, sh), slice(j, j + sw * (wo - 1) + 1, sw)
                 yield ..., rows, columns, slice(None)
 
-    def patches(self, x: Array, out: Array, value: Any = 0.0) -> None:
+    def lines(self, x: Array, value: Any = 0.0) -> Array:
+        """What a window sees of each row of pixels of the padded images: (H, N, Wo, kw C).
+
+        Row i of the windows at height t is line t sh + i. Since heights come first in memory, row i of all
+        windows is one block of it where sh = 1.
+        """
+        xp, wide = array_module(x), self.pad(x, value).swapaxes(0, 1)
+        h, n, w, c = wide.shape
+        flat = xp.ascontiguousarray(wide).reshape(h, n, w * c)
+        views = xp.lib.stride_tricks.sliding_window_view(flat, self.kernel[1] * c, 2)
+        return xp.ascontiguousarray(views[:, :, :: self.stride[1] * c])
+
+    def row(self, lines: Array, i: int, heights: slice) -> Array:
+        """Row i of the windows at some heights, (heights, N, Wo, kw C)."""
+        s = self.stride[0]
+        return lines[heights.start * s + i : (heights.stop - 1) * s + i + 1 : s]
+
+    def patches(self, lines: Array, out: Array) -> None:
         """Write what each window sees, in the order (kh, kw, C), into out (N, Ho, Wo, kh kw C)."""
-        wide = self.pad(x, value)
-        n, h, w, c = wide.shape
-        (kh, kw), (sh, sw) = self.kernel, self.stride
-        # the kw pixels of one row of a window are neighbours in memory: copy them together
-        lines = array_module(x).lib.stride_tricks.sliding_window_view(wide.reshape(n, h, w * c), kw * c, 2)
-        for i in range(kh):
-            rows = slice(i, i + sh * (out.shape[1] - 1) + 1, sh)
-            out[..., i * kw * c : (i + 1) * kw * c] = lines[:, rows, :: sw * c]
+        width = lines.shape[-1]
+        for i in range(self.kernel[0]):
+            row = self.row(lines, i, slice(0, out.shape[1]))
+            out[..., i * width : (i + 1) * width] = row.swapaxes(0, 1)
 
 
 def pair(layer: str, name: str, value: Any, least: int) -> Pair:

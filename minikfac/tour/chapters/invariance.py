@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ... import plots
 from ...invariance.methods import METHODS
 from ...invariance.study import TOLERANCE, Application, GapMatrix, Invariance, brief_study
+from ...writing import write_text
 from ..page import page
 from ..parts import Drawings, Figure, Finding, Head, Section, number
 
@@ -143,6 +144,4 @@ def _extremes(study: Invariance) -> tuple[float, float]:
 
 def write_page(study: Invariance, pictures: Mapping[str, Path], path: Path) -> None:
     """Write one self-contained page: the finding, and the chapter."""
-    path.write_text(
-        page(Head(TITLE, [], [finding(study)]), EquivalentNets(study).sections(), pictures), encoding="utf-8"
-    )
+    write_text(path, page(Head(TITLE, [], [finding(study)]), EquivalentNets(study).sections(), pictures))
