@@ -25,8 +25,8 @@ T = TypeVar("T")
 
 _CHUNK = 2**22
 """Numbers in the largest array of a chunk: enough for fast matrix products, and memory stays small."""
-_WORTH_DIVIDING = 10**9
-"""Multiplications of a forward pass from which two chunks on a thread each are quicker than one on two."""
+WORTH_DIVIDING = 10**8
+"""Multiplications of a forward pass from which on two threads pay; below, they wait for each other."""
 
 
 def for_each(tasks: Sequence[Callable[[], T]], like: Array) -> list[T]:
@@ -86,7 +86,7 @@ def chunks(n: int, example_size: int, like: Array, example_work: int = 0) -> lis
     if not on_host(like):
         return [slice(0, n)]
     count = max(1, math.ceil(n / max(1, _CHUNK // max(1, example_size))))
-    if count > 1 or n * example_work >= _WORTH_DIVIDING:
+    if count > 1 or n * example_work >= WORTH_DIVIDING:
         count = min(n, count + count % 2)  # so that two threads end together
     ends = [n * number // count for number in range(count + 1)]
     return [slice(a, b) for a, b in pairwise(ends)]

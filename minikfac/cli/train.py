@@ -95,8 +95,7 @@ def train(
     machines: mpirun -n 2 minikfac train --distributed.
     """
     started = time.perf_counter()
-    comm = _ranks(distributed)
-    leads = comm.rank == 0
+    leads = (comm := _ranks(distributed)).rank == 0
     use_device(device)
     if net is None:
         _refuse(data=data, activation=activation, output=output)
@@ -107,16 +106,13 @@ def train(
     entrant = Entrant(contender(optimizer), problem, runs.parse_arguments(arguments), batch_size)
     ranked, size = problem.net.on(comm), entrant.batch_size
     opt = entrant.make(ranked)
-    limits: dict[str, Any] = {"max_seconds": seconds, "target": runs.parse_target(target)}
-    for column in limits["target"] or ():
-        runs.check_column(column, problem, "--target", entrant.averaging is not None)
+    limits = _limits(steps, seconds, target, entrant)
     existing = on_existing(resume, overwrite, [])
     if leads:
         make_folder(out)
         on_existing(resume, overwrite, [out / "run.npz"])
         on_existing(resume, overwrite, [out / "run.jsonl"], RECORDS)
         say(_announced(entrant, size, comm.size))
-    limits["steps"] = 200 if steps is None and seconds is None else steps
     loop: dict[str, Any] = {"batch_size": size, "seed": seed, "measure_every": measure_every}
     keep = Keep(out, every=checkpoint_every, existing=existing)
     loop |= {"averaging": entrant.averaging, "on_record": _print_record, "keep": keep}
@@ -124,8 +120,17 @@ def train(
         history = training.train(ranked, problem.theta(seed), opt, problem.dataset, **limits, **loop)
     if leads:
         _conclude(history, keep, entrant)
-        spent = f"{history.records[-1]['seconds']:.1f} s of them training"
-        say(f"{time.perf_counter() - started:.0f} s, {spent}")
+        spent = history.records[-1]["seconds"]
+        say(f"{time.perf_counter() - started:.0f} s, {spent:.1f} s of them training")
+
+
+def _limits(steps: int | None, seconds: float | None, target: str | None, entrant: Entrant) -> dict[str, Any]:
+    """When the run ends, by the arguments of ``training.train``."""
+    levels = runs.parse_target(target)
+    for column in levels or ():
+        runs.check_column(column, entrant.problem, "--target", entrant.averaging is not None)
+    steps = 200 if steps is None and seconds is None else steps
+    return {"steps": steps, "max_seconds": seconds, "target": levels}
 
 
 def _ranks(distributed: bool) -> Communicator:

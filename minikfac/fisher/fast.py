@@ -57,8 +57,7 @@ def gradient_and_kfac(
     """Return the mean loss, its gradient, and the K-FAC matrix of the same examples.
 
     Args:
-        net: the network.
-        theta: (P,).
+        net, theta: the network and its parameters (P,).
         x: inputs.
         y: targets of the loss.
         targets, n_samples, rng: of the expectation in the factors, as in :func:`minikfac.fisher.signals`.
@@ -72,11 +71,9 @@ def gradient_and_kfac(
     chunks = net.chunks(theta, x)
     expectation = Targets.of(net, theta, x, y if targets == "data" else None, targets, n_samples, rng)
     net.output.check(y, len(x), net.n_outputs(x))
-    grids: list[tuple[int, int]] = []  # of the layers; the same in each chunk, as are the statistics after it
-    after: list[Array] = []
-    used: list[Array] = []
-    coupled = train and bool(net.init_stats())
-    if coupled:  # two passes: what g is depends on whether the statistics of the batch move along
+    # of the layers; the same in each chunk, as are the statistics after it and those it used
+    grids, after, used = list[tuple[int, int]](), list[Array](), list[Array]()
+    if coupled := train and bool(net.init_stats()):  # two passes: g depends on whether statistics move along
         loss, grad, after, used = net.gradient_pass(theta, x, y, stats)
         stats = used
 
@@ -90,13 +87,11 @@ def gradient_and_kfac(
         sums.add("loss", net.output.losses(tape.z, y[rows]).sum())
         sums.add("gradient", net.weight_gradient(theta, tape, [terms[0] for terms in g]))
         for l, (layer, record, terms) in enumerate(zip(net.parameter_layers, tape.records, g, strict=True)):
-            moment = overlap(l)
-            if moment is None:
-                ((abar, _),) = layer.signals(record)
-                _add_factors(sums, l, LayerSignals(abar, terms[1:]), reduce)
-            else:  # of patches, which are not made
+            if moment := overlap(l):  # of patches, which are not made
                 moment.add(sums, (l, "A"), record[0])
                 sums.add_gram((l, "G"), terms[1:].reshape(-1, terms.shape[-1]))
+            else:
+                _add_factors(sums, l, LayerSignals(layer.signals(record)[0][0], terms[1:]), reduce)
 
     def overlap(l: int) -> PatchMoment | None:
         return None if reduce else PatchMoment.of(net.parameter_layers[l], grids[l])
@@ -104,8 +99,8 @@ def gradient_and_kfac(
     sums = sum_over_chunks(add, chunks, theta, net.comm)
     if not coupled:
         loss, grad = number(sums["loss"]) / len(x), sums["gradient"]
-    locations = [1 if reduce else math.prod(grid) for grid in grids]
-    factors = [_factors(sums, l, overlap(l), len(x), t) for l, t in enumerate(locations)]
+    locations = enumerate(1 if reduce else math.prod(grid) for grid in grids)
+    factors = [_factors(sums, l, overlap(l), len(x), t) for l, t in locations]
     return Estimate(loss, grad, kronecker_blocks(factors, net.names), after, used)
 
 

@@ -321,9 +321,13 @@ class Network(Shown):
         share = self.comm.rows(len(x))
         if share.start == share.stop:
             return []
-        # weights that are shared are used more often than once, and images are divided for their size
-        parts = chunks(share.stop - share.start, self._body.example_size(x.shape[1:]), theta, self.n_params)
+        size, work = (f(x.shape[1:]) for f in (self._body.example_size, self._body.example_work))
+        parts = chunks(share.stop - share.start, size, theta, work)
         return [slice(share.start + rows.start, share.start + rows.stop) for rows in parts]
+
+    def work(self, x: Array) -> int:
+        """Multiplications by weights in a forward pass over x."""
+        return len(x) * self._body.example_work(x.shape[1:])
 
     def backward(self, theta: Array, tape: Tape, dz: Array) -> list[Array]:
         """Propagate dL/dz back to the pre-activations of every parameter layer.

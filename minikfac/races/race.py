@@ -223,12 +223,12 @@ def race(
 
     Raises:
         ValueError: on no contenders, seeds or limits, ``existing`` without a folder, or what `train` refuses.
-        FileExistsError: where another run writes in the folder, or there are runs that shall not be replaced.
+        FileExistsError: where another run writes in the folder, or runs are there and not to be replaced.
     """
     _check(contenders, seed, seeds=seeds, per_octave=per_octave)
     _check_files(folder, existing, progress)
-    sizes = _by_name("batch_size", batch_size, contenders)
-    averages = _by_name("averaging", averaging, contenders)
+    by_name = {"batch_size": batch_size, "averaging": averaging}
+    sizes, averages = (_by_name(what, value, contenders) for what, value in by_name.items())
     start = theta if callable(theta) else lambda _: theta
     for name, opt in contenders.items():  # what is wrong with the last is better known before the first runs
         warm_up(opt, start(seed), dataset, sizes[name], seed)
@@ -238,9 +238,8 @@ def race(
     with nullcontext() if folder is None else sole_writer(folder):
         for number in range(seed, seed + seeds):
             for name, opt in contenders.items():
-                title = name if seeds == 1 else f"{name}, seed {number}"
-                file = file_name(name, None if seeds == 1 else number)
-                keep = None if folder is None else Keep(folder, file, existing=existing)
+                title, which = (name, None) if seeds == 1 else (f"{name}, seed {number}", number)
+                keep = None if folder is None else Keep(folder, file_name(name, which), existing=existing)
                 loop = {"batch_size": sizes[name], "averaging": averages[name], "seed": number, "keep": keep}
                 loop |= limits | {"progress": title if progress else False}
                 history, failure = _to_the_end(partial(train, net, start(number), opt, dataset, **loop), keep)

@@ -29,6 +29,7 @@ from ..datasets import Dataset
 from ..distributed import SERIAL, Communicator, refuse_differences
 from ..network import Network
 from ..optim import checks
+from ..parallel import WORTH_DIVIDING, one_thread
 from .averaging import Averaging, averaged, check_averaging
 from .batches import BatchSize, Data, batch_of, batches, beside, size_at
 from .checkpoint import Checkpoint
@@ -70,18 +71,16 @@ def train(
     """Train a net; on all of its ranks together.
 
     Args:
-        net: the network.
-        theta: initial parameters (P,); not changed.
+        net, theta: the network and its initial parameters (P,), which are not changed.
         opt: the optimizer.
-        dataset: losses and errors are of its whole parts. It is moved to the device of theta once or, if it
-            is too large for that, batch by batch.
+        dataset: losses and errors are of its whole parts. It is moved to theta's device once, or by batches.
         steps: how many at most; None for no such limit, where ``max_seconds`` is one.
-        batch_size: examples per step, a number or a function of the step, as :class:`.ExponentialBatches`.
+        batch_size: examples per step, a number or a function of it, as :class:`.ExponentialBatches`.
         seed: of order and sampled targets.
-        measure_every: steps between measurements, or a function that says before which step to measure; by
-            default a tenth of the run, or :class:`.PerOctave` without ``steps``. Start and end always are.
+        measure_every: steps between measurements, or whether to measure before a step; start and end always
+            are. By default a tenth of the run, or :class:`.PerOctave` without ``steps``.
         track: called at each measurement with step and theta; what it returns joins the record.
-        progress: show a bar, of this name if it is a text.
+        progress: show a bar, of this name if a text.
         averaging: examples over which the iterates are averaged, see :mod:`.averaging`; None for no average.
         target: stop at the first measurement where all these columns are at or under their levels.
         max_seconds: stop after so many seconds of training, measurements and checkpoints not counted.
@@ -89,8 +88,7 @@ def train(
         on_record: called with each new record.
 
     Raises:
-        ValueError, TypeError: on settings and sizes that do not fit, ranks that differ, or a checkpoint that
-            is damaged or another's.
+        ValueError, TypeError: on what does not fit, ranks that differ, a damaged checkpoint or another's.
         RuntimeError: if the parameters of two ranks are no longer the same.
         FileExistsError: where a checkpoint or records would be lost, or another run writes them.
         FloatingPointError: if the loss becomes NaN or infinite. The last checkpoint stays as it is.
@@ -98,7 +96,7 @@ def train(
     limits, measured = _Limits(steps, max_seconds, target), _measured(measure_every, steps)
     _check_parts(net, opt, dataset, track=track, on_record=on_record)
     _check_settings(len(dataset.x_train), batch_size, seed, averaging, progress)
-    about, leads = {}, net.comm.rank == 0
+    about, leads, n = {}, net.comm.rank == 0, len(dataset.x_train)
     if keep is not None or net.comm.size > 1:
         about = describe_run(net, theta, opt, dataset, batch_size, seed, averaging)
     _refuse_different_ranks(net, opt, about, limits, measure_every, keep is not None)
@@ -107,9 +105,10 @@ def train(
         run = _Run(net, opt, data, seed, averaging, limits, measured, keeper, track, on_record)
         at = run.start(theta, about)
         keeper.begin(at)
-        order = batches(len(dataset.x_train), batch_size, seed, at.step)
-        with progress_bar(name, None if steps is None else steps - at.step, bool(progress) and leads) as bar:
-            at = run.go(at, order, bar)
+        left = None if steps is None else steps - at.step
+        work = net.work(data.x_train[: size_at(at.step, n, batch_size)])
+        with one_thread(work < WORTH_DIVIDING), progress_bar(name, left, bool(progress) and leads) as bar:
+            at = run.go(at, batches(n, batch_size, seed, at.step), bar)
     return History(at.records, at.theta, at.state, about, at.average)
 
 

@@ -212,6 +212,7 @@ def case(*names: str, most: int = SMALL, why: str = "", loose: bool = False) -> 
             "weight_gradient",
             "natural_parameters",
             "n_outputs",
+            "work",
         )
     ),
 )
@@ -224,7 +225,13 @@ def passes_of_a_perceptron(a: Any) -> list:
     products += [NET.summed_gradient(a.theta, tape.abar, [layer[0] for layer in g])]
     products += [NET.weight_gradient(a.theta, tape, [layer[0] for layer in g])]
     weights = NET.unpack(a.theta)
-    more = [NET.natural_parameters(a.theta, a.x), NET.n_outputs(a.x), *weights, NET.pack(weights)]
+    more = [
+        NET.natural_parameters(a.theta, a.x),
+        NET.n_outputs(a.x),
+        NET.work(a.x),
+        *weights,
+        NET.pack(weights),
+    ]
     return [tape.z, *tape.abar, *tape.s, *g, *products, *more]
 
 

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 import minikfac as mk
-from minikfac import fisher, optim, tour
+from minikfac import datasets, fisher, optim, tour
 from minikfac.datasets import Dataset
+from minikfac.parallel import blas_threads
 from minikfac.training import PerStep, evaluation, progress
 from minikfac.training import loop as training
 from minikfac.training.batches import ExponentialBatches, batches
@@ -655,3 +656,26 @@ def test_quality_along_training_has_no_error_below_dead_units() -> None:
     )
     assert np.isnan(history["error/K-FAC/dense0"]).all()
     assert history["error/K-FAC/dense1"] == pytest.approx([0, 0], abs=EXACT)
+
+
+def test_small_nets_train_on_one_thread(monkeypatch):
+    """Two threads wait for each other in small products: a step took up to ten times as long."""
+    net, data = mk.mlp([64, 16, 10]), datasets.digits()
+    assert net.work(data.x_train[:100]) == 100 * (65 * 16 + 17 * 10)
+    conv = mk.presets.tiny_convnet()  # 3 x 3 on 8 x 8 and on 4 x 4 locations, and a dense layer
+    images = data.as_images().x_train[:5]
+    assert conv.work(images) == 5 * sum(
+        math.prod(shape) * t for shape, t in zip(conv.shapes, (64, 16, 1), strict=True)
+    )
+    threads = []
+
+    def track(step, theta):
+        threads.append(blas_threads(theta))
+        return {}
+
+    theta = net.init(np.random.default_rng(0))
+    for most in (10**9, 0):
+        monkeypatch.setattr("minikfac.training.loop.WORTH_DIVIDING", most)
+        training.train(net, theta, optim.SGD(net, lr=0.1), data, steps=1, track=track, progress=False)
+    small, large = threads[: len(threads) // 2], threads[len(threads) // 2 :]
+    assert set(small[1:]) == {1} and set(large) == {blas_threads(theta)}

@@ -73,6 +73,10 @@ class Layer(ABC):
         """How many numbers the largest array of a pass holds for one example of this shape."""
         return max(_size(shape), _size(self.output_shape(shape)))
 
+    def example_work(self, shape: Shape) -> int:
+        """Multiplications by weights in a forward pass of one example of this shape."""
+        return 0
+
     @abstractmethod
     def forward(self, Ws: Weights, x: Array, stats: Weights | None = None) -> tuple[Array, Record]:
         """Return y and the record of this pass; with ``stats`` None, a pass of training."""

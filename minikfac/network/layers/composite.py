@@ -44,6 +44,9 @@ class Composite(Layer):
     def example_size(self, shape: Shape) -> int:
         return max(super().example_size(shape), *(part.example_size(shape) for part in self.parts))
 
+    def example_work(self, shape: Shape) -> int:
+        return sum(part.example_work(shape) for part in self.parts)
+
     def _deal(self, Ws: Weights) -> list[Weights]:
         """Deal the weights out to the parts."""
         return [Ws[share] for share in consecutive(len(part.weight_shapes) for part in self.parts)]
@@ -97,6 +100,13 @@ class Sequential(Composite):
             size = max(size, layer.example_size(now))
             now = layer.output_shape(now) or now
         return size
+
+    def example_work(self, shape: Shape) -> int:
+        work = 0
+        for layer in self.layers:
+            work += layer.example_work(shape)
+            shape = layer.output_shape(shape) or shape
+        return work
 
     def forward(self, Ws: Weights, x: Array, stats: Weights | None = None) -> tuple[Array, Record]:
         records = []

@@ -110,6 +110,10 @@ class Conv2d(ParameterLayer):
         lines = ((shape[0] or 1) + top + bottom) * (wo or 1) * self.patch_size // self.windows.kernel[0]
         return max(super().example_size(shape), lines)
 
+    def example_work(self, shape: Shape) -> int:
+        ho, wo, _ = self.output_shape(shape) or (1, 1, 1)
+        return (ho or 1) * (wo or 1) * math.prod(self.weight_shape)
+
     def initial_weights(self, rng: Any, scheme: str) -> Array:
         """Draw W (I, O) in float64; the schemes are those of :meth:`minikfac.Network.init`."""
         kh, kw = self.windows.kernel

@@ -97,6 +97,9 @@ class Dense(ParameterLayer):
     def example_size(self, shape: Shape) -> int:
         return max(self.weight_shape)  # abar or s
 
+    def example_work(self, shape: Shape) -> int:
+        return math.prod(self.weight_shape)
+
     def initial_weights(self, rng: Any, scheme: str) -> Array:
         """Draw W (I, O) in float64; the schemes are those of :meth:`minikfac.Network.init`."""
         return initial_weights(rng, scheme, self.weight_shape, self.n_in, self.n_out)
