@@ -126,6 +126,7 @@ def approximations_along_training(
     fig = new_figure(5.2)
     places = fig.add_gridspec(1, 4, width_ratios=[1, 0.45, 1, 0.45])  # names stand in the gaps
     axes = [fig.add_subplot(places[0, column]) for column in (0, 2)]
+    fig.add_subplot(places[0, 3]).axis("off")  # a notebook cuts off what is empty, and names stand there
     for ax, (ylabel, curves) in zip(axes, columns, strict=True):
         for y, look in zip(curves.values(), pens(curves, marked=True).values(), strict=True):
             ax.plot(x, y, **{"linewidth": 1.8, "markersize": 5} | look)
