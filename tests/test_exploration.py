@@ -12,7 +12,7 @@ import pytest
 import minikfac as mk
 from minikfac import fisher, layers, outputs, presets, quality, training
 from minikfac.exploration import MOST_PARAMETERS, Exploration, explore
-from oracles import EXACT
+from oracles import EXACT, close
 
 QUICK = {"n_examples": 40, "progress": False}
 
