@@ -12,7 +12,7 @@ import pytest
 import minikfac as mk
 from minikfac import fisher, layers, outputs, presets, quality, training
 from minikfac.exploration import MOST_PARAMETERS, Exploration, explore
-from oracles import EXACT
+from oracles import EXACT, close
 
 QUICK = {"n_examples": 40, "progress": False}
 
@@ -257,3 +257,15 @@ def test_presets_are_explored() -> None:
     found = mk.explore(net, training.example().data, theta, n_examples=20, progress=False)
     assert len(found.plot()) == 7
     plt.close("all")
+
+
+def test_signals_draw_the_layers_own_block_and_factors(monkeypatch):
+    one = training.example(0)
+    signals, drawn = fisher.signals(one.net, one.theta, one.x), []
+    monkeypatch.setattr("minikfac.plots.kronecker_factors", lambda *arrays, **names: drawn.append(arrays))
+    signals.plot(1)
+    [(block, A, G)] = drawn
+    expected = fisher.kfac(signals).blocks[1]
+    close(A, expected.A)
+    close(G, expected.G)
+    close(block, fisher.block_diagonal(signals).blocks[1].to_dense())

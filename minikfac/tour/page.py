@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import math
 import platform
@@ -17,13 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+from PIL import Image
 
 from .. import __version__, plots
 from ..plots.slides import SLIDE, make_slide
 from ..training.progress import progress_bar
 from ..writing import replaced_at_once, write_text
-from .chapters.summary import head
-from .parts import Drawings, Figure, Head, Section, Table
+from .parts import Drawings, Figure, Finding, Head, Part, Section, Table
 
 if TYPE_CHECKING:
     from .run import Tour
@@ -66,7 +67,7 @@ def write_report(tour: Tour, folder: str | Path, progress: bool = True) -> Writt
     written = Written(folder / "report.html", folder / "results.json", folder / "quality.csv", pictures)
     write_text(written.results, json.dumps(results(tour), indent=1, allow_nan=False) + "\n")
     tour.run.study.comparison.to_csv(written.table)
-    write_text(written.page, page(head(tour), tour.sections(), pictures))
+    write_text(written.page, page(tour.head(), tour.sections(), pictures))
     return written
 
 
@@ -99,12 +100,23 @@ def save_all(
                 fig: Any = getattr(drawn[0] if isinstance(drawn, list) else drawn, "figure", drawn)
                 if slide:
                     make_slide(fig, slide == "dark")
-                with replaced_at_once(path) as file:
-                    fig.savefig(file, format=image_format, dpi=scale * fig.dpi)
+                buffer = io.BytesIO()
+                fig.savefig(buffer, format=image_format, dpi=scale * fig.dpi)
             plt.close(fig)
+            image = buffer.getvalue()
+            with replaced_at_once(path) as file:
+                file.write(shrunk(image) if image_format == "png" else image)
             yield name, path
     finally:
         plt.switch_backend(backend)
+
+
+def shrunk(png: bytes) -> bytes:
+    """A picture in 256 colours, where that makes it smaller."""
+    buffer = io.BytesIO()
+    with Image.open(io.BytesIO(png)) as picture:
+        picture.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
+    return min(png, buffer.getvalue(), key=len)
 
 
 def results(tour: Tour) -> dict[str, Any]:
@@ -130,67 +142,114 @@ def plain(value: Any) -> Any:
 
 
 def page(head: Head, sections: Sequence[Section], pictures: Mapping[str, Path]) -> str:
-    """Write the page.
+    """Write the page: findings, chapters that unfold, and the conclusion.
 
     Args:
-        head: what it begins with.
-        sections: what follows.
-        pictures: PNG files by figure name; figures without one are left out.
+        head: what frames the page.
+        sections: those of level 2 begin a chapter.
+        pictures: PNG files by figure name, beside the page; figures without one are left out.
     """
-    top = [f"<p>{text}</p>" for text in head.paragraphs]
-    top.append('<ul class="numbers">')
-    top += [f"<li><b>{escape(value)}</b><span>{escape(what)}</span></li>" for value, what in head.numbers]
-    top.append("</ul>")
-    top += [_figure(figure, pictures) for figure in head.figures]
-    return PAGE.substitute(
-        title=escape(head.title),
-        version=escape(__version__),
-        summary="\n".join(top),
-        contents="\n".join(_entry(section) for section in sections),
-        sections="\n".join(_section(section, pictures) for section in sections),
-    )
+    return _Writer(head, sections, pictures).page()
 
 
-def _entry(section: Section) -> str:
-    """A line of the contents; parts of a chapter have no number of their own."""
-    kind = ' class="part"' if section.level > 2 else ""
-    return f'<li{kind}><a href="#{section.key}">{escape(section.title)}</a></li>'
+class _Writer:
+    """Writes one page; each figure stands once on it, and later mentions are links.
 
+    Attributes:
+        chapters: sections by chapter.
+        headings: number and title of each section, by key.
+        numbers: of the figures that are on the page so far, by name.
+    """
 
-def _section(section: Section, pictures: Mapping[str, Path]) -> str:
-    heading = f"<h{section.level}>{escape(section.title)}</h{section.level}>"
-    parts = [f'<section id="{section.key}">', heading]
-    for part in section.parts:
+    def __init__(self, head: Head, sections: Sequence[Section], pictures: Mapping[str, Path]) -> None:
+        self.head, self.pictures = head, pictures
+        self.chapters: list[list[Section]] = []
+        self.headings: dict[str, str] = {}
+        self.numbers: dict[str, int] = {}
+        for section in sections:
+            if section.level == 2:
+                self.chapters.append([])
+            chapter = self.chapters[-1]
+            chapter.append(section)
+            place = f"{len(self.chapters)}.{len(chapter) - 1}".removesuffix(".0")
+            self.headings[section.key] = f"{place} {escape(section.title)}"
+
+    def page(self) -> str:
+        paragraphs = [f"<p>{text}</p>" for text in self.head.paragraphs]
+        numbered = list(enumerate(self.head.findings, 1))
+        conclusion = [f"<p>{text}</p>" for text in self.head.conclusion]
+        if conclusion:
+            conclusion.insert(0, '<h2 id="conclusion">Conclusion</h2>')
+        return PAGE.substitute(
+            title=escape(self.head.title),
+            version=escape(__version__),
+            opening="\n".join(paragraphs),
+            contents="\n".join(self._contents()),
+            findings="\n".join(self._finding(number, finding) for number, finding in numbered),
+            chapters="\n".join(self._chapter(chapter) for chapter in self.chapters),
+            conclusion="\n".join(conclusion),
+        )
+
+    def _contents(self) -> Iterator[str]:
+        for number, finding in enumerate(self.head.findings, 1):
+            yield f'<li><a href="#finding{number}">Finding {number}. {escape(finding.title)}</a></li>'
+        yield '<li class="head"><a href="#chapters">In detail</a></li>'
+        for first, *_ in self.chapters:
+            yield f'<li><a href="#{first.key}">{self.headings[first.key]}</a></li>'
+        if self.head.conclusion:
+            yield '<li class="head"><a href="#conclusion">Conclusion</a></li>'
+
+    def _finding(self, number: int, finding: Finding) -> str:
+        links = [f'<a href="#{key}">{self.headings[key]}</a>' for key in finding.more if key in self.headings]
+        return "\n".join(
+            [
+                f'<section class="finding" id="finding{number}">',
+                f"<h2>Finding {number}. {escape(finding.title)}</h2>",
+                f'<p class="number"><b>{finding.value}</b> {finding.meaning}</p>',
+                self._figure(finding.figure),
+                f'<p class="read">Read on: {", ".join(links)}; tutorial {escape(finding.tutorial)}.</p>',
+                "</section>",
+            ]
+        )
+
+    def _chapter(self, chapter: Sequence[Section]) -> str:
+        first, *others = chapter
+        lines = [f'<details class="chapter" id="{first.key}"><summary><h3>{self.headings[first.key]}</h3>']
+        lines += ["</summary>", *map(self._part, first.parts)]
+        for section in others:
+            lines += [f'<section id="{section.key}">', f"<h4>{self.headings[section.key]}</h4>"]
+            lines += [*map(self._part, section.parts), "</section>"]
+        return "\n".join([*lines, "</details>"])
+
+    def _part(self, part: Part) -> str:
         if isinstance(part, Figure):
-            parts.append(_figure(part, pictures))
-        elif isinstance(part, Table):
-            parts.append(_table(part))
-        else:
-            parts.append(f"<p>{part}</p>")
-    return "\n".join([*parts, "</section>"])
+            return self._figure(part)
+        return _table(part) if isinstance(part, Table) else f"<p>{part}</p>"
 
-
-def _figure(figure: Figure, pictures: Mapping[str, Path]) -> str:
-    path = pictures.get(figure.name)
-    if path is None:
-        return ""
-    data = base64.b64encode(path.read_bytes()).decode("ascii")
-    return (
-        f'<figure><label><input type="checkbox" aria-label="Enlarge the picture">'
-        f'<img src="data:image/png;base64,{data}" alt="{escape(figure.caption)}"></label>'
-        f'<figcaption>{escape(figure.caption)} <span class="hint">Tap the picture to enlarge it.</span>'
-        "</figcaption></figure>"
-    )
+    def _figure(self, figure: Figure) -> str:
+        path = self.pictures.get(figure.name)
+        if path is None:
+            return ""
+        if figure.name in self.numbers:
+            number = self.numbers[figure.name]
+            return f'<p class="read">See <a href="#figure{number}">Figure {number}</a>.</p>'
+        number = self.numbers[figure.name] = len(self.numbers) + 1
+        data = base64.b64encode(path.read_bytes()).decode("ascii")
+        caption = escape(figure.caption)
+        return (
+            f'<figure id="figure{number}"><button type="button" aria-label="Enlarge Figure {number}">'
+            f'<img src="data:image/png;base64,{data}" alt="{caption}"></button><figcaption>'
+            f'<b>Figure {number}.</b> {caption} <a href="{path.name}">{path.name}</a></figcaption></figure>'
+        )
 
 
 def _table(table: Table) -> str:
-    kind = ' class="words"' if len(table.header) == 2 else ""
     head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in table.header)
     body = "\n".join(
         "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in table.cells
     )
     caption = f"<figcaption>{escape(table.caption)}</figcaption>" if table.caption else ""
     return (
-        f'<figure class="table"><div tabindex="0"><table{kind}><thead><tr>{head}</tr></thead>\n'
+        f'<figure><div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead>\n'
         f"<tbody>{body}</tbody></table></div>{caption}</figure>"
     )

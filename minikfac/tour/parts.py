@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from .run import Run
 
 Drawings = dict[str, Callable[[], Any]]
 """Figures by file name, without ending; each is drawn when called."""
@@ -43,13 +46,34 @@ class Section:
 
 
 @dataclass(frozen=True)
+class Finding:
+    """One of the findings at the top of a page.
+
+    Attributes:
+        title: a sentence, as plain text.
+        value: the number of the finding, as HTML.
+        meaning: what this number is, as HTML.
+        figure: that shows it.
+        more: keys of the sections to read on.
+        tutorial: its number and title.
+    """
+
+    title: str
+    value: str
+    meaning: str
+    figure: Figure
+    more: Sequence[str]
+    tutorial: str
+
+
+@dataclass(frozen=True)
 class Head:
-    """The top of a page: its title (plain text), paragraphs, numbers with what they are, and figures."""
+    """What frames a page: its title (plain text), opening paragraphs, findings, and conclusion."""
 
     title: str
     paragraphs: Sequence[str]
-    numbers: Sequence[tuple[str, str]]
-    figures: Sequence[Figure] = ()
+    findings: Sequence[Finding]
+    conclusion: Sequence[str] = ()
 
 
 class Chapter(Protocol):
@@ -63,6 +87,14 @@ class Chapter(Protocol):
 
     def record(self) -> dict[str, Any]:
         """What results.json holds, by key; dictionaries of several chapters under one key are united."""
+
+
+@runtime_checkable
+class WithFindings(Protocol):
+    """A chapter that has findings for the top of the page."""
+
+    def findings(self, run: Run) -> Iterable[Finding]:
+        """None where what they are about was not computed."""
 
 
 def percent(share: float) -> str:
@@ -127,12 +159,3 @@ def two_digits(value: float) -> str:
     '0.12'
     """
     return number(float(f"{value:.2g}"))
-
-
-def wrong_by(error: float) -> str:
-    """A relative error in words.
-
-    >>> wrong_by(0.25), wrong_by(23.9)
-    ('25%', '24 times its size')
-    """
-    return percent(error) if error < 2 else f"{two_digits(error)} times its size"

@@ -33,8 +33,8 @@ from ..training.progress import Bar, progress_bar
 from .chapters import ALWAYS, CHAPTERS, ELSEWHERE, FIRST
 from .chapters.along import quality_along_training
 from .chapters.matrices import exact_part, picture_layers
-from .chapters.summary import how_made
-from .parts import Chapter, Drawings, Section
+from .chapters.summary import head, how_made
+from .parts import Chapter, Drawings, Head, Section
 from .settings import Settings, default_channels, make_net, positions, with_targets
 
 QUICK = 5000
@@ -244,8 +244,12 @@ class Tour(ShownByFields):
         """Figures by file name, in the order of the page; each is drawn when called."""
         return {name: draw for part in self.chapters.values() for name, draw in part.figures().items()}
 
+    def head(self) -> Head:
+        """What frames the page: its findings and conclusion."""
+        return head(self)
+
     def sections(self) -> list[Section]:
-        """What the page says."""
+        """The chapters of the page."""
         return [*(section for part in self.chapters.values() for section in part.sections()), how_made(self)]
 
     def record(self) -> dict[str, Any]:

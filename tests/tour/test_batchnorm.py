@@ -45,10 +45,10 @@ def test_longer_weights_change_nothing_in_the_joint_batch(batch: Coupling) -> No
 
 def test_float32_images_will_do(images: np.ndarray) -> None:
     single = coupling(images[:8].astype(np.float32), (4,), repeats=1)
-    np.testing.assert_array_equal(single.errors, coupling(images[:8], (4,), repeats=1).errors)
+    assert single.errors[0] == pytest.approx(coupling(images[:8], (4,), repeats=1).errors[0], rel=1e-5)
 
 
 @pytest.mark.parametrize("sizes", [(1, 4), (4, 9), ()])
 def test_refusals(images: np.ndarray, sizes: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match="expected batch sizes from 2 to 8, got"):
+    with pytest.raises(ValueError, match=r"expected batch sizes from 2 to 8, got \["):
         coupling(images[:8], sizes)

@@ -15,12 +15,11 @@ import pytest
 
 from minikfac import datasets, tour
 from minikfac.invariance import METHODS, Invariance, gap_against_damping, invariance_matrix, study
-from minikfac.plots.invariance import tiny
 from minikfac.tour.chapters import CHAPTERS
 from minikfac.tour.chapters import invariance as chapter
-from minikfac.tour.chapters.invariance import SLOPES, EquivalentNets
+from minikfac.tour.chapters.invariance import EquivalentNets
 from minikfac.tour.page import results
-from minikfac.tour.parts import Section, Table, number
+from minikfac.tour.parts import Section, number
 
 
 @pytest.fixture(autouse=True)
@@ -40,38 +39,13 @@ def words(sections: list[Section]) -> str:
     return " ".join(part for section in sections for part in section.parts if isinstance(part, str))
 
 
-def test_numbers_of_the_matrix_are_those_of_the_runs(gaps: Invariance) -> None:
-    sections, matrix = EquivalentNets(gaps).sections(), gaps.matrix
-    text = words(sections)
+def test_numbers_of_the_finding_are_those_of_the_runs(gaps: Invariance) -> None:
+    finding = chapter.finding(gaps)
     kept = max(cell.gap for cell in gaps.all_cells if cell.expected)
     broken = min(cell.gap for cell in gaps.all_cells if not cell.expected)
-    assert "<b>37 of 37</b> pairs of nets are as theory says." in text
-    assert f"the largest gap is {number(kept)} of" in text and f"the smallest is {number(broken)}." in text
-    (rows,) = (part for section in sections for part in section.parts if isinstance(part, Table))
-    assert list(rows.header) == ["method", "steps", *matrix.changes]
-    (sgd,) = (row for row in rows.cells if row[0] == "SGD")
-    assert sgd[1] == "3" and sgd[2] == f"{tiny(matrix.cell('SGD', 'orthogonal').gap)} ="
-    assert sgd[4] == tiny(matrix.cell("SGD", "general affine").gap)
-
-
-def test_damping_in_words(gaps: Invariance) -> None:
-    text = chapter.by_damping(gaps.dampings, gaps.damped)
-    powers = [float(power) for power in re.findall(r"λ<sup>([\d.]+)</sup>", text)]
-    np.testing.assert_allclose(powers, list(SLOPES.values()), atol=0.05)
-    factored = gaps.damped["K-FAC, factored damping"]
-    assert number(factored[list(gaps.dampings).index(1e-3)]) in text
-
-
-def test_an_application_in_words(gaps: Invariance) -> None:
-    (one,) = gaps.applications
-    text = chapter.application_words(one)
-    for cell in one.cells:
-        assert f"After 3 steps of {cell.method} the gap is {number(cell.gap)}" in text
-        ours, theirs = (number(losses[-1]) for losses in cell.losses)
-        assert f"to {ours} nats (logistic) and {theirs} (tanh)" in text
-    failed = replace(one, cells=(one.cells[0], replace(one.cells[1], failure="loss not finite")))
-    sections = EquivalentNets(replace(gaps, applications=[failed])).sections()
-    assert "logistic-to-tanh" not in [section.key for section in sections]
+    assert finding.value == "37 of 37"
+    assert f"is {number(kept)} of the distance moved" in finding.meaning
+    assert f"the smallest of the latter {number(broken)}." in finding.meaning
 
 
 def test_what_is_not_as_theory_says_is_counted(gaps: Invariance) -> None:
@@ -79,8 +53,16 @@ def test_what_is_not_as_theory_says_is_counted(gaps: Invariance) -> None:
     cells = [
         broken if (cell.method, cell.change) == ("K-FAC", "whiten") else cell for cell in gaps.matrix.cells
     ]
-    text = chapter.verdict(replace(gaps, matrix=study.GapMatrix(cells)))
-    assert "<b>36 of 37</b> pairs" in text and "the largest gap is 0.5 of" in text
+    finding = chapter.finding(replace(gaps, matrix=study.GapMatrix(cells)))
+    assert finding.value == "36 of 37" and "is 0.5 of the distance moved" in finding.meaning
+
+
+def test_an_application_that_failed_has_no_section(gaps: Invariance) -> None:
+    (one,) = gaps.applications
+    failed = replace(one, cells=(one.cells[0], replace(one.cells[1], failure="loss not finite")))
+    for application, shown in ((one, True), (failed, False)):
+        sections = EquivalentNets(replace(gaps, applications=[application])).sections()
+        assert ("logistic-to-tanh" in [section.key for section in sections]) == shown
 
 
 def test_the_report_has_the_chapter(
@@ -96,7 +78,7 @@ def test_the_report_has_the_chapter(
     assert names < set(made.figures())
     written = tour.write_report(made, tmp_path, progress=False)
     source = written.page.read_text(encoding="utf-8")
-    keys = re.findall(r'<section id="([a-z-]+)"', source)
+    keys = re.findall(r'<(?:details class="chapter"|section) id="([a-z-]+)"', source)
     where = keys.index("invariance")
     assert keys[where : where + 3] == ["invariance", "gapdamping", "logistic-to-tanh"]
     assert len(set(keys)) == len(keys) and names < set(written.pictures)

@@ -78,14 +78,13 @@ def test_maps_that_never_vary_are_left_out() -> None:
     assert np.isnan(statistics.autocorrelation[0]).all() and np.isfinite(statistics.autocorrelation[1]).all()
     close(statistics.mean_autocorrelation, alone.autocorrelation[0])
     close(statistics.mean_variance, alone.variance[0])
-    assert np.isnan(statistics.between[0]).all() and np.isnan(statistics.between_strength)
     assert statistics.neighbours == statistics.strength(1) == pytest.approx(alone.strength(1))
     dead = map_statistics(maps[..., :1])
     assert np.isnan(dead.strength(1))
 
 
 @pytest.mark.parametrize("centred", [True, False])
-def test_variances_and_correlations_between_maps(centred: bool) -> None:
+def test_variances_against_loops(centred: bool) -> None:
     maps = RNG.normal(size=(30, 2, 3, 4)) @ RNG.normal(size=(4, 4)) + 0.5
     statistics = map_statistics(maps, centred=centred)
     for k in range(4):
@@ -94,14 +93,6 @@ def test_variances_and_correlations_between_maps(centred: bool) -> None:
              for y in range(2)]
         )  # fmt: skip
         close(statistics.variance[k], variance / variance.mean())
-    flat = maps.reshape(-1, 4)
-    if centred:
-        close(statistics.between, np.corrcoef(flat.T))
-    else:
-        norms = np.linalg.norm(flat, axis=0)
-        close(statistics.between, flat.T @ flat / np.outer(norms, norms))
-    off = [abs(statistics.between[i, j]) for i in range(4) for j in range(4) if i != j]
-    assert statistics.between_strength == pytest.approx(np.mean(off))
 
 
 def test_the_border_is_compared_with_the_inside() -> None:
@@ -109,7 +100,7 @@ def test_the_border_is_compared_with_the_inside() -> None:
     variance[:, 1:-1, 1:-1] = 0.5
     maps = RNG.normal(size=(3, 4, 5, 1))
     statistics = map_statistics(maps)
-    assert MapStatistics(statistics.autocorrelation, variance, statistics.between).border == pytest.approx(4)
+    assert MapStatistics(statistics.autocorrelation, variance).border == pytest.approx(4)
     assert np.isnan(map_statistics(maps[:, :2]).border)
 
 
@@ -121,12 +112,11 @@ def test_the_middle_of_the_patches_is_the_image(conv: layers.Conv2d) -> None:
     signals = fisher.signals(net, theta, x)
     assert (maps.name, maps.grid) == ("conv0", (4, 5))
     _same(maps.inputs, map_statistics(x, 2))
-    _same(maps.outputs, map_statistics(net.forward(theta, x).s[0].reshape(8, 4, 5, 3), 2))
     _same(maps.derivatives, map_statistics(signals[0].g.reshape(-1, 4, 5, 3), 2, centred=False))
 
 
 def _same(a: MapStatistics, b: MapStatistics) -> None:
-    for field in ("autocorrelation", "variance", "between"):
+    for field in ("autocorrelation", "variance"):
         close(getattr(a, field), getattr(b, field))
 
 
@@ -171,10 +161,10 @@ def test_max_pooling_leaves_derivatives_uncorrelated(
 def test_strengths_have_a_row_per_layer_and_signal(pooled: dict[str, list[LayerMaps]]) -> None:
     rows = strengths(pooled["max"])
     assert [(row["layer"], row["signal"]) for row in rows] == [
-        (layer, signal) for layer in ("conv0", "conv1") for signal in ("inputs", "outputs", "derivatives")
+        (layer, signal) for layer in ("conv0", "conv1") for signal in ("inputs", "derivatives")
     ]
     assert rows[0]["1"] == pooled["max"][0].inputs.strength(1)
-    assert list(rows[0]) == ["layer", "signal", "1", "2", "3", "between", "border"]
+    assert list(rows[0]) == ["layer", "signal", "1", "2", "3", "border"]
     tiny = map_statistics(RNG.normal(size=(4, 3, 3, 1)))
-    (row, *_) = strengths([LayerMaps("tiny", (3, 3), tiny, tiny, tiny)])
+    (row, *_) = strengths([LayerMaps("tiny", (3, 3), tiny, tiny)])
     assert row["2"] == tiny.strength(2) and row["3"] is None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from ...datasets import Dataset
 from ...network import Network
 from ...quality import APPROXIMATIONS, applicable
 from ...training.loop import History, Optimizer, train
-from ..parts import Drawings, Figure, Part, Section, count, percent, two_digits
+from ..parts import Drawings, Figure, Finding, Part, Section, count, percent, two_digits
 from .mean_gradient import concentration
 
 if TYPE_CHECKING:
@@ -124,27 +124,50 @@ class Along:
     def _curves(self, column: str) -> dict[str, list[float]]:
         return {name: [row[name][column] for row in self.rows] for name in self.rows[0]}
 
-    def sections(self) -> list[Section]:
-        """Errors at the start and at the end, layer by layer and whole."""
-        first, last = ({name: errors[place] for name, errors in self.errors.items()} for place in (0, -1))
-        start, end = self.concentration
-        text = (
-            "One moment of training can mislead. At the start K-FAC's blocks have relative errors of "
-            f"{_range(first)}, after {self.now} steps of {_range(last)}. Meanwhile the tenth of the examples "
-            f"with the largest derivatives went from holding {percent(start)} of all their squares to "
-            f"{percent(end)}: the fewer examples count, the less activations and derivatives are independent."
+    @property
+    def caption(self) -> str:
+        """Of the figure along training."""
+        if self.moments:
+            return "Error of each matrix and cosine of its step; dotted: the moment that is studied here."
+        return "Relative error of K-FAC's block, layer by layer, while the net was trained."
+
+    def findings(self, run: Run) -> Iterator[Finding]:
+        """What changes along training."""
+        yield Finding(
+            "The quality of an approximation changes during training.",
+            *self._stated(),
+            Figure("along-training", self.caption),
+            ["along"],
+            "12, Your own net",
         )
+
+    def _stated(self) -> tuple[str, str]:
+        """Numbers at the start and at the end, and what they are."""
         if self.moments and "K-FAC" in self.rows[0]:
             cosines = self._curves("step_cosine")["K-FAC"]
-            text += (
-                f" The cosine of K-FAC's step with the exact one is {two_digits(cosines[0])} before "
-                f"training, {two_digits(cosines[self.moments.index(self.now)])} after {self.now} steps and "
-                f"{two_digits(cosines[-1])} after {count(self.moments[-1])}."
+            at = (0, self.moments.index(self.now), -1)
+            return (
+                " → ".join(two_digits(cosines[place]) for place in at),
+                "is the cosine of K-FAC's step with the exact one before training, after "
+                f"{count(self.now)} steps and after {count(self.moments[-1])}.",
             )
-        caption = "Relative error of K-FAC's block, layer by layer, while the net was trained."
-        if self.moments:
-            caption = "Error of each matrix and cosine of its step; dotted: the moment that is studied here."
-        parts: list[Part] = [text, Figure("along-training", caption)]
+        name, errors = next(iter(self.errors.items()))
+        return (
+            f"{two_digits(errors[0])} → {two_digits(errors[-1])}",
+            f"is the relative error (Frobenius norm) of K-FAC's block of {name} before training and after "
+            f"{count(self.now)} steps.",
+        )
+
+    def sections(self) -> list[Section]:
+        """Why quality changes, and the first layer's steps."""
+        start, end = self.concentration
+        text = (
+            "K-FAC needs activations that are independent of derivatives, averaged over examples. The fewer "
+            "examples have large derivatives, the fewer are averaged over. The tenth of the examples with "
+            f"the largest derivatives holds {percent(start)} of the sum of their squares before training and "
+            f"{percent(end)} after {count(self.now)} steps."
+        )
+        parts: list[Part] = [text, Figure("along-training", self.caption)]
         if self.pictures:
             caption = "What one step changes in the weights of the first units, as images of the inputs."
             parts.append(Figure("first-steps", caption))
@@ -153,16 +176,6 @@ class Along:
     def record(self) -> dict[str, Any]:
         """Whole matrices; errors by layer stand in the records of training."""
         return {"along": {"steps": self.moments, "quality": self.rows}} if self.moments else {}
-
-
-def _range(errors: Mapping[str, float]) -> str:
-    """The lowest and the highest error, with their layers.
-
-    >>> _range({"dense0": 0.1, "dense1": 0.5})
-    '0.1 (dense0) to 0.5 (dense1)'
-    """
-    low, high = min(errors, key=lambda name: errors[name]), max(errors, key=lambda name: errors[name])
-    return f"{two_digits(errors[low])} ({low}) to {two_digits(errors[high])} ({high})"
 
 
 def compute(run: Run) -> Along | None:

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ... import plots
-from ..parts import Drawings, Figure, Section, number
+from ..parts import Drawings, Figure, Section
 from . import charts
-from .charts import METHODS, Field, apart, flow, order, walk
+from .charts import METHODS, Field, apart, flow, walk
 from .globe import PROJECTIONS, Projection, east_and_north, graticule, on_sphere, squared_lengths
 
 if TYPE_CHECKING:
@@ -115,19 +115,12 @@ class Ascents:
         return {"map-ascent": draw}
 
     def sections(self) -> list[Section]:
-        """How far the paths of different maps are apart, by the size of the steps."""
-        largest, smallest = int(self.steps.argmax()), int(self.steps.argmin())
-        plain, natural = (self.apart[method] for method in METHODS)
+        """Why paths depend on the map, and those of the natural gradient do not."""
         text = (
             "The gradient is the steepest way up for a given length of the step, and so asks: length on the "
             f"map, or on the globe? Climb from one place with the coordinates of {len(self.maps)} maps. "
-            "With steps along the gradient of each map's coordinates the paths are up to "
-            f"{number(plain[largest])} radii of the globe apart, and with steps of h&nbsp;= "
-            f"{number(self.steps[smallest])} in place of {number(self.steps[largest])} they are still, by "
-            f"{number(plain[smallest])}. The <b>natural gradient</b> divides by the metric: its paths are "
-            f"{number(natural[largest])} apart, and {number(natural[smallest])} with the small steps. That "
-            f"falls like h<sup>{order(self.steps, natural):.2f}</sup>: as a flow it is one path, on every "
-            "map."
+            "Along the gradient of each map's coordinates the paths part, however small the steps. The "
+            "<b>natural gradient</b> divides by the metric: as the steps get smaller its paths become one."
         )
         caption = (
             "Above: the paths on their maps. Below: the same paths on the globe, and how far those of "

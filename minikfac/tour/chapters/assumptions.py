@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from ... import plots, quality
 from ...network.layers import Conv2d
-from ..parts import Drawings, Figure, Part, Section, Table, count
-from .ledger import COLUMNS, branches, table
+from ..parts import Drawings, Figure, Part, Section
 from .maps import conv_layers
 
 if TYPE_CHECKING:
     from ..run import Study
 
-QUALITY = ["error", "c_star", "inverse_error", "step_cosine", "share", "cg_iterations", "floats"]
-"""Columns of the table on the whole net."""
+FIGURE = Figure(
+    "conv-layers",
+    "Each convolution's block under sets of assumptions: error, best scalar, and the step on its parameters. "
+    "Without a dot for the step, the matrix has negative eigenvalues beyond the damping.",
+)
 WORDS = (
     "The covariance of a sum over <i>T</i> locations is a sum over <i>T</i><sup>2</sup> pairs of them: "
     "<i>F</i> = E[Σ<sub><i>t</i></sub> Σ<sub><i>u</i></sub> <i>ā<sub>t</sub> ā<sub>u</sub></i><sup>T</sup> ⊗ "
@@ -49,8 +51,6 @@ OPPOSITE = (
     "<i>ā<sub>t</sub></i>, and the block is E[<i>a a</i><sup>T</sup>] ⊗ E[<i>g g</i><sup>T</sup>] [EIST23]. "
     "<b>T × KFC</b> assumes derivatives and patches that are the same at all locations."
 )
-OF_LAYER = {"label": "assumed", "error": "error", "c_star": "c*", "lowest_eigenvalue": "lowest eigenvalue"}
-"""Columns of the table on a layer."""
 
 
 @dataclass(frozen=True)
@@ -59,13 +59,9 @@ class Assumptions:
 
     Attributes:
         ledgers: rows of :func:`minikfac.quality.layer_ledger` by convolution, one or more.
-        study: of their net.
-        beside: whether this net was studied beside another one, whose ledger the report has already.
     """
 
     ledgers: dict[str, list[dict[str, Any]]]
-    study: Study
-    beside: bool
 
     def figures(self) -> Drawings:
         """What each assumption costs each convolution."""
@@ -73,30 +69,8 @@ class Assumptions:
 
     def sections(self) -> list[Section]:
         """IAD, SH and SUD in words and formulas, and what each costs."""
-        caption = (
-            "Each convolution's block under sets of assumptions: error, best scalar, and the step on its "
-            "parameters. Without a dot for the step, the matrix has negative eigenvalues beyond the damping."
-        )
-        parts: list[Part] = [*WORDS, KFC, OPPOSITE, Figure("conv-layers", caption)]
-        for name, rows in self.ledgers.items():
-            about = f"The block of {name} as numbers; eigenvalues are relative to the largest one."
-            parts.append(table(rows, OF_LAYER, about))
-        if self.beside:
-            parts += self._whole_net()
+        parts: list[Part] = [*WORDS, KFC, OPPOSITE, FIGURE]
         return [Section("convassumptions", "What is assumed, and what it costs", parts, 3)]
-
-    def _whole_net(self) -> list[Part]:
-        rows = self.study.ledger
-        return [
-            "The same for the net as a whole, where what lies between layers is left out first."
-            + branches(rows),
-            table(rows, COLUMNS, f"The ledger of all {count(self.study.F.shape[0])} parameters."),
-            Table(
-                *self.study.comparison.table(columns=QUALITY),
-                "Approximations of the whole matrix. Block-tridiagonal is left out: it exists for chains of "
-                "dense layers only.",
-            ),
-        ]
 
     def record(self) -> dict[str, Any]:
         """The rows."""

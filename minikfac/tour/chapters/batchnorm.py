@@ -19,7 +19,7 @@ from ... import fisher, plots
 from ...backend import Array, to_host
 from ...network import Network, outputs
 from ...network.layers import AvgPool2d, BatchNorm, Conv2d, Dense, Flatten, GroupNorm, Layer, Tanh
-from ..parts import Drawings, Figure, Section, number, wrong_by
+from ..parts import Drawings, Figure, Section, number, two_digits
 
 if TYPE_CHECKING:
     from ..run import Run
@@ -74,8 +74,9 @@ class Coupling:
             "the same, or refuse such a net. The exact Fisher matrix is that of all targets of the batch "
             "together. For a small net (convolution, batch normalization, tanh, pooling, softmax; as "
             "initialized) the matrix with constant statistics has a relative error of "
-            f"<b>{wrong_by(first)}</b> in batches of {self.batch_sizes[0]} and of <b>{wrong_by(last)}</b> in "
-            f"batches of {self.batch_sizes[-1]}, with a best scalar of {number(np.median(self.scales[-1]))}. "
+            f"{two_digits(first)} in batches of {self.batch_sizes[0]} and of {two_digits(last)} in batches "
+            f"of {self.batch_sizes[-1]} (Frobenius norm), with a best scalar of "
+            f"{number(np.median(self.scales[-1]))}. "
             "The error is in the block of the convolution below, whose weights change the statistics; in "
             "those of scale, shift and the layer above it is at most "
             f"{number(self.layer_errors[1:].max())}. The normalization undoes a change of the length of the "

@@ -64,16 +64,6 @@ def flow(field: Field, start: np.ndarray, times: np.ndarray) -> np.ndarray:
     return solved.y.T
 
 
-def order(steps: np.ndarray, distances: np.ndarray) -> float:
-    """The power of h by which distances vanish, fitted to the smaller half of the steps (s,).
-
-    >>> round(order(np.array([0.4, 0.2, 0.1]), 3 * np.array([0.4, 0.2, 0.1]) ** 2), 6)
-    2.0
-    """
-    smaller = np.argsort(steps)[: max(2, (len(steps) + 1) // 2)]
-    return float(np.polyfit(np.log(steps[smaller]), np.log(distances[smaller]), 1)[0])
-
-
 def apart(paths: Sequence[np.ndarray], distance: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> float:
     """The largest distance, over pairs of paths (k, n) and over times, of what should be one path."""
     if len(paths) < 2:

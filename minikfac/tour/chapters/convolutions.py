@@ -8,15 +8,15 @@ normalization (:mod:`.batchnorm`).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from html import escape
 from typing import TYPE_CHECKING, Any
 
-from ..parts import Chapter, Drawings, Part, Section, Table, count, number, percent
-from . import batchnorm, exactness, maps, shifts
-from .assumptions import Assumptions, layer_ledgers
-from .ladder import block_picture
-from .net import layers
+from ..parts import Chapter, Drawings, Finding, Part, Section, count, two_digits
+from . import batchnorm, exactness, ladder, maps, shifts
+from .assumptions import FIGURE, Assumptions, layer_ledgers
+from .ledger import ALL, IAD, SUD
+from .net import layers, trained
 
 if TYPE_CHECKING:
     from ..run import Run
@@ -42,47 +42,51 @@ class Convolutions:
         """Those of the parts."""
         return {name: draw for part in self.parts.values() for name, draw in part.figures().items()}
 
+    def findings(self, run: Run) -> Iterator[Finding]:
+        """KFC's block, and what its assumptions cost; only where the net is the one that is studied."""
+        if self.beside:
+            return
+        if isinstance(picture := self.parts.get("ladder"), ladder.BlockPicture):
+            (row,) = (row for row in self.ledgers[picture.name] if row["label"] == ALL)
+            yield Finding(
+                "KFC replaces a convolution's block by one Kronecker product.",
+                two_digits(row["error"]),
+                f"is the relative error (Frobenius norm) of KFC's block of {picture.name}.",
+                ladder.FIGURE,
+                ["convblocks", "conv"],
+                "6, Convolutions",
+            )
+
+        for name, rows in list(self.ledgers.items())[:1]:
+            errors = {row["label"]: two_digits(row["error"]) for row in rows}
+            yield Finding(
+                "Each assumption behind KFC has its own cost.",
+                f"{errors[SUD]} and {errors[IAD]}",
+                f"are the relative errors of the block of {name} under each of two assumptions alone: "
+                "derivatives uncorrelated in space (SUD), and activations independent of derivatives (IAD).",
+                FIGURE,
+                ["convassumptions", "convspace"],
+                "6, Convolutions",
+            )
+
     def sections(self) -> list[Section]:
         """What a convolution is, which net is looked at, and the parts."""
-        before = "So far every weight was used" if self.beside else "A dense layer uses every weight"
         paragraphs: list[Part] = [
-            f"{before} once per example. A <b>convolution</b> uses each weight at every place of an image. "
+            "A dense layer uses every weight once per example. A <b>convolution</b> uses each weight at "
+            "every place of an image. "
             "At location <i>t</i> it cuts out the patch around it, <i>ā<sub>t</sub></i> (with a constant 1 "
             "for the bias), and multiplies it by the same weights everywhere: <i>s<sub>t</sub></i> = "
             "<i>ā<sub>t</sub> W</i>. There are <i>T</i> locations, and the gradient of an example is a sum "
             "over them, Σ<sub><i>t</i></sub> <i>ā<sub>t</sub> g<sub>t</sub></i><sup>T</sup>."
         ]
         if self.beside:
-            paragraphs.append(self._net())
-        head = Section("conv", "Convolutions", [*paragraphs, self._table()])
+            paragraphs.append(
+                f"The second net that is studied has convolutions: {self.run.settings.net_name}, "
+                f"<b>{count(self.run.net.n_params)} parameters</b>. Its layers are {layers(self.run.net)}. "
+                + trained(self.run)
+            )
+        head = Section("conv", "Convolutions", paragraphs)
         return [head, *(section for part in self.parts.values() for section in part.sections())]
-
-    def _net(self) -> str:
-        run, settings, last = self.run, self.run.settings, self.run.history.records[-1]
-        h, w, _ = run.dataset.x_train.shape[1:]
-        errors = "."
-        if "test_error" in last:
-            errors = f", and {percent(last['test_error'])} of the test examples were wrong."
-        return (
-            f"The same {escape(run.dataset.name)}, as images of {h} × {w} pixels, and a small net: "
-            f"{settings.net_name}, {settings.activation} units, <b>{count(run.net.n_params)} parameters</b>; "
-            f"its layers are {layers(run.net)}. After {settings.steps} steps its training loss was "
-            f"{number(last['loss'])} nats per example{errors}"
-        )
-
-    def _table(self) -> Table:
-        net = self.run.net
-        abar = net.forward(self.run.theta, self.run.x[:1]).abar
-        rows = []
-        for layer in maps.conv_layers(net):
-            i, o = net.shapes[layer]
-            numbers = (i, o, abar[layer].shape[1], i * o, i * i + o * o)
-            rows.append([net.names[layer], *map(count, numbers)])
-        return Table(
-            ["layer", "patch, bias counted", "maps out", "locations T", "weights", "numbers in A and G"],
-            rows,
-            "The convolutions. Pooling has no weights: derivatives flow through it.",
-        )
 
     def record(self) -> dict[str, Any]:
         """Numbers of the parts, under one key."""
@@ -98,8 +102,8 @@ def compute(run: Run) -> Convolutions | None:
     ledgers, beside = layer_ledgers(conv.study), conv is not run
     parts: dict[str, Chapter | None] = {
         "shifts": shifts.compute(conv),
-        "assumptions": Assumptions(ledgers, conv.study, beside) if ledgers else None,
-        "ladder": block_picture(conv.study),
+        "assumptions": Assumptions(ledgers) if ledgers else None,
+        "ladder": ladder.block_picture(conv.study),
         "maps": maps.compute(conv),
         "exactness": exactness.compute(conv),
         "batchnorm": batchnorm.compute(conv),

@@ -29,15 +29,12 @@ from ... import fisher, plots
 from ...backend import Array
 from ...network import Network, outputs
 from ...network.layers import Conv2d, Dense, Flatten, GlobalAvgPool, Identity, Layer, Tanh
-from ..parts import Drawings, Figure, Section, Table, number, percent
+from ..parts import Drawings, Figure, Part, Section, number
 
 if TYPE_CHECKING:
     from ..run import Run
 
 NAMES = KFC, FULL, REDUCE = ("KFC", "T × KFC", "reduce")
-ROUNDING = 1e-10
-"""Relative errors below this are called exact."""
-
 STRENGTHS = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 CORRELATIONS = (0.0, 0.05, 0.2, 0.4, 0.6, 0.8, 0.95, 1.0)
 COUNTS = (1, 2, 4, 8, 16, 32, 64)
@@ -92,18 +89,6 @@ class Walk:
     exact: tuple[tuple[str, int], ...]
     locations: int
 
-    @property
-    def as_predicted(self) -> bool:
-        """Whether errors are rounding exactly where theory says so."""
-        exact = {(name, place) for name in NAMES for place in np.flatnonzero(self.errors[name] < ROUNDING)}
-        return exact == set(self.exact)
-
-    @property
-    def statement(self) -> str:
-        """What the walk shows, and errors at its far end."""
-        ends = ", ".join(f"{name} {percent(float(self.errors[name][-1]))}" for name in NAMES)
-        return f"{STATEMENTS[self.key]} Errors at the far end: {ends}."
-
 
 @dataclass(frozen=True)
 class Walks:
@@ -127,12 +112,15 @@ class Walks:
             "Error of the convolution's block along four knobs. Filled symbols on the line “exact”: rounding "
             "errors."
         )
-        table = Table(["knob", "what it shows"], [[walk.knob, walk.statement] for walk in self.walks])
-        return [Section("convexact", "When is it exact?", [text, Figure("conv-exact", caption), table], 3)]
+        statements = [
+            f"<b>{walk.knob[0].upper()}{walk.knob[1:]}.</b> {STATEMENTS[walk.key]}" for walk in self.walks
+        ]
+        parts: list[Part] = [text, Figure("conv-exact", caption), *statements]
+        return [Section("convexact", "When is it exact?", parts, 3)]
 
     def record(self) -> dict[str, Any]:
         """Errors and scalars along each walk."""
-        walks = [vars(walk) | {"as_predicted": walk.as_predicted} for walk in self.walks]
+        walks = [vars(walk) for walk in self.walks]
         return {"convolutions": {"walks": walks}}
 
 

@@ -26,9 +26,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from ... import plots
-from ..parts import Drawings, Figure, Section, listing, number
+from ..parts import Drawings, Figure, Section, listing
 from . import charts
-from .charts import METHODS, Field, apart, flow, order, walk
+from .charts import METHODS, Field, apart, flow, walk
 
 if TYPE_CHECKING:
     from ..run import Run
@@ -189,20 +189,14 @@ class GaussianFlows:
         return {"gaussian-charts": partial(plots.gaussian_flows, *places, fit, self.steps, distances)}
 
     def sections(self) -> list[Section]:
-        """How far flows and steps of different charts are apart."""
-        plain, natural = (apart(list(self.pulled[method].values()), fisher_distance) for method in METHODS)
-        one_step = order(self.steps, self.one_step["natural gradient"])
-        walked = order(self.steps, self.walked["natural gradient"])
+        """Flows of different charts, and finite steps."""
         text = (
             "What is the globe, where predictions are learned? The distributions themselves, with the KL "
             "divergence for small distances; to second order it is ½ <i>d</i><sup>T</sup><i>F d</i>, and "
             "the <b>Fisher matrix</b> <i>F</i> is the metric. Here a Gaussian is fitted to data in "
-            f"{len(self.axes)} charts: {listing(list(self.axes))}. Seen in one chart, flows of the gradient "
-            f"are up to {number(plain)} of Fisher length apart; those of the natural gradient "
-            f"{number(natural)}, which is the error of the solver. Finite steps are straight in their own "
-            f"chart and bent in another, so they agree only up to h<sup>{one_step:.2f}</sup> (one step) and "
-            f"h<sup>{walked:.2f}</sup> (1/h steps): the natural gradient is exact as a flow, and as a step "
-            "where a linear map connects the charts, as it does between equivalent nets."
+            f"{len(self.axes)} charts: {listing(list(self.axes))}. Finite steps are straight in their own "
+            "chart and bent in another: the natural gradient does not depend on the chart as a flow, and as "
+            "a step where a linear map connects the charts, as it does between equivalent nets."
         )
         caption = (
             "Above: flows in three charts; ellipses are steps of equal KL divergence. Below: the same flows "

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from ... import plots
-from ..parts import Drawings, Figure, Section, number
+from ..parts import Drawings, Figure, Section
 
 if TYPE_CHECKING:
     from ..run import Run
@@ -219,16 +219,13 @@ class Tissot:
         return {"map-projections": partial(plots.projections, maps, self.circles, self.graticule)}
 
     def sections(self) -> list[Section]:
-        """What maps keep, and how much they distort the rest."""
-        areas, shapes = (max(getattr(one, key).max() for one in self.maps) for key in ("areas", "shapes"))
+        """What maps keep, and what a metric is."""
         text = (
             "A net computes a function; its weights are one way to write that function down, as a map is "
             "one way to draw the globe. Every map distorts. Here are circles of one size, on the globe and "
-            f"on {len(self.maps)} maps. Where angles are kept, circles remain circles and their sizes grow: "
-            f"areas up to {number(areas)}-fold, of the circles shown. Where areas are kept, circles become "
-            f"ellipses, up to {number(shapes)} times as long as wide. No map keeps both. A map that also "
-            "says how long things are at each place, by such an ellipse, has lost nothing: that is a "
-            "<b>metric</b>."
+            f"on {len(self.maps)} maps. Where angles are kept, circles remain circles and their sizes grow; "
+            "where areas are kept, they become ellipses. No map keeps both. A map that also says how long "
+            "things are at each place, by such an ellipse, has lost nothing: that is a <b>metric</b>."
         )
         caption = (
             "Tissot's ellipses: what becomes of small circles of one size, on the globe and on maps of it."

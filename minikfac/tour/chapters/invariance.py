@@ -6,34 +6,35 @@ The study is in :mod:`minikfac.invariance`; the tour has its brief form, ``minik
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ... import plots
-from ...invariance.methods import DAMPING, METHODS
+from ...invariance.methods import METHODS
 from ...invariance.study import TOLERANCE, Application, GapMatrix, Invariance, brief_study
-from ...plots.invariance import tiny
 from ...writing import write_text
 from ..page import page
-from ..parts import Drawings, Figure, Head, Section, Table, listing, number
-from .charts import order
+from ..parts import Drawings, Figure, Finding, Head, Section, number
 
 if TYPE_CHECKING:
     from ..run import Run
 
 SLOPES = {"exact natural gradient": 1.0, "K-FAC, (A ⊗ G + λI)⁻¹": 1.0, "K-FAC, factored damping": 0.5}
 """Powers of lambda by which gaps vanish."""
-TITLE = "Who sees the net, and who its parameters"
+TITLE = "Which methods depend on the parametrization?"
 MATRIX = Figure(
     "invariance",
     "Methods down, reparameterizations across. The first group, K-FAC included, is undamped.",
 )
 DAMPED = Figure("gap-by-damping", "Gap after one step against damping.")
+DAMPING = (
+    "Damping adds a multiple of the identity, which does not map along with the Fisher matrix: it is the "
+    "metric of one set of parameters. So the gap of a damped method vanishes only as λ does, by the power in "
+    "the legend. Factored damping adds √λ, and not λ, to each factor."
+)
 CAPTION = "Losses of two nets that begin as the same function."
 
 
@@ -56,25 +57,27 @@ class EquivalentNets:
             drawings |= application_figures(one)
         return drawings
 
+    def findings(self, run: Run) -> Iterator[Finding]:
+        """How many pairs of nets are as theory says, and the gaps on either side."""
+        yield finding(self.study)
+
     def sections(self) -> list[Section]:
         """Which methods are invariant, gaps by steps and by damping, and the applications."""
         opening = (
-            "Many matrices are as easy to invert as K-FAC's. What is there to choose by, other than errors? "
-            "Whether steps depend on how the net is written down. Two nets compute the same function of "
-            "<i>x</i>, in other parameters: rotated, rescaled, centred, tanh units for logistic ones. Both "
-            "are trained by the same method, on the same examples, with the same random numbers. The gap is "
-            "how far apart their outputs then are, over how far the first has moved. With a method that "
-            "depends on the function alone it is rounding."
+            "Two nets compute the same function of <i>x</i>, in other parameters: rotated, rescaled, "
+            "centred, tanh units for logistic ones. Both are trained by the same method, on the same "
+            "examples, with the same random numbers. The gap is how far apart their outputs then are, over "
+            "how far the first has moved. With a method that depends on the function alone it is rounding; "
+            "theory says which methods these are [MG15, sec. 10; GM16, sec. 4.1]."
         )
-        by_lambda = by_damping(self.study.dampings, self.study.damped)
         applications = [
-            Section(one.key, one.title, [application_words(one), Figure(one.key, CAPTION)], 3)
+            Section(one.key, one.title, [Figure(one.key, CAPTION)], 3)
             for one in self.study.applications
             if application_figures(one)
         ]
         return [
-            Section("invariance", TITLE, [opening, verdict(self.study), MATRIX, table(self.study.matrix)]),
-            Section("gapdamping", "What damping does", [by_lambda, DAMPED], 3),
+            Section("invariance", TITLE, [opening, MATRIX]),
+            Section("gapdamping", "What damping does", [DAMPING, DAMPED], 3),
             *applications,
         ]
 
@@ -111,17 +114,19 @@ def application_figures(one: Application) -> Drawings:
     return {} if any(cell.failure for cell in one.cells) else {one.key: draw}
 
 
-# words --------------------------------------------------------------
-
-
-def verdict(study: Invariance) -> str:
+def finding(study: Invariance) -> Finding:
     """How many pairs of nets are as theory says, and the gaps on either side."""
     kept, broken = _extremes(study)
-    return (
-        "Theory says which methods are invariant under which change [MG15, sec. 10; GM16, sec. 4.1]: with "
-        f"those the gap is rounding, less than {TOLERANCE:g}, and with all others it is not. "
-        f"<b>{_right(study)}</b> pairs of nets are as theory says. Of the invariant ones the largest gap is "
-        f"{number(kept)} of the distance moved, of the others the smallest is {number(broken)}."
+    right = sum(cell.as_predicted for cell in study.all_cells)
+    return Finding(
+        "K-FAC's steps do not depend on how the net is parameterized; those of SGD and Adam do.",
+        f"{right} of {len(study.all_cells)}",
+        "pairs of equivalent nets behave as theory says: those under an invariant method stay together, and "
+        f"the others part. The largest gap of the former is {number(kept)} of the distance moved, and the "
+        f"smallest of the latter {number(broken)}. With damping K-FAC is not exactly invariant.",
+        MATRIX,
+        ["invariance", "gapdamping"],
+        "8, Invariance",
     )
 
 
@@ -134,62 +139,9 @@ def _extremes(study: Invariance) -> tuple[float, float]:
     )
 
 
-def _right(study: Invariance) -> str:
-    return f"{sum(cell.as_predicted for cell in study.all_cells)} of {len(study.all_cells)}"
-
-
-def table(matrix: GapMatrix) -> Table:
-    """The matrix as a table."""
-    rows = []
-    for method in matrix.methods:
-        cells = matrix.row(method)
-        steps = max((int(cell.steps[-1]) for cell in cells if len(cell.steps)), default=0)
-        gaps = [
-            "failed" if cell.failure else tiny(cell.gap) + (" =" if cell.invariant else "") for cell in cells
-        ]
-        rows.append([method, str(steps), *gaps])
-    caption = f"The same as numbers, after so many steps. = is invariant: a gap below {TOLERANCE:g}."
-    return Table(["method", "steps", *matrix.changes], rows, caption)
-
-
-def by_damping(dampings: np.ndarray, damped: Mapping[str, np.ndarray]) -> str:
-    """With which power of lambda gaps vanish, fitted where they are small and no rounding."""
-    at = int(np.abs(np.log(dampings / DAMPING)).argmin())
-    gaps = []
-    for name, curve in damped.items():
-        fitted = (curve > 1e-11) & (curve < 1e-2)
-        power = f"λ<sup>{order(dampings[fitted], curve[fitted]):.2f}</sup>"
-        gaps.append(f"{number(curve[at])} and {power} (“{name}”)")
-    return (
-        "Damping adds a multiple of the identity, which does not map along with the Fisher matrix: it is "
-        f"the metric of one set of parameters. The gap after one step with λ&nbsp;= {number(dampings[at])}, "
-        f"and the power of λ by which it falls towards small λ: {listing(gaps)}. Factored damping adds √λ, "
-        "and not λ, to each factor."
-    )
-
-
-def application_words(one: Application) -> str:
-    """What one reparameterization does to SGD and to K-FAC."""
-    sentences = []
-    for cell in one.cells:
-        ours, theirs = (float(losses[-1]) for losses in cell.losses)
-        sentences.append(
-            f"After {int(cell.steps[-1])} steps of {cell.method} the gap is {number(cell.gap)}, and the "
-            f"loss has gone from {number(cell.losses[0][0])} to {number(ours)} nats ({one.nets[0]}) and "
-            f"{number(theirs)} ({one.nets[1]})."
-        )
-    return " ".join(sentences)
-
-
 # the page of `minikfac invariance` --------------------------------------------------------------
 
 
 def write_page(study: Invariance, pictures: Mapping[str, Path], path: Path) -> None:
-    """Write one self-contained page: three numbers, and the chapter."""
-    kept, broken = _extremes(study)
-    numbers = [
-        (_right(study), "pairs of nets behave as theory says"),
-        (tiny(kept), "largest gap of a method that is invariant"),
-        (tiny(broken), "smallest gap of one that is not"),
-    ]
-    write_text(path, page(Head(TITLE, [], numbers), EquivalentNets(study).sections(), pictures))
+    """Write one self-contained page: the finding, and the chapter."""
+    write_text(path, page(Head(TITLE, [], [finding(study)]), EquivalentNets(study).sections(), pictures))

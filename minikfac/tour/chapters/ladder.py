@@ -20,6 +20,9 @@ _DRAWN = 256
 """Most locations of the layer that is drawn: pairs of them are summed."""
 
 
+FIGURE = Figure("conv-block", "Exact block, KFC's Kronecker product, and their difference, on one scale.")
+
+
 @dataclass(frozen=True)
 class BlockPicture:
     """One convolution's Fisher block under all sets of assumptions.
@@ -51,9 +54,8 @@ class BlockPicture:
             f"<i>G</i>, a matrix of {self.sizes[-1]} × {self.sizes[-1]}, once per entry of <i>A</i>; the "
             "exact block need not repeat anything."
         )
-        compared = "Exact block, KFC's Kronecker product, and their difference, on one scale."
         ladder = "The same block under every set of assumptions that means something."
-        figures = Figure("conv-block", compared), Figure("conv-ladder", ladder)
+        figures = FIGURE, Figure("conv-ladder", ladder)
         return [Section("convblocks", "One block, assumption by assumption", [text, *figures], 3)]
 
     def record(self) -> dict[str, Any]:

@@ -13,7 +13,7 @@ Activations are centred. Derivatives are not: for targets drawn from the model t
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -38,19 +38,17 @@ _ROUNDING = 1e-12
 
 @dataclass(frozen=True)
 class MapStatistics:
-    """What the maps of one signal have in common with themselves elsewhere, and with each other.
+    """What the maps of one signal have in common with themselves elsewhere.
 
     Maps that never vary, as below dead units, have nan for correlations.
 
     Attributes:
         autocorrelation: (M, 2 ry + 1, 2 rx + 1), the shift (0, 0) in the middle.
         variance: (M, H, W), each relative to its mean over locations.
-        between: (M, M) correlations at the same location.
     """
 
     autocorrelation: Array
     variance: Array
-    between: Array
 
     @property
     def mean_autocorrelation(self) -> Array:
@@ -85,12 +83,6 @@ class MapStatistics:
         return self.strength(1)
 
     @property
-    def between_strength(self) -> float:
-        """Mean |correlation| between two different maps; nan if there is one map only."""
-        off = np.abs(self.between[~np.eye(len(self.between), dtype=bool)])
-        return float(np.nanmean(off)) if np.isfinite(off).any() else float("nan")
-
-    @property
     def border(self) -> float:
         """Mean relative variance on the outermost locations, over that of all others; nan without others."""
         mean, rim = self.mean_variance, np.ones(self.variance.shape[1:], dtype=bool)
@@ -106,20 +98,18 @@ class LayerMaps:
         name: of the layer.
         grid: (H, W) of its locations.
         inputs: activations in the middle of each patch.
-        outputs: pre-activations s.
         derivatives: g.
     """
 
     name: str
     grid: tuple[int, int]
     inputs: MapStatistics
-    outputs: MapStatistics
     derivatives: MapStatistics
 
     @property
     def signals(self) -> dict[str, MapStatistics]:
         """By name."""
-        return {"inputs": self.inputs, "outputs": self.outputs, "derivatives": self.derivatives}
+        return {"inputs": self.inputs, "derivatives": self.derivatives}
 
 
 def layer_maps(net: Network, theta: Array, x: Array, reach: int = 7) -> list[LayerMaps]:
@@ -148,7 +138,6 @@ def layer_maps(net: Network, theta: Array, x: Array, reach: int = 7) -> list[Lay
                 net.names[layer],
                 grid,
                 map_statistics(_maps(layer_signals.abar[..., middle : middle + conv.c_in], grid), reach),
-                map_statistics(_maps(tape.s[layer], grid), reach),
                 map_statistics(_maps(layer_signals.g, grid), reach, centred=False),
             )
         )
@@ -166,7 +155,7 @@ def _maps(signal: Array, grid: tuple[int, int]) -> Array:
 
 
 def map_statistics(maps: Array, reach: int = 7, centred: bool = True) -> MapStatistics:
-    """Correlate maps with themselves in space, and with each other.
+    """Correlate maps with themselves in space.
 
     Args:
         maps: (N, H, W, M), N examples of M maps.
@@ -182,7 +171,7 @@ def map_statistics(maps: Array, reach: int = 7, centred: bool = True) -> MapStat
     variance = (square - maps.mean(0) ** 2 if centred else square).clip(0).transpose(2, 0, 1)
     scale = variance.mean((1, 2), keepdims=True)
     scale[scale <= _ROUNDING * square.mean((0, 1))[:, None, None]] = np.nan
-    return MapStatistics(autocorrelation(maps, reach, centred), variance / scale, _between(maps, centred))
+    return MapStatistics(autocorrelation(maps, reach, centred), variance / scale)
 
 
 def autocorrelation(maps: Array, reach: int, centred: bool = True) -> Array:
@@ -220,16 +209,6 @@ def autocorrelation(maps: Array, reach: int, centred: bool = True) -> Array:
     return np.where(np.minimum(first, second) > _ROUNDING * largest, r.clip(-1, 1), np.nan)
 
 
-def _between(maps: Array, centred: bool) -> Array:
-    flat = maps.reshape(-1, maps.shape[3])
-    square = (flat**2).mean(0)
-    flat = flat - flat.mean(0) if centred else flat
-    moment = flat.T @ flat / len(flat)
-    variance = moment.diagonal().copy()
-    variance[variance <= _ROUNDING * square] = np.nan
-    return moment / np.sqrt(np.outer(variance, variance))
-
-
 def _mean_over_maps(values: Array) -> Array:
     """Mean over maps (axis 0) that vary; nan where none does."""
     there = np.isfinite(values)
@@ -244,7 +223,6 @@ def strengths(layers: Sequence[LayerMaps]) -> list[dict[str, object]]:
             "layer": layer.name,
             "signal": signal,
             **{str(d): maps.strength(d) if d <= maps.reach else None for d in (1, 2, 3)},
-            "between": maps.between_strength,
             "border": maps.border,
         }
         for layer in layers
@@ -271,31 +249,23 @@ class SpatialMaps:
         return next(iter(self.maps.values()))
 
     def figures(self) -> Drawings:
-        """Correlations in space, and variances over locations."""
-        variances = {"activations in": "inputs", "derivatives": "derivatives"}
-        return {
-            "conv-autocorrelation": self._autocorrelation,
-            "conv-variance": lambda: plots.variance_maps(self._tiles(variances, "mean_variance")),
-        }
-
-    def _tiles(self, signals: Mapping[str, str], what: str) -> dict[str, dict[str, Array]]:
-        """One statistic of several signals by title, layer by layer."""
-        return {
-            layer.name: {title: getattr(layer.signals[name], what) for title, name in signals.items()}
-            for layer in self.studied
-        }
+        """Correlations in space."""
+        return {"conv-autocorrelation": self._autocorrelation}
 
     def _autocorrelation(self) -> Any:
-        tiles = self._tiles({"activations in": "inputs"}, "mean_autocorrelation")
-        for pool, maps in self.maps.items():
-            for layer in maps:
-                mean = layer.derivatives.mean_autocorrelation
-                tiles[layer.name][f"derivatives,\n{POOLING[pool]}"] = mean
+        tiles = {
+            layer.name: {"activations in": layer.inputs.mean_autocorrelation}
+            | {
+                f"derivatives,\n{POOLING[pool]}": maps[place].derivatives.mean_autocorrelation
+                for pool, maps in self.maps.items()
+            }
+            for place, layer in enumerate(self.studied)
+        }
         return plots.autocorrelation(tiles)
 
     def sections(self) -> list[Section]:
-        """SUD and SH looked at, and correlations between maps."""
-        return [self._space(), self._places(), self._between()]
+        """SUD and SH looked at."""
+        return [self._space(), self._places()]
 
     def _space(self) -> Section:
         """SUD: autocorrelations below both poolings."""
@@ -339,20 +309,7 @@ class SpatialMaps:
             "<i>A</i> is made of the real, padded patches: their ratio is "
             f"{_by_layer(self.studied, 'inputs', 'border')}."
         )
-        caption = "Variance at each location, mean over maps, relative to the mean location."
-        return Section("convplaces", "Is no place special?", [text, Figure("conv-variance", caption)], 3)
-
-    def _between(self) -> Section:
-        """Correlations between maps at one location."""
-        outputs, derivatives = (
-            _by_layer(self.studied, signal, "between_strength") for signal in ("outputs", "derivatives")
-        )
-        text = (
-            "At one location, different maps may vary together too. Of this KFC loses nothing: <i>A</i> and "
-            f"<i>G</i> hold it. The mean size of the correlation between two maps is {outputs} for "
-            f"pre-activations and {derivatives} for derivatives."
-        )
-        return Section("convbetween", "Between maps", [text], 3)
+        return Section("convplaces", "Is no place special?", [text], 3)
 
     def record(self) -> dict[str, Any]:
         """Strengths of correlations by pooling and layer."""

@@ -11,7 +11,7 @@ take factored damping there, as in the paper.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,14 +21,18 @@ from ... import fisher, plots
 from ...backend import Array, to_host
 from ...fisher.kronecker import factors
 from ...quality import APPROXIMATIONS
-from ..parts import Drawings, Figure, Part, Section, count, listing, percent, two_digits
+from ..parts import Drawings, Figure, Finding, Part, Section, count, listing, percent, two_digits
 
 if TYPE_CHECKING:
     from ..run import Run
 
 _LARGEST = 3000
 """Most parameters that pictures and full spectra are made of."""
-INVERSE_UNIT = "squared weight per nat"
+FIGURE = Figure(
+    "kfac",
+    "Above: one layer's exact block, its factors A and G, their Kronecker product, and the difference. "
+    "Below: the exact Fisher matrix, K-FAC with one such block per layer, and the difference.",
+)
 
 
 def picture_layers(n_params: Sequence[int]) -> list[int]:
@@ -110,7 +114,7 @@ class Matrices:
     errors: dict[str, float]
 
     def figures(self) -> Drawings:
-        """K-FAC in one picture, and block-diagonal against chain [MG15, fig. 3, 5, 6]."""
+        """K-FAC in one picture, and block-diagonal against chain [MG15, fig. 5, 6]."""
         drawings: Drawings = {"kfac": self._kfac}
         if "tridiagonal" in self.damped:
             drawings["matrices-chain"] = self._matrices
@@ -128,6 +132,22 @@ class Matrices:
         }
         return plots.matrix_rows(rows, self.names, self.sizes)
 
+    def findings(self, run: Run) -> Iterator[Finding]:
+        """K-FAC's size and its error."""
+        if "K-FAC" not in run.study.matrices:
+            return
+        row = run.study.comparison["K-FAC"]
+        yield Finding(
+            "K-FAC replaces each layer's block by a product of two small matrices.",
+            two_digits(row["error"]),
+            "is the relative error of K-FAC's matrix (Frobenius norm of the difference, over that of <i>F</i>"
+            f"; 0 is exact). It stores {count(row['floats'])} numbers in place of "
+            f"{count(run.study.F.floats)}.",
+            FIGURE,
+            ["matrices", "ledger"],
+            "4, Down to K-FAC",
+        )
+
     def sections(self) -> list[Section]:
         """F, its Kronecker products, block-diagonal and chain, and the inverses."""
         parts = self._first_assumption()
@@ -138,7 +158,6 @@ class Matrices:
         return [Section("matrices", "The matrices", parts)]
 
     def _first_assumption(self) -> list[Part]:
-        last = list(self.factors)[-1]
         return [
             "Entries of <i>F</i>, by size: white is 0. The entry of weights (<i>i</i>, <i>o</i>) and "
             "(<i>j</i>, <i>p</i>) is the mean of <i>ā<sub>i</sub> ā<sub>j</sub> g<sub>o</sub> "
@@ -147,11 +166,7 @@ class Matrices:
             "ā<sub>j</sub></i> and <i>g<sub>o</sub> g<sub>p</sub></i>, and a block of <i>F</i> becomes the "
             "Kronecker product <i>A</i> ⊗ <i>G</i> of two small matrices. Its second assumption is that "
             "layers are uncorrelated, so that only the diagonal blocks are left.",
-            Figure(
-                "kfac",
-                f"Above: the block of {last}, its factors, their Kronecker product and the difference. "
-                "Below: the exact Fisher matrix, K-FAC, and the difference, on one scale.",
-            ),
+            FIGURE,
         ]
 
     def _second_assumption(self) -> list[Part]:
@@ -161,7 +176,7 @@ class Matrices:
         return [
             "Kronecker products can stand for the blocks between layers too: the matrix of all of them is "
             f"<i>F̃</i>. For {self.where} ({count(sum(self.sizes))} weights) its relative error is "
-            f"<b>{two_digits(self.errors['kronecker'])}</b> (Frobenius norm), and "
+            f"{two_digits(self.errors['kronecker'])} (Frobenius norm), and "
             f"{two_digits(self.errors['diagonal blocks'])} on the diagonal blocks alone. An optimizer needs "
             f"its inverse: {what} {percent(outside)} of the sum of absolute values in <i>F̃</i> and "
             f"{percent(in_inverse)} of it in the inverse. (In the next picture the diagonal blocks are "
@@ -169,13 +184,11 @@ class Matrices:
         ]
 
     def _chain(self) -> list[Part]:
-        pairs = ("kfac to kronecker", "tridiagonal to kronecker")
-        errors = [two_digits(self.errors[prefix + pair]) for prefix in ("", "inverse ") for pair in pairs]
         return [
             "K-FAC leaves out what lies between layers in the inverse; the block-tridiagonal inverse keeps "
             "what lies between neighbours, and layers that are not neighbours are correlated through those "
-            f"between them. Against <i>F̃</i>, block-diagonal has a relative error of {errors[0]} and "
-            f"block-tridiagonal of {errors[1]}; as inverses they have {errors[2]} and {errors[3]}.",
+            "between them. Diagonal blocks are damped in this picture, as they must be to have an inverse; "
+            "errors are relative to <i>F̃</i> and to its inverse.",
             Figure(
                 "matrices-chain",
                 "F̃, block-diagonal and block-tridiagonal, and their inverses [MG15, fig. 5, 6].",
@@ -216,10 +229,6 @@ def compute(run: Run) -> Matrices | None:
     for prefix, matrices, exact in (("", damped, kronecker), ("inverse ", inverses, inverses["kronecker"])):
         for name in list(matrices)[1:]:
             errors[f"{prefix}{name} to kronecker"] = _error(matrices["kronecker"], matrices[name])
-            if prefix:
-                errors[f"{prefix}{name} to kronecker, diagonal blocks"] = _block_error(
-                    matrices["kronecker"], matrices[name], slices
-                )
         for distance, which in enumerate(("diagonal", "tridiagonal")):
             errors[f"{prefix}outside the {which}"] = _share_outside(exact, slices, distance)
     whole, signals = (part.F, part.signals)

@@ -7,16 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ... import plots
 from ...backend import Array, to_host
 from ...network import Network, outputs
-from ..parts import Drawings, Figure, Part, Section, examples, number
+from ..parts import Drawings, Section, examples, number
 
 if TYPE_CHECKING:
     from ..run import Run
-
-_UNITS = 40
-"""Most outputs whose means are drawn."""
 
 
 @dataclass(frozen=True)
@@ -24,23 +20,13 @@ class MeanDerivatives:
     """Means over examples of the derivative by the outputs.
 
     Attributes:
-        model: (C,) for targets drawn from the model, one each.
-        standard_error: (C,) of ``model``.
-        labels: (C,) for the labels.
-        exact: (C,) expectation over the model's targets: zero up to rounding.
         model_norm, label_norm: lengths of the mean of the whole gradient (P,), exact expectation and labels.
         sampled_norm: the same length for one drawn target each.
-        concentration: of :func:`concentration`.
     """
 
-    model: Array
-    standard_error: Array
-    labels: Array
-    exact: Array
     model_norm: float
     label_norm: float
     sampled_norm: float
-    concentration: float
 
 
 def mean_derivatives(net: Network, theta: Array, x: Array, y: Array, seed: int = 0) -> MeanDerivatives:
@@ -55,16 +41,7 @@ def mean_derivatives(net: Network, theta: Array, x: Array, y: Array, seed: int =
     def length(dz: Array) -> float:
         return float(np.linalg.norm(to_host(net.vjp(theta, tape, dz)) / len(x)))
 
-    return MeanDerivatives(
-        to_host(sampled.mean(0)),
-        to_host(sampled.std(0) / len(x) ** 0.5),
-        to_host(labels.mean(0)),
-        to_host(exact.mean(0)),
-        length(exact),
-        length(labels),
-        length(sampled),
-        concentration(net, theta, x),
-    )
+    return MeanDerivatives(length(exact), length(labels), length(sampled))
 
 
 def concentration(net: Network, theta: Array, x: Array) -> float:
@@ -96,41 +73,22 @@ class MeanGradient:
     steps: int
 
     def figures(self) -> Drawings:
-        """Mean derivative by the outputs before training, under the model and under labels."""
-        return {"mean-derivatives": self._draw} if len(self.start.model) <= _UNITS else {}
-
-    def _draw(self) -> Any:
-        means = self.start
-        return plots.mean_derivatives(means.model, means.labels, means.standard_error, xlabel="output unit")
+        """None: the means are in the text."""
+        return {}
 
     def sections(self) -> list[Section]:
         """Mean gradients under the model and under labels."""
         start = self.start
-        zero = start.model_norm < 1e-6 * max(start.label_norm, 1e-30)
-        pull = "The labels pull the net away from where it is; that is what training uses."
-        if start.label_norm <= 2 * start.sampled_norm:
-            pull = "Here the labels' mean is hardly longer than chance: there is little for them to pull."
         text = (
             "If targets are drawn from the model's own predictions, gradients have mean zero: the model is "
             "always right about itself on average. So their covariance, which is <i>F</i>, is the mean of "
             "their products. Before training, with the expectation over targets taken exactly, the mean "
-            f"gradient over {examples(self.n)} has length {number(start.model_norm)}"
-            f"{' (zero up to rounding)' * zero}; with one drawn target per example, "
-            f"{number(start.sampled_norm)}; with the labels, <b>{number(start.label_norm)}</b>. {pull}"
+            f"gradient over {examples(self.n)} has length {number(start.model_norm)}, which is rounding; "
+            f"with one drawn target per example, {number(start.sampled_norm)}; with the labels, "
+            f"{number(start.label_norm)}. After {self.steps} steps of training the labels' mean gradient has "
+            f"length {number(self.end.label_norm)}."
         )
-        if self.steps:
-            text += f" After training the labels' mean gradient has length {number(self.end.label_norm)}."
-        parts: list[Part] = [text]
-        if len(start.model) <= _UNITS:
-            inside = int((np.abs(start.model) <= 2 * start.standard_error).sum())
-            parts.append(
-                Figure(
-                    "mean-derivatives",
-                    "Mean derivative by each output, before training. Under the model's own drawn targets, "
-                    f"{inside} of {len(start.model)} means lie within two standard errors of zero.",
-                )
-            )
-        return [Section("mean", "The mean of the gradient", parts)]
+        return [Section("mean", "The mean of the gradient", [text])]
 
     def record(self) -> dict[str, Any]:
         """All means."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ... import plots
 from ...network import mlp, presets
 from ...plots.memory import human_bytes
-from ..parts import Drawings, Figure, Section, Table, count
+from ..parts import Drawings, Figure, Section, count
 
 if TYPE_CHECKING:
     from ..run import Run
@@ -36,41 +36,20 @@ class Memory:
         return {"memory": lambda: plots.memory(nets, bytes_per_float=_BYTES)}
 
     def sections(self) -> list[Section]:
-        """This net, the largest one, and the one with the largest layer."""
-        this = self.rows[0]
-        largest = max(self.rows, key=lambda row: row["parameters"])
+        """How the two grow, and why blocks are not enough."""
         widest = max(self.rows, key=lambda row: row["largest_layer"])
         text = (
-            f"For this net the exact matrix takes {human_bytes(this['fisher_bytes'])} and K-FAC's factors "
-            f"take {human_bytes(this['factor_bytes'])} (numbers of {8 * _BYTES} bits). But its size grows "
-            f"with the square of the number of weights: for {_the(largest['name'])} "
-            f"({count(largest['parameters'])} weights) it would take "
-            f"<b>{human_bytes(largest['fisher_bytes'])}</b>, and the factors "
-            f"<b>{human_bytes(largest['factor_bytes'])}</b>. Leaving out what is between layers is not "
-            f"enough: the largest layer of {_the(widest['name'])} has {count(widest['largest_layer'])} "
-            f"weights, and its block alone takes {_block(widest)}."
+            "The size of <i>F</i> grows with the square of the number of weights. Leaving out what is "
+            "between layers is not enough: the largest layer of these nets has "
+            f"{count(widest['largest_layer'])} weights ({widest['name']}), and its block alone takes "
+            f"{human_bytes(_BYTES * widest['largest_layer'] ** 2)} (numbers of {8 * _BYTES} bits)."
         )
-        cells = [
-            [row["name"], count(row["parameters"]), human_bytes(row["fisher_bytes"]), _block(row)]
-            + [human_bytes(row["factor_bytes"])]
-            for row in self.rows
-        ]
         figure = Figure("memory", "Memory of the full Fisher matrix and of K-FAC's factors.")
-        table = Table(["net", "parameters", "full F", "largest block", "factors A and G"], cells)
-        return [Section("memory", "Why not simply use F?", [text, figure, table])]
+        return [Section("memory", "Why not simply use F?", [text, figure])]
 
     def record(self) -> dict[str, Any]:
         """The rows."""
         return {"memory": self.rows}
-
-
-def _block(row: Mapping[str, Any]) -> str:
-    """Memory of the largest layer's block."""
-    return human_bytes(_BYTES * row["largest_layer"] ** 2)
-
-
-def _the(name: str) -> str:
-    return name if name.startswith(("this", "the", "KFC's")) else f"the {name}"
 
 
 def compute(run: Run) -> Memory:

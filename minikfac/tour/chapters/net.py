@@ -7,11 +7,8 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-import matplotlib.pyplot as plt
-
-from ... import plots
-from ...network import Network, outputs
-from ..parts import Drawings, Figure, Part, Section, count, listing, number, percent
+from ...network import Network
+from ..parts import Drawings, Part, Section, count, listing, number, percent
 from .maps import conv_layers
 
 if TYPE_CHECKING:
@@ -25,18 +22,8 @@ class Net:
     run: Run
 
     def figures(self) -> Drawings:
-        """Loss and, for labels, test error during training."""
-        return {"training": self._training} if len(self.run.history.records) > 1 else {}
-
-    def _training(self) -> Any:
-        both = isinstance(self.run.net.output, outputs.Categorical)
-        with plots.style():
-            fig = plt.figure(figsize=(10, 4.2), layout="constrained")
-            axes = fig.subplots(1, 2 if both else 1, squeeze=False)[0]
-            plots.training_curve(self.run.history.records, "loss", ax=axes[0])
-            if both:
-                plots.training_curve(self.run.history.records, "test_error", ax=axes[1])
-        return fig
+        """None: what training came to is in the text."""
+        return {}
 
     def sections(self) -> list[Section]:
         """What was studied."""
@@ -45,44 +32,17 @@ class Net:
         classes = (
             f"{data.n_classes} classes" if data.n_classes else f"{data.y_train.shape[1]} numbers to predict"
         )
-        if settings.channels is None:
-            weights = (
-                "each has a weight for every pair of an input and an output, and a bias for every output."
-            )
-        else:
-            weights = "what a convolution does is said below."
         parts: list[Part] = [
             f"The data: <b>{escape(data.name)}</b>, {count(len(data.x_train))} training and "
             f"{count(len(data.x_test))} test examples of {size} numbers each, {classes}. The net: "
-            f"{hyphenated(settings.net_name)}, {settings.activation} units, {settings.output} output, "
-            f"<b>{count(run.net.n_params)} parameters</b>. Its layers are {layers(run.net)}; {weights}",
-            self._trained(),
+            f"{settings.net_name}, {settings.activation} units, {settings.output} output, "
+            f"<b>{count(run.net.n_params)} parameters</b>. Its layers are {layers(run.net)}.",
+            trained(run),
             f"Everything below is a mean over the first {count(len(run.x))} training examples, with damping "
-            f"λ = {number(settings.damping)} where a matrix is inverted."
-            + (
-                f" The study is restricted to {', '.join(run.study.signals.names)}."
-                if settings.layers is not None
-                else ""
-            ),
+            f"λ = {number(settings.damping)} where a matrix is inverted. Layers that are studied: "
+            f"{listing(run.study.signals.names)}.",
         ]
-        if settings.steps:
-            parts.append(Figure("training", "Loss and error while the net was trained."))
         return [Section("net", "The net and its data", parts)]
-
-    def _trained(self) -> str:
-        settings, last = self.run.settings, self.run.history.records[-1]
-        if not settings.steps:
-            return "It was not trained: this is the net as it was initialized."
-        return (
-            f"It was trained by {settings.steps} steps of stochastic gradient descent with momentum on "
-            f"batches of {min(settings.batch_size, len(self.run.dataset.x_train))}. It ended at a training "
-            f"loss of {number(last['loss'])} and a test loss of {number(last['test_loss'])} nats per example"
-            + (
-                f", with {percent(last['test_error'])} of the test examples wrong."
-                if "test_error" in last
-                else "."
-            )
-        )
 
     def record(self) -> dict[str, Any]:
         """Sizes of data and net, and the training."""
@@ -111,6 +71,19 @@ def compute(run: Run) -> Net:
     return Net(run)
 
 
+def trained(run: Run) -> str:
+    """What training came to."""
+    settings, last = run.settings, run.history.records[-1]
+    if not settings.steps:
+        return "It was not trained: this is the net as it was initialized."
+    error = f", with {percent(last['test_error'])} of the test examples wrong" if "test_error" in last else ""
+    return (
+        f"It was trained by {settings.steps} steps of stochastic gradient descent with momentum on batches "
+        f"of {min(settings.batch_size, len(run.dataset.x_train))}. It ended at a training loss of "
+        f"{number(last['loss'])} and a test loss of {number(last['test_loss'])} nats per example{error}."
+    )
+
+
 def layers(net: Network) -> str:
     """The layers in words."""
     words = []
@@ -121,9 +94,4 @@ def layers(net: Network) -> str:
             words.append(f"{name} ({kh}×{kw}, {conv.c_in} → {o} maps)")
         else:
             words.append(f"{name} ({i - 1} → {o})")
-    return listing(words) if convolutions else ", ".join(words)
-
-
-def hyphenated(name: str) -> str:
-    """64-20-10, in hyphens at which no line is broken."""
-    return name.replace("-", "‑")
+    return listing(words)

@@ -8,6 +8,7 @@ The second is of a small autoencoder of digits, where K-FAC has the constants of
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from ...parallel import one_thread
 from ...races.problems import problem
 from ...races.recipes import recipe
 from ...training.loop import train
-from ..parts import Drawings, Figure, Part, Section, count, number
+from ..parts import Drawings, Figure, Finding, Part, Section, count, number
 from .conditioning import COUNTED, Conditioning, conditioning
 from .damping_study import MATRICES, STEPS, DampingStudy, damping_study
 
@@ -88,6 +89,13 @@ def improvement(seed: int = 0, width: float = 0.5, steps: int = 100) -> Improvem
     return Improvement(study, net.n_params, steps, float(run["loss"][-1]), run.state["gamma"])
 
 
+FIGURE = Figure(
+    "improvement-by-damping",
+    "Decrease of the objective by one step against the strength of damping: the step as it is, re-scaled, "
+    "and with momentum [MG15, fig. 7]. Steps below zero increase it. Dotted: the γ that K-FAC had chosen.",
+)
+
+
 @dataclass(frozen=True)
 class Progress:
     """Both studies."""
@@ -113,24 +121,43 @@ class Progress:
             at.study.gammas, at.study.improvements, chosen=at.gamma, title=title
         )
 
+    def findings(self, run: Run) -> Iterator[Finding]:
+        """K-FAC's step as it is, and re-scaled."""
+        at, (_, _, kfac, _), (as_it_is, rescaled, _) = self.improvement, MATRICES, STEPS
+        harmful = int((at.study.improvements[kfac, as_it_is] <= 0).sum())
+        yield Finding(
+            "K-FAC's step needs damping, and its length has to be chosen.",
+            f"{harmful} of {len(at.study.gammas)}",
+            "strengths of the factored damping give a K-FAC step that does not lower the objective. The "
+            f"best lowers it by {number(at.best(kfac, as_it_is)[0])} nats, and by "
+            f"{number(at.best(kfac, rescaled)[0])} nats where the exact Fisher matrix sets its length.",
+            FIGURE,
+            ["progress", "spectra"],
+            "7, Damping",
+        )
+
     def sections(self) -> list[Section]:
-        """Steps on the quadratic, and the best steps of K-FAC and of others."""
-        parts: list[Part] = [
-            self._valley_in_words(),
-            Figure(
-                "valley",
-                "Above: paths on the quadratic, the vertical axis stretched; momentum, which swings far out, "
-                "is not shown there. Below: the loss, step by step, and the steps needed against the "
-                "condition number.",
-            ),
-            self._improvement_in_words(),
-            Figure(
-                "improvement-by-damping",
-                "What one step improves against the strength of damping: the step as it is, re-scaled, and "
-                "with momentum [MG15, fig. 7]. What lies below zero harms. Dotted: the γ that K-FAC had "
-                "found for itself.",
-            ),
-        ]
+        """Steps on the quadratic, and steps of K-FAC on a net."""
+        at = self.improvement
+        exact, _, kfac, chain = MATRICES
+        _, rescaled, momentum = STEPS
+        damping = (
+            "A net's loss is not quadratic, and K-FAC is not its curvature. So K-FAC damps its matrix, with "
+            f"a strength γ&nbsp;=&nbsp;√λ, and may re-scale the step by the exact Fisher matrix, at the cost "
+            "of one pass forward. Here this is tried on a small autoencoder of digits "
+            f"({count(at.n_params)} weights) after {count(at.steps)} steps of K-FAC. With the step before "
+            "as a second direction, which is momentum, the objective falls by up to "
+            f"{number(at.best(kfac, momentum)[0])} nats. Re-scaled, the step of the block-tridiagonal "
+            f"inverse lowers it by up to {number(at.best(chain, rescaled)[0])} nats, and that of the exact "
+            f"matrix by up to {number(at.best(exact, rescaled)[0])}."
+        )
+        valley = Figure(
+            "valley",
+            "Above: paths on the quadratic, the vertical axis stretched; momentum, which swings far out, is "
+            "not shown there. Below: the loss, step by step, and the steps needed against the condition "
+            "number.",
+        )
+        parts: list[Part] = [self._valley_in_words(), valley, damping, FIGURE]
         return [Section("progress", "What it is good for: progress", parts)]
 
     def _valley_in_words(self) -> str:
@@ -139,44 +166,12 @@ class Progress:
         plain, momentum, natural = (int(run.steps[name][where]) for name in COUNTED)
         ratio = number(float(run.condition_numbers[where]))
         return (
-            f"What is all this for? Take a loss of two parameters that is curved {ratio} times as much in "
-            "one direction as in the other. Gradient descent with its best step size jumps from one side of "
-            f"the valley to the other, crawls along it, and takes <b>{count(plain)} steps</b> to a millionth "
-            f"of the loss; with its best momentum, {count(momentum)}. The natural gradient divides by the "
-            f"curvature, which is <i>F</i> here, and takes <b>{count(natural)} "
-            f"step{'s' * (natural > 1)}</b>, whatever the ratio."
+            f"Take a loss of two parameters that is curved {ratio} times as much in one direction as in the "
+            "other. Gradient descent with its best step size jumps from one side of the valley to the other, "
+            f"crawls along it, and takes <b>{count(plain)}</b> steps to a millionth of the loss; with its "
+            f"best momentum, {count(momentum)}. The natural gradient divides by the curvature, which is "
+            f"<i>F</i> here; the steps it takes, whatever the ratio: <b>{count(natural)}</b>."
         )
-
-    def _improvement_in_words(self) -> str:
-        at = self.improvement
-        exact, _, kfac, chain = MATRICES
-        as_it_is, rescaled, _ = STEPS
-        (raw, raw_at), (scaled, scaled_at), (moved, _) = (at.best(kfac, kind) for kind in STEPS)
-        tried, harmful = len(at.study.gammas), int((at.study.improvements[kfac, as_it_is] <= 0).sum())
-        text = (
-            "A net's loss is no quadratic, and K-FAC is not its curvature. So K-FAC damps its matrix, with a "
-            f"strength γ&nbsp;=&nbsp;√λ. Here is a small autoencoder of digits ({count(at.n_params)} "
-            f"weights) after {count(at.steps)} steps of K-FAC, and what one more step does for different γ. "
-            "Taken as it is, the "
-        )
-        if harmful == tried:
-            text += f"step harms with each of the {tried} strengths that were tried."
-        else:
-            text += (
-                f"step harms with {harmful} of {tried} strengths, and improves the objective by "
-                f"{number(raw)} nats at best, with γ&nbsp;= {number(raw_at)}."
-            )
-        if scaled > 0:
-            times = f", {scaled / raw:.2g} times as much" if raw > 0 else ""
-            others = [number(at.best(matrix, rescaled)[0]) for matrix in (chain, exact)]
-            text += (
-                " The same directions, each as long as the exact Fisher matrix says is best, give up to "
-                f"<b>{number(scaled)} nats</b> (γ&nbsp;= {number(scaled_at)}){times}; with the step before "
-                f"as a second direction, which is momentum, {number(moved)}. That takes a pass forward for "
-                "each direction, and no inverse. Re-scaled likewise, the block-tridiagonal inverse gives up "
-                f"to {others[0]} nats, and that of the exact matrix {others[1]}."
-            )
-        return text
 
     def record(self) -> dict[str, Any]:
         """Losses and steps on the quadratic, improvements by matrix."""

@@ -1,43 +1,28 @@
-"""The quality table: each approximation against the exact Fisher matrix, and what its columns mean."""
+"""The quality table: each approximation against the exact Fisher matrix."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ... import plots, quality
 from ...linalg import SingularMatrixError
-from ...quality import format_cell
-from ..parts import Drawings, Figure, Part, Section, Table, count, listing, percent, two_digits
+from ..parts import Drawings, Figure, Finding, Part, Section, Table, listing, percent, two_digits
 
 if TYPE_CHECKING:
     from ..run import Run
 
-COLUMN_MEANINGS = {
-    "error": "how far the matrix is from the exact one: Frobenius norm of the difference, relative",
-    "spectral_error": "the same in the spectral norm: the direction that is worst",
-    "c_star": "the number by which to multiply the matrix to come closest; 1 says that the scale is right",
-    "inverse_error": "how far the damped inverse is from the exact one",
-    "step_cosine": "cosine of the angle between its step and the exact natural gradient step; 1 is best",
-    "step_length": "length of its step, relative to the exact one",
-    "share": "progress of its step, with the best step size, on the quadratic model: 1 is the exact step's",
-    "kl": "Kullback-Leibler divergence, in nats, of the Gaussians that the two matrices are covariances of",
-    "eigenvalue_min": "smallest eigenvalue of the exact matrix after division by this one; 1 is best",
-    "eigenvalue_max": "largest one",
-    "condition": "their ratio, which decides how hard a linear system is that remains",
-    "cg_iterations": "iterations of conjugate gradients that remain with it as preconditioner",
-    "floats": "numbers to store",
-    "build_seconds": "time to build it",
-    "solve_seconds": "time to factorize it and solve once",
-}
+MEASURED = (
+    "error spectral_error c_star inverse_error kl condition cg_iterations build_seconds solve_seconds".split()
+)
+"""Columns of the table: those that the figure does not show."""
 MISSING = {
     "block-tridiagonal": "it exists for chains of dense layers only",
     "low rank": "it takes long for shared weights",
 }
 """Approximations that do not always exist or take long, and why."""
-STATED = ("K-FAC", "block-diagonal")
-"""Approximations whose numbers stand in the text; all are in the table."""
 _EXACT_STEPS = 4000
 """Most parameters for which steps are taken for each of several dampings."""
 
@@ -87,61 +72,50 @@ class Quality:
         shown = [key for key in columns if rows[0].get(key) is not None]
         return plots.quality_bars(rows, shown, spread=spread)
 
-    def sections(self) -> list[Section]:
-        """The numbers of K-FAC, the whole table, and errors layer by layer."""
-        seeds = self.run.settings.seeds
-        caption = "Above: progress of each approximation's step. Below: its direction. Left: against the "
-        caption += "numbers that it stores. Right: against damping."
-        if seeds > 1:
-            caption = f"Four columns of the table: means over {seeds} seeds, whiskers standard deviations."
-        parts: list[Part] = [
-            self._stated(),
-            *self._notes(),
-            Figure("quality", caption),
-            *self._tables(),
-        ]
-        return [Section("quality", "How good each approximation is", parts)]
-
     @property
-    def _rows(self) -> list[dict[str, Any]]:
-        return [row for row in self.comparison.whole() if row["approximation"] != "no curvature"]
+    def caption(self) -> str:
+        """Of the figure."""
+        if self.comparison.spread is not None:
+            return "Measures of each approximation: means over seeds; whiskers are standard deviations."
+        return (
+            "Above: progress of each approximation's step. Below: its cosine with the exact step. Left: "
+            "against the numbers that it stores. Right: against damping."
+        )
 
-    def _stated(self) -> str:
-        """The first approximations in numbers, and the plain gradient."""
-        names = [name for name in STATED if name in self.run.study.matrices]
-        names = names or [next(iter(self.run.study.matrices))]
-        each = "; ".join(
-            f"{name} has a relative error of {two_digits(row['error'])}, its step a cosine of "
-            f"{two_digits(row['step_cosine'])} with the exact one and {percent(row['share'])} of its "
-            f"progress, and it stores {count(row['floats'])} numbers"
-            for name in names
-            for row in [self.comparison[name]]
+    def findings(self, run: Run) -> Iterator[Finding]:
+        """Progress of the step with K-FAC or, without it, of the first approximation."""
+        name = "K-FAC" if "K-FAC" in run.study.matrices else next(iter(run.study.matrices))
+        row = self.comparison[name]
+        yield Finding(
+            "Approximations give up progress of the step to store fewer numbers.",
+            percent(row["share"]),
+            "of the exact natural gradient step's progress on the quadratic model is what the step with "
+            f"{name} makes. Its cosine with the exact step is {two_digits(row['step_cosine'])}.",
+            Figure("quality", self.caption),
+            ["quality", "memory"],
+            "10, Relatives",
+        )
+
+    def sections(self) -> list[Section]:
+        """The figure, what was left out or drawn, and the other measures as a table."""
+        caption = (
+            "Measures that the figure does not show. KL divergence of Gaussians with these covariances, in "
+            "nats; condition number and CG iterations of the damped exact matrix that remain with this one "
+            "as preconditioner; seconds. Each layer's own measures are in quality.csv."
         )
         text = (
-            "Each approximation against the exact Fisher matrix of "
-            f"{'all' if self.run.settings.layers is None else 'the chosen'} "
-            f"{count(self.run.study.F.shape[0])} parameters. {each[0].upper()}{each[1:]}."
+            "A matrix can be close to <i>F</i> and its step poor, or the reverse: error and best scale are "
+            "about the matrix, the rest about its inverse. “No curvature” is the plain gradient, and as a "
+            "preconditioner none."
         )
-        if "no curvature" in self.run.study.matrices:
-            share = percent(self.comparison["no curvature"]["share"])
-            text += f" “No curvature” is the plain gradient, for comparison: {share} of the progress."
-        return text
+        table = Table(*self.comparison.table(columns=MEASURED), caption)
+        parts: list[Part] = [text, *self._notes(), Figure("quality", self.caption), table]
+        return [Section("quality", "How good each approximation is", parts)]
 
     def _notes(self) -> list[str]:
-        """What preconditioners do, and what was left out or drawn."""
+        """What was left out, drawn or averaged."""
         run, settings = self.run, self.run.settings
         notes = []
-        measured = {row["approximation"]: row.get("cg_iterations") for row in self.comparison.whole()}
-        iterations = {name: format_cell(n) for name, n in measured.items() if n is not None}
-        if iterations:
-            listed = ", ".join(f"{n} ({name})" for name, n in iterations.items())
-            above = int((run.eigenvalues > settings.damping).sum())
-            notes.append(
-                f"As preconditioners: conjugate gradients then take so many iterations: {listed}. They deal "
-                "with few large eigenvalues by themselves"
-                + f"; {count(above)} of {count(len(run.eigenvalues))} eigenvalues of the layers in the "
-                "pictures lie above the damping" * (len(run.eigenvalues) > 0) + "."
-            )
         if run.study.left_out:
             columns = listing([column for name in run.study.left_out for column in quality.MEASURES[name]])
             notes.append(f"Left out, as it takes long for so many parameters: {columns.replace('_', ' ')}.")
@@ -151,41 +125,13 @@ class Quality:
         if settings.targets != "model":
             source = "the labels (empirical Fisher)"
             if settings.targets == "sampled":
-                source = f"{settings.n_samples} drawn target{'s' * (settings.n_samples > 1)} per example"
+                source = f"drawn targets, {settings.n_samples} per example"
             notes.append(f"The approximations are built from {source}; the exact matrix is not.")
-        return notes
-
-    def _tables(self) -> list[Part]:
-        comparison, settings = self.comparison, self.run.settings
-        spread = ""
-        if comparison.spread is not None:
+        if self.comparison.spread is not None:
             drawn = settings.targets == "sampled"
             what = "drawn targets" if drawn else "initializations and orders of training"
-            spread = f" Means over {settings.seeds} seeds of {what}."
-        columns = list(quality.COLUMNS)
-        cut = columns.index("kl")
-        shown = [key for key in columns if any(row.get(key) is not None for row in self._rows)]
-        halves = {
-            "As a matrix, and as a step on the gradient.": columns[:cut],
-            "As a model of the gradient, as a preconditioner, and what it takes.": columns[cut:],
-        }
-        tables: list[Part] = [
-            Table(*comparison.table(columns=half), what + spread) for what, half in halves.items()
-        ]
-        meanings = [[key.replace("_", " "), COLUMN_MEANINGS.get(key, quality.COLUMNS[key])] for key in shown]
-        tables.append(Table(["column", "meaning"], meanings, "What the columns mean."))
-        names = self.run.study.F.names
-        if len(names) > 1:
-            errors = {
-                name: {r["approximation"]: r["error"] for r in comparison.layer(name)} for name in names
-            }
-            cells = [
-                [row["approximation"], *(format_cell(errors[name][row["approximation"]]) for name in names)]
-                for row in comparison.whole()
-            ]
-            caption = "Relative error of each layer's own block. Further columns by layer are in quality.csv."
-            tables.append(Table(["approximation", *names], cells, caption))
-        return tables
+            notes.append(f"Numbers are means over {settings.seeds} seeds of {what}.")
+        return notes
 
     def record(self) -> dict[str, Any]:
         """The table, layer by layer, and its spread over seeds."""

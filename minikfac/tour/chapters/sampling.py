@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from ... import fisher, plots
 from ...backend import Array
 from ...network import Network
-from ..parts import Drawings, Figure, Section, examples, listing, number, percent
+from ..parts import Drawings, Figure, Finding, Section, examples, listing, number, two_digits
 
 if TYPE_CHECKING:
     from ..run import Run
@@ -20,6 +20,9 @@ COUNTS = (1, 2, 4, 8, 16, 32)
 """Targets per example."""
 SEEDS = 5
 """Estimates for each number of targets."""
+
+
+FIGURE = Figure("sampling", "Relative error against the number of drawn targets per example.")
 
 
 @dataclass(frozen=True)
@@ -56,37 +59,30 @@ class Sampling:
         label = "sampled targets per example"
         return {"sampling": lambda: plots.monte_carlo_error(self.counts, errors, xlabel=label)}
 
+    def findings(self, run: Run) -> Iterator[Finding]:
+        """The error of the empirical Fisher matrix."""
+        yield Finding(
+            "The Fisher matrix takes its targets from the model, not from the labels.",
+            two_digits(self.empirical),
+            "is the relative error (Frobenius norm) of the empirical Fisher matrix, which uses the labels.",
+            FIGURE,
+            ["sampling"],
+            "3, The exact Fisher",
+        )
+
     def sections(self) -> list[Section]:
         """How many targets it takes, and what labels do."""
-        few, many, kfac = (float(np.median(row)) for row in (self.fisher[0], self.fisher[-1], self.kfac[0]))
-        verdict = "close to −½: four times the targets, half the error."
-        if abs(self.slope + 0.5) >= 0.1:
-            verdict = "where −½ was expected."
-        fewer = (
-            f" K-FAC's small factors, averaged over everything, need fewer: {percent(kfac)} with "
-            f"{self.counts[0]}."
-        )
         text = (
             "The expectation over targets can be taken exactly, as above (one pass back per output), or by "
-            f"drawing targets. With {self.counts[0]} per example the Fisher matrix is off by {percent(few)}, "
-            f"with {self.counts[-1]} by {percent(many)}; the slope on log axes is "
-            f"{f'{self.slope:.2f}'.replace('-', '−')}, {verdict}{fewer * (kfac < few)} Using the labels "
-            "instead is often called the Fisher matrix too. It is not: this <i>empirical</i> one is off by "
-            f"<b>{percent(self.empirical)}</b>, and no number of passes changes that. {self._scale()} "
-            f"({listing(self.names)}; {examples(self.n)}.)"
+            "drawing targets. Independent draws have an error with slope −½ on log axes: four times the "
+            f"targets, half the error. Here the slope is {f'{self.slope:.2f}'.replace('-', '−')}. K-FAC's "
+            "factors are means over all entries of a layer, so the errors of drawn targets partly cancel in "
+            "them. Using the labels gives the <i>empirical</i> Fisher matrix, which no number of passes "
+            f"brings closer; the scalar that fits it best to <i>F</i> is {number(self.empirical_scale)}, "
+            f"above 1 where the net is right more often than it believes. ({listing(self.names)}; "
+            f"{examples(self.n)}.)"
         )
-        figure = Figure("sampling", "Relative error against the number of drawn targets per example.")
-        return [Section("sampling", "Exact, sampled and empirical", [text, figure])]
-
-    def _scale(self) -> str:
-        scale = self.empirical_scale
-        if abs(scale - 1) <= 0.1:
-            return f"Its best scalar is {number(scale)}, so the scale is right and the directions are not."
-        than, right = ("smaller", "right") if scale > 1.1 else ("larger", "wrong")
-        return (
-            f"Multiplied by {number(scale)} it would come closest: gradients for labels are {than} than "
-            f"those for targets drawn from the model, as if the net were {right} more often than it believes."
-        )
+        return [Section("sampling", "Exact, sampled and empirical", [text, FIGURE])]
 
     def record(self) -> dict[str, Any]:
         """All of it."""

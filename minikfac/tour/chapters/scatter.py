@@ -10,7 +10,7 @@ import numpy as np
 from ... import fisher, plots
 from ...backend import Array, to_host
 from ...network import Network
-from ..parts import Drawings, Figure, Section, count, number, percent
+from ..parts import Drawings, Figure, Section, number
 from .maps import conv_layers
 
 if TYPE_CHECKING:
@@ -39,11 +39,6 @@ class Scatter:
     covariance: Array
 
     @property
-    def correlation(self) -> float:
-        """Between the two gradients, by F."""
-        return float(self.F[0, 1] / np.sqrt(self.F[0, 0] * self.F[1, 1]))
-
-    @property
     def axes(self) -> Array:
         """Half axes of the ellipse of F, the shorter one first."""
         return np.sqrt(np.linalg.eigvalsh(self.F).clip(0))
@@ -59,13 +54,11 @@ class Scatter:
         if not self.axes[0] > 0:
             return []
         first, second = self.names
-        differs = float(np.linalg.norm(self.covariance - self.F) / np.linalg.norm(self.F))
         text = (
             "Each dot is the gradient of one example for one drawn target, by two parameters of "
             f"{self.layer}: {first} and {second}. The 2 × 2 part of <i>F</i> that belongs to them is the "
-            f"covariance of this cloud; by it, their correlation is {number(self.correlation)}. (As targets "
-            f"are drawn, the covariance of the {count(len(self.samples))} dots differs from the exact one by "
-            f"{percent(differs)}.) Where gradients are long, predictions change fast and the natural "
+            f"covariance of this cloud. Where "
+            "gradients are long, predictions change fast and the natural "
             "gradient takes short steps, and the other way round: the ellipse on the right, of steps that "
             "change the predictions equally, is that of <i>F</i><sup>−1</sup>. Both are "
             f"{number(self.axes[1] / self.axes[0])} times as long as they are wide, with long and short axes "

@@ -113,22 +113,18 @@ class Signals:
         ]
         if self.classes:
             likely, drawn = int(one.mean.argmax()), int(one.target)
-            same = " (the likeliest class itself)" * (drawn == likely)
             parts.append(
                 f"Take a test example with label {int(one.label)}. It goes through the net, which gives "
                 f"class {likely} a probability of {percent(float(one.mean[likely]))}. For the Fisher matrix "
                 f"the target is not the label: it is <b>drawn from these probabilities</b>. Here {drawn} was "
-                f"drawn{same}, which has a probability of {percent(float(one.mean[drawn]))}, and the "
+                f"drawn, which has a probability of {percent(float(one.mean[drawn]))}, and the "
                 "derivatives for this target go back through the net."
             )
-        if self.figures():
-            parts.append(
-                Figure(
-                    "forward-backward",
-                    "First row: one example forward, to probabilities. Second row: derivatives back, for the "
-                    "drawn target. Third row: the gradient of each layer's weights, an outer product.",
-                )
-            )
+        caption = (
+            "First row: one example forward, to probabilities. Second row: derivatives back, for the drawn "
+            "target. Third row: the gradient of each layer's weights, an outer product."
+        )
+        parts.append(Figure("forward-backward", caption))
         return [Section("signals", "Forward and back: where the numbers come from", parts)]
 
     def record(self) -> dict[str, Any]:

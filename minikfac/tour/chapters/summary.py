@@ -1,65 +1,74 @@
-"""The top and the foot of the page: the main idea in three numbers, and how the page was made."""
+"""The top and the end of the page: the findings, what they come to, and how the page was made."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..parts import Figure, Head, Section, count, number, percent
-from .matrices import Matrices
-from .net import hyphenated
+from ..parts import Finding, Head, Section, WithFindings, count, number, two_digits
 
 if TYPE_CHECKING:
     from ..run import Tour
 
+CHAPTERS = ("matrices", "convolutions", "quality", "along", "progress", "invariance", "spectra", "sampling")
+"""Chapters with findings, in the order of the page."""
+MOST = 5
+"""Findings on a page."""
+
 
 def head(tour: Tour) -> Head:
-    """The main idea: paragraphs, three numbers with what they are, and one figure."""
+    """The question, the first five findings that exist for this tour, and the conclusion."""
     run, study = tour.run, tour.run.study
+    chapters = [tour.chapters[name] for name in CHAPTERS if name in tour.chapters]
+    findings: list[Finding] = []
+    for chapter in chapters:
+        findings += chapter.findings(run) if isinstance(chapter, WithFindings) else []
+    name = f"{run.dataset.name}, {run.settings.net_name}"
     n_params = count(study.F.shape[0])
-    best = "K-FAC" if "K-FAC" in study.matrices else next(iter(study.matrices))
-    row, plain = study.comparison[best], ""
-    if "no curvature" in study.matrices:
-        share = percent(study.comparison["no curvature"]["share"])
-        plain = f", where the plain gradient makes {share}"
-    name = f"{run.dataset.name}, {hyphenated(run.settings.net_name)}"
     return Head(
         f"How good is K-FAC? The Fisher matrix of a net for {name}",
         [
-            "Move the weights of a net a little, and its predictions move. The <b>Fisher matrix</b> <i>F</i> "
-            "says by how much, for every direction in which the weights can move; the natural gradient "
-            "divides the gradient by it, and so takes long steps where predictions hardly change and short "
-            "ones where they change fast. But <i>F</i> has a row and a column for every weight: here "
-            f"{n_params} × {n_params}.",
-            "<b>K-FAC</b> replaces each layer's part of <i>F</i> by a product of two small matrices: "
-            "<i>A</i>, how the numbers that go into the layer vary together, and <i>G</i>, how the "
-            "derivatives that come back to it do. This page builds both for one net, and measures what is "
-            "lost.",
+            "The <b>Fisher matrix</b> <i>F</i> measures how much a net's predictions change when its weights "
+            "do. The natural gradient divides the gradient by it: it takes long steps in directions in which "
+            "predictions hardly change, and short ones where they change fast. <i>F</i> has a row and a "
+            f"column for every weight, here {n_params}&nbsp;×&nbsp;{n_params}. <b>K-FAC</b> replaces each "
+            "layer's block by a Kronecker product of two small matrices: <i>A</i>, the second moments of the "
+            "layer's inputs, and <i>G</i>, those of the derivatives with respect to its outputs. This page "
+            "compares the two for one net.",
         ],
-        [
-            (
-                f"{count(study.F.floats)} → {count(row['floats'])}",
-                f"numbers to store: the exact Fisher matrix, and {best}",
-            ),
-            (percent(row["error"]), f"of the matrix, by its Frobenius norm, is what {best} gets wrong"),
-            (
-                percent(row["share"]),
-                f"of the exact natural gradient step's progress is what a step with {best} makes{plain}",
-            ),
-        ],
-        [_figure(tour)],
+        findings[:MOST],
+        _conclusion(tour),
     )
 
 
-def _figure(tour: Tour) -> Figure:
-    matrices = tour.chapters.get("matrices")
-    if not isinstance(matrices, Matrices):
-        return Figure("ledger", "What each assumption on the way from the exact matrix costs.")
-    return Figure(
-        "kfac",
-        "The idea in one picture. Above: one layer's block of the exact Fisher matrix, two small matrices A "
-        "and G, their Kronecker product, and what differs. Below: the exact Fisher matrix of "
-        f"{count(len(matrices.whole))} weights, K-FAC with one such block per layer, and what differs.",
+def _conclusion(tour: Tour) -> list[str]:
+    """What speaks for K-FAC, what speaks against it, and of what this page says nothing."""
+    study = tour.run.study
+    if "K-FAC" not in study.matrices:
+        return []
+    row, net = study.comparison["K-FAC"], tour.run.net
+    shapes = [net.shapes[layer] for layer in tour.run.layers]
+    ratio = study.F.shape[0] ** 3 / sum(i**3 + o**3 for i, o in shapes)
+    against = (
+        f"<b>Against it:</b> the relative error of its matrix is {two_digits(row['error'])}. It leaves out "
+        "the correlations between layers altogether. Its step needs damping, and its quality changes during "
+        "training, so the damping has to be adapted."
     )
+    plain = study.comparison["no curvature"] if "no curvature" in study.matrices else {}
+    if {"cg_iterations"} <= row.keys() & plain.keys():
+        against += (
+            " As a preconditioner it need not help. Iterations of conjugate gradients on the damped exact "
+            f"matrix: <b>{number(row['cg_iterations'])}</b> with K-FAC, "
+            f"<b>{number(plain['cg_iterations'])}</b> without a preconditioner."
+        )
+    return [
+        "<b>For K-FAC:</b> it stores two small matrices per layer. Inverting these takes "
+        f"{count(ratio)} times fewer operations than inverting <i>F</i> (by the cubes of the sizes). Without "
+        "damping its steps are invariant under affine maps of each layer's inputs and units.",
+        against,
+        f"These are numbers of one net, one seed and {count(len(tour.run.x))} examples. Whether K-FAC trains "
+        "a net faster than SGD or Adam also depends on the time of a step, which this page does not compare; "
+        "<code>minikfac compare</code> does.",
+    ]
 
 
 def how_made(tour: Tour) -> Section:
