@@ -128,10 +128,14 @@ def killed_at_random(folder: str, seeds: int, rounds: int) -> None:
 
 
 def killed_at_times(folder: str, seeds: int, rounds: int, job: str) -> None:
-    """Do a job in children that are killed after up to half a second each, in a folder per seed.
+    """Do a job in children that are killed after a part each of the time that it takes, in a folder per seed.
 
     Prints the seed, and whether it was the signal that ended it.
     """
+    with tempfile.TemporaryDirectory() as once:
+        started = time.perf_counter()
+        JOBS[job](once, "replace")
+        part = (time.perf_counter() - started) / rounds
     for seed in range(seeds):
         moments = random.Random(seed)
         for _ in range(rounds):
@@ -139,7 +143,7 @@ def killed_at_times(folder: str, seeds: int, rounds: int, job: str) -> None:
             if not child:
                 JOBS[job](f"{folder}/{seed}", "resume")
                 os._exit(0)
-            time.sleep(moments.uniform(0, 0.5))
+            time.sleep(moments.uniform(0.1, 0.9) * part)
             os.kill(child, signal.SIGKILL)
             print(seed, int(os.WIFSIGNALED(os.waitpid(child, 0)[1])))
 
