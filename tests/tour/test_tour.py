@@ -27,6 +27,7 @@ from minikfac.tour.chapters.spectra import Spectra
 from minikfac.tour.page import page, plain, results, save_all
 from minikfac.tour.parts import percent, two_digits
 from minikfac.tour.settings import make_net, with_targets
+from oracles.pages import ROOT
 
 SMALL = Settings(
     sizes=(16, 6, 5, 6, 10),
@@ -149,6 +150,11 @@ def test_each_figure_stands_once_and_in_few_colours(written: tour.Written) -> No
 
 def test_findings_are_those_that_exist(small: Tour) -> None:
     findings = small.head().findings
+    for finding in findings:
+        number, title = finding.tutorial.split(", ", 1)
+        (notebook,) = (ROOT / "tutorials").glob(f"{int(number):02d}-*.ipynb")
+        first = json.loads(notebook.read_text(encoding="utf-8"))["cells"][0]["source"]
+        assert "".join(first).startswith(f"# {title}")
     figures = [finding.figure.name for finding in findings]
     assert figures == ["kfac", "quality", "along-training", "spectra", "sampling"]
     row = small.run.study.comparison["K-FAC"]

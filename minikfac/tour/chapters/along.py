@@ -138,7 +138,7 @@ class Along:
             *self._stated(),
             Figure("along-training", self.caption),
             ["along"],
-            "12, Your own net",
+            "13, Bring your own",
         )
 
     def _stated(self) -> tuple[str, str]:

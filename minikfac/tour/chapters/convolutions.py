@@ -54,7 +54,7 @@ class Convolutions:
                 f"is the relative error (Frobenius norm) of KFC's block of {picture.name}.",
                 ladder.FIGURE,
                 ["convblocks", "conv"],
-                "6, Convolutions",
+                "8, Convolutions",
             )
 
         for name, rows in list(self.ledgers.items())[:1]:
@@ -66,7 +66,7 @@ class Convolutions:
                 "derivatives uncorrelated in space (SUD), and activations independent of derivatives (IAD).",
                 FIGURE,
                 ["convassumptions", "convspace"],
-                "6, Convolutions",
+                "8, Convolutions",
             )
 
     def sections(self) -> list[Section]:

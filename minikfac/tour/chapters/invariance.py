@@ -126,7 +126,7 @@ def finding(study: Invariance) -> Finding:
         f"smallest of the latter {number(broken)}. With damping K-FAC is not exactly invariant.",
         MATRIX,
         ["invariance", "gapdamping"],
-        "8, Invariance",
+        "9, Invariance",
     )
 
 

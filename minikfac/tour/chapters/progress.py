@@ -133,7 +133,7 @@ class Progress:
             f"{number(at.best(kfac, rescaled)[0])} nats where the exact Fisher matrix sets its length.",
             FIGURE,
             ["progress", "spectra"],
-            "7, Damping",
+            "5, Damping",
         )
 
     def sections(self) -> list[Section]:

@@ -93,7 +93,7 @@ class Quality:
             f"{name} makes. Its cosine with the exact step is {two_digits(row['step_cosine'])}.",
             Figure("quality", self.caption),
             ["quality", "memory"],
-            "10, Relatives",
+            "11, Relatives",
         )
 
     def sections(self) -> list[Section]:

@@ -50,7 +50,7 @@ class Spectra:
             f"eigenvalues of the exact matrix of {self.where} lie above λ = {number(self.damping)}.",
             FIGURE,
             ["spectra"],
-            "7, Damping",
+            "5, Damping",
         )
 
     def sections(self) -> list[Section]:
