@@ -51,3 +51,14 @@ def test_counts_are_those_of_the_last_long_run(section: str) -> None:
 def test_nothing_failed_in_the_last_long_run() -> None:
     damaged = RECORD["damaged_files"]
     assert damaged["failures"] == 0 and damaged["files"] >= 40_000
+
+
+def test_mutants_are_counted_as_recorded() -> None:
+    modules = json.loads((ROOT / "docs/results/mutation.json").read_text(encoding="utf-8"))["modules"]
+    sums = {column: sum(row[column] for row in modules.values()) for column in modules["linalg/psd"]}
+    mutants, survivors, *kinds = sums.values()
+    assert survivors == sum(kinds)
+    text = " ".join((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split())
+    assert f"of {mutants} random mutants of {len(modules)} modules" in text
+    assert f"killed {mutants - survivors}; {kinds[0]} of the {survivors} others changed type hints" in text
+    assert f"{kinds[2]} became tests, {kinds[1]} fell to the whole folder, and {kinds[3]} change" in text
