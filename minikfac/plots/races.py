@@ -144,16 +144,20 @@ def race_targets(rows: Sequence[Mapping[str, Any]]) -> list[Any]:
     seeds = max(row["runs"] for row in rows)
     note = f"median of {seeds} seeds, and from the lowest to the highest" if seeds > 1 else None
     _legend(fig, handles, note)
-    reached = [row for row in rows if row["along"] == along[0] and row["contender"] != names[0]]
-    reached = [row for row in reached if math.isfinite(row["ratio"]) and not row["bound"]]
-    stated = f"When each level was reached, and how many times sooner than by {names[0]}"
-    if reached:
-        best = max(reached, key=lambda row: (levels.index(row["level"]), row["ratio"]))
-        level = short(best["level"] * (100 if _is_share(what) else 1))
-        fewer = f"{best['ratio']:.2g} times fewer {AXES[along[0]]} than {names[0]}"
-        stated = f"To a {label(what).split(' (')[0]} of {level}, {best['contender']} takes {fewer}"
-    fig.suptitle(stated)
+    fig.suptitle(_sooner([row for row in rows if row["along"] == along[0]], levels, names[0]))
     return panels
+
+
+def _sooner(rows: Sequence[Mapping[str, Any]], levels: Sequence[float], baseline: str) -> str:
+    """How many times sooner than the baseline the best contender reached the last level that any did."""
+    others = [row for row in rows if row["contender"] != baseline and not row["bound"]]
+    reached = [row for row in others if math.isfinite(row["ratio"])]
+    if not reached:
+        return f"When each level was reached, and how many times sooner than by {baseline}"
+    best = max(reached, key=lambda row: (levels.index(row["level"]), row["ratio"]))
+    level = short(best["level"] * (100 if _is_share(best["column"]) else 1))
+    fewer = f"{best['ratio']:.2g} times fewer {AXES[best['along']]} than {baseline}"
+    return f"To a {label(best['column']).split(' (')[0]} of {level}, {best['contender']} takes {fewer}"
 
 
 def _legend(fig: Any, handles: Sequence[Any], note: str | None) -> None:
