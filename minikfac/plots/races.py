@@ -137,15 +137,15 @@ def race_targets(rows: Sequence[Mapping[str, Any]]) -> list[Any]:
     panels[0].set_yticks(range(len(levels)), [short(level) for level in shown])
     panels[0].set_ylim(len(levels) - 0.5, -0.5)
     panels[0].set_ylabel(label(what))
-    handles = [
-        panels[0].plot([], [], **{**look, "linestyle": ""}, label=name)[0]
-        for name, look in pens(names, marked=True).items()
-    ]
-    seeds = max(row["runs"] for row in rows)
-    note = f"median of {seeds} seeds, and from the lowest to the highest" if seeds > 1 else None
-    _legend(fig, handles, note)
+    looks = pens(names, marked=True).items()
+    handles = [panels[0].plot([], [], **look | {"linestyle": ""}, label=name)[0] for name, look in looks]
+    _legend(fig, handles, _of_seeds(max(row["runs"] for row in rows)))
     fig.suptitle(_sooner([row for row in rows if row["along"] == along[0]], levels, names[0]))
     return panels
+
+
+def _of_seeds(seeds: int) -> str | None:
+    return f"median of {seeds} seeds, and from the lowest to the highest" if seeds > 1 else None
 
 
 def _sooner(rows: Sequence[Mapping[str, Any]], levels: Sequence[float], baseline: str) -> str:

@@ -735,7 +735,8 @@ def counts(
     left, first = list(outcomes), 0
     while left:
         command = [sys.executable, __file__, json.dumps(left), str(count), str(first)]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE)
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment)
         text, silent = listen(process, patience)
         ended = process.wait() if not silent else None
         process.kill()

@@ -590,6 +590,7 @@ def test_jupyter_has_its_own_bar(monkeypatch: pytest.MonkeyPatch, capfd: pytest.
     shell = types.SimpleNamespace(config={"IPKernelApp": {}})
     monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: shell))
     monkeypatch.setattr("tqdm.auto.tqdm", Widget)
+    monkeypatch.setattr(progress, "find_spec", lambda name: name)  # ipywidgets may not be installed
     train(progress=True)
     assert made[0]["desc"] == "training" and "bar_format" not in made[0] and len(made) > 1
     assert capfd.readouterr() == ("", "")
