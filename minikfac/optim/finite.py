@@ -53,7 +53,7 @@ def finite(step: Step) -> Step:
             raise checks.another_state(opt, state)
         # what has asked the device before its end has M, which is not finite where a direction is not
         here = on_host(theta) or not all(map(on_host, info.values()))
-        *values, good = fetch(*info.values(), all_finite([moved, *_vectors(after, theta)]) if here else True)
+        *values, good = fetch(*info.values(), are_finite([moved, *_vectors(after, theta)]) if here else True)
         info = dict(zip(info, values, strict=True))
         if not (good and math.isfinite(info["loss"] + info.get("model", 0.0))):
             raise _refusal(opt, state, _not_finite(opt, theta, state, batch) or "a step that is not")
@@ -62,7 +62,7 @@ def finite(step: Step) -> Step:
     return cast(Step, checked)
 
 
-def all_finite(arrays: Iterable[Array]) -> Any:
+def are_finite(arrays: Iterable[Array]) -> Any:
     """Whether all numbers of all arrays are finite; on a device the answer stays there."""
     good: Any = True
     for array in arrays:
@@ -87,15 +87,15 @@ def _not_finite(opt: Any, theta: Array, state: State, batch: tuple[Array, Array]
     Raises:
         ValueError: on targets that the output's distribution cannot have, which a device had not looked at.
     """
-    if not fetch(all_finite([theta]))[0]:
+    if not fetch(are_finite([theta]))[0]:
         return "NaN or infinite parameters before it"
     for name, entry in state.items():
-        if not fetch(all_finite(_vectors(entry, theta)))[0]:
+        if not fetch(are_finite(_vectors(entry, theta)))[0]:
             return f"NaN or infinite numbers in state[{name!r}]"
     (x, y), l2 = batch, getattr(opt, "l2", 0.0)
     loss, grad, *_ = objective_gradient(opt.net, theta, x, y, state["stats"], l2)
     opt.net.output.check_values(y, opt.net.n_outputs(x))
-    loss, penalty, good = fetch(loss, decay(theta, l2), all_finite([grad]))
+    loss, penalty, good = fetch(loss, decay(theta, l2), are_finite([grad]))
     if not math.isfinite(loss + penalty):
         return f"a weight decay of {penalty}" if math.isfinite(loss) else f"a loss of {loss}"
     return None if good else "a gradient that is not"

@@ -26,7 +26,7 @@ from ..fisher import MatrixFree, diagonal, gauss_newton, signals
 from ..linalg import conjugate_gradients
 from ..network import Network
 from . import checks
-from .finite import all_finite, finite
+from .finite import are_finite, finite
 from .momentum import State, at_start
 from .objective import decay, first, objective, objective_gradient
 from .quadratic import is_rounding
@@ -100,7 +100,7 @@ class HessianFree:
         x, y = batch
         lam, l2 = state["lam"], self.l2
         loss, grad, stats, used = objective_gradient(self.net, theta, x, y, state["stats"], l2)
-        loss, penalty, good = fetch(loss, decay(theta, l2), all_finite([grad]))
+        loss, penalty, good = fetch(loss, decay(theta, l2), are_finite([grad]))
         h = loss + penalty
         if not (math.isfinite(h) and good):
             return theta, state, {"loss": math.nan}

@@ -20,7 +20,7 @@ from ..backend import Array, array_module, fetch, to_host
 from ..linalg import eigh, krylov_subspace
 from ..network import Network
 from . import checks
-from .finite import all_finite, finite
+from .finite import are_finite, finite
 from .hessian_free import curvature, preconditioner
 from .momentum import State, at_start
 from .objective import decay, first, objective_gradient
@@ -91,7 +91,7 @@ class KrylovSubspace:
         x1, y1 = x[:n], y[:n]
         damping = self.damping + self.l2
         loss, grad, stats, used = objective_gradient(self.net, theta, x1, y1, state["stats"], self.l2)
-        loss, square, good = fetch(loss, grad @ grad, all_finite([grad, state["delta"]]))
+        loss, square, good = fetch(loss, grad @ grad, are_finite([grad, state["delta"]]))
         if not (math.isfinite(loss) and good):
             return theta, state, {"loss": math.nan}
         if not square > 0:  # nothing to go by

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .scaling import batch_scaling, loss_against_examples, predicted_scaling
     from .shifts import shifted_products
     from .signals import forward_backward
-    from .spectra import cosine_against_damping, preconditioned_spectra, spectra
+    from .spectra import cosine_against_damping, spectra
     from .style import COLORS, style
     from .tradeoff import progress_against_storage
     from .training import (

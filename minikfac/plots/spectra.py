@@ -53,33 +53,6 @@ def spectra(eigenvalues: Mapping[str, Any], damping: float | None = None, *, ax:
     return labelled(ax, title, "rank (1 = largest)", "eigenvalue (nats per squared weight)")
 
 
-@style()
-def preconditioned_spectra(eigenvalues: Mapping[str, Any], *, ax: Any | None = None) -> Any:
-    """Draw eigenvalues of the damped Fisher matrix as an approximation's inverse leaves it.
-
-    These are the eigenvalues of (F_approx + lambda I)^{-1} (F + lambda I): all 1 for a perfect
-    approximation. The title gives the ratio of the largest to the smallest, the condition number. It
-    bounds the number of conjugate gradient steps left to do; few outliers cost few steps.
-
-    Args:
-        eigenvalues: (P,) each, positive, by name of the approximation.
-        ax: axes to draw into.
-    """
-    ax = axes_for(ax)
-    named, conditions = _descending(eigenvalues), []
-    looks = pens(named)
-    for name, descending in named.items():
-        if descending[-1] <= 0:
-            lowest = float(descending[-1])
-            raise ValueError(f"expected positive eigenvalues of {name}, got {lowest:.3g}: add damping")
-        conditions.append(f"{short(float(descending[0] / descending[-1]))} ({name})")
-        ax.plot(np.arange(1, len(descending) + 1), descending, label=name, **looks[name])
-    ax.axhline(1, color=GREY, linestyle=":", linewidth=1.5)
-    ax.set(xscale="log", yscale="log", xlim=(1, None))
-    title = f"Condition after preconditioning: {', '.join(conditions)}"
-    return labelled(ax, title, "rank (1 = largest)", "eigenvalue (no unit)")
-
-
 def _descending(eigenvalues: Mapping[str, Any]) -> dict[str, Array]:
     spectra = by_name(eigenvalues, ("P",), "eigenvalues", "spectrum", finite=True)
     return {name: np.sort(values)[::-1] for name, values in spectra.items()}

@@ -694,7 +694,7 @@ def race(a: Any) -> list:
 
 
 @case(
-    *("plots." + name for name in ("matrices", "block_means", "spectra", "preconditioned_spectra")),
+    *("plots." + name for name in ("matrices", "block_means", "spectra")),
     *("plots." + name for name in ("gradient_scatter", "cosine_against_damping", "mean_derivatives")),
     *("plots." + name for name in ("kronecker_factors", "kfac_picture", "matrix_rows")),
     most=10**6,
@@ -713,9 +713,8 @@ def figures(a: Any) -> list:
     factors = [(block.A, block.G) for block in near.blocks]
     plots.kronecker_factors(F.array[: sizes[0], : sizes[0]], *factors[0])
     plots.kfac_picture(F.array, factors, signals.names, 1)
-    values = {"K-FAC": quality.preconditioned_spectrum(F, near, DAMPING)}
-    plots.spectra({"exact": quality.spectrum(F.damped(DAMPING))})
-    plots.preconditioned_spectra(values)
+    preconditioned = quality.preconditioned_spectrum(F, near, DAMPING)
+    plots.spectra({"exact": quality.spectrum(F.damped(DAMPING)), "preconditioned": preconditioned})
     plots.gradient_scatter(signals[0].gradients()[0, :, :2], F.array[:2, :2])
     plots.cosine_against_damping(a.z[:, 0] ** 2 + 0.1, {"K-FAC": a.z[:, 1] / 10})
     plots.mean_derivatives(a.z.mean(0), a.z2.mean(0))

@@ -33,7 +33,6 @@ from oracles.figures import (
 ON_AXES = {
     "block_means": lambda ax: plots.block_means(symmetric(12), SIZES, NAMES, ax=ax),
     "spectra": lambda ax: plots.spectra({"F": [3.0, 1.0, 2.0], "K": [1.0, 0.0, -1.0]}, 0.1, ax=ax),
-    "preconditioned_spectra": lambda ax: plots.preconditioned_spectra({"K-FAC": [0.5, 2.0, 1.0]}, ax=ax),
     "cosine_against_damping": lambda ax: plots.cosine_against_damping(
         [0.1, 1, 10], {"K-FAC": [0.5, 0.7, 1.0]}, ax=ax
     ),

@@ -19,13 +19,6 @@ def test_spectra_sort_and_count_what_they_leave_out():
     assert ax.get_yscale() == "log"
 
 
-def test_preconditioned_spectra_give_the_condition():
-    ax = plots.preconditioned_spectra({"K-FAC": [2.0, 0.5]})
-    assert ax.get_title() == "Condition after preconditioning: 4 (K-FAC)"
-    with pytest.raises(ValueError, match="expected positive eigenvalues of K-FAC, got 0: add damping"):
-        plots.preconditioned_spectra({"K-FAC": [2.0, 0.0]})
-
-
 def test_cosines_against_damping():
     ax = plots.cosine_against_damping([0.1, 1.0], {"a": [0.2, 1.0], "b": [-0.5, 0.9]})
     assert list(ax.get_lines()[1].get_ydata()) == [-0.5, 0.9]
