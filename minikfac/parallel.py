@@ -23,8 +23,9 @@ from .backend import Array, on_host
 
 T = TypeVar("T")
 
-_CHUNK = 2**22
-"""Numbers in the largest array of a chunk: enough for fast matrix products, and memory stays small."""
+_CHUNK = 2**20
+"""Numbers in the largest array of a chunk: enough for fast matrix products, and few enough that a layer finds
+what the last one left in the cache, in memory that is used again and again."""
 WORTH_DIVIDING = 10**8
 """Multiplications of a forward pass from which on two threads pay; below, they wait for each other."""
 

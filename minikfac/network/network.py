@@ -355,7 +355,8 @@ class Network(Shown):
             raise ValueError(f"expected dz of a real dtype, got {dz.dtype}")
         if on_host(dz) and not all_finite(dz):
             raise ValueError("expected finite dz, got NaN or infinite values")
-        return self._body.backward(self.unpack(theta), tape.record, dz, need_dx=False)[1]
+        gs = self._body.backward(self.unpack(theta), tape.record, dz, need_dx=False)[1]
+        return [g.reshape(*dz.shape[:-1], -1, g.shape[-1]) for g in gs]
 
     def jvp(self, theta: Array, tape: Tape, v: Array) -> Array:
         """Return J v (N, C), the derivative of z along the direction v (P,) in parameters.
@@ -376,14 +377,17 @@ class Network(Shown):
         Fisher matrix F_R [MG15, app. C].
         """
         xp, x = array_module(theta), as_batch(x)
+        self._check_numbers(theta, stats, needed=False)
+        Ws, Vs = self.unpack(theta), [self.unpack(d) for d in directions]
 
         def add(rows: slice, sums: Sums) -> None:
-            tape = self.forward(theta, x[rows], stats)
-            u = xp.stack([self.jvp(theta, tape, d) for d in directions])  # (m, n, C)
+            tape = self._pass(theta, x[rows], stats)
+            u = xp.stack([self._body.jvp(Ws, V, tape.record, None)[0] for V in Vs])  # (m, n, C)
             Fu = xp.stack([self.output.fisher_product(tape.z, Jd) for Jd in u])
             sums.add("gram", u.reshape(len(u), -1) @ Fu.reshape(len(u), -1).T)
 
         gram = sum_over_chunks(add, self.chunks(theta, x), theta, self.comm)["gram"] / len(x)
+        self._check_result(gram, "d^T F d", **{f"direction {i}": d for i, d in enumerate(directions)})
         return (gram + gram.T) / 2
 
     def vjp(self, theta: Array, tape: Tape, dz: Array) -> Array:

@@ -24,6 +24,13 @@ def moving_average(old: Groups | None, new: Groups, k: int, decay: float) -> lis
         return list(new)
     eps = min(1 - 1 / k, decay)
     return [
-        tuple(eps * a + (1 - eps) * b for a, b in zip(before, now, strict=True))
+        tuple(_average(a, b, eps) for a, b in zip(before, now, strict=True))
         for before, now in zip(old, new, strict=True)
     ]
+
+
+def _average(old: Array, new: Array, eps: float) -> Array:
+    """eps old + (1 - eps) new."""
+    average = eps * old
+    average += (1 - eps) * new
+    return average

@@ -136,7 +136,7 @@ def test_backward_is_the_derivative_of_the_loss(case):
                 Ws = [*at.Ws[:l], W, *at.Ws[l + 1 :]]
                 return (at.u[n] * case.layer.forward(Ws, at.x, at.stats)[0][n]).sum()
 
-            abar, g = case.layer.signals(at.record)[l][0], gs[l]
+            abar, g = case.layer.signals(at.record)[l][0], gs[l].reshape(len(u), -1, gs[l].shape[-1])
             gradient = abar * g[:, :, None] if abar.ndim == 4 else abar[..., None] * g[:, :, None]
             along = derivative(loss, at.Ws[l], V)
             close((gradient.sum((0, 1)) * V).sum(), along, FINITE_DIFFERENCE)
@@ -289,7 +289,8 @@ def test_signals_are_inputs_and_outputs_of_weights(case):
     for (abar, s), grid, g, W, record in zip(signals, grids, gs, at.Ws, records, strict=True):
         made = (abar * W).sum(-2) if abar.ndim == 4 else abar @ W
         close(s, made)
-        assert g.shape == s.shape == (len(at.x), math.prod(grid), W.shape[1])
+        assert s.shape == (len(at.x), math.prod(grid), W.shape[1])
+        assert g.shape in (s.shape, (len(at.x), *grid, W.shape[1]))
         kept = record[0] if len(record) == 3 else abar  # of a convolution its lines
         largest = max(largest, kept.size)
     assert largest <= len(at.x) * case.layer.example_size(case.shape)

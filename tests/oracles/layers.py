@@ -203,7 +203,8 @@ class Pass:
 
     def along(self, dx: np.ndarray, gs: list[np.ndarray]) -> np.ndarray:
         """What came back times the direction, example by example."""
-        total = (self.dx * dx).reshape(*dx.shape[: -self.x.ndim + 1], -1).sum(-1)
+        examples = dx.shape[: -self.x.ndim + 1]
+        total = (self.dx * dx).reshape(*examples, -1).sum(-1)
         for (abar, _), g, V in zip(self.layer.signals(self.record), gs, self.Vs, strict=True):
-            total = total + weight_product(abar, g, V)
+            total = total + weight_product(abar, g.reshape(*examples, -1, g.shape[-1]), V)
         return total

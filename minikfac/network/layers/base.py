@@ -34,7 +34,7 @@ Weights = Sequence[Array]
 """One array per parameter layer inside: weights, or a direction; likewise statistics of normalizations."""
 
 Derivatives = tuple[Array | None, list[Array]]
-"""dL/dx, None unless needed, and g = dL/ds of each parameter layer inside."""
+"""dL/dx, None unless needed, and g = dL/ds of each parameter layer inside; locations may be rows and columns."""
 
 Differentials = tuple[Array, Array, list[tuple[Array, Array, Array, Array]]]
 """dL/dx, its derivative along a direction, and (abar, R abar, g, R g) of each parameter layer inside."""
@@ -140,7 +140,7 @@ class ParameterLayer(Layer):
         """Draw weights in float64; the schemes are those of :meth:`minikfac.Network.init`."""
 
     def weight_gradient(self, record: Record, g: Array, out: Array) -> None:
-        """Write sum_n sum_t abar g^T (I, O) for g (N, T, O) into ``out``."""
+        """Write sum_n sum_t abar g^T (I, O) into ``out`` for g (N, T, O), or as ``backward`` returns it."""
         ((abar, _),) = self.signals(record)
         sum_of_products(abar, g, out)
 

@@ -126,16 +126,16 @@ class Conv2d(ParameterLayer):
         return s, (lines, s, x.shape[1:])
 
     def backward(self, Ws: Weights, record: Record, dy: Array, need_dx: bool = True) -> Derivatives:
-        g = dy.reshape(*dy.shape[:-3], -1, self.c_out)
-        return (self._to_pixels(Ws[0], record[2], dy) if need_dx else None), [g]
+        return (self._to_pixels(Ws[0], record[2], dy) if need_dx else None), [dy]
 
     def weight_gradient(self, record: Record, g: Array, out: Array) -> None:
-        (lines, s, _), width = record, record[0].shape[-1]
-        g = array_module(g).ascontiguousarray(g.reshape(s.shape).swapaxes(0, 1))  # heights first, as in lines
+        xp, (lines, s, _), width = array_module(g), record, record[0].shape[-1]
+        g = xp.ascontiguousarray(g.reshape(s.shape).swapaxes(0, 1))  # heights first, as in lines
         for i in range(self.windows.kernel[0]):
             row = self.windows.row(lines, i, slice(0, len(g)))
             sum_of_products(row, g, out[i * width : (i + 1) * width])
-        out[self.patch_size :] = g.sum((0, 1, 2))
+        g = g.reshape(-1, self.c_out)
+        out[self.patch_size :] = xp.ones(len(g), dtype=g.dtype) @ g  # faster than a sum
 
     def _to_pixels(self, W: Array, shape: tuple[int, ...], dy: Array) -> Array:
         """Derivatives of the pixels from dy (..., N, Ho, Wo, O), those of the patches that hold them."""
