@@ -1,8 +1,8 @@
-"""The autoencoder of K-FAC's experiments: SGD against PyTorch; K-FAC against three libraries; its periods.
+"""The autoencoder of K-FAC's experiments: SGD against PyTorch and JAX; K-FAC against three libraries; its periods.
 
 784-1000-500-250-30-250-500-1000-784, logistic, the code linear [MG15, sec. 13], on random images:
 
-    SGD                         a step with momentum
+    SGD                         a step with momentum; PyTorch eagerly and fused, JAX compiled
     K-FAC                       gradient, factors, inverses and step anew; curvlinops, BackPACK, kfac-jax
     K-FAC, the paper's periods  20 steps of the whole algorithm, inverses once in 20 steps; next to SGD
 
@@ -32,28 +32,30 @@ PERIOD = 20
 EXAMPLES_OF_PERIODS = 1024
 
 
-def run_sgd(n: int, repeats: int, rate: float) -> dict[str, Any]:
+def run_sgd(n: int, repeats: int, rate: float, jax: str | None, threads: int) -> dict[str, Any]:
     problem = nets.make_autoencoder(n)
     *_, x, y, module = problem
     loss, options = torch.nn.BCEWithLogitsLoss(), {"lr": LEARNING_RATE, "momentum": MOMENTUM}
     data = contenders.torch_input(x), torch.from_numpy(y)
     fused = contenders.torch_sgd(copy.deepcopy(module), *data, loss, **options, fused=True)
-    return steps.run("SGD", problem, loss, repeats, rate, {"PyTorch, fused": fused}, **options)
+    more: dict[str, contenders.Job] = {"PyTorch, fused": fused}
+    process = steps.Jax(jax, "SGD", "autoencoder", n, threads, **options) if jax else None
+    if process:
+        more["JAX, compiled"] = process.step
+    run = steps.run("SGD", problem, loss, repeats, rate, more, **options)
+    return run | ({"jax": process.close()} if process else {})
 
 
-def run_kfac(n: int, repeats: int, rate: float, kfac_jax: str | None, threads: int) -> dict[str, Any]:
+def run_kfac(n: int, repeats: int, rate: float, jax: str | None, threads: int) -> dict[str, Any]:
     """With Gaussian outputs: BackPACK's K-FAC has no Bernoulli units."""
     problem = nets.make_autoencoder(n, output=mk.outputs.Gaussian())
     explicit = contenders.minikfac_kfac(*problem[:-1], explicit=True)
     more: dict[str, contenders.Job] = {"minikfac, explicit inverses": explicit}
-    process = steps.KfacJax(kfac_jax, "autoencoder", n, threads) if kfac_jax else None
+    process = steps.Jax(jax, "K-FAC", "autoencoder", n, threads, damping=contenders.DAMPING) if jax else None
     if process:
-        more["kfac-jax"] = process.step  # it has weights of its own: nothing to compare
+        more["kfac-jax"] = process.step
     run = steps.run("K-FAC", problem, torch.nn.MSELoss(), repeats, rate, more)
-    if process:
-        process.close()
-        run["kfac_jax"] = {**process.facts, "seconds": process.seconds}
-    return run
+    return run | ({"kfac_jax": process.close()} if process else {})
 
 
 def run_periods(repeats: int, rate: float) -> dict[str, Any]:
@@ -128,6 +130,12 @@ def main() -> None:
     arguments = steps.parser(__doc__, examples=512).parse_args()
     facts = common.machine()
     common.use_threads(arguments.threads)
+    if arguments.sgd_alone:
+        rate = common.product_rate(np.matmul, *common.operands(np.float32))
+        steps.hand_over(
+            arguments, run_sgd(arguments.examples, arguments.repeats, rate, arguments.jax, arguments.threads)
+        )
+        return
     small = nets.make_autoencoder(8, width=0.1, output=mk.outputs.Gaussian())
     differences = steps.compare_with_curvlinops(*small, torch.nn.MSELoss())
     print(f"exact expectation, against curvlinops: largest difference {max(differences.values()):.0e}")
@@ -143,8 +151,9 @@ def main() -> None:
         "gflop_per_second": rate,
         "differences_from_curvlinops": differences,
         "runs": [
-            run_sgd(n, repeats, rate),
-            run_kfac(n, repeats, rate, arguments.kfac_jax, arguments.threads),
+            run_sgd(n, repeats, rate, arguments.jax, arguments.threads),
+            steps.keeping_memory(__file__, arguments),
+            run_kfac(n, repeats, rate, arguments.jax, arguments.threads),
             run_periods(repeats, rate),
         ],
     }

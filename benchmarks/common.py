@@ -35,7 +35,12 @@ LIBRARIES = (
 
 
 def use_threads(n: int) -> None:
-    """Give both sides the same number of threads, for the rest of the process."""
+    """Give both sides the same number of threads, for the rest of the process.
+
+    SciPy brings an OpenBLAS beside NumPy's, which is limited only where it is loaded by then.
+    """
+    import scipy.linalg  # noqa: F401
+
     threadpool_limits(n)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(n)

@@ -272,13 +272,13 @@ def _kfac_jax(python: str, name: str, n: int, sizes: Sizes) -> dict[str, Any]:
     import steps
 
     os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
-    process = steps.KfacJax(python, name, n, threads=2)
+    process = steps.Jax(python, "K-FAC", name, n, threads=2)
     for _ in range(sizes.warm_up + sizes.rounds * sizes.calls):
         process.step()
-    process.close()
+    facts = process.close()
     seconds = process.seconds[sizes.warm_up :]
     print(f"  {'kfac-jax':<34}{1e3 * statistics.median(seconds):11.4f} ms")
-    return {**process.facts, "seconds": seconds, "median": statistics.median(seconds)}
+    return {**facts, "seconds": seconds, "median": statistics.median(seconds)}
 
 
 def optimizers(device: Device, sizes: Sizes, tf32: bool) -> dict[str, Any]:

@@ -6,6 +6,8 @@ import math
 import os
 import statistics
 import subprocess
+import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,9 @@ from minikfac import fisher
 TOLERANCE = 1e-4
 """Largest difference of two gradients, factors or steps, relative to the largest entry, in float32."""
 
+KEEPING = {"MALLOC_TRIM_THRESHOLD_": str(2**31), "MALLOC_MMAP_THRESHOLD_": str(2**31)}
+"""Variables of glibc with which a process keeps the memory it frees."""
+
 Problem = tuple[mk.Network, Any, Any, Any, torch.nn.Module]
 """Net, theta, inputs and targets, and the net in PyTorch, as the makers of nets.py return them."""
 
@@ -31,9 +36,32 @@ def parser(doc: str | None, examples: int) -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--examples", type=int, default=examples)
     parser.add_argument(
-        "--kfac-jax", metavar="PYTHON", help="an interpreter that has kfac-jax; see kfac_jax_steps.py"
+        "--jax", metavar="PYTHON", help="an interpreter that has JAX and kfac-jax; see jax_steps.py"
     )
+    parser.add_argument("--sgd-alone", metavar="FILE", help=argparse.SUPPRESS)  # see keeping_memory
     return parser
+
+
+def keeping_memory(script: str, arguments: argparse.Namespace) -> Any:
+    """Run the race of SGD in a process that keeps the memory it frees, and return its record.
+
+    By default the C library of Linux hands large arrays back to the system and takes them anew, page by page,
+    in the next step. Raised thresholds of ``malloc`` serve both sides, PyTorch most.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "run.json"
+        command = [sys.executable, script, "--sgd-alone", str(path), "--examples", str(arguments.examples)]
+        command += ["--repeats", str(arguments.repeats), "--threads", str(arguments.threads)]
+        command += ["--jax", arguments.jax] if arguments.jax else []
+        print("SGD in a process that keeps the memory it frees:")
+        subprocess.run(command, env=os.environ | KEEPING, check=True)
+        return json.loads(path.read_text(encoding="utf-8"))
+
+
+def hand_over(arguments: argparse.Namespace, run: dict[str, Any]) -> None:
+    """Write the race of SGD for the process that :func:`keeping_memory` runs in."""
+    text = json.dumps(run | {"environment": KEEPING})
+    Path(arguments.sgd_alone).write_text(text, encoding="utf-8")
 
 
 def difference(actual: Any, wanted: Any) -> float:
@@ -208,17 +236,18 @@ def print_lines(lines: dict[str, float]) -> None:
     print()
 
 
-class KfacJax:
-    """A process of another interpreter that takes a step of K-FAC in kfac-jax when it is asked to.
+class Jax:
+    """A process of another interpreter that takes a step in JAX when it is asked to.
 
     Attributes:
-        facts: its versions, the kinds of its blocks, and the seconds of a first step with compiling.
+        facts: its versions, the kinds of kfac-jax's blocks, and the seconds of a first step with compiling.
         seconds: of every step after that, by its own clock.
     """
 
-    def __init__(self, python: str, net: str, n: int, threads: int) -> None:
-        script = Path(__file__).with_name("kfac_jax_steps.py")
-        self._command = [python, str(script), net, "--examples", str(n), "--damping", str(contenders.DAMPING)]
+    def __init__(self, python: str, job: str, net: str, n: int, threads: int, **options: float) -> None:
+        script = Path(__file__).with_name("jax_steps.py")
+        settings = [f"--{name}={value}" for name, value in options.items()]
+        self._command = [python, str(script), job, net, f"--examples={n}", *settings]
         env = {"NPROC": str(threads), "OPENBLAS_NUM_THREADS": str(threads)}  # of XLA and of its LAPACK
         self._process = subprocess.Popen(
             self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | env
@@ -227,12 +256,15 @@ class KfacJax:
         self.seconds: list[float] = []
 
     def step(self) -> None:
+        """Take a step; its weights are its own, so there is nothing to compare."""
         assert self._process.stdin is not None
         print("step", file=self._process.stdin, flush=True)
         self.seconds.append(self._answer())
 
-    def close(self) -> None:
+    def close(self) -> dict[str, Any]:
+        """End the process; return what is to be recorded of it."""
         self._process.communicate()
+        return {**self.facts, "seconds": self.seconds}
 
     def _answer(self) -> Any:
         assert self._process.stdout is not None
