@@ -13,6 +13,7 @@ from typing import Any, TypeVar, cast
 
 from ..backend import Array, array_module, fetch, on_host
 from ..linalg import SingularMatrixError
+from ..parallel import WORTH_DIVIDING, one_thread
 from . import checks
 from .momentum import State
 from .objective import decay, objective_gradient
@@ -39,7 +40,8 @@ def finite(step: Step) -> Step:
     ) -> tuple[Array, State, dict[str, float]]:
         checks.state(opt, state, theta)
         try:
-            moved, after, info = step(opt, theta, state, batch, rng)
+            with one_thread(_is_small(opt, batch)):
+                moved, after, info = step(opt, theta, state, batch, rng)
         except KeyError as error:
             if error.args[0] in ENTRIES | {"stats"}:
                 raise checks.another_state(opt, state) from error
@@ -60,6 +62,12 @@ def finite(step: Step) -> Step:
         return moved, after, info
 
     return cast(Step, checked)
+
+
+def _is_small(opt: Any, batch: tuple[Array, Array]) -> bool:
+    """Whether products of a step take less time than two threads of BLAS take to wait for each other."""
+    x, *_ = batch
+    return isinstance(getattr(x, "shape", None), tuple) and opt.net.work(x) < WORTH_DIVIDING
 
 
 def are_finite(arrays: Iterable[Array]) -> Any:

@@ -34,7 +34,10 @@ Weights = Sequence[Array]
 """One array per parameter layer inside: weights, or a direction; likewise statistics of normalizations."""
 
 Derivatives = tuple[Array | None, list[Array]]
-"""dL/dx, None unless needed, and g = dL/ds of each parameter layer inside; locations may be rows and columns."""
+"""dL/dx, None unless needed, and g = dL/ds of each parameter layer inside.
+
+g is (..., N, T, O), or (..., N, H, W, O) with T = H W.
+"""
 
 Differentials = tuple[Array, Array, list[tuple[Array, Array, Array, Array]]]
 """dL/dx, its derivative along a direction, and (abar, R abar, g, R g) of each parameter layer inside."""

@@ -13,6 +13,7 @@ Whole patches, kh kw times the image, are made where somebody looks at ``abar``.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from numbers import Real
@@ -34,7 +35,7 @@ from .base import (
 from .dense import check_weight_and_bias, initial_weights
 from .windows import Windows, pair
 
-_ROWS = 1024
+_ROWS = 2048
 """Locations in a product: its result, of few columns, stays in the cache while kh of them are added."""
 
 
@@ -131,9 +132,12 @@ class Conv2d(ParameterLayer):
     def weight_gradient(self, record: Record, g: Array, out: Array) -> None:
         xp, (lines, s, _), width = array_module(g), record, record[0].shape[-1]
         g = xp.ascontiguousarray(g.reshape(s.shape).swapaxes(0, 1))  # heights first, as in lines
-        for i in range(self.windows.kernel[0]):
-            row = self.windows.row(lines, i, slice(0, len(g)))
-            sum_of_products(row, g, out[i * width : (i + 1) * width])
+        out[: self.patch_size] = 0
+        part = xp.empty((width, self.c_out), dtype=g.dtype)
+        for some in _blocks(lines, len(g)):
+            for i in range(self.windows.kernel[0]):
+                sum_of_products(self.windows.row(lines, i, some), g[some], part)
+                out[i * width : (i + 1) * width] += part
         g = g.reshape(-1, self.c_out)
         out[self.patch_size :] = xp.ones(len(g), dtype=g.dtype) @ g  # faster than a sum
 
@@ -229,16 +233,22 @@ class Conv2d(ParameterLayer):
         return weight.transpose(3, 2, 0, 1).copy(), W[-1].copy() if self.bias else None
 
 
+def _blocks(lines: Array, heights: int) -> Iterator[slice]:
+    """Heights whose locations go into one product."""
+    step = max(1, _ROWS // (lines.shape[1] * lines.shape[2])) if on_host(lines) else heights
+    return (slice(first, min(first + step, heights)) for first in range(0, heights, step))
+
+
 def _correlate(windows: Windows, lines: Array, W: Array, heights: int) -> Array:
     """s (N, Ho, Wo, O) = sum_i row_i W_i, and the bias if W has one; in memory heights come first."""
     xp, (_, n, wo, width) = array_module(lines), lines.shape
     kh, o = windows.kernel[0], W.shape[1]
     s = xp.empty((heights, n, wo, o), dtype=lines.dtype)
-    step = max(1, _ROWS // (n * wo)) if on_host(lines) else heights
-    product = xp.empty((step * n * wo, o), dtype=lines.dtype)
-    for first in range(0, heights, step):
-        some = slice(first, min(first + step, heights))
+    product = None
+    for some in _blocks(lines, heights):
         out = s[some].reshape(-1, o)
+        if product is None:
+            product = xp.empty_like(out)
         for i in range(kh):
             row, W_i = windows.row(lines, i, some).reshape(-1, width), W[i * width : (i + 1) * width]
             if i == 0:
