@@ -111,7 +111,7 @@ docs: $(VENV)/.docs
 	@echo "docs/_build/html/index.html"
 
 bench: $(VENV)/.oracles
-	@set -e; for script in $(addprefix benchmarks/,exact_fisher.py exact_fisher_memory.py kfac_factors.py autoencoder.py conv.py conv_memory.py scaling.py overlap.py); do \
+	@set -e; for script in $(addprefix benchmarks/,exact_fisher.py exact_fisher_memory.py kfac_factors.py autoencoder.py conv.py conv_memory.py scaling.py overlap.py small_nets.py growth.py); do \
 	    echo "== $$script"; $(BIN)/python "$$script"; \
 	done
 

@@ -1,4 +1,4 @@
-"""The autoencoder of K-FAC's experiments: SGD against PyTorch and JAX; K-FAC against three libraries; its periods.
+"""The autoencoder of K-FAC's experiments: SGD against PyTorch and JAX, K-FAC against three libraries.
 
 784-1000-500-250-30-250-500-1000-784, logistic, the code linear [MG15, sec. 13], on random images:
 

@@ -73,7 +73,9 @@ def main() -> None:
                     seconds[threads].append(seconds_of_a_step(of(net), theta, batch, threads))
             one, two = (statistics.median(seconds[threads]) for threads in (1, 2))
             ratio = two / min(one, two)
-            runs.append({"net": name, "optimizer": optimizer, "examples": n, "seconds": seconds, "ratio": ratio})
+            runs.append(
+                {"net": name, "optimizer": optimizer, "examples": n, "seconds": seconds, "ratio": ratio}
+            )
             print(f"{name + ', ' + optimizer:<32}{1e3 * one:12.2f}{1e3 * two:13.2f}{ratio:14.2f}")
     common.write("small_nets", {"machine": facts, "steps": STEPS, "runs": runs})
 
