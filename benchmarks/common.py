@@ -143,7 +143,7 @@ def line_seconds(work: Callable[[], Any], runs: int, package: str = "minikfac") 
                 while at is not None and not at.f_globals.get("__name__", "").startswith(package):
                     at = at.f_back
                 if at is not None:
-                    line = linecache.getline(at.f_code.co_filename, at.f_lineno).strip()
+                    line = linecache.getline(at.f_code.co_filename, at.f_lineno or 0).strip()
                     seconds_by_line[f"{at.f_code.co_qualname}: {line}"] += (now - last) / runs
             last = now
 
