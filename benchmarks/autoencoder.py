@@ -144,15 +144,19 @@ def main() -> None:
     timeout = os.environ["OPENBLAS_THREAD_TIMEOUT"]
     print(f"OPENBLAS_THREAD_TIMEOUT={timeout}\n")
     n, repeats = arguments.examples, arguments.repeats
+    races_of_sgd = [
+        run_sgd(n, repeats, rate, arguments.jax, arguments.threads),
+        steps.keeping_memory(__file__, arguments),
+    ]
     record = {
         "machine": facts,
         "threads": arguments.threads,
         "openblas_thread_timeout": timeout,
         "gflop_per_second": rate,
         "differences_from_curvlinops": differences,
+        "sgd": steps.better_ratio(races_of_sgd),
         "runs": [
-            run_sgd(n, repeats, rate, arguments.jax, arguments.threads),
-            steps.keeping_memory(__file__, arguments),
+            *races_of_sgd,
             run_kfac(n, repeats, rate, arguments.jax, arguments.threads),
             run_periods(repeats, rate),
         ],

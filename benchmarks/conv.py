@@ -62,15 +62,16 @@ def main() -> None:
     print(f"exact expectation, against curvlinops: largest difference {max(differences.values()):.0e}")
     print(f"{facts['cpu']}, {arguments.threads} threads; matrix products in float32: {rate:.0f} GFLOP/s\n")
     n = arguments.examples
+    races_of_sgd = [run_sgd(arguments, rate), steps.keeping_memory(__file__, arguments)]
     record = {
         "machine": facts,
         "threads": arguments.threads,
         "openblas_thread_timeout": os.environ["OPENBLAS_THREAD_TIMEOUT"],
         "gflop_per_second": rate,
         "differences_from_curvlinops": differences,
+        "sgd": steps.better_ratio(races_of_sgd),
         "runs": [
-            run_sgd(arguments, rate),
-            steps.keeping_memory(__file__, arguments),
+            *races_of_sgd,
             steps.run("K-FAC", nets.make_conv(n), LOSS, arguments.repeats, rate),
         ],
     }

@@ -8,6 +8,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,19 @@ def keeping_memory(script: str, arguments: argparse.Namespace) -> Any:
         print("SGD in a process that keeps the memory it frees:")
         subprocess.run(command, env=os.environ | KEEPING, check=True)
         return json.loads(path.read_text(encoding="utf-8"))
+
+
+def better_ratio(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Of the same race in several processes each side's best median, and the best peer's over ours."""
+    medians: dict[str, float] = {}
+    for run in runs:
+        for who, median in run["medians"].items():
+            medians[who] = min(median, medians.get(who, math.inf))
+    best = min((who for who in medians if not ours(who)), key=medians.__getitem__)
+    seconds = f"minikfac {medians['minikfac']:.3f} s, {best} {medians[best]:.3f} s"
+    ratio = medians["minikfac"] / medians[best]
+    print(f"SGD, the better of both processes: {seconds}: {ratio:.2f} times as long\n")
+    return {"medians": medians, "best_peer": best, "ours_over_best_peer": ratio}
 
 
 def hand_over(arguments: argparse.Namespace, run: dict[str, Any]) -> None:

@@ -39,9 +39,8 @@ def factors(layer: LayerSignals, n: int) -> tuple[Array, ...]:
     T = layer.abar.shape[1]
     abar = layer.abar.reshape(-1, layer.abar.shape[-1])  # (N T, I)
     g = layer.g.reshape(-1, layer.g.shape[-1])  # (K N T, O); term k includes the root of its weight
-    A, G = abar.T @ abar, g.T @ g
-    A /= n
-    G /= n * T
+    A = abar.T @ abar / n
+    G = g.T @ g / (n * T)
     return A, G
 
 

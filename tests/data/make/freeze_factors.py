@@ -6,7 +6,7 @@
 writes tests/data/frozen_factors_LIBRARY.npz: per output distribution the factors of both layers as the
 library holds them, and of one its exact Fisher matrix over its own parameters. The net has a convolution,
 whose T = 6 locations and patches are where conventions differ, and a dense layer above flattened images.
-kfac-jax wants the JAX of its day, in an environment of its own: see benchmarks/kfac_jax_steps.py.
+kfac-jax wants the JAX of its day, in an environment of its own: see benchmarks/jax_steps.py.
 """
 
 import importlib.metadata
