@@ -93,15 +93,24 @@ def chunks(n: int, example_size: int, like: Array, example_work: int = 0) -> lis
     return [slice(a, b) for a, b in pairwise(ends)]
 
 
+_within = 0
+"""How many blocks of :func:`one_thread` are open."""
+
+
 @contextmanager
 def one_thread(wanted: bool = True) -> Iterator[None]:
     """Let BLAS use one thread while the block runs, where threadpoolctl can steer it."""
-    blas = _controller()
-    if blas is None or not wanted:
+    global _within
+    blas = _controller() if wanted and not _within else None
+    if blas is None:
         yield
         return
     with blas.limit(limits=1, user_api="blas"):
-        yield
+        _within += 1
+        try:
+            yield
+        finally:
+            _within -= 1
 
 
 def workers(most: int) -> int:

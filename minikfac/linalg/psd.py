@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import wraps
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import scipy.linalg
 
 from ..backend import Array, array_module, fetch, on_host, to_host
+from ..parallel import one_thread
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+_SMALL = 800
+"""Rows of a matrix up to which one thread is as fast as two, or faster."""
 
 
 class SingularMatrixError(ValueError):
@@ -40,6 +46,21 @@ def ill_conditioned(name: str, like: Array, condition: float, damping: float) ->
 def symmetrize(M: Array) -> Array:
     """Return (M + M^T) / 2, for a matrix that only rounding made unsymmetric."""
     return (M + M.T) / 2
+
+
+def _calm(function: Function) -> Function:
+    """Let a function of a small matrix (n, n) on the host use one thread.
+
+    SciPy's BLAS and NumPy's have threads of their own, which wait for work at full speed: where routines of
+    both come in turn, those of one are in the way of the other's.
+    """
+
+    @wraps(function)
+    def calm(M: Array, *arguments: Any, **options: Any) -> Any:
+        with one_thread(on_host(M) and len(M) <= _SMALL):
+            return function(M, *arguments, **options)
+
+    return cast(Function, calm)
 
 
 def _scipy_linalg(like: Array) -> ModuleType:
@@ -89,6 +110,7 @@ def cholesky(
     return _cholesky_and_bound(M, name, overwrite, at_least, damping)[0]
 
 
+@_calm
 def _cholesky_and_bound(
     M: Array, name: str, overwrite: bool, at_least: float, damping: float
 ) -> tuple[Array, float]:
@@ -249,6 +271,7 @@ def check_psd(M: Array, name: str) -> None:
             eigh(M, name)
 
 
+@_calm
 def triangular_solve(L: Array, b: Array, transposed: bool = False, overwrite: bool = False) -> Array:
     """Solve L x = b or, transposed, L^T x = b, for lower triangular L (n, n) and b (n,) or (n, m).
 
@@ -271,6 +294,7 @@ def cholesky_solve(L: Array, b: Array) -> Array:
     return triangular_solve(L, triangular_solve(L, b), transposed=True, overwrite=True)
 
 
+@_calm
 def cholesky_inverse(L: Array) -> Array:
     """Return the symmetric inverse (L L^T)^{-1}."""
     xp = array_module(L)
