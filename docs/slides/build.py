@@ -19,6 +19,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import cache
 from html import escape
@@ -29,8 +30,8 @@ HERE = Path(__file__).parent
 DOCS, ROOT = HERE.parent, HERE.parents[1]
 FOLDER = DOCS / "_build" / "slides"
 DECKS = sorted(HERE.glob("lecture-*.md"))
-FIGURE = re.compile(r'^!\[([^\]]*)\]\((.+?)(?: "(beside)")?\)$', re.MULTILINE)
-"""A figure on a line of its own: what it shows, its name, and where it stands."""
+FIGURE = re.compile(r'^!\[([^\]]*)\]\((.+?)(?: "(upper|lower) (\d+)%")?\)$', re.MULTILINE)
+"""A figure on a line of its own: what it shows, its name, and perhaps which part of it."""
 WIDTH = 1920
 """Pixels of a figure: a slide is 1280 wide, and projectors have more."""
 
@@ -98,7 +99,7 @@ def number(name: str) -> str:
     if first.isdigit():
         text = "\n".join(printed for _, printed in cells(first))
         words = ".*?".join(map(re.escape, rest))
-        if not (match := re.search(words + r"[^\d\n]*?(-?\d[\d,]*(?:\.\d+)?(?:e-?\d+)?)", text)):
+        if not (match := re.search(words + r"[^\d\n]*?(-?\d+(?:,\d{3})*(?:\.\d+)?)", text)):
             raise KeyError(f"tutorial {first} prints no number behind {' ... '.join(rest)!r}")
         return match[1].replace("-", "−")
     value: Any = record()[first]
@@ -176,7 +177,7 @@ def draw_cells(tutorial: str, files: dict[int, Path]) -> None:
     sys.path.insert(0, str(ROOT / "tutorials"))
     os.environ["MINIKFAC_SAVED_RUN"] = "1"  # pictures in place of sliders
     names: dict[str, Any] = {"__name__": f"tutorial {tutorial}"}
-    with plots.style(SLIDE):
+    with plots.style(SLIDE | {"axes.titlesize": 13}), redirect_stdout(io.StringIO()):
         for place, (code, _) in enumerate(cells(tutorial)[: max(files) + 1]):
             file = f"tutorial {tutorial}, code cell {place}"
             linecache.cache[file] = (len(code), None, code.splitlines(keepends=True), file)  # for getsource
@@ -188,14 +189,18 @@ def draw_cells(tutorial: str, files: dict[int, Path]) -> None:
             plt.close("all")
 
 
-def embedded(path: Path) -> str:
-    """A picture as text, in 256 colours."""
-    from PIL import Image
+def embedded(path: Path, part: str, percent: str) -> str:
+    """A picture as text: without white margins, in 256 colours; of its height the upper or lower part."""
+    from PIL import Image, ImageChops
 
     with Image.open(path) as picture:
-        small = picture.convert("RGB")
-    small = small.resize((WIDTH, small.height * WIDTH // small.width), Image.Resampling.LANCZOS)
-    small.quantize(256, dither=Image.Dither.NONE).save(buffer := io.BytesIO(), "PNG", optimize=True)
+        whole = picture.convert("RGB")
+    cut = whole.height * int(percent or 100) // 100
+    top = whole.height - cut if part == "lower" else 0
+    piece = whole.crop((0, top, whole.width, top + cut))
+    piece = piece.crop(ImageChops.invert(piece).getbbox())
+    piece.thumbnail((WIDTH, WIDTH), Image.Resampling.LANCZOS)
+    piece.quantize(256, dither=Image.Dither.NONE).save(buffer := io.BytesIO(), "PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
@@ -226,28 +231,21 @@ def markdown() -> Callable[[str], str]:
     return lambda text: str(parser.render(text))
 
 
-def figure(name: str, shows: str, folder: Path) -> str:
-    source = embedded(file_of(name, folder))
-    return f'<figure><img src="{source}" alt="{escape(shows, quote=True)}"></figure>'
-
-
 def section(slide: Slide, folder: Path) -> str:
     """One slide as HTML."""
     render = markdown()
-    body, beside = slide.body, ""
-    for match in FIGURE.finditer(slide.body):
-        shows, name, place = match.groups()
-        drawn = figure(name, with_numbers(shows), folder)
-        beside += drawn if place else ""
-        body = body.replace(match[0], "" if place else drawn)
-    shown = render(with_numbers(body))
-    if beside:
-        shown = f'<div class="columns"><div class="text">{shown}</div>{beside}</div>'
+
+    def figure(match: re.Match[str]) -> str:
+        shows, name, part, percent = match.groups()
+        source = embedded(file_of(name, folder), part, percent)
+        return f'<figure><img src="{source}" alt="{escape(with_numbers(shows), quote=True)}"></figure>'
+
+    shown = render(FIGURE.sub(figure, with_numbers(slide.body)))
     heading = render(f"{'#' if slide.opens else '##'} {with_numbers(slide.title)}")
     notes = render(f"*{slide.minutes} minutes.* {with_numbers(slide.notes)}")
-    kind = ' class="opening"' if slide.opens else ""
+    kind = "opening" if slide.opens else "words" if not re.search("<(figure|pre)", shown) else "shows"
     return (
-        f'<section{kind} data-timing="{60 * slide.minutes}">{heading}{shown}'
+        f'<section class="{kind}" data-timing="{60 * slide.minutes}">{heading}{shown}'
         f'<aside class="notes">{notes}</aside></section>'
     )
 
@@ -307,7 +305,7 @@ def read(path: Path) -> str:
 def write(folder: Path = FOLDER) -> list[Path]:
     """Draw figures and write all decks into a folder; the paths of the decks."""
     texts = [read(deck) for deck in DECKS]
-    draw({name for text in texts for _, name, _ in FIGURE.findall(text)}, folder)
+    draw({name for text in texts for _, name, *_ in FIGURE.findall(text)}, folder)
     written = []
     for deck in DECKS:
         path = folder / f"{deck.stem}.html"
