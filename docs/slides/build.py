@@ -20,11 +20,10 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
-from dataclasses import dataclass
 from functools import cache
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 HERE = Path(__file__).parent
 DOCS, ROOT = HERE.parent, HERE.parents[1]
@@ -39,8 +38,7 @@ WIDTH = 1920
 # the source -----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Slide:
+class Slide(NamedTuple):
     """One slide: Markdown of its title, of what is shown, and of what the lecturer says."""
 
     title: str
