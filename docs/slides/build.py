@@ -221,6 +221,7 @@ def markdown() -> Callable[[str], str]:
         return rf"\[{escape(code)}\]" if options["display_mode"] else rf"\({escape(code)}\)"
 
     parser = MarkdownIt("commonmark", {"html": True, "highlight": coloured}).enable("table")
+
     def item(renderer: Any, tokens: Any, place: int, *_: Any) -> str:
         return '<li class="fragment">' if tokens[place].markup == "+" else "<li>"  # + one by one, - at once
 
@@ -266,7 +267,8 @@ def reveal(*parts: str) -> Path:
 
 def fonts() -> Iterator[str]:
     """Source Sans Pro, so that slides have the same lines on every machine."""
-    for weight, slant, name in ((400, "normal", "regular"), (400, "italic", "italic"), (600, "normal", "semibold")):
+    kinds = (400, "normal", "regular"), (400, "italic", "italic"), (600, "normal", "semibold")
+    for weight, slant, name in kinds:
         path = reveal("dist", "theme", "fonts", "source-sans-pro", f"source-sans-pro-{name}.woff")
         data = base64.b64encode(path.read_bytes()).decode()
         yield (
