@@ -241,7 +241,7 @@ def section(slide: Slide, folder: Path) -> str:
 
     shown = render(FIGURE.sub(figure, with_numbers(slide.body)))
     heading = render(f"{'#' if slide.opens else '##'} {with_numbers(slide.title)}")
-    notes = render(f"*{slide.minutes} minutes.* {with_numbers(slide.notes)}")
+    notes = render(f"*{slide.minutes} min.* {with_numbers(slide.notes)}")
     kind = "opening" if slide.opens else "words" if not re.search("<(figure|pre)", shown) else "shows"
     return (
         f'<section class="{kind}" data-timing="{60 * slide.minutes}">{heading}{shown}'
