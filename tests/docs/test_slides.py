@@ -134,6 +134,36 @@ def test_a_figure_that_no_cell_draws_is_an_error() -> None:
         build.cell_that_draws("06/no_such(")
 
 
+def test_figures_are_drawn_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr(build.subprocess, "run", lambda command, check: drawn.append(command[3:6]))
+    monkeypatch.setattr(build, "draw_cells", lambda tutorial, files: drawn.append((tutorial, list(files))))
+    names = {"memory", "06/drawing.race("}
+    build.draw(names, tmp_path)
+    assert drawn == [["figures", "--slide", "light"], ("06", [build.cell_that_draws("06/drawing.race(")[1]])]
+    for name in names:
+        build.file_of(name, tmp_path).touch()
+    build.draw(names, tmp_path)
+    assert len(drawn) == 2
+
+
+def test_cells_are_run_and_their_figures_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from PIL import Image
+
+    first = "import inspect\nimport matplotlib.pyplot as plt\ndef draw(): plt.plot([1, 2])\ndraw()"
+    second = "print(inspect.getsource(draw))\nplt.figure(figsize=(10, 2))\ndraw()"
+    monkeypatch.setattr(build, "cells", lambda _: [(first, ""), (second, ""), ("raise ValueError", "")])
+    monkeypatch.setattr(build.sys, "path", list(build.sys.path))
+    monkeypatch.setenv("MINIKFAC_SAVED_RUN", "1")
+    build.draw_cells("06", {1: tmp_path / "second.png"})
+    assert [path.name for path in tmp_path.iterdir()] == ["second.png"]
+    with Image.open(tmp_path / "second.png") as picture:
+        assert picture.size == (2560, 1440)
+    assert capsys.readouterr().out == ""
+
+
 def code_slides() -> list[tuple[str, str, list[str]]]:
     """Title, code, and what the slide says that the code prints: in comments, or quoted below it."""
     found = []
