@@ -3,9 +3,10 @@
 # make lint            style, types and import rules
 # make test            lint and tests (some minutes)
 # make test-tutorials  run the notebooks and see that they still say what they say
-# make test-browser    open the explorer in Chromium and use it; skipped where there is none
+# make test-browser    open the explorer and the slides in Chromium; skipped where there is none
 # make tutorials       run the notebooks and save their outputs
 # make test-all        all of it: notebooks, slow tests, long property profiles, parity with PyTorch libraries
+# make slides          build the slides of two lectures into docs/_build/slides, one HTML file each
 # make docs            build the site into docs/_build/html; warnings are errors
 # make bench           run the scripts in benchmarks/
 # make bench-gpu       on a machine with an NVIDIA GPU: the gpu tests, and benchmarks/gpu.py
@@ -14,7 +15,7 @@
 # Everything is installed into .venv. Another interpreter: make PYTHON=/path/to/python3.13 tour
 
 .DEFAULT_GOAL := help
-.PHONY: help tour lab lint test tutorials test-tutorials test-browser test-all docs bench bench-gpu clean
+.PHONY: help tour lab lint test tutorials test-tutorials test-browser test-all docs slides bench bench-gpu clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -63,11 +64,16 @@ $(VENV)/.oracles: $(VENV)/.tutorials tests/parity/constraints.txt
 # Without playwright the tests are skipped, so that it cannot be installed is no reason to fail.
 $(VENV)/.browser: $(VENV)/.test
 	@echo "Installing playwright into $(VENV) ..."
-	@if $(PIP) --editable ".[test,browser]"; then touch $@; else echo "playwright cannot be installed here" >&2; fi
+	@if $(PIP) --editable ".[test,browser,slides]"; then touch $@; else echo "playwright or reveal.js cannot be installed here" >&2; fi
 
 $(VENV)/.docs: $(VENV)/.base
 	@echo "Installing Sphinx into $(VENV) ..."
 	@$(PIP) --editable ".[docs]"
+	@touch $@
+
+$(VENV)/.slides: $(VENV)/.base
+	@echo "Installing reveal.js and MathJax into $(VENV) ..."
+	@$(PIP) --editable ".[slides]"
 	@touch $@
 
 # PyTorch is the one with CUDA, which PyPI has for Linux; [ctk] are the libraries that CuPy needs beside a driver.
@@ -101,7 +107,7 @@ test-tutorials: $(VENV)/.tutorials
 	$(BIN)/pytest --numprocesses auto -m tutorial tests/tutorials/test_notebooks.py
 
 test-browser: $(VENV)/.browser
-	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/pytest -m browser -rs tests/explorer
+	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/pytest -m browser -rs tests/explorer tests/docs/test_slides.py
 
 test-all: $(VENV)/.oracles lint
 	HYPOTHESIS_PROFILE=long OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/pytest -m "" --numprocesses auto --dist loadfile --doctest-modules tests minikfac
@@ -109,6 +115,9 @@ test-all: $(VENV)/.oracles lint
 docs: $(VENV)/.docs
 	$(BIN)/sphinx-build -W --keep-going -q -a -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
+
+slides: $(VENV)/.slides
+	$(BIN)/python docs/slides/build.py
 
 bench: $(VENV)/.oracles
 	@set -e; for script in $(addprefix benchmarks/,exact_fisher.py exact_fisher_memory.py kfac_factors.py autoencoder.py conv.py conv_memory.py scaling.py overlap.py small_nets.py growth.py); do \

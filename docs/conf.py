@@ -44,7 +44,7 @@ extensions = [
     "sphinx.ext.mathjax",
     "sphinx_copybutton",
 ]
-exclude_patterns = ["_build", "**.ipynb_checkpoints", "*.bib"]
+exclude_patterns = ["_build", "slides/*", "**.ipynb_checkpoints", "*.bib"]  # slides: see slides.md
 
 # pages and notebooks
 

@@ -27,8 +27,8 @@ from minikfac.tour.animations import GROWING
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-MADE = {"_build", "tutorials"}
-"""Folders that a build leaves."""
+MADE = {"_build", "tutorials", "slides"}
+"""Folders that a build leaves, and the decks, which are no pages: see test_slides.py."""
 PAGES = [page for page in sorted(DOCS.rglob("*.md")) if not MADE & set(page.relative_to(DOCS).parts)]
 DERIVATIONS = [page for page in PAGES if page.parent.name == "derivations" and page.stem != "index"]
 RECIPES = [page for page in PAGES if page.parent.name == "howto"] + [DOCS / "index.md"]
