@@ -375,3 +375,49 @@ def numbers(matrices: Mapping[str, np.ndarray]) -> None:
         labels = [f"$x_{i + 1}$" for i in range(len(M))]
         ax.set(xticks=range(len(M)), yticks=range(len(M)), xticklabels=labels, yticklabels=labels)
         ax.set_title(title)
+
+
+@plots.style()
+def patches(image: np.ndarray, pixels: np.ndarray) -> None:
+    """An image (H, W), and the 3 x 3 patches (H W, 9) around its pixels with a line between them."""
+    height, width = image.shape
+    tiles = np.full((4 * height, 4 * width), np.nan)
+    for t, patch in enumerate(pixels):
+        row, column = divmod(t, width)
+        tiles[4 * row : 4 * row + 3, 4 * column : 4 * column + 3] = patch.reshape(3, 3)
+    _, (left, right) = plt.subplots(1, 2, figsize=(10, 4.8), layout="constrained")
+    left.imshow(image, cmap="Greys", vmin=0, vmax=1)
+    left.set(title=f"an image, {height} × {width}", xticks=[], yticks=[])
+    right.imshow(tiles[:-1, :-1], cmap="Greys", vmin=0, vmax=1)
+    right.set(title=f"its {len(pixels)} patches $\\bar a_t$, 3 × 3 each", xticks=[], yticks=[])
+    right.set_facecolor("lightskyblue")  # the lines
+    for ax in (left, right):
+        ax.spines[:].set_visible(True)
+
+
+@plots.style()
+def two_units(values: Mapping[str, np.ndarray], conditions: Mapping[str, float]) -> None:
+    """Two activations (N, 2) against each other, a panel per parametrization, with the condition number."""
+    _, axes = plt.subplots(
+        1, len(values), figsize=(10, 3.3), layout="constrained", sharex=True, sharey=True
+    )
+    for ax, (name, pairs) in zip(axes, values.items(), strict=True):
+        ax.plot(*pairs.T, ".", markersize=3, alpha=0.4)
+        ax.axhline(0, color=GREY, linewidth=0.8)
+        ax.axvline(0, color=GREY, linewidth=0.8)
+        ax.set(title=f"{name}, κ = {conditions[name]:.3g}", xlabel="one unit", aspect="equal")
+    axes[0].set_ylabel("another one")
+
+
+@plots.style()
+def gaps(values: Mapping[str, float], rounding: float) -> None:
+    """How far two equivalent nets have parted, a row per variant; circles are rounding errors."""
+    _, ax = plt.subplots(figsize=(10, 1.4 + 0.34 * len(values)), layout="constrained")
+    for row, value in enumerate(values.values()):
+        number = int(value > rounding)
+        ax.hlines(row, 1e-16, value, color="#bbbbbb")
+        ax.plot(value, row, "os"[number], color=plots.COLORS[number], markersize=9)
+    ax.axvline(rounding, color="black", linestyle="--", linewidth=1)
+    ax.set(xscale="log", xlim=(1e-16, 10), xlabel="gap: distance / distance moved, after 5 steps")
+    ax.set_yticks(range(len(values)), list(values))
+    ax.invert_yaxis()
