@@ -421,3 +421,75 @@ def gaps(values: Mapping[str, float], rounding: float) -> None:
     ax.set(xscale="log", xlim=(1e-16, 10), xlabel="gap: distance / distance moved, after 5 steps")
     ax.set_yticks(range(len(values)), list(values))
     ax.invert_yaxis()
+
+
+@plots.style()
+def along_the_proposal(panels: Mapping[str, tuple[Any, Any, Any, float, float]]) -> None:
+    """Objective and model along a direction: factors, both curves, the model's best factor, h there."""
+    fig, axes = plt.subplots(1, len(panels), figsize=(10, 4), layout="constrained", sharey=True)
+    for ax, (title, (factors, objective, model, best, at_best)) in zip(axes, panels.items(), strict=True):
+        ax.plot(factors, objective, label="objective h")
+        ax.plot(factors, model, "--", label="model M")
+        ax.plot(best, at_best, "o", color="black", label="h at the model's minimum")
+        ax.axvline(1, color=GREY, linestyle=":", label="the proposal as it is, α = 1")
+        ax.axhline(0, color="black", linewidth=0.8)
+        ax.set(title=title, xlabel="factor α in front of Δ", ylim=(-0.15, 0.3))
+    axes[0].set_ylabel("change of h (nats)")
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+
+
+@plots.style()
+def two_directions(
+    alphas: np.ndarray, mus: np.ndarray, M: np.ndarray, best: tuple[float, float], alone: float
+) -> None:
+    """The quadratic model over two factors, its minimum, and that without momentum."""
+    fig, ax = plt.subplots(figsize=(8, 4.6), layout="constrained")
+    fig.colorbar(ax.contourf(alphas, mus, M, 20, cmap="Greys_r"), label="M (nats)")
+    ax.plot(*best, "o", color=plots.COLORS[1], markersize=10, label="minimum: α and μ")
+    ax.plot(alone, 0, "s", color=plots.COLORS[0], markersize=9, label="minimum without momentum")
+    ax.axhline(0, color=plots.COLORS[0], linestyle="--")
+    ax.set(xlabel="α, factor in front of Δ", ylabel=r"μ, factor in front of the last step $\delta_0$")
+    ax.set_title("The quadratic model in two directions")
+    ax.legend(loc="upper right", frameon=True)
+
+
+@plots.style()
+def dampings_and_ratios(trace: Sequence[Mapping[str, float]]) -> None:
+    """What K-FAC's steps report: both dampings, the reduction ratio, and alpha and mu."""
+    _, axes = plt.subplots(1, 3, figsize=(10, 3.6), layout="constrained")
+    step = np.arange(1, len(trace) + 1)
+    axes[0].plot(step, [row["lam"] for row in trace], label="λ", drawstyle="steps-post")
+    axes[0].plot(step, [row["gamma"] for row in trace], "--", label="γ", drawstyle="steps-post")
+    axes[0].set(yscale="log", title="dampings")
+    checked = [k for k, row in enumerate(trace) if "rho" in row]
+    axes[1].plot(step[checked], [trace[k]["rho"] for k in checked], "o", markersize=4, label="ρ")
+    axes[1].axhspan(0.25, 0.75, color="#dddddd", label="λ stays")
+    axes[1].set(title="reduction ratio")
+    axes[2].plot(step, [row["alpha"] for row in trace], label="α")
+    axes[2].plot(step[1:], [row["mu"] for row in trace[1:]], "--", label="μ")
+    axes[2].set(title="factors α and μ")
+    for ax in axes:
+        ax.set_xlabel("step")
+        ax.grid(True)
+        ax.legend()
+
+
+@plots.style()
+def losses_by_step(
+    runs: Mapping[str, Sequence[tuple[np.ndarray, np.ndarray]]], level: float, title: str
+) -> None:
+    """Training losses (steps, losses): a thin line per seed, the median of the seeds thick."""
+    _, ax = plt.subplots(figsize=(10, 4.6), layout="constrained")
+    for number, (name, seeds) in enumerate(runs.items()):
+        color, dash = plots.COLORS[number], ("-", "--", "-.", ":")[number % 4]
+        for steps, losses in seeds:
+            ax.plot(steps, losses, color=color, linewidth=0.8, alpha=0.5)
+        median = np.median([losses for _, losses in seeds], axis=0)
+        ax.plot(seeds[0][0], median, dash, color=color, linewidth=2.6, label=name)
+    ax.axhline(level, color="black", linewidth=1, linestyle=":")
+    ax.set(yscale="log", xlabel="steps", ylabel="training loss (nats)")
+    ax.yaxis.set_minor_formatter(plt.matplotlib.ticker.ScalarFormatter())
+    ax.yaxis.set_major_formatter(plt.matplotlib.ticker.ScalarFormatter())
+    ax.set_title(f"{title}; thick: median, thin: each seed; dotted: {level:g} nats")
+    ax.grid(True)
+    ax.legend()
