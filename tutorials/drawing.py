@@ -12,6 +12,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import ScalarFormatter
 
 from minikfac import plots
 from minikfac.plots.matrices import pool_magnitudes
@@ -488,8 +489,61 @@ def losses_by_step(
         ax.plot(seeds[0][0], median, dash, color=color, linewidth=2.6, label=name)
     ax.axhline(level, color="black", linewidth=1, linestyle=":")
     ax.set(yscale="log", xlabel="steps", ylabel="training loss (nats)")
-    ax.yaxis.set_minor_formatter(plt.matplotlib.ticker.ScalarFormatter())
-    ax.yaxis.set_major_formatter(plt.matplotlib.ticker.ScalarFormatter())
+    if max(losses.max() for _, losses in seeds) < 20 * level:  # a decade or so has too few powers of ten
+        ax.yaxis.set_major_formatter(ScalarFormatter())
+        ax.yaxis.set_minor_formatter(ScalarFormatter())
     ax.set_title(f"{title}; thick: median, thin: each seed; dotted: {level:g} nats")
     ax.grid(True)
+    ax.legend()
+
+
+@plots.style()
+def scales_and_products(products: np.ndarray, scales: np.ndarray) -> None:
+    """Second moments of the gradient in the eigenbasis against K-FAC's eigenvalues, a dot per direction."""
+    _, ax = plt.subplots(figsize=(7, 4.6), layout="constrained")
+    limits = np.array([1e-6, 2 * products.max()])
+    ax.loglog(products, scales, ".", markersize=4)
+    ax.plot(limits, limits, "--", color=plots.COLORS[1], label="equal")
+    ax.set(xlim=limits, ylim=limits, xlabel="K-FAC's eigenvalue, a γ", ylabel="mean square of the gradient, s")
+    ax.set_title(f"{len(products)} directions of one layer")
+    ax.legend()
+
+
+@plots.style()
+def sums_of_products(errors: np.ndarray) -> None:
+    """Relative error of the best sum of 1, 2, ... Kronecker products."""
+    _, ax = plt.subplots(figsize=(7, 3.6), layout="constrained")
+    ax.plot(np.arange(1, len(errors) + 1), errors, "o-")
+    ax.set(xlabel="number of Kronecker products in the sum", ylabel="relative error", ylim=(0, None))
+    ax.set_xticks([1, *range(5, len(errors) + 1, 5)])
+    ax.grid(True)
+
+
+@plots.style()
+def singular_values(before: np.ndarray, after: np.ndarray) -> None:
+    """Singular values of a gradient, and of what Newton-Schulz makes of it."""
+    _, ax = plt.subplots(figsize=(7, 3.8), layout="constrained")
+    ranks = np.arange(1, len(before) + 1)
+    ax.semilogy(ranks, before, "o-", label="gradient, scaled to norm 1")
+    ax.semilogy(ranks, after, "s-", label="after Newton-Schulz")
+    ax.axhline(1, color=GREY, linestyle=":", label=r"exact $U V^\top$")
+    ax.set(xlabel="rank (1 = largest)", ylabel="singular value", xticks=[1, *range(5, len(before) + 1, 5)])
+    ax.set_title("A gradient, and Muon's step")
+    ax.grid(True)
+    ax.legend()
+
+
+@plots.style()
+def noise_by_batch(sizes: np.ndarray, noise: Mapping[str, tuple[np.ndarray, np.ndarray, float]]) -> None:
+    """Squared errors (sizes, draws) of batches' gradients, and their formula, over the squared length."""
+    _, ax = plt.subplots(figsize=(10, 4.6), layout="constrained")
+    for number, (name, (squares, formula, square)) in enumerate(noise.items()):
+        ax.plot(sizes, squares.mean(1) / square, "os"[number], color=plots.COLORS[number], label=name)
+        (line,) = ax.plot(sizes, formula / square, "k:")
+    line.set_label("the formula of section 1")
+    ax.axhline(1, color=GREY, linewidth=1)
+    ax.set(xscale="log", yscale="log", xlabel="examples in the batch, m", ylabel="noise / signal")
+    ax.set_title("Squared error of the batch's gradient over its squared length")
+    ax.set_xticks(sizes, [str(m) for m in sizes])
+    ax.minorticks_off()
     ax.legend()
