@@ -12,6 +12,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import ScalarFormatter
 
 from minikfac import plots
 from minikfac.plots.matrices import pool_magnitudes
@@ -221,6 +222,177 @@ def losses_at_equal_divergence(divergences: np.ndarray, losses: Mapping[str, Seq
     ax.set(xlabel="change of the predictions: ½ dᵀFd (nats)", ylabel="loss (nats)")
     ax.set_title("Three directions, the same change of the predictions")
     ax.grid(True)
+    ax.legend()
+
+
+@plots.style()
+def patches(image: np.ndarray, pixels: np.ndarray) -> None:
+    """An image (H, W), and the 3 x 3 patches (H W, 9) around its pixels with a line between them."""
+    height, width = image.shape
+    tiles = np.full((4 * height, 4 * width), np.nan)
+    for t, patch in enumerate(pixels):
+        row, column = divmod(t, width)
+        tiles[4 * row : 4 * row + 3, 4 * column : 4 * column + 3] = patch.reshape(3, 3)
+    _, (left, right) = plt.subplots(1, 2, figsize=(10, 4.8), layout="constrained")
+    left.imshow(image, cmap="Greys", vmin=0, vmax=1)
+    left.set(title=f"an image, {height} × {width}", xticks=[], yticks=[])
+    right.imshow(tiles[:-1, :-1], cmap="Greys", vmin=0, vmax=1)
+    right.set(title=f"its {len(pixels)} patches $\\bar a_t$, 3 × 3 each", xticks=[], yticks=[])
+    right.set_facecolor("lightskyblue")  # the lines
+    for ax in (left, right):
+        ax.spines[:].set_visible(True)
+
+
+@plots.style()
+def two_units(values: Mapping[str, np.ndarray], conditions: Mapping[str, float]) -> None:
+    """Two activations (N, 2) against each other, a panel per parametrization, with the condition number."""
+    _, axes = plt.subplots(1, len(values), figsize=(10, 3.3), layout="constrained", sharex=True, sharey=True)
+    for ax, (name, pairs) in zip(axes, values.items(), strict=True):
+        ax.plot(*pairs.T, ".", markersize=3, alpha=0.4)
+        ax.axhline(0, color=GREY, linewidth=0.8)
+        ax.axvline(0, color=GREY, linewidth=0.8)
+        ax.set(title=f"{name}, κ = {conditions[name]:.3g}", xlabel="one unit", aspect="equal")
+    axes[0].set_ylabel("another one")
+
+
+@plots.style()
+def gaps(values: Mapping[str, float], rounding: float) -> None:
+    """How far two equivalent nets have parted, a row per variant; circles are rounding errors."""
+    _, ax = plt.subplots(figsize=(10, 1.4 + 0.34 * len(values)), layout="constrained")
+    for row, value in enumerate(values.values()):
+        number = int(value > rounding)
+        ax.hlines(row, 1e-16, value, color="#bbbbbb")
+        ax.plot(value, row, "os"[number], color=plots.COLORS[number], markersize=9)
+    ax.axvline(rounding, color="black", linestyle="--", linewidth=1)
+    ax.set(xscale="log", xlim=(1e-16, 10), xlabel="gap: distance / distance moved, after 5 steps")
+    ax.set_yticks(range(len(values)), list(values))
+    ax.invert_yaxis()
+
+
+@plots.style()
+def along_the_proposal(panels: Mapping[str, tuple[Any, Any, Any, float, float]]) -> None:
+    """Objective and model along a direction: factors, both curves, the model's best factor, h there."""
+    fig, axes = plt.subplots(1, len(panels), figsize=(10, 4), layout="constrained", sharey=True)
+    for ax, (title, (factors, objective, model, best, at_best)) in zip(axes, panels.items(), strict=True):
+        ax.plot(factors, objective, label="objective h")
+        ax.plot(factors, model, "--", label="model M")
+        ax.plot(best, at_best, "o", color="black", label="h at the model's minimum")
+        ax.axvline(1, color=GREY, linestyle=":", label="the proposal as it is, α = 1")
+        ax.axhline(0, color="black", linewidth=0.8)
+        ax.set(title=title, xlabel="factor α in front of Δ", ylim=(-0.15, 0.3))
+    axes[0].set_ylabel("change of h (nats)")
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+
+
+@plots.style()
+def two_directions(
+    alphas: np.ndarray, mus: np.ndarray, M: np.ndarray, best: tuple[float, float], alone: float
+) -> None:
+    """The quadratic model over two factors, its minimum, and that without momentum."""
+    fig, ax = plt.subplots(figsize=(8, 4.6), layout="constrained")
+    fig.colorbar(ax.contourf(alphas, mus, M, 20, cmap="Greys_r"), label="M (nats)")
+    ax.plot(*best, "o", color=plots.COLORS[1], markersize=10, label="minimum: α and μ")
+    ax.plot(alone, 0, "s", color=plots.COLORS[0], markersize=9, label="minimum without momentum")
+    ax.axhline(0, color=plots.COLORS[0], linestyle="--")
+    ax.set(xlabel="α, factor in front of Δ", ylabel=r"μ, factor in front of the last step $\delta_0$")
+    ax.set_title("The quadratic model in two directions")
+    ax.legend(loc="upper right", frameon=True)
+
+
+@plots.style()
+def dampings_and_ratios(trace: Sequence[Mapping[str, float]]) -> None:
+    """What K-FAC's steps report: both dampings, the reduction ratio, and alpha and mu."""
+    _, axes = plt.subplots(1, 3, figsize=(10, 3.6), layout="constrained")
+    step = np.arange(1, len(trace) + 1)
+    axes[0].plot(step, [row["lam"] for row in trace], label="λ", drawstyle="steps-post")
+    axes[0].plot(step, [row["gamma"] for row in trace], "--", label="γ", drawstyle="steps-post")
+    axes[0].set(yscale="log", title="dampings")
+    checked = [k for k, row in enumerate(trace) if "rho" in row]
+    axes[1].plot(step[checked], [trace[k]["rho"] for k in checked], "o", markersize=4, label="ρ")
+    axes[1].axhspan(0.25, 0.75, color="#dddddd", label="λ stays")
+    axes[1].set(title="reduction ratio")
+    axes[2].plot(step, [row["alpha"] for row in trace], label="α")
+    axes[2].plot(step[1:], [row["mu"] for row in trace[1:]], "--", label="μ")
+    axes[2].set(title="factors α and μ")
+    for ax in axes:
+        ax.set_xlabel("step")
+        ax.grid(True)
+        ax.legend()
+
+
+@plots.style()
+def losses_by_step(
+    runs: Mapping[str, Sequence[tuple[np.ndarray, np.ndarray]]], level: float, title: str
+) -> None:
+    """Training losses (steps, losses): a thin line per seed, the median of the seeds thick."""
+    _, ax = plt.subplots(figsize=(10, 4.6), layout="constrained")
+    for number, (name, seeds) in enumerate(runs.items()):
+        color, dash = plots.COLORS[number], ("-", "--", "-.", ":")[number % 4]
+        for steps, losses in seeds:
+            ax.plot(steps, losses, color=color, linewidth=0.8, alpha=0.5)
+        median = np.median([losses for _, losses in seeds], axis=0)
+        ax.plot(seeds[0][0], median, dash, color=color, linewidth=2.6, label=name)
+    ax.axhline(level, color="black", linewidth=1, linestyle=":")
+    ax.set(yscale="log", xlabel="steps", ylabel="training loss (nats)")
+    if max(losses.max() for _, losses in seeds) < 20 * level:  # a decade or so has too few powers of ten
+        ax.yaxis.set_major_formatter(ScalarFormatter())
+        ax.yaxis.set_minor_formatter(ScalarFormatter())
+    ax.set_title(f"{title}; thick: median, thin: each seed; dotted: {level:g} nats")
+    ax.grid(True)
+    ax.legend()
+
+
+@plots.style()
+def scales_and_products(products: np.ndarray, scales: np.ndarray) -> None:
+    """Second moments of the gradient in the eigenbasis against K-FAC's eigenvalues, a dot per direction."""
+    _, ax = plt.subplots(figsize=(7, 4.6), layout="constrained")
+    limits = np.array([1e-6, 2 * products.max()])
+    ax.loglog(products, scales, ".", markersize=4)
+    ax.plot(limits, limits, "--", color=plots.COLORS[1], label="equal")
+    ax.set(
+        xlim=limits, ylim=limits, xlabel="K-FAC's eigenvalue, a γ", ylabel="mean square of the gradient, s"
+    )
+    ax.set_title(f"{len(products)} directions of one layer")
+    ax.legend()
+
+
+@plots.style()
+def sums_of_products(errors: np.ndarray) -> None:
+    """Relative error of the best sum of 1, 2, ... Kronecker products."""
+    _, ax = plt.subplots(figsize=(7, 3.6), layout="constrained")
+    ax.plot(np.arange(1, len(errors) + 1), errors, "o-")
+    ax.set(xlabel="number of Kronecker products in the sum", ylabel="relative error", ylim=(0, None))
+    ax.set_xticks([1, *range(5, len(errors) + 1, 5)])
+    ax.grid(True)
+
+
+@plots.style()
+def singular_values(before: np.ndarray, after: np.ndarray) -> None:
+    """Singular values of a gradient, and of what Newton-Schulz makes of it."""
+    _, ax = plt.subplots(figsize=(7, 3.8), layout="constrained")
+    ranks = np.arange(1, len(before) + 1)
+    ax.semilogy(ranks, before, "o-", label="gradient, scaled to norm 1")
+    ax.semilogy(ranks, after, "s-", label="after Newton-Schulz")
+    ax.axhline(1, color=GREY, linestyle=":", label=r"exact $U V^\top$")
+    ax.set(xlabel="rank (1 = largest)", ylabel="singular value", xticks=[1, *range(5, len(before) + 1, 5)])
+    ax.set_title("A gradient, and Muon's step")
+    ax.grid(True)
+    ax.legend()
+
+
+@plots.style()
+def noise_by_batch(sizes: np.ndarray, noise: Mapping[str, tuple[np.ndarray, np.ndarray, float]]) -> None:
+    """Squared errors (sizes, draws) of batches' gradients, and their formula, over the squared length."""
+    _, ax = plt.subplots(figsize=(10, 4.6), layout="constrained")
+    for number, (name, (squares, formula, square)) in enumerate(noise.items()):
+        ax.plot(sizes, squares.mean(1) / square, "os"[number], color=plots.COLORS[number], label=name)
+        (line,) = ax.plot(sizes, formula / square, "k:")
+    line.set_label("the formula of section 1")
+    ax.axhline(1, color=GREY, linewidth=1)
+    ax.set(xscale="log", yscale="log", xlabel="examples in the batch, m", ylabel="noise / signal")
+    ax.set_title("Squared error of the batch's gradient over its squared length")
+    ax.set_xticks(sizes, [str(m) for m in sizes])
+    ax.minorticks_off()
     ax.legend()
 
 

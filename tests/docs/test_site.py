@@ -37,7 +37,7 @@ API = {
     for page in sorted((DOCS / "api").glob("*.md"))
 }
 CLAIMS = DOCS / "claims.md"
-TUTORIALS = 15
+TUTORIALS = 13
 """Of the whole course, from 0."""
 
 by_name = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))

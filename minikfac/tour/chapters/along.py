@@ -138,7 +138,7 @@ class Along:
             *self._stated(),
             Figure("along-training", self.caption),
             ["along"],
-            "13, Bring your own",
+            "4, Down to K-FAC",
         )
 
     def _stated(self) -> tuple[str, str]:
