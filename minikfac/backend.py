@@ -31,7 +31,7 @@ class DeviceError(RuntimeError):
 
 
 def on_host(array: object) -> bool:
-    """Whether this is no array of CuPy: its numbers can be looked at without waiting for a device."""
+    """Whether this is not an array of CuPy: its numbers can be looked at without waiting for a device."""
     cupy = sys.modules.get("cupy")  # an array of CuPy can only exist if CuPy was imported
     return cupy is None or not isinstance(array, cupy.ndarray)
 

@@ -231,7 +231,7 @@ class MPICommunicator(Communicator):
 
 
 def _pause(started: float) -> None:
-    """Let others work, once the wait is no short one: for a tenth of it, a hundredth of a second at most."""
+    """Let others work, once the wait is not a short one: for a tenth of it, a hundredth of a second at most."""
     waited = time.perf_counter() - started
     if waited > 1e-4:
         time.sleep(min(waited / 10, 0.01))

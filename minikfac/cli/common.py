@@ -151,7 +151,7 @@ def on_existing(resume: bool, overwrite: bool, paths: Sequence[Path], what: str 
 
 
 def width(elsewhere: int = 100) -> int:
-    """Letters in a line: the terminal's, or COLUMNS; ``elsewhere`` where the output is no terminal."""
+    """Letters in a line: the terminal's, or COLUMNS; ``elsewhere`` where the output is not a terminal."""
     return shutil.get_terminal_size((elsewhere, 24)).columns
 
 

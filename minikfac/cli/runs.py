@@ -21,7 +21,7 @@ from ..training.loop import Optimizer
 from .tables import print_table
 
 SQUARED = ("squared_error", "test_squared_error")
-"""Measured where targets are no labels."""
+"""Measured where targets are not labels."""
 SMALL = 300
 """Nets with no more units or inputs in any layer are quicker with one thread."""
 

@@ -34,7 +34,7 @@ def Kronecker(factors: Sequence[tuple[Array, ...]], names: Sequence[str] | None 
     Raises:
         ValueError: on factors that are not square, finite, symmetric and positive semi-definite, naming them,
             or another number of names than of factors.
-        TypeError: on factors that are no arrays of real numbers.
+        TypeError: on factors that are not arrays of real numbers.
     """
     F = kronecker_blocks([tuple(matrices) for matrices in factors], names)
     for block in F.blocks:

@@ -230,7 +230,7 @@ def symmetric(M: Array, what: str) -> Array:
 
     Raises:
         ValueError: that names it, if it is not square, finite and symmetric.
-        TypeError: if it is no array of real numbers.
+        TypeError: if it is not an array of real numbers.
     """
     M = real_array(M, what)
     if M.ndim != 2 or M.shape[0] != M.shape[1] or not len(M):
@@ -250,7 +250,7 @@ def not_negative(d: Array, what: str) -> Array:
 
     Raises:
         ValueError: that names it, on negative ones, NaN or infinity.
-        TypeError: if it is no array of real numbers.
+        TypeError: if it is not an array of real numbers.
     """
     d = real_array(d, what)
     if on_host(d) and not (all_finite(d) and (d >= 0).all()):
@@ -264,7 +264,7 @@ def check_damping(damping: float, like: Array) -> float:
 
     Raises:
         ValueError: on another number.
-        TypeError: on what is no real number.
+        TypeError: on anything but a real number.
     """
     damping = real_number(damping, "damping")
     if not (math.isfinite(damping) and damping >= 0):

@@ -323,7 +323,7 @@ def signals(
         ValueError: on arguments that do not go together, what ``Network.forward`` refuses, or signals that
             overflow (on the host).
         MemoryError: with the size in GiB, if the signals of a chunk do not fit.
-        TypeError: if rng is no generator, such as a seed.
+        TypeError: if rng is not a generator, such as a seed.
     """
     if batch_size is not None:
         batch_size = whole_number(batch_size, "batch_size")

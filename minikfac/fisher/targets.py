@@ -55,7 +55,7 @@ class Targets(ShownByFields):
 
         Raises:
             ValueError: on arguments that do not go together.
-            TypeError: if rng is no generator, such as a seed.
+            TypeError: if rng is not a generator, such as a seed.
         """
         if not isinstance(targets, str) or targets not in TARGETS:
             raise ValueError(f"expected targets 'model', 'sampled' or 'data', got {targets!r}")

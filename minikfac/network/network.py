@@ -101,7 +101,7 @@ class Network(Shown):
     comm: Communicator = SERIAL
 
     def __init__(self, layers: Sequence[Layer], output: Output) -> None:
-        """Raises ValueError on no layers or sizes that do not fit together, TypeError on what is no layer."""
+        """Raises ValueError on no layers or sizes that do not fit together, TypeError on anything but a layer."""
         if not isinstance(layers, Iterable):
             raise TypeError(f"expected a list of layers of minikfac.layers, got {layers!r}")
         self._body = Sequential(tuple(layers))
@@ -169,7 +169,7 @@ class Network(Shown):
 
         Raises:
             ValueError: on another scheme or dtype.
-            TypeError: if rng is no generator, such as a seed.
+            TypeError: if rng is not a generator, such as a seed.
         """
         check_generator(rng)
         if scheme not in SCHEMES:
@@ -448,7 +448,7 @@ class Network(Shown):
 
         Raises:
             ValueError: on numbers that are not finite, and inputs, targets or statistics that do not fit.
-            TypeError: on what is not an array of numbers.
+            TypeError: on anything but an array of numbers.
             FloatingPointError: if finite numbers overflow on the way.
         """
         self._check_numbers(theta, stats, needed=True)

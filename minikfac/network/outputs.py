@@ -87,7 +87,7 @@ class Output(ABC):
             rng: a ``numpy.random.Generator``.
 
         Raises:
-            TypeError: if rng is no generator, such as a seed.
+            TypeError: if rng is not a generator, such as a seed.
         """
         check_generator(rng)
         return self.transform_noise(z, self.noise(rng, len(z), 1, z.shape[1]))[0]
@@ -100,7 +100,7 @@ class Output(ABC):
 
         Raises:
             ValueError: that says what was expected and what came.
-            TypeError: if y is no array.
+            TypeError: if y is not an array.
         """
         self.check_form(y, n, n_units)
         if on_host(y):

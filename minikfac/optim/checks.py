@@ -55,7 +55,7 @@ def parameters(net: Network, theta: Any) -> None:
 
 
 def state(opt: Any, state: Any, theta: Array) -> None:
-    """Refuse what is no state, or one for a net of another size."""
+    """Reject anything but a state, or one for a net of another size."""
     opt.net.unpack(theta)
     if not (isinstance(state, dict) and "step" in state):
         raise another_state(opt, state)
@@ -98,7 +98,7 @@ def value_at(value: float | Schedule, k: int, name: str = "a schedule") -> float
         name: of the setting; a momentum is below 1.
 
     Raises:
-        ValueError: on a schedule whose value is no number, below 0, or 1 and more for a momentum.
+        ValueError: on a schedule whose value is not a number, below 0, or 1 and more for a momentum.
     """
     if not callable(value):
         return value
@@ -145,7 +145,7 @@ def below_one(**values: float | Schedule) -> None:
 
 
 def share(or_none: bool = False, /, **values: float) -> None:
-    """Refuse what is no share, (0, 1] or, with none of it, [0, 1]."""
+    """Reject anything but a share, (0, 1] or, with none of it, [0, 1]."""
     for name, value in values.items():
         if not (is_number(value) and 0 <= value <= 1 and (value or or_none)):
             raise ValueError(f"expected {name} in {'[' if or_none else '('}0, 1], got {value!r}")

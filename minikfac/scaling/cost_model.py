@@ -109,7 +109,7 @@ def layer_sizes(net: Network, shape: Sequence[int]) -> list[LayerSize]:
     """Return the sizes of all parameter layers, for inputs of a shape without the batch's axis.
 
     Raises:
-        ValueError: on a layer that scales and shifts: its block is no Kronecker product.
+        ValueError: on a layer that scales and shifts: its block is not a Kronecker product.
     """
     theta = np.zeros(net.n_params, dtype=np.float32)
     sizes = []

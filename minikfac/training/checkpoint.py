@@ -41,7 +41,7 @@ from .records import Record, decoded, encoded
 FORMAT = 3
 """Before 2, an optimizer's state held the average of the iterates; before 3, there was no digest."""
 JSON, DIGEST = "json", "sha256"
-"""The two members that are no arrays of the run: how these belong together, and a digest of all."""
+"""The two members that are not arrays of the run: how these belong together, and a digest of all."""
 WITH_ARRAYS = ("theta", "state", "average")
 PLAIN = ("step", "examples", "seconds", "info", "records", "about")
 """What a checkpoint holds: what has arrays in it, and the rest."""
@@ -129,7 +129,7 @@ def load(path: str | Path, like: Array | None = None) -> Checkpoint:
 
     Raises:
         FileNotFoundError: if there is none.
-        ValueError: on a file that is no checkpoint, is damaged, has parts of another, or has the format of
+        ValueError: on a file that is not a checkpoint, is damaged, has parts of another, or has the format of
             another version.
     """
     arrays = read_npz(path)

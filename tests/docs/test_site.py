@@ -37,6 +37,7 @@ API = {
     for page in sorted((DOCS / "api").glob("*.md"))
 }
 CLAIMS = DOCS / "claims.md"
+SWEEPS = DOCS / "results" / "scaling.md"
 TUTORIALS = 15
 """Of the whole course, from 0."""
 
@@ -230,9 +231,9 @@ def test_tables_of_sweeps_are_their_records(name: str) -> None:
         assert knee is not None and knee.bounded
         cells = [sweeps.in_range(*column) for column in steps.T]
         row = f"| {method} | {' | '.join(cells)} | {knee.S:.3g} | {knee.B:.3g} |"
-        assert row in read(DOCS / "scaling.md")
+        assert row in read(SWEEPS)
         factor = f"{steps[0, 0] / steps[0, -1]:.1f}"
-        for text in (sections()["T15"], read(DOCS / "limits.md"), read(DOCS / "scaling.md")):
+        for text in (sections()["T15"], read(DOCS / "limits.md"), read(SWEEPS)):
             assert re.search(rf"(?<![\d.]){re.escape(factor)} (times fewer|times from|against)", text)
         assert re.search(rf"\b(at|at a batch of|and) {knee.B:.0f}\b", sections()["T15"])
 

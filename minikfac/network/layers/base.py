@@ -177,7 +177,7 @@ def sum_of_products(a: Array, g: Array, out: Array) -> None:
 
 
 def check_positive(layer: str, **values: Any) -> None:
-    """Refuse what is no positive whole number, naming it."""
+    """Reject anything but a positive whole number, naming it."""
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
             raise ValueError(f"expected {layer} {name} to be a positive whole number, got {value!r}")

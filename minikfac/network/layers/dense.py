@@ -170,7 +170,7 @@ class Dense(ParameterLayer):
                 result is None.
 
         Raises:
-            ValueError: if W is no matrix.
+            ValueError: if W is not a matrix.
             TypeError: on lists, tensors and the like.
         """
         check_array(W, "W")

@@ -95,7 +95,7 @@ class Along:
         moments: steps at which whole matrices were compared; none for large nets.
         rows: per moment and approximation the columns of the quality table.
         now: steps of the study.
-        pictures: the first layer's steps (units, H, W) by name; none where inputs are no grey images.
+        pictures: the first layer's steps (units, H, W) by name; none where inputs are not grey images.
     """
 
     steps: Array

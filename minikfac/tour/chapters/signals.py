@@ -50,7 +50,7 @@ def passage(net: Network, theta: Array, x: Array, y: Array, seed: int = 0) -> Pa
     if classes:
         p = to_host(mean)
         right = p.argmax(1) == to_host(y)
-        # one that leaves room for another target to be drawn, but is no coin toss
+        # one that leaves room for another target to be drawn, but is not a coin toss
         distance = np.abs(p.max(1) - 0.7) + ~right
         index = int(distance.argmin())
     one = slice(index, index + 1)
@@ -80,7 +80,7 @@ class Signals:
 
     Attributes:
         passage: through the net and back.
-        image_shape: of the example (H, W, C), None where it is no image.
+        image_shape: of the example (H, W, C), None where it is not an image.
         classes: whether targets are classes.
     """
 
