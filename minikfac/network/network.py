@@ -101,7 +101,7 @@ class Network(Shown):
     comm: Communicator = SERIAL
 
     def __init__(self, layers: Sequence[Layer], output: Output) -> None:
-        """Raises ValueError on no layers or sizes that do not fit together, TypeError on anything but a layer."""
+        """Raises ValueError on no layers or on sizes that do not fit, TypeError on anything but a layer."""
         if not isinstance(layers, Iterable):
             raise TypeError(f"expected a list of layers of minikfac.layers, got {layers!r}")
         self._body = Sequential(tuple(layers))
