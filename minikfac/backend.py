@@ -62,7 +62,7 @@ def array_module(*arrays: Any, names: str = "") -> ModuleType:
 
 
 def check_array(array: object, what: str) -> None:
-    """Refuse lists, tensors and whatever else is not an array of NumPy or CuPy, or computes differently.
+    """Reject lists, tensors and whatever else is not an array of NumPy or CuPy, or computes differently.
 
     Raises:
         TypeError: that names what was expected to be one.
@@ -145,7 +145,7 @@ def label_advice(low: int, high: int, n_classes: int) -> str:
 
 
 def check_generator(rng: object) -> None:
-    """Refuse seeds, None and NumPy's older generators.
+    """Reject seeds, None and NumPy's older generators.
 
     Raises:
         TypeError: that says how to make a generator.
@@ -362,7 +362,7 @@ def available_memory(xp: ModuleType = np) -> int:
 
 
 def check_memory(shape: tuple[int, ...], dtype: Any, what: str, instead: str, xp: ModuleType = np) -> None:
-    """Refuse an array that does not fit before any work is spent on it.
+    """Reject an array that does not fit before any work is spent on it.
 
     Args:
         shape: of the array that would be made.

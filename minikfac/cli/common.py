@@ -49,7 +49,7 @@ Figure = Annotated[Path, Option(help="The figure: a .png, .svg or .pdf.")]
 
 
 class Command(TyperCommand):
-    """A command that refuses, of any option, what no setting can be; a path may begin with ~."""
+    """A command that rejects, of any option, what no setting can be; a path may begin with ~."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the options.
@@ -99,7 +99,7 @@ def make_folder(folder: Path) -> None:
 
 
 def check_figure(path: Path) -> None:
-    """Refuse a figure that cannot be written there.
+    """Reject a figure that cannot be written there.
 
     Raises:
         ValueError: on a name that ends in no format of figures.

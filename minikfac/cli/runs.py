@@ -192,7 +192,7 @@ def _number(text: str, option: str) -> float:
 def check_column(
     column: str, problem: Problem, option: str, averaged: bool = False, best: bool = False
 ) -> None:
-    """Refuse a column that runs on the problem do not measure, before there are any.
+    """Reject a column that runs on the problem do not measure, before there are any.
 
     Args:
         column: that of the option.

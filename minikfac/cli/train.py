@@ -142,7 +142,7 @@ def _ranks(distributed: bool) -> Communicator:
 
 
 def _refuse(**options: str | None) -> None:
-    """Refuse what describes a net of one's own, where there is none."""
+    """Reject what describes a net of one's own, where there is none."""
     for option, value in options.items():
         if value is not None:
             raise ValueError(f"expected --{option} only with --net, got --{option} {value}")

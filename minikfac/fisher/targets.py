@@ -54,7 +54,7 @@ class Targets(ShownByFields):
         """Check the arguments, and draw.
 
         Raises:
-            ValueError: on arguments that do not go together.
+            ValueError: on arguments that contradict each other.
             TypeError: if rng is not a generator, such as a seed.
         """
         if not isinstance(targets, str) or targets not in TARGETS:

@@ -189,7 +189,7 @@ class Network(Shown):
         return [theta[part].reshape(shape) for part, shape in zip(self.slices, self.shapes, strict=True)]
 
     def check_finite(self, theta: Array, name: str = "theta") -> list[Array]:
-        """Return the weights as :meth:`unpack` does; on a device their numbers are not looked at.
+        """Return the weights as :meth:`unpack` does; on a device their numbers are not checked.
 
         Raises:
             ValueError: on NaN and infinite values, naming the layers that have them.
@@ -230,7 +230,7 @@ class Network(Shown):
         """Return the statistics that batch normalization takes of a batch in training, (2, C) each.
 
         Handed to other passes they are constants there. [] for most nets, at no cost. Where numbers overflow
-        they are not finite, and other passes refuse them.
+        they are not finite, and other passes reject them.
         """
         if not self._body.statistics_shapes:
             return []
@@ -278,7 +278,7 @@ class Network(Shown):
         return Tape(z, record, running, self._body)
 
     def _check_numbers(self, theta: Array, stats: Sequence[Array] | None, needed: bool) -> None:
-        """Refuse parameters and statistics that are not finite, and a net in use without statistics."""
+        """Reject parameters and statistics that are not finite, and a net in use without statistics."""
         self.check_finite(theta)
         if needed and stats is None and self._body.statistics_shapes:
             raise ValueError(
@@ -481,7 +481,7 @@ class Network(Shown):
         return value
 
     def _check_result(self, result: Any, what: str, **parameters: Array) -> None:
-        """Refuse NaN and infinity in an array or a float, naming what makes it so; a device is not asked."""
+        """Reject NaN and infinity in an array or a float, naming what makes it so; a device is not asked."""
         if not on_host(result) or all_finite(array_module().asarray(result)):
             return
         for name, vector in parameters.items():
@@ -617,7 +617,7 @@ def _or_nan(loss: Any, theta: Array) -> Any:
 
 
 def as_batch(x: Any) -> Array:
-    """Return inputs as an array, by :func:`minikfac.backend.as_array`; refuse what is not a batch."""
+    """Return inputs as an array, by :func:`minikfac.backend.as_array`; reject anything but a batch."""
     x = as_array(x, "x")
     if x.ndim < 2 or x.size == 0:
         raise ValueError(

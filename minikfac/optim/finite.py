@@ -27,10 +27,10 @@ ADVICE = {"lr": "a smaller lr", "damping": "more damping", "lam": "a larger lam"
 
 
 def finite(step: Step) -> Step:
-    """Let an optimizer's ``step`` refuse a loss, parameters or vectors of the state that are not finite.
+    """Let an optimizer's ``step`` reject a loss, parameters or vectors of the state that are not finite.
 
     The numbers of info may still be on a device: they come to the host here, in one request together with the
-    answer. A state of another optimizer or net is refused too.
+    answer. A state of another optimizer or net is rejected too.
     """
 
     @wraps(step)

@@ -6,7 +6,7 @@
 F v takes one forward and one backward pass, on one mini-batch for all iterations. Five devices make it work
 [Martens10, sec. 4; MS12]: CG starts at a shrunken copy of its last answer; a diagonal preconditioner helps
 it; it stops when phi hardly falls any more, long before it has solved the system; of its iterates the one
-of least h counts; and lambda follows the ratio of what h did to what phi, lambda included, foretold. A line
+of least h counts; and lambda follows the ratio of what h did to what phi, lambda included, predicted. A line
 search guards the step, and rejects it if nothing helps.
 
 F is the Gauss-Newton matrix, which is the Fisher matrix here. Under batch normalization that of the whole

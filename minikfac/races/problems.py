@@ -207,7 +207,7 @@ def problem(
         device: where the parameters are.
 
     Raises:
-        ValueError: If there is no such problem, or on what its data or net refuse.
+        ValueError: If there is no such problem, or on what its data or net reject.
 
     >>> p = problem("digits-autoencoder")
     >>> p.dataset.y_train is p.dataset.x_train, p.net.n_params, p.theta().shape

@@ -222,7 +222,7 @@ def race(
         averaging: of the iterates, as of :func:`.train`; for all, or by name.
 
     Raises:
-        ValueError: on no contenders, seeds or limits, ``existing`` without a folder, or what `train` refuses.
+        ValueError: on no contenders, seeds or limits, ``existing`` without a folder, or what `train` rejects.
         FileExistsError: where another run writes in the folder, or runs are there and not to be replaced.
     """
     _check(contenders, seed, seeds=seeds, per_octave=per_octave)

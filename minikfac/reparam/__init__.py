@@ -31,7 +31,7 @@ orthogonal. Damping compares the factors with an identity that does not map alon
 =======================  ==================================================================
 
 Each returns a :class:`Reparameterization`; ``second @ first`` is one after the other. Constants are computed
-once and are then part of the other net. What has no equivalent is refused, with the reason.
+once and are then part of the other net. What has no equivalent is rejected, with the reason.
 """
 
 from .data import center, normalize, whiten, whiten_colors, whiten_derivatives

@@ -116,7 +116,7 @@ class Reparameterization(Shown):
     def _moved(
         self, move: Callable[[LayerMap, Array], Array], start: Network, end: Network, theta: Array
     ) -> Array:
-        """Map parameters layer by layer; refuse NaN and infinity, that came and that come out."""
+        """Map parameters layer by layer; reject NaN and infinity, that came and that come out."""
         moved = end.pack(list(map(move, self.maps, start.check_finite(theta, "theta or direction"))))
         end.check_finite(moved, "mapped theta or direction")
         return moved

@@ -36,7 +36,7 @@ Averaging = float | PerStep
 
 
 def check_averaging(averaging: Averaging | None) -> None:
-    """Refuse less than one example, which would leave the iterate itself."""
+    """Reject less than one example, which would leave the iterate itself."""
     is_enough = isinstance(averaging, PerStep) or (
         isinstance(averaging, Real) and not isinstance(averaging, bool) and averaging >= 1
     )

@@ -4,7 +4,7 @@ A function, such as a schedule or a size of batches, is described by its values 
 what it was made with: defaults, closure, arguments of a ``partial``. An object of any other class is
 described by its public attributes, and by its values if it can be called. So a run is not resumed with
 another one of the same name. A function has to be one of the step alone: one that draws at random, or
-remembers its calls, is refused, as no description of it would hold.
+remembers its calls, is rejected, as no description of it would hold.
 """
 
 from __future__ import annotations

@@ -281,7 +281,7 @@ def _check_settings(n: int, batch_size: Any, seed: Any, averaging: Any, progress
 
 
 def _check_parts(net: Network, opt: Any, dataset: Any, **functions: Any) -> None:
-    """Refuse what does not go together, before anything of the run is computed."""
+    """Reject what does not go together, before anything of the run is computed."""
     missing = [part for part in ("x_train", "y_train", "x_test", "y_test") if not hasattr(dataset, part)]
     if missing:
         raise TypeError(

@@ -53,7 +53,7 @@ def quality_along_training(
         and ``c_star/NAME/LAYER``, the best scalar.
 
     Raises:
-        ValueError: on n_examples < 1, or what :func:`train` refuses.
+        ValueError: on n_examples < 1, or what :func:`train` rejects.
     """
     if n_examples < 1:
         raise ValueError(f"expected n_examples >= 1, got {n_examples}")
