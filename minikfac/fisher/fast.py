@@ -25,7 +25,7 @@ from .targets import Targets
 
 
 class Estimate(NamedTuple):
-    """What one mini-batch gives.
+    """The results of one mini-batch.
 
     Attributes:
         loss: mean over examples, nats; on a device a number that stays there.

@@ -29,7 +29,7 @@ from .matrix import FisherMatrix, Operator, symmetric
 
 
 def Kronecker(factors: Sequence[tuple[Array, ...]], names: Sequence[str] | None = None) -> BlockDiagonal:
-    """The K-FAC matrix from factors (A, G), or full blocks (F,), that were averaged elsewhere.
+    """The K-FAC matrix from factors (A, G), or full blocks (F,), that were averaged beforehand.
 
     Raises:
         ValueError: on factors that are not square, finite, symmetric and positive semi-definite, naming them,

@@ -1,4 +1,4 @@
-"""A network: layers and an output distribution. It describes; the numbers live in one flat array theta.
+"""A network: layers and an output distribution. Its parameters are one flat array theta, kept apart.
 
 theta (P,), x (N, features)  --forward-->  tape: abar, s of every parameter layer, z (N, C)
 tape, dz = dL/dz             --backward->  g = dL/ds of every parameter layer
@@ -39,11 +39,11 @@ from .outputs import Output
 
 @dataclass(frozen=True, repr=False)
 class Tape(ShownByFields):
-    """What one forward pass left behind.
+    """The results of a forward pass that the backward pass needs.
 
     Attributes:
         z: (N, C), natural parameters of the output distribution.
-        record: the layers' own notes for the way back.
+        record: the layers' records for the backward pass.
         stats: running statistics of batch normalization after this pass; [] for most nets.
     """
 
@@ -58,7 +58,7 @@ class Tape(ShownByFields):
 
     @property
     def abar(self) -> list[Array]:
-        """Per parameter layer (N, T, I), what went into its weights, with a constant 1 appended.
+        """Per parameter layer (N, T, I), the input of its weights, with a constant 1 appended.
 
         Scale-and-shift layers have (N, T, 2, C): the normalized input, and 1.
         """
@@ -86,7 +86,7 @@ class Tape(ShownByFields):
 
 
 class Network(Shown):
-    """Layers in a row, and the distribution of the target given what comes out.
+    """A sequence of layers, and the distribution of the target given its output.
 
     Attributes:
         layers: the layers.
@@ -220,7 +220,7 @@ class Network(Shown):
         return [xp.stack([xp.zeros(c), xp.ones(c)]) for _, c in self._body.statistics_shapes]
 
     def n_outputs(self, x: Array) -> int:
-        """C, how many natural parameters come out for inputs like x."""
+        """C, the number of natural parameters for inputs like x."""
         shape = self._body.output_shape(as_batch(x).shape[1:])
         if shape is None or len(shape) != 1 or shape[0] is None:
             raise ValueError(f"expected outputs (N, C) of the last layer, got {shape}; add a Flatten()")
@@ -229,7 +229,7 @@ class Network(Shown):
     def batch_stats(self, theta: Array, x: Array) -> list[Array]:
         """Return the statistics that batch normalization takes of a batch in training, (2, C) each.
 
-        Handed to other passes they are constants there. [] for most nets, at no cost. Where numbers overflow
+        Passed to other passes they are constants there. [] for most nets, at no cost. Where numbers overflow
         they are not finite, and other passes reject them.
         """
         if not self._body.statistics_shapes:
@@ -457,7 +457,7 @@ class Network(Shown):
     def mean_loss(self, theta: Array, x: Array, y: Array, stats: Sequence[Array] | None = None) -> Any:
         """:meth:`loss`; NaN for parameters that are not finite, and NaN or infinite where numbers overflow.
 
-        On a device it stays there, and is NaN, too, for inputs and targets that there cannot be.
+        On a device it stays there, and is NaN for invalid inputs and targets, too.
         """
         x, y = as_batch(x), as_array(y, "y", NUMBER_CLASSES)
         chunks = self.chunks(theta, x)
@@ -524,8 +524,8 @@ class Network(Shown):
 
         The statistics are those of batch normalization after the pass, averaged over steps, and those that
         this pass used. The loss is NaN for parameters that are not finite. On a device it stays there, as an
-        array without axes, so that nothing waits for it; it is NaN, too, where the output's distribution
-        cannot have one of the targets.
+        array without axes, so that nothing waits for it; it is NaN, too, if the output's distribution does
+        not allow one of the targets.
         """
         x, y = as_batch(x), as_array(y, "y", NUMBER_CLASSES)
         chunks = self.chunks(theta, x, train)
@@ -568,7 +568,7 @@ class Network(Shown):
         return kl
 
     def natural_parameters(self, theta: Array, x: Array, stats: Sequence[Array] | None = None) -> Array:
-        """z (N, C) alone, chunk by chunk: what a pass leaves behind is not kept.
+        """z (N, C) alone, chunk by chunk, without keeping tapes.
 
         Arguments and errors are those of :meth:`loss`.
         """

@@ -1,4 +1,4 @@
-"""Networks that come by name: the papers' nets, and small ones of their kinds.
+"""Networks by name: the papers' nets, and small ones of their kinds.
 
 mlp                 multi-layer perceptron
 digits_mlp          the net of README, tutorials and report: 8 x 8 digits, five hidden layers of 16 tanh units

@@ -1,4 +1,4 @@
-"""What settings may be: of optimizers, schedules, the loop and races. Each check names them in its error."""
+"""Checks of settings: of optimizers, schedules, the loop and races. Each error names the setting."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def plain_numbers(opt: Any) -> None:
     """Turn NumPy's numbers and fractions into Python's: a float64 of NumPy makes float32 arrays float64.
 
     Raises:
-        TypeError: on a net that is none.
+        TypeError: on anything but a net.
     """
     net = getattr(opt, "net", None)
     if net is not None and not isinstance(net, Network):
@@ -32,11 +32,11 @@ def plain_numbers(opt: Any) -> None:
 
 
 def acting(opt: Any, where: str, *names: str) -> None:
-    """Reject settings that would not act, unless they are as by default.
+    """Reject settings that would have no effect, unless they have their default values.
 
     Args:
         opt: the optimizer.
-        where: they would act, in words.
+        where: they would have an effect, in words.
         names: of the settings.
     """
     defaults = {setting.name: setting.default for setting in fields(opt)}

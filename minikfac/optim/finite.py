@@ -1,7 +1,7 @@
-"""Every step ends in finite numbers, or in an error that says what became infinite and what was in force.
+"""Every step returns finite numbers, or raises an error that names what became infinite and the settings.
 
-A step changes none of its arguments. So after an error parameters and state are what they were, and what went
-wrong can be computed once more to be named.
+A step changes none of its arguments. So after an error parameters and state are unchanged, and the number
+that failed can be computed again to be named.
 """
 
 from __future__ import annotations
