@@ -317,7 +317,7 @@ def to_floats(values: Mapping[str, Any]) -> dict[str, float]:
 def on_second_stream(task: Callable[..., T], like: Any) -> Callable[..., T]:
     """Return a task for a second thread that on a GPU has a queue of its own, beside that of the first.
 
-    It begins when the GPU has done what was asked of it up to now, and returns when its own work is done. On
+    It begins when the GPU has finished the work requested so far, and returns when its own work is done. On
     the host it is the task itself.
 
     Args:

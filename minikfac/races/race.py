@@ -145,7 +145,7 @@ class Race(ShownByFields):
         return ["optimizer", *header], cells
 
     def summary(self, column: str | None = None) -> tuple[list[str], list[list[str]]]:
-        """Return a header and a row of text per contender: how far it went, and what it found.
+        """Return a header and a row of text per contender: how far it went, and its measures at the end.
 
         Of several runs the median, and the lowest and the highest where they differ.
 

@@ -6,7 +6,7 @@ Each parameter layer s = abar W can be put between fixed affine maps of its inpu
 
 With abar = [x, 1] as rows, the layer's input is abar' = abar B with B = [[V, 0], [d, 1]]; a convolution's
 patch has every pixel mapped, B = [[blockdiag(V, ..., V), 0], [d, ..., d, 1]], padding included, which then
-holds the image of what it held. The same function comes out where, for e = (0, ..., 0, 1)^T,
+holds the image of its former value. The same function comes out where, for e = (0, ..., 0, 1)^T,
 
     abar W = abar B W' U + c        so        W = B W' U + e c        W' = B^-1 (W - e c) U^-1
 
