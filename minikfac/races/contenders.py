@@ -1,7 +1,7 @@
 """Optimizers by name: how each is made, and the ranges from which its arguments are drawn in a search.
 
 The ranges are the same width for all: four to five decades for a step size or a damping, and a handful of
-values for what is not continuous. What a method does not need tuned in its paper is left at its default.
+values for what is not continuous. Arguments that the method's paper does not tune keep their defaults.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Contender(ShownByFields):
         return getattr(optim, self.optimizer)
 
     def make(self, net: Network, **arguments: Any) -> Optimizer:
-        """Make it for a net, with these arguments in the place of its own.
+        """Make it for a net, with these arguments in place of its own.
 
         Raises:
             ValueError: on an argument that it does not have, or a value that it rejects.

@@ -16,7 +16,7 @@ A' = B^T A B, G' = U G U^T, DW' = B^T DW U^T. A step of K-FAC,
     A'^-1 DW' G'^-1 = B^-1 (A^-1 DW G^-1) U^-1
 
 is the image of the old one: both nets remain the same function. A gradient step is not, unless B and U are
-orthogonal. Damping compares the factors with an identity that does not map along.
+orthogonal. Damping adds an identity to the factors, and the identity does not map to the identity.
 
 =======================  ==================================================================
 ``affine``               any invertible U, c, V, d around one layer

@@ -16,8 +16,8 @@ class LayerMap(ShownByFields):
     """W = B W' U + C for the weights of one layer, W' those of the other net; None leaves out.
 
     Attributes:
-        B: (I, I), of what goes into the weights: abar' = abar B.
-        U: (O, O), of what comes out of them: s = s' U + c, where c is the last row of C.
+        B: (I, I), of the inputs of the weights: abar' = abar B.
+        U: (O, O), of their outputs: s = s' U + c, where c is the last row of C.
         C: (I, O).
         B_inverse, U_inverse: of B and U.
     """

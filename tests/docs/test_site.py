@@ -106,6 +106,13 @@ def test_links_lead_to_files_and_headings(page: Path) -> None:
 
 
 @by_name
+def test_every_page_names_its_reader_first(page: Path) -> None:
+    if page.parent.name != "api" or page.stem == "index":
+        opening = re.split(r"\n\n(?!!)", read(page))[1]
+        assert re.search(r"\b(readers?|students?)\b", opening), opening
+
+
+@by_name
 def test_every_formula_that_is_referred_to_is_there(page: Path) -> None:
     everywhere = {label for other in PAGES for label in labels(other)}
     assert set(re.findall(r"\{eq\}`([^`]+)`", read(page))) <= everywhere
