@@ -37,7 +37,6 @@ API = {
     for page in sorted((DOCS / "api").glob("*.md"))
 }
 CLAIMS = DOCS / "claims.md"
-SWEEPS = DOCS / "results" / "scaling.md"
 TUTORIALS = 15
 """Of the whole course, from 0."""
 
@@ -228,6 +227,9 @@ def test_numbers_of_claims_are_those_of_the_record() -> None:
                 what,
                 number,
             )
+
+
+SWEEPS = DOCS / "results" / "scaling.md"
 
 
 @pytest.mark.parametrize("name", ["scaling-digits", "scaling-mnist", "scaling-cifar10"])
