@@ -108,7 +108,7 @@ def test_links_lead_to_files_and_headings(page: Path) -> None:
 def test_every_page_names_its_reader_first(page: Path) -> None:
     if page.parent.name != "api" or page.stem == "index":
         opening = re.split(r"\n\n(?!!)", read(page))[1]
-        assert re.search(r"\b(readers?|students?)\b", opening), opening
+        assert re.search(r"\b(readers?|students?|lecturers?)\b", opening), opening
 
 
 @by_name
