@@ -230,7 +230,7 @@ def as_line(entry: dict[str, str]) -> str:
 def complete(app: object, docname: str, source: list[str]) -> None:
     """Add the entries of references.bib to their page, and to the index the pages that it does not name."""
     if docname == "index":
-        named = set(re.findall(r"^([\w-]+)$", source[0], re.MULTILINE)) | {"index"}
+        named = set(re.findall(r"^(?:.* <)?([\w-]+)>?$", source[0], re.MULTILINE)) | {"index"}
         others = [page.stem for page in sorted(DOCS.glob("*.md")) if page.stem not in named]
         source[0] = source[0].replace("\n*\n", "\n" + "\n".join(others) + "\n")
     if docname.startswith("api/") and docname.removeprefix("api/") in MODULES:

@@ -1,7 +1,7 @@
 """minikfac: natural gradient, the Fisher matrix and its Kronecker-factored approximations, from scratch.
 
-Hand-written backprop holds two things per layer: ``abar``, what goes into the weights, and ``g``, the
-derivative by what comes out of them. Every curvature matrix here is an expectation of their products.
+Hand-written backprop stores two arrays per layer: ``abar``, the input of the weights, and ``g``, the
+derivative with respect to their output. Every curvature matrix here is an expectation of their products.
 
     data -> network (theta, x) -> signals (abar, g) -> Fisher matrix -> quality, plots
 """

@@ -31,7 +31,7 @@ class DeviceError(RuntimeError):
 
 
 def on_host(array: object) -> bool:
-    """Whether this is no array of CuPy: its numbers can be looked at without waiting for a device."""
+    """Whether this is not an array of CuPy: its numbers can be looked at without waiting for a device."""
     cupy = sys.modules.get("cupy")  # an array of CuPy can only exist if CuPy was imported
     return cupy is None or not isinstance(array, cupy.ndarray)
 
@@ -62,7 +62,7 @@ def array_module(*arrays: Any, names: str = "") -> ModuleType:
 
 
 def check_array(array: object, what: str) -> None:
-    """Refuse lists, tensors and whatever else is not an array of NumPy or CuPy, or computes differently.
+    """Reject lists, tensors and whatever else is not an array of NumPy or CuPy, or computes differently.
 
     Raises:
         TypeError: that names what was expected to be one.
@@ -145,7 +145,7 @@ def label_advice(low: int, high: int, n_classes: int) -> str:
 
 
 def check_generator(rng: object) -> None:
-    """Refuse seeds, None and NumPy's older generators.
+    """Reject seeds, None and NumPy's older generators.
 
     Raises:
         TypeError: that says how to make a generator.
@@ -317,7 +317,7 @@ def to_floats(values: Mapping[str, Any]) -> dict[str, float]:
 def on_second_stream(task: Callable[..., T], like: Any) -> Callable[..., T]:
     """Return a task for a second thread that on a GPU has a queue of its own, beside that of the first.
 
-    It begins when the GPU has done what was asked of it up to now, and returns when its own work is done. On
+    It begins when the GPU has finished the work requested so far, and returns when its own work is done. On
     the host it is the task itself.
 
     Args:
@@ -362,7 +362,7 @@ def available_memory(xp: ModuleType = np) -> int:
 
 
 def check_memory(shape: tuple[int, ...], dtype: Any, what: str, instead: str, xp: ModuleType = np) -> None:
-    """Refuse an array that does not fit before any work is spent on it.
+    """Reject an array that does not fit before any work is spent on it.
 
     Args:
         shape: of the array that would be made.

@@ -1,4 +1,4 @@
-"""Ranks that train one net together: what they say to each other, on one rank (nobody) or by MPI.
+"""Ranks that train one net together: how they communicate, on one rank (not at all) or by MPI.
 
 Every rank runs the same program on the same batch and takes its own rows of it:
 
@@ -89,7 +89,7 @@ class Communicator:
         return [results[t] for t in range(len(tasks))]
 
     def owners(self, costs: Sequence[float]) -> list[int]:
-        """Which rank does which task: the dearest first, each to the rank that has the least to do so far.
+        """Which rank does which task: the most expensive first, each to the rank with the least work so far.
 
         >>> three = Communicator()
         >>> three.size = 3
@@ -118,7 +118,7 @@ def _second_thread() -> ThreadPoolExecutor:
 
 
 SERIAL = Communicator()
-"""Nobody else: the same code, and no messages."""
+"""One rank alone: the same code, and no messages."""
 
 
 class MPICommunicator(Communicator):
@@ -196,7 +196,7 @@ class MPICommunicator(Communicator):
         return totals
 
     def _sum(self, flat: Array) -> Array:
-        """Add up a flat array that nobody else holds."""
+        """Add up a flat array that no other rank uses."""
         xp = array_module(flat)
         through_host = xp is not np and not self.takes_device_arrays
         buffer = to_host(flat) if through_host else flat
@@ -231,7 +231,7 @@ class MPICommunicator(Communicator):
 
 
 def _pause(started: float) -> None:
-    """Let others work, once the wait is no short one: for a tenth of it, a hundredth of a second at most."""
+    """Let others work after a longer wait: for a tenth of it, at most a hundredth of a second."""
     waited = time.perf_counter() - started
     if waited > 1e-4:
         time.sleep(min(waited / 10, 0.01))

@@ -228,7 +228,7 @@ def _examples(data: Any, net: Network, torch: bool) -> tuple[Array, Array]:
 
 
 def _check_size(net: Network, chosen: Sequence[int]) -> None:
-    """Refuse layers whose exact matrix is too large, with their sizes."""
+    """Reject layers whose exact matrix is too large, with their sizes."""
     sizes = {net.names[layer]: net.slices[layer].stop - net.slices[layer].start for layer in chosen}
     total = sum(sizes.values())
     fewer = "fewer layers, as in layers=[...]"

@@ -137,7 +137,7 @@ def npz_names(path: str | Path) -> list[str]:
 def read_npz(path: str | Path, names: Collection[str] | None = None) -> dict[str, np.ndarray]:
     """Read arrays from a NumPy archive; every member is read to its end first, and its checksum compared.
 
-    NumPy stops where the header says so: where a damaged header tells of fewer bytes than there are, it
+    NumPy stops where the header says so: where a damaged header states fewer bytes than there are, it
     never comes to the checksum.
 
     Args:
@@ -147,7 +147,7 @@ def read_npz(path: str | Path, names: Collection[str] | None = None) -> dict[str
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If anything in it is damaged, an array is missing or holds objects, or a header does not
-            tell of as many bytes as there are.
+            state as many bytes as there are.
     """
     with _regular(path) as (file, size), one_error(path, *ARCHIVE), zipfile.ZipFile(file) as archive:
         members = _members(archive)
@@ -203,7 +203,7 @@ def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
         raise ValueError(f"{member.filename} with entries of {dtype} and shape {shape}")
     if stated != member.file_size:
         raise ValueError(
-            f"{member.filename} of {member.file_size:,} bytes, where its header tells of {stated:,}"
+            f"{member.filename} of {member.file_size:,} bytes, where its header states {stated:,}"
         )
     array = np.empty(shape, dtype, order="F" if in_columns else "C")
     content = array.ravel(order="K").view(np.uint8)  # the same memory

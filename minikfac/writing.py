@@ -2,7 +2,7 @@
 
 A file is written under a name that no other process has, flushed to the disk, and renamed: whoever reads
 meanwhile gets the old one or the new one. A run locks what it writes. The operating system holds the lock,
-and releases it however the process ends, so a run that was killed locks nobody out.
+and releases it however the process ends, so a run that was killed does not block the folder.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def check_writable(folder: Path) -> None:
-    """Refuse a folder in which no file can be made, by making one without a name.
+    """Reject a folder in which no file can be made, by making one without a name.
 
     Raises:
         OSError: that says so.

@@ -1,7 +1,7 @@
 """The command line, ``minikfac``: one file per command, imported when the command is called.
 
 A command is thin: it reads options, calls the package, and prints. Wrong input ends in one line on standard
-error and exit code 2, an interrupt in 130, a pipe that nobody reads any more in 141.
+error and exit code 2, an interrupt in 130, a pipe that is no longer read in 141.
 """
 
 from __future__ import annotations
@@ -70,8 +70,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
-    help="The Fisher matrix of a neural net, K-FAC and other approximations of it, from scratch. "
-    "Begin with [bold]minikfac tour[/bold].",
+    help="The Fisher matrix of a neural net, K-FAC and its relatives. Start with [bold]minikfac tour[/bold].",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -88,7 +87,7 @@ def _root(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
     ] = False,
     debug: Annotated[
-        bool, typer.Option("--debug", help="Show where an error comes from; may stand anywhere.")
+        bool, typer.Option("--debug", help="Show where an error comes from; allowed anywhere on the line.")
     ] = False,
 ) -> None:
     """Take the options that all commands share."""
@@ -143,7 +142,7 @@ def _run(arguments: list[str]) -> int:
         if debug or not hasattr(error, "format_message"):
             raise
         message = error.format_message()
-        hint = " minikfac --help lists what there is." if message.startswith("No such command") else ""
+        hint = " minikfac --help lists the commands." if message.startswith("No such command") else ""
         return _fail(message + hint)
     if code == 130:
         print("minikfac: interrupted", file=sys.stderr)

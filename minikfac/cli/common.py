@@ -1,4 +1,4 @@
-"""What commands share: options, lists with commas, what is printed, and outputs that can be written."""
+"""Common to several commands: options, lists with commas, what is printed, and checks of outputs."""
 
 from __future__ import annotations
 
@@ -23,33 +23,33 @@ ProblemName = Annotated[
         "patches-autoencoder, cifar10-kfc or svhn-kfc.",
     ),
 ]
-Folder = Annotated[Path | None, Option(help="Where the files of its data are, if not in the cache.")]
+Folder = Annotated[Path | None, Option(help="Folder with its data files, if not the cache.")]
 Examples = Annotated[int | None, Option(help="Training examples; all by default.", min=1)]
 Width = Annotated[float, Option(help="Scales the hidden units of the problem's net.")]
-Dtype = Annotated[str | None, Option(help="float64 or float32; the problem's own by default.")]
+Dtype = Annotated[str | None, Option(help="float64 or float32; that of the problem by default.")]
 BatchSizes = Annotated[
     str | None,
     Option(
-        help="Examples per step, the problem's own by default; 100:1500:200 grows exponentially from 100 to "
+        help="Examples per step; the problem's by default. 100:1500:200 grows exponentially from 100 to "
         "1500 at step 200."
     ),
 ]
 Device = Annotated[
     str, Option(help="Where to compute: cpu, cuda (a GPU, with CuPy) or cuda:1 (the second one).")
 ]
-Seed = Annotated[int, Option(help="Of initialization, order and drawn targets.", min=0)]
+Seed = Annotated[int, Option(help="Seed of initialization, order and drawn targets.", min=0)]
 Resume = Annotated[
-    bool, Option("--resume", help="Go on from the last checkpoint, or begin if there is none.")
+    bool, Option("--resume", help="Continue from the last checkpoint, or begin if there is none.")
 ]
-Overwrite = Annotated[bool, Option("--overwrite", help="Replace the run that is in the folder.")]
+Overwrite = Annotated[bool, Option("--overwrite", help="Replace the run in the folder.")]
 Levels = Annotated[
-    str | None, Option(help="To be reached, as in 20,18.5; by default what the baseline reached on its way.")
+    str | None, Option(help="Levels to reach, as in 20,18.5; by default levels that the baseline reached.")
 ]
 Figure = Annotated[Path, Option(help="The figure: a .png, .svg or .pdf.")]
 
 
 class Command(TyperCommand):
-    """A command that refuses, of any option, what no setting can be; a path may begin with ~."""
+    """A command that rejects, of any option, what no setting can be; a path may begin with ~."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the options.
@@ -99,7 +99,7 @@ def make_folder(folder: Path) -> None:
 
 
 def check_figure(path: Path) -> None:
-    """Refuse a figure that cannot be written there.
+    """Reject a figure that cannot be written there.
 
     Raises:
         ValueError: on a name that ends in no format of figures.
@@ -151,7 +151,7 @@ def on_existing(resume: bool, overwrite: bool, paths: Sequence[Path], what: str 
 
 
 def width(elsewhere: int = 100) -> int:
-    """Letters in a line: the terminal's, or COLUMNS; ``elsewhere`` where the output is no terminal."""
+    """Letters in a line: the terminal's, or COLUMNS; ``elsewhere`` where the output is not a terminal."""
     return shutil.get_terminal_size((elsewhere, 24)).columns
 
 

@@ -1,4 +1,4 @@
-"""The command that lets optimizers race: ``minikfac compare``."""
+"""The command that races optimizers: ``minikfac compare``."""
 
 from __future__ import annotations
 
@@ -37,11 +37,10 @@ Arguments = Annotated[
     Option(
         "--set",
         help="An argument of one of them, as in kfac.lam=10, its batches, as in kfac.batch_size=500, or "
-        "examples over which its iterates are averaged, as in kfac.averaging=25000; may stand several "
-        "times.",
+        "examples over which its iterates are averaged, as in kfac.averaging=25000; may be repeated.",
     ),
 ]
-Seconds = Annotated[float | None, Option(help="Of training, each; 12 unless --steps are given.")]
+Seconds = Annotated[float | None, Option(help="Seconds of training of each; 12 unless --steps are given.")]
 Tune = Annotated[
     float | None, Option(help="Seconds of training spent on tuning each of them first, by random search.")
 ]
@@ -49,16 +48,14 @@ Trial = Annotated[float | None, Option(help="With --tune: seconds of a trial; a 
 Column = Annotated[
     str,
     Option(
-        help="Raced for and tuned by, such as loss, test_loss or test_error; best_loss is the lower of "
+        help="The column to race for and tune by: loss, test_loss, test_error ...; best_loss is the lower of "
         "the iterate's and the average's, and best_test_error likewise."
     ),
 ]
 Seeds = Annotated[
-    int, Option(help="Runs of each, from --seed, the next one, ...: median, lowest and highest.", min=1)
+    int, Option(help="Runs of each, from --seed on; tables have the median and the range.", min=1)
 ]
-Measure = Annotated[
-    int, Option(help="At least so many measurements while the number of steps doubles.", min=1)
-]
+Measure = Annotated[int, Option(help="Measurements, at least, while the number of steps doubles.", min=1)]
 
 EXAMPLE = "minikfac compare --optimizers nesterov,kfac --seconds 30 --tune 120"
 
@@ -68,7 +65,7 @@ def compare(
     optimizers: Optimizers = None,
     arguments: Arguments = None,
     seconds: Seconds = None,
-    steps: Annotated[int | None, Option(help="At most, each.", min=1)] = None,
+    steps: Annotated[int | None, Option(help="Steps of each at most.", min=1)] = None,
     tune: Tune = None,
     trial: Trial = None,
     column: Column = "loss",
@@ -86,7 +83,7 @@ def compare(
     overwrite: common.Overwrite = False,
     out: Annotated[Path, Option(help="Folder for records, tables and figures.")] = Path("minikfac-compare"),
 ) -> None:
-    """Let optimizers race on one problem, from the same start and with the same data in the same order.
+    """Race optimizers on one problem, from the same initial weights and with the same data in the same order.
 
     Prints how far each came, when each level was reached, and how many times
     sooner than the baseline; leaves records, targets.csv and figures. The clock

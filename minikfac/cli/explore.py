@@ -22,7 +22,7 @@ def explore(
 
     One file for any browser, without a server or a network. It shows the net of
     the tutorials at seven moments of training: choose a layer and a damping,
-    and see the exact block, A, G, their product and what is lost; two
+    and see the exact block, A, G, their product and the difference; two
     equivalent nets under SGD, Adam, K-FAC and the natural gradient; and
     gradients on maps of the globe. Half a minute at most.
     """

@@ -15,18 +15,18 @@ EXAMPLE = "minikfac figures --out slides --slide dark"
 
 
 def figures(
-    out: Annotated[Path, Option(help="Folder for the files; made if need be.")] = Path("minikfac-figures"),
+    out: Annotated[Path, Option(help="Folder for the files; created if needed.")] = Path("minikfac-figures"),
     image_format: Annotated[str, Option("--format", help="png, svg or pdf.")] = "png",
     everything: Annotated[
         bool,
-        Option("--all/--net-only", help="All figures, or those of the dense net, which are drawn sooner."),
+        Option("--all/--net-only", help="All figures, or only those of the dense net, which is faster."),
     ] = True,
     animations: Annotated[
         bool,
         Option("--animations", help="GIF files too: valley, two nets, a block in training."),
     ] = False,
     slide: Annotated[str | None, Option(help="light or dark: 16:9, in large type.")] = None,
-    seed: Annotated[int, Option(help="Of the tour that is drawn.", min=0)] = 0,
+    seed: Annotated[int, Option(help="Seed of the tour whose figures are drawn.", min=0)] = 0,
 ) -> None:
     """Draw the tour's figures as files for slides: each shows one statement. A PNG is 2560 pixels wide."""
     from .. import tour as tours  # matplotlib takes a second

@@ -31,14 +31,14 @@ APPROXIMATIONS_HELP = (
 )
 MEASURES_HELP = (
     "Groups of columns, with commas between them: matrix, spectral, inverse, step, kl, spectrum, cg; or all. "
-    "What is quick by default: all but spectrum above 5,000 parameters."
+    "By default the fast ones: all but spectrum above 5,000 parameters."
 )
 
 Net = Annotated[
     str | None,
     Option(
         help="Units per layer, as in 64-20-20-10; five hidden layers of 20 by default, of 16 for the digits. "
-        "Or conv, a small convolutional net for images; conv-4-8 says how many maps its convolutions have."
+        "Or conv, a small convolutional net for images; conv-4-8 sets the number of maps of its convolutions."
     ),
 ]
 Activation = Annotated[str, Option(help="Of hidden units: tanh, logistic, relu, softplus or identity.")]
@@ -46,12 +46,12 @@ Data = Annotated[
     str,
     Option(help="digits, mnist, usps, cifar10, svhn, curves, or your own FILE.npz with x_train and y_train."),
 ]
-Folder = Annotated[Path | None, Option(help="Where the files of the data set are, if not in the cache.")]
-Components = Annotated[int | None, Option(help="Use so many principal components of the digits as inputs.")]
+Folder = Annotated[Path | None, Option(help="Folder with the data files, if not the cache.")]
+Components = Annotated[int | None, Option(help="Principal components of the digits as inputs.")]
 Output = Annotated[str, Option(help="Distribution of the target: categorical, bernoulli or gaussian.")]
 Examples = Annotated[
     int | None,
-    Option(help="N, over which the Fisher matrix is a mean; 500 by default, or as many as there are."),
+    Option(help="Examples N of the mean; 500 by default, or all if there are fewer."),
 ]
 Targets = Annotated[
     str,
@@ -68,22 +68,22 @@ EXAMPLE = "minikfac fisher --net 64-20-20-10 --activation relu --steps 100 --sav
 
 def fisher(
     net: Net = None,
-    pool: Annotated[str | None, Option(help="Of a convolutional net: max, the default, or avg.")] = None,
+    pool: Annotated[str | None, Option(help="Pooling with --net conv: max, the default, or avg.")] = None,
     activation: Activation = "tanh",
     data: Data = "digits",
     folder: Folder = None,
     components: Components = None,
     output: Output = "categorical",
-    steps: Annotated[int, Option(help="Of training before the study; 0: as initialized.")] = 200,
+    steps: Annotated[int, Option(help="Training steps before the study; 0: none.")] = 200,
     lr: Annotated[float, Option(help="Learning rate of that training (SGD, momentum 0.9).")] = 0.05,
     examples: Examples = None,
     approximations: Annotated[str | None, Option(help=APPROXIMATIONS_HELP)] = None,
     targets: Targets = "model",
-    samples: Annotated[int, Option(help="Targets per example, where they are sampled.")] = 1,
+    samples: Annotated[int, Option(help="Targets per example, if they are sampled.")] = 1,
     damping: Annotated[float, Option(help="lambda > 0, added to the diagonal.")] = 1e-2,
     layers: Layers = "all",
     measures: Annotated[str | None, Option(help=MEASURES_HELP)] = None,
-    seeds: Annotated[int, Option(help="Repeat over so many seeds, for error bars.", min=1)] = 1,
+    seeds: Annotated[int, Option(help="Seeds over which to repeat, for error bars.", min=1)] = 1,
     along: Annotated[bool, Option("--along", help="Measure K-FAC's error along training too.")] = False,
     seed: common.Seed = 0,
     dtype: Annotated[str, Option(help="float64 or float32 (half the memory, twice as fast).")] = "float64",

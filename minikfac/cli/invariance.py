@@ -28,7 +28,8 @@ Change = Annotated[
     ),
 ]
 Folder = Annotated[
-    Path | None, Option(help="Of CIFAR-10's files, for whiten-colors and center-maps; generated images else.")
+    Path | None,
+    Option(help="Of CIFAR-10, for whiten-colors and center-maps; by default images are generated."),
 ]
 Out = Annotated[Path, Option(help="Folder for figures, numbers and the page.")]
 
@@ -38,16 +39,15 @@ EXAMPLE = "minikfac invariance --application logistic-to-tanh"
 def invariance(
     name: Change = None,
     folder: Folder = None,
-    steps: Annotated[int | None, Option(help="Of each method at most; 1 to 100 by default.", min=1)] = None,
-    seed: Annotated[int, Option(help="Of parameters, maps and drawn targets.", min=0)] = 0,
+    steps: Annotated[int | None, Option(help="Steps of each at most; 1 to 100 by default.", min=1)] = None,
+    seed: Annotated[int, Option(help="Seed of parameters, maps and drawn targets.", min=0)] = 0,
     out: Out = Path("minikfac-invariance"),
 ) -> None:
-    """Train pairs of nets that begin as the same function, and measure how far they part, method by method.
+    """Train pairs of nets that start as the same function, and measure how far each method lets them diverge.
 
-    The two have other parameters: rotated, rescaled, centred, tanh for logistic
-    units. The natural gradient and K-FAC without damping do not see that, and
-    the gap is rounding; gradient descent does. Exit code 1 if a method is not
-    what theory says of it. Under a minute.
+    The two differ in their parameters: rotated, rescaled, centred, tanh for logistic units. The natural
+    gradient and K-FAC without damping do not depend on them, and the gap is rounding error; gradient descent
+    does. Exit code 1 if a method contradicts the theory. Under a minute.
     """
     from ..tour.chapters import invariance as chapter  # matplotlib takes a second
     from ..tour.page import save_all

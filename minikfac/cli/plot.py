@@ -24,20 +24,19 @@ EXAMPLE = "minikfac plot minikfac-compare/*.jsonl --column test_loss"
 def plot(
     files: Annotated[list[Path], Argument(help="Records, *.jsonl; the first is the baseline.")],
     column: Annotated[
-        str, Option(help="What is drawn, such as loss, best_loss, test_error or lam.")
+        str, Option(help="The column to draw, such as loss, best_loss, test_error or lam.")
     ] = "loss",
     out: common.Figure = Path("minikfac-race.png"),
     targets: Annotated[
-        bool, Option("--targets", help="Draw when each level was reached instead of curves.")
+        bool, Option("--targets", help="Draw the times at which each level was reached instead of curves.")
     ] = False,
     levels: common.Levels = None,
 ) -> None:
     """Draw records of one run or several against time, steps and examples.
 
-    Files NAME-SEED.jsonl in one folder that differ in their seed alone are one
-    contender: thin lines, and their median. Prints when each level of a loss or
-    an error was reached, and how many times sooner than by the baseline.
-    Records of a search, and of runs that measured nothing yet, are left out.
+    Files NAME-SEED.jsonl in one folder that differ only in the seed are one contender: thin lines, and their
+    median. Prints when each level of a loss or an error was reached, and how many times sooner than by the
+    baseline. Records of a search, and of runs that measured nothing yet, are left out.
     """
     from .. import plots
 

@@ -1,4 +1,4 @@
-"""The command that lists what can be trained: ``minikfac problems``."""
+"""The command that lists the problems: ``minikfac problems``."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from ..training.loop import Optimizer
 from .tables import print_table
 
 SQUARED = ("squared_error", "test_squared_error")
-"""Measured where targets are no labels."""
+"""Measured where targets are not labels."""
 SMALL = 300
 """Nets with no more units or inputs in any layer are quicker with one thread."""
 
@@ -192,7 +192,7 @@ def _number(text: str, option: str) -> float:
 def check_column(
     column: str, problem: Problem, option: str, averaged: bool = False, best: bool = False
 ) -> None:
-    """Refuse a column that runs on the problem do not measure, before there are any.
+    """Reject a column that runs on the problem do not measure, before there are any.
 
     Args:
         column: that of the option.

@@ -32,11 +32,10 @@ Draws = Annotated[
     list[str] | None,
     Option(
         "--draw",
-        help="What an argument is drawn from: a range on a log scale, as in sgd.lr=0.01:1, or values, "
-        "as in kfac.T3=5,20.",
+        help="The range of an argument: on a log scale, as in sgd.lr=0.01:1, or values, as in kfac.T3=5,20.",
     ),
 ]
-Sizes = Annotated[str | None, Option(help="Sizes of the batch, with commas; powers of two by default.")]
+Sizes = Annotated[str | None, Option(help="Batch sizes, with commas; powers of two by default.")]
 Target = Annotated[
     str | None,
     Option(
@@ -53,18 +52,18 @@ EXAMPLE = "minikfac scaling --problem digits-convnet --optimizers sgd,kfc-pre --
 
 def scaling(
     name: common.ProblemName = "digits",
-    folder: Annotated[Path | None, Option("--data", help="Folder of its data, if not in the cache.")] = None,
+    folder: Annotated[Path | None, Option("--data", help="Folder of its data, if not the cache.")] = None,
     optimizers: Optimizers = "sgd,kfac",
     arguments: Arguments = None,
     draws: Draws = None,
     sizes: Sizes = None,
     smallest: Annotated[int, Option(help="The smallest of these powers of two.", min=1)] = 64,
     target: Target = None,
-    trials: Annotated[int, Option(help="Of the random search at each size.", min=1)] = 16,
-    steps: Annotated[int, Option(help="Of a run at most, or", min=1)] = 300,
-    epochs: Annotated[float, Option(help="passes through the training set if those are more.")] = 40.0,
-    finalists: Annotated[int, Option(help="Best trials that run again,", min=1)] = 3,
-    seeds: Annotated[int, Option(help="from so many other starts.", min=1)] = 3,
+    trials: Annotated[int, Option(help="Trials of the random search at each size.", min=1)] = 16,
+    steps: Annotated[int, Option(help="Steps of a run at most, unless --epochs are more.", min=1)] = 300,
+    epochs: Annotated[float, Option(help="Passes through the data at most, unless --steps are more.")] = 40.0,
+    finalists: Annotated[int, Option(help="Best trials to run again from other seeds.", min=1)] = 3,
+    seeds: Annotated[int, Option(help="Other seeds for each of these.", min=1)] = 3,
     examples: common.Examples = None,
     test_examples: TestExamples = None,
     width: common.Width = 1.0,
@@ -74,13 +73,12 @@ def scaling(
     overwrite: common.Overwrite = False,
     out: Annotated[Path, Option(help="Folder for records and figures.")] = Path("minikfac-scaling"),
 ) -> None:
-    """Count steps and examples to one level by size of the batch, each method tuned at each size.
+    """Count steps and examples to one level by batch size, each method tuned at each size.
 
-    Does a method that uses curvature gain more from large batches than SGD?
-    Every point is the best of a random search of its own, on the same budget for
-    all, counted in trials, steps and examples. Leaves scaling.jsonl, a line a
-    run, and figures on log axes with lines of perfect scaling. Some minutes on
-    the digits; a sweep that was interrupted goes on with --resume.
+    Does a method that uses curvature gain more from large batches than SGD? Every point is the best of a
+    random search of its own, on the same budget for all, counted in trials, steps and examples. Writes
+    scaling.jsonl, a line per run, and figures on log axes with lines of perfect scaling. Some minutes on the
+    digits; an interrupted sweep continues with --resume.
     """
     started = time.perf_counter()
     problem = races.problem(name, folder, n_train=examples, n_test=test_examples, width=width, dtype=dtype)

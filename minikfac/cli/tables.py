@@ -25,7 +25,7 @@ Wide = Annotated[bool, Option("--wide", help="Print every measure, in tables one
 
 NOT_BUILT = {
     "block-tridiagonal": "it exists for chains of dense layers only",
-    "low rank": "it takes long for shared weights; --approximations has it",
+    "low rank": "it is slow for shared weights; ask for it with --approximations",
 }
 FEW, ROOMY = 5, 90
 """Columns beside the first at most, on a line of fewer than so many letters."""
@@ -51,7 +51,7 @@ def print_tour(tour: Tour, wide: bool = False) -> None:
         f"after {run.settings.steps} steps loss {last['loss']:.3g}{error}"
     )
     if last["loss"] > first["loss"]:
-        say("Training made the loss larger than it was: a smaller --lr may help.")
+        say("Training increased the loss: a smaller --lr may help.")
     print_comparison(study.comparison, wide)
     _print_ledger("The ledger of assumptions", study.ledger)
     for name, reason in NOT_BUILT.items() if run.settings.approximations is None else ():
@@ -63,7 +63,7 @@ def print_tour(tour: Tour, wide: bool = False) -> None:
             _print_ledger(f"The block of {name} alone", rows)
     if study.left_out:
         say(
-            f"Left out at this size: {', '.join(study.left_out)} (--measures all computes everything, "
+            f"Omitted at this size: {', '.join(study.left_out)} (--measures all computes everything, "
             "--layers middle studies a part)\n"
         )
 

@@ -19,19 +19,18 @@ NEXT = "minikfac fisher --net 64-20-20-10 --save my-net"
 
 
 def tour(
-    out: Annotated[Path, Option(help="Folder for the report; made if need be.")] = Path("minikfac-tour"),
+    out: Annotated[Path, Option(help="Folder for the report; created if needed.")] = Path("minikfac-tour"),
     seed: common.Seed = 0,
     show: Annotated[bool, Option("--open", help="Open the report in a browser.")] = False,
     wide: Wide = False,
 ) -> None:
     """Train a small net on handwritten digits and show how well each matrix approximates its Fisher matrix.
 
-    The Fisher matrix says how much a net's predictions change when its weights
-    do. The tour builds it exactly, builds K-FAC and other approximations of it
-    from the same two signals of backpropagation, and leaves a report that
-    explains what each of them assumes and what that costs; a chapter on
-    convolutions studies a second, convolutional net, and one on invariance
-    trains pairs of nets that begin as the same function. A minute in all.
+    The Fisher matrix says how much a net's predictions change when its weights do. The tour builds it
+    exactly, builds K-FAC and other approximations of it from the same two signals of backpropagation, and
+    writes a report that explains the assumptions of each and what they cost; a chapter on convolutions
+    studies a second, convolutional net, and one on invariance trains pairs of nets that start as the same
+    function. A minute in all.
     """
     from .. import tour as tours  # matplotlib takes a second
 

@@ -41,11 +41,11 @@ Arguments = Annotated[
     list[str] | None,
     Option(
         "--set",
-        help="An argument of it, as in lam=10, or averaging=25000, examples over which iterates are "
-        "averaged; may stand several times.",
+        help="An argument of the optimizer, as in lam=10, or averaging=25000, over which iterates are "
+        "averaged; may be repeated.",
     ),
 ]
-Steps = Annotated[int | None, Option(help="At most; 200 unless --seconds are given.", min=0)]
+Steps = Annotated[int | None, Option(help="Steps at most; 200 unless --seconds are given.", min=0)]
 Target = Annotated[
     str | None, Option(help="Stop where a column is reached, as in loss=0.1 or test_error=0.03.")
 ]
@@ -53,7 +53,7 @@ MeasureEvery = Annotated[
     int | None, Option(help="Steps between measurements; a tenth of the run by default.", min=1)
 ]
 CheckpointEvery = Annotated[
-    int | None, Option(help="Steps between checkpoints; there is one a minute anyway.", min=1)
+    int | None, Option(help="Steps between checkpoints; at least one per minute.", min=1)
 ]
 Distributed = Annotated[
     bool, Option("--distributed", help="Share each batch with the other ranks that mpirun started.")
@@ -76,7 +76,7 @@ def train(
     optimizer: Annotated[str, Option(help="By name, such as sgd, adam, kfac or hessian-free.")] = "kfac",
     arguments: Arguments = None,
     steps: Steps = None,
-    seconds: Annotated[float | None, Option(help="Of training at most.")] = None,
+    seconds: Annotated[float | None, Option(help="Seconds of training at most.")] = None,
     target: Target = None,
     batch_size: common.BatchSizes = None,
     seed: common.Seed = 0,
@@ -89,10 +89,9 @@ def train(
 ) -> None:
     """Train a net with any of the optimizers, and keep records and checkpoints.
 
-    The folder holds run.jsonl, a line of JSON a measurement, run.npz, the last
-    checkpoint with the parameters, and loss.png. A run that was interrupted
-    goes on with --resume as if it had not been. On several processes, or
-    machines: mpirun -n 2 minikfac train --distributed.
+    The folder holds run.jsonl, a line of JSON per measurement, run.npz, the last checkpoint with the
+    parameters, and loss.png. An interrupted run continues with --resume as if it had not been interrupted. On
+    several processes, or machines: mpirun -n 2 minikfac train --distributed.
     """
     started = time.perf_counter()
     leads = (comm := _ranks(distributed)).rank == 0
@@ -143,7 +142,7 @@ def _ranks(distributed: bool) -> Communicator:
 
 
 def _refuse(**options: str | None) -> None:
-    """Refuse what describes a net of one's own, where there is none."""
+    """Reject what describes a net of one's own, where there is none."""
     for option, value in options.items():
         if value is not None:
             raise ValueError(f"expected --{option} only with --net, got --{option} {value}")

@@ -25,11 +25,11 @@ IMAGES = {"digits": (8, 8, 1), "cifar10": (32, 32, 3), "svhn": (32, 32, 3)}
 """Shapes of images of the problems with convolutions."""
 
 Arguments = Annotated[
-    list[str] | None, Option("--set", help="An argument of it, as in T3=50; may stand several times.")
+    list[str] | None, Option("--set", help="An argument of the optimizer, as in T3=50; may be repeated.")
 ]
 Rate = Annotated[
     float | None,
-    Option(help="Billions of operations a second of a worker; measured on this machine by default."),
+    Option(help="Billions of operations per second of a worker; measured on this machine by default."),
 ]
 Record = Annotated[
     Path | None, Option(help="scaling.jsonl of a sweep on this problem: predicts seconds to its level.")
@@ -40,24 +40,24 @@ EXAMPLE = "minikfac workers --problem mnist-autoencoder --latency 2e-6 --gbytes 
 
 def workers(
     name: common.ProblemName = "mnist-autoencoder",
-    optimizer: Annotated[str, Option(help="kfac or kfc-pre; SGD stands beside it.")] = "kfac",
+    optimizer: Annotated[str, Option(help="kfac or kfc-pre; SGD is shown for comparison.")] = "kfac",
     arguments: Arguments = None,
     batch_size: Annotated[
-        int, Option(help="Of all workers together: strong scaling.", min=1, max=10**9)
+        int, Option(help="Examples of all workers together: strong scaling.", min=1, max=10**9)
     ] = 8192,
-    each: Annotated[int, Option(help="Of each worker: weak scaling.", min=1, max=10**6)] = 64,
-    most: Annotated[int, Option(help="Workers at most.", min=2, max=2**20)] = 8192,
+    each: Annotated[int, Option(help="Examples of each worker: weak scaling.", min=1, max=10**6)] = 64,
+    most: Annotated[int, Option(help="Largest number of workers.", min=2, max=2**20)] = 8192,
     gflops: Rate = None,
-    latency: Annotated[float, Option(help="Of a message, in seconds.")] = 1e-5,
-    gbytes: Annotated[float, Option(help="Gigabytes a second of the network.")] = 1.0,
+    latency: Annotated[float, Option(help="Latency of a message, in seconds.")] = 1e-5,
+    gbytes: Annotated[float, Option(help="Bandwidth of the network, in gigabytes per second.")] = 1.0,
     record: Record = None,
     width: common.Width = 1.0,
     out: common.Figure = Path("minikfac-workers.png"),
 ) -> None:
-    """Predict seconds of a step on up to thousands of workers, and say what stands in the way of more.
+    """Predict the seconds of a step on up to thousands of workers, and what limits them.
 
-    A model, no measurement: operations over the rate of one worker, bytes over a
-    network with latency and bandwidth, inverses shared out over workers.
+    A model, not a measurement: operations over the rate of one worker, bytes over a
+    network with latency and bandwidth, inverses divided among the workers.
     """
     from .. import plots  # matplotlib takes a second
 

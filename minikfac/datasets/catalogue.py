@@ -1,4 +1,4 @@
-"""The catalogue: what data sets there are, and one way to load, fetch and check each by its name.
+"""The catalogue: the data sets, and one way to load, fetch and check each by its name.
 
 A further set is one `Entry` and a module of its name. The module has a reader, of that name too, which takes
 `images`, `dtype`, `n_train` and `n_test`, and a function `check`. Where there are files outside the package,
@@ -145,7 +145,7 @@ def fetch(name: str) -> Path:
     Shows a progress bar. A set that is bundled or made here needs nothing.
 
     Raises:
-        ValueError: If there is no such set, or what came has another checksum.
+        ValueError: If there is no such set, or a download has another checksum.
         ConnectionError: If a download failed.
     """
     item = entry(name)

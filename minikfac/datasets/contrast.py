@@ -6,7 +6,7 @@ For one image x of H x W pixels in C colours, over all its H W C numbers [CNL11;
 
 Without a regularizer the root mean square of y is `scale` and its norm `scale * sqrt(H W C)`; with one,
 images of little contrast keep less of it, and their noise is not amplified. m and r belong to the image: what
-this does to a set of images is no affine map of inputs that a network could absorb.
+this does to a set of images is not an affine map of inputs that a network could absorb.
 """
 
 from __future__ import annotations

@@ -56,8 +56,8 @@ def curves(
         the three points as shares of its side.
 
     Raises:
-        ValueError: If a number of examples is not a whole number from 1 to a million, or the seed is no
-            whole number from 0.
+        ValueError: If a number of examples is not a whole number from 1 to a million, or the seed is negative
+            or fractional.
 
     >>> curves(100, 20)
     Dataset(curves: 100 train, 20 test, inputs 784 float64, 6 targets)

@@ -82,8 +82,8 @@ def read_svhn(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
         Images (N, 32, 32, 3), uint8, and labels (N,) 0..9, int64.
 
     Raises:
-        ValueError: If it is no MATLAB file, truncated or damaged, `X` or `y` is missing or has another shape
-            or type, or a label is not 1..10.
+        ValueError: If it is not a MATLAB file, is truncated or damaged, lacks `X` or `y`, has them in another
+            shape or type, or if a label is not 1..10.
     """
     path = Path(path)
 

@@ -22,8 +22,8 @@ derivatives at different locations for uncorrelated, and the Fisher block for Om
 
 Write a function that takes what hand-written backprop holds for one convolution,
 
-    abar  (N, T, I)     its image patches, the constant 1 last
-    g     (K, N, T, O)  derivatives by what comes out at each location, per example, with the root weights
+    abar  (N, T, I)     its image patches, the constant 1 last g     (K, N, T, O)  derivatives with respect to
+    the output at each location, per example, with the root weights
                         of the K target terms folded in
 
 and returns (Omega, Gamma)."""

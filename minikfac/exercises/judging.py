@@ -75,7 +75,7 @@ def as_numbers(name: str, returned: Any) -> np.ndarray:
     """Return an array of floats.
 
     Raises:
-        Wrong: on what is no array of real numbers.
+        Wrong: on anything but an array of real numbers.
     """
     try:
         array = as_array(returned, name)

@@ -1,7 +1,7 @@
 """Fisher matrices: the exact one and its approximations, each built from the same signals (abar, g).
 
 =====================  ===========================================================================
-``exact``              all of it, (P, P)
+``exact``              the whole matrix, (P, P)
 ``block_diagonal``     no correlations between layers
 ``diagonal``           no correlations at all
 ``kfac``               block-diagonal, each block a Kronecker product A (x) G
@@ -17,7 +17,7 @@
 ``product``            matrix-free, as are ``gauss_newton`` and ``hessian``
 =====================  ===========================================================================
 
-All are averages over examples; a matrix knows ``@``, ``solve``, ``inverse``, ``damped``, ``to_dense``,
+All are averages over examples; a matrix has ``@``, ``solve``, ``inverse``, ``damped``, ``to_dense``,
 ``diagonal``, ``trace``, ``logdet``, ``to_scipy``, ``blocks`` and ``floats`` as far as it can
 (:class:`FisherMatrix`).
 """

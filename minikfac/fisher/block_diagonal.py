@@ -1,4 +1,4 @@
-"""A block-diagonal curvature matrix: what is left when layers are taken to be uncorrelated.
+"""A block-diagonal curvature matrix: what is left when layers are assumed to be uncorrelated.
 
 Exact blocks, Kronecker blocks, diagonals: each kind is a list of blocks, one per parameter layer.
 """

@@ -4,7 +4,7 @@
 
 with A = U_A diag(a) U_A^T and G = U_G diag(g) U_G^T of K-FAC, whose own choice is s_io = a_i g_o
 [GLBBV18, sec. 3.1]. s is the diagonal of F in that basis, so no other s is nearer to F in the Frobenius
-norm; K-FAC never is. It reads the signals twice.
+norm; K-FAC is never nearer. It reads the signals twice.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ def _squared_gradients(layer: LayerSignals, U_A: Array, U_G: Array) -> Array:
 def ekfac(signals: Signals) -> BlockDiagonal:
     """Fisher matrix that is diagonal in K-FAC's eigenbasis, block by block.
 
-    The scale and shift of a normalization have their whole block, as in K-FAC.
+    The scale and shift of a normalization have their full block, as in K-FAC.
     """
     bases = eigenbases(signals.total(factors))
     return in_eigenbases(bases, eigenvalues(signals, bases), signals.names)
 
 
 def eigenbases(factors: Sequence[tuple[Array, ...]], comm: Communicator = SERIAL) -> list[tuple[Array, ...]]:
-    """Eigenvectors (U_A, U_G) of each pair of factors (A, G); () for a whole block (F,), which needs none.
+    """Eigenvectors (U_A, U_G) of each pair of factors (A, G); () for a full block (F,), which needs none.
 
     Each pair is the work of one of the ranks, and all get the result.
     """
@@ -56,7 +56,7 @@ def _eigenvectors(pair: tuple[Array, ...]) -> tuple[Array, ...]:
 
 
 def eigenvalues(signals: Signals, bases: Sequence[tuple[Array, ...]]) -> list[tuple[Array, ...]]:
-    """The best eigenvalues (I, O) in each of the bases; where there is none, the whole block."""
+    """The best eigenvalues (I, O) in each of the bases; where there is none, the full block."""
 
     def contribution(chunk: list[LayerSignals], n: int) -> list[tuple[Array, ...]]:
         return [

@@ -6,13 +6,13 @@ Between two dense layers an entry is
 
     F[i o, j p] = E[ q_ij c_op ],   q_ij = abar_i abar'_j,   c_op = sum_k g_ko g'_kp,
 
-so a block is one matrix product over the examples. The sum over targets is done *inside* each example,
-before anything of size P appears: the cost is N P^2 and not K N P^2. F is symmetric, and its diagonal
-blocks are so in (i, j) and in (o, p) separately; hardly more than what then differs is computed.
+so a block is one matrix product over the examples. The sum over targets is taken *inside* each example,
+before any array of size P is made: the cost is N P^2 and not K N P^2. F is symmetric, and its diagonal blocks
+are so in (i, j) and in (o, p) separately; hardly more than what then differs is computed.
 
 Where weights are shared the gradient of an example is a sum over T locations, and its square one over
 pairs of them. The pairs, each like a dense layer, cost T^2 N P^2; true per-example gradients and one
-matrix product, K N P^2. The smaller of T^2 and K decides, and neither assumes anything.
+matrix product, K N P^2. The smaller of T^2 and K decides, and neither makes an assumption.
 """
 
 from __future__ import annotations

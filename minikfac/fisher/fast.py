@@ -25,7 +25,7 @@ from .targets import Targets
 
 
 class Estimate(NamedTuple):
-    """What one mini-batch gives.
+    """The results of one mini-batch.
 
     Attributes:
         loss: mean over examples, nats; on a device a number that stays there.
@@ -66,7 +66,7 @@ def gradient_and_kfac(
             the factors hold its statistics constant.
 
     Raises:
-        ValueError: on arguments that do not go together.
+        ValueError: on arguments that contradict each other.
     """
     chunks = net.chunks(theta, x)
     expectation = Targets.of(net, theta, x, y if targets == "data" else None, targets, n_samples, rng)
@@ -105,7 +105,7 @@ def gradient_and_kfac(
 
 
 def _add_factors(sums: Sums, l: int, layer: LayerSignals, reduce: bool) -> None:
-    """Add the rows whose outer products sum up to A and G, or to the whole block F of scale and shift."""
+    """Add the rows whose outer products sum up to A and G, or to the full block F of scale and shift."""
     if layer.scale_and_shift:
         sums.add_gram((l, "F"), layer.gradients().reshape(-1, math.prod(layer.weight_shape)))
         return

@@ -21,7 +21,7 @@ def cross_factors(layer: LayerSignals, other: LayerSignals, n: int) -> tuple[Arr
 
 
 def check_dense(signals: Signals, what: str) -> None:
-    """Refuse signals with shared weights, for which factors between layers are not defined.
+    """Reject signals with shared weights, for which factors between layers are not defined.
 
     Raises:
         ValueError: naming the layer.

@@ -32,7 +32,7 @@ from .signals import LayerSignals, Signals
 def factors(layer: LayerSignals, n: int) -> tuple[Array, ...]:
     """A (I, I) and G (O, O) of a layer: what its examples contribute to the means over n.
 
-    Scale and shift of a normalization have few parameters: (F,), their whole block (2 C, 2 C).
+    Scale and shift of a normalization have few parameters: (F,), their full block (2 C, 2 C).
     """
     if layer.scale_and_shift:
         return (layer.second_moment() / n,)

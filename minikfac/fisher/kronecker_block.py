@@ -29,12 +29,12 @@ from .matrix import FisherMatrix, Operator, symmetric
 
 
 def Kronecker(factors: Sequence[tuple[Array, ...]], names: Sequence[str] | None = None) -> BlockDiagonal:
-    """The K-FAC matrix from factors (A, G), or whole blocks (F,), that were averaged elsewhere.
+    """The K-FAC matrix from factors (A, G), or full blocks (F,), that were averaged beforehand.
 
     Raises:
         ValueError: on factors that are not square, finite, symmetric and positive semi-definite, naming them,
             or another number of names than of factors.
-        TypeError: on factors that are no arrays of real numbers.
+        TypeError: on factors that are not arrays of real numbers.
     """
     F = kronecker_blocks([tuple(matrices) for matrices in factors], names)
     for block in F.blocks:

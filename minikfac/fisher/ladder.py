@@ -58,10 +58,10 @@ _SCRATCH = 2**26
 
 
 def ladder(signals: Signals, assume: Collection[str]) -> BlockDiagonal:
-    """The block-diagonal Fisher matrix under a set of assumptions, in dense blocks, for looking at.
+    """The block-diagonal Fisher matrix under a set of assumptions, in dense blocks, for inspection.
 
     Dense layers have one location: exact under {} and {SUD}, K-FAC under the others. The scale and shift
-    of a normalization keep their whole block under all of them. Signals in chunks are read again for
+    of a normalization keep their full block under all of them. Signals in chunks are read again for
     every layer.
 
     Args:

@@ -1,4 +1,4 @@
-"""Low rank: keep the leading eigenvectors of the Fisher matrix and forget the rest.
+"""Low rank: keep the leading eigenvectors of the Fisher matrix and drop the rest.
 
     F ~ B B^T,    B (P, r) = eigenvectors scaled by the roots of their eigenvalues
 

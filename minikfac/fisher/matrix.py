@@ -1,4 +1,4 @@
-"""What every curvature matrix can do."""
+"""The interface of every curvature matrix."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from ..linalg.psd import no_pattern
 class Operator(Shown, ABC):
     """A symmetric linear map that can be applied: a curvature matrix or the inverse of one.
 
-    ``v`` may be whatever NumPy makes an array of real numbers of. ``np.asarray(F)`` is ``F.to_dense()``.
+    ``v`` may be anything that NumPy converts to an array of real numbers. ``np.asarray(F)`` is
+    ``F.to_dense()``.
     """
 
     __array_ufunc__ = None
@@ -37,7 +38,7 @@ class Operator(Shown, ABC):
     @property
     @abstractmethod
     def like(self) -> Array:
-        """One of the arrays inside; it tells the dtype and the device."""
+        """One of the arrays inside; it has the dtype and the device."""
 
     @abstractmethod
     def _product(self, v: Array) -> Array:
@@ -73,7 +74,7 @@ class Operator(Shown, ABC):
         return self.to_dense().astype(dtype or self.like.dtype, copy=bool(copy))
 
     def to_dense(self) -> Array:
-        """Form the (P, P) array, for looking at."""
+        """Form the (P, P) array, for inspection."""
         return self._product(array_module(self.like).eye(self.shape[0], dtype=self.like.dtype))
 
     def to_scipy(self) -> scipy.sparse.linalg.LinearOperator:
@@ -102,9 +103,9 @@ class FisherMatrix(Operator):
     precision raises :class:`minikfac.linalg.SingularMatrixError`, a ValueError that names the matrix or
     factor and its rank or, where there is damping, its condition number; ``pseudo_inverse=True`` leaves the
     null space of an undamped matrix out instead. One rule holds for all kinds: the smallest eigenvalue of the
-    damped matrix must be more than 10 eps times its largest diagonal entry. Up to there, relative residuals
-    of solves are some eps times the condition number, at most 0.2. On a device, what would make the host wait
-    is not looked at, and NaN takes the place of the error.
+    damped matrix must be more than 10 eps times its largest diagonal entry. Within that limit, relative
+    residuals of solves are a small multiple of eps times the condition number, at most 0.2. On a device,
+    checks that would make the host wait are left out, and NaN takes the place of the error.
     """
 
     name: str = "Fisher matrix"
@@ -230,7 +231,7 @@ def symmetric(M: Array, what: str) -> Array:
 
     Raises:
         ValueError: that names it, if it is not square, finite and symmetric.
-        TypeError: if it is no array of real numbers.
+        TypeError: if it is not an array of real numbers.
     """
     M = real_array(M, what)
     if M.ndim != 2 or M.shape[0] != M.shape[1] or not len(M):
@@ -246,11 +247,11 @@ def symmetric(M: Array, what: str) -> Array:
 
 
 def not_negative(d: Array, what: str) -> Array:
-    """Return an array of real numbers >= 0; on a device they are not looked at.
+    """Return an array of real numbers >= 0; on a device they are not checked.
 
     Raises:
         ValueError: that names it, on negative ones, NaN or infinity.
-        TypeError: if it is no array of real numbers.
+        TypeError: if it is not an array of real numbers.
     """
     d = real_array(d, what)
     if on_host(d) and not (all_finite(d) and (d >= 0).all()):
@@ -264,7 +265,7 @@ def check_damping(damping: float, like: Array) -> float:
 
     Raises:
         ValueError: on another number.
-        TypeError: on what is no real number.
+        TypeError: on anything but a real number.
     """
     damping = real_number(damping, "damping")
     if not (math.isfinite(damping) and damping >= 0):

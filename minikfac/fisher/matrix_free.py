@@ -1,7 +1,7 @@
 """Curvature matrices known only by their products, each a few passes through the net.
 
     Fisher         F v = (1/N) J^T S S^T J v    S the root of the output's Fisher matrix
-    Gauss-Newton   G v = (1/N) J^T H J v        H the second derivative of the loss by z
+    Gauss-Newton   G v = (1/N) J^T H J v        H the second derivative of the loss with respect to z
     Hessian        H v = d/de gradient(theta + e v)
 
 J v is the R-operator, J^T u an ordinary backward pass [Pearlmutter94, Schraudolph02]. The first two
@@ -75,7 +75,7 @@ def _gauss_newton_product(net: Network, theta: Array, tape: Tape, y: Array, v: A
 def hessian(net: Network, theta: Array, x: Array, y: Array) -> MatrixFree:
     """The Hessian of the mean loss, matrix-free [Pearlmutter94]. It can be indefinite.
 
-    Not of nets with normalizations: their second derivatives are not implemented, and asking for a product
+    Not available for nets with normalizations, whose second derivatives are not implemented: a product
     raises a ValueError.
     """
     tape = net.forward(theta, x)
@@ -193,7 +193,7 @@ class CGSolver(Operator):
         return solution.x
 
     def _check(self, x: Array, v: Array) -> None:
-        """Refuse a solution whose residual, computed anew, is over 0.2: there the recurrence lost it.
+        """Reject a solution whose residual, computed anew, is over 0.2: there the recurrence lost it.
 
         What is left of v lies along large eigenvalues, so that a product with it tells these.
         """

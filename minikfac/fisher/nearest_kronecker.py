@@ -6,8 +6,8 @@ singular pair [VanLoan00]. Power iteration finds it without forming the block:
 
     G = E[ DW^T A DW ] / ||A||_F^2,        A = E[ DW G DW^T ] / ||G||_F^2,
 
-in turn. Each is the best factor beside the other, and both stay positive semi-definite. What K-FAC's
-error has above this one's is due to *which* A and G it takes; the rest, to taking a Kronecker product.
+in turn. Each is the best factor given the other, and both stay positive semi-definite. The difference
+between K-FAC's error and this one is due to K-FAC's choice of A and G; the rest is due to the form A (x) G.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def nearest_kronecker(signals: Signals) -> BlockDiagonal:
     """Block-diagonal matrix of the Kronecker products nearest to the exact blocks.
 
     A is scaled to the trace that K-FAC's A has. The signals are read twice per iteration. The scale and
-    shift of a normalization have their whole block.
+    shift of a normalization have their full block.
 
     Raises:
         ValueError: if the iteration did not converge.

@@ -1,6 +1,6 @@
 """The two signals that every curvature matrix here is made of.
 
-    abar (N, T, I)     what goes into a layer's weights, with a constant 1 appended
+    abar (N, T, I)     the input of a layer's weights, with a constant 1 appended
     g    (K, N, T, O)  derivative of the negative log-likelihood with respect to what comes out of them
 
 T is 1 for a dense layer. K runs over the terms of the expectation over targets (:mod:`.targets`), each with
@@ -111,7 +111,7 @@ class Signals(Shown):
         shapes: of their weights, (I, O) each.
         n: number of examples N, over all chunks and ranks.
         n_chunks: how many chunks.
-        make_chunks: makes them anew.
+        make_chunks: makes them again.
         dense_chain: whether the layers are dense ones, each feeding the next.
         comm: the ranks.
     """
@@ -126,10 +126,10 @@ class Signals(Shown):
 
     @classmethod
     def from_layers(cls, layers: Sequence[LayerSignals], names: Sequence[str] | None = None) -> Signals:
-        """Wrap arrays that are there already, as one chunk.
+        """Wrap existing arrays as one chunk.
 
         Raises:
-            ValueError: on no layers, or shapes or a number of names that do not belong together.
+            ValueError: on no layers, or on shapes or names that do not match.
         """
         layers = list(layers)
         if not layers or not all(isinstance(layer, LayerSignals) for layer in layers):
@@ -298,8 +298,8 @@ def signals(
 ) -> Signals:
     """Run a net forward and backward and keep abar and g of every parameter layer.
 
-    Batch normalization in training couples the examples of a batch, and then no example has a gradient of
-    its own. Here its statistics are constants, as in every library; what that leaves out is in
+    Batch normalization in training couples the examples of a batch, and then no example has a gradient of its
+    own. Here its statistics are constants, as in every library; the matrix that takes this into account is
     :func:`minikfac.fisher.joint`.
 
     Where the net is on several ranks, each keeps the signals of its own examples. Each draws the targets of
@@ -320,10 +320,10 @@ def signals(
         train: use the statistics of this batch instead.
 
     Raises:
-        ValueError: on arguments that do not go together, what ``Network.forward`` refuses, or signals that
+        ValueError: on arguments that contradict each other, what ``Network.forward`` rejects, or signals that
             overflow (on the host).
         MemoryError: with the size in GiB, if the signals of a chunk do not fit.
-        TypeError: if rng is no generator, such as a seed.
+        TypeError: if rng is not a generator, such as a seed.
     """
     if batch_size is not None:
         batch_size = whole_number(batch_size, "batch_size")
@@ -351,14 +351,14 @@ def _chunk(
 
 
 def _check_finite(layers: Sequence[LayerSignals], names: Sequence[str]) -> None:
-    """Refuse signals that overflowed; on a device, where the answer would hold up the queue, do nothing."""
+    """Reject signals that overflowed; on a device, where the answer would hold up the queue, do nothing."""
     for layer, name in zip(layers, names, strict=True):
         if on_host(layer.g) and not (all_finite(layer.abar) and all_finite(layer.g)):
             raise ValueError(f"expected finite signals, got NaN or infinity in abar or g of {name}")
 
 
 def _check_size(chunk: Callable[[slice], list[LayerSignals]], rows: slice, batch_size: int | None) -> None:
-    """Refuse signals that do not fit into memory at once, by those of one example.
+    """Reject signals that do not fit into memory at once, by those of one example.
 
     Raises:
         MemoryError: with the size in GiB.
@@ -375,7 +375,7 @@ def _check_size(chunk: Callable[[slice], list[LayerSignals]], rows: slice, batch
 def _recipe(
     chunk: Callable[[slice], list[LayerSignals]], rows: slice, batch_size: int | None
 ) -> tuple[int, Callable[[], Iterator[list[LayerSignals]]]]:
-    """How many chunks the rows make, and what makes them anew each time; a single one is kept."""
+    """How many chunks the rows make, and what makes them again each time; a single one is kept."""
     if batch_size is not None and batch_size < rows.stop - rows.start:
         starts = range(rows.start, rows.stop, batch_size)
         parts = [slice(start, min(start + batch_size, rows.stop)) for start in starts]

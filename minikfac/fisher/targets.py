@@ -54,8 +54,8 @@ class Targets(ShownByFields):
         """Check the arguments, and draw.
 
         Raises:
-            ValueError: on arguments that do not go together.
-            TypeError: if rng is no generator, such as a seed.
+            ValueError: on arguments that contradict each other.
+            TypeError: if rng is not a generator, such as a seed.
         """
         if not isinstance(targets, str) or targets not in TARGETS:
             raise ValueError(f"expected targets 'model', 'sampled' or 'data', got {targets!r}")

@@ -5,7 +5,7 @@ that of layer l + 1, does not depend on the layers above: a chain
 
     DW_l = Psi_l DW_{l+1} + noise of covariance Sigma_l,
 
-with Psi_l and Sigma_l read off the Kronecker products of the two layers. The chain's covariance Fhat
+with Psi_l and Sigma_l taken from the Kronecker products of the two layers. The chain's covariance Fhat
 agrees with the Khatri-Rao matrix on the three middle block diagonals; elsewhere the chain completes it.
 Fhat is dense, but its inverse is block-tridiagonal and made of products of small matrices:
 

@@ -270,7 +270,7 @@ class _Convention:
         return ForeignBlock(name, (of_A * A, of_G * block.G), scale)
 
     def read(self, layout: _Layout, theirs: Any, name: str) -> tuple[Array, ...]:
-        """Our (A, G) of one of their blocks, or the whole block."""
+        """Our (A, G) of one of their blocks, or the full block."""
         of_A, of_G, scale = self.shares(layout.t)
         factors, given = (
             (theirs.factors, theirs.scale) if isinstance(theirs, ForeignBlock) else (theirs, None)

@@ -261,7 +261,7 @@ class _Import:
         self.layers.append(layers.LocalResponseNorm(part.size, part.alpha, part.beta, part.k))
 
     def _takes(self, shape: str, pooled: bool = False) -> None:
-        """Refuse a part that wants images where features come in, or the other way round."""
+        """Reject a part that wants images where features come in, or the other way round."""
         if self.shape == "pooled" and pooled and shape == "images":
             return
         if self.shape in ("", shape):

@@ -1,4 +1,4 @@
-"""Equivalent nets, trained alike, and how far their functions part: which methods depend on the parameters.
+"""Equivalent nets, trained alike, and how far their functions diverge: what depends on the parameters.
 
 Two nets compute the same function, in parameters theta = J theta' + const (:mod:`minikfac.reparam`). Both
 take the same steps of a method, on the same batches, with targets drawn by the same random numbers. The gap
@@ -48,7 +48,7 @@ MARKS = (1, 2, 5, 10, 20, 50, 100)
 
 @dataclass(frozen=True, repr=False)
 class Run(ShownByFields):
-    """What came of training one net.
+    """The results of training one net.
 
     Attributes:
         losses: on the training examples (k + 1,), from the start on.
@@ -245,7 +245,7 @@ def gap_against_damping(
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Gaps after one damped step in nets that a general affine map connects.
 
-    They are proportional to little damping, lambda; factored damping adds its root to each factor, and the
+    They are proportional to lambda for small damping; factored damping adds its root to each factor, and the
     gap is proportional to the root.
 
     Returns:
@@ -385,7 +385,7 @@ APPLICATIONS: dict[str, Callable[..., Application]] = {
 
 @dataclass(frozen=True, repr=False)
 class Invariance(ShownByFields):
-    """The matrix, and what belongs to it.
+    """The matrix, and the studies beside it.
 
     Attributes:
         matrix: each method under each reparameterization.

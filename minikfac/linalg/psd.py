@@ -218,7 +218,7 @@ def _pair_of_choleskys(pair: tuple[Damped, Damped], damping: float) -> tuple[Arr
 
 
 def check_product(Ls: Sequence[Array], name: str, damping: float, share: float = 1.0) -> None:
-    """Refuse a Kronecker product of matrices L L^T whose condition number is too large.
+    """Reject a Kronecker product of matrices L L^T whose condition number is too large.
 
     Args:
         Ls: Cholesky factors.
@@ -259,7 +259,7 @@ def _negative_rounding(M: Array, largest: Any) -> Any:
 
 
 def check_psd(M: Array, name: str) -> None:
-    """Refuse a symmetric matrix with negative eigenvalues beyond rounding; on a device it is not looked at.
+    """Reject a symmetric matrix with negative eigenvalues beyond rounding; on a device it is not checked.
 
     Raises:
         ValueError: naming the matrix and its smallest eigenvalue.

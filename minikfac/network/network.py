@@ -1,4 +1,4 @@
-"""A network: layers and an output distribution. It describes; the numbers live in one flat array theta.
+"""A network: layers and an output distribution. Its parameters are one flat array theta, kept apart.
 
 theta (P,), x (N, features)  --forward-->  tape: abar, s of every parameter layer, z (N, C)
 tape, dz = dL/dz             --backward->  g = dL/ds of every parameter layer
@@ -39,11 +39,11 @@ from .outputs import Output
 
 @dataclass(frozen=True, repr=False)
 class Tape(ShownByFields):
-    """What one forward pass left behind.
+    """The results of a forward pass that the backward pass needs.
 
     Attributes:
         z: (N, C), natural parameters of the output distribution.
-        record: the layers' own notes for the way back.
+        record: the layers' records for the backward pass.
         stats: running statistics of batch normalization after this pass; [] for most nets.
     """
 
@@ -58,7 +58,7 @@ class Tape(ShownByFields):
 
     @property
     def abar(self) -> list[Array]:
-        """Per parameter layer (N, T, I), what went into its weights, with a constant 1 appended.
+        """Per parameter layer (N, T, I), the input of its weights, with a constant 1 appended.
 
         Scale-and-shift layers have (N, T, 2, C): the normalized input, and 1.
         """
@@ -86,7 +86,7 @@ class Tape(ShownByFields):
 
 
 class Network(Shown):
-    """Layers in a row, and the distribution of the target given what comes out.
+    """A sequence of layers, and the distribution of the target given its output.
 
     Attributes:
         layers: the layers.
@@ -101,7 +101,7 @@ class Network(Shown):
     comm: Communicator = SERIAL
 
     def __init__(self, layers: Sequence[Layer], output: Output) -> None:
-        """Raises ValueError on no layers or sizes that do not fit together, TypeError on what is no layer."""
+        """Raises ValueError on no layers or on sizes that do not fit, TypeError on anything but a layer."""
         if not isinstance(layers, Iterable):
             raise TypeError(f"expected a list of layers of minikfac.layers, got {layers!r}")
         self._body = Sequential(tuple(layers))
@@ -169,7 +169,7 @@ class Network(Shown):
 
         Raises:
             ValueError: on another scheme or dtype.
-            TypeError: if rng is no generator, such as a seed.
+            TypeError: if rng is not a generator, such as a seed.
         """
         check_generator(rng)
         if scheme not in SCHEMES:
@@ -189,7 +189,7 @@ class Network(Shown):
         return [theta[part].reshape(shape) for part, shape in zip(self.slices, self.shapes, strict=True)]
 
     def check_finite(self, theta: Array, name: str = "theta") -> list[Array]:
-        """Return the weights as :meth:`unpack` does; on a device their numbers are not looked at.
+        """Return the weights as :meth:`unpack` does; on a device their numbers are not checked.
 
         Raises:
             ValueError: on NaN and infinite values, naming the layers that have them.
@@ -220,7 +220,7 @@ class Network(Shown):
         return [xp.stack([xp.zeros(c), xp.ones(c)]) for _, c in self._body.statistics_shapes]
 
     def n_outputs(self, x: Array) -> int:
-        """C, how many natural parameters come out for inputs like x."""
+        """C, the number of natural parameters for inputs like x."""
         shape = self._body.output_shape(as_batch(x).shape[1:])
         if shape is None or len(shape) != 1 or shape[0] is None:
             raise ValueError(f"expected outputs (N, C) of the last layer, got {shape}; add a Flatten()")
@@ -229,8 +229,8 @@ class Network(Shown):
     def batch_stats(self, theta: Array, x: Array) -> list[Array]:
         """Return the statistics that batch normalization takes of a batch in training, (2, C) each.
 
-        Handed to other passes they are constants there. [] for most nets, at no cost. Where numbers overflow
-        they are not finite, and other passes refuse them.
+        Passed to other passes they are constants there. [] for most nets, at no cost. Where numbers overflow
+        they are not finite, and other passes reject them.
         """
         if not self._body.statistics_shapes:
             return []
@@ -278,7 +278,7 @@ class Network(Shown):
         return Tape(z, record, running, self._body)
 
     def _check_numbers(self, theta: Array, stats: Sequence[Array] | None, needed: bool) -> None:
-        """Refuse parameters and statistics that are not finite, and a net in use without statistics."""
+        """Reject parameters and statistics that are not finite, and a net in use without statistics."""
         self.check_finite(theta)
         if needed and stats is None and self._body.statistics_shapes:
             raise ValueError(
@@ -452,7 +452,7 @@ class Network(Shown):
 
         Raises:
             ValueError: on numbers that are not finite, and inputs, targets or statistics that do not fit.
-            TypeError: on what is not an array of numbers.
+            TypeError: on anything but an array of numbers.
             FloatingPointError: if finite numbers overflow on the way.
         """
         self._check_numbers(theta, stats, needed=True)
@@ -461,7 +461,7 @@ class Network(Shown):
     def mean_loss(self, theta: Array, x: Array, y: Array, stats: Sequence[Array] | None = None) -> Any:
         """:meth:`loss`; NaN for parameters that are not finite, and NaN or infinite where numbers overflow.
 
-        On a device it stays there, and is NaN, too, for inputs and targets that there cannot be.
+        On a device it stays there, and is NaN for invalid inputs and targets, too.
         """
         x, y = as_batch(x), as_array(y, "y", NUMBER_CLASSES)
         chunks = self.chunks(theta, x)
@@ -485,7 +485,7 @@ class Network(Shown):
         return value
 
     def _check_result(self, result: Any, what: str, **parameters: Array) -> None:
-        """Refuse NaN and infinity in an array or a float, naming what makes it so; a device is not asked."""
+        """Reject NaN and infinity in an array or a float, naming what makes it so; a device is not asked."""
         if not on_host(result) or all_finite(array_module().asarray(result)):
             return
         for name, vector in parameters.items():
@@ -528,8 +528,8 @@ class Network(Shown):
 
         The statistics are those of batch normalization after the pass, averaged over steps, and those that
         this pass used. The loss is NaN for parameters that are not finite. On a device it stays there, as an
-        array without axes, so that nothing waits for it; it is NaN, too, where the output's distribution
-        cannot have one of the targets.
+        array without axes, so that nothing waits for it; it is NaN, too, if the output's distribution does
+        not allow one of the targets.
         """
         x, y = as_batch(x), as_array(y, "y", NUMBER_CLASSES)
         chunks = self.chunks(theta, x, train)
@@ -572,7 +572,7 @@ class Network(Shown):
         return kl
 
     def natural_parameters(self, theta: Array, x: Array, stats: Sequence[Array] | None = None) -> Array:
-        """z (N, C) alone, chunk by chunk: what a pass leaves behind is not kept.
+        """z (N, C) alone, chunk by chunk, without keeping tapes.
 
         Arguments and errors are those of :meth:`loss`.
         """
@@ -621,7 +621,7 @@ def _or_nan(loss: Any, theta: Array) -> Any:
 
 
 def as_batch(x: Any) -> Array:
-    """Return inputs as an array, by :func:`minikfac.backend.as_array`; refuse what is not a batch."""
+    """Return inputs as an array, by :func:`minikfac.backend.as_array`; reject anything but a batch."""
     x = as_array(x, "x")
     if x.ndim < 2 or x.size == 0:
         raise ValueError(

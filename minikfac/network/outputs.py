@@ -1,4 +1,4 @@
-"""Output distributions: what the last pre-activations z say about a target, in natural parameters.
+"""Output distributions: the distribution of a target given the last pre-activations z, in natural parameters.
 
                  p(y | z)                  -log p(y | z)              mean         Fisher matrix of z
     Categorical  softmax(z)_y              logsumexp(z) - z_y         softmax(z)   diag(p) - p p^T
@@ -43,7 +43,7 @@ class Output(ABC):
         return self.mean(z) - self.encode(y, z)
 
     def hessian_product(self, z: Array, y: Array, u: Array) -> Array:
-        """Second derivative of -log p(y | z) by z, times u (N, C). It does not depend on y here."""
+        """Second derivative of -log p(y | z) in z, times u (N, C). It does not depend on y here."""
         return self.fisher_product(z, u)
 
     def fisher_product(self, z: Array, u: Array) -> Array:
@@ -87,20 +87,20 @@ class Output(ABC):
             rng: a ``numpy.random.Generator``.
 
         Raises:
-            TypeError: if rng is no generator, such as a seed.
+            TypeError: if rng is not a generator, such as a seed.
         """
         check_generator(rng)
         return self.transform_noise(z, self.noise(rng, len(z), 1, z.shape[1]))[0]
 
     def check(self, y: Array, n: int, n_units: int) -> None:
-        """Refuse targets that this distribution cannot have.
+        """Reject targets that this distribution does not allow.
 
-        On a device the values are not looked at, for the answer would hold up the queue: there :meth:`losses`
-        tells, and :meth:`check_values` says what is wrong.
+        On a device the values are not checked, because the answer would hold up the queue; there a bad
+        target makes its loss NaN (:meth:`losses`), and :meth:`check_values` names it.
 
         Raises:
             ValueError: that says what was expected and what came.
-            TypeError: if y is no array.
+            TypeError: if y is not an array.
         """
         self.check_form(y, n, n_units)
         if on_host(y):
@@ -108,18 +108,18 @@ class Output(ABC):
 
     @abstractmethod
     def check_form(self, y: Array, n: int, n_units: int) -> None:
-        """Refuse targets of another type or shape."""
+        """Reject targets of another type or shape."""
 
     @abstractmethod
     def check_values(self, y: Array, n_units: int) -> None:
-        """Refuse targets of values that this distribution cannot have."""
+        """Reject targets with values that this distribution does not allow."""
 
     @abstractmethod
     def has(self, y: Array, n_units: int) -> Array:
         """Whether the distribution can have each target, (N,) of bool."""
 
     def losses(self, z: Array, y: Array) -> Array:
-        """Like :meth:`nll`; on a device NaN for a target that the distribution cannot have."""
+        """Like :meth:`nll`; on a device NaN for a target that the distribution does not allow."""
         xp = array_module(z, y, names="the outputs z, the targets y")
         nll = self.nll(z, y)
         return nll if on_host(y) else xp.where(self.has(y, z.shape[1]), nll, xp.nan)

@@ -1,4 +1,4 @@
-"""Networks that come by name: the papers' nets, and small ones of their kinds.
+"""Networks by name: the papers' nets, and small ones of their kinds.
 
 mlp                 multi-layer perceptron
 digits_mlp          the net of README, tutorials and report: 8 x 8 digits, five hidden layers of 16 tanh units
@@ -133,7 +133,7 @@ def curves_autoencoder(width: float = 1.0) -> Network:
 def faces_autoencoder(width: float = 1.0) -> Network:
     """Make the autoencoder of 25 x 25 faces, 625-2000-1000-500-30 and back [HS06; MG15, sec. 13].
 
-    Its inputs are no shares of ink: the output is Gaussian.
+    Its inputs are not shares of ink: the output is Gaussian.
 
     >>> faces_autoencoder().n_params
     7537655
@@ -168,7 +168,7 @@ def tiny_convnet(
         channels: of the two convolutions, one number for both or a pair.
 
     Raises:
-        ValueError: on an unknown name, or channels that are no pair.
+        ValueError: on an unknown name, or channels that are not a pair.
 
     >>> tiny_convnet().n_params
     666

@@ -11,7 +11,7 @@
 ``HessianFree``              conjugate gradients on it
 ``KFAC``, ``KFCPre``         Kronecker factors: the whole algorithm, and as a preconditioner of SGD
 ``EKFAC``                    their eigenvectors with the best eigenvalues
-``NaturalGradient``          all of it, for small nets
+``NaturalGradient``          the whole matrix, for small nets
 ===========================  =====================================================================
 
 Learning rates and momenta are numbers or ``schedules``.

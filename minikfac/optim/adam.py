@@ -3,7 +3,7 @@
     m <- beta1 m + (1 - beta1) grad h           v <- beta2 v + (1 - beta2) (grad h)^2
     theta <- theta - lr mhat / (sqrt(vhat) + eps)     mhat = m / (1 - beta1^k),  vhat = v / (1 - beta2^k)
 
-h = loss + l2 / 2 ||theta||^2. v is no Fisher matrix: it squares the mean gradient of a mini-batch, taken
+h = loss + l2 / 2 ||theta||^2. v is not a Fisher matrix: it squares the mean gradient of a mini-batch, taken
 with the labels, where the Fisher diagonal is the mean of squares over examples and the model's own targets.
 """
 

@@ -1,4 +1,4 @@
-"""What settings may be: of optimizers, schedules, the loop and races. Each check names them in its error."""
+"""Checks of settings: of optimizers, schedules, the loop and races. Each error names the setting."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def plain_numbers(opt: Any) -> None:
     """Turn NumPy's numbers and fractions into Python's: a float64 of NumPy makes float32 arrays float64.
 
     Raises:
-        TypeError: on a net that is none.
+        TypeError: on anything but a net.
     """
     net = getattr(opt, "net", None)
     if net is not None and not isinstance(net, Network):
@@ -32,11 +32,11 @@ def plain_numbers(opt: Any) -> None:
 
 
 def acting(opt: Any, where: str, *names: str) -> None:
-    """Refuse settings that would not act, unless they are as by default.
+    """Reject settings that would have no effect, unless they have their default values.
 
     Args:
         opt: the optimizer.
-        where: they would act, in words.
+        where: they would have an effect, in words.
         names: of the settings.
     """
     defaults = {setting.name: setting.default for setting in fields(opt)}
@@ -47,7 +47,7 @@ def acting(opt: Any, where: str, *names: str) -> None:
 
 
 def parameters(net: Network, theta: Any) -> None:
-    """Refuse parameters that are not those of the net, or are not finite; on a device nobody looks."""
+    """Reject parameters that do not fit the net or are not finite; on a device they are not checked."""
     net.unpack(theta)
     if on_host(theta) and not (good := array_module(theta).isfinite(theta)).all():
         bad = f"{int((~good).sum()):,} of {net.n_params:,}"
@@ -55,7 +55,7 @@ def parameters(net: Network, theta: Any) -> None:
 
 
 def state(opt: Any, state: Any, theta: Array) -> None:
-    """Refuse what is no state, or one for a net of another size."""
+    """Reject anything but a state, or one for a net of another size."""
     opt.net.unpack(theta)
     if not (isinstance(state, dict) and "step" in state):
         raise another_state(opt, state)
@@ -74,7 +74,7 @@ def another_state(opt: Any, state: Any) -> ValueError:
 
 
 def one_rank(net: Network, method: str) -> None:
-    """Refuse a net on several ranks."""
+    """Reject a net on several ranks."""
     if net.comm.size > 1:
         raise ValueError(
             f"expected a net on one rank, as {method} does not divide its work, got {net.comm.size} ranks"
@@ -98,7 +98,7 @@ def value_at(value: float | Schedule, k: int, name: str = "a schedule") -> float
         name: of the setting; a momentum is below 1.
 
     Raises:
-        ValueError: on a schedule whose value is no number, below 0, or 1 and more for a momentum.
+        ValueError: on a schedule whose value is not a number, below 0, or 1 and more for a momentum.
     """
     if not callable(value):
         return value
@@ -122,7 +122,7 @@ def _start(name: str, value: Any) -> tuple[Any, str]:
 
 
 def positive(**values: float | Schedule) -> None:
-    """Refuse what is not above 0; of schedules, at their start."""
+    """Reject what is not above 0; of schedules, at their start."""
     for name, value in values.items():
         start, text = _start(name, value)
         if not (is_number(start) and start > 0):
@@ -130,14 +130,14 @@ def positive(**values: float | Schedule) -> None:
 
 
 def not_negative(**values: float) -> None:
-    """Refuse what is below 0."""
+    """Reject what is below 0."""
     for name, value in values.items():
         if not (is_number(value) and value >= 0):
             raise ValueError(f"expected {name} >= 0, got {value!r}")
 
 
 def below_one(**values: float | Schedule) -> None:
-    """Refuse what is not in [0, 1), as weights of the old must be; of schedules, at their start."""
+    """Reject what is not in [0, 1), as weights of the old must be; of schedules, at their start."""
     for name, value in values.items():
         start, text = _start(name, value)
         if not (is_number(start) and 0 <= start < 1):
@@ -145,21 +145,21 @@ def below_one(**values: float | Schedule) -> None:
 
 
 def share(or_none: bool = False, /, **values: float) -> None:
-    """Refuse what is no share, (0, 1] or, with none of it, [0, 1]."""
+    """Reject anything but a share, (0, 1] or, with none of it, [0, 1]."""
     for name, value in values.items():
         if not (is_number(value) and 0 <= value <= 1 and (value or or_none)):
             raise ValueError(f"expected {name} in {'[' if or_none else '('}0, 1], got {value!r}")
 
 
 def count(least: int = 1, /, **values: int) -> None:
-    """Refuse what is not a whole number, or is less than that."""
+    """Reject what is not a whole number, or is less than that."""
     for name, value in values.items():
         if not (is_number(value) and isinstance(value, Integral) and value >= least):
             raise ValueError(f"expected {name} to be a whole number >= {least}, got {value!r}")
 
 
 def flag(*also: Any, **values: bool | None) -> None:
-    """Refuse what is neither True nor False, nor another value that is allowed."""
+    """Reject what is neither True nor False, nor another value that is allowed."""
     for name, value in values.items():
         if not isinstance(value, bool) and not any(value is other for other in also):
             raise ValueError(
@@ -168,14 +168,14 @@ def flag(*also: Any, **values: bool | None) -> None:
 
 
 def age(max_age: int, **between: int) -> None:
-    """Refuse an age of inverses at which the next ones are begun before the last are in use."""
+    """Reject an age of inverses at which the next ones are begun before the last are in use."""
     ((name, steps),) = between.items()
     if not (is_number(max_age) and isinstance(max_age, Integral) and 0 <= max_age < steps):
         raise ValueError(f"expected max_age from 0 to {name} - 1 = {steps - 1}, got {max_age!r}")
 
 
 def choice(choices: tuple[str, ...], **values: str) -> None:
-    """Refuse what is not among the choices."""
+    """Reject what is not among the choices."""
     for name, value in values.items():
         if not (isinstance(value, str) and value in choices):
             raise ValueError(f"expected {name} {' or '.join(map(repr, choices))}, got {value!r}")

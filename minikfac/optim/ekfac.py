@@ -5,9 +5,9 @@
     direction = U_A [ (U_A^T grad U_G) / (s + damping) ] U_G^T
     v <- mu v - lr direction,    theta <- theta + v
 
-K-FAC would have a_i g_o for s_io. Eigenvectors are dear and change slowly; eigenvalues are cheap in a basis
-that is there, so they follow each mini-batch. A new basis begins a new average, for s in another basis is
-another quantity. Damping is exact here. The scale and shift of a normalization have their whole block.
+K-FAC would have a_i g_o for s_io. Eigenvectors are expensive and change slowly; eigenvalues are cheap in a
+given basis, so they follow each mini-batch. A new basis begins a new average, because s in another basis is
+another quantity. Damping is exact here. The scale and shift of a normalization have their full block.
 """
 
 from __future__ import annotations

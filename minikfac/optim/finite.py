@@ -1,7 +1,7 @@
-"""Every step ends in finite numbers, or in an error that says what became infinite and what was in force.
+"""Every step returns finite numbers, or raises an error that names what became infinite and the settings.
 
-A step changes none of its arguments. So after an error parameters and state are what they were, and what went
-wrong can be computed once more to be named.
+A step changes none of its arguments. So after an error parameters and state are unchanged, and the number
+that failed can be computed again to be named.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ ADVICE = {"lr": "a smaller lr", "damping": "more damping", "lam": "a larger lam"
 
 
 def finite(step: Step) -> Step:
-    """Let an optimizer's ``step`` refuse a loss, parameters or vectors of the state that are not finite.
+    """Let an optimizer's ``step`` reject a loss, parameters or vectors of the state that are not finite.
 
     The numbers of info may still be on a device: they come to the host here, in one request together with the
-    answer. A state of another optimizer or net is refused too.
+    answer. A state of another optimizer or net is rejected too.
     """
 
     @wraps(step)

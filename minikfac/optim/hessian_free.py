@@ -3,11 +3,11 @@
     phi(d) = 1/2 d^T (F + lambda + l2) d + grad h^T d          by conjugate gradients
     theta <- theta + alpha d
 
-F v takes one forward and one backward pass, on one mini-batch for all iterations. Five devices make it work
-[Martens10, sec. 4; MS12]: CG starts at a shrunken copy of its last answer; a diagonal preconditioner helps
-it; it stops when phi hardly falls any more, long before it has solved the system; of its iterates the one
-of least h counts; and lambda follows the ratio of what h did to what phi, lambda included, foretold. A line
-search guards the step, and rejects it if nothing helps.
+F v takes one forward and one backward pass, on one mini-batch for all iterations. Five techniques make it
+work [Martens10, sec. 4; MS12]: CG starts at a shrunken copy of its last answer; it has a diagonal
+preconditioner; it stops when phi hardly falls any more, long before it has solved the system; of its iterates
+the one with the least h is taken; and lambda follows the ratio of the change of h to the change that phi,
+lambda included, predicted. A line search guards the step, and rejects it if nothing helps.
 
 F is the Gauss-Newton matrix, which is the Fisher matrix here. Under batch normalization that of the whole
 batch is coupled, as h is; that of a share of it, and the preconditioner, hold the statistics of the whole
@@ -201,7 +201,7 @@ def line_search(h_at: Callable[[Array], float], d: Array, h: float, after: float
 
 @dataclass
 class Path:
-    """The way of conjugate gradients: phi of all iterates; of the iterates, some and the last."""
+    """The path of conjugate gradients: phi of all iterates, and some of the iterates, the last included."""
 
     progress: float
     values: list[float] = field(default_factory=list)
@@ -210,7 +210,7 @@ class Path:
     following: int = 1
 
     def watch(self, i: int, d: Array, phi: float) -> bool:
-        """Take note of iterate i; whether it will do."""
+        """Record iterate i; return whether to stop."""
         self.values.append(phi)
         self.last = (phi, d)
         if i == self.following:

@@ -50,10 +50,10 @@ class KFAC:
 
     Attributes:
         net: the network.
-        lam: lambda at the start, > 0; 0, where it stays, only beside a gamma.
+        lam: lambda at the start, > 0; 0, where it stays, only together with a gamma.
         lam_min: where it stops falling. The paper has no such bound, and batches that grow to the whole
-            training set. On small batches lambda falls as long as the model suits the batch at hand, and
-            without a bound the steps end up suiting no other batch.
+            training set. On small batches lambda falls as long as the model fits the current batch, and
+            without a bound the steps in the end fit no other batch.
         l2: eta; the objective is h = loss + eta / 2 ||theta||^2, biases included.
         gamma: at the start; sqrt(lam + l2) by default.
         structure: of the inverse, "block_diagonal" or "block_tridiagonal".

@@ -33,7 +33,7 @@ from .stale import Background, Request
 
 @dataclass(frozen=True)
 class KFCPre:
-    """K-FAC (dense layers), KFC (convolutions) and whole blocks (normalization) before SGD with momentum.
+    """K-FAC (dense layers), KFC (convolutions) and full blocks (normalization) before SGD with momentum.
 
     Attributes:
         net: the network.

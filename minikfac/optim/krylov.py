@@ -5,7 +5,7 @@
 
 C is a diagonal preconditioner, and F the Gauss-Newton matrix, which is the Fisher matrix here. a minimizes
 either the quadratic model 1/2 a^T V B V^T a + (V g)^T a ("model", in closed form), or h itself by a few
-steps of L-BFGS on examples that had no part in g and B ("lbfgs", as in the paper), in coordinates where V B
+steps of L-BFGS on examples not used for g and B ("lbfgs", as in the paper), in coordinates where V B
 V^T is the identity. The small problem is solved on the host, in double precision.
 """
 
@@ -145,7 +145,7 @@ def whitening(T: Array) -> Array:
 
 
 def lbfgs(f: Callable[[Array], tuple[float, Array]], start: Array, steps: int) -> tuple[Array, int]:
-    """Minimize f, which returns value and gradient: where it ends, and how often it asked."""
+    """Minimize f, which returns value and gradient; return the minimum and the number of evaluations."""
     from scipy.optimize import minimize
 
     end = minimize(f, start, jac=True, method="L-BFGS-B", options={"maxiter": steps})

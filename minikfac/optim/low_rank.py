@@ -3,12 +3,12 @@
     F ~ U U^T,                          U (P, r)
     v <- mu v - lr (U U^T + damping)^-1 grad h,    theta <- theta + v
 
-Each step cuts the batch into a few groups of examples and draws targets from the model. One column is the
-sum of a group's gradients over sqrt(N). The gradients of different examples are independent and have mean
-0, so U U^T is on average the Fisher matrix of the batch, whatever the groups; with one example a group it
-is the sampled Fisher matrix itself. Old columns shrink, U U^T <- eps U U^T + (1 - eps) new, with eps =
-min(1 - 1/k, decay), and beyond r of them the oldest are forgotten. The inverse takes an r x r system. A
-direction that no column has seen has gain 1 / damping.
+Each step cuts the batch into a few groups of examples and draws targets from the model. One column is the sum
+of a group's gradients over sqrt(N). The gradients of different examples are independent and have mean 0, so U
+U^T is on average the Fisher matrix of the batch, whatever the groups; with one example a group it is the
+sampled Fisher matrix itself. Old columns shrink, U U^T <- eps U U^T + (1 - eps) new, with eps = min(1 - 1/k,
+decay), and beyond r of them the oldest are dropped. The inverse takes an r x r system. A direction orthogonal
+to all columns has gain 1 / damping.
 
 TONGA itself takes the gradients of the labels, one block for each unit, and eigenvectors in place of a
 window.

@@ -57,7 +57,7 @@ class QuadraticModel:
         return cls(tuple(map(tuple, curvature.tolist())), tuple(slope.tolist()))
 
     def minimum(self) -> tuple[float, ...]:
-        """Return the best c; directions that say the same count once."""
+        """Return the best c; parallel directions count once."""
         (a, *_), b = self.curvature[0], self.slope
         alone = -b[0] / a if a > 0 else 0.0
         if len(b) == 1:
@@ -77,7 +77,7 @@ class QuadraticModel:
 
 
 def is_rounding(gain: float, h: float, like: Array) -> bool:
-    """Whether a predicted change of the objective h is lost in its rounding, where no ratio judges it."""
+    """Whether a predicted change of the objective h is lost in its rounding, where a ratio means nothing."""
     return not abs(gain) > 10 * float(array_module(like).finfo(like.dtype).eps) * abs(h)
 
 

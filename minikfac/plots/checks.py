@@ -25,7 +25,7 @@ def checked(
         array: NumPy, CuPy or a list of numbers.
         shape: per axis a length, or a letter for any length.
         what: names the array in the error.
-        finite: whether NaN and infinite values are refused too.
+        finite: whether NaN and infinite values are rejected too.
         low: the smallest value allowed, but for rounding.
         high: the largest one.
 

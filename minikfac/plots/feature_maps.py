@@ -46,7 +46,7 @@ def autocorrelation(maps: Tiles) -> list[Any]:
         The axes, row by row.
 
     Raises:
-        ValueError: on even extents, values that are no correlations, or rows of different columns.
+        ValueError: on even extents, values that are not correlations, or rows of different columns.
     """
     tiles = _checked_tiles(maps, ("rows", "columns"), "autocorrelation", -1, 1)
     for what, tile in _each(tiles):

@@ -1,4 +1,4 @@
-"""Gaps between equivalent nets: who is invariant to what, step by step, and what damping does."""
+"""Gaps between equivalent nets: which methods are invariant, step by step, and what damping does."""
 
 from __future__ import annotations
 

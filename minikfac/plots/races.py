@@ -94,7 +94,7 @@ def _headline(named: Mapping[str, Sequence[Records]], y: str) -> str:
 
 
 def _check_measured(named: Mapping[str, Sequence[Records]], y: str) -> None:
-    """Refuse runs without the column, and a race in which it was measured at the start only."""
+    """Reject runs without the column, and a race in which it was measured at the start only."""
     for name, several in named.items():
         if not any(y in row for rows in several for row in rows):
             raise ValueError(f"expected records of {name} with {y}, got none")

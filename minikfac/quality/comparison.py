@@ -147,7 +147,7 @@ def compare(
         ValueError: on shapes that do not fit, a gradient with NaN or infinity, no approximations, methods
             for unknown ones, unknown measures, negative damping, or a matrix that is singular to working
             precision.
-        TypeError: on what is not a Fisher matrix.
+        TypeError: on anything but a Fisher matrix.
     """
     methods, chosen = methods or {}, tuple(MEASURES if measures is None else measures)
     _check(F, approximations, methods, chosen)

@@ -19,7 +19,7 @@ def descent_gradient(gradient: Array, size: int) -> Array:
 
     Raises:
         ValueError: on another shape, NaN or infinity, or a gradient whose square underflows or overflows.
-        TypeError: on what is no array of real numbers.
+        TypeError: on anything but an array of real numbers.
     """
     gradient = _finite_gradient(gradient, size)
     largest, limits = float(abs(gradient).max()), array_module(gradient).finfo(gradient.dtype)

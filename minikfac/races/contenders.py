@@ -1,7 +1,7 @@
 """Optimizers by name: how each is made, and the ranges from which its arguments are drawn in a search.
 
 The ranges are the same width for all: four to five decades for a step size or a damping, and a handful of
-values for what is not continuous. What a method does not need tuned in its paper is left at its default.
+values for what is not continuous. Arguments that the method's paper does not tune keep their defaults.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ class Contender(ShownByFields):
         return getattr(optim, self.optimizer)
 
     def make(self, net: Network, **arguments: Any) -> Optimizer:
-        """Make it for a net, with these arguments in the place of its own.
+        """Make it for a net, with these arguments in place of its own.
 
         Raises:
-            ValueError: on an argument that it does not have, or a value that it refuses.
+            ValueError: on an argument that it does not have, or a value that it rejects.
         """
         names = [f.name for f in fields(self.kind) if f.init and f.name != "net"]
         unknown = ", ".join(name for name in arguments if name not in names)
@@ -143,7 +143,7 @@ def argument(text: str) -> Any:
     (0.001, 'block_tridiagonal', SutskeverMomentum(maximum=0.99))
 
     Raises:
-        ValueError: on a schedule that does not exist or refuses its numbers, or a text that is too long.
+        ValueError: on a schedule that does not exist or rejects its numbers, or a text that is too long.
     """
     if len(text) > LONGEST:  # Python's parser gives up at a few thousand
         raise ValueError(f"expected a value of at most {LONGEST} characters, got {len(text):,}")

@@ -29,7 +29,7 @@ from ..network import Network, mlp, presets
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Problem(ShownByFields):
-    """What is to be learned.
+    """A learning problem.
 
     Attributes:
         name: in :data:`PROBLEMS`.
@@ -48,7 +48,7 @@ class Problem(ShownByFields):
     device: str = "cpu"
 
     def theta(self, seed: int = 0) -> Array:
-        """Draw initial parameters (P,) in the dtype of the data; the same ones for each device."""
+        """Draw initial parameters (P,) in the dtype of the data; the same for each device."""
         drawn = self.net.init(np.random.default_rng(seed), self.scheme, self.dataset.x_train.dtype)
         return to_device(drawn, self.device)
 
@@ -207,7 +207,7 @@ def problem(
         device: where the parameters are.
 
     Raises:
-        ValueError: If there is no such problem, or on what its data or net refuse.
+        ValueError: If there is no such problem, or on what its data or net reject.
 
     >>> p = problem("digits-autoencoder")
     >>> p.dataset.y_train is p.dataset.x_train, p.net.n_params, p.theta().shape

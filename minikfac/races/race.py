@@ -1,18 +1,19 @@
-"""A race: several optimizers on one problem, from the same start, with the same data in the same order.
+"""A race: several optimizers on one problem, from the same weights, with the same data in the same order.
 
                   time-to-target(level) = min { t : min_{s <= t} loss(s) <= level }
 
-Each runs alone. All have made a step before that was thrown away, so that no clock counts what is done only
-once. With several seeds all race from the first, then all from the next: a machine that is slow for an hour
-is so for all.
+Each runs alone. Each takes a step beforehand that is discarded, so that no clock counts one-time work. With
+several seeds all race from the first, then all from the next: a machine that is slow for an hour slows all of
+them.
 
 The lowest loss so far is what a run has reached: a monotone curve, even where the loss is not. Between two
-measurements it is taken to be a line; losses fall ever more slowly, so this is late rather than early. Ratios
+    measurements it is interpolated by a line; losses fall ever more slowly, so times are late rather than
+    early. Ratios
 are those of the baseline, the first contender, to each: how many times sooner a level is reached.
 
-With several seeds each contender runs once from each, and tables hold the median, the lowest and the
-highest. A run that never got to a level counts as later than all that did: the median is a number only where
-more than half of the runs got there. The ratio is that of the two medians.
+With several seeds each contender runs once from each, and tables hold the median, the lowest and the highest.
+A run that never reached a level counts as later than all that did: the median is a number only where more
+than half of the runs reached it. The ratio is that of the two medians.
 
 Runs that average their iterates have two losses, that of the iterate and that of the average, and what
 counts is the lower one: ``best_loss``, as ``best_`` before any of :data:`MEASURES`.
@@ -55,11 +56,11 @@ BEST = "best_"
 
 @dataclass(repr=False)
 class Race(ShownByFields):
-    """What came of a race.
+    """The results of a race.
 
     Attributes:
         histories: by name of the contender a list of its runs, one a seed; the first is the baseline.
-        failures: by name and seed what ended a run that diverged; its history is that of the steps before.
+        failures: by name and seed the error that ended a run; its history is that of the steps before.
     """
 
     histories: dict[str, list[History]]
@@ -145,7 +146,7 @@ class Race(ShownByFields):
         return ["optimizer", *header], cells
 
     def summary(self, column: str | None = None) -> tuple[list[str], list[list[str]]]:
-        """Return a header and a row of text per contender: how far it went, and what it found.
+        """Return a header and a row of text per contender: how far it went, and its measures at the end.
 
         Of several runs the median, and the lowest and the highest where they differ.
 
@@ -203,7 +204,7 @@ def race(
     seeds: int = 1,
     averaging: Averaging | Mapping[str, Averaging | None] | None = None,
 ) -> Race:
-    """Let optimizers race, each alone; one that diverges is out.
+    """Race optimizers, each alone; one that diverges is left out.
 
     Args:
         net: the network.
@@ -222,7 +223,7 @@ def race(
         averaging: of the iterates, as of :func:`.train`; for all, or by name.
 
     Raises:
-        ValueError: on no contenders, seeds or limits, ``existing`` without a folder, or what `train` refuses.
+        ValueError: on no contenders, seeds or limits, ``existing`` without a folder, or what `train` rejects.
         FileExistsError: where another run writes in the folder, or runs are there and not to be replaced.
     """
     _check(contenders, seed, seeds=seeds, per_octave=per_octave)

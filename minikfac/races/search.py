@@ -1,9 +1,9 @@
 """Tuning: random search over stated ranges, each optimizer with the same budget of training time.
 
 Every trial draws its arguments from the ranges, trains for the same time from the same start, and is judged
-by where it ends; one that diverges counts as infinitely bad. Trials go on until the budget is spent. The
-best few are then run again from several other seeds, so that none wins by a lucky start: the best is the one
-of the lowest median, and what is reported of it is the median and the range of those runs.
+by its loss at the end; one that diverges counts as infinitely bad. Trials go on until the budget is spent.
+The best few are then run again from several other seeds, so that none wins by a lucky start: the best is the
+one of the lowest median, and what is reported of it is the median and the range of those runs.
 
 Trial i draws from ``default_rng([seed, i, 2])``: a search with a larger budget begins with the same trials.
 """
@@ -40,7 +40,7 @@ class Range(Protocol):
 
     @property
     def extremes(self) -> tuple[Any, ...]:
-        """Values that an optimizer must take if it shall take them all."""
+        """Extreme values: an optimizer that accepts them accepts all."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class Search(ShownByFields):
     """The trials of a search, and the best of them.
 
     Attributes:
-        about: problem, ranges, budget: what makes the result one that can be judged.
+        about: problem, ranges, budget: what is needed to judge the result.
         trials: records of ``trial``, ``arguments`` in words, ``score``, ``steps`` and ``seconds``.
         finals: records of the best few from other seeds, with ``seed`` in the place of ``arguments``.
         best: the arguments of the best of these, ready to be used.

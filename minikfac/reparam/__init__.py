@@ -6,7 +6,7 @@ Each parameter layer s = abar W can be put between fixed affine maps of its inpu
 
 With abar = [x, 1] as rows, the layer's input is abar' = abar B with B = [[V, 0], [d, 1]]; a convolution's
 patch has every pixel mapped, B = [[blockdiag(V, ..., V), 0], [d, ..., d, 1]], padding included, which then
-holds the image of what it held. The same function comes out where, for e = (0, ..., 0, 1)^T,
+holds the image of its former value. The same function comes out where, for e = (0, ..., 0, 1)^T,
 
     abar W = abar B W' U + c        so        W = B W' U + e c        W' = B^-1 (W - e c) U^-1
 
@@ -16,7 +16,7 @@ A' = B^T A B, G' = U G U^T, DW' = B^T DW U^T. A step of K-FAC,
     A'^-1 DW' G'^-1 = B^-1 (A^-1 DW G^-1) U^-1
 
 is the image of the old one: both nets remain the same function. A gradient step is not, unless B and U are
-orthogonal. Damping compares the factors with an identity that does not map along.
+orthogonal. Damping adds an identity to the factors, and the identity does not map to the identity.
 
 =======================  ==================================================================
 ``affine``               any invertible U, c, V, d around one layer
@@ -31,7 +31,7 @@ orthogonal. Damping compares the factors with an identity that does not map alon
 =======================  ==================================================================
 
 Each returns a :class:`Reparameterization`; ``second @ first`` is one after the other. Constants are computed
-once and are then part of the other net. What has no equivalent is refused, with the reason.
+once and are then part of the other net. What has no equivalent is rejected, with the reason.
 """
 
 from .data import center, normalize, whiten, whiten_colors, whiten_derivatives

@@ -30,7 +30,7 @@ def random(net: Network, rng: Any, condition: float = 10.0, kind: str = "affine"
 
     Raises:
         ValueError: on another kind, or a condition number below 1.
-        TypeError: if rng is no generator.
+        TypeError: if rng is not a generator.
     """
     check_generator(rng)
     if kind not in KINDS:

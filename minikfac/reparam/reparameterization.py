@@ -16,8 +16,8 @@ class LayerMap(ShownByFields):
     """W = B W' U + C for the weights of one layer, W' those of the other net; None leaves out.
 
     Attributes:
-        B: (I, I), of what goes into the weights: abar' = abar B.
-        U: (O, O), of what comes out of them: s = s' U + c, where c is the last row of C.
+        B: (I, I), of the inputs of the weights: abar' = abar B.
+        U: (O, O), of their outputs: s = s' U + c, where c is the last row of C.
         C: (I, O).
         B_inverse, U_inverse: of B and U.
     """
@@ -116,7 +116,7 @@ class Reparameterization(Shown):
     def _moved(
         self, move: Callable[[LayerMap, Array], Array], start: Network, end: Network, theta: Array
     ) -> Array:
-        """Map parameters layer by layer; refuse NaN and infinity, that came and that come out."""
+        """Map parameters layer by layer; reject NaN and infinity, that came and that come out."""
         moved = end.pack(list(map(move, self.maps, start.check_finite(theta, "theta or direction"))))
         end.check_finite(moved, "mapped theta or direction")
         return moved

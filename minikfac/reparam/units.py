@@ -1,9 +1,9 @@
-"""Other units, or other scales of units, in the place of some: the maps around them go into the weights.
+"""Other units, or other scales of units, in place of some: the maps around them go into the weights.
 
     logistic(s) = (1 + tanh(s / 2)) / 2          relu(s) = relu(r s) / r,    r > 0
 
-An affine map behind a parameter layer is taken up by that layer, and one in front of the next layer by that
-one, so that none is left in the net. On the way there it may have to pass pooling, flattening, or the
+An affine map behind a parameter layer is absorbed into that layer, and one in front of the next layer into
+that one, so that none is left in the net. It may have to be moved through pooling, flattening, or the
 beginning of branches.
 """
 
@@ -28,7 +28,7 @@ class _Moving(Affine):
 
 
 def logistic_to_tanh(net: Network) -> Reparameterization:
-    """Put tanh units in the place of logistic ones: tanh(s) = 2 logistic(2 s) - 1 [MG15, sec. 10].
+    """Put tanh units in place of logistic ones: tanh(s) = 2 logistic(2 s) - 1 [MG15, sec. 10].
 
     Weights into them are halved, those out of them too, and biases make up for the -1; where images are
     padded, 0 becomes -1. Where no weights follow (behind the last layer, or beside a shortcut), the map
@@ -55,7 +55,7 @@ def logistic_to_tanh(net: Network) -> Reparameterization:
 def rescale(
     net: Network, factors: Mapping[int | str, Any] | None = None, rng: Any = None
 ) -> Reparameterization:
-    """Multiply what comes out of ReLU units by positive factors, and undo it behind them.
+    """Multiply the outputs of ReLU units by positive factors, and undo it behind them.
 
     Incoming weights and bias of a unit are multiplied, its outgoing weights divided: the same net with other
     parameters.

@@ -4,15 +4,15 @@
     all-reduce     ring: 2 (W - 1) (alpha + b / (W beta))        tree: 2 ceil(log2 W) (alpha + b / beta)
     broadcast      ceil(log2 W) (alpha + b / beta)
 
-for b bytes, alpha seconds of latency and beta bytes a second [TRG05]. Each worker takes
-ceil(m / W) of a batch of m; gradients and Kronecker factors are summed by all-reduce; the inverses of
-a layer are computed by one worker, the largest first to whoever has least to do, and broadcast. What every
-worker does alike, such as preconditioning, does not shrink with W.
+for b bytes, alpha seconds of latency and beta bytes a second [TRG05]. Each worker takes ceil(m / W) of a
+batch of m; gradients and Kronecker factors are summed by all-reduce; the inverses of a layer are computed by
+one worker, the largest first to the worker with the least work, and broadcast. Work that every worker
+repeats, such as preconditioning, does not shrink with W.
 
 Factors and inverses are sent whole: that they are symmetric could save half of their bytes.
 
-The model is a sum: nothing overlaps, unless inverses are stale, no worker waits for a slow one, and the
-network does not get in its own way. It knows no caches, so a rate is that of products as large as those of
+The model is a sum: nothing overlaps, unless inverses are stale, no worker waits for a slow one, and messages
+    do not collide. It has no caches, so a rate is that of products as large as those of
 the net.
 
 sizes = layer_sizes(net, x.shape[1:])
@@ -45,7 +45,7 @@ class LayerSize:
     """Sizes of one parameter layer: T locations, I inputs with the bias, O outputs.
 
     Attributes:
-        first: whether nothing below it wants a derivative.
+        first: whether nothing below it needs a derivative.
     """
 
     T: int
@@ -109,7 +109,7 @@ def layer_sizes(net: Network, shape: Sequence[int]) -> list[LayerSize]:
     """Return the sizes of all parameter layers, for inputs of a shape without the batch's axis.
 
     Raises:
-        ValueError: on a layer that scales and shifts: its block is no Kronecker product.
+        ValueError: on a layer that scales and shifts: its block is not a Kronecker product.
     """
     theta = np.zeros(net.n_params, dtype=np.float32)
     sizes = []
@@ -346,7 +346,7 @@ def largest_first(costs: Sequence[float], W: int) -> list[int]:
 
 
 def loads(costs: Sequence[float], W: int) -> list[float]:
-    """Return what each of W workers has to do, largest first."""
+    """Return the work of each of W workers, largest first."""
     seconds = [0.0] * W
     for cost, worker in zip(costs, largest_first(costs, W), strict=True):
         seconds[worker] += cost
@@ -393,10 +393,10 @@ def weak_scaling(
 
 
 def breaks(curve: Curve, sizes: Sizes, machine: Machine) -> dict[str, int]:
-    """Return the number of workers from which each thing stands in the way; what never does is left out.
+    """Return the number of workers from which each limit applies; limits that never apply are left out.
 
     - "network takes half the step": communication is at least as long as all else;
-    - "what all repeat takes half the step": so does preconditioning, which every worker does alike;
+    - "what all repeat takes half the step": preconditioning is, which every worker repeats;
     - "one layer is all the inverses' time": another worker has nothing to take over;
     - "one example a worker": there is nothing left to share.
     """

@@ -1,4 +1,4 @@
-"""Large batches: steps and examples to one level, each method tuned anew at each size of the batch.
+"""Large batches: steps and examples to one level, each method tuned again at each batch size.
 
 A larger batch makes the gradient, and the curvature, less noisy. Where noise limits a method, twice the batch
 halves the steps: perfect scaling, and the reason to add workers. Where curvature limits it, the steps stay
@@ -59,7 +59,7 @@ NEAR = 0.1
 
 @dataclass(frozen=True)
 class Budget:
-    """What each method gets at each size of the batch.
+    """The budget of each method at each batch size.
 
     Attributes:
         trials: draws of the random search, from one start.
@@ -154,7 +154,7 @@ class Scaling(ShownByFields):
     def to_target(self, along: str = "steps") -> dict[str, np.ndarray]:
         """Return median, lowest and highest of the best runs, (3, m) by method; nan where not reached.
 
-        A run that never got there is later than all that did.
+        A run that never reached it is later than all that did.
 
         Args:
             along: "steps" or "examples".
@@ -265,7 +265,7 @@ def batch_sweep(
     """Tune each method at each size of the batch, and count steps to the target.
 
     Trial i of every search draws ``default_rng([seed, i, 2])``, so one method's trials are the same at all
-    sizes. A trial ends where it can be among the best few no longer: that spares time and changes no result.
+    sizes. A trial ends when it can no longer be among the best few: that saves time and changes no result.
 
     A row of the result is a run: ``kind`` ("trial", or "final" from another start), ``method``,
     ``batch_size``, ``trial``, ``seed``, ``arguments``, ``steps`` to the target (nan: not reached), ``ended``

@@ -105,7 +105,7 @@ def fisher_study(
         measures: names among :data:`minikfac.quality.MEASURES`; by default all that are quick at this size.
 
     Raises:
-        ValueError: on unknown names, or what the parts refuse.
+        ValueError: on unknown names, or what the parts reject.
     """
     chosen = positions(net, layers)
     exact_signals = signals = fisher.signals(net, theta, x).select(chosen)
@@ -136,7 +136,7 @@ def fisher_study(
 def _reference(
     net: Network, theta: Array, x: Array, y: Array, F: fisher.DenseMatrix, layers: list[int], damping: float
 ) -> quality.Reference:
-    """The exact side of the comparison, on the gradient by the parameters of these layers."""
+    """The exact side of the comparison, on the gradient in the parameters of these layers."""
     whole = net.gradient(theta, x, y)
     gradient = array_module(whole).concatenate([whole[net.slices[layer]] for layer in layers])
     # where F is large and of all layers, a pass forward and back is quicker than a product with it

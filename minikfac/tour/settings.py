@@ -210,7 +210,7 @@ def with_targets(dataset: Dataset, net: Network) -> Dataset:
 
 
 def make_net(settings: Settings, dataset: Dataset) -> Network:
-    """Make the net, and refuse what cannot be studied before any work is spent on it.
+    """Make the net, and reject what cannot be studied before any work is spent on it.
 
     Raises:
         ValueError: on a net that does not fit the data, or settings out of range.

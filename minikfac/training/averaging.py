@@ -2,8 +2,9 @@
 
     average <- xi average + (1 - xi) theta,    xi = min(1 - 1/k, exp(-m / averaging))
 
-after step k on a batch of m examples: a flat mean at first, and later one in which an iterate's weight has
-fallen by e when ``averaging`` more examples were seen. Noise of mini-batches cancels, and no step depends on
+after step k on a batch of m examples: a plain mean at first, later one in which the weight of an iterate
+    falls by a factor of e while ``averaging`` more examples are seen. Noise of mini-batches cancels, and no
+    step depends on
 the average.
 """
 
@@ -21,7 +22,7 @@ from ..optim import checks
 class PerStep:
     """The same weight xi of the old in each step, whatever the batch: for batches that grow.
 
-    An average over so many examples would be one over ever fewer steps there.
+    An average over a number of examples would then be one over ever fewer steps.
     """
 
     weight: float
@@ -36,7 +37,7 @@ Averaging = float | PerStep
 
 
 def check_averaging(averaging: Averaging | None) -> None:
-    """Refuse less than one example, which would leave the iterate itself."""
+    """Reject less than one example, which would return the iterate itself."""
     is_enough = isinstance(averaging, PerStep) or (
         isinstance(averaging, Real) and not isinstance(averaging, bool) and averaging >= 1
     )

@@ -1,7 +1,7 @@
-"""Which examples make up a mini-batch, how many, and where they lie: by position, not by history.
+"""Which examples make up a mini-batch, how many, and on which device they are: by position, not by history.
 
-Epoch e runs through the training set in the order of ``default_rng([seed, e, 1])``. Step k takes the next
-m_k examples of it; a rest that is too small is left out, and the next epoch begins. So the batch of any step
+Epoch e runs through the training set in the order of ``default_rng([seed, e, 1])``. Step k takes the next m_k
+examples of it; a remainder that is too small is left out, and the next epoch begins. So the batch of any step
 follows from the seed, the step and the sizes alone.
 """
 
@@ -51,7 +51,7 @@ class ExponentialBatches:
 
     @classmethod
     def reaching(cls, most: int, first: int = 1000, at: int = 500) -> ExponentialBatches:
-        """Begin with ``first`` and reach ``most`` at the step of this number, counted from 1.
+        """Begin with ``first`` and reach ``most`` at this step, counted from 1.
 
         The defaults are the paper's, where ``most`` is the training set.
         """
@@ -79,9 +79,9 @@ def size_at(step: int, n: int, batch_size: BatchSize) -> int:
 
 
 def batches(n: int, batch_size: BatchSize, seed: int, start: int = 0) -> Iterator[np.ndarray]:
-    """Yield index arrays for ever, from step ``start`` on.
+    """Yield index arrays forever, from step ``start`` on.
 
-    Each epoch has an order of its own; a rest under the batch's size is left out.
+    Each epoch has its own order; a remainder smaller than a batch is left out.
     """
     epoch, begin, step = 0, 0, 0
     ordered, order = -1, np.empty(0, dtype=int)

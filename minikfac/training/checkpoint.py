@@ -1,10 +1,10 @@
-"""Checkpoints: one file from which a run goes on bit for bit, as if it had never stopped.
+"""Checkpoints: one file from which a run continues bit for bit, as if it had never stopped.
 
 A checkpoint is a NumPy archive (.npz) without pickled objects: the arrays under their own names, as in
 ``state.factors[0][1]``, one text of JSON that says how they belong together, and a digest of all of these, so
-that none of them can be another's. It holds seed and step, and no generator: randomness is by position. It is
-written beside the old one, flushed to the disk and then renamed, so that whenever the process is killed one
-whole checkpoint is there.
+that none of them can come from another file. It holds seed and step, and no generator: randomness is by
+position. It is written beside the old one, flushed to the disk and then renamed, so that whenever the process
+is killed one whole checkpoint is there.
 
 The state of an optimizer is plain data: numbers, text, None, arrays, lists, tuples, dicts, and the matrices
 of :data:`MATRICES`. Nothing else is written, and a file can name nothing else to be made.
@@ -41,7 +41,7 @@ from .records import Record, decoded, encoded
 FORMAT = 3
 """Before 2, an optimizer's state held the average of the iterates; before 3, there was no digest."""
 JSON, DIGEST = "json", "sha256"
-"""The two members that are no arrays of the run: how these belong together, and a digest of all."""
+"""The two members that are not arrays of the run: how these belong together, and a digest of all."""
 WITH_ARRAYS = ("theta", "state", "average")
 PLAIN = ("step", "examples", "seconds", "info", "records", "about")
 """What a checkpoint holds: what has arrays in it, and the rest."""
@@ -84,7 +84,7 @@ class Checkpoint(ShownByFields):
 
     @property
     def is_measured(self) -> bool:
-        """Whether the last record is of here."""
+        """Whether the last record is of this step."""
         return bool(self.records) and self.records[-1]["step"] == self.step
 
     def refuse_another(self, about: Mapping[str, Any], path: str | Path) -> None:
@@ -96,7 +96,7 @@ class Checkpoint(ShownByFields):
 
 
 def save(path: str | Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint in the place of the one before.
+    """Write a checkpoint in place of the previous one.
 
     Raises:
         FloatingPointError: on NaN or infinite parameters or state; the file stays as it is.
@@ -129,7 +129,7 @@ def load(path: str | Path, like: Array | None = None) -> Checkpoint:
 
     Raises:
         FileNotFoundError: if there is none.
-        ValueError: on a file that is no checkpoint, is damaged, has parts of another, or has the format of
+        ValueError: on a file that is not a checkpoint, is damaged, has parts of another, or has the format of
             another version.
     """
     arrays = read_npz(path)

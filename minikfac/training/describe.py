@@ -1,10 +1,10 @@
-"""What was run, as plain data: it stands above records and tells whether a checkpoint belongs to a run.
+"""A run described as plain data: the head of its records, and the test whether a checkpoint belongs to it.
 
 A function, such as a schedule or a size of batches, is described by its values at the steps to come, and by
 what it was made with: defaults, closure, arguments of a ``partial``. An object of any other class is
 described by its public attributes, and by its values if it can be called. So a run is not resumed with
 another one of the same name. A function has to be one of the step alone: one that draws at random, or
-remembers its calls, is refused, as no description of it would hold.
+remembers its calls, is rejected, because no description of it would stay true.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a net has learned: losses and errors over both parts of the data, whole."""
+"""Losses and errors of a net over the whole training and test sets."""
 
 from __future__ import annotations
 

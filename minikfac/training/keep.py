@@ -24,7 +24,7 @@ class Keep:
     it. While the run lasts, no other may write files of this name in the folder.
 
     Attributes:
-        folder: made if need be.
+        folder: created if needed.
         name: of the two files.
         every: steps between checkpoints; None for no such limit.
         seconds: between checkpoints.
@@ -62,7 +62,7 @@ def keeping(keep: Keep | None, about: dict[str, Any], theta: Array) -> Iterator[
     """Keep one run, and keep all others out of its files while the block runs.
 
     Raises:
-        FileExistsError: where another run is at work, or there are files that shall not be replaced.
+        FileExistsError: where another run is at work, or there are files that must not be replaced.
         ValueError: on a damaged checkpoint, or one of another run.
     """
     if keep is None:
@@ -76,7 +76,7 @@ class Keeper:
     """Keeps one run; without a ``keep`` it does nothing.
 
     Attributes:
-        start: the checkpoint to go on from, or None.
+        start: the checkpoint to continue from, or None.
         last: the step of the last checkpoint on the disk, or None.
     """
 
@@ -120,7 +120,7 @@ class Keeper:
             records.append(self.keep.records, record)
 
     def due(self, step: int) -> bool:
-        """Whether a checkpoint shall be written after this many steps."""
+        """Whether a checkpoint is due after this many steps."""
         if self.keep is None or step == self.last:
             return False
         steps_are_over = self.keep.every is not None and step > 0 and step % self.keep.every == 0

@@ -1,8 +1,8 @@
 """The only training loop.
 
 It measures, averages the iterates, keeps records and checkpoints, and stops; what a step does is the
-optimizer's. Its clock runs while batches are taken and steps are made, and stands still while the loop
-measures or writes.
+optimizer's. Its clock runs while batches are taken and steps are made, and stops while the loop measures or
+writes.
 
 Randomness is by position: step k uses ``default_rng([seed, k])``, epoch e is ordered by
 ``default_rng([seed, e, 1])``. So a run that is resumed from a checkpoint ends in the same bits as one that
@@ -41,7 +41,7 @@ from .records import History, PerOctave, Record
 
 
 class Optimizer(Protocol):
-    """What the loop needs of an optimizer; :class:`minikfac.optim.SGD` is one."""
+    """The interface that the loop needs of an optimizer; :class:`minikfac.optim.SGD` is one."""
 
     def init(self, theta: Array) -> dict[str, Any]: ...
 
@@ -281,7 +281,7 @@ def _check_settings(n: int, batch_size: Any, seed: Any, averaging: Any, progress
 
 
 def _check_parts(net: Network, opt: Any, dataset: Any, **functions: Any) -> None:
-    """Refuse what does not go together, before anything of the run is computed."""
+    """Reject what does not go together, before anything of the run is computed."""
     missing = [part for part in ("x_train", "y_train", "x_test", "y_test") if not hasattr(dataset, part)]
     if missing:
         raise TypeError(
@@ -337,6 +337,6 @@ def _note(record: Record, max_seconds: float | None) -> str:
 
 
 def warm_up(opt: Optimizer, theta: Array, dataset: Dataset, batch_size: BatchSize, seed: int = 0) -> None:
-    """Make the first step of a run and throw it away, so that no clock counts what is done only once."""
+    """Take the first step of a run and discard it, so that no clock counts one-time work."""
     batch = batch_of(dataset, next(batches(len(dataset.x_train), batch_size, seed)), theta)
     opt.step(theta, opt.init(theta), batch, np.random.default_rng([seed, 0]))

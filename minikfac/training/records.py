@@ -1,8 +1,8 @@
 """Records: what a run measured, in memory as dicts and on disk as JSON lines.
 
-A file begins with one line that tells what was run, {"about": ..., "machine": ...}; each measurement is a
-line of its own, appended when it is made. What is not finite is written as "NaN", "Infinity" or "-Infinity",
-so every line is JSON by the book. Its last entry, "crc32", is the checksum of what stands before it.
+A file begins with one line that describes the run, {"about": ..., "machine": ...}; each measurement is a
+line, appended when it is made. What is not finite is written as "NaN", "Infinity" or "-Infinity", so every
+line is valid JSON. Its last entry, "crc32", is the checksum of what stands before it.
 
 history = records.read("run.jsonl")
 history["loss"], history["seconds"]          # columns as arrays
@@ -37,10 +37,10 @@ NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 @dataclass(repr=False)
 class History(Shown):
-    """What a run measured, and where it ended.
+    """The measurements of a run, and its final state.
 
     Attributes:
-        records: one dict a measurement: ``step``, ``examples``, ``seconds`` (of training alone), ``loss``,
+        records: one dict per measurement: ``step``, ``examples``, ``seconds`` (of training alone), ``loss``,
             ``test_loss``, for labels ``train_error`` and ``test_error`` (shares of wrong ones), for other
             targets ``squared_error`` and ``test_squared_error`` (per example); the same with ``_average``
             where iterates are averaged; ``batch_loss`` and the last step's other diagnostics, such as

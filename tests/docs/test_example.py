@@ -83,7 +83,7 @@ def allowed() -> set[str]:
     ("page", "begin", "end", "least"),
     [
         ("README.md", "**The one idea.**", "## Run it", 12),
-        ("docs/index.md", "How wrong is that?", "**To begin:**", 5),
+        ("docs/index.md", "How large is the error?", "**To begin:**", 5),
         ("docs/faq.md", "## The error is", "## Is K-FAC worth it?", 5),
     ],
 )

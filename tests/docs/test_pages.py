@@ -12,8 +12,13 @@ from minikfac import cli
 from minikfac.parallel import one_thread
 from oracles.pages import ROOT, printed, snippets
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-OPTIMIZERS = ROOT / "docs" / "optimizers.md"
+DOCS = ROOT / "docs"
+PAGES = [
+    ROOT / "README.md",
+    *(page for kind in ("", "howto/", "results/") for page in sorted(DOCS.glob(kind + "*.md"))),
+]
+OPTIMIZERS = DOCS / "optimizers.md"
+RACES = DOCS / "howto" / "train-and-race.md"
 
 
 def commands(page: Path) -> list[str]:
@@ -48,25 +53,23 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert not [link for link in links if not (page.parent / link).exists()]
 
 
-def test_the_page_of_optimizers_prints_what_it_says(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+@pytest.mark.parametrize(
+    ("page", "count"), [("optimizers.md", 1), ("results/studies.md", 2), ("cost-model.md", 1)]
+)
+def test_pages_print_what_they_say(page: str, count: int, capsys: pytest.CaptureFixture[str]) -> None:
     names: dict[str, object] = {}
-    examples = snippets(OPTIMIZERS)
-    assert len(examples) == 4
+    examples = snippets(DOCS / page)
+    assert len(examples) == count
     with one_thread():
         for snippet in examples:
-            exec(compile(snippet, OPTIMIZERS.name, "exec"), names)
+            exec(compile(snippet, page, "exec"), names)
             assert capsys.readouterr().out.splitlines() == printed(snippet), snippet
 
 
 @pytest.mark.slow
-def test_the_page_of_optimizers_has_commands_that_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_page_of_races_has_commands_that_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    shown = commands(OPTIMIZERS)
+    shown = commands(RACES)
     assert len(shown) == 8
     for text in shown:
         assert cli.run(shlex.split(text)[1:]) == 0, text

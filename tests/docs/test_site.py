@@ -105,6 +105,13 @@ def test_links_lead_to_files_and_headings(page: Path) -> None:
 
 
 @by_name
+def test_every_page_names_its_reader_first(page: Path) -> None:
+    if page.parent.name != "api" or page.stem == "index":
+        opening = re.split(r"\n\n(?!!)", read(page))[1]
+        assert re.search(r"\b(readers?|students?|lecturers?)\b", opening), opening
+
+
+@by_name
 def test_every_formula_that_is_referred_to_is_there(page: Path) -> None:
     everywhere = {label for other in PAGES for label in labels(other)}
     assert set(re.findall(r"\{eq\}`([^`]+)`", read(page))) <= everywhere
@@ -222,6 +229,9 @@ def test_numbers_of_claims_are_those_of_the_record() -> None:
             )
 
 
+SWEEPS = DOCS / "results" / "scaling.md"
+
+
 @pytest.mark.parametrize("name", ["scaling-digits", "scaling-mnist", "scaling-cifar10"])
 def test_tables_of_sweeps_are_their_records(name: str) -> None:
     sweep = sweeps.read(DOCS / "results" / name / "scaling.jsonl")
@@ -230,9 +240,9 @@ def test_tables_of_sweeps_are_their_records(name: str) -> None:
         assert knee is not None and knee.bounded
         cells = [sweeps.in_range(*column) for column in steps.T]
         row = f"| {method} | {' | '.join(cells)} | {knee.S:.3g} | {knee.B:.3g} |"
-        assert row in read(DOCS / "scaling.md")
+        assert row in read(SWEEPS)
         factor = f"{steps[0, 0] / steps[0, -1]:.1f}"
-        for text in (sections()["T15"], read(DOCS / "limits.md"), read(DOCS / "scaling.md")):
+        for text in (sections()["T15"], read(DOCS / "limits.md"), read(SWEEPS)):
             assert re.search(rf"(?<![\d.]){re.escape(factor)} (times fewer|times from|against)", text)
         assert re.search(rf"\b(at|at a batch of|and) {knee.B:.0f}\b", sections()["T15"])
 

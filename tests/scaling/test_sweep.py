@@ -27,7 +27,6 @@ from minikfac.training import records, train
 from minikfac.training.records import PerOctave
 from oracles import close
 from oracles.cli import one_line, run
-from oracles.pages import ROOT, printed, snippets
 
 
 @pytest.fixture(autouse=True)
@@ -319,12 +318,6 @@ def test_predictions_mark_where_scaling_breaks():
     assert len(plots.predicted_scaling(W, seconds, parts, {})) == 2
     with pytest.raises(ValueError, match=r"expected seconds of SGD of shape \(3,\), got \(1,\)"):
         plots.predicted_scaling(W, {"SGD": [1]}, parts, {})
-
-
-def test_the_page_prints_what_it_says(capsys: pytest.CaptureFixture[str]):
-    (snippet,) = snippets(ROOT / "docs" / "scaling.md")
-    exec(compile(snippet, "scaling.md", "exec"), {})
-    assert capsys.readouterr().out.splitlines() == printed(snippet) != []
 
 
 # the command ----------------------------------------------------------------------------------------------

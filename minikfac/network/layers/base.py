@@ -180,20 +180,20 @@ def sum_of_products(a: Array, g: Array, out: Array) -> None:
 
 
 def check_positive(layer: str, **values: Any) -> None:
-    """Refuse what is no positive whole number, naming it."""
+    """Reject anything but a positive whole number, naming it."""
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
             raise ValueError(f"expected {layer} {name} to be a positive whole number, got {value!r}")
 
 
 def check_bias(layer: str, bias: Any) -> None:
-    """Refuse what is neither True nor False: a number would count as that many rows of W."""
+    """Reject what is neither True nor False: a number would count as that many rows of W."""
     if not isinstance(bias, bool):
         raise ValueError(f"expected {layer} bias to be True or False, got {bias!r}")
 
 
 def check_images(layer: Layer, shape: Shape | None, channels: int | None = None, n: int | str = "N") -> None:
-    """Refuse a shape of one of n examples that is known and not (H, W, channels)."""
+    """Reject a shape of one of n examples that is known and not (H, W, channels)."""
     if shape is None:
         return
     wanted = "C" if channels is None else channels

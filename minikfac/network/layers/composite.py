@@ -74,7 +74,7 @@ class Sequential(Composite):
     """One layer after the other.
 
     Raises:
-        TypeError: on what is no layer.
+        TypeError: on anything but a layer.
     """
 
     layers: tuple[Layer, ...]
@@ -316,7 +316,7 @@ def as_layer(layers: Layer | Sequence[Layer]) -> Layer:
     """Return a layer as it is, and several as one after the other.
 
     Raises:
-        TypeError: on what is no layer.
+        TypeError: on anything but a layer.
     """
     if isinstance(layers, Layer):
         return layers

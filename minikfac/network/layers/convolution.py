@@ -7,7 +7,7 @@ keeps every row once (``Windows.lines``, kw times the image), and W is kh matric
 
     s = sum_i row_i W_i,    dW_i = row_i^T g,    dx: the same with the kernel turned round, where stride = 1
 
-Whole patches, kh kw times the image, are made where somebody looks at ``abar``.
+Whole patches, kh kw times the image, are made where ``abar`` is read.
 """
 
 from __future__ import annotations

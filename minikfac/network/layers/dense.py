@@ -51,7 +51,7 @@ def initial_weights(rng: Any, scheme: str, shape: tuple[int, int], fan_in: int, 
 
 
 def check_weight_and_bias(weight: Array, bias: Array | None, axes: Sequence[str]) -> None:
-    """Refuse PyTorch's weight and bias unless they have these axes and belong together."""
+    """Reject PyTorch's weight and bias unless they have these axes and belong together."""
     check_array(weight, "weight")
     if bias is not None:
         check_array(bias, "bias")
@@ -170,7 +170,7 @@ class Dense(ParameterLayer):
                 result is None.
 
         Raises:
-            ValueError: if W is no matrix.
+            ValueError: if W is not a matrix.
             TypeError: on lists, tensors and the like.
         """
         check_array(W, "W")

@@ -53,7 +53,7 @@ def quality_along_training(
         and ``c_star/NAME/LAYER``, the best scalar.
 
     Raises:
-        ValueError: on n_examples < 1, or what :func:`train` refuses.
+        ValueError: on n_examples < 1, or what :func:`train` rejects.
     """
     if n_examples < 1:
         raise ValueError(f"expected n_examples >= 1, got {n_examples}")
@@ -95,7 +95,7 @@ class Along:
         moments: steps at which whole matrices were compared; none for large nets.
         rows: per moment and approximation the columns of the quality table.
         now: steps of the study.
-        pictures: the first layer's steps (units, H, W) by name; none where inputs are no grey images.
+        pictures: the first layer's steps (units, H, W) by name; none where inputs are not grey images.
     """
 
     steps: Array

@@ -26,8 +26,8 @@ WORDS = (
     "<i>F</i> = E[Σ<sub><i>t</i></sub> Σ<sub><i>u</i></sub> <i>ā<sub>t</sub> ā<sub>u</sub></i><sup>T</sup> ⊗ "
     "<i>g<sub>t</sub> g<sub>u</sub></i><sup>T</sup>]. Three assumptions make one Kronecker product of it "
     "[GM16]:",
-    "<b>IAD, independent activations and derivatives.</b> What goes into the layer says nothing about what "
-    "comes back. The mean of the product is the product of the means: Σ<sub><i>tu</i></sub> "
+    "<b>IAD, independent activations and derivatives.</b> The inputs of the layer are independent of the "
+    "derivatives that come back. The mean of the product is the product of the means: Σ<sub><i>tu</i></sub> "
     "E[<i>ā<sub>t</sub> ā<sub>u</sub></i><sup>T</sup>] ⊗ E[<i>g<sub>t</sub> g<sub>u</sub></i><sup>T</sup>]. "
     "It is the one assumption that a dense layer needs.",
     "<b>SH, spatial homogeneity.</b> No place of the image is special: derivatives vary together in the same "

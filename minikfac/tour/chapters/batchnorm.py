@@ -70,8 +70,8 @@ class Coupling:
         text = (
             "Batch normalization subtracts a mean and divides by a standard deviation that are those of the "
             "batch. In training the prediction of one example then depends on all others, and no example has "
-            "a gradient that is independent of the others. Libraries treat the statistics as constants all "
-            "the same, or refuse such a net. The exact Fisher matrix is that of all targets of the batch "
+            "a gradient that is independent of the others. Libraries treat the statistics as constants "
+            "nevertheless, or reject such a net. The exact Fisher matrix is that of all targets of the batch "
             "together. For a small net (convolution, batch normalization, tanh, pooling, softmax; as "
             "initialized) the matrix with constant statistics has a relative error of "
             f"{two_digits(first)} in batches of {self.batch_sizes[0]} and of {two_digits(last)} in batches "

@@ -6,7 +6,7 @@ The field v is the gradient of a function, or the natural gradient G^{-1} grad. 
 J = d xi' / d xi the gradient is J^{-T} grad and the metric J^{-T} G J^{-1}: so the natural gradient is
 J G^{-1} grad, a velocity like any other, and its *flow* is the same curve in all charts. A *step* is straight
 in its own chart and bent in another: it agrees up to O(h^2), a walk of fixed duration up to O(h). Only where
-charts differ by a linear map do steps agree exactly. Gradients are no velocities, and agree in no sense.
+charts differ by a linear map do steps agree exactly. Gradients are not velocities, and agree in no sense.
 """
 
 from __future__ import annotations

@@ -224,8 +224,8 @@ class Tissot:
             "A net computes a function; its weights are one way to write that function down, as a map is "
             "one way to draw the globe. Every map distorts. Here are circles of one size, on the globe and "
             f"on {len(self.maps)} maps. Where angles are kept, circles remain circles and their sizes grow; "
-            "where areas are kept, they become ellipses. No map keeps both. A map that also says how long "
-            "things are at each place, by such an ellipse, has lost nothing: that is a <b>metric</b>."
+            "where areas are kept, they become ellipses. No map keeps both. A map that also gives the "
+            "lengths at each place, by such an ellipse, loses nothing: that is a <b>metric</b>."
         )
         caption = (
             "Tissot's ellipses: what becomes of small circles of one size, on the globe and on maps of it."

@@ -99,7 +99,7 @@ class Matrices:
         whole: exact, of all layers where these are few and small enough, else of those that are drawn.
         factors: A and G by layer of it.
         damped: by name "kronecker", "kfac", "tridiagonal", as in the module's text; the last is absent where
-            the layers are no chain.
+            the layers are not a chain.
         inverses: of the damped matrices, by the same names.
         errors: relative Frobenius errors by name of the pair, and shares of the sum of |M| in blocks.
     """

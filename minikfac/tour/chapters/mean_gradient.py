@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MeanDerivatives:
-    """Means over examples of the derivative by the outputs.
+    """Means over examples of the derivative with respect to the outputs.
 
     Attributes:
         model_norm, label_norm: lengths of the mean of the whole gradient (P,), exact expectation and labels.

@@ -77,8 +77,8 @@ class Sampling:
             "drawing targets. Independent draws have an error with slope −½ on log axes: four times the "
             f"targets, half the error. Here the slope is {f'{self.slope:.2f}'.replace('-', '−')}. K-FAC's "
             "factors are means over all entries of a layer, so the errors of drawn targets partly cancel in "
-            "them. Using the labels gives the <i>empirical</i> Fisher matrix, which no number of passes "
-            f"brings closer; the scalar that fits it best to <i>F</i> is {number(self.empirical_scale)}, "
+            "them. Using the labels gives the <i>empirical</i> Fisher matrix, and more passes do not bring "
+            f"it closer; the scalar that fits it best to <i>F</i> is {number(self.empirical_scale)}, "
             f"above 1 where the net is right more often than it believes. ({listing(self.names)}; "
             f"{examples(self.n)}.)"
         )

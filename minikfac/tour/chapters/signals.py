@@ -50,7 +50,7 @@ def passage(net: Network, theta: Array, x: Array, y: Array, seed: int = 0) -> Pa
     if classes:
         p = to_host(mean)
         right = p.argmax(1) == to_host(y)
-        # one that leaves room for another target to be drawn, but is no coin toss
+        # one that leaves room for another target to be drawn, but is not a coin toss
         distance = np.abs(p.max(1) - 0.7) + ~right
         index = int(distance.argmin())
     one = slice(index, index + 1)
@@ -80,7 +80,7 @@ class Signals:
 
     Attributes:
         passage: through the net and back.
-        image_shape: of the example (H, W, C), None where it is no image.
+        image_shape: of the example (H, W, C), None where it is not an image.
         classes: whether targets are classes.
     """
 
@@ -104,9 +104,9 @@ class Signals:
         """What backpropagation leaves behind in every layer, for this example."""
         one = self.passage
         parts: list[Part] = [
-            "Backpropagation leaves two things behind in every layer. <i>ā</i> is what went into the layer's "
-            "weights (the activations of the layer below, and a constant 1 for the bias). <i>g</i> is what "
-            "came back: the derivative of the loss by what came out of the weights. For one example, the "
+            "Backpropagation leaves two arrays in every layer. <i>ā</i> is the input of the layer's weights "
+            "(the activations of the layer below, and a constant 1 for the bias). <i>g</i> is the "
+            "derivative of the loss with respect to their output. For one example, the "
             "gradient of the weights is their outer product <i>ā g</i><sup>T</sup>: entry (<i>i</i>, "
             "<i>o</i>) is <i>ā<sub>i</sub> g<sub>o</sub></i>. Every matrix on this page is made of these "
             "two.",
