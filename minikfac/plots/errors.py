@@ -82,7 +82,7 @@ def monte_carlo_error(
         anchor = middle[0] if anchor is None else anchor
     if anchor is not None:
         guide = 0.6 * anchor * np.sqrt(x[0] / x)
-        ax.plot(x, guide, "--", color=GREY, linewidth=1.5, label="slope -1/2")
+        ax.plot(x, guide, "--", color=GREY, linewidth=1.5, label="slope −1/2")
     of = f"\n(median and range of {', '.join(map(str, sorted(seeds)))} seeds)" if seeds else ""
     ax.set(xscale="log", yscale="log")
     if len(x) <= 12:

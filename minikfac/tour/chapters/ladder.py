@@ -54,7 +54,7 @@ class BlockPicture:
             f"<i>G</i>, a matrix of {self.sizes[-1]} × {self.sizes[-1]}, once per entry of <i>A</i>; the "
             "exact block need not repeat anything."
         )
-        ladder = "The same block under every set of assumptions that means something."
+        ladder = "The same block under each set of assumptions."
         figures = FIGURE, Figure("conv-ladder", ladder)
         return [Section("convblocks", "One block, assumption by assumption", [text, *figures], 3)]
 

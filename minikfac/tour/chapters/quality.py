@@ -14,10 +14,8 @@ from ..parts import Drawings, Figure, Finding, Part, Section, Table, listing, pe
 if TYPE_CHECKING:
     from ..run import Run
 
-MEASURED = (
-    "error spectral_error c_star inverse_error kl condition cg_iterations build_seconds solve_seconds".split()
-)
-"""Columns of the table: those that the figure does not show."""
+MEASURED = ("error spectral_error c_star inverse_error".split(), "kl condition cg_iterations".split())
+"""Columns of the two tables: what the figure does not show, few enough for a phone."""
 MISSING = {
     "block-tridiagonal": "it exists for chains of dense layers only",
     "low rank": "it takes long for shared weights",
@@ -79,7 +77,7 @@ class Quality:
             return "Measures of each approximation: means over seeds; whiskers are standard deviations."
         return (
             "Above: progress of each approximation's step. Below: its cosine with the exact step. Left: "
-            "against the numbers that it stores. Right: against damping."
+            "against the numbers that it stores. Right: against damping; dotted: the damping of the left side."
         )
 
     def findings(self, run: Run) -> Iterator[Finding]:
@@ -89,8 +87,8 @@ class Quality:
         yield Finding(
             "Approximations give up progress of the step to store fewer numbers.",
             percent(row["share"]),
-            "of the exact natural gradient step's progress on the quadratic model is what the step with "
-            f"{name} makes. Its cosine with the exact step is {two_digits(row['step_cosine'])}.",
+            f"of the progress that the exact step makes on the quadratic model is left to the step with {name}. "
+            f"The two steps have a cosine of {two_digits(row['step_cosine'])}.",
             Figure("quality", self.caption),
             ["quality", "memory"],
             "11, Relatives",
@@ -98,18 +96,23 @@ class Quality:
 
     def sections(self) -> list[Section]:
         """The figure, what was left out or drawn, and the other measures as a table."""
-        caption = (
-            "Measures that the figure does not show. KL divergence of Gaussians with these covariances, in "
-            "nats; condition number and CG iterations of the damped exact matrix that remain with this one "
-            "as preconditioner; seconds. Each layer's own measures are in quality.csv."
+        captions = (
+            "Relative errors of the matrix and of its inverse, and the scalar that fits it best.",
+            "KL divergence of Gaussians with these covariances, in nats; condition number and CG iterations "
+            "of the damped exact matrix that remain with this one as preconditioner. Seconds, and the "
+            "measures of each layer, are in quality.csv.",
         )
         text = (
             "A matrix can be close to <i>F</i> and its step poor, or the reverse: error and best scale are "
             "about the matrix, the rest about its inverse. “No curvature” is the plain gradient, and as a "
             "preconditioner none."
         )
-        table = Table(*self.comparison.table(columns=MEASURED), caption)
-        parts: list[Part] = [text, *self._notes(), Figure("quality", self.caption), table]
+        tables = [
+            Table(*table, caption)
+            for columns, caption in zip(MEASURED, captions, strict=True)
+            if len((table := self.comparison.table(columns=columns))[0]) > 1
+        ]
+        parts: list[Part] = [text, *self._notes(), Figure("quality", self.caption), *tables]
         return [Section("quality", "How good each approximation is", parts)]
 
     def _notes(self) -> list[str]:

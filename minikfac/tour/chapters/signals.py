@@ -106,7 +106,7 @@ class Signals:
         parts: list[Part] = [
             "Backpropagation leaves two things behind in every layer. <i>ā</i> is what went into the layer's "
             "weights (the activations of the layer below, and a constant 1 for the bias). <i>g</i> is what "
-            "came back: the derivative of the loss by what came out of the weights. For one example, the "
+            "came back: the derivative of the loss with respect to what came out. For one example, the "
             "gradient of the weights is their outer product <i>ā g</i><sup>T</sup>: entry (<i>i</i>, "
             "<i>o</i>) is <i>ā<sub>i</sub> g<sub>o</sub></i>. Every matrix on this page is made of these "
             "two.",
