@@ -183,14 +183,12 @@ def _measures(
 ) -> np.ndarray:
     """(approximations, 1 + layers, measures); NaN for what does not exist.
 
-    Errors of matrices that are damped by lambda I alone are those of the first damping. That of the
-    block-tridiagonal matrix, which exists damped only, takes longer than the rest together and is left out.
+    Errors of matrices that are damped by lambda I alone are those of the first damping.
     """
     table = np.full((len(matrices), 1 + len(reference.F.slices), len(MEASURES)), np.nan)
     for place, (name, matrix) in enumerate(matrices.items()):
-        chosen = ["step"]
-        if not isinstance(matrix, fisher.BlockTridiagonal) and (first is None or _method(name)):
-            chosen.append("matrix")
+        damped = _method(name) or isinstance(matrix, fisher.BlockTridiagonal)
+        chosen = ["matrix", "step"] if first is None or damped else ["step"]
         methods = {name: method} if (method := _method(name)) else None
         study = (reference.F, {name: matrix}, reference.gradient, reference.damping)
         rows = quality.compare(*study, methods, chosen, reference).rows

@@ -160,6 +160,5 @@ def improvement_against_damping(
     fig.legend(handles=handles, loc="outside lower center", ncols=3)
     matrix, use = max(curves, key=lambda key: float(curves[key].max()))
     at = short(float(x[curves[matrix, use].argmax()]))
-    best = f"at most {short(highest)} nats: {matrix}, {use}, γ = {at}"
-    fig.suptitle(f"{title}:\n{best}", fontsize=14)
+    fig.suptitle(f"{title}\nat most {short(highest)} nats ({matrix}, {use}, γ = {at})", fontsize=14)
     return axes

@@ -77,7 +77,15 @@ def _errors(ax: Any, places: Any, rows: Sequence[Mapping[str, Any]], with_costs:
     drawn = [min(value, longest) for value in errors + costs]
     if with_costs:
         half = len(errors)
-        _bars(ax, places - 0.2, drawn[:half], BLUE, height=0.36, label="after all assumptions so far", notes=notes)
+        _bars(
+            ax,
+            places - 0.2,
+            drawn[:half],
+            BLUE,
+            height=0.36,
+            label="after all assumptions so far",
+            notes=notes,
+        )
         notes = [short(value) for value in costs]
         look: dict[str, Any] = {"height": 0.36, "label": "by this assumption", "hatch": "//"}
         _bars(ax, places + 0.2, drawn[half:], ORANGE, notes=notes, **look)

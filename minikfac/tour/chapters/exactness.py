@@ -112,9 +112,7 @@ class Walks:
             "Error of the convolution's block along four knobs. Filled symbols on the line “exact”: rounding "
             "errors."
         )
-        statements = [
-            f"<b>{walk.title}.</b> {STATEMENTS[walk.key]}" for walk in self.walks
-        ]
+        statements = [f"<b>{walk.title}.</b> {STATEMENTS[walk.key]}" for walk in self.walks]
         parts: list[Part] = [text, Figure("conv-exact", caption), *statements]
         return [Section("convexact", "When is it exact?", parts, 3)]
 

@@ -123,8 +123,9 @@ def finding(study: Invariance) -> Finding:
     return Finding(
         "K-FAC's steps do not depend on how the net is parameterized; those of SGD and Adam do.",
         f"{right} of {len(study.all_cells)}",
-        f"pairs of equivalent nets behave as theory says ({len(study.matrix.cells)} are in the picture): those under an invariant method stay "
-        f"together, and the others part. The largest gap of the former is {number(kept)} of the distance moved, and the "
+        f"pairs of equivalent nets behave as theory says ({len(study.matrix.cells)} are in the picture): "
+        "those under an invariant method stay together, and the others part. The largest gap of the former "
+        f"is {number(kept)} of the distance moved, and the "
         f"smallest of the latter {number(broken)}. With damping K-FAC is not exactly invariant.",
         MATRIX,
         ["invariance", "gapdamping"],

@@ -77,7 +77,7 @@ class Quality:
             return "Measures of each approximation: means over seeds; whiskers are standard deviations."
         return (
             "Above: progress of each approximation's step. Below: its cosine with the exact step. Left: "
-            "against the numbers that it stores. Right: against damping; dotted: the damping of the left side."
+            "against the numbers that it stores. Right: against damping; dotted: that of the left side."
         )
 
     def findings(self, run: Run) -> Iterator[Finding]:
@@ -87,8 +87,8 @@ class Quality:
         yield Finding(
             "Approximations give up progress of the step to store fewer numbers.",
             percent(row["share"]),
-            f"of the progress that the exact step makes on the quadratic model is left to the step with {name}. "
-            f"The two steps have a cosine of {two_digits(row['step_cosine'])}.",
+            "of the progress that the exact step makes on the quadratic model is left to the step with "
+            f"{name}. The two steps have a cosine of {two_digits(row['step_cosine'])}.",
             Figure("quality", self.caption),
             ["quality", "memory"],
             "11, Relatives",

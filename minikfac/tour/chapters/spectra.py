@@ -70,8 +70,8 @@ class Spectra:
         few = max(1, len(values) // 100)
         share = float(values[:few].sum()) / (float(values.sum()) or 1.0)
         spectrum: list[Part] = [
-            f"Of the {count(len(values))} eigenvalues of the exact matrix of {listing(self.names)}, the largest "
-            f"{count(few)} hold {percent(share)} of the sum. Conjugate gradients deal with few large "
+            f"Of the {count(len(values))} eigenvalues of the exact matrix of {listing(self.names)}, the "
+            f"largest {count(few)} hold {percent(share)} of the sum. Conjugate gradients deal with few large "
             "eigenvalues by themselves, and damping makes those below λ alike.",
             FIGURE,
         ]
