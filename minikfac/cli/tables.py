@@ -52,7 +52,7 @@ def print_tour(tour: Tour, wide: bool = False) -> None:
     )
     if last["loss"] > first["loss"]:
         say("Training made the loss larger than it was: a smaller --lr may help.")
-    print_comparison(study.comparison, wide)
+    print_comparison(study.table, wide)
     _print_ledger("The ledger of assumptions", study.ledger)
     for name, reason in NOT_BUILT.items() if run.settings.approximations is None else ():
         if name not in study.matrices:

@@ -259,7 +259,7 @@ def test_other_outputs_and_single_precision(output: str) -> None:
     run = tour.tour(datasets.digits(n_train=60, dtype="float32"), settings, progress=False).run
     assert run.study.F.array.dtype == np.float32
     assert run.dataset.y_train.shape == (60, 10)
-    assert 0 < run.study.comparison["K-FAC"]["error"] < 2
+    assert 0 < run.study.table["K-FAC"]["error"] < 2
 
 
 # nets and choices -----------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from .assumptions import short, studied_convolutions
 from .ledger import ALL, EXACT
 
 if TYPE_CHECKING:
-    from ..run import Study
+    from ...exploration import Study
 
 _DRAWN = 256
 """Most locations of the layer that is drawn: pairs of them are summed."""

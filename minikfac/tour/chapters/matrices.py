@@ -134,7 +134,7 @@ class Matrices:
         """K-FAC's size and its error."""
         if "K-FAC" not in run.study.matrices:
             return
-        row = run.study.comparison["K-FAC"]
+        row = run.study.table["K-FAC"]
         yield Finding(
             "K-FAC replaces each layer's block by a product of two small matrices.",
             two_digits(row["error"]),

@@ -34,7 +34,7 @@ class Quality:
     @property
     def comparison(self) -> quality.Comparison:
         """The table."""
-        return self.run.study.comparison
+        return self.run.study.table
 
     def figures(self) -> Drawings:
         """Progress against numbers stored and damping; over seeds, bars with whiskers."""
