@@ -44,6 +44,11 @@ MEASURES = ("step", "matrix", "cg")
 """Of an exploration."""
 _SLOW = ("spectrum",)
 """Measures that are left out above."""
+ELSEWHERE = {
+    "block-tridiagonal": "it exists for chains of dense layers only",
+    "low rank": "it takes long for shared weights, and has to be named",
+}
+"""Approximations that do not exist for every net or take long, and why."""
 DRAWN = 1200
 """Parameters of the largest block that is drawn."""
 _COPIES = 6
@@ -133,9 +138,7 @@ class Exploration(Study):
         Returns:
             The axes of both figures.
         """
-        from . import plots
-
-        axes = plots.progress_against_storage(self.table.whole(), self.F.array.size)
+        axes = self.table.plot()
         sizes = {
             name: block.shape[0]
             for name, block, other in zip(
@@ -254,26 +257,22 @@ def fisher_study(
         labels = y if targets == "data" else None
         signals = fisher.signals(net, theta, x, labels, targets, n_samples, rng, stats=stats).select(chosen)
     names = quality.applicable(exact_signals) if approximations is None else _checked(approximations)
-    methods = {name: method for name in names if (method := quality.APPROXIMATIONS[name][1])}
     with progress_bar("Fisher matrices", 2 * len(names) + 2, progress) as bar:
         bar.note("exact")
         F = fisher.exact(exact_signals)
         with one_thread(F.shape[0] <= QUICK):  # which is faster for products of small matrices
             matrices, seconds, not_built = _build(signals, names, bar, approximations is None)
-            methods = {name: methods[name] for name in matrices if name in methods}
             reference = _reference(net, theta, x, y, F, chosen, damping, stats)
-            gradient = reference.gradient
-            columns, left_out = _measures(measures, F.shape[0])
-            table = quality.compare(
-                F, matrices, gradient, damping, methods, columns, reference, seconds, bar.advance
-            )
+            gradient, (columns, left_out) = reference.gradient, _measures(measures, F.shape[0])
+            methods = {name: method for name in matrices if (method := quality.APPROXIMATIONS[name][1])}
+            terms = (columns, reference, seconds, bar.advance)
+            table = quality.compare(F, matrices, gradient, damping, methods, *terms)
             bar.advance("ledger")
             built = matrices if targets == "model" else None
-            terms: dict[str, Any] = {"reference": reference, "built": built}
-            rows = quality.ledger(exact_signals, gradient, damping, **terms) if ledger else []
+            rows = quality.ledger(exact_signals, gradient, damping, F, reference, built) if ledger else []
         bar.advance()
-    matters = (net, theta, x, y, exact_signals, F, matrices, gradient, table, rows, left_out, not_built)
-    return Study(*matters, stats or ())
+    results = (exact_signals, F, matrices, gradient, table, rows, left_out, not_built)
+    return Study(net, theta, x, y, *results, stats or ())
 
 
 def _reference(
@@ -303,7 +302,7 @@ def _build(
     If asked to, an error, as that of an iteration that does not converge, leaves an approximation out.
     """
     built: dict[Any, tuple[fisher.FisherMatrix, float]] = {}
-    not_built: dict[str, str] = {}
+    not_built = {name: why for name, why in ELSEWHERE.items() if suppress and name not in names}
     for name in names:
         bar.advance(f"building {name}")
         build, started = quality.APPROXIMATIONS[name][0], time.perf_counter()

@@ -160,7 +160,11 @@ def test_save_writes_the_page_of_this_net(tmp_path: Any) -> None:
         ({"damping": np.nan}, ValueError, "expected finite damping >= 0, got nan"),
         ({"n_examples": 0}, ValueError, "expected n_examples to be a whole number >= 1, got 0"),
         ({"n_examples": 2.5}, ValueError, "expected n_examples to be a whole number >= 1, got 2.5"),
-        ({"layers": ["conv9"]}, ValueError, "expected layers among dense0, dense1, dense2, or 0 to 2, got 'conv9'"),
+        (
+            {"layers": ["conv9"]},
+            ValueError,
+            "expected layers among dense0, dense1, dense2, or 0 to 2, got 'conv9'",
+        ),
         ({"layers": []}, ValueError, "expected at least one layer among dense0, dense1, dense2, got none"),
     ],
 )

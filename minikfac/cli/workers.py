@@ -56,7 +56,7 @@ def workers(
 ) -> None:
     """Predict seconds of a step on up to thousands of workers, and say what stands in the way of more.
 
-    A model, no measurement: operations over the rate of one worker, bytes over a
+    A model, not a measurement: operations over the rate of one worker, bytes over a
     network with latency and bandwidth, inverses shared out over workers.
     """
     from .. import plots  # matplotlib takes a second

@@ -16,11 +16,6 @@ if TYPE_CHECKING:
 
 MEASURED = ("error spectral_error c_star inverse_error".split(), "kl condition cg_iterations".split())
 """Columns of the two tables: what the figure does not show, few enough for a phone."""
-MISSING = {
-    "block-tridiagonal": "it exists for chains of dense layers only",
-    "low rank": "it takes long for shared weights",
-}
-"""Approximations that do not always exist or take long, and why."""
 _EXACT_STEPS = 4000
 """Most parameters for which steps are taken for each of several dampings."""
 
@@ -38,7 +33,7 @@ class Quality:
 
     def figures(self) -> Drawings:
         """Progress against numbers stored and damping; over seeds, bars with whiskers."""
-        return {"quality": self._progress if self.comparison.spread is None else self._bars}
+        return {"quality": self._progress if self.comparison.spread is None else self.comparison.plot}
 
     def _progress(self) -> Any:
         study = self.run.study
@@ -62,13 +57,6 @@ class Quality:
             for name in study.matrices
         }
         return list(tables), curves
-
-    def _bars(self) -> Any:
-        rows, spread = self.comparison.whole(), self.comparison.spread or []
-        spread = [row for row in spread if row["layer"] == rows[0]["layer"]]
-        columns = ("error", "step_cosine", "share", "cg_iterations")
-        shown = [key for key in columns if rows[0].get(key) is not None]
-        return plots.quality_bars(rows, shown, spread=spread)
 
     @property
     def caption(self) -> str:
@@ -122,9 +110,7 @@ class Quality:
         if run.study.left_out:
             columns = listing([column for name in run.study.left_out for column in quality.MEASURES[name]])
             notes.append(f"Left out, as it takes long for so many parameters: {columns.replace('_', ' ')}.")
-        if settings.approximations is None:
-            missing = {name: why for name, why in MISSING.items() if name not in run.study.matrices}
-            notes += [f"Left out is {name}: {why}." for name, why in missing.items()]
+        notes += [f"Left out is {name}: {why}." for name, why in run.study.not_built.items()]
         if settings.targets != "model":
             source = "the labels (empirical Fisher)"
             if settings.targets == "sampled":
