@@ -63,9 +63,7 @@ def scaling(
     trials: Annotated[int, Option(help="Of the random search at each size.", min=1)] = 16,
     steps: Annotated[int, Option(help="Of a run at most; more where --epochs are more.", min=1)] = 300,
     epochs: Annotated[float, Option(help="Passes through the training set that a run may take.")] = 40.0,
-    finalists: Annotated[
-        int, Option(help="Best trials that run again, from --seeds other starts.", min=1)
-    ] = 3,
+    finalists: Annotated[int, Option(help="Best trials that run again.", min=1)] = 3,
     seeds: Annotated[int, Option(help="Other starts from which the best trials run again.", min=1)] = 3,
     examples: common.Examples = None,
     test_examples: TestExamples = None,

@@ -49,9 +49,7 @@ def print_tour(tour: Tour, wide: bool = False) -> None:
     if last["loss"] > first["loss"]:
         say("Training made the loss larger than it was: a smaller --lr may help.")
     print_comparison(study.table, wide)
-    _print_ledger(
-        "What each assumption costs: the relative error after it, and by it alone (cost)", study.ledger
-    )
+    _print_ledger("What each assumption costs: relative error after it, and by it alone (cost)", study.ledger)
     for name, reason in study.not_built.items():
         say(f"Not built: {name}; {reason}.\n")
     convolutions = tour.chapters.get("convolutions")
