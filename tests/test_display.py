@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache, partial
 from html.parser import HTMLParser
 from typing import Any
@@ -283,10 +284,9 @@ def test_signals_draw_the_factors_of_kfac() -> None:
 
 def test_tables_and_histories_draw_their_columns() -> None:
     table = compared()
-    progress, cosines = table.plot()
-    drawn = [
-        (line.get_xdata()[0], line.get_ydata()[0]) for line in progress.lines if line.get_marker() != "None"
-    ]
+    progress, _ = table.plot()
+    points = [line for line in progress.lines if line.get_marker() != "None"]
+    drawn = [(line.get_xdata()[0], line.get_ydata()[0]) for line in points]
     assert drawn[0] == (table.whole()[0]["floats"], table.whole()[0]["share"])
     assert drawn[-1] == (table.exact, 1) and table.exact == fisher.exact(signals()).array.size
     bars = table.plot(["error", "step_cosine"])
