@@ -38,7 +38,7 @@ def gradient_scatter(
     values, vectors = np.linalg.eigh(F)
     if values[0] <= 0:
         raise ValueError(f"expected a positive definite covariance, got eigenvalues {values}")
-    left, right = new_figure(5.4).subplots(1, 2)
+    left, right = new_figure(5.9).subplots(1, 2)
     circle = np.array([np.cos(angles := np.linspace(0, 2 * np.pi, 200)), np.sin(angles)])
 
     for radius, dash in ((1, "-"), (2, "--")):
