@@ -83,7 +83,7 @@ def _print_ledger(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
 
     columns = ["error", "cost", "c_star", "step_cosine", "share"]
     branching = any(row["above"] != above["label"] for above, row in pairwise(rows))
-    numbers = {row["label"]: f"{number}" for number, row in enumerate(rows, 1)}
+    numbers = {row["label"]: f"({number})" for number, row in enumerate(rows, 1)}
     header = ["assumption", *(["added to"] if branching else []), *map(heading, columns)]
     cells = [
         [

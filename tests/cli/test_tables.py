@@ -134,7 +134,7 @@ def test_a_lack_of_memory_names_options(
     monkeypatch.setattr("minikfac.backend.available_memory", lambda xp: 1000)
     code, _, err = run(capsys, "fisher", "--net", "64-20-10")
     assert code == 2
-    assert one_line(err).endswith("use --layers middle, a smaller --net, fewer --examples or --dtype float32")
+    assert one_line(err).endswith("use --layers (one of them, as in 2), a smaller --net or --dtype float32")
     assert "GiB are free" in err and "fisher.kfac" not in err
 
 
