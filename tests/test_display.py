@@ -252,7 +252,7 @@ def test_a_matrix_draws_itself_alone_and_beside_approximations() -> None:
     _, middle, right = F.plot({"K-FAC": K})
     assert np.allclose(np.asarray(middle.images[0].get_array()), abs(K.to_dense()))
     error = np.linalg.norm(F.to_dense() - K.to_dense()) / np.linalg.norm(F.to_dense())
-    assert f"{error:.0%}" in right.get_title()
+    assert f"{error:.2f}" in right.get_title()
     (blocks,) = K.plot()
     assert np.allclose(np.asarray(blocks.images[0].get_array()), abs(K.to_dense()))
     plt.close("all")
