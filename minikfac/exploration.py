@@ -234,8 +234,7 @@ def fisher_study(
         theta: (P,).
         x: inputs (N, features) or images (N, H, W, C): the batch over which everything is a mean.
         y: targets; the steps that are compared are on the gradient of the loss.
-        approximations: names among :data:`minikfac.quality.APPROXIMATIONS`; by default those that exist for
-            the net.
+        approximations: names among :data:`minikfac.quality.APPROXIMATIONS`; all that exist by default.
         damping: lambda > 0 on both sides.
         targets: from where the approximations take theirs, "model", "sampled" or "data"; the exact matrix
             always has the exact expectation.
@@ -258,7 +257,6 @@ def fisher_study(
         signals = fisher.signals(net, theta, x, labels, targets, n_samples, rng, stats=stats).select(chosen)
     names = quality.applicable(exact_signals) if approximations is None else _checked(approximations)
     with progress_bar("Fisher matrices", 2 * len(names) + 2, progress) as bar:
-        bar.note("exact")
         F = fisher.exact(exact_signals)
         with one_thread(F.shape[0] <= QUICK):  # which is faster for products of small matrices
             matrices, seconds, not_built = _build(signals, names, bar, approximations is None)
