@@ -100,7 +100,7 @@ def beside(study: Any) -> Drawings:
     return {
         "api-kronecker": lambda: plots.kronecker_factors(exact, block.A, block.G, name=signals.names[5]),
         "api-means": lambda: plots.block_means(whole, sizes, middle.names),
-        "api-bars": lambda: plots.quality_bars(study.run.study.comparison.whole()),
+        "api-bars": lambda: plots.quality_bars(study.run.study.table.whole()),
         "api-damping": lambda: plots.cosine_against_damping(
             dampings, {name: curve["step_cosine"] for name, curve in curves.items()}
         ),

@@ -1,4 +1,8 @@
-"""How good is K-FAC on a net of one's own? The question of a researcher, in one line.
+"""A net's Fisher matrix, its approximations, and how good they are: the study that all pages stand on.
+
+    fisher_study     net, theta, examples  -> Study: signals, matrices, the table, the ledger of assumptions
+
+How good is K-FAC on a net of one's own? The question of a researcher, in one line:
 
     mk.explore(net, data, theta)      # a Network and its parameters
     mk.explore(module, (x, y))        # a torch.nn.Sequential, inputs as it takes them
@@ -12,26 +16,39 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from . import fisher, quality
 from .backend import Array, array_module, check_array, check_memory, whole_number
 from .datasets import Dataset
-from .display import Display, Shown, in_words
+from .display import Display, ShownByFields, in_words
 from .fisher.matrix import check_damping
 from .interop import from_torch, stats_from_torch
 from .network import Network
 from .network.layers import Conv2d, Flatten
-from .network.network import layer_index
+from .parallel import one_thread
 from .quality.measures import BRIEF
-from .training.progress import progress_bar
+from .training.progress import Bar, progress_bar
 
 MOST_PARAMETERS = 10_000
 """Of the layers that are explored; the exact matrix has the square of that."""
-MEASURES = ("matrix", "step", "cg")
+QUICK = 5000
+"""Up to this many parameters every measure is quick."""
+MEASURES = ("step", "matrix", "cg")
+"""Of an exploration."""
+_SLOW = ("spectrum",)
+"""Measures that are left out above."""
+ELSEWHERE = {
+    "block-tridiagonal": "it exists for chains of dense layers only",
+    "low rank": "it takes long for shared weights, and has to be named",
+}
+"""Approximations that do not exist for every net or take long, and why."""
 DRAWN = 1200
 """Parameters of the largest block that is drawn."""
 _COPIES = 6
@@ -39,18 +56,20 @@ _COPIES = 6
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Exploration(Shown):
-    """What :func:`explore` found; shows itself in a notebook.
+class Study(ShownByFields):
+    """A net's Fisher matrix, its approximations, and how good they are.
 
     Attributes:
-        net, theta: the network and its parameters (P,).
-        x, y: the examples over which everything is a mean.
-        signals: of the layers that were explored.
-        F: their exact Fisher matrix.
+        net, theta, x, y: what was studied; x is the batch of the expectation.
+        signals: of that batch, of the layers that were studied.
+        F: the exact Fisher matrix.
+        matrices: the approximations by name.
+        gradient: of the loss on the batch by the parameters of these layers (P,).
         table: how good each approximation is.
-        left_out: approximations that could not be built, by name, and why.
+        ledger: rows of the assumption ledger; none where it was not wanted.
+        left_out: measures that were not computed, because they take long and were not named.
+        not_built: approximations that could not be built, by name, and why.
         stats: running statistics of batch normalization.
-        image_shape: (H, W) where inputs are flat images of one channel.
     """
 
     net: Network
@@ -59,9 +78,28 @@ class Exploration(Shown):
     y: Array
     signals: fisher.Signals
     F: fisher.DenseMatrix
+    matrices: Mapping[str, fisher.FisherMatrix]
+    gradient: Array
     table: quality.Comparison
-    left_out: dict[str, str]
+    ledger: list[dict[str, Any]]
+    left_out: tuple[str, ...] = ()
+    not_built: Mapping[str, str] = field(default_factory=dict)
     stats: Sequence[Array] = ()
+
+    @property
+    def damping(self) -> float:
+        """lambda."""
+        return self.table.damping
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Exploration(Study):
+    """What :func:`explore` found: a study that shows itself in a notebook.
+
+    Attributes:
+        image_shape: (H, W) where inputs are flat images of one channel.
+    """
+
     image_shape: tuple[int, int] | None = None
 
     @property
@@ -76,11 +114,8 @@ class Exploration(Shown):
 
     def _display(self) -> Display:
         setting = f"Damping {self.table.damping:g}; {len(self.x):,} examples."
-        missing = [f"{name} was left out: {reason}." for name, reason in self.left_out.items()]
+        missing = [f"{name} was left out: {reason}." for name, reason in self.not_built.items()]
         return Display(self.sentence, *self.table.table(columns=BRIEF), " ".join([setting, *missing]))
-
-    def __repr__(self) -> str:
-        return str(self)
 
     def _repr_html_(self) -> str:
         import matplotlib.pyplot as plt
@@ -103,9 +138,7 @@ class Exploration(Shown):
         Returns:
             The axes of both figures.
         """
-        from . import plots
-
-        axes = plots.progress_against_storage(self.table.whole(), self.F.array.size)
+        axes = self.table.plot()
         sizes = {
             name: block.shape[0]
             for name, block, other in zip(
@@ -167,28 +200,152 @@ def explore(
         raise ValueError(f"expected damping > 0, got {damping}")
     x, y = _examples(data, net, not isinstance(model, Network))
     x, y = x[:n_examples], y[:n_examples]
-    chosen = [layer_index(net.names, layer) for layer in (net.names if layers is None else layers)]
+    chosen = positions(net, layers)
     _check_size(net, chosen)
-    signals = fisher.signals(net, theta, x, stats=stats).select(chosen)
-    gradient = net.gradient(theta, x, y, stats)
-    gradient = array_module(theta).concatenate([gradient[net.slices[layer]] for layer in chosen])
-    matrices, left_out = {}, {}
-    names = quality.applicable(signals)
-    with progress_bar("explore", 2 * len(names) + 1, progress) as bar:
-        F = fisher.exact(signals)
-        bar.advance()
-        for name in names:
-            try:
-                matrices[name] = quality.APPROXIMATIONS[name][0](signals)
-            except ValueError as error:  # as an iteration that does not converge
-                left_out[name] = str(error)
-            bar.advance(name)
-        methods = {name: method for name in matrices if (method := quality.APPROXIMATIONS[name][1])}
-        terms: dict[str, Any] = {"measures": MEASURES, "on_progress": bar.advance}
-        table = quality.compare(F, matrices, gradient, damping, methods, **terms)
+    study = fisher_study(
+        *(net, theta, x, y),
+        damping=damping, layers=chosen, measures=MEASURES, ledger=False, stats=stats, progress=progress,
+    )  # fmt: skip
     shape = getattr(data, "image_shape", None)
     flat = (shape[0], shape[1]) if shape is not None and shape[2] == 1 and x.ndim == 2 else None
-    return Exploration(net, theta, x, y, signals, F, table, left_out, stats, flat)
+    return Exploration(**vars(study), image_shape=flat)
+
+
+def fisher_study(
+    net: Network,
+    theta: Array,
+    x: Array,
+    y: Array,
+    approximations: Sequence[str] | None = None,
+    damping: float = 1e-2,
+    targets: str = "model",
+    n_samples: int = 1,
+    seed: int = 0,
+    progress: bool = True,
+    layers: Sequence[int | str] | None = None,
+    measures: Sequence[str] | None = None,
+    ledger: bool = True,
+    stats: Sequence[Array] | None = None,
+) -> Study:
+    """Build the exact Fisher matrix and approximations of it, and measure how good each one is.
+
+    Args:
+        net: the network.
+        theta: (P,).
+        x: inputs (N, features) or images (N, H, W, C): the batch over which everything is a mean.
+        y: targets; the steps that are compared are on the gradient of the loss.
+        approximations: names among :data:`minikfac.quality.APPROXIMATIONS`; all that exist by default.
+        damping: lambda > 0 on both sides.
+        targets: from where the approximations take theirs, "model", "sampled" or "data"; the exact matrix
+            always has the exact expectation.
+        n_samples: per example, for "sampled".
+        seed: of the sampled targets.
+        progress: show a bar.
+        layers: restrict the study to these parameter layers, by index or name; all by default.
+        measures: names among :data:`minikfac.quality.MEASURES`; by default all that are quick at this size.
+        ledger: compute the ledger of assumptions too.
+        stats: running statistics of batch normalization.
+
+    Raises:
+        ValueError: on unknown names, or what the parts refuse.
+    """
+    chosen = positions(net, layers)
+    exact_signals = signals = fisher.signals(net, theta, x, stats=stats).select(chosen)
+    if targets != "model":
+        rng = np.random.default_rng(seed) if targets == "sampled" else None
+        labels = y if targets == "data" else None
+        signals = fisher.signals(net, theta, x, labels, targets, n_samples, rng, stats=stats).select(chosen)
+    names = quality.applicable(exact_signals) if approximations is None else _checked(approximations)
+    with progress_bar("Fisher matrices", 2 * len(names) + 2, progress) as bar:
+        F = fisher.exact(exact_signals)
+        with one_thread(F.shape[0] <= QUICK):  # which is faster for products of small matrices
+            matrices, seconds, not_built = _build(signals, names, bar, approximations is None)
+            reference = _reference(net, theta, x, y, F, chosen, damping, stats)
+            gradient, (columns, left_out) = reference.gradient, _measures(measures, F.shape[0])
+            methods = {name: method for name in matrices if (method := quality.APPROXIMATIONS[name][1])}
+            terms = (columns, reference, seconds, bar.advance)
+            table = quality.compare(F, matrices, gradient, damping, methods, *terms)
+            bar.advance("ledger")
+            built = matrices if targets == "model" else None
+            rows = quality.ledger(exact_signals, gradient, damping, F, reference, built) if ledger else []
+        bar.advance()
+    results = (exact_signals, F, matrices, gradient, table, rows, left_out, not_built)
+    return Study(net, theta, x, y, *results, stats or ())
+
+
+def _reference(
+    net: Network,
+    theta: Array,
+    x: Array,
+    y: Array,
+    F: fisher.DenseMatrix,
+    layers: list[int],
+    damping: float,
+    stats: Sequence[Array] | None,
+) -> quality.Reference:
+    """The exact side of the comparison, on the gradient by the parameters of these layers."""
+    whole = net.gradient(theta, x, y, stats)
+    gradient = array_module(whole).concatenate([whole[net.slices[layer]] for layer in layers])
+    # where F is large and of all layers, a pass forward and back is quicker than a product with it
+    quick = QUICK < F.shape[0] == net.n_params
+    product = fisher.product(net, theta, x, stats).__matmul__ if quick else None
+    return quality.Reference.of(F, gradient, damping, product)
+
+
+def _build(
+    signals: fisher.Signals, names: Sequence[str], bar: Bar, suppress: bool
+) -> tuple[dict[str, fisher.FisherMatrix], dict[str, float], dict[str, str]]:
+    """Build and time approximations; names that differ in their damping alone share one matrix.
+
+    If asked to, an error, as that of an iteration that does not converge, leaves an approximation out.
+    """
+    built: dict[Any, tuple[fisher.FisherMatrix, float]] = {}
+    not_built = {name: why for name, why in ELSEWHERE.items() if suppress and name not in names}
+    for name in names:
+        bar.advance(f"building {name}")
+        build, started = quality.APPROXIMATIONS[name][0], time.perf_counter()
+        try:
+            if build not in built:
+                built[build] = build(signals), time.perf_counter() - started
+        except ValueError as error:
+            if not suppress:
+                raise
+            not_built[name] = str(error)
+    each = {name: built[quality.APPROXIMATIONS[name][0]] for name in names if name not in not_built}
+    seconds = {name: s for name, (_, s) in each.items()}
+    return {name: matrix for name, (matrix, _) in each.items()}, seconds, not_built
+
+
+def _measures(measures: Sequence[str] | None, size: int) -> tuple[list[str], tuple[str, ...]]:
+    """What to compute for so many parameters, and what is left out unless it is named."""
+    left_out = () if measures or size <= QUICK else _SLOW
+    chosen = measures or [name for name in quality.MEASURES if name not in left_out]
+    return list(dict.fromkeys(["matrix", "step", *chosen])), left_out  # the report needs these two
+
+
+def _checked(names: Sequence[str]) -> Sequence[str]:
+    unknown = [name for name in names if name not in quality.APPROXIMATIONS]
+    if unknown or not names:
+        raise ValueError(
+            f"expected approximations among {', '.join(quality.APPROXIMATIONS)}; got {unknown or 'none'}"
+        )
+    return names
+
+
+def positions(net: Network, layers: Sequence[int | str] | None) -> list[int]:
+    """Indices of layers given by index or name, in the order of the net; all by default."""
+    names = ", ".join(net.names)
+    chosen = set(range(len(net.names))) if layers is None else set[int]()
+    for layer in layers or ():
+        if isinstance(layer, str) and layer in net.names:
+            chosen.add(net.names.index(layer))
+        elif not isinstance(layer, str) and 0 <= layer < len(net.names):
+            chosen.add(layer)
+        else:
+            raise ValueError(f"expected layers among {names}, or 0 to {len(net.names) - 1}, got {layer!r}")
+    if not chosen:
+        raise ValueError(f"expected at least one layer among {names}, got none")
+    return sorted(chosen)
 
 
 def _net(model: Any, theta: Array | None, output: str) -> tuple[Network, Array, list[Array]]:

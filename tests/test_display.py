@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache, partial
 from html.parser import HTMLParser
 from typing import Any
@@ -251,7 +252,7 @@ def test_a_matrix_draws_itself_alone_and_beside_approximations() -> None:
     _, middle, right = F.plot({"K-FAC": K})
     assert np.allclose(np.asarray(middle.images[0].get_array()), abs(K.to_dense()))
     error = np.linalg.norm(F.to_dense() - K.to_dense()) / np.linalg.norm(F.to_dense())
-    assert f"{error:.0%}" in right.get_title()
+    assert f"{error:.2f}" in right.get_title()
     (blocks,) = K.plot()
     assert np.allclose(np.asarray(blocks.images[0].get_array()), abs(K.to_dense()))
     plt.close("all")
@@ -282,11 +283,17 @@ def test_signals_draw_the_factors_of_kfac() -> None:
 
 
 def test_tables_and_histories_draw_their_columns() -> None:
-    axes = compared().plot()
-    assert len(axes) == 4
-    widths = [bar.get_width() for bar in axes[1].patches]
-    assert np.allclose(widths, [row["step_cosine"] for row in compared().whole()])
-    assert len(compared().plot(["error", "c_star"])) == 2
+    table = compared()
+    progress, _ = table.plot()
+    points = [line for line in progress.lines if line.get_marker() != "None"]
+    drawn = [(line.get_xdata()[0], line.get_ydata()[0]) for line in points]
+    assert drawn[0] == (table.whole()[0]["floats"], table.whole()[0]["share"])
+    assert drawn[-1] == (table.exact, 1) and table.exact == fisher.exact(signals()).array.size
+    bars = table.plot(["error", "step_cosine"])
+    widths = [bar.get_width() for bar in bars[1].patches]
+    assert np.allclose(widths, [row["step_cosine"] for row in table.whole()])
+    spread = replace(table, spread=table.rows)
+    assert len(spread.plot()) == 4 and all(ax.patches for ax in spread.plot())
     history = trained(3)
     line = history.plot("test_loss").lines[0]
     assert np.allclose(line.get_ydata(), history["test_loss"])

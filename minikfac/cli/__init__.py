@@ -29,7 +29,7 @@ EXPECTED = (ArithmeticError, DeviceError, ImportError, KeyError, MemoryError, OS
 """What wrong input, a lack of memory or a missing library raise; anything else is a bug of the package."""
 
 LESS_MEMORY = {
-    "fisher": "--layers middle, a smaller --net, fewer --examples or --dtype float32",
+    "fisher": "--layers (one of them, as in 2), a smaller --net or --dtype float32",
     "train": "a smaller --net or --width, a smaller --batch-size, fewer --examples or --dtype float32",
     "compare": "a smaller --width or --batch-size, fewer --examples or --dtype float32",
     "scaling": "a smaller --width, smaller --sizes, fewer --examples or --dtype float32",

@@ -147,6 +147,9 @@ def on_existing(resume: bool, overwrite: bool, paths: Sequence[Path], what: str 
     return "resume" if resume else "replace" if overwrite else "refuse"
 
 
+GLUE = "\N{NO-BREAK SPACE}"
+"""Between words of a part of a line."""
+
 # what is printed ------------------------------------------------------------------------------------------
 
 
@@ -156,8 +159,12 @@ def width(elsewhere: int = 100) -> int:
 
 
 def say(text: str) -> None:
-    """Print lines at once; on a terminal a long one goes on below, indented."""
+    """Print lines at once; on a terminal a long one goes on below, indented, between parts if it has any."""
     for line in text.split("\n"):
         indent = " " * (4 + len(line) - len(line.lstrip()))
         look: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
-        print(textwrap.fill(line, width(elsewhere=10**6), subsequent_indent=indent, **look), flush=True)
+        parts = line.strip().split("  ")  # which stay whole where there are several
+        whole = [part.replace(" ", GLUE) for part in parts] if len(parts) > 1 else parts
+        line = indent[4:] + "  ".join(whole)
+        filled = textwrap.fill(line, width(elsewhere=10**6), subsequent_indent=indent, **look)
+        print(filled.replace(GLUE, " "), flush=True)

@@ -121,8 +121,8 @@ def _print_application(application: Application) -> None:
             continue
         ours, theirs = (losses[-1] for losses in cell.losses)
         say(
-            f"    {cell.method}: gap {cell.gap:.0e} after {int(cell.steps[-1])} steps; loss "
-            f"{cell.losses[0][0]:.3f} to {ours:.6g} ({application.nets[0]}) and {theirs:.6g} "
+            f"    {cell.method}: gap {cell.gap:.1g} after {int(cell.steps[-1])} steps; loss "
+            f"{cell.losses[0][0]:.4g} to {ours:.4g} ({application.nets[0]}) and {theirs:.4g} "
             f"({application.nets[1]})"
         )
     say("")

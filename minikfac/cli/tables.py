@@ -23,10 +23,6 @@ if TYPE_CHECKING:
 
 Wide = Annotated[bool, Option("--wide", help="Print every measure, in tables one below the other.")]
 
-NOT_BUILT = {
-    "block-tridiagonal": "it exists for chains of dense layers only",
-    "low rank": "it is slow for shared weights; ask for it with --approximations",
-}
 FEW, ROOMY = 5, 90
 """Columns beside the first at most, on a line of fewer than so many letters."""
 
@@ -52,11 +48,10 @@ def print_tour(tour: Tour, wide: bool = False) -> None:
     )
     if last["loss"] > first["loss"]:
         say("Training increased the loss: a smaller --lr may help.")
-    print_comparison(study.comparison, wide)
-    _print_ledger("The ledger of assumptions", study.ledger)
-    for name, reason in NOT_BUILT.items() if run.settings.approximations is None else ():
-        if name not in study.matrices:
-            say(f"Not built: {name}; {reason}.\n")
+    print_comparison(study.table, wide)
+    _print_ledger("What each assumption costs: relative error after it, and by it alone (cost)", study.ledger)
+    for name, reason in study.not_built.items():
+        say(f"Not built: {name}; {reason}.\n")
     convolutions = tour.chapters.get("convolutions")
     if isinstance(convolutions, Convolutions) and not convolutions.beside:
         for name, rows in convolutions.ledgers.items():
@@ -88,11 +83,12 @@ def _print_ledger(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
 
     columns = ["error", "cost", "c_star", "step_cosine", "share"]
     branching = any(row["above"] != above["label"] for above, row in pairwise(rows))
+    numbers = {row["label"]: f"({number})" for number, row in enumerate(rows, 1)}
     header = ["assumption", *(["added to"] if branching else []), *map(heading, columns)]
     cells = [
         [
-            str(row["label"]),
-            *([str(row["above"] or "").split(":")[0]] if branching else []),
+            f"{numbers[row['label']]} {row['label']}" if branching else str(row["label"]),
+            *([numbers.get(row["above"], "")] if branching else []),
             *("-" if math.isnan(row[key]) else f"{row[key]:.3g}" for key in columns),
         ]
         for row in rows

@@ -41,7 +41,7 @@ def tour(
     if made.convnet is not None:
         print_tour(made.convnet, wide)
     written = tours.write_report(made, out)
-    page, row = written.page.resolve().as_uri(), made.run.study.comparison["K-FAC"]
+    page, row = written.page.resolve().as_uri(), made.run.study.table["K-FAC"]
     say(
         f"K-FAC: relative error {row['error']:.2f}, step's cosine {row['step_cosine']:.2f}, "
         f"{row['share']:.0%} of the exact step's progress"

@@ -213,7 +213,7 @@ def _conclude(history: History, keep: Keep, entrant: Entrant) -> None:
 
 
 def _line(record: Record) -> str:
-    shown = [f"step {record['step']:>6,}", f"{record['seconds']:8.1f} s"]
+    shown = [f"step {record['step']:>5,}", f"{record['seconds']:6.1f} s"]
     for key in ("loss", "test_loss", "test_error", "test_squared_error", "lam"):
         if key in record:
             shown.append(f"{key.replace('_', ' ').replace('lam', 'damping')} {record[key]:.4g}")

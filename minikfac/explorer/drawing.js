@@ -102,9 +102,18 @@ function ticks(low, high, log) {
 
 const tickText = (value, log) => (log ? short(value, 1) : String(Math.round(value * 1e6) / 1e6).replace("-", "\u2212"));
 
-// A chart: axes {x, y: {low, high, label, log}}, curves [{points, color, dash, width}],
-// marks [{x, y, color, text}], rules [{x, text}]. Returns the two scales, for those who look under the cursor.
-function chart(canvas, { x, y, curves = [], marks = [], rules = [] }) {
+// Text with a rim in the colour of the page, so that lines behind it do not strike it through.
+function write(pen, text, x, y) {
+  pen.lineWidth = 4;
+  pen.strokeStyle = cssColor("ground");
+  pen.strokeText(text, x, y);
+  pen.fillText(text, x, y);
+}
+
+// A chart: axes {x, y: {low, high, label, log}}, curves [{name, points, color, dash, width}],
+// marks [{name, x, y, color, text, at}], rules [{x, text}].
+function chart(canvas, options) {
+  const { x, y, curves = [], marks = [], rules = [] } = options;
   const { pen, width, height } = sharp(canvas);
   const left = 52, right = width - 22, top = 12, bottom = height - 40;
   const scale = (axis, from, to) => {
@@ -145,18 +154,62 @@ function chart(canvas, { x, y, curves = [], marks = [], rules = [] }) {
     pen.fillStyle = cssColor("accent");
     const [a, b] = level ? line[1] : line[0]; // the text is at the right end, or at the top
     pen.textAlign = a > (left + right) / 2 ? "right" : "left";
-    pen.fillText(rule.text, a + (pen.textAlign === "right" ? -4 : 4), level ? b - 4 : b + 10);
+    write(pen, rule.text, a + (pen.textAlign === "right" ? -4 : 4), level ? b - 4 : b + 10);
   }
+  const xText = (value) => (x.names ? x.names(value) : Number.isInteger(value) ? whole(value) : short(value));
+  const point = (name, a, b, at = xText(a)) =>
+    ({ name, x: toX(a), y: toY(b), text: `${name}: ${y.label} ${short(b)}, ${x.label} ${at}` });
+  const points = [];
   for (const curve of curves) {
     pen.strokeStyle = curve.color;
     pen.lineWidth = curve.width ?? 2;
     const drawable = (value, axis) => Number.isFinite(value) && (!axis.log || value > 0);
     const seen = curve.points.filter(([a, b]) => drawable(a, x) && drawable(b, y));
     strokeLine(pen, seen.map(([a, b]) => [toX(a), toY(b)]), curve.dash);
+    points.push(...seen.filter(([, b]) => b >= y.low && b <= y.high).map(([a, b]) => point(curve.name, a, b)));
   }
   pen.restore();
   drawMarks(pen, marks, toX, toY, { left, right, top, bottom });
-  return { toX, toY };
+  points.push(...marks.map((mark) => point(mark.name, mark.x, mark.y, mark.at)));
+  canvas.reading = { options, points, chosen: null };
+}
+
+// Name the value under the pointer, the finger, or the arrow keys: a ring around it, and a line below the chart.
+function makeReadable(canvas) {
+  const line = Object.assign(document.createElement("p"), { className: "reading" });
+  line.setAttribute("aria-live", "polite");
+  canvas.parentElement.append(line);
+  canvas.tabIndex = 0;
+  const choose = (point) => {
+    if (!canvas.reading || point === canvas.reading.chosen) return;
+    chart(canvas, canvas.reading.options);
+    const same = (one) => point && one.name === point.name && one.text === point.text;
+    canvas.reading.chosen = canvas.reading.points.find(same) ?? null;
+    line.textContent = point?.text ?? "";
+    if (!point) return;
+    const pen = canvas.getContext("2d");
+    pen.strokeStyle = cssColor("accent");
+    pen.lineWidth = 2;
+    pen.beginPath();
+    pen.arc(point.x, point.y, 8, 0, 2 * Math.PI);
+    pen.stroke();
+  };
+  const nearest = (points, distance) => points.reduce((best, one) => (distance(one) < distance(best) ? one : best), points[0]);
+  whenPointed(canvas, (a, b) => {
+    const [x, y] = [a * canvas.clientWidth, b * canvas.clientHeight];
+    choose(nearest(canvas.reading.points, (one) => Math.hypot(one.x - x, one.y - y)));
+  });
+  canvas.addEventListener("pointerleave", (event) => event.pointerType === "mouse" && choose(null));
+  canvas.addEventListener("focus", () => choose(canvas.reading.chosen ?? canvas.reading.points[0]));
+  canvas.addEventListener("blur", () => choose(null));
+  // Left and right: along a curve. Up and down: to the curve before or after, where it is nearest.
+  whenArrowed(canvas, (dx, dy) => {
+    const { points, chosen } = canvas.reading, curves = [...new Set(points.map((one) => one.name))];
+    const from = chosen ?? points[0], next = curves[curves.indexOf(from.name) + Math.sign(dy)] ?? from.name;
+    const along = points.filter((one) => one.name === next), place = along.indexOf(from) + dx;
+    choose(next === from.name ? along[Math.max(0, Math.min(along.length - 1, place))]
+      : nearest(along, (one) => Math.abs(one.x - from.x)));
+  });
 }
 
 // Points with names: each name goes beside its point, where no other name is yet.
@@ -179,9 +232,10 @@ function drawMarks(pen, marks, toX, toY, frame) {
     taken.push([a, b, w]);
     pen.fillStyle = cssColor("ink");
     pen.textAlign = "left";
-    pen.fillText(mark.text, a, b);
+    write(pen, mark.text, a, b);
     if (Math.abs(b - cy) > 14) {
       pen.strokeStyle = cssColor("faint");
+      pen.lineWidth = 1;
       strokeLine(pen, [[cx, cy], [a > cx ? a - 2 : a + w + 2, b - 4]]);
     }
   }

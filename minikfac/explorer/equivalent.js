@@ -94,16 +94,16 @@ function drawEquivalent() {
     const [first, second] = both.map((theta) => theta && curveOf(theta));
     gaps[method] = first && second ? gapOf(before, first, second) : NaN;
     const line = (values) => values.map((value, k) => [GRID[k], value]);
-    const curves = [{ points: line(before), color: cssColor("soft"), width: 1.5, dash: [5, 4] }];
-    if (first) curves.push({ points: line(first), color: cssColor("first"), width: 3.5 });
-    if (second) curves.push({ points: line(second), color: cssColor("second"), width: 2.5, dash: [8, 5] });
-    const marks = pair.x.map((x, n) => ({ x, y: pair.y[n], color: cssColor("soft"), size: 2.5 }));
+    const curves = [{ name: "both nets before", points: line(before), color: cssColor("soft"), width: 1.5, dash: [5, 4] }];
+    if (first) curves.push({ name: "first net after", points: line(first), color: cssColor("first"), width: 3.5 });
+    if (second) curves.push({ name: "second net after", points: line(second), color: cssColor("second"), width: 2.5, dash: [8, 5] });
+    const marks = pair.x.map((x, n) => ({ name: "data", x, y: pair.y[n], color: cssColor("soft"), size: 2.5 }));
     const figure = byId(`net-${METHODS.indexOf(method)}`), canvas = figure.querySelector("canvas");
     chart(canvas, { x: { low: -2.5, high: 2.5, label: "x" }, y: { low: -3, high: 3, label: "f(x)" }, curves, marks });
     const text = Number.isNaN(gaps[method]) ? "its matrix is singular: choose more damping"
       : `gap <b data-gap="${method}">${short(gaps[method], 2)}</b>`;
     figure.querySelector("figcaption").innerHTML = `<b>${method}</b>, step size ${pair.rates[method]}: ${text}`;
-    canvas.setAttribute("aria-label", `Curves of both nets. ${figure.textContent}`);
+    canvas.setAttribute("aria-label", `Curves of both nets. ${figure.querySelector("figcaption").textContent}. Move along them with the arrow keys.`);
   }
   byId("equivalent-about").textContent = `SGD and Adam have no damping. For the other two \u03bb I is added to the matrix of
     each net, in that net's own parameters, so the more damping, the more their steps depend on these parameters.
@@ -113,7 +113,8 @@ function drawEquivalent() {
 function startEquivalent() {
   byId("nets").append(...METHODS.map((_, k) => {
     const figure = Object.assign(document.createElement("figure"), { id: `net-${k}` });
-    figure.innerHTML = `<figcaption></figcaption><canvas class="wide" role="img"></canvas>`;
+    figure.innerHTML = `<figcaption></figcaption><canvas class="wide" role="application"></canvas>`;
+    makeReadable(figure.querySelector("canvas"));
     return figure;
   }));
   for (const [id, value] of [["strength", 20], ["lambda", 7], ["count", 1]]) {

@@ -192,9 +192,9 @@ function drawBlocks() {
   const { size } = drawn;
   const factors = { "nearest Kronecker": " of the nearest product", "EKFAC": " of K-FAC", "diagonal": " of K-FAC" }[name] ?? "";
   const stored = { "EKFAC": (size / O) ** 2 + O * O + size, "diagonal": size }[name] ?? (size / O) ** 2 + O * O;
-  caption("exact", `<b>Exact block</b>, ${size} \u00d7 ${size}: ${whole(size * size)} numbers`);
-  caption("A", `<b>A</b>${factors}, ${size / O} \u00d7 ${size / O}: mean of \u0101\u0101\u1d40 over inputs`);
-  caption("G", `<b>G</b>${factors}, ${O} \u00d7 ${O}: mean of gg\u1d40 over units`);
+  caption("exact", `<b>Exact block</b>, ${whole(size)} \u00d7 ${whole(size)}: ${whole(size * size)} numbers`);
+  caption("A", `<b>A</b>${factors}, ${size / O} \u00d7 ${size / O}: mean of \u0101\u0101\u1d40, a row for each input`);
+  caption("G", `<b>G</b>${factors}, ${O} \u00d7 ${O}: mean of gg\u1d40, a row for each unit`);
   caption("product", `<b>${label(name)}</b>: ${PRODUCT[name]}, from ${whole(stored)} numbers`);
   caption("difference", `<b>Difference</b>: relative error <b id="block-error">${short(drawn.error)}</b> (Frobenius norm)`);
   drawScale(drawn.limit);
@@ -210,7 +210,7 @@ function caption(which, html) {
 function drawScale(limit) {
   const scale = byId("block-scale");
   scale.innerHTML = `<span>\u2212${short(limit, 2)}</span><canvas></canvas><span>${short(limit, 2)}</span>
-    <span>and beyond, in all three blocks; A and G have their own scales. Strength is the square root of an entry, so
+    <span>nats per squared weight and beyond, in all three blocks; A and G have their own scales. Strength is the square root of an entry, so
     that small ones are seen.</span>`;
   showPicture(scale.querySelector("canvas"), picture(1, 200, (_, k) => k / 99.5 - 1, 1));
 }
@@ -222,7 +222,7 @@ function writeEntry() {
   const exact = exactBlock(layer, moment)[place], approximate = approximateBlock(layer, moment, dampingOf(name), name)[place];
   const { A, G } = factorsOf(layer, moment, view.damping, name);
   const a = A[Math.floor(cursor.row / O)][Math.floor(cursor.column / O)], g = G[cursor.row % O][cursor.column % O];
-  const product = /Kronecker|K-FAC$/.test(name) ? ` = A ${short(a)} \u00d7 G ${short(g)}` : "";
+  const product = /Kronecker|K-FAC$/.test(name) ? ` (${short(a)} of A times ${short(g)} of G)` : "";
   byId("readout").innerHTML = `Row: weight ${weightName(layer, cursor.row)}. Column: weight ${weightName(layer, cursor.column)}.
     Exact <b id="entry-exact">${short(exact)}</b>, ${label(name)} <b id="entry-product">${short(approximate)}</b>${product},
     difference <b id="entry-difference">${short(exact - approximate)}</b>.`;
@@ -272,31 +272,32 @@ function drawGoodness() {
   const marks = shown.filter((name) => Number.isFinite(measure(name, what))).map((name) => ({
     x: Math.max(floats[name], fewest * 1.3), y: measure(name, what), color: colorOf(name),
     size: name === view.approximation ? 7 : 5, text: floats[name] ? label(name) : "gradient: none",
+    name: label(name), at: whole(floats[name]),
   }));
-  marks.push({ x: total, y: what === "error" ? 0 : 1, color: cssColor("ink"), text: "exact" });
+  marks.push({ x: total, y: what === "error" ? 0 : 1, color: cssColor("ink"), text: "exact", name: "exact" });
   chart(byId("chart-storage"), { x: { low: fewest, high: total * 3, log: true, label: "numbers stored" }, y, marks });
 
   const { dampings } = study;
   chart(byId("chart-damping"), {
     x: { low: dampings[0], high: dampings[dampings.length - 1] * 1.0001, log: true, label: "damping \u03bb" },
     y, rules: [{ x: lambda(), text: "\u03bb" }],
-    curves: shown.map((name) => ({ ...penOf(name), points: alongDamping(name).map((value, k) => [dampings[k], value]) })),
+    curves: shown.map((name) => ({ name: label(name), ...penOf(name), points: alongDamping(name).map((value, k) => [dampings[k], value]) })),
   });
   const shortName = (k) => study.moments[k].name.replace(/^after | steps$/g, "").replace("before training", "0");
   chart(byId("chart-training"), {
     x: { low: 0, high: Math.max(1, places.length - 1), label: "steps of training", ticks: places, names: shortName },
     y, rules: [{ x: view.moment, text: "this moment" }],
-    curves: shown.map((name) => ({ ...penOf(name), points: alongTraining(name).map((value, k) => [k, value]) })),
+    curves: shown.map((name) => ({ name: label(name), ...penOf(name), points: alongTraining(name).map((value, k) => [k, value]) })),
   });
   for (const id of ["chart-storage", "chart-damping", "chart-training"]) {
-    describeChart(id, `${MEASURE_LABELS[what]}, ${byId(id).nextElementSibling.textContent}`);
+    describeChart(id, `${MEASURE_LABELS[what]}, ${byId(id).nextElementSibling.textContent} The table below has the numbers.`);
   }
   writeGoodness();
 }
 
 function describeChart(id, text) {
-  byId(id).setAttribute("role", "img");
-  byId(id).setAttribute("aria-label", `Chart: ${text} The table below has the numbers.`);
+  byId(id).setAttribute("role", "application");
+  byId(id).setAttribute("aria-label", `Chart: ${text} Move along it with the arrow keys.`);
 }
 
 function writeGoodness() {
@@ -309,7 +310,7 @@ function writeGoodness() {
   const { floats } = study.moments[view.moment];
   const row = (name) => [label(name), ...Object.keys(columns).map((what) => short(measure(name, what))), whole(floats[name])];
   const cells = (texts, tag) => `<tr>${texts.map((text) => `<${tag}>${text}</${tag}>`).join("")}</tr>`;
-  const head = cells(["matrix", ...Object.values(columns), "numbers"], "th");
+  const head = cells(["matrix", ...Object.values(columns), "stored"], "th");
   byId("table").innerHTML = `<thead>${head}</thead><tbody>${names.map((name) => cells(row(name), "td")).join("")}</tbody>`;
 }
 
@@ -323,10 +324,13 @@ function drawSpectrum() {
     x: { low: 1, high: exact.length, label: "rank of the eigenvalue" },
     y: { low: Math.min(1e-6, lambda()) / 2, high: top * 3, log: true, label: "eigenvalue" },
     rules: [{ y: lambda(), text: `\u03bb = ${short(lambda(), 2)}` }],
-    curves: [{ points: points(exact), color: cssColor("ink"), width: 2.5 }, { ...penOf(name), points: points(other) }],
+    curves: [
+      { name: "exact", points: points(exact), color: cssColor("ink"), width: 2.5 },
+      { name: label(key), ...penOf(name), points: points(other) },
+    ],
   });
-  byId("caption-spectrum").innerHTML = `Eigenvalues of this layer's block: exact (black or white) and of ${label(key)}.
-    <b>${below}</b> of ${exact.length} exact ones lie below \u03bb: in those directions damping decides the step.`;
+  byId("caption-spectrum").innerHTML = `Eigenvalues of this layer's block: exact (solid, in the colour of the text) and of ${label(key)}.
+    <b>${below}</b> of ${whole(exact.length)} exact ones lie below \u03bb: in those directions damping decides the step.`;
   describeChart("chart-spectrum", byId("caption-spectrum").textContent);
 }
 
@@ -361,10 +365,11 @@ function centreCursor() {
 
 function startMatrices() {
   centreCursor();
-  const layerText = ([I, O], l) => `${layerName(l)}: ${I} inputs, ${O} units`;
+  const layerText = ([I, O], l) => `${layerName(l)}: ${I} \u2192 ${O}`;
   byId("layer").append(...study.layers.map(({ shape }, l) => new Option(layerText(shape, l), l)));
   byId("approximation").append(...DRAWN.map((name) => new Option(label(name), name)));
   byId("layer").value = view.layer;
+  for (const id of ["chart-storage", "chart-damping", "chart-training", "chart-spectrum"]) makeReadable(byId(id));
   for (const [id, count] of [["moment", study.moments.length], ["damping", study.dampings.length]]) byId(id).max = count - 1;
   for (const id of ["moment", "damping", "unit"]) {
     byId(id).value = view[id];
@@ -376,7 +381,7 @@ function startMatrices() {
        of the first layer.`
     : "Each picture shows how a step changes this layer's weights: a row for each input, a column for each unit."}
     A step is (matrix + \u03bb I)\u207b\u00b9 times the gradient of the loss; with the exact matrix it is the natural gradient.
-    The number is the cosine with that, over the layer's weights.`;
+    The number is the cosine with that, over the layer's weights. Orange is above 0, purple below; each picture has a scale of its own.`;
   byId("unit-label").hidden = !study.image;
   byId("unit").max = study.layers[0].shape[1] - 1;
   byId("moment").parentElement.hidden = study.moments.length < 2;
@@ -426,6 +431,6 @@ function writeFirstSuggestion() {
   byId("try-matrices").innerHTML =
     low < view.damping && names.includes("K-FAC")
       ? `Drag <b>damping \u03bb</b> to ${short(study.dampings[low], 2)}: the cosine between K-FAC's step and the exact one
-         goes from ${cosine(view.damping)} to ${cosine(low)}. Drag it to the right, and every method becomes the gradient.`
+         goes from ${cosine(view.damping)} to ${cosine(low)}. Drag it to the right, and every step comes closer to the gradient.`
       : "Point at an entry of a matrix: it says which two weights meet there, and what each matrix has in this place.";
 }

@@ -61,20 +61,13 @@ def packed(array: Array, kind: str = "float32") -> dict[str, Any]:
 def numbers(
     net: Network,
     thetas: Mapping[str, Array],
-    x: Array,
-    y: Array,
-    layers: Sequence[int | str] | None = None,
-    dampings: Sequence[float] = DAMPINGS,
-    progress: bool = True,
+    batch: tuple[Array, Array],
+    chosen: list[int],
+    dampings: Sequence[float],
+    progress: bool,
 ) -> dict[str, Any]:
-    """Everything that the first tab shows, as plain data; arguments and errors as of :func:`.write`."""
-    chosen = _layers(net, layers)
-    if not thetas or not dampings or not min(dampings) > 0:
-        raise ValueError(
-            f"expected theta of one or more moments, and dampings > 0, got {len(thetas)} moments "
-            f"and dampings {list(dampings)}"
-        )
-    x, y = to_host(x[:MOST_EXAMPLES]), to_host(y[:MOST_EXAMPLES])
+    """Everything that the first tab shows, as plain data; arguments are those of :func:`.write`, checked."""
+    x, y = (to_host(part[:MOST_EXAMPLES]) for part in batch)
     host = {name: to_host(theta) for name, theta in thetas.items()}
     signals, chain = fisher.signals(net, [*host.values()][-1], x).select(chosen), dense_chain(net)
     names = quality.applicable(signals)
@@ -112,7 +105,7 @@ def dense_chain(net: Network) -> list[dict[str, Any]] | None:
     return [*entries, {"kind": type(net.output).__name__.lower()}]
 
 
-def _layers(net: Network, layers: Sequence[int | str] | None) -> list[int]:
+def studied_layers(net: Network, layers: Sequence[int | str] | None) -> list[int]:
     """Indices of the layers to study: dense ones and convolutions, few enough parameters together."""
     suited = [l for l, layer in enumerate(net.parameter_layers) if isinstance(layer, Dense | Conv2d)]
     chosen = suited if layers is None else [layer_index(net.names, layer) for layer in layers]
@@ -183,14 +176,12 @@ def _measures(
 ) -> np.ndarray:
     """(approximations, 1 + layers, measures); NaN for what does not exist.
 
-    Errors of matrices that are damped by lambda I alone are those of the first damping. That of the
-    block-tridiagonal matrix, which exists damped only, takes longer than the rest together and is left out.
+    Errors of matrices that are damped by lambda I alone are those of the first damping.
     """
     table = np.full((len(matrices), 1 + len(reference.F.slices), len(MEASURES)), np.nan)
     for place, (name, matrix) in enumerate(matrices.items()):
-        chosen = ["step"]
-        if not isinstance(matrix, fisher.BlockTridiagonal) and (first is None or _method(name)):
-            chosen.append("matrix")
+        damped = _method(name) or isinstance(matrix, fisher.BlockTridiagonal)
+        chosen = ["matrix", "step"] if first is None or damped else ["step"]
         methods = {name: method} if (method := _method(name)) else None
         study = (reference.F, {name: matrix}, reference.gradient, reference.damping)
         rows = quality.compare(*study, methods, chosen, reference).rows

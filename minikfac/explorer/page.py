@@ -15,7 +15,7 @@ from ..network import Network
 from ..training import example
 from ..writing import write_text
 from . import equivalent
-from .numbers import DAMPINGS, MOMENTS, numbers
+from .numbers import DAMPINGS, MOMENTS, numbers, studied_layers
 
 FOLDER = Path(__file__).parent
 SCRIPTS = ("numbers", "net", "drawing", "matrices", "equivalent", "charts", "start")
@@ -62,7 +62,13 @@ def write(
             parameters in the layers that are studied.
         MemoryError: if the page would be larger than 8 MB.
     """
-    study = numbers(net, thetas, x, y, layers, dampings, progress)
+    chosen = studied_layers(net, layers)
+    if not thetas or not dampings or not min(dampings) > 0:
+        raise ValueError(
+            f"expected theta of one or more moments, and dampings > 0, got {len(thetas)} moments "
+            f"and dampings {list(dampings)}"
+        )
+    study = numbers(net, thetas, (x, y), chosen, dampings, progress)
     first, shape = study["layers"][0], tuple(image_shape or ())
     pixels = (
         bool(study["chain"]) and first["index"] == 0 and math.prod(shape) == study["chain"][0].get("n_in")

@@ -82,12 +82,12 @@ def monte_carlo_error(
         anchor = middle[0] if anchor is None else anchor
     if anchor is not None:
         guide = 0.6 * anchor * np.sqrt(x[0] / x)
-        ax.plot(x, guide, "--", color=GREY, linewidth=1.5, label="slope -1/2")
-    of = f"\n(median and range of {', '.join(map(str, sorted(seeds)))} seeds)" if seeds else ""
+        ax.plot(x, guide, "--", color=GREY, linewidth=1.5, label="slope −1/2")
+    of = f" (median and range of {', '.join(map(str, sorted(seeds)))} seeds)" if seeds else ""
     ax.set(xscale="log", yscale="log")
     if len(x) <= 12:
         ax.set_xticks(x, [short(count) for count in x])
         ax.xaxis.set_minor_locator(NullLocator())
     plain_log_ticks(ax.yaxis)
-    title = f"Relative error at {short(float(x[-1]))} {xlabel}: {', '.join(last) or 'none'}{of}"
+    title = f"Relative error at {short(float(x[-1]))} {xlabel}{of}:\n{', '.join(last) or 'none'}"
     return labelled(ax, title, xlabel, "relative error (Frobenius)")

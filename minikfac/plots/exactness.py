@@ -83,5 +83,5 @@ def exactness(walks: Sequence[Mapping[str, Any]]) -> list[Any]:
     axes[0].figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
     smallest = {name: [np.min(one["errors"].get(name, np.inf)) for one in walks] for name in labels}
     stated = ", ".join(f"{name} in {sum(np.array(errors) < ROUNDING)}" for name, errors in smallest.items())
-    axes[0].figure.suptitle(f"Exact somewhere along these {len(walks)} walks (filled markers): {stated}")
+    axes[0].figure.suptitle(f"Exact somewhere (filled): {stated} of {len(walks)} pictures")
     return axes

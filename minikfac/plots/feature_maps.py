@@ -62,7 +62,7 @@ def autocorrelation(maps: Tiles) -> list[Any]:
         ax.set(xticks=[-rx, 0, rx], yticks=[-ry, 0, ry])
         return image
 
-    title = "Mean |correlation| with the next pixel: " + _by_column(tiles, _next_pixel)
+    title = "Mean over maps: correlation with the next pixel of size " + _by_column(tiles, _next_pixel)
     return _tiles(tiles, draw, title, "correlation", ("shift to the right (pixels)", "shift down (pixels)"))
 
 

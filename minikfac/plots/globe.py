@@ -164,8 +164,9 @@ def globe_ascent(
     distances = {method: apart[method] for method in METHODS}
     disagreement(axes[-1], steps, distances, "largest distance (radii of the globe)")
     fig.legend(handles=chart_legend(names, "higher"), loc="outside lower center", ncols=5)
-    title = "The gradient goes uphill on the map, the natural gradient on the globe"
-    fig.suptitle(f"{title} (steps of h = {short(step)})")
+    at = int(np.abs(np.asarray(steps) - step).argmin())
+    ends = " and ".join(f"{short(float(apart[m][at]))} ({m.split()[0]})" for m in METHODS)
+    fig.suptitle(f"Ascent on {len(names)} maps, steps of h = {short(step)}: paths up to {ends} radii apart")
     return axes
 
 

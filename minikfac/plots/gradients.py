@@ -38,7 +38,7 @@ def gradient_scatter(
     values, vectors = np.linalg.eigh(F)
     if values[0] <= 0:
         raise ValueError(f"expected a positive definite covariance, got eigenvalues {values}")
-    left, right = new_figure(5.4).subplots(1, 2)
+    left, right = new_figure(5.9).subplots(1, 2)
     circle = np.array([np.cos(angles := np.linspace(0, 2 * np.pi, 200)), np.sin(angles)])
 
     for radius, dash in ((1, "-"), (2, "--")):
@@ -46,10 +46,10 @@ def gradient_scatter(
     reach = 1.05 * max(2 * np.sqrt(np.diag(F)).max(), float(np.percentile(np.abs(samples), 99)))
     outside = int((np.abs(samples) > reach).any(axis=1).sum())
     left.plot(*samples.T, ".", color=SKY, markersize=5, alpha=0.7, zorder=1)
-    drawn = f"{len(samples)} sampled gradients" + (f" ({outside} outside)" if outside else "")
+    drawn = f"{len(samples):,} sampled gradients" + (f" ({outside} outside)" if outside else "")
     left.set_title(f"{drawn}\nellipses: $F$, 1 and 2 standard deviations")
-    left.set_xlabel(f"gradient by {names[0]} (nats per unit)")
-    left.set_ylabel(f"gradient by {names[1]} (nats per unit)")
+    left.set_xlabel(f"derivative for {names[0]} (nats per unit)")
+    left.set_ylabel(f"derivative for {names[1]} (nats per unit)")
 
     for factor, dash in ((1, "-"), (4, "--")):
         d = vectors @ (np.sqrt(2 * factor * DIVERGENCE / values)[:, None] * circle)
@@ -62,6 +62,9 @@ def gradient_scatter(
     _principal_axes(left, 2 * np.sqrt(values), vectors, reach)
     _principal_axes(right, np.sqrt(8 * DIVERGENCE / values), vectors, 1.5 * float(np.abs(d).max()))
     right.legend(loc="upper right")
+    stretch = float(np.sqrt(values[1] / values[0]))
+    title = f"Both ellipses are {stretch:.2f} times as long as wide: steps are short where gradients are long"
+    left.figure.suptitle(title, fontsize=14)
     return [left, right]
 
 

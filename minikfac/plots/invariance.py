@@ -15,7 +15,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from ..backend import Array
 from .checks import by_name, checked, some
 from .style import BLACK, BLUE, COLORS, GREY, VERMILLION, axes_for, labelled, new_figure, pens, style
-from .ticks import log_ticks
+from .ticks import log_ticks, short
 
 LOWEST = 1e-16
 """What is drawn for gaps below it, on log axes."""
@@ -25,9 +25,11 @@ def tiny(gap: float) -> str:
     """A gap as in the matrix.
 
     >>> tiny(1.23e-13), tiny(0.5), tiny(0.0)
-    ('1e-13', '0.5', '0')
+    ('$10^{-13}$', '0.5', '0')
     """
-    return f"{gap:.1g}"
+    digit, _, power = f"{gap:.1g}".partition("e")
+    times = "" if digit == "1" else rf"{digit} \times "
+    return f"${times}10^{{{int(power)}}}$" if power else digit
 
 
 @style()
@@ -79,10 +81,8 @@ def invariance_matrix(
     ax.xaxis.tick_top()
     ax.tick_params(which="both", length=0)
     ax.spines[:].set_visible(False)
-    note = (
-        f"✓ same outputs: gap below {tolerance:g} of the distance moved;  digit: the gap, over that distance"
-    )
-    ax.set_xlabel(note, fontsize=11)
+    same_outputs = f"same outputs: gap below {tiny(tolerance)} of the distance moved"
+    ax.set_xlabel(f"✓ {same_outputs};  digit: the gap, over that distance", fontsize=11)
     fig.suptitle(_statement(same, methods))
     return ax
 
@@ -91,7 +91,7 @@ def _write_cells(ax: Any, gaps: Array, same: Array, invariant: Array) -> None:
     """A check mark or a digit per cell, and an exclamation mark where theory says something else."""
     for (row, column), gap in np.ndenumerate(gaps):
         finite = bool(np.isfinite(gap))
-        text = "✓" if same[row, column] else f"{gap:.1g}" if finite else "failed"
+        text = "✓" if same[row, column] else tiny(gap) if finite else "failed"
         if not finite or same[row, column] != invariant[row, column]:
             text += " !"
         if not finite:  # no colour stands for it
@@ -104,7 +104,7 @@ def _statement(same: Array, methods: Sequence[str]) -> str:
     """Which of K-FAC, SGD and Adam can tell the nets apart, with the check marks in their rows.
 
     >>> _statement(np.array([[True, True], [True, False]]), ["K-FAC", "SGD"])
-    'K-FAC cannot tell two equivalent nets apart (✓ 2 of 2); SGD can (✓ 1)'
+    'K-FAC cannot tell two equivalent nets apart (✓ 2 of 2); SGD can (✓ 1 of 2)'
     """
     rows = {name: same[methods.index(name)] for name in ("K-FAC", "SGD", "Adam") if name in methods}
     rows = rows or dict(zip(methods, same, strict=True))
@@ -117,7 +117,7 @@ def _statement(same: Array, methods: Sequence[str]) -> str:
     parts = parts if blind else []
     if others:
         rest = "can" if blind else "can tell two equivalent nets apart"
-        parts.append(f"{' and '.join(others)} {rest} (✓ {counts})")
+        parts.append(f"{' and '.join(others)} {rest} (✓ {counts} of {same.shape[1]})")
     return "; ".join(parts)
 
 
@@ -145,10 +145,13 @@ def gap_against_damping(
     x = checked(dampings, ("m",), "dampings", finite=True)
     ax = axes_for(ax)
     named = by_name(curves, x.shape, "gaps", "curve")
+    powers: dict[str, float] = {}
     for (name, gaps), look in zip(named.items(), pens(named).values(), strict=True):
-        rises = len(x) > 1 and 0 < gaps[0] < gaps[1]
-        power = f": λ^{np.log(gaps[1] / gaps[0]) / np.log(x[1] / x[0]):.1f}" if rises else ""
-        ax.plot(x, gaps.clip(LOWEST), label=name + power, **look)
+        label = name
+        if len(x) > 1 and 0 < gaps[0] < gaps[1]:
+            powers[name] = np.log(gaps[1] / gaps[0]) / np.log(x[1] / x[0])
+            label += rf": $\lambda^{{{powers[name]:.1f}}}$"
+        ax.plot(x, gaps.clip(LOWEST), label=label, **look)
         slope = (slopes or {}).get(name)
         if slope is not None:
             line = gaps[0] * (x / x[0]) ** slope
@@ -157,10 +160,14 @@ def gap_against_damping(
     if slopes:
         ax.plot([], [], color=GREY, linestyle=":", linewidth=1.2, label="what theory says")
     ax.set(xscale="log", yscale="log")
-    ax.axhline(tolerance, color=BLACK, linewidth=1, linestyle="--", label="below: rounding")
+    ax.axhline(tolerance, color=BLACK, linewidth=1, linestyle="--", label="a gap below this counts as none")
     ax.yaxis.set_major_locator(LogLocator(100, numticks=20))
     ax.yaxis.set_minor_formatter(NullFormatter())
-    title = "Damping parts equivalent nets, in proportion to a power of λ"
+    title = f"Damping parts equivalent nets: gaps up to {short(max(map(np.nanmax, named.values())))}"
+    if powers:
+        ends = (min(powers, key=powers.__getitem__), max(powers, key=powers.__getitem__))
+        stated = " to ".join(rf"$\lambda^{{{powers[name]:.1f}}}$ ({name})" for name in dict.fromkeys(ends))
+        title = f"Damping parts equivalent nets: the gap grows as\n{stated}"
     return labelled(ax, title, "damping λ", "gap after one step / distance moved", loc="lower right")
 
 
@@ -177,8 +184,8 @@ def equivalent_training(
     Args:
         pairs: losses (k + 1,) and (k + 1,) by method, from the start on.
         nets: what the two nets are called.
-        gaps: at the end, by method, for the titles.
-        title: of the figure.
+        gaps: at the end, by method, for the title.
+        title: of the figure, before the gaps.
 
     Returns:
         The axes, one per method.
@@ -196,12 +203,12 @@ def equivalent_training(
         for run, look in zip(pair, looks, strict=True):
             losses = checked(run, ("k",), f"losses of {name}", finite=True)
             ax.plot(np.arange(len(losses)), losses, **look)
-        gap = f": gap {tiny(gaps[name])}" if gaps and name in gaps else ""
-        ax.set(yscale="log", xlabel="step", title=f"{name}{gap}")
+        ax.set(yscale="log", xlabel="step", title=name)
         log_ticks(ax.yaxis)
         ax.grid(True)
     axes[0].set_ylabel("training loss (nats)")
     handles = [Line2D([], [], label=net, **look) for net, look in zip(nets, looks, strict=True)]
     fig.legend(handles=handles, loc="outside lower center", ncols=2)
-    fig.suptitle(title)
+    stated = ", ".join(f"{tiny(gap)} under {name}" for name, gap in (gaps or {}).items())
+    fig.suptitle(f"{title}: gap {stated}" if stated else title)
     return axes

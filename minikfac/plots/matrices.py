@@ -117,7 +117,8 @@ def _with_differences(
         M = checked(matrix, F.shape, name, finite=True)
         titled.append((name, pool_magnitudes(M, side, pool)))
         M = F - M
-        titled.append((f"difference: {np.linalg.norm(M) / norm:.0%}", pool_magnitudes(M, side, pool)))
+        error = np.linalg.norm(M) / norm
+        titled.append((f"difference: relative error {error:.2f}", pool_magnitudes(M, side, pool)))
     return titled
 
 
@@ -182,7 +183,7 @@ def matrix_rows(
             errors.append(f"{error:.2g}")
     last = list(next(iter(rows.values())))[-1]
     lasts = zip(rows, errors[columns - 1 :: columns], strict=True)
-    stated = " and ".join(f"{error} as {what}" for what, error in lasts)
+    stated = ", ".join(f"{error} ({what})" for what, error in lasts)
     fig.suptitle(f"{last[0].upper()}{last[1:]}: relative error {stated}")
     return [ax for row_of_axes in grid for ax in row_of_axes]
 

@@ -65,9 +65,11 @@ def conditioning(
         ax.grid(True)
     handles = [Line2D([], [], label=name, **look) for name, look in looks.items()]
     fig.legend(handles=handles, loc="outside lower center", ncols=2)
-    last = sorted((float(np.asarray(counts)[-1]), name) for name, counts in steps.items())
+    drawn = np.linalg.cond(np.asarray(hessian))  # the condition number of the picture, where it was counted
+    at = int(np.abs(np.log(x / drawn)).argmin())
+    last = sorted((float(np.asarray(counts)[at]), name) for name, counts in steps.items())
     ends = " against ".join(f"{short(last[place][0])} ({last[place][1]})" for place in (0, -1))
-    fig.suptitle(f"Steps with condition number {short(float(x[-1]))}: {ends}", fontsize=14)
+    fig.suptitle(f"Steps with condition number {short(float(x[at]))}: {ends}", fontsize=14)
     return axes
 
 
@@ -110,7 +112,7 @@ def improvement_against_damping(
     improvements: Mapping[tuple[str, str], Any],
     *,
     chosen: float | None = None,
-    title: str = "What one step improves",
+    title: str = "One step lowers the objective by",
 ) -> list[Any]:
     """Draw improvements of the objective against damping, one picture for each use of a proposal.
 
@@ -158,5 +160,5 @@ def improvement_against_damping(
     fig.legend(handles=handles, loc="outside lower center", ncols=3)
     matrix, use = max(curves, key=lambda key: float(curves[key].max()))
     at = short(float(x[curves[matrix, use].argmax()]))
-    fig.suptitle(f"{title}:\nat most {short(highest)} nats, by {matrix}, {use}, γ = {at}", fontsize=14)
+    fig.suptitle(f"{title}\nat most {short(highest)} nats ({matrix}, {use}, γ = {at})", fontsize=14)
     return axes

@@ -21,7 +21,7 @@ TITLES = {
     "c_star": "best scalar\nfor the matrix\n(1: right scale)",
     "step_cosine": "cosine with\nthe exact step\n(1 is best)",
     "step_length": "length relative to\nthe exact step\n(1 is best)",
-    "share": "share of the exact\nstep's decrease\n(1 is best)",
+    "share": "share of the exact\nstep's progress\n(1 is best)",
     "kl": "KL of the\nGaussians, nats\n(0 is best)",
     "condition": "condition after\npreconditioning\n(1 is best)",
     "cg_iterations": "CG iterations\nto 1e-6\n(fewer is better)",
@@ -77,9 +77,17 @@ def _errors(ax: Any, places: Any, rows: Sequence[Mapping[str, Any]], with_costs:
     drawn = [min(value, longest) for value in errors + costs]
     if with_costs:
         half = len(errors)
-        _bars(ax, places - 0.2, drawn[:half], BLUE, height=0.36, label="after all steps so far", notes=notes)
+        _bars(
+            ax,
+            places - 0.2,
+            drawn[:half],
+            BLUE,
+            height=0.36,
+            label="after all assumptions so far",
+            notes=notes,
+        )
         notes = [short(value) for value in costs]
-        look: dict[str, Any] = {"height": 0.36, "label": "by this step", "hatch": "//"}
+        look: dict[str, Any] = {"height": 0.36, "label": "by this assumption", "hatch": "//"}
         _bars(ax, places + 0.2, drawn[half:], ORANGE, notes=notes, **look)
         ax.legend(loc="upper right")
     else:
@@ -127,7 +135,7 @@ def layer_ledger(
     least, most = min(means, key=means.__getitem__), max(means, key=means.__getitem__)
     what = " ".join(TITLES.get(key, key).split("\n(")[0].split())
     stated = " to ".join(f"{means[label]:.2g} ({label.split(':')[0]})" for label in (least, most))
-    fig.suptitle(f"Each assumption, layer by layer: {what} from {stated}")
+    fig.suptitle(f"Mean of the layers' {what}: from {stated}")
     return axes
 
 

@@ -49,7 +49,10 @@ def spectra(eigenvalues: Mapping[str, Any], damping: float | None = None, *, ax:
     name, first = next(iter(named.items()))
     title = f"Eigenvalues: the largest of {name} is {short(float(first[0]))}"
     if damping is not None:
-        title = f"{int((first > damping).sum())} of {len(first)} eigenvalues of {name} lie above the damping"
+        of = "the exact matrix" if name == "exact" else name
+        title = (
+            f"{int((first > damping).sum()):,} of {len(first):,} eigenvalues of {of} lie above the damping"
+        )
     return labelled(ax, title, "rank (1 = largest)", "eigenvalue (nats per squared weight)")
 
 

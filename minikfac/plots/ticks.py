@@ -13,13 +13,13 @@ def short(value: float) -> str:
     """A number for a label, three digits at most.
 
     >>> short(0.12345), short(1234.5), short(0.000123), short(7.0)
-    ('0.123', '1230', '1.2e-04', '7')
+    ('0.123', '1,230', '1.2e-04', '7')
     """
     if value == 0 or not np.isfinite(value):
         return f"{value:g}"
     if 1e-3 <= abs(value) < 1e4:
         digits = max(0, 2 - int(np.floor(np.log10(abs(value)))))
-        text = f"{round(value, 2 - int(np.floor(np.log10(abs(value))))):.{digits}f}"
+        text = f"{round(value, 2 - int(np.floor(np.log10(abs(value))))):,.{digits}f}"
         return text.rstrip("0").rstrip(".") if "." in text else text
     return f"{value:.1e}"
 

@@ -30,11 +30,13 @@ class Comparison(Shown):
     Attributes:
         rows: dicts with ``approximation``, ``layer`` ("all" or a layer's name) and the columns.
         damping: lambda.
+        exact: numbers of the exact matrix.
         spread: standard deviations over seeds in the same rows, of :func:`over_seeds`.
     """
 
     rows: list[Row]
     damping: float
+    exact: int
     spread: list[Row] | None = None
 
     def to_dicts(self) -> list[Row]:
@@ -89,13 +91,18 @@ class Comparison(Shown):
             ) from error
         return pandas.DataFrame(with_spread(self.rows, self.spread))
 
-    def plot(self, columns: Sequence[str] = BRIEF[:-1]) -> Any:
-        """Draw those of the columns that were measured as bars side by side; returns the axes."""
+    def plot(self, columns: Sequence[str] | None = None) -> Any:
+        """Draw progress and cosine of each step against the numbers stored; returns the axes.
+
+        Named columns, or a table over seeds or without steps, are drawn as bars side by side.
+        """
         from .. import plots
 
         whole = self.whole()
+        if columns is None and self.spread is None and "share" in whole[0]:
+            return plots.progress_against_storage(whole, self.exact)
         spread = self.spread and [row for row in self.spread if row["layer"] == WHOLE]
-        measured = [column for column in columns if column in whole[0]]
+        measured = [column for column in columns or BRIEF[:-1] if column in whole[0]]
         return plots.quality_bars(whole, measured, spread=spread)
 
     def _display(self) -> Display:
@@ -161,7 +168,7 @@ def compare(
         whole, *layers = measure(reference, matrix, methods.get(name), cg_limit, chosen)
         whole["build_seconds"] = (build_seconds or {}).get(name)
         rows += [{"approximation": name, **row} for row in (whole, *layers)]
-    return Comparison(rows, damping)
+    return Comparison(rows, damping, F.shape[0] ** 2)
 
 
 def _check(
@@ -206,4 +213,4 @@ def over_seeds(make: Callable[[int], Comparison], seeds: Iterable[int]) -> Compa
     if len(labels) > 1:
         raise ValueError(f"expected the same rows for every seed, got {len(labels)} kinds of comparison")
     means, spread = mean_and_spread([run.rows for run in runs])
-    return Comparison(means, runs[0].damping, spread)
+    return Comparison(means, runs[0].damping, runs[0].exact, spread)

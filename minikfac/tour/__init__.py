@@ -7,6 +7,7 @@ The tour of a net of your own, and its page:
     tour.write_report(mine, "my-net")
 """
 
+from ..exploration import Study, fisher_study
 from ..quality import APPROXIMATIONS
 from .chapters import CHAPTERS
 from .chapters.along import quality_along_training
@@ -20,7 +21,7 @@ from .chapters.globe import PROJECTIONS, tissot
 from .chapters.maps import layer_maps, map_statistics
 from .chapters.shifts import shifted_products
 from .page import Written, write_report
-from .run import Run, Study, Tour, fisher_study, tour
+from .run import Run, Tour, tour
 from .settings import Settings, convnet
 
 __all__ = [

@@ -66,7 +66,7 @@ def write_report(tour: Tour, folder: str | Path, progress: bool = True) -> Writt
             bar.advance(name)
     written = Written(folder / "report.html", folder / "results.json", folder / "quality.csv", pictures)
     write_text(written.results, json.dumps(results(tour), indent=1, allow_nan=False) + "\n")
-    tour.run.study.comparison.to_csv(written.table)
+    tour.run.study.table.to_csv(written.table)
     write_text(written.page, page(tour.head(), tour.sections(), pictures))
     return written
 

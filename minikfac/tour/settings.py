@@ -11,6 +11,7 @@ import numpy as np
 
 from ..backend import check_memory
 from ..datasets import Dataset
+from ..exploration import positions
 from ..network import Network, mlp
 from ..network.layers import ACTIVATIONS, AvgPool2d, Conv2d, Dense, Flatten, Layer, MaxPool2d
 from ..network.outputs import OUTPUTS, Categorical
@@ -91,22 +92,6 @@ class Settings:
         """Arguments of :func:`minikfac.tour.fisher_study`."""
         names = ("approximations", "damping", "targets", "n_samples", "seed", "layers", "measures")
         return {name: getattr(self, name) for name in names}
-
-
-def positions(net: Network, layers: Sequence[int | str] | None) -> list[int]:
-    """Indices of layers given by index or name, in the order of the net; all by default."""
-    names = ", ".join(net.names)
-    chosen = set(range(len(net.names))) if layers is None else set[int]()
-    for layer in layers or ():
-        if isinstance(layer, str) and layer in net.names:
-            chosen.add(net.names.index(layer))
-        elif not isinstance(layer, str) and 0 <= layer < len(net.names):
-            chosen.add(layer)
-        else:
-            raise ValueError(f"expected layers among {names}, or 0 to {len(net.names) - 1}, got {layer!r}")
-    if not chosen:
-        raise ValueError(f"expected at least one layer among {names}, got none")
-    return sorted(chosen)
 
 
 def default_channels(image_shape: Sequence[int]) -> tuple[int, ...]:

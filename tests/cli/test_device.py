@@ -61,7 +61,7 @@ def test_fisher_measures_on_the_device(cupy: Any, capsys: Any) -> None:
         with standin.counted() as traffic:
             assert run([*options, "--device", device]) == 0
         assert bool(traffic.to_host) == (device == "cuda")
-        tables.append(capsys.readouterr().out.split("The ledger of assumptions")[1].splitlines()[:-1])
+        tables.append(capsys.readouterr().out.split("What each assumption costs")[1].splitlines()[:-1])
     assert tables[0] == tables[1] and "K-FAC" not in tables[0]
 
 

@@ -118,7 +118,7 @@ def test_the_tour_ends_in_what_it_found_a_link_and_what_to_do_next(
     folder = tmp_path / "a folder"
     code, out, _ = run(capsys, "tour", "--out", str(folder))
     found, link, then = out.splitlines()[-3:]
-    row = small.run.study.comparison["K-FAC"]
+    row = small.run.study.table["K-FAC"]
     assert code == 0 and not opened
     assert f"relative error {row['error']:.2f}" in found and f"{row['share']:.0%}" in found
     page = (folder / "report.html").as_uri()
@@ -134,7 +134,7 @@ def test_a_lack_of_memory_names_options(
     monkeypatch.setattr("minikfac.backend.available_memory", lambda xp: 1000)
     code, _, err = run(capsys, "fisher", "--net", "64-20-10")
     assert code == 2
-    assert one_line(err).endswith("use --layers middle, a smaller --net, fewer --examples or --dtype float32")
+    assert one_line(err).endswith("use --layers (one of them, as in 2), a smaller --net or --dtype float32")
     assert "GiB are free" in err and "fisher.kfac" not in err
 
 

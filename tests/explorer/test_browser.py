@@ -159,10 +159,7 @@ def test_the_table_is_the_packages_comparison(page, moment):
             *measures, floats = row.split("\t")[1:]
             columns = ("share", "step_cosine", "step_length", "error")
             for column, text in zip(columns, measures, strict=True):
-                if (name, column) == ("block-tridiagonal", "error"):
-                    assert text == "–"
-                else:
-                    assert_shown(text, table[name][column])
+                assert_shown(text, table[name][column])
             assert number(floats) == table[name]["floats"]
         text = page.inner_text("#goodness b:nth-of-type(1)"), page.inner_text("#goodness b:nth-of-type(2)")
         assert_shown(text[0].rstrip("%"), 100 * table["K-FAC"]["share"])
@@ -462,6 +459,42 @@ def test_tabs_by_the_keyboard_and_labels_for_everything(page):
         )
         assert unlabelled == []
     assert page.locator(".try li:visible").count() == 3
+
+
+def reading(page: Any, canvas: str) -> str:
+    return page.text_content(f"figure:has({canvas}) .reading")
+
+
+def test_charts_name_the_value_under_the_pointer_and_the_arrow_keys(page):
+    row = comparison(200, 0.01, "K-FAC")["K-FAC"]
+    page.focus("#chart-damping")
+    page.keyboard.press("ArrowDown")
+    assert reading(page, "#chart-damping").startswith("K-FAC: share of progress")
+    page.keyboard.press("ArrowRight")
+    shown = re.fullmatch(r"K-FAC: share of progress (.*), damping λ (.*)", reading(page, "#chart-damping"))
+    assert_shown(shown[1], row["share"])
+    assert_shown(shown[2], 0.01)
+    page.keyboard.press("Shift+ArrowRight")
+    assert reading(page, "#chart-damping").endswith("damping λ 1")
+    page.focus("#chart-storage")
+    assert reading(page, "#chart-damping") == ""  # one at a time
+    box = page.locator("#chart-storage").bounding_box()
+    page.mouse.move(box["x"] + box["width"] - 60, box["y"] + 15)
+    assert reading(page, "#chart-storage") == "exact: share of progress 1.00, numbers stored 5,280,804"
+    page.focus("#chart-spectrum")
+    eigenvalues = np.linalg.eigvalsh(exact(200).blocks[1].to_dense())
+    assert_shown(reading(page, "#chart-spectrum").split()[2].rstrip(","), eigenvalues[-1])
+    page.click("#tab-equivalent")
+    page.hover("#net-2 canvas", position={"x": 200, "y": 100})
+    assert re.match(r"(first|second) net after|both nets before|data", page.text_content("#net-2 .reading"))
+
+
+def test_a_finger_reads_a_chart(visit, example_page):
+    phone = visit(example_page, viewport={"width": 390, "height": 844}, has_touch=True)
+    phone.tap("#chart-training", position={"x": 150, "y": 100})
+    assert re.match(
+        r".*: share of progress .*, steps of training (0|200|2,000)$", reading(phone, "#chart-training")
+    )
 
 
 def test_the_first_suggestion_has_this_nets_numbers(page):

@@ -676,7 +676,7 @@ def training_runs(a: Any) -> list:
 def study(a: Any) -> list:
     chosen = ["K-FAC", "diagonal", "no curvature"]
     study = tour.fisher_study(NET, a.theta, a.x, a.y, chosen, progress=False)
-    rows = study.comparison.whole()
+    rows = study.table.whole()
     return [study.F.array, study.gradient, *(row["error"] for row in rows), *(row["share"] for row in rows)]
 
 

@@ -156,4 +156,4 @@ def test_device_arrays_are_fetched(monkeypatch: pytest.MonkeyPatch):
 
 def test_numbers_for_labels():
     texts = [short(x) for x in (0.0, 1.0, 0.12345, 0.9999, 99.95, 1234.6, 1e-5, math.nan, -0.25)]
-    assert texts == ["0", "1", "0.123", "1", "100", "1230", "1.0e-05", "nan", "-0.25"]
+    assert texts == ["0", "1", "0.123", "1", "100", "1,230", "1.0e-05", "nan", "-0.25"]

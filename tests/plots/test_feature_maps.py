@@ -38,7 +38,7 @@ def test_titles_have_the_largest_number_of_each_column():
     near[1] = (-0.5, 1.0, 0.3)  # beside the middle; above and below it nothing
     far[0, 0] = 0.9
     title = plots.autocorrelation({"r": {"a": near, "g": far}, "s": {"a": 0.5 * near, "g": far}})[0].figure
-    assert title.get_suptitle() == "Mean |correlation| with the next pixel: 0.2 (a), 0 (g)"
+    assert title.get_suptitle() == "Mean over maps: correlation with the next pixel of size 0.2 (a), 0 (g)"
     (ax,) = plots.variance_maps({"conv0": {"g": np.array([[0.5, 1.5]])}})
     assert ax.figure.get_suptitle() == "Largest variance over the mean location's: 1.5 (g)"
     ax = plots.correlation_against_offset({"max": {"conv0": [0.1, 0.9], "conv1": [0.3, 0.9]}})

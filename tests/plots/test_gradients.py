@@ -28,7 +28,7 @@ def test_ellipses_are_those_of_F_and_its_inverse():
 def test_gradient_scatter_counts_points_outside():
     samples = np.vstack([np.zeros((999, 2)), [[50.0, 0.0]]])
     left, _ = plots.gradient_scatter(samples, np.eye(2))
-    assert left.get_title().startswith("1000 sampled gradients (1 outside)")
+    assert left.get_title().startswith("1,000 sampled gradients (1 outside)")
 
 
 def test_gradient_scatter_refuses():

@@ -49,7 +49,7 @@ def test_matrices_share_one_scale_and_hold_the_pooled_data():
     assert images[0].get_clim() == (0, np.percentile(pool_magnitudes(F, 2), 90))
     error = np.linalg.norm(F - K) / np.linalg.norm(F)
     titles = [ax.get_title() for ax in axes]
-    assert titles == ["exact Fisher F", "K-FAC", f"difference: {error:.0%}"]
+    assert titles == ["exact Fisher F", "K-FAC", f"difference: relative error {error:.2f}"]
     for ax in axes:
         assert [tick.get_text() for tick in ax.get_xticklabels()] == NAMES
         assert list(ax.get_xticks()) == [2, 7, 11]
@@ -103,7 +103,7 @@ def test_rows_of_matrices_are_measured_against_the_first():
     errors = [np.linalg.norm(F - K) / np.linalg.norm(F), 12**0.5 / np.linalg.norm(inverse)]
     titles = [ax.get_title() for ax in axes]
     assert titles == ["F", f"chain: error {errors[0]:.2g}", "inverse", f"chain: error {errors[1]:.2g}"]
-    title = f"Chain: relative error {errors[0]:.2g} as F and {errors[1]:.2g} as inverse"
+    title = f"Chain: relative error {errors[0]:.2g} (F), {errors[1]:.2g} (inverse)"
     assert axes[0].figure.get_suptitle() == title
     assert axes[0].images[0].get_clim() == axes[1].images[0].get_clim() != axes[2].images[0].get_clim()
     with pytest.raises(ValueError, match=r"expected chain of shape \(12, 12\), got \(11, 11\)"):

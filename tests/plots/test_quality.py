@@ -98,10 +98,7 @@ def test_layer_ledgers_have_a_dot_per_finite_value():
         assert (np.asarray(second.get_ydata()) > np.asarray(first.get_ydata())).all()
     assert [text.get_text() for text in axes[0].texts] == ["19 →"] * 2 and not axes[1].texts
     title = axes[0].figure.get_suptitle()
-    assert (
-        title
-        == "Each assumption, layer by layer: relative error of the matrix from 0.3 (IAD) to 19 (T x KFC)"
-    )
+    assert title == "Mean of the layers' relative error of the matrix: from 0.3 (IAD) to 19 (T x KFC)"
     labels = [text.get_text() for text in axes[0].get_yticklabels()]
     assert labels == [
         "SUD: uncorrelated",

@@ -128,8 +128,8 @@ def test_pictures_of_progress_show_the_studies(chapter: Progress) -> None:
     assert max(np.abs(line.get_ydata()).max() for line in above.lines) < 0.31
     title = drawings["improvement-by-damping"]()[0].figure.get_suptitle()
     best = max(float(values.max()) for values in chapter.improvement.study.improvements.values())
-    stated = "What one step improves, after 30 steps of K-FAC on a small autoencoder:\nat most "
-    assert title.startswith(f"{stated}{short(best)} nats, by ")
+    stated = "After 30 steps of K-FAC on a small autoencoder, one more lowers the objective by\nat most "
+    assert title.startswith(f"{stated}{short(best)} nats (")
 
 
 def test_the_report_and_its_numbers_hold_the_section(small: Tour, chapter: Progress, tmp_path: Path) -> None:

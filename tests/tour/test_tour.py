@@ -157,7 +157,7 @@ def test_findings_are_those_that_exist(small: Tour) -> None:
         assert "".join(first).startswith(f"# {title}")
     figures = [finding.figure.name for finding in findings]
     assert figures == ["kfac", "quality", "along-training", "spectra", "sampling"]
-    row = small.run.study.comparison["K-FAC"]
+    row = small.run.study.table["K-FAC"]
     assert findings[0].value == two_digits(row["error"])
     assert findings[1].value == percent(row["share"])
     cosines = [rows["K-FAC"]["step_cosine"] for rows in small.chapters["along"].rows]
@@ -171,7 +171,7 @@ def test_findings_are_those_that_exist(small: Tour) -> None:
 def test_the_page_ends_with_what_speaks_for_and_against_k_fac(small: Tour, written: tour.Written) -> None:
     source = written.page.read_text(encoding="utf-8")
     end = source[source.index('<h2 id="conclusion">') :]
-    rows = small.run.study.comparison
+    rows = small.run.study.table
     assert "<b>For K-FAC:</b>" in end and "<b>Against it:</b>" in end and "needs damping" in end
     for name in ("K-FAC", "no curvature"):
         assert f"<b>{rows[name]['cg_iterations']:,.0f}</b>" in end
@@ -198,7 +198,7 @@ def words(made: Tour) -> str:
 def test_numbers_in_the_text_are_those_of_the_run(small: Tour, written: tour.Written) -> None:
     source = written.page.read_text(encoding="utf-8")
     n_params = small.run.net.n_params
-    row = small.run.study.comparison["K-FAC"]
+    row = small.run.study.table["K-FAC"]
     assert f"{n_params:,}&nbsp;×&nbsp;{n_params:,}" in source
     assert f"It stores {row['floats']:,} numbers in place of {small.run.study.F.floats:,}." in source
     assert percent(row["share"]) in source
@@ -231,7 +231,7 @@ def test_results_are_finite_json_with_every_number(small: Tour, written: tour.Wr
     assert {"minikfac", "python", "numpy", "scipy"} <= set(stored["versions"])
     assert stored["net"]["parameters"] == small.run.net.n_params
     quality_row = next(row for row in stored["quality"] if row["approximation"] == "K-FAC")
-    assert quality_row["error"] == small.run.study.comparison["K-FAC"]["error"]
+    assert quality_row["error"] == small.run.study.table["K-FAC"]["error"]
     assert len(stored["ledger"]) == 4 and len(stored["memory"]) == 4
     assert stored["divergence"]["slope"] == pytest.approx(3, abs=0.2)
 
@@ -345,9 +345,7 @@ def test_error_bars_over_seeds(dataset: datasets.Dataset) -> None:
         chapters=(),
     )  # fmt: skip
     for targets in ("model", "sampled"):
-        comparison = tour.tour(
-            dataset, replace(settings, targets=targets), progress=False
-        ).run.study.comparison
+        comparison = tour.tour(dataset, replace(settings, targets=targets), progress=False).run.study.table
         assert comparison.spread is not None and comparison.spread[0]["error"] > 0
         assert "kl" not in comparison["K-FAC"]
 
@@ -469,7 +467,7 @@ def test_along_training_whole_matrices_of_small_nets_are_followed(small: Tour) -
     assert {tuple(row) for row in along.rows} == {
         ("K-FAC", "block-diagonal", "block-tridiagonal", "EKFAC", "diagonal", "no curvature")
     }
-    studied = small.run.study.comparison["K-FAC"]
+    studied = small.run.study.table["K-FAC"]
     assert along.rows[along.moments.index(30)]["K-FAC"]["error"] == pytest.approx(studied["error"])
     large = replace(along, moments=[], rows=[])
     assert list(large.figures()) == ["along-training"] and large.record() == {}

@@ -169,7 +169,10 @@ class Along:
         )
         parts: list[Part] = [text, Figure("along-training", self.caption)]
         if self.pictures:
-            caption = "What one step changes in the weights of the first units, as images of the inputs."
+            caption = (
+                "What one step changes in the weights of the first units, as images of the inputs: orange +, "
+                "purple −, each row on a scale of its own."
+            )
             parts.append(Figure("first-steps", caption))
         return [Section("along", "Along training", parts)]
 

@@ -14,7 +14,7 @@ from ..parts import Drawings, Figure, Part, Section
 from .maps import conv_layers
 
 if TYPE_CHECKING:
-    from ..run import Study
+    from ...exploration import Study
 
 FIGURE = Figure(
     "conv-layers",

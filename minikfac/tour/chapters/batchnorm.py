@@ -85,7 +85,10 @@ class Coupling:
             "normalization, which looks at one example at a time, the two matrices differ by "
             f"{number(self.control)}."
         )
-        caption = "Error of the matrix with constant statistics against the size of the batch."
+        caption = (
+            "Error of the matrix with constant statistics against the size of the batch: medians, and ranges "
+            "over batches."
+        )
         title = "Batch normalization: examples that are not alone"
         return [Section("convbatch", title, [text, Figure("conv-batchnorm", caption)], 3)]
 

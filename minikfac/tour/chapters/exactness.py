@@ -34,7 +34,7 @@ from ..parts import Drawings, Figure, Part, Section, number
 if TYPE_CHECKING:
     from ..run import Run
 
-NAMES = KFC, FULL, REDUCE = ("KFC", "T × KFC", "reduce")
+NAMES = KFC, FULL, REDUCE = ("KFC", "T × KFC", "KFAC-reduce")
 STRENGTHS = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 CORRELATIONS = (0.0, 0.05, 0.2, 0.4, 0.6, 0.8, 0.95, 1.0)
 COUNTS = (1, 2, 4, 8, 16, 32, 64)
@@ -112,9 +112,7 @@ class Walks:
             "Error of the convolution's block along four knobs. Filled symbols on the line “exact”: rounding "
             "errors."
         )
-        statements = [
-            f"<b>{walk.knob[0].upper()}{walk.knob[1:]}.</b> {STATEMENTS[walk.key]}" for walk in self.walks
-        ]
+        statements = [f"<b>{walk.title}.</b> {STATEMENTS[walk.key]}" for walk in self.walks]
         parts: list[Part] = [text, Figure("conv-exact", caption), *statements]
         return [Section("convexact", "When is it exact?", parts, 3)]
 

@@ -29,7 +29,9 @@ MATRIX = Figure(
     "invariance",
     "Methods down, reparameterizations across. The first group, K-FAC included, is undamped.",
 )
-DAMPED = Figure("gap-by-damping", "Gap after one step against damping.")
+DAMPED = Figure(
+    "gap-by-damping", "Gap after one step against damping. Dashed: below it a gap counts as none (✓ above)."
+)
 DAMPING = (
     "Damping adds a multiple of the identity, which does not map along with the Fisher matrix: it is the "
     "metric of one set of parameters. So the gap of a damped method vanishes only as λ does, by the power in "
@@ -121,8 +123,9 @@ def finding(study: Invariance) -> Finding:
     return Finding(
         "K-FAC's steps do not depend on how the net is parameterized; those of SGD and Adam do.",
         f"{right} of {len(study.all_cells)}",
-        "pairs of equivalent nets behave as theory says: those under an invariant method stay together, and "
-        f"the others part. The largest gap of the former is {number(kept)} of the distance moved, and the "
+        f"pairs of equivalent nets behave as theory says ({len(study.matrix.cells)} are in the picture): "
+        "those under an invariant method stay together, and the others part. The largest gap of the former "
+        f"is {number(kept)} of the distance moved, and the "
         f"smallest of the latter {number(broken)}. With damping K-FAC is not exactly invariant.",
         MATRIX,
         ["invariance", "gapdamping"],

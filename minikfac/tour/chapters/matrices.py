@@ -36,9 +36,9 @@ FIGURE = Figure(
 
 
 def picture_layers(n_params: Sequence[int]) -> list[int]:
-    """Choose the layers to draw: all but the first and last, if these are two or more and small enough.
+    """Choose the layers to draw: all but the first and last of a net of four or more, if they are small.
 
-    Otherwise all of them, or as many of the last as are small enough.
+    Otherwise all of them, or as many of the last as have 3,000 parameters together.
 
     >>> picture_layers([1300, 420, 420, 420, 420, 210]), picture_layers([1300, 420, 210])
     ([1, 2, 3, 4], [0, 1, 2])
@@ -94,7 +94,6 @@ class Matrices:
     """Dense matrices of some layers, and what is read off them.
 
     Attributes:
-        where: the layers in words.
         names, sizes: of the layers, in parameters.
         whole: exact, of all layers where these are few and small enough, else of those that are drawn.
         factors: A and G by layer of it.
@@ -104,7 +103,6 @@ class Matrices:
         errors: relative Frobenius errors by name of the pair, and shares of the sum of |M| in blocks.
     """
 
-    where: str
     names: tuple[str, ...]
     sizes: tuple[int, ...]
     whole: Array
@@ -136,7 +134,7 @@ class Matrices:
         """K-FAC's size and its error."""
         if "K-FAC" not in run.study.matrices:
             return
-        row = run.study.comparison["K-FAC"]
+        row = run.study.table["K-FAC"]
         yield Finding(
             "K-FAC replaces each layer's block by a product of two small matrices.",
             two_digits(row["error"]),
@@ -170,17 +168,14 @@ class Matrices:
         ]
 
     def _second_assumption(self) -> list[Part]:
-        which = "outside the tridiagonal" if len(self.sizes) > 2 else "outside the diagonal"
-        what = "pairs of layers that are not neighbours hold" if len(self.sizes) > 2 else "the corners hold"
-        outside, in_inverse = self.errors[which], self.errors[f"inverse {which}"]
+        outside, in_inverse = (self.errors[f"{what}outside the diagonal"] for what in ("", "inverse "))
         return [
             "Kronecker products can stand for the blocks between layers too: the matrix of all of them is "
-            f"<i>F̃</i>. For {self.where} ({count(sum(self.sizes))} weights) its relative error is "
+            f"<i>F̃</i>. For {listing(self.names)} ({count(sum(self.sizes))} weights) its relative error is "
             f"{two_digits(self.errors['kronecker'])} (Frobenius norm), and "
             f"{two_digits(self.errors['diagonal blocks'])} on the diagonal blocks alone. An optimizer needs "
-            f"its inverse: {what} {percent(outside)} of the sum of absolute values in <i>F̃</i> and "
-            f"{percent(in_inverse)} of it in the inverse. (In the next picture the diagonal blocks are "
-            "damped, as they must be to have an inverse.)",
+            f"its inverse: blocks between layers hold {percent(outside)} of the sum of absolute values in "
+            f"<i>F̃</i>, and {percent(in_inverse)} in the inverse.",
         ]
 
     def _chain(self) -> list[Part]:
@@ -229,14 +224,12 @@ def compute(run: Run) -> Matrices | None:
     for prefix, matrices, exact in (("", damped, kronecker), ("inverse ", inverses, inverses["kronecker"])):
         for name in list(matrices)[1:]:
             errors[f"{prefix}{name} to kronecker"] = _error(matrices["kronecker"], matrices[name])
-        for distance, which in enumerate(("diagonal", "tridiagonal")):
-            errors[f"{prefix}outside the {which}"] = _share_outside(exact, slices, distance)
+        errors[f"{prefix}outside the diagonal"] = _share_outside(exact, slices)
     whole, signals = (part.F, part.signals)
     if run.study.F.shape[0] <= _LARGEST:
         whole, signals = run.study.F, run.study.signals
     pairs = zip(whole.names, signals.total(factors), strict=True)
     return Matrices(
-        in_words(run),
         part.signals.names,
         tuple(rows.stop - rows.start for rows in slices),
         to_host(whole.array),
@@ -245,16 +238,6 @@ def compute(run: Run) -> Matrices | None:
         {name: to_host(matrix) for name, matrix in inverses.items()},
         errors,
     )
-
-
-def in_words(run: Run) -> str:
-    """Which layers the matrices in pictures belong to."""
-    every, names = run.net.names, [run.net.names[layer] for layer in run.drawn]
-    if len(names) == len(every):
-        return "all layers"
-    if len(every) - len(names) == 2 and names[0] == every[1]:
-        return f"the {len(names)} middle layers"
-    return names[0] if len(names) == 1 else f"the layers {listing(names)}"
 
 
 def _error(M: Array, near: Array) -> float:
@@ -267,8 +250,7 @@ def _block_error(M: Array, near: Array, slices: Sequence[slice]) -> float:
     return (squares / sum(float((M[rows, rows] ** 2).sum()) for rows in slices)) ** 0.5
 
 
-def _share_outside(M: Array, slices: Sequence[slice], distance: int) -> float:
-    """Share of the sum of |M| in blocks further from the diagonal than ``distance``."""
-    sums = np.array([[float(abs(M[rows, columns]).sum()) for columns in slices] for rows in slices])
-    a, b = np.indices(sums.shape)
-    return float(sums[abs(a - b) > distance].sum() / sums.sum())
+def _share_outside(M: Array, slices: Sequence[slice]) -> float:
+    """Share of the sum of |M| in blocks between layers."""
+    inside = sum(float(abs(M[rows, rows]).sum()) for rows in slices)
+    return 1 - inside / float(abs(M).sum())

@@ -39,7 +39,7 @@ class Net:
             f"<b>{count(run.net.n_params)} parameters</b>. Its layers are {layers(run.net)}.",
             trained(run),
             f"Everything below is a mean over the first {count(len(run.x))} training examples, with damping "
-            f"λ = {number(settings.damping)} where a matrix is inverted. Layers that are studied: "
+            f"λ = {number(settings.damping)} where a matrix is inverted. The study is of "
             f"{listing(run.study.signals.names)}.",
         ]
         return [Section("net", "The net and its data", parts)]

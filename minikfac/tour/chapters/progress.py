@@ -116,7 +116,7 @@ class Progress:
 
     def _improvement(self) -> Any:
         at = self.improvement
-        title = f"What one step improves, after {at.steps} steps of K-FAC on a small autoencoder"
+        title = f"After {at.steps} steps of K-FAC on a small autoencoder, one more lowers the objective by"
         return plots.improvement_against_damping(
             at.study.gammas, at.study.improvements, chosen=at.gamma, title=title
         )
@@ -170,7 +170,7 @@ class Progress:
             "other. Gradient descent with its best step size jumps from one side of the valley to the other, "
             f"crawls along it, and takes <b>{count(plain)}</b> steps to a millionth of the loss; with its "
             f"best momentum, {count(momentum)}. The natural gradient divides by the curvature, which is "
-            f"<i>F</i> here; the steps it takes, whatever the ratio: <b>{count(natural)}</b>."
+            f"<i>F</i> here: steps that it takes, whatever the ratio: <b>{count(natural)}</b>."
         )
 
     def record(self) -> dict[str, Any]:

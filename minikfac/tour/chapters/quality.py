@@ -14,15 +14,8 @@ from ..parts import Drawings, Figure, Finding, Part, Section, Table, listing, pe
 if TYPE_CHECKING:
     from ..run import Run
 
-MEASURED = (
-    "error spectral_error c_star inverse_error kl condition cg_iterations build_seconds solve_seconds".split()
-)
-"""Columns of the table: those that the figure does not show."""
-MISSING = {
-    "block-tridiagonal": "it exists for chains of dense layers only",
-    "low rank": "it takes long for shared weights",
-}
-"""Approximations that do not always exist or take long, and why."""
+MEASURED = ("error spectral_error c_star inverse_error".split(), "kl condition cg_iterations".split())
+"""Columns of the two tables: what the figure does not show, few enough for a phone."""
 _EXACT_STEPS = 4000
 """Most parameters for which steps are taken for each of several dampings."""
 
@@ -36,11 +29,11 @@ class Quality:
     @property
     def comparison(self) -> quality.Comparison:
         """The table."""
-        return self.run.study.comparison
+        return self.run.study.table
 
     def figures(self) -> Drawings:
         """Progress against numbers stored and damping; over seeds, bars with whiskers."""
-        return {"quality": self._progress if self.comparison.spread is None else self._bars}
+        return {"quality": self._progress if self.comparison.spread is None else self.comparison.plot}
 
     def _progress(self) -> Any:
         study = self.run.study
@@ -65,13 +58,6 @@ class Quality:
         }
         return list(tables), curves
 
-    def _bars(self) -> Any:
-        rows, spread = self.comparison.whole(), self.comparison.spread or []
-        spread = [row for row in spread if row["layer"] == rows[0]["layer"]]
-        columns = ("error", "step_cosine", "share", "cg_iterations")
-        shown = [key for key in columns if rows[0].get(key) is not None]
-        return plots.quality_bars(rows, shown, spread=spread)
-
     @property
     def caption(self) -> str:
         """Of the figure."""
@@ -79,7 +65,7 @@ class Quality:
             return "Measures of each approximation: means over seeds; whiskers are standard deviations."
         return (
             "Above: progress of each approximation's step. Below: its cosine with the exact step. Left: "
-            "against the numbers that it stores. Right: against damping."
+            "against the numbers that it stores. Right: against damping; dotted: that of the left side."
         )
 
     def findings(self, run: Run) -> Iterator[Finding]:
@@ -89,8 +75,8 @@ class Quality:
         yield Finding(
             "Approximations give up progress of the step to store fewer numbers.",
             percent(row["share"]),
-            "of the exact natural gradient step's progress on the quadratic model is what the step with "
-            f"{name} makes. Its cosine with the exact step is {two_digits(row['step_cosine'])}.",
+            "of the progress that the exact step makes on the quadratic model is left to the step with "
+            f"{name}. The two steps have a cosine of {two_digits(row['step_cosine'])}.",
             Figure("quality", self.caption),
             ["quality", "memory"],
             "11, Relatives",
@@ -98,18 +84,23 @@ class Quality:
 
     def sections(self) -> list[Section]:
         """The figure, what was left out or drawn, and the other measures as a table."""
-        caption = (
-            "Measures that the figure does not show. KL divergence of Gaussians with these covariances, in "
-            "nats; condition number and CG iterations of the damped exact matrix that remain with this one "
-            "as preconditioner; seconds. Each layer's own measures are in quality.csv."
+        captions = (
+            "Relative errors of the matrix and of its inverse, and the scalar that fits it best.",
+            "KL divergence of Gaussians with these covariances, in nats; condition number and CG iterations "
+            "of the damped exact matrix that remain with this one as preconditioner. Seconds, and the "
+            "measures of each layer, are in quality.csv.",
         )
         text = (
             "A matrix can be close to <i>F</i> and its step poor, or the reverse: error and best scale are "
             "about the matrix, the rest about its inverse. “No curvature” is the plain gradient, and as a "
             "preconditioner none."
         )
-        table = Table(*self.comparison.table(columns=MEASURED), caption)
-        parts: list[Part] = [text, *self._notes(), Figure("quality", self.caption), table]
+        tables = [
+            Table(*table, caption)
+            for columns, caption in zip(MEASURED, captions, strict=True)
+            if len((table := self.comparison.table(columns=columns))[0]) > 1
+        ]
+        parts: list[Part] = [text, *self._notes(), Figure("quality", self.caption), *tables]
         return [Section("quality", "How good each approximation is", parts)]
 
     def _notes(self) -> list[str]:
@@ -119,9 +110,7 @@ class Quality:
         if run.study.left_out:
             columns = listing([column for name in run.study.left_out for column in quality.MEASURES[name]])
             notes.append(f"Left out, as it takes long for so many parameters: {columns.replace('_', ' ')}.")
-        if settings.approximations is None:
-            missing = {name: why for name, why in MISSING.items() if name not in run.study.matrices}
-            notes += [f"Left out is {name}: {why}." for name, why in missing.items()]
+        notes += [f"Left out is {name}: {why}." for name, why in run.study.not_built.items()]
         if settings.targets != "model":
             source = "the labels (empirical Fisher)"
             if settings.targets == "sampled":

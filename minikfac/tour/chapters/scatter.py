@@ -55,7 +55,7 @@ class Scatter:
             return []
         first, second = self.names
         text = (
-            "Each dot is the gradient of one example for one drawn target, by two parameters of "
+            "Each dot is the gradient of one example for one drawn target with respect to two parameters of "
             f"{self.layer}: {first} and {second}. The 2 × 2 part of <i>F</i> that belongs to them is the "
             f"covariance of this cloud. Where "
             "gradients are long, predictions change fast and the natural "

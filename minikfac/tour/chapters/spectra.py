@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +10,8 @@ import numpy as np
 
 from ... import plots
 from ...backend import Array, to_host
-from ..parts import Drawings, Figure, Finding, Part, Section, count, number, percent
-from .matrices import in_words, pictured
+from ..parts import Drawings, Figure, Finding, Part, Section, count, listing, number, percent
+from .matrices import pictured
 
 if TYPE_CHECKING:
     from ..run import Run
@@ -25,12 +25,12 @@ class Spectra:
     """Eigenvalues of the matrices of some layers.
 
     Attributes:
-        where: the layers in words.
+        names: of the layers.
         damping: lambda.
         eigenvalues: all, by name of the matrix.
     """
 
-    where: str
+    names: Sequence[str]
     damping: float
     eigenvalues: dict[str, Array]
 
@@ -47,7 +47,7 @@ class Spectra:
         yield Finding(
             "Along eigenvectors with eigenvalues below λ, the damping decides the length of a step.",
             f"{count(int((values > self.damping).sum()))} of {count(len(values))}",
-            f"eigenvalues of the exact matrix of {self.where} lie above λ = {number(self.damping)}.",
+            f"eigenvalues of the exact matrix of {listing(self.names)} lie above λ = {number(self.damping)}.",
             FIGURE,
             ["spectra"],
             "5, Damping",
@@ -70,8 +70,8 @@ class Spectra:
         few = max(1, len(values) // 100)
         share = float(values[:few].sum()) / (float(values.sum()) or 1.0)
         spectrum: list[Part] = [
-            f"Of the {count(len(values))} eigenvalues of the exact matrix of {self.where}, the largest "
-            f"{count(few)} hold {percent(share)} of the sum. Conjugate gradients deal with few large "
+            f"Of the {count(len(values))} eigenvalues of the exact matrix of {listing(self.names)}, the "
+            f"largest {count(few)} hold {percent(share)} of the sum. Conjugate gradients deal with few large "
             "eigenvalues by themselves, and damping makes those below λ alike.",
             FIGURE,
         ]
@@ -97,4 +97,4 @@ def compute(run: Run) -> Spectra | None:
         for name in ("block-diagonal", "K-FAC", "EKFAC")
     }
     eigenvalues["diagonal"] = to_host(part.matrices["diagonal"].diagonal())
-    return Spectra(in_words(run), damping, eigenvalues)
+    return Spectra(part.signals.names, damping, eigenvalues)

@@ -45,7 +45,7 @@ def _conclusion(tour: Tour) -> list[str]:
     study = tour.run.study
     if "K-FAC" not in study.matrices:
         return []
-    row, net = study.comparison["K-FAC"], tour.run.net
+    row, net = study.table["K-FAC"], tour.run.net
     shapes = [net.shapes[layer] for layer in tour.run.layers]
     ratio = study.F.shape[0] ** 3 / sum(i**3 + o**3 for i, o in shapes)
     against = (
@@ -53,7 +53,7 @@ def _conclusion(tour: Tour) -> list[str]:
         "the correlations between layers altogether. Its step needs damping, and its quality changes during "
         "training, so the damping has to be adapted."
     )
-    plain = study.comparison["no curvature"] if "no curvature" in study.matrices else {}
+    plain = study.table["no curvature"] if "no curvature" in study.matrices else {}
     if {"cg_iterations"} <= row.keys() & plain.keys():
         against += (
             " As a preconditioner it need not help. Iterations of conjugate gradients on the damped exact "
