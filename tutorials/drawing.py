@@ -485,7 +485,7 @@ def print_distances(
         share = (sums - sum(np.diag(np.diag(sums, d), d) for d in (-1, 0, 1))).sum() / sums.sum()
         result[name] = means / means[0], float(share)
         print(
-            f"{name:>26}: distance 0, 1, 2, 3: {(means / means[0]).round(2)}, beyond neighbours {share:.0%}"
+            f"{name:>27}: {(means / means[0]).round(2)} at distance 0, 1, ...; beyond neighbours {share:.0%}"
         )
     return result
 
