@@ -63,9 +63,8 @@ def _changed(copy: Any, value: Any) -> bool:
     """Whether an array, or one in a list, is no longer what it was; a generator or a state may change."""
     if isinstance(value, list | tuple):
         return any(_changed(*pair) for pair in zip(copy, value, strict=False)) or len(copy) != len(value)
-    if not isinstance(value, np.ndarray) or value.dtype == object:
-        return False
-    return np.asarray(copy).tobytes() != np.asarray(value).tobytes()  # NaN is what it was, too
+    plain = isinstance(value, np.ndarray) and value.dtype != object
+    return plain and np.asarray(copy).tobytes() != np.asarray(value).tobytes()  # NaN is what it was, too
 
 
 def _place(answer: Callable[..., Any], error: Exception) -> str:
@@ -195,8 +194,7 @@ def ordered(returned: Mapping[str, Any], *wanted: Part) -> None:
         orders = [order for order in orders if all(close(*pair) for pair in pairs[order])]
     if len(orders) == 1 and orders[0] != names:
         moved = [name for name, other in zip(names, orders[0], strict=True) if name != other]
-        came = ", ".join(orders[0])
-        raise Wrong(f"{_listed(moved)} swapped: expected ({', '.join(names)}), got ({came}).")
+        raise Wrong(f"{_listed(moved)} swapped: expected ({', '.join(names)}), got ({', '.join(orders[0])}).")
 
 
 def in_order(returned: Mapping[str, Any], *wanted: Part) -> None:
