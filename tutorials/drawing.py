@@ -1,14 +1,17 @@
-"""Pictures of the notebooks: drawing that is not what they are about.
+"""Pictures and tables of the notebooks, and the bookkeeping of races: what they are not about.
 
-Arrays in, a figure out; what is drawn is computed in the notebooks' cells. Figures that are of use beyond the
-course are in ``minikfac.plots``.
+Arrays in, a figure or printed lines out; what is shown is computed in the notebooks' cells. Figures that are
+of use beyond the course are in ``minikfac.plots``.
 """
 
 from __future__ import annotations
 
+import copy
+import inspect
 import os
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -547,3 +550,148 @@ def numbers(matrices: Mapping[str, np.ndarray]) -> None:
         labels = [f"$x_{i + 1}$" for i in range(len(M))]
         ax.set(xticks=range(len(M)), yticks=range(len(M)), xticklabels=labels, yticklabels=labels)
         ax.set_title(title)
+
+
+def lines_of_code(functions: Sequence[Callable[..., Any]]) -> int:
+    """Print and return how many lines functions have together, without docstrings and empty lines."""
+    sources = {function.__name__: inspect.getsource(function).splitlines() for function in functions}
+    counts = {
+        name: sum(bool(line.strip()) and '"""' not in line for line in lines)
+        for name, lines in sources.items()
+    }
+    print(counts, "together", sum(counts.values()))
+    return sum(counts.values())
+
+
+def batches(data: Any, seed: int, size: int = 500) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Mini-batches in a random order, epoch after epoch."""
+    rng = np.random.default_rng([seed, 1])
+    while True:
+        order = rng.permutation(len(data.x_train))
+        for start in range(0, len(order) - size + 1, size):
+            rows = order[start : start + size]
+            yield data.x_train[rows], data.y_train[rows]
+
+
+class Run(NamedTuple):
+    """One run of a race: loss after each step, seconds and notes of each step, steps to the target or inf."""
+
+    losses: list[float]
+    seconds: list[float]
+    notes: list[Any]
+    steps: float
+
+
+def run(
+    step: Callable[..., Any],
+    *,
+    forward: Callable[..., Any],
+    at: Any,
+    seed: int,
+    target: float,
+    limit: int,
+    measure: Callable[..., Any] | None = None,
+) -> Run:
+    """Take steps from a net of this seed until its training loss is below the target, or up to a limit.
+
+    ``step`` takes weights, state, x, y and rng, and returns new weights and state; ``measure`` takes the same
+    before each step, with a copy of rng, and what it returns becomes a note.
+    """
+    Ws, state = at.net.unpack(at.net.init(np.random.default_rng(seed))), None
+    rng, done = np.random.default_rng([seed, 2]), Run([], [], [], np.inf)
+    x_train, y_train = at.data.x_train, at.data.y_train
+    for k, (x, y) in zip(range(1, limit + 1), batches(at.data, seed), strict=False):
+        if measure:
+            done.notes.append(measure(Ws, state, x, y, copy.deepcopy(rng)))
+        began = time.perf_counter()
+        Ws, state = step(Ws, state, x, y, rng)
+        done.seconds.append(time.perf_counter() - began)
+        p = forward(Ws, x_train)[1]
+        done.losses.append(-np.log(p[np.arange(len(p)), y_train]).mean())
+        if done.losses[-1] < target:
+            return done._replace(steps=k)
+    return done
+
+
+def runs(step: Callable[..., Any], *, seeds: Sequence[int], **how: Any) -> list[Run]:
+    """A run per seed; see :func:`run`."""
+    return [run(step, seed=seed, **how) for seed in seeds]
+
+
+def step_of(opt: Any, net: Any) -> Callable[..., Any]:
+    """A step of an optimizer of the library on a list of weights, for :func:`run`."""
+
+    def step(Ws: Any, state: Any, x: np.ndarray, y: np.ndarray, rng: Any) -> tuple[Any, Any]:
+        theta = net.pack(Ws)
+        theta, state, _ = opt.step(theta, state or opt.init(theta), (x, y), rng)
+        return net.unpack(theta), state
+
+    return step
+
+
+def print_arrivals(steps: Mapping[str, Sequence[float]], limit: int) -> None:
+    """Median and range of the steps to the target."""
+    for name, counts in steps.items():
+        summary = f"{np.median(counts):.0f} steps ({min(counts)} to {max(counts)})"
+        if min(counts) == np.inf:
+            summary = f"no seed in {limit} steps"
+        print(f"{name:>{max(map(len, steps))}}: {summary}")
+
+
+def print_seconds(runs: Mapping[str, Sequence[Run]]) -> None:
+    """Milliseconds of a step, and seconds to the target, medians."""
+    for name, several in runs.items():
+        cost = np.median([second for run in several for second in run.seconds])
+        total = cost * np.median([run.steps for run in several])
+        print(f"{name:>20}: {1e3 * cost:.1f} ms a step, {total:.3f} s to the target")
+
+
+def print_distances(
+    matrices: Mapping[str, np.ndarray], parts: Sequence[slice]
+) -> dict[str, tuple[np.ndarray, float]]:
+    """Mean of |M| over blocks by distance, relative to the diagonal ones, and the share beyond neighbours."""
+    L, result = len(parts), {}
+    for name, M in matrices.items():
+        sums = np.array([[abs(M[a, b]).sum() for b in parts] for a in parts])
+        means = np.array([np.trace(sums, d) / (L - d) for d in range(L)])
+        share = (sums - sum(np.diag(np.diag(sums, d), d) for d in (-1, 0, 1))).sum() / sums.sum()
+        result[name] = means / means[0], float(share)
+        print(
+            f"{name:>27}: {(means / means[0]).round(2)} at distance 0, 1, ...; beyond neighbours {share:.0%}"
+        )
+    return result
+
+
+def print_errors(
+    what: str, M: np.ndarray, near: Mapping[str, np.ndarray], parts: Sequence[slice]
+) -> dict[str, tuple[float, float]]:
+    """Relative Frobenius distances from M: of the whole, and of the diagonal blocks alone."""
+    on_diagonal = np.zeros(M.shape, dtype=bool)
+    for part in parts:
+        on_diagonal[part, part] = True
+    norm, errors = np.linalg.norm, {}
+    for name, other in near.items():
+        whole, blocks = norm(M - other) / norm(M), norm((M - other)[on_diagonal]) / norm(M[on_diagonal])
+        errors[name] = float(whole), float(blocks)
+        print(f"distance from {what}: {name:>5} {whole:5.1%}, diagonal blocks {blocks:5.1%}")
+    return errors
+
+
+def print_quality(rows: Sequence[Mapping[str, Any]]) -> None:
+    """What a quality table says of whole matrices, a line for each."""
+    for row in rows:
+        print(
+            f"{row['approximation']:>25}: error {row['error']:.2f}, cosine {row['step_cosine']:.2f}, "
+            f"share {row['share']:.2f}, CG iterations {row['cg_iterations']:.0f}"
+        )
+
+
+def print_losses(
+    runs: Mapping[str, Sequence[Mapping[str, Any]]], steps: Sequence[int]
+) -> dict[str, list[float]]:
+    """Print and return the losses of runs after some of their steps."""
+    by_step = {name: {row["step"]: row["loss"] for row in records} for name, records in runs.items()}
+    losses = {name: [values[step] for step in steps] for name, values in by_step.items()}
+    for name, values in losses.items():
+        print(f"{name:>18}: loss after {', '.join(map(str, steps))} steps: {np.round(values, 4)}")
+    return losses

@@ -66,22 +66,21 @@ def judge(answer: Callable[..., Any], i: int, o: int) -> None:
         (i, o): "the bias row is missing, which takes up c and d",
         (o, i): "the bias row is missing, and it is transposed",
     }
-    right, causes = solution(W, U, c, V, d), {"the sign is turned": -1.0}
+    right = solution(W, U, c, V, d)
     returned = {"W'": call(answer, W=W, U=U, c=c, V=V, d=d)}
-    in_order(returned, Part("W'", right, causes, slips(W, U, c, V, d), shapes))
+    in_order(returned, Part("W'", right, {}, slips(W, U, c, V, d), shapes, (0,)))
 
 
 def slips(W: np.ndarray, U: np.ndarray, c: np.ndarray, V: np.ndarray, d: np.ndarray) -> dict[str, np.ndarray]:
     """Matrices that are not W', and what leads to them."""
-    B, inverse, right = input_map(V, d), np.linalg.inv(U), solution(W, U, c, V, d)
+    B, inverse = input_map(V, d), np.linalg.inv(U)
     C = np.zeros_like(W)
     C[-1] = c
+    first = np.roll(B, 1, axis=(0, 1))
 
     def middle(inner: np.ndarray, left: np.ndarray = B, outer: np.ndarray = inverse) -> np.ndarray:
         return np.linalg.solve(left, inner) @ outer
 
-    zero = right.copy()
-    zero[-1] = 0
     return {
         "it is W itself": W,
         "it goes the other way, from W' to W": B @ W @ U + C,
@@ -98,7 +97,8 @@ def slips(W: np.ndarray, U: np.ndarray, c: np.ndarray, V: np.ndarray, d: np.ndar
         "V is transposed: rows are examples, so x V and not V x": middle(W - C, left=input_map(V.T, d)),
         "d was left out": middle(W - C, left=input_map(V, 0 * d)),
         "the sign of d is turned": middle(W - C, left=input_map(V, -d)),
-        "the bias row is zero, and should take up c and d": zero,
+        "the signs of c and d are both turned": middle(W + C, left=input_map(V, -d)),
+        "the bias was taken for the first row of W, and is the last": middle(W - np.roll(C, 1, 0), first),
     }
 
 

@@ -64,6 +64,7 @@ def softmax(z: np.ndarray) -> np.ndarray:
     return e / e.sum(1, keepdims=True)
 
 
+Array = np.ndarray
 CASES = {"a net of 2-4-3 units": (5, 2, 4, 3), "one of 3-2-4": (6, 3, 2, 4)}
 CORRECT = (
     "g1, g2 and both gradients agree up to rounding; [x, 1] and g1, [a, 1] and g2 are the "
@@ -87,17 +88,19 @@ def judge(answer: Callable[..., Any], n: int, i: int, h: int, c: int) -> None:
     shapes_g1 = {(n, h + 1): "the bias row of W2 was not left out, and its constant 1 has no unit below it"}
     in_order(
         returned,
-        Part("g2", g2, scales, slips_g2(a, y, W2), shapes_g2),
+        Part("g2", g2, scales, lambda g: slips_g2(x, y, W1, W2, g), shapes_g2),
         Part("g1", g1, scales, slips_g1(a, with_one(x) @ W1, g2, W2), shapes_g1),
-        Part("DW2", DW2, causes_DW(n), slips_DW(with_one(a), g2), shapes_DW(n, h + 1, c)),
-        Part("DW1", DW1, causes_DW(n), slips_DW(with_one(x), g1), shapes_DW(n, i + 1, h)),
+        Part("DW2", DW2, causes_DW(n), slips_DW(with_one(a), g2), shapes_DW(n, h + 1, c), (0,)),
+        Part("DW1", DW1, causes_DW(n), slips_DW(with_one(x), g1), shapes_DW(n, i + 1, h), (0,)),
     )
 
 
-def slips_g2(a: np.ndarray, y: np.ndarray, W2: np.ndarray) -> dict[str, np.ndarray]:
-    """Arrays that are not g2, and what leads to them."""
-    z = with_one(a) @ W2
-    p, one_hot = softmax(z), np.eye(z.shape[1])[y]
+def slips_g2(x: Array, y: Array, W1: Array, W2: Array, g2: Array) -> dict[str, np.ndarray]:
+    """Arrays that are not g2, and what leads to them; one goes by what came."""
+    z = with_one(np.tanh(with_one(x) @ W1)) @ W2
+    first = solution(x, y, *(np.roll(W, -1, axis=0) for W in (W1, W2)))[1]  # the first row is the bias
+    p, classes = softmax(z), np.eye(z.shape[1])
+    one_hot = classes[y]
     error = p - one_hot
     return {
         "the label is missing, it is p alone": p,
@@ -106,6 +109,8 @@ def slips_g2(a: np.ndarray, y: np.ndarray, W2: np.ndarray) -> dict[str, np.ndarr
         "it is the derivative by p, and not by z": -one_hot / p,
         "the softmax ran over the examples, and not over the classes": softmax(z.T).T - one_hot,
         "it is that of 1/2 ||y - p||^2 by p and z": p * (error - (error * p).sum(1, keepdims=True)),
+        "the target is another label than y": p - classes[(p - g2).argmax(1)],
+        "the constant 1 comes first in [x, 1] and [a, 1], and should be the last": first,
     }
 
 
@@ -136,18 +141,14 @@ def causes_DW(n: int) -> dict[str, float]:
     return {
         "it is the sum over the examples, and the loss is their mean": n,
         "it is divided by N twice": 1 / n,
-        "the sign is turned": -1.0,
     }
 
 
 def slips_DW(abar: np.ndarray, g: np.ndarray) -> dict[str, np.ndarray]:
     """Matrices that are not the gradient, and what leads to them."""
-    right = abar.T @ g / len(g)
-    without = right.copy()
-    without[-1] = 0
+    mixed = abar.reshape(abar.shape[::-1])
     return {
-        "the bias row is zero, and its input is the constant 1": without,
-        "the bias row comes first, and should be the last": np.roll(right, 1, axis=0),
+        "abar was reshaped, which mixes the examples, and a transpose is meant": mixed @ g / len(g),
         "abar and g were averaged before the outer product, and not after": np.outer(abar.mean(0), g.mean(0)),
     }
 

@@ -11,7 +11,7 @@ from .. import fisher, layers
 from ..network import Network, outputs
 from .exercise import Exercise
 from .factors import N, causes_A, causes_G, judge_pair, wrong_shapes
-from .judging import Part, call, moment
+from .judging import Part, call, drawn, mixed, moment
 
 TASK = """Write the two factors of KFC, which is K-FAC for convolutions.
 
@@ -79,8 +79,8 @@ def judge(answer: Callable[..., Any], layer: int) -> None:
     (k, n, t, _) = g.shape
     judge_pair(
         call(answer, abar=abar, g=g),
-        Part("Omega", Omega, causes_Omega(n, t, k), slips_Omega(abar), wrong_shapes("abar", abar)),
-        Part("Gamma", Gamma, causes_Gamma(n, t, k), slips_Gamma(g), wrong_shapes("g", g)),
+        Part("Omega", Omega, causes_Omega(n, t, k), slips_Omega(abar), wrong_shapes("abar", abar), (0, 1)),
+        Part("Gamma", Gamma, causes_Gamma(n, t, k), lambda G: slips_Gamma(g, G), wrong_shapes("g", g)),
         "the T sits in the other factor, as in some libraries; here Omega is the sum over locations and "
         "Gamma the mean",
     )
@@ -115,12 +115,12 @@ def slips_Omega(abar: np.ndarray) -> dict[str, np.ndarray]:
         "abar was averaged before the outer product, and not after": np.outer(mean, mean),
         "the mean was subtracted, as np.cov does; Omega is a second moment": moment(abar - mean, n),
         "only the first location went in": moment(abar[:, 0], n),
-        "only the diagonal is filled in": np.diag(moment(abar, n).diagonal()),
+        **mixed("abar", abar, n),
     }
 
 
-def slips_Gamma(g: np.ndarray) -> dict[str, np.ndarray]:
-    """Matrices that are not Gamma, and what leads to them."""
+def slips_Gamma(g: np.ndarray, Gamma: np.ndarray) -> dict[str, np.ndarray]:
+    """Matrices that are not Gamma, and what leads to them; the last goes by what came."""
     (_, n, t, _), mean = g.shape, g.mean((0, 1, 2))
     return {
         "g was summed over locations before the outer product": moment(g.sum(2), n * t),
@@ -129,7 +129,8 @@ def slips_Gamma(g: np.ndarray) -> dict[str, np.ndarray]:
         "g was averaged over examples before the outer product": moment(g.mean(1), t),
         "only the first location went in": moment(g[:, :, 0], n),
         "the mean was subtracted, as np.cov does; Gamma is a second moment": moment(g - mean, n * t),
-        "only the diagonal is filled in": np.diag(moment(g, n * t).diagonal()),
+        **mixed("g", g, n * t),
+        **drawn(Gamma, n * t * Gamma.trace(), (g**2).sum((2, 3))),
     }
 
 

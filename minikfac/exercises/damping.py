@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .exercise import Exercise
-from .judging import Part, call, in_order, parts
+from .judging import Part, call, in_order, multiple, parts, times
 
 TASK = """Write factored damping.
 
@@ -60,8 +60,8 @@ def judge(answer: Callable[..., Any], i: int, o: int, lam: float) -> None:
     in_order(
         returned,
         Part("pi", pi, slips=slips_pi(A, G)),
-        Part("A_damped", A_damped, {}, slips_damped(A, pi, lam), shapes),
-        Part("G_damped", G_damped, {}, slips_damped(G, 1 / pi, lam), shapes),
+        Part("A_damped", A_damped, {}, lambda M: slips_damped(A, pi, lam, M), shapes),
+        Part("G_damped", G_damped, {}, lambda M: slips_damped(G, 1 / pi, lam, M), shapes),
     )
 
 
@@ -82,10 +82,10 @@ def slips_pi(A: np.ndarray, G: np.ndarray) -> dict[str, float]:
     }
 
 
-def slips_damped(M: np.ndarray, share: float, lam: float) -> dict[str, np.ndarray]:
+def slips_damped(M: np.ndarray, share: float, lam: float, damped: np.ndarray) -> dict[str, np.ndarray]:
     """Matrices that are not M + share sqrt(lam) I, and what leads to them; share is pi or 1 / pi."""
     one, root = np.eye(len(M)), lam**0.5
-    return {
+    slips = {
         "it is not damped": M,
         "its share of pi is that of the other factor": M + root / share * one,
         "lambda was added, and the root of lambda is meant": M + share * lam * one,
@@ -95,6 +95,9 @@ def slips_damped(M: np.ndarray, share: float, lam: float) -> dict[str, np.ndarra
         "the damping was subtracted": M - share * root * one,
         "the damping replaced the matrix": share * root * one,
     }
+    if added := multiple(damped - M, one):
+        slips[f"what was added is {times(added / (share * root))} what is to be added"] = damped
+    return slips
 
 
 factored_damping = Exercise(

@@ -11,7 +11,7 @@ from .. import fisher
 from ..linalg import eigh
 from ..network import mlp
 from .exercise import Exercise
-from .judging import Part, call, causes_of_mean, in_order
+from .judging import Part, call, causes_of_mean, drawn, in_order
 
 TASK = """Write the eigenvalues of EKFAC.
 
@@ -47,6 +47,7 @@ def solution(U_A: np.ndarray, U_G: np.ndarray, abar: np.ndarray, g: np.ndarray) 
     return ((abar @ U_A) ** 2).T @ ((g @ U_G) ** 2).sum(0) / len(abar)
 
 
+Array = np.ndarray
 CASES = {"the first layer of a net": (0,), "the next": (1,)}
 CORRECT = (
     "s holds the second moments of the gradient in K-FAC's eigenbasis, and no other diagonal there is nearer "
@@ -72,11 +73,14 @@ def judge(answer: Callable[..., Any], layer: int) -> None:
     }
     slip = "it is a mean over the K target terms, but g holds their root weights already, so sum"
     causes = causes_of_mean(n) | {slip: 1 / k}
-    in_order({"s": call(answer, **given)}, Part("s", solution(**given), causes, slips(**given), shapes))
+    in_order(
+        {"s": call(answer, **given)},
+        Part("s", solution(**given), causes, lambda s: slips(**given, s=s), shapes),
+    )
 
 
-def slips(U_A: np.ndarray, U_G: np.ndarray, abar: np.ndarray, g: np.ndarray) -> dict[str, np.ndarray]:
-    """Matrices that are not s, and what leads to them."""
+def slips(U_A: Array, U_G: Array, abar: Array, g: Array, s: Array) -> dict[str, np.ndarray]:
+    """Matrices that are not s, and what leads to them; the last goes by what came."""
     n = len(abar)
 
     def squares(left: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -96,6 +100,7 @@ def slips(U_A: np.ndarray, U_G: np.ndarray, abar: np.ndarray, g: np.ndarray) -> 
         "the gradient was summed over the K target terms before the square": (summed**2).mean(0),
         "the square is missing": mean.sum(0),
         "it holds absolute values, and squares are asked for": abs(a).T @ abs(d).sum(0) / n,
+        **drawn(s, n * s.sum(), (a**2).sum(1) * (d**2).sum(2)),
     }
 
 

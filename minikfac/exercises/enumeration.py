@@ -9,8 +9,8 @@ import numpy as np
 
 from .. import fisher
 from ..network import mlp
-from .exercise import Exercise, Wrong
-from .judging import Part, call, causes_of_mean, in_order, shaped
+from .exercise import Exercise
+from .judging import Part, call, causes_of_mean, drawn, in_order
 
 TASK = """Write the exact Fisher matrix of a classifier.
 
@@ -66,15 +66,10 @@ def judge(answer: Callable[..., Any], n: int, sizes: list[int]) -> None:
         (P,): "only the diagonal is there, or the mean of D",
         (n, n): "it is that of D D^T over parameters, a matrix of examples",
     }
-    F, right = shaped("F", call(answer, D=D, p=p, y=y), (P, P), shapes), solution(D, p, y)
-    if 0 < np.linalg.norm(F) < 1e-12 * np.linalg.norm(right):
-        raise Wrong(
-            "F is zero up to rounding: D was averaged over the model's labels before the outer product, and "
-            "the mean of D is zero."
-        )
+    F, right = call(answer, D=D, p=p, y=y), solution(D, p, y)
     slip = "it is divided by C, but the probabilities weigh the labels already"
     causes = causes_of_mean(n) | {slip: 1 / c}
-    in_order({"F": F}, Part("F", right, causes, slips(D, p, y), shapes))
+    in_order({"F": F}, Part("F", right, causes, lambda F: slips(D, p, y, F), shapes))
 
 
 def gradients(net: Any, theta: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -83,8 +78,8 @@ def gradients(net: Any, theta: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.n
     return np.concatenate([layer.gradients()[0] for layer in layers], axis=1)
 
 
-def slips(D: np.ndarray, p: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
-    """Matrices that are not F, and what leads to them."""
+def slips(D: np.ndarray, p: np.ndarray, y: np.ndarray, F: np.ndarray) -> dict[str, np.ndarray]:
+    """Matrices that are not F, and what leads to them; the last goes by what came."""
     n, c = p.shape
 
     def weighted(w: np.ndarray) -> np.ndarray:
@@ -92,7 +87,11 @@ def slips(D: np.ndarray, p: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
 
     of_data, of_labels = D[y, np.arange(n)], D.mean(1) * np.sqrt(p.mean(0))[:, None]
     mean = of_data.mean(0)
-    return {
+    zero = 0 < np.linalg.norm(F) < 1e-12 * np.linalg.norm(D) ** 2
+    slips = (
+        {"D was averaged over the labels before the outer product, and that mean is zero": F} if zero else {}
+    )
+    return slips | {
         "the labels of the data were used: it is the empirical Fisher matrix": of_data.T @ of_data / n,
         "the mean gradient was squared, and the mean of outer products is meant": np.outer(mean, mean),
         "the weights p were forgotten, so that every label counts the same": weighted(np.ones_like(p)),
@@ -100,8 +99,9 @@ def slips(D: np.ndarray, p: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
         "the weights are sqrt(p), and p is meant": weighted(np.sqrt(p)),
         "only the most probable label of each example was used": weighted(np.eye(c)[p.argmax(1)]),
         "D was averaged over the examples before the outer product": of_labels.T @ of_labels,
-        "only the diagonal is filled in": np.diag(weighted(p).diagonal()),
         "the mean was subtracted, as np.cov does": np.cov(D.reshape(c * n, -1).T, ddof=0),
+        "p was reshaped to (C, N), and its transpose is meant": weighted(p.reshape(c, n).T),
+        **drawn(F, n * F.trace(), (D**2).sum(2)),
     }
 
 

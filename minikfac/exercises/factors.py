@@ -10,7 +10,7 @@ import numpy as np
 from .. import fisher
 from ..network import mlp
 from .exercise import Exercise, Wrong
-from .judging import Part, as_numbers, call, causes_of_mean, moment, multiple, parts, same, shaped, times
+from .judging import Part, call, causes_of_mean, drawn, mixed, moment, multiple, ordered, parts, same, times
 
 TASK = """Write the two factors of K-FAC.
 
@@ -70,8 +70,8 @@ def judge(answer: Callable[..., Any], layer: int) -> None:
     A, G = solution(abar, g)
     judge_pair(
         call(answer, abar=abar, g=g),
-        Part("A", A, causes_A(N, len(g)), _slips_A(abar), wrong_shapes("abar", abar)),
-        Part("G", G, causes_G(N, len(g)), _slips_G(g), wrong_shapes("g", g)),
+        Part("A", A, causes_A(N, len(g)), _slips_A(abar), wrong_shapes("abar", abar), (0, 1)),
+        Part("G", G, causes_G(N, len(g)), lambda G: _slips_G(g, G), wrong_shapes("g", g)),
         "each should be a mean over the examples by itself",
     )
 
@@ -83,6 +83,7 @@ def wrong_shapes(name: str, signal: np.ndarray) -> dict[Any, str]:
     shapes = {(n, n): round_about for n in (N, rows)}
     if name == "abar":
         shapes[units - 1, units - 1] = "the bias is missing, whose input is the last column of abar"
+        shapes[units + 1, units + 1] = "a 1 was appended to abar, which has it already"
     return shapes
 
 
@@ -101,20 +102,15 @@ def judge_pair(returned: Any, a: Part, g: Part, split: str) -> None:
             f"Expected the two factors {a.name} ({i}, {i}) and {g.name} ({o}, {o}), got one array "
             f"({i * o}, {i * o}): the Kronecker product itself, which K-FAC never forms."
         )
-    A, G = (as_numbers(*pair) for pair in parts(returned, a.name, g.name).items())
-    if (A.shape, G.shape) == (g.right.shape, a.right.shape):
-        raise Wrong(
-            f"{a.name} and {g.name} are swapped: expected {a.name} ({i}, {i}) of the inputs and then "
-            f"{g.name} ({o}, {o}) of the derivatives, got {A.shape} and {G.shape}."
-        )
-    A, G = (shaped(p.name, M, p.right.shape, p.shapes) for p, M in ((a, A), (g, G)))
-    c, d = multiple(A, a.right), multiple(G, g.right)
+    factors = parts(returned, a.name, g.name)
+    ordered(factors, a, g)
+    wrong_A, wrong_G = (part.diagnose(factors[part.name]) for part in (a, g))
+    c, d = (multiple(np.asarray(factors[part.name], float), part.right) for part in (a, g))
     if c is not None and d is not None and not same(c, 1) and same(c * d, 1):
-        raise Wrong(
-            f"{a.name} (x) {g.name} is right, but {a.name} is {times(c)} what it should be, and {g.name} "
-            f"makes up for it: {split}."
-        )
-    wrong_A, wrong_G = a.diagnose(A), g.diagnose(G)
+        why = f"{a.name} is {times(c)} what it should be, and {g.name} makes up for it: {split}"
+        if same(c, -1):
+            why = f"the signs of {a.name} and {g.name} are both turned, and a mean of squares is positive"
+        raise Wrong(f"{a.name} (x) {g.name} is right, but {why}.")
     if wrong_A and wrong_G:
         raise Wrong(f"{wrong_A}; {wrong_G}.")
     if wrong_A or wrong_G:
@@ -147,12 +143,12 @@ def _slips_A(abar: np.ndarray) -> dict[str, np.ndarray]:
     return {
         "the mean was subtracted, as np.cov does; A is a second moment": moment(abar - mean, n),
         "abar was averaged before the outer product, and not after": np.outer(mean, mean),
-        "only the diagonal is filled in": np.diag(moment(abar, n).diagonal()),
+        **mixed("abar", abar, n),
     }
 
 
-def _slips_G(g: np.ndarray) -> dict[str, np.ndarray]:
-    """Matrices that are not G, and what leads to them."""
+def _slips_G(g: np.ndarray, G: np.ndarray) -> dict[str, np.ndarray]:
+    """Matrices that are not G, and what leads to them; the last goes by what came."""
     n, mean, means = g.shape[1], g.mean((0, 1)), g.mean(1, keepdims=True)
     one_term = "only term {} of the K target terms went in, and they are to be summed"
     return {
@@ -162,7 +158,8 @@ def _slips_G(g: np.ndarray) -> dict[str, np.ndarray]:
         "g was averaged before the outer product, and not after": np.outer(mean, mean),
         "the mean was subtracted, as np.cov does; G is a second moment": moment(g - mean, n),
         "the mean over examples was subtracted; G is a second moment": moment(g - means, n),
-        "only the diagonal is filled in": np.diag(moment(g, n).diagonal()),
+        **mixed("g", g, n),
+        **drawn(G, n * G.trace(), (g**2).sum(2)),
     }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
+from functools import cache
 from itertools import islice
 from typing import Any
 
@@ -115,21 +116,25 @@ def solution(
 _PI = "np.sqrt(A.trace() / len(A) / (G.trace() / len(G)))"
 _OLD, _SCALE, _MOVE = "min(1 - 1 / k, 0.95)", "min(1, np.sqrt(clip / nu))", "momentum * last + scale * step"
 _FACTORS = "abar.T @ abar / n, old * G + (1 - old) * g.T @ g / n"
-SLIPS = {
-    "G is made of labels, as in the empirical Fisher matrix, and not of drawn targets": ("draw(p, rng)", "y"),
-    "the gradient is of drawn targets, so that its mean is 0, and not of the labels": (
-        "onehot[y]",
-        "onehot[draw(p, rng)]",
-    ),
+_DRAW, _ONE, _BACK = "draw(p, rng)", "np.hstack([x, np.ones((len(x), 1))])", "gs[0] @ W[:-1].T"
+_ONE_FIRST = (_ONE, "np.hstack([np.ones((len(x), 1)), x])", "abar[:, :-1]", "abar[:, 1:]")
+SLIPS: dict[str, tuple[str, ...]] = {
+    "the constant 1 comes first in abar, and should be the last": (*_ONE_FIRST, _BACK, "gs[0] @ W[1:].T"),
+    "the first row of W was left out on the way back, and the bias is the last": (_BACK, "gs[0] @ W[1:].T"),
+    "the sign of the gradient is turned": ("p - onehot[y]", "onehot[y] - p"),
+    "the gradient is divided by N twice": ("abar.T @ g / n for", "abar.T @ g / n**2 for"),
+    "one target was drawn for the whole batch, and not one for each example": (_DRAW, "draw(p[:1], rng)"),
+    "the most probable target was taken, and not one drawn from p": (_DRAW, "p.argmax(1)"),
+    "nu has a factor 1/2, which belongs to the KL divergence": ("nu = -lr *", "nu = -0.5 * lr *"),
+    "lr went in twice": ("scale * step for", "lr * scale * step for"),
+    "G is made of labels, as in the empirical Fisher matrix, and not of drawn targets": (_DRAW, "y"),
+    "the gradient is of drawn targets, and not of the labels": ("onehot[y]", "onehot[draw(p, rng)]"),
     "g was divided by N before G was made of it": ("g.T @ g / n", "g.T @ g / n**3"),
     "the factors are not divided by N": (_FACTORS, _FACTORS.replace(" / n", "")),
     "the gradient is not divided by N": ("abar.T @ g / n for", "abar.T @ g for"),
     "the factors of earlier steps are forgotten": (_OLD, "0"),
     "the moving average begins at 0, and should begin with the factors of the first batch": (_OLD, "0.95"),
-    "the weight of the old factors is that of the next step, 1 - 1 / (k + 1)": (
-        _OLD,
-        "min(1 - 1 / (k + 1), 0.95)",
-    ),
+    "the old factors have the weight of the next step": (_OLD, "min(1 - 1 / (k + 1), 0.95)"),
     "pi is 1": (_PI, "1"),
     "pi is upside down": (_PI, f"1 / {_PI}"),
     "the traces in pi are not divided by the sizes of A and G": (_PI, "np.sqrt(A.trace() / G.trace())"),
@@ -141,20 +146,20 @@ SLIPS = {
     "nu is taken without lr": ("nu = -lr * sum", "nu = -sum"),
     "steps below the clip are lengthened to it": (_SCALE, "np.sqrt(clip / nu)"),
     "momentum is missing": (_MOVE, "scale * step"),
-    "the velocity is clipped, and only the new proposal should be": (
-        _MOVE,
-        "scale * (momentum * last + step)",
-    ),
+    "the velocity is clipped, and not the proposal": (_MOVE, "scale * (momentum * last + step)"),
     "the new proposal has weight 1 - momentum": (_MOVE, "momentum * last + (1 - momentum) * scale * step"),
 }
-"""What leads to a wrong step, and the change of the solution that makes it."""
+"""What leads to a wrong step, and the changes of the solution that make it: old, new, old, new ..."""
 
 
+@cache
 def slip(cause: str) -> Callable[..., Any]:
     """The solution with one of :data:`SLIPS`."""
-    right, wrong = SLIPS[cause]
     names = dict(globals())
-    exec(f"from __future__ import annotations\n{inspect.getsource(solution).replace(right, wrong)}", names)
+    source = "\n".join(inspect.getsource(function) for function in (forward, backward, solution))
+    for right, wrong in zip(SLIPS[cause][::2], SLIPS[cause][1::2], strict=True):
+        source = source.replace(right, wrong)
+    exec(f"from __future__ import annotations\n{source}", names)
     changed: Callable[..., Any] = names["solution"]
     return changed
 
@@ -184,6 +189,8 @@ def judge(answer: Callable[..., Any], sizes: tuple[int, ...], lam: float, clip: 
             settings = {"lam": lam, "lr": 0.8, "momentum": 0.7, "clip": clip}
             returned = call(step, Ws=Ws, state=state, x=x[k], y=y[k], rng=generator, **settings)
             Ws, state = parts(returned, "Ws", "state", what="results").values()
+            if shapes_of(state) == shapes_of(start) != shapes_of(Ws):
+                raise Wrong("Ws and state are swapped: expected (Ws, state), got (state, Ws).")
             yield Ws
 
     for k, (Ws, expected) in enumerate(zip(walk(answer), walk(solution), strict=True), 1):
@@ -197,6 +204,11 @@ def judge(answer: Callable[..., Any], sizes: tuple[int, ...], lam: float, clip: 
             causes = [cause for cause in SLIPS if _alike(walk(slip(cause)), Ws, k)]
             why = "; or: ".join(causes) or next(filter(None, sentences))
             raise Wrong(f"Step {k} is wrong: {why}.")
+
+
+def shapes_of(Ws: Any) -> list[Any] | None:
+    """Shapes of the arrays in a list; None of what is no list."""
+    return [getattr(W, "shape", None) for W in Ws] if isinstance(Ws, list | tuple) else None
 
 
 def _alike(steps: Iterator[Any], Ws: Any, k: int) -> bool:

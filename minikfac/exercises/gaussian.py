@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .exercise import Exercise, Wrong
-from .judging import Part, call, in_order, parts, shaped
+from .judging import Part, call, in_order, ordered, parts, shaped
 
 TASK = """Write the natural gradient of a Gaussian.
 
@@ -80,17 +80,18 @@ def judge(answer: Callable[..., Any], x: np.ndarray, mu: float, log_sigma: float
     }
     uphill = {"the sign is turned, and it goes uphill": -1.0}
     diagonal = {(2,): "only the diagonal is there, or the mean of D"}
-    F = Part("F", right_F, causes | {"the sign is turned": -1.0}, slips_F(x, mu, log_sigma), diagonal)
+    F = Part("F", right_F, causes, lambda array: slips_F(x, mu, log_sigma, array), diagonal)
     per_number = {(n, 2): "the gradients of the numbers are not averaged"}
     slips = slips_step(grad, right_F, right_step, log_sigma)
     step = Part("step", right_step, causes | uphill, slips, per_number)
+    ordered(returned, F, step)
     wrong, moved = F.diagnose(returned["F"]), shaped("step", returned["step"], (2,), per_number)
     if wrong and np.allclose(np.matmul(returned["F"], moved), -grad, rtol=1e-9):
         raise Wrong(f"{wrong}; the step is -F^-1 grad with that F, and will be right when F is.")
     in_order(returned, F, step)
 
 
-def slips_F(x: np.ndarray, mu: float, log_sigma: float) -> dict[str, np.ndarray]:
+def slips_F(x: np.ndarray, mu: float, log_sigma: float, F: np.ndarray) -> dict[str, np.ndarray]:
     """Matrices that are not F, and what leads to them."""
     D, variance = derivatives(x, mu, log_sigma), np.exp(2 * log_sigma)
     d = x - mu
@@ -105,6 +106,7 @@ def slips_F(x: np.ndarray, mu: float, log_sigma: float) -> dict[str, np.ndarray]
         "it is the mean of D D^T over the data, the empirical Fisher matrix": D.T @ D / len(x),
         "it is the covariance of D over the data; F expects over the model": np.cov(D.T, ddof=0),
         "it is the Hessian of the loss on these data; F is its expectation under the model": hessian,
+        "it is one outer product, of one number or of a mean": np.outer(F[0], F[0]) / (F[0, 0] or 1),
     }
 
 
@@ -115,6 +117,8 @@ def slips_step(grad: np.ndarray, F: np.ndarray, step: np.ndarray, log_sigma: flo
         "it is the gradient, and F^-1 is missing": -grad,
         "it is F times the gradient, and F^-1 is meant": -F @ grad,
         "the log sigma of the loss was left out of the gradient": step + [0, 0.5],
+        "the sign of the step of mu is turned": step * [-1, 1],
+        "the sign of the step of log sigma is turned": step * [1, -1],
         "its second entry is a step of sigma, and not of log sigma": step * [1, sigma],
         "its second entry is a step of sigma^2, and not of log sigma": step * [1, 2 * sigma**2],
     }

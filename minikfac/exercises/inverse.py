@@ -61,7 +61,8 @@ def judge(answer: Callable[..., Any], i: int, o: int) -> None:
 def slips(A: np.ndarray, G: np.ndarray, V: np.ndarray) -> dict[str, np.ndarray]:
     """Arrays that are not the step, and what leads to them."""
     over_A, over_G = np.linalg.inv(A), np.linalg.inv(G)
-    slips = {
+    swapped = np.linalg.solve(np.kron(G, A), V.ravel()).reshape(V.shape)
+    return {
         "G^{-1} is missing": -over_A @ V,
         "A^{-1} is missing": -V @ over_G,
         "the factors were multiplied by, and not by their inverses": -A @ V @ G,
@@ -69,10 +70,10 @@ def slips(A: np.ndarray, G: np.ndarray, V: np.ndarray) -> dict[str, np.ndarray]:
         "G was multiplied by, and not its inverse": -over_A @ V @ G,
         "V was divided entry by entry by the diagonals of A and G": -V / np.outer(A.diagonal(), G.diagonal()),
         "it is the gradient itself": -V,
+        "A and G are swapped: A acts on the inputs, which are the rows of V": -swapped,
+        "V was reshaped, and its transpose is meant": -over_A
+        @ (over_G @ V.reshape(V.shape[::-1])).reshape(V.shape),
     }
-    if A.shape == G.shape:
-        slips["A and G are swapped: A acts on the inputs, which are the rows of V"] = -over_G @ V @ over_A
-    return slips
 
 
 kronecker_step = Exercise("kronecker-step", TASK, my_kronecker_step, HINTS, solution, judge, CASES, CORRECT)

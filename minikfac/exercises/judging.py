@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import combinations_with_replacement, permutations
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,8 @@ ROUNDING = 1e-9
 """Relative error up to which two matrices count as the same: float64, summed in another order."""
 SINGLE_PRECISION = 1e-5
 """The same for float32."""
+CONSTANTS = {"the sign is turned": -1.0, "a factor 2 is too much": 2.0, "a factor 2 is missing": 0.5}
+"""What leads to a wrong scale anywhere, and the factor it leads to."""
 
 Shape = tuple[int, ...]
 
@@ -38,9 +41,9 @@ def call(answer: Callable[..., Any], **arrays: Any) -> Any:
             f"Expected a function of {', '.join(arrays)}, got {kind_of(answer)}: hand over the function "
             "itself, without calling it."
         )
-    copies = copy.deepcopy(arrays)
+    copies, others = copy.deepcopy(arrays), copy.deepcopy(arrays)
     try:
-        returned = answer(*copies.values())
+        returned, again = answer(*copies.values()), answer(*others.values())
     except NotImplementedError as error:
         raise Wrong("Nothing is filled in yet: replace the line that raises NotImplementedError.") from error
     except Exception as error:  # whatever it is, the sentence names it
@@ -50,14 +53,18 @@ def call(answer: Callable[..., Any], **arrays: Any) -> Any:
     changed = [name for name, value in arrays.items() if _changed(copies[name], value)]
     if changed:
         raise Wrong(f"Your function changes {' and '.join(changed)} in place: work on a new array instead.")
+    if _changed(again, returned):
+        advice = "draw from the rng that is handed in" if "rng" in arrays else "nothing is to be drawn here"
+        raise Wrong(f"Two calls with the same arguments give different results: {advice}.")
     return returned
 
 
 def _changed(copy: Any, value: Any) -> bool:
     """Whether an array, or one in a list, is no longer what it was; a generator or a state may change."""
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return any(_changed(*pair) for pair in zip(copy, value, strict=False)) or len(copy) != len(value)
-    return isinstance(value, np.ndarray) and not np.array_equal(copy, value)
+    plain = isinstance(value, np.ndarray) and value.dtype != object
+    return plain and np.asarray(copy).tobytes() != np.asarray(value).tobytes()  # NaN is what it was, too
 
 
 def _place(answer: Callable[..., Any], error: Exception) -> str:
@@ -77,6 +84,8 @@ def as_numbers(name: str, returned: Any) -> np.ndarray:
     Raises:
         Wrong: on anything but an array of real numbers.
     """
+    if returned is None:
+        raise Wrong(f"Expected {name}, got None: is there a return at the end?")
     try:
         array = as_array(returned, name)
     except TypeError:
@@ -116,8 +125,6 @@ def shaped(name: str, returned: Any, shape: Shape, slips: Mapping[Any, str] | No
     Raises:
         Wrong: on anything else.
     """
-    if returned is None:
-        raise Wrong(f"Expected {name}, got None: is there a return at the end?")
     array = as_numbers(name, returned)
     if array.shape != shape:
         why = (slips or {}).get(array.shape, "")
@@ -141,15 +148,17 @@ class Part:
         name: of the array.
         right: what it should be, an array or a number.
         causes: maps what leads to a wrong scale to the factor that it leads to.
-        slips: maps what leads to another array or number to that one.
+        slips: maps what leads to another array or number to that one, or makes this map of what came.
         shapes: maps wrong shapes to what leads to them.
+        bias: axes along which the part of the constant 1 comes last.
     """
 
     name: str
     right: Any
     causes: Mapping[str, float] = field(default_factory=dict)
-    slips: Mapping[str, Any] = field(default_factory=dict)
+    slips: Mapping[str, Any] | Callable[[np.ndarray], Mapping[str, Any]] = field(default_factory=dict)
     shapes: Mapping[Any, str] = field(default_factory=dict)
+    bias: tuple[int, ...] = ()
 
     def diagnose(self, returned: Any) -> str | None:
         """Say what is wrong, as :func:`diagnose` does; None if nothing.
@@ -158,9 +167,34 @@ class Part:
             Wrong: on what is not a finite array of the right shape.
         """
         array = shaped(self.name, returned, np.shape(self.right), self.shapes)
+        if close(array, self.right):
+            return None
+        slips = dict(self.slips(array) if callable(self.slips) else self.slips)
         if array.ndim == 0:
-            return diagnose_number(self.name, array, self.right, self.slips)
-        return diagnose(self.name, array, self.right, self.causes, self.slips)
+            return diagnose_number(self.name, array, self.right, slips)
+        if self.bias:
+            slips["the bias comes first, and should be the last"] = np.roll(self.right, 1, axis=self.bias)
+            slips["the bias row is zero, and its input is the constant 1"] = without = self.right.copy()
+            for axis in self.bias:
+                without.swapaxes(0, axis)[-1] = 0
+        return diagnose(self.name, array, self.right, self.causes, slips)
+
+
+def ordered(returned: Mapping[str, Any], *wanted: Part) -> None:
+    """Stop where all parts are there, but in another order, by their shapes or by their numbers.
+
+    Raises:
+        Wrong: with both orders.
+    """
+    arrays, names = [as_numbers(*pair) for pair in returned.items()], tuple(returned)
+    right = {part.name: np.asarray(part.right) for part in wanted}
+    pairs = {o: [(a, right[name]) for a, name in zip(arrays, o, strict=True)] for o in permutations(names)}
+    orders = [order for order in pairs if all(a.shape == b.shape for a, b in pairs[order])]
+    if names in orders or len(orders) > 1:
+        orders = [order for order in orders if all(close(*pair) for pair in pairs[order])]
+    if len(orders) == 1 and orders[0] != names:
+        moved = [name for name, other in zip(names, orders[0], strict=True) if name != other]
+        raise Wrong(f"{_listed(moved)} swapped: expected ({', '.join(names)}), got ({', '.join(orders[0])}).")
 
 
 def in_order(returned: Mapping[str, Any], *wanted: Part) -> None:
@@ -173,6 +207,7 @@ def in_order(returned: Mapping[str, Any], *wanted: Part) -> None:
     Raises:
         Wrong: with what is right before it, and what is wrong.
     """
+    ordered(returned, *wanted)
     right: list[str] = []
     for part in wanted:
         wrong = part.diagnose(returned[part.name])
@@ -194,6 +229,19 @@ def multiple(array: np.ndarray, right: np.ndarray) -> float | None:
 def same(a: float, b: float) -> bool:
     """Whether two scalars agree up to rounding."""
     return abs(a - b) <= ROUNDING * abs(b)
+
+
+def close(array: np.ndarray, right: Any) -> bool:
+    """Whether two arrays of one shape agree up to rounding, relative to the norm of the second."""
+    return bool(np.linalg.norm(array - right) <= ROUNDING * np.linalg.norm(right))
+
+
+def cause_of(c: float, causes: Mapping[str, float]) -> str | None:
+    """What leads to a wrong scale: one cause, the same one twice, or two; None where no two do."""
+    causes = {**causes, **CONSTANTS}
+    pairs = combinations_with_replacement(causes.items(), 2)
+    both = {f"{one}; and {'that twice' if one == other else other}": f * h for (one, f), (other, h) in pairs}
+    return next((cause for cause, factor in {**causes, **both}.items() if same(c, factor)), None)
 
 
 def times(c: float) -> str:
@@ -220,17 +268,18 @@ def diagnose(
         causes: maps what leads to a wrong scale to the factor that it leads to.
         slips: maps what leads to another array to that array; any multiple of it is recognized.
     """
-    if np.linalg.norm(array - right) <= ROUNDING * np.linalg.norm(right):
+    if close(array, right):
         return None
     if not array.any():
         return f"{name} is all zeros"
     c = multiple(array, right)
     if c is not None:
-        for cause, factor in causes.items():
-            if same(c, factor):
-                return f"{name} is {times(c)} what it should be: {cause}"
-        return f"{name} is {times(c)} what it should be, and right up to that factor"
-    kind = "matrix" if right.ndim == 2 else "vector"
+        cause = cause_of(c, causes)
+        why = f": {cause}" if cause else ", and right up to that factor"
+        return f"{name} is {times(c)} what it should be{why}"
+    kind, square = "matrix" if right.ndim == 2 else "vector", right.shape == (len(right), len(right))
+    if square:
+        slips = {**slips, "only the diagonal is filled in": np.diag(right.diagonal())}
     scales = {slip: multiple(array, wrong) for slip, wrong in slips.items()}
     for slip, scale in scales.items():
         if scale is not None and same(scale, 1):
@@ -238,10 +287,10 @@ def diagnose(
     for slip, scale in scales.items():
         if scale is not None:
             return f"{name} is another {kind} (and {times(scale)} even that): {slip}"
-    if right.ndim == 2 and right.shape[0] == right.shape[1]:
-        if _symmetric(right) and not _symmetric(array):
+    if square:
+        if close(right.T, right) and not close(array.T, array):
             return f"{name} is not symmetric, which a mean of outer products v v^T always is"
-        if np.linalg.norm(array - right.T) <= ROUNDING * np.linalg.norm(right):
+        if close(array, right.T):
             return f"{name} is transposed"
     at = tuple(int(i) for i in np.unravel_index(abs(array - right).argmax(), right.shape))
     distance = np.linalg.norm(array - right) / np.linalg.norm(right)
@@ -253,14 +302,25 @@ def diagnose(
     )
 
 
-def _symmetric(matrix: np.ndarray) -> bool:
-    return bool(np.linalg.norm(matrix - matrix.T) <= ROUNDING * np.linalg.norm(matrix))
-
-
 def moment(v: np.ndarray, n: int) -> np.ndarray:
     """Sum of v v^T over all axes of v but the last, over n."""
     rows = v.reshape(-1, v.shape[-1])
     return rows.T @ rows / n
+
+
+def mixed(name: str, v: np.ndarray, n: int) -> dict[str, np.ndarray]:
+    """The second moment of v (..., D) if it was reshaped where its transpose is meant."""
+    rows = v.reshape(v.shape[-1], -1)
+    return {f"{name} was reshaped, which mixes the examples, and a transpose is meant": rows @ rows.T / n}
+
+
+def drawn(array: np.ndarray, total: float, sizes: np.ndarray) -> dict[str, np.ndarray]:
+    """The slip that led to an array, if its total is a sum of one of the sizes (K, N) per example."""
+    sums = np.zeros(1)
+    for column in sizes.T:
+        sums = (sums[:, None] + column).ravel()
+    one = (abs(sums - total) <= ROUNDING * total).any()
+    return {"one target of each example went in, and all of them are to be summed": array} if one else {}
 
 
 def causes_of_mean(n: int) -> dict[str, float]:
@@ -268,7 +328,6 @@ def causes_of_mean(n: int) -> dict[str, float]:
     return {
         "the sum over examples is not divided by N": n,
         "it is divided by N twice": 1 / n,
-        "the sign is turned, and a mean of squares is positive": -1.0,
     }
 
 
@@ -280,7 +339,8 @@ def diagnose_number(name: str, returned: np.ndarray, right: float, slips: Mappin
     for slip, other in slips.items():
         if same(value, other):
             return f"{name} is {value:.4g} and should be {right:.4g}: {slip}"
-    return f"{name} is {value:.4g} and should be {right:.4g}"
+    cause = cause_of(value / right, {})
+    return f"{name} is {value:.4g} and should be {right:.4g}" + (f": {cause}" if cause else "")
 
 
 def kind_of(value: Any) -> str:

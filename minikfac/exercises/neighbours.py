@@ -76,7 +76,7 @@ def judge(answer: Callable[..., Any], sizes: list[int]) -> None:
         returned,
         Part("PsiA", PsiA, slips=slips_psi(A12, A22)),
         Part("PsiG", PsiG, slips=slips_psi(G12, G22)),
-        Part("Sigma", Sigma, {"the sign is turned": -1.0}, slips, shapes),
+        Part("Sigma", Sigma, {}, slips, shapes),
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .exercise import Exercise, Wrong
-from .judging import Part, call, in_order, parts, same, shaped
+from .judging import Part, call, in_order, ordered, parts, same, shaped
 
 TASK = """Write step size and momentum of K-FAC.
 
@@ -63,15 +63,15 @@ def judge(answer: Callable[..., Any], p: int, lam: float) -> None:
     returned = parts(call(answer, **given), "alpha", "mu", what="numbers")
     alpha, mu = (float(shaped(name, value, ())) for name, value in returned.items())
     right = solution(**given)  # type: ignore[arg-type]
-    if same(alpha, right[1]) and same(mu, right[0]):
-        raise Wrong("alpha and mu are swapped: expected alpha, of Delta, and then mu, of delta0.")
+    wanted = Part("alpha", right[0]), Part("mu", right[1])
+    ordered(returned, *wanted)
     for slip, both in slips(F, gradient, Delta, delta0, lam).items():
         if same(alpha, both[0]) and same(mu, both[1]):
             raise Wrong(
                 f"alpha is {alpha:.4g} and mu {mu:.4g}, and they should be {right[0]:.4g} and "
                 f"{right[1]:.4g}: {slip}."
             )
-    in_order(returned, Part("alpha", right[0]), Part("mu", right[1]))
+    in_order(returned, *wanted)
 
 
 def slips(
@@ -81,19 +81,17 @@ def slips(
     D = np.stack([Delta, delta0])
     M, b = D @ F @ D.T + lam * D @ D.T, -D @ gradient
     alpha, mu = (b / M.diagonal()).tolist()  # each the best alone
+    cross = lam * (Delta @ delta0) * np.array([[0, 1], [1, 0]])
     mu_after = float((b[1] - M[0, 1] * alpha) / M[1, 1])
 
     def solved(matrix: np.ndarray, right: np.ndarray) -> tuple[float, float]:
         one, other = np.linalg.solve(matrix, right)
         return float(one), float(other)
 
-    def undamped_cross(matrix: np.ndarray) -> np.ndarray:
-        return matrix - lam * (Delta @ delta0) * np.array([[0, 1], [1, 0]])
-
     return {
         "the sign is turned, M goes up along the gradient": solved(M, -b),
         "lambda is missing": solved(M - lam * D @ D.T, b),
-        "lambda is missing from the cross term Delta^T (F + lambda I) delta0": solved(undamped_cross(M), b),
+        "lambda is missing from the cross term Delta^T (F + lambda I) delta0": solved(M - cross, b),
         "lambda was added to the two by two matrix, and not to F": solved(D @ F @ D.T + lam * np.eye(2), b),
         "each is the best alone, and the cross term Delta^T (F + lambda I) delta0 is missing": (alpha, mu),
         "alpha was found alone and mu after it, and both are to be found together": (alpha, mu_after),

@@ -85,7 +85,6 @@ def causes(workers: int, n: int) -> dict[str, float]:
         "it is divided by the number of workers too": 1 / workers,
         "the weighted sum is divided by the number of workers, and that of examples is meant": n / workers,
         "it is divided by the number of examples twice": 1 / n,
-        "the sign is turned": -1.0,
     }
 
 

@@ -76,13 +76,13 @@ def mlp(
     return Network(layers[:-1], distribution())
 
 
-def digits_mlp() -> Network:
+def digits_mlp(activation: str = "tanh") -> Network:
     """Make the net that README, tutorials and report share, small enough for the exact Fisher matrix.
 
     >>> digits_mlp().n_params
     2298
     """
-    return mlp([64, 16, 16, 16, 16, 16, 10])
+    return mlp([64, 16, 16, 16, 16, 16, 10], activation)
 
 
 def autoencoder(sizes: Sequence[int], activation: str = "logistic", output: str = "bernoulli") -> Network:

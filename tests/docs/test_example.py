@@ -85,6 +85,7 @@ def allowed() -> set[str]:
         ("README.md", "**The one idea.**", "## Run it", 12),
         ("docs/index.md", "How large is the error?", "**To begin:**", 5),
         ("docs/faq.md", "## The error is", "## Is K-FAC worth it?", 5),
+        ("docs/questions.md", "# Twenty", "the race counts steps", 15),
     ],
 )
 def test_every_number_on_a_page_is_the_records(page: str, begin: str, end: str, least: int) -> None:

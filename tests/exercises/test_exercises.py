@@ -137,7 +137,7 @@ WRONG: dict[str, tuple[Any, str]] = {
         "Expected A without masked entries, got ",
     ),
     # shapes
-    "swapped": (lambda a, g: (G(g), A(a)), "A and G are swapped: expected A (6, 6)"),
+    "swapped": (lambda a, g: (G(g), A(a)), "A and G are swapped: expected (A, G)"),
     "no bias": (lambda a, g: (A(a[:, :-1]), G(g)), "A of shape (6, 6), got (5, 5): the bias is missing"),
     "A over units": (lambda a, g: (a @ a.T, G(g)), "got (11, 11): abar times its transpose the wrong way"),
     "G over units": (
