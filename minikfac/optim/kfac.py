@@ -21,13 +21,14 @@ from ..distributed import Communicator
 from ..fisher import BlockTridiagonal, Operator, block_tridiagonal, signals
 from ..fisher.kronecker import factors
 from ..fisher.kronecker_block import factored_inverse, kronecker_blocks
+from ..linalg import SingularMatrixError
 from ..network import Network
 from . import checks
 from .averages import moving_average
 from .finite import finite
 from .momentum import State, at_start
 from .objective import decay, first, objective, objective_gradient
-from .quadratic import QuadraticModel, curvature_and_slope, is_rounding
+from .quadratic import QuadraticModel, curvature_and_slope, curvature_ratios, is_rounding
 from .schedules import Schedule, value_at
 from .stale import Background, Request
 
@@ -70,6 +71,8 @@ class KFAC:
         targets: of the factors, "sampled" as in the paper or "model" for the exact expectation.
         max_age: a; inverses begun in step k are in use from step k + a on, and until then the last ones.
             With 0 each step waits for its own, as the first three always do.
+        curvature: whether info tells, for each layer, how much more curved the loss is along Delta than its
+            block says, v_l^T F v_l / v_l^T F~ v_l, with F on tau2 of the batch; a pass per layer and step.
     """
 
     net: Network
@@ -88,6 +91,7 @@ class KFAC:
     decay: float = 0.95
     targets: str = "sampled"
     max_age: int = 0
+    curvature: bool = False
     _background: Background = field(default_factory=Background, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -104,6 +108,7 @@ class KFAC:
                 "to do without lambda, set gamma, the damping of the factors"
             )
         checks.flag(None, momentum=self.momentum)
+        checks.flag(curvature=self.curvature)
         if self.lr is not None:
             checks.positive(lr=self.lr)
             if self.momentum:
@@ -191,6 +196,9 @@ class KFAC:
         # 7 the update
         if self.max_age:
             info["age"] = k - under_way["inverse_step"]
+        if self.curvature:
+            near = kronecker_blocks(means[: len(self.net.names)], self.net.names)
+            info |= curvature_ratios(self.net, theta, first(x, self.tau2), best.directions[0], near, used)
         new_state = {"step": k, "lam": lam, "gamma": best.gamma, "factors": means, "inverse": best.inverse}
         return moved, new_state | {"delta": delta, "stats": stats, **under_way}, info
 
@@ -217,7 +225,17 @@ class KFAC:
 
     def _inverses(self, request: Request, comm: Communicator) -> list[tuple[float, Operator]]:
         """Values of gamma, each with its inverse."""
-        return [(gamma, self._inverse(request["factors"], gamma, comm)) for gamma in request["gammas"]]
+        return [self._resolved(request, gamma, comm) for gamma in request["gammas"]]
+
+    def _resolved(self, request: Request, gamma: float, comm: Communicator) -> tuple[float, Operator]:
+        """A gamma with its inverse; after the first step a larger one where it is too small for the dtype."""
+        while True:
+            try:
+                return gamma, self._inverse(request["factors"], gamma, comm)
+            except SingularMatrixError:
+                if request["step"] == 1:  # the gamma that was set
+                    raise
+                gamma /= self._w2
 
     def _inverse(self, means: Sequence[tuple[Array, ...]], gamma: float, comm: Communicator) -> Operator:
         """(F~ + damping)^{-1}, of each layer the work of one of the ranks."""
