@@ -56,7 +56,8 @@ class KFAC:
             training set. On small batches lambda falls as long as the model suits the batch at hand, and
             without a bound the steps end up suiting no other batch.
         l2: eta; the objective is h = loss + eta / 2 ||theta||^2, biases included.
-        gamma: at the start; sqrt(lam + l2) by default.
+        gamma: at the start; sqrt(lam + l2) by default. It falls no further than the dtype allows: where the
+            damped factors are singular to working precision it is doubled, but in the first step an error.
         structure: of the inverse, "block_diagonal" or "block_tridiagonal".
         lr: None for alpha (and mu) from the exact Fisher matrix; a number or a schedule for that alpha, and
             no momentum.
@@ -228,14 +229,14 @@ class KFAC:
         return [self._resolved(request, gamma, comm) for gamma in request["gammas"]]
 
     def _resolved(self, request: Request, gamma: float, comm: Communicator) -> tuple[float, Operator]:
-        """A gamma with its inverse; after the first step a larger one where it is too small for the dtype."""
+        """A gamma with its inverse; doubled until the dtype resolves the damped factors, but in the first step."""
         while True:
             try:
                 return gamma, self._inverse(request["factors"], gamma, comm)
             except SingularMatrixError:
                 if request["step"] == 1:  # the gamma that was set
                     raise
-                gamma /= self._w2
+                gamma *= 2
 
     def _inverse(self, means: Sequence[tuple[Array, ...]], gamma: float, comm: Communicator) -> Operator:
         """(F~ + damping)^{-1}, of each layer the work of one of the ranks."""
