@@ -229,7 +229,7 @@ class KFAC:
         return [self._resolved(request, gamma, comm) for gamma in request["gammas"]]
 
     def _resolved(self, request: Request, gamma: float, comm: Communicator) -> tuple[float, Operator]:
-        """A gamma with its inverse; doubled until the dtype resolves the damped factors, but in the first step."""
+        """A gamma with its inverse; doubled, but in the first step, until the dtype resolves the factors."""
         while True:
             try:
                 return gamma, self._inverse(request["factors"], gamma, comm)
