@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from typer import Option
 
-from .common import Seed, say
+from .common import Seed
 from .tables import print_table
 
 EXAMPLE = "minikfac costs --updates 50 --set tau1=0.5"
@@ -28,9 +29,20 @@ def costs(
     approximation at a time, and with all of them. Half a minute for three
     seeds; README's net has 2,298 parameters.
     """
-    from ..training.update_costs import costs_over_seeds, in_words
+    from ..training.update_costs import costs_on_digits, median_and_range
     from .runs import parse_arguments
 
-    rows, about = costs_over_seeds(range(seed, seed + seeds), updates, batch_size, **parse_arguments(arguments))
-    print_table("Progress of one update, in % of the exact natural gradient's", *in_words(rows))
-    say(about)
+    runs = costs_on_digits(
+        range(seed, seed + seeds), updates, batch_size=batch_size, **parse_arguments(arguments)
+    )
+    rows = [
+        [row["approximation"], _spread(row["model"], 100, 0), _spread(row["loss"], 1, 3)]
+        for row in median_and_range(runs)
+    ]
+    header = ["approximation", "model (% of exact)", "training loss (nats)"]
+    print_table("What one update lowers: median (lowest to highest)", header, rows)
+
+
+def _spread(numbers: Sequence[float], unit: float, digits: int) -> str:
+    median, lowest, highest = (f"{unit * number:.{digits}f}" for number in numbers)
+    return f"{median} ({lowest} to {highest})"

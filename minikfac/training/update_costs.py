@@ -1,18 +1,17 @@
 """What each approximation in K-FAC costs in progress per update, one at a time.
 
-From an iterate of a K-FAC run, the exact natural gradient of the next batch makes the most of the quadratic model
+    M(delta) = 1/2 delta^T (F + (lambda + eta) I) delta + grad h^T delta
 
-    M(delta) = 1/2 delta^T (F + (lambda + eta) I) delta + grad h^T delta,    Delta = -(F + (lambda + eta) I)^{-1} grad h
-
-Each row of the study replaces one thing in Delta and leaves the rest exact: the expectation over targets, the
-examples, the moment at which F is taken, the damping, the blocks. The last two rows are K-FAC's Delta, with all
-of it at once, and the gradient. Every Delta is re-scaled by the exact F, and momentum is left out.
+At an iterate of a K-FAC run the exact natural gradient of the next batch, -(F + (lambda + eta) I)^{-1} grad
+h, lowers M the most. Each row of the study replaces one thing in it and leaves the rest exact: the
+expectation over targets, the examples, the moment at which F is taken, the blocks, the damping. The last two
+are K-FAC's Delta, which has all of it at once, and the gradient. All are re-scaled by the exact F, without
+momentum.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,12 +19,13 @@ import numpy as np
 
 from .. import fisher
 from ..backend import Array
-from ..datasets import Dataset
+from ..datasets import Dataset, digits
 from ..display import ShownByFields
 from ..fisher.damping import factored_damping
 from ..fisher.khatri_rao import khatri_rao
 from ..linalg import kron_dense
 from ..network import Network
+from ..network.presets import digits_mlp
 from ..optim import KFAC
 from ..optim.objective import first
 from .batches import batch_of, batches
@@ -37,23 +37,20 @@ WINDOW = 20
 
 @dataclass(frozen=True, repr=False)
 class UpdateCosts(ShownByFields):
-    """Progress of one update by approximation, as a share of that of the exact natural gradient.
+    """Progress of one update, by approximation.
 
     Attributes:
-        model: decrease of M, at most 1.
-        loss: decrease of the objective on the training set, which may be more, or below 0.
-        decrease: of the objective by the exact natural gradient, in nats.
+        model: decrease of M, as a share of that by the exact natural gradient; at most 1.
+        loss: decrease of the objective on the training set, in nats. The exact natural gradient need not be
+            best there: M is of the batch.
         lam: lambda at the iterate.
         gamma: that of K-FAC there.
-        age: how many updates ago the factors of K-FAC's inverse were new.
     """
 
     model: Mapping[str, float]
     loss: Mapping[str, float]
-    decrease: float
     lam: float
     gamma: float
-    age: int
 
 
 def update_costs(
@@ -67,7 +64,7 @@ def update_costs(
 ) -> UpdateCosts:
     """Make some updates of K-FAC, and try what the next one would be.
 
-    It takes some 25 dense Fisher matrices, P^2 numbers each: nets of dense layers with a few thousand parameters.
+    It takes some 25 dense matrices of P^2 numbers: for nets with a few thousand parameters.
 
     Args:
         net: the network, of dense layers.
@@ -105,8 +102,8 @@ def update_costs(
         slope, curvature = grad @ direction, direction @ (F @ direction) + lam * direction @ direction
         model[name] = float(slope**2 / (2 * curvature))
         loss[name] = before - objective(theta - slope / curvature * direction)
-    shares = [{name: value / gains[EXACT] for name, value in gains.items()} for gains in (model, loss)]
-    return UpdateCosts(*shares, loss[EXACT], state["lam"], state["gamma"], updates + 1 - renewed)
+    shares = {name: gain / model[EXACT] for name, gain in model.items()}
+    return UpdateCosts(shares, loss, state["lam"], state["gamma"])
 
 
 def _proposals(
@@ -122,16 +119,17 @@ def _proposals(
 ) -> Iterator[tuple[str, Array]]:
     """Directions (F~ + damping)^{-1} grad with one approximation each, by name."""
     theta, x = past[-1]
-    exact = [fisher.exact(fisher.signals(net, *visited)).array for visited in past[-WINDOW:-1]] + [F]
-    old = exact[renewed - len(past)] if len(past) - renewed <= WINDOW else None
+    mean = F / WINDOW
+    for visited in past[-WINDOW:-1]:
+        mean += fisher.exact(fisher.signals(net, *visited)).array / WINDOW
     drawn = fisher.signals(net, theta, x, targets="sampled", rng=rng)
     signals, some = fisher.signals(net, theta, x), first(x, tau1)
     matrices = {
         EXACT: F,
         "drawn targets": fisher.exact(drawn).array,
         f"{len(some)} of {len(x)} examples": fisher.exact(fisher.signals(net, theta, some)).array,
-        f"{len(past) - 1 - renewed} updates old": old,
-        f"mean over {WINDOW} updates": sum(exact) / WINDOW,
+        f"{len(past) - 1 - renewed} updates old": fisher.exact(fisher.signals(net, *past[renewed])).array,
+        f"mean over {WINDOW} updates": mean,
         "Kronecker products": khatri_rao(signals).array,
         "no blocks between layers": fisher.block_diagonal(signals).to_dense(),
     }
@@ -141,3 +139,25 @@ def _proposals(
     for block, part in zip(fisher.kfac(signals).blocks, signals.slices, strict=True):
         surplus[part, part] += kron_dense(*factored_damping(block.A, block.G, gamma**2)) - block.to_dense()
     yield "factored damping", fisher.DenseMatrix(surplus).solve(grad)
+
+
+def costs_on_digits(seeds: Iterable[int], updates: int = 30, **settings: Any) -> list[UpdateCosts]:
+    """Return :func:`update_costs` of ``presets.digits_mlp()`` on the bundled digits, one a seed."""
+    data, net = digits(), digits_mlp()
+    return [
+        update_costs(net, net.init(np.random.default_rng(seed)), data, updates, seed=seed, **settings)
+        for seed in seeds
+    ]
+
+
+def median_and_range(runs: Sequence[UpdateCosts]) -> list[dict[str, Any]]:
+    """Return a row per approximation: its name, and median, lowest and highest of both measures."""
+    return [
+        {"approximation": name}
+        | {measure: _spread([getattr(run, measure)[name] for run in runs]) for measure in ("model", "loss")}
+        for name in runs[0].model
+    ]
+
+
+def _spread(values: Sequence[float]) -> tuple[float, float, float]:
+    return float(np.median(values)), min(values), max(values)
