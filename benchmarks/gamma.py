@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from minikfac import optim, races
+from minikfac.linalg import SingularMatrixError
 from minikfac.parallel import one_thread
 from minikfac.training.batches import batch_of, batches
 
@@ -98,7 +99,10 @@ def updates(
     reached: list[int | None] = [None] * len(study.levels)
     for step in range(study.steps):
         batch = batch_of(data, next(order), theta)
-        theta, state, _ = opt.step(theta, state, batch, np.random.default_rng([seed, step]))
+        try:
+            theta, state, _ = opt.step(theta, state, batch, np.random.default_rng([seed, step]))
+        except SingularMatrixError:  # float32 does not resolve so small a gamma
+            break
         loss = net.loss(theta, x, y)
         reached = [
             step + 1 if at is None and loss <= level else at

@@ -1,4 +1,4 @@
-"""Measure what the updates of K-FAC lose, and how curved the loss is along them: numbers and figures of a page.
+"""Measure what updates of K-FAC lose, and how curved the loss is along them: numbers and figure of a page.
 
     python docs/measure_updates.py --folder CIFAR10
 

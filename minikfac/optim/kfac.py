@@ -32,6 +32,10 @@ from .quadratic import QuadraticModel, curvature_and_slope, curvature_ratios, is
 from .schedules import Schedule, value_at
 from .stale import Background, Request
 
+GAMMA = 0.1
+"""Where gamma begins, over sqrt(lambda + eta). It falls by a factor of 0.6 in 20 steps at most, and from the
+paper's 1 that took most of a run: dense and convolutional nets took as many updates or more."""
+
 
 class Proposal(NamedTuple):
     """A gamma, its inverse (F~ + damping)^{-1}, and the directions of step 5: Delta and maybe delta_0."""
@@ -46,7 +50,7 @@ class KFAC:
     """K-FAC with momentum and adaptive damping.
 
     The defaults are the paper's, but for ``lam``, which began at 150 with autoencoders (1 suits classifiers),
-    and its bound ``lam_min``. The paper averages the iterates too: ``averaging`` of
+    its bound ``lam_min``, and where ``gamma`` begins. The paper averages the iterates too: ``averaging`` of
     :func:`minikfac.training.train`.
 
     Attributes:
@@ -56,8 +60,10 @@ class KFAC:
             training set. On small batches lambda falls as long as the model suits the batch at hand, and
             without a bound the steps end up suiting no other batch.
         l2: eta; the objective is h = loss + eta / 2 ||theta||^2, biases included.
-        gamma: at the start; sqrt(lam + l2) by default. It falls no further than the dtype allows: where the
-            damped factors are singular to working precision it is doubled, but in the first step an error.
+        gamma: at the start; by default a tenth of the paper's sqrt(lam + l2), see :data:`GAMMA`, and all of
+            it beside an ``lr``, where nothing else shortens steps. It falls no further than the dtype allows:
+            where the damped factors are singular to working precision it is doubled. One that is set too
+            small for the first step is an error.
         structure: of the inverse, "block_diagonal" or "block_tridiagonal".
         lr: None for alpha (and mu) from the exact Fisher matrix; a number or a schedule for that alpha, and
             no momentum.
@@ -140,9 +146,10 @@ class KFAC:
     def init(self, theta: Array) -> State:
         """Return the state before the first step."""
         under_way = {"pending": None, "inverse_step": 0} if self.max_age else {}
+        gamma = math.sqrt(self.lam + self.l2) * (GAMMA if self.lr is None else 1)
         return at_start(self.net, theta) | {
             "lam": self.lam,
-            "gamma": math.sqrt(self.lam + self.l2) if self.gamma is None else self.gamma,
+            "gamma": gamma if self.gamma is None else self.gamma,
             "factors": None,
             "inverse": None,
             "delta": 0 * theta,
@@ -229,12 +236,12 @@ class KFAC:
         return [self._resolved(request, gamma, comm) for gamma in request["gammas"]]
 
     def _resolved(self, request: Request, gamma: float, comm: Communicator) -> tuple[float, Operator]:
-        """A gamma with its inverse; doubled, but in the first step, until the dtype resolves the factors."""
+        """A gamma, doubled until the dtype resolves the damped factors, with its inverse."""
         while True:
             try:
                 return gamma, self._inverse(request["factors"], gamma, comm)
             except SingularMatrixError:
-                if request["step"] == 1:  # the gamma that was set
+                if request["step"] == 1 and self.gamma is not None:  # it was set
                     raise
                 gamma *= 2
 

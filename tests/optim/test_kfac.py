@@ -254,9 +254,9 @@ def dense_proposal(net, theta, x, y, gamma, lam, l2, last=None):
 
 def test_steps_with_three_gammas_match_dense_matrices():
     net, theta, x, y = problem()
-    opt = optim.KFAC(net, lam=0.2, l2=0.01, tau1=1, tau2=1, T1=NEVER, T2=2, T3=1, decay=0.0, targets="model")
+    settings = {"lam": 0.2, "l2": 0.01, "tau1": 1, "tau2": 1, "T1": NEVER, "T2": 2, "T3": 1, "decay": 0.0}
+    opt = optim.KFAC(net, gamma=math.sqrt(0.21), targets="model", **settings)
     state = opt.init(theta)
-    close(state["gamma"], math.sqrt(0.21))
     delta, model = dense_proposal(net, theta, x, y, state["gamma"], 0.2, 0.01)
     at, state, info = opt.step(theta, state, (x, y), rng_of(1))
     close(at, theta + delta, SMALL)
@@ -288,16 +288,16 @@ def test_inverses_are_renewed_at_their_turns():
 
 def test_the_tridiagonal_inverse_is_that_of_the_factors():
     net, theta, x, y = problem()
-    opt = optim.KFAC(
-        net, lam=0.2, structure="block_tridiagonal", tau1=1, tau2=1, T1=NEVER, T3=1, targets="model"
-    )
+    settings = {"lam": 0.2, "tau1": 1, "tau2": 1, "T1": NEVER, "T3": 1, "targets": "model"}
+    settings["gamma"] = math.sqrt(0.2 + 1e-5)
+    opt = optim.KFAC(net, structure="block_tridiagonal", **settings)
     at = opt.step(theta, opt.init(theta), (x, y), rng_of(1))[0]
     F = fisher.block_tridiagonal(fisher.signals(net, theta, x))
     grad = net.gradient(theta, x, y) + opt.l2 * theta
     d = -F.solve(grad, damping=0.2 + opt.l2)
     model = optim.QuadraticModel.along(net, theta, x, grad, [d], 0.2 + opt.l2)
     close(at, theta + model.minimum()[0] * d, SMALL)
-    other = optim.KFAC(net, lam=0.2, tau1=1, tau2=1, T1=NEVER, T3=1, targets="model")
+    other = optim.KFAC(net, **settings)
     assert abs(other.step(theta, other.init(theta), (x, y), rng_of(1))[0] - at).max() > 1e-4
     conv, theta, x, y = conv_problem()
     opt = optim.KFAC(conv, structure="block_tridiagonal")
@@ -545,6 +545,13 @@ def test_gamma_stays_where_the_dtype_resolves_the_damped_factors(structure, T2):
     assert gamma**2 > np.finfo(np.float32).eps * largest
     with pytest.raises(linalg.SingularMatrixError, match=r"expected a condition number up to 8\.4e"):
         opt._inverse(state["factors"], gamma / 2, net.comm)
+
+
+def test_gamma_begins_at_a_tenth_of_the_root_of_the_damping_and_at_all_of_it_beside_a_rate():
+    net, theta, *_ = problem()
+    for settings, share in (({}, 0.1), ({"lr": 0.3}, 1.0)):
+        close(optim.KFAC(net, lam=0.2, l2=0.01, **settings).init(theta)["gamma"], share * math.sqrt(0.21))
+    assert optim.KFAC(net, gamma=0.7).init(theta)["gamma"] == 0.7
 
 
 def test_a_gamma_that_was_set_too_small_is_an_error():

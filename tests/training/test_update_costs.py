@@ -1,4 +1,4 @@
-"""Progress of one update with one approximation at a time, where some of them are exact and by other means."""
+"""Progress of one update with one approximation at a time, where some are exact and by other means."""
 
 from dataclasses import replace
 from typing import Any
@@ -45,7 +45,7 @@ def test_what_is_exact_costs_nothing() -> None:
 def test_between_linear_layers_only_blocks_and_age_cost() -> None:
     shares = of(*problem([3, 4, 2], "identity", "gaussian"))
     close(shares[KRONECKER], 1.0, 1e-10)
-    assert all(0 < shares[name] < 1 - 1e-6 for name in (BLOCKS, OLD, MEAN, DRAWN, FEW, DAMPED, "K-FAC"))
+    assert all(0 < shares[name] < 1 - 1e-8 for name in (BLOCKS, OLD, MEAN, DRAWN, FEW, DAMPED, "K-FAC"))
 
 
 def test_shares_are_those_of_the_comparison() -> None:
