@@ -26,7 +26,7 @@ from minikfac.training.update_costs import costs_on_digits, median_and_range
 
 DOCS = Path(__file__).parent
 PATH, FIGURE = DOCS / "results" / "updates.json", DOCS / "images" / "curvature-along-the-step.png"
-SEEDS, UPDATES = range(5), (30, 100)
+SEEDS, UPDATES = range(5), (30, 70)
 NETS: dict[str, dict[str, Any]] = {
     "digits-autoencoder": {"steps": 100, "seeds": (0, 1, 2)},
     "digits-convnet": {"steps": 100, "seeds": (0, 1, 2)},

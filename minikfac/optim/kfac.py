@@ -32,7 +32,7 @@ from .quadratic import QuadraticModel, curvature_and_slope, curvature_ratios, is
 from .schedules import Schedule, value_at
 from .stale import Background, Request
 
-GAMMA = 0.1
+GAMMA_SHARE = 0.1
 """Where gamma begins, over sqrt(lambda + eta). It falls by a factor of 0.6 in 20 steps at most, and from the
 paper's 1 that took most of a run: dense and convolutional nets took as many updates or more."""
 
@@ -60,10 +60,11 @@ class KFAC:
             training set. On small batches lambda falls as long as the model suits the batch at hand, and
             without a bound the steps end up suiting no other batch.
         l2: eta; the objective is h = loss + eta / 2 ||theta||^2, biases included.
-        gamma: at the start; by default a tenth of the paper's sqrt(lam + l2), see :data:`GAMMA`, and all of
-            it beside an ``lr``, where nothing else shortens steps. It falls no further than the dtype allows:
-            where the damped factors are singular to working precision it is doubled. One that is set too
-            small for the first step is an error.
+        gamma: at the start; by default ``gamma_share`` sqrt(lam + l2). It falls no further than the dtype
+            allows: where the damped factors are singular to working precision it is doubled. One that is set
+            too small for the first step is an error.
+        gamma_share: 1 in the paper. By default :data:`GAMMA_SHARE`, but 1 beside an ``lr``, where no exact F
+            shortens the steps.
         structure: of the inverse, "block_diagonal" or "block_tridiagonal".
         lr: None for alpha (and mu) from the exact Fisher matrix; a number or a schedule for that alpha, and
             no momentum.
@@ -87,6 +88,7 @@ class KFAC:
     lam_min: float = 1e-3
     l2: float = 1e-5
     gamma: float | None = None
+    gamma_share: float | None = None
     structure: str = "block_diagonal"
     lr: float | Schedule | None = None
     momentum: bool | None = None
@@ -114,6 +116,8 @@ class KFAC:
                 "expected lam > 0, got 0, which never adapts, so that steps soon suit only their own batch; "
                 "to do without lambda, set gamma, the damping of the factors"
             )
+        if self.gamma_share is not None:
+            checks.positive(gamma_share=self.gamma_share)
         checks.flag(None, momentum=self.momentum)
         checks.flag(curvature=self.curvature)
         if self.lr is not None:
@@ -146,10 +150,10 @@ class KFAC:
     def init(self, theta: Array) -> State:
         """Return the state before the first step."""
         under_way = {"pending": None, "inverse_step": 0} if self.max_age else {}
-        gamma = math.sqrt(self.lam + self.l2) * (GAMMA if self.lr is None else 1)
+        share = self.gamma_share or (GAMMA_SHARE if self.lr is None else 1.0)
         return at_start(self.net, theta) | {
             "lam": self.lam,
-            "gamma": gamma if self.gamma is None else self.gamma,
+            "gamma": share * math.sqrt(self.lam + self.l2) if self.gamma is None else self.gamma,
             "factors": None,
             "inverse": None,
             "delta": 0 * theta,

@@ -79,7 +79,7 @@ _KFAC: dict[str, Range] = {
     "tau1": Choice((1 / 8, 1 / 2, 1.0)),
     "tau2": Choice((1 / 4, 1.0)),
     "T3": Choice((5, 20)),
-    "gamma": LogUniform(1e-3, 10.0),
+    "gamma_share": LogUniform(1e-2, 1.0),
 }
 
 CONTENDERS = (

@@ -128,7 +128,7 @@ def _proposals(
         EXACT: F,
         "drawn targets": fisher.exact(drawn).array,
         f"{len(some)} of {len(x)} examples": fisher.exact(fisher.signals(net, theta, some)).array,
-        f"{len(past) - 1 - renewed} updates old": fisher.exact(fisher.signals(net, *past[renewed])).array,
+        "as old as K-FAC's inverse": fisher.exact(fisher.signals(net, *past[renewed])).array,
         f"mean over {WINDOW} updates": mean,
         "Kronecker products": khatri_rao(signals).array,
         "no blocks between layers": fisher.block_diagonal(signals).to_dense(),

@@ -466,6 +466,7 @@ def test_nothing_is_changed_in_place_and_the_loss_falls(name, norm):
         (lambda net: optim.KFAC(net, momentum=0.9), "expected momentum to be True or False or None, got 0.9"),
         (lambda net: optim.KFAC(net, curvature=1), "expected curvature to be True or False, got 1"),
         (lambda net: optim.KFCPre(net, 1, curvature="x"), "expected curvature to be True or False, got 'x'"),
+        (lambda net: optim.KFAC(net, gamma_share=0), "expected gamma_share > 0, got 0"),
         (lambda net: optim.KFAC(net, gamma=0), "expected gamma > 0, got 0"),
         (lambda net: optim.KFAC(net, tau1=0), r"expected tau1 in \(0, 1\], got 0"),
         (lambda net: optim.KFAC(net, T3=0), "expected T3 to be a whole number >= 1, got 0"),
@@ -549,7 +550,7 @@ def test_gamma_stays_where_the_dtype_resolves_the_damped_factors(structure, T2):
 
 def test_gamma_begins_at_a_tenth_of_the_root_of_the_damping_and_at_all_of_it_beside_a_rate():
     net, theta, *_ = problem()
-    for settings, share in (({}, 0.1), ({"lr": 0.3}, 1.0)):
+    for settings, share in (({}, 0.1), ({"lr": 0.3}, 1.0), ({"gamma_share": 0.5}, 0.5)):
         close(optim.KFAC(net, lam=0.2, l2=0.01, **settings).init(theta)["gamma"], share * math.sqrt(0.21))
     assert optim.KFAC(net, gamma=0.7).init(theta)["gamma"] == 0.7
 

@@ -26,7 +26,12 @@ def of(*problem: Any, batch_size: int = N, **settings: Any) -> dict[str, float]:
     return dict(costs.update_costs(*problem, updates=21, batch_size=batch_size, **settings).model)
 
 
-DRAWN, FEW, OLD, MEAN = "drawn targets", "5 of 40 examples", "2 updates old", "mean over 20 updates"
+DRAWN, FEW, OLD, MEAN = (
+    "drawn targets",
+    "5 of 40 examples",
+    "as old as K-FAC's inverse",
+    "mean over 20 updates",
+)
 KRONECKER, BLOCKS, DAMPED = "Kronecker products", "no blocks between layers", "factored damping"
 
 
