@@ -415,7 +415,7 @@ def test_the_ranks_are_no_setting_of_a_run():
     nets = [points()[0].on(several(size)) for size in (2, 3)]
     for described in ([describe(net) for net in nets], [describe(optim.KFAC(net)) for net in nets]):
         assert described[0] == described[1]
-    with pytest.raises(ValueError, match=r"expected arguments of K-FAC among .*max_age, got comm"):
+    with pytest.raises(ValueError, match=r"expected arguments of K-FAC among .*curvature, got comm"):
         contender("kfac").make(nets[0], comm=several())
 
 

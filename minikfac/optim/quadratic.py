@@ -128,9 +128,7 @@ def curvature_ratios(
     for row, (_, part) in zip(parts, of_layers, strict=True):
         row[part] = v[part]
     gram = net.fisher_gram(theta, x, parts, stats)
-    terms = xp.stack([v[part] @ (block @ v[part]) for block, part in of_layers])
-    exact, approximate = (
-        xp.append(of_a_layer, M.sum()) for of_a_layer, M in ((gram.diagonal(), gram), (terms, terms))
-    )
+    terms = [v[part] @ (block @ v[part]) for block, part in of_layers]
+    exact, approximate = xp.stack([*gram.diagonal(), gram.sum()]), xp.stack([*terms, sum(terms)])
     ratios = xp.where(approximate > 0, exact / xp.where(approximate > 0, approximate, 1), xp.nan)
     return dict(zip([*(f"curvature/{name}" for name in net.names), "curvature"], ratios, strict=True))

@@ -142,6 +142,8 @@ def argument(text: str) -> Any:
 
     >>> argument("1e-3"), argument("block_tridiagonal"), argument("SutskeverMomentum(0.99)")
     (0.001, 'block_tridiagonal', SutskeverMomentum(maximum=0.99))
+    >>> argument("true"), argument("False")
+    (True, False)
 
     Raises:
         ValueError: on a schedule that does not exist or refuses its numbers, or a text that is too long.

@@ -23,6 +23,7 @@ from ..datasets import Dataset, digits
 from ..display import ShownByFields
 from ..fisher.damping import factored_damping
 from ..fisher.khatri_rao import khatri_rao
+from ..fisher.kronecker import factors
 from ..linalg import kron_dense
 from ..network import Network
 from ..network.presets import digits_mlp
@@ -136,8 +137,8 @@ def _proposals(
     for name, M in matrices.items():
         yield name, fisher.DenseMatrix(M).solve(grad, damping=lam)
     surplus = F.copy()
-    for block, part in zip(fisher.kfac(signals).blocks, signals.slices, strict=True):
-        surplus[part, part] += kron_dense(*factored_damping(block.A, block.G, gamma**2)) - block.to_dense()
+    for (A, G), part in zip(signals.total(factors), signals.slices, strict=True):
+        surplus[part, part] += kron_dense(*factored_damping(A, G, gamma**2)) - kron_dense(A, G)
     yield "factored damping", fisher.DenseMatrix(surplus).solve(grad)
 
 
