@@ -26,7 +26,7 @@ def costs(
 
     On the bundled digits, after some updates of K-FAC: the next update once
     more with the exact natural gradient of its batch, then with one
-    approximation at a time, and with all of them. Half a minute for three
+    approximation at a time, and with all of them. Ten seconds for three
     seeds; README's net has 2,298 parameters.
     """
     from ..training.update_costs import costs_on_digits, median_and_range
