@@ -93,6 +93,11 @@ def _momenta(*largest: float) -> Choice:
     return Choice(tuple(SutskeverMomentum(mu) for mu in largest))
 
 
+def _falling(low: float, high: float, *timescales: float) -> Built:
+    """Rates that fall as 1 / (1 + k / timescale); an infinite timescale is a constant rate."""
+    return Built(InverseTime, (LogUniform(low, high), Choice((*timescales, math.inf))))
+
+
 _NESTEROV = Racer(
     "Nesterov",
     {"l2": 1e-5, "averaging": PerStep(0.99)},
@@ -113,9 +118,16 @@ _NESTEROV = Racer(
             "batch_size": Choice((100, 200)),
             "averaging": Choice((PerStep(0.99), PerStep(0.999))),
         },
+        {
+            "lr": _falling(3e-3, 3e-2, 2000, 8000),
+            "momentum": _momenta(0.99, 0.995),
+            "batch_size": Choice((32, 100, 200)),
+            "averaging": Choice((PerStep(0.99), PerStep(0.999))),
+        },
     ),
     seconds=1200,
     measure_every=Widening(250, 2000),
+    round=3,
 )
 _KFAC = Racer(
     "K-FAC",
@@ -145,15 +157,18 @@ _KFAC = Racer(
             "T3": Choice((5, 20)),
             "averaging": Choice((PerStep(0.9), PerStep(0.95))),
         },
+        {
+            "lam": LogUniform(1e-3, 0.1),
+            "gamma": LogUniform(2e-3, 0.3),
+            "tau1": Choice((1 / 8, 1 / 2)),
+            "batch_size": Choice((500, 1000, ExponentialBatches(500, 100.0, 60_000))),
+            "averaging": Choice((PerStep(0.9), PerStep(0.95))),
+        },
     ),
     seconds=400,
     measure_every=Widening(5, 30),
+    round=3,
 )
-
-
-def _falling(low: float, high: float, *timescales: float) -> Built:
-    """Rates that fall as 1 / (1 + k / timescale); an infinite timescale is a constant rate."""
-    return Built(InverseTime, (LogUniform(low, high), Choice((*timescales, math.inf))))
 
 
 _SGD_CONV = Racer(
@@ -257,7 +272,9 @@ RACES = {
             ),
             "Nesterov": _NESTEROV,
             "Nesterov, round 2": replace(_NESTEROV, fixed={}, tuned_as="Nesterov", round=2),
+            "Nesterov, round 4": replace(_NESTEROV, fixed={}, tuned_as="Nesterov", round=4),
             "K-FAC": _KFAC,
+            "K-FAC, round 4": replace(_KFAC, fixed={}, tuned_as="K-FAC", round=4),
             "K-FAC tridiagonal": replace(
                 _KFAC,
                 optimizer="K-FAC tridiagonal",
@@ -265,7 +282,7 @@ RACES = {
                 tuned_as="K-FAC",
             ),
         },
-        rounds=((750, 75), (500, 100), (750, 150)),
+        rounds=((750, 75), (500, 100), (750, 150), (1500, 100)),
         column="best_loss",
         shown=("best_squared_error", "best_test_squared_error"),
         levels={

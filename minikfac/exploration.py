@@ -283,7 +283,7 @@ def _reference(
     damping: float,
     stats: Sequence[Array] | None,
 ) -> quality.Reference:
-    """The exact side of the comparison, on the gradient by the parameters of these layers."""
+    """The exact side of the comparison, on the gradient in the parameters of these layers."""
     whole = net.gradient(theta, x, y, stats)
     gradient = array_module(whole).concatenate([whole[net.slices[layer]] for layer in layers])
     # where F is large and of all layers, a pass forward and back is quicker than a product with it

@@ -1,5 +1,6 @@
 """Ranks together against one alone: the same numbers, under real MPI; and what happens when one fails."""
 
+import contextlib
 import dataclasses
 import functools
 import os
@@ -15,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minikfac import cli, distributed, fisher, optim, parallel, races, training
+from minikfac import cli, distributed, fisher, linalg, optim, parallel, races, training
 from minikfac.distributed import Communicator, MPICommunicator, _packed, _unpacked
 from minikfac.network import presets
 from minikfac.races.contenders import contender
@@ -414,7 +415,7 @@ def test_the_ranks_are_no_setting_of_a_run():
     nets = [points()[0].on(several(size)) for size in (2, 3)]
     for described in ([describe(net) for net in nets], [describe(optim.KFAC(net)) for net in nets]):
         assert described[0] == described[1]
-    with pytest.raises(ValueError, match=r"expected arguments of K-FAC among .*max_age, got comm"):
+    with pytest.raises(ValueError, match=r"expected arguments of K-FAC among .*curvature, got comm"):
         contender("kfac").make(nets[0], comm=several())
 
 
@@ -534,3 +535,20 @@ def test_inverses_cost_what_their_matrices_cost():
     assert dense == pytest.approx((31 * 20) ** 3)
     assert 31**3 + 20**3 <= kron <= 2**0.5 * (31**3 + 20**3)
     assert diagonal < kron < dense
+
+
+def test_what_is_singular_on_one_rank_is_an_error_on_all():
+    """So that all of them take more damping and go on together."""
+    F = fisher.Kronecker([(np.eye(3), np.eye(2)), (np.zeros((2, 2)), np.eye(2))])
+    sent = []
+    for rank in (0, 1):
+        comm = several(2, rank)
+        comm.gather = lambda mine: (sent.append(mine), [mine])[1]  # nobody else's
+        with contextlib.suppress(KeyError, linalg.SingularMatrixError):
+            F.inverse(0.0, comm=comm)
+    assert sorted(key for mine in sent for key in mine) == [0, 1]
+    for rank in (0, 1):
+        comm = several(2, rank)
+        comm.gather = lambda _mine: sent
+        with pytest.raises(linalg.SingularMatrixError, match=r"A of layer1 .* has numerical rank 0"):
+            F.inverse(0.0, comm=comm)

@@ -209,6 +209,10 @@ def _conclude(history: History, keep: Keep, entrant: Entrant) -> None:
         title = f"{in_figures(entrant.problem.name)}: training loss"
         save_figure(plots.race({entrant.name: history.records}, title=title)[0].figure, path)
         figure = str(path)
+    if "curvature" in last:
+        path = Path(keep.folder) / "curvature.png"
+        save_figure(plots.curvature_along_training(history.records).figure, path)
+        figure += f", {path}"
     say(f"Records: {keep.records}  Parameters: {keep.checkpoint}  Figure: {figure}")
 
 

@@ -207,7 +207,7 @@ def judge(answer: Callable[..., Any], sizes: tuple[int, ...], lam: float, clip: 
 
 
 def shapes_of(Ws: Any) -> list[Any] | None:
-    """Shapes of the arrays in a list; None of what is no list."""
+    """Shapes of the arrays in a list; None of anything but a list."""
     return [getattr(W, "shape", None) for W in Ws] if isinstance(Ws, list | tuple) else None
 
 

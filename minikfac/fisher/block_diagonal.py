@@ -5,13 +5,32 @@ Exact blocks, Kronecker blocks, diagonals: each kind is a list of blocks, one pe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import TypeVar
 
 from ..backend import Array, array_module
 from ..distributed import SERIAL, Communicator
-from ..linalg import consecutive
+from ..linalg import SingularMatrixError, consecutive
 from .matrix import FisherMatrix, Operator, check_method
+
+T = TypeVar("T")
+
+
+def shared(tasks: Sequence[Callable[[], T]], costs: Sequence[float], comm: Communicator) -> list[T]:
+    """As :meth:`.Communicator.share`, but what is singular on one rank is an error on all of them."""
+    results = comm.share([partial(_result_or_refusal, task) for task in tasks], costs)
+    for result in results:
+        if isinstance(result, str):
+            raise SingularMatrixError(result)
+    return results  # type: ignore[return-value]
+
+
+def _result_or_refusal(task: Callable[[], T]) -> T | str:
+    try:
+        return task()
+    except SingularMatrixError as error:
+        return str(error)
 
 
 class BlockDiagonalOperator(Operator):
@@ -84,7 +103,7 @@ class BlockDiagonal(BlockDiagonalOperator, FisherMatrix):
             partial(block.inverse, damping, choice, pseudo_inverse, explicit)
             for block, choice in self._with_methods(method)
         ]
-        return BlockDiagonalOperator(comm.share(tasks, [block.inverse_cost for block in self.blocks]))
+        return BlockDiagonalOperator(shared(tasks, [block.inverse_cost for block in self.blocks], comm))
 
     def logdet(self, damping: float = 0.0, method: str | None = None) -> float:
         return sum(block.logdet(damping, choice) for block, choice in self._with_methods(method))

@@ -41,6 +41,7 @@ from ..linalg import (
     kron_sum_solver,
 )
 from ..linalg.psd import check_product
+from .block_diagonal import shared
 from .damping import factored_damping
 from .khatri_rao import check_dense, cross_factors
 from .kronecker import factors
@@ -144,7 +145,7 @@ class BlockTridiagonal(FisherMatrix):
     def _inverted(self, comm: Communicator) -> BlockTridiagonalInverse:
         tasks: list[Callable[[], Any]] = [partial(self._given_above, l) for l in range(len(self.cross))]
         costs = [block.inverse_cost for block in self.blocks]
-        *lower, top = comm.share([*tasks, self._top], costs)
+        *lower, top = shared([*tasks, self._top], costs, comm)
         psi, sigma = (tuple(given[part] for given in lower) for part in range(2))
         return BlockTridiagonalInverse(psi, sigma, top)
 

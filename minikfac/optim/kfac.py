@@ -21,15 +21,20 @@ from ..distributed import Communicator
 from ..fisher import BlockTridiagonal, Operator, block_tridiagonal, signals
 from ..fisher.kronecker import factors
 from ..fisher.kronecker_block import factored_inverse, kronecker_blocks
+from ..linalg import SingularMatrixError
 from ..network import Network
 from . import checks
 from .averages import moving_average
 from .finite import finite
 from .momentum import State, at_start
 from .objective import decay, first, objective, objective_gradient
-from .quadratic import QuadraticModel, curvature_and_slope, is_rounding
+from .quadratic import QuadraticModel, curvature_and_slope, curvature_ratios, is_rounding
 from .schedules import Schedule, value_at
 from .stale import Background, Request
+
+GAMMA_SHARE = 0.1
+"""Where gamma begins, over sqrt(lambda + eta). It falls by a factor of 0.6 in 20 steps at most, and from the
+paper's 1 that took most of a run: dense and convolutional nets took as many updates or more."""
 
 
 class Proposal(NamedTuple):
@@ -45,7 +50,7 @@ class KFAC:
     """K-FAC with momentum and adaptive damping.
 
     The defaults are the paper's, but for ``lam``, which began at 150 with autoencoders (1 suits classifiers),
-    and its bound ``lam_min``. The paper averages the iterates too: ``averaging`` of
+    its bound ``lam_min``, and where ``gamma`` begins. The paper averages the iterates too: ``averaging`` of
     :func:`minikfac.training.train`.
 
     Attributes:
@@ -55,7 +60,11 @@ class KFAC:
             training set. On small batches lambda falls as long as the model fits the current batch, and
             without a bound the steps in the end fit no other batch.
         l2: eta; the objective is h = loss + eta / 2 ||theta||^2, biases included.
-        gamma: at the start; sqrt(lam + l2) by default.
+        gamma: at the start; by default ``gamma_share`` sqrt(lam + l2). It falls no further than the dtype
+            allows: where the damped factors are singular to working precision it is doubled. One that is set
+            too small for the first step is an error.
+        gamma_share: 1 in the paper. By default :data:`GAMMA_SHARE`, but 1 beside an ``lr``, where no exact F
+            shortens the steps.
         structure: of the inverse, "block_diagonal" or "block_tridiagonal".
         lr: None for alpha (and mu) from the exact Fisher matrix; a number or a schedule for that alpha, and
             no momentum.
@@ -70,6 +79,8 @@ class KFAC:
         targets: of the factors, "sampled" as in the paper or "model" for the exact expectation.
         max_age: a; inverses begun in step k are in use from step k + a on, and until then the last ones.
             With 0 each step waits for its own, as the first three always do.
+        curvature: whether info tells, for each layer, how much more curved the loss is along Delta than its
+            block says, v_l^T F v_l / v_l^T F~ v_l, with F on tau2 of the batch; a pass per layer and step.
     """
 
     net: Network
@@ -77,6 +88,7 @@ class KFAC:
     lam_min: float = 1e-3
     l2: float = 1e-5
     gamma: float | None = None
+    gamma_share: float | None = None
     structure: str = "block_diagonal"
     lr: float | Schedule | None = None
     momentum: bool | None = None
@@ -88,6 +100,7 @@ class KFAC:
     decay: float = 0.95
     targets: str = "sampled"
     max_age: int = 0
+    curvature: bool = False
     _background: Background = field(default_factory=Background, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -103,7 +116,10 @@ class KFAC:
                 "expected lam > 0, got 0, which never adapts, so that steps soon suit only their own batch; "
                 "to do without lambda, set gamma, the damping of the factors"
             )
+        if self.gamma_share is not None:
+            checks.positive(gamma_share=self.gamma_share)
         checks.flag(None, momentum=self.momentum)
+        checks.flag(curvature=self.curvature)
         if self.lr is not None:
             checks.positive(lr=self.lr)
             if self.momentum:
@@ -134,9 +150,10 @@ class KFAC:
     def init(self, theta: Array) -> State:
         """Return the state before the first step."""
         under_way = {"pending": None, "inverse_step": 0} if self.max_age else {}
+        share = self.gamma_share or (GAMMA_SHARE if self.lr is None else 1.0)
         return at_start(self.net, theta) | {
             "lam": self.lam,
-            "gamma": math.sqrt(self.lam + self.l2) if self.gamma is None else self.gamma,
+            "gamma": share * math.sqrt(self.lam + self.l2) if self.gamma is None else self.gamma,
             "factors": None,
             "inverse": None,
             "delta": 0 * theta,
@@ -191,6 +208,9 @@ class KFAC:
         # 7 the update
         if self.max_age:
             info["age"] = k - under_way["inverse_step"]
+        if self.curvature:
+            near = kronecker_blocks(means[: len(self.net.names)], self.net.names)
+            info |= curvature_ratios(self.net, theta, first(x, self.tau2), best.directions[0], near, used)
         new_state = {"step": k, "lam": lam, "gamma": best.gamma, "factors": means, "inverse": best.inverse}
         return moved, new_state | {"delta": delta, "stats": stats, **under_way}, info
 
@@ -217,7 +237,17 @@ class KFAC:
 
     def _inverses(self, request: Request, comm: Communicator) -> list[tuple[float, Operator]]:
         """Values of gamma, each with its inverse."""
-        return [(gamma, self._inverse(request["factors"], gamma, comm)) for gamma in request["gammas"]]
+        return [self._resolved(request, gamma, comm) for gamma in request["gammas"]]
+
+    def _resolved(self, request: Request, gamma: float, comm: Communicator) -> tuple[float, Operator]:
+        """A gamma, doubled until the dtype resolves the damped factors, with its inverse."""
+        while True:
+            try:
+                return gamma, self._inverse(request["factors"], gamma, comm)
+            except SingularMatrixError:
+                if request["step"] == 1 and self.gamma is not None:  # it was set
+                    raise
+                gamma *= 2
 
     def _inverse(self, means: Sequence[tuple[Array, ...]], gamma: float, comm: Communicator) -> Operator:
         """(F~ + damping)^{-1}, of each layer the work of one of the ranks."""

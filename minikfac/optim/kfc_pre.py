@@ -26,7 +26,7 @@ from .averages import moving_average
 from .finite import finite
 from .momentum import State, at_rest, moved_by
 from .objective import first
-from .quadratic import curvature_and_slope, within
+from .quadratic import curvature_and_slope, curvature_ratios, within
 from .schedules import Schedule, value_at
 from .stale import Background, Request
 
@@ -50,6 +50,9 @@ class KFCPre:
             of the whole batch there; F and the factors hold them constant.
         max_age: a; inverses begun in step k are in use from step k + a on, and until then the last ones.
             With 0 each step waits for its own, as the first three always do.
+        curvature: whether info tells, for each layer, how much more curved the loss is along v than its
+            block says, v_l^T F v_l / v_l^T F~ v_l, with F on a quarter of the batch; a pass per layer and
+            step.
     """
 
     net: Network
@@ -64,6 +67,7 @@ class KFCPre:
     clip_norm: str = "fisher"
     clip_share: float = 1 / 4
     max_age: int = 0
+    curvature: bool = False
     _background: Background = field(default_factory=Background, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -74,6 +78,7 @@ class KFCPre:
         checks.positive(damping_and_l2=self.damping + self.l2)
         checks.count(Ts=self.Ts, Tf=self.Tf)
         checks.age(self.max_age, Tf=self.Tf)
+        checks.flag(curvature=self.curvature)
         checks.choice(("fisher", "kfac"), clip_norm=self.clip_norm)
         checks.share(clip_share=self.clip_share)
         if self.clip is None:
@@ -125,6 +130,9 @@ class KFCPre:
         velocity = mu * state["velocity"] + scale * v
         moved, after = moved_by(velocity, theta, state, stats)
         after |= {"factors": means, "inverse": inverse, **under_way}
+        if self.curvature:
+            near = kronecker_blocks(means, self.net.names)
+            info |= curvature_ratios(self.net, theta, first(x, 1 / 4), v, near, used)
         if self.max_age:
             info["age"] = k - under_way["inverse_step"]
         return moved, after, {"loss": loss, "lr": lr, **info}

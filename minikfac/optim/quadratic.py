@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..backend import Array, array_module, fetch
+from ..fisher import BlockDiagonal
 from ..network import Network
 
 
@@ -101,3 +102,33 @@ def curvature_and_slope(
     """
     d = array_module(theta).stack(list(directions))
     return net.fisher_gram(theta, x, d, stats) + damping * (d @ d.T), d @ gradient
+
+
+def curvature_ratios(
+    net: Network, theta: Array, x: Array, v: Array, near: BlockDiagonal, stats: Sequence[Array] | None = None
+) -> dict[str, Array]:
+    """Return how much more curved the exact model is along a step than an approximation says.
+
+    One R-operator pass per layer. On a device the numbers stay there.
+
+    Args:
+        net: the network.
+        theta: (P,).
+        x: inputs of the expectation in the exact Fisher matrix F.
+        v: a step (P,), of any length.
+        near: the approximation F~, a block per parameter layer.
+        stats: statistics of batch normalization.
+
+    Returns:
+        v_l^T F v_l / v_l^T F~ v_l as ``curvature/LAYER``, where v_l is v in that layer and 0 elsewhere, and
+        v^T F v / v^T F~ v as ``curvature``; nan where the approximation has no curvature.
+    """
+    xp, of_layers = array_module(theta), list(zip(near.blocks, near.slices, strict=True))
+    parts = xp.zeros((len(of_layers), len(v)), dtype=v.dtype)
+    for row, (_, part) in zip(parts, of_layers, strict=True):
+        row[part] = v[part]
+    gram = net.fisher_gram(theta, x, parts, stats)
+    terms = [v[part] @ (block @ v[part]) for block, part in of_layers]
+    exact, approximate = xp.stack([*gram.diagonal(), gram.sum()]), xp.stack([*terms, sum(terms)])
+    ratios = xp.where(approximate > 0, exact / xp.where(approximate > 0, approximate, 1), xp.nan)
+    return dict(zip([*(f"curvature/{name}" for name in net.names), "curvature"], ratios, strict=True))

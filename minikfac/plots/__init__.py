@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .tradeoff import progress_against_storage
     from .training import (
         approximations_along_training,
+        curvature_along_training,
         quality_along_training,
         steps_as_pictures,
         training_curve,

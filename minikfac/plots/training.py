@@ -104,6 +104,34 @@ def quality_along_training(
 
 
 @style()
+def curvature_along_training(records: Sequence[Mapping[str, Any]], *, ax: Any | None = None) -> Any:
+    """Draw how much more curved the loss is along the steps than the approximation says, layer by layer.
+
+    Args:
+        records: of a run of K-FAC or KFC-pre with ``curvature=True``.
+        ax: axes to draw into.
+
+    Raises:
+        ValueError: on records without ``curvature``.
+    """
+    rows = [row for row in records if "curvature" in row]
+    if not rows:
+        raise ValueError("expected records of a run with curvature=True, got none with curvature")
+    ax, steps = axes_for(ax), [row["step"] for row in rows]
+    layers = [name for name in rows[0] if name.startswith("curvature/")]
+    for number, name in enumerate(layers):
+        values = [row[name] for row in rows]
+        ax.plot(steps, values, label=name.removeprefix("curvature/"), **marked_pen(number))
+    whole = [row["curvature"] for row in rows]
+    ax.plot(steps, whole, label="all layers", color="black", linestyle="--", linewidth=3)
+    ax.axhline(1.0, color=GREY, linestyle=":")
+    ax.set_yscale("log")
+    plain_log_ticks(ax.yaxis)
+    title = f"Curvature along the step over what K-FAC says: {short(whole[0])} to {short(whole[-1])}"
+    return labelled(ax, title, "step", r"$v^T F v \,/\, v^T \tilde{F} v$, by layer", ncols=2)
+
+
+@style()
 def approximations_along_training(
     steps: Any, errors: Mapping[str, Any], cosines: Mapping[str, Any], *, now: float | None = None
 ) -> list[Any]:

@@ -79,6 +79,7 @@ _KFAC: dict[str, Range] = {
     "tau1": Choice((1 / 8, 1 / 2, 1.0)),
     "tau2": Choice((1 / 4, 1.0)),
     "T3": Choice((5, 20)),
+    "gamma_share": LogUniform(1e-2, 1.0),
 }
 
 CONTENDERS = (
@@ -137,10 +138,12 @@ def contender(name: str) -> Contender:
 
 
 def argument(text: str) -> Any:
-    """Read the value of an argument: a number, True, None, a word, or a schedule by name.
+    """Read the value of an argument: a number, true or false, None, a word, or a schedule by name.
 
     >>> argument("1e-3"), argument("block_tridiagonal"), argument("SutskeverMomentum(0.99)")
     (0.001, 'block_tridiagonal', SutskeverMomentum(maximum=0.99))
+    >>> argument("true"), argument("False")
+    (True, False)
 
     Raises:
         ValueError: on a schedule that does not exist or rejects its numbers, or a text that is too long.
@@ -158,7 +161,7 @@ def argument(text: str) -> Any:
         except (TypeError, SyntaxError, ValueError) as error:
             raise ValueError(f"expected numbers that make a {called[1]}, got {text}: {error}") from error
     try:
-        return ast.literal_eval(text)
+        return ast.literal_eval({"true": "True", "false": "False"}.get(text, text))
     except (SyntaxError, ValueError, TypeError):  # {[]: 1} is a TypeError
         return text
 

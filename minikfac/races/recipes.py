@@ -67,6 +67,7 @@ class Recipe:
 KFAC = {
     "lam": 150.0,
     "l2": 1e-5,
+    "gamma_share": 1.0,
     "tau1": 1 / 8,
     "tau2": 1 / 4,
     "T1": 5,

@@ -32,7 +32,10 @@ def test_every_problem_recipe_and_optimizer_is_listed(capsys: pytest.CaptureFixt
 def test_the_recipes_of_one_problem_show_their_constants(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "problems", "digits-autoencoder")
     assert code == 0 and "Optimizers" not in out and "usps" not in out
-    assert "K-FAC: batches of 250; [MG15], on our small problem\n        lam=1 l2=1e-05 tau1=0.125" in out
+    assert (
+        "K-FAC: batches of 250; [MG15], on our small problem\n        lam=1 l2=1e-05 gamma_share=1 tau1=0.125"
+        in out
+    )
     assert "momentum=SutskeverMomentum(0.99) nesterov=True" in out
     assert "ours: lam, batch_size\n" in out
     _, out, _ = run(capsys, "problems", "mnist-autoencoder")

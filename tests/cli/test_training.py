@@ -51,10 +51,43 @@ def test_train_leaves_records_parameters_and_a_figure(capsys: pytest.CaptureFixt
     kept, task = checkpoint.load(here / "a/b/run.npz"), problem("digits-autoencoder", n_train=60)
     with one_thread():  # as the command does: products on several threads round otherwise
         again = train(
-            task.net, task.theta(), optim.KFAC(task.net, lam=3), task.dataset, 6, 20, progress=False
+            task.net,
+            task.theta(),
+            optim.KFAC(task.net, lam=3, gamma_share=1),
+            task.dataset,
+            6,
+            20,
+            progress=False,
         )
     assert kept.theta.tobytes() == again.theta.tobytes()
     assert matplotlib.image.imread(here / "a/b/loss.png").shape[1] == 1280
+
+
+def test_curvature_along_the_steps_is_recorded_and_drawn(
+    capsys: pytest.CaptureFixture[str], here: Path
+) -> None:
+    options = ("--steps", "4", "--set", "curvature=true", "--out", "a")
+    code, out, _ = run(capsys, "train", *SMALL, *options)
+    assert code == 0 and "curvature.png" in out
+    read = records.read(here / "a/run.jsonl")
+    assert (read["curvature/dense0"][1:] > 0).all() and np.isnan(read["curvature"][0])
+    assert matplotlib.image.imread(here / "a/curvature.png").shape[1] == 1280
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "setting", "named"),
+    [
+        ("kfac", "momentum=0.9", "expected momentum to be True or False or None, got 0.9"),
+        ("kfac", "curvature=yes", "expected curvature to be True or False, got 'yes'"),
+        ("nesterov", "nesterov=abc", "expected nesterov to be True or False, got 'abc'"),
+        ("nesterov", "nesterov=1", "expected nesterov to be True or False, got 1"),
+    ],
+)
+def test_flags_are_true_or_false(
+    capsys: pytest.CaptureFixture[str], here: Path, optimizer: str, setting: str, named: str
+) -> None:
+    code, _, error = run(capsys, "train", *SMALL, "--optimizer", optimizer, "--set", setting)
+    assert code == 2 and named in error
 
 
 def test_an_interrupted_run_is_resumed_in_the_same_bits(

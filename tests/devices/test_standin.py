@@ -327,3 +327,19 @@ def test_the_cupy_that_is_installed_takes_every_call(monkeypatch):
     spec.loader.exec_module(tool)
     table = tool.table()
     assert [why for call in calls() if (why := refused(call, table))] == []
+
+
+def test_curvature_along_the_step_stays_on_the_device_until_the_step_ends():
+    net, theta, x, y = random_net(np.random.default_rng(0), (4, 5, 3))
+    for make in (
+        lambda: mk.optim.KFAC(net, curvature=True),
+        lambda: mk.optim.KFCPre(net, 0.1, curvature=True),
+    ):
+        infos = []
+        for move in (np.asarray, mk.to_device):
+            at, opt = move(theta), make()
+            batch = (move(x), move(y))
+            infos.append(opt.step(at, opt.init(at), batch, np.random.default_rng(0))[2])
+        assert infos[0].keys() == infos[1].keys() >= {"curvature/dense0", "curvature"}
+        assert all(isinstance(value, float) for value in infos[1].values())
+        close(list(infos[1].values()), list(infos[0].values()), 1e-10)

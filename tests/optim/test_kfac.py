@@ -10,7 +10,7 @@ import minikfac as mk
 from minikfac import fisher, layers, linalg, optim
 from minikfac.optim import schedules
 from minikfac.optim.averages import moving_average
-from minikfac.optim.quadratic import is_rounding
+from minikfac.optim.quadratic import curvature_ratios, is_rounding
 from oracles import close
 
 N, NEVER = 12, 10**9
@@ -254,9 +254,9 @@ def dense_proposal(net, theta, x, y, gamma, lam, l2, last=None):
 
 def test_steps_with_three_gammas_match_dense_matrices():
     net, theta, x, y = problem()
-    opt = optim.KFAC(net, lam=0.2, l2=0.01, tau1=1, tau2=1, T1=NEVER, T2=2, T3=1, decay=0.0, targets="model")
+    settings = {"lam": 0.2, "l2": 0.01, "tau1": 1, "tau2": 1, "T1": NEVER, "T2": 2, "T3": 1, "decay": 0.0}
+    opt = optim.KFAC(net, gamma=math.sqrt(0.21), targets="model", **settings)
     state = opt.init(theta)
-    close(state["gamma"], math.sqrt(0.21))
     delta, model = dense_proposal(net, theta, x, y, state["gamma"], 0.2, 0.01)
     at, state, info = opt.step(theta, state, (x, y), rng_of(1))
     close(at, theta + delta, SMALL)
@@ -288,16 +288,16 @@ def test_inverses_are_renewed_at_their_turns():
 
 def test_the_tridiagonal_inverse_is_that_of_the_factors():
     net, theta, x, y = problem()
-    opt = optim.KFAC(
-        net, lam=0.2, structure="block_tridiagonal", tau1=1, tau2=1, T1=NEVER, T3=1, targets="model"
-    )
+    settings = {"lam": 0.2, "tau1": 1, "tau2": 1, "T1": NEVER, "T3": 1, "targets": "model"}
+    settings["gamma"] = math.sqrt(0.2 + 1e-5)
+    opt = optim.KFAC(net, structure="block_tridiagonal", **settings)
     at = opt.step(theta, opt.init(theta), (x, y), rng_of(1))[0]
     F = fisher.block_tridiagonal(fisher.signals(net, theta, x))
     grad = net.gradient(theta, x, y) + opt.l2 * theta
     d = -F.solve(grad, damping=0.2 + opt.l2)
     model = optim.QuadraticModel.along(net, theta, x, grad, [d], 0.2 + opt.l2)
     close(at, theta + model.minimum()[0] * d, SMALL)
-    other = optim.KFAC(net, lam=0.2, tau1=1, tau2=1, T1=NEVER, T3=1, targets="model")
+    other = optim.KFAC(net, **settings)
     assert abs(other.step(theta, other.init(theta), (x, y), rng_of(1))[0] - at).max() > 1e-4
     conv, theta, x, y = conv_problem()
     opt = optim.KFAC(conv, structure="block_tridiagonal")
@@ -464,6 +464,9 @@ def test_nothing_is_changed_in_place_and_the_loss_falls(name, norm):
             "expected lam > 0, got 0, which never adapts, .*; to do without",
         ),
         (lambda net: optim.KFAC(net, momentum=0.9), "expected momentum to be True or False or None, got 0.9"),
+        (lambda net: optim.KFAC(net, curvature=1), "expected curvature to be True or False, got 1"),
+        (lambda net: optim.KFCPre(net, 1, curvature="x"), "expected curvature to be True or False, got 'x'"),
+        (lambda net: optim.KFAC(net, gamma_share=0), "expected gamma_share > 0, got 0"),
         (lambda net: optim.KFAC(net, gamma=0), "expected gamma > 0, got 0"),
         (lambda net: optim.KFAC(net, tau1=0), r"expected tau1 in \(0, 1\], got 0"),
         (lambda net: optim.KFAC(net, T3=0), "expected T3 to be a whole number >= 1, got 0"),
@@ -520,3 +523,106 @@ def test_inverses_are_renewed_where_gamma_is_chosen_too():
             F = fisher.Kronecker(state["factors"], net.names)
             expected = F.solve(grad, damping=state["gamma"] ** 2, method="factored")
             close(state["inverse"] @ grad, expected, SMALL)
+
+
+# gamma in the limits of the dtype --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("structure", ["block_diagonal", "block_tridiagonal"])
+@pytest.mark.parametrize("T2", [NEVER, 2])
+def test_gamma_stays_where_the_dtype_resolves_the_damped_factors(structure, T2):
+    """In float32 a proposal or, with new factors, the gamma itself may be too small: a long run goes on."""
+    net, theta, x, y = problem()
+    theta, x = theta.astype(np.float32), x.astype(np.float32)
+    opt = optim.KFAC(net, structure=structure, tau1=1 / 6, T2=T2, T3=1)
+    state = opt.init(theta)
+    theta, state, _ = opt.step(theta, state, (x, y), rng_of(1))
+    theta, state, info = opt.step(theta, state | {"gamma": 1e-9}, (x, y), rng_of(2))
+    gamma = state["gamma"]
+    assert info["gamma"] == gamma
+    assert theta.dtype == np.float32
+    assert np.isfinite(theta).all()
+    largest = max(float(A.diagonal().max() * G.diagonal().max()) for A, G in state["factors"][:2])
+    assert gamma**2 > np.finfo(np.float32).eps * largest
+    with pytest.raises(linalg.SingularMatrixError, match=r"expected a condition number up to 8\.4e"):
+        opt._inverse(state["factors"], gamma / 2, net.comm)
+
+
+def test_gamma_begins_at_a_tenth_of_the_root_of_the_damping_and_at_all_of_it_beside_a_rate():
+    net, theta, *_ = problem()
+    for settings, share in (({}, 0.1), ({"lr": 0.3}, 1.0), ({"gamma_share": 0.5}, 0.5)):
+        close(optim.KFAC(net, lam=0.2, l2=0.01, **settings).init(theta)["gamma"], share * math.sqrt(0.21))
+    assert optim.KFAC(net, gamma=0.7).init(theta)["gamma"] == 0.7
+
+
+def test_a_gamma_that_was_set_too_small_is_an_error():
+    net, theta, x, y = problem()
+    opt = optim.KFAC(net, gamma=1e-9, tau1=1 / 12)
+    with pytest.raises(linalg.SingularMatrixError, match="gamma=1e-09; use more damping"):
+        opt.step(theta.astype(np.float32), opt.init(theta.astype(np.float32)), (x, y), rng_of(1))
+
+
+# curvature along the step ----------------------------------------------------------------------------------
+
+
+def ratios(opt, theta, x, y, steps=1):
+    state = opt.init(theta)
+    for k in range(1, steps + 1):
+        theta, state, info = opt.step(theta, state, (x, y), rng_of(k))
+    return {name: float(value) for name, value in info.items() if name.startswith("curvature")}
+
+
+def test_curvature_along_the_step_is_that_of_exact_blocks_where_kfac_is_exact():
+    """Deep linear nets with squared loss: each layer has ratio 1, all of them together have not."""
+    rng = np.random.default_rng(0)
+    net = mk.mlp([4, 5, 5, 3], "identity", "gaussian")
+    theta, x, y = net.init(rng), rng.standard_normal((N, 4)), rng.standard_normal((N, 3))
+    by_layer = ratios(optim.KFAC(net, tau1=1, tau2=1, targets="model", curvature=True), theta, x, y)
+    assert list(by_layer) == [*(f"curvature/{name}" for name in net.names), "curvature"]
+    *layerwise, whole = by_layer.values()
+    close(layerwise, np.ones(3))
+    assert abs(whole - 1) > 0.1
+    one = mk.mlp([4, 3], output="gaussian")
+    kfac = optim.KFAC(one, tau1=1, tau2=1, targets="model", curvature=True)
+    close(list(ratios(kfac, one.init(rng), x, y).values()), [1, 1])
+
+
+@pytest.mark.parametrize("norm", [(), (layers.BatchNorm(3),)])
+@pytest.mark.parametrize("dense", [True, False])
+def test_curvature_along_the_step_matches_dense_matrices(dense, norm):
+    """And is not 1 where layers are not linear: the control."""
+    net, theta, x, _ = problem() if dense else conv_problem(*norm)
+    near = fisher.kfac(fisher.signals(net, theta, x))
+    v = np.random.default_rng(1).standard_normal(net.n_params)
+    by_layer = curvature_ratios(net, theta, x, v, near)
+    F = fisher.exact(fisher.signals(net, theta, x)).array
+    for name, block, part in zip(net.names, near.blocks, near.slices, strict=True):
+        expected = (v[part] @ F[part, part] @ v[part]) / (v[part] @ block.to_dense() @ v[part])
+        close(by_layer[f"curvature/{name}"], expected, SMALL)
+        assert "norm" not in name or abs(expected - 1) < SMALL  # it has its exact block
+    assert max(abs(ratio - 1) for ratio in by_layer.values()) > 0.05
+    close(by_layer["curvature"], (v @ F @ v) / (v @ near.to_dense() @ v), SMALL)
+
+
+@pytest.mark.parametrize("name", ["kfac", "tridiagonal", "kfc-pre"])
+def test_curvature_is_told_in_every_step_and_changes_none(name):
+    net, theta, x, y = problem()
+    makes = {
+        "kfac": lambda **more: optim.KFAC(net, **more),
+        "tridiagonal": lambda **more: optim.KFAC(net, structure="block_tridiagonal", **more),
+        "kfc-pre": lambda **more: optim.KFCPre(net, 0.1, **more),
+    }
+    make = makes[name]
+    steps = [make(curvature=on).step(theta, make().init(theta), (x, y), rng_of(1)) for on in (False, True)]
+    assert np.array_equal(steps[0][0], steps[1][0])
+    plain, told = (info for *_, info in steps)
+    assert [*plain, *(f"curvature/{layer}" for layer in net.names), "curvature"] == [*told]
+    assert all(value > 0 for value in ratios(make(curvature=True), theta, x, y, 3).values())
+
+
+def test_a_layer_without_curvature_has_no_ratio():
+    net, theta, x, _ = problem()
+    near = fisher.Kronecker([(np.zeros((5, 5)), np.eye(5)), (np.eye(6), np.eye(3))], net.names)
+    by_layer = curvature_ratios(net, theta, x, np.ones(net.n_params), near)
+    assert math.isnan(by_layer["curvature/dense0"])
+    assert by_layer["curvature/dense1"] > 0

@@ -47,6 +47,9 @@ ON_AXES = {
         {"small": (100, 50), "large": (10**6, 10**4)}, budgets={"80 GB": 8e10}, ax=ax
     ),
     "quality_along_training": lambda ax: plots.quality_along_training([0, 10], {"dense0": [0.1, 0.4]}, ax=ax),
+    "curvature_along_training": lambda ax: plots.curvature_along_training(
+        [{"step": 0}, *({"step": k, "curvature/conv0": 3.0 * k, "curvature": 7.0 * k} for k in (1, 9))], ax=ax
+    ),
     "training_curve": lambda ax: plots.training_curve({"a": RECORDS, "b": RECORDS}, ax=ax),
     "correlation_against_offset": lambda ax: plots.correlation_against_offset(
         {"max-pooling": {"conv0": [0.1, 0.0, 0.0], "conv1": [0.2, math.nan]}}, ax=ax

@@ -38,3 +38,16 @@ def test_quality_along_training_keeps_gaps():
         plots.quality_along_training([0, 5, 10], {"dense0": [0.1, 0.3]})
     with pytest.raises(ValueError, match="at least one curve, got none"):
         plots.quality_along_training([0], {})
+
+
+def test_curvature_along_training_has_a_curve_per_layer_and_one_for_all():
+    rows = [{"step": 0}, *({"step": k, "curvature/conv0": 3.0, "curvature": 7.0 * k} for k in (1, 2))]
+    ax = plots.curvature_along_training(rows)
+    layer, whole, one = ax.get_lines()
+    assert [layer.get_label(), whole.get_label()] == ["conv0", "all layers"]
+    np.testing.assert_array_equal(whole.get_xydata(), [[1, 7], [2, 14]])
+    np.testing.assert_array_equal(layer.get_ydata(), [3, 3])
+    np.testing.assert_array_equal(one.get_ydata(), [1, 1])
+    assert ax.get_yscale() == "log"
+    with pytest.raises(ValueError, match="expected records of a run with curvature=True, got none"):
+        plots.curvature_along_training(RECORDS)
