@@ -158,7 +158,7 @@ def test_a_little_file_of_many_bytes_is_refused_in_little_memory(
 
 
 def test_a_member_of_many_bytes_is_refused_in_little_memory(tmp_path: Path) -> None:
-    """Its header tells of few."""
+    """Its header states few."""
     path = tmp_path / "mine.npz"
     out = io.BytesIO()
     np.save(out, np.zeros((3, 2)))
@@ -218,11 +218,11 @@ def npy(header: str, content: bytes, version: bytes = b"\x01\x00") -> bytes:
         (b"text and more", "the magic string is not correct"),
         (
             npy("{'descr': '<f8', 'fortran_order': False, 'shape': (1,)}", bytes(9)),
-            "74 bytes, .* tells of 73",
+            "74 bytes, .* states 73",
         ),
         (
             npy("{'descr': '<f8', 'fortran_order': False, 'shape': (2,)}", bytes(8)),
-            "73 bytes, .* tells of 81",
+            "73 bytes, .* states 81",
         ),
         (npy("{'descr': '<f8', 'fortran_order': False, 'shape': (-1,)}", b""), r"shape \(-1,\)"),
         (npy("{'descr': '<U0', 'fortran_order': False, 'shape': (10000000000,)}", b""), "entries of <U0"),

@@ -59,10 +59,10 @@ def test_the_matrix_shows_check_marks_and_digits() -> None:
     image = ax.images[0].get_array()
     assert image.mask.tolist() == [[True, True, True], [True, False, True]] and image[1, 1] == 0.4
     title = ax.figure.get_suptitle()
-    assert title == "K-FAC cannot tell two equivalent nets apart (✓ 3 of 3); SGD can (✓ 1)"
+    assert title == "K-FAC cannot tell two equivalent nets apart (✓ 3 of 3); SGD can (✓ 1 of 3)"
     wrong = plots.invariance_matrix([[1e-13, 0.2]], [[False, True]], ["m"], ["a", "b"])
     assert [text.get_text() for text in wrong.texts] == ["✓ !", "0.2 !"]
-    assert wrong.figure.get_suptitle() == "m can tell two equivalent nets apart (✓ 1)"
+    assert wrong.figure.get_suptitle() == "m can tell two equivalent nets apart (✓ 1 of 2)"
 
 
 def test_matrices_that_do_not_fit() -> None:
@@ -78,8 +78,8 @@ def test_curves_hold_what_they_are_given() -> None:
     x = np.array([1e-4, 1e-2, 1.0])
     ax = plots.gap_against_damping(x, {"exact": x / 2, "K-FAC": 0.5 * x**0.5}, slopes={"K-FAC": 0.5})
     lines = {line.get_label(): line for line in ax.lines}
-    np.testing.assert_allclose(lines["exact: λ^1.0"].get_ydata(), x / 2)
-    np.testing.assert_allclose(lines["K-FAC: λ^0.5"].get_ydata(), 0.5 * x**0.5)
+    np.testing.assert_allclose(lines[r"exact: $\lambda^{1.0}$"].get_ydata(), x / 2)
+    np.testing.assert_allclose(lines[r"K-FAC: $\lambda^{0.5}$"].get_ydata(), 0.5 * x**0.5)
     dotted = [line for line in ax.lines if line.get_linestyle() == ":" and len(line.get_xdata())]
     np.testing.assert_allclose(dotted[-1].get_ydata(), 0.5 * x**0.5)
     with pytest.raises(ValueError, match="expected at least one curve, got none"):
@@ -90,7 +90,8 @@ def test_curves_hold_what_they_are_given() -> None:
 
 def test_two_nets_two_lines() -> None:
     axes = plots.equivalent_training({"SGD": ([2, 1], [2, 1.5])}, ("raw", "white"), gaps={"SGD": 0.4})
-    assert axes[0].get_title() == "SGD: gap 0.4"
+    assert axes[0].get_title() == "SGD"
+    assert axes[0].figure.get_suptitle() == "Two nets that begin as the same function: gap 0.4 under SGD"
     assert [line.get_ydata().tolist() for line in axes[0].lines] == [[2, 1], [2, 1.5]]
     with pytest.raises(ValueError, match="expected finite losses of SGD"):
         plots.equivalent_training({"SGD": ([2, np.inf], [2, 1])}, ("raw", "white"))

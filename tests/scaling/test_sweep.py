@@ -333,7 +333,8 @@ def test_scaling_leaves_records_and_figures_and_goes_on(capsys: pytest.CaptureFi
     assert "lr: 0.0001 to 1" in out and "To a loss of 2.28" in out
     sweep = sweeps.read("a/scaling.jsonl")
     assert len(sweep.rows) == 2 * 3 * 3 and sweep.target == ("loss", 2.28)
-    assert all(len(method["space"]) == 2 for method in sweep.about["methods"].values())
+    spaces = {name: len(method["space"]) for name, method in sweep.about["methods"].items()}
+    assert spaces == {"SGD": 2, "K-FAC": 3}  # K-FAC has two dampings
     assert sweep.about["methods"]["K-FAC"]["arguments"] == {"tau1": 1.0, "tau2": 1.0}
     for name in ("scaling.png", "examples.png"):
         assert matplotlib.image.imread(f"a/{name}").shape[1] == 1280
