@@ -1,6 +1,6 @@
 """Curvature matrices known only by their products, each a few passes through the net.
 
-    Fisher         F v = (1/N) J^T S S^T J v    S the root of the output's Fisher matrix
+    Fisher         F v = (1/N) J^T F_z J v      F_z the Fisher matrix of the outputs z
     Gauss-Newton   G v = (1/N) J^T H J v        H the second derivative of the loss by z
     Hessian        H v = d/de gradient(theta + e v)
 
@@ -22,11 +22,16 @@ from ..linalg.psd import ill_conditioned
 from ..network import Network, Tape
 from .matrix import FisherMatrix, Operator, check_damping, check_method
 
+Product = Callable[[Array], Array]
+"""v (P,) -> M v."""
+
 
 def product(
     net: Network, theta: Array, x: Array, stats: Sequence[Array] | None = None, train: bool = False
 ) -> MatrixFree:
-    """The exact Fisher matrix, matrix-free: memory of one pass, K backward columns never formed.
+    """The exact Fisher matrix, matrix-free: memory of one pass, no columns of K targets.
+
+    Its ``blocks`` are the exact blocks of the layers, matrix-free too: a vector is masked before the product.
 
     Args:
         net: the network.
@@ -37,15 +42,16 @@ def product(
             :func:`minikfac.fisher.joint`.
     """
     tape = net.forward(theta, x, stats, train)
-    b = net.output.fisher_root(tape.z)
-
-    return MatrixFree(partial(_fisher_product, net, theta, tape, b), theta, "the Fisher matrix")
+    return _of_net(net, partial(_fisher_product, net, theta, tape), theta, "the Fisher matrix")
 
 
-def _fisher_product(net: Network, theta: Array, tape: Tape, b: Array, v: Array) -> Array:
-    xp = array_module(theta)
-    along = xp.einsum("knc,nc->kn", b, net.jvp(theta, tape, v))
-    return net.vjp(theta, tape, xp.einsum("knc,kn->nc", b, along)) / len(tape.z)
+def _of_net(net: Network, apply: Product, theta: Array, name: str) -> MatrixFree:
+    return MatrixFree(apply, theta, name, names=net.names, slices=net.slices)
+
+
+def _fisher_product(net: Network, theta: Array, tape: Tape, v: Array) -> Array:
+    u = net.output.fisher_product(tape.z, net.jvp(theta, tape, v))
+    return net.vjp(theta, tape, u) / len(tape.z)
 
 
 def gauss_newton(
@@ -64,7 +70,7 @@ def gauss_newton(
     y = as_array(y, "y", NUMBER_CLASSES)
     net.output.check(y, *tape.z.shape)
 
-    return MatrixFree(partial(_gauss_newton_product, net, theta, tape, y), theta, "the Gauss-Newton matrix")
+    return _of_net(net, partial(_gauss_newton_product, net, theta, tape, y), theta, "the Gauss-Newton matrix")
 
 
 def _gauss_newton_product(net: Network, theta: Array, tape: Tape, y: Array, v: Array) -> Array:
@@ -81,23 +87,26 @@ def hessian(net: Network, theta: Array, x: Array, y: Array) -> MatrixFree:
     tape = net.forward(theta, x)
     y = as_array(y, "y", NUMBER_CLASSES)
     net.output.check(y, *tape.z.shape)
-    return MatrixFree(partial(net.hessian_product, theta, tape, y), theta, "the Hessian")
+    return _of_net(net, partial(net.hessian_product, theta, tape, y), theta, "the Hessian")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class MatrixFree(FisherMatrix):
     """A symmetric matrix given by ``apply``, v (P,) -> M v, plus ridge I.
 
-    Solves run conjugate gradients to a relative residual of ``tolerance``. There is no diagonal, trace,
-    log-determinant or block without the matrix: asking for one raises.
+    Solves run conjugate gradients to a relative residual of ``tolerance``. There is no diagonal, trace, norm
+    or log-determinant without the matrix: asking for one raises. :func:`.estimate_trace` and
+    :func:`.estimate_diagonal` estimate them. ``names`` and ``slices`` say where the layers lie, for ``blocks``.
     """
 
-    apply: Callable[[Array], Array]
+    apply: Product
     like_array: Array
     name: str = "the matrix"
     ridge: float = 0.0
     tolerance: float = 1e-10
     max_iterations: int | None = None
+    names: tuple[str, ...] = ()
+    slices: tuple[slice, ...] = ()
 
     @property
     def like(self) -> Array:
@@ -111,8 +120,20 @@ class MatrixFree(FisherMatrix):
         return 0
 
     @property
-    def blocks(self) -> Sequence[FisherMatrix]:
-        raise self._refuse("blocks")
+    def blocks(self) -> Sequence[MatrixFree]:
+        if not self.slices:
+            raise self._refuse("blocks")
+        return [
+            replace(
+                self,
+                apply=partial(_masked_product, self.apply, self.like, part),
+                like_array=self.like[part],
+                name=f"the block of {name}",
+                names=(),
+                slices=(),
+            )
+            for part, name in zip(self.slices, self.names, strict=True)
+        ]
 
     def _refuse(self, what: str) -> ValueError:
         return ValueError(
@@ -122,7 +143,10 @@ class MatrixFree(FisherMatrix):
 
     def _product(self, v: Array) -> Array:
         if v.ndim == 1:
-            return self.apply(v) + self.ridge * v
+            product = self.apply(v)
+            if product.shape != v.shape:
+                raise ValueError(f"expected {self.name} to map {v.shape} to {v.shape}, got {product.shape}")
+            return product + self.ridge * v
         xp = array_module(v)
         return xp.stack([self._product(column) for column in v.T], axis=1)
 
@@ -131,6 +155,17 @@ class MatrixFree(FisherMatrix):
 
     def trace(self) -> float:
         raise self._refuse("trace")
+
+    def norm(self) -> float:
+        raise self._refuse("norm")
+
+    def _scaled(self, c: float) -> MatrixFree:
+        return replace(self, apply=lambda v: c * self.apply(v), ridge=c * self.ridge)
+
+    def _plus(self, other: MatrixFree) -> MatrixFree:
+        return replace(
+            self, apply=lambda v: self.apply(v) + other.apply(v), ridge=self.ridge + other.ridge
+        )
 
     def _logdet(self, damping: float, method: str | None) -> float:
         raise self._refuse("log-determinant")
@@ -161,6 +196,13 @@ class MatrixFree(FisherMatrix):
         if pseudo_inverse or explicit:
             raise self._refuse("pseudo-inverse or explicit inverse")
         return CGSolver(self._damped(check_damping(damping, self.like), check_method(method)), precondition)
+
+
+def _masked_product(apply: Product, like: Array, part: slice, v: Array) -> Array:
+    """The product with a diagonal block: v (P_l,) among zeros, and of the result the same part."""
+    whole = array_module(v).zeros(len(like), dtype=v.dtype)
+    whole[part] = v
+    return apply(whole)[part]
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -1,4 +1,7 @@
-"""The exact side of a comparison: F, its damped inverse, the exact step and the norms to divide by."""
+"""The exact side of a comparison: F, its damped inverse, the exact step and the norms to divide by.
+
+:class:`Reference` has the dense matrix, :class:`ProductReference` only products with it.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,10 @@ from functools import cached_property
 
 from ..backend import Array, all_finite, array_module, real_array
 from ..display import ShownByFields
-from ..fisher import DenseMatrix
+from ..fisher import DenseMatrix, MatrixFree, Operator
 from ..fisher.dense import CholeskySolver
 from ..fisher.matrix import check_damping
-from ..linalg import cholesky, cholesky_inverse
+from ..linalg import cholesky, cholesky_inverse, conjugate_gradients
 from .norms import Product, inner, spectral_norm, square_between, times
 
 
@@ -133,3 +136,73 @@ class Reference(ShownByFields):
     def spectral_norms(self) -> list[float]:
         """||F||_2 and that of each diagonal block."""
         return [spectral_norm(*pair) for pair in zip(self.products, self.gradients, strict=True)]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ProductReference(ShownByFields):
+    """The exact side of a comparison by products with F alone.
+
+    Attributes:
+        F: the exact matrix, as of :func:`minikfac.fisher.product`.
+        gradient: (P,).
+        damping: lambda > 0.
+        step: (F + lambda I)^{-1} gradient by preconditioned conjugate gradients.
+        residual: ||gradient - (F + lambda I) step|| / ||gradient||, computed anew.
+        iterations: of conjugate gradients.
+        precondition: the inverse of an approximation, with which they ran.
+    """
+
+    F: MatrixFree
+    gradient: Array
+    damping: float
+    step: Array
+    residual: float
+    iterations: int
+    precondition: Operator
+
+    @classmethod
+    def of(
+        cls,
+        F: MatrixFree,
+        gradient: Array,
+        damping: float,
+        precondition: Operator,
+        tolerance: float = 1e-6,
+        limit: int = 500,
+        start: ProductReference | None = None,
+    ) -> ProductReference:
+        """Run conjugate gradients to a relative residual of ``tolerance``, from ``start``'s step if given.
+
+        Raises:
+            ValueError: where they do not reach it in ``limit`` iterations, or meet negative curvature.
+        """
+        M = F.damped(damping)
+        x0, before = (None, 0) if start is None else (start.step, start.iterations)
+        result = conjugate_gradients(
+            M.__matmul__, gradient, tolerance, limit - before, precondition.__matmul__, x0
+        )
+        iterations = before + result.iterations
+        if not result.converged:
+            raise ValueError(
+                f"expected a relative residual of {tolerance:.1e} from conjugate gradients on {F.name}, got "
+                f"{result.residual:.1e} after {iterations} iterations; use more damping, a larger cg_limit "
+                f"than {limit}, or a better approximation as preconditioner"
+            )
+        r = gradient - M @ result.x
+        residual = float(r @ r) ** 0.5 / (float(gradient @ gradient) ** 0.5 or 1.0)
+        return cls(F, gradient, damping, result.x, residual, iterations, precondition)
+
+    def product(self, v: Array) -> Array:
+        """F v."""
+        return self.F @ v
+
+    @property
+    def parts(self) -> list[slice]:
+        """All parameters, then each layer's."""
+        return [slice(0, self.F.shape[0]), *self.F.slices]
+
+    @property
+    def step_error(self) -> float:
+        """A bound on the relative error of the step: F + lambda I has no eigenvalue under lambda."""
+        size = float(self.step @ self.step) ** 0.5
+        return self.residual * float(self.gradient @ self.gradient) ** 0.5 / (self.damping * size or 1.0)
