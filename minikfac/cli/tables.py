@@ -53,14 +53,14 @@ def print_tour(tour: Tour, wide: bool = False) -> None:
     if last["loss"] > first["loss"]:
         say("Training made the loss larger than it was: a smaller --lr may help.")
     print_comparison(study.comparison, wide)
-    _print_ledger("The ledger of assumptions", study.ledger)
+    print_ledger("The ledger of assumptions", study.ledger)
     for name, reason in NOT_BUILT.items() if run.settings.approximations is None else ():
         if name not in study.matrices:
             say(f"Not built: {name}; {reason}.\n")
     convolutions = tour.chapters.get("convolutions")
     if isinstance(convolutions, Convolutions) and not convolutions.beside:
         for name, rows in convolutions.ledgers.items():
-            _print_ledger(f"The block of {name} alone", rows)
+            print_ledger(f"The block of {name} alone", rows)
     if study.left_out:
         say(
             f"Left out at this size: {', '.join(study.left_out)} (--measures all computes everything, "
@@ -81,9 +81,12 @@ def print_comparison(comparison: Comparison, wide: bool = False) -> None:
     print_table(title, header[:shown], [row[:shown] for row in cells])
     if shown < len(header):
         say(f"{len(header) - shown} more with --wide: {', '.join(header[shown:])}\n")
+    if comparison.notes:
+        say("\n".join([*comparison.notes, ""]))
 
 
-def _print_ledger(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
+def print_ledger(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print what each assumption costs."""
     from ..quality.tables import heading
 
     columns = ["error", "cost", "c_star", "step_cosine", "share"]
@@ -93,8 +96,16 @@ def _print_ledger(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
         [
             str(row["label"]),
             *([str(row["above"] or "").split(":")[0]] if branching else []),
-            *("-" if math.isnan(row[key]) else f"{row[key]:.3g}" for key in columns),
+            *(_cell(row, key) for key in columns),
         ]
         for row in rows
     ]
     print_table(title, header, cells)
+
+
+def _cell(row: Mapping[str, Any], key: str) -> str:
+    """A number, with its standard error if it is an estimate."""
+    if math.isnan(row[key]):
+        return "-"
+    error = row.get(f"{key}_se")
+    return f"{row[key]:.3g}" + ("" if error is None else f" ± {error:.1g}")

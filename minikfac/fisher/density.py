@@ -3,8 +3,8 @@
     phi(t) = (1/P) sum_i delta(t - lambda_i),    (1/P) tr f(F) = E[ u^T f(F) u ],    u random, |u| = 1
 
 Lanczos iteration from u gives V F V^T = T (m, m). The eigenvalues of T and the squared first entries of its
-eigenvectors are nodes and weights of a Gauss quadrature of u^T f(F) u, exact for polynomials of degree 2 m - 1:
-stochastic Lanczos quadrature [UCS17; GKX19]. The extreme nodes are near the extreme eigenvalues of F.
+eigenvectors are nodes and weights of a Gauss quadrature of u^T f(F) u, exact for polynomials of degree
+2 m - 1: stochastic Lanczos quadrature [UCS17; GKX19]. The extreme nodes are near the extreme eigenvalues.
 
 With a preconditioner B the matrix is B^{-1/2} F B^{-1/2}, whose eigenvalues are those of B^{-1} F.
 """
@@ -145,8 +145,8 @@ def _root(M: Operator) -> Operator:
     if isinstance(M, DenseMatrix):
         return DenseMatrix(_dense_root(M.array))
     raise TypeError(
-        f"expected a preconditioner of Kronecker products, diagonals or dense blocks, got {type(M).__name__}; "
-        "inverse(damping, explicit=True) gives one"
+        f"expected a preconditioner of Kronecker products, diagonals or dense blocks, as "
+        f"inverse(damping, explicit=True) gives, got {type(M).__name__}"
     )
 
 

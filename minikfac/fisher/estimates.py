@@ -3,8 +3,8 @@
     tr F = E[ z^T F z ],    diag F = E[ z * F z ],    z (P,) random signs    [Hutchinson90; BKS07]
 
 A few large eigenvalues make these estimates noisy. So an orthonormal basis Q of a Krylov subspace, which soon
-comes close to their eigenvectors, is set apart. Its part is exact, and the random vectors see the rest: this is
-Hutch++ [MMMW21], with a Krylov subspace in place of its sketch F S.
+comes close to their eigenvectors, is set apart. Its part is exact, and random vectors estimate the rest: this
+is Hutch++ [MMMW21], with a Krylov subspace in place of its sketch F S.
 
     tr F = tr Q^T F Q + E[ z^T F z ],    z = (I - Q Q^T) signs
 
@@ -106,7 +106,7 @@ def _shares(products: int, leading: int | None) -> tuple[int, int]:
 
 
 def leading_subspace(F: Operator, k: int, seed: int = 0, others: Sequence[Product] = ()) -> Leading:
-    """Return the Krylov subspace of a random vector, for k + 1 products with F, and vectors of other matrices.
+    """Return the Krylov subspace of a random vector, for k + 1 products with F, and Ritz vectors of others.
 
     Of each of the others, given by its product, it holds k leading Ritz vectors too, for k products with F:
     what F - M does depends on the leading eigenvectors of both. Where a space is smaller, rows are 0.

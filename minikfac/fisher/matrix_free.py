@@ -96,7 +96,7 @@ class MatrixFree(FisherMatrix):
 
     Solves run conjugate gradients to a relative residual of ``tolerance``. There is no diagonal, trace, norm
     or log-determinant without the matrix: asking for one raises. :func:`.estimate_trace` and
-    :func:`.estimate_diagonal` estimate them. ``names`` and ``slices`` say where the layers lie, for ``blocks``.
+    :func:`.estimate_diagonal` estimate two of them. ``names`` and ``slices`` of layers are for ``blocks``.
     """
 
     apply: Product
@@ -163,9 +163,7 @@ class MatrixFree(FisherMatrix):
         return replace(self, apply=lambda v: c * self.apply(v), ridge=c * self.ridge)
 
     def _plus(self, other: MatrixFree) -> MatrixFree:
-        return replace(
-            self, apply=lambda v: self.apply(v) + other.apply(v), ridge=self.ridge + other.ridge
-        )
+        return replace(self, apply=lambda v: self.apply(v) + other.apply(v), ridge=self.ridge + other.ridge)
 
     def _logdet(self, damping: float, method: str | None) -> float:
         raise self._refuse("log-determinant")

@@ -197,17 +197,19 @@ def compare_by_products(
 ) -> Iterator[Comparison]:
     """Measure approximations against products with the exact matrix; each answer is sharper than the last.
 
-    The first has the steps, against an exact step of relative residual 1e-2. Then come the error and the best
-    scale, from 2, 4, 8, ... random vectors, with standard errors. The last has the exact step to ``tolerance``.
-    The rows are those of :func:`compare` as far as products give them; ``notes`` say how accurate they are and
-    what is absent. In memory there are a leading subspace and its image, ``vectors`` times P numbers.
+    The first has the steps, against 20 iterations towards the exact step. Then come the error and the best
+    scale, from 2, 4, 8, ... random vectors, with standard errors. The last has the exact step to
+    ``tolerance``. The rows are those of :func:`compare` as far as products give them; ``notes`` say how
+    accurate they are and what is absent. A leading subspace, its image and what they are made from take
+    memory for some 3 ``vectors`` times P numbers.
 
     Args:
         F: of :func:`minikfac.fisher.product`, or other products of a positive semi-definite matrix.
         approximations, gradient, methods, build_seconds: as of :func:`compare`. The damped "K-FAC" among the
             approximations, or else the first of them, is the preconditioner of conjugate gradients.
         damping: lambda > 0 on both sides.
-        measures: among "matrix", "step", "cg"; the first two by default, as the last takes hundreds of products.
+        measures: among "matrix", "step", "cg"; the first two by default, as the last takes hundreds of
+            products.
         on_progress: called with what is done next.
         cg_limit: most iterations of conjugate gradients.
         vectors: random ones; half as many are the dimension of the leading subspace.
@@ -229,7 +231,9 @@ def compare_by_products(
         raise ValueError(f"expected a tolerance between 0 and 1, got {tolerance}")
     size, dtype = F.shape[0], F.like.dtype
     vectors = whole_number(vectors, "vectors", least=2)
-    check_memory((vectors + 8, size), dtype, "the leading subspace", "fewer vectors", array_module(F.like))
+    check_memory(
+        (3 * vectors + 8, size), dtype, "the leading subspace", "fewer vectors", array_module(F.like)
+    )
     for rows, spread, notes in answers(
         F,
         approximations,

@@ -44,8 +44,8 @@ def ledger(
     at every pair of locations by their mean over all pairs; T x KFC replaces those of derivatives and of
     activations by their means over equal locations, t = u.
 
-    With the products of :func:`minikfac.fisher.product` as F, nets of any size have a ledger. Exact blocks are
-    products too, each of a vector that is masked, and their steps take conjugate gradients. Of shared
+    With the products of :func:`minikfac.fisher.product` as F, nets of any size have a ledger. Exact blocks
+    are products too, each of a vector that is masked, and their steps take conjugate gradients. Of shared
     weights there are the rows of Kronecker products alone, each below the exact blocks.
 
     Args:
@@ -61,8 +61,9 @@ def ledger(
         Rows with ``label``, ``above`` (the label of another row; None for the first), ``error`` (relative
         Frobenius distance from the exact matrix), ``cost`` (distance from the row ``above``, relative to
         the same norm), ``c_star``, ``step_cosine``, ``step_length`` and ``share`` of the exact step's
-        progress; from products also ``error_se``, ``cost_se`` and ``c_star_se``, standard errors. Where M + lambda I is indefinite, as under IAD + SH it can be, it gives no step of
-        descent: these three are nan.
+        progress. Where M + lambda I is indefinite, as under IAD + SH it can be, it gives no step of
+        descent: these three are nan. From products there are also ``error_se``, ``cost_se`` and
+        ``c_star_se``, standard errors.
     """
     gradient = descent_gradient(gradient, signals.slices[-1].stop)
     if isinstance(F, MatrixFree):
@@ -172,7 +173,7 @@ def _rows_by_products(
     """The same rows from products: norms of differences from what the matrices make of the same vectors."""
     K, F = _matrix("K-FAC", signals, built)(), replace(F, tolerance=1e-6)
     solver = K.inverse(damping)
-    reference = ProductReference.of(F, gradient, damping, solver)
+    reference = ProductReference.of(F, gradient, damping, solver, limit=0).refined(1e-6, 500)
     exact_blocks = BlockDiagonal(F.blocks)
     assumptions = [
         _Assumption(_BLOCKS, _EXACT, lambda: exact_blocks),
@@ -184,7 +185,11 @@ def _rows_by_products(
     for v, Fv, random in vectors_and_images(F, K.__matmul__, vectors, seed=0):
         images = {_EXACT: Fv + damping * v} | {label: M @ v for label, M in damped.items()}
         for label, above, *_ in assumptions:
-            Mv, wrong, step_down = images[label], images[label] - images[_EXACT], images[label] - images[above]
+            Mv, wrong, step_down = (
+                images[label],
+                images[label] - images[_EXACT],
+                images[label] - images[above],
+            )
             squares = wrong @ wrong, step_down @ step_down, Fv @ Fv, Mv @ images[_EXACT], Mv @ Mv
             sums[label].add(fetch(*squares), random)
     rows = [_row(reference, (_EXACT, None), 0.0, 0.0, 1.0, reference.step)]
@@ -197,7 +202,8 @@ def _rows_by_products(
             step = BlockDiagonalOperator(inverses) @ gradient
         else:
             step = matrices[label].solve(gradient, damping, method)
-        error, cost = (sums[label].estimate(lambda s, n=n: ratio(s[n], s[2]) ** 0.5) for n in (0, 1))
+        error = sums[label].estimate(lambda s: ratio(s[0], s[2]) ** 0.5)
+        cost = sums[label].estimate(lambda s: ratio(s[1], s[2]) ** 0.5)
         c_star = sums[label].estimate(lambda s: ratio(s[3], s[4]))
         row = _row(reference, (label, above), error.value, cost.value, c_star.value, step)
         errors = {"error_se": error, "cost_se": cost, "c_star_se": c_star}

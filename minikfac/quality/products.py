@@ -5,8 +5,8 @@
     c_star    <F, F~> / <F~, F~>, both likewise
 
 Q is an orthonormal basis near the leading eigenvectors of F, and of the approximation that preconditions
-(:mod:`minikfac.fisher.estimates`): they make up most of the norm, and are not left to chance. All approximations
-meet the same vectors. Standard errors of ratios are those of the jackknife.
+(:mod:`minikfac.fisher.estimates`): they make up most of the norm, and are not left to chance. All
+approximations meet the same vectors. Standard errors of ratios are those of the jackknife.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from .measures import Row, cg_iterations, step_rows, undamped
 from .norms import Product, ratio
 from .reference import ProductReference
 
-EARLY = 1e-2
-"""Relative residual of the step in the first answer."""
+EARLY = 20
+"""Iterations of conjugate gradients before the first answer."""
 AVAILABLE = ("matrix", "step", "cg")
 USUAL = ("matrix", "step")
 ABSENT = {
@@ -123,7 +123,7 @@ class _Measured:
 
 
 class Answer(NamedTuple):
-    """Rows as those of :func:`.compare`, standard errors in the same rows, and what they rest on, in words."""
+    """Rows as those of :func:`.compare`, standard errors in the same rows, and how accurate they are."""
 
     rows: list[Row]
     spread: list[Row]
@@ -148,8 +148,7 @@ def answers(
     first = "K-FAC" if "K-FAC" in approximations else next(iter(approximations))
     on_progress(f"conjugate gradients, preconditioned by {first}")
     solver = approximations[first].inverse(damping, methods.get(first))
-    early = max(EARLY, tolerance)
-    reference = ProductReference.of(F, gradient, damping, solver, early, cg_limit)
+    reference = ProductReference.of(F, gradient, damping, solver, tolerance, min(EARLY, cg_limit))
     measured: dict[str, _Measured] = {}
     for name, matrix in approximations.items():
         on_progress(name)
@@ -170,9 +169,14 @@ def answers(
                     each.take_errors()
                 yield _answer(measured, reference, number)
             on_progress(f"random vector {number} of {vectors}")
-    if tolerance < early:
-        on_progress("conjugate gradients")
-        reference = ProductReference.of(F, gradient, damping, solver, tolerance, cg_limit, reference)
+
+    def watch(iteration: int, x: Array, phi: float) -> bool:
+        on_progress(
+            f"conjugate gradients: iteration {reference.iterations + iteration} of at most {cg_limit}"
+        )
+        return False
+
+    reference = reference.refined(tolerance, cg_limit, watch)
     for name, each in measured.items():
         if "step" in measures:
             each.take_step(reference)

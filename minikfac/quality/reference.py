@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from ..backend import Array, all_finite, array_module, real_array
@@ -15,6 +16,9 @@ from ..fisher.dense import CholeskySolver
 from ..fisher.matrix import check_damping
 from ..linalg import cholesky, cholesky_inverse, conjugate_gradients
 from .norms import Product, inner, spectral_norm, square_between, times
+
+Watch = Callable[[int, Array, float], bool]
+"""What :func:`minikfac.linalg.conjugate_gradients` calls with each iterate."""
 
 
 def descent_gradient(gradient: Array, size: int) -> Array:
@@ -169,28 +173,39 @@ class ProductReference(ShownByFields):
         precondition: Operator,
         tolerance: float = 1e-6,
         limit: int = 500,
-        start: ProductReference | None = None,
     ) -> ProductReference:
-        """Run conjugate gradients to a relative residual of ``tolerance``, from ``start``'s step if given.
+        """Run conjugate gradients to a relative residual of ``tolerance``, or ``limit`` iterations.
 
         Raises:
-            ValueError: where they do not reach it in ``limit`` iterations, or meet negative curvature.
+            ValueError: where they meet negative curvature.
         """
-        M = F.damped(damping)
-        x0, before = (None, 0) if start is None else (start.step, start.iterations)
-        result = conjugate_gradients(
-            M.__matmul__, gradient, tolerance, limit - before, precondition.__matmul__, x0
-        )
-        iterations = before + result.iterations
-        if not result.converged:
+        start = cls(F, gradient, damping, 0 * gradient, 1.0, 0, precondition)
+        return start._continued(tolerance, limit)
+
+    def refined(self, tolerance: float, limit: int, watch: Watch | None = None) -> ProductReference:
+        """Continue to a relative residual of ``tolerance``, with at most ``limit`` iterations in all.
+
+        Raises:
+            ValueError: where they do not reach it.
+        """
+        end = self._continued(tolerance, limit - self.iterations, watch)
+        rounding = float(array_module(self.step).finfo(self.step.dtype).eps) ** 0.5
+        if not end.residual <= max(2 * tolerance, rounding):
             raise ValueError(
-                f"expected a relative residual of {tolerance:.1e} from conjugate gradients on {F.name}, got "
-                f"{result.residual:.1e} after {iterations} iterations; use more damping, a larger cg_limit "
-                f"than {limit}, or a better approximation as preconditioner"
+                f"expected a relative residual of {tolerance:.1e} from conjugate gradients on "
+                f"{self.F.name}, got {end.residual:.1e} after {end.iterations} iterations; use more damping, "
+                f"a cg_limit over {limit}, or a better approximation as preconditioner"
             )
-        r = gradient - M @ result.x
-        residual = float(r @ r) ** 0.5 / (float(gradient @ gradient) ** 0.5 or 1.0)
-        return cls(F, gradient, damping, result.x, residual, iterations, precondition)
+        return end
+
+    def _continued(self, tolerance: float, limit: int, watch: Watch | None = None) -> ProductReference:
+        M, g = self.F.damped(self.damping), self.gradient
+        x, iterations, *_ = conjugate_gradients(
+            M.__matmul__, g, tolerance, limit, self.precondition.__matmul__, self.step, watch
+        )
+        r = g - M @ x
+        residual = float(r @ r) ** 0.5 / (float(g @ g) ** 0.5 or 1.0)
+        return replace(self, step=x, residual=residual, iterations=self.iterations + iterations)
 
     def product(self, v: Array) -> Array:
         """F v."""
