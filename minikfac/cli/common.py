@@ -105,14 +105,8 @@ def check_figure(path: Path) -> None:
         ValueError: on a name that ends in no format of figures.
         OSError: where no file can be written.
     """
-    check_file(path, FIGURES, "--out")
-
-
-def check_file(path: Path, endings: Sequence[str], option: str) -> None:
-    """Refuse a file that cannot be written there, or whose name has another ending."""
-    if path.suffix not in endings:
-        listed = " or ".join(filter(None, [", ".join(endings[:-1]), endings[-1]]))
-        raise ValueError(f"expected {option} to end in {listed}, got {path}")
+    if path.suffix not in FIGURES:
+        raise ValueError(f"expected --out to end in .png, .svg or .pdf, got {path}")
     if path.exists() and not path.is_file():
         raise FileExistsError(f"expected a file in {path}, or none yet, got a folder or a device")
     check_writable(path.parent)

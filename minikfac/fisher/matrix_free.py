@@ -42,11 +42,8 @@ def product(
             :func:`minikfac.fisher.joint`.
     """
     tape = net.forward(theta, x, stats, train)
-    return _of_net(net, partial(_fisher_product, net, theta, tape), theta, "the Fisher matrix")
-
-
-def _of_net(net: Network, apply: Product, theta: Array, name: str) -> MatrixFree:
-    return MatrixFree(apply, theta, name, names=net.names, slices=net.slices)
+    apply = partial(_fisher_product, net, theta, tape)
+    return MatrixFree(apply, theta, "the Fisher matrix", names=net.names, slices=net.slices)
 
 
 def _fisher_product(net: Network, theta: Array, tape: Tape, v: Array) -> Array:
@@ -70,7 +67,8 @@ def gauss_newton(
     y = as_array(y, "y", NUMBER_CLASSES)
     net.output.check(y, *tape.z.shape)
 
-    return _of_net(net, partial(_gauss_newton_product, net, theta, tape, y), theta, "the Gauss-Newton matrix")
+    apply = partial(_gauss_newton_product, net, theta, tape, y)
+    return MatrixFree(apply, theta, "the Gauss-Newton matrix", names=net.names, slices=net.slices)
 
 
 def _gauss_newton_product(net: Network, theta: Array, tape: Tape, y: Array, v: Array) -> Array:
@@ -87,7 +85,8 @@ def hessian(net: Network, theta: Array, x: Array, y: Array) -> MatrixFree:
     tape = net.forward(theta, x)
     y = as_array(y, "y", NUMBER_CLASSES)
     net.output.check(y, *tape.z.shape)
-    return _of_net(net, partial(net.hessian_product, theta, tape, y), theta, "the Hessian")
+    apply = partial(net.hessian_product, theta, tape, y)
+    return MatrixFree(apply, theta, "the Hessian", names=net.names, slices=net.slices)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -123,17 +122,17 @@ class MatrixFree(FisherMatrix):
     def blocks(self) -> Sequence[MatrixFree]:
         if not self.slices:
             raise self._refuse("blocks")
+        of_cg = self.ridge, self.tolerance, self.max_iterations
         return [
-            replace(
-                self,
-                apply=partial(_masked_product, self.apply, self.like, part),
-                like_array=self.like[part],
-                name=f"the block of {name}",
-                names=(),
-                slices=(),
-            )
+            MatrixFree(partial(self._masked, part), self.like[part], f"the block of {name}", *of_cg)
             for part, name in zip(self.slices, self.names, strict=True)
         ]
+
+    def _masked(self, part: slice, v: Array) -> Array:
+        """The product with a diagonal block: v (P_l,) among zeros, and of the result the same part."""
+        whole = 0 * self.like
+        whole[part] = v
+        return self.apply(whole)[part]
 
     def _refuse(self, what: str) -> ValueError:
         return ValueError(
@@ -194,13 +193,6 @@ class MatrixFree(FisherMatrix):
         if pseudo_inverse or explicit:
             raise self._refuse("pseudo-inverse or explicit inverse")
         return CGSolver(self._damped(check_damping(damping, self.like), check_method(method)), precondition)
-
-
-def _masked_product(apply: Product, like: Array, part: slice, v: Array) -> Array:
-    """The product with a diagonal block: v (P_l,) among zeros, and of the result the same part."""
-    whole = array_module(v).zeros(len(like), dtype=v.dtype)
-    whole[part] = v
-    return apply(whole)[part]
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .checks import checked, some
+from .checks import some
 from .style import GREY, VERMILLION, axes_for, labelled, pens, style
 from .ticks import short
 
@@ -29,29 +29,25 @@ def spectral_density(densities: Mapping[str, Any], *, ax: Any | None = None) -> 
         ax: axes to draw into.
 
     Raises:
-        ValueError: on no densities, or nodes and weights of different shapes.
+        ValueError: on no densities.
     """
     ax = axes_for(ax)
-    spectra = {}
-    for name, density in some(dict(densities), "density").items():
-        nodes = checked(density.nodes, ("vectors", "steps"), f"nodes of {name}", finite=True)
-        weights = checked(density.weights, nodes.shape, f"weights of {name}", low=0, high=1)
-        spectra[name] = nodes.ravel(), weights.ravel() / len(weights)
-    largest = max(float(abs(nodes).max()) for nodes, _ in spectra.values()) or 1.0
+    largest = max(float(abs(each.nodes).max()) for each in some(densities, "density").values()) or 1.0
     decades = np.geomspace(SMALLEST, 1.01, round(-np.log10(SMALLEST)) * PER_DECADE + 1) * largest
     edges = np.concatenate([-decades[::-1], decades])
-    negative = 0.0
-    for (name, (nodes, weights)), look in zip(spectra.items(), pens(spectra).values(), strict=True):
-        shares = np.histogram(nodes, edges, weights=weights)[0]
+    clearly, negative = -1e-3 * largest, 0.0
+    for (name, density), look in zip(densities.items(), pens(densities).values(), strict=True):
+        weights = density.weights / len(density.weights)
+        shares = np.histogram(density.nodes, edges, weights=weights)[0]
         shares[shares <= 0] = np.nan  # nothing, on a log axis
         ax.stairs(shares, edges, label=name, color=look["color"], linestyle=look["linestyle"], baseline=None)
         below = edges[1:] < 0
         ax.stairs(np.where(below, shares, np.nan), edges, fill=True, color=VERMILLION, alpha=0.25)
-        negative = max(negative, float(np.nansum(shares[below])))
+        negative = max(negative, float(weights[density.nodes < clearly].sum()))
     ax.axvline(0, color=GREY, linestyle=":", linewidth=1)
     ax.set_xscale("symlog", linthresh=SMALLEST * largest)
     ax.set(yscale="log", xlim=(None if negative else -SMALLEST * largest, 1.5 * largest))
     title = f"The largest eigenvalue is {short(largest)}"
     if negative:
-        title += f"; {negative:.0%} of the eigenvalues are clearly negative"
+        title += f"; {negative:.1%} of the eigenvalues are under {short(clearly)}"
     return labelled(ax, title, "eigenvalue", "share of eigenvalues")

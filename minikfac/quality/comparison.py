@@ -21,8 +21,8 @@ from ..display import WIDTH, Display, Shown, stacked
 from ..fisher import DenseMatrix, FisherMatrix, MatrixFree
 from ..fisher.matrix import check_damping
 from .measures import BRIEF, COLUMNS, MEASURES, WHOLE, Row, measure
-from .products import AVAILABLE, USUAL, answers
-from .reference import Reference, descent_gradient
+from .products import AVAILABLE, EARLY, ByProducts
+from .reference import ProductReference, Reference, descent_gradient
 from .tables import mean_and_spread, text_table, with_spread, write_csv
 
 
@@ -160,10 +160,9 @@ def compare(
         TypeError: on what is not a Fisher matrix.
     """
     if isinstance(F, MatrixFree):
-        *_, last = compare_by_products(
-            F, approximations, gradient, damping, methods, measures, build_seconds, on_progress, cg_limit
-        )
-        return last
+        chosen = ("matrix", "step") if measures is None else measures
+        task = (F, approximations, gradient, damping, methods, chosen, on_progress, cg_limit)
+        return list(compare_by_products(*task))[-1]
     methods, chosen = methods or {}, tuple(MEASURES if measures is None else measures)
     if not isinstance(F, DenseMatrix):
         raise TypeError(f"expected the dense matrix of fisher.exact, got {type(F).__name__}")
@@ -187,8 +186,7 @@ def compare_by_products(
     gradient: Array,
     damping: float,
     methods: Mapping[str, str] | None = None,
-    measures: Sequence[str] | None = None,
-    build_seconds: Mapping[str, float] | None = None,
+    measures: Sequence[str] = ("matrix", "step"),
     on_progress: Callable[[str], None] | None = None,
     cg_limit: int = 500,
     vectors: int = 20,
@@ -205,8 +203,8 @@ def compare_by_products(
 
     Args:
         F: of :func:`minikfac.fisher.product`, or other products of a positive semi-definite matrix.
-        approximations, gradient, methods, build_seconds: as of :func:`compare`. The damped "K-FAC" among the
-            approximations, or else the first of them, is the preconditioner of conjugate gradients.
+        approximations, gradient, methods: as of :func:`compare`. The damped "K-FAC" among the approximations,
+            or else the first of them, is the preconditioner of conjugate gradients.
         damping: lambda > 0 on both sides.
         measures: among "matrix", "step", "cg"; the first two by default, as the last takes hundreds of
             products.
@@ -223,34 +221,25 @@ def compare_by_products(
     """
     if not isinstance(F, MatrixFree):
         raise TypeError(f"expected products as of fisher.product, got {type(F).__name__}")
-    methods, chosen = methods or {}, tuple(USUAL if measures is None else measures)
-    _check(F, approximations, methods, chosen, AVAILABLE)
-    if not check_damping(damping, F.like) > 0:
-        raise ValueError(f"expected damping > 0 with products, got {damping}")
-    if not 0 < real_number(tolerance, "tolerance") < 1:
-        raise ValueError(f"expected a tolerance between 0 and 1, got {tolerance}")
-    size, dtype = F.shape[0], F.like.dtype
-    vectors = whole_number(vectors, "vectors", least=2)
-    check_memory(
-        (3 * vectors + 8, size), dtype, "the leading subspace", "fewer vectors", array_module(F.like)
-    )
-    for rows, spread, notes in answers(
-        F,
-        approximations,
-        descent_gradient(gradient, size),
-        damping,
-        methods,
-        chosen,
-        vectors=vectors,
-        tolerance=tolerance,
-        cg_limit=whole_number(cg_limit, "cg_limit"),
-        seed=whole_number(seed, "seed", least=0),
-        on_progress=on_progress or (lambda text: None),
-    ):
-        for row in rows:
-            if row["layer"] == WHOLE:
-                row["build_seconds"] = (build_seconds or {}).get(row["approximation"])
-        yield Comparison(rows, damping, spread, notes)
+    methods, note = methods or {}, on_progress or (lambda text: None)
+    _check(F, approximations, methods, measures, AVAILABLE)
+    vectors, cg_limit = whole_number(vectors, "vectors", least=2), whole_number(cg_limit, "cg_limit")
+    if not (check_damping(damping, F.like) > 0 and 0 < real_number(tolerance, "tolerance") < 1):
+        got = f"damping {damping} and tolerance {tolerance}"
+        raise ValueError(f"expected damping > 0 and a tolerance between 0 and 1 with products, got {got}")
+    gradient = descent_gradient(gradient, F.shape[0])
+    shape = (3 * vectors + 8, F.shape[0])
+    check_memory(shape, F.like.dtype, "the leading subspace", "fewer vectors", array_module(F.like))
+    first = "K-FAC" if "K-FAC" in approximations else next(iter(approximations))
+    solver = approximations[first].inverse(damping, methods.get(first))
+    reference = ProductReference.of(F, gradient, damping, solver, tolerance, min(EARLY, cg_limit))
+    study, number = ByProducts(reference, approximations, methods, measures, note), 0
+    yield Comparison(study.answer(0)[0], damping, *study.answer(0)[1:])
+    if "matrix" in measures:
+        for number in study.measure_matrices(first, vectors, seed):
+            yield Comparison(study.answer(number)[0], damping, *study.answer(number)[1:])
+    study.refine(tolerance, cg_limit)
+    yield Comparison(study.answer(number)[0], damping, *study.answer(number)[1:])
 
 
 def _check(

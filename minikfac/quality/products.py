@@ -11,12 +11,9 @@ approximations meet the same vectors. Standard errors of ratios are those of the
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import islice
-from typing import NamedTuple
 
 from ..backend import Array, fetch
 from ..fisher import FisherMatrix, MatrixFree
@@ -28,24 +25,22 @@ from .reference import ProductReference
 EARLY = 20
 """Iterations of conjugate gradients before the first answer."""
 AVAILABLE = ("matrix", "step", "cg")
-USUAL = ("matrix", "step")
-ABSENT = {
-    "inverse error and KL": "they need the dense matrix",
-    "spectral error and eigenvalues": "fisher.spectral_density estimates eigenvalues",
-    "error and best scale of single layers": "compare F.blocks[l], one by one",
-}
+ABSENT = (
+    "Absent: inverse error and KL (they need the dense matrix); spectral error and eigenvalues (see "
+    "fisher.spectral_density); error and best scale of single layers (compare F.blocks[l])."
+)
 """What a comparison by products lacks, and why."""
 
 
-@dataclass
 class Sums:
-    """Squares and products of what several matrices make of the same vectors, (m, statistics)."""
+    """Squares and products of what matrices make of vectors: those of a leading subspace, and random ones."""
 
-    exact: list[float] = field(default_factory=list)
-    samples: list[list[float]] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.exact: list[float] = []
+        self.samples: list[list[float]] = []
 
     def add(self, values: Sequence[float], random: bool) -> None:
-        """Add those of one vector: a random one, or one of the leading subspace."""
+        """Add those of one vector."""
         if random:
             self.samples.append(list(values))
         else:
@@ -53,16 +48,16 @@ class Sums:
 
     def estimate(self, statistic: Callable[[Sequence[float]], float]) -> Estimate:
         """A function of the sums, and its standard error by the jackknife."""
-        m, columns = len(self.samples), list(zip(*self.samples, strict=True))
-        exact = self.exact or len(columns) * [0.0]
-        totals = [sum(column) for column in columns]
-        value = statistic([e + total / m for e, total in zip(exact, totals, strict=True)])
-        without = [
-            statistic([e + (t - s) / (m - 1) for e, t, s in zip(exact, totals, sample, strict=True)])
-            for sample in self.samples
-        ]
+        m = len(self.samples)
+        exact = self.exact or len(self.samples[0]) * [0.0]
+
+        def of(samples: Sequence[Sequence[float]]) -> float:
+            sums = zip(exact, *samples, strict=True)
+            return statistic([e + sum(values) / len(samples) for e, *values in sums])
+
+        without = [of(self.samples[:i] + self.samples[i + 1 :]) for i in range(m)]
         mean = sum(without) / m
-        return Estimate(value, ((m - 1) / m * sum((part - mean) ** 2 for part in without)) ** 0.5)
+        return Estimate(of(self.samples), ((m - 1) / m * sum((part - mean) ** 2 for part in without)) ** 0.5)
 
 
 def vectors_and_images(
@@ -84,123 +79,92 @@ def vectors_and_images(
         yield z, F @ z, True
 
 
-@dataclass
-class _Measured:
-    """An approximation so far: its step, its rows, and sums for its distance from F."""
+class _Approximation:
+    """What is measured of one approximation so far: rows, their standard errors, sums for its distance."""
 
-    matrix: FisherMatrix
-    method: str | None
-    reference: ProductReference
-    rows: list[Row] = field(default_factory=list)
-    spread: Row = field(default_factory=dict)
-    sums: Sums = field(default_factory=Sums)
-
-    def __post_init__(self) -> None:
-        started, damping = time.perf_counter(), self.reference.damping
-        self.solver = self.matrix.inverse(damping, self.method)
-        self.step = self.solver @ self.reference.gradient
+    def __init__(self, matrix: FisherMatrix, method: str | None, reference: ProductReference) -> None:
+        started = time.perf_counter()
+        self.solver = matrix.inverse(reference.damping, method)
+        self.step = self.solver @ reference.gradient
         seconds = time.perf_counter() - started
-        self.near = undamped(self.matrix, damping, self.method)
-        self.rows = [{} for _ in self.reference.parts]
-        self.rows[0] |= {"floats": self.matrix.floats, "solve_seconds": seconds}
+        self.near, self.sums = undamped(matrix, reference.damping, method), Sums()
+        self.rows: list[Row] = [{} for _ in reference.parts]
+        self.rows[0] = {"floats": matrix.floats, "solve_seconds": seconds}
+        self.spread: Row = {}
 
-    def take_step(self, reference: ProductReference) -> None:
-        """Measure the step against the exact one of a reference."""
+    def measure_step(self, reference: ProductReference) -> None:
         self.rows = [row | new for row, new in zip(self.rows, step_rows(reference, self.step), strict=True)]
 
     def add(self, v: Array, Fv: Array, random: bool) -> None:
-        """Add what F and the approximation make of one vector."""
         Mv = self.near.product(v)
         difference = Fv - Mv
         self.sums.add(fetch(difference @ difference, Fv @ Fv, Mv @ Fv, Mv @ Mv), random)
 
-    def take_errors(self) -> None:
-        """Estimate the error and the best scale from the vectors so far."""
+    def measure_matrix(self) -> None:
         error = self.sums.estimate(lambda sums: ratio(sums[0], sums[1]) ** 0.5)
         c_star = self.sums.estimate(lambda sums: ratio(sums[2], sums[3]))
         self.rows[0] |= {"error": error.value, "c_star": c_star.value}
         self.spread = {"error": error.standard_error, "c_star": c_star.standard_error}
 
 
-class Answer(NamedTuple):
-    """Rows as those of :func:`.compare`, standard errors in the same rows, and how accurate they are."""
+class ByProducts:
+    """A comparison by products: approximations are measured against an exact step that gets sharper."""
 
-    rows: list[Row]
-    spread: list[Row]
-    notes: tuple[str, ...]
+    def __init__(
+        self,
+        reference: ProductReference,
+        approximations: Mapping[str, FisherMatrix],
+        methods: Mapping[str, str],
+        measures: Sequence[str],
+        on_progress: Callable[[str], None],
+    ) -> None:
+        self.reference, self.measures, self.on_progress = reference, measures, on_progress
+        self.approximations: dict[str, _Approximation] = {}
+        for name, matrix in approximations.items():
+            on_progress(name)
+            self.approximations[name] = _Approximation(matrix, methods.get(name), reference)
+        self.measure_steps()
 
+    def measure_steps(self) -> None:
+        """Measure all steps against the exact one as far as it is now."""
+        for each in self.approximations.values():
+            if "step" in self.measures:
+                each.measure_step(self.reference)
 
-def answers(
-    F: MatrixFree,
-    approximations: Mapping[str, FisherMatrix],
-    gradient: Array,
-    damping: float,
-    methods: Mapping[str, str],
-    measures: Sequence[str],
-    *,
-    vectors: int,
-    tolerance: float,
-    cg_limit: int,
-    seed: int,
-    on_progress: Callable[[str], None],
-) -> Iterator[Answer]:
-    """Yield answers of growing precision: a rough step, errors from more and more vectors, the exact step."""
-    first = "K-FAC" if "K-FAC" in approximations else next(iter(approximations))
-    on_progress(f"conjugate gradients, preconditioned by {first}")
-    solver = approximations[first].inverse(damping, methods.get(first))
-    reference = ProductReference.of(F, gradient, damping, solver, tolerance, min(EARLY, cg_limit))
-    measured: dict[str, _Measured] = {}
-    for name, matrix in approximations.items():
-        on_progress(name)
-        measured[name] = _Measured(matrix, methods.get(name), reference)
-        if "step" in measures:
-            measured[name].take_step(reference)
-    if "step" in measures:
-        yield _answer(measured, reference, 0)
-    if "matrix" in measures:
-        on_progress("leading eigenvectors")
-        number = 0
-        for v, Fv, random in vectors_and_images(F, measured[first].near.product, vectors, seed):
-            for each in measured.values():
-                each.add(v, Fv, random)
+    def measure_matrices(self, first: str, vectors: int, seed: int) -> Iterator[int]:
+        """Measure all matrices by random vectors; yield 2, 4, 8, ... and at last how many there are."""
+        self.on_progress("leading eigenvectors")
+        product, number = self.approximations[first].near.product, 0
+        for v, Fv, random in vectors_and_images(self.reference.F, product, vectors, seed):
             number += random
-            if random and number >= 2 and (number == vectors or number & (number - 1) == 0):
-                for each in measured.values():
-                    each.take_errors()
-                yield _answer(measured, reference, number)
-            on_progress(f"random vector {number} of {vectors}")
+            for each in self.approximations.values():
+                each.add(v, Fv, random)
+            if number > 1 and (number == vectors or number & (number - 1) == 0):
+                for each in self.approximations.values():
+                    each.measure_matrix()
+                yield number
+            self.on_progress(f"random vector {number} of {vectors}")
 
-    def watch(iteration: int, x: Array, phi: float) -> bool:
-        on_progress(
-            f"conjugate gradients: iteration {reference.iterations + iteration} of at most {cg_limit}"
-        )
-        return False
+    def refine(self, tolerance: float, limit: int) -> None:
+        """Continue to the exact step, and measure all steps against it; count iterations if asked for."""
 
-    reference = reference.refined(tolerance, cg_limit, watch)
-    for name, each in measured.items():
-        if "step" in measures:
-            each.take_step(reference)
-        if "cg" in measures:
-            on_progress(f"conjugate gradients with {name}")
-            each.rows[0]["cg_iterations"] = cg_iterations(reference, each.solver, cg_limit)
-    yield _answer(measured, reference, vectors if "matrix" in measures else 0)
+        def watch(iteration: int, x: Array, phi: float) -> bool:
+            self.on_progress(f"conjugate gradients: {iteration} more")
+            return False
 
+        self.reference = self.reference.refined(tolerance, limit, watch)
+        self.measure_steps()
+        for name, each in self.approximations.items() if "cg" in self.measures else ():
+            self.on_progress(f"conjugate gradients with {name}")
+            each.rows[0]["cg_iterations"] = cg_iterations(self.reference, each.solver, limit)
 
-def _answer(measured: Mapping[str, _Measured], reference: ProductReference, random: int) -> Answer:
-    layers = ("all", *reference.F.names)
-    rows, spread = [], []
-    for name, each in measured.items():
-        for layer, row in zip(layers, each.rows, strict=True):
-            rows.append({"approximation": name, "layer": layer, **row})
-            spread.append({"approximation": name, "layer": layer} | (each.spread if layer == "all" else {}))
-    step = (
-        f"The exact step by {reference.iterations} conjugate gradients: relative residual "
-        f"{reference.residual:.1g}"
-    )
-    if math.isfinite(bound := reference.step_error) and bound < 1:
-        step += f", so its relative error is at most {bound:.1g}"
-    notes = [f"{step}."]
-    if random:
-        notes.append(f"± is the standard error of an estimate, here from {random} random vectors.")
-    notes.append("Absent: " + "; ".join(f"{what} ({why})" for what, why in ABSENT.items()) + ".")
-    return Answer(rows, spread, tuple(notes))
+    def answer(self, random: int) -> tuple[list[Row], list[Row], tuple[str, ...]]:
+        """Rows so far, their standard errors, and notes on how accurate they are."""
+        layers, rows, spread = ("all", *self.reference.F.names), [], []
+        for name, each in self.approximations.items():
+            for layer, row in zip(layers, each.rows, strict=True):
+                names = {"approximation": name, "layer": layer}
+                rows.append(names | row)
+                spread.append(names | (each.spread if layer == "all" else {}))
+        note = f"± is the standard error of an estimate, here from {random} random vectors."
+        return rows, spread, (self.reference.note, *[note][: random and 1], ABSENT)

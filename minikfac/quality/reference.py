@@ -217,7 +217,10 @@ class ProductReference(ShownByFields):
         return [slice(0, self.F.shape[0]), *self.F.slices]
 
     @property
-    def step_error(self) -> float:
-        """A bound on the relative error of the step: F + lambda I has no eigenvalue under lambda."""
-        size = float(self.step @ self.step) ** 0.5
-        return self.residual * float(self.gradient @ self.gradient) ** 0.5 / (self.damping * size or 1.0)
+    def note(self) -> str:
+        """How accurate the step is; F + lambda I has no eigenvalue under lambda, which bounds its error."""
+        sizes = [float(v @ v) ** 0.5 for v in (self.gradient, self.step)]
+        bound = self.residual * sizes[0] / (self.damping * sizes[1] or 1.0)
+        limits = f", so its relative error is at most {bound:.1g}" if bound < 1 else ""
+        residual = f"a relative residual of {self.residual:.1g}{limits}"
+        return f"The exact step is that of {self.iterations} conjugate gradients: {residual}."
