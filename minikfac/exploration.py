@@ -5,7 +5,7 @@
 
 builds the exact Fisher matrix over some examples and every approximation that exists for the net, and shows
 how good they are: a table, the progress of each step against the numbers stored, and a layer's block, A
-and G.
+and G. Of a large net the exact matrix is known by its products, and the table has estimates.
 """
 
 from __future__ import annotations
@@ -30,7 +30,11 @@ from .quality.measures import BRIEF
 from .training.progress import progress_bar
 
 MOST_PARAMETERS = 10_000
-"""Of the layers that are explored; the exact matrix has the square of that."""
+"""Of the layers whose exact matrix is formed, which has the square of that."""
+WORK = 10**9
+"""Multiplications of a pass through a larger net: as many examples are taken, from 32 to 500."""
+FEW = {"vectors": 10, "tolerance": 1e-3}
+"""How precise the table of a larger net is."""
 MEASURES = ("matrix", "step", "cg")
 DRAWN = 1200
 """Parameters of the largest block that is drawn."""
@@ -46,7 +50,7 @@ class Exploration(Shown):
         net, theta: the network and its parameters (P,).
         x, y: the examples over which everything is a mean.
         signals: of the layers that were explored.
-        F: their exact Fisher matrix.
+        F: their exact Fisher matrix, or the products with it.
         table: how good each approximation is.
         left_out: approximations that could not be built, by name, and why.
         stats: running statistics of batch normalization.
@@ -58,7 +62,7 @@ class Exploration(Shown):
     x: Array
     y: Array
     signals: fisher.Signals
-    F: fisher.DenseMatrix
+    F: fisher.DenseMatrix | fisher.MatrixFree
     table: quality.Comparison
     left_out: dict[str, str]
     stats: Sequence[Array] = ()
@@ -71,13 +75,14 @@ class Exploration(Shown):
         return (
             f"K-FAC has a relative error of {row['error']:.2f} (Frobenius norm); its damped step has cosine "
             f"{row['step_cosine']:.2f} with the exact step and makes {row['share']:.0%} of its progress, "
-            f"with {row['floats']:,} numbers in place of {self.F.array.size:,}."
+            f"with {row['floats']:,} numbers in place of {self.F.shape[0] ** 2:,}."
         )
 
     def _display(self) -> Display:
         setting = f"Damping {self.table.damping:g}; {len(self.x):,} examples."
         missing = [f"{name} was left out: {reason}." for name, reason in self.left_out.items()]
-        return Display(self.sentence, *self.table.table(columns=BRIEF), " ".join([setting, *missing]))
+        notes = " ".join([setting, *self.table.notes, *missing])
+        return Display(self.sentence, *self.table.table(columns=BRIEF), notes)
 
     def __repr__(self) -> str:
         return str(self)
@@ -105,7 +110,7 @@ class Exploration(Shown):
         """
         from . import plots
 
-        axes = plots.progress_against_storage(self.table.whole(), self.F.array.size)
+        axes = plots.progress_against_storage(self.table.whole(), self.F.shape[0] ** 2)
         sizes = {
             name: block.shape[0]
             for name, block, other in zip(
@@ -138,7 +143,7 @@ def explore(
     *,
     output: str = "categorical",
     damping: float = 1e-2,
-    n_examples: int = 500,
+    n_examples: int | None = None,
     layers: Sequence[int | str] | None = None,
     progress: bool = True,
 ) -> Exploration:
@@ -152,30 +157,38 @@ def explore(
         output: what the loss of a torch module stands for: "categorical" (cross-entropy), "bernoulli" or
             "gaussian".
         damping: lambda > 0 on both sides.
-        n_examples: over how many examples, the first ones, the matrices are means.
+        n_examples: over how many examples, the first ones, the matrices are means; 500 by default, or fewer
+            where a pass through a large net takes long.
         layers: by index or name, to which it is restricted; all by default.
         progress: show a bar.
 
+    Nets of more than 10,000 parameters are compared by products, see
+    :func:`minikfac.quality.compare_by_products`: no exact matrix is formed, and errors are estimates.
+
     Raises:
-        ValueError: on what does not go together, or more than 10,000 parameters.
+        ValueError: on what does not go together, or some layers of more than 10,000 parameters.
         TypeError: on another kind of model or data.
         MemoryError: before any work, with the size, where the matrices do not fit.
     """
-    n_examples = whole_number(n_examples, "n_examples")
     net, theta, stats = _net(model, theta, output)
     if not check_damping(damping, theta) > 0:
         raise ValueError(f"expected damping > 0, got {damping}")
     x, y = _examples(data, net, not isinstance(model, Network))
+    large = layers is None and net.n_params > MOST_PARAMETERS
+    if n_examples is None:
+        n_examples = min(500, max(32, WORK // net.work(x[:1]))) if large else 500
+    n_examples = whole_number(n_examples, "n_examples")
     x, y = x[:n_examples], y[:n_examples]
     chosen = [layer_index(net.names, layer) for layer in (net.names if layers is None else layers)]
-    _check_size(net, chosen)
+    if not large:
+        _check_size(net, chosen)
     signals = fisher.signals(net, theta, x, stats=stats).select(chosen)
     gradient = net.gradient(theta, x, y, stats)
     gradient = array_module(theta).concatenate([gradient[net.slices[layer]] for layer in chosen])
     matrices, left_out = {}, {}
-    names = quality.applicable(signals)
+    names = quality.applicable(signals, large)
     with progress_bar("explore", 2 * len(names) + 1, progress) as bar:
-        F = fisher.exact(signals)
+        F = fisher.product(net, theta, x, stats) if large else fisher.exact(signals)
         bar.advance()
         for name in names:
             try:
@@ -184,8 +197,11 @@ def explore(
                 left_out[name] = str(error)
             bar.advance(name)
         methods = {name: method for name in matrices if (method := quality.APPROXIMATIONS[name][1])}
-        terms: dict[str, Any] = {"measures": MEASURES, "on_progress": bar.advance}
-        table = quality.compare(F, matrices, gradient, damping, methods, **terms)
+        task = matrices, gradient, damping, methods
+        if isinstance(F, fisher.MatrixFree):
+            *_, table = quality.compare_by_products(F, *task, on_progress=bar.note, **FEW)
+        else:
+            table = quality.compare(F, *task, measures=MEASURES, on_progress=bar.advance)
     shape = getattr(data, "image_shape", None)
     flat = (shape[0], shape[1]) if shape is not None and shape[2] == 1 and x.ndim == 2 else None
     return Exploration(net, theta, x, y, signals, F, table, left_out, stats, flat)
