@@ -33,7 +33,7 @@ MOST_PARAMETERS = 10_000
 """Of the layers whose exact matrix is formed, which has the square of that."""
 WORK = 10**9
 """Multiplications of a pass through a larger net: as many examples are taken, from 32 to 500."""
-FEW = {"vectors": 10, "tolerance": 1e-3}
+FEW = {"vectors": 10, "tolerance": 1e-4}
 """How precise the table of a larger net is."""
 MEASURES = ("matrix", "step", "cg")
 DRAWN = 1200

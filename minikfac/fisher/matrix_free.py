@@ -159,10 +159,11 @@ class MatrixFree(FisherMatrix):
         raise self._refuse("norm")
 
     def _scaled(self, c: float) -> MatrixFree:
-        return replace(self, apply=lambda v: c * self.apply(v), ridge=c * self.ridge)
+        return replace(self, apply=partial(_weighted, [(c, self.apply)]), ridge=c * self.ridge)
 
     def _plus(self, other: MatrixFree) -> MatrixFree:
-        return replace(self, apply=lambda v: self.apply(v) + other.apply(v), ridge=self.ridge + other.ridge)
+        both = partial(_weighted, [(1.0, self.apply), (1.0, other.apply)])
+        return replace(self, apply=both, ridge=self.ridge + other.ridge)
 
     def _logdet(self, damping: float, method: str | None) -> float:
         raise self._refuse("log-determinant")
@@ -193,6 +194,11 @@ class MatrixFree(FisherMatrix):
         if pseudo_inverse or explicit:
             raise self._refuse("pseudo-inverse or explicit inverse")
         return CGSolver(self._damped(check_damping(damping, self.like), check_method(method)), precondition)
+
+
+def _weighted(terms: Sequence[tuple[float, Product]], v: Array) -> Array:
+    """Sum of products with weights; a function of the module, so that matrices can be pickled."""
+    return sum((c * apply(v) for c, apply in terms), start=0 * v)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
