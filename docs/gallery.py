@@ -104,6 +104,12 @@ def beside(study: Any) -> Drawings:
         "api-damping": lambda: plots.cosine_against_damping(
             dampings, {name: curve["step_cosine"] for name, curve in curves.items()}
         ),
+        "api-density": lambda: plots.spectral_density(
+            {
+                "Fisher matrix": fisher.spectral_density(fisher.product(one.net, one.theta, one.x)),
+                "Hessian": fisher.spectral_density(fisher.hessian(one.net, one.theta, one.x, one.y)),
+            }
+        ),
         "api-layers": lambda: plots.quality_along_training(along.steps, along.errors),
         "api-offsets": lambda: plots.correlation_against_offset(reach),
         "api-targets": lambda: plots.race_targets(contest.targets("best_loss", [1.0, 0.4, 0.1])),

@@ -9,7 +9,7 @@ How good is K-FAC on a net of one's own? The question of a researcher, in one li
 
 builds the exact Fisher matrix over some examples and every approximation that exists for the net, and shows
 how good they are: a table, the progress of each step against the numbers stored, and a layer's block, A
-and G.
+and G. Of a large net the exact matrix is known by its products, and the table has estimates.
 """
 
 from __future__ import annotations
@@ -37,7 +37,11 @@ from .quality.measures import BRIEF
 from .training.progress import Bar, progress_bar
 
 MOST_PARAMETERS = 10_000
-"""Of the layers that are explored; the exact matrix has the square of that."""
+"""Of the layers whose exact matrix is formed, which has the square of that."""
+WORK = 10**9
+"""Multiplications of a pass through a larger net: as many examples are taken, from 32 to 500."""
+FEW = {"vectors": 10, "tolerance": 1e-4}
+"""How precise the table of a larger net is."""
 QUICK = 5000
 """Up to this many parameters every measure is quick."""
 MEASURES = ("step", "matrix", "cg")
@@ -62,7 +66,7 @@ class Study(ShownByFields):
     Attributes:
         net, theta, x, y: what was studied; x is the batch of the expectation.
         signals: of that batch, of the layers that were studied.
-        F: the exact Fisher matrix.
+        F: the exact Fisher matrix, or the products with it.
         matrices: the approximations by name.
         gradient: of the loss on the batch by the parameters of these layers (P,).
         table: how good each approximation is.
@@ -77,7 +81,7 @@ class Study(ShownByFields):
     x: Array
     y: Array
     signals: fisher.Signals
-    F: fisher.DenseMatrix
+    F: fisher.DenseMatrix | fisher.MatrixFree
     matrices: Mapping[str, fisher.FisherMatrix]
     gradient: Array
     table: quality.Comparison
@@ -109,13 +113,14 @@ class Exploration(Study):
         return (
             f"K-FAC has a relative error of {row['error']:.2f} (Frobenius norm); its damped step has cosine "
             f"{row['step_cosine']:.2f} with the exact step and makes {row['share']:.0%} of its progress, "
-            f"with {row['floats']:,} numbers in place of {self.F.array.size:,}."
+            f"with {row['floats']:,} numbers in place of {self.F.shape[0] ** 2:,}."
         )
 
     def _display(self) -> Display:
         setting = f"Damping {self.table.damping:g}; {len(self.x):,} examples."
         missing = [f"{name} was left out: {reason}." for name, reason in self.not_built.items()]
-        return Display(self.sentence, *self.table.table(columns=BRIEF), " ".join([setting, *missing]))
+        notes = " ".join([setting, *self.table.notes, *missing])
+        return Display(self.sentence, *self.table.table(columns=BRIEF), notes)
 
     def _repr_html_(self) -> str:
         import matplotlib.pyplot as plt
@@ -171,7 +176,7 @@ def explore(
     *,
     output: str = "categorical",
     damping: float = 1e-2,
-    n_examples: int = 500,
+    n_examples: int | None = None,
     layers: Sequence[int | str] | None = None,
     progress: bool = True,
 ) -> Exploration:
@@ -185,27 +190,37 @@ def explore(
         output: what the loss of a torch module stands for: "categorical" (cross-entropy), "bernoulli" or
             "gaussian".
         damping: lambda > 0 on both sides.
-        n_examples: over how many examples, the first ones, the matrices are means.
+        n_examples: over how many examples, the first ones, the matrices are means; 500 by default, or fewer
+            where a pass through a large net takes long.
         layers: by index or name, to which it is restricted; all by default.
         progress: show a bar.
 
+    Nets of more than 10,000 parameters are compared by products, see
+    :func:`minikfac.quality.compare_by_products`: no exact matrix is formed, and errors are estimates.
+
     Raises:
-        ValueError: on what does not go together, or more than 10,000 parameters.
+        ValueError: on what does not go together, or some layers of more than 10,000 parameters.
         TypeError: on another kind of model or data.
         MemoryError: before any work, with the size, where the matrices do not fit.
     """
-    n_examples = whole_number(n_examples, "n_examples")
     net, theta, stats = _net(model, theta, output)
     if not check_damping(damping, theta) > 0:
         raise ValueError(f"expected damping > 0, got {damping}")
     x, y = _examples(data, net, not isinstance(model, Network))
+    large = layers is None and net.n_params > MOST_PARAMETERS
+    if n_examples is None:
+        n_examples = min(500, max(32, WORK // net.work(x[:1]))) if large else 500
+    n_examples = whole_number(n_examples, "n_examples")
     x, y = x[:n_examples], y[:n_examples]
     chosen = positions(net, layers)
-    _check_size(net, chosen)
-    study = fisher_study(
-        *(net, theta, x, y),
-        damping=damping, layers=chosen, measures=MEASURES, ledger=False, stats=stats, progress=progress,
-    )  # fmt: skip
+    if large:
+        study = _study_by_products(net, theta, x, y, damping, stats, progress)
+    else:
+        _check_size(net, chosen)
+        study = fisher_study(
+            *(net, theta, x, y),
+            damping=damping, layers=chosen, measures=MEASURES, ledger=False, stats=stats, progress=progress,
+        )  # fmt: skip
     shape = getattr(data, "image_shape", None)
     flat = (shape[0], shape[1]) if shape is not None and shape[2] == 1 and x.ndim == 2 else None
     return Exploration(**vars(study), image_shape=flat)
@@ -271,6 +286,22 @@ def fisher_study(
         bar.advance()
     results = (exact_signals, F, matrices, gradient, table, rows, left_out, not_built)
     return Study(net, theta, x, y, *results, stats or ())
+
+
+def _study_by_products(
+    net: Network, theta: Array, x: Array, y: Array, damping: float, stats: Sequence[Array], progress: bool
+) -> Study:
+    """The study of a net too large for its exact matrix."""
+    signals = fisher.signals(net, theta, x, stats=stats)
+    names = quality.applicable(signals, large=True)
+    F, gradient = fisher.product(net, theta, x, stats), net.gradient(theta, x, y, stats)
+    with progress_bar("explore", len(names) + 1, progress) as bar:
+        matrices, _, not_built = _build(signals, names, bar, True)
+        methods = {name: method for name in matrices if (method := quality.APPROXIMATIONS[name][1])}
+        task = (F, matrices, gradient, damping, methods)
+        *_, table = quality.compare_by_products(*task, on_progress=bar.note, **FEW)
+        bar.advance()
+    return Study(net, theta, x, y, signals, F, matrices, gradient, table, [], (), not_built, stats)
 
 
 def _reference(

@@ -175,12 +175,28 @@ def test_wrong_input_is_named(change: dict[str, Any], error: type[Exception], ma
         mk.explore(**arguments)
 
 
-def test_a_net_too_large_is_refused_with_its_layers_and_what_to_do() -> None:
+def test_a_large_net_is_compared_by_products() -> None:
     net = mk.mlp([200, 60, 3])
     theta = net.init(np.random.default_rng(0))
-    match = r"at most 10,000 parameters.*got 12,243 \(dense0 12,060, dense1 183\).*layers="
+    found = mk.explore(net, points(200), theta, **QUICK)
+    assert isinstance(found.F, fisher.MatrixFree) and found.F.shape == (12243, 12243)
+    row = found.table["K-FAC"]
+    x, y = (part[:40] for part in points(200))
+    signals = fisher.signals(net, theta, x)
+    K, grad = fisher.kfac(signals), net.gradient(theta, x, y)
+    step, approximate = found.F.solve(grad, 1e-2), K.solve(grad, 1e-2)
+    cosine = step @ approximate / (step @ step * (approximate @ approximate)) ** 0.5
+    assert row["step_cosine"] == pytest.approx(cosine, abs=1e-3)
+    assert "149,891,049" in found.sentence and "± is the standard error" in str(found)
+    assert found.plot("dense1")
+
+
+def test_layers_too_large_are_refused_with_their_sizes_and_what_to_do() -> None:
+    net = mk.mlp([200, 60, 3])
+    theta = net.init(np.random.default_rng(0))
+    match = r"at most 10,000 parameters.*got 12,060 \(dense0 12,060\).*layers="
     with pytest.raises(ValueError, match=match):
-        mk.explore(net, points(200), theta, progress=False)
+        mk.explore(net, points(200), theta, layers=[0], progress=False)
     assert MOST_PARAMETERS == 10_000
     found = mk.explore(net, points(200), theta, layers=[1], **QUICK)
     assert found.F.shape == (183, 183)

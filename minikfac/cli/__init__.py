@@ -23,15 +23,14 @@ from .. import __version__, _interrupt, distributed
 from ..backend import DeviceError
 from .common import FOLDERS, Command
 
-COMMANDS = (
-    "tour explore fisher costs figures train compare plot problems invariance scaling workers data".split()
-)
+COMMANDS = "tour explore fisher quality costs figures train compare plot problems invariance scaling workers data".split()
 """In the order in which ``minikfac --help`` lists them; each is the file beside this one."""
 EXPECTED = (ArithmeticError, DeviceError, ImportError, KeyError, MemoryError, OSError, TypeError, ValueError)
 """What wrong input, a lack of memory or a missing library raise; anything else is a bug of the package."""
 
 LESS_MEMORY = {
     "fisher": "--layers (one of them, as in 2), a smaller --net or --dtype float32",
+    "quality": "fewer --vectors, fewer --examples, fewer --samples or --dtype float32",
     "train": "a smaller --net or --width, a smaller --batch-size, fewer --examples or --dtype float32",
     "compare": "a smaller --width or --batch-size, fewer --examples or --dtype float32",
     "scaling": "a smaller --width, smaller --sizes, fewer --examples or --dtype float32",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +15,7 @@ from ..quality import MEASURES
 from ..training.example import N_EXAMPLES
 from . import common
 from .common import make_folder, say
-from .nets import load, parse_channels, parse_sizes
+from .nets import load, parse_channels, parse_names, parse_sizes
 from .tables import Wide, print_tour
 
 if TYPE_CHECKING:
@@ -95,7 +94,7 @@ def fisher(
 
     The exact Fisher matrix has a row and a column per parameter, so nets of up
     to some 10,000 parameters can be studied whole; --layers picks a part of
-    larger ones.
+    larger ones, and minikfac quality measures any without that matrix.
     """
     from .. import tour as tours  # matplotlib takes a second
 
@@ -185,25 +184,3 @@ def parse_layers(text: str, n_layers: int) -> tuple[int, ...] | None:
             )
         chosen.update(range(first, last + 1))
     return tuple(sorted(chosen))
-
-
-def parse_names(text: str | None, names: Sequence[str], option: str) -> tuple[str, ...] | None:
-    """Read names with commas between them, whatever their case and hyphens; None stays None.
-
-    >>> parse_names("kfac,Diagonal", ["K-FAC", "diagonal"], "--approximations")
-    ('K-FAC', 'diagonal')
-    """
-    if text is None:
-        return None
-    if text == "all":
-        return tuple(names)
-    spellings = {_letters(name): name for name in names}
-    chosen = [part.strip() for part in text.split(",") if part.strip()]
-    unknown = [part for part in chosen if _letters(part) not in spellings]
-    if unknown or not chosen:
-        raise ValueError(f"expected {option} among {', '.join(names)}; got {', '.join(unknown) or 'none'}")
-    return tuple(dict.fromkeys(spellings[_letters(part)] for part in chosen))
-
-
-def _letters(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.lower())

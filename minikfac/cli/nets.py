@@ -1,13 +1,16 @@
-"""From ``--net`` and ``--data`` to a net's sizes and a data set that fits it."""
+"""From ``--net`` and ``--data`` to a net's sizes, a data set that fits it, and a problem of both."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from .. import datasets
 from ..datasets import Dataset
+from ..network import mlp
+from ..races import Problem
 
 PHOTOGRAPHS = ("cifar10", "svhn")
 FEW = (5000, 1000)
@@ -67,3 +70,56 @@ def load(data: str, folder: Path | None, components: int | None, net: str | None
     counts = len(dataset.x_train), len(dataset.x_test)
     few = min(counts[0], FEW[0]), min(counts[1], FEW[1])
     return dataset if few == counts else dataset.subset(*few)
+
+
+def problem_of(
+    net: str,
+    width: float,
+    data: str | None,
+    folder: Path | None,
+    activation: str,
+    output: str,
+    n_train: int | None,
+    dtype: str | None,
+    device: str,
+) -> Problem:
+    """Make a problem of a net and data of one's own, with the targets that fit."""
+    from ..tour import convnet  # matplotlib takes a second
+    from ..tour.settings import with_targets
+
+    if width != 1.0:
+        raise ValueError(f"expected --width only with a problem by name, got --net {net} --width {width:g}")
+    dataset = load(data or "digits", folder, None, net, dtype or "float64")
+    if n_train is not None:
+        dataset = dataset.subset(n_train)
+    channels = parse_channels(net)
+    if channels is None:
+        made = mlp(parse_sizes(net), activation, output)
+    else:
+        n_outputs = dataset.n_classes or dataset.y_train.shape[1]
+        made = convnet(dataset.x_train.shape[1:], n_outputs, channels or None, activation, output)
+    dataset = with_targets(dataset, made)
+    name = f"{dataset.name}, net {net}"
+    return Problem(name, made, dataset, "glorot", min(100, len(dataset.x_train)), device)
+
+
+def parse_names(text: str | None, names: Sequence[str], option: str) -> tuple[str, ...] | None:
+    """Read names with commas between them, whatever their case and hyphens; None stays None.
+
+    >>> parse_names("kfac,Diagonal", ["K-FAC", "diagonal"], "--approximations")
+    ('K-FAC', 'diagonal')
+    """
+    if text is None:
+        return None
+    if text == "all":
+        return tuple(names)
+    spellings = {_letters(name): name for name in names}
+    chosen = [part.strip() for part in text.split(",") if part.strip()]
+    unknown = [part for part in chosen if _letters(part) not in spellings]
+    if unknown or not chosen:
+        raise ValueError(f"expected {option} among {', '.join(names)}; got {', '.join(unknown) or 'none'}")
+    return tuple(dict.fromkeys(spellings[_letters(part)] for part in chosen))
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())

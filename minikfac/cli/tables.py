@@ -49,13 +49,13 @@ def print_tour(tour: Tour, wide: bool = False) -> None:
     if last["loss"] > first["loss"]:
         say("Training increased the loss: a smaller --lr may help.")
     print_comparison(study.table, wide)
-    _print_ledger("What each assumption costs: relative error after it, and by it alone (cost)", study.ledger)
+    print_ledger("What each assumption costs: relative error after it, and by it alone (cost)", study.ledger)
     for name, reason in study.not_built.items():
         say(f"Not built: {name}; {reason}.\n")
     convolutions = tour.chapters.get("convolutions")
     if isinstance(convolutions, Convolutions) and not convolutions.beside:
         for name, rows in convolutions.ledgers.items():
-            _print_ledger(f"The block of {name} alone", rows)
+            print_ledger(f"The block of {name} alone", rows)
     if study.left_out:
         say(
             f"Omitted at this size: {', '.join(study.left_out)} (--measures all computes everything, "
@@ -76,9 +76,12 @@ def print_comparison(comparison: Comparison, wide: bool = False) -> None:
     print_table(title, header[:shown], [row[:shown] for row in cells])
     if shown < len(header):
         say(f"{len(header) - shown} more with --wide: {', '.join(header[shown:])}\n")
+    if comparison.notes:
+        say("\n".join([*comparison.notes, ""]))
 
 
-def _print_ledger(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
+def print_ledger(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print what each assumption costs."""
     from ..quality.tables import heading
 
     columns = ["error", "cost", "c_star", "step_cosine", "share"]
@@ -89,8 +92,16 @@ def _print_ledger(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
         [
             f"{numbers[row['label']]} {row['label']}" if branching else str(row["label"]),
             *([numbers.get(row["above"], "")] if branching else []),
-            *("-" if math.isnan(row[key]) else f"{row[key]:.3g}" for key in columns),
+            *(_cell(row, key) for key in columns),
         ]
         for row in rows
     ]
     print_table(title, header, cells)
+
+
+def _cell(row: Mapping[str, Any], key: str) -> str:
+    """A number, with its standard error if it is an estimate."""
+    if math.isnan(row[key]):
+        return "-"
+    error = row.get(f"{key}_se")
+    return f"{row[key]:.3g}" + ("" if error is None else f" ± {error:.1g}")

@@ -15,7 +15,6 @@ from typer import Option
 from .. import races, training
 from ..backend import use_device
 from ..distributed import SERIAL, Communicator, world
-from ..network import mlp
 from ..parallel import one_thread
 from ..races import Problem
 from ..races.contenders import contender
@@ -24,7 +23,7 @@ from ..training.batches import BatchSize
 from ..training.records import Record
 from . import common, runs
 from .common import RECORDS, in_figures, make_folder, on_existing, save_figure, say
-from .nets import load, parse_channels, parse_sizes
+from .nets import problem_of
 from .runs import Entrant
 
 STARTED_BY_MPI = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
@@ -100,7 +99,7 @@ def train(
         _refuse(data=data, activation=activation, output=output)
         make = partial(races.problem, name, folder, width=width)
     else:
-        make = partial(_own_problem, net, width, data, folder, activation or "tanh", output or "categorical")
+        make = partial(problem_of, net, width, data, folder, activation or "tanh", output or "categorical")
     problem = _first_on_rank_0(comm, partial(make, n_train=examples, dtype=dtype, device=device))
     entrant = Entrant(contender(optimizer), problem, runs.parse_arguments(arguments), batch_size)
     ranked, size = problem.net.on(comm), entrant.batch_size
@@ -146,36 +145,6 @@ def _refuse(**options: str | None) -> None:
     for option, value in options.items():
         if value is not None:
             raise ValueError(f"expected --{option} only with --net, got --{option} {value}")
-
-
-def _own_problem(
-    net: str,
-    width: float,
-    data: str | None,
-    folder: Path | None,
-    activation: str,
-    output: str,
-    n_train: int | None,
-    dtype: str | None,
-    device: str,
-) -> Problem:
-    from ..tour import convnet  # matplotlib takes a second
-    from ..tour.settings import with_targets
-
-    if width != 1.0:
-        raise ValueError(f"expected --width only with a problem by name, got --net {net} --width {width:g}")
-    dataset = load(data or "digits", folder, None, net, dtype or "float64")
-    if n_train is not None:
-        dataset = dataset.subset(n_train)
-    channels = parse_channels(net)
-    if channels is None:
-        made = mlp(parse_sizes(net), activation, output)
-    else:
-        n_outputs = dataset.n_classes or dataset.y_train.shape[1]
-        made = convnet(dataset.x_train.shape[1:], n_outputs, channels or None, activation, output)
-    dataset = with_targets(dataset, made)
-    name = f"{dataset.name}, net {net}"
-    return Problem(name, made, dataset, "glorot", min(100, len(dataset.x_train)), device)
 
 
 def _first_on_rank_0(comm: Communicator, make: Callable[[], Problem]) -> Problem:

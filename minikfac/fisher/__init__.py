@@ -15,11 +15,12 @@
 ``mixed``              a kind per layer
 ``joint``              of a batch that batch normalization couples in training, (P, P)
 ``product``            matrix-free, as are ``gauss_newton`` and ``hessian``
+``estimate_trace``     of a matrix-free one, as are ``estimate_diagonal`` and ``spectral_density``
 =====================  ===========================================================================
 
 All are averages over examples; a matrix has ``@``, ``solve``, ``inverse``, ``damped``, ``to_dense``,
-``diagonal``, ``trace``, ``logdet``, ``to_scipy``, ``blocks`` and ``floats`` as far as it can
-(:class:`FisherMatrix`).
+``diagonal``, ``trace``, ``norm``, ``logdet``, ``to_scipy``, ``blocks`` and ``floats``, and ``2 * F`` and
+``F + G`` of its kind, as far as it can (:class:`FisherMatrix`).
 """
 
 from typing import TYPE_CHECKING
@@ -30,9 +31,11 @@ if TYPE_CHECKING:
     from .block_diagonal import BlockDiagonal
     from .damping import factored_damping, tikhonov_eigenvalues
     from .dense import DenseMatrix
+    from .density import SpectralDensity, spectral_density
     from .diagonal import DiagonalBlock, diagonal
     from .eigenblock import EigenBlock
     from .ekfac import ekfac
+    from .estimates import Estimate, estimate_diagonal, estimate_trace
     from .exact import block_diagonal, exact
     from .fast import gradient_and_kfac
     from .joint import joint

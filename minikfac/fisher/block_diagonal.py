@@ -5,6 +5,7 @@ Exact blocks, Kronecker blocks, diagonals: each kind is a list of blocks, one pe
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
@@ -87,6 +88,17 @@ class BlockDiagonal(BlockDiagonalOperator, FisherMatrix):
 
     def trace(self) -> float:
         return sum(block.trace() for block in self.blocks)
+
+    def norm(self) -> float:
+        return math.hypot(*(block.norm() for block in self.blocks))
+
+    def _scaled(self, c: float) -> BlockDiagonal:
+        return BlockDiagonal([c * block for block in self.blocks])
+
+    def _plus(self, other: BlockDiagonal) -> BlockDiagonal:
+        if other.slices != self.slices:
+            raise ValueError("expected blocks of the same sizes to add, got others")
+        return BlockDiagonal([a + b for a, b in zip(self.blocks, other.blocks, strict=True)])
 
     def damped(self, lam: float, method: str | None = None) -> BlockDiagonal:
         return BlockDiagonal([block.damped(lam, choice) for block, choice in self._with_methods(method)])

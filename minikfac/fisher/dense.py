@@ -50,6 +50,12 @@ class DenseMatrix(FisherMatrix):
     def diagonal(self) -> Array:
         return self.array.diagonal()
 
+    def _scaled(self, c: float) -> DenseMatrix:
+        return DenseMatrix(c * self.array, self.names, self.slices, self.name)
+
+    def _plus(self, other: DenseMatrix) -> DenseMatrix:
+        return DenseMatrix(self.array + other.array, self.names, self.slices, self.name)
+
     def _damped(self, lam: float, method: str | None) -> DenseMatrix:
         return DenseMatrix(add_to_diagonal(self.array, lam), self.names, self.slices, self.name)
 

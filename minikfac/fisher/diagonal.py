@@ -56,6 +56,15 @@ class DiagonalBlock(FisherMatrix):
     def diagonal(self) -> Array:
         return self.d
 
+    def norm(self) -> float:
+        return float(self.d @ self.d) ** 0.5
+
+    def _scaled(self, c: float) -> DiagonalBlock:
+        return DiagonalBlock(c * self.d, self.name)
+
+    def _plus(self, other: DiagonalBlock) -> DiagonalBlock:
+        return DiagonalBlock(self.d + other.d, self.name)
+
     def _damped(self, lam: float, method: str | None) -> DiagonalBlock:
         return DiagonalBlock(self.d + lam, self.name)
 

@@ -58,6 +58,12 @@ class EigenBlock(FisherMatrix):
     def trace(self) -> float:
         return float(self.s.sum())
 
+    def norm(self) -> float:
+        return float((self.s**2).sum()) ** 0.5
+
+    def _scaled(self, c: float) -> EigenBlock:
+        return replace(self, s=c * self.s)
+
     def _damped(self, lam: float, method: str | None) -> EigenBlock:
         return replace(self, s=self.s + lam)
 

@@ -110,6 +110,12 @@ class KroneckerBlock(FisherMatrix):
     def trace(self) -> float:
         return float(self.A.trace() * self.G.trace())
 
+    def norm(self) -> float:
+        return float((self.A**2).sum() * (self.G**2).sum()) ** 0.5
+
+    def _scaled(self, c: float) -> KroneckerBlock:
+        return KroneckerBlock(self.A, c * self.G, self.name)
+
     def _damped(self, lam: float, method: str | None) -> FisherMatrix:
         if method == "factored":
             return KroneckerBlock(*factored_damping(self.A, self.G, lam), self.name)

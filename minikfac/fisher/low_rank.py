@@ -115,6 +115,14 @@ class LowRank(FisherMatrix):
     def diagonal(self) -> Array:
         return self.ridge + self.sign * (self.B**2).sum(1)
 
+    def norm(self) -> float:
+        small = self.sign * (self.B.T @ self.B)
+        squares = len(self.B) * self.ridge**2 + 2 * self.ridge * float(small.trace())
+        return (squares + float((small**2).sum())) ** 0.5
+
+    def _scaled(self, c: float) -> LowRank:
+        return replace(self, B=c**0.5 * self.B, ridge=c * self.ridge)
+
     def _damped(self, lam: float, method: str | None) -> LowRank:
         return replace(self, ridge=self.ridge + lam)
 

@@ -152,6 +152,39 @@ class FisherMatrix(Operator):
         """Sum of the diagonal."""
         return float(self.diagonal().sum())
 
+    def norm(self) -> float:
+        """Frobenius norm; by the dense array where a kind of matrix knows no shorter way."""
+        dense = self.to_dense()
+        return float(array_module(dense).einsum("ij,ij->", dense, dense)) ** 0.5
+
+    def __mul__(self, c: float) -> FisherMatrix:
+        """The matrix times a number c >= 0: of the same kind.
+
+        Raises:
+            ValueError: on a negative number, NaN or infinity.
+            TypeError: on what is no number, or where no such product is defined for this kind.
+        """
+        c = real_number(c, "the factor of a matrix")
+        if not 0 <= c < math.inf:
+            raise ValueError(f"expected a finite factor >= 0 of {self.name}, got {c}")
+        return self._scaled(c)
+
+    __rmul__ = __mul__
+
+    def __add__(self, other: FisherMatrix) -> FisherMatrix:
+        """The sum with a matrix of the same kind, where it is of that kind too: not of Kronecker products.
+
+        Raises:
+            ValueError: on another shape or other blocks.
+            TypeError: on another kind, or one whose sums are of no kind.
+        """
+        if type(other) is not type(self):
+            raise TypeError(f"expected a {_kind(self)} to add to {self.name}, got {type(other).__name__}")
+        if other.shape != self.shape:
+            raise ValueError(f"expected shape {self.shape} to add to {self.name}, got {other.shape}")
+        array_module(self.like, other.like, names="the matrix, the one added to it")
+        return self._plus(other)
+
     def damped(self, lam: float, method: str | None = None) -> FisherMatrix:
         """Return the damped matrix itself, F + lambda I or what ``method`` makes of it."""
         return self._damped(check_damping(lam, self.like), check_method(method, self.damping_methods))
@@ -193,6 +226,15 @@ class FisherMatrix(Operator):
     def logdet(self, damping: float = 0.0, method: str | None = None) -> float:
         """log det(F + damping I), in nats."""
         return self._logdet(check_damping(damping, self.like), check_method(method, self.damping_methods))
+
+    def _scaled(self, c: float) -> FisherMatrix:
+        raise TypeError(f"expected a kind of matrix whose multiples are of that kind, got {_kind(self)}")
+
+    def _plus(self, other: Any) -> FisherMatrix:
+        raise TypeError(
+            f"expected a kind of matrix whose sums are of that kind, got {_kind(self)}; add what to_dense() "
+            "makes of them, or products"
+        )
 
     # A kind of matrix defines these three, which get checked arguments, or overrides the three above.
 

@@ -1,6 +1,6 @@
 """Curvature matrices known only by their products, each a few passes through the net.
 
-    Fisher         F v = (1/N) J^T S S^T J v    S the root of the output's Fisher matrix
+    Fisher         F v = (1/N) J^T F_z J v      F_z the Fisher matrix of the outputs z
     Gauss-Newton   G v = (1/N) J^T H J v        H the second derivative of the loss with respect to z
     Hessian        H v = d/de gradient(theta + e v)
 
@@ -22,11 +22,16 @@ from ..linalg.psd import ill_conditioned
 from ..network import Network, Tape
 from .matrix import FisherMatrix, Operator, check_damping, check_method
 
+Product = Callable[[Array], Array]
+"""v (P,) -> M v."""
+
 
 def product(
     net: Network, theta: Array, x: Array, stats: Sequence[Array] | None = None, train: bool = False
 ) -> MatrixFree:
-    """The exact Fisher matrix, matrix-free: memory of one pass, K backward columns never formed.
+    """The exact Fisher matrix, matrix-free: memory of one pass, no columns of K targets.
+
+    Its ``blocks`` are the exact blocks of the layers, matrix-free too: a vector is masked before the product.
 
     Args:
         net: the network.
@@ -37,15 +42,13 @@ def product(
             :func:`minikfac.fisher.joint`.
     """
     tape = net.forward(theta, x, stats, train)
-    b = net.output.fisher_root(tape.z)
+    apply = partial(_fisher_product, net, theta, tape)
+    return MatrixFree(apply, theta, "the Fisher matrix", names=net.names, slices=net.slices)
 
-    return MatrixFree(partial(_fisher_product, net, theta, tape, b), theta, "the Fisher matrix")
 
-
-def _fisher_product(net: Network, theta: Array, tape: Tape, b: Array, v: Array) -> Array:
-    xp = array_module(theta)
-    along = xp.einsum("knc,nc->kn", b, net.jvp(theta, tape, v))
-    return net.vjp(theta, tape, xp.einsum("knc,kn->nc", b, along)) / len(tape.z)
+def _fisher_product(net: Network, theta: Array, tape: Tape, v: Array) -> Array:
+    u = net.output.fisher_product(tape.z, net.jvp(theta, tape, v))
+    return net.vjp(theta, tape, u) / len(tape.z)
 
 
 def gauss_newton(
@@ -64,7 +67,8 @@ def gauss_newton(
     y = as_array(y, "y", NUMBER_CLASSES)
     net.output.check(y, *tape.z.shape)
 
-    return MatrixFree(partial(_gauss_newton_product, net, theta, tape, y), theta, "the Gauss-Newton matrix")
+    apply = partial(_gauss_newton_product, net, theta, tape, y)
+    return MatrixFree(apply, theta, "the Gauss-Newton matrix", names=net.names, slices=net.slices)
 
 
 def _gauss_newton_product(net: Network, theta: Array, tape: Tape, y: Array, v: Array) -> Array:
@@ -81,23 +85,27 @@ def hessian(net: Network, theta: Array, x: Array, y: Array) -> MatrixFree:
     tape = net.forward(theta, x)
     y = as_array(y, "y", NUMBER_CLASSES)
     net.output.check(y, *tape.z.shape)
-    return MatrixFree(partial(net.hessian_product, theta, tape, y), theta, "the Hessian")
+    apply = partial(net.hessian_product, theta, tape, y)
+    return MatrixFree(apply, theta, "the Hessian", names=net.names, slices=net.slices)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class MatrixFree(FisherMatrix):
     """A symmetric matrix given by ``apply``, v (P,) -> M v, plus ridge I.
 
-    Solves run conjugate gradients to a relative residual of ``tolerance``. There is no diagonal, trace,
-    log-determinant or block without the matrix: asking for one raises.
+    Solves run conjugate gradients to a relative residual of ``tolerance``. There is no diagonal, trace, norm
+    or log-determinant without the matrix: asking for one raises. :func:`.estimate_trace` and
+    :func:`.estimate_diagonal` estimate two of them. ``names`` and ``slices`` of layers are for ``blocks``.
     """
 
-    apply: Callable[[Array], Array]
+    apply: Product
     like_array: Array
     name: str = "the matrix"
     ridge: float = 0.0
     tolerance: float = 1e-10
     max_iterations: int | None = None
+    names: tuple[str, ...] = ()
+    slices: tuple[slice, ...] = ()
 
     @property
     def like(self) -> Array:
@@ -111,8 +119,20 @@ class MatrixFree(FisherMatrix):
         return 0
 
     @property
-    def blocks(self) -> Sequence[FisherMatrix]:
-        raise self._refuse("blocks")
+    def blocks(self) -> Sequence[MatrixFree]:
+        if not self.slices:
+            raise self._refuse("blocks")
+        of_cg = self.ridge, self.tolerance, self.max_iterations
+        return [
+            MatrixFree(partial(self._masked, part), self.like[part], f"the block of {name}", *of_cg)
+            for part, name in zip(self.slices, self.names, strict=True)
+        ]
+
+    def _masked(self, part: slice, v: Array) -> Array:
+        """The product with a diagonal block: v (P_l,) among zeros, and of the result the same part."""
+        whole = 0 * self.like
+        whole[part] = v
+        return self.apply(whole)[part]
 
     def _refuse(self, what: str) -> ValueError:
         return ValueError(
@@ -122,7 +142,10 @@ class MatrixFree(FisherMatrix):
 
     def _product(self, v: Array) -> Array:
         if v.ndim == 1:
-            return self.apply(v) + self.ridge * v
+            product = self.apply(v)
+            if product.shape != v.shape:
+                raise ValueError(f"expected {self.name} to map {v.shape} to {v.shape}, got {product.shape}")
+            return product + self.ridge * v
         xp = array_module(v)
         return xp.stack([self._product(column) for column in v.T], axis=1)
 
@@ -131,6 +154,16 @@ class MatrixFree(FisherMatrix):
 
     def trace(self) -> float:
         raise self._refuse("trace")
+
+    def norm(self) -> float:
+        raise self._refuse("norm")
+
+    def _scaled(self, c: float) -> MatrixFree:
+        return replace(self, apply=partial(_weighted, [(c, self.apply)]), ridge=c * self.ridge)
+
+    def _plus(self, other: MatrixFree) -> MatrixFree:
+        both = partial(_weighted, [(1.0, self.apply), (1.0, other.apply)])
+        return replace(self, apply=both, ridge=self.ridge + other.ridge)
 
     def _logdet(self, damping: float, method: str | None) -> float:
         raise self._refuse("log-determinant")
@@ -161,6 +194,11 @@ class MatrixFree(FisherMatrix):
         if pseudo_inverse or explicit:
             raise self._refuse("pseudo-inverse or explicit inverse")
         return CGSolver(self._damped(check_damping(damping, self.like), check_method(method)), precondition)
+
+
+def _weighted(terms: Sequence[tuple[float, Product]], v: Array) -> Array:
+    """Sum of products with weights; a function of the module, so that matrices can be pickled."""
+    return sum((c * apply(v) for c, apply in terms), start=0 * v)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from .._on_demand import on_demand
 
 if TYPE_CHECKING:
+    from .density import spectral_density
     from .errors import error_against_batch, monte_carlo_error
     from .exactness import exactness
     from .feature_maps import autocorrelation, correlation_against_offset, variance_maps

@@ -1,10 +1,10 @@
 """How good an approximation of the Fisher matrix is."""
 
 from .approximations import APPROXIMATIONS, applicable
-from .comparison import Comparison, compare, over_seeds
+from .comparison import Comparison, compare, compare_by_products, over_seeds
 from .ledger import layer_ledger, ledger
 from .measures import COLUMNS, MEASURES, preconditioned_spectrum, spectrum, step_cosines
-from .reference import Reference
+from .reference import ProductReference, Reference
 from .tables import format_cell
 
 __all__ = [
@@ -12,9 +12,11 @@ __all__ = [
     "COLUMNS",
     "MEASURES",
     "Comparison",
+    "ProductReference",
     "Reference",
     "applicable",
     "compare",
+    "compare_by_products",
     "format_cell",
     "layer_ledger",
     "ledger",

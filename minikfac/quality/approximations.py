@@ -44,9 +44,19 @@ _PATIENT = 1000
 """Parameters above which low rank takes long where weights are shared: it passes through all locations."""
 
 
-def applicable(signals: fisher.Signals) -> tuple[str, ...]:
-    """Names of the approximations that exist for these layers, differ from each other and are quick."""
+_DENSE = ("block-diagonal", "nearest Kronecker", "low rank")
+"""What takes dense blocks, many passes or hundreds of numbers for each parameter."""
+
+
+def applicable(signals: fisher.Signals, large: bool = False) -> tuple[str, ...]:
+    """Names of the approximations that exist for these layers, differ from each other and are quick.
+
+    Args:
+        signals: of the net.
+        large: leave out what takes dense blocks of layers, or as much memory.
+    """
     shared = any(layer.abar.shape[1] > 1 and not layer.scale_and_shift for layer in next(iter(signals)))
     left_out = (() if signals.dense_chain else _CHAINS) + (() if shared else _SHARED)
+    left_out += _DENSE if large else ()
     left_out += ("low rank",) if shared and signals.slices[-1].stop > _PATIENT else ()
     return tuple(name for name in APPROXIMATIONS if name not in left_out)

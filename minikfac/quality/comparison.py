@@ -5,21 +5,24 @@ optimizer uses: the step it takes on a gradient, and how much of the exact step'
 As a preconditioner: the spectrum that is left, and how many iterations conjugate gradients then need.
 As a probabilistic model of the gradient: the Kullback-Leibler divergence between two Gaussians.
 
-Inverse, step, divergence, spectrum and conjugate gradients all use F + lambda I on both sides.
+Inverse, step, divergence, spectrum and conjugate gradients all use F + lambda I on both sides. Where F is
+known by its products alone, matrix and step are estimated, with errors (:mod:`.products`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..backend import Array, whole_number
+from ..backend import Array, array_module, check_memory, real_number, whole_number
 from ..display import WIDTH, Display, Shown, stacked
-from ..fisher import DenseMatrix, FisherMatrix
+from ..fisher import DenseMatrix, FisherMatrix, MatrixFree
+from ..fisher.matrix import check_damping
 from .measures import BRIEF, COLUMNS, MEASURES, WHOLE, Row, measure
-from .reference import Reference, descent_gradient
+from .products import AVAILABLE, EARLY, ByProducts
+from .reference import ProductReference, Reference, descent_gradient
 from .tables import mean_and_spread, text_table, with_spread, write_csv
 
 
@@ -31,13 +34,16 @@ class Comparison(Shown):
         rows: dicts with ``approximation``, ``layer`` ("all" or a layer's name) and the columns.
         damping: lambda.
         exact: numbers of the exact matrix.
-        spread: standard deviations over seeds in the same rows, of :func:`over_seeds`.
+        spread: in the same rows, standard deviations over seeds, of :func:`over_seeds`, or standard errors
+            of what was estimated from products.
+        notes: how accurate it is, and what is absent and why, where F is known by its products.
     """
 
     rows: list[Row]
     damping: float
     exact: int
     spread: list[Row] | None = None
+    notes: tuple[str, ...] = ()
 
     def to_dicts(self) -> list[Row]:
         """Copies of the rows, for a data frame or JSON."""
@@ -72,7 +78,8 @@ class Comparison(Shown):
     ) -> tuple[list[str], list[list[str]]]:
         """Header and cells as text, for all parameters or one layer; empty columns are left out.
 
-        Over seeds a cell is a mean and a standard deviation, as in "0.52 ± 0.03".
+        Over seeds a cell is a mean and a standard deviation, as in "0.52 ± 0.03"; of an estimate it is the
+        value and its standard error.
         """
         spread = self.spread and [row for row in self.spread if row["layer"] == layer]
         return text_table(self.layer(layer), spread, columns)
@@ -107,18 +114,19 @@ class Comparison(Shown):
 
     def _display(self) -> Display:
         title = f"Comparison({len(self.whole())} approximations, damping {self.damping:g})"
-        return Display(title, *self.table(columns=BRIEF), "All columns: print, .plot(), .to_pandas().")
+        note = " ".join([*self.notes, "All columns: print, .plot(), .to_pandas()."])
+        return Display(title, *self.table(columns=BRIEF), note)
 
     def __repr__(self) -> str:
         return self._display().text()
 
     def __str__(self) -> str:
         """All columns for the parameters as a whole, in tables one below the other."""
-        return "\n".join(stacked(*self.table(), WIDTH))
+        return "\n".join([*stacked(*self.table(), WIDTH), *self.notes])
 
 
 def compare(
-    F: DenseMatrix,
+    F: DenseMatrix | MatrixFree,
     approximations: Mapping[str, FisherMatrix],
     gradient: Array,
     damping: float,
@@ -132,12 +140,14 @@ def compare(
     """Measure approximations against the exact Fisher matrix, whole and layer by layer.
 
     Args:
-        F: the exact matrix, of :func:`minikfac.fisher.exact`.
+        F: the exact matrix, of :func:`minikfac.fisher.exact`; or its products, of
+            :func:`minikfac.fisher.product`, for nets of any size: see :func:`compare_by_products`.
         approximations: matrices by name.
         gradient: of the loss, (P,), on which steps are taken.
         damping: lambda on both sides; 0 only where everything is positive definite.
         methods: how to damp an approximation, by name, where not by its default ("factored" for K-FAC).
-        measures: names among :data:`MEASURES`; all by default. What is left out is absent from the rows.
+        measures: names among :data:`MEASURES`; by default all that F admits. What is left out is absent
+            from the rows.
         reference: :meth:`Reference.of` the same F, gradient and damping, if it is there already.
         build_seconds: what building each matrix took, by name, where that was timed.
         on_progress: called with the name of each approximation before its turn.
@@ -156,8 +166,14 @@ def compare(
             precision.
         TypeError: on anything but a Fisher matrix.
     """
+    if isinstance(F, MatrixFree):
+        chosen = ("matrix", "step") if measures is None else measures
+        task = (F, approximations, gradient, damping, methods, chosen, on_progress, cg_limit)
+        return list(compare_by_products(*task))[-1]
     methods, chosen = methods or {}, tuple(MEASURES if measures is None else measures)
-    _check(F, approximations, methods, chosen)
+    if not isinstance(F, DenseMatrix):
+        raise TypeError(f"expected the dense matrix of fisher.exact, got {type(F).__name__}")
+    _check(F, approximations, methods, chosen, tuple(MEASURES))
     cg_limit = whole_number(cg_limit, "cg_limit")
     gradient = descent_gradient(gradient, F.shape[0])
     reference = Reference.of(F, gradient, damping) if reference is None else reference
@@ -171,14 +187,80 @@ def compare(
     return Comparison(rows, damping, F.shape[0] ** 2)
 
 
+def compare_by_products(
+    F: MatrixFree,
+    approximations: Mapping[str, FisherMatrix],
+    gradient: Array,
+    damping: float,
+    methods: Mapping[str, str] | None = None,
+    measures: Sequence[str] = ("matrix", "step"),
+    on_progress: Callable[[str], None] | None = None,
+    cg_limit: int = 500,
+    vectors: int = 20,
+    tolerance: float = 1e-6,
+    seed: int = 0,
+) -> Iterator[Comparison]:
+    """Measure approximations against products with the exact matrix; each answer is sharper than the last.
+
+    The first has the steps, against 20 iterations towards the exact step. Then come the error and the best
+    scale, from 2, 4, 8, ... random vectors, with standard errors. The last has the exact step to
+    ``tolerance``. The rows are those of :func:`compare` as far as products give them; ``notes`` say how
+    accurate they are and what is absent. A leading subspace, its image and what they are made from take
+    memory for some 3 ``vectors`` times P numbers.
+
+    Args:
+        F: of :func:`minikfac.fisher.product`, or other products of a positive semi-definite matrix.
+        approximations, gradient, methods: as of :func:`compare`. The damped "K-FAC" among the approximations,
+            or else the first of them, is the preconditioner of conjugate gradients.
+        damping: lambda > 0 on both sides.
+        measures: among "matrix", "step", "cg"; the first two by default, as the last takes hundreds of
+            products.
+        on_progress: called with what is done next.
+        cg_limit: most iterations of conjugate gradients.
+        vectors: random ones; half as many are the dimension of the leading subspace.
+        tolerance: relative residual of the exact step.
+        seed: of the random vectors.
+
+    Raises:
+        ValueError: as :func:`compare`, and where conjugate gradients do not reach the tolerance.
+        TypeError: on what is not given by products, or not a Fisher matrix.
+        MemoryError: before any work, where the subspace does not fit.
+    """
+    if not isinstance(F, MatrixFree):
+        raise TypeError(f"expected products as of fisher.product, got {type(F).__name__}")
+    methods, note = methods or {}, on_progress or (lambda text: None)
+    _check(F, approximations, methods, measures, AVAILABLE)
+    vectors, cg_limit = whole_number(vectors, "vectors", least=2), whole_number(cg_limit, "cg_limit")
+    if not (check_damping(damping, F.like) > 0 and 0 < real_number(tolerance, "tolerance") < 1):
+        got = f"damping {damping} and tolerance {tolerance}"
+        raise ValueError(f"expected damping > 0 and a tolerance between 0 and 1 with products, got {got}")
+    gradient = descent_gradient(gradient, F.shape[0])
+    shape = (3 * vectors + 8, F.shape[0])
+    check_memory(shape, F.like.dtype, "the leading subspace", "fewer vectors", array_module(F.like))
+    first = "K-FAC" if "K-FAC" in approximations else next(iter(approximations))
+    solver = approximations[first].inverse(damping, methods.get(first))
+    reference = ProductReference.of(F, gradient, damping, solver, tolerance, min(EARLY, cg_limit))
+    study, number = ByProducts(reference, approximations, methods, measures, note), 0
+
+    def comparison() -> Comparison:
+        rows, *accuracy = study.answer(number)
+        return Comparison(rows, damping, F.shape[0] ** 2, *accuracy)
+
+    yield comparison()
+    if "matrix" in measures:
+        for number in study.measure_matrices(first, vectors, seed):
+            yield comparison()
+    study.refine(tolerance, cg_limit)
+    yield comparison()
+
+
 def _check(
-    F: DenseMatrix,
+    F: DenseMatrix | MatrixFree,
     approximations: Mapping[str, FisherMatrix],
     methods: Mapping[str, str],
     measures: Sequence[str],
+    available: Sequence[str],
 ) -> None:
-    if not isinstance(F, DenseMatrix):
-        raise TypeError(f"expected the dense matrix of fisher.exact, got {type(F).__name__}")
     if not isinstance(approximations, Mapping):
         raise TypeError(f"expected approximations by name, got {type(approximations).__name__}")
     if not approximations or not set(methods) <= set(approximations):
@@ -186,9 +268,10 @@ def _check(
             f"expected approximations, and methods for some of them, got approximations "
             f"{list(approximations)} and methods for {list(methods)}"
         )
-    unknown = [str(name) for name in measures if not isinstance(name, str) or name not in MEASURES]
+    unknown = [str(name) for name in measures if not isinstance(name, str) or name not in available]
     if unknown:
-        raise ValueError(f"expected measures among {', '.join(MEASURES)}, got {', '.join(unknown)}")
+        given = f"measures of {F.name}" if len(available) < len(MEASURES) else "measures"
+        raise ValueError(f"expected {given} among {', '.join(available)}, got {', '.join(unknown)}")
     for name, matrix in approximations.items():
         if not isinstance(matrix, FisherMatrix):
             raise TypeError(f"expected {name!r} to be a Fisher matrix, got {type(matrix).__name__}")
@@ -213,4 +296,4 @@ def over_seeds(make: Callable[[int], Comparison], seeds: Iterable[int]) -> Compa
     if len(labels) > 1:
         raise ValueError(f"expected the same rows for every seed, got {len(labels)} kinds of comparison")
     means, spread = mean_and_spread([run.rows for run in runs])
-    return Comparison(means, runs[0].damping, runs[0].exact, spread)
+    return Comparison(means, runs[0].damping, runs[0].exact, spread, runs[0].notes)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
-from ..backend import Array
-from ..fisher import LADDER, DenseMatrix, FisherMatrix, Signals, exact, ladder
+from ..backend import Array, fetch
+from ..fisher import LADDER, BlockDiagonal, DenseMatrix, FisherMatrix, MatrixFree, Signals, exact, ladder
+from ..fisher.block_diagonal import BlockDiagonalOperator
 from ..linalg import SingularMatrixError
 from .approximations import APPROXIMATIONS
 from .measures import Row, frobenius_sums, share, spectrum, step_row
 from .norms import ratio, square_distance
-from .reference import Reference, descent_gradient
+from .products import Sums, vectors_and_images
+from .reference import ProductReference, Reference, descent_gradient
 
 _EXACT = "exact Fisher matrix"
 _BLOCKS = "no correlations between layers"
@@ -26,7 +29,7 @@ def ledger(
     signals: Signals,
     gradient: Array,
     damping: float,
-    F: DenseMatrix | None = None,
+    F: DenseMatrix | MatrixFree | None = None,
     reference: Reference | None = None,
     built: Mapping[str, FisherMatrix] | None = None,
 ) -> list[Row]:
@@ -41,12 +44,16 @@ def ledger(
     at every pair of locations by their mean over all pairs; T x KFC replaces those of derivatives and of
     activations by their means over equal locations, t = u.
 
+    With the products of :func:`minikfac.fisher.product` as F, nets of any size have a ledger. Exact blocks
+    are products too, each of a vector that is masked, and their steps take conjugate gradients. Of shared
+    weights there are the rows of Kronecker products alone, each below the exact blocks.
+
     Args:
         signals: of :func:`minikfac.fisher.signals`.
         gradient: (P,), on which steps are taken.
         damping: lambda > 0.
-        F: the exact matrix, if it is there already.
-        reference: :meth:`Reference.of` it, if that is there already.
+        F: the exact matrix, if it is there already, or its products.
+        reference: :meth:`Reference.of` the matrix, if that is there already.
         built: approximations that were built from these signals already, by their name among
             :data:`APPROXIMATIONS`.
 
@@ -55,10 +62,13 @@ def ledger(
         Frobenius distance from the exact matrix), ``cost`` (distance from the row ``above``, relative to
         the same norm), ``c_star``, ``step_cosine``, ``step_length`` and ``share`` of the exact step's
         progress. Where M + lambda I is indefinite, as under IAD + SH it can be, it gives no step of
-        descent: these three are nan.
+        descent: these three are nan. From products there are also ``error_se``, ``cost_se`` and
+        ``c_star_se``, standard errors.
     """
+    gradient = descent_gradient(gradient, signals.slices[-1].stop)
+    if isinstance(F, MatrixFree):
+        return _rows_by_products(F, gradient, damping, signals, built)
     if reference is None:
-        gradient = descent_gradient(gradient, signals.slices[-1].stop)
         reference = Reference.of(exact(signals) if F is None else F, gradient, damping)
     blocks = _Assumption(_BLOCKS, _EXACT, _matrix("block-diagonal", signals, built))
     return _rows(reference, [blocks, *_assumptions(signals, _BLOCKS, built)])
@@ -102,9 +112,9 @@ def _matrix(
 
 
 def _assumptions(
-    signals: Signals, blocks: str, built: Mapping[str, FisherMatrix] | None = None
+    signals: Signals, blocks: str, built: Mapping[str, FisherMatrix] | None = None, dense: bool = True
 ) -> Iterator[_Assumption]:
-    """What follows the exact blocks, in a row of label ``blocks``."""
+    """What follows the exact blocks, in a row of label ``blocks``; Kronecker products alone if not dense."""
     chunk = next(iter(signals))
     if all(layer.scale_and_shift for layer in chunk):
         return  # they stay exact
@@ -113,19 +123,21 @@ def _assumptions(
         yield _Assumption(_INDEPENDENT, blocks, lambda: K)
         yield _Assumption(_FACTORED, _INDEPENDENT, lambda: K, "factored")
         return
-    for assumed, above in ((_SUD, blocks), (_IAD, blocks), (_IAD_SUD, LADDER[_IAD]), (_IAD_SH, LADDER[_IAD])):
+    independent, homogeneous = (LADDER[_IAD], LADDER[_IAD_SH]) if dense else (blocks, blocks)
+    pairs = ((_SUD, blocks), (_IAD, blocks), (_IAD_SUD, independent), (_IAD_SH, independent))
+    for assumed, above in pairs if dense else ():
         yield _Assumption(LADDER[assumed], above, partial(ladder, signals, assumed))
-    yield _Assumption(LADDER[_KFC], LADDER[_IAD_SH], lambda: K)
+    yield _Assumption(LADDER[_KFC], homogeneous, lambda: K)
     for name, label in (
         ("KFAC-reduce", "KFAC-reduce: derivatives alike at all distances"),
         ("T x KFC", "T x KFC: the same at all locations"),
     ):
-        yield _Assumption(label, LADDER[_IAD], _matrix(name, signals, built))
+        yield _Assumption(label, independent, _matrix(name, signals, built))
     yield _Assumption(_FACTORED, LADDER[_KFC], lambda: K, "factored")
 
 
 def _rows(reference: Reference, assumptions: Sequence[_Assumption], eigenvalues: bool = False) -> list[Row]:
-    damping = reference.damping
+    damping, norm = reference.damping, reference.squares[0] ** 0.5
     damped_blocks = [reference.damped[layer, layer] for layer in reference.F.slices]
     rows: list[Row] = [_row(reference, (_EXACT, None), 0.0, 0.0, 1.0, reference.step)]
     if eigenvalues:
@@ -141,12 +153,61 @@ def _rows(reference: Reference, assumptions: Sequence[_Assumption], eigenvalues:
         cost += reference.between if above == _EXACT else 0.0
         step = _step(reference, label, matrix, method)
         error = (wrong + reference.between) ** 0.5
-        rows.append(_row(reference, (label, above), error, cost**0.5, product / square, step))
+        rows.append(_row(reference, (label, above), error / norm, cost**0.5 / norm, product / square, step))
         if eigenvalues:
             undamped = matrix.damped(damping, method).blocks if method else matrix.blocks
             rows[-1]["lowest_eigenvalue"] = _lowest_eigenvalue(undamped, damping if method else 0.0)
         later = {assumption.above for assumption in assumptions[number + 1 :]}
         kept = {name: dense for name, dense in (kept | {label: blocks}).items() if name in later}
+    return rows
+
+
+def _rows_by_products(
+    F: MatrixFree,
+    gradient: Array,
+    damping: float,
+    signals: Signals,
+    built: Mapping[str, FisherMatrix] | None,
+    vectors: int = 20,
+) -> list[Row]:
+    """The same rows from products: norms of differences from what the matrices make of the same vectors."""
+    K, F = _matrix("K-FAC", signals, built)(), replace(F, tolerance=1e-6)
+    solver = K.inverse(damping)
+    reference = ProductReference.of(F, gradient, damping, solver, limit=0).refined(1e-6, 500)
+    exact_blocks = BlockDiagonal(F.blocks)
+    assumptions = [
+        _Assumption(_BLOCKS, _EXACT, lambda: exact_blocks),
+        *_assumptions(signals, _BLOCKS, {"K-FAC": K, **(built or {})}, dense=False),
+    ]
+    matrices = {label: make() for label, _, make, _ in assumptions}
+    damped = {label: matrices[label].damped(damping, method) for label, _, _, method in assumptions}
+    sums = {label: Sums() for label in damped}
+    for v, Fv, random in vectors_and_images(F, K.__matmul__, vectors, seed=0):
+        images = {_EXACT: Fv + damping * v} | {label: M @ v for label, M in damped.items()}
+        for label, above, *_ in assumptions:
+            Mv, wrong, step_down = (
+                images[label],
+                images[label] - images[_EXACT],
+                images[label] - images[above],
+            )
+            squares = wrong @ wrong, step_down @ step_down, Fv @ Fv, Mv @ images[_EXACT], Mv @ Mv
+            sums[label].add(fetch(*squares), random)
+    rows = [_row(reference, (_EXACT, None), 0.0, 0.0, 1.0, reference.step)]
+    for label, above, _, method in assumptions:
+        if label == _BLOCKS:
+            inverses = [
+                block.inverse(damping, precondition=part)
+                for block, part in zip(F.blocks, solver.parts, strict=True)
+            ]
+            step = BlockDiagonalOperator(inverses) @ gradient
+        else:
+            step = matrices[label].solve(gradient, damping, method)
+        error = sums[label].estimate(lambda s: ratio(s[0], s[2]) ** 0.5)
+        cost = sums[label].estimate(lambda s: ratio(s[1], s[2]) ** 0.5)
+        c_star = sums[label].estimate(lambda s: ratio(s[3], s[4]))
+        row = _row(reference, (label, above), error.value, cost.value, c_star.value, step)
+        errors = {"error_se": error, "cost_se": cost, "c_star_se": c_star}
+        rows.append(row | {name: estimate.standard_error for name, estimate in errors.items()})
     return rows
 
 
@@ -161,19 +222,18 @@ def _step(reference: Reference, label: str, matrix: FisherMatrix, method: str | 
 
 
 def _row(
-    reference: Reference,
+    reference: Reference | ProductReference,
     labels: tuple[str, str | None],
     error: float,
     cost: float,
     c_star: float,
     step: Array,
 ) -> Row:
-    norm = reference.squares[0] ** 0.5
     return {
         "label": labels[0],
         "above": labels[1],
-        "error": error / norm,
-        "cost": cost / norm,
+        "error": error,
+        "cost": cost,
         "c_star": c_star,
         **step_row(reference, step, slice(None)),
         "share": share(reference, step),

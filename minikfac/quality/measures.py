@@ -13,12 +13,12 @@ from functools import cached_property
 from typing import Any
 
 from ..backend import Array, array_module
-from ..fisher import BlockDiagonal, DenseMatrix, FisherMatrix, Operator
+from ..fisher import BlockDiagonal, DenseMatrix, FisherMatrix, MatrixFree, Operator
 from ..fisher.block_diagonal import BlockDiagonalOperator
 from ..fisher.damping import add_to_diagonal
 from ..linalg import SingularMatrixError, cholesky, conjugate_gradients, extreme_eigenpairs, triangular_solve
 from .norms import inner, ratio, spectral_norm, square_distance, times
-from .reference import Reference, descent_gradient
+from .reference import ProductReference, Reference, descent_gradient
 
 Row = dict[str, Any]
 
@@ -86,19 +86,18 @@ def measure(
 
     rows: list[Row] = [{} for _ in reference.parts]
     if "matrix" in measures or "spectral" in measures:
-        near = _undamped(matrix, damping, method)
+        near = undamped(matrix, damping, method)
         if "matrix" in measures:
             _update(rows, _matrix_errors(reference, near))
         if "spectral" in measures:
             _update(rows, _spectral_errors(reference, near))
     if "step" in measures:
-        _update(rows, [step_row(reference, step, part) for part in reference.parts])
-        rows[0]["share"] = share(reference, step)
+        _update(rows, step_rows(reference, step))
     if "spectrum" in measures:
         low, high = _extremes(reference, matrix.damped(damping, method), solver)
         rows[0] |= {"eigenvalue_min": low, "eigenvalue_max": high, "condition": high / low}
     if "cg" in measures:
-        rows[0]["cg_iterations"] = _cg_iterations(reference, solver, cg_limit)
+        rows[0]["cg_iterations"] = cg_iterations(reference, solver, cg_limit)
     if "inverse" in measures or "kl" in measures:
         errors, trace = _inverse_errors(reference, solver, "inverse" in measures)
         _update(rows, errors)
@@ -140,14 +139,15 @@ class _Shifted:
         return [_Shifted(block, self.shift) for block in self.matrix.blocks]
 
 
-def _undamped(matrix: FisherMatrix, damping: float, method: str | None) -> _Shifted:
+def undamped(matrix: FisherMatrix, damping: float, method: str | None) -> _Shifted:
     """The matrix itself; or, where damping is part of what it is, the damped matrix less lambda I.
 
     The latter for factored damping, and for block-tridiagonal matrices that do not exist undamped.
     """
     if method is None:
         try:
-            matrix @ (0 * matrix.diagonal())
+            if not isinstance(matrix, BlockDiagonal | MatrixFree):
+                matrix @ (0 * matrix.diagonal())
             return _Shifted(matrix, 0.0)
         except SingularMatrixError:
             pass
@@ -230,16 +230,23 @@ def _inverse_errors(reference: Reference, solver: Operator, errors: bool) -> tup
 # the step ---------------------------------------------------------------------------------------------------
 
 
-def step_row(reference: Reference, step: Array, part: slice) -> Row:
+def step_rows(reference: Reference | ProductReference, step: Array) -> list[Row]:
+    """Cosines and lengths of a step for all parameters and each layer, and its progress."""
+    rows = [step_row(reference, step, part) for part in reference.parts]
+    rows[0]["share"] = share(reference, step)
+    return rows
+
+
+def step_row(reference: Reference | ProductReference, step: Array, part: slice) -> Row:
     """Cosine of a step with the exact one, and its relative length, on a part of the parameters."""
     cosine, length = _cosine(step[part], reference.step[part])
     return {"step_cosine": cosine, "step_length": length}
 
 
-def share(reference: Reference, step: Array) -> float:
+def share(reference: Reference | ProductReference, step: Array) -> float:
     """Decrease of 1/2 d'(F + lambda I)d - g'd along the step, best scaled, over that of the exact step."""
     along = float(reference.gradient @ step)
-    decrease = ratio(along**2, float(step @ (reference.damped @ step)))
+    decrease = ratio(along**2, float(step @ (reference.product(step) + reference.damping * step)))
     return ratio(decrease, float(reference.gradient @ reference.step))
 
 
@@ -299,7 +306,7 @@ def preconditioned_spectrum(
     return array_module(L).linalg.eigvalsh(L.T @ inverse @ L)
 
 
-def _cg_iterations(reference: Reference, solver: Operator, limit: int) -> float:
+def cg_iterations(reference: Reference | ProductReference, solver: Operator, limit: int) -> float:
     """Iterations of conjugate gradients to 1e-6, preconditioned; infinity where the limit was reached."""
     result = conjugate_gradients(
         lambda v: reference.product(v) + reference.damping * v,

@@ -1,17 +1,24 @@
-"""The exact side of a comparison: F, its damped inverse, the exact step and the norms to divide by."""
+"""The exact side of a comparison: F, its damped inverse, the exact step and the norms to divide by.
+
+:class:`Reference` has the dense matrix, :class:`ProductReference` only products with it.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from ..backend import Array, all_finite, array_module, real_array
 from ..display import ShownByFields
-from ..fisher import DenseMatrix
+from ..fisher import DenseMatrix, MatrixFree, Operator
 from ..fisher.dense import CholeskySolver
 from ..fisher.matrix import check_damping
-from ..linalg import cholesky, cholesky_inverse
+from ..linalg import cholesky, cholesky_inverse, conjugate_gradients
 from .norms import Product, inner, spectral_norm, square_between, times
+
+Watch = Callable[[int, Array, float], bool]
+"""What :func:`minikfac.linalg.conjugate_gradients` calls with each iterate."""
 
 
 def descent_gradient(gradient: Array, size: int) -> Array:
@@ -133,3 +140,87 @@ class Reference(ShownByFields):
     def spectral_norms(self) -> list[float]:
         """||F||_2 and that of each diagonal block."""
         return [spectral_norm(*pair) for pair in zip(self.products, self.gradients, strict=True)]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ProductReference(ShownByFields):
+    """The exact side of a comparison by products with F alone.
+
+    Attributes:
+        F: the exact matrix, as of :func:`minikfac.fisher.product`.
+        gradient: (P,).
+        damping: lambda > 0.
+        step: (F + lambda I)^{-1} gradient by preconditioned conjugate gradients.
+        residual: ||gradient - (F + lambda I) step|| / ||gradient||, computed anew.
+        iterations: of conjugate gradients.
+        precondition: the inverse of an approximation, with which they ran.
+    """
+
+    F: MatrixFree
+    gradient: Array
+    damping: float
+    step: Array
+    residual: float
+    iterations: int
+    precondition: Operator
+
+    @classmethod
+    def of(
+        cls,
+        F: MatrixFree,
+        gradient: Array,
+        damping: float,
+        precondition: Operator,
+        tolerance: float = 1e-6,
+        limit: int = 500,
+    ) -> ProductReference:
+        """Run conjugate gradients to a relative residual of ``tolerance``, or ``limit`` iterations.
+
+        Raises:
+            ValueError: where they meet negative curvature.
+        """
+        start = cls(F, gradient, damping, 0 * gradient, 1.0, 0, precondition)
+        return start._continued(tolerance, limit)
+
+    def refined(self, tolerance: float, limit: int, watch: Watch | None = None) -> ProductReference:
+        """Continue to a relative residual of ``tolerance``, with at most ``limit`` iterations in all.
+
+        Raises:
+            ValueError: where they do not reach it.
+        """
+        end = self._continued(tolerance, limit - self.iterations, watch)
+        rounding = float(array_module(self.step).finfo(self.step.dtype).eps) ** 0.5
+        if not end.residual <= max(2 * tolerance, rounding):
+            raise ValueError(
+                f"expected a relative residual of {tolerance:.1e} from conjugate gradients on "
+                f"{self.F.name}, got {end.residual:.1e} after {end.iterations} iterations; use more damping, "
+                f"a cg_limit over {limit}, or a better approximation as preconditioner"
+            )
+        return end
+
+    def _continued(self, tolerance: float, limit: int, watch: Watch | None = None) -> ProductReference:
+        M, g = self.F.damped(self.damping), self.gradient
+        x, iterations, *_ = conjugate_gradients(
+            M.__matmul__, g, tolerance, limit, self.precondition.__matmul__, self.step, watch
+        )
+        r = g - M @ x
+        residual = float(r @ r) ** 0.5 / (float(g @ g) ** 0.5 or 1.0)
+        return replace(self, step=x, residual=residual, iterations=self.iterations + iterations)
+
+    def product(self, v: Array) -> Array:
+        """F v."""
+        return self.F @ v
+
+    @property
+    def parts(self) -> list[slice]:
+        """All parameters, then each layer's."""
+        return [slice(0, self.F.shape[0]), *self.F.slices]
+
+    @property
+    def note(self) -> str:
+        """How accurate the step is; F + lambda I has no eigenvalue under lambda, which bounds its error."""
+        sizes = [float(v @ v) ** 0.5 for v in (self.gradient, self.step)]
+        bound = self.residual * sizes[0] / (self.damping * sizes[1] or 1.0)
+        limits = f", so its relative error is at most {bound:.1g}" if bound < 1 else ""
+        residual = f"a relative residual of {self.residual:.1g}{limits}"
+        return f"The exact step is that of {self.iterations} conjugate gradients: {residual}."

@@ -368,6 +368,7 @@ def operators(case: Case) -> list[Any]:
         fisher.hessian(case.net, case.theta, case.x, case.y),
     ]
     kinds += [fisher.gauss_newton(case.net, case.theta, case.x, case.y)]
+    kinds += [2 * kinds[-1] + kinds[-1], fisher.BlockDiagonal(kinds[-3].blocks)]
     return [*kinds, *(F.inverse(1.0) for F in kinds)]
 
 
@@ -392,8 +393,8 @@ def test_operators_refuse_what_is_no_array_of_real_numbers() -> None:
             F @ v
     with pytest.raises(ValueError, match="expected the vector without masked entries, got 31 of 31"):
         F @ np.ma.masked_all(31)
-    with pytest.raises(TypeError):
-        2 * F
+    with pytest.raises(TypeError, match="expected the factor of a matrix to be a real number, got '2'"):
+        "2" * F
 
 
 def test_signals_matrices_and_inverses_can_be_pickled_and_copied() -> None:

@@ -145,6 +145,55 @@ def test_scipys_solvers_take_it() -> None:
     assert error(top, np.linalg.eigvalsh(F.to_dense())[-1:]) < SOLVE
 
 
+# multiples, sums and norms ---------------------------------------------------------------------------------
+
+
+@every_kind
+def test_multiples_sums_and_norms_are_those_of_the_dense_matrix(kind: str) -> None:
+    F = regular(kind, make_case(output="bernoulli", n=30))
+    other = regular(kind, make_case(output="bernoulli", n=30, seed=1))
+    D = F.to_dense()
+    assert F.norm() == pytest.approx(np.linalg.norm(D), rel=SOLVE)
+    if kind == "block_tridiagonal":
+        with pytest.raises(TypeError, match="whose multiples are of that kind, got BlockTridiagonal"):
+            2 * F
+    else:
+        for multiple in (2.5 * F, F * 2.5):
+            assert type(multiple) is type(F) and error(multiple.to_dense(), 2.5 * D) < EXACT
+        assert error((np.float64(0.5) * F.damped(0.3)).to_dense(), 0.5 * F.damped(0.3).to_dense()) < EXACT
+        assert not (0 * F).to_dense().any()
+    if kind in ("exact", "block_diagonal", "diagonal", "khatri_rao", "mixed"):
+        assert type(F + other) is type(F)
+        assert error((F + other).to_dense(), D + other.to_dense()) < EXACT
+    else:
+        with pytest.raises(TypeError, match="whose sums are of that kind, got"):
+            F + other
+
+
+def test_products_alone_have_multiples_and_sums() -> None:
+    case = make_case(output="bernoulli", n=30)
+    F = fisher.product(case.net, case.theta, case.x).damped(0.2)
+    H = fisher.hessian(case.net, case.theta, case.x, case.y)
+    assert error((2 * F + H).to_dense(), 2 * F.to_dense() + H.to_dense()) < EXACT
+    assert error((2 * F).blocks[1].to_dense(), 2 * F.blocks[1].to_dense()) < EXACT
+
+
+def test_what_has_no_multiple_or_sum_is_refused() -> None:
+    case, longer = make_case(output="bernoulli", n=30), make_case((3, 3, 5), output="bernoulli", n=30)
+    F, K = (kind(case.signals()) for kind in (fisher.exact, fisher.diagonal))
+    for factor in (-1, np.nan, np.inf):
+        with pytest.raises(ValueError, match=f"expected a finite factor >= 0 of .*, got {float(factor)}"):
+            factor * F
+    with pytest.raises(TypeError, match="expected the factor of a matrix to be a real number, got"):
+        F * F
+    with pytest.raises(TypeError, match=r"expected a DenseMatrix to add to the exact .*, got BlockDiagonal"):
+        F + K
+    with pytest.raises(ValueError, match=r"expected shape \(31, 31\) to add to the exact .*, got \(32, 32\)"):
+        F + fisher.exact(longer.signals())
+    with pytest.raises(ValueError, match="expected blocks of the same sizes to add, got others"):
+        K + fisher.BlockDiagonal([fisher.DiagonalBlock(np.ones(15)), fisher.DiagonalBlock(np.ones(16))])
+
+
 # damping and inverses ------------------------------------------------------------------------------------
 
 
@@ -447,7 +496,8 @@ def test_a_matrix_free_matrix_refuses_what_needs_entries() -> None:
         (F.trace, "trace"),
         (F.diagonal, "diagonal"),
         (F.logdet, "log-determinant"),
-        (lambda: F.blocks, "blocks"),
+        (F.norm, "norm"),
+        (lambda: fisher.MatrixFree(F.apply, case.theta, F.name).blocks, "blocks"),
         (lambda: F.inverse(0.1, pseudo_inverse=True), "pseudo-inverse or explicit inverse"),
         (lambda: F.inverse(0.1, explicit=True), "pseudo-inverse or explicit inverse"),
     ):

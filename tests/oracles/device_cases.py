@@ -570,6 +570,29 @@ def measures(a: Any) -> list:
     return [*results, *numbers, *cosines["K-FAC"], *cosines["diagonal"]]
 
 
+@case(
+    *("quality." + name for name in ("compare_by_products", "ProductReference")),
+    *("fisher." + name for name in ("estimate_trace", "estimate_diagonal", "spectral_density")),
+    *("fisher." + name for name in ("Estimate", "SpectralDensity", "FisherMatrix.norm")),
+    loose=True,
+    most=200,
+    why="a Lanczos iteration is diagonalized on the host",
+)
+def by_products(a: Any) -> list:
+    signals, F = signals_of(a), fisher.product(NET, a.theta, a.x)
+    grad = NET.gradient(a.theta, a.x, a.y)
+    near = {"K-FAC": fisher.kfac(signals), "diagonal": fisher.diagonal(signals)}
+    table = quality.compare(F, near, grad, DAMPING)
+    rows = table.whole() + quality.ledger(signals, grad, DAMPING, F)
+    numbers = [row[key] for row in rows for key in ("error", "step_cosine", "share", "c_star")]
+    inverse = near["K-FAC"].inverse(DAMPING, explicit=True)
+    density = fisher.spectral_density(F.damped(DAMPING), 4, 2, precondition=inverse)
+    sums = [(2 * M + M) @ a.v for M in (F, fisher.exact(signals), near["diagonal"])]
+    diagonal = fisher.estimate_diagonal(F, 12)
+    results = [*numbers, *(near["K-FAC"].norm(), near["diagonal"].norm()), *sums, *diagonal]
+    return [*results, *fisher.estimate_trace(F, 12), density.highest[0], F.blocks[1] @ a.v[56:]]
+
+
 OPTIMIZERS: dict[str, Callable[[mk.Network], Any]] = {
     "SGD": lambda net: optim.SGD(net, 0.1, 0.9, l2=1e-3),
     "Adam": lambda net: optim.Adam(net, 0.01),

@@ -2,6 +2,7 @@
 
 import math
 import sys
+from types import SimpleNamespace
 
 import matplotlib
 
@@ -33,6 +34,9 @@ from oracles.figures import (
 ON_AXES = {
     "block_means": lambda ax: plots.block_means(symmetric(12), SIZES, NAMES, ax=ax),
     "spectra": lambda ax: plots.spectra({"F": [3.0, 1.0, 2.0], "K": [1.0, 0.0, -1.0]}, 0.1, ax=ax),
+    "spectral_density": lambda ax: plots.spectral_density(
+        {"F": SimpleNamespace(nodes=np.array([[0.0, 1.0], [-0.5, 2.0]]), weights=np.full((2, 2), 0.5))}, ax=ax
+    ),
     "cosine_against_damping": lambda ax: plots.cosine_against_damping(
         [0.1, 1, 10], {"K-FAC": [0.5, 0.7, 1.0]}, ax=ax
     ),
