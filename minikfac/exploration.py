@@ -40,7 +40,7 @@ MOST_PARAMETERS = 10_000
 """Of the layers whose exact matrix is formed, which has the square of that."""
 WORK = 10**9
 """Multiplications of a pass through a larger net: as many examples are taken, from 32 to 500."""
-FEW = {"vectors": 10, "tolerance": 1e-4}
+VECTORS, TOLERANCE = 10, 1e-4
 """How precise the table of a larger net is."""
 QUICK = 5000
 """Up to this many parameters every measure is quick."""
@@ -66,7 +66,7 @@ class Study(ShownByFields):
     Attributes:
         net, theta, x, y: what was studied; x is the batch of the expectation.
         signals: of that batch, of the layers that were studied.
-        F: the exact Fisher matrix, or the products with it.
+        F: the exact Fisher matrix, a ``DenseMatrix``; of a net too large for it a ``MatrixFree``.
         matrices: the approximations by name.
         gradient: of the loss on the batch by the parameters of these layers (P,).
         table: how good each approximation is.
@@ -81,7 +81,7 @@ class Study(ShownByFields):
     x: Array
     y: Array
     signals: fisher.Signals
-    F: fisher.DenseMatrix | fisher.MatrixFree
+    F: Any
     matrices: Mapping[str, fisher.FisherMatrix]
     gradient: Array
     table: quality.Comparison
@@ -298,8 +298,10 @@ def _study_by_products(
     with progress_bar("explore", len(names) + 1, progress) as bar:
         matrices, _, not_built = _build(signals, names, bar, True)
         methods = {name: method for name in matrices if (method := quality.APPROXIMATIONS[name][1])}
-        task = (F, matrices, gradient, damping, methods)
-        *_, table = quality.compare_by_products(*task, on_progress=bar.note, **FEW)
+        *_, table = quality.compare_by_products(
+            *(F, matrices, gradient, damping, methods),
+            on_progress=bar.note, vectors=VECTORS, tolerance=TOLERANCE,
+        )  # fmt: skip
         bar.advance()
     return Study(net, theta, x, y, signals, F, matrices, gradient, table, [], (), not_built, stats)
 

@@ -153,7 +153,7 @@ class FisherMatrix(Operator):
         return float(self.diagonal().sum())
 
     def norm(self) -> float:
-        """Frobenius norm; by the dense array where a kind of matrix knows no shorter way."""
+        """Frobenius norm; by the dense array where a kind of matrix has no shorter way."""
         dense = self.to_dense()
         return float(array_module(dense).einsum("ij,ij->", dense, dense)) ** 0.5
 
@@ -162,7 +162,7 @@ class FisherMatrix(Operator):
 
         Raises:
             ValueError: on a negative number, NaN or infinity.
-            TypeError: on what is no number, or where no such product is defined for this kind.
+            TypeError: on anything but a number, or where no such product is defined for this kind.
         """
         c = real_number(c, "the factor of a matrix")
         if not 0 <= c < math.inf:

@@ -242,16 +242,16 @@ def compare_by_products(
     reference = ProductReference.of(F, gradient, damping, solver, tolerance, min(EARLY, cg_limit))
     study, number = ByProducts(reference, approximations, methods, measures, note), 0
 
-    def comparison() -> Comparison:
-        rows, *accuracy = study.answer(number)
-        return Comparison(rows, damping, F.shape[0] ** 2, *accuracy)
+    def comparison(number: int) -> Comparison:
+        rows, spread, notes = study.answer(number)
+        return Comparison(rows, damping, F.shape[0] ** 2, spread, notes)
 
-    yield comparison()
+    yield comparison(number)
     if "matrix" in measures:
         for number in study.measure_matrices(first, vectors, seed):
-            yield comparison()
+            yield comparison(number)
     study.refine(tolerance, cg_limit)
-    yield comparison()
+    yield comparison(number)
 
 
 def _check(
