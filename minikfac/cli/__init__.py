@@ -23,7 +23,8 @@ from .. import __version__, _interrupt, distributed
 from ..backend import DeviceError
 from .common import FOLDERS, Command
 
-COMMANDS = "tour explore fisher quality costs figures train compare plot problems invariance scaling workers data".split()
+_STUDIES = "tour explore fisher quality costs figures"
+COMMANDS = f"{_STUDIES} train compare plot problems invariance scaling workers data".split()
 """In the order in which ``minikfac --help`` lists them; each is the file beside this one."""
 EXPECTED = (ArithmeticError, DeviceError, ImportError, KeyError, MemoryError, OSError, TypeError, ValueError)
 """What wrong input, a lack of memory or a missing library raise; anything else is a bug of the package."""
