@@ -241,17 +241,18 @@ def compare_by_products(
     solver = approximations[first].inverse(damping, methods.get(first))
     reference = ProductReference.of(F, gradient, damping, solver, tolerance, min(EARLY, cg_limit))
     study, number = ByProducts(reference, approximations, methods, measures, note), 0
-
-    def comparison(number: int) -> Comparison:
-        rows, spread, notes = study.answer(number)
-        return Comparison(rows, damping, F.shape[0] ** 2, spread, notes)
-
-    yield comparison(number)
+    yield _estimated(study, number, F, damping)
     if "matrix" in measures:
         for number in study.measure_matrices(first, vectors, seed):
-            yield comparison(number)
+            yield _estimated(study, number, F, damping)
     study.refine(tolerance, cg_limit)
-    yield comparison(number)
+    yield _estimated(study, number, F, damping)
+
+
+def _estimated(study: ByProducts, number: int, F: MatrixFree, damping: float) -> Comparison:
+    """What the study knows after a number of random vectors."""
+    rows, spread, notes = study.answer(number)
+    return Comparison(rows, damping, F.shape[0] ** 2, spread, notes)
 
 
 def _check(

@@ -48,6 +48,10 @@ def test_what_does_not_converge_says_what_to_do(capsys: pytest.CaptureFixture[st
         (("--approximations", "best"), "expected --approximations among .* got best"),
         (("--damping", "0"), "expected damping > 0 and a tolerance between 0 and 1 with products"),
         (("--run", "nowhere"), "nowhere"),
+        (
+            ("--data", "digits", "--output", "gaussian"),
+            "expected --data, --output only with --net; a problem",
+        ),
     ],
 )
 def test_wrong_options_are_one_line(
@@ -55,3 +59,8 @@ def test_wrong_options_are_one_line(
 ) -> None:
     code, _, err = run(capsys, *QUICK, *option)
     assert code == 2 and re.search(message, one_line(err))
+
+
+def test_options_of_a_net_are_rejected_without_one(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(capsys, "quality", "--data", "digits", "--output", "gaussian")
+    assert code == 2 and "expected --data, --output only with --net" in one_line(err)
