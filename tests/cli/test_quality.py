@@ -48,10 +48,6 @@ def test_what_does_not_converge_says_what_to_do(capsys: pytest.CaptureFixture[st
         (("--approximations", "best"), "expected --approximations among .* got best"),
         (("--damping", "0"), "expected damping > 0 and a tolerance between 0 and 1 with products"),
         (("--run", "nowhere"), "nowhere"),
-        (
-            ("--data", "digits", "--output", "gaussian"),
-            "expected --data, --output only with --net; a problem",
-        ),
     ],
 )
 def test_wrong_options_are_one_line(
