@@ -2,9 +2,9 @@
 
     python docs/measure_gradient_models.py
 
-writes docs/results/gradient-models.json and its picture in docs/images: for each seed the 1,500 training images
-are divided anew into 1,000 to fit, 250 to choose the damping and 250 to judge; one target is drawn for each
-from the net's predictions. "sampled": models are fitted to the 1,000 drawn gradients; "model": to the exact
+writes docs/results/gradient-models.json and its picture in docs/images. For each seed the 1,500 training
+images are divided anew into 500 to fit, 500 to choose the damping and 500 to judge, and one target is drawn for each
+from the net's predictions. "sampled": models are fitted to the 500 drawn gradients; "model": to the exact
 expectation over targets of the same images, the limit of many draws. Two minutes.
 """
 
@@ -24,8 +24,8 @@ from minikfac.training.example import example
 
 PATH = Path(__file__).parent / "results" / "gradient-models.json"
 SEEDS = 5
-FIT, VALIDATION = 1000, 250
-DAMPINGS = [10.0 ** (half / 2) for half in range(-14, 1)]
+FIT, VALIDATION = 500, 500
+DAMPINGS = [10.0 ** (half / 2) for half in range(-12, 1)]
 TARGETS = ("sampled", "model")
 NAMES = ["block-diagonal", "K-FAC", "K-FAC (factored damping)", "block-tridiagonal", "EKFAC"]
 NAMES += ["nearest Kronecker", "diagonal", "no curvature"]
@@ -46,21 +46,22 @@ def judged(seed: int, targets: str, names: Sequence[str] = tuple(BUILD)) -> list
     return quality.held_out(models, validation, test, DAMPINGS, METHODS)
 
 
-def means(rows_of_seeds: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
-    """Per model: means over seeds of nats and their errors, the range, and the differences from the best."""
-    summary = []
-    best = max(range(len(BUILD)), key=lambda place: np.mean([rows[place]["nats"] for rows in rows_of_seeds]))
-    for place, row in enumerate(rows_of_seeds[0]):
-        nats = [rows[place]["nats"] for rows in rows_of_seeds]
-        behind = [rows[best]["nats"] - rows[place]["nats"] for rows in rows_of_seeds]
-        summary.append(
-            {"approximation": row["approximation"], "floats": row["floats"]}
-            | {"nats": np.mean(nats), "lowest": min(nats), "highest": max(nats)}
-            | {"behind": np.mean(behind), "least behind": min(behind), "most behind": max(behind)}
-            | {key: np.mean([rows[place][key] for rows in rows_of_seeds]) for key in ("nats_se", "behind_se")}
-            | {"damping": [rows[place]["damping"] for rows in rows_of_seeds]}
-        )
-    return summary
+def summary(rows_of_seeds: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """Per model: medians over seeds of its numbers, their range, and its distance from the best."""
+    nats = np.array([[row["nats"] for row in rows] for rows in rows_of_seeds])  # (seeds, models)
+    behind = nats[:, [np.median(nats, axis=0).argmax()]] - nats
+    medians = {
+        key: [[row[key] for row in rows] for rows in rows_of_seeds] for key in ("nats_se", "behind_se")
+    }
+    return [
+        {"approximation": row["approximation"], "floats": row["floats"]}
+        | {"nats": np.median(nats[:, place]), "lowest": nats[:, place].min(), "highest": nats[:, place].max()}
+        | {"behind": np.median(behind[:, place])}
+        | {"least behind": behind[:, place].min(), "most behind": behind[:, place].max()}
+        | {key: of_models[place] for key, of_models in errors.items()}
+        | {"damping": [rows[place]["damping"] for rows in rows_of_seeds]}
+        for place, row in enumerate(rows_of_seeds[0])
+    ]
 
 
 def rounded(value: Any) -> Any:
@@ -76,10 +77,10 @@ def main() -> None:
     with one_thread():
         seeds = {kind: [judged(seed, kind) for seed in range(SEEDS)] for kind in TARGETS}
     record = {"minikfac": __version__, "examples": [FIT, VALIDATION, 1500 - FIT - VALIDATION]}
-    record |= {"dampings": DAMPINGS, "means": {kind: means(rows) for kind, rows in seeds.items()}}
+    record |= {"dampings": DAMPINGS, "medians": {kind: summary(rows) for kind, rows in seeds.items()}}
     record |= {"seeds": seeds}
     PATH.write_text(json.dumps(rounded(record), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    for kind, rows in record["means"].items():
+    for kind, rows in record["medians"].items():
         for row in rows:
             print(kind, *(f"{key} {value}" for key, value in rounded(row).items()), sep="  ")
     draw()
@@ -87,7 +88,7 @@ def main() -> None:
 
 def draw() -> None:
     """Draw the record, in 256 colours: half the size of a file."""
-    rows = json.loads(PATH.read_text(encoding="utf-8"))["means"]["sampled"]
+    rows = json.loads(PATH.read_text(encoding="utf-8"))["medians"]["sampled"]
     path = PATH.parents[1] / "images" / "gradient-models.png"
     plots.likelihood_against_storage(rows)[0].figure.savefig(path, dpi=200)
     Image.open(path).convert("RGB").quantize(256).save(path, optimize=True)

@@ -26,7 +26,7 @@ def gradients_of(signals: Signals) -> Array:
     chunks = list(signals)
     terms = len(chunks[0][0].g)
     if terms != 1:
-        raise ValueError(f"expected one drawn target per example, got {terms} terms; use targets='sampled'")
+        raise ValueError(f"expected one target per example, got {terms} terms; use targets='sampled'")
     xp = array_module(chunks[0][0].g)
     return xp.concatenate([xp.concatenate([l.gradients()[0] for l in chunk], axis=1) for chunk in chunks])
 
@@ -90,6 +90,9 @@ def held_out(
     for name, density in densities.items():
         row: Row = {"approximation": name, "floats": models[name].floats, "damping": chosen[name]}
         for column, values in (("nats", density), ("behind", best - density)):
-            row |= {column: float(values.mean()), f"{column}_se": float(values.std() / (len(test) - 1) ** 0.5)}
+            row |= {
+                column: float(values.mean()),
+                f"{column}_se": float(values.std() / (len(test) - 1) ** 0.5),
+            }
         rows.append(row)
     return rows

@@ -468,7 +468,9 @@ def read_machine(path: str | Path) -> Machine:
     """
     text = b"".join(read_lines(path, 2**16, 2**16))
     names = [field.name for field in fields(Machine)]
-    with one_error(path, f"a machine in TOML or JSON, with rate and perhaps {', '.join(names[1:])}", "another"):
+    with one_error(
+        path, f"a machine in TOML or JSON, with rate and perhaps {', '.join(names[1:])}", "another"
+    ):
         entries = json.loads(text) if Path(path).suffix == ".json" else tomllib.loads(text.decode())
         return Machine(**entries)
 
