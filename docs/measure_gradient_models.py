@@ -3,13 +3,14 @@
     python docs/measure_gradient_models.py
 
 writes docs/results/gradient-models.json and its picture in docs/images. For each seed the 1,500 training
-images are divided anew into 500 to fit, 500 to choose the damping and 500 to judge, and one target is drawn for each
-from the net's predictions. "sampled": models are fitted to the 500 drawn gradients; "model": to the exact
-expectation over targets of the same images, the limit of many draws. Two minutes.
+images are divided anew into 500 to fit, 500 to choose the damping and 500 to judge, and one target is drawn
+for each from the net's predictions. "sampled": models are fitted to the 500 drawn gradients; "model": to the
+exact expectation over targets of the same images, the limit of many draws. Two minutes.
 """
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ TARGETS = ("sampled", "model")
 NAMES = ["block-diagonal", "K-FAC", "K-FAC (factored damping)", "block-tridiagonal", "EKFAC"]
 NAMES += ["nearest Kronecker", "diagonal", "no curvature"]
 BUILD = {"exact": fisher.exact} | {name: quality.APPROXIMATIONS[name][0] for name in NAMES}
-BUILD |= {f"low rank {rank}": lambda signals, rank=rank: fisher.low_rank(signals, rank) for rank in (10, 100)}
+BUILD |= {f"low rank, {rank}": partial(fisher.low_rank, rank=rank) for rank in (10, 100)}
 METHODS = {"K-FAC (factored damping)": "factored"}
 
 
@@ -50,8 +51,9 @@ def summary(rows_of_seeds: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[s
     """Per model: medians over seeds of its numbers, their range, and its distance from the best."""
     nats = np.array([[row["nats"] for row in rows] for rows in rows_of_seeds])  # (seeds, models)
     behind = nats[:, [np.median(nats, axis=0).argmax()]] - nats
-    medians = {
-        key: [[row[key] for row in rows] for rows in rows_of_seeds] for key in ("nats_se", "behind_se")
+    errors = {
+        key: np.median([[row[key] for row in rows] for rows in rows_of_seeds], axis=0)
+        for key in ("nats_se", "behind_se")
     }
     return [
         {"approximation": row["approximation"], "floats": row["floats"]}

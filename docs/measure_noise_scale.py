@@ -2,10 +2,11 @@
 
     python docs/measure_noise_scale.py --data FOLDER      # with mnist and cifar10 in it; minutes
 
-writes docs/results/noise-scale.json. Per problem and method: the best run at one size of the batch is made again
-from the start of seed 1, and at some moments noise_scale is computed from the gradients of 128 single examples,
-the gradient of the whole training set, and the Fisher matrix (of 512 examples where the set is larger), with the
-method's preconditioner for K-FAC and KFC-pre. B is that of steps(m) = S (1 + B / m), fitted to the sweep.
+writes docs/results/noise-scale.json. Per problem and method: the best run at batches of 256 is made again
+from the start of seed 1, and at some moments noise_scale is computed from the gradients of 128 single
+examples, the gradient of the whole training set, and the Fisher matrix of up to 1,500 examples (512 for large
+nets); for K-FAC and KFC-pre also with their preconditioner. B is that of steps(m) = S (1 + B / m), fitted to
+the sweep.
 """
 
 import argparse
@@ -30,7 +31,7 @@ PROBLEMS: dict[str, tuple[str, str | None, dict[str, Any], int]] = {
     "mnist": ("mnist-autoencoder", "mnist", {"n_train": 4096, "n_test": 1000, "width": 0.25}, 256),
     "cifar10": ("cifar10-kfc", "cifar10", {"n_train": 2048, "n_test": 200, "width": 0.25}, 256),
 }
-"""By name of the record: problem, folder of its data, its size, and the batch whose best run is made again."""
+"""By name of the record: problem, folder of its data, its size, and the batch of the run."""
 EXAMPLES, CURVATURE, MOMENTS = 128, 512, 8
 
 
@@ -77,7 +78,7 @@ def measured(name: str, folder: Path | None, moments: int = MOMENTS) -> dict[str
         keys = [key for key in ("simple", "curvature", "preconditioned") if key in run.records[-1]]
         methods[method] = {"B": knee.B if knee else None, "S": knee.S if knee else None, "steps": steps}
         methods[method] |= {"loss": list(run["loss"])} | {key: list(run[key]) for key in keys}
-        print(name, method, {key: [f"{v:.3g}" for v in np.atleast_1d(value)] for key, value in methods[method].items()}, flush=True)
+        print(name, method, json.dumps(methods[method]), flush=True)
     return methods
 
 

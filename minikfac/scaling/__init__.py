@@ -1,4 +1,4 @@
-"""What large batches and many workers bring: sweeps over batch sizes, a prediction of them, and a cost model."""
+"""What large batches and many workers bring: sweeps over batch sizes, their prediction, and a cost model."""
 
 from .noise import noise_scale
 from .sweep import Budget, Scaling, batch_sweep

@@ -71,7 +71,11 @@ def test_of_a_net_with_matrix_free_products() -> None:
 @pytest.mark.parametrize(
     ("gradients", "gradient", "message"),
     [
-        (DRAWN[0], G, r"expected gradients of shape \(N, P\) and a mean of shape \(P,\), got \(6,\) and \(6,\)"),
+        (
+            DRAWN[0],
+            G,
+            r"expected gradients of shape \(N, P\) and a mean of shape \(P,\), got \(6,\) and \(6,\)",
+        ),
         (DRAWN, G[1:], r"got \(50, 6\) and \(5,\)"),
         (DRAWN, 0 * G, "expected a gradient along which the curvature is positive, got 0"),
     ],
