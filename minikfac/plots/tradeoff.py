@@ -141,10 +141,12 @@ def likelihood_against_storage(rows: Sequence[Mapping[str, Any]]) -> list[Any]:
     for place, row, look in zip(x, rows, pens(names, marked=True).values(), strict=True):
         plain = {**look, "linestyle": "", "markersize": 9, "linewidth": 1.6, "capsize": 3}
         ax.errorbar(place, row["nats"], row["behind_se"], **plain)
-    low, high = min(row["nats"] for row in rows), max(row["nats"] for row in rows)
+    low = min(row["nats"] - row["behind_se"] for row in rows)
+    high = max(row["nats"] + row["behind_se"] for row in rows)
     ax.set(xscale="log", xlim=(0.4 * min(x), 12 * max(x)), xlabel="numbers stored")
     ax.set(ylabel="log density of held-out gradients (nats per example)")
-    ax.set_ylim(low - 0.12 * (high - low), high + 0.15 * (high - low))
+    room = 0.15 * ((high - low) or 1.0)
+    ax.set_ylim(low - room, high + room)
     ax.xaxis.set_minor_locator(NullLocator())
     ax.grid(True)
     best, largest = (max(rows, key=lambda row: row[key]) for key in ("nats", "floats"))

@@ -90,9 +90,8 @@ def held_out(
     for name, density in densities.items():
         row: Row = {"approximation": name, "floats": models[name].floats, "damping": chosen[name]}
         for column, values in (("nats", density), ("behind", best - density)):
-            row |= {
-                column: float(values.mean()),
-                f"{column}_se": float(values.std() / (len(test) - 1) ** 0.5),
-            }
+            deviations = values - values.mean()
+            error = float(deviations @ deviations / (len(test) * (len(test) - 1))) ** 0.5
+            row |= {column: float(values.mean()), f"{column}_se": error}
         rows.append(row)
     return rows
