@@ -193,14 +193,14 @@ def median_seconds(work: Callable[[], Any], repeats: int = 7) -> float:
     return statistics.median(seconds[1:])
 
 
-def measure_machine(net: mk.Network, sizes: list[model.LayerSize], n: int) -> model.Machine:
-    """Rates of one core, each measured alone with one thread."""
+def measure_machine(net: mk.Network, sizes: list[model.LayerSize], n: int, threads: int = 1) -> model.Machine:
+    """Rates of one core, each measured alone with one thread; or of several."""
     rng = np.random.default_rng(0)
 
     def draw(*shape: int) -> Any:
         return rng.standard_normal(shape).astype(np.float32)
 
-    with threadpool_limits(1):
+    with threadpool_limits(threads):
         products = [(draw(n, size.I), draw(size.I, size.O)) for size in sizes]
         seconds = median_seconds(lambda: [a @ b for a, b in products])
         rate = n * sum(size.forward() for size in sizes) / seconds

@@ -70,6 +70,9 @@ def recorded() -> Drawings:
         sweep = sweeps.read(DOCS / "results" / f"scaling-{data}" / "scaling.jsonl")
         drawings[f"scaling-{data}"] = partial(steps_by_size, sweep)
         drawings[f"examples-{data}"] = partial(loss_by_size, sweep)
+    models = json.loads((DOCS / "results" / "gradient-models.json").read_text(encoding="utf-8"))
+    rows = models["medians"]["sampled"]
+    drawings["gradient-models"] = partial(plots.likelihood_against_storage, rows)
     return drawings | {f"race-{name}": race(name, "best_loss") for name in RACES}
 
 

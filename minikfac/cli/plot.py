@@ -10,6 +10,8 @@ from typer import Argument, Option
 
 from ..races import Race
 from ..races.race import BEST, MEASURES
+from ..scaling import cost_model
+from ..scaling.cost_model import on_machine
 from ..training import History, records
 from . import common
 from .common import check_figure, in_figures, save_figure, say
@@ -31,29 +33,40 @@ def plot(
         bool, Option("--targets", help="Draw the times at which each level was reached instead of curves.")
     ] = False,
     levels: common.Levels = None,
+    machine: Annotated[
+        Path | None, Option(help="TOML or JSON file of another machine: seconds as a model predicts them.")
+    ] = None,
 ) -> None:
     """Draw records of one run or several against time, steps and examples.
 
     Files NAME-SEED.jsonl in one folder that differ only in the seed are one contender: thin lines, and their
     median. Prints when each level of a loss or an error was reached, and how many times sooner than by the
-    baseline. Records of a search, and of runs that measured nothing yet, are left out.
+    baseline. Records of a search, and of runs that measured nothing yet, are left out. With --machine updates
+    and examples stay, and seconds are those of a model.
     """
     from .. import plots
 
     check_figure(out)
     heights = parse_levels(levels)
-    race = Race(contenders(files))
+    histories, other = contenders(files), machine and cost_model.read_machine(machine)
+    if other:
+        histories = {name: [on_machine(run, other, name) for run in runs] for name, runs in histories.items()}
+    race = Race(histories)
     if targets:
         rows = race.targets(column, heights)
         axes = plots.race_targets([row | {"contender": in_figures(row["contender"])} for row in rows])
     else:
         named = {in_figures(name): runs for name, runs in race.records.items()}
-        axes = plots.race(named, column, title=_title(race, column))
+        title = _title(race, column)
+        modelled = other and f"{title or column}; seconds predicted for {in_figures(other.name)}"
+        axes = plots.race(named, column, title=modelled or title)
     save_figure(axes[0].figure, out)
     if targets or column.removeprefix(BEST) in MEASURES:
         most = max(map(len, race.histories.values()))
         terms = [f"{most} seeds: median (lowest to highest)"] if most > 1 else []
         print_targets(race, column, heights, terms)
+    if other:
+        say(f"Seconds are those of a model, not measured: {other.name}")
     say(f"Figure: {out}")
 
 

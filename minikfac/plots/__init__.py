@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from .signals import forward_backward
     from .spectra import cosine_against_damping, spectra
     from .style import COLORS, style
-    from .tradeoff import progress_against_storage
+    from .tradeoff import likelihood_against_storage, progress_against_storage
     from .training import (
         approximations_along_training,
         curvature_along_training,

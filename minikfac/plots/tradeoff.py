@@ -118,3 +118,43 @@ def _damped(ax: Any, dampings: Any, columns: Mapping[str, Any], damping: float |
     ax.grid(True)
     lowest = min(float(y.min()) for y in curves.values())
     return [lowest, max(float(y.max()) for y in curves.values())]
+
+
+@style()
+def likelihood_against_storage(rows: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """Draw the log density that models of the gradient give to held-out gradients against their numbers.
+
+    Args:
+        rows: of ``minikfac.quality.held_out``: ``approximation``, ``floats``, ``nats`` and ``behind_se``, the
+            half length of the bars: the standard error of the difference from the best.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ValueError: on no rows, or rows that lack a key.
+    """
+    complete(rows, ("approximation", "floats", "nats", "behind_se"), "row")
+    names = [str(row["approximation"]) for row in rows]
+    x = _on_log([float(row["floats"]) for row in rows])
+    ax = new_figure(5.6).add_subplot()
+    for place, row, look in zip(x, rows, pens(names, marked=True).values(), strict=True):
+        plain = {**look, "linestyle": "", "markersize": 9, "linewidth": 1.6, "capsize": 3}
+        ax.errorbar(place, row["nats"], row["behind_se"], **plain)
+    low = min(row["nats"] - row["behind_se"] for row in rows)
+    high = max(row["nats"] + row["behind_se"] for row in rows)
+    ax.set(xscale="log", xlim=(0.4 * min(x), 12 * max(x)), xlabel="numbers stored")
+    ax.set(ylabel="log density of held-out gradients (nats per example)")
+    room = 0.15 * ((high - low) or 1.0)
+    ax.set_ylim(low - room, high + room)
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.grid(True)
+    best, largest = (max(rows, key=lambda row: row[key]) for key in ("nats", "floats"))
+    ax.figure.suptitle(
+        f"Best model of held-out gradients: {best['approximation']}, {best['floats']:,} numbers, "
+        f"{best['nats']:,.0f} nats;\n{largest['approximation']}, {largest['floats']:,} numbers: "
+        f"{largest['nats']:,.0f} nats"
+    )
+    texts = [name if row["floats"] else f"{name} (stores 0)" for name, row in zip(names, rows, strict=True)]
+    name_points(ax, [(place, float(row["nats"])) for place, row in zip(x, rows, strict=True)], texts)
+    return [ax]

@@ -15,16 +15,23 @@ The model is a sum: nothing overlaps, unless inverses are stale, no worker waits
     do not collide. It has no caches, so a rate is that of products as large as those of
 the net.
 
+Updates and examples of a recorded run do not depend on the machine; :func:`on_machine` gives it the seconds
+of another one, which :func:`read_machine` reads from a file.
+
 sizes = layer_sizes(net, x.shape[1:])
 step_seconds(sizes, 512, 8, Schedule.of(opt), Machine(5e10), Link(1e-5, 1e9))
 """
 
 from __future__ import annotations
 
+import ast
+import json
 import math
 import time
+import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,7 +39,10 @@ import numpy as np
 from .. import optim
 from ..display import ShownByFields
 from ..distributed import Communicator
-from ..network import Network
+from ..network import Network, layers, outputs
+from ..optim import checks
+from ..reading import one_error, read_lines
+from ..training.records import History
 
 COMPUTING = ("gradient", "factors", "Fisher products", "inverses", "preconditioning")
 COMMUNICATING = ("all-reduce of gradients", "all-reduce of factors", "broadcast of inverses")
@@ -156,10 +166,15 @@ class Schedule:
 
         Raises:
             TypeError: on another one.
+            ValueError: on K-FAC's block-tridiagonal inverse, whose cost is not modelled.
         """
         if isinstance(opt, optim.SGD):
             return cls("SGD")
         if isinstance(opt, optim.KFAC):
+            if opt.structure != "block_diagonal":
+                raise ValueError(
+                    f"expected K-FAC's block-diagonal inverse, whose cost is modelled, got {opt.structure!r}"
+                )
             # steps with three values of gamma make three inverses; where the two periods meet, once
             both = 3 / opt.T2 + 1 / opt.T3 - 1 / math.lcm(opt.T2, opt.T3)
             return cls(
@@ -199,6 +214,8 @@ class Machine:
         memory: bytes a second; infinite by default.
         call: seconds of a layer in a pass that are not arithmetic, such as Python's.
         itemsize: bytes of a number.
+        name: of the machine.
+        source: where its numbers are from.
     """
 
     rate: float
@@ -206,14 +223,16 @@ class Machine:
     memory: float = math.inf
     call: float = 0.0
     itemsize: int = 4
+    name: str = "a machine"
+    source: str = ""
 
     def __post_init__(self) -> None:
         for name in ("rate", "inverse_rate", "memory"):
             value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"expected {name} > 0, got {value}")
-        if not self.call >= 0:
-            raise ValueError(f"expected call >= 0, got {self.call}")
+            if value is not None and value != math.inf:
+                checks.positive(**{name: value})
+        checks.not_negative(call=self.call)
+        checks.count(itemsize=self.itemsize)
 
 
 @dataclass(frozen=True)
@@ -434,3 +453,72 @@ def _curve(
 def _rounds(W: int) -> int:
     """ceil(log2 W)."""
     return (W - 1).bit_length()
+
+
+# recorded runs ----------------------------------------------------------------------------------------------
+
+
+def read_machine(path: str | Path) -> Machine:
+    """Read a machine from a file in TOML, or in JSON where its name ends in .json.
+
+    Entries are the attributes of :class:`Machine`, of which only ``rate`` must be there.
+
+    Raises:
+        ValueError: on a file that is neither, or on an entry that is missing, unknown or out of range.
+    """
+    text = b"".join(read_lines(path, 2**16, 2**16))
+    names = [field.name for field in fields(Machine)]
+    with one_error(
+        path, f"a machine in TOML or JSON, with rate and perhaps {', '.join(names[1:])}", "another"
+    ):
+        entries = json.loads(text) if Path(path).suffix == ".json" else tomllib.loads(text.decode())
+        return Machine(**entries)
+
+
+def on_machine(run: History, machine: Machine, name: str = "the record") -> History:
+    """Return a recorded run with the seconds that one machine would take: the same updates and examples.
+
+    Between two measurements the batch is the mean of those steps.
+
+    Args:
+        run: with the first line of its file in ``about``.
+        machine: that runs it alone.
+        name: of the run, for errors.
+
+    Raises:
+        ValueError: on the record of a net or an optimizer whose cost is not modelled.
+    """
+    with one_error(name, "dense and convolutional layers, and SGD, KFAC or KFCPre", "a run of another kind"):
+        net = _recorded_net(run.about["net"])
+        sizes = layer_sizes(net, run.about["dataset"]["train"][1:])
+        schedule = Schedule.of(_recorded_optimizer(net, run.about["optimizer"]))
+    seconds, before = 0.0, {"step": 0, "examples": 0}
+    records = []
+    for record in run.records:
+        steps = record["step"] - before["step"]
+        m = max(1, round((record["examples"] - before["examples"]) / max(1, steps)))
+        seconds += steps * sum(step_seconds(sizes, m, 1, schedule, machine, Link()).values())
+        records.append({**record, "seconds": seconds})
+        before = record
+    return replace(run, records=records)
+
+
+def _recorded_net(about: Mapping[str, Any]) -> Network:
+    """The net of a record's first line, whose layers are text, as "Dense(n_in=784, n_out=30, bias=True)"."""
+
+    def part(module: Any, text: str) -> Any:
+        call: Any = ast.parse(text, mode="eval").body
+        arguments = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
+        return getattr(module, call.func.id)(**arguments)
+
+    return Network([part(layers, text) for text in about["layers"]], part(outputs, about["output"]))
+
+
+def _recorded_optimizer(net: Network, about: Mapping[str, Any]) -> Any:
+    """The optimizer of a record's first line, with some number for a rate or momentum that was a schedule."""
+    kind = {"SGD": optim.SGD, "KFAC": optim.KFAC, "KFCPre": optim.KFCPre}[about["kind"]]
+    names = {field.name for field in fields(kind) if field.init}
+    plain = {name: 0.5 if isinstance(value, dict) else value for name, value in about.items()}
+    if plain.get("rescale"):  # older records; now lr=None says so
+        plain["lr"] = None
+    return kind(net, **{name: value for name, value in plain.items() if name in names})

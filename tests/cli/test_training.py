@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -342,6 +343,30 @@ def test_plot_takes_seeds_of_one_contender_together(capsys: pytest.CaptureFixtur
     # in the other order the ratios are those to the other
     code, out, _ = run(capsys, "plot", *fast, *slow, "--levels", "1", "--targets")
     assert code == 0 and "slow 7 (6 to 8; 0.14x)" in unwrapped(out)
+
+
+def test_plot_redraws_a_race_for_another_machine(capsys: pytest.CaptureFixture[str], here: Path) -> None:
+    assert race(capsys, "--steps", "6", "--out", "r")[0] == 0
+    files = ["r/sgd.jsonl", "r/k-fac.jsonl"]
+    outputs = {}
+    for name, rate in (("slow", 1e6), ("fast", 2e6)):
+        Path(f"{name}.toml").write_text(f'rate = {rate}\nname = "the {name} one"\n')
+        code, out, _ = run(
+            capsys, "plot", *files, "--levels", "50", "--machine", f"{name}.toml", "--out", "a.svg"
+        )
+        assert code == 0 and f"Seconds are those of a model, not measured: the {name} one" in out
+        assert f"seconds predicted for the {name} one" in (here / "a.svg").read_text()
+        cells = re.findall(r"([\d.]+) \((?:[\d.]+x)\)", unwrapped(out))
+        outputs[name] = [float(cell) for cell in cells]
+    half = len(outputs["slow"]) // 2  # seconds, then steps
+    assert outputs["slow"][half:] == outputs["fast"][half:]
+    assert outputs["slow"][:half] == pytest.approx([2 * at for at in outputs["fast"][:half]], rel=0.01)
+    Path("bad.toml").write_text("rate = 0")
+    code, _, err = run(capsys, "plot", *files, "--machine", "bad.toml")
+    assert code == 2 and "bad.toml: expected a machine in TOML or JSON, with rate" in one_line(err)
+    made("r/adam.jsonl", [2, 1], optimizer={"kind": "Adam", "lr": 0.1})
+    code, _, err = run(capsys, "plot", "r/adam.jsonl", "--machine", "slow.toml")
+    assert code == 2 and "adam: expected dense and convolutional layers" in one_line(err)
 
 
 @pytest.mark.parametrize(

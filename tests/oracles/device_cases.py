@@ -549,6 +549,8 @@ def maps_made_from_data(a: Any) -> list:
 @case(
     *("quality." + name for name in ("compare", "Comparison", "Reference", "ledger", "layer_ledger")),
     *("quality." + name for name in ("preconditioned_spectrum", "spectrum", "step_cosines")),
+    *("quality." + name for name in ("gradients_of", "held_out", "log_density")),
+    "scaling.noise_scale",
     loose=True,
     most=200,
     why="the stand-in's Lanczos iteration is SciPy's",
@@ -567,7 +569,10 @@ def measures(a: Any) -> list:
     ]
     results = [quality.spectrum(F), quality.preconditioned_spectrum(F, near["K-FAC"], DAMPING)]
     cosines = quality.step_cosines(F, near, grad, [0.1, 1.0])
-    return [*results, *numbers, *cosines["K-FAC"], *cosines["diagonal"]]
+    D = quality.gradients_of(signals_of(a, targets="sampled", rng=np.random.default_rng(0)))
+    models = [row["nats"] for row in quality.held_out(near, D[::2], D[1::2], [0.1, 1.0])]
+    batch = scaling.noise_scale(D, D.mean(0), F.__matmul__, near["K-FAC"].inverse(DAMPING).__matmul__)
+    return [*results, *numbers, *cosines["K-FAC"], *cosines["diagonal"], *models, batch]
 
 
 @case(

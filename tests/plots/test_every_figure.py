@@ -76,6 +76,9 @@ FIGURES = {
     "progress_against_storage": lambda: plots.progress_against_storage(
         [{"approximation": "K-FAC", "floats": 50, "share": 0.5, "step_cosine": 0.4}], 5000
     ),
+    "likelihood_against_storage": lambda: plots.likelihood_against_storage(
+        [{"approximation": "K-FAC", "floats": 50, "nats": 5.0, "behind_se": 0.4}]
+    ),
     "approximations_along_training": lambda: plots.approximations_along_training(
         [0, 10, 100], {"block-tridiagonal": [0.1, 0.4, 2.0]}, {"block-tridiagonal": [0.9, 0.4, 0.5]}
     ),

@@ -64,6 +64,29 @@ def test_names_of_many_equal_points_do_not_overlap():
     assert len(boxes) == 8 and not [pair for pair in combinations(boxes, 2) if pair[0].overlaps(pair[1])]
 
 
+def test_models_of_the_gradient_stand_at_their_density_and_the_title_names_the_best():
+    rows = [
+        {"approximation": name, "floats": floats, "nats": nats, "behind_se": error}
+        for name, floats, nats, error in (
+            ("exact", 5280804, 2903.4, 140.0),
+            ("block-tridiagonal", 10495, 4393.5, 0.0),
+            ("no curvature", 0, 1204.8, 186.0),
+        )
+    ]
+    (ax,) = plots.likelihood_against_storage(rows)
+    places = [(float(bars[0].get_xdata()[0]), float(bars[0].get_ydata()[0])) for bars in ax.containers]
+    np.testing.assert_allclose(places, [(5280804, 2903.4), (10495, 4393.5), (0.3 * 10495, 1204.8)])
+    lengths = [np.ptp(bars[2][0].get_segments()[0][:, 1]) for bars in ax.containers]
+    np.testing.assert_allclose(lengths, [280, 0, 372])
+    assert [text.get_text() for text in ax.texts] == ["exact", "block-tridiagonal", "no curvature (stores 0)"]
+    assert ax.figure.get_suptitle() == (
+        "Best model of held-out gradients: block-tridiagonal, 10,495 numbers, 4,394 nats;\n"
+        "exact, 5,280,804 numbers: 2,903 nats"
+    )
+    with pytest.raises(ValueError, match="expected nats in every row, got one with approximation"):
+        plots.likelihood_against_storage([{key: row for key, row in rows[0].items() if key != "nats"}])
+
+
 def test_rows_that_lack_a_column_are_refused():
     with pytest.raises(ValueError, match="expected floats, share in every row, got one with approximation"):
         plots.progress_against_storage([{"approximation": "K-FAC", "step_cosine": 1.0}], 10)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from dataclasses import replace
 
@@ -13,8 +14,12 @@ from hypothesis import strategies as st
 
 import minikfac as mk
 from minikfac import layers, optim
+from minikfac.datasets import Dataset
+from minikfac.optim.schedules import InverseTime, SutskeverMomentum
 from minikfac.scaling import cost_model as model
 from minikfac.scaling.cost_model import Link, Machine, Schedule, layer_sizes, step_seconds
+from minikfac.training import History, train
+from minikfac.training.describe import describe_run
 from oracles import close
 
 MLP = mk.mlp([5, 4, 3])
@@ -278,6 +283,12 @@ def test_a_rate_is_measured():
         (lambda: Machine(0.0), "expected rate > 0, got 0.0"),
         (lambda: Machine(1.0, inverse_rate=-1.0), "expected inverse_rate > 0, got -1.0"),
         (lambda: Machine(1.0, call=-1.0), "expected call >= 0, got -1.0"),
+        (lambda: Machine("fast"), "expected rate > 0, got 'fast'"),
+        (lambda: Machine(1.0, itemsize=2.5), "expected itemsize to be a whole number >= 1, got 2.5"),
+        (
+            lambda: Schedule.of(optim.KFAC(MLP, structure="block_tridiagonal")),
+            "expected K-FAC's block-diagonal inverse, whose cost is modelled, got 'block_tridiagonal'",
+        ),
         (lambda: Link(-1.0), "expected latency >= 0 and bandwidth > 0, got -1.0 and inf"),
         (lambda: model.largest_first([1.0], 0), "expected W >= 1, got 0"),
         (
@@ -289,3 +300,102 @@ def test_a_rate_is_measured():
 def test_what_is_no_machine_is_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+# recorded runs ------------------------------------------------------------------------------------------
+
+
+def recorded(opt: object, net: mk.Network, shape: tuple[int, ...], batch_size: object, steps: int) -> History:
+    """The history of a run on random data, as its file begins: described, and through JSON."""
+    rng = np.random.default_rng(0)
+    x, y = rng.random((45, *shape)), rng.integers(0, 3, 45)
+    data = Dataset(x[:40], y[:40], x[40:], y[40:], "random")
+    theta = net.init(rng)
+    run = train(net, theta, opt, data, steps, batch_size, measure_every=4, progress=False)
+    about = describe_run(net, theta, opt, data, batch_size, 0, None)
+    return replace(run, about=json.loads(json.dumps(about)))
+
+
+@pytest.mark.parametrize("method", ["SGD", "Nesterov", "K-FAC", "KFC-pre"])
+def test_a_recorded_run_keeps_its_updates_and_gets_the_seconds_of_another_machine(method: str):
+    net, shape = mk.mlp([5, 4, 3]), (5,)
+    if method == "KFC-pre":
+        net = mk.Network(
+            [layers.Conv2d(1, 2, 3), layers.ReLU(), layers.Flatten(), layers.Dense(8, 3)],
+            mk.outputs.Categorical(),
+        )
+        shape = (4, 4, 1)
+    opt = {
+        "SGD": lambda: optim.SGD(net, InverseTime(0.1, 10)),
+        "Nesterov": lambda: optim.SGD(net, 0.1, SutskeverMomentum(0.9), nesterov=True),
+        "K-FAC": lambda: optim.KFAC(net, T3=5),
+        "KFC-pre": lambda: optim.KFCPre(net, InverseTime(0.1, 10), Ts=2, clip=None),
+    }[method]()
+    run = recorded(opt, net, shape, 10, 12)
+    machine = Machine(1e9, memory=1e8, call=1e-4)
+    elsewhere = model.on_machine(run, machine)
+    step = sum(step_seconds(layer_sizes(net, shape), 10, 1, Schedule.of(opt), machine, FREE).values())
+    close(elsewhere["seconds"], step * run["step"])
+    for column in ("step", "examples", "loss"):
+        np.testing.assert_array_equal(elsewhere[column], run[column])
+    close(
+        model.on_machine(run, replace(machine, rate=2e9, memory=2e8, call=5e-5))["seconds"],
+        step * run["step"] / 2,
+    )
+
+
+def test_batches_that_grow_cost_what_their_mean_costs():
+    net, machine = mk.mlp([5, 4, 3]), Machine(1e6)
+    opt = optim.SGD(net, 0.1)
+    rows = [{"step": 0, "examples": 0}, {"step": 4, "examples": 400}, {"step": 8, "examples": 1600}]
+    run = replace(recorded(opt, net, (5,), 10, 4), records=rows)
+    one = sum(step_seconds(layer_sizes(net, (5,)), 1, 1, Schedule.of(opt), machine, FREE).values())
+    close(model.on_machine(run, machine)["seconds"], one * run["examples"])
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"optimizer": {"kind": "Adam", "lr": 0.1}}, "'Adam'"),
+        ({"optimizer": {"kind": "KFAC", "structure": "block_tridiagonal"}}, "block-diagonal inverse"),
+        ({"net": {"layers": [{"kind": "mine"}], "output": "Categorical()"}}, "string"),
+        ({"net": {"layers": ["Dense(n_in=5, n_out=3)", "BatchNorm(size=3)"], "output": "Categorical()"}}, ""),
+        ({"net": {"layers": ["__import__('os').system('true')"], "output": "Categorical()"}}, "attribute"),
+    ],
+)
+def test_runs_whose_cost_is_not_modelled_are_refused(change: dict, reason: str):
+    about = {"optimizer": {"kind": "SGD", "lr": 0.1}, "dataset": {"train": [40, 5]}}
+    about |= {"net": {"layers": ["Dense(n_in=5, n_out=3, bias=True)"], "output": "Categorical()"}}
+    assert model.on_machine(History([{"step": 0, "examples": 0}], about=about), Machine(1.0)).records
+    message = f"mine: expected dense and convolutional layers, and SGD, KFAC or KFCPre, got .*{reason}"
+    with pytest.raises(ValueError, match=message):
+        model.on_machine(History([], about=about | change), Machine(1.0), "mine")
+
+
+def test_machines_are_read_from_toml_and_json(tmp_path):
+    (tmp_path / "a.toml").write_text('name = "mine"\nrate = 4e12\nmemory = 288e9\ncall = 1e-5\n')
+    (tmp_path / "a.json").write_text('{"rate": 4e12, "name": "mine", "memory": 288e9, "call": 1e-5}')
+    expected = Machine(4e12, memory=288e9, call=1e-5, name="mine")
+    assert model.read_machine(tmp_path / "a.toml") == model.read_machine(tmp_path / "a.json") == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("rate = fast", "Invalid value"),
+        ("memory = 1e9", "missing 1 required positional argument: 'rate'"),
+        ("rate = 1e9\nspeed = 2", "unexpected keyword argument 'speed'"),
+        ("rate = -1", "expected rate > 0, got -1"),
+        ('rate = "1e9"', "expected rate > 0, got '1e9'"),
+        ("rate = true", "expected rate > 0, got True"),
+        ("rate = nan", "expected rate > 0, got nan"),
+        ("rate = 1e9\ncall = -1.0", "expected call >= 0, got -1.0"),
+        ("\x00\xff", ""),
+    ],
+)
+def test_a_file_that_is_no_machine_is_one_error(tmp_path, text: str, reason: str):
+    path = tmp_path / "bad.toml"
+    path.write_text(text)
+    message = f"bad.toml: expected a machine in TOML or JSON, with rate and perhaps .*{reason}"
+    with pytest.raises(ValueError, match=message):
+        model.read_machine(path)

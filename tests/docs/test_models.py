@@ -1,0 +1,102 @@
+"""docs/results/models.md: races on other machines and critical batches, computed again from the records."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from minikfac import optim
+from minikfac.cli.plot import contenders
+from minikfac.network import presets
+from minikfac.races import Race
+from minikfac.scaling import cost_model as model
+from minikfac.scaling import sweep
+from oracles.pages import ROOT
+
+RESULTS = ROOT / "docs" / "results"
+PAGE = (RESULTS / "models.md").read_text(encoding="utf-8")
+RACES = {
+    "mnist-autoencoder": (["nesterov-falling-rate-1", "k-fac-1", "k-fac-2"], [80, 70, 60, 57, 56, 55]),
+    "cifar10-kfc": (["sgd-1", "kfc-pre-1"], [1.0, 0.7, 0.4, 0.2, 0.1]),
+}
+MACHINES = {name: model.read_machine(RESULTS / "machines" / f"{name}.toml") for name in ("tesla-k40", "h100")}
+
+
+def cells(section: str, row: str) -> list[str]:
+    """The cells of a row of a section's table."""
+    text = PAGE.split(f"## {section}")[1].split("\n## ")[0]
+    line = next(line for line in text.splitlines() if line.startswith(f"| {row} |"))
+    return [cell.strip(" *") for cell in line.strip("|").split("|")][1:]
+
+
+def ratios(name: str, machine: model.Machine | None, along: str = "seconds") -> list[float]:
+    """How many times sooner the second contender reaches each level."""
+    files, levels = RACES[name]
+    runs = contenders([RESULTS / name / f"{file}.jsonl" for file in files])
+    if machine is not None:
+        runs = {name: [model.on_machine(run, machine) for run in several] for name, several in runs.items()}
+    rows = Race(runs).targets("best_loss", levels, [along])
+    second = list(runs)[1]
+    return [float(row["ratio"]) for row in rows if row["contender"] == second]
+
+
+@pytest.mark.parametrize("name", RACES)
+def test_races_on_other_machines(name: str) -> None:
+    section = {"mnist-autoencoder": "The MNIST autoencoder", "cifar10-kfc": "CIFAR-10"}[name]
+    assert cells(section, "measured, one core") == [f"{ratio:.1f}" for ratio in ratios(name, None)]
+    for machine in MACHINES.values():
+        assert cells(section, machine.name) == [f"{ratio:.1f}" for ratio in ratios(name, machine)]
+    updates = [f"{ratio:.0f}" if ratio >= 10 else f"{ratio:.1f}" for ratio in ratios(name, None, "step")]
+    assert cells(section, "updates") == updates
+    slow = replace(MACHINES["h100"], inverse_rate=MACHINES["h100"].rate / 10)
+    low, high = (f"{ratio:.1f}" for ratio in (min(ratios(name, slow)), max(ratios(name, slow))))
+    assert f"{low} to {high} with inverses at a tenth" in PAGE
+
+
+def test_the_machines_of_the_page_are_those_of_the_files() -> None:
+    for machine in MACHINES.values():
+        row = cells("Recorded races on another machine", machine.name)
+        assert row[0] == f"{machine.rate / 1e12:.3g}" and row[1] == f"{machine.memory / 1e9:,.0f}"
+        assert row[2] == f"{machine.call * 1e6:.0f}"
+
+
+def test_one_core_against_two_as_recorded() -> None:
+    record = json.loads((ROOT / "benchmarks" / "results" / "machines.json").read_text(encoding="utf-8"))
+    net = presets.mnist_autoencoder()
+    sizes = model.layer_sizes(net, (784,))
+    plans = {"SGD": optim.SGD(net, lr=0.01, momentum=0.9), "K-FAC": optim.KFAC(net, lam=0.076)}
+    for row in record["rows"]:
+        for cores, constants in record["machines"].items():
+            schedule, machine = model.Schedule.of(plans[row["method"]]), model.Machine(**constants)
+            parts = model.step_seconds(sizes, row["examples"], 1, schedule, machine, model.Link())
+            assert row[f"{cores} predicted"] == pytest.approx(sum(parts.values()))
+        predicted = row["1"] * row["2 predicted"] / row["1 predicted"]
+        assert row["2 from 1"] == pytest.approx(predicted)
+        assert abs(predicted / row["2"] - 1) < 0.2
+        expected = [f"{1e3 * row[key]:.0f}" for key in ("1", "2", "2 from 1")]
+        assert cells("Recorded races", f"{row['method']}, {row['examples']} examples") == expected
+
+
+def two_digits(value: float) -> str:
+    return f"{float(f'{value:.2g}'):,g}"
+
+
+def batches(name: str) -> Mapping[str, Mapping[str, object]]:
+    record = json.loads((RESULTS / "noise-scale.json").read_text(encoding="utf-8"))
+    return record["problems"][name]
+
+
+@pytest.mark.parametrize("name", ["digits", "mnist", "cifar10"])
+def test_critical_batches(name: str) -> None:
+    scaling = sweep.read(RESULTS / f"scaling-{name}" / "scaling.jsonl")
+    title = {"digits": "digits", "mnist": "MNIST autoencoder", "cifar10": "CIFAR-10"}[name]
+    for method, row in batches(name).items():
+        knee = scaling.knee(method)
+        assert knee is not None and row["B"] == pytest.approx(knee.B, rel=1e-3)
+        expected = [f"{row['B']:.3g}"]
+        for key in ("preconditioned" if "preconditioned" in row else "curvature", "simple"):
+            low, middle, high = np.quantile(row[key][1:], [0, 0.5, 1])
+            expected.append(f"{two_digits(middle)} ({two_digits(low)} to {two_digits(high)})")
+        assert cells("The critical batch", f"{title}, {method}") == expected
