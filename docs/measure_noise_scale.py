@@ -68,6 +68,8 @@ def measured(name: str, folder: Path | None, moments: int = MOMENTS) -> dict[str
         knee, best = scaling.knee(method), scaling.best(method, m)[0]
         settings = scaling.about["methods"][method]["arguments"] | best["arguments"]
         settings = {key: made(value) for key, value in settings.items()}
+        if method == "K-FAC":
+            settings = {"gamma_share": 1, **settings}  # where the sweeps' gamma began
         steps = int(best["steps"])
         at = {round(step) for step in np.linspace(0, steps, moments)}
         track: Callable[[int, Any], dict[str, Any]] = partial(scales, p, damping(method, settings))

@@ -260,7 +260,7 @@ def test_the_gallery_lists_every_figure_once() -> None:
     counts = Counter(re.findall(r"`([a-z0-9-]+)`", table))
     records = {name for name in counts if name.split("-")[0] in ("scaling", "examples", "race")}
     elsewhere = set(APPLICATIONS) - {"logistic-to-tanh"}  # of nets that the tour does not train
-    assert set(counts) - records == figures() - elsewhere
+    assert set(counts) - records - {"gradient-models"} == figures() - elsewhere  # that one is of a record too
     assert set(counts.values()) == {1}
     folders = {folder.name for folder in (DOCS / "results").iterdir() if folder.is_dir()}
     assert {name.removeprefix("race-").replace("examples", "scaling") for name in records} <= folders
