@@ -89,7 +89,6 @@ def beside(study: Any) -> Drawings:
         pool: {layer.name: [layer.derivatives.strength(d) for d in (1, 2, 3)] for layer in layers}
         for pool, layers in maps.maps.items()
     }
-    contest = Race(contenders(sorted((DOCS / "results" / "cifar10-kfc").glob("[sk]*-1.jsonl"), reverse=True)))
     costs, machine = (
         cost_model.layer_sizes(presets.mnist_autoencoder(), (784,)),
         cost_model.Machine(rate=1e12),
@@ -115,7 +114,6 @@ def beside(study: Any) -> Drawings:
         ),
         "api-layers": lambda: plots.quality_along_training(along.steps, along.errors),
         "api-offsets": lambda: plots.correlation_against_offset(reach),
-        "api-targets": lambda: plots.race_targets(contest.targets("best_loss", [1.0, 0.4, 0.1])),
         "api-workers": lambda: plots.predicted_scaling(
             counts,
             {name: curve.seconds for name, curve in seconds.items()},

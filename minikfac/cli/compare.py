@@ -184,11 +184,11 @@ def _conclude(
     print_table(f"After the race{brackets}", *race.summary(column))
     runs.print_targets(race, column, levels, terms)
     race.write_targets(out / "targets.csv", column, levels)
-    figures = _draw(race, out, column, levels, title)
+    figures = _draw(race, out, column, title)
     say(f"Records and targets.csv: {out}  Figures: {', '.join(figures)}")
 
 
-def _draw(race: Race, out: Path, column: str, levels: Sequence[float] | None, title: str) -> list[str]:
+def _draw(race: Race, out: Path, column: str, title: str) -> list[str]:
     from .. import plots
 
     last = race.records[race.baseline][0][-1]
@@ -200,10 +200,6 @@ def _draw(race: Race, out: Path, column: str, levels: Sequence[float] | None, ti
         figure = plots.race(race.records, name, title=f"{title}: {label}")[0].figure
         save_figure(figure, out / f"{name}.png")
         written.append(f"{name}.png")
-    rows = race.targets(column, levels)
-    if rows:
-        save_figure(plots.race_targets(rows)[0].figure, out / "targets.png")
-        written.append("targets.png")
     return written
 
 

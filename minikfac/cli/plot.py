@@ -29,9 +29,6 @@ def plot(
         str, Option(help="The column to draw, such as loss, best_loss, test_error or lam.")
     ] = "loss",
     out: common.Figure = Path("minikfac-race.png"),
-    targets: Annotated[
-        bool, Option("--targets", help="Draw the times at which each level was reached instead of curves.")
-    ] = False,
     levels: common.Levels = None,
     machine: Annotated[
         Path | None, Option(help="TOML or JSON file of another machine: seconds as a model predicts them.")
@@ -52,16 +49,12 @@ def plot(
     if other:
         histories = {name: [on_machine(run, other, name) for run in runs] for name, runs in histories.items()}
     race = Race(histories)
-    if targets:
-        rows = race.targets(column, heights)
-        axes = plots.race_targets([row | {"contender": in_figures(row["contender"])} for row in rows])
-    else:
-        named = {in_figures(name): runs for name, runs in race.records.items()}
-        title = _title(race, column)
-        modelled = other and f"{title or column}; seconds predicted for {in_figures(other.name)}"
-        axes = plots.race(named, column, title=modelled or title)
+    named = {in_figures(name): runs for name, runs in race.records.items()}
+    title = _title(race, column)
+    modelled = other and f"{title or column}; seconds predicted for {in_figures(other.name)}"
+    axes = plots.race(named, column, title=modelled or title)
     save_figure(axes[0].figure, out)
-    if targets or column.removeprefix(BEST) in MEASURES:
+    if column.removeprefix(BEST) in MEASURES:
         most = max(map(len, race.histories.values()))
         terms = [f"{most} seeds: median (lowest to highest)"] if most > 1 else []
         print_targets(race, column, heights, terms)

@@ -1,4 +1,4 @@
-"""Races between optimizers: losses by seconds, steps and examples, and when each level was reached."""
+"""Races between optimizers: losses by seconds, steps and examples."""
 
 from __future__ import annotations
 
@@ -16,12 +16,9 @@ from .style import new_figure, pens, style
 from .ticks import log_ticks, plain_log_ticks, short
 from .training import LABELS, PERCENT
 
-AXES = {"seconds": "seconds", "step": "steps", "examples": "examples"}
+AXES = ("seconds", "step", "examples")
 GRID = 300
 """Points at which a median of runs is taken."""
-
-ARROW = 20
-"""Points of length of what stands for the runs that never got there."""
 
 Records = Sequence[Mapping[str, Any]]
 
@@ -67,7 +64,8 @@ def race(
     panels[0].set_ylabel(label(y))
     seeds = max(len(several) for several in named.values())
     note = f"thick: median, thin: each of {seeds} seeds" if seeds > 1 else None
-    _legend(fig, panels[0].get_legend_handles_labels()[0], note)
+    handles = panels[0].get_legend_handles_labels()[0]
+    fig.legend(handles=handles, loc="outside lower center", ncols=min(5, len(handles)), title=note)
     fig.suptitle(f"{_headline(named, y)}\n{title or label(y).split(' (')[0].capitalize()}")
     return panels
 
@@ -109,81 +107,6 @@ def _curve(rows: Records, x: str, y: str) -> np.ndarray:
     return np.array([(row[x], scale * row[y]) for row in rows if y in row and row[x] > 0]).T
 
 
-@style()
-def race_targets(rows: Sequence[Mapping[str, Any]]) -> list[Any]:
-    """Draw when each contender of a race reached each level, and how many times sooner than the baseline.
-
-    Of several runs the median, and a bar from the lowest to the highest; it ends in an arrow where some runs
-    never got there. Examples are left out where all batches were equal: they would repeat the steps.
-
-    Args:
-        rows: of ``Race.targets``, of one column; the contender named first is the baseline.
-
-    Raises:
-        ValueError: on no rows.
-    """
-    some(rows, "row of a race's targets")
-    levels = list(dict.fromkeys(row["level"] for row in rows))
-    names = list(dict.fromkeys(row["contender"] for row in rows))
-    ratios = {x: [row["ratio"] for row in rows if row["along"] == x] for x in AXES}
-    along = [x for x in AXES if ratios[x] and not (x == "examples" and _same(ratios[x], ratios["step"]))]
-    fig = new_figure(1.6 + 0.32 * len(levels) * len(names))
-    panels = list(fig.subplots(1, len(along), sharey=True, squeeze=False)[0])
-    for ax, x in zip(panels, along, strict=True):
-        _levels(ax, [row for row in rows if row["along"] == x], levels, names)
-        ax.set(xlabel=f"{AXES[x]} to reach the level")
-    what = rows[0]["column"]
-    shown = [100 * level if _is_share(what) else level for level in levels]
-    panels[0].set_yticks(range(len(levels)), [short(level) for level in shown])
-    panels[0].set_ylim(len(levels) - 0.5, -0.5)
-    panels[0].set_ylabel(label(what))
-    looks = pens(names, marked=True).items()
-    handles = [panels[0].plot([], [], **look | {"linestyle": ""}, label=name)[0] for name, look in looks]
-    _legend(fig, handles, _of_seeds(max(row["runs"] for row in rows)))
-    fig.suptitle(_sooner([row for row in rows if row["along"] == along[0]], levels, names[0]))
-    return panels
-
-
-def _of_seeds(seeds: int) -> str | None:
-    return f"median of {seeds} seeds, and from the lowest to the highest" if seeds > 1 else None
-
-
-def _sooner(rows: Sequence[Mapping[str, Any]], levels: Sequence[float], baseline: str) -> str:
-    """How many times sooner than the baseline the best contender reached the last level that any did."""
-    others = [row for row in rows if row["contender"] != baseline and not row["bound"]]
-    reached = [row for row in others if math.isfinite(row["ratio"])]
-    if not reached:
-        return f"When each level was reached, and how many times sooner than by {baseline}"
-    best = max(reached, key=lambda row: (levels.index(row["level"]), row["ratio"]))
-    level = short(best["level"] * (100 if _is_share(best["column"]) else 1))
-    fewer = f"{best['ratio']:.2g} times fewer {AXES[best['along']]} than {baseline}"
-    return f"To a {label(best['column']).split(' (')[0]} of {level}, {best['contender']} takes {fewer}"
-
-
-def _legend(fig: Any, handles: Sequence[Any], note: str | None) -> None:
-    fig.legend(handles=handles, loc="outside lower center", ncols=min(5, len(handles)), title=note)
-
-
-def _levels(
-    ax: Any, rows: Sequence[Mapping[str, Any]], levels: Sequence[float], names: Sequence[str]
-) -> None:
-    """All contenders at all levels along one axis."""
-    looks = pens(names, marked=True)
-    for row in rows:
-        number = names.index(row["contender"])
-        place = levels.index(row["level"]) + 0.8 * ((number + 0.5) / len(names) - 0.5)
-        _target(ax, row, number, place, looks[row["contender"]])
-    low, high = ax.dataLim.intervalx
-    if math.isfinite(low):  # beside what is furthest right there is text
-        decades = max(0.5, math.log10(high / low))
-        partly = any(row["reached"] < row["runs"] for row in rows if math.isfinite(row["at"]))
-        ax.set_xlim(low / 10 ** (0.1 * decades), high * 10 ** ((0.6 if partly else 0.45) * decades))
-    _log_x(ax)
-    ax.grid(True, axis="x")
-    for between in range(1, len(levels)):
-        ax.axhline(between - 0.5, color="#dddddd", linewidth=1)
-
-
 def label(column: str) -> str:
     """What an axis says of a column; ``best_`` stands before what is of the iterate or the average.
 
@@ -192,29 +115,6 @@ def label(column: str) -> str:
     """
     plain = column.removeprefix("best_")
     return ("" if plain == column else "best ") + LABELS.get(plain, plain.replace("_", " "))
-
-
-def _target(ax: Any, row: Mapping[str, Any], number: int, place: float, look: Mapping[str, Any]) -> None:
-    """One contender at one level: a marker, a bar where runs differ, and how many times sooner it is."""
-    color = look["color"]
-    beside: dict[str, Any] = {"va": "center", "fontsize": 10, "textcoords": "offset points"}
-    several = [] if row["reached"] == row["runs"] else [f"{row['reached']} of {row['runs']}"]
-    if not math.isfinite(row["at"]):
-        text = f"reached by {several[0]}" if row["reached"] else "not reached"
-        where = ((1, place), (-4, 0))
-        ax.annotate(text, *where, ("axes fraction", "data"), color=color, ha="right", **beside)
-    elif row["at"] > 0:
-        ax.plot(row["at"], place, **look)
-        end = row["at"] if several else row["highest"]
-        if 0 < row["lowest"] < end:
-            ax.plot([row["lowest"], end], [place, place], color=color, linewidth=1.5)
-        if several:
-            arrow = {"arrowstyle": "<-", "color": color, "linewidth": 1.5}
-            ax.annotate("", (end, place), (ARROW, 0), "data", "offset points", arrowprops=arrow)
-        ratio = [f"{'> ' if row['bound'] else ''}{float(format(row['ratio'], '.2g')):g}x"] if number else []
-        if ratio or several:
-            offset = (ARROW + 4 if several else 7, 0)
-            ax.annotate(", ".join(ratio + several), (end, place), offset, **beside)
 
 
 def _is_share(column: str) -> bool:
@@ -245,8 +145,3 @@ def _log_x(ax: Any) -> None:
     if high < 50 * low:
         log_ticks(ax.xaxis, form=lambda value: f"{value:g}" if value < 1e4 else f"{value / 1e3:g}k")
     ax.xaxis.set_minor_formatter(NullFormatter())
-
-
-def _same(values: Sequence[float], others: Sequence[float]) -> bool:
-    alike = len(values) == len(others)
-    return alike and np.allclose(values, others, rtol=1e-9, atol=0, equal_nan=True)

@@ -475,7 +475,7 @@ def test_records_of_any_name_are_drawn_and_listed(
         Path("other").mkdir(exist_ok=True)
         records.write(Path("other", "a.jsonl"), {"seed": 0}, rows)
         Path("other", "a.jsonl").rename(file)
-    for more in (["--out", "a.png"], ["--out", "a.svg", "--targets"]):
+    for more in (["--out", "a.png"], ["--out", "a.svg"]):
         code, out, err = run(capsys, "plot", str(files[0]), "--levels", "2", *more)
         assert (code, err) == (0, "")
         assert name.encode(errors="replace").decode() in out

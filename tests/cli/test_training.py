@@ -197,7 +197,7 @@ def test_compare_leaves_records_a_table_and_figures(capsys: pytest.CaptureFixtur
     assert code == 0
     files = {path.name for path in (here / "r").iterdir()}
     runs = {"sgd.jsonl", "sgd.npz", "k-fac.jsonl", "k-fac.npz"}
-    assert files == runs | {"targets.csv", "loss.png", "test_squared_error.png", "targets.png"}
+    assert files == runs | {"targets.csv", "loss.png", "test_squared_error.png"}
     assert "Seconds to a loss of" in out and "Steps to a loss of" in out and "times sooner than SGD" in out
     histories = [records.read(here / "r" / name) for name in ("sgd.jsonl", "k-fac.jsonl")]
     assert [h.about["optimizer"]["kind"] for h in histories] == ["SGD", "KFAC"]
@@ -294,9 +294,7 @@ def test_the_better_of_iterate_and_average_is_raced_for(
     assert code == 0 and "Steps to a best loss of ..." in unwrapped(out)
     read = records.read(here / "r/k-fac.jsonl")
     assert f"{min(read['loss'][-1], read['loss_average'][-1]):.3g}" in out
-    assert {"best_loss.png", "best_test_squared_error.png", "targets.png"} <= {
-        path.name for path in (here / "r").iterdir()
-    }
+    assert {"best_loss.png", "best_test_squared_error.png"} <= {path.name for path in (here / "r").iterdir()}
     code, out, _ = run(capsys, "plot", "r/sgd.jsonl", "r/k-fac.jsonl", "--column", "best_loss")
     assert code == 0 and "Seconds to a best loss of ..." in unwrapped(out)
 
@@ -307,7 +305,7 @@ def test_the_better_of_iterate_and_average_is_raced_for(
 def test_plot_draws_records(capsys: pytest.CaptureFixture[str], here: Path) -> None:
     assert race(capsys, "--steps", "6", "--out", "r")[0] == 0
     files = ["r/sgd.jsonl", "r/k-fac.jsonl"]
-    for more in ([], ["--column", "test_loss"], ["--targets"], ["--targets", "--levels", "50,40.5"]):
+    for more in ([], ["--column", "test_loss"], ["--levels", "50,40.5"]):
         code, out, _ = run(capsys, "plot", *files, *more, "--out", "a.png")
         assert code == 0 and out.endswith("Figure: a.png\n")
         assert matplotlib.image.imread(here / "a.png").shape[1] == 1280
@@ -341,7 +339,7 @@ def test_plot_takes_seeds_of_one_contender_together(capsys: pytest.CaptureFixtur
     assert ">slow<" in text.replace("<!-- ", ">").replace(" -->", "<") and "slow-1" not in text
     assert "each of 3 seeds" in text
     # in the other order the ratios are those to the other
-    code, out, _ = run(capsys, "plot", *fast, *slow, "--levels", "1", "--targets")
+    code, out, _ = run(capsys, "plot", *fast, *slow, "--levels", "1")
     assert code == 0 and "slow 7 (6 to 8; 0.14x)" in unwrapped(out)
 
 

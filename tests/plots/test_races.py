@@ -67,9 +67,6 @@ def test_the_title_of_a_race_is_how_much_sooner_the_baselines_lowest_was_reached
     assert title == "b has a's lowest, 1, in 4 times fewer steps, 4 times fewer seconds\na problem"
     title = plots.race({"b": other, "a": powers(16, [1, 2])})[0].figure.get_suptitle()
     assert title == "b: 0.5 at the least, which no other reaches\nTraining loss"
-    rows = Race({"a": [History(base)], "b": [History(other)]}).targets(levels=[8, 1])
-    title = plots.race_targets(rows)[0].figure.get_suptitle()
-    assert title == "To a training loss of 1, b takes 4 times fewer seconds than a"
 
 
 def powers(factor: float, steps: list[int], exponent: float = -1.0) -> list[dict[str, float]]:
@@ -159,77 +156,3 @@ def test_a_race_needs_runs_with_the_column():
         plots.race({})
     with pytest.raises(ValueError, match="expected records of slow with accuracy, got none"):
         plots.race({"slow": SLOW}, "accuracy")
-
-
-def test_targets_are_drawn_where_they_were_reached():
-    rows = RACE.targets(levels=[8, 0.5])
-    panels = plots.race_targets(rows)
-    assert [ax.get_xlabel() for ax in panels] == ["seconds to reach the level", "steps to reach the level"]
-    for ax, along in zip(panels, ("seconds", "step"), strict=True):
-        expected = {row["at"] for row in rows if row["along"] == along and np.isfinite(row["at"])}
-        points = [line for line in ax.lines if line.get_marker() != "None" and len(line.get_xdata())]
-        places = {line.get_xdata()[0] for line in points}
-        assert places == expected and len(expected) == 3  # the slow one ended at 1
-        texts = [text.get_text() for text in ax.texts]
-        fast = [row for row in rows if row["along"] == along and row["contender"] == "fast"]
-        assert texts[0] == f"{float(format(fast[0]['ratio'], '.2g')):g}x"
-        assert texts[1] == "not reached" and texts[2].startswith("> ")
-    assert [tick.get_text() for tick in panels[0].get_yticklabels()] == ["8", "0.5"]
-    low, high = panels[0].get_ylim()
-    assert low > high  # the first level, reached first, is above
-
-
-def seeds(*steps: int) -> list[History]:
-    """Runs of 8 steps that get under 1 in these; 0 is never."""
-    return [
-        History(
-            [row | {"loss": 1.0 if at and row["step"] >= at else 9.0} for row in powers(1, list(range(1, 9)))]
-        )
-        for at in steps
-    ]
-
-
-def test_targets_of_several_seeds_have_bars():
-    race = Race({"a": seeds(8, 6, 7), "b": seeds(1, 4, 3), "c": seeds(2, 0, 4), "d": seeds(0, 8, 0)})
-    rows = race.targets(levels=[1], along=["step"])
-    (ax,) = plots.race_targets(rows)
-    lines = [(line.get_color(), tuple(line.get_xdata())) for line in ax.lines]
-    points, bars = ({color: x for color, x in lines if len(x) == length} for length in (1, 2))
-    by_name = {row["contender"]: row for row in rows}
-    color = dict(zip(by_name, plots.COLORS, strict=False))
-    assert points == {color[name]: (by_name[name]["at"],) for name in "abc"}
-    assert bars == {color[name]: (by_name[name]["lowest"], by_name[name]["highest"]) for name in "ab"} | {
-        color["c"]: (by_name["c"]["lowest"], by_name["c"]["at"])
-    }
-    texts = [text.get_text() for text in ax.texts]
-    assert texts == ["2.3x", "", "1.8x, 2 of 3", "reached by 1 of 3"]
-    assert [text.get_text() for text in ax.texts if text.arrow_patch] == [""]  # of the third: more to come
-    (legend,) = ax.figure.legends
-    assert legend.get_title().get_text() == "median of 3 seeds, and from the lowest to the highest"
-
-
-def test_targets_of_one_run_have_no_bars():
-    panels = plots.race_targets(RACE.targets(levels=[8]))
-    lines = [line for ax in panels for line in ax.lines if len(line.get_xdata())]
-    assert len(lines) == 4 and all(len(line.get_xdata()) == 1 for line in lines)
-    assert not panels[0].figure.legends[0].get_title().get_text()
-    (ax,) = plots.race_targets(RACE.targets(levels=[0.001], along=["step"]))  # by nobody
-    assert [text.get_text() for text in ax.texts] == ["not reached"] * 2
-
-
-def test_levels_of_errors_are_in_per_cent():
-    rows = [row | {"test_error": row["loss"] / 32} for row in SLOW]
-    for column in ("test_error", "best_test_error"):
-        panels = plots.race_targets(Race({"a": [History(rows)]}).targets(column, [0.25, 0.035]))
-        assert [tick.get_text() for tick in panels[0].get_yticklabels()] == ["25", "3.5"]
-        assert panels[0].get_ylabel().endswith("test error (% of examples)")
-
-
-def test_examples_are_drawn_where_batches_differ():
-    more = History([row | {"examples": 30 * row["step"]} for row in FAST])
-    other = Race({"slow": [History(SLOW)], "fast": [more]})
-    assert len(plots.race_targets(other.targets(levels=[8]))) == 3
-    assert len(plots.race_targets(RACE.targets(levels=[8]))) == 2
-    assert len(plots.race_targets(RACE.targets(levels=[8], along=["examples"]))) == 1
-    with pytest.raises(ValueError, match="expected at least one row of a race's targets, got none"):
-        plots.race_targets([])
