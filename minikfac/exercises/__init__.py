@@ -20,9 +20,6 @@ is another: implementations of K-FAC with a bug each, and statements of exactnes
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 from . import bugs
 from .affine import reparameterize
 from .backprop import backward
@@ -30,7 +27,7 @@ from .convolutions import kfc_factors
 from .damping import factored_damping
 from .eigenbasis import ekfac_scales
 from .enumeration import exact_fisher
-from .exercise import Exercise, Verdict
+from .exercise import Answer, Exercise, Verdict
 from .factors import kronecker_factors
 from .forty_lines import kfac_in_forty_lines
 from .gaussian import natural_gradient
@@ -97,6 +94,6 @@ def find(name: str) -> Exercise:
     return _ALL[name]
 
 
-def check(name: str, answer: Callable[..., Any]) -> Verdict:
+def check(name: str, answer: Answer) -> Verdict:
     """Judge an answer to the exercise of this name; see :meth:`Exercise.check`."""
     return find(name).check(answer)

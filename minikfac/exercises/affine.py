@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 
-from .exercise import Exercise
+from .exercise import Answer, Exercise
 from .judging import Part, call, in_order
 
 TASK = """Push the weights of a dense layer through affine maps.
@@ -57,7 +54,7 @@ CORRECT = (
 )
 
 
-def judge(answer: Callable[..., Any], i: int, o: int) -> None:
+def judge(answer: Answer, i: int, o: int) -> None:
     """Raise Wrong unless W' is right for one layer."""
     rng = np.random.default_rng(i)
     W, c, d = rng.standard_normal((i + 1, o)), rng.standard_normal(o), rng.standard_normal(i)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from .exercise import Exercise
+from .exercise import Answer, Exercise
 from .judging import Part, call, in_order, parts
 
 TASK = """Write backprop by hand.
@@ -72,7 +71,7 @@ CORRECT = (
 )
 
 
-def judge(answer: Callable[..., Any], n: int, i: int, h: int, c: int) -> None:
+def judge(answer: Answer, n: int, i: int, h: int, c: int) -> None:
     """Raise Wrong unless all four are right on one net; what is above is judged first."""
     rng = np.random.default_rng(n)
     x, y = rng.standard_normal((n, i)), np.arange(n) % c

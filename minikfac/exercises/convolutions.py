@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 
 from .. import fisher, layers
 from ..network import Network, outputs
-from .exercise import Exercise
+from .exercise import Answer, Exercise
 from .factors import N, causes_A, causes_G, judge_pair, wrong_shapes
 from .judging import Part, call, drawn, mixed, moment
 
@@ -55,7 +52,7 @@ CORRECT = (
 )
 
 
-def judge(answer: Callable[..., Any], layer: int) -> None:
+def judge(answer: Answer, layer: int) -> None:
     """Raise Wrong unless both are right for a convolution, 2 x 2 or 2 x 1, of a net on images of 4 x 3.
 
     T is 6 and 4, and three classes make K = 3.

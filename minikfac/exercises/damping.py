@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 
-from .exercise import Exercise
+from .exercise import Answer, Exercise
 from .judging import Part, call, in_order, multiple, parts, times
 
 TASK = """Write factored damping.
@@ -49,7 +46,7 @@ CORRECT = (
 )
 
 
-def judge(answer: Callable[..., Any], i: int, o: int, lam: float) -> None:
+def judge(answer: Answer, i: int, o: int, lam: float) -> None:
     """Raise Wrong unless pi and the factors are right for one pair."""
     rng = np.random.default_rng(i)
     half_A, half_G = rng.standard_normal((9, i)), 0.2 * rng.standard_normal((9, o))

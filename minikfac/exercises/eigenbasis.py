@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 
 from .. import fisher
 from ..linalg import eigh
 from ..network import mlp
-from .exercise import Exercise
+from .exercise import Answer, Exercise
 from .judging import Part, call, causes_of_mean, drawn, in_order
 
 TASK = """Write the eigenvalues of EKFAC.
@@ -55,7 +52,7 @@ CORRECT = (
 )
 
 
-def judge(answer: Callable[..., Any], layer: int) -> None:
+def judge(answer: Answer, layer: int) -> None:
     """Raise Wrong unless s is right for a layer of a net of 4-3-5 units, nine examples."""
     net, rng = mlp([4, 3, 5]), np.random.default_rng(0)
     theta = net.init(rng) + 0.3 * rng.standard_normal(net.n_params)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from .. import fisher
 from ..network import mlp
-from .exercise import Exercise
+from .exercise import Answer, Exercise
 from .judging import Part, call, causes_of_mean, drawn, in_order
 
 TASK = """Write the exact Fisher matrix of a classifier.
@@ -51,7 +50,7 @@ CORRECT = (
 )
 
 
-def judge(answer: Callable[..., Any], n: int, sizes: list[int]) -> None:
+def judge(answer: Answer, n: int, sizes: list[int]) -> None:
     """Raise Wrong unless F is right on one net."""
     net, rng = mlp(sizes), np.random.default_rng(n)
     theta, x = rng.standard_normal(net.n_params), rng.standard_normal((n, sizes[0]))

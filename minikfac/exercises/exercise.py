@@ -6,6 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+Answer = Callable[..., Any]
+"""A function that a reader wrote."""
+
 
 @dataclass(frozen=True, repr=False)
 class Verdict:
@@ -51,9 +54,9 @@ class Exercise:
 
     name: str
     task: str
-    starter: Callable[..., Any]
+    starter: Answer
     hints: tuple[str, ...]
-    solution: Callable[..., Any]
+    solution: Answer
     judge: Callable[..., None]
     cases: dict[str, tuple[Any, ...]]
     correct: str
@@ -71,7 +74,7 @@ class Exercise:
             raise ValueError(f"expected a hint from 1 to {len(self.hints)}, got {step}")
         return self.hints[step - 1]
 
-    def check(self, answer: Callable[..., Any]) -> Verdict:
+    def check(self, answer: Answer) -> Verdict:
         """Judge an answer. Nothing that it does raises here, save an interrupt from the keyboard."""
         right = ""
         for case, arguments in self.cases.items():

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from .. import fisher
 from ..network import mlp
-from .exercise import Exercise, Wrong
+from .exercise import Answer, Exercise, Wrong
 from .judging import Part, call, causes_of_mean, drawn, mixed, moment, multiple, ordered, parts, same, times
 
 TASK = """Write the two factors of K-FAC.
@@ -60,7 +59,7 @@ CORRECT = (
 )
 
 
-def judge(answer: Callable[..., Any], layer: int) -> None:
+def judge(answer: Answer, layer: int) -> None:
     """Raise Wrong unless A and G are right for a layer of a net of 5-4-3 units, tanh, three classes."""
     net = mlp([5, 4, 3])
     rng = np.random.default_rng(0)

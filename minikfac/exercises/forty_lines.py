@@ -7,7 +7,7 @@ are those of ``fisher.kfac``: tests hold both.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cache
 from itertools import islice
 from typing import Any
@@ -16,7 +16,7 @@ import numpy as np
 
 from ..network import mlp
 from ..network.outputs import Categorical
-from .exercise import Exercise, Wrong
+from .exercise import Answer, Exercise, Wrong
 from .judging import Part, call, kind_of, parts
 
 TASK = """Write K-FAC in forty lines.
@@ -153,14 +153,14 @@ SLIPS: dict[str, tuple[str, ...]] = {
 
 
 @cache
-def slip(cause: str) -> Callable[..., Any]:
+def slip(cause: str) -> Answer:
     """The solution with one of :data:`SLIPS`."""
     names = dict(globals())
     source = "\n".join(inspect.getsource(function) for function in (forward, backward, solution))
     for right, wrong in zip(SLIPS[cause][::2], SLIPS[cause][1::2], strict=True):
         source = source.replace(right, wrong)
     exec(f"from __future__ import annotations\n{source}", names)
-    changed: Callable[..., Any] = names["solution"]
+    changed: Answer = names["solution"]
     return changed
 
 
@@ -175,13 +175,13 @@ CORRECT = (
 STEPS, N = 3, 30
 
 
-def judge(answer: Callable[..., Any], sizes: tuple[int, ...], lam: float, clip: float) -> None:
+def judge(answer: Answer, sizes: tuple[int, ...], lam: float, clip: float) -> None:
     """Raise Wrong unless three steps on a net of these sizes are right."""
     net, rng = mlp(sizes), np.random.default_rng(len(sizes))
     start = [W.copy() for W in net.unpack(net.init(rng) + 0.2 * rng.standard_normal(net.n_params))]
     x, y = rng.standard_normal((STEPS, N, sizes[0])), rng.integers(sizes[-1], size=(STEPS, N))
 
-    def walk(step: Callable[..., Any]) -> Iterator[Any]:
+    def walk(step: Answer) -> Iterator[Any]:
         """Weights after each step."""
         Ws, state = start, None
         for k in range(STEPS):

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 
-from .exercise import Exercise, Wrong
+from .exercise import Answer, Exercise, Wrong
 from .judging import Part, call, in_order, ordered, parts, shaped
 
 TASK = """Write the natural gradient of a Gaussian.
@@ -69,7 +66,7 @@ CORRECT = (
 )
 
 
-def judge(answer: Callable[..., Any], x: np.ndarray, mu: float, log_sigma: float) -> None:
+def judge(answer: Answer, x: np.ndarray, mu: float, log_sigma: float) -> None:
     """Raise Wrong unless F and step are right."""
     returned = parts(call(answer, x=x, mu=mu, log_sigma=log_sigma), "F", "step")
     n, grad = len(x), gradient(x, mu, log_sigma)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 
-from .exercise import Exercise, Wrong
-from .judging import Part, call
+from .exercise import Answer, Exercise
+from .judging import Part, call, in_order
 
 TASK = """Write K-FAC's step for one layer.
 
@@ -46,7 +43,7 @@ CORRECT = (
 )
 
 
-def judge(answer: Callable[..., Any], i: int, o: int) -> None:
+def judge(answer: Answer, i: int, o: int) -> None:
     """Raise Wrong unless the step is right for random factors and gradients of these sizes."""
     rng = np.random.default_rng(i)
     A, G = (half.T @ half / len(half) for half in (rng.standard_normal((9, size)) for size in (i, o)))
@@ -54,8 +51,7 @@ def judge(answer: Callable[..., Any], i: int, o: int) -> None:
     shapes = {(i * o,): "it is flat, and should have the shape of the weights"}
     causes = {"the sign is turned: this step goes uphill": -1.0}
     step = Part("D", solution(A, G, V), causes, slips(A, G, V), shapes)
-    if sentence := step.diagnose(call(answer, A=A, G=G, V=V)):
-        raise Wrong(f"{sentence}.")
+    in_order({"D": call(answer, A=A, G=G, V=V)}, step)
 
 
 def slips(A: np.ndarray, G: np.ndarray, V: np.ndarray) -> dict[str, np.ndarray]:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..backend import as_array
-from .exercise import Wrong
+from .exercise import Answer, Wrong
 
 ROUNDING = 1e-9
 """Relative error up to which two matrices count as the same: float64, summed in another order."""
@@ -30,7 +30,7 @@ CONSTANTS = {"the sign is turned": -1.0, "a factor 2 is too much": 2.0, "a facto
 Shape = tuple[int, ...]
 
 
-def call(answer: Callable[..., Any], **arrays: Any) -> Any:
+def call(answer: Answer, **arrays: Any) -> Any:
     """Call an answer on copies of arrays and numbers.
 
     Raises:
@@ -67,7 +67,7 @@ def _changed(copy: Any, value: Any) -> bool:
     return plain and np.asarray(copy).tobytes() != np.asarray(value).tobytes()  # NaN is what it was, too
 
 
-def _place(answer: Callable[..., Any], error: Exception) -> str:
+def _place(answer: Answer, error: Exception) -> str:
     """The line of the answer's own file that raised, quoted."""
     file = getattr(getattr(answer, "__code__", None), "co_filename", None)
     lines = [frame.line for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 
 from .. import fisher
 from ..network import mlp
-from .exercise import Exercise
+from .exercise import Answer, Exercise
 from .judging import Part, call, in_order, parts
 
 TASK = """Write the regression of one layer's gradient on that of the layer above.
@@ -57,7 +54,7 @@ CORRECT = (
 )
 
 
-def judge(answer: Callable[..., Any], sizes: list[int]) -> None:
+def judge(answer: Answer, sizes: list[int]) -> None:
     """Raise Wrong unless Psi and Sigma are right between the two layers of one net."""
     net, rng = mlp(sizes, "tanh", "bernoulli"), np.random.default_rng(1)
     signals = fisher.signals(net, rng.standard_normal(net.n_params), rng.standard_normal((40, sizes[0])))

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 
-from .exercise import Exercise, Wrong
+from .exercise import Answer, Exercise, Wrong
 from .judging import Part, call, in_order, ordered, parts, same, shaped
 
 TASK = """Write step size and momentum of K-FAC.
@@ -52,7 +49,7 @@ CORRECT = (
 )
 
 
-def judge(answer: Callable[..., Any], p: int, lam: float) -> None:
+def judge(answer: Answer, p: int, lam: float) -> None:
     """Raise Wrong unless alpha and mu are right for one model."""
     rng = np.random.default_rng(p)
     half = rng.standard_normal((9, p))

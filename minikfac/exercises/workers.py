@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 
 from .. import fisher
 from ..network import mlp
-from .exercise import Exercise
+from .exercise import Answer, Exercise
 from .judging import Part, call, in_order, parts
 
 TASK = """Write the all-reduce of K-FAC.
@@ -55,7 +52,7 @@ CORRECT = (
 )
 
 
-def judge(answer: Callable[..., Any], shards: tuple[int, ...]) -> None:
+def judge(answer: Answer, shards: tuple[int, ...]) -> None:
     """Raise Wrong unless the parts are those of the whole batch, which is computed at once."""
     net, rng = mlp([3, 4, 2]), np.random.default_rng(0)
     theta, n = rng.standard_normal(net.n_params), sum(shards)
