@@ -5,12 +5,24 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from typer import Option
 
 from .. import datasets
 from ..datasets import Dataset
 from ..network import mlp
-from ..races import Problem
+from ..races import Problem, problem
+
+Net = Annotated[
+    str | None, Option(help="A net of your own on --data instead: units per layer, as in 64-20-10, or conv.")
+]
+Data = Annotated[
+    str | None,
+    Option(help="With --net: digits (the default), mnist, usps, cifar10, svhn, curves or FILE.npz."),
+]
+Activation = Annotated[str | None, Option(help="With --net: of hidden units, tanh by default.")]
+Output = Annotated[str | None, Option(help="With --net: categorical (the default), bernoulli or gaussian.")]
 
 PHOTOGRAPHS = ("cifar10", "svhn")
 FEW = (5000, 1000)
@@ -73,20 +85,27 @@ def load(data: str, folder: Path | None, components: int | None, net: str | None
 
 
 def problem_of(
-    net: str,
-    width: float,
+    name: str,
+    net: str | None,
     data: str | None,
+    activation: str | None,
+    output: str | None,
     folder: Path | None,
-    activation: str,
-    output: str,
-    n_train: int | None,
+    width: float,
     dtype: str | None,
     device: str,
+    n_train: int | None = None,
 ) -> Problem:
-    """Make a problem of a net and data of one's own, with the targets that fit."""
+    """Make a problem by name or, where there is a net, of it and data, with the targets that fit."""
+    if net is None:
+        for option, value in {"data": data, "activation": activation, "output": output}.items():
+            if value is not None:
+                raise ValueError(f"expected --{option} only with --net, got --{option} {value}")
+        return problem(name, folder, n_train=n_train, width=width, dtype=dtype, device=device)
     from ..tour import convnet  # matplotlib takes a second
     from ..tour.settings import with_targets
 
+    activation, output = activation or "tanh", output or "categorical"
     if width != 1.0:
         raise ValueError(f"expected --width only with a problem by name, got --net {net} --width {width:g}")
     dataset = load(data or "digits", folder, None, net, dtype or "float64")
@@ -99,8 +118,9 @@ def problem_of(
         n_outputs = dataset.n_classes or dataset.y_train.shape[1]
         made = convnet(dataset.x_train.shape[1:], n_outputs, channels or None, activation, output)
     dataset = with_targets(dataset, made)
-    name = f"{dataset.name}, net {net}"
-    return Problem(name, made, dataset, "glorot", min(100, len(dataset.x_train)), device)
+    return Problem(
+        f"{dataset.name}, net {net}", made, dataset, "glorot", min(100, len(dataset.x_train)), device
+    )
 
 
 def parse_names(text: str | None, names: Sequence[str], option: str) -> tuple[str, ...] | None:

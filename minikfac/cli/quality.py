@@ -9,28 +9,21 @@ from typing import Annotated, Any
 import numpy as np
 from typer import Option
 
-from .. import fisher, races
+from .. import fisher
 from ..backend import Array, to_device, use_device
 from ..quality import APPROXIMATIONS, Comparison, applicable, compare_by_products, ledger
 from ..races import Problem
 from ..training import checkpoint
 from ..training.progress import progress_bar
-from . import common, runs
+from . import common, nets, runs
 from .common import say
-from .nets import parse_names, problem_of
+from .nets import parse_names
 from .tables import Wide, print_comparison, print_ledger
 
-Net = Annotated[str | None, Option(help="On --data instead: units per layer, as in 64-500-10, or conv.")]
-Data = Annotated[
-    str | None,
-    Option(help="With --net: digits (the default), mnist, usps, cifar10, svhn, curves or FILE.npz."),
-]
 Run = Annotated[Path | None, Option(help="Folder of minikfac train; without, parameters as initialized.")]
 Approximations = Annotated[
     str | None, Option(help="As K-FAC,EKFAC,diagonal; all that need no dense blocks by default.")
 ]
-Activation = Annotated[str | None, Option(help="With --net: of hidden units, tanh by default.")]
-Output = Annotated[str | None, Option(help="With --net: categorical (the default), bernoulli or gaussian.")]
 Samples = Annotated[int, Option(help="Drawn targets per example for approximations; 0 takes all.", min=0)]
 Ledger = Annotated[bool, Option("--ledger", help="Print the ledger of assumptions too.")]
 
@@ -39,10 +32,10 @@ EXAMPLE = "minikfac quality --problem digits-autoencoder --damping 0.1"
 
 def quality(
     name: common.ProblemName = "digits-autoencoder",
-    net: Net = None,
-    data: Data = None,
-    activation: Activation = None,
-    output: Output = None,
+    net: nets.Net = None,
+    data: nets.Data = None,
+    activation: nets.Activation = None,
+    output: nets.Output = None,
     folder: common.Folder = None,
     run: Run = None,
     examples: Annotated[int, Option(help="N, the first ones, over which matrices are means.", min=1)] = 500,
@@ -66,8 +59,7 @@ def quality(
     """
     started = time.perf_counter()
     use_device(device)
-    kinds = {"data": data, "activation": activation, "output": output}
-    problem = _problem(name, net, kinds, folder, width, dtype, device)
+    problem = nets.problem_of(name, net, data, activation, output, folder, width, dtype, device)
     theta, stats = _parameters(problem, run, seed)
     x, y = (to_device(part[:examples], device) for part in (problem.dataset.x_train, problem.dataset.y_train))
     say(f"{runs.described(problem)}; {len(x):,} examples, damping {damping:g}")
@@ -95,27 +87,6 @@ def quality(
     print_comparison(comparison, wide)
     if assumptions:
         print_ledger("The ledger of assumptions", ledger(signals, gradient, damping, F, built=matrices))
-
-
-def _problem(
-    name: str,
-    net: str | None,
-    kinds: dict[str, str | None],
-    folder: Path | None,
-    width: float,
-    dtype: str | None,
-    device: str,
-) -> Problem:
-    """A problem by name, or of a net and data; the latter's settings have no effect on the former."""
-    if net is not None:
-        data, activation, output = (
-            kinds[key] or default
-            for key, default in (("data", "digits"), ("activation", "tanh"), ("output", "categorical"))
-        )
-        return problem_of(net, width, data, folder, activation, output, None, dtype, device)
-    if given := [f"--{option}" for option, value in kinds.items() if value is not None]:
-        raise ValueError(f"expected {', '.join(given)} only with --net; a problem has its own")
-    return races.problem(name, folder, width=width, dtype=dtype, device=device)
 
 
 def _parameters(problem: Problem, run: Path | None, seed: int) -> tuple[Array, list[Array] | None]:

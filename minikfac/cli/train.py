@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from typer import Option
 
-from .. import races, training
+from .. import training
 from ..backend import use_device
 from ..distributed import SERIAL, Communicator, world
 from ..parallel import one_thread
@@ -21,21 +21,13 @@ from ..races.contenders import contender
 from ..training import History, Keep
 from ..training.batches import BatchSize
 from ..training.records import Record
-from . import common, runs
+from . import common, nets, runs
 from .common import RECORDS, in_figures, make_folder, on_existing, save_figure, say
-from .nets import problem_of
 from .runs import Entrant
 
 STARTED_BY_MPI = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
 """Where Open MPI and MPICH say how many ranks there are."""
 
-Net = Annotated[
-    str | None, Option(help="A net of your own on --data instead: units per layer, as in 64-20-10, or conv.")
-]
-Data = Annotated[
-    str | None, Option(help="With --net: digits, mnist, usps, cifar10, svhn, curves or FILE.npz.")
-]
-Output = Annotated[str | None, Option(help="With --net: categorical, the default, bernoulli or gaussian.")]
 Arguments = Annotated[
     list[str] | None,
     Option(
@@ -63,10 +55,10 @@ EXAMPLE = "minikfac train --optimizer kfac --set lam=10 --steps 200"
 
 def train(
     name: common.ProblemName = "digits-autoencoder",
-    net: Net = None,
-    data: Data = None,
-    activation: Annotated[str | None, Option(help="With --net: of hidden units; tanh by default.")] = None,
-    output: Output = None,
+    net: nets.Net = None,
+    data: nets.Data = None,
+    activation: nets.Activation = None,
+    output: nets.Output = None,
     folder: common.Folder = None,
     examples: common.Examples = None,
     width: common.Width = 1.0,
@@ -95,12 +87,8 @@ def train(
     started = time.perf_counter()
     leads = (comm := _ranks(distributed)).rank == 0
     use_device(device)
-    if net is None:
-        _refuse(data=data, activation=activation, output=output)
-        make = partial(races.problem, name, folder, width=width)
-    else:
-        make = partial(problem_of, net, width, data, folder, activation or "tanh", output or "categorical")
-    problem = _first_on_rank_0(comm, partial(make, n_train=examples, dtype=dtype, device=device))
+    kind = (name, net, data, activation, output, folder, width, dtype, device, examples)
+    problem = _first_on_rank_0(comm, partial(nets.problem_of, *kind))
     entrant = Entrant(contender(optimizer), problem, runs.parse_arguments(arguments), batch_size)
     ranked, size = problem.net.on(comm), entrant.batch_size
     opt = entrant.make(ranked)
@@ -138,13 +126,6 @@ def _ranks(distributed: bool) -> Communicator:
     if started != "1":
         raise ValueError(f"expected --distributed under mpirun, got {started} runs of the same")
     return SERIAL
-
-
-def _refuse(**options: str | None) -> None:
-    """Reject what describes a net of one's own, where there is none."""
-    for option, value in options.items():
-        if value is not None:
-            raise ValueError(f"expected --{option} only with --net, got --{option} {value}")
 
 
 def _first_on_rank_0(comm: Communicator, make: Callable[[], Problem]) -> Problem:

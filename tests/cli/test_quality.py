@@ -59,4 +59,4 @@ def test_wrong_options_are_one_line(
 
 def test_options_of_a_net_are_rejected_without_one(capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = run(capsys, "quality", "--data", "digits", "--output", "gaussian")
-    assert code == 2 and "expected --data, --output only with --net" in one_line(err)
+    assert code == 2 and "expected --data only with --net, got --data digits" in one_line(err)
