@@ -83,11 +83,10 @@ def beside(study: Any) -> Drawings:
     block, middle = fisher.kfac(signals).blocks[5], signals.select([1, 2, 3, 4])
     exact, whole = fisher.exact(signals.select([5])).to_dense(), fisher.exact(middle).to_dense()
     sizes = [rows.stop - rows.start for rows in middle.slices]
-    dampings, curves = study.chapters["quality"]._damped()
-    along, maps = study.chapters["along"], study.chapters["convolutions"].parts["maps"]
+    maps = study.chapters["convolutions"].results["maps"].results
     reach = {
         pool: {layer.name: [layer.derivatives.strength(d) for d in (1, 2, 3)] for layer in layers}
-        for pool, layers in maps.maps.items()
+        for pool, layers in maps.items()
     }
     costs, machine = (
         cost_model.layer_sizes(presets.mnist_autoencoder(), (784,)),
@@ -103,16 +102,12 @@ def beside(study: Any) -> Drawings:
         "api-kronecker": lambda: plots.kronecker_factors(exact, block.A, block.G, name=signals.names[5]),
         "api-means": lambda: plots.block_means(whole, sizes, middle.names),
         "api-bars": lambda: plots.quality_bars(study.run.study.table.whole()),
-        "api-damping": lambda: plots.cosine_against_damping(
-            dampings, {name: curve["step_cosine"] for name, curve in curves.items()}
-        ),
         "api-density": lambda: plots.spectral_density(
             {
                 "Fisher matrix": fisher.spectral_density(fisher.product(one.net, one.theta, one.x)),
                 "Hessian": fisher.spectral_density(fisher.hessian(one.net, one.theta, one.x, one.y)),
             }
         ),
-        "api-layers": lambda: plots.quality_along_training(along.steps, along.errors),
         "api-offsets": lambda: plots.correlation_against_offset(reach),
         "api-workers": lambda: plots.predicted_scaling(
             counts,
@@ -195,7 +190,7 @@ def write(folder: Path = FOLDER, study: Any | None = None) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     settings = tour.Settings(chapters=tuple(tour.CHAPTERS))
     study = study or tour.tour(datasets.digits(), settings, progress=False)
-    in_chapter = {figure: name for name, chapter in study.chapters.items() for figure in chapter.figures()}
+    in_chapter = {figure: name for name, chapter in study.chapters.items() for figure in chapter.figures}
     with watched(calls := []):
         drawings = study.figures() | recorded() | beside(study)
         entries = {}

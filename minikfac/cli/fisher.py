@@ -83,7 +83,6 @@ def fisher(
     layers: Layers = "all",
     measures: Annotated[str | None, Option(help=MEASURES_HELP)] = None,
     seeds: Annotated[int, Option(help="Seeds over which to repeat, for error bars.", min=1)] = 1,
-    along: Annotated[bool, Option("--along", help="Measure K-FAC's error along training too.")] = False,
     seed: common.Seed = 0,
     dtype: Annotated[str, Option(help="float64 or float32 (half the memory, twice as fast).")] = "float64",
     device: common.Device = "cpu",
@@ -106,7 +105,7 @@ def fisher(
     training = {"activation": activation, "output": output, "steps": steps, "lr": lr, "seed": seed}
     n_examples = min(N_EXAMPLES, len(dataset.x_train)) if examples is None else examples
     study = {"n_examples": n_examples, "damping": damping, "targets": targets, "n_samples": samples}
-    more: dict[str, Any] = {"seeds": seeds, "along": along, "dtype": dtype, "device": device}
+    more: dict[str, Any] = {"seeds": seeds, "dtype": dtype, "device": device}
     more["chapters"] = () if save is None else None
     settings = settings_for(dataset, net, pool, layers, approximations, measures, **training, **study, **more)
     made = tours.tour(dataset, settings)

@@ -59,8 +59,8 @@ def invariance(
         gaps = study.full_study(seed, steps)
         _print_matrix(gaps)
         cells, numbers = gaps.all_cells, gaps.record()
-        figures = dict(save_all(chapter.EquivalentNets(gaps).figures(), out))
-        chapter.write_page(gaps, figures, out / "invariance.html")
+        made = chapter.chapter(gaps)
+        chapter.write_page(made, dict(save_all(made.figures, out)), out / "invariance.html")
     else:
         options: dict[str, Any] = {} if folder is None else {"folder": folder}
         options |= {} if steps is None else {"steps": steps}

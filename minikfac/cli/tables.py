@@ -36,8 +36,6 @@ def print_table(title: str, header: Sequence[str], cells: Sequence[Sequence[str]
 
 def print_tour(tour: Tour, wide: bool = False) -> None:
     """Print what was studied, how well each matrix approximates, and what each assumption costs."""
-    from ..tour.chapters.convolutions import Convolutions
-
     run, study = tour.run, tour.run.study
     first, last = run.history.records[0], run.history.records[-1]
     error = f", test error {last['test_error']:.1%}" if "test_error" in last else ""
@@ -52,9 +50,9 @@ def print_tour(tour: Tour, wide: bool = False) -> None:
     print_ledger("What each assumption costs: relative error after it, and by it alone (cost)", study.ledger)
     for name, reason in study.not_built.items():
         say(f"Not built: {name}; {reason}.\n")
-    convolutions = tour.chapters.get("convolutions")
-    if isinstance(convolutions, Convolutions) and not convolutions.beside:
-        for name, rows in convolutions.ledgers.items():
+    if "convolutions" in tour.chapters and tour.convnet is None:
+        numbers = tour.chapters["convolutions"].record["convolutions"]
+        for name, rows in numbers.get("layer_ledgers", {}).items():
             print_ledger(f"The block of {name} alone", rows)
     if study.left_out:
         say(

@@ -28,13 +28,12 @@ if TYPE_CHECKING:
     from .scaling import batch_scaling, loss_against_examples, predicted_scaling
     from .shifts import shifted_products
     from .signals import forward_backward
-    from .spectra import cosine_against_damping, spectra
+    from .spectra import spectra
     from .style import COLORS, style
     from .tradeoff import likelihood_against_storage, progress_against_storage
     from .training import (
         approximations_along_training,
         curvature_along_training,
-        quality_along_training,
         steps_as_pictures,
         training_curve,
     )

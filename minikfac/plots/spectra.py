@@ -1,4 +1,4 @@
-"""Eigenvalues of Fisher matrices, and how steps depend on the damping that is added to them."""
+"""Eigenvalues of Fisher matrices."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import Array
-from .checks import by_name, positive
+from .checks import by_name
 from .style import GREY, axes_for, labelled, pens, style
 from .ticks import short
 
@@ -27,7 +26,8 @@ def spectra(eigenvalues: Mapping[str, Any], damping: float | None = None, *, ax:
     """
     ax = axes_for(ax)
     longest = 0
-    named = _descending(eigenvalues)
+    spectra = by_name(eigenvalues, ("P",), "eigenvalues", "spectrum", finite=True)
+    named = {name: np.sort(values)[::-1] for name, values in spectra.items()}
     looks = pens(named)
     for name, descending in named.items():
         largest = max(float(np.abs(descending).max()), np.finfo(float).tiny)
@@ -54,32 +54,3 @@ def spectra(eigenvalues: Mapping[str, Any], damping: float | None = None, *, ax:
             f"{int((first > damping).sum()):,} of {len(first):,} eigenvalues of {of} lie above the damping"
         )
     return labelled(ax, title, "rank (1 = largest)", "eigenvalue (nats per squared weight)")
-
-
-def _descending(eigenvalues: Mapping[str, Any]) -> dict[str, Array]:
-    spectra = by_name(eigenvalues, ("P",), "eigenvalues", "spectrum", finite=True)
-    return {name: np.sort(values)[::-1] for name, values in spectra.items()}
-
-
-@style()
-def cosine_against_damping(dampings: Any, cosines: Mapping[str, Any], *, ax: Any | None = None) -> Any:
-    """Draw how well the direction of each approximate step agrees with the exact one, against damping.
-
-    Args:
-        dampings: (m,), lambda > 0.
-        cosines: (m,) each, by name: cosine between (F_approx + lambda I)^{-1} grad and
-            (F + lambda I)^{-1} grad.
-        ax: axes to draw into.
-    """
-    x = positive(dampings, "dampings")
-    ax = axes_for(ax)
-    curves = by_name(cosines, (len(x),), "cosines", "curve", low=-1, high=1)
-    for (name, y), look in zip(curves.items(), pens(curves, marked=True).values(), strict=True):
-        ax.plot(x, y, label=name, **look)
-    ax.axhline(1, color=GREY, linestyle=":", linewidth=1.5)
-    lowest = min(float(np.nanmin(y)) for y in curves.values())
-    ax.set(xscale="log", ylim=(min(0.0, lowest - 0.05), 1.04))
-    xlabel = r"damping $\lambda$ (nats per squared weight)"
-    name = "K-FAC" if "K-FAC" in curves else next(iter(curves))
-    ends = " and ".join(f"{curves[name][at]:.2f} with λ = {short(float(x[at]))}" for at in (0, -1))
-    return labelled(ax, f"{name}'s step: cosine {ends}", xlabel, "cosine with the exact step")

@@ -80,30 +80,6 @@ def training_curve(
 
 
 @style()
-def quality_along_training(
-    steps: Any,
-    errors: Mapping[str, Any],
-    *,
-    title: str = "Quality of the approximation along training",
-    ax: Any | None = None,
-) -> Any:
-    """Draw how an approximation's error changes as the net is trained, per layer or approximation.
-
-    Args:
-        steps: (m,), when it was measured.
-        errors: (m,) each, by name.
-        title: of the picture.
-        ax: axes to draw into.
-    """
-    x = checked(steps, ("m",), "steps")
-    ax = axes_for(ax)
-    for number, (name, y) in enumerate(by_name(errors, (len(x),), "errors", "curve").items()):
-        ax.plot(x, y, label=name, **marked_pen(number))
-    ax.set_ylim(bottom=min(0.0, ax.get_ylim()[0]))
-    return labelled(ax, title, "step", "relative error of the block (Frobenius)", ncols=2)
-
-
-@style()
 def curvature_along_training(records: Sequence[Mapping[str, Any]], *, ax: Any | None = None) -> Any:
     """Draw how much more curved the loss is along the steps than the approximation says, layer by layer.
 

@@ -10,7 +10,6 @@ The tour of a net of your own, and its page:
 from ..exploration import Study, fisher_study
 from ..quality import APPROXIMATIONS
 from .chapters import CHAPTERS
-from .chapters.along import quality_along_training
 from .chapters.ascents import ascents
 from .chapters.batchnorm import coupling
 from .chapters.conditioning import conditioning
@@ -43,7 +42,6 @@ __all__ = [
     "gaussian_flows",
     "layer_maps",
     "map_statistics",
-    "quality_along_training",
     "shifted_products",
     "tissot",
     "tour",

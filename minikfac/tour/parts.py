@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
-
-if TYPE_CHECKING:
-    from .run import Run
+from typing import Any
 
 Drawings = dict[str, Callable[[], Any]]
 """Figures by file name, without ending; each is drawn when called."""
@@ -76,25 +73,23 @@ class Head:
     conclusion: Sequence[str] = ()
 
 
-class Chapter(Protocol):
-    """The results of a chapter's ``compute(run)``, which is None where the chapter does not apply."""
+@dataclass(frozen=True)
+class Chapter:
+    """What a chapter of the page comes to, made by its ``compute(run)``.
 
-    def figures(self) -> Drawings:
-        """Figures, in the order of the page."""
+    Attributes:
+        sections: what the page says.
+        figures: what draws each picture, in the order of the page.
+        record: what results.json holds, by key; dictionaries of several chapters under one key are united.
+        findings: for the top of the page.
+        results: what all of this was made from.
+    """
 
-    def sections(self) -> list[Section]:
-        """What the page says, made from the results."""
-
-    def record(self) -> dict[str, Any]:
-        """What results.json holds, by key; dictionaries of several chapters under one key are united."""
-
-
-@runtime_checkable
-class WithFindings(Protocol):
-    """A chapter that has findings for the top of the page."""
-
-    def findings(self, run: Run) -> Iterable[Finding]:
-        """None where what they are about was not computed."""
+    sections: list[Section]
+    figures: Drawings = field(default_factory=dict)
+    record: dict[str, Any] = field(default_factory=dict)
+    findings: Sequence[Finding] = ()
+    results: Any = None
 
 
 def percent(share: float) -> str:

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from .. import optim, quality
-from ..backend import Array, to_device, to_host, use_device
+from ..backend import Array, to_device, use_device
 from ..datasets import Dataset
 from ..display import ShownByFields
 from ..exploration import Study, fisher_study, positions
@@ -31,8 +31,7 @@ from ..parallel import one_thread, workers
 from ..training.loop import History, train
 from ..training.progress import progress_bar
 from .chapters import ALWAYS, CHAPTERS, ELSEWHERE, FIRST
-from .chapters.along import quality_along_training
-from .chapters.matrices import exact_part, picture_layers
+from .chapters.matrices import picture_layers
 from .chapters.summary import head, how_made
 from .parts import Chapter, Drawings, Head, Section
 from .settings import Settings, default_channels, make_net, with_targets
@@ -48,7 +47,6 @@ class Run(ShownByFields):
         dataset: what it was trained on; ``x, y`` are the N examples of the study.
         history: of the training.
         study: matrices, quality table and ledger.
-        eigenvalues: of the exact matrix of the layers that are drawn; none where no matrices are.
         beside: of a convolutional net that was studied too.
     """
 
@@ -61,7 +59,6 @@ class Run(ShownByFields):
     y: Array
     history: History
     study: Study
-    eigenvalues: np.ndarray
     beside: Run | None = None
 
     @property
@@ -83,7 +80,7 @@ class Run(ShownByFields):
     def alike(self, **changes: Any) -> tuple[Network, Array, History]:
         """Train another net alike, with changed settings: the net, its parameters, the history."""
         settings = replace(self.settings, **changes)
-        net, _, _, history = prepare(replace(settings, along=False), self.dataset, progress=False)
+        net, _, _, history = prepare(settings, self.dataset, progress=False)
         return net, to_device(history.theta, settings.device), history
 
 
@@ -93,7 +90,7 @@ class Tour(ShownByFields):
 
     Attributes:
         run: the net and its study.
-        chapters: results by the chapter's name, in the order of the page.
+        chapters: by name, in the order of the page.
         seconds: wall time by stage.
         convnet: the tour of the convolutional net that was studied too.
     """
@@ -105,7 +102,7 @@ class Tour(ShownByFields):
 
     def figures(self) -> Drawings:
         """Figures by file name, in the order of the page; each is drawn when called."""
-        return {name: draw for part in self.chapters.values() for name, draw in part.figures().items()}
+        return {name: draw for part in self.chapters.values() for name, draw in part.figures.items()}
 
     def head(self) -> Head:
         """What frames the page: its findings and conclusion."""
@@ -113,13 +110,13 @@ class Tour(ShownByFields):
 
     def sections(self) -> list[Section]:
         """The chapters of the page."""
-        return [*(section for part in self.chapters.values() for section in part.sections()), how_made(self)]
+        return [*(section for part in self.chapters.values() for section in part.sections), how_made(self)]
 
     def record(self) -> dict[str, Any]:
         """What results.json holds: settings and numbers; of matrices their errors and eigenvalues."""
         record: dict[str, Any] = {"settings": vars(self.run.settings), "seconds": self.seconds}
         for chapter in self.chapters.values():
-            for key, value in chapter.record().items():
+            for key, value in chapter.record.items():
                 record[key] = record[key] | value if key in record else value
         if self.convnet is not None:
             record["convolutional_net"] = self.convnet.record()
@@ -143,12 +140,7 @@ def prepare(
     theta0 = net.init(np.random.default_rng(settings.seed), dtype=settings.dtype)
     opt = optim.SGD(net, lr=settings.lr, momentum=settings.momentum)
     steps, size = settings.steps, min(settings.batch_size, len(dataset.x_train))
-    task = (net, theta0, opt, dataset, steps)
-    if settings.along and steps:
-        every, n = max(1, steps // 10), min(500, settings.n_examples)
-        history = quality_along_training(*task, every, None, n, size, settings.seed, progress)
-    else:
-        history = train(*task, size, settings.seed, progress=progress)
+    history = train(net, theta0, opt, dataset, steps, size, settings.seed, progress=progress)
     first, last = (history.records[place]["loss"] for place in (0, -1))
     if not last < 10 * (1 + first):
         raise ValueError(
@@ -181,7 +173,7 @@ def tour(dataset: Dataset, settings: Settings | None = None, progress: bool = Tr
     with timed(seconds, "Fisher matrices"):
         theta, inputs, targets = (to_device(array, settings.device) for array in (history.theta, x, y))
         study = fisher_study(net, theta, inputs, targets, progress=progress, **settings.of_study)
-    run = Run(settings, net, theta0, history.theta, dataset, x, y, history, study, np.empty(0))
+    run = Run(settings, net, theta0, history.theta, dataset, x, y, history, study)
     if settings.seeds > 1:
         with timed(seconds, "seeds"):
             run = replace(run, study=replace(study, table=_over_seeds(run, progress)))
@@ -190,9 +182,6 @@ def tour(dataset: Dataset, settings: Settings | None = None, progress: bool = Tr
         with timed(seconds, "convolutional net"):
             convnet = tour(dataset, _convolutional(settings, dataset), progress)
         run = replace(run, beside=convnet.run)
-    if "spectra" in names and settings.channels is None and run.drawn:
-        with timed(seconds, "eigenvalues"):
-            run = replace(run, eigenvalues=np.linalg.eigvalsh(to_host(exact_part(run).array)))
     return Tour(run, _chapters(run, names, seconds, progress), seconds, convnet)
 
 
@@ -231,7 +220,6 @@ def _convolutional(settings: Settings, dataset: Dataset) -> Settings:
         approximations=None,
         layers=None,
         seeds=1,
-        along=False,
         chapters=(),
     )
 

@@ -45,7 +45,6 @@ class Settings:
         layers: to which the study is restricted, by index; None for all.
         seed: of initialization, order, and everything drawn.
         seeds: how many, for error bars of the table; each draws its own targets, or its own net.
-        along: measure K-FAC's error along training.
         measures: names among :data:`minikfac.quality.MEASURES`; None for what is quick at this size.
         dtype: "float64" or "float32".
         device: where the matrices are built and measured; training and pictures stay on the host.
@@ -70,7 +69,6 @@ class Settings:
     layers: tuple[int, ...] | None = None
     seed: int = 0
     seeds: int = 1
-    along: bool = True
     measures: tuple[str, ...] | None = None
     dtype: str = "float64"
     device: str = "cpu"

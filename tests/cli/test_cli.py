@@ -82,12 +82,12 @@ def test_a_study_of_ones_own_data_is_saved(
 ) -> None:
     folder = tmp_path / "out"
     arguments = ["--data", str(data_file), "--steps", "5", "--net", "4-3-2", "--approximations", "kfac"]
-    code, out, _ = run(capsys, "fisher", *arguments, "--save", str(folder), "--along", "--dtype", "float32")
+    code, out, _ = run(capsys, "fisher", *arguments, "--save", str(folder), "--dtype", "float32")
     assert code == 0 and f"Report: {folder / 'report.html'}" in out
     stored = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-    assert stored["data"]["name"] == "own" and stored["settings"]["along"]
+    assert stored["data"]["name"] == "own" and stored["settings"]["dtype"] == "float32"
     assert (folder / "quality.csv").read_text(encoding="utf-8").startswith("approximation,layer,error")
-    assert (folder / "along-training.png").is_file()
+    assert (folder / "quality.png").is_file()
 
 
 CONV = ["--net", "conv-2-3", "--steps", "2", "--examples", "12"]

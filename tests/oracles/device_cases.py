@@ -723,7 +723,7 @@ def race(a: Any) -> list:
 
 @case(
     *("plots." + name for name in ("matrices", "block_means", "spectra")),
-    *("plots." + name for name in ("gradient_scatter", "cosine_against_damping", "mean_derivatives")),
+    *("plots." + name for name in ("gradient_scatter", "mean_derivatives")),
     *("plots." + name for name in ("kronecker_factors", "kfac_picture", "matrix_rows")),
     most=10**6,
     why="matplotlib draws on the host",
@@ -744,7 +744,6 @@ def figures(a: Any) -> list:
     preconditioned = quality.preconditioned_spectrum(F, near, DAMPING)
     plots.spectra({"exact": quality.spectrum(F.damped(DAMPING)), "preconditioned": preconditioned})
     plots.gradient_scatter(signals[0].gradients()[0, :, :2], F.array[:2, :2])
-    plots.cosine_against_damping(a.z[:, 0] ** 2 + 0.1, {"K-FAC": a.z[:, 1] / 10})
     plots.mean_derivatives(a.z.mean(0), a.z2.mean(0))
     drawn = len(plt.get_fignums())
     plt.close("all")
@@ -793,7 +792,6 @@ HOST: dict[str, str] = {
     "quality.applicable": "reads shapes",
     "quality.format_cell": "writes text",
     "quality.over_seeds": "averages rows of numbers",
-    "tour.quality_along_training": _OWN,
     "training.example": _OWN,
     **{f"layers.{name}": _ABSTRACT for name in ("Composite", "Layer", "ParameterLayer", "Pointwise")},
     **{f"layers.{name}": "a type" for name in ("Record", "Shape")},

@@ -37,9 +37,6 @@ ON_AXES = {
     "spectral_density": lambda ax: plots.spectral_density(
         {"F": SimpleNamespace(nodes=np.array([[0.0, 1.0], [-0.5, 2.0]]), weights=np.full((2, 2), 0.5))}, ax=ax
     ),
-    "cosine_against_damping": lambda ax: plots.cosine_against_damping(
-        [0.1, 1, 10], {"K-FAC": [0.5, 0.7, 1.0]}, ax=ax
-    ),
     "kl_against_quadratic": lambda ax: plots.kl_against_quadratic(
         10.0 ** np.arange(-4, 1), 10.0 ** (3 * np.arange(-4, 1)) + 1e-17, ax=ax
     ),
@@ -50,7 +47,6 @@ ON_AXES = {
     "memory": lambda ax: plots.memory(
         {"small": (100, 50), "large": (10**6, 10**4)}, budgets={"80 GB": 8e10}, ax=ax
     ),
-    "quality_along_training": lambda ax: plots.quality_along_training([0, 10], {"dense0": [0.1, 0.4]}, ax=ax),
     "curvature_along_training": lambda ax: plots.curvature_along_training(
         [{"step": 0}, *({"step": k, "curvature/conv0": 3.0 * k, "curvature": 7.0 * k} for k in (1, 9))], ax=ax
     ),

@@ -31,15 +31,6 @@ def test_training_curve_of_one_run_and_in_per_cent():
         plots.training_curve({"a": RECORDS}, "damping")
 
 
-def test_quality_along_training_keeps_gaps():
-    ax = plots.quality_along_training([0, 5, 10], {"dense0": [0.1, np.nan, 0.3]})
-    np.testing.assert_array_equal(ax.get_lines()[0].get_ydata(), [0.1, np.nan, 0.3])
-    with pytest.raises(ValueError, match=r"expected errors of dense0 of shape \(3,\), got \(2,\)"):
-        plots.quality_along_training([0, 5, 10], {"dense0": [0.1, 0.3]})
-    with pytest.raises(ValueError, match="at least one curve, got none"):
-        plots.quality_along_training([0], {})
-
-
 def test_curvature_along_training_has_a_curve_per_layer_and_one_for_all():
     rows = [{"step": 0}, *({"step": k, "curvature/conv0": 3.0, "curvature": 7.0 * k} for k in (1, 2))]
     ax = plots.curvature_along_training(rows)

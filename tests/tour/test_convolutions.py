@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,16 +16,14 @@ import minikfac as mk
 from minikfac import datasets, fisher, quality, tour
 from minikfac.parallel import one_thread
 from minikfac.quality import applicable
-from minikfac.tour import Tour
+from minikfac.tour import Run, Tour
 from minikfac.tour.chapters import ladder
 from minikfac.tour.chapters.batchnorm import Coupling
-from minikfac.tour.chapters.convolutions import Convolutions
-from minikfac.tour.chapters.exactness import Walks
 from minikfac.tour.chapters.ladder import BlockPicture, block_picture
-from minikfac.tour.chapters.maps import SpatialMaps
+from minikfac.tour.chapters.maps import places
 from minikfac.tour.chapters.scatter import weight_name
 from minikfac.tour.page import results
-from minikfac.tour.parts import number, two_digits
+from minikfac.tour.parts import Chapter, Section, number, two_digits
 from minikfac.tour.run import fisher_study
 from minikfac.tour.settings import Settings, convnet, default_channels, make_net, with_targets
 from oracles import close
@@ -34,7 +32,6 @@ SMALL = Settings(
     sizes=(64, 6, 10),
     steps=20,
     n_examples=50,
-    along=False,
     measures=("matrix",),
     approximations=("K-FAC",),
     chapters=("convolutions", "memory"),
@@ -64,24 +61,29 @@ def written(beside: Tour, tmp_path_factory: pytest.TempPathFactory) -> tour.Writ
 @pytest.fixture(scope="module")
 def alone() -> Tour:
     """A convolutional net by itself, as of the command line."""
-    settings = Settings(
-        sizes=(), channels=(2, 3), pool="avg", steps=10, n_examples=30, along=False, measures=("matrix",)
-    )
+    settings = Settings(sizes=(), channels=(2, 3), pool="avg", steps=10, n_examples=30, measures=("matrix",))
     return tour.tour(datasets.digits(n_train=200), settings, progress=False)
 
 
-def chapter_of(made: Tour) -> Convolutions:
-    chapter = made.chapters["convolutions"]
-    assert isinstance(chapter, Convolutions)
-    return chapter
+def chapter_of(made: Tour) -> Chapter:
+    return made.chapters["convolutions"]
+
+
+def conv_run(made: Tour) -> Run:
+    assert made.run.convolutional is not None
+    return made.run.convolutional
 
 
 def part(made: Tour, name: str) -> Any:
-    return chapter_of(made).parts[name]
+    return chapter_of(made).results[name].results
 
 
-def words(chapter: Any, key: str) -> str:
-    (section,) = (section for section in chapter.sections() if section.key == key)
+def ledgers(made: Tour) -> dict[str, Any]:
+    return dict(chapter_of(made).record["convolutions"].get("layer_ledgers", {}))
+
+
+def words(sections: Sequence[Section], key: str) -> str:
+    (section,) = (section for section in sections if section.key == key)
     return " ".join(part for part in section.parts if isinstance(part, str))
 
 
@@ -105,25 +107,23 @@ def test_the_chapter_has_its_sections_and_figures(written: tour.Written) -> None
 
 def test_numbers_of_the_chapter_are_those_of_the_run(beside: Tour, written: tour.Written) -> None:
     source = written.page.read_text(encoding="utf-8")
-    chapter = chapter_of(beside)
-    assert chapter.run.net.n_params == 666 and "<b>666 parameters</b>" in source
-    strength = part(beside, "maps").maps["max"][0].derivatives.strength(1)
+    assert conv_run(beside).net.n_params == 666 and "<b>666 parameters</b>" in source
+    strength = part(beside, "maps")["max"][0].derivatives.strength(1)
     assert f"{float(f'{strength:.2g}'):.3g} (conv0)" in source
     assert two_digits(float(np.median(part(beside, "batchnorm").errors[-1]))) in source
 
 
 def test_layer_ledgers_are_those_of_quality(beside: Tour) -> None:
-    chapter = chapter_of(beside)
-    study = chapter.run.study
-    for name, rows in chapter.ledgers.items():
+    study = conv_run(beside).study
+    for name, rows in ledgers(beside).items():
         expected = quality.layer_ledger(study.signals, name, study.gradient, study.damping)
         for row, other in zip(rows, expected, strict=True):
             assert row == pytest.approx(other, nan_ok=True)
-    assert list(chapter.ledgers) == ["conv0", "conv1"]
+    assert list(ledgers(beside)) == ["conv0", "conv1"]
 
 
 def test_the_block_is_the_smallest_and_on_every_rung(beside: Tour) -> None:
-    run, block = chapter_of(beside).run, part(beside, "ladder")
+    run, block = conv_run(beside), part(beside, "ladder")
     assert block.name == "conv0" and block.maps == 4
     signals = fisher.signals(run.net, run.theta, run.x).select(["conv0"])
     assert list(block.blocks) == list(fisher.LADDER.values())
@@ -133,11 +133,11 @@ def test_the_block_is_the_smallest_and_on_every_rung(beside: Tour) -> None:
 
 
 def test_both_poolings_are_trained_alike(beside: Tour) -> None:
-    run, maps = chapter_of(beside).run, part(beside, "maps")
-    assert list(maps.maps) == ["max", "avg"] == list(maps.records)
-    assert maps.records["max"] == run.history.records[-1]
+    run, trained = conv_run(beside), chapter_of(beside).record["convolutions"]["trained_alike"]
+    assert list(part(beside, "maps")) == ["max", "avg"] == list(trained)
+    assert trained["max"] == run.history.records[-1]
     again = run.alike(pool="avg")[2]
-    assert maps.records["avg"]["loss"] == again.records[-1]["loss"] != maps.records["max"]["loss"]
+    assert trained["avg"]["loss"] == again.records[-1]["loss"] != trained["max"]["loss"]
 
 
 def test_results_hold_the_chapter(beside: Tour, written: tour.Written) -> None:
@@ -145,7 +145,7 @@ def test_results_hold_the_chapter(beside: Tour, written: tour.Written) -> None:
     assert stored == results(beside)
     chapter = stored["convolutions"]
     assert len(chapter["walks"]) == 4
-    assert chapter["layer_ledgers"]["conv0"][1]["error"] == chapter_of(beside).ledgers["conv0"][1]["error"]
+    assert chapter["layer_ledgers"]["conv0"][1]["error"] == ledgers(beside)["conv0"][1]["error"]
     assert len(chapter["maps"]["max"]) == 4 and len(chapter["shifts"]["gradient"]) == 3
     inner = stored["convolutional_net"]
     assert inner["net"]["parameters"] == 666 and inner["data"]["inputs"] == 64 and "versions" not in inner
@@ -164,43 +164,44 @@ def test_memory_has_the_convolutional_nets(beside: Tour) -> None:
 
 
 def test_correlations_below_both_poolings_are_stated(beside: Tour) -> None:
-    chapter: SpatialMaps = part(beside, "maps")
-    text = words(chapter, "convspace")
+    maps, trained = part(beside, "maps"), chapter_of(beside).record["convolutions"]["trained_alike"]
+    text = words(chapter_of(beside).sections, "convspace")
     for pool, name in (("max", "max-pooling"), ("avg", "averages")):
-        numbers = [two_digits(layer.derivatives.strength(1)) for layer in chapter.maps[pool]]
+        numbers = [two_digits(layer.derivatives.strength(1)) for layer in maps[pool]]
         assert f"{numbers[0]} (conv0) and {numbers[1]} (conv1) with {name}" in text
-        assert number(chapter.records[pool]["loss"]) in text
+        assert number(trained[pool]["loss"]) in text
     assert "there are 64 pairs of a location with itself and 4,032 of two different ones" in text
 
 
 def test_the_largest_error_where_walks_are_exact(beside: Tour) -> None:
-    chapter: Walks = part(beside, "exactness")
-    largest = max(walk.errors[name][place] for walk in chapter.walks for name, place in walk.exact)
-    text = words(chapter, "convexact")
+    walks = part(beside, "exactness")
+    largest = max(walk.errors[name][place] for walk in walks for name, place in walk.exact)
+    text = words(chapter_of(beside).sections, "convexact")
     assert f"At the 14 points that theory says are exact the largest error is {number(largest)}." in text
 
 
 def test_errors_of_constant_statistics_are_stated(beside: Tour) -> None:
-    chapter: Coupling = part(beside, "batchnorm")
-    text = words(chapter, "convbatch")
-    first, *_, last = np.median(chapter.errors, axis=1)
+    batch: Coupling = part(beside, "batchnorm")
+    text = words(chapter_of(beside).sections, "convbatch")
+    first, *_, last = np.median(batch.errors, axis=1)
     assert f"{two_digits(first)} in batches of 4 and of {two_digits(last)} in batches of" in text
-    for value in (chapter.layer_errors[1:].max(), chapter.flat.max(), chapter.control):
+    for value in (batch.layer_errors[1:].max(), batch.flat.max(), batch.control):
         assert number(value) in text
 
 
 def test_variances_on_the_border_are_stated(beside: Tour) -> None:
-    chapter: SpatialMaps = part(beside, "maps")
+    studied = part(beside, "maps")["max"]
     for signal in ("derivatives", "inputs"):
-        borders = [two_digits(layer.signals[signal].border) for layer in chapter.studied]
-        assert f"{borders[0]} (conv0) and {borders[1]} (conv1)" in words(chapter, "convplaces")
+        borders = [two_digits(layer.signals[signal].border) for layer in studied]
+        text = words(chapter_of(beside).sections, "convplaces")
+        assert f"{borders[0]} (conv0) and {borders[1]} (conv1)" in text
     flat = [
         replace(
             layer, derivatives=replace(layer.derivatives, variance=np.ones_like(layer.derivatives.variance))
         )
-        for layer in chapter.studied
+        for layer in studied
     ]
-    section = words(replace(chapter, maps={"max": flat, "avg": flat}), "convplaces")
+    section = words([places(flat)], "convplaces")
     assert "range over 1 to 1 (conv0)" in section and "they are 1 (conv0)" in section
 
 
@@ -212,7 +213,7 @@ def test_a_convolutional_net_by_itself(alone: Tour, tmp_path: Path) -> None:
     matrices = alone.run.study.matrices
     assert "block-tridiagonal" not in matrices and "KFAC-reduce" in matrices
     assert alone.convnet is None and not {"signals", "matrices"} & set(alone.chapters)
-    assert list(part(alone, "maps").maps) == ["avg", "max"]
+    assert list(part(alone, "maps")) == ["avg", "max"]
     written = tour.write_report(alone, tmp_path, progress=False)
     source = written.page.read_text(encoding="utf-8")
     keys = re.findall(r'<(?:details class="chapter"|section) id="([a-z]+)"', source)
@@ -225,7 +226,7 @@ def test_a_convolutional_net_by_itself(alone: Tour, tmp_path: Path) -> None:
 
 
 def test_the_scatter_names_the_weights_of_a_convolution(alone: Tour) -> None:
-    cloud: Any = alone.chapters["scatter"]
+    cloud: Any = alone.chapters["scatter"].results
     run = alone.run
     assert cloud.layer == "conv1"
     names = [weight_name(run.net, 1, i, o) for i in range(19) for o in range(3)]
@@ -242,8 +243,8 @@ def test_the_scatter_names_the_weights_of_a_convolution(alone: Tour) -> None:
 def test_a_part_without_convolutions_has_no_ledgers_of_them() -> None:
     settings = replace(SMALL, sizes=(), channels=(2, 3), layers=(2,), approximations=None, steps=2)
     made = tour.tour(datasets.digits(n_train=100), settings, progress=False)
-    assert chapter_of(made).ledgers == {}
-    assert list(chapter_of(made).parts) == ["shifts", "maps", "exactness", "batchnorm"]
+    assert ledgers(made) == {}
+    assert list(chapter_of(made).results) == ["shifts", "maps", "exactness", "batchnorm"]
     keys = [section.key for section in made.sections()]
     assert "convassumptions" not in keys and "convspace" in keys
     drawn = made.figures()
@@ -366,10 +367,10 @@ def test_a_layer_with_too_many_locations_is_not_drawn(alone: Tour, monkeypatch: 
 
 
 def test_findings_of_a_convolutional_net_are_about_its_layers(alone: Tour, beside: Tour) -> None:
-    (block, assumptions) = chapter_of(alone).findings(alone.run)
-    rows = {row["label"].split(":")[0]: row for row in chapter_of(alone).ledgers["conv0"]}
+    (block, assumptions) = chapter_of(alone).findings
+    rows = {row["label"].split(":")[0]: row for row in ledgers(alone)["conv0"]}
     assert block.value == two_digits(rows["IAD + SH + SUD"]["error"]) and block.figure.name == "conv-ladder"
     assert assumptions.value == f"{two_digits(rows['SUD']['error'])} and {two_digits(rows['IAD']['error'])}"
     figures = [finding.figure.name for finding in alone.head().findings]
     assert figures == ["conv-ladder", "conv-layers", "quality", "sampling"]
-    assert not list(chapter_of(beside).findings(beside.run))  # there the findings are those of the dense net
+    assert not chapter_of(beside).findings  # there the findings are those of the dense net

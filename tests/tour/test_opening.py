@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import matplotlib.pyplot as plt
 import pytest
@@ -22,7 +21,6 @@ SETTINGS = tour.Settings(
     sizes=(16, 5, 10),
     steps=5,
     n_examples=30,
-    along=False,
     measures=("matrix",),
     approximations=("K-FAC",),
     chapters=OPENING,
@@ -50,15 +48,12 @@ def flows() -> GaussianFlows:
     return tour.gaussian_flows(duration=2, halvings=3)
 
 
-def words(chapter: Any) -> str:
-    return " ".join(part for section in chapter.sections() for part in section.parts if isinstance(part, str))
-
-
 def test_the_report_begins_with_the_globe(
     maps: Tissot, climb: Ascents, flows: GaussianFlows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, chapter in zip(OPENING, (maps, climb, flows), strict=True):
-        monkeypatch.setattr(CHAPTERS[name], "compute", lambda run, chapter=chapter: chapter)
+    computes = {"globe": "tissot", "ascents": "ascents", "gaussian": "gaussian_flows"}
+    for (name, function), drawn in zip(computes.items(), (maps, climb, flows), strict=True):
+        monkeypatch.setattr(CHAPTERS[name], function, lambda drawn=drawn: drawn)
     made = tour.tour(datasets.digits(components=16), SETTINGS, progress=False)
     assert list(made.chapters)[:3] == list(OPENING)
     names = ["map-projections", "map-ascent", "gaussian-charts"]
@@ -84,7 +79,5 @@ def test_a_tour_makes_them_only_where_they_are_named(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("name", OPENING)
-def test_no_net_is_needed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    computes = {"globe": "tissot", "ascents": "ascents", "gaussian": "gaussian_flows"}
-    monkeypatch.setattr(CHAPTERS[name], computes[name], lambda: name)
-    assert CHAPTERS[name].compute(None) == name
+def test_no_net_is_needed(name: str) -> None:
+    assert CHAPTERS[name].compute(None).results is not None

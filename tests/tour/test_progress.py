@@ -18,13 +18,13 @@ from minikfac.tour import Settings, Tour
 from minikfac.tour.chapters import progress
 from minikfac.tour.chapters.conditioning import METHODS, conditioning
 from minikfac.tour.chapters.damping_study import MATRICES, STEPS
-from minikfac.tour.chapters.progress import Improvement, Progress
+from minikfac.tour.chapters.progress import Improvement
 from minikfac.tour.page import plain, results
-from minikfac.tour.parts import Figure, number
+from minikfac.tour.parts import Chapter, Figure, number
 from oracles import close
 
 SMALL = Settings(
-    sizes=(16, 5, 10), steps=5, n_examples=30, along=False, measures=("matrix",), approximations=("K-FAC",),
+    sizes=(16, 5, 10), steps=5, n_examples=30, measures=("matrix",), approximations=("K-FAC",),
     chapters=(),
 )  # fmt: skip
 KFAC = list(MATRICES)[2]
@@ -42,18 +42,18 @@ def at() -> Improvement:
 
 
 @pytest.fixture(scope="module")
-def chapter(at: Improvement) -> Progress:
-    return Progress(conditioning(steps=20, condition_numbers=[10, 100]), at)
+def chapter(at: Improvement) -> Chapter:
+    return progress.chapter(conditioning(steps=20, condition_numbers=[10, 100]), at)
 
 
 @pytest.fixture(scope="module")
-def small(chapter: Progress) -> Tour:
+def small(chapter: Chapter) -> Tour:
     made = tour.tour(datasets.digits(components=16), SMALL, progress=False)
     return replace(made, chapters={**made.chapters, "progress": chapter})
 
 
-def words(chapter: Progress) -> str:
-    (section,) = chapter.sections()
+def words(chapter: Chapter) -> str:
+    (section,) = chapter.sections
     return " ".join(part for part in section.parts if isinstance(part, str))
 
 
@@ -82,57 +82,57 @@ def test_the_best_step_is_the_largest_improvement(at: Improvement) -> None:
     assert replace(at, study=study).best("F", "so") == (2.0, 1.0)
 
 
-def test_only_a_tour_that_names_it_computes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_a_tour_that_names_it_computes_it(at: Improvement, monkeypatch: pytest.MonkeyPatch) -> None:
     seeds = []
-    monkeypatch.setattr(progress, "improvement", lambda seed: seeds.append(seed) or "improved")
+    monkeypatch.setattr(progress, "improvement", lambda seed: seeds.append(seed) or at)
     data = datasets.digits(components=16)
     assert "progress" not in tour.tour(data, replace(SMALL, chapters=None), progress=False).chapters
     assert not seeds
     made = tour.tour(data, replace(SMALL, chapters=("progress",), seed=3), progress=False)
-    chapter = made.chapters["progress"]
-    assert isinstance(chapter, Progress) and seeds == [3] and chapter.improvement == "improved"
-    assert set(chapter.valley.steps) < set(METHODS)
+    valley, improved = made.chapters["progress"].results
+    assert seeds == [3] and improved is at
+    assert set(valley.steps) < set(METHODS)
 
 
 # the section ----------------------------------------------------------------------------------------------
 
 
-def test_numbers_in_the_section_are_those_of_the_studies(chapter: Progress) -> None:
-    text, at = words(chapter), chapter.improvement
+def test_numbers_in_the_section_are_those_of_the_studies(chapter: Chapter, at: Improvement) -> None:
+    text = words(chapter)
     assert "curved 100 times as much" in text and "<b>346</b> steps" in text
     assert "with its best momentum, 58" in text and "whatever the ratio: <b>1</b>." in text
     assert f"({at.n_params:,} weights) after 30 steps" in text
     for matrix, kind in ((KFAC, STEPS[2]), *((name, STEPS[1]) for name in MATRICES if "K-FAC" not in name)):
         assert number(at.best(matrix, kind)[0]) in text
-    (section,) = chapter.sections()
+    (section,) = chapter.sections
     names = [part.name for part in section.parts if isinstance(part, Figure)]
-    assert names == ["valley", "improvement-by-damping"] == list(chapter.figures())
+    assert names == ["valley", "improvement-by-damping"] == list(chapter.figures)
 
 
-def test_the_finding_states_how_many_steps_harm(chapter: Progress, small: Tour) -> None:
-    (finding,) = chapter.findings(small.run)
-    at = chapter.improvement
+def test_the_finding_states_how_many_steps_harm(chapter: Chapter, at: Improvement) -> None:
+    (finding,) = chapter.findings
     assert finding.value == f"{(at.study.improvements[KFAC, STEPS[0]] <= 0).sum()} of 9"
     for kind in STEPS[:2]:
         assert f"{number(at.best(KFAC, kind)[0])} nats" in finding.meaning
     harmful = {key: -np.abs(values) for key, values in at.study.improvements.items()}
     study = replace(at.study, improvements=harmful)
-    (finding,) = replace(chapter, improvement=replace(at, study=study)).findings(small.run)
+    valley, _ = chapter.results
+    (finding,) = progress.chapter(valley, replace(at, study=study)).findings
     assert finding.value == "9 of 9"
 
 
-def test_pictures_of_progress_show_the_studies(chapter: Progress) -> None:
-    drawings = chapter.figures()
+def test_pictures_of_progress_show_the_studies(chapter: Chapter, at: Improvement) -> None:
+    drawings = chapter.figures
     above = drawings["valley"]()[0]
     assert len(above.lines) == len(METHODS)  # the star in the place of momentum
     assert max(np.abs(line.get_ydata()).max() for line in above.lines) < 0.31
     title = drawings["improvement-by-damping"]()[0].figure.get_suptitle()
-    best = max(float(values.max()) for values in chapter.improvement.study.improvements.values())
+    best = max(float(values.max()) for values in at.study.improvements.values())
     stated = "After 30 steps of K-FAC on a small autoencoder, one more lowers the objective by\nat most "
     assert title.startswith(f"{stated}{short(best)} nats (")
 
 
-def test_the_report_and_its_numbers_hold_the_section(small: Tour, chapter: Progress, tmp_path: Path) -> None:
+def test_the_report_and_its_numbers_hold_the_section(small: Tour, at: Improvement, tmp_path: Path) -> None:
     written = tour.write_report(small, tmp_path, progress=False)
     source = written.page.read_text(encoding="utf-8")
     assert source.index('class="chapter" id="progress"') < source.index('class="chapter" id="made"')
@@ -141,6 +141,6 @@ def test_the_report_and_its_numbers_hold_the_section(small: Tour, chapter: Progr
     assert stored == results(small)
     record = stored["descent"]
     assert record["conditioning"]["steps"]["gradient, the best step"] == [35, 346]
-    assert record["improvement"]["gamma"] == chapter.improvement.gamma
+    assert record["improvement"]["gamma"] == at.gamma
     rows = {(row["matrix"], row["way"]): row["nats"] for row in record["improvement"]["improvements"]}
-    assert rows[KFAC, "re-scaled"] == plain(chapter.improvement.study.improvements[KFAC, "re-scaled"])
+    assert rows[KFAC, "re-scaled"] == plain(at.study.improvements[KFAC, "re-scaled"])

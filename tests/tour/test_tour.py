@@ -18,12 +18,10 @@ from minikfac import datasets, fisher, quality, tour
 from minikfac.parallel import one_thread
 from minikfac.plots.memory import human_bytes
 from minikfac.tour import CHAPTERS, Settings, Tour
+from minikfac.tour.chapters import ELSEWHERE
 from minikfac.tour.chapters.matrices import Matrices, picture_layers, pictured
 from minikfac.tour.chapters.memory import memory_rows
-from minikfac.tour.chapters.net import Net
-from minikfac.tour.chapters.quality import Quality
 from minikfac.tour.chapters.scatter import Scatter
-from minikfac.tour.chapters.spectra import Spectra
 from minikfac.tour.page import page, plain, results, save_all
 from minikfac.tour.parts import percent, two_digits
 from minikfac.tour.settings import make_net, with_targets
@@ -34,6 +32,7 @@ SMALL = Settings(
     steps=30,
     n_examples=60,
     approximations=("block-diagonal", "K-FAC", "block-tridiagonal", "diagonal", "no curvature"),
+    chapters=tuple(name for name in CHAPTERS if name not in ELSEWHERE or name == "along"),
 )
 
 
@@ -160,8 +159,9 @@ def test_findings_are_those_that_exist(small: Tour) -> None:
     row = small.run.study.table["K-FAC"]
     assert findings[0].value == two_digits(row["error"])
     assert findings[1].value == percent(row["share"])
-    cosines = [rows["K-FAC"]["step_cosine"] for rows in small.chapters["along"].rows]
-    at = (cosines[0], cosines[small.chapters["along"].moments.index(30)], cosines[-1])
+    along = small.chapters["along"].record["along"]
+    cosines = [rows["K-FAC"]["step_cosine"] for rows in along["quality"]]
+    at = (cosines[0], cosines[along["steps"].index(30)], cosines[-1])
     assert findings[2].value == " → ".join(map(two_digits, at))
     chapters = {name: chapter for name, chapter in small.chapters.items() if name in ("net", "quality")}
     few = replace(small, chapters=chapters)
@@ -207,14 +207,14 @@ def test_numbers_in_the_text_are_those_of_the_run(small: Tour, written: tour.Wri
 
 def test_names_of_users_are_escaped(small: Tour) -> None:
     run = replace(small.run, dataset=replace(small.run.dataset, name="<b>mine</b> & yours"))
-    named = replace(small, run=run, chapters={**small.chapters, "net": Net(run)})
+    named = replace(small, run=run, chapters={**small.chapters, "net": CHAPTERS["net"].compute(run)})
     source = page(named.head(), named.sections(), {})
     assert "<b>mine" not in source and "&lt;b&gt;mine&lt;/b&gt; &amp; yours" in source
 
 
 def test_what_was_left_out_is_said(small: Tour) -> None:
     study = replace(small.run.study, left_out=("spectrum",))
-    (section,) = Quality(replace(small.run, study=study)).sections()
+    (section,) = CHAPTERS["quality"].compute(replace(small.run, study=study)).sections
     assert any("Left out" in str(part) and "condition" in str(part) for part in section.parts)
 
 
@@ -262,13 +262,13 @@ def test_the_same_seed_gives_the_same_numbers(small: Tour, dataset: datasets.Dat
 
 
 def test_gradients_have_mean_zero_under_the_model(small: Tour) -> None:
-    start = small.chapters["mean_gradient"].start
-    assert start.model_norm < 1e-12 < start.label_norm
-    assert 1e-12 < start.sampled_norm
+    start = small.chapters["mean_gradient"].record["means_start"]
+    assert start["model_norm"] < 1e-12 < start["label_norm"]
+    assert 1e-12 < start["sampled_norm"]
 
 
 def test_the_scatter_shows_its_block_of_the_fisher_matrix(small: Tour) -> None:
-    run, cloud = small.run, small.chapters["scatter"]
+    run, cloud = small.run, small.chapters["scatter"].results
     assert isinstance(cloud, Scatter)
     layer = run.net.names.index(cloud.layer)
     F = fisher.exact(fisher.signals(run.net, run.theta, run.x).select([layer])).to_dense()
@@ -283,19 +283,20 @@ def test_the_scatter_shows_its_block_of_the_fisher_matrix(small: Tour) -> None:
 
 
 def test_inverses_of_the_middle_layers_are_inverses(small: Tour) -> None:
-    middle, spectra = small.chapters["matrices"], small.chapters["spectra"]
-    assert isinstance(middle, Matrices) and isinstance(spectra, Spectra)
+    middle = small.chapters["matrices"].results
+    assert isinstance(middle, Matrices)
     assert middle.names == ("dense1", "dense2")
     assert list(middle.damped) == list(middle.inverses) == ["kronecker", "kfac", "tridiagonal"]
     for name, damped in middle.damped.items():
         np.testing.assert_allclose(damped @ middle.inverses[name], np.eye(len(damped)), atol=1e-8)
-    assert set(spectra.eigenvalues) == {"exact", "block-diagonal", "K-FAC", "EKFAC", "diagonal"}
+    eigenvalues = small.record()["middle_layers"]["eigenvalues"]
+    assert set(eigenvalues) == {"exact", "block-diagonal", "K-FAC", "EKFAC", "diagonal"}
 
 
 @pytest.mark.parametrize("targets", ["model", "sampled"])
 def test_matrices_in_pictures_have_the_exact_expectation(dataset: datasets.Dataset, targets: str) -> None:
     """Whether they are taken from the study or, where its targets are others, built."""
-    settings = replace(SMALL, targets=targets, along=False, chapters=(), measures=("matrix",))
+    settings = replace(SMALL, targets=targets, chapters=(), measures=("matrix",))
     run = tour.tour(dataset, settings, progress=False).run
     part = pictured(run)
     signals = fisher.signals(run.net, run.theta, run.x).select([1, 2])
@@ -329,9 +330,7 @@ def test_gaussian_outputs_have_pictures_too(tmp_path: Path) -> None:
     x = rng.normal(size=(60, 4))
     y = np.tanh(x @ rng.normal(size=(4, 2)))
     data = datasets.Dataset(x[:40], y[:40], x[40:], y[40:], "mine")
-    settings = Settings(
-        sizes=(4, 3, 2), output="gaussian", steps=0, n_examples=40, approximations=("K-FAC",), along=False
-    )
+    settings = Settings(sizes=(4, 3, 2), output="gaussian", steps=0, n_examples=40, approximations=("K-FAC",))
     made = tour.tour(data, settings, progress=False)
     assert {"signals", "mean_gradient"} < set(made.chapters)
     written = tour.write_report(made, tmp_path, progress=False)
@@ -341,7 +340,7 @@ def test_gaussian_outputs_have_pictures_too(tmp_path: Path) -> None:
 
 def test_error_bars_over_seeds(dataset: datasets.Dataset) -> None:
     settings = replace(
-        SMALL, sizes=(16, 5, 10), seeds=2, approximations=("K-FAC",), along=False, measures=("matrix",),
+        SMALL, sizes=(16, 5, 10), seeds=2, approximations=("K-FAC",), measures=("matrix",),
         chapters=(),
     )  # fmt: skip
     for targets in ("model", "sampled"):
@@ -351,16 +350,16 @@ def test_error_bars_over_seeds(dataset: datasets.Dataset) -> None:
 
 
 def test_a_study_of_some_layers(dataset: datasets.Dataset) -> None:
-    settings = replace(SMALL, layers=(1, 2), along=False)
+    settings = replace(SMALL, layers=(1, 2))
     made = tour.tour(dataset, settings, progress=False)
     study = made.run.study
     assert study.F.names == ("dense1", "dense2") and made.run.drawn == (1, 2)
     assert study.gradient.shape == (study.F.shape[0],)
-    assert made.chapters["matrices"].names == ("dense1", "dense2")
+    assert made.chapters["matrices"].results.names == ("dense1", "dense2")
 
 
 def test_a_tour_has_the_chapters_that_are_named(dataset: datasets.Dataset) -> None:
-    settings = replace(SMALL, chapters=("memory", "divergence"), along=False)
+    settings = replace(SMALL, chapters=("memory", "divergence"))
     made = tour.tour(dataset, settings, progress=False)
     assert list(made.chapters) == ["net", "divergence", "ledger", "quality", "memory"]
     keys = [section.key for section in made.sections()]
@@ -413,16 +412,16 @@ def test_a_matrix_too_large_for_memory_is_refused_before_training(dataset: datas
 
 
 def test_training_that_diverges_is_said(dataset: datasets.Dataset) -> None:
-    settings = replace(SMALL, lr=1e4, activation="relu", along=False)
+    settings = replace(SMALL, lr=1e4, activation="relu")
     with np.errstate(all="ignore"), pytest.raises((ValueError, FloatingPointError), match="loss"):
         tour.tour(dataset, settings, progress=False)
 
 
 def test_unknown_approximations_and_measures_are_listed(dataset: datasets.Dataset) -> None:
     with pytest.raises(ValueError, match=r"among block-diagonal, .*got \['foo'\]"):
-        tour.tour(dataset, replace(SMALL, approximations=("foo",), along=False), progress=False)
+        tour.tour(dataset, replace(SMALL, approximations=("foo",)), progress=False)
     with pytest.raises(ValueError, match=r"measures among matrix, .*, got foo"):
-        tour.tour(dataset, replace(SMALL, measures=("foo",), along=False), progress=False)
+        tour.tour(dataset, replace(SMALL, measures=("foo",)), progress=False)
 
 
 def test_figures_in_other_formats(small: Tour, tmp_path: Path) -> None:
@@ -461,23 +460,23 @@ def test_a_quicker_product_gives_the_same_comparison(small: Tour) -> None:
         assert slow["cg_iterations"] > 5
 
 
-def test_along_training_whole_matrices_of_small_nets_are_followed(small: Tour) -> None:
-    along = small.chapters["along"]
-    assert along.moments == [0, 4, 8, 15, 30, 60, 120, 300] and along.now == 30
-    assert {tuple(row) for row in along.rows} == {
+def test_along_training_whole_matrices_are_followed(small: Tour) -> None:
+    along = small.record()["along"]
+    assert along["steps"] == [0, 4, 8, 15, 30, 60, 120, 300]
+    assert {tuple(row) for row in along["quality"]} == {
         ("K-FAC", "block-diagonal", "block-tridiagonal", "EKFAC", "diagonal", "no curvature")
     }
     studied = small.run.study.table["K-FAC"]
-    assert along.rows[along.moments.index(30)]["K-FAC"]["error"] == pytest.approx(studied["error"])
-    large = replace(along, moments=[], rows=[])
-    assert list(large.figures()) == ["along-training"] and large.record() == {}
-    assert len(large.figures()["along-training"]().lines) == len(small.run.net.names)
+    at = along["steps"].index(30)
+    assert along["quality"][at]["K-FAC"]["error"] == pytest.approx(studied["error"])
+    some = replace(small.run, settings=replace(small.run.settings, layers=(1,)))
+    assert CHAPTERS["along"].compute(some) is None
 
 
-def test_the_first_layers_steps_are_pictures(small: Tour) -> None:
-    along = replace(
-        small.chapters["along"], pictures={"natural gradient": np.eye(2)[None], "K-FAC": np.eye(2)[None]}
-    )
-    assert list(along.figures()) == ["along-training", "first-steps"]
-    (section,) = along.sections()
+def test_the_first_layers_steps_are_pictures(small: Tour, monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = {"natural gradient": np.eye(2)[None], "K-FAC": np.eye(2)[None]}
+    monkeypatch.setattr(CHAPTERS["along"], "_pictures", lambda run: pictures)
+    along = CHAPTERS["along"].compute(small.run)
+    assert list(along.figures) == ["along-training", "first-steps"]
+    (section,) = along.sections
     assert section.parts[-1].name == "first-steps"

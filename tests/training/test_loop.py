@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import minikfac as mk
-from minikfac import datasets, fisher, optim, tour
+from minikfac import datasets, optim
 from minikfac.datasets import Dataset
 from minikfac.parallel import blas_threads
 from minikfac.training import PerStep, evaluation, progress
@@ -605,58 +605,6 @@ def test_training_runs_without_tqdm(
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     assert np.array_equal(train(progress=True).theta, train().theta)
     assert capfd.readouterr() == ("", "")
-
-
-# quality along training -----------------------------------------------------------------------------------
-
-
-def test_quality_along_training_measures_each_layer_every_k_steps() -> None:
-    net, theta, data = labelled()
-    opt = optim.SGD(net, 0.3)
-    kinds = {"K-FAC": fisher.kfac, "diagonal": fisher.diagonal, "itself": fisher.block_diagonal}
-    history = tour.quality_along_training(
-        net, theta, opt, data, 6, 2, kinds, n_examples=30, batch_size=8, progress=False
-    )
-    assert list(history["step"]) == [0, 2, 4, 6]
-    assert np.array_equal(history.theta, training.train(net, theta, opt, data, 6, 8, progress=False).theta)
-    for at, parameters in ((0, theta), (-1, history.theta)):
-        signals = fisher.signals(net, parameters, data.x_train[:30])
-        F = fisher.exact(signals).to_dense()
-        for name, build in kinds.items():
-            M = build(signals).to_dense()
-            for layer, part in zip(net.names, net.slices, strict=True):
-                expected = np.linalg.norm((F - M)[part, part]) / np.linalg.norm(F[part, part])
-                best = (M * F)[part, part].sum() / (M[part, part] ** 2).sum()
-                recorded = history[f"error/{name}/{layer}"][at], history[f"c_star/{name}/{layer}"][at]
-                assert recorded == pytest.approx((expected, best), rel=1e-9, abs=EXACT)
-    assert max(history["error/itself/dense0"]) < EXACT < min(history["error/K-FAC/dense0"])
-
-
-def test_quality_along_training_is_of_kfac_by_default() -> None:
-    net, theta, data = labelled()
-    history = tour.quality_along_training(
-        net, theta, optim.SGD(net, 0.3), data, 2, 1, batch_size=8, progress=False
-    )
-    assert {key.split("/")[1] for key in history.records[0] if "/" in key} == {"K-FAC"}
-
-
-def test_quality_along_training_refuses_no_examples() -> None:
-    net, theta, data = labelled()
-    with pytest.raises(ValueError, match="expected n_examples >= 1, got 0"):
-        tour.quality_along_training(net, theta, optim.SGD(net, 0.3), data, 2, 1, n_examples=0)
-
-
-def test_quality_along_training_has_no_error_below_dead_units() -> None:
-    net = mk.mlp([4, 6, 3], "relu")
-    _, _, data = labelled()
-    theta = net.init(np.random.default_rng(0))
-    W = net.unpack(theta)[0]
-    W[:-1], W[-1] = 0, -1.0  # no unit ever fires
-    history = tour.quality_along_training(
-        net, theta, optim.SGD(net, 0.1), data, 1, 1, batch_size=8, progress=False
-    )
-    assert np.isnan(history["error/K-FAC/dense0"]).all()
-    assert history["error/K-FAC/dense1"] == pytest.approx([0, 0], abs=EXACT)
 
 
 def test_small_nets_train_on_one_thread(monkeypatch):

@@ -2,9 +2,9 @@
 
 A chapter is a module with
 
-    compute(run) -> Chapter | None      the results, a frozen dataclass; None where it does not apply
+    compute(run) -> Chapter | None      None where it does not apply
 
-whose methods are those of :class:`minikfac.tour.parts.Chapter`: ``figures``, ``sections`` and ``record``.
+which has the figures, sections and numbers of :class:`minikfac.tour.parts.Chapter`.
 A new one is a file, and its name in ``_NAMES``. The other files are parts of a chapter, or shared by two:
 
     progress        conditioning (the valley), damping_study (what one step improves, against damping)
@@ -19,9 +19,9 @@ _NAMES = """globe ascents gaussian net signals mean_gradient scatter divergence 
 spectra sampling along progress convolutions invariance memory"""
 CHAPTERS: dict[str, ModuleType] = {name: import_module(f".{name}", __name__) for name in _NAMES.split()}
 """By name, in the order of the page."""
-ALWAYS = ("net", "ledger", "quality", "along")
+ALWAYS = ("net", "ledger", "quality")
 """Chapters that say what was studied: a report always has them."""
-ELSEWHERE = ("globe", "ascents", "gaussian", "progress", "convolutions", "invariance")
-"""Chapters on other nets, or on none: only where they are named."""
+ELSEWHERE = ("globe", "ascents", "gaussian", "along", "progress", "convolutions", "invariance")
+"""Chapters on other nets, on other moments, or on none: only where they are named."""
 FIRST = ("along", "invariance", "convolutions", "matrices")
 """Chapters that take long, and so begin."""

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ... import plots
-from ..parts import Drawings, Figure, Section
+from ..parts import Chapter, Figure, Section
 from . import charts
 from .charts import METHODS, Field, apart, flow, walk
 from .globe import PROJECTIONS, Projection, east_and_north, graticule, on_sphere, squared_lengths
@@ -107,32 +107,6 @@ class Ascents:
     steps: np.ndarray
     apart: Mapping[str, np.ndarray]
 
-    def figures(self) -> Drawings:
-        """Gradient ascent on three maps, and the natural gradient on the globe."""
-        paths = self.maps, self.on_map, self.on_globe, self.limit, self.steps, self.apart
-        options: dict[str, Any] = {"graticules": self.graticules, "keeps": self.keeps, "step": self.step}
-        draw = partial(plots.globe_ascent, self.heights, self.sphere, self.map_heights, *paths, **options)
-        return {"map-ascent": draw}
-
-    def sections(self) -> list[Section]:
-        """Why paths depend on the map, and those of the natural gradient do not."""
-        text = (
-            "The gradient is the steepest way up for a given length of the step, and so asks: length on the "
-            f"map, or on the globe? Climb from one place with the coordinates of {len(self.maps)} maps. "
-            "Along the gradient of each map's coordinates the paths part, however small the steps. The "
-            "<b>natural gradient</b> divides by the metric: as the steps get smaller its paths become one."
-        )
-        caption = (
-            "Above: the paths on their maps. Below: the same paths on the globe, and how far those of "
-            "different maps are apart, against the size of the steps."
-        )
-        figure, title = Figure("map-ascent", caption), "Uphill on the map, uphill on the globe"
-        return [Section("ascent", title, [text, figure], 3)]
-
-    def record(self) -> dict[str, Any]:
-        """Distances between maps; no paths."""
-        return {"opening": {"ascents": {key: getattr(self, key) for key in ("duration", "steps", "apart")}}}
-
 
 HILLS = Hills(np.radians([[35.0, 10.0], [-50.0, 0.0]]), np.array([1.0, 0.9]), np.array([3.0, 3.0]))
 """A higher one in the east, a lower one in the west."""
@@ -195,6 +169,23 @@ def ascents(
     )
 
 
-def compute(run: Run) -> Ascents:
-    """Climb on all maps; no net is needed."""
-    return ascents()
+def compute(run: Run) -> Chapter:
+    """Why paths depend on the map, and those of the natural gradient do not; no net is needed."""
+    climb = ascents()
+    text = (
+        "The gradient is the steepest way up for a given length of the step, and so asks: length on the "
+        f"map, or on the globe? Climb from one place with the coordinates of {len(climb.maps)} maps. "
+        "Along the gradient of each map's coordinates the paths part, however small the steps. The "
+        "<b>natural gradient</b> divides by the metric: as the steps get smaller its paths become one."
+    )
+    caption = (
+        "Above: the paths on their maps. Below: the same paths on the globe, and how far those of "
+        "different maps are apart, against the size of the steps."
+    )
+    figure, title = Figure("map-ascent", caption), "Uphill on the map, uphill on the globe"
+    paths = climb.maps, climb.on_map, climb.on_globe, climb.limit, climb.steps, climb.apart
+    options: dict[str, Any] = {"graticules": climb.graticules, "keeps": climb.keeps, "step": climb.step}
+    draw = partial(plots.globe_ascent, climb.heights, climb.sphere, climb.map_heights, *paths, **options)
+    record = {key: getattr(climb, key) for key in ("duration", "steps", "apart")}  # no paths
+    section = Section("ascent", title, [text, figure], 3)
+    return Chapter([section], {"map-ascent": draw}, {"opening": {"ascents": record}}, results=climb)

@@ -5,12 +5,12 @@ The rows are those of :func:`minikfac.quality.layer_ledger`; :mod:`.ladder` draw
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ... import plots, quality
 from ...network.layers import Conv2d
-from ..parts import Drawings, Figure, Part, Section
+from ..parts import Chapter, Figure, Section
 from .maps import conv_layers
 
 if TYPE_CHECKING:
@@ -36,45 +36,24 @@ WORDS = (
     "<b>SUD, spatially uncorrelated derivatives.</b> E[<i>g<sub>t</sub> g<sub>u</sub></i><sup>T</sup>] = 0 "
     "for <i>u</i> ≠ <i>t</i>; without IAD this must hold for every image, not only on average. Of all pairs "
     "only <i>u</i> = <i>t</i> remain.",
-)
-KFC = (
     "With all three the block is <i>A</i> ⊗ <i>G</i> with <i>A</i> = E[Σ<sub><i>t</i></sub> <i>ā<sub>t</sub> "
     "ā<sub>t</sub></i><sup>T</sup>] and <i>G</i> = E[Σ<sub><i>t</i></sub> <i>g<sub>t</sub> "
     "g<sub>t</sub></i><sup>T</sup>] / <i>T</i>: this is <b>KFC</b>. An error can fall as an assumption is "
     "added, where two errors cancel. IAD + SH is not the covariance of anything: means over fewer and fewer "
-    "pairs at growing distance need not fit together, and its lowest eigenvalue can be negative."
-)
-OPPOSITE = (
+    "pairs at growing distance need not fit together, and its lowest eigenvalue can be negative.",
     "Instead of SUD one can assume its opposite. <b>KFAC-reduce</b> assumes derivatives that are equally "
     "correlated at all distances, as below a mean over locations with 1 × 1 layers between: patches are "
     "summed and derivatives averaged over locations first, <i>a</i> = Σ<sub><i>t</i></sub> "
     "<i>ā<sub>t</sub></i>, and the block is E[<i>a a</i><sup>T</sup>] ⊗ E[<i>g g</i><sup>T</sup>] [EIST23]. "
-    "<b>T × KFC</b> assumes derivatives and patches that are the same at all locations."
+    "<b>T × KFC</b> assumes derivatives and patches that are the same at all locations.",
 )
 
 
-@dataclass(frozen=True)
-class Assumptions:
-    """What each set of assumptions costs.
-
-    Attributes:
-        ledgers: rows of :func:`minikfac.quality.layer_ledger` by convolution, one or more.
-    """
-
-    ledgers: dict[str, list[dict[str, Any]]]
-
-    def figures(self) -> Drawings:
-        """What each assumption costs each convolution."""
-        return {"conv-layers": lambda: plots.layer_ledger(self.ledgers)}
-
-    def sections(self) -> list[Section]:
-        """IAD, SH and SUD in words and formulas, and what each costs."""
-        parts: list[Part] = [*WORDS, KFC, OPPOSITE, FIGURE]
-        return [Section("convassumptions", "What is assumed, and what it costs", parts, 3)]
-
-    def record(self) -> dict[str, Any]:
-        """The rows."""
-        return {"convolutions": {"layer_ledgers": self.ledgers}}
+def chapter(ledgers: dict[str, list[dict[str, Any]]]) -> Chapter:
+    """IAD, SH and SUD in words and formulas, and what each costs, by the ledgers of convolutions."""
+    section = Section("convassumptions", "What is assumed, and what it costs", [*WORDS, FIGURE], 3)
+    draw = partial(plots.layer_ledger, ledgers)
+    return Chapter([section], {"conv-layers": draw}, {"convolutions": {"layer_ledgers": ledgers}})
 
 
 def short(label: str) -> str:

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from ... import fisher, plots
 from ...backend import Array, to_host
 from ...network import Network, outputs
 from ...network.layers import AvgPool2d, BatchNorm, Conv2d, Dense, Flatten, GroupNorm, Layer, Tanh
-from ..parts import Drawings, Figure, Section, number, two_digits
+from ..parts import Chapter, Figure, Section, number, two_digits
 
 if TYPE_CHECKING:
     from ..run import Run
@@ -50,51 +51,6 @@ class Coupling:
     control: float
     names: tuple[str, ...]
     flat: Array
-
-    def figures(self) -> Drawings:
-        """Errors against the size of the batch."""
-        return {"conv-batchnorm": self._errors}
-
-    def _errors(self) -> Any:
-        below, *above = self.layer_errors
-        errors = {
-            "all parameters": self.errors,
-            "block of the convolution below": below,
-            "blocks of scale and shift, and above": np.max(above, axis=0),
-        }
-        return plots.error_against_batch(self.batch_sizes, errors)
-
-    def sections(self) -> list[Section]:
-        """What constant statistics cost, in small batches and in large ones."""
-        first, *_, last = np.median(self.errors, axis=1)
-        text = (
-            "Batch normalization subtracts a mean and divides by a standard deviation that are those of the "
-            "batch. In training the prediction of one example then depends on all others, and no example has "
-            "a gradient that is independent of the others. Libraries treat the statistics as constants "
-            "nevertheless, or reject such a net. The exact Fisher matrix is that of all targets of the batch "
-            "together. For a small net (convolution, batch normalization, tanh, pooling, softmax; as "
-            "initialized) the matrix with constant statistics has a relative error of "
-            f"{two_digits(first)} in batches of {self.batch_sizes[0]} and of {two_digits(last)} in batches "
-            f"of {self.batch_sizes[-1]} (Frobenius norm), with a best scalar of "
-            f"{number(np.median(self.scales[-1]))}. "
-            "The error is in the block of the convolution below, whose weights change the statistics; in "
-            "those of scale, shift and the layer above it is at most "
-            f"{number(self.layer_errors[1:].max())}. The normalization undoes a change of the length of the "
-            "convolution's weights, so predictions do not change along that direction <i>w</i>: the length "
-            f"of <i>F w</i> is {number(self.flat.max())} times that with constant statistics. With group "
-            "normalization, which looks at one example at a time, the two matrices differ by "
-            f"{number(self.control)}."
-        )
-        caption = (
-            "Error of the matrix with constant statistics against the size of the batch: medians, and ranges "
-            "over batches."
-        )
-        title = "Batch normalization: examples that are not alone"
-        return [Section("convbatch", title, [text, Figure("conv-batchnorm", caption)], 3)]
-
-    def record(self) -> dict[str, Any]:
-        """All errors."""
-        return {"convolutions": {"batch_normalization": vars(self)}}
 
 
 def coupling(
@@ -170,10 +126,44 @@ def _error(F: Array, M: Array) -> float:
     return float(np.linalg.norm(F - M) / np.linalg.norm(F))
 
 
-def compute(run: Run) -> Coupling | None:
-    """On the run's images; None where these are too few or too large."""
+def compute(run: Run) -> Chapter | None:
+    """What constant statistics cost on the run's images; None where these are too few or too large."""
     images = run.dataset.x_train
     sizes = [size for size in (4, 8, 16, 32, 64) if size <= len(images)]
     if len(sizes) < 2 or min(images.shape[1:3]) > 16:
         return None
-    return coupling(images, sizes, seed=run.settings.seed)
+    batch = coupling(images, sizes, seed=run.settings.seed)
+    first, *_, last = np.median(batch.errors, axis=1)
+    text = (
+        "Batch normalization subtracts a mean and divides by a standard deviation that are those of the "
+        "batch. In training the prediction of one example then depends on all others, and no example has "
+        "a gradient that is independent of the others. Libraries treat the statistics as constants "
+        "nevertheless, or reject such a net. The exact Fisher matrix is that of all targets of the batch "
+        "together. For a small net (convolution, batch normalization, tanh, pooling, softmax; as "
+        "initialized) the matrix with constant statistics has a relative error of "
+        f"{two_digits(first)} in batches of {sizes[0]} and of {two_digits(last)} in batches "
+        f"of {sizes[-1]} (Frobenius norm), with a best scalar of "
+        f"{number(np.median(batch.scales[-1]))}. "
+        "The error is in the block of the convolution below, whose weights change the statistics; in "
+        "those of scale, shift and the layer above it is at most "
+        f"{number(batch.layer_errors[1:].max())}. The normalization undoes a change of the length of the "
+        "convolution's weights, so predictions do not change along that direction <i>w</i>: the length "
+        f"of <i>F w</i> is {number(batch.flat.max())} times that with constant statistics. With group "
+        "normalization, which looks at one example at a time, the two matrices differ by "
+        f"{number(batch.control)}."
+    )
+    caption = (
+        "Error of the matrix with constant statistics against the size of the batch: medians, and ranges "
+        "over batches."
+    )
+    title = "Batch normalization: examples that are not alone"
+    section = Section("convbatch", title, [text, Figure("conv-batchnorm", caption)], 3)
+    below, *above = batch.layer_errors
+    errors = {
+        "all parameters": batch.errors,
+        "block of the convolution below": below,
+        "blocks of scale and shift, and above": np.max(above, axis=0),
+    }
+    draw = partial(plots.error_against_batch, batch.batch_sizes, errors)
+    record = {"convolutions": {"batch_normalization": vars(batch)}}
+    return Chapter([section], {"conv-batchnorm": draw}, record, results=batch)

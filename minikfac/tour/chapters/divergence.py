@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,12 +11,39 @@ import numpy as np
 from ... import fisher, plots
 from ...backend import Array, to_host
 from ...network import Network
-from ..parts import Drawings, Figure, Section, number, percent
+from ..parts import Chapter, Figure, Section, number, percent
 
 if TYPE_CHECKING:
     from ..run import Run
 
 _LENGTHS = 33
+
+
+def compute(run: Run) -> Chapter:
+    """Walk away from the trained net: the order of the error, and its size for one step."""
+    walk = divergence(run.net, run.theta, run.x, run.settings.seed)
+    record = {"divergence": vars(walk)}
+    if not np.isfinite(walk.slope):
+        return Chapter([], record=record)
+    differences = np.abs(walk.kl - walk.quadratic)
+    near = int(np.abs(np.log(walk.lengths / 0.1)).argmin())
+    relative = differences[near] / max(walk.kl[near], 1e-300)
+    text = (
+        "How far apart are two nets? By the mean Kullback-Leibler divergence of their predictions, in "
+        "nats. For a small step <i>d</i> in the weights it is ½ <i>d</i><sup>T</sup><i>F d</i>, with an "
+        "error of third order: halve the step, and the error falls to an eighth. Along a random "
+        f"direction the error has slope {walk.slope:.2f} on log axes, where third order is 3. For a step "
+        f"of length {number(float(walk.lengths[near]))} the divergence is {number(float(walk.kl[near]))} "
+        f"nats, and the quadratic form has a relative error of {percent(float(relative))}."
+    )
+    caption = (
+        "Error of the quadratic form against the length of the step. In the grey band there is only "
+        "rounding error."
+    )
+    section = Section("kl", "F measures how predictions change", [text, Figure("kl-divergence", caption)])
+    options: dict[str, Any] = {"floor": walk.floor, "fit": walk.fit}
+    draw = partial(plots.kl_against_quadratic, walk.lengths, differences, **options)
+    return Chapter([section], {"kl-divergence": draw}, record)
 
 
 @dataclass(frozen=True)
@@ -38,51 +66,6 @@ class Divergence:
     slope: float
     floor: float
     fit: tuple[float, float]
-
-    @property
-    def differences(self) -> Array:
-        """|KL - 1/2 d^T F d|, (m,)."""
-        return np.abs(self.kl - self.quadratic)
-
-    def figures(self) -> Drawings:
-        """The error of the quadratic form against the length of the step."""
-        if not np.isfinite(self.slope):
-            return {}
-        return {
-            "kl-divergence": lambda: plots.kl_against_quadratic(
-                self.lengths, self.differences, floor=self.floor, fit=self.fit
-            )
-        }
-
-    def sections(self) -> list[Section]:
-        """The order of the error, and its size for one step."""
-        if not np.isfinite(self.slope):
-            return []
-        near = int(np.abs(np.log(self.lengths / 0.1)).argmin())
-        relative = self.differences[near] / max(self.kl[near], 1e-300)
-        text = (
-            "How far apart are two nets? By the mean Kullback-Leibler divergence of their predictions, in "
-            "nats. For a small step <i>d</i> in the weights it is ½ <i>d</i><sup>T</sup><i>F d</i>, with an "
-            "error of third order: halve the step, and the error falls to an eighth. Along a random "
-            f"direction the error has slope {self.slope:.2f} on log axes, where third order is 3. For a step "
-            f"of length {number(float(self.lengths[near]))} the divergence is {number(float(self.kl[near]))} "
-            f"nats, and the quadratic form has a relative error of {percent(float(relative))}."
-        )
-        caption = (
-            "Error of the quadratic form against the length of the step. In the grey band there is only "
-            "rounding error."
-        )
-        figure = Figure("kl-divergence", caption)
-        return [Section("kl", "F measures how predictions change", [text, figure])]
-
-    def record(self) -> dict[str, Any]:
-        """All of it."""
-        return {"divergence": vars(self)}
-
-
-def compute(run: Run) -> Divergence:
-    """Walk away from the trained net."""
-    return divergence(run.net, run.theta, run.x, run.settings.seed)
 
 
 def divergence(net: Network, theta: Array, x: Array, seed: int = 0) -> Divergence:

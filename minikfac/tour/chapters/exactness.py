@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -29,7 +29,7 @@ from ... import fisher, plots
 from ...backend import Array
 from ...network import Network, outputs
 from ...network.layers import Conv2d, Dense, Flatten, GlobalAvgPool, Identity, Layer, Tanh
-from ..parts import Drawings, Figure, Part, Section, number
+from ..parts import Chapter, Drawings, Figure, Section, number
 
 if TYPE_CHECKING:
     from ..run import Run
@@ -90,41 +90,24 @@ class Walk:
     locations: int
 
 
-@dataclass(frozen=True)
-class Walks:
-    """All walks of :func:`exactness`."""
-
-    walks: list[Walk]
-
-    def figures(self) -> Drawings:
-        """Errors along each knob."""
-        return {"conv-exact": partial(plots.exactness, [vars(walk) for walk in self.walks])}
-
-    def sections(self) -> list[Section]:
-        """Errors where theory says that there are none, and what each walk shows."""
-        errors = [walk.errors[name][place] for walk in self.walks for name, place in walk.exact]
-        text = (
-            "Each of the three approximations is exact somewhere. These are small nets and images made for "
-            "the purpose, and one knob each that leads away from such a case. At the "
-            f"{len(errors)} points that theory says are exact the largest error is {number(max(errors))}."
-        )
-        caption = (
-            "Error of the convolution's block along four knobs. Filled symbols on the line “exact”: rounding "
-            "errors."
-        )
-        statements = [f"<b>{walk.title}.</b> {STATEMENTS[walk.key]}" for walk in self.walks]
-        parts: list[Part] = [text, Figure("conv-exact", caption), *statements]
-        return [Section("convexact", "When is it exact?", parts, 3)]
-
-    def record(self) -> dict[str, Any]:
-        """Errors and scalars along each walk."""
-        walks = [vars(walk) for walk in self.walks]
-        return {"convolutions": {"walks": walks}}
-
-
-def compute(run: Run) -> Walks:
-    """Walk in nets made for the purpose."""
-    return Walks(exactness(run.settings.seed))
+def compute(run: Run) -> Chapter:
+    """Errors where theory says that there are none, and what each walk shows."""
+    walks = exactness(run.settings.seed)
+    errors = [walk.errors[name][place] for walk in walks for name, place in walk.exact]
+    text = (
+        "Each of the three approximations is exact somewhere. These are small nets and images made for "
+        "the purpose, and one knob each that leads away from such a case. At the "
+        f"{len(errors)} points that theory says are exact the largest error is {number(max(errors))}."
+    )
+    caption = (
+        "Error of the convolution's block along four knobs. Filled symbols on the line “exact”: rounding "
+        "errors."
+    )
+    statements = [f"<b>{walk.title}.</b> {STATEMENTS[walk.key]}" for walk in walks]
+    section = Section("convexact", "When is it exact?", [text, Figure("conv-exact", caption), *statements], 3)
+    rows = [vars(walk) for walk in walks]
+    figures: Drawings = {"conv-exact": partial(plots.exactness, rows)}
+    return Chapter([section], figures, {"convolutions": {"walks": rows}}, results=walks)
 
 
 def exactness(seed: int = 0) -> list[Walk]:

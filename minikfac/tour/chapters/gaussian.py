@@ -21,12 +21,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from ... import plots
-from ..parts import Drawings, Figure, Section, listing
+from ..parts import Chapter, Figure, Section, listing
 from . import charts
 from .charts import METHODS, Field, apart, flow, walk
 
@@ -176,40 +176,6 @@ class GaussianFlows:
     one_step: Mapping[str, np.ndarray]
     walked: Mapping[str, np.ndarray]
 
-    def figures(self) -> Drawings:
-        """Flows that fit a Gaussian in three charts, pulled back to one."""
-        by_length = {"one step": self.one_step, "1/h steps": self.walked}
-        distances = {
-            f"{method.split()[0]}, {length}": apart[method]
-            for length, apart in by_length.items()
-            for method in METHODS
-        }
-        places = self.losses, self.grids, self.axes, self.ellipses, self.in_chart, self.pulled
-        fit = (self.mean, self.variance**0.5)
-        return {"gaussian-charts": partial(plots.gaussian_flows, *places, fit, self.steps, distances)}
-
-    def sections(self) -> list[Section]:
-        """Flows of different charts, and finite steps."""
-        text = (
-            "What is the globe, where predictions are learned? The distributions themselves, with the KL "
-            "divergence for small distances; to second order it is ½ <i>d</i><sup>T</sup><i>F d</i>, and "
-            "the <b>Fisher matrix</b> <i>F</i> is the metric. Here a Gaussian is fitted to data in "
-            f"{len(self.axes)} charts: {listing(list(self.axes))}. Finite steps are straight in their own "
-            "chart and bent in another: the natural gradient does not depend on the chart as a flow, and as "
-            "a step where a linear map connects the charts, as it does between equivalent nets."
-        )
-        caption = (
-            "Above: flows in three charts; ellipses are steps of equal KL divergence. Below: the same flows "
-            "in the first chart, and how far finite steps in different charts are apart."
-        )
-        figure, title = Figure("gaussian-charts", caption), "A family of distributions is a globe too"
-        return [Section("gaussian", title, [text, figure], 3)]
-
-    def record(self) -> dict[str, Any]:
-        """Distances between charts; no paths."""
-        keys = ("mean", "variance", "steps", "one_step", "walked")
-        return {"opening": {"gaussian": {key: getattr(self, key) for key in keys}}}
-
 
 STARTS = ((-1.0, 0.7), (0.2, 2.0), (3.0, 1.7))
 
@@ -295,6 +261,31 @@ def _ellipses(chart: Chart, centres: np.ndarray, radius: float) -> np.ndarray:
     return np.array(ellipses)
 
 
-def compute(run: Run) -> GaussianFlows:
-    """Fit in all charts; no net is needed."""
-    return gaussian_flows()
+def compute(run: Run) -> Chapter:
+    """Flows of different charts, and finite steps; no net is needed."""
+    flows = gaussian_flows()
+    text = (
+        "What is the globe, where predictions are learned? The distributions themselves, with the KL "
+        "divergence for small distances; to second order it is ½ <i>d</i><sup>T</sup><i>F d</i>, and "
+        "the <b>Fisher matrix</b> <i>F</i> is the metric. Here a Gaussian is fitted to data in "
+        f"{len(flows.axes)} charts: {listing(list(flows.axes))}. Finite steps are straight in their own "
+        "chart and bent in another: the natural gradient does not depend on the chart as a flow, and as "
+        "a step where a linear map connects the charts, as it does between equivalent nets."
+    )
+    caption = (
+        "Above: flows in three charts; ellipses are steps of equal KL divergence. Below: the same flows "
+        "in the first chart, and how far finite steps in different charts are apart."
+    )
+    figure, title = Figure("gaussian-charts", caption), "A family of distributions is a globe too"
+    distances = {
+        f"{method.split()[0]}, {length}": apart[method]
+        for length, apart in {"one step": flows.one_step, "1/h steps": flows.walked}.items()
+        for method in METHODS
+    }
+    places = flows.losses, flows.grids, flows.axes, flows.ellipses, flows.in_chart, flows.pulled
+    fit = (flows.mean, flows.variance**0.5)
+    draw = partial(plots.gaussian_flows, *places, fit, flows.steps, distances)
+    keys = ("mean", "variance", "steps", "one_step", "walked")  # no paths
+    record = {"opening": {"gaussian": {key: getattr(flows, key) for key in keys}}}
+    section = Section("gaussian", title, [text, figure], 3)
+    return Chapter([section], {"gaussian-charts": draw}, record, results=flows)

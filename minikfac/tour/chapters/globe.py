@@ -15,12 +15,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from ... import plots
-from ..parts import Drawings, Figure, Section
+from ..parts import Chapter, Figure, Section
 
 if TYPE_CHECKING:
     from ..run import Run
@@ -213,31 +213,6 @@ class Tissot:
     circles: np.ndarray
     maps: tuple[TissotMap, ...]
 
-    def figures(self) -> Drawings:
-        """Tissot's ellipses on the globe and on maps."""
-        maps = [vars(one) for one in self.maps]
-        return {"map-projections": partial(plots.projections, maps, self.circles, self.graticule)}
-
-    def sections(self) -> list[Section]:
-        """What maps keep, and what a metric is."""
-        text = (
-            "A net computes a function; its weights are one way to write that function down, as a map is "
-            "one way to draw the globe. Every map distorts. Here are circles of one size, on the globe and "
-            f"on {len(self.maps)} maps. Where angles are kept, circles remain circles and their sizes grow; "
-            "where areas are kept, they become ellipses. No map keeps both. A map that also gives the "
-            "lengths at each place, by such an ellipse, loses nothing: that is a <b>metric</b>."
-        )
-        caption = (
-            "Tissot's ellipses: what becomes of small circles of one size, on the globe and on maps of it."
-        )
-        figure = Figure("map-projections", caption)
-        return [Section("globe", "Before any net: the map and the globe", [text, figure])]
-
-    def record(self) -> dict[str, Any]:
-        """How maps distort."""
-        maps = {one.name: {"keeps": one.keeps, "areas": one.areas, "shapes": one.shapes} for one in self.maps}
-        return {"opening": {"maps": maps}}
-
 
 SPACING = 30
 """Of the graticule and of the circles on it, in degrees."""
@@ -284,6 +259,19 @@ def _crossings(latitudes: tuple[float, float]) -> np.ndarray:
     return np.radians(np.stack(np.meshgrid(lon, _parallels(latitudes)), -1).reshape(-1, 2))
 
 
-def compute(run: Run) -> Tissot:
-    """Draw all maps; no net is needed."""
-    return tissot()
+def compute(run: Run) -> Chapter:
+    """What maps keep, and what a metric is; no net is needed."""
+    drawn = tissot()
+    text = (
+        "A net computes a function; its weights are one way to write that function down, as a map is "
+        "one way to draw the globe. Every map distorts. Here are circles of one size, on the globe and "
+        f"on {len(drawn.maps)} maps. Where angles are kept, circles remain circles and their sizes grow; "
+        "where areas are kept, they become ellipses. No map keeps both. A map that also gives the "
+        "lengths at each place, by such an ellipse, loses nothing: that is a <b>metric</b>."
+    )
+    caption = "Tissot's ellipses: what becomes of small circles of one size, on the globe and on maps of it."
+    figure = Figure("map-projections", caption)
+    section = Section("globe", "Before any net: the map and the globe", [text, figure])
+    draw = partial(plots.projections, [vars(one) for one in drawn.maps], drawn.circles, drawn.graticule)
+    maps = {one.name: {"keeps": one.keeps, "areas": one.areas, "shapes": one.shapes} for one in drawn.maps}
+    return Chapter([section], {"map-projections": draw}, {"opening": {"maps": maps}}, results=drawn)

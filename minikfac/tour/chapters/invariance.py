@@ -6,8 +6,7 @@ The study is in :mod:`minikfac.invariance`; the tour has its brief form, ``minik
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ from ...invariance.methods import METHODS
 from ...invariance.study import TOLERANCE, Application, GapMatrix, Invariance, brief_study
 from ...writing import write_text
 from ..page import page
-from ..parts import Drawings, Figure, Finding, Head, Section, number
+from ..parts import Chapter, Drawings, Figure, Finding, Head, Section, number
 
 if TYPE_CHECKING:
     from ..run import Run
@@ -37,60 +36,37 @@ DAMPING = (
     "metric of one set of parameters. So the gap of a damped method vanishes only as λ does, by the power in "
     "the legend. Factored damping adds √λ, and not λ, to each factor."
 )
+OPENING = (
+    "Two nets compute the same function of <i>x</i>, in other parameters: rotated, rescaled, "
+    "centred, tanh units for logistic ones. Both are trained by the same method, on the same "
+    "examples, with the same random numbers. The gap is how far apart their outputs then are, over "
+    "how far the first has moved. With a method that depends on the function alone it is rounding; "
+    "theory says which methods these are [MG15, sec. 10; GM16, sec. 4.1]."
+)
 CAPTION = "Losses of two nets that begin as the same function."
 
 
-@dataclass(frozen=True)
-class EquivalentNets:
-    """The gaps of the invariance study, as a chapter of the tour."""
-
-    study: Invariance
-
-    def figures(self) -> Drawings:
-        """What draws each picture, by file name."""
-        damping = self.study.dampings, self.study.damped
-        drawings: Drawings = {
-            "invariance": partial(_draw_matrix, self.study.matrix),
-            "gap-by-damping": partial(
-                plots.gap_against_damping, *damping, slopes=SLOPES, tolerance=TOLERANCE
-            ),
-        }
-        for one in self.study.applications:
-            drawings |= application_figures(one)
-        return drawings
-
-    def findings(self, run: Run) -> Iterator[Finding]:
-        """How many pairs of nets are as theory says, and the gaps on either side."""
-        yield finding(self.study)
-
-    def sections(self) -> list[Section]:
-        """Which methods are invariant, gaps by steps and by damping, and the applications."""
-        opening = (
-            "Two nets compute the same function of <i>x</i>, in other parameters: rotated, rescaled, "
-            "centred, tanh units for logistic ones. Both are trained by the same method, on the same "
-            "examples, with the same random numbers. The gap is how far apart their outputs then are, over "
-            "how far the first has moved. With a method that depends on the function alone it is rounding; "
-            "theory says which methods these are [MG15, sec. 10; GM16, sec. 4.1]."
-        )
-        applications = [
-            Section(one.key, one.title, [Figure(one.key, CAPTION)], 3)
-            for one in self.study.applications
-            if application_figures(one)
-        ]
-        return [
-            Section("invariance", TITLE, [opening, MATRIX]),
-            Section("gapdamping", "What damping does", [DAMPING, DAMPED], 3),
-            *applications,
-        ]
-
-    def record(self) -> dict[str, Any]:
-        """Every gap and loss."""
-        return {"invariance": self.study.record()}
-
-
-def compute(run: Run) -> EquivalentNets:
+def compute(run: Run) -> Chapter:
     """Try all methods in brief, on nets of their own."""
-    return EquivalentNets(brief_study(run.settings.seed))
+    return chapter(brief_study(run.settings.seed))
+
+
+def chapter(study: Invariance) -> Chapter:
+    """Which methods are invariant, gaps by steps and by damping, and the applications."""
+    options: dict[str, Any] = {"slopes": SLOPES, "tolerance": TOLERANCE}
+    drawings: Drawings = {
+        "invariance": partial(_draw_matrix, study.matrix),
+        "gap-by-damping": partial(plots.gap_against_damping, study.dampings, study.damped, **options),
+    }
+    sections = [
+        Section("invariance", TITLE, [OPENING, MATRIX]),
+        Section("gapdamping", "What damping does", [DAMPING, DAMPED], 3),
+    ]
+    for one in study.applications:
+        drawn = application_figures(one)
+        drawings |= drawn
+        sections += [Section(one.key, one.title, [Figure(one.key, CAPTION)], 3)] * len(drawn)
+    return Chapter(sections, drawings, {"invariance": study.record()}, [finding(study)], results=study)
 
 
 # figures --------------------------------------------------------------
@@ -145,6 +121,6 @@ def _extremes(study: Invariance) -> tuple[float, float]:
 # the page of `minikfac invariance` --------------------------------------------------------------
 
 
-def write_page(study: Invariance, pictures: Mapping[str, Path], path: Path) -> None:
+def write_page(made: Chapter, pictures: Mapping[str, Path], path: Path) -> None:
     """Write one self-contained page: the finding, and the chapter."""
-    write_text(path, page(Head(TITLE, [], [finding(study)]), EquivalentNets(study).sections(), pictures))
+    write_text(path, page(Head(TITLE, [], made.findings), made.sections, pictures))

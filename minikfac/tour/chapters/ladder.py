@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ... import fisher, plots
 from ...backend import Array, to_host
-from ..parts import Drawings, Figure, Section
+from ..parts import Chapter, Figure, Section
 from .assumptions import short, studied_convolutions
 
 if TYPE_CHECKING:
@@ -36,24 +36,18 @@ class BlockPicture:
     blocks: dict[str, Array]
     maps: int
 
-    def figures(self) -> Drawings:
-        """The block, exact and under every set of assumptions."""
-        blocks = {short(label): M for label, M in self.blocks.items()}
-        return {"conv-ladder": partial(plots.ladder_blocks, blocks)}
 
-    def sections(self) -> list[Section]:
-        """How to read the picture; the errors are in the ledger of the layer."""
-        text = (
-            f"Entries of the block of {self.name}, by size. Its weights are ordered by their place in the "
-            "kernel, then by input and output map; biases come last. KFC's picture, on the right, repeats "
-            f"<i>G</i>, a matrix of {self.maps} × {self.maps}, once per entry of <i>A</i>; the exact block "
-            "need not repeat anything."
-        )
-        return [Section("convblocks", "One block, assumption by assumption", [text, FIGURE], 3)]
-
-    def record(self) -> dict[str, Any]:
-        """Nothing: the ledgers have its errors."""
-        return {}
+def chapter(picture: BlockPicture) -> Chapter:
+    """The block, exact and under every set of assumptions; the errors are in the ledger of the layer."""
+    text = (
+        f"Entries of the block of {picture.name}, by size. Its weights are ordered by their place in the "
+        "kernel, then by input and output map; biases come last. KFC's picture, on the right, repeats "
+        f"<i>G</i>, a matrix of {picture.maps} × {picture.maps}, once per entry of <i>A</i>; the exact block "
+        "need not repeat anything."
+    )
+    section = Section("convblocks", "One block, assumption by assumption", [text, FIGURE], 3)
+    draw = partial(plots.ladder_blocks, {short(label): M for label, M in picture.blocks.items()})
+    return Chapter([section], {"conv-ladder": draw}, results=picture)
 
 
 def block_picture(study: Study) -> BlockPicture | None:

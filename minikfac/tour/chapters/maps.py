@@ -13,7 +13,7 @@ Activations are centred. Derivatives are not: for targets drawn from the model t
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ from ... import fisher, plots
 from ...backend import Array, to_host
 from ...network import Network
 from ...network.layers import Conv2d
-from ..parts import Drawings, Figure, Part, Section, count, listing, number, two_digits
+from ..parts import Chapter, Figure, Part, Section, count, listing, number, two_digits
 
 if TYPE_CHECKING:
     from ..run import Run
@@ -230,107 +230,85 @@ def strengths(layers: Sequence[LayerMaps]) -> list[dict[str, object]]:
     ]
 
 
-@dataclass(frozen=True)
-class SpatialMaps:
-    """Maps below both poolings.
+def compute(run: Run) -> Chapter:
+    """SUD and SH looked at, below the pooling of a convolutional run and below the other, trained alike."""
+    pool = run.settings.pool
+    other = "avg" if pool == "max" else "max"
+    net, theta, history = run.alike(pool=other)
+    x = run.x[:MEASURED]
+    maps = {pool: layer_maps(run.net, run.theta, x), other: layer_maps(net, theta, x)}
+    trained = {pool: run.history.records[-1], other: history.records[-1]}
+    numbers = {pool: strengths(layers) for pool, layers in maps.items()}
+    return Chapter(
+        [_space(maps, trained), places(maps[pool])],
+        {"conv-autocorrelation": lambda: _draw(maps)},
+        {"convolutions": {"maps": numbers, "trained_alike": trained}},
+        results=maps,
+    )
 
-    Attributes:
-        maps: per pooling, "max" and "avg", of each convolution of a net trained alike; first
-            those of the net that was studied.
-        records: the last record of each of these trainings.
-    """
 
-    maps: dict[str, list[LayerMaps]]
-    records: dict[str, dict[str, Any]]
-
-    @property
-    def studied(self) -> list[LayerMaps]:
-        """Of the net that was studied."""
-        return next(iter(self.maps.values()))
-
-    def figures(self) -> Drawings:
-        """Correlations in space."""
-        return {"conv-autocorrelation": self._autocorrelation}
-
-    def _autocorrelation(self) -> Any:
-        tiles = {
-            layer.name: {"activations in": layer.inputs.mean_autocorrelation}
-            | {
-                f"derivatives,\n{POOLING[pool]}": maps[place].derivatives.mean_autocorrelation
-                for pool, maps in self.maps.items()
-            }
-            for place, layer in enumerate(self.studied)
+def _draw(maps: Mapping[str, Sequence[LayerMaps]]) -> Any:
+    """Correlations in space."""
+    tiles = {
+        layer.name: {"activations in": layer.inputs.mean_autocorrelation}
+        | {
+            f"derivatives,\n{POOLING[pool]}": layers[place].derivatives.mean_autocorrelation
+            for pool, layers in maps.items()
         }
-        return plots.autocorrelation(tiles)
+        for place, layer in enumerate(next(iter(maps.values())))
+    }
+    return plots.autocorrelation(tiles)
 
-    def sections(self) -> list[Section]:
-        """SUD and SH looked at."""
-        return [self._space(), self._places()]
 
-    def _space(self) -> Section:
-        """SUD: autocorrelations below both poolings."""
-        strengths = "; ".join(
-            f"{_by_layer(maps, 'derivatives', 'neighbours')} with {POOLING[pool]} (training loss "
-            f"{number(self.records[pool]['loss'])} nats per example)"
-            for pool, maps in self.maps.items()
-        )
-        layer = self.studied[0]
-        t = math.prod(layer.grid)
-        parts: list[Part] = [
-            "Correlate a map with itself, shifted by some pixels. For derivatives SUD says: a dot in the "
-            "middle, and nothing around it. At a distance of one pixel the mean size of the correlation is "
-            f"{strengths}, in nets trained alike. Max-pooling sends a derivative to one pixel of its window, "
-            "where an average sends it to all of them alike [GM16, fig. 1]. Of what goes into the layers KFC "
-            f"does not assume SUD; there it is {_by_layer(self.studied, 'inputs', 'neighbours')}.",
-            Figure(
-                "conv-autocorrelation",
-                "Autocorrelation in space, mean over maps: of what goes into each convolution, and of the "
-                "derivatives that come back, with max-pooling and with averages.",
-            ),
-            "Weak correlations can add up to a large error, as there are many of them: in "
-            f"{layer.name} there are {count(t)} pairs of a location with itself and {count(t * (t - 1))} of "
-            "two different ones, and activations, which multiply them, are correlated and have a mean that "
-            "is not zero (the constant 1 of the bias least of all).",
-        ]
-        return Section("convspace", "Are derivatives uncorrelated in space?", parts, 3)
+def _space(maps: Mapping[str, Sequence[LayerMaps]], trained: Mapping[str, Mapping[str, Any]]) -> Section:
+    """SUD: autocorrelations below both poolings."""
+    strengths = "; ".join(
+        f"{_by_layer(layers, 'derivatives', 'neighbours')} with {POOLING[pool]} (training loss "
+        f"{number(trained[pool]['loss'])} nats per example)"
+        for pool, layers in maps.items()
+    )
+    studied = next(iter(maps.values()))
+    layer = studied[0]
+    t = math.prod(layer.grid)
+    parts: list[Part] = [
+        "Correlate a map with itself, shifted by some pixels. For derivatives SUD says: a dot in the "
+        "middle, and nothing around it. At a distance of one pixel the mean size of the correlation is "
+        f"{strengths}, in nets trained alike. Max-pooling sends a derivative to one pixel of its window, "
+        "where an average sends it to all of them alike [GM16, fig. 1]. Of what goes into the layers KFC "
+        f"does not assume SUD; there it is {_by_layer(studied, 'inputs', 'neighbours')}.",
+        Figure(
+            "conv-autocorrelation",
+            "Autocorrelation in space, mean over maps: of what goes into each convolution, and of the "
+            "derivatives that come back, with max-pooling and with averages.",
+        ),
+        "Weak correlations can add up to a large error, as there are many of them: in "
+        f"{layer.name} there are {count(t)} pairs of a location with itself and {count(t * (t - 1))} of "
+        "two different ones, and activations, which multiply them, are correlated and have a mean that "
+        "is not zero (the constant 1 of the bias least of all).",
+    ]
+    return Section("convspace", "Are derivatives uncorrelated in space?", parts, 3)
 
-    def _places(self) -> Section:
-        """SH: variances over locations."""
-        ranges = []
-        for layer in self.studied:
-            variance = layer.derivatives.mean_variance
-            least, most = two_digits(variance.min()), two_digits(variance.max())
-            ranges.append(f"{least} to {most} ({layer.name})")
-        text = (
-            "SH says that variances are the same at all locations. Relative to their mean, those of "
-            f"derivatives range over {listing(ranges)}. On the outermost locations they are "
-            f"{_by_layer(self.studied, 'derivatives', 'border')} times those inside; 1 would be SH. Patches "
-            "there reach into the padding, which holds zeros. Of activations KFC does not assume SH, as "
-            "<i>A</i> is made of the real, padded patches: their ratio is "
-            f"{_by_layer(self.studied, 'inputs', 'border')}."
-        )
-        return Section("convplaces", "Is no place special?", [text], 3)
 
-    def record(self) -> dict[str, Any]:
-        """Strengths of correlations by pooling and layer."""
-        maps = {pool: strengths(layers) for pool, layers in self.maps.items()}
-        return {"convolutions": {"maps": maps, "trained_alike": self.records}}
+def places(studied: Sequence[LayerMaps]) -> Section:
+    """SH: variances over locations."""
+    ranges = []
+    for layer in studied:
+        variance = layer.derivatives.mean_variance
+        least, most = two_digits(variance.min()), two_digits(variance.max())
+        ranges.append(f"{least} to {most} ({layer.name})")
+    text = (
+        "SH says that variances are the same at all locations. Relative to their mean, those of "
+        f"derivatives range over {listing(ranges)}. On the outermost locations they are "
+        f"{_by_layer(studied, 'derivatives', 'border')} times those inside; 1 would be SH. Patches "
+        "there reach into the padding, which holds zeros. Of activations KFC does not assume SH, as "
+        "<i>A</i> is made of the real, padded patches: their ratio is "
+        f"{_by_layer(studied, 'inputs', 'border')}."
+    )
+    return Section("convplaces", "Is no place special?", [text], 3)
 
 
 def _by_layer(layers: Sequence[LayerMaps], signal: str, measure: str) -> str:
     """A property of one signal's maps in each layer."""
     return listing(
         [f"{two_digits(getattr(layer.signals[signal], measure))} ({layer.name})" for layer in layers]
-    )
-
-
-def compute(run: Run) -> SpatialMaps:
-    """Measure the maps of a convolutional run, and of a net that is trained alike with the other pooling."""
-    pool = run.settings.pool
-    other = "avg" if pool == "max" else "max"
-    net, theta, history = run.alike(pool=other)
-    x = run.x[:MEASURED]
-    return SpatialMaps(
-        {pool: layer_maps(run.net, run.theta, x), other: layer_maps(net, theta, x)},
-        {pool: run.history.records[-1], other: history.records[-1]},
     )

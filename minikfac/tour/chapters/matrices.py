@@ -11,7 +11,7 @@ take factored damping there, as in the paper.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,9 +21,10 @@ from ... import fisher, plots
 from ...backend import Array, to_host
 from ...fisher.kronecker import factors
 from ...quality import APPROXIMATIONS
-from ..parts import Drawings, Figure, Finding, Part, Section, count, listing, percent, two_digits
+from ..parts import Chapter, Figure, Finding, Part, Section, count, listing, percent, two_digits
 
 if TYPE_CHECKING:
+    from ...exploration import Study
     from ..run import Run
 
 _LARGEST = 3000
@@ -33,6 +34,28 @@ FIGURE = Figure(
     "Above: one layer's exact block, its factors A and G, their Kronecker product, and the difference. "
     "Below: the exact Fisher matrix, K-FAC with one such block per layer, and the difference.",
 )
+
+
+FIRST_ASSUMPTION: list[Part] = [
+    "Entries of <i>F</i>, by size: white is 0. The entry of weights (<i>i</i>, <i>o</i>) and "
+    "(<i>j</i>, <i>p</i>) is the mean of <i>ā<sub>i</sub> ā<sub>j</sub> g<sub>o</sub> "
+    "g<sub>p</sub></i>. K-FAC's first assumption is that activations are independent of derivatives. "
+    "Then the mean of the product is the product of the means of <i>ā<sub>i</sub> "
+    "ā<sub>j</sub></i> and <i>g<sub>o</sub> g<sub>p</sub></i>, and a block of <i>F</i> becomes the "
+    "Kronecker product <i>A</i> ⊗ <i>G</i> of two small matrices. Its second assumption is that "
+    "layers are uncorrelated, so that only the diagonal blocks are left.",
+    FIGURE,
+]
+CHAIN: list[Part] = [
+    "K-FAC leaves out what lies between layers in the inverse; the block-tridiagonal inverse keeps "
+    "what lies between neighbours, and layers that are not neighbours are correlated through those "
+    "between them. Diagonal blocks are damped in this picture, as they must be to have an inverse; "
+    "errors are relative to <i>F̃</i> and to its inverse.",
+    Figure(
+        "matrices-chain",
+        "F̃, block-diagonal and block-tridiagonal, and their inverses [MG15, fig. 5, 6].",
+    ),
+]
 
 
 def picture_layers(n_params: Sequence[int]) -> list[int]:
@@ -111,13 +134,6 @@ class Matrices:
     inverses: dict[str, Array]
     errors: dict[str, float]
 
-    def figures(self) -> Drawings:
-        """K-FAC in one picture, and block-diagonal against chain [MG15, fig. 5, 6]."""
-        drawings: Drawings = {"kfac": self._kfac}
-        if "tridiagonal" in self.damped:
-            drawings["matrices-chain"] = self._matrices
-        return drawings
-
     def _kfac(self) -> Any:
         names, factors = list(self.factors), list(self.factors.values())
         return plots.kfac_picture(self.whole, factors, names, len(names) - 1)
@@ -130,74 +146,46 @@ class Matrices:
         }
         return plots.matrix_rows(rows, self.names, self.sizes)
 
-    def findings(self, run: Run) -> Iterator[Finding]:
-        """K-FAC's size and its error."""
-        if "K-FAC" not in run.study.matrices:
-            return
-        row = run.study.table["K-FAC"]
-        yield Finding(
-            "K-FAC replaces each layer's block by a product of two small matrices.",
-            two_digits(row["error"]),
-            "is the relative error of K-FAC's matrix (Frobenius norm of the difference, over that of <i>F</i>"
-            f"; 0 is exact). It stores {count(row['floats'])} numbers in place of "
-            f"{count(run.study.F.floats)}.",
-            FIGURE,
-            ["matrices", "ledger"],
-            "4, Down to K-FAC",
-        )
-
-    def sections(self) -> list[Section]:
+    def chapter(self, study: Study) -> Chapter:
         """F, its Kronecker products, block-diagonal and chain, and the inverses."""
-        parts = self._first_assumption()
+        parts, drawings = [*FIRST_ASSUMPTION], {"kfac": self._kfac}
         if len(self.sizes) > 1:
-            parts += self._second_assumption()
+            parts.append(self._second_assumption())
         if "tridiagonal" in self.damped:
-            parts += self._chain()
-        return [Section("matrices", "The matrices", parts)]
+            parts += CHAIN
+            drawings["matrices-chain"] = self._matrices
+        section = Section("matrices", "The matrices", parts)
+        record = {"layers": list(self.names), "sizes": list(self.sizes), "errors": self.errors}
+        findings = [finding(study)] if "K-FAC" in study.matrices else []
+        return Chapter([section], drawings, {"middle_layers": record}, findings, results=self)
 
-    def _first_assumption(self) -> list[Part]:
-        return [
-            "Entries of <i>F</i>, by size: white is 0. The entry of weights (<i>i</i>, <i>o</i>) and "
-            "(<i>j</i>, <i>p</i>) is the mean of <i>ā<sub>i</sub> ā<sub>j</sub> g<sub>o</sub> "
-            "g<sub>p</sub></i>. K-FAC's first assumption is that activations are independent of derivatives. "
-            "Then the mean of the product is the product of the means of <i>ā<sub>i</sub> "
-            "ā<sub>j</sub></i> and <i>g<sub>o</sub> g<sub>p</sub></i>, and a block of <i>F</i> becomes the "
-            "Kronecker product <i>A</i> ⊗ <i>G</i> of two small matrices. Its second assumption is that "
-            "layers are uncorrelated, so that only the diagonal blocks are left.",
-            FIGURE,
-        ]
-
-    def _second_assumption(self) -> list[Part]:
+    def _second_assumption(self) -> str:
         outside, in_inverse = (self.errors[f"{what}outside the diagonal"] for what in ("", "inverse "))
-        return [
+        return (
             "Kronecker products can stand for the blocks between layers too: the matrix of all of them is "
             f"<i>F̃</i>. For {listing(self.names)} ({count(sum(self.sizes))} weights) its relative error is "
             f"{two_digits(self.errors['kronecker'])} (Frobenius norm), and "
             f"{two_digits(self.errors['diagonal blocks'])} on the diagonal blocks alone. An optimizer needs "
             f"its inverse: blocks between layers hold {percent(outside)} of the sum of absolute values in "
-            f"<i>F̃</i>, and {percent(in_inverse)} in the inverse.",
-        ]
-
-    def _chain(self) -> list[Part]:
-        return [
-            "K-FAC leaves out what lies between layers in the inverse; the block-tridiagonal inverse keeps "
-            "what lies between neighbours, and layers that are not neighbours are correlated through those "
-            "between them. Diagonal blocks are damped in this picture, as they must be to have an inverse; "
-            "errors are relative to <i>F̃</i> and to its inverse.",
-            Figure(
-                "matrices-chain",
-                "F̃, block-diagonal and block-tridiagonal, and their inverses [MG15, fig. 5, 6].",
-            ),
-        ]
-
-    def record(self) -> dict[str, Any]:
-        """Errors."""
-        return {
-            "middle_layers": {"layers": list(self.names), "sizes": list(self.sizes), "errors": self.errors}
-        }
+            f"<i>F̃</i>, and {percent(in_inverse)} in the inverse."
+        )
 
 
-def compute(run: Run) -> Matrices | None:
+def finding(study: Study) -> Finding:
+    """K-FAC's size and its error."""
+    row = study.table["K-FAC"]
+    return Finding(
+        "K-FAC replaces each layer's block by a product of two small matrices.",
+        two_digits(row["error"]),
+        "is the relative error of K-FAC's matrix (Frobenius norm of the difference, over that of <i>F</i>"
+        f"; 0 is exact). It stores {count(row['floats'])} numbers in place of {count(study.F.floats)}.",
+        FIGURE,
+        ["matrices", "ledger"],
+        "4, Down to K-FAC",
+    )
+
+
+def compute(run: Run) -> Chapter | None:
     """Build and measure the matrices of the layers that are drawn; a few thousand parameters at most."""
     if not run.drawn or run.settings.channels is not None:
         return None
@@ -229,7 +217,7 @@ def compute(run: Run) -> Matrices | None:
     if run.study.F.shape[0] <= _LARGEST:
         whole, signals = run.study.F, run.study.signals
     pairs = zip(whole.names, signals.total(factors), strict=True)
-    return Matrices(
+    made = Matrices(
         part.signals.names,
         tuple(rows.stop - rows.start for rows in slices),
         to_host(whole.array),
@@ -238,6 +226,7 @@ def compute(run: Run) -> Matrices | None:
         {name: to_host(matrix) for name, matrix in inverses.items()},
         errors,
     )
+    return made.chapter(run.study)
 
 
 def _error(M: Array, near: Array) -> float:

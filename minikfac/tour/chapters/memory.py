@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ... import plots
 from ...network import mlp, presets
 from ...plots.memory import human_bytes
-from ..parts import Drawings, Figure, Section, count
+from ..parts import Chapter, Figure, Section, count
 
 if TYPE_CHECKING:
     from ..run import Run
@@ -24,36 +23,8 @@ _BYTES = 4
 """Per number."""
 
 
-@dataclass(frozen=True)
-class Memory:
-    """Rows of :func:`memory_rows`; the first is this net's."""
-
-    rows: list[dict[str, Any]]
-
-    def figures(self) -> Drawings:
-        """The full Fisher matrix against K-FAC's factors."""
-        nets = {row["name"]: (row["parameters"], row["factor_bytes"] // _BYTES) for row in self.rows}
-        return {"memory": lambda: plots.memory(nets, bytes_per_float=_BYTES)}
-
-    def sections(self) -> list[Section]:
-        """How the two grow, and why blocks are not enough."""
-        widest = max(self.rows, key=lambda row: row["largest_layer"])
-        text = (
-            "The size of <i>F</i> grows with the square of the number of weights. Leaving out what is "
-            "between layers is not enough: the largest layer of these nets has "
-            f"{count(widest['largest_layer'])} weights ({widest['name']}), and its block alone takes "
-            f"{human_bytes(_BYTES * widest['largest_layer'] ** 2)} (numbers of {8 * _BYTES} bits)."
-        )
-        figure = Figure("memory", "Memory of the full Fisher matrix and of K-FAC's factors.")
-        return [Section("memory", "Why not simply use F?", [text, figure])]
-
-    def record(self) -> dict[str, Any]:
-        """The rows."""
-        return {"memory": self.rows}
-
-
-def compute(run: Run) -> Memory:
-    """This net beside those of the papers."""
+def compute(run: Run) -> Chapter:
+    """How the two grow, and why blocks are not enough: this net beside those of the papers."""
     settings = run.settings
     nets: dict[str, Sequence[tuple[int, ...]]] = {"this net": run.net.shapes}
     if settings.channels is None:
@@ -62,7 +33,21 @@ def compute(run: Run) -> Memory:
         nets["KFC's net for CIFAR-10"] = presets.cifar10_kfc().shapes
     if run.convolutional is not None:
         nets["KFC's net for SVHN"] = presets.svhn_kfc().shapes
-    return Memory(memory_rows(nets))
+    rows = memory_rows(nets)
+    widest = max(rows, key=lambda row: row["largest_layer"])
+    text = (
+        "The size of <i>F</i> grows with the square of the number of weights. Leaving out what is "
+        "between layers is not enough: the largest layer of these nets has "
+        f"{count(widest['largest_layer'])} weights ({widest['name']}), and its block alone takes "
+        f"{human_bytes(_BYTES * widest['largest_layer'] ** 2)} (numbers of {8 * _BYTES} bits)."
+    )
+    figure = Figure("memory", "Memory of the full Fisher matrix and of K-FAC's factors.")
+    counts = {row["name"]: (row["parameters"], row["factor_bytes"] // _BYTES) for row in rows}
+    return Chapter(
+        [Section("memory", "Why not simply use F?", [text, figure])],
+        {"memory": lambda: plots.memory(counts, bytes_per_float=_BYTES)},
+        {"memory": rows},
+    )
 
 
 def memory_rows(nets: Mapping[str, Sequence[tuple[int, ...]]]) -> list[dict[str, Any]]:

@@ -3,72 +3,50 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ...network import Network
-from ..parts import Drawings, Part, Section, count, listing, number, percent
+from ..parts import Chapter, Part, Section, count, listing, number, percent
 from .maps import conv_layers
 
 if TYPE_CHECKING:
     from ..run import Run
 
 
-@dataclass(frozen=True)
-class Net:
-    """The run itself: nothing else is computed."""
-
-    run: Run
-
-    def figures(self) -> Drawings:
-        """None: what training came to is in the text."""
-        return {}
-
-    def sections(self) -> list[Section]:
-        """What was studied."""
-        run, settings, data = self.run, self.run.settings, self.run.dataset
-        size = " × ".join(map(str, data.x_train.shape[1:]))
-        classes = (
-            f"{data.n_classes} classes" if data.n_classes else f"{data.y_train.shape[1]} numbers to predict"
-        )
-        parts: list[Part] = [
-            f"The data: <b>{escape(data.name)}</b>, {count(len(data.x_train))} training and "
-            f"{count(len(data.x_test))} test examples of {size} numbers each, {classes}. The net: "
-            f"{settings.net_name}, {settings.activation} units, {settings.output} output, "
-            f"<b>{count(run.net.n_params)} parameters</b>. Its layers are {layers(run.net)}.",
-            trained(run),
-            f"Everything below is a mean over the first {count(len(run.x))} training examples, with damping "
-            f"λ = {number(settings.damping)} where a matrix is inverted. The study is of "
-            f"{listing(run.study.signals.names)}.",
-        ]
-        return [Section("net", "The net and its data", parts)]
-
-    def record(self) -> dict[str, Any]:
-        """Sizes of data and net, and the training."""
-        data, net, F = self.run.dataset, self.run.net, self.run.study.F
-        return {
-            "data": {
-                "name": data.name,
-                "training_examples": len(data.x_train),
-                "test_examples": len(data.x_test),
-                "inputs": math.prod(data.x_train.shape[1:]),
-                "classes": data.n_classes,
-            },
-            "net": {
-                "parameters": net.n_params,
-                "layers": {name: list(shape) for name, shape in zip(net.names, net.shapes, strict=True)},
-                "studied_parameters": F.shape[0],
-                "studied_layers": list(F.names),
-            },
-            "training": self.run.history.records,
-            "damping": self.run.study.damping,
-        }
-
-
-def compute(run: Run) -> Net:
-    """The run is all there is."""
-    return Net(run)
+def compute(run: Run) -> Chapter:
+    """What was studied, and sizes of data and net; nothing else is computed."""
+    settings, data, net, F = run.settings, run.dataset, run.net, run.study.F
+    size = " × ".join(map(str, data.x_train.shape[1:]))
+    classes = f"{data.n_classes} classes" if data.n_classes else f"{data.y_train.shape[1]} numbers to predict"
+    parts: list[Part] = [
+        f"The data: <b>{escape(data.name)}</b>, {count(len(data.x_train))} training and "
+        f"{count(len(data.x_test))} test examples of {size} numbers each, {classes}. The net: "
+        f"{settings.net_name}, {settings.activation} units, {settings.output} output, "
+        f"<b>{count(net.n_params)} parameters</b>. Its layers are {layers(net)}.",
+        trained(run),
+        f"Everything below is a mean over the first {count(len(run.x))} training examples, with damping "
+        f"λ = {number(settings.damping)} where a matrix is inverted. The study is of "
+        f"{listing(run.study.signals.names)}.",
+    ]
+    record = {
+        "data": {
+            "name": data.name,
+            "training_examples": len(data.x_train),
+            "test_examples": len(data.x_test),
+            "inputs": math.prod(data.x_train.shape[1:]),
+            "classes": data.n_classes,
+        },
+        "net": {
+            "parameters": net.n_params,
+            "layers": {name: list(shape) for name, shape in zip(net.names, net.shapes, strict=True)},
+            "studied_parameters": F.shape[0],
+            "studied_layers": list(F.names),
+        },
+        "training": run.history.records,
+        "damping": run.study.damping,
+    }
+    return Chapter([Section("net", "The net and its data", parts)], record=record)
 
 
 def trained(run: Run) -> str:

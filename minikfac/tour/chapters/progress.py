@@ -8,7 +8,6 @@ The second is of a small autoencoder of digits, where K-FAC has the constants of
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,7 @@ from ...parallel import one_thread
 from ...races.problems import problem
 from ...races.recipes import recipe
 from ...training.loop import train
-from ..parts import Drawings, Figure, Finding, Part, Section, count, number
+from ..parts import Chapter, Figure, Finding, Part, Section, count, number
 from .conditioning import COUNTED, Conditioning, conditioning
 from .damping_study import MATRICES, STEPS, DampingStudy, damping_study
 
@@ -96,96 +95,88 @@ FIGURE = Figure(
 )
 
 
-@dataclass(frozen=True)
-class Progress:
-    """Both studies."""
-
-    valley: Conditioning
-    improvement: Improvement
-
-    def figures(self) -> Drawings:
-        """Paths over the valley, and what one step improves by strength of the damping [MG15, fig. 7]."""
-        return {"valley": self._valley, "improvement-by-damping": self._improvement}
-
-    def _valley(self) -> Any:
-        run = self.valley  # without the path of momentum, which is high
-        paths = {name: path for name, path in run.paths.items() if "momentum" not in name}
-        return plots.conditioning(
-            run.hessian, run.minimum, paths, run.losses, run.condition_numbers, run.steps
-        )
-
-    def _improvement(self) -> Any:
-        at = self.improvement
-        title = f"After {at.steps} steps of K-FAC on a small autoencoder, one more lowers the objective by"
-        return plots.improvement_against_damping(
-            at.study.gammas, at.study.improvements, chosen=at.gamma, title=title
-        )
-
-    def findings(self, run: Run) -> Iterator[Finding]:
-        """K-FAC's step as it is, and re-scaled."""
-        at, (_, _, kfac, _), (as_it_is, rescaled, _) = self.improvement, MATRICES, STEPS
-        harmful = int((at.study.improvements[kfac, as_it_is] <= 0).sum())
-        yield Finding(
-            "K-FAC's step needs damping, and its length has to be chosen.",
-            f"{harmful} of {len(at.study.gammas)}",
-            "strengths of the factored damping give a K-FAC step that does not lower the objective. The "
-            f"best lowers it by {number(at.best(kfac, as_it_is)[0])} nats, and by "
-            f"{number(at.best(kfac, rescaled)[0])} nats where the exact Fisher matrix sets its length.",
-            FIGURE,
-            ["progress", "spectra"],
-            "5, Damping",
-        )
-
-    def sections(self) -> list[Section]:
-        """Steps on the quadratic, and steps of K-FAC on a net."""
-        at = self.improvement
-        exact, _, kfac, chain = MATRICES
-        _, rescaled, momentum = STEPS
-        damping = (
-            "A net's loss is not quadratic, and K-FAC is not its curvature. So K-FAC damps its matrix, with "
-            f"a strength γ&nbsp;=&nbsp;√λ, and may re-scale the step by the exact Fisher matrix, at the cost "
-            "of one pass forward. Here this is tried on a small autoencoder of digits "
-            f"({count(at.n_params)} weights) after {count(at.steps)} steps of K-FAC. With the step before "
-            "as a second direction, which is momentum, the objective falls by up to "
-            f"{number(at.best(kfac, momentum)[0])} nats. Re-scaled, the step of the block-tridiagonal "
-            f"inverse lowers it by up to {number(at.best(chain, rescaled)[0])} nats, and that of the exact "
-            f"matrix by up to {number(at.best(exact, rescaled)[0])}."
-        )
-        valley = Figure(
-            "valley",
-            "Above: paths on the quadratic, the vertical axis stretched; momentum, which swings far out, is "
-            "not shown there. Below: the loss, step by step, and the steps needed against the condition "
-            "number.",
-        )
-        parts: list[Part] = [self._valley_in_words(), valley, damping, FIGURE]
-        return [Section("progress", "What it is good for: progress", parts)]
-
-    def _valley_in_words(self) -> str:
-        run = self.valley
-        where = int(np.abs(run.condition_numbers - run.condition_number).argmin())
-        plain, momentum, natural = (int(run.steps[name][where]) for name in COUNTED)
-        ratio = number(float(run.condition_numbers[where]))
-        return (
-            f"Take a loss of two parameters that is curved {ratio} times as much in one direction as in the "
-            "other. Gradient descent with its best step size jumps from one side of the valley to the other, "
-            f"crawls along it, and takes <b>{count(plain)}</b> steps to a millionth of the loss; with its "
-            f"best momentum, {count(momentum)}. The natural gradient divides by the curvature, which is "
-            f"<i>F</i> here: steps that it takes, whatever the ratio: <b>{count(natural)}</b>."
-        )
-
-    def record(self) -> dict[str, Any]:
-        """Losses and steps on the quadratic, improvements by matrix."""
-        kept = ("condition_number", "losses", "reduction", "condition_numbers", "steps")
-        valley = {key: getattr(self.valley, key) for key in kept}
-        improvement = vars(self.improvement) | vars(self.improvement.study)
-        del improvement["study"]
-        improvement["improvements"] = [
-            {"matrix": matrix, "way": kind, "nats": values}
-            for (matrix, kind), values in self.improvement.study.improvements.items()
-        ]
-        return {"descent": {"conditioning": valley, "improvement": improvement}}
+VALLEY = Figure(
+    "valley",
+    "Above: paths on the quadratic, the vertical axis stretched; momentum, which swings far out, is "
+    "not shown there. Below: the loss, step by step, and the steps needed against the condition "
+    "number.",
+)
 
 
-def compute(run: Run) -> Progress:
+def compute(run: Run) -> Chapter:
     """Both studies; of the run only the seed matters."""
-    return Progress(conditioning(condition_numbers=(1, 3, 10, 30, 100, 300)), improvement(run.settings.seed))
+    valley = conditioning(condition_numbers=(1, 3, 10, 30, 100, 300))
+    return chapter(valley, improvement(run.settings.seed))
+
+
+def chapter(valley: Conditioning, at: Improvement) -> Chapter:
+    """Steps on the quadratic, and steps of K-FAC on a net."""
+    exact, _, kfac, chain = MATRICES
+    _, rescaled, momentum = STEPS
+    damping = (
+        "A net's loss is not quadratic, and K-FAC is not its curvature. So K-FAC damps its matrix, with "
+        f"a strength γ&nbsp;=&nbsp;√λ, and may re-scale the step by the exact Fisher matrix, at the cost "
+        "of one pass forward. Here this is tried on a small autoencoder of digits "
+        f"({count(at.n_params)} weights) after {count(at.steps)} steps of K-FAC. With the step before "
+        "as a second direction, which is momentum, the objective falls by up to "
+        f"{number(at.best(kfac, momentum)[0])} nats. Re-scaled, the step of the block-tridiagonal "
+        f"inverse lowers it by up to {number(at.best(chain, rescaled)[0])} nats, and that of the exact "
+        f"matrix by up to {number(at.best(exact, rescaled)[0])}."
+    )
+    parts: list[Part] = [_valley_in_words(valley), VALLEY, damping, FIGURE]
+    kept = ("condition_number", "losses", "reduction", "condition_numbers", "steps")
+    improvements = [
+        {"matrix": matrix, "way": kind, "nats": values}
+        for (matrix, kind), values in at.study.improvements.items()
+    ]
+    numbers = {key: value for key, value in vars(at).items() if key != "study"}
+    numbers |= vars(at.study) | {"improvements": improvements}
+    record = {"conditioning": {key: getattr(valley, key) for key in kept}, "improvement": numbers}
+    return Chapter(
+        [Section("progress", "What it is good for: progress", parts)],
+        {"valley": lambda: _draw_valley(valley), "improvement-by-damping": lambda: _draw_improvement(at)},
+        {"descent": record},
+        [_finding(at)],
+        results=(valley, at),
+    )
+
+
+def _draw_valley(run: Conditioning) -> Any:
+    """Without the path of momentum, which is high."""
+    paths = {name: path for name, path in run.paths.items() if "momentum" not in name}
+    return plots.conditioning(run.hessian, run.minimum, paths, run.losses, run.condition_numbers, run.steps)
+
+
+def _draw_improvement(at: Improvement) -> Any:
+    title = f"After {at.steps} steps of K-FAC on a small autoencoder, one more lowers the objective by"
+    study = at.study
+    return plots.improvement_against_damping(study.gammas, study.improvements, chosen=at.gamma, title=title)
+
+
+def _finding(at: Improvement) -> Finding:
+    """K-FAC's step as it is, and re-scaled."""
+    (_, _, kfac, _), (as_it_is, rescaled, _) = MATRICES, STEPS
+    harmful = int((at.study.improvements[kfac, as_it_is] <= 0).sum())
+    return Finding(
+        "K-FAC's step needs damping, and its length has to be chosen.",
+        f"{harmful} of {len(at.study.gammas)}",
+        "strengths of the factored damping give a K-FAC step that does not lower the objective. The "
+        f"best lowers it by {number(at.best(kfac, as_it_is)[0])} nats, and by "
+        f"{number(at.best(kfac, rescaled)[0])} nats where the exact Fisher matrix sets its length.",
+        FIGURE,
+        ["progress", "spectra"],
+        "5, Damping",
+    )
+
+
+def _valley_in_words(run: Conditioning) -> str:
+    where = int(np.abs(run.condition_numbers - run.condition_number).argmin())
+    plain, momentum, natural = (int(run.steps[name][where]) for name in COUNTED)
+    ratio = number(float(run.condition_numbers[where]))
+    return (
+        f"Take a loss of two parameters that is curved {ratio} times as much in one direction as in the "
+        "other. Gradient descent with its best step size jumps from one side of the valley to the other, "
+        f"crawls along it, and takes <b>{count(plain)}</b> steps to a millionth of the loss; with its "
+        f"best momentum, {count(momentum)}. The natural gradient divides by the curvature, which is "
+        f"<i>F</i> here: steps that it takes, whatever the ratio: <b>{count(natural)}</b>."
+    )

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ... import fisher, plots
 from ...backend import Array
 from ...network import Network
-from ..parts import Drawings, Figure, Finding, Section, examples, listing, number, two_digits
+from ..parts import Chapter, Figure, Finding, Section, examples, listing, number, two_digits
 
 if TYPE_CHECKING:
     from ..run import Run
@@ -49,52 +50,39 @@ class Sampling:
     names: tuple[str, ...]
     n: int
 
-    def figures(self) -> Drawings:
-        """Errors of sampled Fisher matrices against the number of targets."""
-        errors = {
-            "sampled Fisher matrix": self.fisher,
-            "sampled K-FAC, against exact K-FAC": self.kfac,
-            "empirical Fisher matrix (labels)": self.empirical,
-        }
-        label = "sampled targets per example"
-        return {"sampling": lambda: plots.monte_carlo_error(self.counts, errors, xlabel=label)}
 
-    def findings(self, run: Run) -> Iterator[Finding]:
-        """The error of the empirical Fisher matrix."""
-        yield Finding(
-            "The Fisher matrix takes its targets from the model, not from the labels.",
-            two_digits(self.empirical),
-            "is the relative error (Frobenius norm) of the empirical Fisher matrix, which uses the labels.",
-            FIGURE,
-            ["sampling"],
-            "3, The exact Fisher",
-        )
-
-    def sections(self) -> list[Section]:
-        """How many targets it takes, and what labels do."""
-        text = (
-            "The expectation over targets can be taken exactly, as above (one pass back per output), or by "
-            "drawing targets. Independent draws have an error with slope −½ on log axes: four times the "
-            f"targets, half the error. Here the slope is {f'{self.slope:.2f}'.replace('-', '−')}. K-FAC's "
-            "factors are means over all entries of a layer, so the errors of drawn targets partly cancel in "
-            "them. Using the labels gives the <i>empirical</i> Fisher matrix, and more passes do not bring "
-            f"it closer; the scalar that fits it best to <i>F</i> is {number(self.empirical_scale)}, "
-            f"above 1 where the net is right more often than it believes. ({listing(self.names)}; "
-            f"{examples(self.n)}.)"
-        )
-        return [Section("sampling", "Exact, sampled and empirical", [text, FIGURE])]
-
-    def record(self) -> dict[str, Any]:
-        """All of it."""
-        return {"sampling": vars(self)}
-
-
-def compute(run: Run) -> Sampling | None:
-    """Draw targets for the layers in the pictures, for few examples."""
+def compute(run: Run) -> Chapter | None:
+    """How many targets it takes, and what labels do: for the layers in the pictures, and few examples."""
     if not run.drawn:
         return None
     few = slice(0, 500 if run.settings.channels is None else 200)
-    return sampling(run.net, run.theta, run.x[few], run.y[few], run.drawn, run.settings.seed)
+    drawn = sampling(run.net, run.theta, run.x[few], run.y[few], run.drawn, run.settings.seed)
+    text = (
+        "The expectation over targets can be taken exactly, as above (one pass back per output), or by "
+        "drawing targets. Independent draws have an error with slope −½ on log axes: four times the "
+        f"targets, half the error. Here the slope is {f'{drawn.slope:.2f}'.replace('-', '−')}. K-FAC's "
+        "factors are means over all entries of a layer, so the errors of drawn targets partly cancel in "
+        "them. Using the labels gives the <i>empirical</i> Fisher matrix, and more passes do not bring "
+        f"it closer; the scalar that fits it best to <i>F</i> is {number(drawn.empirical_scale)}, "
+        f"above 1 where the net is right more often than it believes. ({listing(drawn.names)}; "
+        f"{examples(drawn.n)}.)"
+    )
+    finding = Finding(
+        "The Fisher matrix takes its targets from the model, not from the labels.",
+        two_digits(drawn.empirical),
+        "is the relative error (Frobenius norm) of the empirical Fisher matrix, which uses the labels.",
+        FIGURE,
+        ["sampling"],
+        "3, The exact Fisher",
+    )
+    errors = {
+        "sampled Fisher matrix": drawn.fisher,
+        "sampled K-FAC, against exact K-FAC": drawn.kfac,
+        "empirical Fisher matrix (labels)": drawn.empirical,
+    }
+    draw = partial(plots.monte_carlo_error, drawn.counts, errors, xlabel="sampled targets per example")
+    section = Section("sampling", "Exact, sampled and empirical", [text, FIGURE])
+    return Chapter([section], {"sampling": draw}, {"sampling": vars(drawn)}, [finding])
 
 
 def sampling(net: Network, theta: Array, x: Array, y: Array, layers: Sequence[int], seed: int) -> Sampling:

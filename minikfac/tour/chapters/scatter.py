@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ... import fisher, plots
 from ...backend import Array, to_host
 from ...network import Network
-from ..parts import Drawings, Figure, Section, number
+from ..parts import Chapter, Figure, Section, number
 from .maps import conv_layers
 
 if TYPE_CHECKING:
@@ -38,50 +39,33 @@ class Scatter:
     F: Array
     covariance: Array
 
-    @property
-    def axes(self) -> Array:
-        """Half axes of the ellipse of F, the shorter one first."""
-        return np.sqrt(np.linalg.eigvalsh(self.F).clip(0))
 
-    def figures(self) -> Drawings:
-        """The cloud and the ellipse."""
-        if not self.axes[0] > 0:
-            return {}
-        return {"gradient-scatter": lambda: plots.gradient_scatter(self.samples, self.F, names=self.names)}
-
-    def sections(self) -> list[Section]:
-        """What the ellipse has to do with F."""
-        if not self.axes[0] > 0:
-            return []
-        first, second = self.names
-        text = (
-            "Each dot is the gradient of one example for one drawn target with respect to two parameters of "
-            f"{self.layer}: {first} and {second}. The 2 × 2 part of <i>F</i> that belongs to them is the "
-            f"covariance of this cloud. Where "
-            "gradients are long, predictions change fast and the natural "
-            "gradient takes short steps, and the other way round: the ellipse on the right, of steps that "
-            "change the predictions equally, is that of <i>F</i><sup>−1</sup>. Both are "
-            f"{number(self.axes[1] / self.axes[0])} times as long as they are wide, with long and short axes "
-            "exchanged."
-        )
-        caption = (
-            "Left: sampled gradients of two parameters and the ellipse of F. Right: steps of equal "
-            "divergence."
-        )
-        figure = Figure("gradient-scatter", caption)
-        return [Section("scatter", "F is the covariance of sampled gradients", [text, figure])]
-
-    def record(self) -> dict[str, Any]:
-        """All but the cloud."""
-        return {"scatter": {key: value for key, value in vars(self).items() if key != "samples"}}
-
-
-def compute(run: Run) -> Scatter:
-    """Sample gradients of the last convolution, or of the last layer that is drawn."""
+def compute(run: Run) -> Chapter:
+    """What F has to do with gradients of the last convolution, or of the last layer that is drawn."""
     convolutions = [layer for layer in conv_layers(run.net) if layer in run.layers]
     layer = max(convolutions, default=(run.drawn or run.layers)[-1])
     x = run.x if run.settings.channels is None else run.x[:200]
-    return gradient_scatter(run.net, run.theta, x, layer, run.settings.seed)
+    cloud = gradient_scatter(run.net, run.theta, x, layer, run.settings.seed)
+    record = {"scatter": {key: value for key, value in vars(cloud).items() if key != "samples"}}
+    shorter, longer = np.sqrt(np.linalg.eigvalsh(cloud.F).clip(0))
+    if not shorter > 0:
+        return Chapter([], record=record, results=cloud)
+    first, second = cloud.names
+    text = (
+        "Each dot is the gradient of one example for one drawn target with respect to two parameters of "
+        f"{cloud.layer}: {first} and {second}. The 2 × 2 part of <i>F</i> that belongs to them is the "
+        "covariance of this cloud. Where gradients are long, predictions change fast and the natural "
+        "gradient takes short steps, and the other way round: the ellipse on the right, of steps that "
+        "change the predictions equally, is that of <i>F</i><sup>−1</sup>. Both are "
+        f"{number(longer / shorter)} times as long as they are wide, with long and short axes exchanged."
+    )
+    caption = (
+        "Left: sampled gradients of two parameters and the ellipse of F. Right: steps of equal divergence."
+    )
+    figure = Figure("gradient-scatter", caption)
+    section = Section("scatter", "F is the covariance of sampled gradients", [text, figure])
+    draw = partial(plots.gradient_scatter, cloud.samples, cloud.F, names=cloud.names)
+    return Chapter([section], {"gradient-scatter": draw}, record, results=cloud)
 
 
 def gradient_scatter(net: Network, theta: Array, x: Array, layer: int, seed: int = 0) -> Scatter:

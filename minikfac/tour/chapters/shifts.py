@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.signal import correlate2d
@@ -21,7 +21,7 @@ from scipy.signal import correlate2d
 from ... import fisher, plots
 from ...backend import Array, to_host
 from ...network import Network
-from ..parts import Drawings, Figure, Section, count
+from ..parts import Chapter, Figure, Section, count
 from .maps import MEASURED, conv_layers
 
 if TYPE_CHECKING:
@@ -58,34 +58,6 @@ class ShiftedProducts:
         """DW[:, :, j, i], (kh, kw), the products at the kernel's shifts."""
         top, left, kh, kw = self.kernel
         return self.products[top : top + kh, left : left + kw]
-
-    def figures(self) -> Drawings:
-        """Two maps, shifted against each other."""
-        maps = self.activation, self.derivative, self.products, self.kernel
-        return {"conv-gradient": partial(plots.shifted_products, *maps, padding=self.padding)}
-
-    def sections(self) -> list[Section]:
-        """One gradient: the kernel's share of all shifts."""
-        text = (
-            "Take one map that goes into a convolution, and the derivatives for one map that comes out. Lay "
-            "one over the other, shifted by <i>δ</i>, and add up the products where they overlap: "
-            "Σ<sub><i>t</i></sub> <i>a<sub>j</sub></i>(<i>t</i> + <i>δ</i>) <i>g<sub>i</sub></i>(<i>t</i>) "
-            "is the gradient of the weight from map <i>j</i> to map <i>i</i> at the kernel's place <i>δ</i>. "
-            f"Of all {count(self.products.size)} shifts at which the two overlap, the kernel has "
-            f"{self.gradient.size}. For other examples and other drawn targets these numbers come out "
-            "differently; their covariance is what the Fisher matrix holds."
-        )
-        caption = (
-            f"{self.layer}, one example: map {self.input_map} of its input, derivatives for a drawn target, "
-            "their dot products for all shifts, and the kernel's share of these (framed): the gradient that "
-            "backpropagation finds."
-        )
-        title = "One gradient: two maps, shifted against each other"
-        return [Section("convgradient", title, [text, Figure("conv-gradient", caption)], 3)]
-
-    def record(self) -> dict[str, Any]:
-        """Maps and products."""
-        return {"convolutions": {"shifts": vars(self) | {"gradient": self.gradient}}}
 
 
 def shifted_products(
@@ -139,6 +111,26 @@ def shifted_products(
     )
 
 
-def compute(run: Run) -> ShiftedProducts:
-    """Of the run's convolutional net."""
-    return shifted_products(run.net, run.theta, run.x[:MEASURED], seed=run.settings.seed)
+def compute(run: Run) -> Chapter:
+    """One gradient of the run's convolutional net: the kernel's share of all shifts."""
+    one = shifted_products(run.net, run.theta, run.x[:MEASURED], seed=run.settings.seed)
+    text = (
+        "Take one map that goes into a convolution, and the derivatives for one map that comes out. Lay "
+        "one over the other, shifted by <i>δ</i>, and add up the products where they overlap: "
+        "Σ<sub><i>t</i></sub> <i>a<sub>j</sub></i>(<i>t</i> + <i>δ</i>) <i>g<sub>i</sub></i>(<i>t</i>) "
+        "is the gradient of the weight from map <i>j</i> to map <i>i</i> at the kernel's place <i>δ</i>. "
+        f"Of all {count(one.products.size)} shifts at which the two overlap, the kernel has "
+        f"{one.gradient.size}. For other examples and other drawn targets these numbers come out "
+        "differently; their covariance is what the Fisher matrix holds."
+    )
+    caption = (
+        f"{one.layer}, one example: map {one.input_map} of its input, derivatives for a drawn target, "
+        "their dot products for all shifts, and the kernel's share of these (framed): the gradient that "
+        "backpropagation finds."
+    )
+    title = "One gradient: two maps, shifted against each other"
+    section = Section("convgradient", title, [text, Figure("conv-gradient", caption)], 3)
+    maps = one.activation, one.derivative, one.products, one.kernel
+    draw = partial(plots.shifted_products, *maps, padding=one.padding)
+    record = {"convolutions": {"shifts": vars(one) | {"gradient": one.gradient}}}
+    return Chapter([section], {"conv-gradient": draw}, record)

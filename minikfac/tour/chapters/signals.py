@@ -10,7 +10,7 @@ import numpy as np
 from ... import plots
 from ...backend import Array, to_host
 from ...network import Network, outputs
-from ..parts import Drawings, Figure, Part, Section, percent
+from ..parts import Chapter, Drawings, Figure, Part, Section, percent
 
 if TYPE_CHECKING:
     from ..run import Run
@@ -74,68 +74,43 @@ def passage(net: Network, theta: Array, x: Array, y: Array, seed: int = 0) -> Pa
     )
 
 
-@dataclass(frozen=True)
-class Signals:
-    """One example's passage.
-
-    Attributes:
-        passage: through the net and back.
-        image_shape: of the example (H, W, C), None where it is not an image.
-        classes: whether targets are classes.
-    """
-
-    passage: Passage
-    image_shape: tuple[int, ...] | None
-    classes: bool
-
-    def figures(self) -> Drawings:
-        """One digit forward to probabilities and back."""
-        drawn = self.classes and len(self.passage.activations) > 1
-        return {"forward-backward": self._draw} if drawn else {}
-
-    def _draw(self) -> Any:
-        one, shape = self.passage, self.image_shape
-        pixels = one.x.reshape(shape[:2]) if shape is not None and shape[2] == 1 else one.x[None]
-        return plots.forward_backward(
-            pixels, one.activations[1:], one.mean, int(one.target), int(one.label), one.derivatives
-        )
-
-    def sections(self) -> list[Section]:
-        """What backpropagation leaves behind in every layer, for this example."""
-        one = self.passage
-        parts: list[Part] = [
-            "Backpropagation leaves two arrays in every layer. <i>ā</i> is the input of the layer's weights "
-            "(the activations of the layer below, and a constant 1 for the bias). <i>g</i> is the "
-            "derivative of the loss with respect to their output. For one example, the "
-            "gradient of the weights is their outer product <i>ā g</i><sup>T</sup>: entry (<i>i</i>, "
-            "<i>o</i>) is <i>ā<sub>i</sub> g<sub>o</sub></i>. Every matrix on this page is made of these "
-            "two.",
-        ]
-        if self.classes:
-            likely, drawn = int(one.mean.argmax()), int(one.target)
-            parts.append(
-                f"Take a test example with label {int(one.label)}. It goes through the net, which gives "
-                f"class {likely} a probability of {percent(float(one.mean[likely]))}. For the Fisher matrix "
-                f"the target is not the label: it is <b>drawn from these probabilities</b>. Here {drawn} was "
-                f"drawn, which has a probability of {percent(float(one.mean[drawn]))}, and the "
-                "derivatives for this target go back through the net."
-            )
-        caption = (
-            "First row: one example forward, to probabilities. Second row: derivatives back, for the drawn "
-            "target. Third row: the gradient of each layer's weights, an outer product."
-        )
-        parts.append(Figure("forward-backward", caption))
-        return [Section("signals", "Forward and back: where the numbers come from", parts)]
-
-    def record(self) -> dict[str, Any]:
-        """The example."""
-        return {"passage": vars(self.passage)}
-
-
-def compute(run: Run) -> Signals | None:
-    """Send a test example through a net of dense layers."""
+def compute(run: Run) -> Chapter | None:
+    """What backpropagation leaves behind in every layer of dense layers, for one test example."""
     if run.settings.channels is not None:
         return None
-    data = run.dataset
+    data, classes = run.dataset, isinstance(run.net.output, outputs.Categorical)
     one = passage(run.net, run.theta, data.x_test, data.y_test, run.settings.seed)
-    return Signals(one, data.image_shape, isinstance(run.net.output, outputs.Categorical))
+    parts: list[Part] = [
+        "Backpropagation leaves two arrays in every layer. <i>ā</i> is the input of the layer's weights "
+        "(the activations of the layer below, and a constant 1 for the bias). <i>g</i> is the "
+        "derivative of the loss with respect to their output. For one example, the "
+        "gradient of the weights is their outer product <i>ā g</i><sup>T</sup>: entry (<i>i</i>, "
+        "<i>o</i>) is <i>ā<sub>i</sub> g<sub>o</sub></i>. Every matrix on this page is made of these "
+        "two.",
+    ]
+    if classes:
+        likely, drawn = int(one.mean.argmax()), int(one.target)
+        parts.append(
+            f"Take a test example with label {int(one.label)}. It goes through the net, which gives "
+            f"class {likely} a probability of {percent(float(one.mean[likely]))}. For the Fisher matrix "
+            f"the target is not the label: it is <b>drawn from these probabilities</b>. Here {drawn} was "
+            f"drawn, which has a probability of {percent(float(one.mean[drawn]))}, and the "
+            "derivatives for this target go back through the net."
+        )
+    caption = (
+        "First row: one example forward, to probabilities. Second row: derivatives back, for the drawn "
+        "target. Third row: the gradient of each layer's weights, an outer product."
+    )
+    parts.append(Figure("forward-backward", caption))
+    section = Section("signals", "Forward and back: where the numbers come from", parts)
+    figures: Drawings = {}
+    if classes and len(one.activations) > 1:
+        figures["forward-backward"] = lambda: _draw(one, data.image_shape)
+    return Chapter([section], figures, {"passage": vars(one)})
+
+
+def _draw(one: Passage, shape: tuple[int, ...] | None) -> Any:
+    pixels = one.x.reshape(shape[:2]) if shape is not None and shape[2] == 1 else one.x[None]
+    return plots.forward_backward(
+        pixels, one.activations[1:], one.mean, int(one.target), int(one.label), one.derivatives
+    )

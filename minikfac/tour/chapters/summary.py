@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..parts import Finding, Head, Section, WithFindings, count, number, two_digits
+from ..parts import Head, Section, count, number, two_digits
 
 if TYPE_CHECKING:
     from ..run import Tour
@@ -19,9 +19,7 @@ def head(tour: Tour) -> Head:
     """The question, the first five findings that exist for this tour, and the conclusion."""
     run, study = tour.run, tour.run.study
     chapters = [tour.chapters[name] for name in CHAPTERS if name in tour.chapters]
-    findings: list[Finding] = []
-    for chapter in chapters:
-        findings += chapter.findings(run) if isinstance(chapter, WithFindings) else []
+    findings = [finding for chapter in chapters for finding in chapter.findings]
     name = f"{run.dataset.name}, {run.settings.net_name}"
     n_params = count(study.F.shape[0])
     return Head(
