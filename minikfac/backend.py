@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cache
 from numbers import Integral, Real
 from types import ModuleType
@@ -307,11 +307,6 @@ def fetch(*values: Any) -> list[Any]:
         values = tuple(value if on_host(value) else next(parts).reshape(value.shape) for value in values)
     arrays = [np.asarray(value, dtype=np.float64) for value in values]
     return [array if array.ndim else array.item() for array in arrays]
-
-
-def to_floats(values: Mapping[str, Any]) -> dict[str, float]:
-    """Return numbers by name as floats, fetched from a device in one transfer."""
-    return dict(zip(values, fetch(*values.values()), strict=True))
 
 
 def on_second_stream(task: Callable[..., T], like: Any) -> Callable[..., T]:

@@ -1,8 +1,8 @@
 """Matrices of parameters by parameters, as pictures [MG15, figs. 2, 3, 5, 6].
 
 A Fisher matrix of some thousand rows has more entries than a picture has pixels. Squares of entries are
-averaged (or their maximum is taken) before drawing, so that what is seen is a statement about all entries
-and not about those that a pixel happens to hit.
+averaged before drawing, so that what is seen is a statement about all entries and not about those that a
+pixel happens to hit.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from ..backend import Array
 from .checks import checked, some
 from .style import BLUE, MAGNITUDE, WIDTH, axes_for, new_figure, style, write_numbers
 
+UNIT = "nats per squared weight"
 
-def pool_magnitudes(F: Any, side: int, how: str = "mean") -> Array:
-    """Mean or maximum of |F| over squares of side x side entries.
+
+def pool_magnitudes(F: Any, side: int) -> Array:
+    """Mean of |F| over squares of side x side entries.
 
     Args:
         F: (P, P).
         side: of a square; the last squares are smaller where it does not divide P.
-        how: "mean" or "max".
 
     Returns:
         (ceil(P / side), ceil(P / side)).
@@ -33,15 +34,12 @@ def pool_magnitudes(F: Any, side: int, how: str = "mean") -> Array:
     >>> pool_magnitudes(np.diag([1.0, -3.0, 5.0]), 2)
     array([[1., 0.], [0., 5.]])
     """
-    if how not in ("mean", "max"):
-        raise ValueError(f"expected pooling 'mean' or 'max', got {how!r}")
     starts = np.arange(0, len(F), side)
     extents = np.diff(np.append(starts, len(F)))
-    add_up = np.add if how == "mean" else np.maximum
     # strip by strip: no second matrix of that size
-    rows = [add_up.reduce(np.abs(F[start : start + side]), axis=0) for start in starts]
-    pooled = add_up.reduceat(np.array(rows), starts, axis=1)
-    return pooled / np.outer(extents, extents) if how == "mean" else pooled
+    rows = [np.abs(F[start : start + side]).sum(axis=0) for start in starts]
+    pooled = np.add.reduceat(np.array(rows), starts, axis=1)
+    return pooled / np.outer(extents, extents)
 
 
 @style()
@@ -52,9 +50,6 @@ def matrices(
     sizes: Sequence[int],
     *,
     reference: str = "exact Fisher F",
-    unit: str = "nats per squared weight",
-    pool: str = "mean",
-    percentile: float = 99.0,
     cells: int = 350,
     upright: bool = False,
 ) -> list[Any]:
@@ -68,9 +63,7 @@ def matrices(
         approximations: (P, P) each, by name.
         names: of the layers.
         sizes: of the layers, in parameters; their sum is P.
-        reference, unit: what F and the unit of its entries are called.
-        pool: "mean" or "max": what stands for a square of entries.
-        percentile: of the squares of F: black is its value and all above.
+        reference: what F is called.
         cells: at most so many squares per side.
         upright: never turn names; for short ones.
 
@@ -83,9 +76,9 @@ def matrices(
     F = checked(F, ("P", "P"), "F", finite=True)
     sizes = _check_sizes(F, sizes, names)
     side = -(-len(F) // cells)
-    titled = _with_differences(F, approximations, side, pool, reference)
+    titled = _with_differences(F, approximations, side, reference)
     exact = titled[0][1]
-    limit = float(np.percentile(exact, percentile)) or float(exact.max()) or 1.0
+    limit = float(np.percentile(exact, 99)) or float(exact.max()) or 1.0
     rows, columns = (1, len(titled)) if len(titled) <= 3 else (2, 1 + len(titled) // 2)
     width = WIDTH if columns > 1 else 0.6 * WIDTH
     turned = not upright and _too_long(names, sizes, 0.8 * width / columns)
@@ -101,36 +94,34 @@ def matrices(
         ax.set(xlim=(0, len(F)), ylim=(len(F), 0), title=title)
         mark_layers(ax, names, sizes, turned, number == 0, upright)
         axes.append(ax)
-    grey = f"{pool} of {side}×{side} entries" if side > 1 else "one entry per square"
+    grey = f"mean of {side}×{side} entries" if side > 1 else "one entry per square"
     notes = [f"grey: {grey}", f"differences: Frobenius norm relative to {reference}"][: len(titled)]
-    _scale(fig, grid, axes, image, unit, notes, f"(top {100 - percentile:g}%)")
+    _scale(fig, grid, axes, image, notes)
     return axes
 
 
 def _with_differences(
-    F: Array, approximations: Mapping[str, Any], side: int, pool: str, reference: str
+    F: Array, approximations: Mapping[str, Any], side: int, reference: str
 ) -> list[tuple[str, Array]]:
     """Pooled magnitudes of F, then of each approximation and of its difference, with their titles."""
-    titled = [(reference, pool_magnitudes(F, side, pool))]
+    titled = [(reference, pool_magnitudes(F, side))]
     norm = float(np.linalg.norm(F)) or 1.0
     for name, matrix in approximations.items():
         M = checked(matrix, F.shape, name, finite=True)
-        titled.append((name, pool_magnitudes(M, side, pool)))
+        titled.append((name, pool_magnitudes(M, side)))
         M = F - M
         error = np.linalg.norm(M) / norm
-        titled.append((f"difference: relative error {error:.2f}", pool_magnitudes(M, side, pool)))
+        titled.append((f"difference: relative error {error:.2f}", pool_magnitudes(M, side)))
     return titled
 
 
-def _scale(
-    fig: Any, grid: Any, axes: Sequence[Any], image: Any, unit: str, notes: Sequence[str], black: str
-) -> None:
+def _scale(fig: Any, grid: Any, axes: Sequence[Any], image: Any, notes: Sequence[str]) -> None:
     """The scale of greys with notes: beside a row of pictures, or in the corner that two rows leave free."""
     limit = image.get_clim()[1]
     power = int(np.floor(np.log10(limit)))
     power = 0 if -1 <= power <= 2 else power
-    notes = [notes[0], f"black: from {limit / 10.0**power:.2g} {black}", *notes[1:]]
-    label = "absolute value" + (rf", in $10^{{{power}}}$" if power else "") + f"\n({unit})"
+    notes = [notes[0], f"black: from {limit / 10.0**power:.2g} (top 1%)", *notes[1:]]
+    label = "absolute value" + (rf", in $10^{{{power}}}$" if power else "") + f"\n({UNIT})"
     if grid.nrows == 1:
         bar = fig.colorbar(image, ax=axes, extend="max", shrink=0.8, label=label)
         fig.supxlabel("; ".join(notes), fontsize=10)
@@ -202,7 +193,7 @@ def block_means(
     sizes: Sequence[int],
     names: Sequence[str] | None = None,
     *,
-    unit: str = "nats per squared weight",
+    unit: str = UNIT,
     ax: Any | None = None,
 ) -> Any:
     """Draw the mean absolute value of each block as one square with its number [MG15, fig. 3, right].

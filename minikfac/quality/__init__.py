@@ -4,7 +4,7 @@ from .approximations import APPROXIMATIONS, applicable
 from .comparison import Comparison, compare, compare_by_products, over_seeds
 from .ledger import layer_ledger, ledger
 from .likelihood import gradients_of, held_out, log_density
-from .measures import COLUMNS, MEASURES, preconditioned_spectrum, spectrum, step_cosines
+from .measures import COLUMNS, MEASURES, spectrum
 from .reference import ProductReference, Reference
 from .tables import format_cell
 
@@ -25,7 +25,5 @@ __all__ = [
     "ledger",
     "log_density",
     "over_seeds",
-    "preconditioned_spectrum",
     "spectrum",
-    "step_cosines",
 ]

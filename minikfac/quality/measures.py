@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from ..backend import Array, array_module
-from ..fisher import BlockDiagonal, DenseMatrix, FisherMatrix, MatrixFree, Operator
+from ..fisher import BlockDiagonal, FisherMatrix, MatrixFree, Operator
 from ..fisher.block_diagonal import BlockDiagonalOperator
 from ..fisher.damping import add_to_diagonal
-from ..linalg import SingularMatrixError, cholesky, conjugate_gradients, extreme_eigenpairs, triangular_solve
+from ..linalg import SingularMatrixError, conjugate_gradients, extreme_eigenpairs, triangular_solve
 from .norms import inner, ratio, spectral_norm, square_distance, times
-from .reference import ProductReference, Reference, descent_gradient
+from .reference import ProductReference, Reference
 
 Row = dict[str, Any]
 
@@ -250,24 +250,6 @@ def share(reference: Reference | ProductReference, step: Array) -> float:
     return ratio(decrease, float(reference.gradient @ reference.step))
 
 
-def step_cosines(
-    F: DenseMatrix,
-    approximations: Mapping[str, FisherMatrix],
-    gradient: Array,
-    dampings: Sequence[float],
-    methods: Mapping[str, str] | None = None,
-) -> dict[str, list[float]]:
-    """Cosines between each approximation's damped step and the exact one, for each damping."""
-    gradient = descent_gradient(gradient, F.shape[0])
-    cosines: dict[str, list[float]] = {name: [] for name in approximations}
-    for damping in dampings:
-        exact_step = F.solve(gradient, damping)
-        for name, matrix in approximations.items():
-            step = matrix.solve(gradient, damping, (methods or {}).get(name))
-            cosines[name].append(_cosine(step, exact_step)[0])
-    return cosines
-
-
 def _cosine(step: Array, exact_step: Array) -> tuple[float, float]:
     """Cosine between two steps, and the ratio of their lengths."""
     sizes = [float(abs(d).max()) or 1.0 for d in (step, exact_step)]
@@ -295,15 +277,6 @@ def _extremes(reference: Reference, damped: FisherMatrix, solver: Operator) -> t
     high = extreme_eigenpairs(forward, reference.gradient, tolerance=1e-2)[0]
     low = extreme_eigenpairs(backward, reference.gradient, tolerance=1e-2)[0]
     return 1 / float(low[-1]), float(high[-1])
-
-
-def preconditioned_spectrum(
-    F: DenseMatrix, matrix: FisherMatrix, damping: float, method: str | None = None
-) -> Array:
-    """All eigenvalues, ascending, of (F~ + lambda I)^{-1} (F + lambda I), (P,). All are 1 for F~ = F."""
-    L = cholesky(F.damped(damping).to_dense(), F.name)
-    inverse = matrix.inverse(damping, method).to_dense()
-    return array_module(L).linalg.eigvalsh(L.T @ inverse @ L)
 
 
 def cg_iterations(reference: Reference | ProductReference, solver: Operator, limit: int) -> float:

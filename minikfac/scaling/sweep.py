@@ -449,8 +449,7 @@ def _about(
 
 def _rows(path: str | Path | None, existing: str, about: dict[str, Any]) -> list[Record]:
     """Rows of the file that is resumed; write its head anew."""
-    if existing not in ("refuse", "resume", "replace"):
-        raise ValueError(f"expected existing 'refuse', 'resume' or 'replace', got {existing!r}")
+    checks.choice(("refuse", "resume", "replace"), existing=existing)
     if path is None:
         return []
     path = Path(path)

@@ -20,8 +20,9 @@ from .chapters.globe import PROJECTIONS, tissot
 from .chapters.maps import layer_maps, map_statistics
 from .chapters.shifts import shifted_products
 from .page import Written, write_report
-from .run import Run, Tour, tour
+from .run import Tour, tour
 from .settings import Settings, convnet
+from .studied import Run
 
 __all__ = [
     "APPROXIMATIONS",

@@ -1,8 +1,5 @@
 """The tour: one net, one data set, and every number behind the report's tables and figures.
 
-    prepare  settings, data     -> net and parameters, trained by SGD with momentum, measured on the way
-    tour     settings, data     -> Tour: the net's study, and the chapters that are made from it
-
 Each chapter is a file in :mod:`.chapters`, whose ``compute(run)`` gives its results: these know their
 figures, what the page says of them, and what results.json holds. The tour itself is this for the bundled
 digits, with a second, convolutional net for the chapter on convolutions; ``minikfac fisher`` is it for a net
@@ -11,7 +8,6 @@ and data of one's own.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,69 +15,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
-from .. import optim, quality
-from ..backend import Array, to_device, use_device
+from .. import quality
+from ..backend import to_device, use_device
 from ..datasets import Dataset
 from ..display import ShownByFields
-from ..exploration import Study, fisher_study, positions
-from ..network import Network
+from ..exploration import fisher_study
 from ..parallel import one_thread, workers
-from ..training.loop import History, train
 from ..training.progress import progress_bar
 from .chapters import ALWAYS, CHAPTERS, ELSEWHERE, FIRST
-from .chapters.matrices import picture_layers
 from .chapters.summary import head, how_made
 from .parts import Chapter, Drawings, Head, Section
-from .settings import Settings, default_channels, make_net, with_targets
-
-
-@dataclass(frozen=True, repr=False)
-class Run(ShownByFields):
-    """What every chapter reads: a net, what it was trained on, and the study of its Fisher matrix.
-
-    Attributes:
-        settings: of the tour.
-        net, theta0, theta: the net before and after training.
-        dataset: what it was trained on; ``x, y`` are the N examples of the study.
-        history: of the training.
-        study: matrices, quality table and ledger.
-        beside: of a convolutional net that was studied too.
-    """
-
-    settings: Settings
-    net: Network
-    theta0: Array
-    theta: Array
-    dataset: Dataset
-    x: Array
-    y: Array
-    history: History
-    study: Study
-    beside: Run | None = None
-
-    @property
-    def convolutional(self) -> Run | None:
-        """The run whose net has convolutions: this one, or that beside."""
-        return self if self.settings.channels is not None else self.beside
-
-    @property
-    def layers(self) -> tuple[int, ...]:
-        """Indices of the layers that were studied."""
-        return tuple(positions(self.net, self.settings.layers))
-
-    @property
-    def drawn(self) -> tuple[int, ...]:
-        """Those among them that are few and small enough for pictures."""
-        sizes = [math.prod(self.net.shapes[layer]) for layer in self.layers]
-        return tuple(self.layers[place] for place in picture_layers(sizes))
-
-    def alike(self, **changes: Any) -> tuple[Network, Array, History]:
-        """Train another net alike, with changed settings: the net, its parameters, the history."""
-        settings = replace(self.settings, **changes)
-        net, _, _, history = prepare(settings, self.dataset, progress=False)
-        return net, to_device(history.theta, settings.device), history
+from .settings import Settings, default_channels
+from .studied import Run, prepare
 
 
 @dataclass(frozen=True, repr=False)
@@ -121,33 +66,6 @@ class Tour(ShownByFields):
         if self.convnet is not None:
             record["convolutional_net"] = self.convnet.record()
         return record
-
-
-def prepare(
-    settings: Settings, dataset: Dataset, progress: bool = True
-) -> tuple[Network, Array, Dataset, History]:
-    """Make the net and train it.
-
-    Returns:
-        The net, its parameters before training, the data set with targets that fit, and the history, which
-        ends in the parameters after training.
-
-    Raises:
-        ValueError, MemoryError: of :func:`make_net`.
-    """
-    net = make_net(settings, dataset)
-    dataset = with_targets(dataset, net)
-    theta0 = net.init(np.random.default_rng(settings.seed), dtype=settings.dtype)
-    opt = optim.SGD(net, lr=settings.lr, momentum=settings.momentum)
-    steps, size = settings.steps, min(settings.batch_size, len(dataset.x_train))
-    history = train(net, theta0, opt, dataset, steps, size, settings.seed, progress=progress)
-    first, last = (history.records[place]["loss"] for place in (0, -1))
-    if not last < 10 * (1 + first):
-        raise ValueError(
-            f"expected training to lower the loss, got {first:.3g} before and {last:.3g} after "
-            f"{steps} steps with lr={settings.lr:g}; use a smaller lr"
-        )
-    return net, theta0, dataset, history
 
 
 def tour(dataset: Dataset, settings: Settings | None = None, progress: bool = True) -> Tour:

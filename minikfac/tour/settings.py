@@ -12,9 +12,11 @@ import numpy as np
 from ..backend import check_memory
 from ..datasets import Dataset
 from ..exploration import positions
+from ..fisher.targets import TARGETS
 from ..network import Network, mlp
 from ..network.layers import ACTIVATIONS, AvgPool2d, Conv2d, Dense, Flatten, Layer, MaxPool2d
 from ..network.outputs import OUTPUTS, Categorical
+from ..optim import checks
 from ..training.example import BATCH_SIZE, LR, MOMENTUM, N_EXAMPLES, STEPS
 
 TOUR_SIZES = (64, 16, 16, 16, 16, 16, 10)
@@ -204,26 +206,20 @@ def make_net(settings: Settings, dataset: Dataset) -> Network:
     else:
         net = _make_convnet(settings, settings.channels, dataset)
     with_targets(dataset, net)
-    n_train, drawn = len(dataset.x_train), settings.targets == "sampled"
-    for valid, expected in (
-        (settings.steps >= 0, f"steps >= 0, got {settings.steps}"),
-        (0 < settings.damping < math.inf, f"damping > 0, got {settings.damping}"),
-        (
-            1 <= settings.n_examples <= n_train,
-            f"examples from 1 to {n_train}, the training part of {dataset.name}, got {settings.n_examples}",
-        ),
-        (
-            settings.targets in ("model", "sampled", "data"),
-            f"targets 'model', 'sampled' or 'data', got {settings.targets!r}",
-        ),
-        (
-            settings.n_samples == 1 or (drawn and settings.n_samples > 1),
-            "samples >= 1, and other than 1 only with targets 'sampled', got "
-            f"{settings.n_samples} with targets {settings.targets!r}",
-        ),
-    ):
-        if not valid:
-            raise ValueError(f"expected {expected}")
+    n_train = len(dataset.x_train)
+    checks.count(0, steps=settings.steps)
+    checks.positive(damping=settings.damping)
+    checks.choice(TARGETS, targets=settings.targets)
+    if not 1 <= settings.n_examples <= n_train:
+        raise ValueError(
+            f"expected examples from 1 to {n_train}, the training part of {dataset.name}, "
+            f"got {settings.n_examples}"
+        )
+    if settings.n_samples < 1 or (settings.n_samples > 1 and settings.targets != "sampled"):
+        raise ValueError(
+            "expected samples >= 1, and other than 1 only with targets 'sampled', got "
+            f"{settings.n_samples} with targets {settings.targets!r}"
+        )
     n_params = sum(math.prod(net.shapes[layer]) for layer in positions(net, settings.layers))
     check_memory(
         (_COPIES, n_params, n_params),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..backend import Array
+from ..optim import checks
 from ..writing import sole_writer
 from . import checkpoint, records
 from .checkpoint import Checkpoint
@@ -43,8 +44,7 @@ class Keep:
             raise ValueError(f"expected every >= 1 steps between checkpoints, or None, got {self.every}")
         if not self.seconds >= 0:
             raise ValueError(f"expected seconds >= 0 between checkpoints, got {self.seconds}")
-        if self.existing not in ("refuse", "resume", "replace"):
-            raise ValueError(f"expected existing 'refuse', 'resume' or 'replace', got {self.existing!r}")
+        checks.choice(("refuse", "resume", "replace"), existing=self.existing)
 
     @property
     def records(self) -> Path:

@@ -11,7 +11,7 @@ import pytest
 from minikfac import fisher, quality
 from minikfac.parallel import one_thread
 from minikfac.tour import Settings
-from minikfac.tour.run import prepare
+from minikfac.tour.studied import prepare
 from minikfac.training.example import N_EXAMPLES, STEPS, example
 from oracles.pages import ROOT
 

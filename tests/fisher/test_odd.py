@@ -141,23 +141,20 @@ def compared(dtype: Any, **options: Any) -> list[float]:
 
 
 def quality_cases(dtype: Any) -> Iterator[tuple[str, Function]]:
-    F, K, g = matrix("exact", dtype), matrix("kfac", dtype), direction(dtype)
+    F, g = matrix("exact", dtype), direction(dtype)
     A, G = (np.diag([1.0, 2.0, 3.0]).astype(dtype), np.diag([2.0, 1.0]).astype(dtype))
     yield "factored_damping", lambda lam: np.kron(*fisher.factored_damping(A, G, lam))
     yield "tikhonov", lambda lam: fisher.tikhonov_eigenvalues(A.diagonal(), G.diagonal(), lam)
     yield "compare damping", lambda lam: compared(dtype, damping=lam)
     yield "Reference damping", lambda lam: quality.Reference.of(F, g, lam).step
-    yield "spectrum damping", lambda lam: quality.preconditioned_spectrum(F, K, lam)
-    yield "cosines damping", lambda lam: quality.step_cosines(F, {"K": K}, g, [lam])["K"]
     yield "ledger damping", lambda lam: measures(quality.ledger(signals(dtype), g, lam))
     yield "layer_ledger damping", lambda lam: measures(quality.layer_ledger(signals(dtype), 1, g, lam))
 
 
 def gradient_cases(dtype: Any) -> Iterator[tuple[str, Function]]:
-    F, K = matrix("exact", dtype), matrix("kfac", dtype)
+    F = matrix("exact", dtype)
     yield "compare gradient", lambda g: compared(dtype, gradient=g)
     yield "Reference gradient", lambda g: quality.Reference.of(F, g, 0.1).step
-    yield "cosines gradient", lambda g: quality.step_cosines(F, {"K": K}, g, [0.1])["K"]
     yield "ledger gradient", lambda g: measures(quality.ledger(signals(dtype), g, 0.1))
     yield "layer_ledger gradient", lambda g: measures(quality.layer_ledger(signals(dtype), 1, g, 0.1))
 

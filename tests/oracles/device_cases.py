@@ -548,7 +548,7 @@ def maps_made_from_data(a: Any) -> list:
 
 @case(
     *("quality." + name for name in ("compare", "Comparison", "Reference", "ledger", "layer_ledger")),
-    *("quality." + name for name in ("preconditioned_spectrum", "spectrum", "step_cosines")),
+    "quality.spectrum",
     *("quality." + name for name in ("gradients_of", "held_out", "log_density")),
     "scaling.noise_scale",
     loose=True,
@@ -567,12 +567,10 @@ def measures(a: Any) -> list:
         for key, value in sorted(row.items())
         if type(value) is float and "seconds" not in key
     ]
-    results = [quality.spectrum(F), quality.preconditioned_spectrum(F, near["K-FAC"], DAMPING)]
-    cosines = quality.step_cosines(F, near, grad, [0.1, 1.0])
     D = quality.gradients_of(signals_of(a, targets="sampled", rng=np.random.default_rng(0)))
     models = [row["nats"] for row in quality.held_out(near, D[::2], D[1::2], [0.1, 1.0])]
     batch = scaling.noise_scale(D, D.mean(0), F.__matmul__, near["K-FAC"].inverse(DAMPING).__matmul__)
-    return [*results, *numbers, *cosines["K-FAC"], *cosines["diagonal"], *models, batch]
+    return [quality.spectrum(F), *numbers, *models, batch]
 
 
 @case(
@@ -741,8 +739,7 @@ def figures(a: Any) -> list:
     factors = [(block.A, block.G) for block in near.blocks]
     plots.kronecker_factors(F.array[: sizes[0], : sizes[0]], *factors[0])
     plots.kfac_picture(F.array, factors, signals.names, 1)
-    preconditioned = quality.preconditioned_spectrum(F, near, DAMPING)
-    plots.spectra({"exact": quality.spectrum(F.damped(DAMPING)), "preconditioned": preconditioned})
+    plots.spectra({"exact": quality.spectrum(F.damped(DAMPING)), "K-FAC": quality.spectrum(near)})
     plots.gradient_scatter(signals[0].gradients()[0, :, :2], F.array[:2, :2])
     plots.mean_derivatives(a.z.mean(0), a.z2.mean(0))
     drawn = len(plt.get_fignums())

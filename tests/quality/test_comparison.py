@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 import pytest
-import scipy.linalg
 
 import minikfac as mk
 from minikfac import fisher, quality
@@ -15,7 +14,6 @@ from oracles.quality import (
     APPROXIMATIONS,
     CASES,
     LAM,
-    METHODS,
     build,
     compare,
     dense,
@@ -304,26 +302,6 @@ def test_a_singular_approximation_is_named_in_the_error():
 # spectra and cosines --------------------------------------------------------------------------------------
 
 
-def test_preconditioned_spectrum_is_that_of_the_pencil(case: Case):
-    signals = case.signals()
-    F, matrices = fisher.exact(signals), build(signals)
-    damped = oracle(case.output)[0] + LAM * np.eye(len(case.theta))
-    for name in APPROXIMATIONS:
-        values = quality.preconditioned_spectrum(F, matrices[name], LAM, METHODS.get(name))
-        assert error(values, scipy.linalg.eigh(damped, dense(case, name, LAM)[1], eigvals_only=True)) < SOLVE
-    assert abs(quality.preconditioned_spectrum(F, F, LAM) - 1).max() < SOLVE
-
-
 def test_spectrum_holds_all_eigenvalues(case: Case):
     values = quality.spectrum(fisher.kfac(case.signals()))
     assert error(values, np.linalg.eigvalsh(dense(case, "K-FAC", LAM)[0])) < EXACT
-
-
-def test_step_cosines_for_each_damping(case: Case):
-    signals, dampings = case.signals(), [1e-3, 0.1, 1e6]
-    cosines = quality.step_cosines(fisher.exact(signals), build(signals), gradient(case), dampings, METHODS)
-    for name in APPROXIMATIONS:
-        expected = [expected_row(case, name, lam, slice(None))["step_cosine"] for lam in dampings]
-        assert cosines[name] == pytest.approx(expected, rel=SOLVE)
-        assert cosines[name][-1] == pytest.approx(1, abs=1e-5)  # gradient descent, the one as the other
-    assert cosines["exact"] == pytest.approx([1, 1, 1], abs=EXACT)

@@ -179,7 +179,7 @@ def test_files_of_another_sweep_are_refused(tmp_path: Path):
     other = replace(SGD, space={"lr": LogUniform(1e-2, 1.0)})
     with pytest.raises(ValueError, match=r"got one of another: SGD.space.lr.low: 0.01 here, 0.001 there"):
         swept(path, methods=[other], existing="resume")
-    with pytest.raises(ValueError, match="expected existing 'refuse', 'resume' or 'replace', got 'keep'"):
+    with pytest.raises(ValueError, match="expected existing 'refuse' or 'resume' or 'replace', got 'keep'"):
         swept(path, existing="keep")
     assert len(swept(path, methods=[KFAC], sizes=[64], existing="replace").methods) == 1
     records.write(path, {"search": "x"}, [])

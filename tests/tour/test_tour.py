@@ -19,12 +19,13 @@ from minikfac.parallel import one_thread
 from minikfac.plots.memory import human_bytes
 from minikfac.tour import CHAPTERS, Settings, Tour
 from minikfac.tour.chapters import ELSEWHERE
-from minikfac.tour.chapters.matrices import Matrices, picture_layers, pictured
+from minikfac.tour.chapters.matrices import Matrices, pictured
 from minikfac.tour.chapters.memory import memory_rows
 from minikfac.tour.chapters.scatter import Scatter
 from minikfac.tour.page import page, plain, results, save_all
 from minikfac.tour.parts import percent, two_digits
 from minikfac.tour.settings import make_net, with_targets
+from minikfac.tour.studied import picture_layers
 from oracles.pages import ROOT
 
 SMALL = Settings(

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ... import fisher, plots, quality
 from ...backend import Array, to_device, to_host
 from ...quality import APPROXIMATIONS, applicable
 from ..parts import Chapter, Drawings, Figure, Finding, Part, Section, count, percent, two_digits
+from ..studied import Run
 from .mean_gradient import concentration
-
-if TYPE_CHECKING:
-    from ..run import Run
-
 
 COMPARED = ("K-FAC", "block-diagonal", "block-tridiagonal", "EKFAC", "diagonal", "no curvature")
 """Approximations of the whole matrix that are followed along training."""

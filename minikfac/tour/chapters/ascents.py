@@ -15,18 +15,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ... import plots
 from ..parts import Chapter, Figure, Section
+from ..studied import Run
 from . import charts
 from .charts import METHODS, Field, apart, flow, walk
 from .globe import PROJECTIONS, Projection, east_and_north, graticule, on_sphere, squared_lengths
-
-if TYPE_CHECKING:
-    from ..run import Run
 
 
 def great_circle(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -6,15 +6,13 @@ The rows are those of :func:`minikfac.quality.layer_ledger`; :mod:`.ladder` draw
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ... import plots, quality
+from ...exploration import Study
 from ...network.layers import Conv2d
 from ..parts import Chapter, Figure, Section
 from .maps import conv_layers
-
-if TYPE_CHECKING:
-    from ...exploration import Study
 
 FIGURE = Figure(
     "conv-layers",

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,9 +20,7 @@ from ...backend import Array, to_host
 from ...network import Network, outputs
 from ...network.layers import AvgPool2d, BatchNorm, Conv2d, Dense, Flatten, GroupNorm, Layer, Tanh
 from ..parts import Chapter, Figure, Section, number, two_digits
-
-if TYPE_CHECKING:
-    from ..run import Run
+from ..studied import Run
 
 _MAPS = 4
 """Of the convolution."""

@@ -9,17 +9,14 @@ normalization (:mod:`.batchnorm`).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..parts import Chapter, Finding, Part, Section, count, two_digits
+from ..studied import Run
 from . import assumptions, batchnorm, exactness, ladder, maps, shifts
 from .assumptions import layer_ledgers
 from .ledger import ALL, IAD, SUD
 from .net import layers, trained
-
-if TYPE_CHECKING:
-    from ..run import Run
-
 
 PATCHES = (
     "A dense layer uses every weight once per example. A <b>convolution</b> uses each weight at "

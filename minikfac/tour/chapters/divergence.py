@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -12,9 +11,7 @@ from ... import fisher, plots
 from ...backend import Array, to_host
 from ...network import Network
 from ..parts import Chapter, Figure, Section, number, percent
-
-if TYPE_CHECKING:
-    from ..run import Run
+from ..studied import Run
 
 _LENGTHS = 33
 
@@ -22,18 +19,19 @@ _LENGTHS = 33
 def compute(run: Run) -> Chapter:
     """Walk away from the trained net: the order of the error, and its size for one step."""
     walk = divergence(run.net, run.theta, run.x, run.settings.seed)
-    record = {"divergence": vars(walk)}
-    if not np.isfinite(walk.slope):
+    record = {"divergence": walk}
+    lengths, kl, slope = walk["lengths"], walk["kl"], walk["slope"]
+    if not np.isfinite(slope):
         return Chapter([], record=record)
-    differences = np.abs(walk.kl - walk.quadratic)
-    near = int(np.abs(np.log(walk.lengths / 0.1)).argmin())
-    relative = differences[near] / max(walk.kl[near], 1e-300)
+    differences = np.abs(kl - walk["quadratic"])
+    near = int(np.abs(np.log(lengths / 0.1)).argmin())
+    relative = differences[near] / max(kl[near], 1e-300)
     text = (
         "How far apart are two nets? By the mean Kullback-Leibler divergence of their predictions, in "
         "nats. For a small step <i>d</i> in the weights it is ½ <i>d</i><sup>T</sup><i>F d</i>, with an "
         "error of third order: halve the step, and the error falls to an eighth. Along a random "
-        f"direction the error has slope {walk.slope:.2f} on log axes, where third order is 3. For a step "
-        f"of length {number(float(walk.lengths[near]))} the divergence is {number(float(walk.kl[near]))} "
+        f"direction the error has slope {slope:.2f} on log axes, where third order is 3. For a step "
+        f"of length {number(float(lengths[near]))} the divergence is {number(float(kl[near]))} "
         f"nats, and the quadratic form has a relative error of {percent(float(relative))}."
     )
     caption = (
@@ -41,35 +39,20 @@ def compute(run: Run) -> Chapter:
         "rounding error."
     )
     section = Section("kl", "F measures how predictions change", [text, Figure("kl-divergence", caption)])
-    options: dict[str, Any] = {"floor": walk.floor, "fit": walk.fit}
-    draw = partial(plots.kl_against_quadratic, walk.lengths, differences, **options)
+    options: dict[str, Any] = {"floor": walk["floor"], "fit": walk["fit"]}
+    draw = partial(plots.kl_against_quadratic, lengths, differences, **options)
     return Chapter([section], {"kl-divergence": draw}, record)
 
 
-@dataclass(frozen=True)
-class Divergence:
-    """KL divergence along a direction, against its quadratic model.
+def divergence(net: Network, theta: Array, x: Array, seed: int = 0) -> dict[str, Any]:
+    """Walk along one random direction and compare KL with 1/2 d^T F d; in float64 whatever theta is.
 
-    Attributes:
-        lengths: |d|, (m,).
-        kl: KL(theta || theta + d), mean over examples in nats, (m,).
-        quadratic: 1/2 d^T F d, (m,).
-        slope: of |kl - quadratic| against |d| on log axes, where rounding does not show; NaN where it shows
-            everywhere.
-        floor: what rounding leaves of a difference, in nats.
-        fit: lengths between which the slope was fitted.
+    Returns:
+        ``lengths``: |d|, (m,); ``kl``: KL(theta || theta + d), mean over examples in nats, (m,);
+        ``quadratic``: 1/2 d^T F d, (m,); ``slope`` of |kl - quadratic| against |d| on log axes, where
+        rounding does not show, NaN where it shows everywhere; ``floor``: what rounding leaves of a difference, in
+        nats; ``fit``: lengths between which the slope was fitted.
     """
-
-    lengths: Array
-    kl: Array
-    quadratic: Array
-    slope: float
-    floor: float
-    fit: tuple[float, float]
-
-
-def divergence(net: Network, theta: Array, x: Array, seed: int = 0) -> Divergence:
-    """Walk along one random direction and compare KL with 1/2 d^T F d; in float64 whatever theta is."""
     rng = np.random.default_rng([seed, 3])
     theta, x = to_host(theta).astype(float), to_host(x).astype(float)
     d = rng.normal(size=theta.shape)
@@ -87,4 +70,5 @@ def divergence(net: Network, theta: Array, x: Array, seed: int = 0) -> Divergenc
     slope = np.nan
     if chosen.sum() > 1:
         slope = float(np.polyfit(np.log(lengths[chosen]), np.log(differences[chosen]), 1)[0])
-    return Divergence(lengths, kl, quadratic, slope, floor, fit)
+    numbers = {"lengths": lengths, "kl": kl, "quadratic": quadratic}
+    return numbers | {"slope": slope, "floor": floor, "fit": fit}

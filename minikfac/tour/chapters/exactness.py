@@ -21,7 +21,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -30,9 +29,7 @@ from ...backend import Array
 from ...network import Network, outputs
 from ...network.layers import Conv2d, Dense, Flatten, GlobalAvgPool, Identity, Layer, Tanh
 from ..parts import Chapter, Drawings, Figure, Section, number
-
-if TYPE_CHECKING:
-    from ..run import Run
+from ..studied import Run
 
 NAMES = KFC, FULL, REDUCE = ("KFC", "T × KFC", "KFAC-reduce")
 STRENGTHS = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)

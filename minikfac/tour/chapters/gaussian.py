@@ -21,17 +21,15 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from ... import plots
 from ..parts import Chapter, Figure, Section, listing
+from ..studied import Run
 from . import charts
 from .charts import METHODS, Field, apart, flow, walk
-
-if TYPE_CHECKING:
-    from ..run import Run
 
 
 class Chart(Protocol):

@@ -15,15 +15,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from ... import plots
 from ..parts import Chapter, Figure, Section
-
-if TYPE_CHECKING:
-    from ..run import Run
+from ..studied import Run
 
 
 class Projection(Protocol):

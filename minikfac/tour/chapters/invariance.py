@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ... import plots
 from ...invariance.methods import METHODS
@@ -17,9 +17,7 @@ from ...invariance.study import TOLERANCE, Application, GapMatrix, Invariance, b
 from ...writing import write_text
 from ..page import page
 from ..parts import Chapter, Drawings, Figure, Finding, Head, Section, number
-
-if TYPE_CHECKING:
-    from ..run import Run
+from ..studied import Run
 
 SLOPES = {"exact natural gradient": 1.0, "K-FAC, (A ⊗ G + λI)⁻¹": 1.0, "K-FAC, factored damping": 0.5}
 """Powers of lambda by which gaps vanish."""

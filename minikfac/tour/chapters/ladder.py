@@ -5,15 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
 from ... import fisher, plots
 from ...backend import Array, to_host
+from ...exploration import Study
 from ..parts import Chapter, Figure, Section
 from .assumptions import short, studied_convolutions
-
-if TYPE_CHECKING:
-    from ...exploration import Study
 
 _DRAWN = 256
 """Most locations of the layer that is drawn: pairs of them are summed."""

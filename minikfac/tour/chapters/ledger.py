@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ... import plots
 from ...fisher import LADDER
 from ..parts import Chapter, Figure, Section
-
-if TYPE_CHECKING:
-    from ..run import Run
+from ..studied import Run
 
 _, SUD, IAD, _, _, ALL = LADDER.values()
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -24,9 +24,7 @@ from ...backend import Array, to_host
 from ...network import Network
 from ...network.layers import Conv2d
 from ..parts import Chapter, Figure, Part, Section, count, listing, number, two_digits
-
-if TYPE_CHECKING:
-    from ..run import Run
+from ..studied import Run
 
 MEASURED = 300
 """Most examples whose maps are measured."""

@@ -13,22 +13,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ... import fisher, plots
 from ...backend import Array, to_host
+from ...exploration import Study
 from ...fisher.kronecker import factors
 from ...quality import APPROXIMATIONS
 from ..parts import Chapter, Figure, Finding, Part, Section, count, listing, percent, two_digits
+from ..studied import LARGEST, Run
 
-if TYPE_CHECKING:
-    from ...exploration import Study
-    from ..run import Run
-
-_LARGEST = 3000
-"""Most parameters that pictures and full spectra are made of."""
 FIGURE = Figure(
     "kfac",
     "Above: one layer's exact block, its factors A and G, their Kronecker product, and the difference. "
@@ -56,22 +52,6 @@ CHAIN: list[Part] = [
         "F̃, block-diagonal and block-tridiagonal, and their inverses [MG15, fig. 5, 6].",
     ),
 ]
-
-
-def picture_layers(n_params: Sequence[int]) -> list[int]:
-    """Choose the layers to draw: all but the first and last of a net of four or more, if they are small.
-
-    Otherwise all of them, or as many of the last as have 3,000 parameters together.
-
-    >>> picture_layers([1300, 420, 420, 420, 420, 210]), picture_layers([1300, 420, 210])
-    ([1, 2, 3, 4], [0, 1, 2])
-    """
-    layers = list(range(len(n_params)))
-    if len(layers) >= 4 and sum(n_params[1:-1]) <= _LARGEST:
-        return layers[1:-1]
-    while layers and sum(n_params[layer] for layer in layers) > _LARGEST:
-        layers.pop(0)
-    return layers
 
 
 class Pictured(NamedTuple):
@@ -214,7 +194,7 @@ def compute(run: Run) -> Chapter | None:
             errors[f"{prefix}{name} to kronecker"] = _error(matrices["kronecker"], matrices[name])
         errors[f"{prefix}outside the diagonal"] = _share_outside(exact, slices)
     whole, signals = (part.F, part.signals)
-    if run.study.F.shape[0] <= _LARGEST:
+    if run.study.F.shape[0] <= LARGEST:
         whole, signals = run.study.F, run.study.signals
     pairs = zip(whole.names, signals.total(factors), strict=True)
     made = Matrices(

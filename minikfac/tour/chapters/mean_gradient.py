@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from ...backend import Array, to_host
 from ...network import Network, outputs
 from ..parts import Chapter, Section, examples, number
-
-if TYPE_CHECKING:
-    from ..run import Run
+from ..studied import Run
 
 
 def mean_norms(net: Network, theta: Array, x: Array, y: Array, seed: int = 0) -> dict[str, float]:

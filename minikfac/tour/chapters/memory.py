@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ... import plots
 from ...network import mlp, presets
 from ...plots.memory import human_bytes
 from ..parts import Chapter, Figure, Section, count
-
-if TYPE_CHECKING:
-    from ..run import Run
+from ..studied import Run
 
 PERCEPTRONS = {
     "the paper's small net": (256, 20, 20, 20, 20, 20, 10),

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import math
 from html import escape
-from typing import TYPE_CHECKING
 
 from ...network import Network
 from ..parts import Chapter, Part, Section, count, listing, number, percent
+from ..studied import Run
 from .maps import conv_layers
-
-if TYPE_CHECKING:
-    from ..run import Run
 
 
 def compute(run: Run) -> Chapter:

@@ -9,7 +9,7 @@ The second is of a small autoencoder of digits, where K-FAC has the constants of
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -19,11 +19,9 @@ from ...races.problems import problem
 from ...races.recipes import recipe
 from ...training.loop import train
 from ..parts import Chapter, Figure, Finding, Part, Section, count, number
+from ..studied import Run
 from .conditioning import COUNTED, Conditioning, conditioning
 from .damping_study import MATRICES, STEPS, DampingStudy, damping_study
-
-if TYPE_CHECKING:
-    from ..run import Run
 
 PROBLEM = "digits-autoencoder"
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ... import plots, quality
+from ...exploration import Study
 from ...linalg import SingularMatrixError
 from ..parts import Chapter, Figure, Finding, Part, Section, Table, listing, percent, two_digits
-
-if TYPE_CHECKING:
-    from ...exploration import Study
-    from ..run import Run
+from ..studied import Run
 
 MEASURED = {
     "Relative errors of the matrix and of its inverse, and the scalar that fits it best.": "error "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,10 +11,8 @@ from ... import fisher, plots
 from ...backend import Array, to_host
 from ...network import Network
 from ..parts import Chapter, Figure, Section, number
+from ..studied import Run
 from .maps import conv_layers
-
-if TYPE_CHECKING:
-    from ..run import Run
 
 _DRAWS = 4
 """Targets drawn per example."""

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.signal import correlate2d
@@ -22,10 +21,8 @@ from ... import fisher, plots
 from ...backend import Array, to_host
 from ...network import Network
 from ..parts import Chapter, Figure, Section, count
+from ..studied import Run
 from .maps import MEASURED, conv_layers
-
-if TYPE_CHECKING:
-    from ..run import Run
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -11,9 +11,7 @@ from ... import plots
 from ...backend import Array, to_host
 from ...network import Network, outputs
 from ..parts import Chapter, Drawings, Figure, Part, Section, percent
-
-if TYPE_CHECKING:
-    from ..run import Run
+from ..studied import Run
 
 
 @dataclass(frozen=True)

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from ... import plots
 from ...backend import to_host
 from ..parts import Chapter, Figure, Finding, Part, Section, count, listing, number, percent
+from ..studied import Run
 from .matrices import pictured
-
-if TYPE_CHECKING:
-    from ..run import Run
-
 
 MODELS: list[Part] = [
     "The Fisher matrix is the covariance of a random vector: the gradient for a drawn target. To "
