@@ -44,7 +44,7 @@ def on_demand(package: str) -> list[str]:
     """
     module = sys.modules[package]
     files = {
-        alias.name: statement.module
+        alias.name: statement.module and "." * (statement.level - 1) + statement.module
         for block in ast.parse(inspect.getsource(module)).body
         if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
         for statement in block.body

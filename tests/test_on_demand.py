@@ -7,7 +7,8 @@ from types import ModuleType
 
 import pytest
 
-PACKAGES = ["minikfac", *(f"minikfac.{name}" for name in ("linalg", "datasets", "fisher", "optim", "plots"))]
+NAMES = "linalg datasets fisher optim plots quality invariance reparam races interop tour"
+PACKAGES = ["minikfac", *(f"minikfac.{name}" for name in NAMES.split())]
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -127,8 +127,9 @@ def settings_for(
     **more: Any,
 ) -> Settings:
     """Read the options that depend on the net and its data."""
+    from ..network.presets import default_channels
     from ..tour import APPROXIMATIONS, Settings
-    from ..tour.settings import TOUR_SIZES, default_channels
+    from ..tour.settings import TOUR_SIZES
 
     channels = parse_channels(net)
     if pool is not None and channels is None:

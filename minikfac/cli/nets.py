@@ -102,7 +102,7 @@ def problem_of(
             if value is not None:
                 raise ValueError(f"expected --{option} only with --net, got --{option} {value}")
         return problem(name, folder, n_train=n_train, width=width, dtype=dtype, device=device)
-    from ..tour import convnet  # matplotlib takes a second
+    from ..network.presets import convnet
     from ..tour.settings import with_targets
 
     activation, output = activation or "tanh", output or "categorical"

@@ -1,17 +1,12 @@
 """Other libraries: weights from PyTorch, their conventions for matrices, and which factor is missing."""
 
-from .conventions import LIBRARIES, ForeignBlock, convert, convert_from, flat_order, loss_scale
-from .scale import scale_causes
-from .torch import from_torch, stats_from_torch
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "LIBRARIES",
-    "ForeignBlock",
-    "convert",
-    "convert_from",
-    "flat_order",
-    "from_torch",
-    "loss_scale",
-    "scale_causes",
-    "stats_from_torch",
-]
+from .._on_demand import on_demand
+
+if TYPE_CHECKING:
+    from .conventions import LIBRARIES, ForeignBlock, convert, convert_from, flat_order, loss_scale
+    from .scale import scale_causes
+    from .torch import from_torch, stats_from_torch
+
+__all__ = on_demand(__name__)

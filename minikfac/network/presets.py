@@ -8,6 +8,7 @@ curves_autoencoder
 faces_autoencoder
 digits_autoencoder  one of their kind for 8 x 8 digits, small enough for the exact Fisher matrix
 tiny_convnet        two convolutions for 8 x 8 digits, small enough for the exact Fisher matrix
+convnet             small ones for images of any size
 cifar10_kfc         the convolutional net of KFC's experiments on CIFAR-10 [GM16, sec. 5]
 svhn_kfc            that on SVHN
 small_inception     parallel branches, after GoogLeNet [SLJS15]
@@ -48,6 +49,7 @@ from .outputs import OUTPUTS, Categorical
 
 T = TypeVar("T")
 _POOLS: dict[str, type[MaxPool2d] | type[AvgPool2d]] = {"max": MaxPool2d, "avg": AvgPool2d}
+_LARGE = 16  # pixels a side, above which convnet averages images first
 
 
 def mlp(
@@ -173,20 +175,64 @@ def tiny_convnet(
     >>> tiny_convnet().n_params
     666
     """
+    channels = pair("tiny_convnet", "channels", channels, 1)
+    return convnet((8, 8, 1), 10, channels, activation, output, pool)
+
+
+def default_channels(image_shape: Sequence[int]) -> tuple[int, ...]:
+    """Channels of the convolutions for images (H, W, C): two convolutions for grey ones, three in colour.
+
+    >>> default_channels((8, 8, 1)), default_channels((32, 32, 3))
+    ((4, 8), (6, 8, 8))
+    """
+    return (4, 8) if image_shape[2] == 1 else (6, 8, 8)
+
+
+def convnet(
+    image_shape: Sequence[int],
+    n_outputs: int,
+    channels: Sequence[int] | None = None,
+    activation: str = "tanh",
+    output: str = "categorical",
+    pool: str = "max",
+) -> Network:
+    """Make a small convolutional net.
+
+        conv 3x3 - activation - pool 2   once per number of channels, and a dense layer on top
+
+    On 8 x 8 digits this is :func:`tiny_convnet`. Images of more than 16 pixels a side are
+    averaged over 2 x 2 first: the second moments of all pairs of locations grow with the fourth power of
+    the side.
+
+    Args:
+        image_shape: (H, W, C).
+        n_outputs: C of the output.
+        channels: of the convolutions, each followed by pooling; :func:`default_channels` by default.
+        activation, output: as of :func:`mlp`.
+        pool: "max" or "avg".
+
+    Raises:
+        ValueError: on unknown names, no channels, or images too small for so much pooling.
+
+    >>> convnet((8, 8, 1), 10).n_params
+    666
+    """
     phi, distribution = _named(activation, ACTIVATIONS), _named(output, OUTPUTS)
     pooling = _named(pool, _POOLS)
-    first, second = pair("tiny_convnet", "channels", channels, 1)
-    layers = [
-        Conv2d(1, first, 3, padding=1),
-        phi(),
-        pooling(2),
-        Conv2d(first, second, 3, padding=1),
-        phi(),
-        pooling(2),
-        Flatten(),
-        Dense(4 * second, 10),
-    ]
-    return Network(layers, distribution())
+    channels = default_channels(image_shape) if channels is None else list(channels)
+    h, w, c_in = image_shape
+    layers: list[Layer] = []
+    if max(h, w) > _LARGE:
+        layers, h, w = [AvgPool2d(2)], h // 2, w // 2
+    if not channels or min(channels) < 1 or min(h, w) < 2 ** len(channels):
+        raise ValueError(
+            f"expected channels of one convolution or more, each with images of at least 2 x 2 pixels to "
+            f"pool, got {list(channels)} for images of {h} x {w}"
+        )
+    for c_out in channels:
+        layers += [Conv2d(c_in, c_out, 3, padding=1), phi(), pooling(2)]
+        h, w, c_in = h // 2, w // 2, c_out
+    return Network([*layers, Flatten(), Dense(h * w * c_in, n_outputs)], distribution())
 
 
 def cifar10_kfc(pool: str = "max", width: float = 1.0) -> Network:

@@ -34,22 +34,15 @@ Each returns a :class:`Reparameterization`; ``second @ first`` is one after the 
 once and are then part of the other net. What has no equivalent is rejected, with the reason.
 """
 
-from .data import center, normalize, whiten, whiten_colors, whiten_derivatives
-from .draw import random
-from .reparameterization import LayerMap, Reparameterization
-from .units import logistic_to_tanh, rescale
-from .wrap import affine
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "LayerMap",
-    "Reparameterization",
-    "affine",
-    "center",
-    "logistic_to_tanh",
-    "normalize",
-    "random",
-    "rescale",
-    "whiten",
-    "whiten_colors",
-    "whiten_derivatives",
-]
+from .._on_demand import on_demand
+
+if TYPE_CHECKING:
+    from .data import center, normalize, whiten, whiten_colors, whiten_derivatives
+    from .draw import random
+    from .reparameterization import LayerMap, Reparameterization
+    from .units import logistic_to_tanh, rescale
+    from .wrap import affine
+
+__all__ = on_demand(__name__)

@@ -7,44 +7,27 @@ The tour of a net of your own, and its page:
     tour.write_report(mine, "my-net")
 """
 
-from ..exploration import Study, fisher_study
-from ..quality import APPROXIMATIONS
-from .chapters import CHAPTERS
-from .chapters.ascents import ascents
-from .chapters.batchnorm import coupling
-from .chapters.conditioning import conditioning
-from .chapters.damping_study import damping_study
-from .chapters.exactness import exactness
-from .chapters.gaussian import gaussian_flows
-from .chapters.globe import PROJECTIONS, tissot
-from .chapters.maps import layer_maps, map_statistics
-from .chapters.shifts import shifted_products
-from .page import Written, write_report
-from .run import Tour, tour
-from .settings import Settings, convnet
-from .studied import Run
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "APPROXIMATIONS",
-    "CHAPTERS",
-    "PROJECTIONS",
-    "Run",
-    "Settings",
-    "Study",
-    "Tour",
-    "Written",
-    "ascents",
-    "conditioning",
-    "convnet",
-    "coupling",
-    "damping_study",
-    "exactness",
-    "fisher_study",
-    "gaussian_flows",
-    "layer_maps",
-    "map_statistics",
-    "shifted_products",
-    "tissot",
-    "tour",
-    "write_report",
-]
+from .._on_demand import on_demand
+
+if TYPE_CHECKING:
+    from ..exploration import Study, fisher_study
+    from ..network.presets import convnet
+    from ..quality import APPROXIMATIONS
+    from .chapters import CHAPTERS
+    from .chapters.ascents import ascents
+    from .chapters.batchnorm import coupling
+    from .chapters.conditioning import conditioning
+    from .chapters.damping_study import damping_study
+    from .chapters.exactness import exactness
+    from .chapters.gaussian import gaussian_flows
+    from .chapters.globe import PROJECTIONS, tissot
+    from .chapters.maps import layer_maps, map_statistics
+    from .chapters.shifts import shifted_products
+    from .page import Written, write_report
+    from .run import Tour, tour
+    from .settings import Settings
+    from .studied import Run
+
+__all__ = on_demand(__name__)

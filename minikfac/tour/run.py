@@ -20,12 +20,13 @@ from ..backend import to_device, use_device
 from ..datasets import Dataset
 from ..display import ShownByFields
 from ..exploration import fisher_study
+from ..network.presets import default_channels
 from ..parallel import one_thread, workers
 from ..training.progress import progress_bar
 from .chapters import ALWAYS, CHAPTERS, ELSEWHERE, FIRST
 from .chapters.summary import head, how_made
 from .parts import Chapter, Drawings, Head, Section
-from .settings import Settings, default_channels
+from .settings import Settings
 from .studied import Run, prepare
 
 

@@ -14,16 +14,13 @@ from ..datasets import Dataset
 from ..exploration import positions
 from ..fisher.targets import TARGETS
 from ..network import Network, mlp
-from ..network.layers import ACTIVATIONS, AvgPool2d, Conv2d, Dense, Flatten, Layer, MaxPool2d
-from ..network.outputs import OUTPUTS, Categorical
+from ..network.outputs import Categorical
+from ..network.presets import convnet
 from ..optim import checks
 from ..training.example import BATCH_SIZE, LR, MOMENTUM, N_EXAMPLES, STEPS
 
 TOUR_SIZES = (64, 16, 16, 16, 16, 16, 10)
 """Of :func:`minikfac.presets.digits_mlp`, the net of README and tutorials."""
-LARGE = 16
-"""Pixels a side, above which images are averaged first."""
-POOLS = {"max": MaxPool2d, "avg": AvgPool2d}
 _COPIES = 8
 """F, F + lambda I, its factor and inverse; an approximation and its inverse, on two threads."""
 
@@ -34,7 +31,7 @@ class Settings:
 
     Attributes:
         sizes: units per layer; of no meaning where ``channels`` are given.
-        channels: of the convolutions of :func:`minikfac.tour.convnet`; None for a perceptron.
+        channels: of the convolutions of :func:`minikfac.presets.convnet`; None for a perceptron.
         pool: "max" or "avg", its pooling.
         activation, output: of :func:`minikfac.mlp`.
         steps: of training before the study; 0 studies the net as it was initialized.
@@ -92,63 +89,6 @@ class Settings:
         """Arguments of :func:`minikfac.tour.fisher_study`."""
         names = ("approximations", "damping", "targets", "n_samples", "seed", "layers", "measures")
         return {name: getattr(self, name) for name in names}
-
-
-def default_channels(image_shape: Sequence[int]) -> tuple[int, ...]:
-    """Channels of the convolutions for images (H, W, C): two convolutions for grey ones, three in colour.
-
-    >>> default_channels((8, 8, 1)), default_channels((32, 32, 3))
-    ((4, 8), (6, 8, 8))
-    """
-    return (4, 8) if image_shape[2] == 1 else (6, 8, 8)
-
-
-def convnet(
-    image_shape: Sequence[int],
-    n_outputs: int,
-    channels: Sequence[int] | None = None,
-    activation: str = "tanh",
-    output: str = "categorical",
-    pool: str = "max",
-) -> Network:
-    """Make a small convolutional net.
-
-        conv 3x3 - activation - pool 2   once per number of channels, and a dense layer on top
-
-    On 8 x 8 digits this is :func:`minikfac.presets.tiny_convnet`. Images of more than 16 pixels a side are
-    averaged over 2 x 2 first: the second moments of all pairs of locations grow with the fourth power of
-    the side.
-
-    Args:
-        image_shape: (H, W, C).
-        n_outputs: C of the output.
-        channels: of the convolutions, each followed by pooling; :func:`default_channels` by default.
-        activation, output: as of :func:`minikfac.mlp`.
-        pool: "max" or "avg".
-
-    Raises:
-        ValueError: on unknown names, no channels, or images too small for so much pooling.
-
-    >>> convnet((8, 8, 1), 10).n_params
-    666
-    """
-    for name, choices in ((activation, ACTIVATIONS), (output, OUTPUTS), (pool, POOLS)):
-        if name not in choices:
-            raise ValueError(f"expected one of {', '.join(sorted(choices))}, got {name!r}")
-    channels = default_channels(image_shape) if channels is None else list(channels)
-    h, w, c_in = image_shape
-    layers: list[Layer] = []
-    if max(h, w) > LARGE:
-        layers, h, w = [AvgPool2d(2)], h // 2, w // 2
-    if not channels or min(channels) < 1 or min(h, w) < 2 ** len(channels):
-        raise ValueError(
-            f"expected channels of one convolution or more, each with images of at least 2 x 2 pixels to "
-            f"pool, got {list(channels)} for images of {h} x {w}"
-        )
-    for c_out in channels:
-        layers += [Conv2d(c_in, c_out, 3, padding=1), ACTIVATIONS[activation](), POOLS[pool](2)]
-        h, w, c_in = h // 2, w // 2, c_out
-    return Network([*layers, Flatten(), Dense(h * w * c_in, n_outputs)], OUTPUTS[output]())
 
 
 def with_targets(dataset: Dataset, net: Network) -> Dataset:

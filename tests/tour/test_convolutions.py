@@ -14,6 +14,7 @@ import pytest
 
 import minikfac as mk
 from minikfac import datasets, fisher, quality, tour
+from minikfac.network.presets import convnet, default_channels
 from minikfac.parallel import one_thread
 from minikfac.quality import applicable
 from minikfac.tour import Run, Tour
@@ -25,7 +26,7 @@ from minikfac.tour.chapters.scatter import weight_name
 from minikfac.tour.page import results
 from minikfac.tour.parts import Chapter, Section, number, two_digits
 from minikfac.tour.run import fisher_study
-from minikfac.tour.settings import Settings, convnet, default_channels, make_net, with_targets
+from minikfac.tour.settings import Settings, make_net, with_targets
 from oracles import close
 
 SMALL = Settings(

@@ -389,7 +389,7 @@ def test_labels_become_targets_of_the_output(dataset: datasets.Dataset) -> None:
         ({"sizes": (64, 10)}, r"net with 16 inputs, as digits has, got one with 64"),
         ({"sizes": (16, 9)}, r"net with 10 outputs, one per class of digits, got 9"),
         ({"sizes": (16, 9), "output": "gaussian"}, r"10 outputs, .* or 16, its inputs again"),
-        ({"steps": -1}, "steps >= 0, got -1"),
+        ({"steps": -1}, "steps to be a whole number >= 0, got -1"),
         ({"damping": 0.0}, "damping > 0, got 0"),
         ({"damping": float("nan")}, "damping > 0, got nan"),
         ({"n_examples": 0}, "examples from 1 to 1500, .* got 0"),

@@ -12,40 +12,18 @@ of layers                    ``Sequential``, ``Residual``, ``Parallel``
 Pooling has no parameters, so it needs no curvature: derivatives flow through it.
 """
 
-from .affine import Affine
-from .base import Layer, ParameterLayer, Record, Shape
-from .composite import Composite, Parallel, Residual, Sequential
-from .convolution import Conv2d
-from .dense import Dense
-from .normalization import BatchNorm, GroupNorm, LayerNorm, LocalResponseNorm
-from .pointwise import ACTIVATIONS, Identity, Logistic, Pointwise, ReLU, Softplus, Tanh
-from .pooling import AvgPool2d, Flatten, GlobalAvgPool, MaxPool2d
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "ACTIVATIONS",
-    "Affine",
-    "AvgPool2d",
-    "BatchNorm",
-    "Composite",
-    "Conv2d",
-    "Dense",
-    "Flatten",
-    "GlobalAvgPool",
-    "GroupNorm",
-    "Identity",
-    "Layer",
-    "LayerNorm",
-    "LocalResponseNorm",
-    "Logistic",
-    "MaxPool2d",
-    "Parallel",
-    "ParameterLayer",
-    "Pointwise",
-    "ReLU",
-    "Record",
-    "Residual",
-    "Sequential",
-    "Shape",
-    "Softplus",
-    "Tanh",
-]
+from ..._on_demand import on_demand
+
+if TYPE_CHECKING:
+    from .affine import Affine
+    from .base import Layer, ParameterLayer, Record, Shape
+    from .composite import Composite, Parallel, Residual, Sequential
+    from .convolution import Conv2d
+    from .dense import Dense
+    from .normalization import BatchNorm, GroupNorm, LayerNorm, LocalResponseNorm
+    from .pointwise import ACTIVATIONS, Identity, Logistic, Pointwise, ReLU, Softplus, Tanh
+    from .pooling import AvgPool2d, Flatten, GlobalAvgPool, MaxPool2d
+
+__all__ = on_demand(__name__)

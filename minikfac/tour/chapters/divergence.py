@@ -50,8 +50,8 @@ def divergence(net: Network, theta: Array, x: Array, seed: int = 0) -> dict[str,
     Returns:
         ``lengths``: |d|, (m,); ``kl``: KL(theta || theta + d), mean over examples in nats, (m,);
         ``quadratic``: 1/2 d^T F d, (m,); ``slope`` of |kl - quadratic| against |d| on log axes, where
-        rounding does not show, NaN where it shows everywhere; ``floor``: what rounding leaves of a difference, in
-        nats; ``fit``: lengths between which the slope was fitted.
+        rounding does not show, NaN where it shows everywhere; ``floor``: what rounding leaves of a
+        difference, in nats; ``fit``: lengths between which the slope was fitted.
     """
     rng = np.random.default_rng([seed, 3])
     theta, x = to_host(theta).astype(float), to_host(x).astype(float)
