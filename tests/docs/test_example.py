@@ -98,7 +98,7 @@ def test_every_number_on_a_page_is_the_records(page: str, begin: str, end: str, 
 @pytest.mark.parametrize(
     ("sentence", "value"),
     [
-        ("which every block-diagonal matrix drops, has {} of the (Frobenius) norm", RECORD["sizes"]["between layers"]),
+        ("block-diagonal matrix drops, has {} of the (Frobenius) norm", RECORD["sizes"]["between layers"]),
         ("within the blocks the error is {}", RECORD["sizes"]["blocks of K-FAC"]),
         ("K-FAC's step makes {} of the progress", QUALITY["K-FAC"]["share"]),
         ("the gradient makes {}", QUALITY["no curvature"]["share"]),
