@@ -394,7 +394,7 @@ def test_labels_become_targets_of_the_output(dataset: datasets.Dataset) -> None:
         ({"damping": float("nan")}, "damping > 0, got nan"),
         ({"n_examples": 0}, "examples from 1 to 1500, .* got 0"),
         ({"n_examples": 1501}, "examples from 1 to 1500, .* got 1501"),
-        ({"targets": "labels"}, "targets 'model', 'sampled' or 'data', got 'labels'"),
+        ({"targets": "labels"}, "targets 'model' or 'sampled' or 'data', got 'labels'"),
         ({"n_samples": 2}, "samples >= 1, and other than 1 only with targets 'sampled', got 2"),
         ({"layers": (4,)}, "layers among dense0, .* or 0 to 3, got 4"),
         ({"layers": ()}, "at least one layer among dense0"),
