@@ -116,7 +116,15 @@ def kfac_picture(F: Any, factors: Sequence[tuple[Any, Any]], names: Sequence[str
 def _heading(fig: Any, place: Any, title: str) -> None:
     ax = fig.add_subplot(place)
     ax.axis("off")
-    ax.text(0.5, 0.5, title, ha="center", va="center", fontsize=matplotlib.rcParams["figure.titlesize"], transform=ax.transAxes)
+    ax.text(
+        0.5,
+        0.5,
+        title,
+        ha="center",
+        va="center",
+        fontsize=matplotlib.rcParams["figure.titlesize"],
+        transform=ax.transAxes,
+    )
 
 
 def _whole(
