@@ -1,7 +1,7 @@
 """K-FAC as a picture: one layer's block of F beside A, G and A (x) G, and the whole matrix below.
 
-All greys are absolute values, white for 0, and their cube roots where layers differ much in size; matrices that
-are compared have one scale, whose black is the 99th percentile of the exact one.
+All greys are absolute values, white for 0, and their cube roots where layers differ much in size; what is
+compared has one scale, whose black is the 99th percentile of the exact matrix.
 """
 
 from __future__ import annotations
