@@ -269,7 +269,7 @@ def signed_image(ax: Any, values: Array, limit: float | None = None, **options: 
 
 
 def write_numbers(
-    ax: Any, values: Array, form: Callable[[float], str], dark: float, size: int | None = None
+    ax: Any, values: Array, form: Callable[[float], str], dark: float, size: float | str | None = None
 ) -> None:
     """Write each value of an image into its square, in white where its magnitude is above ``dark``."""
     for (row, column), value in np.ndenumerate(values):
