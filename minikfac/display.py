@@ -48,7 +48,7 @@ class Display:
 
         def line(kind: str, row: Sequence[str]) -> str:
             return "".join(
-                f'<{kind} style="text-align: {side}">{escape(cell)}</{kind}>'
+                f'<{kind} style="text-align: {side}; white-space: nowrap">{escape(cell)}</{kind}>'
                 for side, cell in zip(sides, row, strict=True)
             )
 
@@ -163,7 +163,7 @@ def stacked(
         header: of the columns.
         cells: text, row by row.
         width: letters in a line.
-        most: columns beside the first at most.
+        most: columns beside the first at most, and one more if it is the last.
     """
     lines: list[str] = []
     for part in _parts(header, cells, width, most):
@@ -202,11 +202,10 @@ def _parts(
     by_column = list(zip(header, *cells, strict=True))
     first = _column(by_column[0], _WORDS)
     parts = [[first]]
-    for cells_of_column in by_column[1:]:
+    for number, cells_of_column in enumerate(by_column[1:], 2):
         column = _column(cells_of_column, width - first.width - 2)
-        full = (
-            column.width + sum(other.width + 2 for other in parts[-1]) > width or len(parts[-1]) - 1 == most
-        )
+        enough = len(parts[-1]) - 1 == most and number < len(by_column)  # no last column is left alone
+        full = enough or column.width + sum(other.width + 2 for other in parts[-1]) > width
         if full and len(parts[-1]) > 1:
             parts.append([first])
         parts[-1].append(column)

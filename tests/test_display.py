@@ -220,6 +220,7 @@ def test_no_cell_of_a_table_is_cut_at_any_width() -> None:
         assert width < 60 or max(map(len, lines)) <= width
     assert beside(header, cells, 400) == 9
     assert len(stacked(header, cells, 400, most=3)) > 2 * len(stacked(header, cells, 400))
+    assert stacked(header, cells, 400, most=8) == stacked(header, cells, 400)  # the ninth is not left alone
 
 
 def test_numbers_stand_to_the_right_and_headers_at_the_bottom() -> None:

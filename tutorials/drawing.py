@@ -110,7 +110,9 @@ def live(draw: Callable[[float], None], name: str, values: Sequence[float], show
 
     options = [(f"{value:.3g}", value) for value in values]
     nearest = min(values, key=lambda value: abs(value - shown))
-    interact(position, value=SelectionSlider(options=options, value=nearest, description=name))
+    wide, whole = {"width": "32rem", "max_width": "100%"}, {"description_width": "initial"}
+    slider = SelectionSlider(options=options, value=nearest, description=name, layout=wide, style=whole)
+    interact(position, value=slider)
 
 
 @plots.style()

@@ -6,6 +6,7 @@ error and exit code 2, an interrupt in 130, a pipe that is no longer read in 141
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import sys
@@ -44,7 +45,9 @@ def command(name: str) -> Any:
     module = import_module(f".{name}", __name__)
     group: typer.Typer = getattr(module, "app", None) or typer.Typer(add_completion=False)
     if not group.registered_commands:
-        group.command(cls=Command, epilog=f"Example: {module.EXAMPLE}")(getattr(module, name))
+        function = getattr(module, name)
+        text = re.sub(r"(?<=\S)\n(?=\S)", " ", inspect.getdoc(function) or "")  # a line per paragraph
+        group.command(cls=Command, help=text, epilog=f"Example: {module.EXAMPLE}")(function)
     return typer.main.get_command(group)
 
 

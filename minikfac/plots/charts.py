@@ -101,7 +101,7 @@ def disagreement(ax: Any, steps: Any, apart: Mapping[str, Any], ylabel: str) -> 
             markerfacecolor="white" if later else color,
             label=label,
         )
-    ax.legend(loc="lower right", fontsize=10, handlelength=1.5, handletextpad=0.5, borderaxespad=0.2)
+    ax.legend(loc="lower right", fontsize="small", handlelength=1.5, handletextpad=0.5, borderaxespad=0.2)
     low, high = ends(np.array(list(curves.values())))
     # room for the legend
     ax.set_ylim(low / (high / low) ** (0.12 * (1 + len(apart))), 2 * high)

@@ -56,7 +56,7 @@ def walk(values: Any, errors: Mapping[str, Any], knob: str, title: str = "", *, 
     ax.axhline(1, color=GREY, linestyle=":", linewidth=1.2)
     ax.set_xticks(places, [short(float(value)) for value in x])
     ax.set(xlabel=knob, ylabel="relative error (Frobenius)")
-    ax.set_title(title, fontsize=11)
+    ax.set_title(title, fontsize="small")
     ax.grid(True)
     return ax
 

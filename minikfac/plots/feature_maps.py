@@ -190,7 +190,7 @@ def _tiles(
         image = draw(ax, tile)
         ax.spines[:].set_visible(True)
     for ax, column in zip(axes[0], columns, strict=True):
-        ax.set_title(column, fontsize=12)
+        ax.set_title(column, fontsize="medium")
     for ax in axes[-1]:
         ax.set_xlabel(xy[0])
     for ax, row in zip(axes[:, 0], tiles, strict=True):

@@ -64,7 +64,7 @@ def gradient_scatter(
     right.legend(loc="upper right")
     stretch = float(np.sqrt(values[1] / values[0]))
     title = f"Both ellipses are {stretch:.2f} times as long as wide: steps are short where gradients are long"
-    left.figure.suptitle(title, fontsize=14)
+    left.figure.suptitle(title)
     return [left, right]
 
 

@@ -58,14 +58,14 @@ def graphical_models(n_layers: int = 3) -> list[Any]:
     for column, ((name, structure), pairs) in enumerate(zip(MODELS.items(), edges, strict=True)):
         ax = fig.add_subplot(grid[1, column])
         _draw_model(ax, n_layers, pairs)
-        ax.set_title(f"{name}:\n{structure}", fontsize=12)
+        ax.set_title(f"{name}:\n{structure}", fontsize="medium")
         axes.append(ax)
     return axes
 
 
 def _node(ax: Any, x: float, y: float, text: str, color: str, radius: float = 0.33) -> Circle:
     circle = ax.add_patch(Circle((x, y), radius, facecolor=color, edgecolor="black", linewidth=1.2))
-    ax.text(x, y, text, ha="center", va="center", fontsize=12)
+    ax.text(x, y, text, ha="center", va="center")
     return circle
 
 
@@ -91,7 +91,7 @@ def _draw_computation(ax: Any, n_layers: int) -> None:
     for here, there in pairwise([*forward, p]):
         _arrow(ax, here, there, BLUE)
     _arrow(ax, p, y, GREY, linestyle="--")
-    ax.text(last + 1.45, 1.5, "$y \\sim p$\nsampled", va="center", fontsize=12, color="#444444")
+    ax.text(last + 1.45, 1.5, "$y \\sim p$\nsampled", va="center", color="#444444")
     _arrow(ax, y, back[last], VERMILLION)
     for x in range(last, 1, -1):
         _arrow(ax, back[x], back[x - 1], VERMILLION)
@@ -100,10 +100,10 @@ def _draw_computation(ax: Any, n_layers: int) -> None:
         gradient = _node(ax, x - 0.5, 0, f"$DW_{layer}$", WEIGHTS, 0.36)
         _arrow(ax, forward[x - 1], gradient, SKY, bend=-0.24)
         _arrow(ax, back[x], gradient, ORANGE)
-        ax.text(x - 0.5, 2.12, f"$W_{layer}$", ha="center", va="bottom", fontsize=12)
+        ax.text(x - 0.5, 2.12, f"$W_{layer}$", ha="center", va="bottom")
     notes = ((2, BLUE, "forward"), (1, VERMILLION, "backward"), (0, "black", "gradient:\nouter product"))
     for height, color, text in notes:
-        ax.text(-0.65, height, text, ha="right", va="center", color=color, fontsize=12)
+        ax.text(-0.65, height, text, ha="right", va="center", color=color)
     ax.set(xlim=(-2.1, last + 2.4), ylim=(-0.45, 2.5), aspect="equal")
     ax.set_title("How the gradient of one example is computed")
     ax.axis("off")

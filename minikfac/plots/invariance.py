@@ -82,7 +82,7 @@ def invariance_matrix(
     ax.tick_params(which="both", length=0)
     ax.spines[:].set_visible(False)
     same_outputs = f"same outputs: gap below {tiny(tolerance)} of the distance moved"
-    ax.set_xlabel(f"✓ {same_outputs};  digit: the gap, over that distance", fontsize=11)
+    ax.set_xlabel(f"✓ {same_outputs};  digit: the gap, over that distance", fontsize="medium")
     fig.suptitle(_statement(same, methods))
     return ax
 
@@ -97,7 +97,7 @@ def _write_cells(ax: Any, gaps: Array, same: Array, invariant: Array) -> None:
         if not finite:  # no colour stands for it
             ax.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, color="#dddddd"))
         look = {"color": "white", "weight": "bold"} if text[0] == "✓" else {"color": "black"}
-        ax.text(column, row, text, ha="center", va="center", fontsize=12, **look)
+        ax.text(column, row, text, ha="center", va="center", **look)
 
 
 def _statement(same: Array, methods: Sequence[str]) -> str:

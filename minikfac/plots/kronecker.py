@@ -1,7 +1,7 @@
 """K-FAC as a picture: one layer's block of F beside A, G and A (x) G, and the whole matrix below.
 
-All greys are absolute values, white for 0; matrices that are compared have one scale, whose black is the 99th
-percentile of the exact one.
+All greys are absolute values, white for 0, and their cube roots where layers differ much in size; what is
+compared has one scale, whose black is the 99th percentile of the exact matrix.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
+import matplotlib
 import numpy as np
+from matplotlib.colors import PowerNorm
 
 from ..backend import Array
 from .checks import checked, some
@@ -67,7 +69,7 @@ def _layer(fig: Any, place: Any, block: Array, A: Array, G: Array, name: str) ->
         _frame(ax, title, f"{len(M)} × {len(M)}\n{M.size:,} numbers")
         if M.shape == block.shape:
             _grid(ax, n_in, n_out)
-    axes[3].set_xlabel(f"{n_in} × {n_in} copies of G,\neach times an entry of A")
+    axes[3].set_xlabel(f"{n_in} × {n_in} copies of G,\ntimes entries of A")
     axes[4].set_xlabel(f"relative error {error:.2f}\n(Frobenius norm)")
     for ax, sign in zip(axes[1:4], "≈⊗=", strict=True):
         look: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 22}
@@ -114,7 +116,15 @@ def kfac_picture(F: Any, factors: Sequence[tuple[Any, Any]], names: Sequence[str
 def _heading(fig: Any, place: Any, title: str) -> None:
     ax = fig.add_subplot(place)
     ax.axis("off")
-    ax.text(0.5, 0.5, title, ha="center", va="center", fontsize=15, transform=ax.transAxes)
+    ax.text(
+        0.5,
+        0.5,
+        title,
+        ha="center",
+        va="center",
+        fontsize=matplotlib.rcParams["figure.titlesize"],
+        transform=ax.transAxes,
+    )
 
 
 def _whole(
@@ -138,11 +148,12 @@ def _whole(
     sizes = [layer.stop - layer.start for layer in rows]
     for ax, M, title, note in zip(axes, (F, kfac, F - kfac), titles, notes, strict=True):
         draw_pooled(ax, M, side, limit)
+        ax.images[0].set_norm(PowerNorm(1 / 3, 0, limit))  # layers differ by factors of hundreds
         mark_layers(ax, ["" for _ in names], sizes, False, False, True)
         _frame(ax, title, note)
     axes[0].set_yticks(np.cumsum(sizes) - np.array(sizes) / 2, names, va="center")
-    note = "greys: absolute values, white is 0; in each row all matrices of one size share a scale"
-    fig.supxlabel(note, fontsize=10)
+    note = "greys: absolute values (below: their cube roots), white is 0; in a row one scale for each size"
+    fig.supxlabel(note, fontsize="small")
     return (
         f"All layers: {floats:,} numbers in place of {F.size:,}, with a relative error of {error:.2f}",
         axes,

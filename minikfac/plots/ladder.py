@@ -54,11 +54,11 @@ def ladder_blocks(
         ax.imshow(pool_magnitudes(M, side), cmap=MAGNITUDE, vmin=0, vmax=limit, extent=extent)
         ax.set(xticks=[], yticks=[], xlim=(0, len(F)), ylim=(len(F), 0))
         ax.spines[:].set_visible(True)
-        ax.set_title(textwrap.fill(name, max(12, int(9.5 * width))), fontsize=11)
-        ax.set_xlabel(f"error {errors[name]:.2g}" if number else f"{len(F)} × {len(F)}", fontsize=11)
+        ax.set_title(textwrap.fill(name, max(12, int(9.5 * width))), fontsize="small")
+        ax.set_xlabel(f"error {errors[name]:.2g}" if number else f"{len(F)} × {len(F)}", fontsize="small")
     square = f"mean of {side}×{side} entries" if side > 1 else "one entry"
     note = f"absolute values, white: 0, black: from {limit:.2g} nats per squared weight; a square: {square}"
-    axes[0].figure.supxlabel(note, fontsize=10)
+    axes[0].figure.supxlabel(note, fontsize="small")
     *others, last = list(errors)[1:] or list(errors)
     least = min(others, key=errors.__getitem__, default=last)
     stated = ", ".join(f"{errors[name]:.2g} with {name}" for name in dict.fromkeys((last, least)))

@@ -124,14 +124,14 @@ def _scale(fig: Any, grid: Any, axes: Sequence[Any], image: Any, notes: Sequence
     label = "absolute value" + (rf", in $10^{{{power}}}$" if power else "") + f"\n({UNIT})"
     if grid.nrows == 1:
         bar = fig.colorbar(image, ax=axes, extend="max", shrink=0.8, label=label)
-        fig.supxlabel("; ".join(notes), fontsize=10)
+        fig.supxlabel("; ".join(notes), fontsize="small")
     else:
         corner = fig.add_subplot(grid[1, 0])
         corner.axis("off")
         place = corner.inset_axes((0.03, 0.9, 0.9, 0.07))
         bar = fig.colorbar(image, cax=place, orientation="horizontal", extend="max")
         notes = [textwrap.fill(note, 104 // grid.ncols) for note in notes]
-        place.set_xlabel("\n".join([label, *notes]), fontsize=11, loc="left")
+        place.set_xlabel("\n".join([label, *notes]), fontsize="small", loc="left")
     bar.formatter = FuncFormatter(lambda value, _: f"{value / 10.0**power:g}")
     bar.update_ticks()
 
@@ -156,7 +156,7 @@ def matrix_rows(
         ValueError: on shapes that do not fit.
     """
     columns = max(len(row) for row in some(dict(rows), "row").values())
-    fig = new_figure(len(rows) * (WIDTH / columns + 0.15) + 0.7)
+    fig = new_figure(len(rows) * (WIDTH / columns + 0.35) + 0.7)
     grid = fig.subplots(len(rows), columns, squeeze=False)
     errors: list[str] = []
     for place, (what, row) in zip(grid, rows.items(), strict=True):
@@ -169,7 +169,7 @@ def matrix_rows(
             M = checked(matrix, F.shape, name, finite=True)
             draw_pooled(ax, M, side, limit)
             error = float(np.linalg.norm(F - M)) / norm
-            ax.set_title(f"{name}: error {error:.2g}" if error else name)
+            ax.set_title(f"{name}\nerror {error:.2g}" if error else name)
             mark_layers(ax, names, sizes, False, ax is place[0], False)
             errors.append(f"{error:.2g}")
     last = list(next(iter(rows.values())))[-1]

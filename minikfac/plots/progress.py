@@ -69,7 +69,7 @@ def conditioning(
     at = int(np.abs(np.log(x / drawn)).argmin())
     last = sorted((float(np.asarray(counts)[at]), name) for name, counts in steps.items())
     ends = " against ".join(f"{short(last[place][0])} ({last[place][1]})" for place in (0, -1))
-    fig.suptitle(f"Steps with condition number {short(float(x[at]))}: {ends}", fontsize=14)
+    fig.suptitle(f"Steps with condition number {short(float(x[at]))}: {ends}")
     return axes
 
 
@@ -160,5 +160,5 @@ def improvement_against_damping(
     fig.legend(handles=handles, loc="outside lower center", ncols=3)
     matrix, use = max(curves, key=lambda key: float(curves[key].max()))
     at = short(float(x[curves[matrix, use].argmax()]))
-    fig.suptitle(f"{title}\nat most {short(highest)} nats ({matrix}, {use}, γ = {at})", fontsize=14)
+    fig.suptitle(f"{title}\nat most {short(highest)} nats ({matrix}, {use}, γ = {at})")
     return axes

@@ -89,7 +89,7 @@ def _errors(ax: Any, places: Any, rows: Sequence[Mapping[str, Any]], with_costs:
         notes = [short(value) for value in costs]
         look: dict[str, Any] = {"height": 0.36, "label": "by this assumption", "hatch": "//"}
         _bars(ax, places + 0.2, drawn[half:], ORANGE, notes=notes, **look)
-        ax.legend(loc="upper right")
+        ax.legend(loc="lower right", bbox_to_anchor=(1, 1))
     else:
         _bars(ax, places, drawn, BLUE, notes=notes)
     _leave_room(ax, drawn, 0.45 if longest < max(errors + costs) else 0.3)
@@ -266,7 +266,7 @@ def _bars(
     bars = ax.barh(places, widths, color=color, edgecolor=edge, height=height, **options)
     notes = [short(value) for value in values] if notes is None else notes
     notes = ["–" if note == "nan" else note.replace("-", "−") for note in notes]
-    for label in ax.bar_label(bars, notes, padding=4, fontsize=11):
+    for label in ax.bar_label(bars, notes, padding=4, fontsize="small"):
         label.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1})
     ax.axvline(0, color="black", linewidth=1)
     ax.tick_params(axis="y", length=0)

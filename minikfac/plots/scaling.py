@@ -197,7 +197,7 @@ def predicted_scaling(
     axes[0].plot([], [], color=GREY, linestyle=":", label="perfect")
     axes[0].set_ylim(0.4 * float(everything.min()), 2 * float(everything.max()))
     axes[0].set(ylabel="seconds a step", title="Strong scaling: one batch, shared")
-    axes[0].legend(fontsize=10)
+    axes[0].legend(fontsize="small")
     _shares(axes[1], W, by_name(parts, (len(W),), "seconds", "part", finite=True))
     axes[1].set(ylabel="share of the step", title=f"What a step of {parts_of} is spent on\n")
     if weak:

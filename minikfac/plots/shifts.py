@@ -58,12 +58,12 @@ def shifted_products(
         "the kernel's shifts:\nweight gradient",
     )
     for ax, title in zip(axes, titles, strict=True):
-        ax.set_title(title, fontsize=12)
+        ax.set_title(title, fontsize="medium")
         ax.set(xticks=[], yticks=[])
         ax.spines[:].set_visible(True)
     fig.suptitle(f"A kernel's gradient: {kh * kw} of the {p.size} shifts at which two maps overlap")
     note = "orange +, purple −, each picture on its own scale; the last on that of the third"
-    fig.supxlabel(note + ("; dashed: without padding" if any(padding) else ""), fontsize=10)
+    fig.supxlabel(note + ("; dashed: without padding" if any(padding) else ""), fontsize="small")
     return axes
 
 
@@ -86,4 +86,4 @@ def _kernel_gradient(ax: Any, gradient: Array, limit: float) -> None:
     """The gradient of a kernel, with its numbers where these are few."""
     signed_image(ax, gradient, limit)
     if gradient.size <= 25:
-        write_numbers(ax, gradient, short, 0.7 * limit, 10)
+        write_numbers(ax, gradient, short, 0.7 * limit, "small")

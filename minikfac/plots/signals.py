@@ -102,7 +102,7 @@ def _strip(ax: Any, values: Array, name: str) -> Any:
 
 def _picture(ax: Any, gradient: Array, layer: int) -> Any:
     signed_image(ax, gradient, aspect="auto")
-    ax.set_title(f"$DW_{layer}$, {gradient.shape[0]}×{gradient.shape[1]}", fontsize=11)
+    ax.set_title(f"$DW_{layer}$, {gradient.shape[0]}×{gradient.shape[1]}", fontsize="small")
     return ax
 
 
@@ -112,8 +112,8 @@ def _probabilities(ax: Any, p: Array, sampled: int, label: int) -> Any:
     for number in {int(p.argmax()), sampled, label}:
         roles = [f"{p[number]:.0%}" if p[number] >= 0.01 else f"{p[number]:.1%}"]
         roles += ["label"] * (number == label) + ["sampled"] * (number == sampled)
-        ax.text(p[number] + 0.02, number, ", ".join(roles), va="center", fontsize=10)
-    ax.set_yticks(range(len(p)), map(str, range(len(p))), fontsize=10)
+        ax.text(p[number] + 0.02, number, ", ".join(roles), va="center", fontsize="small")
+    ax.set_yticks(range(len(p)), map(str, range(len(p))), fontsize="small")
     ax.set(xlim=(0, 1.6), xticks=[0, 0.5, 1], title="probabilities")
     ax.invert_yaxis()
     return ax
@@ -122,7 +122,7 @@ def _probabilities(ax: Any, p: Array, sampled: int, label: int) -> Any:
 def _output_derivatives(ax: Any, g: Array, layer: int) -> Any:
     ax.barh(range(len(g)), g, color=VERMILLION)
     ax.axvline(0, color="black", linewidth=1)
-    ax.set_yticks(range(len(g)), map(str, range(len(g))), fontsize=10)
+    ax.set_yticks(range(len(g)), map(str, range(len(g))), fontsize="small")
     ax.set_title(f"$g_{layer}$ = p − target")
     ax.invert_yaxis()
     return ax
@@ -141,5 +141,5 @@ def _join(fig: Any, left: Any, right: Any, color: str, margin: float, leftwards:
 
 def _notes(ax: Any, title: str, color: str, text: str) -> None:
     ax.axis("off")
-    ax.text(0.5, 0.62, title, ha="center", va="center", color=color, fontsize=13)
-    ax.text(0.5, 0.5, text, ha="center", va="top", color="#444444", fontsize=10).set_in_layout(False)
+    ax.text(0.5, 0.62, title, ha="center", va="center", color=color)
+    ax.text(0.5, 0.5, text, ha="center", va="top", color="#444444", fontsize="small").set_in_layout(False)

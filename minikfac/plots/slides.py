@@ -6,6 +6,8 @@ import textwrap
 from typing import Any
 
 from matplotlib.colors import is_color_like, to_rgba
+from matplotlib.contour import ContourSet
+from matplotlib.patches import Circle
 from matplotlib.text import Text
 
 SLIDE: dict[str, Any] = {
@@ -38,17 +40,25 @@ def make_slide(fig: Any, dark: bool = False) -> None:
     for title in fig.texts:
         room = 0.96 * fig.bbox.width / title.get_window_extent().width
         if room < 1:
-            title.set_text(textwrap.fill(title.get_text(), int(room * len(title.get_text()))))
+            longest = max(map(len, title.get_text().split("\n")))
+            title.set_text(textwrap.fill(title.get_text(), int(room * longest)))
     if dark:
         _turn_greys(fig)
         fig.set_facecolor(BACKGROUND)
 
 
 def _turn_greys(fig: Any) -> None:
-    """Give artists that are grey the opposite grey, but not texts on images."""
+    """Give artists that are grey the opposite grey, but not what lies on images or coloured circles."""
     fig.draw_without_rendering()
-    pictures = [ax.get_window_extent() for ax in fig.axes if ax.images]
-    artists = set(fig.findobj())
+    pictures = [ax for ax in fig.axes if ax.images]
+    artists = set(fig.findobj()) - {patch for ax in pictures for patch in ax.patches}
+    pictures += [circle for circle in fig.findobj(Circle) if not _grey(circle, "facecolor")]
+    pictures = [picture.get_window_extent() for picture in pictures]
+    for levels in fig.findobj(ContourSet):
+        if levels.filled:
+            levels.set_cmap(levels.get_cmap().reversed())
+        else:  # one colour, to be turned below
+            levels.set_edgecolor(levels.get_edgecolor()[:1])
     for text in [artist for artist in artists if isinstance(artist, Text)]:
         box = text.get_window_extent()
         if any(at.x0 < box.x0 and box.x1 < at.x1 and at.y0 < box.y0 < at.y1 for at in pictures):

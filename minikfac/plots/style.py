@@ -77,7 +77,7 @@ RC: dict[str, Any] = {
     "xtick.labelsize": 11,
     "ytick.labelsize": 11,
     "legend.fontsize": 11,
-    "legend.frameon": False,
+    "legend.edgecolor": "none",
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.axisbelow": True,
@@ -183,7 +183,7 @@ def name_points(
         ax: the axes.
         points: in data coordinates.
         names: of each; K-FAC's is bold.
-        ends: the points are right ends of curves: names lie to the right, outside the axes.
+        ends: the points are right ends of curves: names lie to the right, outside the axes, in their order.
         size: of the letters.
     """
     ax.figure.draw_without_rendering()  # where things are is known once the layout is
@@ -191,7 +191,9 @@ def name_points(
     places = ax.transData.transform(np.asarray(points, dtype=float)) * scale  # in points of 1/72 inch
     taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in places]
     frame = ax.get_window_extent().extents * scale
-    for point, place, name in zip(points, places, names, strict=True):
+    order = np.argsort([-height for _, height in points], kind="stable") if ends else range(len(points))
+    for number in order:
+        point, place, name = points[number], places[number], names[number]
         width, height = 0.58 * size * len(name), 1.25 * size
         best: Any = None
         for dx, dy in _ENDS if ends else _AROUND:
@@ -222,7 +224,7 @@ def name_points(
 
 _AROUND = [(9, 0), (-9, 0), (0, 13), (0, -13)]
 _AROUND += [(side * 12, up * 13 * far) for far in range(1, 6) for side in (1, -1) for up in (1, -1)]
-_ENDS = [(8 if far < 4 else 16, up * far) for far in range(0, 120, 3) for up in (1, -1)]
+_ENDS = [(8 if far < 4 else 16, -far) for far in range(0, 120, 3)]
 
 
 def _overlap(box: Sequence[float], other: Sequence[float]) -> bool:
@@ -267,7 +269,7 @@ def signed_image(ax: Any, values: Array, limit: float | None = None, **options: 
 
 
 def write_numbers(
-    ax: Any, values: Array, form: Callable[[float], str], dark: float, size: int | None = None
+    ax: Any, values: Array, form: Callable[[float], str], dark: float, size: float | str | None = None
 ) -> None:
     """Write each value of an image into its square, in white where its magnitude is above ``dark``."""
     for (row, column), value in np.ndenumerate(values):

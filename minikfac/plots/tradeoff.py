@@ -61,7 +61,7 @@ def progress_against_storage(
         _points(axes[0], floats, values, looks, exact)
     grid[-1, 0].set_xlabel("numbers stored")
     if curves:
-        grid[0, 1].set_title("markers as on the left", fontsize=11)
+        grid[0, 1].set_title("markers as on the left", fontsize="small")
         grid[-1, 1].set_xlabel(r"damping $\lambda$ (nats per squared weight)")
     fig.suptitle(_statement(rows, exact))
     x = [*_on_log(floats), exact]

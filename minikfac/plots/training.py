@@ -138,7 +138,7 @@ def approximations_along_training(
             ax.axvline(now, color=GREY, linestyle=":", linewidth=1.2)
         first = float(min(x[x > 0], default=1.0))
         ax.set_xscale("symlog", linthresh=first, linscale=0.4)
-        ax.set_xticks(x, [f"{step:g}" for step in x], fontsize=10)
+        ax.set_xticks(x, [f"{step:g}" for step in x], fontsize="small")
         ax.xaxis.set_minor_locator(NullLocator())
         ax.set(xlabel="steps of training", ylabel=ylabel, xlim=(-0.1 * first, None), ylim=(0, TOP))
         ax.grid(True)
@@ -179,9 +179,9 @@ def steps_as_pictures(steps: Mapping[str, Any], units: int = 8) -> list[Any]:
         for ax, picture in zip(row, pictures, strict=False):
             signed_image(ax, picture, limit)
             ax.set_xlabel("")
-        row[0].set_ylabel(textwrap.fill(name, 12), rotation=0, ha="right", va="center", fontsize=12)
+        row[0].set_ylabel(textwrap.fill(name, 12), rotation=0, ha="right", va="center")
     for number, ax in enumerate(axes[0], start=1):
-        ax.set_title(f"unit {number}", fontsize=11)
+        ax.set_title(f"unit {number}", fontsize="medium")
     cosines = [
         f"{name} {(reference * other).sum() / np.linalg.norm(reference) / np.linalg.norm(other):.2f}"
         for name, other in others

@@ -28,7 +28,7 @@ def text_table(
     cells = [[row["approximation"], *(format_cell(row.get(column)) for column in shown)] for row in rows]
     for line, deviations in zip(cells, spread or [], strict=False):
         for place, column in enumerate(shown, start=1):
-            if line[place] and deviations.get(column) is not None:
+            if line[place] not in ("", "-") and deviations.get(column) is not None:
                 line[place] += f" ± {format_cell(deviations[column])}"
     return ["approximation", *map(heading, shown)], cells
 

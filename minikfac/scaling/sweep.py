@@ -92,7 +92,7 @@ class Budget:
     def __str__(self) -> str:
         return (
             f"{self.trials} trials of at most {self.steps:,} steps or {self.epochs:g} epochs, whichever is "
-            f"more; the best {self.finalists} again from {self.seeds} other starts"
+            f"more; the best {self.finalists} again from {self.seeds} other start{'s' * (self.seeds != 1)}"
         )
 
 

@@ -116,7 +116,7 @@ def number(value: float) -> str:
     """Three digits; small and large ones in powers of ten.
 
     >>> number(0.1234), number(1.5e-18), number(1e-5), number(1500.0)
-    ('0.123', '1.5 × 10<sup>−18</sup>', '10<sup>−5</sup>', '1,500')
+    ('0.123', '1.5&nbsp;×&nbsp;10<sup>−18</sup>', '10<sup>−5</sup>', '1,500')
     """
     if value == 0:
         return "0"
@@ -126,7 +126,7 @@ def number(value: float) -> str:
         return (f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}").replace("-", "−")
     mantissa, exponent = f"{value:.1e}".split("e")
     power = f"10<sup>{int(exponent)}</sup>"
-    return (power if mantissa == "1.0" else f"{mantissa} × {power}").replace("-", "−")
+    return (power if mantissa == "1.0" else f"{mantissa}&nbsp;×&nbsp;{power}").replace("-", "−")
 
 
 def examples(n: int) -> str:

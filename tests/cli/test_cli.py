@@ -61,6 +61,11 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str], arguments: list[str], 
     assert expected in out
 
 
+@pytest.mark.parametrize("name", ["tour", "plot", "workers"])
+def test_paragraphs_of_help_flow(name: str) -> None:
+    assert "\n" not in (cli.command(name).help or "\n").replace("\n\n", "")
+
+
 def test_help_names_every_approximation_and_measure() -> None:
     from minikfac.quality import MEASURES
     from minikfac.tour import APPROXIMATIONS

@@ -96,7 +96,7 @@ def test_rows_of_matrices_are_measured_against_the_first():
         np.testing.assert_allclose(ax.images[0].get_array(), pool_magnitudes(M, 2))
     errors = [np.linalg.norm(F - K) / np.linalg.norm(F), 12**0.5 / np.linalg.norm(inverse)]
     titles = [ax.get_title() for ax in axes]
-    assert titles == ["F", f"chain: error {errors[0]:.2g}", "inverse", f"chain: error {errors[1]:.2g}"]
+    assert titles == ["F", f"chain\nerror {errors[0]:.2g}", "inverse", f"chain\nerror {errors[1]:.2g}"]
     title = f"Chain: relative error {errors[0]:.2g} (F), {errors[1]:.2g} (inverse)"
     assert axes[0].figure.get_suptitle() == title
     assert axes[0].images[0].get_clim() == axes[1].images[0].get_clim() != axes[2].images[0].get_clim()

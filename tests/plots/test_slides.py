@@ -9,6 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
+from matplotlib.patches import Circle, Rectangle
 from PIL import Image
 
 from minikfac import plots
@@ -50,9 +51,28 @@ def test_a_dark_slide_turns_greys_and_keeps_colours_and_images():
     assert to_rgb(fig.get_facecolor()) == to_rgb(BACKGROUND)
 
 
-def test_a_long_title_is_wrapped():
+def test_a_dark_slide_keeps_what_lies_on_coloured_circles_and_images_and_turns_hills():
+    fig, (left, middle, right) = plt.subplots(1, 3, figsize=(10, 4))
+    left.set(xlim=(-2, 2), ylim=(-2, 2))
+    left.add_patch(Circle((0, 0), 1.5, facecolor="#d6e9f5"))
+    inside, outside = left.text(0, 0, "in", ha="center"), left.text(-1.9, 1.8, "out")
+    middle.imshow(np.eye(2), cmap="Greys")
+    frame = middle.add_patch(Rectangle((0, 0), 1, 1, fill=False, edgecolor="black"))
+    hills = right.contourf(np.outer([1.0, 2, 3], [1.0, 2, 3]), cmap="Greys", levels=4)
+    lines = right.contour(np.outer([1.0, 2, 3], [1.0, 2, 3]), colors="white", levels=4)
+    low = hills.get_facecolor()[0, 0]
+    make_slide(fig, dark=True)
+    fig.canvas.draw()
+    assert max(to_rgb(inside.get_color())) == 0 and min(to_rgb(outside.get_color())) > 0.9
+    assert max(to_rgb(frame.get_edgecolor())) == 0
+    assert low > 0.8 and hills.get_facecolor()[0, 0] < 0.2
+    assert max(to_rgb(lines.get_edgecolor()[0])) < 0.2
+
+
+@pytest.mark.parametrize("lines", [1, 2])
+def test_a_long_title_is_wrapped(lines: int):
     fig = curve().figure
-    fig.suptitle("one statement with its number " * 5, fontsize=19)
+    fig.suptitle("\n".join(["one statement with its number " * 5] * lines), fontsize=19)
     make_slide(fig)
     assert "\n" in fig.get_suptitle()
     assert fig.texts[0].get_window_extent().width < fig.bbox.width

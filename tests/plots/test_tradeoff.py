@@ -64,6 +64,16 @@ def test_names_of_many_equal_points_do_not_overlap():
     assert len(boxes) == 8 and not [pair for pair in combinations(boxes, 2) if pair[0].overlaps(pair[1])]
 
 
+def test_names_of_curves_stand_in_the_order_of_their_ends():
+    heights = [0.5, 0.52, 0.51, 0.9, 0.49]
+    ax = new_figure(4.0).add_subplot()
+    ax.set(xlim=(0, 1), ylim=(0, 1))
+    name_points(ax, [(1, height) for height in heights], [f"{height:g}" for height in heights], ends=True)
+    ax.figure.canvas.draw()
+    texts = sorted(ax.texts, key=lambda text: -Text.get_window_extent(text).y0)
+    assert [text.get_text() for text in texts] == ["0.9", "0.52", "0.51", "0.5", "0.49"]
+
+
 def test_models_of_the_gradient_stand_at_their_density_and_the_title_names_the_best():
     rows = [
         {"approximation": name, "floats": floats, "nats": nats, "behind_se": error}
@@ -112,7 +122,7 @@ def test_curves_along_training_and_the_title():
     assert list(axes[0].lines[0].get_ydata()) == errors["K-FAC"]
     title = axes[0].figure.get_suptitle()
     assert title == "K-FAC's step: cosine 0.90 at first, 0.40 at the least, 0.93 at last"
-    assert [text.get_text() for text in axes[0].texts] == ["K-FAC", "block-tridiagonal ↑ 2.00"]
+    assert [text.get_text() for text in axes[0].texts] == ["block-tridiagonal ↑ 2.00", "K-FAC"]
     assert axes[0].get_ylim()[1] < 2.0
     with pytest.raises(ValueError, match=r"expected errors of a of shape \(3,\), got \(2,\)"):
         plots.approximations_along_training(steps, {"a": [1, 2]}, {"a": [1, 2, 3]})

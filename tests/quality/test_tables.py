@@ -51,6 +51,13 @@ def test_over_seeds_prints_and_writes_both(tmp_path: Path):
     assert layer["share_sd"] == ""
 
 
+def test_what_has_no_value_has_no_deviation():
+    row = {"approximation": "no curvature", "c_star": math.nan, "error": 1.0}
+    assert text_table([row], [{"c_star": math.nan, "error": 0.5}], ["c_star", "error"])[1] == [
+        ["no curvature", "-", "1 ± 0.5"]
+    ]
+
+
 def test_over_seeds_needs_two_of_a_kind():
     with pytest.raises(ValueError, match="at least two seeds, got 1"):
         quality.over_seeds(of_seed, [0])
