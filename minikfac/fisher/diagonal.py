@@ -53,6 +53,9 @@ class DiagonalBlock(FisherMatrix):
     def _product(self, v: Array) -> Array:
         return self.d.reshape((-1,) + (1,) * (v.ndim - 1)) * v
 
+    def root_product(self, v: Array) -> Array:
+        return DiagonalBlock(self.d**0.5, self.name)._product(v)
+
     def diagonal(self) -> Array:
         return self.d
 
