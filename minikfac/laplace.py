@@ -136,7 +136,7 @@ class Laplace(ShownByFields):
         """Mean of the target under the posterior, (N, C): probabilities, or the Gaussian's mean.
 
         By MacKay's approximation, the mean of logistic(z) ~ logistic(z / sqrt(1 + pi var(z) / 8)), which for
-        a softmax divides each logit so [MacKay92]; with n_samples, as the mean over linearized nets with
+        a softmax divides each logit so [MacKayClass92]; with n_samples, as the mean over linearized nets with
         drawn weights, which is exact in the limit.
         """
         if n_samples is None:
@@ -176,8 +176,9 @@ class Laplace(ShownByFields):
             raise ValueError("expected weights other than 0 to choose a prior for, got theta = 0")
         most = self.net.n_params / self._theta_square
         least = 10 * self.scale * resolution(self.F.like) * float(self.F.diagonal().max())
+        ready = replace(self, F=self.F.damped(0.0, self.method))  # K-FAC: in its eigenbasis
         best = scipy.optimize.minimize_scalar(
-            lambda log_delta: -self.log_evidence(math.exp(log_delta)),
+            lambda log_delta: -ready.log_evidence(math.exp(log_delta)),
             bounds=(math.log(min(max(least, 1e-12 * most), most / 2)), math.log(most)),
             method="bounded",
         )
@@ -196,7 +197,7 @@ def calibration_error(p: Array, y: Array, n_bins: int = 15) -> float:
 
     Args:
         p: probabilities of the classes, (N, C).
-        y: labels (N,).
+        y: labels (N,), or probabilities (N, C) of which the most probable label counts.
         n_bins: of confidence, the largest probability of an example; all of the same width.
 
     Raises:
@@ -205,6 +206,7 @@ def calibration_error(p: Array, y: Array, n_bins: int = 15) -> float:
     p = real_array(p, "p")
     Categorical().check(y, *p.shape)
     xp = array_module(p, y, names="p, y")
+    y = y.argmax(1) if y.ndim == 2 else y
     if bool((p < 0).any()) or bool(abs(p.sum(1) - 1).max() > 1e-3):
         raise ValueError("expected rows of p that are probabilities and sum to 1, got others")
     confidence = p.max(1)

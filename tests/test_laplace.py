@@ -1,4 +1,4 @@
-"""Laplace: against dense posteriors, Bayesian linear regression in closed form, and integrals by quadrature."""
+"""Laplace: against dense posteriors, linear regression in closed form, and integrals by quadrature."""
 
 import math
 from collections.abc import Callable
@@ -55,7 +55,9 @@ def nonlinear(output: str = "categorical") -> SimpleNamespace:
 
 
 def posterior(kind: str, of: SimpleNamespace, **settings: Any) -> Laplace:
-    return Laplace(of.net, of.theta, KINDS[kind](of.signals), of.x, of.y, **{"prior_precision": 2.0} | settings)
+    return Laplace(
+        of.net, of.theta, KINDS[kind](of.signals), of.x, of.y, **{"prior_precision": 2.0} | settings
+    )
 
 
 # where it is exact ------------------------------------------------------------------------------------------
@@ -301,7 +303,7 @@ def test_bad_arguments_of_methods() -> None:
         p.sample(0, np.random.default_rng(0))
     with pytest.raises(ValueError, match="expected a finite prior_precision > 0, got -1"):
         p.log_evidence(-1.0)
-    with pytest.raises(ValueError, match="expected weights other than 0 to choose a prior for, got theta = 0"):
+    with pytest.raises(ValueError, match="expected weights other than 0 to choose a prior for, got"):
         replace(p, theta=0 * p.theta).with_best_prior()
 
 
@@ -320,6 +322,7 @@ def test_calibration_error_against_a_loop() -> None:
             right = np.mean([p[n].argmax() == y[n] for n in rows])
             expected += len(rows) / 200 * abs(right - np.mean([p[n].max() for n in rows]))
     assert laplace.calibration_error(p, y, 10) == pytest.approx(expected)
+    assert laplace.calibration_error(p, np.eye(3)[y], 10) == laplace.calibration_error(p, y, 10)
     assert laplace.calibration_error(np.eye(3)[y], y) == 0
 
 

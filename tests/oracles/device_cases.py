@@ -19,6 +19,7 @@ from minikfac import (
     distributed,
     fisher,
     interop,
+    laplace,
     layers,
     linalg,
     optim,
@@ -46,6 +47,7 @@ PARTS: dict[str, ModuleType] = {
     "quality.": quality,
     "optim.": optim,
     "interop.": interop,
+    "laplace.": laplace,
     "training.": training,
     "races.": races,
     "scaling.": scaling,
@@ -57,6 +59,7 @@ METHODS: dict[str, type] = {
     "Network.": mk.Network,
     "outputs.Output.": outputs.Output,
     "fisher.FisherMatrix.": fisher.FisherMatrix,
+    "laplace.Laplace.": laplace.Laplace,
     "fisher.LayerSignals.": fisher.LayerSignals,
     "fisher.Signals.": fisher.Signals,
     "reparam.Reparameterization.": reparam.Reparameterization,
@@ -442,6 +445,29 @@ def matrix_free(a: Any) -> list:
 @case("fisher.joint")
 def joint(a: Any) -> list:
     return [fisher.joint(CONV, a.conv_theta, a.images[:4]).array]
+
+
+@case(
+    *("laplace." + name for name in ("Laplace", "calibration_error")),
+    *("laplace.Laplace." + name for name in ("covariance_product", "log_evidence", "outputs", "predict")),
+    *("laplace.Laplace." + name for name in ("precision_product", "sample", "with_best_prior")),
+    "fisher.FisherMatrix.root_product",
+    loose=True,
+)
+def posteriors(a: Any) -> list:
+    net, theta, x, y = LABELLED, a.theta, a.x, a.labels
+    results: list = []
+    for build in (fisher.exact, fisher.kfac, fisher.diagonal):
+        F = build(fisher.signals(net, theta, x))
+        p = laplace.Laplace(net, theta, F, x, y, 0.5)
+        results += [p.covariance_product(a.v), p.precision_product(a.V), p.log_evidence(), *p.outputs(x)]
+        results += [p.sample(3, np.random.default_rng(0)), p.predict(x)]
+        results += [p.predict(x, 3, np.random.default_rng(0)), p.with_best_prior().covariance_product(a.v)]
+    factored = laplace.Laplace(
+        net, theta, fisher.kfac(fisher.signals(net, theta, x)), x, y, method="factored"
+    )
+    results += [factored.sample(3, np.random.default_rng(0)), F.root_product(a.v)]
+    return [*results, laplace.calibration_error(p.predict(x), y)]
 
 
 @case("interop.convert", "interop.convert_from", "interop.flat_order", "interop.ForeignBlock")
