@@ -415,7 +415,7 @@ def test_masked_data_are_refused_by_name():
         (
             np.ones((6, 3)),
             ValueError,
-            r"probabilities >= 0 that sum to 1, got 6 others among 6, the first with the sum 3 and",
+            r"sum to 1, got 6 others among 6, the first with sum 3 and",
         ),
         (Y[:-1], ValueError, r"expected labels of shape \(6,\), got \(5,\)$"),
         (

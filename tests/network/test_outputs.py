@@ -305,13 +305,13 @@ def test_extreme_logits_cost_what_they_say():
         (np.array([0, -1, 1]), r"expected labels in 0\.\.3, got values from -1 to 1"),
         (
             SOFT - 0.1,
-            r"probabilities >= 0 that sum to 1, got 3 others among 3, the first with the sum 0\.6 and the ",
+            r"sum to 1, got 3 others among 3, the first with sum 0\.6 ",
         ),
         (
             SOFT * [[1], [1], [1.001]],
-            "probabilities >= 0 that sum to 1, got 1 others among 3, the first with the sum 1.001",
+            "sum to 1, got 1 others among 3, the first with sum 1.001",
         ),
-        (SOFT + [[0, 0, 0, 0], [-0.2, 0, 0.2, 0], [0] * 4], "the sum 1 and the smallest entry -0.1"),
+        (SOFT + [[0, 0, 0, 0], [-0.2, 0, 0.2, 0], [0] * 4], "sum 1 and least entry -0.1"),
         (SOFT * np.nan, "probabilities >= 0 that sum to 1, got 3 others among 3"),
         (SOFT[:2], r"expected labels of shape \(3,\), got \(2, 4\); probabilities have shape \(3, 4\)"),
     ],
