@@ -94,6 +94,10 @@ class BlockDiagonal(BlockDiagonalOperator, FisherMatrix):
     def trace(self) -> float:
         return sum(block.trace() for block in self.blocks)
 
+    def eigenvalues(self) -> Array:
+        xp = array_module(self.like)
+        return xp.sort(xp.concatenate([block.eigenvalues() for block in self.blocks]))
+
     def norm(self) -> float:
         return math.hypot(*(block.norm() for block in self.blocks))
 

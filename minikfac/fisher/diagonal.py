@@ -59,6 +59,9 @@ class DiagonalBlock(FisherMatrix):
     def diagonal(self) -> Array:
         return self.d
 
+    def eigenvalues(self) -> Array:
+        return array_module(self.d).sort(self.d)
+
     def norm(self) -> float:
         return float(self.d @ self.d) ** 0.5
 

@@ -62,6 +62,9 @@ class EigenBlock(FisherMatrix):
     def trace(self) -> float:
         return float(self.s.sum())
 
+    def eigenvalues(self) -> Array:
+        return array_module(self.s).sort(self.s.reshape(-1))
+
     def norm(self) -> float:
         return float((self.s**2).sum()) ** 0.5
 

@@ -111,6 +111,10 @@ class KroneckerBlock(FisherMatrix):
     def trace(self) -> float:
         return float(self.A.trace() * self.G.trace())
 
+    def eigenvalues(self) -> Array:
+        xp = array_module(self.A)
+        return xp.sort(xp.outer(eigh(self.A)[0], eigh(self.G)[0]).reshape(-1))
+
     def norm(self) -> float:
         return float((self.A**2).sum() * (self.G**2).sum()) ** 0.5
 

@@ -170,6 +170,14 @@ class FisherMatrix(Operator):
         dense = self.to_dense()
         return float(array_module(dense).einsum("ij,ij->", dense, dense)) ** 0.5
 
+    def eigenvalues(self) -> Array:
+        """All eigenvalues, ascending, (P,); those of each layer are ``F.blocks[l].eigenvalues()``.
+
+        By the dense array where a kind of matrix has no shorter way; K-FAC's are products of its factors'.
+        """
+        dense = self.to_dense()
+        return array_module(dense).linalg.eigvalsh(dense)
+
     def __mul__(self, c: float) -> FisherMatrix:
         """The matrix times a number c >= 0: of the same kind.
 

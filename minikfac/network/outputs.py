@@ -203,7 +203,7 @@ class Categorical(Output):
                 row = y[int(wrong.argmax())]
                 raise ValueError(
                     f"expected rows of probabilities >= 0 that sum to 1, got {wrong.sum()} others among "
-                    f"{len(y)}, the first with sum {float(row.sum()):.6g} and least entry {float(row.min()):g}"
+                    f"{len(y)}, the first with sum {float(row.sum()):g} and least entry {float(row.min()):g}"
                 )
             return
         low, high = int(to_host(y.min())), int(to_host(y.max()))

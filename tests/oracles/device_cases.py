@@ -368,6 +368,7 @@ MATRICES: dict[str, Callable[[Any], fisher.FisherMatrix]] = {
     "block_diagonal": lambda a: fisher.block_diagonal(conv_signals_of(a)),
     "diagonal": lambda a: fisher.diagonal(conv_signals_of(a)),
     "kfac": lambda a: fisher.kfac(conv_signals_of(a)),
+    "foof": lambda a: fisher.foof(conv_signals_of(a)),
     "khatri_rao": lambda a: fisher.khatri_rao(signals_of(a)),
     "block_tridiagonal": lambda a: fisher.block_tridiagonal(signals_of(a)),
     "ekfac": lambda a: fisher.ekfac(conv_signals_of(a)),
@@ -451,7 +452,7 @@ def joint(a: Any) -> list:
     *("laplace." + name for name in ("Laplace", "calibration_error")),
     *("laplace.Laplace." + name for name in ("covariance_product", "log_evidence", "outputs", "predict")),
     *("laplace.Laplace." + name for name in ("precision_product", "sample", "with_best_prior")),
-    "fisher.FisherMatrix.root_product",
+    *("fisher.FisherMatrix." + name for name in ("root_product", "eigenvalues")),
     loose=True,
 )
 def posteriors(a: Any) -> list:
@@ -463,10 +464,9 @@ def posteriors(a: Any) -> list:
         results += [p.covariance_product(a.v), p.precision_product(a.V), p.log_evidence(), *p.outputs(x)]
         results += [p.sample(3, np.random.default_rng(0)), p.predict(x)]
         results += [p.predict(x, 3, np.random.default_rng(0)), p.with_best_prior().covariance_product(a.v)]
-    factored = laplace.Laplace(
-        net, theta, fisher.kfac(fisher.signals(net, theta, x)), x, y, method="factored"
-    )
-    results += [factored.sample(3, np.random.default_rng(0)), F.root_product(a.v)]
+    K = fisher.kfac(fisher.signals(net, theta, x))
+    factored = laplace.Laplace(net, theta, K, x, y, method="factored")
+    results += [factored.sample(3, np.random.default_rng(0)), F.root_product(a.v), K.eigenvalues()]
     return [*results, laplace.calibration_error(p.predict(x), y)]
 
 
