@@ -16,7 +16,7 @@ is the evidence for a prior: the larger, the better it explains the data.
 
 Exact for a net that is linear in its weights, under squared error, if F is exact and theta minimizes the
 loss with weight decay, (1 / N) sum_n loss_n + (lambda / 2) |theta|^2. Elsewhere not, for up to three
-reasons: the posterior is no Gaussian, F is not the Hessian of the loss, and an approximation is not F.
+reasons: the posterior is not Gaussian, F is not the Hessian of the loss, and an approximation is not F.
 """
 
 from __future__ import annotations
@@ -201,7 +201,7 @@ def calibration_error(p: Array, y: Array, n_bins: int = 15) -> float:
         n_bins: of confidence, the largest probability of an example; all of the same width.
 
     Raises:
-        ValueError: on labels that do not fit, or rows of p that are no probabilities.
+        ValueError: on labels that do not fit, or rows of p that do not sum to 1.
     """
     p = real_array(p, "p")
     Categorical().check(y, *p.shape)
