@@ -211,5 +211,6 @@ def calibration_error(p: Array, y: Array, n_bins: int = 15) -> float:
         raise ValueError("expected rows of p that are probabilities and sum to 1, got others")
     confidence = p.max(1)
     bins = xp.minimum(confidence * whole_number(n_bins, "n_bins"), n_bins - 1).astype(int)
-    surplus = xp.bincount(bins, (p.argmax(1) == y) - confidence)  # accuracy - confidence, times examples
+    members = bins[:, None] == xp.arange(n_bins)  # (N, bins)
+    surplus = ((p.argmax(1) == y) - confidence) @ members  # accuracy - confidence, times examples
     return float(abs(surplus).sum()) / len(y)

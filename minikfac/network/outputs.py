@@ -198,11 +198,11 @@ class Categorical(Output):
 
     def check_values(self, y: Array, n_units: int) -> None:
         if y.dtype.kind == "f":
-            wrong = to_host(~self.has(y, n_units))
-            if wrong.any():
+            wrong = ~self.has(y, n_units)
+            if bool(wrong.any()):
                 row = y[int(wrong.argmax())]
                 raise ValueError(
-                    f"expected rows of probabilities >= 0 that sum to 1, got {wrong.sum()} others among "
+                    f"expected rows of probabilities >= 0 that sum to 1, got {int(wrong.sum())} others among "
                     f"{len(y)}, the first with sum {float(row.sum()):g} and least entry {float(row.min()):g}"
                 )
             return
