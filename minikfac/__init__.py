@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         fisher,
         interop,
         invariance,
+        laplace,
         optim,
         plots,
         quality,

@@ -5,6 +5,7 @@
 ``block_diagonal``     no correlations between layers
 ``diagonal``           no correlations at all
 ``kfac``               block-diagonal, each block a Kronecker product A (x) G
+``foof``               A (x) I, K-FAC without its second factor
 ``ladder``             the assumptions between the exact blocks and K-FAC, in dense blocks
 ``fully_correlated``   derivatives at all locations equal, not uncorrelated: T times KFC
 ``khatri_rao``         Kronecker products between layers too, (P, P)
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from .estimates import Estimate, estimate_diagonal, estimate_trace
     from .exact import block_diagonal, exact
     from .fast import gradient_and_kfac
+    from .foof import foof
     from .joint import joint
     from .khatri_rao import khatri_rao
     from .kronecker import kfac

@@ -57,6 +57,10 @@ class BlockDiagonalOperator(Operator):
         xp = array_module(v)
         return xp.concatenate([block @ v[part] for block, part in zip(self.parts, self.slices, strict=True)])
 
+    def root_product(self, v: Array) -> Array:
+        parts = [block.root_product(v[part]) for block, part in zip(self.parts, self.slices, strict=True)]
+        return array_module(v).concatenate(parts)
+
     def to_dense(self) -> Array:
         F = array_module(self.like).zeros(self.shape, dtype=self.like.dtype)
         for block, part in zip(self.parts, self.slices, strict=True):
@@ -77,6 +81,7 @@ class BlockDiagonal(BlockDiagonalOperator, FisherMatrix):
     def __init__(self, blocks: Sequence[FisherMatrix]) -> None:
         super().__init__(blocks)
         self.blocks = tuple(blocks)
+        self.damping = max(block.damping for block in blocks)
         self.name = f"one {' or '.join(dict.fromkeys(type(block).__name__ for block in blocks))} per layer"
 
     @property
@@ -88,6 +93,10 @@ class BlockDiagonal(BlockDiagonalOperator, FisherMatrix):
 
     def trace(self) -> float:
         return sum(block.trace() for block in self.blocks)
+
+    def eigenvalues(self) -> Array:
+        xp = array_module(self.like)
+        return xp.sort(xp.concatenate([block.eigenvalues() for block in self.blocks]))
 
     def norm(self) -> float:
         return math.hypot(*(block.norm() for block in self.blocks))

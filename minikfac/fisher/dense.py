@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..backend import Array, array_module
-from ..linalg import cholesky, cholesky_inverse, cholesky_solve
+from ..linalg import cholesky, cholesky_inverse, cholesky_solve, triangular_solve
 from ..linalg import pseudo_inverse as pinv
 from .damping import add_to_diagonal
 from .matrix import FisherMatrix, Operator, symmetric
@@ -91,6 +91,9 @@ class CholeskySolver(Operator):
 
     def to_dense(self) -> Array:
         return cholesky_inverse(self.L)
+
+    def root_product(self, v: Array) -> Array:
+        return triangular_solve(self.L, v, transposed=True)
 
     def logdet(self) -> float:
         """log det M = 2 sum log L_ii."""

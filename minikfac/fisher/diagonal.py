@@ -53,8 +53,14 @@ class DiagonalBlock(FisherMatrix):
     def _product(self, v: Array) -> Array:
         return self.d.reshape((-1,) + (1,) * (v.ndim - 1)) * v
 
+    def root_product(self, v: Array) -> Array:
+        return DiagonalBlock(self.d**0.5, self.name)._product(v)
+
     def diagonal(self) -> Array:
         return self.d
+
+    def eigenvalues(self) -> Array:
+        return array_module(self.d).sort(self.d)
 
     def norm(self) -> float:
         return float(self.d @ self.d) ** 0.5

@@ -45,9 +45,13 @@ class EigenBlock(FisherMatrix):
         return self.U_A.size + self.U_G.size + self.s.size
 
     def _product(self, v: Array) -> Array:
-        rotated = kron_apply(self.U_A.T, self.U_G.T, v)
-        scaled = self.s.reshape((-1,) + (1,) * (v.ndim - 1)) * rotated
-        return kron_apply(self.U_A, self.U_G, scaled)
+        return self._from_basis(self.s, kron_apply(self.U_A.T, self.U_G.T, v))
+
+    def root_product(self, v: Array) -> Array:
+        return self._from_basis(self.s**0.5, v)
+
+    def _from_basis(self, scale: Array, v: Array) -> Array:
+        return kron_apply(self.U_A, self.U_G, scale.reshape((-1,) + (1,) * (v.ndim - 1)) * v)
 
     def to_dense(self) -> Array:
         return kron_eigen_dense(self.U_A, self.U_G, self.s)
@@ -57,6 +61,9 @@ class EigenBlock(FisherMatrix):
 
     def trace(self) -> float:
         return float(self.s.sum())
+
+    def eigenvalues(self) -> Array:
+        return array_module(self.s).sort(self.s.reshape(-1))
 
     def norm(self) -> float:
         return float((self.s**2).sum()) ** 0.5

@@ -18,6 +18,7 @@ from ..linalg import (
     eigh,
     kron_apply,
     kron_dense,
+    triangular_solve,
 )
 from ..linalg import pseudo_inverse as pinv
 from ..linalg.psd import Damped, check_psd
@@ -110,6 +111,10 @@ class KroneckerBlock(FisherMatrix):
     def trace(self) -> float:
         return float(self.A.trace() * self.G.trace())
 
+    def eigenvalues(self) -> Array:
+        xp = array_module(self.A)
+        return xp.sort(xp.outer(eigh(self.A)[0], eigh(self.G)[0]).reshape(-1))
+
     def norm(self) -> float:
         return float((self.A**2).sum() * (self.G**2).sum()) ** 0.5
 
@@ -198,6 +203,14 @@ class KroneckerSolver(Operator):
             return cholesky_solve(self.L_G, cholesky_solve(self.L_A, v.reshape(i, o)).T).T.reshape(-1)
         V = cholesky_solve(self.L_A, v.reshape(i, -1)).reshape(i, o, -1).swapaxes(0, 1)
         return cholesky_solve(self.L_G, V.reshape(o, -1)).reshape(o, i, -1).swapaxes(0, 1).reshape(v.shape)
+
+    def root_product(self, v: Array) -> Array:
+        """(L_A^{-T} (x) L_G^{-T}) v."""
+        i, o = len(self.L_A), len(self.L_G)
+        V = triangular_solve(self.L_A, v.reshape(i, -1), transposed=True)
+        V = V.reshape(i, o, -1).swapaxes(0, 1).reshape(o, -1)
+        V = triangular_solve(self.L_G, V, transposed=True)
+        return V.reshape(o, i, -1).swapaxes(0, 1).reshape(v.shape)
 
     def to_dense(self) -> Array:
         return kron_dense(cholesky_inverse(self.L_A), cholesky_inverse(self.L_G))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import scipy.sparse.linalg
 
 from ..backend import Array, all_finite, array_module, check_memory, on_host, real_array, real_number, to_host
 from ..display import Display, Shown, by
+from ..linalg import cholesky
 from ..linalg.psd import no_pattern
 
 
@@ -77,6 +78,16 @@ class Operator(Shown, ABC):
         """Form the (P, P) array, for inspection."""
         return self._product(array_module(self.like).eye(self.shape[0], dtype=self.like.dtype))
 
+    def root_product(self, v: Array) -> Array:
+        """R v for v (P,) or (P, m), with R R^T this operator: it gives white noise this covariance.
+
+        By the dense array where a kind of operator has no shorter way.
+
+        Raises:
+            ValueError: if the operator is not positive definite.
+        """
+        return cholesky(self.to_dense(), "the operator") @ v
+
     def to_scipy(self) -> scipy.sparse.linalg.LinearOperator:
         """Wrap as a SciPy linear operator; vectors pass through the host."""
 
@@ -111,6 +122,8 @@ class FisherMatrix(Operator):
     name: str = "Fisher matrix"
     damping_methods: ClassVar[tuple[str, ...]] = ()
     """What ``method`` may be, where there is a choice of how to damp."""
+    damping: float = 0.0
+    """The lambda that :meth:`damped` has added already."""
 
     @property
     @abstractmethod
@@ -157,6 +170,14 @@ class FisherMatrix(Operator):
         dense = self.to_dense()
         return float(array_module(dense).einsum("ij,ij->", dense, dense)) ** 0.5
 
+    def eigenvalues(self) -> Array:
+        """All eigenvalues, ascending, (P,); those of each layer are ``F.blocks[l].eigenvalues()``.
+
+        By the dense array where a kind of matrix has no shorter way; K-FAC's are products of its factors'.
+        """
+        dense = self.to_dense()
+        return array_module(dense).linalg.eigvalsh(dense)
+
     def __mul__(self, c: float) -> FisherMatrix:
         """The matrix times a number c >= 0: of the same kind.
 
@@ -167,7 +188,7 @@ class FisherMatrix(Operator):
         c = real_number(c, "the factor of a matrix")
         if not 0 <= c < math.inf:
             raise ValueError(f"expected a finite factor >= 0 of {self.name}, got {c}")
-        return self._scaled(c)
+        return self._scaled(c)._after(c * self.damping)
 
     __rmul__ = __mul__
 
@@ -183,11 +204,17 @@ class FisherMatrix(Operator):
         if other.shape != self.shape:
             raise ValueError(f"expected shape {self.shape} to add to {self.name}, got {other.shape}")
         array_module(self.like, other.like, names="the matrix, the one added to it")
-        return self._plus(other)
+        return self._plus(other)._after(self.damping + other.damping)
+
+    def _after(self, damping: float) -> Self:
+        """This matrix, which was just made, with a note of the damping in it."""
+        object.__setattr__(self, "damping", damping)
+        return self
 
     def damped(self, lam: float, method: str | None = None) -> FisherMatrix:
         """Return the damped matrix itself, F + lambda I or what ``method`` makes of it."""
-        return self._damped(check_damping(lam, self.like), check_method(method, self.damping_methods))
+        matrix = self._damped(check_damping(lam, self.like), check_method(method, self.damping_methods))
+        return matrix._after(self.damping + lam)
 
     def inverse(
         self,

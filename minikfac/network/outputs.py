@@ -127,7 +127,11 @@ class Output(ABC):
 
 @dataclass(frozen=True)
 class Categorical(Output):
-    """One of C classes, p = softmax(z); targets are whole-number labels (N,)."""
+    """One of C classes, p = softmax(z); targets are whole-number labels (N,) or probabilities q (N, C).
+
+    The loss of a row q is the mean over its labels, -sum_c q_c log p_c, as for smoothed labels or another
+    net's predictions; -log p_y for a label y is that of a one-hot row.
+    """
 
     def _log_p(self, z: Array) -> Array:
         shifted = z - z.max(-1, keepdims=True)
@@ -135,6 +139,8 @@ class Categorical(Output):
         return shifted - xp.log(xp.exp(shifted).sum(-1, keepdims=True))
 
     def nll(self, z: Array, y: Array) -> Array:
+        if y.dtype.kind == "f":
+            return -(self.encode(y, z) * self._log_p(z)).sum(-1)
         return -self._log_p(z)[array_module(z).arange(len(z)), y]
 
     def mean(self, z: Array) -> Array:
@@ -142,6 +148,8 @@ class Categorical(Output):
 
     def encode(self, y: Array, z: Array) -> Array:
         xp = array_module(z)
+        if y.dtype.kind == "f":
+            return y.astype(z.dtype, copy=False)
         return (y[..., None] == xp.arange(z.shape[-1])).astype(z.dtype)
 
     def _variance_product(self, mean: Array, u: Array) -> Array:
@@ -175,8 +183,10 @@ class Categorical(Output):
                 "expected at least two outputs, one for each class, got 1, whose probability is always 1; "
                 "for two classes use two outputs, or output 'bernoulli' with targets (N, 1)"
             )
+        if y.shape == (n, n_units) and y.dtype.kind == "f":
+            return
         if y.shape != (n,) or n == 0:
-            advice = ""
+            advice = f"; probabilities have shape ({n}, {n_units})" if y.ndim == 2 and n else ""
             if y.shape == (n, n_units):
                 advice = "; if each row is one-hot, labels are y.argmax(1)"
             elif y.shape == (n, 1):
@@ -187,12 +197,24 @@ class Categorical(Output):
             raise ValueError(f"expected whole-number labels of an integer dtype, got {y.dtype}{advice}")
 
     def check_values(self, y: Array, n_units: int) -> None:
+        if y.dtype.kind == "f":
+            wrong = ~self.has(y, n_units)
+            if bool(wrong.any()):
+                row = y[int(wrong.argmax())]
+                raise ValueError(
+                    f"expected rows of probabilities >= 0 that sum to 1, got {int(wrong.sum())} others among "
+                    f"{len(y)}, the first with sum {float(row.sum()):g} and least entry {float(row.min()):g}"
+                )
+            return
         low, high = int(to_host(y.min())), int(to_host(y.max()))
         if low < 0 or high >= n_units:
             advice = label_advice(low, high, n_units)
             raise ValueError(f"expected labels in 0..{n_units - 1}, got values from {low} to {high}{advice}")
 
     def has(self, y: Array, n_units: int) -> Array:
+        if y.dtype.kind == "f":
+            rounding = max(1e-5, 10 * float(array_module(y).finfo(y.dtype).eps))
+            return (y >= 0).all(-1) & (abs(y.sum(-1) - 1) <= rounding)
         return (y >= 0) & (y < n_units)
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .invariance import equivalent_training, gap_against_damping, invariance_matrix
     from .kronecker import kfac_picture, kronecker_factors
     from .ladder import ladder_blocks
+    from .laplace import regression_bands
     from .matrices import block_means, matrices, matrix_rows
     from .memory import memory
     from .progress import conditioning, improvement_against_damping

@@ -196,8 +196,7 @@ def _spectral_errors(reference: Reference, near: _Shifted) -> list[Row]:
 
 def spectrum(matrix: FisherMatrix) -> Array:
     """All eigenvalues of a matrix, ascending, (P,)."""
-    dense = matrix.to_dense()
-    return array_module(dense).linalg.eigvalsh(dense)
+    return matrix.eigenvalues()
 
 
 # the inverse ------------------------------------------------------------------------------------------------

@@ -60,7 +60,8 @@ def _evaluate_part(
             sums += [math.nan, math.nan]
             continue
         net.output.check(y_rows, *z.shape)
-        wrong = z.argmax(1) != y_rows if labels else (net.output.mean(z) - y_rows) ** 2
+        best = y_rows.argmax(1) if y_rows.ndim == 2 else y_rows  # of probabilities, the most probable label
+        wrong = z.argmax(1) != best if labels else (net.output.mean(z) - y_rows) ** 2
         sums += [net.output.losses(z, y_rows).sum(), wrong.sum()]
     numbers = fetch(*sums)  # from a device all at once
     loss = sum(numbers[::2])

@@ -31,6 +31,7 @@ KINDS: dict[str, Build] = {
     "block_diagonal": fisher.block_diagonal,
     "diagonal": fisher.diagonal,
     "kfac": fisher.kfac,
+    "foof": fisher.foof,
     "khatri_rao": fisher.khatri_rao,
     "block_tridiagonal": fisher.block_tridiagonal,
     "ekfac": fisher.ekfac,
@@ -39,7 +40,7 @@ KINDS: dict[str, Build] = {
     "mixed": alternating,
     "Kronecker": from_factors,
 }
-FACTORED = ["kfac", "nearest_kronecker", "Kronecker"]
+FACTORED = ["kfac", "foof", "nearest_kronecker", "Kronecker"]
 """Kinds with a choice of damping."""
 
 
@@ -568,3 +569,37 @@ def test_ranks_that_there_are_not(rank: Any) -> None:
     message = "a rank from 1 to 31" if rank == 32 else "rank to be a whole number >= 1"
     with pytest.raises(ValueError, match=f"expected {message}, got {rank!r}"):
         fisher.low_rank(make_case().signals(), rank)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_eigenvalues_and_roots(kind: str) -> None:
+    F = KINDS[kind](make_case((3, 4, 2), "logistic", "bernoulli", n=40).signals())
+    dense = np.linalg.eigvalsh(F.to_dense())
+    assert abs(F.eigenvalues() - dense).max() < EXACT * dense[-1]
+    blocks = np.concatenate([block.eigenvalues() for block in F.blocks])
+    assert blocks.sum() == pytest.approx(F.trace()) and len(blocks) == len(dense)
+    for method in damping_methods(kind):
+        inverse = F.inverse(0.3, method)
+        R = inverse.root_product(np.eye(len(dense)))
+        assert error(R @ R.T, inverse.to_dense()) < SOLVE
+        assert error(inverse.root_product(np.ones(len(dense))), R.sum(1)) < SOLVE
+
+
+def test_a_singular_matrix_has_no_root() -> None:
+    with pytest.raises(
+        SingularMatrixError, match=r"positive definite matrix, but the operator \(3 x 3\) has"
+    ):
+        fisher.LowRank(np.ones((3, 1))).root_product(np.ones(3))
+
+
+def test_foof_is_kfac_without_derivatives() -> None:
+    """The step inverts A alone; exact for one layer under squared error, and not for other outputs."""
+    signals = make_case((3, 4, 2), n=40).signals()
+    for block, of_kfac in zip(fisher.foof(signals).blocks, fisher.kfac(signals).blocks, strict=True):
+        I, O = len(of_kfac.A), len(of_kfac.G)
+        V = np.random.default_rng(0).standard_normal((I, O))
+        step = np.linalg.solve(of_kfac.A + 0.3 * np.eye(I), V)
+        assert error(block.solve(V.ravel(), damping=0.3), step.ravel()) < SOLVE
+    gaussian, bernoulli = (make_case((4, 3), output=output).signals() for output in ("gaussian", "bernoulli"))
+    assert error(fisher.foof(gaussian).to_dense(), fisher.exact(gaussian).to_dense()) < EXACT
+    assert error(fisher.foof(bernoulli).to_dense(), fisher.exact(bernoulli).to_dense()) > 0.5

@@ -403,11 +403,20 @@ def test_masked_data_are_refused_by_name():
         (Y > 1, ValueError, r"an integer dtype, got bool; convert labels by y\.astype\(int\)"),
         (Y[:, None], ValueError, r"shape \(6,\), got \(6, 1\); labels are y\[:, 0\]$"),
         (
-            np.eye(3)[Y],
+            np.eye(3, dtype=int)[Y],
             ValueError,
             r"\(6,\), got \(6, 3\); if each row is one-hot, labels are y\.argmax\(1\)$",
         ),
-        (np.eye(4)[Y], ValueError, r"expected labels of shape \(6,\), got \(6, 4\)$"),
+        (
+            np.eye(4)[Y],
+            ValueError,
+            r"expected labels of shape \(6,\), got \(6, 4\); probabilities have shape \(6, 3\)$",
+        ),
+        (
+            np.ones((6, 3)),
+            ValueError,
+            r"sum to 1, got 6 others among 6, the first with sum 3 and",
+        ),
         (Y[:-1], ValueError, r"expected labels of shape \(6,\), got \(5,\)$"),
         (
             Y.astype(str),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import minikfac as mk
-from minikfac import layers, outputs
+from minikfac import datasets, fisher, layers, optim, outputs, training
 from oracles import (
     ACTIVATIONS,
     FINITE_DIFFERENCE,
@@ -517,3 +517,27 @@ def test_every_output_accepts_targets_of_its_kind():
         net, theta, x, _ = random_net(np.random.default_rng(0), (3, n_out), output=output)
         y = random_targets(np.random.default_rng(1), output, len(x), n_out)
         assert np.isfinite(net.loss(theta, x, y))
+
+
+def test_soft_targets_through_passes_and_training() -> None:
+    """A one-hot row is its label; the Fisher matrix does not depend on targets; a run counts top labels."""
+    net, theta, x, y = random_net(np.random.default_rng(4), (3, 4, 3))
+    one_hot = np.eye(3)[y]
+    q = 0.8 * one_hot + 0.2 / 3
+    loss, gradient = net.loss_and_gradient(theta, x, one_hot)
+    assert loss == pytest.approx(net.loss(theta, x, y))
+    close(gradient, net.gradient(theta, x, y))
+    v = unit_vector(np.random.default_rng(0), net.n_params)
+    close(net.gradient(theta, x, q) @ v, derivative(lambda at: net.loss(at, x, q), theta, v), 1e-8)
+    F = fisher.exact(fisher.signals(net, theta, x)).to_dense()
+    close(fisher.gauss_newton(net, theta, x, q).to_dense(), F)
+    gradients = np.stack([net.gradient(theta, x[n : n + 1], q[n : n + 1]) for n in range(6)])
+    empirical = fisher.exact(fisher.signals(net, theta, x, q, "data")).to_dense()
+    close(empirical, gradients.T @ gradients / 6)
+    with pytest.raises(ValueError, match="probabilities >= 0 that sum to 1, got 6 others among 6"):
+        net.loss(theta, x, 2 * q)
+    data = datasets.Dataset(x, q, x, q, "soft")
+    run = training.train(net, theta, optim.KFAC(net), data, 20, 6, progress=False)
+    assert run["loss"][-1] < run["loss"][0]
+    p = net.predict(run.theta, x)
+    assert run["test_error"][-1] == np.mean(p.argmax(1) != y)

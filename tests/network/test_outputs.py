@@ -21,6 +21,7 @@ from oracles import (
 )
 
 MAKE = outputs.OUTPUTS
+SOFT = np.array([[0.7, 0.3, 0.0, 0.0], [0.1, 0.2, 0.3, 0.4], [0.0, 0.0, 1.0, 0.0]])
 N, C = 6, 4
 every_output = pytest.mark.parametrize("name", OUTPUTS)
 
@@ -36,6 +37,25 @@ def case(name: str, seed: int = 0) -> tuple[outputs.Output, np.ndarray, np.ndarr
 def test_categorical_nll_is_logsumexp_minus_the_logit():
     output, z, y = case("categorical")
     close(output.nll(z, y), special.logsumexp(z, axis=1) - z[np.arange(N), y])
+
+
+def test_soft_targets_are_means_over_labels():
+    output, z, _ = case("categorical")
+    z, u = z[:3], unit_vector(np.random.default_rng(1), 3, C)
+    of_labels = [output.nll(z, np.full(3, c)) for c in range(C)]
+    close(output.nll(z, SOFT), (SOFT * np.transpose(of_labels)).sum(1))
+    of_labels = [output.gradient(z, np.full(3, c)) for c in range(C)]
+    close(output.gradient(z, SOFT), np.einsum("nc,cnd->nd", SOFT, of_labels))
+    along = derivative(lambda z: output.nll(z, SOFT), z, u)
+    close((output.gradient(z, SOFT) * u).sum(1), along, FINITE_DIFFERENCE)
+    output.check(SOFT.astype(np.float32), 3, C)
+    close(output.nll(z, np.eye(C)[[3, 0, 2]]), output.nll(z, np.array([3, 0, 2])))
+
+
+def test_soft_targets_as_frozen():
+    """By torch.nn.functional.cross_entropy(z, q, reduction="none") of PyTorch 2.13, in float64."""
+    z = np.array([[1.0, -2.0, 0.5, 3.0], [0.0, 0.0, 0.0, 0.0], [-1.0, 4.0, 2.0, 1.0]])
+    close(outputs.Categorical().nll(z, SOFT), [3.1022534476793515, 1.3862943611198904, 2.1755153626167143])
 
 
 def test_bernoulli_nll_is_that_of_scipy():
@@ -283,6 +303,17 @@ def test_extreme_logits_cost_what_they_say():
         (np.zeros(2, int), r"expected labels of shape \(3,\), got \(2,\)"),
         (np.array([0, 4, 1]), r"expected labels in 0\.\.3, got values from 0 to 4"),
         (np.array([0, -1, 1]), r"expected labels in 0\.\.3, got values from -1 to 1"),
+        (
+            SOFT - 0.1,
+            r"sum to 1, got 3 others among 3, the first with sum 0\.6 ",
+        ),
+        (
+            SOFT * [[1], [1], [1.001]],
+            "sum to 1, got 1 others among 3, the first with sum 1.001",
+        ),
+        (SOFT + [[0, 0, 0, 0], [-0.2, 0, 0.2, 0], [0] * 4], "sum 1 and least entry -0.1"),
+        (SOFT * np.nan, "probabilities >= 0 that sum to 1, got 3 others among 3"),
+        (SOFT[:2], r"expected labels of shape \(3,\), got \(2, 4\); probabilities have shape \(3, 4\)"),
     ],
 )
 def test_categorical_refuses_what_is_no_label(y, message):

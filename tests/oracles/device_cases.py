@@ -19,6 +19,7 @@ from minikfac import (
     distributed,
     fisher,
     interop,
+    laplace,
     layers,
     linalg,
     optim,
@@ -46,6 +47,7 @@ PARTS: dict[str, ModuleType] = {
     "quality.": quality,
     "optim.": optim,
     "interop.": interop,
+    "laplace.": laplace,
     "training.": training,
     "races.": races,
     "scaling.": scaling,
@@ -57,6 +59,7 @@ METHODS: dict[str, type] = {
     "Network.": mk.Network,
     "outputs.Output.": outputs.Output,
     "fisher.FisherMatrix.": fisher.FisherMatrix,
+    "laplace.Laplace.": laplace.Laplace,
     "fisher.LayerSignals.": fisher.LayerSignals,
     "fisher.Signals.": fisher.Signals,
     "reparam.Reparameterization.": reparam.Reparameterization,
@@ -293,7 +296,9 @@ def every_layer(a: Any) -> list:
 )
 def output_distributions(a: Any) -> list:
     results: list = []
-    for kind, y in ((outputs.Categorical, a.labels), (outputs.Bernoulli, a.y), (outputs.Gaussian, a.z2)):
+    soft = abs(a.z2) / abs(a.z2).sum(1, keepdims=True)
+    pairs = ((outputs.Categorical, a.labels), (outputs.Bernoulli, a.y), (outputs.Gaussian, a.z2))
+    for kind, y in (*pairs, (outputs.Categorical, soft)):
         output: outputs.Output = kind()
         output.check(y, 40, 5)
         output.check_form(y, 40, 5)
@@ -365,6 +370,7 @@ MATRICES: dict[str, Callable[[Any], fisher.FisherMatrix]] = {
     "block_diagonal": lambda a: fisher.block_diagonal(conv_signals_of(a)),
     "diagonal": lambda a: fisher.diagonal(conv_signals_of(a)),
     "kfac": lambda a: fisher.kfac(conv_signals_of(a)),
+    "foof": lambda a: fisher.foof(conv_signals_of(a)),
     "khatri_rao": lambda a: fisher.khatri_rao(signals_of(a)),
     "block_tridiagonal": lambda a: fisher.block_tridiagonal(signals_of(a)),
     "ekfac": lambda a: fisher.ekfac(conv_signals_of(a)),
@@ -442,6 +448,28 @@ def matrix_free(a: Any) -> list:
 @case("fisher.joint")
 def joint(a: Any) -> list:
     return [fisher.joint(CONV, a.conv_theta, a.images[:4]).array]
+
+
+@case(
+    *("laplace." + name for name in ("Laplace", "calibration_error")),
+    *("laplace.Laplace." + name for name in ("covariance_product", "log_evidence", "outputs", "predict")),
+    *("laplace.Laplace." + name for name in ("precision_product", "sample", "with_best_prior")),
+    *("fisher.FisherMatrix." + name for name in ("root_product", "eigenvalues")),
+    loose=True,
+)
+def posteriors(a: Any) -> list:
+    net, theta, x, y = LABELLED, a.theta, a.x, a.labels
+    results: list = []
+    for build in (fisher.exact, fisher.kfac, fisher.diagonal):
+        F = build(fisher.signals(net, theta, x))
+        p = laplace.Laplace(net, theta, F, x, y, 0.5)
+        results += [p.covariance_product(a.v), p.precision_product(a.V), p.log_evidence(), *p.outputs(x)]
+        results += [p.sample(3, np.random.default_rng(0)), p.predict(x)]
+        results += [p.predict(x, 3, np.random.default_rng(0)), p.with_best_prior().covariance_product(a.v)]
+    K = fisher.kfac(fisher.signals(net, theta, x))
+    factored = laplace.Laplace(net, theta, K, x, y, method="factored")
+    results += [factored.sample(3, np.random.default_rng(0)), F.root_product(a.v), K.eigenvalues()]
+    return [*results, laplace.calibration_error(p.predict(x), y)]
 
 
 @case("interop.convert", "interop.convert_from", "interop.flat_order", "interop.ForeignBlock")

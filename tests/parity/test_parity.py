@@ -241,6 +241,32 @@ def test_loss_and_gradient(case: Case) -> None:
     agree(found_grad, grad)
 
 
+@pytest.mark.parametrize("kind", ["smoothed", "of another net"])
+def test_soft_targets_are_those_of_torch(kind: str) -> None:
+    """Loss, gradient and empirical Fisher matrix by cross_entropy with probabilities; F does not see them."""
+    import torch
+
+    case, rng = make("tanh", "categorical"), np.random.default_rng(5)
+    c = case.net.n_outputs(case.x)
+    q = 0.9 * np.eye(c)[case.y] + 0.1 / c if kind == "smoothed" else rng.dirichlet(np.ones(c), N)
+    Q = torch.from_numpy(q)
+    gradients = []
+    for n in range(N):
+        case.module.zero_grad()
+        torch.nn.functional.cross_entropy(case.module(case.X[n : n + 1]), Q[n : n + 1]).backward()
+        gradients.append(torch.cat([p.grad.reshape(-1) for p in case.module.parameters()]).numpy())
+    loss = torch.nn.functional.cross_entropy(case.module(case.X), Q).item()
+    found_loss, found_grad = case.net.loss_and_gradient(case.theta, case.x, q)
+    assert found_loss == pytest.approx(loss, rel=EXACT)
+    D = np.array(gradients)[:, case.order]
+    agree(found_grad, D.mean(0))
+    agree(fisher.exact(case.signals(y=q, targets="data")).to_dense(), D.T @ D / N)
+    agree(
+        fisher.gauss_newton(case.net, case.theta, case.x, q).to_dense(),
+        fisher.exact(case.signals()).to_dense(),
+    )
+
+
 # the exact Fisher matrix --------------------------------------------------------------------------
 
 

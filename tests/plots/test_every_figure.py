@@ -79,6 +79,9 @@ FIGURES = {
         [0, 10, 100], {"block-tridiagonal": [0.1, 0.4, 2.0]}, {"block-tridiagonal": [0.9, 0.4, 0.5]}
     ),
     "steps_as_pictures": lambda: plots.steps_as_pictures({"a": np.eye(4)[None] + 1, "b": np.eye(4)[None]}),
+    "regression_bands": lambda: plots.regression_bands(
+        np.array([0.0, 2.0]), np.array([1.0, 2.0]), np.arange(3.0), {"K-FAC": (np.ones(3), np.arange(1.0, 4))}
+    ),
     "ledger": lambda: plots.ledger(LEDGER),
     "quality_bars": lambda: plots.quality_bars(ROWS),
     "gradient_scatter": lambda: plots.gradient_scatter(RNG.normal(size=(50, 2)), np.eye(2)),
