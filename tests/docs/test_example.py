@@ -57,7 +57,7 @@ def test_sizes_are_those_of_the_net() -> None:
 
 def test_the_report_studies_the_same_net() -> None:
     one = example()
-    net, theta0, _, history = prepare(Settings(along=False), one.data, progress=False)
+    net, theta0, _, history = prepare(Settings(), one.data, progress=False)
     np.testing.assert_array_equal(theta0, one.theta0)
     np.testing.assert_array_equal(history.theta, one.theta)
     assert repr(net) == repr(one.net) and Settings().n_examples == N_EXAMPLES == len(one.x)
