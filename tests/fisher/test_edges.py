@@ -213,7 +213,7 @@ BAD_FACTORS: dict[str, tuple[Any, type[Exception], str]] = {
         ValueError,
         r"a positive semi-definite matrix, but {} \(3 x 3\) has an eigenvalue of -1",
     ),
-    "indefinite": (INDEFINITE, ValueError, r"a positive semi-definite .* {} .* of -1 beside one of 3"),
+    "indefinite": (INDEFINITE, ValueError, r"a positive semi-definite .* {} .* eigenvalues from -1 to 3"),
     "asymmetric": (LOWER, ValueError, "{} to be symmetric"),
     "infinite": (np.diag([1, np.inf, 1]), ValueError, "finite numbers in {}"),
     "NaN": (np.full((3, 3), np.nan), ValueError, "finite numbers in {}"),
