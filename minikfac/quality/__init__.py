@@ -1,4 +1,4 @@
-"""How good an approximation of the Fisher matrix is."""
+"""Measures of the quality of Fisher approximations."""
 
 from .approximations import APPROXIMATIONS, applicable
 from .comparison import Comparison, compare, compare_by_products, over_seeds

@@ -209,7 +209,7 @@ def test_a_state_of_another_optimizer_or_net_is_refused(name: str) -> None:
     small = mk.mlp([3, 3, 2], output="gaussian")
     state = ALL[name](small).init(small.init(np.random.default_rng(0)))
     if any(isinstance(value, np.ndarray) for value in state.values()):
-        with pytest.raises(ValueError, match=r"expected state\['\w+'\] like theta \(26,\), .*of another"):
+        with pytest.raises(ValueError, match=r"expected state\['\w+'\] like theta \(26,\), .*from another"):
             opt.step(theta, state, batch, np.random.default_rng(0))
 
 

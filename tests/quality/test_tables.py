@@ -54,7 +54,7 @@ def test_over_seeds_prints_and_writes_both(tmp_path: Path):
 def test_over_seeds_needs_two_of_a_kind():
     with pytest.raises(ValueError, match="at least two seeds, got 1"):
         quality.over_seeds(of_seed, [0])
-    with pytest.raises(ValueError, match="the same rows for every seed, got 2 kinds"):
+    with pytest.raises(ValueError, match="the same rows for every seed, got 2 different sets"):
         quality.over_seeds(lambda seed: of_seed(0) if seed else compare(CASES["bernoulli"]), [0, 1])
 
 
