@@ -666,8 +666,8 @@ NORMALIZED = ARCHITECTURES["normalized"](Tanh).net
 @pytest.mark.parametrize(
     ("net", "layer", "options", "message"),
     [
-        (PLAIN, 0, dict(d=1.0), "expected d = 0 for dense0, which has no bias to take d up"),
-        (PLAIN, 1, dict(c=[0.0, 1.0]), "expected c = 0 for dense1, which has no bias to take c up"),
+        (PLAIN, 0, dict(d=1.0), "expected d = 0 for dense0, which has no bias to absorb d"),
+        (PLAIN, 1, dict(c=[0.0, 1.0]), "expected c = 0 for dense1, which has no bias to absorb c"),
         (
             NORMALIZED,
             "batchnorm1",
@@ -745,7 +745,7 @@ def test_a_normalization_has_no_factor_to_whiten():
 
 
 def test_colors_enter_a_convolution():
-    with pytest.raises(ValueError, match="expected a net that begins with a convolution, got Dense"):
+    with pytest.raises(ValueError, match="expected a net that starts with a convolution, got Dense"):
         reparam.whiten_colors(DENSE, np.zeros((2, 3, 3, 3)))
 
 
@@ -784,9 +784,9 @@ RELU = mk.mlp([3, 4, 2], "relu", "bernoulli")
         (RELU, {}, "expected either factors or rng"),
         (RELU, dict(factors={0: 2.0}, rng=np.random.default_rng(0)), "expected either factors or rng"),
         (RELU, dict(factors={0: [1, 2]}), r"expected 4 positive factors for dense0, got \(2,\)"),
-        (RELU, dict(factors={0: -1.0}), r"expected 4 positive factors for dense0, got \(\) with least -1"),
-        (RELU, dict(factors={1: 2.0}), "expected ReLU units behind dense1"),
-        (DENSE, dict(factors={0: 2.0}), "expected ReLU units behind dense0"),
+        (RELU, dict(factors={0: -1.0}), r"expected 4 positive factors for dense0, got \(\) with minimum -1"),
+        (RELU, dict(factors={1: 2.0}), "expected ReLU units after dense1"),
+        (DENSE, dict(factors={0: 2.0}), "expected ReLU units after dense0"),
     ],
 )
 def test_factors_that_cannot_be_taken_up_are_refused(net, options, message):
