@@ -282,8 +282,8 @@ class Network(Shown):
         self.check_finite(theta)
         if needed and stats is None and self._body.statistics_shapes:
             raise ValueError(
-                "expected stats, the running statistics of batch normalization, got none; training keeps them "
-                "in the optimizer's state['stats']; batch_stats(theta, x) returns those of a batch"
+                "expected stats, the running statistics of batch normalization, got none; training keeps "
+                "them in the optimizer's state['stats']; batch_stats(theta, x) returns those of a batch"
             )
         for part in [] if stats is None or not on_host(theta) else self._check_stats(theta, stats):
             if not all_finite(part):
@@ -314,8 +314,8 @@ class Network(Shown):
         if train and self._body.statistics_shapes:
             if self.comm.size > 1:
                 raise ValueError(
-                    "expected a net without batch normalization to train on several ranks, got one that needs "
-                    "statistics of the whole batch"
+                    "expected a net without batch normalization to train on several ranks, got one that "
+                    "needs statistics of the whole batch"
                 )
             return [slice(None)]
         share = self.comm.rows(len(x))

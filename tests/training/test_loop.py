@@ -384,7 +384,7 @@ def test_all_targets_are_to_be_reached() -> None:
         (
             {"steps": 7.5},
             ValueError,
-            r"a whole number >= 0, got 7\.5; round it, as in round\(epochs",
+            r"a whole number >= 0, got 7\.5; round it, for example round\(epochs",
         ),
         ({"steps": float("nan")}, ValueError, "expected steps to be a whole number >= 0, got nan"),
         ({"steps": True}, ValueError, "expected steps to be a whole number >= 0, got True"),
