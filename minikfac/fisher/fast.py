@@ -1,11 +1,11 @@
 """The gradient of a mini-batch and its K-FAC factors from one forward pass.
 
-    forward   abar, z                              image patches are extracted once
-    backward  g of the loss, g of drawn targets    two terms of a single pass
-    products  sum abar g^T,   A, G                 all use the same abar
+forward   abar, z                              image patches are extracted once
+backward  g of the loss, g of drawn targets    two terms of a single pass
+products  sum abar g^T,   A, G                 all use the same abar
 
-    The batch is processed in chunks on all cores. The results equal those of ``net.loss_and_gradient`` and
-    ``fisher.kfac(fisher.signals(...))``, but take less time and memory.
+The batch is processed in chunks on all cores. The results equal those of ``net.loss_and_gradient`` and
+``fisher.kfac(fisher.signals(...))``, but take less time and memory.
 """
 
 from __future__ import annotations

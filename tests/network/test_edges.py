@@ -293,9 +293,7 @@ HUGE = {np.float32: 1e30, np.float64: 1e200}
 def test_a_pass_that_overflows_says_so(dtype):
     net = mk.mlp([4, 5, 3], "relu")
     theta = np.full(net.n_params, HUGE[dtype], dtype)
-    message = (
-        f"expected finite outputs, got NaN or infinite values: numbers overflow {np.dtype(dtype)}"
-    )
+    message = f"expected finite outputs, got NaN or infinite values: numbers overflow {np.dtype(dtype)}"
     message += "; make parameters and inputs smaller" + (", or use float64$" if dtype == np.float32 else "$")
     x = abs(X)
     for call in (net.forward, net.predict, net.natural_parameters):
