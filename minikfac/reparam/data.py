@@ -235,6 +235,6 @@ def _inverse_root(M: Array, name: str) -> Array:
     if rank < len(M):
         raise SingularMatrixError(
             f"expected a positive definite matrix, but {name} ({len(M)} x {len(M)}) has numerical rank "
-            f"{rank}: no map makes it I"
+            f"{rank}: it cannot be whitened"
         )
     return vectors * values**-0.5 @ vectors.T
