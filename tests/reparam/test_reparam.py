@@ -717,7 +717,7 @@ def test_constant_units_are_refused_unless_left_out():
     x[:, 1] = 0.5
     with pytest.raises(ValueError, match="expected inputs of dense0 that vary, but 1 of 3 do not"):
         reparam.normalize(DENSE, theta, x)
-    with pytest.raises(linalg.SingularMatrixError, match=r"enters dense0 \(3 x 3\) has numerical rank 2"):
+    with pytest.raises(linalg.SingularMatrixError, match=r"inputs of dense0 \(3 x 3\) has numerical rank 2"):
         reparam.whiten(DENSE, theta, x)
     case = Case(DENSE.layers, (3,), 5)
     agree(case, reparam.normalize(DENSE, theta, x, layers=["dense1"]))
@@ -756,7 +756,7 @@ def test_colors_enter_a_convolution():
         *(
             (
                 [Conv2d(2, 4, 1), Logistic(), *between, Flatten(), Dense(4, 1)],
-                "expected no normalization right behind",
+                "expected no normalization directly after",
             )
             for between in (
                 [LocalResponseNorm(3)],
