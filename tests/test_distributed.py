@@ -377,7 +377,7 @@ def test_optimizers_for_one_rank_refuse_several():
 def test_net_and_optimizer_on_other_ranks_are_refused(sizes):
     net, theta, data = points()
     mine, of_optimizer = (net.on(several(size)) for size in sizes)
-    named = r"made from the net on the same ranks, got \w+\(rank=0, size=.*and, of SGD, \w+\(rank=0, size="
+    named = r"made from the net on the same ranks, got \w+\(rank=0, size=.*and, for SGD, \w+\(rank=0, size="
     with pytest.raises(ValueError, match=named):
         training.train(mine, theta, optim.SGD(of_optimizer, 0.1), data, 1, 20, progress=False)
 

@@ -1,6 +1,6 @@
-"""Data: the bundled digits, curves drawn here, readers and checksummed downloads, and your own arrays.
+"""Data: the bundled digits, synthetic curves, checksummed downloads, and readers, also for your own arrays.
 
-Images are made alike by `global_contrast_normalization` and `color_whitening`, which can be undone.
+`global_contrast_normalization` and `color_whitening` preprocess images; both can be inverted.
 
 >>> from minikfac import datasets
 >>> datasets.load("digits", components=16).x_train.shape

@@ -1,7 +1,7 @@
 """The cache: downloaded files, one folder per data set.
 
-The folder is pooch's for this package, or the one that the environment variable MINIKFAC_CACHE names. Only
-files that match their checksums stay in it.
+It lies in pooch's folder for this package, or in the one named by the environment variable MINIKFAC_CACHE.
+Only files that match their checksums stay in it.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from ..writing import replaced_at_once
 
 
 def cache_folder(name: str) -> Path:
-    """Return the folder of the data set `name` in the cache; it need not exist.
+    """Return the cache folder of the data set `name`, which need not exist.
 
     Raises:
-        ImportError: If pooch, which knows where caches lie, is not installed.
+        ImportError: If pooch, which locates the system's cache, is not installed.
     """
     chosen = os.environ.get("MINIKFAC_CACHE")
     if chosen:
@@ -32,18 +32,18 @@ def cache_folder(name: str) -> Path:
 
 
 def download(name: str, file: str, addresses: Sequence[str], md5: str | None = None) -> Path:
-    """Return the path of `file` in the cache, downloaded from the first address that delivers it if need be.
+    """Return the path of `file` in the cache, downloading it from the first address that works if necessary.
 
     Args:
         name: The data set.
-        file: The file's name in the cache.
-        addresses: Where it can be had, tried in order.
-        md5: Checksum that the file must have, also if it is in the cache already (it is fetched again
-            otherwise); None if the caller checks the content.
+        file: Name of the file in the cache.
+        addresses: URLs, tried in order.
+        md5: Required checksum; a cached file without it is downloaded again. None if the caller checks the
+        content.
 
     Raises:
         ConnectionError: If no address could be reached.
-        ValueError: If what came does not have the checksum.
+        ValueError: If the download does not match the checksum.
         ImportError: If pooch is not installed.
     """
     pooch = _pooch()
@@ -51,7 +51,7 @@ def download(name: str, file: str, addresses: Sequence[str], md5: str | None = N
     progress = importlib.util.find_spec("tqdm") is not None
     logger = pooch.get_logger()
     level = logger.level
-    logger.setLevel("WARNING")  # pooch reports on each file otherwise; the progress bar is enough
+    logger.setLevel("WARNING")  # no report on each file: the progress bar is enough
     error: Exception | None = None
     try:
         for address in addresses:
@@ -71,19 +71,19 @@ def download(name: str, file: str, addresses: Sequence[str], md5: str | None = N
 
 
 def extract(archive: Path, members: Mapping[str, str], most: int) -> None:
-    """Unpack files of a .tar.gz into the folder in which it lies; all else in it is left alone.
+    """Unpack selected files of a .tar.gz into the folder that contains it.
 
-    Only the names given here are written: an archive cannot reach another place, nor make a link. A file
-    appears once it is whole, and none does unless the archive's checksum is right.
+    Only the names given here are written, so an archive can neither write elsewhere nor create links. A file
+    appears only once it is complete and the archive's checksum is right.
 
     Args:
         archive: The .tar.gz.
-        members: The name of each wanted file in the archive, and the plain name that it gets.
-        most: Bytes of a file.
+        members: Maps the name of each wanted file in the archive to the plain name under which it is written.
+        most: Largest permitted size of a file in bytes.
 
     Raises:
-        ValueError: If a wanted file is missing, too large or no regular file, or the archive is truncated,
-            damaged or no archive.
+        ValueError: If a wanted file is missing, too large or not a regular file, or if the archive is
+            truncated, damaged or not an archive.
     """
     left = dict(members)
     with opened(archive) as (stream, _), one_error(archive, "a complete .tar.gz"):
@@ -109,10 +109,10 @@ def is_cached(name: str, files: Sequence[str]) -> bool:
 
 
 def find_file(folder: Path, file: str) -> Path:
-    """Return folder/file.gz or, where only that is there, the unpacked folder/file.
+    """Return folder/file.gz or, if only the unpacked file exists, folder/file.
 
     Raises:
-        FileNotFoundError: If there is neither.
+        FileNotFoundError: If neither exists.
     """
     for path in (folder / f"{file}.gz", folder / file):
         if path.is_file():
@@ -128,11 +128,11 @@ def file_status(
     The status begins with "ok", "altered" (readable, but not the official content), "broken" or "missing".
 
     Args:
-        folder: Where it is.
-        file: Its name in the cache.
-        describe: From its path to what it holds, in words, and its digest; raises ValueError if it is broken.
-        checksum: The kind and the official digest, as "md5 6bbc9a...".
-        content: Of what the digest is, in words.
+        folder: The folder.
+        file: Name of the file in the cache.
+        describe: Maps the path to a description of the content and its digest; ValueError if it is broken.
+        checksum: Kind and value of the official digest, such as "md5 6bbc9a...".
+        content: Description of the data from which the digest is computed.
     """
     try:
         path = find_file(folder, file.removesuffix(".gz"))

@@ -1,8 +1,9 @@
-"""The catalogue: the data sets, and one way to load, fetch and check each by its name.
+"""The catalogue: all data sets, and functions that load, fetch and check them by name.
 
-A further set is one `Entry` and a module of its name. The module has a reader, of that name too, which takes
-`images`, `dtype`, `n_train` and `n_test`, and a function `check`. Where there are files outside the package,
-it has their names `FILES` and a function `fetch`, and reader and `check` take a `folder`.
+To add a data set, add an `Entry` and a module of the same name. The module needs a reader, again of the same
+name, which accepts `images`, `dtype`, `n_train` and `n_test`, and a function `check`. If the set has files
+outside the package, the module lists their names in `FILES` and has a function `fetch`, and both the reader
+and `check` accept a `folder`.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from .npz import from_npz
 class Entry:
     """Describe one data set.
 
-    `images` are training + test, `size` is that of the files. `without_files` says why there is nothing to
-    fetch, "bundled" or "made here".
+    `images` counts training + test examples, and `size` is that of the files. If there is nothing to fetch,
+    `without_files` gives the reason: "bundled" or "made here".
     """
 
     name: str
@@ -40,17 +41,17 @@ class Entry:
 
     @property
     def module(self) -> ModuleType:
-        """What reads, fetches and checks it."""
+        """The module that reads, fetches and checks the data."""
         return import_module(f".{self.name}", __package__)
 
     @property
     def reader(self) -> Callable[..., Dataset]:
-        """The function of its name."""
+        """The module's function that loads the data."""
         return getattr(self.module, self.name)
 
     @property
     def where(self) -> str:
-        """Where its files are: "bundled", "made here", "cached" or "not fetched"."""
+        """Location of the files: "bundled", "made here", "cached" or "not fetched"."""
         return self.without_files or ("cached" if is_cached(self.name, self.module.FILES) else "not fetched")
 
 
@@ -82,7 +83,7 @@ ENTRIES = (
     ),
     Entry(
         name="cifar10",
-        what="photographs of ten kinds of things, 32x32 in colour",
+        what="photographs of ten classes, 32x32 in colour",
         images="50000 + 10000",
         size="170 MB",
         licence="no formal licence; its authors ask to cite A. Krizhevsky (2009)",
@@ -90,7 +91,7 @@ ENTRIES = (
     ),
     Entry(
         name="svhn",
-        what="digits of house numbers in street photographs, 32x32 in colour",
+        what="house-number digits from street photographs, 32x32 in colour",
         images="73257 + 26032",
         size="246 MB",
         licence="for non-commercial use only",
@@ -101,23 +102,23 @@ ENTRIES = (
         what="curves through three random points, 28x28 grey (after the papers' CURVES, by our own recipe)",
         images="20000 + 10000",
         size="no file",
-        licence="that of this package",
-        source="drawn when asked for, some seconds",
+        licence="this package's",
+        source="generated on demand in a few seconds",
         without_files="made here",
     ),
 )
 
 
 def load(name_or_path: str | Path, folder: str | Path | None = None, **options: Any) -> Dataset:
-    """Load a data set by its name, or your own from a path to an .npz file.
+    """Load a data set by name, or your own from an .npz file.
 
     Args:
         name_or_path: "digits", "mnist", "usps", "cifar10", "svhn", "curves", or the path of a file that ends
             in .npz.
-        folder: Where the files of the set are; None for the cache, to which they are downloaded once.
+        folder: Folder with the set's files; None downloads them to the cache once.
         options: Further arguments of that set's reader: `images`, `dtype`, `n_train`, `n_test`, `components`
-            (digits), `size` (mnist), `seed` (curves). Photographs come as images (N, H, W, C), all others
-            flat unless `images` says otherwise.
+        (digits), `size` (mnist), `seed` (curves). By default photographs are images (N, H, W, C) and all
+        other inputs are flat.
 
     Raises:
         ValueError: If there is no such set, or its reader has no such option.
@@ -140,12 +141,12 @@ def available() -> list[Entry]:
 
 
 def fetch(name: str) -> Path:
-    """Download what is missing of a data set into the cache, verify it and return its folder.
+    """Download the missing files of a data set to the cache, verify them and return their folder.
 
-    Shows a progress bar. A set that is bundled or made here needs nothing.
+    Shows a progress bar. Sets that are bundled or made here need no download.
 
     Raises:
-        ValueError: If there is no such set, or a download has another checksum.
+        ValueError: If there is no such set, or a download has the wrong checksum.
         ConnectionError: If a download failed.
     """
     item = entry(name)
@@ -153,18 +154,18 @@ def fetch(name: str) -> Path:
 
 
 def check(name: str | Path, folder: str | Path | None = None) -> list[tuple[str, str]]:
-    """Verify structure and checksums of a data set's files; downloads nothing.
+    """Verify the structure and checksums of a data set's files without downloading anything.
 
     Args:
         name: As in `load`.
         folder: The folder to check; None for the cache.
 
     Returns:
-        One (file, status) each. A status begins with "ok", "altered" (readable, but not the official
+        One pair (file, status) per file. A status begins with "ok", "altered" (readable, but not the official
         content), "broken" or "missing".
 
     Raises:
-        ValueError: If there is no such set, or `folder` is given for one that has none.
+        ValueError: If there is no such set, or `folder` is given for a set without files.
         FileNotFoundError: If `folder` does not exist.
     """
     if folder is not None and (is_npz(name) or entry(name).without_files):
@@ -178,7 +179,7 @@ def check(name: str | Path, folder: str | Path | None = None) -> list[tuple[str,
 
 
 def entry(name: str | Path) -> Entry:
-    """Return the entry called `name`; raise ValueError, with what there is, if there is none."""
+    """Return the entry called `name`; otherwise raise a ValueError that lists the valid names."""
     names = [item.name for item in ENTRIES]
     if name in names:
         return ENTRIES[names.index(str(name))]
@@ -190,7 +191,7 @@ def entry(name: str | Path) -> Entry:
 
 
 def is_npz(name_or_path: str | Path) -> bool:
-    """Return whether this is meant as the path of an .npz file."""
+    """Return whether the argument is the path of an .npz file rather than a name."""
     return Path(name_or_path).suffix.lower() == ".npz"
 
 

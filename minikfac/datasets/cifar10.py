@@ -1,10 +1,11 @@
-"""CIFAR-10: 50,000 and 10,000 colour photographs of ten kinds of things, 32x32 pixels [Krizhevsky09].
+"""CIFAR-10: 50,000 + 10,000 colour photographs of ten classes, 32x32 pixels [Krizhevsky09].
 
-Made by A. Krizhevsky, V. Nair and G. Hinton. Read is the binary version: files of records of 3,073 bytes, a
-label 0..9, then 1,024 red, 1,024 green and 1,024 blue bytes, each row by row. Pixels are divided by 255.
+Made by A. Krizhevsky, V. Nair and G. Hinton. This module reads the binary version: each record has 3,073
+bytes, a label 0..9 followed by 1,024 red, 1,024 green and 1,024 blue bytes, each in row-major order. Pixels
+are divided by 255.
 
-The set has no formal licence, so it is not in the package; its authors ask to cite the report. The pickles of
-the Python version are never loaded: a pickle can run any code.
+The set has no formal licence, so it is not in the package; its authors ask users to cite the report. The
+pickles of the Python version are never loaded, since a pickle can run arbitrary code.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ PIECE = re.compile(r"test_batch\.(\d+)-(\d+)\.bin(\.gz)?")
 SIDE, CHANNELS = 32, 3
 RECORD = 1 + CHANNELS * SIDE * SIDE
 MOST = 60_000 * RECORD
-"""Bytes of a file: all images of the set."""
+"""Largest permitted size of a file in bytes: all images of the set."""
 
 
 def cifar10(
@@ -55,21 +56,21 @@ def cifar10(
     """Load CIFAR-10 [Krizhevsky09].
 
     Args:
-        folder: Folder with files of the binary version, packed or not: those of data_batch_1.bin to
-            data_batch_5.bin that are there, and test_batch.bin or pieces of it that are named after their
-            records, as test_batch.0-1999.bin. Their content must be consistent, not official (`check`
-            tells). None downloads the official files to the cache once.
+        folder: Folder with files of the binary version, packed or not: one or more of data_batch_1.bin to
+            data_batch_5.bin, and test_batch.bin or pieces of it named after their records, such as
+            test_batch.0-1999.bin. Their content must be consistent, but need not be official (see `check`).
+            None downloads the official files to the cache once.
         images: Whether inputs are (N, 32, 32, 3), red, green, blue, rather than (N, 3072).
-        dtype: float64 or float32; all of CIFAR-10 takes 1.5 GB in float64.
+        dtype: float64 or float32; the full set takes 1.5 GB in float64.
         n_train: Number of training images, drawn as `Dataset.subset` does; None for all.
         n_test: Number of test images.
 
     Returns:
-        Pixels in [0, 1], labels 0..9, `class_names` from batches.meta.txt where the folder has it.
+        Pixels in [0, 1], labels 0..9, and `class_names` from batches.meta.txt if the folder contains it.
 
     Raises:
-        FileNotFoundError: If `folder`, all training or all test files are missing.
-        ValueError: If a file is truncated, damaged or not what its name says, or there are fewer images.
+        FileNotFoundError: If `folder`, all training files or all test files are missing.
+        ValueError: If a file is truncated, damaged or does not match its name, or there are too few images.
         ConnectionError: If a download failed.
     """
     dtype = float_dtype(dtype)
@@ -80,9 +81,9 @@ def cifar10(
 
 
 def fetch() -> Path:
-    """Download CIFAR-10 if it is missing, 170 MB, verify its checksums and return the folder of its files.
+    """Download CIFAR-10 (170 MB) if it is missing, verify its checksums and return the folder of its files.
 
-    Of the archive only the files that are read are unpacked, 184 MB, and it is removed then.
+    Only the files that are read are unpacked (184 MB); the archive is then removed.
     """
     folder = cache_folder("cifar10")
     if not _intact(folder):
@@ -105,7 +106,7 @@ def read_part(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read_names(folder: Path) -> tuple[str, ...]:
-    """Return the ten class names in batches.meta.txt, or the official ones where there is no such file."""
+    """Return the ten class names in batches.meta.txt, or the official ones if there is no such file."""
     path = folder / NAMES_FILE
     if not path.is_file():
         return CLASS_NAMES
@@ -118,10 +119,10 @@ def read_names(folder: Path) -> tuple[str, ...]:
 
 
 def check(folder: Path) -> list[tuple[str, str]]:
-    """Return one (file, status) for each file in `folder`; downloads nothing.
+    """Return one pair (file, status) for each file in `folder` without downloading anything.
 
     A status begins with "ok", "altered" (readable, but not the official content), "broken" or "missing".
-    Pieces of the test file are "altered" at best: checksums are known of whole files alone.
+    Pieces of the test file are "altered" at best, since checksums are published for whole files only.
     """
     rows = []
     for file, sha256 in SHA256.items():
@@ -145,7 +146,7 @@ def _describe(path: Path) -> tuple[str, str]:
 
 def _piece_status(path: Path) -> tuple[str, str]:
     try:
-        return path.name, f"altered: {_describe(path)[0]}, a piece, of which no checksum is published"
+        return path.name, f"altered: {_describe(path)[0]}, a piece, for which no checksum is published"
     except ValueError as error:
         return path.name, f"broken: {error}"
 
@@ -206,7 +207,7 @@ def _test_paths(folder: Path) -> list[Path]:
 
 
 def _pieces(folder: Path) -> list[Path]:
-    """Return the pieces of the test file in the order of their records, the packed one of two."""
+    """Return the pieces of the test file in the order of their records, the packed one if both exist."""
     names = {
         path.name.removesuffix(".gz") for path in folder.glob("test_batch.*") if PIECE.fullmatch(path.name)
     }

@@ -1,12 +1,12 @@
-"""Colour whitening: one affine map of colours, the same at every pixel, after which they are uncorrelated.
+"""Colour whitening: an affine map, the same at every pixel, that makes the colours uncorrelated.
 
 With the mean m (C,) and the covariance S (C, C) of the colours x over all pixels of the training images,
 
     y = x V + d,    V = S^(-1/2),    d = -m V,    x = (y - d) V^(-1)
 
-so colours y have mean 0 and covariance V S V = I. V times any rotation would do as well; the symmetric V
+so the colours y have mean 0 and covariance V S V = I. V times any rotation would also whiten; the symmetric V
 changes colours least. This is the input map of the invariance theorem for convolutional layers [GM16, sec.
-4.1]: a network absorbs it, if it pads y with d where it padded x with 0.
+4.1]: a network absorbs it if it pads y with d instead of padding x with 0.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ..display import ShownByFields
 from .dataset import check_images
 
 SMALLEST_SHARE = 1e-10
-"""Least variance of a direction of colours, as a share of the largest; rounding to bytes alone makes more."""
+"""Least variance of a colour direction relative to the largest; rounding to bytes alone exceeds it."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -43,7 +43,7 @@ class ColorWhitening(ShownByFields):
         return self._checked(x) @ self.V + self.d
 
     def inverse(self, y: np.ndarray) -> np.ndarray:
-        """Return the images x that `apply` took to y (N, H, W, C).
+        """Return the images x that `apply` maps to y (N, H, W, C).
 
         Raises:
             ValueError: If `y` are not images in C colours.
@@ -57,7 +57,7 @@ class ColorWhitening(ShownByFields):
 
 
 def color_whitening(images: np.ndarray) -> ColorWhitening:
-    """Find the map that whitens the colours of images, those of the training set.
+    """Compute the map that whitens the colours of the training images.
 
     Args:
         images: (N, H, W, C), floats.
@@ -67,7 +67,7 @@ def color_whitening(images: np.ndarray) -> ColorWhitening:
 
     Raises:
         ValueError: If `images` are not finite floats (N, H, W, C), or their colours do not vary in all C
-            directions, as those of grey images that are stored in three colours.
+            directions, as with grey images stored in three colours.
     """
     check_images(images, "images")
     colors = images.reshape(-1, images.shape[3])

@@ -1,12 +1,12 @@
-"""Global contrast normalization: each image with mean 0 and one and the same contrast.
+"""Global contrast normalization: gives every image mean 0 and the same contrast.
 
 For one image x of H x W pixels in C colours, over all its H W C numbers [CNL11; GWMCB13]:
 
     m = mean(x),    r = sqrt(regularizer + mean((x - m)^2)) / scale,    y = (x - m) / r,    x = y r + m
 
-Without a regularizer the root mean square of y is `scale` and its norm `scale * sqrt(H W C)`; with one,
-images of little contrast keep less of it, and their noise is not amplified. m and r belong to the image: what
-this does to a set of images is not an affine map of inputs that a network could absorb.
+Without a regularizer the root mean square of y is `scale` and its norm `scale * sqrt(H W C)`. With one,
+low-contrast images end up with less contrast, and their noise is not amplified. Since m and r differ between
+images, the normalization is not an affine map of the inputs that a network could absorb.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from ..display import ShownByFields
 from .dataset import check_images
 
 LEAST_RANGE = 1e-8
-"""Difference of an image's largest and smallest number up to which it counts as constant."""
+"""An image counts as constant if its largest and smallest numbers differ by no more than this."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ContrastNormalization(ShownByFields):
-    """Hold the mean and the contrast of N images, by which they are normalized, and restored.
+    """Hold the means and contrasts of N images, with which they are normalized and restored.
 
     Attributes:
         mean: m of each image, (N, 1, 1, 1), in the dtype of the images.
@@ -35,7 +35,7 @@ class ContrastNormalization(ShownByFields):
     contrast: np.ndarray
 
     def apply(self, x: np.ndarray) -> np.ndarray:
-        """Return y = (x - m) / r for the N images x (N, H, W, C) in the order in which they were measured.
+        """Return y = (x - m) / r for the N images x (N, H, W, C), in the order in which they were measured.
 
         Raises:
             ValueError: If `x` are not N images.
@@ -43,7 +43,7 @@ class ContrastNormalization(ShownByFields):
         return (self._checked(x) - self.mean) / self.contrast
 
     def inverse(self, y: np.ndarray) -> np.ndarray:
-        """Return the images x = y r + m that `apply` took to y (N, H, W, C).
+        """Return the images x = y r + m that `apply` maps to y (N, H, W, C).
 
         Raises:
             ValueError: If `y` are not N images.
@@ -54,7 +54,7 @@ class ContrastNormalization(ShownByFields):
         if x.ndim != 4 or len(x) != len(self.mean):
             raise ValueError(
                 f"expected the {len(self.mean)} images (N, H, W, C) that were measured, got {x.shape}; "
-                "measure other images on their own"
+                "measure other images separately"
             )
         return x
 
@@ -62,21 +62,21 @@ class ContrastNormalization(ShownByFields):
 def global_contrast_normalization(
     images: np.ndarray, scale: float = 1.0, regularizer: float = 0.0
 ) -> ContrastNormalization:
-    """Measure mean and contrast of each image.
+    """Measure the mean and contrast of each image.
 
     Args:
         images: (N, H, W, C), floats.
         scale: Root mean square of a normalized image (with regularizer 0), > 0.
-        regularizer: Added to the mean square, >= 0, in the images' units squared: [CNL11] take 10 for pixels
-            of 0..255, [GWMCB13] none. Without one, an image needs some contrast: its noise would be made an
-            image.
+        regularizer: Added to the mean square, >= 0, in squared pixel units: [CNL11] use 10 for pixels in
+            0..255, [GWMCB13] none. Without one, every image needs some contrast; otherwise its noise would be
+            amplified.
 
     Returns:
         The transform of these images and its inverse.
 
     Raises:
-        ValueError: If `images` are not finite floats (N, H, W, C), an image is constant and there is no
-            regularizer, or `scale` or `regularizer` is out of range.
+        ValueError: If `images` are not finite floats (N, H, W, C), if an image is constant and there is no
+            regularizer, or if `scale` or `regularizer` is out of range.
 
     >>> x = np.array([0.0, 1.0, 2.0, 5.0]).reshape(1, 2, 2, 1)
     >>> transform = global_contrast_normalization(x, scale=2)
@@ -95,7 +95,7 @@ def global_contrast_normalization(
     if regularizer == 0 and constant.any():
         raise ValueError(
             f"images: expected images with contrast, got {int(constant.sum())} constant of {len(images)}, "
-            f"first image {int(constant.argmax())}; leave them out, or take a regularizer > 0"
+            f"first image {int(constant.argmax())}; leave them out, or use a regularizer > 0"
         )
     contrast = np.sqrt(regularizer + square) / scale
     shape = (-1, 1, 1, 1)

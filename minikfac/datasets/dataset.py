@@ -5,9 +5,9 @@
 | `x_train, x_test`  | (N, features), or images (N, H, W, C) | float64, float32 |
 | `y_train, y_test`  | labels (N,), or targets (N, C)        | int64, or float  |
 
-The readers of images put pixels into [0, 1]; of handwritten digits, 0 is background and 1 is ink. Images may
-lie flat: `as_vectors` and `as_images` go from one shape to the other. A `Dataset` that exists is valid:
-shapes agree, inputs are finite, labels count from 0.
+The image readers scale pixels to [0, 1]; in handwritten digits, 0 is background and 1 is ink. Images may be
+flat: `as_vectors` and `as_images` convert between the two shapes. Every `Dataset` is validated when it is
+created: shapes agree, inputs are finite, labels count from 0.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ class Dataset(Shown):
     """Hold the examples of one data set.
 
     Attributes:
-        x_train: Inputs to learn from, (N, features) or (N, H, W, C), floats.
+        x_train: Training inputs, (N, features) or (N, H, W, C), floats.
         y_train: Labels (N,), whole numbers from 0, or targets (N, C), floats.
-        x_test: Inputs to judge by, shaped as `x_train`.
+        x_test: Test inputs, shaped like `x_train`.
         y_test: Labels or targets of `x_test`.
-        name: What the set is called in records and titles.
-        image_shape: (H, W, C) of one image, also where inputs are flat; None where inputs are not images.
-        n_classes: Number of classes; filled in as the largest label + 1 where it is not given; None for
-            targets.
-        class_names: One for each class, in the order of the labels; None where the labels say enough.
+        name: Name of the set in records and titles.
+        image_shape: (H, W, C) of one image, even if inputs are flat; None if inputs are not images.
+        n_classes: Number of classes, by default the largest label + 1; None for
+        targets.
+        class_names: One per class, in the order of the labels; None if the labels suffice.
 
-    Lists, pandas tables, tensors and the like become arrays, by `minikfac.backend.as_array`.
+    Lists, pandas tables, tensors and the like are converted by `minikfac.backend.as_array`.
 
     Raises:
         ValueError: If shapes or lengths disagree, a part is empty or missing, inputs are not finite floats,
-            labels are out of range, or there is not one name for each class.
+            labels are out of range, or the class names do not match the classes.
         TypeError: If something is not an array of numbers.
     """
 
@@ -114,14 +114,14 @@ class Dataset(Shown):
             raise ValueError(f"{self.name}: expected at least two classes, got one for all examples")
 
     def subset(self, n_train: int | None = None, n_test: int | None = None, seed: int = 0) -> Dataset:
-        """Draw fewer examples at random, without replacement; None keeps a part as it is.
+        """Draw a random subset without replacement; None keeps a part unchanged.
 
         The files of some sets are ordered by writer, so the first rows would be a biased sample. The same
-        seed gives nested subsets: the first 100 of 1,000 drawn are the 100 drawn.
+        seed gives nested subsets: a draw of 100 consists of the first 100 of a draw of 1,000.
 
         Raises:
-            ValueError: If a number is not between 1 and the number of examples that there are, or the seed
-                is not a whole number from 0.
+            ValueError: If a number is not between 1 and the number of available examples, or the seed
+                is not a nonnegative integer.
         """
         train = draw(n_train, len(self.x_train), "n_train", seed)
         test = draw(n_test, len(self.x_test), "n_test", seed)
@@ -134,10 +134,10 @@ class Dataset(Shown):
         )
 
     def as_images(self) -> Dataset:
-        """Return the same data with inputs (N, H, W, C); no copy where the arrays allow it.
+        """Return the same data with inputs (N, H, W, C), without a copy if possible.
 
         Raises:
-            ValueError: If the inputs are not images: there is no `image_shape`.
+            ValueError: If the inputs are not images, i.e. there is no `image_shape`.
         """
         if self.image_shape is None:
             raise ValueError(
@@ -184,16 +184,16 @@ def labelled_images(
     n_test: int | None,
     class_names: tuple[str, ...] | None = None,
 ) -> Dataset:
-    """Make a data set of ten classes from the files of its two parts; only drawn rows are scaled.
+    """Make a data set with ten classes from the files of its two parts, scaling only the drawn rows.
 
     Args:
-        name: Of the set.
-        read: From "train" or "test" to stored pixels (N, ...) and labels (N,).
-        scale: From stored pixels to floats in [0, 1].
+        name: The set's name.
+        read: Maps "train" or "test" to stored pixels (N, ...) and labels (N,).
+        scale: Maps stored pixels to floats in [0, 1].
         image_shape: (H, W, C) of one image.
         images: Whether inputs are (N, H, W, C) rather than flat.
-        n_train, n_test: How many are drawn, as by `Dataset.subset`; None for all.
-        class_names: One for each class.
+        n_train, n_test: Numbers of examples to draw, as `Dataset.subset` does; None for all.
+        class_names: One per class.
     """
     arrays: list[np.ndarray] = []
     for part, count in (("train", n_train), ("test", n_test)):
@@ -211,7 +211,7 @@ def from_bytes(pixels: np.ndarray, dtype: DTypeLike) -> np.ndarray:
 
 
 def check_examples(x: np.ndarray, y: np.ndarray, x_name: str, y_name: str) -> None:
-    """Raise ValueError unless `x` are finite floats and `y` has one label or row of targets for each."""
+    """Raise ValueError unless `x` has finite floats and `y` one label or row of targets per example."""
     if x.ndim not in (2, 4):
         raise ValueError(f"{x_name}: expected (N, features) or images (N, H, W, C), got {x.shape}")
     if 0 in x.shape:
@@ -242,7 +242,7 @@ def check_examples(x: np.ndarray, y: np.ndarray, x_name: str, y_name: str) -> No
 
 
 def check_images(x: np.ndarray, name: str) -> None:
-    """Raise ValueError unless `x` are finite images (N, H, W, C), floats, at least one."""
+    """Raise ValueError unless `x` has finite floats of shape (N, H, W, C), with N at least 1."""
     if x.ndim != 4 or 0 in x.shape:
         raise ValueError(f"{name}: expected images (N, H, W, C), got {x.shape}")
     if x.dtype.kind != "f":
@@ -251,7 +251,7 @@ def check_images(x: np.ndarray, name: str) -> None:
 
 
 def check_finite(x: np.ndarray, name: str) -> None:
-    """Raise ValueError, with the first offending row, unless all of `x` (N, ...) is finite."""
+    """Raise ValueError, naming the first offending row, unless all of `x` (N, ...) is finite."""
     finite = np.isfinite(x)
     if not finite.all():
         rows = (~finite).reshape(len(x), -1).any(axis=1)
@@ -262,7 +262,7 @@ def check_finite(x: np.ndarray, name: str) -> None:
 
 
 def check_labels(y: np.ndarray, n_classes: int | None, name: str) -> None:
-    """Raise ValueError, with the first offending example, unless 0 <= y < n_classes (None: no upper end)."""
+    """Raise ValueError, naming the first offending example, unless 0 <= y < n_classes (None: any y >= 0)."""
     wrong = y < 0 if n_classes is None else (y < 0) | (y >= n_classes)
     if wrong.any():
         first = int(wrong.argmax())
@@ -292,7 +292,7 @@ def whole_number(value: object, low: int, high: int, name: str) -> int:
 
 
 def existing_folder(folder: str | Path) -> Path:
-    """Return `folder` as a Path; raise FileNotFoundError unless it is a folder."""
+    """Return `folder` as a Path; raise FileNotFoundError unless it exists and is a folder."""
     path = Path(folder).expanduser()
     if not path.is_dir():
         raise FileNotFoundError(f"expected folder= to name an existing folder, got {path}")
@@ -300,14 +300,14 @@ def existing_folder(folder: str | Path) -> Path:
 
 
 def split(n: int, test_share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return indices of a random training and test part of n >= 2 examples; each has at least one."""
+    """Return the indices of a random split of n >= 2 examples into training and test, neither empty."""
     order = np.random.default_rng(whole_number(seed, 0, 2**64, "seed")).permutation(n)
     n_test = min(max(1, round(test_share * n)), n - 1)
     return order[n_test:], order[:n_test]
 
 
 def draw(n: int | None, available: int, name: str, seed: int = 0) -> np.ndarray | slice:
-    """Return the indices of n examples at random, those of `Dataset.subset`; None stands for all of them."""
+    """Return the indices of n random examples, as used by `Dataset.subset`; None stands for all of them."""
     if n is None:
         return slice(None)
     count = whole_number(n, 1, available, name)

@@ -1,16 +1,16 @@
-"""The bundled digits: 1,797 handwritten digits of 8x8 pixels, in the package, no download.
+"""The bundled digits: 1,797 handwritten digits of 8x8 pixels, included in the package.
 
 They are the test part of "Optical Recognition of Handwritten Digits" [AH98] of the UCI Machine Learning
 Repository, the same images as in scikit-learn's `load_digits`. Licence: CC BY 4.0, credit E. Alpaydin and
 C. Kaynak (1998). Each pixel counts the ink in a 4x4 cell of a 32x32 bitmap, 0..16, here divided by 16.
 
-`digits.npz` keeps a fixed split, 1,500 for training and 297 for testing, each class in the same proportion.
-It was drawn at random, so both parts hold digits by the same writers: test errors are lower than on new
+`digits.npz` has a fixed split, 1,500 for training and 297 for testing, stratified by class. It was drawn at
+random, so both parts contain digits by the same writers, and test errors are lower than they would be for new
 writers.
 
-Principal components: with the mean m and the directions V (64, components) of the training set alone,
-`x = (pixels - m) @ V`. Nothing is whitened. Raw digits have pixels that never change, which makes the input
-factor of a Fisher block singular; components do not.
+Principal components: `x = (pixels - m) @ V`, with the mean m and the directions V (64, components) of the
+training set alone. They are not whitened. Some raw pixels never change, which makes the input factor of a
+Fisher block singular; principal components avoid this.
 """
 
 from __future__ import annotations
@@ -38,20 +38,20 @@ def digits(
     """Load the bundled 8x8 digits [AH98].
 
     Args:
-        components: Number of principal components of the training set to use as inputs, centred and not
+        components: Number of principal components of the training set to use as inputs, centred but not
             whitened, by decreasing variance; None for the 64 pixels in [0, 1].
         images: Whether inputs are (N, 8, 8, 1) rather than (N, 64).
         dtype: float64 or float32.
-        n_train: Number of training examples, drawn as `Dataset.subset` does; None for all. Components are
-            those of all.
+        n_train: Number of training examples, drawn as `Dataset.subset` does; None for all. The components
+            are always those of all 1,500.
         n_test: Number of test examples.
 
     Returns:
-        1,500 training and 297 test examples or fewer, labels 0..9.
+        At most 1,500 training and 297 test examples, labels 0..9.
 
     Raises:
         ValueError: If `components` is not a whole number from 1 to the rank of the training set, or is
-            combined with `images=True`; if there are fewer examples than asked for.
+            combined with `images=True`; if there are fewer examples than requested.
 
     >>> digits(components=16)
     Dataset(digits: 1500 train, 297 test, inputs 16 float64, 10 classes)
@@ -85,8 +85,8 @@ def digits(
 def principal_directions(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the mean of the rows of x (N, features) and their principal directions V (features, rank).
 
-    Directions are orthonormal and come by decreasing variance. A direction's sign is arbitrary; here its
-    largest entry is positive.
+    Directions are orthonormal and sorted by decreasing variance. Their signs are arbitrary; here the entry
+    of largest magnitude is positive.
     """
     mean = x.mean(axis=0)
     _, singular_values, rows = np.linalg.svd(x - mean, full_matrices=False)
@@ -97,12 +97,12 @@ def principal_directions(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def digest(arrays: dict[str, np.ndarray]) -> str:
-    """Return the sha256 of pixels and labels in their order, however the file was compressed."""
+    """Return the sha256 of pixels and labels, in this order, regardless of the file's compression."""
     return hashlib.sha256(b"".join(array.tobytes() for array in arrays.values())).hexdigest()
 
 
 def check() -> list[tuple[str, str]]:
-    """Return one (file, status) for the bundled file."""
+    """Return one pair (file, status) for the bundled file."""
     try:
         sha256 = digest(_arrays())
     except ValueError as error:

@@ -1,7 +1,7 @@
-"""IDX, the file format of MNIST and its relatives: arrays of unsigned bytes.
+"""IDX, the file format of MNIST and similar data sets: arrays of unsigned bytes.
 
 Big-endian: the magic number `00 00 08 d` (08 = unsigned bytes, d = number of dimensions), d sizes of 4
-bytes each, then the bytes, last index fastest. Images have d = 3 (count, rows, columns), labels d = 1.
+bytes each, then the bytes in row-major order. Images have d = 3 (count, rows, columns), labels d = 1.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ from ..reading import first_bytes, opened
 
 KINDS = {1: "labels", 3: "images"}
 MOST_DIMENSIONS = 64
-"""Of a NumPy array."""
+"""Limit of NumPy arrays."""
 
 
 def read_idx(
     path: str | Path, ndim: int | None = None, item_shape: tuple[int, ...] | None = None
 ) -> np.ndarray:
-    """Read an IDX file, plain or gzip; the header first, so that no more is read than it says.
+    """Read an IDX file, plain or gzip; never reads more bytes than the header states.
 
     Args:
         path: The file.
-        ndim: Number of dimensions that it must have (3: images, 1: labels); None for any.
-        item_shape: Shape that each example must have; None for any.
+        ndim: Required number of dimensions (3: images, 1: labels); None for any.
+        item_shape: Required shape of each example; None for any.
 
     Returns:
-        uint8 array of the shape that the file states.
+        uint8 array of the shape stated in the file.
 
     Raises:
         ValueError: If packed data are damaged, the magic number, the number of dimensions or the shape is
-            another, there are no examples, or there are fewer or more bytes than the shape asks for.
+            wrong, there are no examples, or the number of bytes does not match the shape.
     """
     path = Path(path)
     head = first_bytes(path, 4 + 4 * MOST_DIMENSIONS)

@@ -1,13 +1,13 @@
-"""MATLAB files of version 5 to 7.2: arrays of real numbers, by name.
+"""MATLAB files of versions 5 to 7.2: named arrays of real numbers.
 
-Read here and not by SciPy, which trusts what a file says: one flipped bit in it can end the process.
+We do not use SciPy's reader because it trusts the file: one flipped bit can crash the process.
 
-    128 bytes of text and version, then elements: 4 bytes of kind, 4 of size, and as many bytes as they say
-    kind 15: packed by zlib, with a checksum; unpacked it is an element of kind 14
-    kind 14: an array, which is made of elements, each filled up to 8 bytes: flags, sizes, name, numbers
+    128 bytes of text and version, then elements: 4 bytes of kind, 4 of size, and that many bytes of data
+    kind 15: compressed by zlib, with a checksum; decompressed it is an element of kind 14
+    kind 14: an array, made of elements padded to multiples of 8 bytes: flags, sizes, name, numbers
 
-An element of at most 4 bytes has its size in the upper half of its kind. Numbers are in the order of Fortran
-and may be stored in a smaller type than their own: whole numbers of double precision as bytes.
+An element of at most 4 bytes has its size in the upper half of its kind. Numbers are in Fortran order and may
+be stored in a smaller type than that of the array: integer-valued doubles as bytes, for example.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ import numpy as np
 from ..reading import CHUNK, first_bytes, one_error, opened
 
 HEADER, MAGIC = 128, b"\x00\x01IM"
-"""Its size; version 1.0 and little-endian, as its last bytes."""
+"""Size of the header, and its last bytes: version 1.0, little-endian."""
 ARRAY, PACKED = 14, 15
 FLAGS, SIZES, NAME = 6, 5, 1
 STORED = {1: "i1", 2: "u1", 3: "<i2", 4: "<u2", 5: "<i4", 6: "<u4", 7: "<f4", 9: "<f8", 12: "<i8", 13: "<u8"}
-"""By number, the types in which numbers are stored."""
+"""Storage types by number."""
 CLASSES = dict(enumerate("f8 f4 i1 u1 i2 u2 i4 u4 i8 u8".split(), 6))
-"""By number, the types that they have."""
+"""Array types by number."""
 IS_COMPLEX = 0x8
-"""In the second byte of the flags; the first is the number of the class."""
+"""Bit in the second byte of the flags; the first byte is the number of the class."""
 LONGEST = 256
-"""Bytes of flags, sizes or name."""
+"""Most bytes of flags, sizes or name."""
 WANTED, GOT = "a MATLAB file (version 5 to 7.2)", "another kind of file or a truncated or damaged one"
 
 
 def mat_shapes(path: str | Path) -> dict[str, tuple[tuple[int, ...], np.dtype | None]]:
-    """Return shape and type of the arrays in a MATLAB file, by name; no type of what is not real numbers.
+    """Return the shapes and types of a MATLAB file's arrays by name; the type is None unless real numbers.
 
     Raises:
-        ValueError: If it is not such a file, is truncated or damaged; numbers are not read.
+        ValueError: If the file is of another kind, truncated or damaged; the numbers are not read.
     """
     with _opened(path) as (stream, size):
         heads: dict[str, tuple[tuple[int, ...], np.dtype | None]] = {}
@@ -55,10 +55,10 @@ def mat_shapes(path: str | Path) -> dict[str, tuple[tuple[int, ...], np.dtype | 
 
 
 def read_mat(path: str | Path, names: Collection[str]) -> dict[str, np.ndarray]:
-    """Read arrays from a MATLAB file, plain or gzip; those that are there, in Fortran's order.
+    """Read the named arrays, as far as they exist, from a MATLAB file, plain or gzip, in Fortran order.
 
     Raises:
-        ValueError: If it is not such a file, is truncated or damaged, or an array is not of real numbers.
+        ValueError: If the file is of another kind, truncated or damaged, or a named array is not real.
     """
     with _opened(path) as (stream, size):
         return {item.name: item.numbers() for item in _elements(stream, size) if item.name in names}
@@ -66,7 +66,7 @@ def read_mat(path: str | Path, names: Collection[str]) -> dict[str, np.ndarray]:
 
 @contextmanager
 def _opened(path: str | Path) -> Iterator[tuple[IO[bytes], int]]:
-    start = first_bytes(path, HEADER)  # before all of it is unpacked
+    start = first_bytes(path, HEADER)  # checked before the whole file is unpacked
     with one_error(path, WANTED, GOT):
         if start[-len(MAGIC) :] != MAGIC:
             raise ValueError("it begins with other bytes")
@@ -87,12 +87,12 @@ def _elements(stream: IO[bytes], size: int) -> Iterator[_Element]:
 
 
 class _Element:
-    """An array of the file: its head is read, its numbers are not.
+    """An array in the file, of which only the header has been read.
 
     Attributes:
-        name: of the array.
-        shape: of the array.
-        dtype: of the array, None for what is not real numbers.
+        name: the array's name.
+        shape: the array's shape.
+        dtype: the array's type; None unless real numbers.
     """
 
     def __init__(self, stream: IO[bytes], start: int, length: int, packed: bool) -> None:
@@ -105,7 +105,7 @@ class _Element:
         self.left, self.inflate = self.length, zlib.decompressobj() if self.packed else None
 
     def _some(self, most: int) -> bytes:
-        """Return at most so many of the next bytes, at least one; none at the end."""
+        """Return between 1 and `most` of the next bytes, or none at the end."""
         if self.inflate is None:
             return self._stored(most)
         while not self.inflate.eof:
@@ -130,7 +130,7 @@ class _Element:
         return taken
 
     def _tag(self) -> tuple[int, int, bytes]:
-        """Return kind and size of an element, and its content where it is small."""
+        """Return the kind and size of an element, and its content if that is small."""
         kind, length = struct.unpack("<II", self._take(8))
         if kind < 2**16:
             return kind, length, b""
@@ -155,7 +155,7 @@ class _Element:
         self.dtype = np.dtype(CLASSES[flags[0]]) if real else None
 
     def _verify(self) -> None:
-        """Unpack all, so that the checksum is compared, and begin anew after the head."""
+        """Decompress everything, which compares the checksum, then return to the end of the header."""
         self._begin()
         for start in range(0, 8 + self.size, CHUNK):
             self._take(min(CHUNK, 8 + self.size - start))
@@ -165,7 +165,7 @@ class _Element:
         self._read_head()
 
     def numbers(self) -> np.ndarray:
-        """Return the array, in Fortran's order."""
+        """Return the array in Fortran order."""
         if self.dtype is None:
             raise ValueError(f"{self.name} is not of real numbers")
         if self.packed:

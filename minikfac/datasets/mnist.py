@@ -1,14 +1,14 @@
-"""MNIST: 60,000 and 10,000 handwritten digits of 28x28 grey pixels.
+"""MNIST: 60,000 + 10,000 handwritten digits of 28x28 grey pixels.
 
 Made by Y. LeCun, C. Cortes and C. J. C. Burges.
 
-Pixels are bytes, 0 background and 255 ink, here divided by 255. `size=16` makes smaller images by exact
+Pixels are bytes, 0 for background and 255 for ink, here divided by 255. `size=16` shrinks images by exact
 area averaging: a new pixel is the mean of the old image over the area that it covers, `small = R @ image @
-R.T`, where `R[i, j]` is the share of old row j in new row i. Rows of R sum to 1, columns to size/28, so the
-mean ink is preserved.
+R.T`, where `R[i, j]` is the share of old row j in new row i. Rows of R sum to 1 and columns to size/28, so
+the mean ink is preserved.
 
-The set has no formal licence, so it is not in the package. The files are ordered by groups of writers: draw
-a part of them with `Dataset.subset`, not by slicing.
+The set has no formal licence, so it is not in the package. The files are ordered by groups of writers, so
+take subsets with `Dataset.subset`, not by slicing.
 """
 
 from __future__ import annotations
@@ -54,15 +54,15 @@ def mnist(
     n_train: int | None = None,
     n_test: int | None = None,
 ) -> Dataset:
-    """Load MNIST, or a set in the same four files, such as Fashion-MNIST.
+    """Load MNIST, or a data set in the same format, such as Fashion-MNIST.
 
     Args:
-        folder: Folder with the four IDX files, packed or not. Their content must be consistent, not
-            official: a part of MNIST is read as well (`check` tells). None downloads the official files to
-            the cache once.
-        size: Rows and columns of an image, 1..28; less than 28 by exact area averaging.
+        folder: Folder with the four IDX files, packed or not. Their content must be consistent, but need not
+            be official (see `check`), so a part of MNIST can be read too. None downloads the official files
+            to the cache once.
+            size: Rows and columns of an image, 1..28; images are shrunk by exact area averaging.
         images: Whether inputs are (N, size, size, 1) rather than (N, size * size).
-        dtype: float64 or float32; all of MNIST at full size takes 0.44 GB in float64.
+        dtype: float64 or float32; the full set at full size takes 0.44 GB in float64.
         n_train: Number of training images, drawn as `Dataset.subset` does; None for all.
         n_test: Number of test images.
 
@@ -71,8 +71,8 @@ def mnist(
 
     Raises:
         FileNotFoundError: If `folder` or a file in it is missing.
-        ValueError: If a file is truncated, damaged or not what its name says, or the numbers of images and
-            labels differ, or there are fewer than asked for.
+        ValueError: If a file is truncated, damaged or does not match its name, the numbers of images and
+            labels differ, or there are fewer images than requested.
         ConnectionError: If a download failed.
     """
     dtype = float_dtype(dtype)
@@ -84,7 +84,7 @@ def mnist(
 
 
 def fetch() -> Path:
-    """Download what is missing of MNIST, 11.6 MB, verify the md5 of each file and return their folder."""
+    """Download the missing files of MNIST (11.6 MB), verify the md5 of each and return their folder."""
     for file, md5 in GZIP_MD5.items():
         download("mnist", f"{file}.gz", [f"{address}{file}.gz" for address in ADDRESSES], md5)
     return cache_folder("mnist")
@@ -103,10 +103,10 @@ def read_part(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def shrink(pixels: np.ndarray, size: int, dtype: DTypeLike = np.float64) -> np.ndarray:
-    """Return the images (N, H, H) of bytes as (N, size, size) in [0, 1], by area averaging."""
+    """Shrink images (N, H, H) of bytes to (N, size, size) in [0, 1] by area averaging."""
     out = np.empty((len(pixels), size, size), dtype=dtype)
     R = area_weights(pixels.shape[1], size).astype(dtype)
-    for start in range(0, len(pixels), 4096):  # in blocks: no second array of full-size floats
+    for start in range(0, len(pixels), 4096):  # in blocks, which avoids a second array of full-size floats
         block = slice(start, start + 4096)
         if size == pixels.shape[1]:
             np.divide(pixels[block], 255, out=out[block], dtype=dtype)
@@ -116,10 +116,10 @@ def shrink(pixels: np.ndarray, size: int, dtype: DTypeLike = np.float64) -> np.n
 
 
 def area_weights(n: int, m: int) -> np.ndarray:
-    """Return R (m, n): the share of each of n old pixels in each of m new ones along one side.
+    """Return R (m, n), the share of each of n old pixels in each of m new ones along one side.
 
     In units of 1/m of an old pixel, old pixel j covers [j m, (j + 1) m] and new pixel i covers [i n, (i +
-    1) n]: the overlaps are whole numbers.
+    1) n], so the overlaps are whole numbers.
 
     >>> area_weights(3, 2) * 3
     array([[2., 1., 0.],
@@ -131,7 +131,7 @@ def area_weights(n: int, m: int) -> np.ndarray:
 
 
 def check(folder: Path) -> list[tuple[str, str]]:
-    """Return one (file, status) for each file in `folder`; downloads nothing.
+    """Return one pair (file, status) for each file in `folder` without downloading anything.
 
     A status begins with "ok", "altered" (readable, but not the official content), "broken" or "missing".
     """

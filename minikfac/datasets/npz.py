@@ -1,7 +1,7 @@
-"""Your own data: a FILE.npz of NumPy arrays `x_train, y_train, x_test, y_test`.
+"""Your own data: a FILE.npz with the NumPy arrays `x_train, y_train, x_test, y_test`.
 
-With `x_train, y_train` alone, or with `x, y`, one sixth of the examples, drawn with a fixed seed, becomes
-the test part. Nothing is scaled: inputs must be finite floats. Pickled objects are never loaded.
+With only `x_train, y_train` or `x, y`, one sixth of the examples, drawn with a fixed seed, become
+the test part. Inputs must be finite floats and are not scaled. Pickled objects are never loaded.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ def from_npz(
     """Load arrays from an .npz file as made by `np.savez`.
 
     Args:
-        path: The file. Its inputs are (N, features), grey images (N, H, W) or images (N, H, W, C), floats;
-            its targets labels (N,), whole numbers from 0, or (N, C), floats.
+        path: The file. Inputs are floats: (N, features), grey images (N, H, W) or images (N, H, W, C);
+            targets are labels (N,), whole numbers from 0, or floats (N, C).
         images: Whether inputs stay images (N, H, W, C) rather than flat (N, H * W * C).
         dtype: float64 or float32, for inputs and targets.
         n_train: Number of training examples, drawn as `Dataset.subset` does; None for all.
@@ -41,9 +41,9 @@ def from_npz(
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is no .npz, arrays are missing, hold objects or are empty, lengths or shapes
+        ValueError: If the file is not an .npz, arrays are missing, empty or of objects, lengths or shapes
             disagree, inputs are integers (images must be scaled first) or not finite, labels are not whole
-            numbers from 0, or there are fewer examples than asked for.
+            numbers from 0, or there are fewer examples than requested.
     """
     dtype = float_dtype(dtype)
     path = Path(path).expanduser()
@@ -60,7 +60,7 @@ def from_npz(
         arrays.append(np.asarray(x if images else x.reshape(len(x), -1), dtype=dtype))
         arrays.append(np.asarray(y, dtype=np.int64 if y.ndim == 1 else dtype))
     x_train, y_train, x_test, y_test = arrays
-    name = path.stem.encode(errors="surrogateescape").decode(errors="replace")  # may be no UTF-8
+    name = path.stem.encode(errors="surrogateescape").decode(errors="replace")  # may not be UTF-8
     try:
         data = Dataset(x_train, y_train, x_test, y_test, name, image_shape)
     except (ValueError, TypeError) as error:
@@ -82,7 +82,7 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def _parts(arrays: dict[str, np.ndarray], path: Path) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return the checked (x, y) of the training and of the test part."""
+    """Return the checked (x, y) of the training and test parts."""
     parts = []
     for x_key, y_key in (("x_train", "y_train"), ("x_test", "y_test"), ("x", "y")):
         if x_key in arrays:

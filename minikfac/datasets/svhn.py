@@ -1,8 +1,8 @@
-"""SVHN: 73,257 and 26,032 house-number digits from street photographs, 32x32 colour pixels [NWCBWN11].
+"""SVHN: 73,257 + 26,032 house-number digits from street photographs, 32x32 colour pixels [NWCBWN11].
 
-Made by Y. Netzer, T. Wang, A. Coates, A. Bissacco, B. Wu and A. Y. Ng. Read is the second format, cropped
-digits: MATLAB files with bytes `X` (32, 32, 3, N) and labels `y` (N, 1) from 1 to 10, where 10 is the digit
-0. Here the digit 0 has the label 0, and pixels are divided by 255.
+Made by Y. Netzer, T. Wang, A. Coates, A. Bissacco, B. Wu and A. Y. Ng. This module reads the second format,
+cropped digits: MATLAB files with bytes `X` (32, 32, 3, N) and labels `y` (N, 1) from 1 to 10, where 10 is the
+digit 0. Here the digit 0 has the label 0, and pixels are divided by 255.
 
 The set is for non-commercial use only, so it is not in the package.
 """
@@ -42,11 +42,11 @@ def svhn(
     """Load the cropped digits of SVHN [NWCBWN11].
 
     Args:
-        folder: Folder with train_32x32.mat and test_32x32.mat. Their content must be consistent, not
-            official: a part of the set is read as well (`check` tells). None downloads the official files
-            to the cache once.
+        folder: Folder with train_32x32.mat and test_32x32.mat. Their content must be consistent, but need not
+            be official (see `check`), so a part of the set can be read too. None downloads the official
+            files to the cache once.
         images: Whether inputs are (N, 32, 32, 3), red, green, blue, rather than (N, 3072).
-        dtype: float64 or float32; all of SVHN takes 2.4 GB in float64.
+        dtype: float64 or float32; the full set takes 2.4 GB in float64.
         n_train: Number of training images, drawn as `Dataset.subset` does; None for all.
         n_test: Number of test images.
 
@@ -55,7 +55,7 @@ def svhn(
 
     Raises:
         FileNotFoundError: If `folder` or a file in it is missing.
-        ValueError: If a file is truncated, damaged or has other arrays, or there are fewer images.
+        ValueError: If a file is truncated, damaged or has the wrong arrays, or there are too few images.
         ConnectionError: If a download failed.
     """
     dtype = float_dtype(dtype)
@@ -69,7 +69,7 @@ def svhn(
 
 
 def fetch() -> Path:
-    """Download what is missing of SVHN, 246 MB, verify the md5 of each file and return their folder."""
+    """Download the missing files of SVHN (246 MB), verify the md5 of each and return their folder."""
     for file, md5 in MD5.items():
         download("svhn", file, [ADDRESS + file], md5)
     return cache_folder("svhn")
@@ -82,8 +82,8 @@ def read_svhn(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
         Images (N, 32, 32, 3), uint8, and labels (N,) 0..9, int64.
 
     Raises:
-        ValueError: If it is not a MATLAB file, is truncated or damaged, lacks `X` or `y`, has them in another
-            shape or type, or if a label is not 1..10.
+        ValueError: If it is not a MATLAB file, is truncated or damaged, lacks `X` or `y` or has them in the
+            wrong shape or type, or if a label is not 1..10.
     """
     path = Path(path)
 
@@ -111,7 +111,7 @@ def read_svhn(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def check(folder: Path) -> list[tuple[str, str]]:
-    """Return one (file, status) for each file in `folder`; downloads nothing.
+    """Return one pair (file, status) for each file in `folder` without downloading anything.
 
     A status begins with "ok", "altered" (readable, but not the official content), "broken" or "missing".
     """

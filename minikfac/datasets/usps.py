@@ -1,15 +1,15 @@
-"""USPS: 7,291 and 2,007 handwritten digits of 16x16 grey pixels from envelopes, the zip code data.
+"""USPS: 7,291 + 2,007 handwritten digits of 16x16 grey pixels from envelopes, the zip code data.
 
 The files are those of the book "The Elements of Statistical Learning" (T. Hastie, R. Tibshirani, J.
-Friedman); the data came from the AT&T research labs (Y. LeCun and others) without a licence of their own,
-so they are not in the package. The test set is harder than the training set.
+Friedman); the data came from the AT&T research labs (Y. LeCun and others) without a licence, so they are not
+in the package. The test set is harder than the training set.
 
-One image a line: the digit, then 256 values from -1 (background) to 1 (ink), row by row, separated by
-blanks. Here values v become (v + 1) / 2 in [0, 1], as in all sets here.
+Each line is one image: the digit, then 256 values from -1 (background) to 1 (ink), row by row, separated by
+spaces. Values v become (v + 1) / 2 in [0, 1], the range of all data sets here.
 
-Copies of the files differ in white space and packing, so integrity is judged by a digest of the numbers:
-sha256 of the labels as bytes, then of the values in thousandths (they have three decimals) as little-endian
-16-bit integers.
+Copies of the files differ in white space and compression, so we verify a digest of the numbers: the sha256 of
+the labels as bytes followed by the values in thousandths (they have three decimals) as little-endian 16-bit
+integers.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SHA256 = {
 FILES = tuple(f"{file}.gz" for file in SHA256)
 SIDE = 16
 LONGEST, MOST = 2**14, 2**26
-"""Bytes of a line and of a file, four times those of the official ones."""
+"""Largest permitted sizes of a line and of a file in bytes, four times those of the official files."""
 
 
 def usps(
@@ -46,9 +46,9 @@ def usps(
     """Load the USPS digits.
 
     Args:
-        folder: Folder with zip.train.gz and zip.test.gz, packed or not. Their content must be consistent, not
-            official: a part of the set is read as well (`check` tells). None downloads the files to the
-            cache once.
+        folder: Folder with zip.train.gz and zip.test.gz, packed or not. Their content must be consistent, but
+            need not be official (see `check`), so a part of the set can be read too. None downloads the
+            files to the cache once.
         images: Whether inputs are (N, 16, 16, 1) rather than (N, 256).
         dtype: float64 or float32.
         n_train: Number of training examples, drawn as `Dataset.subset` does; None for all.
@@ -60,7 +60,7 @@ def usps(
     Raises:
         FileNotFoundError: If `folder` or a file in it is missing.
         ValueError: If a file is truncated, damaged or has a line that is not a label 0..9 and 256 values in
-            [-1, 1]; if there are fewer examples than asked for.
+            [-1, 1]; if there are fewer examples than requested.
         ConnectionError: If a download failed.
     """
     dtype = float_dtype(dtype)
@@ -73,7 +73,7 @@ def usps(
 
 
 def fetch() -> Path:
-    """Download what is missing of the USPS digits, 2 MB, verify their digests and return their folder."""
+    """Download the missing USPS files (2 MB), verify their digests and return their folder."""
     _fetch_parts()
     return cache_folder("usps")
 
@@ -85,7 +85,7 @@ def read_usps(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
         Values (N, 256) in -1..1, float64, and labels (N,), int64.
 
     Raises:
-        ValueError: With the number of the line that is not a label 0..9 and 256 values in [-1, 1]; if
+        ValueError: If a line is not a label 0..9 and 256 values in [-1, 1] (the message has its number),
             packed data are damaged, or there are no lines.
     """
     path = Path(path)
@@ -110,7 +110,7 @@ def digest(values: np.ndarray, labels: np.ndarray) -> str:
 
 
 def check(folder: Path) -> list[tuple[str, str]]:
-    """Return one (file, status) for each file in `folder`; downloads nothing.
+    """Return one pair (file, status) for each file in `folder` without downloading anything.
 
     A status begins with "ok", "altered" (readable, but not the official values), "broken" or "missing".
     """

@@ -7,21 +7,21 @@
 ``kfac``               block-diagonal, each block a Kronecker product A (x) G
 ``foof``               A (x) I, K-FAC without its second factor
 ``ladder``             the assumptions between the exact blocks and K-FAC, in dense blocks
-``fully_correlated``   derivatives at all locations equal, not uncorrelated: T times KFC
-``khatri_rao``         Kronecker products between layers too, (P, P)
+``fully_correlated``   equal instead of uncorrelated derivatives at all locations: T times KFC
+``khatri_rao``         Kronecker products also for pairs of layers, (P, P)
 ``block_tridiagonal``  K-FAC whose inverse couples neighbouring layers
 ``ekfac``              K-FAC's eigenvectors with the best eigenvalues
-``nearest_kronecker``  the best that any A (x) G can do
+``nearest_kronecker``  the A (x) G nearest to each exact block
 ``low_rank``           the leading eigenvectors
-``mixed``              a kind per layer
-``joint``              of a batch that batch normalization couples in training, (P, P)
+``mixed``              a different approximation for each layer
+``joint``              exact for a batch coupled by batch normalization in training, (P, P)
 ``product``            matrix-free, as are ``gauss_newton`` and ``hessian``
-``estimate_trace``     of a matrix-free one, as are ``estimate_diagonal`` and ``spectral_density``
+``estimate_trace``     for matrix-free ones, as are ``estimate_diagonal`` and ``spectral_density``
 =====================  ===========================================================================
 
 All are averages over examples; a matrix has ``@``, ``solve``, ``inverse``, ``damped``, ``to_dense``,
-``diagonal``, ``trace``, ``norm``, ``logdet``, ``to_scipy``, ``blocks`` and ``floats``, and ``2 * F`` and
-``F + G`` of its kind, as far as it can (:class:`FisherMatrix`).
+``diagonal``, ``trace``, ``norm``, ``logdet``, ``to_scipy``, ``blocks`` and ``floats``, and supports ``2 * F``
+and ``F + G`` if the result is of the same kind (:class:`FisherMatrix`).
 """
 
 from typing import TYPE_CHECKING

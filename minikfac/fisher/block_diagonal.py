@@ -1,6 +1,6 @@
-"""A block-diagonal curvature matrix: what is left when layers are assumed to be uncorrelated.
+"""Block-diagonal curvature matrices, which assume that layers are uncorrelated.
 
-Exact blocks, Kronecker blocks, diagonals: each kind is a list of blocks, one per parameter layer.
+Such a matrix is a list of blocks, one per parameter layer: exact, Kronecker-factored or diagonal.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 def shared(tasks: Sequence[Callable[[], T]], costs: Sequence[float], comm: Communicator) -> list[T]:
-    """As :meth:`.Communicator.share`, but what is singular on one rank is an error on all of them."""
+    """Like :meth:`.Communicator.share`, but a singular matrix on one rank raises an error on all ranks."""
     results = comm.share([partial(_result_or_refusal, task) for task in tasks], costs)
     for result in results:
         if isinstance(result, str):
@@ -35,7 +35,7 @@ def _result_or_refusal(task: Callable[[], T]) -> T | str:
 
 
 class BlockDiagonalOperator(Operator):
-    """Operators side by side, each on its own slice of the vector."""
+    """A block-diagonal operator, whose parts each act on a slice of the vector."""
 
     def __init__(self, parts: Sequence[Operator]) -> None:
         self.parts = tuple(parts)
@@ -71,9 +71,9 @@ class BlockDiagonalOperator(Operator):
 class BlockDiagonal(BlockDiagonalOperator, FisherMatrix):
     """A block-diagonal curvature matrix; ``blocks[l]`` belongs to parameter layer l.
 
-    A damping method that only some blocks have ("factored" of Kronecker blocks beside exact ones) is for
-    these; the others are damped as by default. ``inverse(..., comm=)`` divides the blocks between
-    ranks, and all get the whole.
+    A damping method that only some blocks support ("factored" for Kronecker blocks next to exact ones)
+    applies to those; the others use their default. ``inverse(..., comm=)`` divides the blocks among
+    the ranks, and every rank gets all of them.
     """
 
     blocks: Sequence[FisherMatrix] = ()
@@ -106,7 +106,7 @@ class BlockDiagonal(BlockDiagonalOperator, FisherMatrix):
 
     def _plus(self, other: BlockDiagonal) -> BlockDiagonal:
         if other.slices != self.slices:
-            raise ValueError("expected blocks of the same sizes to add, got others")
+            raise ValueError("expected blocks of the same sizes to add, got different ones")
         return BlockDiagonal([a + b for a, b in zip(self.blocks, other.blocks, strict=True)])
 
     def damped(self, lam: float, method: str | None = None) -> BlockDiagonal:
@@ -130,7 +130,7 @@ class BlockDiagonal(BlockDiagonalOperator, FisherMatrix):
         return sum(block.logdet(damping, choice) for block, choice in self._with_methods(method))
 
     def _with_methods(self, method: str | None) -> list[tuple[FisherMatrix, str | None]]:
-        """Each block with the method of damping, or None where the block does not have it."""
+        """Each block with the damping method, or with None if the block does not support it."""
         choices = tuple(dict.fromkeys(name for block in self.blocks for name in block.damping_methods))
         check_method(method, choices)
         return [(block, method if method in block.damping_methods else None) for block in self.blocks]

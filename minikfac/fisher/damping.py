@@ -1,11 +1,11 @@
-"""Damping of a Kronecker block A (x) G, in its two forms. lambda is that of F + lambda I.
+"""The two forms of damping of a Kronecker block A (x) G; lambda is that of F + lambda I.
 
     exact      A (x) G + lambda I                                     same eigenvectors, eigenvalues + lambda
     factored   (A + pi sqrt(lambda) I) (x) (G + sqrt(lambda) / pi I)  [MG15, sec. 6.3]
 
 The factored form is again a Kronecker product, so two Cholesky factorizations invert it. It is not exact:
-it adds pi sqrt(lambda) I (x) G + sqrt(lambda) / pi A (x) I on top of lambda I. pi shares the
-damping out so that the trace of this surplus, which is positive semi-definite, is smallest.
+in addition to lambda I, it adds pi sqrt(lambda) I (x) G + sqrt(lambda) / pi A (x) I. This term is positive
+semi-definite, and the choice of pi minimizes its trace.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from .matrix import check_damping
 def pi_ratio(A: Array, G: Array) -> Any:
     """pi = sqrt( (tr A / I) / (tr G / O) ), the trace-norm choice.
 
-    The roots are taken first, since the quotient may overflow; a trace of 0 counts as the smallest number,
-    so that a factor of 0 is the limit of small ones. On a device a number that stays there.
+    Roots are taken first, since the quotient may overflow. A trace of 0 is replaced by the smallest positive
+    number, so that a zero factor is the limit of small ones. On a device the result stays there.
     """
     xp = array_module(A, G)
     mean_a, mean_g = (xp.maximum(M.trace() / len(M), xp.finfo(M.dtype).tiny) for M in (A, G))
@@ -35,7 +35,7 @@ def add_to_diagonal(M: Array, amount: Any) -> Array:
 
 
 def factored_shares(A: Array, G: Array, lam: float) -> tuple[Any, Any]:
-    """What is added to the diagonals of A and G: pi sqrt(lam) and sqrt(lam) / pi."""
+    """The amounts added to the diagonals of A and G: pi sqrt(lam) and sqrt(lam) / pi."""
     lam = check_damping(lam, A)
     pi = pi_ratio(A, G)
     return pi * lam**0.5, lam**0.5 / pi

@@ -12,7 +12,7 @@ from .matrix import FisherMatrix, Operator, symmetric
 
 
 class DenseMatrix(FisherMatrix):
-    """A symmetric (P, P) array, and where the parameter layers lie in it."""
+    """A symmetric (P, P) array, and the slices of its parameter layers."""
 
     def __init__(
         self,

@@ -1,10 +1,10 @@
-"""The spectral density of a matrix that is known by its products: how its eigenvalues are distributed.
+"""The spectral density, i.e. the distribution of eigenvalues, of a matrix given by products with vectors.
 
     phi(t) = (1/P) sum_i delta(t - lambda_i),    (1/P) tr f(F) = E[ u^T f(F) u ],    u random, |u| = 1
 
 Lanczos iteration from u gives V F V^T = T (m, m). The eigenvalues of T and the squared first entries of its
 eigenvectors are nodes and weights of a Gauss quadrature of u^T f(F) u, exact for polynomials of degree
-2 m - 1: stochastic Lanczos quadrature [UCS17; GKX19]. The extreme nodes are near the extreme eigenvalues.
+2 m - 1: stochastic Lanczos quadrature [UCS17; GKX19]. The extreme nodes approximate the extreme eigenvalues.
 
 With a preconditioner B the matrix is B^{-1/2} F B^{-1/2}, whose eigenvalues are those of B^{-1} F.
 """
@@ -32,9 +32,9 @@ class SpectralDensity(Shown):
 
     Attributes:
         nodes, weights: (vectors, steps); the weights of each random vector add up to 1.
-        lowest, highest: the extreme nodes, and their residuals: F has an eigenvalue no further away.
+        lowest, highest: the extreme nodes with residuals, which bound the distance to an eigenvalue of F.
         size: P.
-        name: of the matrix.
+        name: the matrix's name.
     """
 
     nodes: Array
@@ -45,7 +45,7 @@ class SpectralDensity(Shown):
     name: str = "the matrix"
 
     def share(self, low: float, high: float) -> Estimate:
-        """Share of the eigenvalues in low <= t < high, with its standard error."""
+        """Fraction of the eigenvalues in low <= t < high, with its standard error."""
         inside = (self.nodes >= low) & (self.nodes < high)
         return mean_of(float(share) for share in (self.weights * inside).sum(1))
 
@@ -56,11 +56,11 @@ class SpectralDensity(Shown):
         parts = [(f"under -{small:.1g}", -infinity, -small), (f"from there to {small:.1g}", -small, small)]
         shares = [(f"share of eigenvalues {what}", *self.share(low, high)) for what, low, high in parts]
         rows = [[what, f"{value:.3g}", f"{error:.1g}"] for what, value, error in ends + shares]
-        note = "Of an eigenvalue ± is its residual, of a share the standard error over the random vectors."
+        note = "± is the residual of an eigenvalue, or the standard error of a share over the random vectors."
         return Display(f"SpectralDensity({self.name}, {self.size:,} eigenvalues)", ["", "", "±"], rows, note)
 
     def plot(self, ax: Any | None = None) -> Any:
-        """Draw it, the negative part in another colour; returns the axes."""
+        """Plot the density, its negative part in another colour; returns the axes."""
         from .. import plots
 
         return plots.spectral_density({self.name: self}, ax=ax)
@@ -69,20 +69,20 @@ class SpectralDensity(Shown):
 def spectral_density(
     F: Operator, steps: int = 40, vectors: int = 8, precondition: Operator | None = None, seed: int = 0
 ) -> SpectralDensity:
-    """Estimate how the eigenvalues of a matrix are distributed, from steps * vectors products with it.
+    """Estimate the distribution of a matrix's eigenvalues from steps * vectors products with it.
 
     Args:
-        F: any curvature matrix; the density of an indefinite one, as :func:`.hessian`, has a negative part.
-        steps: of Lanczos iteration for each vector, in memory for (steps, P) numbers.
-        vectors: random ones, at least 2 for standard errors.
-        precondition: the inverse of an approximation of F, of which a root can be taken: K-FAC's or EKFAC's,
-            diagonals, and dense blocks. With damping on both sides, the density is that of
-            ``spectral_density(F.damped(lam), precondition=K.inverse(lam, explicit=True))``.
-        seed: of the random vectors.
+        F: any curvature matrix; if it is indefinite, like :func:`.hessian`, the density has a negative part.
+        steps: Lanczos iterations per vector; needs memory for (steps, P) numbers.
+        vectors: number of random vectors, at least 2 for standard errors.
+        precondition: the inverse of an approximation to F with a computable square root: K-FAC, EKFAC,
+        diagonals or dense blocks. To damp both matrices, use
+        ``spectral_density(F.damped(lam), precondition=K.inverse(lam, explicit=True))``.
+        seed: seed of the random vectors.
 
     Raises:
-        ValueError: on fewer vectors or steps, or a preconditioner of another shape.
-        TypeError: on a preconditioner without a root.
+        ValueError: on too few vectors or steps, or a preconditioner of the wrong shape.
+        TypeError: on a preconditioner whose square root is not implemented.
 
     >>> import numpy as np
     >>> from minikfac import fisher
@@ -104,7 +104,7 @@ def spectral_density(
         V, T = krylov_subspace(product, v, steps)
         values, U = array_module().linalg.eigh(fetch(T)[0])
         nodes[row, : len(values)], weights[row, : len(values)] = values, U[0] ** 2
-        nodes[row, len(values) :] = values[-1]  # of weight 0, where the space came to an end
+        nodes[row, len(values) :] = values[-1]  # padding, weight 0, if Lanczos ends early
         for end in (0, -1):
             y = array_module(v).asarray(U[:, end], dtype=v.dtype) @ V
             r = product(y) - float(values[end]) * y
@@ -124,6 +124,6 @@ def _root(M: Operator) -> Operator:
         values, U = eigh(M.array)
         return DenseMatrix((U * values**0.5) @ U.T)
     raise TypeError(
-        f"expected a preconditioner of eigenblocks, diagonals or dense blocks, as "
-        f"inverse(damping, explicit=True) gives, got {type(M).__name__}"
+        f"expected a preconditioner of eigenblocks, diagonals or dense blocks, such as "
+        f"inverse(damping, explicit=True), got {type(M).__name__}"
     )

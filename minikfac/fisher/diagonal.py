@@ -2,7 +2,7 @@
 
     F_pp = E[ (d log p / d theta_p)^2 ]
 
-It rescales axes and cannot rotate them. The square of a mini-batch's mean gradient is not this.
+It rescales axes but cannot rotate them. The square of a mini-batch's mean gradient is a different quantity.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def _squared_gradients(layer: LayerSignals, n: int) -> tuple[Array]:
 
 
 def diagonal(signals: Signals) -> BlockDiagonal:
-    """Diagonal Fisher matrix, as one diagonal block per layer."""
+    """Diagonal Fisher matrix, with one diagonal block per layer."""
     means = signals.total(_squared_gradients)
     return BlockDiagonal([DiagonalBlock(d, name) for (d,), name in zip(means, signals.names, strict=True)])
 
@@ -79,7 +79,7 @@ class DiagonalBlock(FisherMatrix):
     ) -> DiagonalBlock:
         d, xp = self.d + damping, array_module(self.d)
         keep = d >= xp.finfo(d.dtype).tiny
-        if damping > 0 and not on_host(d):  # the answer would hold up the queue
+        if damping > 0 and not on_host(d):  # a check would stall the queue
             return DiagonalBlock(xp.where(keep, 1 / d, xp.nan), self.name)
         if not pseudo_inverse and not bool(keep.all()):
             raise SingularMatrixError(

@@ -1,6 +1,6 @@
 """A block that is diagonal in a Kronecker basis: (U_A (x) U_G) diag(s) (U_A (x) U_G)^T.
 
-K-FAC with exact damping has this form, and so has EKFAC.
+Exactly damped K-FAC and EKFAC have this form.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class EigenBlock(FisherMatrix):
         if damping > 0:
             return self._damped_inverse(damping)
         s, xp = self.s, array_module(self.s)
-        # an eigenvalue is no better known than the factors' are
+        # eigenvalues are no more accurate than those of the factors
         keep = s > xp.maximum(max(10, *s.shape) * xp.finfo(s.dtype).eps * s.max(), xp.finfo(s.dtype).tiny)
         if not pseudo_inverse and not bool(keep.all()):
             raise SingularMatrixError(
@@ -93,10 +93,10 @@ class EigenBlock(FisherMatrix):
         damped, limit = self._damped(damping, None), resolution(self.s)
         s, xp = damped.s, array_module(self.s)
         smallest = s.min()
-        if on_host(s) and smallest > limit * s.max():  # which is at least the largest diagonal entry
+        if on_host(s) and smallest > limit * s.max():  # s.max() is at least the largest diagonal entry
             return replace(self, s=1 / s)
         largest = damped.diagonal().max()
-        if not on_host(s):  # the answer would hold up the queue
+        if not on_host(s):  # a check would stall the queue
             return replace(self, s=xp.where(smallest > limit * largest, 1 / s, xp.nan))
         if not smallest > limit * largest:
             condition = float(largest) / float(smallest)

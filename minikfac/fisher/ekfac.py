@@ -1,10 +1,10 @@
-"""EKFAC: keep the eigenvectors of K-FAC's factors, and put in the best eigenvalues.
+"""EKFAC: the eigenvectors of K-FAC's factors with optimal eigenvalues.
 
     F ~ (U_A (x) U_G) diag(s) (U_A (x) U_G)^T,    s_io = E[ (U_A^T DW U_G)_io^2 ]
 
-with A = U_A diag(a) U_A^T and G = U_G diag(g) U_G^T of K-FAC, whose own choice is s_io = a_i g_o
-[GLBBV18, sec. 3.1]. s is the diagonal of F in that basis, so no other s is nearer to F in the Frobenius
-norm; K-FAC is never nearer. It reads the signals twice.
+with K-FAC's A = U_A diag(a) U_A^T and G = U_G diag(g) U_G^T, for which K-FAC uses s_io = a_i g_o
+[GLBBV18, sec. 3.1]. s is the diagonal of F in that basis, so no other s, including K-FAC's, is nearer to F
+in the Frobenius norm. The signals are read twice.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .signals import LayerSignals, Signals
 def _squared_gradients(layer: LayerSignals, U_A: Array, U_G: Array) -> Array:
     """Sum over examples and terms of (U_A^T DW U_G)^2, (I, O)."""
     abar, g = layer.abar @ U_A, layer.g @ U_G
-    if abar.shape[1] == 1:  # DW = abar g^T: the square of the product is the product of squares
+    if abar.shape[1] == 1:  # DW = abar g^T, so the square is the product of squares
         return (abar[:, 0] ** 2).T @ (g[:, :, 0] ** 2).sum(0)
     squares = sum((piece.gradients() ** 2).sum((0, 1)) for piece in LayerSignals(abar, g).pieces())
     return squares.reshape(layer.weight_shape)  # type: ignore[union-attr]
@@ -35,7 +35,7 @@ def _squared_gradients(layer: LayerSignals, U_A: Array, U_G: Array) -> Array:
 def ekfac(signals: Signals) -> BlockDiagonal:
     """Fisher matrix that is diagonal in K-FAC's eigenbasis, block by block.
 
-    The scale and shift of a normalization have their full block, as in K-FAC.
+    The scale and shift of a normalization keep their full block, as in K-FAC.
     """
     bases = eigenbases(signals.total(factors))
     return in_eigenbases(bases, eigenvalues(signals, bases), signals.names)
@@ -44,7 +44,7 @@ def ekfac(signals: Signals) -> BlockDiagonal:
 def eigenbases(factors: Sequence[tuple[Array, ...]], comm: Communicator = SERIAL) -> list[tuple[Array, ...]]:
     """Eigenvectors (U_A, U_G) of each pair of factors (A, G); () for a full block (F,), which needs none.
 
-    Each pair is the work of one of the ranks, and all get the result.
+    The pairs are divided among the ranks, and every rank gets all results.
     """
     pairs = [pair if len(pair) == 2 else () for pair in factors]
     costs = [sum(float(len(M)) ** 3 for M in pair) for pair in pairs]
@@ -56,7 +56,7 @@ def _eigenvectors(pair: tuple[Array, ...]) -> tuple[Array, ...]:
 
 
 def eigenvalues(signals: Signals, bases: Sequence[tuple[Array, ...]]) -> list[tuple[Array, ...]]:
-    """The best eigenvalues (I, O) in each of the bases; where there is none, the full block."""
+    """The optimal eigenvalues (I, O) in each basis; the full block for layers without one."""
 
     def contribution(chunk: list[LayerSignals], n: int) -> list[tuple[Array, ...]]:
         return [
@@ -70,7 +70,7 @@ def eigenvalues(signals: Signals, bases: Sequence[tuple[Array, ...]]) -> list[tu
 def in_eigenbases(
     bases: Sequence[tuple[Array, ...]], values: Sequence[tuple[Array, ...]], names: Sequence[str]
 ) -> BlockDiagonal:
-    """The matrix of bases and eigenvalues that were computed or averaged elsewhere."""
+    """The matrix with given bases and eigenvalues, which may be averages over steps."""
     blocks: list[FisherMatrix] = [
         EigenBlock(basis[0], basis[1], s, name) if basis else DenseMatrix(s, name=f"the block of {name}")
         for basis, (s,), name in zip(bases, values, names, strict=True)

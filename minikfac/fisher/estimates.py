@@ -1,15 +1,15 @@
-"""Trace and diagonal of a matrix that is known by its products, with standard errors.
+"""Trace and diagonal of a matrix given by products with vectors, with standard errors.
 
     tr F = E[ z^T F z ],    diag F = E[ z * F z ],    z (P,) random signs    [Hutchinson90; BKS07]
 
-A few large eigenvalues make these estimates noisy. So an orthonormal basis Q of a Krylov subspace, which soon
-comes close to their eigenvectors, is set apart. Its part is exact, and random vectors estimate the rest: this
-is Hutch++ [MMMW21], with a Krylov subspace in place of its sketch F S.
+A few large eigenvalues make these estimates noisy. We therefore split off an orthonormal basis Q of a Krylov
+subspace, which quickly approximates their eigenvectors. Its contribution is computed exactly, and random
+vectors estimate the rest: this is Hutch++ [MMMW21], with a Krylov subspace in place of its sketch F S.
 
     tr F = tr Q^T F Q + E[ z^T F z ],    z = (I - Q Q^T) signs
 
-Where all eigenvalues are about the same, as those of a well preconditioned matrix, there is nothing to set
-apart: ``leading=0`` spends all products on random vectors.
+If all eigenvalues are similar, as for a well-preconditioned matrix, the subspace does not help, and
+``leading=0`` spends all products on random vectors.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ class Leading(NamedTuple):
     """An orthonormal basis near the leading eigenvectors of F."""
 
     Q: Array
-    """(k, P), in rows; or 0."""
+    """(k, P), basis vectors in rows, or zero rows."""
     FQ: Array
-    """F times each, (k, P)."""
+    """F times each basis vector, (k, P)."""
 
     def without(self, v: Array) -> Array:
-        """The part of v (P,) orthogonal to the basis."""
+        """The component of v (P,) orthogonal to the basis."""
         return v - (self.Q @ v) @ self.Q
 
 
@@ -48,16 +48,16 @@ def estimate_trace(F: Operator, products: int = 30, leading: int | None = None, 
     """Estimate tr F from products with F.
 
     Args:
-        F: any curvature matrix, as of :func:`.product` or :func:`.hessian`.
-        products: with F, all together.
-        leading: dimension of the subspace that is set apart; a third of the products by default.
-        seed: of the random vectors.
+        F: any curvature matrix, such as :func:`.product` or :func:`.hessian`.
+        products: total number of products with F.
+        leading: dimension of the subspace that is treated exactly; a third of the products by default.
+        seed: seed of the random vectors.
 
     Returns:
         The estimate and its standard error.
 
     Raises:
-        ValueError: where fewer than two products are left for random vectors: a standard error takes two.
+        ValueError: if fewer than two products, the least for a standard error, remain for random vectors.
 
     >>> import numpy as np
     >>> from minikfac import fisher
@@ -77,15 +77,15 @@ def estimate_trace(F: Operator, products: int = 30, leading: int | None = None, 
 def estimate_diagonal(F: Operator, products: int = 30, leading: int | None = None, seed: int = 0) -> Estimate:
     """Estimate the diagonal of F from products with F.
 
-    Arguments and errors are those of :func:`estimate_trace`.
+    See :func:`estimate_trace` for arguments and errors.
 
     Returns:
-        The estimate and its standard errors, (P,) both, on the device of F.
+        The estimate and its standard errors, both (P,), on the device of F.
     """
     k, m = _shares(products, leading)
     subspace = leading_subspace(F, k, seed)
     Q, FQ = subspace
-    # the diagonal of Q Q^T F + F Q Q^T - Q Q^T F Q Q^T; the rest is (I - Q Q^T) F (I - Q Q^T)
+    # diagonal of Q Q^T F + F Q Q^T - Q Q^T F Q Q^T; the remainder is (I - Q Q^T) F (I - Q Q^T)
     whole = ((2 * FQ - (FQ @ Q.T) @ Q) * Q).sum(0)
     signs = islice(random_signs(F, seed), m)
     mean, standard_error = mean_of(s * subspace.without(F @ subspace.without(s)) for s in signs)
@@ -93,23 +93,23 @@ def estimate_diagonal(F: Operator, products: int = 30, leading: int | None = Non
 
 
 def _shares(products: int, leading: int | None) -> tuple[int, int]:
-    """Dimension of the leading subspace, which takes a product more, and products with random vectors."""
+    """Dimension k of the leading subspace, which costs k + 1 products, and number of random vectors."""
     products = whole_number(products, "products")
     k = products // 3 if leading is None else whole_number(leading, "leading", least=0)
     m = products - k - (k > 0)
     if m < 2:
         raise ValueError(
-            f"expected at least 2 products beside the {k + (k > 0)} of a leading subspace of dimension {k}, "
+            f"expected at least 2 products beyond the {k + (k > 0)} of a leading subspace of dimension {k}, "
             f"got {products} in all"
         )
     return k, m
 
 
 def leading_subspace(F: Operator, k: int, seed: int = 0, others: Sequence[Product] = ()) -> Leading:
-    """Return the Krylov subspace of a random vector, for k + 1 products with F, and Ritz vectors of others.
+    """Return the Krylov subspace of a random vector, using k + 1 products with F, and Ritz vectors of others.
 
-    Of each of the others, given by its product, it holds k leading Ritz vectors too, for k products with F:
-    what F - M does depends on the leading eigenvectors of both. Where a space is smaller, rows are 0.
+    It also contains k leading Ritz vectors of each other matrix, given by its product, which costs k further
+    products with F: F - M depends on the leading eigenvectors of both. Rows of smaller spaces are 0.
     """
     xp, dtype = array_module(F.like), F.like.dtype
     shape = (k * (1 + len(others)), F.shape[0])
@@ -119,7 +119,7 @@ def leading_subspace(F: Operator, k: int, seed: int = 0, others: Sequence[Produc
     start = next(random_signs(F, seed, stream=1))
     V, T = krylov_subspace(F.__matmul__, start, k)
     space.Q[: len(V)], space.FQ[: len(V)] = V, T @ V
-    space.FQ[len(V) - 1] = F @ V[-1]  # from the last, F leads out of the space
+    space.FQ[len(V) - 1] = F @ V[-1]  # F maps the last vector out of the space
     for number, product in enumerate(others, start=1):
         V, T = krylov_subspace(product, start, 2 * k)
         U = xp.linalg.eigh(T)[1][:, -k:]
@@ -133,14 +133,14 @@ def leading_subspace(F: Operator, k: int, seed: int = 0, others: Sequence[Produc
 
 
 def random_signs(F: Operator, seed: int, stream: int = 0) -> Iterator[Array]:
-    """Yield vectors (P,) of random signs, drawn on the host, in the dtype and on the device of F."""
+    """Yield vectors (P,) of random signs, drawn on the host, with the dtype and device of F."""
     rng, xp = array_module().random.default_rng([seed, stream]), array_module(F.like)
     while True:
         yield xp.asarray(2 * rng.integers(0, 2, F.shape[0]) - 1, dtype=F.like.dtype)
 
 
 def mean_of(samples: Iterable[Any]) -> Estimate:
-    """Mean of two or more numbers or arrays and its standard error, in one pass."""
+    """Mean and standard error of two or more numbers or arrays, in one pass."""
     mean: Any = 0.0
     squares: Any = 0.0
     n = 0

@@ -1,4 +1,4 @@
-"""The exact Fisher matrix, all of it or block by block.
+"""The exact Fisher matrix, in full or block by block.
 
     F = E[ D D^T ],   D = d log p / d theta,   one row and one column per parameter.
 
@@ -7,12 +7,13 @@ Between two dense layers an entry is
     F[i o, j p] = E[ q_ij c_op ],   q_ij = abar_i abar'_j,   c_op = sum_k g_ko g'_kp,
 
 so a block is one matrix product over the examples. The sum over targets is taken *inside* each example,
-before any array of size P is made: the cost is N P^2 and not K N P^2. F is symmetric, and its diagonal blocks
-are so in (i, j) and in (o, p) separately; hardly more than what then differs is computed.
+before any array of size P is formed, so the cost is N P^2 rather than K N P^2. F is symmetric, and its
+diagonal blocks are also symmetric in (i, j) and in (o, p) separately; little more than the distinct entries
+is computed.
 
-Where weights are shared the gradient of an example is a sum over T locations, and its square one over
-pairs of them. The pairs, each like a dense layer, cost T^2 N P^2; true per-example gradients and one
-matrix product, K N P^2. The smaller of T^2 and K decides, and neither makes an assumption.
+With shared weights, an example's gradient is a sum over T locations, and its square a sum over pairs of
+locations. Summing over pairs, each like a dense layer, costs T^2 N P^2; forming per-example gradients and
+multiplying them costs K N P^2. Both are exact, and the smaller of T^2 and K decides.
 """
 
 from __future__ import annotations
@@ -30,15 +31,15 @@ from .matrix import FisherMatrix
 from .signals import LayerSignals, Signals
 
 _SCRATCH = 2**20
-"""Numbers in a scratch array: enough for fast matrix products, few enough to stay in the cache."""
+"""Size of a scratch array: large enough for fast matrix products, small enough for the cache."""
 _EXAMPLES = 1024
 """Examples per matrix product, for the same reason."""
 _TILE = 8
-"""At most so many inputs at once in a diagonal block, where only what is right of the diagonal is needed."""
+"""Most inputs at once in a diagonal block, of which only the part right of the diagonal is needed."""
 _ROWS = 32
-"""Inputs whose rows of a block are one thread's task."""
+"""Inputs whose rows of a block form one thread's task."""
 _GRADIENTS = 2**24
-"""Numbers in the per-example gradients that are held at once, for layers with shared weights."""
+"""Size of the per-example gradients held in memory at once, for layers with shared weights."""
 _MIRROR = 128
 """Side of the tiles that are mirrored."""
 
@@ -67,12 +68,12 @@ def exact(signals: Signals) -> DenseMatrix:
 
 
 def block_diagonal(signals: Signals) -> BlockDiagonal:
-    """The exact blocks of the layers; correlations between layers are left out.
+    """The exact diagonal blocks, one per layer, without correlations between layers.
 
     Raises:
         MemoryError: before any work, with the size in GiB, if a block does not fit.
     """
-    like = next(iter(signals))[0].abar  # once: a recipe makes a chunk anew each time
+    like = next(iter(signals))[0].abar  # read only once, as a recipe recomputes the chunk each time
     blocks = [
         _allocate(math.prod(shape), like, f"the exact Fisher block of {name}", "fisher.kfac")
         for shape, name in zip(signals.shapes, signals.names, strict=True)
@@ -91,7 +92,7 @@ def block_diagonal(signals: Signals) -> BlockDiagonal:
 def beside_whole_blocks(
     signals: Signals, build: Callable[[Signals], Sequence[FisherMatrix]]
 ) -> BlockDiagonal:
-    """Blocks that ``build`` makes of the layers with weight matrices, and whole ones of scale and shift."""
+    """Blocks from ``build`` for layers with weight matrices, and full blocks for scale and shift."""
     whole = signals.scale_and_shift
     if not any(whole):
         return BlockDiagonal(build(signals))
@@ -110,8 +111,8 @@ def _allocate(size: int, like: Array, what: str, instead: str) -> Array:
 def _add_blocks(pairs: Sequence[tuple[LayerSignals, LayerSignals, Array]], n: int, fresh: bool) -> None:
     """Add 1/n of the block between two layers to its part of F (I O, J P), for every pair.
 
-    Where F is fresh, its memory still arbitrary, it is written instead. Of the block of a layer with
-    itself, only the upper triangle is sure to be there, for ``_mirror``.
+    If F is fresh, i.e. uninitialized, it is overwritten. In diagonal blocks only the upper triangle is
+    guaranteed to be set; ``_mirror`` does the rest.
     """
     tasks: list[Callable[[], None]] = []
     for first, second, out in pairs:
@@ -125,7 +126,7 @@ def _add_blocks(pairs: Sequence[tuple[LayerSignals, LayerSignals, Array]], n: in
 
 
 def _by_pairs_of_locations(first: LayerSignals, second: LayerSignals) -> bool:
-    """Whether to sum over pairs of locations and not over targets: what is fewer decides."""
+    """Whether to sum over pairs of locations rather than targets, i.e. whether there are fewer pairs."""
     if first.scale_and_shift or second.scale_and_shift:
         return False
     pairs = first.abar.shape[1] * second.abar.shape[1]
@@ -146,7 +147,7 @@ def _add_rows(
 def _add_location_rows(
     signals: tuple[Array, ...], out: Array, n: int, fresh: bool, inputs: slice, diagonal: bool
 ) -> None:
-    """The same for one location of each layer: abar (N, I) with g (K, N, O), and (N, J) with h (K, N, P)."""
+    """Like ``_add_rows`` for one location per layer: abar (N, I), g (K, N, O), abar2 (N, J), h (K, N, P)."""
     abar, g, abar2, h = signals
     O, J, P = g.shape[2], abar2.shape[1], h.shape[2]
     F = out.reshape(abar.shape[1], O, J, P)
@@ -167,13 +168,13 @@ def _add_location_rows(
                     block = block.take(place, axis=1)
                 block = block.reshape(q.shape[1:] + c.shape[1:])  # (i, j, o, p)
                 _add(F[i, o, j, p], block.transpose(0, 2, 1, 3), fresh and part.start == 0)
-                if diagonal and o.stop < O:  # the symmetry in (o, p), beyond this slice of the outputs
+                if diagonal and o.stop < O:  # symmetry in (o, p) beyond this slice of the outputs
                     beyond = block[..., o.stop - o.start :].transpose(0, 3, 1, 2)
                     _add(F[i, o.stop :, j, o], beyond, fresh and part.start == 0)
 
 
 def _add(out: Array, block: Array, fresh: bool) -> None:
-    """Add block to out, or write it where out is fresh: half the traffic to memory."""
+    """Add block to out, or overwrite out if it is fresh, which halves the memory traffic."""
     if fresh:
         out[...] = block
     else:
@@ -181,7 +182,7 @@ def _add(out: Array, block: Array, fresh: bool) -> None:
 
 
 def _step(width: int) -> int:
-    """How many inputs (outputs) at once, when each is combined with ``width`` others in every example."""
+    """Number of inputs (outputs) at a time if each is combined with ``width`` others per example."""
     return max(1, _SCRATCH // (_EXAMPLES * width))
 
 
@@ -190,7 +191,7 @@ def _slices(start: int, stop: int, step: int) -> list[slice]:
 
 
 def _up_to_symmetry(rows: int, columns: int, xp: ModuleType) -> tuple[Array, Array]:
-    """Which entries (o, p) of a raveled c differ, those with p >= o, and where among them each entry is."""
+    """Indices of the distinct entries (o, p) of a raveled c, p >= o, and each entry's place among them."""
     o, p = xp.triu_indices(rows, m=columns)
     place = xp.zeros((rows, columns), dtype=int)
     place[o, p] = xp.arange(len(o))
@@ -202,7 +203,7 @@ def _up_to_symmetry(rows: int, columns: int, xp: ModuleType) -> tuple[Array, Arr
 def _add_gradient_products(
     first: LayerSignals, second: LayerSignals, out: Array, n: int, fresh: bool
 ) -> None:
-    """The same for shared weights, by per-example gradients: K N P P' multiplications."""
+    """Add blocks for shared weights from per-example gradients, in K N P P' multiplications."""
     step = max(1, _GRADIENTS // (len(first.g) * max(out.shape)))
     tile = max(1, _SCRATCH // out.shape[1])
     for start in range(0, len(first.abar), step):
@@ -217,7 +218,7 @@ def _add_gradient_products(
 
 
 def _mirror(F: Array) -> None:
-    """Copy what is above the diagonal to below, tile by tile: a large transpose misses the cache."""
+    """Copy the upper triangle to the lower one, tile by tile, since a large transpose misses the cache."""
     xp = array_module(F)
 
     def fill(columns: slice) -> None:

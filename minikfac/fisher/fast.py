@@ -1,11 +1,11 @@
 """The gradient of a mini-batch and its K-FAC factors from one forward pass.
 
-    forward   abar, z                              patches of images are made once
-    backward  g of the loss, g of drawn targets    both at once, two terms of one pass
-    products  sum abar g^T,   A, G                 all read the same abar
+forward   abar, z                              image patches are extracted once
+backward  g of the loss, g of drawn targets    two terms of a single pass
+products  sum abar g^T,   A, G                 all use the same abar
 
-The batch is taken in chunks, on all cores. The results are those of ``net.loss_and_gradient`` and
-``fisher.kfac(fisher.signals(...))``, in less time and memory.
+The batch is processed in chunks on all cores. The results equal those of ``net.loss_and_gradient`` and
+``fisher.kfac(fisher.signals(...))``, but take less time and memory.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ class Estimate(NamedTuple):
     """The results of one mini-batch.
 
     Attributes:
-        loss: mean over examples, nats; on a device a number that stays there.
-        gradient: of it, (P,).
+        loss: mean over examples, nats; on a device it stays there.
+        gradient: the gradient of the loss, (P,).
         fisher: the K-FAC matrix.
         stats: running statistics of batch normalization after the pass; [] for most nets.
-        batch_stats: those that the pass used, [] for most nets.
+        batch_stats: the statistics used in the pass; [] for most nets.
     """
 
     loss: Any
@@ -60,10 +60,10 @@ def gradient_and_kfac(
         net, theta: the network and its parameters (P,).
         x: inputs.
         y: targets of the loss.
-        targets, n_samples, rng: of the expectation in the factors, as in :func:`minikfac.fisher.signals`.
+        targets, n_samples, rng: for the expectation in the factors, as in :func:`minikfac.fisher.signals`.
         reduce: KFAC-reduce, as in :func:`minikfac.fisher.kfac`.
-        stats, train: of batch normalization; in training the gradient is the one of the coupled batch, and
-            the factors hold its statistics constant.
+        stats, train: for batch normalization; in training the gradient is that of the coupled batch, while
+        the factors hold the batch's statistics constant.
 
     Raises:
         ValueError: on arguments that contradict each other.
@@ -71,9 +71,9 @@ def gradient_and_kfac(
     chunks = net.chunks(theta, x)
     expectation = Targets.of(net, theta, x, y if targets == "data" else None, targets, n_samples, rng)
     net.output.check(y, len(x), net.n_outputs(x))
-    # of the layers; the same in each chunk, as are the statistics after it and those it used
+    # per layer; like both kinds of statistics, the same in each chunk
     grids, after, used = list[tuple[int, int]](), list[Array](), list[Array]()
-    if coupled := train and bool(net.init_stats()):  # two passes: g depends on whether statistics move along
+    if coupled := train and bool(net.init_stats()):  # two passes: g differs for constant statistics
         loss, grad, after, used = net.gradient_pass(theta, x, y, stats)
         stats = used
 
@@ -87,7 +87,7 @@ def gradient_and_kfac(
         sums.add("loss", net.output.losses(tape.z, y[rows]).sum())
         sums.add("gradient", net.weight_gradient(theta, tape, [terms[0] for terms in g]))
         for l, (layer, record, terms) in enumerate(zip(net.parameter_layers, tape.records, g, strict=True)):
-            if moment := overlap(l):  # of patches, which are not made
+            if moment := overlap(l):  # without forming the patches
                 moment.add(sums, (l, "A"), record[0])
                 sums.add_gram((l, "G"), terms[1:].reshape(-1, terms.shape[-1]))
             else:
@@ -105,7 +105,7 @@ def gradient_and_kfac(
 
 
 def _add_factors(sums: Sums, l: int, layer: LayerSignals, reduce: bool) -> None:
-    """Add the rows whose outer products sum up to A and G, or to the full block F of scale and shift."""
+    """Add the rows whose outer products sum to A and G, or to the full block F of scale and shift."""
     if layer.scale_and_shift:
         sums.add_gram((l, "F"), layer.gradients().reshape(-1, math.prod(layer.weight_shape)))
         return
@@ -115,7 +115,7 @@ def _add_factors(sums: Sums, l: int, layer: LayerSignals, reduce: bool) -> None:
 
 
 def _factors(sums: Sums, l: int, overlap: PatchMoment | None, n: int, t: int) -> tuple[Array, ...]:
-    """A and G, or F, of means over n examples and, for G, t locations."""
+    """A and G, or F, as means over n examples and, for G, t locations."""
     if (l, "F") in sums:
         return (sums[l, "F"] / n,)
     A = sums[l, "A"] if overlap is None else overlap.total(sums, (l, "A"))

@@ -1,20 +1,20 @@
 """The exact Fisher matrix of a batch whose examples are coupled by batch normalization in training [IS15].
 
-There the mean and variance of a channel are those of the batch, so that z_n depends on all inputs. Given
-the inputs the targets are still independent of one another, and the joint distribution of the batch's
-targets has the Fisher matrix N F with
+In training the mean and variance of a channel are those of the batch, so z_n depends on all inputs. Given the
+inputs, the targets are still independent of one another, and the joint distribution of the batch's targets
+has the Fisher matrix N F with
 
     F = (1/N) sum_n sum_k d_nk d_nk^T,     d_nk = (d z_n / d theta)^T b_nk
 
-where b_nk is column k of the root of the output's Fisher matrix at z_n. Each d_nk is a pass of its own back
-through the coupled batch, from a derivative that is zero in all examples but n. Passing the columns of all
-examples back at once would add up d_1k to d_Nk; the signs of the columns are arbitrary, and so would the
-square of that sum be.
+where b_nk is column k of the root of the output's Fisher matrix at z_n. Each d_nk needs its own backward pass
+through the coupled batch, with a derivative that is zero for all examples but n. Backpropagating the columns
+of all examples at once would return the sum of d_1k to d_Nk, whose square is meaningless because the signs of
+the columns are arbitrary.
 
-Where nothing couples the examples this is :func:`minikfac.fisher.exact`. Where a unit is normalized, its
-output does not change as all its incoming weights grow by one factor, nor with its bias: F is singular
-along both (up to the eps of the normalization). Statistics held constant, as in
-:func:`minikfac.fisher.signals`, give another matrix.
+Without coupling this equals :func:`minikfac.fisher.exact`. The output of a normalized unit does not depend on
+its bias or on a common factor of its incoming weights, so F is singular along both (up to the eps of the
+normalization). Holding the statistics constant, as :func:`minikfac.fisher.signals` does, gives a different
+matrix.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from ..network import Network, Tape
 from .dense import DenseMatrix
 
 _SCRATCH = 2**24
-"""Numbers in the largest array of a backward pass."""
+"""Size of the largest array of a backward pass."""
 
 
 def joint(net: Network, theta: Array, x: Array) -> DenseMatrix:
-    """The exact Fisher matrix of all parameters in training, (P, P): of the targets of a batch together.
+    """The exact Fisher matrix (P, P) in training, for the joint distribution of a batch's targets.
 
-    N K backward passes through the whole batch; ``fisher.product(..., train=True)`` is the same matrix by
-    its products, each a pass forward and one back.
+    Takes N K backward passes through the whole batch; ``fisher.product(..., train=True)`` is the same matrix
+    in matrix-free form, with one forward and one backward pass per product.
 
     Args:
         net: the network.

@@ -1,9 +1,9 @@
-"""Kronecker products for every pair of layers, correlations between layers included.
+"""Kronecker products for all pairs of layers, including correlations between layers.
 
     F_lm ~ A_lm (x) G_lm,    A_lm = E[ abar_l abar_m^T ],    G_lm = E[ g_l g_m^T ]
 
-This is the matrix F~ of [MG15, sec. 3], a Khatri-Rao product, of which K-FAC keeps the diagonal blocks
-and the block-tridiagonal version the structure of the inverse. For looking at; dense layers only.
+This is the matrix F~ of [MG15, sec. 3], a Khatri-Rao product. K-FAC keeps its diagonal blocks, and the
+block-tridiagonal version also its blocks between neighbours. For inspection; dense layers only.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .signals import LayerSignals, Signals
 
 
 def cross_factors(layer: LayerSignals, other: LayerSignals, n: int) -> tuple[Array, Array]:
-    """abar abar'^T (I, I') and g g'^T (O, O') of two dense layers: contributions to means over n examples."""
+    """Contributions abar abar'^T (I, I') and g g'^T (O, O') of two dense layers to means over n examples."""
     g, h = (signal.reshape(-1, signal.shape[-1]) for signal in (layer.g, other.g))
     return layer.abar[:, 0].T @ other.abar[:, 0] / n, g.T @ h / n
 
@@ -24,7 +24,7 @@ def check_dense(signals: Signals, what: str) -> None:
     """Reject signals with shared weights, for which factors between layers are not defined.
 
     Raises:
-        ValueError: naming the layer.
+        ValueError: with the name of the layer.
     """
     for layer, name in zip(next(iter(signals)), signals.names, strict=True):
         if layer.abar.shape[1] > 1 or layer.scale_and_shift:

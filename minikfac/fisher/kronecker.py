@@ -1,7 +1,7 @@
 """K-FAC: each layer's Fisher block as one Kronecker product of two small matrices.
 
-The exact block of a layer is an expectation of products of activations and derivatives, over the examples
-and over the targets that the model predicts for each,
+The exact block of a layer is the expectation, over the examples and the model's targets, of a product of
+activations and derivatives,
 
     F = E[ sum_t sum_u  abar_t abar_u^T (x) g_t g_u^T ].
 
@@ -10,15 +10,15 @@ derivatives were independent. For a dense layer, which has one location (T = 1) 
 
     F ~ A (x) G,    A = E[ abar abar^T ] (I, I),    G = E[ g g^T ] (O, O).
 
-For a convolution, KFC takes derivatives at different locations to be uncorrelated as well [GM16, sec. 3]:
+For a convolution, KFC also assumes that derivatives at different locations are uncorrelated [GM16, sec. 3]:
 
     A = E[ sum_t abar_t abar_t^T ],    G = (1/T) E[ sum_t g_t g_t^T ].
 
 The sum over T locations is in both factors, so one of them is divided by T; the papers choose G.
 
-Exact where either does not vary: for a single example of a dense layer and, under squared error, for the last
-layer and for deep linear nets. In general it is not. A training step computes the same A and G with the
-gradient, in one pass: :mod:`.fast`.
+K-FAC is exact if activations or derivatives do not vary: for a dense layer with a single example and, under
+squared error, for the last layer and for deep linear nets. In general it is not exact. A training step
+computes the same A and G together with the gradient, in one pass: :mod:`.fast`.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ from .signals import LayerSignals, Signals
 
 
 def factors(layer: LayerSignals, n: int) -> tuple[Array, ...]:
-    """A (I, I) and G (O, O) of a layer: what its examples contribute to the means over n.
+    """Contributions of a layer's examples to A (I, I) and G (O, O), which are means over n.
 
-    Scale and shift of a normalization have few parameters: (F,), their full block (2 C, 2 C).
+    Scale and shift of a normalization, with their few parameters, keep their full block: (F,), (2 C, 2 C).
     """
     if layer.scale_and_shift:
         return (layer.second_moment() / n,)
     T = layer.abar.shape[1]
     abar = layer.abar.reshape(-1, layer.abar.shape[-1])  # (N T, I)
-    g = layer.g.reshape(-1, layer.g.shape[-1])  # (K N T, O); term k includes the root of its weight
+    g = layer.g.reshape(-1, layer.g.shape[-1])  # (K N T, O); includes the square root of each term's weight
     A = abar.T @ abar / n
     G = g.T @ g / (n * T)
     return A, G
 
 
 def reduced_factors(layer: LayerSignals, n: int) -> tuple[Array, ...]:
-    """KFAC-reduce: sum activations, and average derivatives, over locations first [EIST23, sec. 3.3].
+    """KFAC-reduce: first sums activations and averages derivatives over locations [EIST23, sec. 3.3].
 
-    Exact for linear nets under squared error with a mean over all locations above, if every layer in
+    Exact for linear nets under squared error whose output is a mean over all locations, if every layer in
     between is 1 x 1.
     """
     if layer.scale_and_shift:
@@ -63,7 +63,7 @@ def kfac(signals: Signals, reduce: bool = False) -> BlockDiagonal:
     """Kronecker-factored Fisher matrix, one block A (x) G per layer; KFC for convolutions.
 
     Args:
-        signals: of :func:`minikfac.fisher.signals`.
-        reduce: KFAC-reduce; the same where T = 1.
+        signals: from :func:`minikfac.fisher.signals`.
+        reduce: use KFAC-reduce, which is the same if T = 1.
     """
     return kronecker_blocks(signals.total(reduced_factors if reduce else factors), signals.names)

@@ -1,4 +1,4 @@
-"""The matrix A (x) G as an object: products, damping, inverses, with A (I, I) and G (O, O).
+"""The matrix A (x) G with A (I, I) and G (O, O): products, damping, inverses.
 
 (A (x) G) vec(V) = vec(A V G),    (A (x) G)^{-1} = A^{-1} (x) G^{-1},    V (I, O) in the shape of the weights
 """
@@ -30,11 +30,11 @@ from .matrix import FisherMatrix, Operator, symmetric
 
 
 def Kronecker(factors: Sequence[tuple[Array, ...]], names: Sequence[str] | None = None) -> BlockDiagonal:
-    """The K-FAC matrix from factors (A, G), or full blocks (F,), that were averaged beforehand.
+    """The K-FAC matrix from averaged factors (A, G) or full blocks (F,).
 
     Raises:
-        ValueError: on factors that are not square, finite, symmetric and positive semi-definite, naming them,
-            or another number of names than of factors.
+        ValueError: on factors, with their name, that are not square, finite, symmetric and positive
+            semi-definite, or if the numbers of names and factors differ.
         TypeError: on factors that are not arrays of real numbers.
     """
     F = kronecker_blocks([tuple(matrices) for matrices in factors], names)
@@ -47,7 +47,7 @@ def Kronecker(factors: Sequence[tuple[Array, ...]], names: Sequence[str] | None 
 def kronecker_blocks(
     factors: Sequence[tuple[Array, ...]], names: Sequence[str] | None = None
 ) -> BlockDiagonal:
-    """As :func:`Kronecker`, of factors that are known to be positive semi-definite."""
+    """Like :func:`Kronecker`, for factors that are known to be positive semi-definite."""
     names = names or [f"layer{number}" for number in range(len(factors))]
     if len(names) != len(factors):
         raise ValueError(f"expected {len(factors)} names, one per pair of factors, got {len(names)}")
@@ -63,7 +63,7 @@ def kronecker_blocks(
 
 
 def factors_of(F: BlockDiagonal) -> list[tuple[Array, ...]]:
-    """What :func:`Kronecker` takes: (A, G) of each Kronecker block, (F,) of each dense one."""
+    """The arguments of :func:`Kronecker`: (A, G) of each Kronecker block, (F,) of each dense one."""
     return [
         (block.A, block.G) if isinstance(block, KroneckerBlock) else (block.to_dense(),) for block in F.blocks
     ]
@@ -73,7 +73,7 @@ def factors_of(F: BlockDiagonal) -> list[tuple[Array, ...]]:
 class KroneckerBlock(FisherMatrix):
     """A (x) G, acting on weights V (I, O) as A V G; A (I, I) and G (O, O) are symmetric.
 
-    Damped solves: ``method="eigen"`` (default) is exact, (A (x) G + lambda I)^{-1}, by two
+    In damped solves, ``method="eigen"`` (default) computes the exact (A (x) G + lambda I)^{-1} by two
     eigendecompositions; ``method="factored"`` inverts the factors of factored Tikhonov damping.
     """
 
@@ -138,11 +138,11 @@ class KroneckerBlock(FisherMatrix):
 
     @property
     def named_factors(self) -> tuple[tuple[Array, str], tuple[Array, str]]:
-        """A and G, and what to call them in errors."""
+        """A and G with their names in errors."""
         return (self.A, f"A of {self.name}"), (self.G, f"G of {self.name}")
 
     def damped_factors(self, lam: float) -> tuple[Damped, Damped]:
-        """A and G damped, with their names and what was added."""
+        """Damped A and G, with their names and the amounts added."""
         shares = factored_shares(self.A, self.G, lam)
         pairs = zip(self.named_factors, shares, strict=True)
         A, G = ((add_to_diagonal(M, share), name, share) for (M, name), share in pairs)
@@ -164,9 +164,9 @@ class KroneckerBlock(FisherMatrix):
 def factored_inverse(
     F: BlockDiagonal, damping: float, explicit: bool = False, comm: Communicator = SERIAL
 ) -> Operator:
-    """``F.inverse(damping, method="factored", ...)`` that waits for a device once, for all layers.
+    """``F.inverse(damping, method="factored", ...)`` with one device synchronization for all layers.
 
-    Blocks that are not Kronecker products are inverted one by one, and several ranks divide the layers.
+    Blocks that are not Kronecker products are inverted one by one; with several ranks, layers are divided.
     """
     if comm.size > 1:
         return F.inverse(damping, "factored", explicit=explicit, comm=comm)

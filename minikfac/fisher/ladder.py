@@ -1,28 +1,28 @@
-"""The ladder from a convolution's exact Fisher block down to KFC, one assumption at a time [GM16, sec. 3].
+"""From a convolution's exact Fisher block down to KFC, one assumption at a time [GM16, sec. 3].
 
-The exact block holds T^2 pairs of locations t, u:
+The exact block is a sum over T^2 pairs of locations t, u:
 
     F = E[ sum_t sum_u  abar_t abar_u^T (x) g_t g_u^T ]
 
-    IAD   activations are independent of derivatives: the expectation of the product is that of each
-    SUD   derivatives at different locations are uncorrelated: pairs t != u are left out. Beside IAD this
-          needs E[ g_t g_u^T ] = 0; alone it needs E_y[ g_t g_u^T | x ] = 0 for every example
-    SH    derivatives are homogeneous in space: E[ g_t g_u^T ] = Gamma(u - t), the mean over all pairs
-          of locations of the grid at that distance
+    IAD   activations are independent of derivatives: the expectation of the product factorizes
+    SUD   derivatives at different locations are uncorrelated: pairs t != u vanish. With IAD this
+    needs E[ g_t g_u^T ] = 0; alone it needs E_y[ g_t g_u^T | x ] = 0 for every example
+    SH    derivatives are spatially homogeneous: E[ g_t g_u^T ] = Gamma(u - t), the mean over all pairs
+    of grid locations with that displacement
 
-    {}         F, as it stands
+    {}         F itself
     SUD        E[ sum_t abar_t abar_t^T (x) g_t g_t^T ]
     IAD        sum_tu E[ abar_t abar_u^T ] (x) E[ g_t g_u^T ]
     IAD, SUD   sum_t E[ abar_t abar_t^T ] (x) E[ g_t g_t^T ]
     IAD, SH    sum_tu E[ abar_t abar_u^T ] (x) Gamma(u - t)
     all        sum_t E[ abar_t abar_t^T ] (x) Gamma(0):  KFC, one Kronecker product
 
-SH concerns second moments of the derivatives alone, which enter the block separately only under IAD;
-without IAD it is undefined. Activations need no SH: theirs are the real patches, padding included. Where
-T = 1, IAD alone is K-FAC, and the other two change nothing.
+SH concerns second moments of the derivatives, which enter the block separately only under IAD; without IAD it
+is undefined. Activations need no SH: their second moments are those of the actual patches, including padding.
+If T = 1, IAD alone is K-FAC, and the other two have no effect.
 
-Errors are not monotone: they can fall when an assumption is added. And {IAD, SH} can be indefinite: means
-over fewer and fewer pairs, at growing distance, need not belong to any covariance.
+Errors are not monotone: they can fall when an assumption is added. Moreover, {IAD, SH} can be indefinite,
+since means over fewer and fewer pairs at growing distances need not form a covariance.
 """
 
 from __future__ import annotations
@@ -50,30 +50,30 @@ LADDER: dict[frozenset[str], str] = {
     frozenset({"IAD", "SH"}): "IAD + SH: derivatives homogeneous in space",
     frozenset({"IAD", "SH", "SUD"}): "IAD + SH + SUD: KFC",
 }
-"""The sets of assumptions that mean something, in order, and what tables and figures call them."""
+"""The meaningful sets of assumptions, in order, with their labels in tables and figures."""
 
 _ASSUMPTIONS = ("IAD", "SH", "SUD")
 _SCRATCH = 2**26
-"""Numbers in the second moments of some locations with all others that are held at once."""
+"""Size of the second moments, of some locations with all others, held in memory at once."""
 
 
 def ladder(signals: Signals, assume: Collection[str]) -> BlockDiagonal:
     """The block-diagonal Fisher matrix under a set of assumptions, in dense blocks, for inspection.
 
-    Dense layers have one location: exact under {} and {SUD}, K-FAC under the others. The scale and shift
-    of a normalization keep their full block under all of them. Signals in chunks are read again for
+    Dense layers have one location: they are exact under {} and {SUD}, and K-FAC otherwise. The scale and
+    shift of a normalization always keep their full block. Signals in chunks are recomputed for
     every layer.
 
     Args:
-        signals: of :func:`minikfac.fisher.signals`.
-        assume: among "IAD", "SH" and "SUD", a set that :data:`LADDER` holds.
+    signals: from :func:`minikfac.fisher.signals`.
+    assume: a subset of "IAD", "SH" and "SUD" that is in :data:`LADDER`.
 
     Returns:
-        One :class:`DenseMatrix` per layer. Under {IAD, SH} a block can be indefinite: ``solve`` then
-        needs damping above minus its smallest eigenvalue, and says how much that is.
+    One :class:`DenseMatrix` per layer. Under {IAD, SH} a block can be indefinite: ``solve`` then
+    needs damping above minus its smallest eigenvalue, which the error states.
 
     Raises:
-        ValueError: on unknown assumptions, SH without IAD, or SH on locations whose grid is not known.
+        ValueError: on unknown assumptions, SH without IAD, or SH for locations without a known grid.
         MemoryError: before any work, with the size in GiB, if a block or the second moments do not fit.
     """
     assumed = _check(assume)
@@ -83,9 +83,9 @@ def ladder(signals: Signals, assume: Collection[str]) -> BlockDiagonal:
 
     def blocks(signals: Signals) -> list[DenseMatrix]:
         names = [f"the {label} block of {name}" for name in signals.names]
-        like = next(iter(signals))[0].abar  # once: a recipe makes a chunk anew each time
+        like = next(iter(signals))[0].abar  # read only once, as a recipe recomputes the chunk each time
         for shape, name in zip(signals.shapes, names, strict=True):
-            # the block, and a second array to bring its axes into their order
+            # the block, and a second array for permuting its axes
             both = (2, math.prod(shape), math.prod(shape))
             check_memory(both, like.dtype, name, "fisher.kfac", array_module(like))
         arrays = [_BLOCKS[assumed](signals.select([layer])) for layer in range(len(signals))]
@@ -95,15 +95,15 @@ def ladder(signals: Signals, assume: Collection[str]) -> BlockDiagonal:
 
 
 def fully_correlated(signals: Signals) -> BlockDiagonal:
-    """T times KFC: derivatives are the same at all locations, and not uncorrelated.
+    """T times KFC: assumes equal instead of uncorrelated derivatives at all locations.
 
-    The other end of the scale from SUD: exact where activations and derivatives vary neither in space
-    nor between examples. The number of locations goes into G, E[ sum_t g_t g_t^T ].
+    The opposite extreme of SUD: exact if activations and derivatives vary neither in space nor between
+    examples. The number of locations is included in G, E[ sum_t g_t g_t^T ].
     """
 
     def contribution(layer: LayerSignals, n: int) -> tuple[Array, ...]:
         A, *G = factors(layer, n)
-        return (A, *(layer.g.shape[2] * M for M in G))  # a whole block has no G
+        return (A, *(layer.g.shape[2] * M for M in G))  # a full block has no G
 
     return kronecker_blocks(signals.total(contribution), signals.names)
 
@@ -116,14 +116,14 @@ def _check(assume: Collection[str]) -> frozenset[str]:
         raise ValueError(f"expected assumptions among IAD, SH, SUD, got {', '.join(unknown)}")
     if assumed not in LADDER:
         raise ValueError(
-            f"expected IAD beside SH, got {', '.join(sorted(assumed))}: SH concerns second moments of the "
-            "derivatives alone, which only IAD separates from the activations"
+            f"expected IAD with SH, got {', '.join(sorted(assumed))}: SH concerns second moments of the "
+            "derivatives, which only IAD separates from the activations"
         )
     return assumed
 
 
 def _locations_as_examples(signals: Signals) -> Signals:
-    """Each location an example of its own, as if the pairs t != u did not exist; n stays N."""
+    """Treat each location as a separate example, which drops the pairs t != u; n remains N."""
 
     def flat(layer: LayerSignals) -> LayerSignals:
         if layer.scale_and_shift:
@@ -147,23 +147,23 @@ def _independent_uncorrelated(signals: Signals) -> Array:
 
 
 def _independent(signals: Signals) -> Array:
-    """sum_tu E[ abar_t abar_u^T ] (x) E[ g_t g_u^T ], some t at a time with all u.
+    """sum_tu E[ abar_t abar_u^T ] (x) E[ g_t g_u^T ], for some t and all u at a time.
 
-    A pair (u, t) gives the transpose of the pair (t, u): half of them are summed.
+    The pair (u, t) gives the transpose of (t, u), so only half of them are summed.
     """
     (layer,) = next(iter(signals))
     (i, o), t = layer.weight_shape, layer.abar.shape[1]
     xp, dtype = array_module(layer.abar), layer.abar.dtype
     step = max(1, min(t, _SCRATCH // (t * (i * i + o * o))))
-    moments = (2, step, t, i * i + o * o)  # twice: once as they come, once with the axes in order
+    moments = (2, step, t, i * i + o * o)  # twice, as the axes are permuted in a copy
     what = f"second moments of {signals.names[0]} at {step} locations with all {t}"
     check_memory(moments, dtype, what, "fisher.kfac", xp)
     half: Any = 0
     for start in range(0, t, step):
         rows = slice(start, start + step)
         ((A, G),) = signals.total(partial(_pairs_of_locations, rows=rows))
-        weights = xp.triu(xp.ones(G.shape[:2], dtype=dtype))  # all u >= t, once
-        weights -= 0.5 * xp.eye(*G.shape[:2], dtype=dtype)  # and u = t half
+        weights = xp.triu(xp.ones(G.shape[:2], dtype=dtype))  # weight 1 for u >= t
+        weights -= 0.5 * xp.eye(*G.shape[:2], dtype=dtype)  # and 1/2 for u = t
         G *= weights[:, :, None, None]
         half = half + _sum_of_products(A.reshape(-1, i, i), G.reshape(-1, o, o))
     return half + half.T
@@ -186,7 +186,7 @@ def _pairs_of_locations(layer: LayerSignals, n: int, rows: slice) -> tuple[Array
 def _homogeneous(signals: Signals) -> Array:
     """sum over shifts delta of sum_t E[ abar_t abar_{t + delta}^T ] (x) Gamma(delta).
 
-    The shift -delta gives the transpose of the shift delta: half of them are summed.
+    The shift -delta gives the transpose of the shift delta, so only half of them are summed.
     """
     (layer,) = next(iter(signals))
     t, i = layer.abar.shape[1:]
@@ -232,11 +232,11 @@ _BLOCKS: dict[frozenset[str], Callable[[Signals], Array]] = {
     frozenset({"IAD", "SH"}): _homogeneous,
     frozenset({"IAD", "SH", "SUD"}): lambda signals: kfac(signals).blocks[0].to_dense(),
 }
-"""The block of a layer, of signals of that layer alone."""
+"""The block of a layer from signals that contain only that layer."""
 
 
 class _LadderBlock(DenseMatrix):
-    """A block that may be indefinite, and says so."""
+    """A block that may be indefinite, in which case its error says so."""
 
     def _cholesky(self, damping: float) -> Array:
         try:

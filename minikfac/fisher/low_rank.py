@@ -2,8 +2,8 @@
 
     F ~ B B^T,    B (P, r) = eigenvectors scaled by the roots of their eigenvalues
 
-With damping, (B B^T + lambda I)^{-1} = (I - B (lambda I + B^T B)^{-1} B^T) / lambda, so one r x r matrix
-is inverted. Every direction outside the span has gain 1 / lambda. Layers are not separated.
+With damping, (B B^T + lambda I)^{-1} = (I - B (lambda I + B^T B)^{-1} B^T) / lambda, so only an r x r matrix
+is inverted. The inverse multiplies directions outside the span by 1 / lambda. Layers are not separated.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from .matrix import FisherMatrix, Operator
 from .signals import LayerSignals, Signals
 
 _DENSE = 1000
-"""Up to this many parameters the eigenvectors come from the exact matrix."""
+"""Most parameters for which the eigenvectors are those of the exact dense matrix."""
 
 
 def low_rank(signals: Signals, rank: int) -> LowRank:
     """The rank-r matrix nearest to the exact Fisher matrix.
 
-    Found by Lanczos iteration on products with per-example gradients, which are not formed.
+    Computed by Lanczos iteration, using products with per-example gradients that are never formed.
 
     Args:
-        signals: of :func:`minikfac.fisher.signals`.
+        signals: from :func:`minikfac.fisher.signals`.
         rank: r, from 1 to P.
 
     Raises:
-        ValueError: on another rank.
+        ValueError: on a rank out of range.
     """
     slices = signals.slices
     size = slices[-1].stop
@@ -62,7 +62,7 @@ def _product(signals: Signals, v: Array) -> Array:
         along = sum(
             (layer.along(V) for layer, V in zip(chunk, Vs, strict=True)),
             start=xp.zeros((), dtype=v.dtype),
-        )  # (K, N): each gradient along v
+        )  # (K, N): inner products of gradients with v
         return [(layer.summed_gradients(along) / n,) for layer in chunk]
 
     return xp.concatenate([DW.reshape(-1) for (DW,) in signals.total_of_chunks(contribution)])
@@ -150,7 +150,7 @@ class LowRank(FisherMatrix):
         return cholesky(small, self.name, damping=ridge)
 
     def _logdet(self, damping: float, method: str | None) -> float:
-        """By the determinant lemma: (P - r) log ridge + log det(ridge I + B^T B)."""
+        """Use the determinant lemma: (P - r) log ridge + log det(ridge I + B^T B)."""
         ridge = self.ridge + damping
         if ridge == 0:
             self.inverse()  # raises

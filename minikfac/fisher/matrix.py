@@ -23,10 +23,10 @@ class Operator(Shown, ABC):
     """
 
     __array_ufunc__ = None
-    """Lets NumPy's and CuPy's arrays leave ``v @ F`` to :meth:`__rmatmul__`."""
+    """Makes NumPy and CuPy arrays defer ``v @ F`` to :meth:`__rmatmul__`."""
 
     parts: Sequence[Operator] = ()
-    """Those side by side of which it consists, where it does."""
+    """Diagonal blocks of which the operator consists, if any."""
 
     def _display(self) -> Display:
         return _shown(self, [by(self.shape), *_arrays(self)], self.parts)
@@ -39,7 +39,7 @@ class Operator(Shown, ABC):
     @property
     @abstractmethod
     def like(self) -> Array:
-        """One of the arrays inside; it has the dtype and the device."""
+        """One of the matrix's arrays, which determines the dtype and device."""
 
     @abstractmethod
     def _product(self, v: Array) -> Array:
@@ -48,11 +48,11 @@ class Operator(Shown, ABC):
     def __matmul__(self, v: Array) -> Array:
         """Apply to v (P,) or (P, m).
 
-        NaN and infinity in v go where NumPy takes them.
+        NaN and infinity in v propagate as in NumPy.
 
         Raises:
-            ValueError: on another shape, or if a product of finite numbers overflows (on the host).
-            TypeError: if v is on another device, or no array of real numbers.
+            ValueError: on a wrong shape, or if a product of finite numbers overflows (on the host).
+            TypeError: if v is on another device, or not an array of real numbers.
         """
         v = real_array(v, "the vector")
         array_module(self.like, v, names="the matrix, the vector")
@@ -110,34 +110,34 @@ class Operator(Shown, ABC):
 class FisherMatrix(Operator):
     """A symmetric positive semi-definite curvature matrix, a mean over examples.
 
-    ``damping`` is always the lambda of F + lambda I. A solve on a matrix that is singular to working
+    ``damping`` is always the lambda of F + lambda I. Solving with a matrix that is singular to working
     precision raises :class:`minikfac.linalg.SingularMatrixError`, a ValueError that names the matrix or
-    factor and its rank or, where there is damping, its condition number; ``pseudo_inverse=True`` leaves the
-    null space of an undamped matrix out instead. One rule holds for all kinds: the smallest eigenvalue of the
-    damped matrix must be more than 10 eps times its largest diagonal entry. Within that limit, relative
+    factor and gives its rank or, if damped, its condition number; ``pseudo_inverse=True`` omits the null
+    space of an undamped matrix instead. The criterion is the same for all kinds: the smallest eigenvalue of
+    the damped matrix must exceed 10 eps times its largest diagonal entry. Within that limit, relative
     residuals of solves are a small multiple of eps times the condition number, at most 0.2. On a device,
-    checks that would make the host wait are left out, and NaN takes the place of the error.
+    checks that would make the host wait are omitted, and results are NaN instead of an error.
     """
 
     name: str = "Fisher matrix"
     damping_methods: ClassVar[tuple[str, ...]] = ()
-    """What ``method`` may be, where there is a choice of how to damp."""
+    """Permitted values of ``method``, if there are several ways of damping."""
     damping: float = 0.0
     """The lambda that :meth:`damped` has added already."""
 
     @property
     @abstractmethod
     def floats(self) -> int:
-        """How many numbers are stored."""
+        """Number of stored floating-point numbers."""
 
     def _display(self) -> Display:
         return _shown(self, [self.name, by(self.shape), f"{self.floats:,} floats"], self.blocks)
 
     def plot(self, approximations: Mapping[str, FisherMatrix] | None = None) -> Any:
-        """Draw |F|, and beside it approximations by name and what they miss; returns the axes.
+        """Plot |F| next to the named approximations and their errors; returns the axes.
 
         Raises:
-            MemoryError: where the dense matrix does not fit.
+            MemoryError: if the dense matrix does not fit.
         """
         from .. import plots
 
@@ -158,7 +158,7 @@ class FisherMatrix(Operator):
 
     @property
     def inverse_cost(self) -> float:
-        """About how many multiplications an inverse takes, up to a factor: n^3 of n^2 numbers."""
+        """Relative cost of an inverse: n^3 multiplications for each array of n^2 numbers."""
         return float(self.floats) ** 1.5
 
     def trace(self) -> float:
@@ -166,7 +166,7 @@ class FisherMatrix(Operator):
         return float(self.diagonal().sum())
 
     def norm(self) -> float:
-        """Frobenius norm; by the dense array where a kind of matrix has no shorter way."""
+        """Frobenius norm, computed from the dense array unless the kind of matrix overrides it."""
         dense = self.to_dense()
         return float(array_module(dense).einsum("ij,ij->", dense, dense)) ** 0.5
 
@@ -179,11 +179,11 @@ class FisherMatrix(Operator):
         return array_module(dense).linalg.eigvalsh(dense)
 
     def __mul__(self, c: float) -> FisherMatrix:
-        """The matrix times a number c >= 0: of the same kind.
+        """The matrix times a number c >= 0, a matrix of the same kind.
 
         Raises:
             ValueError: on a negative number, NaN or infinity.
-            TypeError: on anything but a number, or where no such product is defined for this kind.
+            TypeError: on anything but a number, or if the product is not of the same kind.
         """
         c = real_number(c, "the factor of a matrix")
         if not 0 <= c < math.inf:
@@ -193,11 +193,11 @@ class FisherMatrix(Operator):
     __rmul__ = __mul__
 
     def __add__(self, other: FisherMatrix) -> FisherMatrix:
-        """The sum with a matrix of the same kind, where it is of that kind too: not of Kronecker products.
+        """The sum with a matrix of the same kind, if it is again of that kind, unlike for Kronecker products.
 
         Raises:
-            ValueError: on another shape or other blocks.
-            TypeError: on another kind, or one whose sums are of no kind.
+            ValueError: on a different shape or different blocks.
+            TypeError: on a different kind, or a kind that is not closed under addition.
         """
         if type(other) is not type(self):
             raise TypeError(f"expected a {_kind(self)} to add to {self.name}, got {type(other).__name__}")
@@ -212,7 +212,7 @@ class FisherMatrix(Operator):
         return self
 
     def damped(self, lam: float, method: str | None = None) -> FisherMatrix:
-        """Return the damped matrix itself, F + lambda I or what ``method`` makes of it."""
+        """Return the damped matrix, F + lambda I or its approximation according to ``method``."""
         matrix = self._damped(check_damping(lam, self.like), check_method(method, self.damping_methods))
         return matrix._after(self.damping + lam)
 
@@ -223,12 +223,12 @@ class FisherMatrix(Operator):
         pseudo_inverse: bool = False,
         explicit: bool = False,
     ) -> Operator:
-        """Factorize once; the result is applied by ``@``.
+        """Factorize once; apply the result with ``@``.
 
         Args:
             damping: lambda >= 0.
-            method: how to damp, where there is a choice (Kronecker blocks: "eigen", "factored").
-            pseudo_inverse: leave the null space of a singular undamped matrix out.
+            method: way of damping, if there are several (Kronecker blocks: "eigen", "factored").
+            pseudo_inverse: omit the null space of a singular undamped matrix.
             explicit: form the inverse itself, which costs more once and less per use.
 
         Raises:
@@ -240,10 +240,10 @@ class FisherMatrix(Operator):
     def solve(
         self, v: Array, damping: float = 0.0, method: str | None = None, pseudo_inverse: bool = False
     ) -> Array:
-        """Return (F + damping I)^{-1} v, for v (P,) or (P, m); see :meth:`inverse`.
+        """Return (F + damping I)^{-1} v for v (P,) or (P, m); see :meth:`inverse`.
 
         Raises:
-            ValueError: on NaN or infinity in v too (on the host).
+            ValueError: as :meth:`inverse`, and on NaN or infinity in v (on the host).
         """
         v = real_array(v, "the vector")
         if on_host(v) and not all_finite(v):
@@ -255,15 +255,15 @@ class FisherMatrix(Operator):
         return self._logdet(check_damping(damping, self.like), check_method(method, self.damping_methods))
 
     def _scaled(self, c: float) -> FisherMatrix:
-        raise TypeError(f"expected a kind of matrix whose multiples are of that kind, got {_kind(self)}")
+        raise TypeError(f"expected a kind of matrix that is closed under scaling, got {_kind(self)}")
 
     def _plus(self, other: Any) -> FisherMatrix:
         raise TypeError(
-            f"expected a kind of matrix whose sums are of that kind, got {_kind(self)}; add what to_dense() "
-            "makes of them, or products"
+            f"expected a kind of matrix that is closed under addition, got {_kind(self)}; add the results of "
+            "to_dense() or of products instead"
         )
 
-    # A kind of matrix defines these three, which get checked arguments, or overrides the three above.
+    # Subclasses define these three, whose arguments are already checked, or override the three above.
 
     def _damped(self, lam: float, method: str | None) -> FisherMatrix:
         raise NotImplementedError
@@ -276,7 +276,7 @@ class FisherMatrix(Operator):
 
 
 def _shown(matrix: Operator, words: Sequence[str], blocks: Sequence[Operator]) -> Display:
-    """Kind and a few words, and a row for each block."""
+    """Display with the kind, a few words, and a row for each block."""
     rows = [[_layer(block), _kind(block), by(block.shape), ", ".join(_arrays(block))] for block in blocks]
     return Display(f"{_kind(matrix)}({', '.join(words)})", ["block", "kind", "rows", "arrays"], rows)
 
@@ -286,20 +286,20 @@ def _kind(matrix: Operator) -> str:
 
 
 def _layer(block: Operator) -> str:
-    """The layer's name, without what its name says of the matrix, as in "the block of dense0"."""
+    """The layer's name, taken from names such as "the block of dense0"."""
     return getattr(block, "name", "").split(" of ")[-1]
 
 
 def _arrays(matrix: Operator) -> list[str]:
-    """The arrays inside, by name and shape."""
+    """Names and shapes of the matrix's arrays."""
     return [f"{name} {by(x.shape)}" for name, x in vars(matrix).items() if hasattr(x, "dtype")]
 
 
 def symmetric(M: Array, what: str) -> Array:
-    """Return a symmetric (n, n) array of real numbers; on the host it is tried on one vector.
+    """Return a symmetric (n, n) array of real numbers; on the host, symmetry is tested with one vector.
 
     Raises:
-        ValueError: that names it, if it is not square, finite and symmetric.
+        ValueError: with its name, if it is not square, finite and symmetric.
         TypeError: if it is not an array of real numbers.
     """
     M = real_array(M, what)
@@ -308,7 +308,7 @@ def symmetric(M: Array, what: str) -> Array:
     if on_host(M):
         if not all_finite(M):
             raise ValueError(f"expected finite numbers in {what}, got NaN or infinity")
-        v = no_pattern(M) / (2 * len(M))  # too short for overflow
+        v = no_pattern(M) / (2 * len(M))  # scaled to avoid overflow
         right, left = M @ v, v @ M
         if abs(right - left).max() > float(array_module(M).finfo(M.dtype).eps) ** 0.5 * abs(right).max():
             raise ValueError(f"expected {what} to be symmetric, got M != M^T")
@@ -316,10 +316,10 @@ def symmetric(M: Array, what: str) -> Array:
 
 
 def not_negative(d: Array, what: str) -> Array:
-    """Return an array of real numbers >= 0; on a device they are not checked.
+    """Return an array of real numbers >= 0, which are not checked on a device.
 
     Raises:
-        ValueError: that names it, on negative ones, NaN or infinity.
+        ValueError: with its name, on negative numbers, NaN or infinity.
         TypeError: if it is not an array of real numbers.
     """
     d = real_array(d, what)
@@ -330,10 +330,10 @@ def not_negative(d: Array, what: str) -> Array:
 
 
 def check_damping(damping: float, like: Array) -> float:
-    """Return damping as a float: 0, or a number that the dtype of ``like`` can hold and divide by.
+    """Return damping as a float: 0, or a normal number in the dtype of ``like``.
 
     Raises:
-        ValueError: on another number.
+        ValueError: on any other number.
         TypeError: on anything but a real number.
     """
     damping = real_number(damping, "damping")
@@ -348,7 +348,7 @@ def check_damping(damping: float, like: Array) -> float:
 
 
 def check_method(method: str | None, choices: tuple[str, ...] = ()) -> str | None:
-    """Return the method of damping; ValueError if this kind of matrix does not have it."""
+    """Return the damping method; raise ValueError if this kind of matrix does not support it."""
     if method is not None and not (isinstance(method, str) and method in choices):
         names = " or ".join(map(repr, choices)) or "no damping method for this kind of matrix"
         raise ValueError(f"expected {names}, got {method!r}")

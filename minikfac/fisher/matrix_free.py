@@ -1,10 +1,10 @@
-"""Curvature matrices known only by their products, each a few passes through the net.
+"""Matrix-free curvature matrices, whose products with vectors take a few passes through the net.
 
     Fisher         F v = (1/N) J^T F_z J v      F_z the Fisher matrix of the outputs z
     Gauss-Newton   G v = (1/N) J^T H J v        H the second derivative of the loss with respect to z
     Hessian        H v = d/de gradient(theta + e v)
 
-J v is the R-operator, J^T u an ordinary backward pass [Pearlmutter94, Schraudolph02]. The first two
+J v is computed by the R-operator, J^T u by a backward pass [Pearlmutter94, Schraudolph02]. The first two
 agree here, since z are natural parameters of an exponential family; the Hessian has one more term.
 """
 
@@ -29,16 +29,16 @@ Product = Callable[[Array], Array]
 def product(
     net: Network, theta: Array, x: Array, stats: Sequence[Array] | None = None, train: bool = False
 ) -> MatrixFree:
-    """The exact Fisher matrix, matrix-free: memory of one pass, no columns of K targets.
+    """The exact Fisher matrix, matrix-free; needs the memory of a single pass, independent of K.
 
-    Its ``blocks`` are the exact blocks of the layers, matrix-free too: a vector is masked before the product.
+    Its ``blocks`` are the layers' exact blocks, also matrix-free: products use masked vectors.
 
     Args:
         net: the network.
         theta: (P,).
         x: inputs, (N, features) or (N, H, W, C).
         stats: running statistics of batch normalization; those of ``net.init_stats()`` by default.
-        train: the statistics are those of the batch and move with theta: the matrix of
+        train: use the batch's statistics, which depend on theta, as in
             :func:`minikfac.fisher.joint`.
     """
     tape = net.forward(theta, x, stats, train)
@@ -61,7 +61,7 @@ def gauss_newton(
 ) -> MatrixFree:
     """The generalized Gauss-Newton matrix of the mean loss, matrix-free [Schraudolph02].
 
-    ``stats`` and ``train`` are those of :func:`product`.
+    See :func:`product` for ``stats`` and ``train``.
     """
     tape = net.forward(theta, x, stats, train)
     y = as_array(y, "y", NUMBER_CLASSES)
@@ -77,10 +77,9 @@ def _gauss_newton_product(net: Network, theta: Array, tape: Tape, y: Array, v: A
 
 
 def hessian(net: Network, theta: Array, x: Array, y: Array) -> MatrixFree:
-    """The Hessian of the mean loss, matrix-free [Pearlmutter94]. It can be indefinite.
+    """The Hessian of the mean loss, matrix-free [Pearlmutter94]; it can be indefinite.
 
-    Not available for nets with normalizations, whose second derivatives are not implemented: a product
-    raises a ValueError.
+    Products raise a ValueError for nets with normalizations, whose second derivatives are not implemented.
     """
     tape = net.forward(theta, x)
     y = as_array(y, "y", NUMBER_CLASSES)
@@ -93,9 +92,9 @@ def hessian(net: Network, theta: Array, x: Array, y: Array) -> MatrixFree:
 class MatrixFree(FisherMatrix):
     """A symmetric matrix given by ``apply``, v (P,) -> M v, plus ridge I.
 
-    Solves run conjugate gradients to a relative residual of ``tolerance``. There is no diagonal, trace, norm
-    or log-determinant without the matrix: asking for one raises. :func:`.estimate_trace` and
-    :func:`.estimate_diagonal` estimate two of them. ``names`` and ``slices`` of layers are for ``blocks``.
+    Solves run conjugate gradients to a relative residual of ``tolerance``. The diagonal, trace, norm and
+    log-determinant are not available and raise a ValueError; :func:`.estimate_trace` and
+    :func:`.estimate_diagonal` estimate two of them. ``blocks`` uses the layers' ``names`` and ``slices``.
     """
 
     apply: Product
@@ -112,7 +111,7 @@ class MatrixFree(FisherMatrix):
         return self.like_array
 
     def _display(self) -> Display:
-        return Display(f"MatrixFree({self.name}, {by(self.shape)}, known by its products)")
+        return Display(f"MatrixFree({self.name}, {by(self.shape)}, matrix-free)")
 
     @property
     def floats(self) -> int:
@@ -129,14 +128,14 @@ class MatrixFree(FisherMatrix):
         ]
 
     def _masked(self, part: slice, v: Array) -> Array:
-        """The product with a diagonal block: v (P_l,) among zeros, and of the result the same part."""
+        """The product of a diagonal block with v (P_l,), computed by padding v with zeros."""
         whole = 0 * self.like
         whole[part] = v
         return self.apply(whole)[part]
 
     def _refuse(self, what: str) -> ValueError:
         return ValueError(
-            f"{self.name} is known only by its products and has no {what}; form it by to_dense(), or use "
+            f"{self.name} is matrix-free and has no {what}; form it with to_dense(), or use "
             "fisher.exact or an approximation"
         )
 
@@ -179,17 +178,17 @@ class MatrixFree(FisherMatrix):
         explicit: bool = False,
         precondition: Operator | None = None,
     ) -> CGSolver:
-        """Return the inverse that solves by conjugate gradients each time it is applied.
+        """Return an inverse that runs conjugate gradients each time it is applied.
 
         Args:
             damping: lambda >= 0.
-            method: none here.
-            pseudo_inverse: not available: conjugate gradients need a definite matrix.
+            method: not available.
+            pseudo_inverse: not available, since conjugate gradients need a definite matrix.
             explicit: not available.
-            precondition: the inverse of a matrix that resembles this one, as K-FAC's.
+            precondition: the inverse of a similar matrix, such as K-FAC's.
 
         Raises:
-            ValueError: for what is not available.
+            ValueError: if an unavailable option is used.
         """
         if pseudo_inverse or explicit:
             raise self._refuse("pseudo-inverse or explicit inverse")
@@ -197,7 +196,7 @@ class MatrixFree(FisherMatrix):
 
 
 def _weighted(terms: Sequence[tuple[float, Product]], v: Array) -> Array:
-    """Sum of products with weights; a function of the module, so that matrices can be pickled."""
+    """Weighted sum of products; at module level, so that matrices can be pickled."""
     return sum((c * apply(v) for c, apply in terms), start=0 * v)
 
 
@@ -231,9 +230,9 @@ class CGSolver(Operator):
         return solution.x
 
     def _check(self, x: Array, v: Array) -> None:
-        """Reject a solution whose residual, computed anew, is over 0.2: there the recurrence lost it.
+        """Reject a solution whose recomputed relative residual exceeds 0.2, where the recurrence has drifted.
 
-        What is left of v lies along large eigenvalues, so that a product with it tells these.
+        The residual then lies along large eigenvalues, so a product with it estimates them.
         """
         M = self.matrix
         r = v - M @ x

@@ -1,4 +1,4 @@
-"""A kind of approximation per layer: an exact block here, K-FAC there."""
+"""A separate approximation for each layer: exact blocks for some, K-FAC for others, for example."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ KINDS: dict[str, Callable[[Signals], BlockDiagonal]] = {
     "ekfac": ekfac,
     "nearest_kronecker": nearest_kronecker,
 }
-"""What a layer's block can be."""
+"""The kinds of block that a layer can have."""
 
 
 def mixed(signals: Signals, kinds: Mapping[int | str, str], default: str = "kfac") -> BlockDiagonal:
-    """Block-diagonal Fisher matrix with a kind per layer.
+    """Block-diagonal Fisher matrix with a separate kind of block for each layer.
 
     Args:
-        signals: of :func:`minikfac.fisher.signals`.
+        signals: from :func:`minikfac.fisher.signals`.
         kinds: maps a layer, by index or name, to "exact", "diagonal", "kfac", "ekfac" or "nearest_kronecker".
-        default: for the layers that ``kinds`` leaves out.
+        default: kind of all other layers.
 
     Raises:
         ValueError: on an unknown kind.

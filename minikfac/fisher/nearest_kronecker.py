@@ -1,13 +1,13 @@
-"""The best that any Kronecker product can do: the A (x) G nearest to each exact block.
+"""The best approximation by a Kronecker product: the A (x) G nearest to each exact block.
 
-Rearranged so that entry ((i, j), (o, p)) of a block stands in row (i, j) and column (o, p), a
-Kronecker product is a matrix of rank one, and the nearest one in the Frobenius norm is its leading
-singular pair [VanLoan00]. Power iteration finds it without forming the block:
+Rearrange a block so that entry ((i, j), (o, p)) is in row (i, j) and column (o, p). Kronecker products then
+have rank one, and the nearest one in the Frobenius norm is given by the leading singular pair of the block
+[VanLoan00]. Power iteration computes it without forming the block:
 
     G = E[ DW^T A DW ] / ||A||_F^2,        A = E[ DW G DW^T ] / ||G||_F^2,
 
-in turn. Each is the best factor given the other, and both stay positive semi-definite. The difference
-between K-FAC's error and this one is due to K-FAC's choice of A and G; the rest is due to the form A (x) G.
+in turn. Each is the best factor given the other, and both stay positive semi-definite. This error is due to
+the form A (x) G; the additional error of K-FAC is due to its choice of A and G.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from .kronecker_block import kronecker_blocks
 from .signals import LayerSignals, Signals
 
 _TOLERANCE = 1e-10
-"""Stop when no factor A moves by more, relative to its Frobenius norm. A's error is then of that size, and
-that of the distance to F, at its minimum, of the square."""
+"""Stop when no factor A changes by more, relative to its Frobenius norm. A's error is then of this order, and
+the distance to F exceeds its minimum by the order of the square."""
 _MAX_ITERATIONS = 500
 
 
@@ -57,8 +57,8 @@ def _best_A(layer: LayerSignals, G: Array) -> Array:
 def nearest_kronecker(signals: Signals) -> BlockDiagonal:
     """Block-diagonal matrix of the Kronecker products nearest to the exact blocks.
 
-    A is scaled to the trace that K-FAC's A has. The signals are read twice per iteration. The scale and
-    shift of a normalization have their full block.
+    A is scaled to the trace of K-FAC's A. The signals are read twice per iteration. The scale and
+    shift of a normalization keep their full block.
 
     Raises:
         ValueError: if the iteration did not converge.
@@ -80,11 +80,11 @@ def _nearest(signals: Signals) -> BlockDiagonal:
             break
     else:
         raise ValueError(
-            f"expected convergence in {_MAX_ITERATIONS} iterations, got a last move of {moved:.1e} "
+            f"expected convergence in {_MAX_ITERATIONS} iterations, got a last change of {moved:.1e} "
             f"(tolerance {tolerance:.1e})"
         )
     Gs = _beside(signals, _best_G, As)
-    units = [float(A.trace()) for A in As]  # 0 where a block is 0, as below a dead layer
+    units = [float(A.trace()) for A in As]  # 0 for a zero block, as below a dead layer
     scales = [trace / unit if unit > 0 else 1.0 for trace, unit in zip(traces, units, strict=True)]
     return kronecker_blocks(
         [(A * scale, G / scale) for A, G, scale in zip(As, Gs, scales, strict=True)], signals.names
@@ -94,7 +94,7 @@ def _nearest(signals: Signals) -> BlockDiagonal:
 def _beside(
     signals: Signals, best: Callable[[LayerSignals, Array], Array], others: list[Array]
 ) -> list[Array]:
-    """Average one factor over examples, each layer beside its other factor."""
+    """Average one factor of every layer over the examples, given the other factor."""
     means = signals.total_of_chunks(
         lambda chunk, n: [(best(layer, other) / n,) for layer, other in zip(chunk, others, strict=True)]
     )

@@ -1,14 +1,13 @@
 """The second moment of overlapping patches, A = sum_t abar_t abar_t^T, in about half the work.
 
-A patch consists of kh rows of pixels. What the patches at height h hold in their kernel row i, those s
-pixels lower (one step of the window) hold in kernel row i - s: the same numbers, but for the first and the
-last height. So with A_ij between kernel rows i and j, F_ij the same of the patches at the first height alone
-and L_ij of those at the last,
+A patch consists of kh rows of pixels. Kernel row i of a patch is kernel row i - s of the patch s pixels (one
+window step) below, except at the first and last heights. Let A_ij be the block for kernel rows i and j, F_ij
+the contribution of the patches at the first height, and L_ij that of those at the last. Then
 
     A_ij = A_{i-s,j-s} - F_{i-s,j-s} + L_ij        for i, j >= s
 
-and only the first s rows of blocks are summed over all patches. kfac-jax has such sums for all shifts at once
-by convolutions; this is the part of the idea that pays on a CPU, where products of long rows are fast.
+and only the first s rows of blocks need a sum over all patches. kfac-jax uses convolutions to sum over all
+shifts at once; this simpler version is faster on a CPU, where products of long rows are efficient.
 """
 
 from __future__ import annotations
@@ -24,11 +23,11 @@ from ..network import layers
 
 @dataclass(frozen=True)
 class PatchMoment:
-    """How the patches of a convolution overlap from one height to the next.
+    """The second moment of a convolution's vertically overlapping patches.
 
     Attributes:
         layer: the convolution.
-        heights: of its window.
+        heights: number of vertical window positions.
     """
 
     layer: layers.Conv2d
@@ -36,34 +35,34 @@ class PatchMoment:
 
     @property
     def rows(self) -> int:
-        """kh, rows of a patch."""
+        """kh, the rows of a patch."""
         return self.layer.windows.kernel[0]
 
     @property
     def width(self) -> int:
-        """kw c_in, numbers in one of them."""
+        """kw c_in, the numbers in a row."""
         return self.layer.patch_size // self.rows
 
     @property
     def stride(self) -> int:
-        """s, pixels from one height to the next."""
+        """s, the vertical stride in pixels."""
         return self.layer.windows.stride[0]
 
     @classmethod
     def of(cls, layer: layers.Layer, grid: tuple[int, int]) -> PatchMoment | None:
-        """Return how patches of this layer overlap; None where using it would not pay."""
+        """Return the object for this layer; None if it would not save time."""
         if not isinstance(layer, layers.Conv2d):
             return None
         (kh, _), (stride, _) = layer.windows.kernel, layer.windows.stride
-        work = stride / kh + 2 * GRAM_SHARE / grid[0]  # relative to a full product; a Gram matrix is not one
+        work = stride / kh + 2 * GRAM_SHARE / grid[0]  # relative to a full product; a Gram matrix costs less
         return cls(layer, grid[0]) if work < GRAM_SHARE else None
 
     def add(self, sums: Sums, name: Hashable, lines: Array) -> None:
-        """Add what the patches of some examples contribute, from their lines (H, N, Wo, kw c_in)."""
+        """Add the contributions of some examples' patches, given their lines (H, N, Wo, kw c_in)."""
         xp, bias = array_module(lines), self.layer.bias
         rows = [self._rows(lines, i, slice(0, self.heights)) for i in range(self.rows)]
         sums.add((name, "top"), xp.stack([[row.T @ other for other in rows] for row in rows[: self.stride]]))
-        ones = xp.ones_like(rows[0][:, :bias])  # the input of the bias
+        ones = xp.ones_like(rows[0][:, :bias])  # the bias's input
         sums.add((name, "sum"), xp.concatenate([row.sum(0) for row in (*rows, ones)]))
         for place, height in (("first", 0), ("last", self.heights - 1)):
             here = [self._rows(lines, i, slice(height, height + 1)) for i in range(self.rows)]
@@ -73,7 +72,7 @@ class PatchMoment:
         return self.layer.windows.row(lines, i, heights).reshape(-1, self.width)
 
     def total(self, sums: Sums, name: Hashable) -> Array:
-        """A (I, I), of all that was added."""
+        """A (I, I), summed over everything added."""
         first, last = sums[name, "first"], sums[name, "last"]
         A, end = array_module(first).empty_like(first), self.rows * self.width
         top = sums[name, "top"].swapaxes(1, 2).reshape(self.stride * self.width, end)
@@ -85,6 +84,6 @@ class PatchMoment:
             A[here, right] = A[above, before] - first[above, before] + last[here, right]
         A[end:] = A[:, end:] = 0
         xp = array_module(A)
-        if end < len(A):  # the constant 1 of the bias: its products are the patches themselves
+        if end < len(A):  # products with the bias's constant 1 are the patches themselves
             A[:, end] = sums[name, "sum"]
         return xp.triu(A) + xp.triu(A, 1).T

@@ -1,14 +1,14 @@
-"""The two signals that every curvature matrix here is made of.
+"""The two signals from which every curvature matrix is computed.
 
     abar (N, T, I)     the input of a layer's weights, with a constant 1 appended
-    g    (K, N, T, O)  derivative of the negative log-likelihood with respect to what comes out of them
+    g    (K, N, T, O)  derivative of the negative log-likelihood with respect to the layer's pre-activations
 
-T is 1 for a dense layer. K runs over the terms of the expectation over targets (:mod:`.targets`), each with
-its square-root weight folded in, so that every expectation is (1/N) sum_n sum_k.
+T is 1 for a dense layer. K is the number of terms in the expectation over targets (:mod:`.targets`). Each g
+includes the square root of its term's weight, so every expectation is (1/N) sum_n sum_k.
 
-The gradient of one example for one term is sum_t abar[n, t] g[k, n, t]^T. Scale and shift of a
-normalization, W (2, C), enter every location as s = scale * xhat + shift; there abar is (N, T, 2, C), xhat
-and 1, and the gradient is sum_t abar[n, t] * g[k, n, t].
+The gradient of one example for one term is sum_t abar[n, t] g[k, n, t]^T. The scale and shift of a
+normalization, W (2, C), are applied at every location, s = scale * xhat + shift; their abar (N, T, 2, C)
+consists of xhat and 1, and the gradient is sum_t abar[n, t] * g[k, n, t].
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ from ..network.network import as_batch, layer_index
 from .targets import Targets
 
 Arrays = tuple[Array, ...]
-"""What a layer contributes to a sum."""
+"""A layer's contributions to sums."""
 _GRADIENTS = 2**24
-"""About how many numbers of per-example gradients are formed at once."""
+"""Approximate size of the per-example gradients formed at once."""
 _MANY = 1000
-"""Examples from which on it is worth it to look at one of them before all."""
+"""Least number of examples for which memory is checked with a single one first."""
 
 
 @dataclass(frozen=True, repr=False)
 class LayerSignals(ShownByFields):
-    """What one parameter layer contributes.
+    """The signals of one parameter layer.
 
     Attributes:
         abar: (N, T, I); (N, T, 2, C) for scale and shift.
-        g: (K, N, T, O), per example and never divided by N.
-        grid: (H, W) with H W = T where locations are those of an image, row by row.
+        g: (K, N, T, O), per example, never divided by N.
+        grid: (H, W) with H W = T if locations are those of an image, in row-major order.
     """
 
     abar: Array
@@ -51,7 +51,7 @@ class LayerSignals(ShownByFields):
 
     @property
     def scale_and_shift(self) -> bool:
-        """Whether the weights are those of a normalization, (2, C)."""
+        """Whether the weights are a normalization's scale and shift, (2, C)."""
         return self.abar.ndim == 4
 
     @property
@@ -70,7 +70,7 @@ class LayerSignals(ShownByFields):
         return (self.abar.transpose(0, 2, 1) @ self.g).reshape(k, n, -1)
 
     def pieces(self) -> Iterator[LayerSignals]:
-        """Divide the examples so that the per-example gradients of each piece are some 2**24 numbers."""
+        """Split the examples so that the per-example gradients of each piece have about 2**24 numbers."""
         step = max(1, _GRADIENTS // (len(self.g) * math.prod(self.weight_shape)))
         for start in range(0, len(self.abar), step):
             rows = slice(start, start + step)
@@ -85,7 +85,7 @@ class LayerSignals(ShownByFields):
         return total
 
     def along(self, V: Array) -> Array:
-        """Each example's gradient times a direction V in weights, (K, N)."""
+        """Inner products of the examples' gradients with a direction V of the weights, (K, N)."""
         ds = (self.abar * V).sum(-2) if self.scale_and_shift else self.abar @ V
         return (ds[None] * self.g).sum((2, 3))
 
@@ -100,19 +100,19 @@ class LayerSignals(ShownByFields):
 
 @dataclass(frozen=True, repr=False)
 class Signals(Shown):
-    """The signals of a batch, whole or as a recipe that makes them chunk by chunk.
+    """The signals of a batch, stored or as a recipe that computes them chunk by chunk.
 
-    Iterating yields chunks, each a list of :class:`LayerSignals`; it can be repeated. A
-    function sums over the chunks (:meth:`total`) what each contributes to the means over all :attr:`n`
-    examples. On several ranks each has chunks of its own examples, and means are over those of all.
+    Iterating, repeatedly if needed, yields chunks, each a list of :class:`LayerSignals`. :meth:`total` sums
+    the chunks' contributions to means over all :attr:`n` examples. With several ranks, each has chunks of its
+    own examples, and means are over all ranks.
 
     Attributes:
-        names: of the layers.
-        shapes: of their weights, (I, O) each.
+        names: names of the layers.
+        shapes: shapes of their weights, (I, O) each.
         n: number of examples N, over all chunks and ranks.
-        n_chunks: how many chunks.
-        make_chunks: makes them again.
-        dense_chain: whether the layers are dense ones, each feeding the next.
+        n_chunks: number of chunks.
+        make_chunks: recomputes the chunks.
+        dense_chain: whether the layers are dense and each feeds the next.
         comm: the ranks.
     """
 
@@ -160,7 +160,7 @@ class Signals(Shown):
             [name, by(shape), f"{math.prod(shape):,}"]
             for name, shape in zip(self.names, self.shapes, strict=True)
         ]
-        if not chunks:  # else it would take a pass to see them
+        if not chunks:  # otherwise a pass would be needed
             header += ["abar", "g"]
             note = "abar: examples x locations x inputs; g: target terms x examples x locations x outputs"
             for row, layer in zip(rows, next(iter(self)), strict=True):
@@ -168,13 +168,13 @@ class Signals(Shown):
         return Display(title, header, rows, note)
 
     def plot(self, layer: int | str = 0) -> Any:
-        """Draw a layer's exact block, A and G, their Kronecker product and what it misses.
+        """Plot a layer's exact block, A and G, their Kronecker product and its error.
 
         Returns:
             The axes.
 
         Raises:
-            ValueError: on scale and shift of a normalization, which have no such factors.
+            ValueError: on the scale and shift of a normalization, which have no such factors.
         """
         from .. import plots
 
@@ -197,19 +197,19 @@ class Signals(Shown):
 
     @property
     def scale_and_shift(self) -> tuple[bool, ...]:
-        """Which layers are those of a normalization."""
+        """For each layer, whether it is a normalization's scale and shift."""
         return tuple(layer.scale_and_shift for layer in next(iter(self)))
 
     @property
     def slices(self) -> tuple[slice, ...]:
-        """Where each layer's parameters lie among those of all."""
+        """Slices of the layers' parameters in the flat vector."""
         return consecutive(math.prod(shape) for shape in self.shapes)
 
     def __getitem__(self, layer: int | str) -> LayerSignals:
         """Return one layer's signals, by index or name.
 
         Raises:
-            ValueError: if they come in several chunks and so never exist as a whole.
+            ValueError: if the signals come in several chunks.
         """
         position = self.index(layer)
         if self.n_chunks > 1:
@@ -226,7 +226,7 @@ class Signals(Shown):
         return layer_index(self.names, layer)
 
     def select(self, layers: Sequence[int | str]) -> Signals:
-        """Signals of some of the layers only, as for the four middle layers of [MG15, sec. 3.1]."""
+        """Signals of a subset of the layers, such as the four middle ones in [MG15, sec. 3.1]."""
         chosen = [self.index(layer) for layer in layers]
         if not chosen:
             raise ValueError("expected at least one layer, got none")
@@ -240,14 +240,14 @@ class Signals(Shown):
         )
 
     def total(self, contribution: Callable[[LayerSignals, int], Arrays]) -> list[Arrays]:
-        """Sum up what each layer contributes, over all chunks and ranks.
+        """Sum the contributions of each layer over all chunks and ranks.
 
         Args:
-            contribution: takes the signals of a layer in one chunk, and N; returns the chunk's part of means
-                over all N examples.
+            contribution: given the signals of a layer in one chunk, and N, returns the chunk's contributions
+                to means over all N examples.
 
         Returns:
-            Per layer, the means.
+            The means for each layer.
         """
         sums: list[Arrays] = []
         for chunk in self:
@@ -257,7 +257,7 @@ class Signals(Shown):
     def total_of_chunks(
         self, contribution: Callable[[list[LayerSignals], int], Sequence[Arrays]]
     ) -> list[Arrays]:
-        """As :meth:`total`, of contributions that need several layers of a chunk at once."""
+        """Like :meth:`total`, for contributions that need several layers of a chunk at once."""
         sums: list[Arrays] = []
         for chunk in self:
             sums = _added(sums, contribution(chunk, self.n))
@@ -278,7 +278,7 @@ def _some_layers(
 
 
 def _added(sums: list[Arrays], more: Sequence[Arrays]) -> list[Arrays]:
-    """The sums with one more term each; the terms where there are no sums yet."""
+    """The sums with one more term each, or just the terms if there are no sums yet."""
     if not sums:
         return list(more)
     return [tuple(a + b for a, b in zip(*pair, strict=True)) for pair in zip(sums, more, strict=True)]
@@ -298,12 +298,12 @@ def signals(
 ) -> Signals:
     """Run a net forward and backward and keep abar and g of every parameter layer.
 
-    Batch normalization in training couples the examples of a batch, and then no example has a gradient of its
-    own. Here its statistics are constants, as in every library; the matrix that takes this into account is
-    :func:`minikfac.fisher.joint`.
+    Batch normalization in training couples the examples of a batch, so individual examples have no gradients.
+    Here its statistics are held constant, as in every library; :func:`minikfac.fisher.joint` accounts for the
+    coupling.
 
-    Where the net is on several ranks, each keeps the signals of its own examples. Each draws the targets of
-    all of them, so that an example has the same ones on any number of ranks.
+    With several ranks, each keeps the signals of its own examples. Every rank draws the targets of all
+    examples, so that targets do not depend on the number of ranks.
 
     Args:
         net: the network.
@@ -314,16 +314,16 @@ def signals(
             K = n_samples) or "data" (the labels: empirical Fisher, K = 1).
         n_samples: targets drawn per example, for ``targets="sampled"``.
         rng: a ``numpy.random.Generator``, for ``targets="sampled"``.
-        batch_size: examples per chunk. With it the result is a recipe that recomputes the chunks each
-            time it is read, and only one chunk is in memory; without it there is one chunk, kept.
+        batch_size: examples per chunk. If given, the result is a recipe that recomputes the chunks each
+        time it is read and holds one at a time in memory; otherwise there is a single, stored chunk.
         stats: running statistics of batch normalization; those of ``net.init_stats()`` by default.
         train: use the statistics of this batch instead.
 
     Raises:
-        ValueError: on arguments that contradict each other, what ``Network.forward`` rejects, or signals that
+        ValueError: on contradictory arguments, arguments that ``Network.forward`` rejects, or signals that
             overflow (on the host).
         MemoryError: with the size in GiB, if the signals of a chunk do not fit.
-        TypeError: if rng is not a generator, such as a seed.
+        TypeError: if rng is not a generator but, for example, a seed.
     """
     if batch_size is not None:
         batch_size = whole_number(batch_size, "batch_size")
@@ -342,7 +342,7 @@ def signals(
 def _chunk(
     net: Network, theta: Array, x: Array, expectation: Targets, stats: Sequence[Array] | None, rows: slice
 ) -> list[LayerSignals]:
-    """The signals of some examples."""
+    """The signals of a chunk of examples."""
     tape = net.forward(theta, x[rows], stats)
     g = net.backward(theta, tape, expectation.terms(tape.z, rows))
     layers = [LayerSignals(*layer) for layer in zip(tape.abar, g, tape.grids, strict=True)]
@@ -351,14 +351,14 @@ def _chunk(
 
 
 def _check_finite(layers: Sequence[LayerSignals], names: Sequence[str]) -> None:
-    """Reject signals that overflowed; on a device, where the answer would hold up the queue, do nothing."""
+    """Reject signals that overflowed; does nothing on a device, where a check would stall the queue."""
     for layer, name in zip(layers, names, strict=True):
         if on_host(layer.g) and not (all_finite(layer.abar) and all_finite(layer.g)):
             raise ValueError(f"expected finite signals, got NaN or infinity in abar or g of {name}")
 
 
 def _check_size(chunk: Callable[[slice], list[LayerSignals]], rows: slice, batch_size: int | None) -> None:
-    """Reject signals that do not fit into memory at once, by those of one example.
+    """Reject signals that do not fit into memory, judging by the size of one example's.
 
     Raises:
         MemoryError: with the size in GiB.
@@ -375,13 +375,13 @@ def _check_size(chunk: Callable[[slice], list[LayerSignals]], rows: slice, batch
 def _recipe(
     chunk: Callable[[slice], list[LayerSignals]], rows: slice, batch_size: int | None
 ) -> tuple[int, Callable[[], Iterator[list[LayerSignals]]]]:
-    """How many chunks the rows make, and what makes them again each time; a single one is kept."""
+    """The number of chunks, and a function that recomputes them; a single chunk is stored."""
     if batch_size is not None and batch_size < rows.stop - rows.start:
         starts = range(rows.start, rows.stop, batch_size)
         parts = [slice(start, min(start + batch_size, rows.stop)) for start in starts]
         return len(parts), partial(map, chunk, parts)
     if rows.start < rows.stop:
         layers = chunk(rows)
-    else:  # a rank without examples has one that adds nothing
+    else:  # a rank without examples has one chunk, which adds nothing
         layers = [LayerSignals(0 * layer.abar, 0 * layer.g, layer.grid) for layer in chunk(slice(0, 1))]
     return 1, [layers].__iter__

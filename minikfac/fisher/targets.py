@@ -26,19 +26,19 @@ from ..network import Network
 from ..network.outputs import Output
 
 TARGETS = ("model", "sampled", "data")
-"""Where targets can come from."""
+"""The possible sources of targets."""
 
 
 @dataclass(frozen=True, repr=False)
 class Targets(ShownByFields):
-    """Where the targets of a batch come from; :meth:`terms` has the derivatives dz (K, N, C).
+    """The source of a batch's targets; :meth:`terms` returns the derivatives dz (K, N, C).
 
     Attributes:
         output: the output distribution.
-        targets: among :data:`TARGETS`.
+        targets: one of :data:`TARGETS`.
         n_samples: targets drawn per example.
         y: labels, for "data".
-        noise: drawn for the whole batch at once, of which chunks take their rows, for "sampled".
+        noise: random numbers for the whole batch, of which chunks use their rows, for "sampled".
     """
 
     output: Output
@@ -51,25 +51,25 @@ class Targets(ShownByFields):
     def of(
         cls, net: Network, theta: Array, x: Array, y: Array | None, targets: str, n_samples: int, rng: Any
     ) -> Targets:
-        """Check the arguments, and draw.
+        """Check the arguments and draw random numbers.
 
         Raises:
-            ValueError: on arguments that contradict each other.
-            TypeError: if rng is not a generator, such as a seed.
+            ValueError: on contradictory arguments.
+            TypeError: if rng is not a generator but, for example, a seed.
         """
         if not isinstance(targets, str) or targets not in TARGETS:
             raise ValueError(f"expected targets 'model', 'sampled' or 'data', got {targets!r}")
         if (y is None) == (targets == "data"):
-            raise ValueError(f"expected targets y exactly where targets='data', got targets={targets!r}")
+            raise ValueError(f"expected y if and only if targets='data', got targets={targets!r}")
         if rng is None and targets == "sampled":
             raise ValueError("expected rng = numpy.random.default_rng(seed) for sampled targets, got None")
         if rng is not None and targets != "sampled":
-            raise ValueError(f"expected rng only where targets='sampled', got targets={targets!r}")
+            raise ValueError(f"expected rng only with targets='sampled', got targets={targets!r}")
         if rng is not None:
             check_generator(rng)
         n_samples = whole_number(n_samples, "n_samples")
         if targets != "sampled" and n_samples != 1:
-            raise ValueError(f"expected n_samples other than 1 only where targets='sampled', got {n_samples}")
+            raise ValueError(f"expected n_samples=1 unless targets='sampled', got {n_samples}")
         noise = None
         if y is not None or targets == "sampled":
             units = net.n_outputs(x)

@@ -1,13 +1,13 @@
 """Block-tridiagonal K-FAC: the inverse couples neighbouring layers [MG15, sec. 4.3].
 
-Read the gradient's covariance as a Gaussian graphical model in which the gradient of layer l, given
-that of layer l + 1, does not depend on the layers above: a chain
+Model the gradient as a Gaussian graphical model in which the gradient of layer l, given that of layer l + 1,
+does not depend on the layers above. This is a chain,
 
     DW_l = Psi_l DW_{l+1} + noise of covariance Sigma_l,
 
-with Psi_l and Sigma_l taken from the Kronecker products of the two layers. The chain's covariance Fhat
-agrees with the Khatri-Rao matrix on the three middle block diagonals; elsewhere the chain completes it.
-Fhat is dense, but its inverse is block-tridiagonal and made of products of small matrices:
+with Psi_l and Sigma_l computed from the Kronecker products of the two layers. The chain's covariance Fhat
+agrees with the Khatri-Rao matrix on the three middle block diagonals; the chain determines all other blocks.
+Fhat is dense, but its inverse is block-tridiagonal and consists of products of small matrices:
 
     Fhat^{-1} = Xi^T Lambda Xi,    Xi = I with -Psi_l above the diagonal,    Lambda = diag(Sigma_l^{-1})
 
@@ -15,9 +15,9 @@ Fhat is dense, but its inverse is block-tridiagonal and made of products of smal
     Sigma_l = A_l (x) G_l - (PsiA_l A_{l+1} PsiA_l^T) (x) (PsiG_l G_{l+1} PsiG_l^T),   Sigma_last = A (x) G
 
 Here A_l belongs to layer l's inputs, G_l to its outputs, and a block acts on V (I, O) as A V G^T. Damping
-replaces A_l and G_l by their factored-damped versions and leaves the cross factors raw. Undamped the
-chain does not exist where a G has no inverse, as under softmax, or where neighbouring derivatives
-determine each other (0/0), as in deep linear nets.
+replaces A_l and G_l by their factored-damped versions and leaves the cross factors unchanged. The undamped
+chain is undefined if a G is singular, as with softmax, or if neighbouring derivatives determine each other
+(0/0), as in deep linear nets.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def block_tridiagonal(signals: Signals) -> BlockTridiagonal:
     """K-FAC whose inverse couples neighbouring layers; chains of dense layers only.
 
     Raises:
-        ValueError: on any other net.
+        ValueError: on a net that is not such a chain.
     """
     if not signals.dense_chain:
         raise ValueError(
@@ -79,10 +79,10 @@ Pair = tuple[Array, Array]
 class BlockTridiagonal(FisherMatrix):
     """Fhat, from factors (A_l, G_l) of each layer and cross factors (A_{l,l+1}, G_{l,l+1}).
 
-    ``F @ v`` and ``to_dense`` are Fhat, the dense covariance of the chain; ``inverse`` is the
+    ``F @ v`` and ``to_dense`` use Fhat, the dense covariance of the chain; ``inverse`` is the
     block-tridiagonal matrix. Damping is always factored damping of the diagonal factors; ``damping`` is the
-    lambda that they have already, for errors.
-    ``inverse(..., comm=)`` divides the layers between ranks, and all get the whole.
+    lambda that they already contain, only for errors.
+    ``inverse(..., comm=)`` divides the layers among the ranks, and every rank gets all results.
     """
 
     factors: tuple[Pair, ...]
@@ -150,7 +150,7 @@ class BlockTridiagonal(FisherMatrix):
         return BlockTridiagonalInverse(psi, sigma, top)
 
     def _given_above(self, layer: int) -> tuple[Pair, tuple[Array, Array, Array]]:
-        """Psi of a layer, and what :func:`minikfac.linalg.kron_sum_solver` makes of its Sigma."""
+        """Psi of a layer, and the solver for its Sigma from :func:`minikfac.linalg.kron_sum_solver`."""
         (A_up, G_up), (L_A, L_G) = self.cross[layer], self._roots(layer + 1)
         PsiA, PsiG = cholesky_solve(L_A, A_up.T).T, cholesky_solve(L_G, G_up.T).T
         names = (f"A of {self.names[layer]}", f"G of {self.names[layer]}")
@@ -160,7 +160,7 @@ class BlockTridiagonal(FisherMatrix):
 
     def _top(self) -> Pair:
         L_A, L_G = self._roots(-1)
-        check_product((L_A, L_G), f"A of {self.names[-1]}, times G of it,", self.damping)
+        check_product((L_A, L_G), f"A of {self.names[-1]}, times its G,", self.damping)
         return cholesky_inverse(L_A), cholesky_inverse(L_G)
 
     def _roots(self, layer: int) -> Pair:
@@ -185,7 +185,7 @@ class BlockTridiagonal(FisherMatrix):
         return array_module(v).concatenate(parts)
 
     def logdet(self, damping: float = 0.0, method: str | None = None) -> float:
-        """Sum of the log-determinants of the Sigma_l: Xi has determinant 1."""
+        """Sum of the log-determinants of the Sigma_l, since Xi has determinant 1."""
         return -self.inverse(damping, method).logdet()
 
 
@@ -195,7 +195,7 @@ class BlockTridiagonalInverse(Operator):
 
     Attributes:
         psi: (PsiA (I_l, I_{l+1}), PsiG (O_l, O_{l+1})) for all layers but the last.
-        sigma: K1, K2 and inverse denominators of :func:`minikfac.linalg.kron_sum_solver`, likewise.
+        sigma: K1, K2 and inverse denominators from :func:`minikfac.linalg.kron_sum_solver`, likewise.
         top: inverses of A and G of the last layer.
     """
 
@@ -205,7 +205,7 @@ class BlockTridiagonalInverse(Operator):
 
     @cached_property
     def slices(self) -> tuple[slice, ...]:
-        """Where the parameters of each layer lie."""
+        """Slices of the layers' parameters."""
         sizes = [scale.size for _, _, scale in self.sigma]
         return consecutive([*sizes, len(self.top[0]) * len(self.top[1])])
 
@@ -219,7 +219,7 @@ class BlockTridiagonalInverse(Operator):
 
     def _product(self, v: Array) -> Array:
         parts = [v[part] for part in self.slices]
-        u = [  # Xi v: what is left of each layer once the layer above explained its part
+        u = [  # Xi v: the residual of each layer given the layer above
             part - kron_apply(PsiA, PsiG, above)
             for part, above, (PsiA, PsiG) in zip(parts[:-1], parts[1:], self.psi, strict=True)
         ]
@@ -256,7 +256,7 @@ class BlockTridiagonalInverse(Operator):
         return F
 
     def logdet(self) -> float:
-        """log det of Xi^T Lambda Xi = sum of log det Sigma_l^{-1}."""
+        """log det(Xi^T Lambda Xi) = sum of log det Sigma_l^{-1}."""
         xp = array_module(self.like)
         total = 0.0
         for K1, K2, scale in self.sigma:

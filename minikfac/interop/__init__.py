@@ -1,4 +1,4 @@
-"""Other libraries: weights from PyTorch, their conventions for matrices, and which factor is missing."""
+"""Other libraries: weights from PyTorch, conventions for matrices, and causes of a wrong scale."""
 
 from typing import TYPE_CHECKING
 

@@ -1,12 +1,12 @@
-"""The same matrix as other libraries write it: order of parameters, Kronecker factors, scale of the loss.
+"""Other libraries' conventions: order of parameters, Kronecker factors, scale of the loss.
 
-Over parameters, with l the loss they mean over ours and ``order`` where each of their parameters lies here,
+With l the ratio of their loss to ours and ``order`` the index of each of their parameters in our vector,
 
     theirs = l F[order][:, order].
 
-A Kronecker block is their ``scale`` times the product of two factors, with the number of locations T in
-another place and inputs in another order. A and G are those of :func:`minikfac.fisher.kfac`, K is the number
-of columns of nngeometry's root: C outputs, one less for a softmax.
+Their Kronecker block is ``scale`` times the product of two factors; it distributes the number of locations T
+differently and orders inputs differently. A and G are those of :func:`minikfac.fisher.kfac`, and K is the
+number of columns of nngeometry's root: C outputs, one less for a softmax.
 
 ============  ================  ================  =====  ==========  ============================  =======
 library       A                 G                 scale  product     inputs                        flat
@@ -17,8 +17,8 @@ nngeometry    A sqrt(K)         G / sqrt(K)       1      G (x) A     (c, kh, kw)
 kfac-jax      A / T             l G               T      A (x) G     (kh, kw, c), then the bias    b, W
 ============  ================  ================  =====  ==========  ============================  =======
 
-Here, it is A (x) G with inputs (kh, kw, c), then the bias, in the factors and in the flat vector. The page
-``docs/conventions.md`` has the reasons. curvlinops means ``separate_weight_and_bias=False``.
+Here, it is A (x) G with inputs (kh, kw, c), then the bias, in the factors and in the flat vector. See
+``docs/conventions.md`` for the reasons. For curvlinops, ``separate_weight_and_bias=False`` is assumed.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ LIBRARIES = ("pytorch", "curvlinops", "nngeometry", "kfac-jax")
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ForeignBlock(ShownByFields):
-    """The block of one layer as another library writes it.
+    """The block of one layer in another library's convention.
 
     Attributes:
-        name: of the layer.
-        factors: their (A, G); (block,) of a layer that has no Kronecker factors.
-        scale: what their product is to be multiplied with.
+        name: the layer's name.
+        factors: their (A, G), or (block,) for a layer without Kronecker factors.
+        scale: the number that multiplies the product of the factors.
     """
 
     name: str
@@ -65,25 +65,25 @@ def convert(
     reduction: str = "mean",
     targets: str = "model",
 ) -> list[ForeignBlock] | Array:
-    """Write a matrix in the convention of another library.
+    """Convert a matrix to another library's convention.
 
     Args:
-        F: of ``net``; a Fisher matrix, or an array (P, P).
-        net: whose layers say what a bias and what a patch is. Without one, Kronecker factors are taken for
-            those of dense layers with biases, one feeding the next, under categorical outputs.
-        x: inputs; their shape counts, and for ``reduction="sum"`` their number. A net that begins with a
-            dense layer needs none otherwise.
-        to: among :data:`LIBRARIES`.
-        reduction: of PyTorch's loss, "mean" or "sum", for "pytorch" and "curvlinops".
-        targets: of the signals of F, as in :func:`minikfac.fisher.signals`; "data" for an empirical matrix,
-            in which the scale of the loss is squared (:func:`loss_scale`).
+        F: a Fisher matrix of ``net``, or an array (P, P).
+        net: the network. Without it, Kronecker factors are assumed to belong to a chain of dense layers
+            with biases and categorical outputs.
+        x: inputs; only their shape is used, and for ``reduction="sum"`` their number. Optional if the first
+            layer is dense and the reduction is "mean".
+        to: one of :data:`LIBRARIES`.
+        reduction: reduction of PyTorch's loss, "mean" or "sum", for "pytorch" and "curvlinops".
+        targets: targets of F's signals, as in :func:`minikfac.fisher.signals`; "data" for an empirical
+            matrix, in which the scale of the loss is squared (:func:`loss_scale`).
 
     Returns:
-        K-FAC's matrices block by block; any other matrix as an array (P, P) over their flat parameters.
+        K-FAC's matrices as a list of blocks; any other matrix as an array (P, P) over their flat parameters.
 
     Raises:
-        ValueError: on another library or reduction, a matrix of another net, or outputs or layers they do not
-            have.
+        ValueError: on an unknown library or reduction, a matrix of the wrong shape, or outputs or layers that
+            the library lacks.
     """
     F = F if isinstance(F, FisherMatrix) else symmetric(F, "the matrix")
     net = _dense_net([(b.A, b.G) for b in _kronecker_blocks(F)]) if net is None else net
@@ -106,15 +106,15 @@ def convert_from(
     reduction: str = "mean",
     targets: str = "model",
 ) -> BlockDiagonal | DenseMatrix:
-    """Read a matrix in the convention of another library; undoes :func:`convert`.
+    """Convert a matrix from another library's convention; the inverse of :func:`convert`.
 
     Args:
         theirs: one :class:`ForeignBlock` or pair (A, G) per layer, or an array (P, P) over their parameters.
-        net, x, reduction, targets: as in convert.
-        source: among :data:`LIBRARIES`.
+        net, x, reduction, targets: as in :func:`convert`.
+        source: one of :data:`LIBRARIES`.
 
     Raises:
-        ValueError: as convert, and on factors of other shapes.
+        ValueError: as :func:`convert`, and on factors of wrong shapes.
     """
     pairs = theirs if isinstance(theirs, list | tuple) else []
     factors = [pair.factors if isinstance(pair, ForeignBlock) else pair for pair in pairs]
@@ -134,45 +134,45 @@ def convert_from(
 
 
 def _kronecker_blocks(F: FisherMatrix | Array) -> list[KroneckerBlock]:
-    """The blocks of a matrix that is made of Kronecker products and nothing else; or []."""
+    """The blocks of a matrix if all of them are Kronecker products, otherwise []."""
     blocks = F.blocks if isinstance(F, BlockDiagonal) else ()
     products = [block for block in blocks if isinstance(block, KroneckerBlock)]
     return products if len(products) == len(blocks) else []
 
 
 def _dense_net(factors: Sequence[tuple[Array, ...]]) -> Network:
-    """A net of dense layers with biases and categorical outputs, from the sizes of factors (A, G)."""
+    """A net of dense layers with biases and categorical outputs that fits the factors (A, G)."""
     if not factors or any(len(pair) != 2 for pair in factors):
-        raise ValueError("expected the net where not all blocks are Kronecker products, got none")
+        raise ValueError("expected net= unless all blocks are Kronecker products, got none")
     return Network([layers.Dense(len(A) - 1, len(G)) for A, G in factors], outputs.Categorical())
 
 
 def flat_order(net: Network, x: Array, library: str) -> Array:
-    """Where each parameter of their flat vector lies in ours, (P,): theirs = theta[order]."""
+    """Index of each of their parameters in our flat vector, (P,): theirs = theta[order]."""
     return _Convention.of(library, net, x, "mean", "model", array_module(x)).order
 
 
 def loss_scale(
     library: str, output: outputs.Output, n: int, c: int, reduction: str = "mean", targets: str = "model"
 ) -> float:
-    """A library's curvature over ours: that of its loss, where ours is a mean negative log-likelihood.
+    """Ratio of a library's curvature to ours, which is that of the mean negative log-likelihood.
 
-    PyTorch's mean runs over outputs too except for cross-entropy, and its squared error has no 1/2; that of
-    kfac-jax has none either, and nngeometry has the distributions themselves.
+    PyTorch's mean also runs over outputs, except for cross-entropy, and its squared error has no 1/2; neither
+    has that of kfac-jax, while nngeometry uses the distributions themselves.
 
-    In an empirical matrix, which squares the gradients of an example's loss, what scales that loss enters
-    squared: the 2 of the squared error, and 1/C in PyTorch. In the libraries 1/C counts once, as 1/N does.
+    An empirical matrix squares the gradients of each example's loss, so factors of that loss enter squared:
+    the 2 of the squared error, and 1/C in PyTorch. In the other libraries 1/C enters once, as 1/N does.
 
     Args:
-        library: among :data:`LIBRARIES`.
+        library: one of :data:`LIBRARIES`.
         output: the output distribution.
         n: examples.
         c: outputs.
-        reduction: "mean" or "sum", of PyTorch's loss.
+        reduction: reduction of PyTorch's loss, "mean" or "sum".
         targets: "data" for the empirical matrix, "model" or "sampled" for the Fisher matrix.
 
     Raises:
-        ValueError: on another library, reduction or targets, or an output that the library does not have.
+        ValueError: on an unknown library, reduction or targets, or an output that the library lacks.
     """
     if targets not in TARGETS:
         raise ValueError(f"expected targets {', '.join(map(repr, TARGETS))}, got {targets!r}")
@@ -198,13 +198,13 @@ def loss_scale(
 
 @dataclass(frozen=True, eq=False)
 class _Layout:
-    """How one layer's weights (I, O) lie in a library.
+    """Layout of one layer's weights (I, O) in a library.
 
     Attributes:
-        rows: where each of their inputs lies in ours, (I,), the bias last; of scale and shift, their entries.
-        order: where each of their flat parameters lies in ours, from the layer's first.
-        t: locations.
-        shape: of our weights; None for scale and shift.
+        rows: our index of each of their inputs, (I,), the bias last; for scale and shift, of each entry.
+        order: our index of each of their flat parameters, counted from the layer's first.
+        t: number of locations.
+        shape: shape of our weights; None for scale and shift.
     """
 
     rows: Array
@@ -219,10 +219,10 @@ class _Convention:
 
     Attributes:
         library: its name.
-        loss: their loss over ours.
-        columns: K of the output's root as nngeometry has it.
-        layouts: of the parameter layers.
-        order: where each of their flat parameters lies in ours, (P,).
+        loss: ratio of their loss to ours.
+        columns: number of columns K of nngeometry's root.
+        layouts: one per parameter layer.
+        order: our index of each of their flat parameters, (P,).
     """
 
     library: str
@@ -235,7 +235,7 @@ class _Convention:
     def of(
         cls, library: str, net: Network, x: Array | None, reduction: str, targets: str, xp: ModuleType
     ) -> _Convention:
-        """Find the convention, with indices for arrays of xp; x may lie elsewhere."""
+        """Determine the convention, with indices for arrays of xp; x may be on another device."""
         x = _inputs(net, reduction) if x is None else x
         tape = net.forward(array_module(x).zeros(net.n_params, dtype=x.dtype), x[:1])
         c = tape.z.shape[1]
@@ -251,7 +251,7 @@ class _Convention:
         return cls(library, loss, columns, layouts, order)
 
     def shares(self, t: int) -> tuple[float, float, float]:
-        """What their A, their G and their scale have that ours have not."""
+        """Factors by which their A, G and scale differ from ours."""
         if self.library == "curvlinops":
             return 1 / t, t * self.loss, 1.0
         if self.library == "nngeometry":
@@ -261,7 +261,7 @@ class _Convention:
         return 1.0, 1.0, self.loss
 
     def write(self, layout: _Layout, block: FisherMatrix, name: str) -> ForeignBlock:
-        """One block in their convention."""
+        """Convert one block to their convention."""
         if not isinstance(block, KroneckerBlock):
             F = block.to_dense()[layout.order][:, layout.order]
             return ForeignBlock(name, (self.loss * F,))
@@ -270,7 +270,7 @@ class _Convention:
         return ForeignBlock(name, (of_A * A, of_G * block.G), scale)
 
     def read(self, layout: _Layout, theirs: Any, name: str) -> tuple[Array, ...]:
-        """Our (A, G) of one of their blocks, or the full block."""
+        """Convert one of their blocks to our (A, G), or to our full block."""
         of_A, of_G, scale = self.shares(layout.t)
         factors, given = (
             (theirs.factors, theirs.scale) if isinstance(theirs, ForeignBlock) else (theirs, None)
@@ -293,11 +293,11 @@ class _Convention:
 
 
 def _inputs(net: Network, reduction: str) -> Array:
-    """An example for a net whose layers tell what it looks like."""
+    """An input for a net whose first layer determines its shape."""
     first = net.layers[0]
     if not isinstance(first, layers.Dense) or reduction == "sum":
-        what = "how many there are" if reduction == "sum" else f"of what shape they are before {first}"
-        raise ValueError(f"expected inputs x, which tell {what}, got none")
+        what = "the number of examples" if reduction == "sum" else f"the shape of inputs to {first}"
+        raise ValueError(f"expected inputs x, which determine {what}, got none")
     return array_module().zeros((1, first.n_in))
 
 
@@ -308,7 +308,7 @@ def _check(M: Array, size: int, letter: str, name: str) -> None:
 
 
 def _layout(library: str, layer: layers.ParameterLayer, channels: int, t: int, xp: ModuleType) -> _Layout:
-    """How one layer's weights lie in a library; ``channels`` of flattened images come in, 0 if none do."""
+    """Layout of one layer's weights; ``channels`` is that of flattened input images, 0 for other inputs."""
     i, o = layer.weight_shape
     theirs_first = library != "kfac-jax"  # channels before pixels, outputs before inputs
     if not isinstance(layer, layers.Dense | layers.Conv2d):  # scale, then shift, over features
@@ -333,7 +333,7 @@ def _layout(library: str, layer: layers.ParameterLayer, channels: int, t: int, x
 
 
 def _flattened_channels(net: Network, shape: tuple[int, ...]) -> list[int]:
-    """Per parameter layer, C where flattened images come in, (h, w, c) here and (c, h, w) elsewhere; or 0."""
+    """Channels of flattened input images, (h, w, c) here, (c, h, w) elsewhere; 0 for other inputs."""
     channels: list[int] = []
     flattened = 0
     for layer in in_a_row(net.layers):

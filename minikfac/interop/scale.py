@@ -1,9 +1,9 @@
-"""What makes a matrix a factor off: the causes that the best scalar c* gives away.
+"""Causes of a wrong scale of a matrix, inferred from the best scalar c*.
 
-    c* = <K, F> / <K, K>    of a matrix K that should be F, so K is 1 / c* times what it should be
+c* = <K, F> / <K, K>    of a matrix K that should be F, so K is 1 / c* times what it should be
 
-Numbers that differ (N, T, M, C) leave different factors behind. Where several causes lead to the same factor,
-all of the simplest are named: the numbers cannot tell which.
+Causes can be told apart if N, T, M and C differ. If several explain the same factor, all of the simplest are
+named.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ Cause = tuple[float, str]
 ALWAYS: list[Cause] = [
     (2.0, "it is of the squared error without its 1/2, a Gaussian of variance 1/2"),
     (4.0, "gradients of the squared error without its 1/2 were squared, in an empirical Fisher matrix"),
-    (0.5, "a 1/2 is in it that belongs to the quadratic model"),
+    (0.5, "it contains a 1/2 that belongs to the quadratic model"),
     (-1.0, "the sign is turned"),
 ]
-"""Factors, and what leads to them."""
+"""Factors and their causes."""
 OF_N = [
     (1, "it is a sum over the N examples"),
-    (-1, "it is divided by N once more"),
+    (-1, "it is divided by N once too often"),
     (-2, "derivatives are those of the mean loss, N times too small, and were squared"),
 ]
-"""Powers of N, and what leads to a factor of that power; likewise of T, M and C."""
+"""Powers of N and causes of such a factor; likewise for T, M and C."""
 OF_T = [
-    (1, "T is in it once more: both factors are sums over locations, or it is T times KFC"),
-    (-1, "a T is missing: both factors are means over locations"),
-    (-2, "T divides it twice more"),
+    (1, "it has a factor T too many: both factors are sums over locations, or it is T times KFC"),
+    (-1, "a factor T is missing: both factors are means over locations"),
+    (-2, "it is divided by T twice too often"),
 ]
 OF_M = [
     (1, "it is a sum over the M samples"),
-    (-1, "sampled derivatives are divided by M, and should be by sqrt(M)"),
+    (-1, "sampled derivatives are divided by M instead of sqrt(M)"),
 ]
 OF_C = [
-    (-1, "the loss is a mean over the C outputs, and should be their sum"),
+    (-1, "the loss is a mean over the C outputs instead of a sum"),
     (-2, "gradients of a mean over the C outputs were squared, in an empirical Fisher matrix"),
     (1, "it is multiplied by C"),
 ]
@@ -52,18 +52,19 @@ def scale_causes(
     c: int | None = None,
     rtol: float = 1e-6,
 ) -> list[str]:
-    """Name what leads to a factor, in words.
+    """Describe the possible causes of a factor in words.
 
     Args:
-        c_star: the best scalar of the foreign matrix for the right one, as in ``quality.compare``.
-        n: examples.
+        c_star: the best scalar c* for the foreign matrix against the correct one, as in
+            ``quality.compare``.
+        n: number of examples.
         t: locations of the layer.
         m: sampled targets per example.
         c: outputs of the net.
-        rtol: how far off a factor may be; larger for sampled matrices.
+        rtol: relative tolerance for the factor; use a larger one for sampled matrices.
 
     Returns:
-        Causes, each a part of a sentence; [] if no combination of the causes here leads to the factor.
+        Causes as clauses; [] if no combination of known causes explains the factor.
 
     Raises:
         ValueError: on a c* that is 0 or not finite.
@@ -89,7 +90,7 @@ def scale_causes(
 
 
 def _groups(n: int | None, t: int | None, m: int | None, c: int | None) -> list[list[Cause]]:
-    """Causes by what they have to do with; of each group at most one is at work."""
+    """Causes in groups, from each of which at most one is considered at a time."""
     groups = [ALWAYS]
     for number, causes in ((n, OF_N), (t, OF_T), (m, OF_M), (c, OF_C)):
         if number is not None:

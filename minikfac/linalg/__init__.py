@@ -1,7 +1,7 @@
-"""Linear algebra without a network in sight.
+"""Linear algebra that knows nothing about networks.
 
-Kronecker products, positive semi-definite matrices, inverses of others, conjugate gradients, Krylov
-subspaces, extreme eigenvalues, pieces of arrays and sums over them.
+Kronecker products, positive semi-definite and general matrices, conjugate gradients, Krylov subspaces,
+extreme eigenvalues, and sums over chunks of examples.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""Conjugate gradients with a preconditioner, for matrices that are given by their products."""
+"""Preconditioned conjugate gradients for matrices given by matrix-vector products."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ def conjugate_gradients(
     x0: Array | None = None,
     watch: Callable[[int, Array, float], bool] | None = None,
 ) -> CGResult:
-    """Solve M x = b for a symmetric positive definite M given by its products.
+    """Solve M x = b for a symmetric positive definite M given by matrix-vector products.
 
-    Each iterate minimizes phi(x) = x^T M x / 2 - b^T x over a space that grows by one direction.
+    Each iterate minimizes phi(x) = x^T M x / 2 - b^T x over a space that grows by one dimension.
 
     Args:
         product: v -> M v.
         b: (n,).
         tolerance: stop when ||b - M x|| <= tolerance ||b||.
-        max_iterations: at most; n by default.
+        max_iterations: n by default.
         precondition: v -> B^{-1} v for a positive definite B that resembles M.
-        x0: where to start; 0 by default.
-        watch: sees the number of each iterate, from 0 for the start, the iterate and phi; True stops there.
+        x0: initial guess; 0 by default.
+        watch: called with each iterate's number (0 for x0), the iterate and phi; stops if it returns True.
 
     Raises:
-        ValueError: on a direction of zero or negative curvature, since M is not positive definite then;
-            likewise for the preconditioner.
+        ValueError: on a direction of zero or negative curvature, which shows that M is not positive
+            definite; likewise for the preconditioner.
     """
     limit = len(b) if max_iterations is None else max_iterations
     norm_b = float((b @ b) ** 0.5)
@@ -52,7 +52,7 @@ def conjugate_gradients(
     residual = float((r @ r) ** 0.5) / (norm_b or 1)
     iteration = 0
     while True:
-        # phi from r = b - M x, without another product
+        # phi from r = b - M x, which saves a product
         enough = watch is not None and watch(iteration, x, -0.5 * float(x @ (r + b)))
         if enough or residual <= tolerance or iteration == limit:
             return CGResult(x, iteration, residual <= tolerance, residual)

@@ -10,7 +10,7 @@ def invert(M: Array, name: str = "matrix") -> Array:
     """Return the inverse of a square matrix (n, n).
 
     Raises:
-        SingularMatrixError: naming the matrix and its condition number, where that is over 1 / (n eps).
+        SingularMatrixError: if the condition number exceeds 1 / (n eps), with that number and the name.
     """
     xp = array_module(M)
     values = xp.linalg.svd(M, compute_uv=False)

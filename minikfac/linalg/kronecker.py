@@ -1,7 +1,7 @@
-"""Kronecker products A (x) G that are never formed.
+"""Products with matrices A (x) G that are never formed.
 
-With row-major vec, ``(A (x) G) vec(V) = vec(A V G^T)`` for V of shape (I, O): two small products of
-size I x I and O x O in place of one of size IO x IO.
+With row-major vec, ``(A (x) G) vec(V) = vec(A V G^T)`` for V of shape (I, O): two products with small
+matrices, I x I and O x O, replace one with an IO x IO matrix.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def kron_eigen_dense(U_A: Array, U_G: Array, s: Array) -> Array:
     """
     i, o = s.shape
     xp = array_module(U_A, U_G, s)
-    H = s @ (U_G[:, None] * U_G).reshape(o * o, o).T  # (I, O O): the sum over columns of U_G
+    H = s @ (U_G[:, None] * U_G).reshape(o * o, o).T  # (I, O O): sums over the columns of U_G
     M = xp.empty((i, o, i, o), dtype=s.dtype)
     for row in range(i):
         M[row] = ((U_A * U_A[row]) @ H).reshape(i, o, o).swapaxes(0, 1)
@@ -57,29 +57,29 @@ def kron_eigen_dense(U_A: Array, U_G: Array, s: Array) -> Array:
 def kron_sum_solver(
     A: Array, G: Array, C: Array, D: Array, sign: int, names: Sequence[str] = ("A", "G"), damping: float = 0.0
 ) -> tuple[Array, Array, Array]:
-    """Diagonalize A (x) G + sign * C (x) D, so that each product with its inverse is four small ones.
+    """Diagonalize A (x) G + sign * C (x) D, which reduces products with its inverse to four small ones.
 
     With A^{-1/2} C A^{-T/2} = E1 diag(s1) E1^T, K1 = A^{-T/2} E1, and likewise s2, K2 from G and D,
 
         (A (x) G + sign C (x) D)^{-1} vec V = vec( K1 [ (K1^T V K2) / (1 + sign s1 s2^T) ] K2^T )
 
-    [MG15, app. B]. Square roots are Cholesky factors here: any root will do.
+    [MG15, app. B]. Any square root works; we use Cholesky factors.
 
     Args:
         A: (I, I), positive definite.
         G: (O, O), positive definite.
         C: (I, I), positive semi-definite.
         D: (O, O), positive semi-definite.
-        sign: +1 or -1. For -1 the eigenvalues s1, s2 are clipped to at most 1, which they are when
-            C and D are what a regression explains of A and G.
-        names: what to call A and G in errors.
-        damping: lambda, of which A and G have some part already; for errors.
+        sign: +1 or -1. For -1 the eigenvalues s1, s2 are clipped to at most 1, their exact bound if C and D
+            are the parts of A and G explained by a regression.
+            names: names of A and G in errors.
+            damping: lambda, already contained in A and G; only for errors.
 
     Returns:
         K1 (I, I), K2 (O, O) and the inverse denominators 1 / (1 + sign s1 s2^T), (I, O).
 
     Raises:
-        SingularMatrixError: if A, G or the whole is singular to working precision.
+        SingularMatrixError: if A, G or the sum is singular to working precision.
     """
     xp = array_module(A, G, C, D)
     pairs, Ls = [], []
@@ -91,6 +91,6 @@ def kron_sum_solver(
         pairs.append((triangular_solve(L, E, transposed=True), s.clip(0, 1 if sign < 0 else None)))
     (K1, s1), (K2, s2) = pairs
     denominator = 1 + sign * s1[:, None] * s2[None, :]
-    what = f"{names[0]}, times {names[1]}, minus what the next layer explains of it,"
+    what = f"{names[0]}, times {names[1]}, minus the part explained by the next layer,"
     check_product(Ls, what, damping, share=float(denominator.min()))
     return K1, K2, 1 / denominator

@@ -1,9 +1,9 @@
-"""Krylov subspaces: what products with a matrix make of one vector, as an orthonormal basis.
+"""Krylov subspaces: an orthonormal basis of the images of a vector under powers of a matrix.
 
     K_m = span{ v, C M v, (C M)^2 v, ... },    v = C b, with a preconditioner C (the identity by default)
 
-Each new direction is C M times the last basis vector, made orthogonal to those before it (Arnoldi): the same
-space as that of the powers, which themselves would soon be parallel in floating point.
+Each new direction is C M times the last basis vector, orthogonalized against all previous ones (Arnoldi).
+This spans the same space as the powers, which themselves soon become parallel in floating point.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ..backend import Array, array_module
 
 
 class Subspace(NamedTuple):
-    """The result of :func:`krylov_subspace`; smaller than ``size`` where M leads no further."""
+    """The result of :func:`krylov_subspace`; smaller than ``size`` if the space is invariant before."""
 
     basis: Array
     """V (m, n), orthonormal rows."""
@@ -30,17 +30,17 @@ def krylov_subspace(
     extra: Sequence[Array] = (),
     precondition: Callable[[Array], Array] | None = None,
 ) -> Subspace:
-    """Return a basis of K_size and some vectors more, with as many products as the basis has vectors.
+    """Return a basis of the span of K_size and some extra vectors, with one product per basis vector.
 
     Args:
         product: v -> M v for a symmetric (n, n) matrix M.
         b: (n,), not 0.
         size: dimension, at least 1.
-        extra: vectors (n,) that the space is to hold too.
+        extra: vectors (n,) to be added to the space.
         precondition: v -> C v for a symmetric positive definite C.
 
     Raises:
-        ValueError: on another size, or b = 0.
+        ValueError: if size < 1 or b = 0.
     """
     if size < 1:
         raise ValueError(f"expected a subspace of dimension >= 1, got {size}")
@@ -51,10 +51,10 @@ def krylov_subspace(
     m = 0
 
     def add(v: Array) -> Array | None:
-        """Add the part of v orthogonal to the basis, and return M times it; None if nothing is left."""
+        """Add the component of v orthogonal to the basis and return M times it; None if it vanishes."""
         nonlocal m
         before = float((v @ v) ** 0.5)
-        for _ in range(2):  # the second time takes away what rounding left
+        for _ in range(2):  # the second pass removes rounding errors of the first
             v = v - (V[:m] @ v) @ V[:m]
         norm = float((v @ v) ** 0.5)
         if m == len(V) or not norm > float(xp.finfo(b.dtype).eps) ** 0.75 * before:

@@ -22,14 +22,14 @@ def extreme_eigenpairs(
 
     Args:
         product: v -> M v for a symmetric (n, n) matrix M.
-        like: (n,), an array of the dtype and device to use.
-        k: how many, from 1 to n.
-        which: "LA" the largest, "SA" the smallest, "LM" the largest in magnitude.
+        like: (n,), an array with the dtype and device to use.
+        k: number of eigenvalues, from 1 to n.
+        which: "LA" for the largest, "SA" for the smallest, "LM" for the largest in magnitude.
         tolerance: relative accuracy; 0 means machine precision.
-        seed: of the starting vector.
+        seed: seed of the starting vector.
 
     Raises:
-        ValueError: on another k or which.
+        ValueError: on an invalid k or which.
     """
     xp = array_module(like)
     n = len(like)
@@ -37,7 +37,7 @@ def extreme_eigenpairs(
         raise ValueError(f"expected k from 1 to {n} eigenvalues, got {k}")
     if which not in ("LA", "SA", "LM"):
         raise ValueError(f"expected which 'LA', 'SA' or 'LM', got {which!r}")
-    if n <= max(2 * k + 1, 64):  # Lanczos needs room; a small matrix is cheaper whole
+    if n <= max(2 * k + 1, 64):  # Lanczos needs k well below n; a dense solver is cheaper for small matrices
         dense = xp.stack([product(column) for column in xp.eye(n, dtype=like.dtype)], axis=1)
         values, vectors = xp.linalg.eigh((dense + dense.T) / 2)
         if which == "LM":

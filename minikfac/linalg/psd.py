@@ -1,4 +1,4 @@
-"""Symmetric positive semi-definite matrices: factorize, solve, invert, and say so when they are singular."""
+"""Symmetric positive semi-definite matrices: factorizations, solves, inverses, and tests for singularity."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from ..parallel import one_thread
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 _SMALL = 800
-"""Rows of a matrix up to which one thread is as fast as two, or faster."""
+"""Largest matrix, in rows, for which one thread is at least as fast as two."""
 
 
 class SingularMatrixError(ValueError):
-    """A matrix that had to be positive definite is not; the message names it, its rank, and what to add."""
+    """A matrix is singular or indefinite; the message gives its name, its rank and a remedy."""
 
 
 def resolution(like: Array) -> float:
-    """10 eps: the least ratio of a matrix's smallest eigenvalue to its largest diagonal entry.
+    """10 eps: the least permitted ratio of the smallest eigenvalue to the largest diagonal entry.
 
-    There rounding leaves the smallest eigenvalue of an exactly singular matrix. A solve with M has a relative
-    residual ||M x - v|| / ||v|| of eps times the condition number at most, give or take, so that one digit
-    is right at the limit.
+    Rounding errors leave the smallest eigenvalue of an exactly singular matrix near this size. The relative
+    residual ||M x - v|| / ||v|| of a solve is at most about eps times the condition number, so at the limit
+    one digit is correct.
     """
     return 10 * _epsilon(like)
 
 
 def ill_conditioned(name: str, like: Array, condition: float, damping: float) -> SingularMatrixError:
-    """The error for a damped matrix that its dtype cannot resolve."""
+    """The error for a damped matrix that is too ill-conditioned for its dtype."""
     size = f"{condition:.1e}" if math.isfinite(condition) else "a larger one"
     advice = f" with damping {damping:.3g}; use more damping" if damping else "; add damping"
     precision = "" if like.dtype.name == "float64" else " or float64"
@@ -44,15 +44,15 @@ def ill_conditioned(name: str, like: Array, condition: float, damping: float) ->
 
 
 def symmetrize(M: Array) -> Array:
-    """Return (M + M^T) / 2, for a matrix that only rounding made unsymmetric."""
+    """Return (M + M^T) / 2, for a matrix that is symmetric up to rounding."""
     return (M + M.T) / 2
 
 
 def _calm(function: Function) -> Function:
-    """Let a function of a small matrix (n, n) on the host use one thread.
+    """Restrict a function of a small matrix (n, n) on the host to one thread.
 
-    SciPy's BLAS and NumPy's have threads of their own, which wait for work at full speed: where routines of
-    both come in turn, those of one are in the way of the other's.
+    SciPy's and NumPy's BLAS each have a thread pool that spins while waiting for work: when calls to the two
+    alternate, the idle threads of one slow down the other.
     """
 
     @wraps(function)
@@ -74,7 +74,7 @@ def _scipy_linalg(like: Array) -> ModuleType:
 def rank(M: Array) -> int:
     """Numerical rank of a positive semi-definite (n, n) matrix, by Cholesky with pivoting (n^3 / 3 flops).
 
-    A pivot counts while it is above max(n, 20) eps times the largest diagonal entry.
+    Pivots above max(n, 20) eps times the largest diagonal entry count.
     """
     M = to_host(M)
     factorize = scipy.linalg.get_lapack_funcs("pstrf", (M,))
@@ -91,17 +91,17 @@ def cholesky(
 ) -> Array:
     """Return the lower Cholesky factor L, M = L L^T, of a symmetric positive definite (n, n) matrix.
 
-    A matrix counts as singular when the factorization breaks down or when its smallest eigenvalue is
-    under :func:`resolution` times the largest diagonal entry. Its pivots tell less: none need be small where
-    the null vector is spread out.
+    A matrix counts as singular if the factorization breaks down or its smallest eigenvalue is below
+    :func:`resolution` times the largest diagonal entry. Pivots are less reliable: none need be small if the
+    null vector has many nonzero entries.
 
     Args:
         M: (n, n); only its lower triangle is read.
-        name: what to call the matrix in the error.
+        name: name of the matrix in the error.
         overwrite: work in M's memory.
-        at_least: a lower bound of the eigenvalues, as damping is; where that is enough, the smallest need
-            not be looked for.
-        damping: lambda, of which M has some part already; for the error.
+        at_least: a lower bound on the eigenvalues, such as the damping; if it is large enough, the smallest
+        eigenvalue is not computed.
+        damping: lambda, already contained in M; only for the error.
 
     Raises:
         SingularMatrixError: naming the matrix and its numerical rank or, if damped, its condition number.
@@ -114,12 +114,12 @@ def cholesky(
 def _cholesky_and_bound(
     M: Array, name: str, overwrite: bool, at_least: float, damping: float
 ) -> tuple[Array, float]:
-    """L, and a lower bound of the smallest eigenvalue of M over its largest diagonal entry."""
+    """L, and a lower bound on the ratio of M's smallest eigenvalue to its largest diagonal entry."""
     xp = array_module(M)
     if on_host(M):
-        # LAPACK works on columns: the upper factor of M^T is the lower one of M, without a copy.
+        # LAPACK is column-major: the upper factor of M^T is the lower one of M, without a copy.
         (factorize,) = scipy.linalg.get_lapack_funcs(("potrf",), (M,))
-        # pstrf, should it be needed for the message, must see M as it was
+        # M must stay intact for pstrf, which the message may need
         R, info = factorize(M.T, lower=0, clean=1, overwrite_a=overwrite)
         L, broke_down = R.T, info != 0
     else:
@@ -142,9 +142,9 @@ def _cholesky_and_bound(
 
 
 def smallest_eigenvalue(L: Array) -> float:
-    """Smallest eigenvalue of L L^T over its largest diagonal entry, by inverse iteration.
+    """Ratio of the smallest eigenvalue of L L^T to its largest diagonal entry, by inverse iteration.
 
-    Two steps do: near singularity each outgrows what it started from by 1 / eps.
+    Two steps suffice: near singularity each amplifies the null direction by about 1 / eps.
     """
     largest = array_module(L).einsum("ij,ij->i", L, L).max()
     v = no_pattern(L)
@@ -154,13 +154,13 @@ def smallest_eigenvalue(L: Array) -> float:
 
 
 def no_pattern(like: Array) -> Array:
-    """A vector (n,) that is orthogonal to nothing that matters."""
+    """A vector (n,) without any pattern, so that it is unlikely to be orthogonal to an eigenvector."""
     xp = array_module(like)
     return xp.cos(xp.arange(1, len(like) + 1, dtype=like.dtype) ** 2)
 
 
 def _device_cholesky(xp: ModuleType, M: Array) -> tuple[Array, bool]:
-    """The lower factor, and whether there is none: by default CuPy would return finite nonsense."""
+    """The lower factor, and whether there is none, in which case CuPy by default returns finite nonsense."""
     import cupyx
 
     try:
@@ -171,18 +171,18 @@ def _device_cholesky(xp: ModuleType, M: Array) -> tuple[Array, bool]:
 
 
 Damped = tuple[Array, str, Any]
-"""A damped factor (n, n), what to call it in errors, and what was added to its diagonal: a number, or on a
-device an array without axes."""
+"""A damped factor (n, n), its name in errors, and the amount added to its diagonal: a number, or a 0-d array
+on a device."""
 
 
 def damped_choleskys(pairs: Iterable[tuple[Damped, Damped]], damping: float) -> list[tuple[Array, Array]]:
-    """Factorize A and G of Kronecker products as :func:`cholesky` does, and wait for a device just once.
+    """Factorize A and G of Kronecker products as :func:`cholesky` does, synchronizing a device only once.
 
-    The condition number of A (x) G is the product of theirs, and it must be in the limits too.
+    The condition number of A (x) G is the product of theirs, and must be within the limit too.
 
-    On a device a factorization that breaks down leaves finite nonsense, and to ask whether it did makes the
-    host wait. So each L is tried on a vector, L L^T v = M v up to rounding, and the answers come together.
-    What fails is looked at again by :func:`cholesky`.
+    On a device a failed factorization returns finite nonsense, and querying its status makes the host wait.
+    So each L is tested on a vector, L L^T v = M v up to rounding, and all results are fetched together.
+    Failures are factorized again by :func:`cholesky`, which raises the error.
 
     Args:
         pairs: damped A and G.
@@ -192,7 +192,7 @@ def damped_choleskys(pairs: Iterable[tuple[Damped, Damped]], damping: float) -> 
         SingularMatrixError, ValueError: as :func:`cholesky`.
     """
     Ls, unchecked = [], []
-    for pair in pairs:  # one after the other: on the host none need be kept
+    for pair in pairs:  # one by one, so that the host need not keep them all
         if on_host(pair[0][0]):
             Ls.append(_pair_of_choleskys(pair, damping))
             continue
@@ -222,12 +222,12 @@ def check_product(Ls: Sequence[Array], name: str, damping: float, share: float =
 
     Args:
         Ls: Cholesky factors.
-        name: what to call it in the error.
+        name: name of the product in the error.
         damping: lambda, for the error.
-        share: of the product's smallest eigenvalue that is left.
+        share: remaining share of the product's smallest eigenvalue.
 
     Raises:
-        SingularMatrixError: with the condition number.
+        SingularMatrixError: with the condition number, if it is too large.
     """
     smallest = share * math.prod(smallest_eigenvalue(L) for L in Ls)
     if not smallest > resolution(Ls[0]):
@@ -235,7 +235,7 @@ def check_product(Ls: Sequence[Array], name: str, damping: float, share: float =
 
 
 def _unchecked_cholesky(M: Array) -> Array:
-    """The lower factor on a device, or nonsense where there is none."""
+    """The lower factor on a device, or nonsense if the factorization fails."""
     import cupyx
 
     with cupyx.errstate(linalg="ignore"):
@@ -243,26 +243,26 @@ def _unchecked_cholesky(M: Array) -> Array:
 
 
 def _are_factors(Ls: Sequence[Array], pair: tuple[Damped, Damped]) -> Array:
-    """Whether L L^T = M on one vector, and A (x) G is far enough from singular; a bool on the device."""
+    """Whether L L^T v = M v for a test vector and A (x) G is well conditioned; a bool on the device."""
     good, bound = True, 1.0
     for L, (M, _, share) in zip(Ls, pair, strict=True):
         largest, v = M.diagonal().max(), no_pattern(L)
         wrong = abs(L @ (L.T @ v) - M @ v).max()
-        good = good & (wrong <= len(M) * _epsilon(M) * largest)  # neither where NaN
+        good = good & (wrong <= len(M) * _epsilon(M) * largest)  # False for NaN
         bound = bound * (share / largest)
     return good & (bound > resolution(Ls[0]))  # type: ignore[return-value]
 
 
 def _negative_rounding(M: Array, largest: Any) -> Any:
-    """How negative rounding makes an eigenvalue beside the largest: M may have been float32, or cancelled."""
+    """Bound on negative eigenvalues due to rounding; generous, as M may stem from float32 or cancellation."""
     return max(1e-6, len(M) * resolution(M)) * largest + 1e-12
 
 
 def check_psd(M: Array, name: str) -> None:
-    """Reject a symmetric matrix with negative eigenvalues beyond rounding; on a device it is not checked.
+    """Reject a symmetric matrix with negative eigenvalues beyond rounding; does nothing on a device.
 
     Raises:
-        ValueError: naming the matrix and its smallest eigenvalue.
+        ValueError: with the matrix's name and its smallest eigenvalue.
     """
     if on_host(M):
         shifted, (factorize,) = M.copy(), scipy.linalg.get_lapack_funcs(("potrf",), (M,))
@@ -275,11 +275,11 @@ def check_psd(M: Array, name: str) -> None:
 def triangular_solve(L: Array, b: Array, transposed: bool = False, overwrite: bool = False) -> Array:
     """Solve L x = b or, transposed, L^T x = b, for lower triangular L (n, n) and b (n,) or (n, m).
 
-    With ``overwrite``, b's memory may be used.
+    With ``overwrite``, b's memory may be reused.
     """
-    array_module(L, b)  # refuses two that are not in one place
+    array_module(L, b)  # rejects arrays on different devices
     if on_host(L) and b.ndim == 2 and L.dtype == b.dtype:
-        # BLAS works on columns: U = L^T lies there as it is, and so does b or b^T, without a copy
+        # BLAS is column-major: it can use U = L^T and b or b^T without a copy
         (solve,) = scipy.linalg.get_blas_funcs(("trsm",), (L, b))
         U = L.T
         if b.flags.f_contiguous:
@@ -300,9 +300,9 @@ def cholesky_inverse(L: Array) -> Array:
     xp = array_module(L)
     if on_host(L):
         (invert,) = scipy.linalg.get_lapack_funcs(("potri",), (L,))
-        upper = invert(L.T, lower=0)[0]  # only its upper triangle is meaningful
+        upper = invert(L.T, lower=0)[0]  # only the upper triangle is meaningful
         inverse = upper.T
-        for start in range(0, len(L), 512):  # mirror in tiles: no second n x n array
+        for start in range(0, len(L), 512):  # mirrored in tiles, without a second n x n array
             stop = min(start + 512, len(L))
             inverse[:stop, start:stop] = xp.where(
                 xp.tri(stop, stop - start, -start, dtype=bool),
@@ -318,8 +318,8 @@ def eigh(M: Array, name: str | None = None) -> tuple[Array, Array]:
     """Eigenvalues (n,), ascending, negative ones clipped to 0, and eigenvectors (n, n) in columns.
 
     Raises:
-        ValueError: if the matrix has a name, and negative eigenvalues beyond rounding; on a device, where
-            the answer would hold up the queue, all are NaN then.
+        ValueError: if the matrix has a name and negative eigenvalues beyond rounding. On a device all
+            eigenvalues are NaN instead, since a check would stall the queue.
     """
     xp = array_module(M)
     values, vectors = xp.linalg.eigh(M)
@@ -330,14 +330,14 @@ def eigh(M: Array, name: str | None = None) -> tuple[Array, Array]:
         return xp.where(values[0] < -rounding, xp.nan, xp.maximum(values, 0)), vectors
     if values[0] < -rounding:
         raise ValueError(
-            f"expected a positive semi-definite matrix, but {name} ({len(M)} x {len(M)}) has an eigenvalue "
-            f"of {float(values[0]):.3g} beside one of {float(values[-1]):.3g}"
+            f"expected a positive semi-definite matrix, but {name} ({len(M)} x {len(M)}) has eigenvalues "
+            f"from {float(values[0]):.3g} to {float(values[-1]):.3g}"
         )
     return xp.maximum(values, 0), vectors
 
 
 def pseudo_inverse(M: Array, name: str | None = None) -> Array:
-    """Moore-Penrose inverse; eigenvalues under n eps times the largest count as zero."""
+    """Moore-Penrose inverse; eigenvalues below n eps times the largest count as zero."""
     xp = array_module(M)
     values, vectors = eigh(M, name)
     keep = values > xp.maximum(len(M) * _epsilon(M) * values[-1], xp.finfo(M.dtype).tiny)

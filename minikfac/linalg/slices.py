@@ -1,11 +1,11 @@
-"""Where the pieces of an array lie, one after the other."""
+"""Slices of consecutive pieces of an array."""
 
 from collections.abc import Iterable
 from itertools import accumulate, pairwise
 
 
 def consecutive(sizes: Iterable[int]) -> tuple[slice, ...]:
-    """Return a slice for each size, the first from 0.
+    """Return one slice per size, the first starting at 0.
 
     >>> consecutive([2, 3])
     (slice(0, 2, None), slice(2, 5, None))

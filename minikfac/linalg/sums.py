@@ -1,7 +1,7 @@
 """Sums over chunks of examples: of arrays, and of Gram matrices M^T M.
 
-A Gram matrix is symmetric, so only the tiles from the diagonal to the right are computed, and mirrored once
-at the end. (BLAS has a routine for that, which through SciPy would keep other threads waiting.)
+A Gram matrix is symmetric, so only the tiles on and to the right of the diagonal are computed, and mirrored
+once at the end. (BLAS has a routine for this, but called through SciPy it would block other threads.)
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from ..distributed import SERIAL, Communicator
 from ..parallel import blas_threads, for_each
 
 _TILE = 128
-"""Columns of a Gram matrix at a time: enough for fast products, few enough to waste little below it."""
+"""Columns per tile of a Gram matrix: enough for fast products, few enough to waste little on the diagonal."""
 GRAM_SHARE = 0.57
-"""Work of a Gram matrix by tiles relative to a product of two matrices of that size, for some 800 columns."""
+"""Work of a tiled Gram matrix relative to a general product of the same size, for about 800 columns."""
 
 
 class Sums:
-    """Running sums by name; an array that is added belongs to the sum from then on.
+    """Running sums by name, which take ownership of the arrays that are added.
 
-    A Gram matrix is a separate sum, of tiles and of rows that wait, until it is complete; then it joins the
-    others.
+    Until it is complete, a Gram matrix is kept apart, as a sum of tiles and a list of pending rows; then it
+    joins the other sums.
 
     Args:
-        whole: whether everything comes at once, on all threads; then there is nothing to add in place.
+        whole: whether there is only one chunk, computed on all threads, so that nothing is added in place.
     """
 
     def __init__(self, whole: bool = False) -> None:
@@ -44,7 +44,7 @@ class Sums:
             self._arrays[name] = array
 
     def add_gram(self, name: Hashable, M: Array) -> None:
-        """Add M^T M (I, I) for M (rows, I), which must not change: few rows wait for more."""
+        """Add M^T M (I, I) for M (rows, I), which must not change, as small M are collected first."""
         self._grams.add(name)
         if self._whole:
             self.add(name, M.T @ M)
@@ -55,7 +55,7 @@ class Sums:
             self._multiply(name)
 
     def _multiply(self, name: Hashable) -> None:
-        """Multiply the rows that wait: tiles from the diagonal to the right; the others are never set."""
+        """Multiply the pending rows: only tiles on and to the right of the diagonal are set."""
         waiting = self._rows.pop(name)
         xp = array_module(*waiting)
         M = waiting[0] if len(waiting) == 1 else xp.concatenate(waiting)
@@ -71,7 +71,7 @@ class Sums:
                 xp.matmul(columns.T, M[:, start:], out=tiles)
 
     def complete(self, name: Hashable) -> None:
-        """Make a Gram matrix whole: multiply what waits, mirror the tiles."""
+        """Complete a Gram matrix: multiply the pending rows and mirror the tiles."""
         if name in self._rows:
             self._multiply(name)
         half = self._halves.pop(name)
@@ -79,17 +79,17 @@ class Sums:
             stop = start + _TILE
             half[stop:, start:stop] = half[start:stop, stop:].T
             tile = half[start:stop, start:stop]
-            tile[...] = (tile + tile.T) / 2  # rounding differs on its two sides
-        # not in place: what was read before does not move on
+            tile[...] = (tile + tile.T) / 2  # its two sides differ by rounding
+        # not in place, so that arrays read earlier do not change
         self._arrays[name] = self._arrays[name] + half if name in self._arrays else half
 
     @property
     def incomplete(self) -> list[Hashable]:
-        """Names of Gram matrices that :meth:`complete` is due for."""
+        """Names of the Gram matrices that still need :meth:`complete`."""
         return list({**self._halves, **self._rows})
 
     def __getitem__(self, name: Hashable) -> Array:
-        """A sum as it stands."""
+        """The current sum."""
         if name in self._halves or name in self._rows:
             self.complete(name)
         return self._arrays[name]
@@ -98,7 +98,7 @@ class Sums:
         return name in self._arrays or name in self._halves or name in self._rows
 
     def merge(self, other: Sums) -> None:
-        """Add the sums of another, which is used up."""
+        """Add another object's sums, which must not be used afterwards."""
         self._grams |= other._grams
         for name, array in other._arrays.items():
             self.add(name, array)
@@ -112,11 +112,11 @@ class Sums:
             self._rows.setdefault(name, []).extend(rows)
 
     def over_ranks(self, comm: Communicator, count: bool = True) -> None:
-        """Add complete sums up over all ranks. Of Gram matrices only the tiles of above travel.
+        """Sum complete sums over all ranks; Gram matrices send only the tiles described above.
 
         Args:
             comm: the ranks.
-            count: whether this rank's sums count, or only say which sums there are.
+            count: whether this rank contributes; otherwise it only takes part in the communication.
         """
         xp = array_module(*self._arrays.values())
         self._arrays = {name: xp.asarray(self._arrays[name]) for name in sorted(self._arrays, key=str)}
@@ -131,7 +131,7 @@ class Sums:
                 array[stop:, start:stop] = array[start:stop, stop:].T
 
     def _pieces(self, name: Hashable) -> Iterator[Array]:
-        """What there is to know of a sum: all of it, or tiles from the diagonal to the right."""
+        """The independent entries of a sum: all of it, or the tiles on and to the right of the diagonal."""
         array = self._arrays[name]
         if name not in self._grams:
             yield array
@@ -143,18 +143,18 @@ class Sums:
 def sum_over_chunks(
     add: Callable[[slice, Sums], None], rows: Sequence[slice], like: Array, comm: Communicator = SERIAL
 ) -> Sums:
-    """Let ``add`` put what each chunk of the examples contributes into sums, on all cores and all ranks.
+    """Sum the contributions of all chunks of examples over all cores and ranks.
 
-    One set of sums is kept per thread, so the memory does not grow with the number of chunks.
+    Each thread keeps one set of sums, so memory does not grow with the number of chunks.
 
     Args:
-        add: takes the rows of a chunk and the sums.
-        rows: this rank's, of :meth:`minikfac.Network.chunks`.
-        like: one of the arrays at work.
+        add: adds the contribution of a chunk, given its rows, to the sums.
+        rows: this rank's chunks, from :meth:`minikfac.Network.chunks`.
+        like: an array whose backend is used.
         comm: the ranks.
     """
     some = bool(rows)
-    rows = rows or [slice(0, 1)]  # a rank without examples adds nothing, but must know what is added
+    rows = rows or [slice(0, 1)]  # a rank without examples adds nothing, but needs the names of the sums
 
     def strand(chunks: Sequence[slice]) -> Sums:
         sums = Sums(whole=len(rows) == 1)

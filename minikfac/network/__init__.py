@@ -1,4 +1,4 @@
-"""Networks whose backprop is written by hand, so that every activation and derivative can be seen."""
+"""Networks with hand-written backpropagation, which exposes every activation and derivative."""
 
 from . import layers, outputs, presets
 from .network import Network, Tape

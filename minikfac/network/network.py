@@ -1,4 +1,4 @@
-"""A network: layers and an output distribution. Its parameters are one flat array theta, kept apart.
+"""A network: layers and an output distribution. Its parameters are a separate flat array theta.
 
 theta (P,), x (N, features)  --forward-->  tape: abar, s of every parameter layer, z (N, C)
 tape, dz = dL/dz             --backward->  g = dL/ds of every parameter layer
@@ -58,7 +58,7 @@ class Tape(ShownByFields):
 
     @property
     def abar(self) -> list[Array]:
-        """Per parameter layer (N, T, I), the input of its weights, with a constant 1 appended.
+        """The input of each parameter layer's weights, (N, T, I), with a constant 1 appended.
 
         Scale-and-shift layers have (N, T, 2, C): the normalized input, and 1.
         """
@@ -66,42 +66,42 @@ class Tape(ShownByFields):
 
     @property
     def s(self) -> list[Array]:
-        """Per parameter layer (N, T, O), the pre-activations that came out."""
+        """The pre-activations of each parameter layer, (N, T, O)."""
         return [s for _, s in self._signals]
 
     @property
     def records(self) -> list[Record]:
-        """Per parameter layer what it needs for its weight gradient."""
+        """The record of each parameter layer for its weight gradient."""
         return self._body.records(self.record)
 
     @property
     def grids(self) -> list[tuple[int, int]]:
-        """Per parameter layer (H, W); its T = H W locations lie row by row."""
+        """(H, W) of each parameter layer, whose T = H W locations are in row-major order."""
         return self._body.grids(self.record)
 
     @property
     def batch_stats(self) -> list[Array]:
-        """Per batch normalization (2, C), mean and variance that this pass used."""
+        """The mean and variance used by each batch normalization in this pass, (2, C)."""
         return self._body.statistics(self.record)
 
 
 class Network(Shown):
-    """A sequence of layers, and the distribution of the target given its output.
+    """A sequence of layers, and the distribution of the target given their output.
 
     Attributes:
         layers: the layers.
         output: the output distribution.
-        names: of the parameter layers, as in ``"dense0"``; the number is the index ``l`` used everywhere.
-        shapes: of their weights, (I, O) each.
-        slices: where each lies in theta.
+        names: names of the parameter layers, such as ``"dense0"``; the number is the layer's index ``l``.
+        shapes: shapes of their weights, (I, O) each.
+        slices: slices of their weights in theta.
         n_params: P.
-        comm: the ranks that share each batch, see :meth:`on`; by default one alone.
+        comm: the ranks that share each batch, see :meth:`on`; by default a single one.
     """
 
     comm: Communicator = SERIAL
 
     def __init__(self, layers: Sequence[Layer], output: Output) -> None:
-        """Raises ValueError on no layers or on sizes that do not fit, TypeError on anything but a layer."""
+        """Raises ValueError without layers or if sizes do not fit, TypeError on anything but layers."""
         if not isinstance(layers, Iterable):
             raise TypeError(f"expected a list of layers of minikfac.layers, got {layers!r}")
         self._body = Sequential(tuple(layers))
@@ -124,20 +124,20 @@ class Network(Shown):
 
     @property
     def parameter_layers(self) -> tuple[ParameterLayer, ...]:
-        """Those that have weights, branches included; ``parameter_layers[l]`` is layer ``l``."""
+        """The layers with weights, including those in branches; ``parameter_layers[l]`` is layer ``l``."""
         return self._body.parameter_layers
 
     @property
     def is_dense_chain(self) -> bool:
-        """Whether the layers are dense, pointwise and fixed affine maps only, one after the other."""
+        """Whether the net is a sequence of dense layers, pointwise layers and fixed affine maps only."""
         return all(isinstance(layer, Dense | Pointwise | Affine) for layer in self.layers)
 
     def on(self, comm: Communicator) -> Network:
-        """Return this net on ranks, as of :func:`minikfac.distributed.world`.
+        """Return this net on several ranks, such as :func:`minikfac.distributed.world`.
 
-        They share the examples of each batch: losses, gradients, signals and optimizers made from the new net
-        follow. What a single pass returns, such as :meth:`forward`, :meth:`predict` or :meth:`kl`, each rank
-        still computes whole.
+        Losses, gradients, signals and optimizers of the new net then divide each batch among the ranks.
+        Single passes such as :meth:`forward`, :meth:`predict` or :meth:`kl` are still computed in full by
+        each rank.
         """
         net = copy(self)
         net.comm = comm
@@ -164,19 +164,19 @@ class Network(Shown):
             rng: a ``numpy.random.Generator``.
             scheme: "glorot", weights N(0, 2 / (n_in + n_out)) [GB10]; "he", N(0, 2 / n_in) [HZRS15]; or
                 "sparse", 15 incoming weights per unit from N(0, 1) and the others 0 [Martens10, sec. 5].
-                A convolution's n_in is kh kw c_in. Scales of normalization begin at 1, shifts at 0.
+                A convolution's n_in is kh kw c_in. Normalizations start with scale 1 and shift 0.
             dtype: float32 or float64.
 
         Raises:
-            ValueError: on another scheme or dtype.
-            TypeError: if rng is not a generator, such as a seed.
+            ValueError: on an unknown scheme or dtype.
+            TypeError: if rng is not a generator but, for example, a seed.
         """
         check_generator(rng)
         if scheme not in SCHEMES:
             raise ValueError(f"expected scheme {' or '.join(map(repr, SCHEMES))}, got {scheme!r}")
         Ws = [layer.initial_weights(rng, scheme) for layer in self.parameter_layers]
         theta = self.pack(Ws).astype(dtype)
-        self.unpack(theta)  # refuses other dtypes
+        self.unpack(theta)  # rejects other dtypes
         return theta
 
     def unpack(self, theta: Array) -> list[Array]:
@@ -189,10 +189,10 @@ class Network(Shown):
         return [theta[part].reshape(shape) for part, shape in zip(self.slices, self.shapes, strict=True)]
 
     def check_finite(self, theta: Array, name: str = "theta") -> list[Array]:
-        """Return the weights as :meth:`unpack` does; on a device their numbers are not checked.
+        """Return the weights as :meth:`unpack` does; values on a device are not checked.
 
         Raises:
-            ValueError: on NaN and infinite values, naming the layers that have them.
+            ValueError: on NaN or infinite values, with the names of the affected layers.
         """
         Ws = self.unpack(theta)
         if on_host(theta) and not all_finite(theta):
@@ -201,7 +201,7 @@ class Network(Shown):
         return Ws
 
     def pack(self, Ws: Sequence[Array]) -> Array:
-        """Return one flat array (P,) that holds copies of the weights."""
+        """Return a flat array (P,) with copies of the weights."""
         for W in Ws:
             check_array(W, "each weight")
         shapes = tuple(W.shape for W in Ws)
@@ -212,9 +212,9 @@ class Network(Shown):
     # passes -------------------------------------------------------------------------------------
 
     def init_stats(self) -> list[Array]:
-        """Return running statistics before any batch was seen, (2, C) of mean 0 and variance 1 on the host.
+        """Return the initial running statistics on the host, (2, C) with mean 0 and variance 1.
 
-        One array per batch normalization, so [] for most nets.
+        There is one array per batch normalization, so [] for most nets.
         """
         xp = array_module()
         return [xp.stack([xp.zeros(c), xp.ones(c)]) for _, c in self._body.statistics_shapes]
@@ -227,10 +227,10 @@ class Network(Shown):
         return shape[0]
 
     def batch_stats(self, theta: Array, x: Array) -> list[Array]:
-        """Return the statistics that batch normalization takes of a batch in training, (2, C) each.
+        """Return the statistics that batch normalization computes for a batch in training, (2, C) each.
 
-        Passed to other passes they are constants there. [] for most nets, at no cost. Where numbers overflow
-        they are not finite, and other passes reject them.
+        Other passes use them as constants. [] for most nets, at no cost. On overflow they are not finite, and
+        other passes reject them.
         """
         if not self._body.statistics_shapes:
             return []
@@ -246,13 +246,13 @@ class Network(Shown):
             theta: (P,).
             x: inputs.
             stats: running statistics of batch normalization; those of :meth:`init_stats` by default.
-            train: let batch normalization use the statistics of this batch, and average them into
-                ``tape.stats``, instead of using the running ones.
+            train: let batch normalization use the statistics of this batch instead of the running ones, and
+                average them into ``tape.stats``.
 
         Raises:
             ValueError: on an empty batch, integers, NaN or infinite values, or shapes that do not fit.
             TypeError: if theta and x are on different devices, or x is not an array of numbers.
-            FloatingPointError: if finite numbers overflow on the way.
+            FloatingPointError: if finite numbers overflow.
         """
         self._check_numbers(theta, stats, needed=False)
         tape = self._pass(theta, x, stats, train)
@@ -262,7 +262,7 @@ class Network(Shown):
     def _pass(
         self, theta: Array, x: Array, stats: Sequence[Array] | None = None, train: bool = False
     ) -> Tape:
-        """Run the net as :meth:`forward` does; of numbers only those of x are looked at."""
+        """Run the net as :meth:`forward` does, checking only the values of x."""
         Ws = self.unpack(theta)
         x = _check_inputs(theta, x)
         running = self._check_stats(theta, stats)
@@ -278,12 +278,12 @@ class Network(Shown):
         return Tape(z, record, running, self._body)
 
     def _check_numbers(self, theta: Array, stats: Sequence[Array] | None, needed: bool) -> None:
-        """Reject parameters and statistics that are not finite, and a net in use without statistics."""
+        """Reject parameters and statistics that are not finite, and missing statistics if needed."""
         self.check_finite(theta)
         if needed and stats is None and self._body.statistics_shapes:
             raise ValueError(
-                "expected stats, the running statistics of batch normalization, got none; in training they "
-                "are in the optimizer's state, state['stats']; batch_stats(theta, x) has those of a batch"
+                "expected stats, the running statistics of batch normalization, got none; training keeps "
+                "them in the optimizer's state['stats']; batch_stats(theta, x) returns those of a batch"
             )
         for part in [] if stats is None or not on_host(theta) else self._check_stats(theta, stats):
             if not all_finite(part):
@@ -292,7 +292,7 @@ class Network(Shown):
                 raise ValueError(f"expected variances >= 0 among the statistics, got {lowest:g}")
 
     def _check_stats(self, theta: Array, stats: Sequence[Array] | None) -> list[Array]:
-        """Statistics in the dtype and on the device of theta."""
+        """Statistics converted to the dtype and device of theta."""
         given = self.init_stats() if stats is None else stats
         stats = [as_array(part, "each of the statistics") for part in given]
         shapes = tuple(part.shape for part in stats)
@@ -303,19 +303,19 @@ class Network(Shown):
         return [array_module(theta).asarray(part, dtype=theta.dtype) for part in stats]
 
     def chunks(self, theta: Array, x: Array, train: bool = False) -> list[slice]:
-        """Rows of x that are this rank's, for passes that are run apart; [] where it has none.
+        """Split this rank's rows of x into chunks for separate passes; [] if it has none.
 
-        All together where batch normalization couples them.
+        Examples coupled by batch normalization form a single chunk.
 
         Raises:
-            ValueError: where it does so across ranks.
+            ValueError: if examples are coupled across ranks.
         """
         x = as_batch(x)
         if train and self._body.statistics_shapes:
             if self.comm.size > 1:
                 raise ValueError(
-                    "expected a net without batch normalization to train on several ranks, got one whose "
-                    "statistics are those of a whole batch"
+                    "expected a net without batch normalization to train on several ranks, got one that "
+                    "needs statistics of the whole batch"
                 )
             return [slice(None)]
         share = self.comm.rows(len(x))
@@ -326,7 +326,7 @@ class Network(Shown):
         return [slice(share.start + rows.start, share.start + rows.stop) for rows in parts]
 
     def work(self, x: Array) -> int:
-        """Multiplications by weights in a forward pass over x."""
+        """Number of multiplications by weights in a forward pass over x."""
         return len(x) * self._body.example_work(x.shape[1:])
 
     def backward(self, theta: Array, tape: Tape, dz: Array) -> list[Array]:
@@ -334,19 +334,19 @@ class Network(Shown):
 
         Args:
             theta: (P,).
-            tape: of the forward pass.
+            tape: the tape of the forward pass.
             dz: (N, C), or (K, N, C) for K derivatives at once; per example, not averaged.
 
         Returns:
-            g per parameter layer, (N, T, O) or (K, N, T, O).
+            g for each parameter layer, (N, T, O) or (K, N, T, O).
         """
         self.check_finite(theta)
         gs = self._backward(theta, tape, dz)
-        self._check_result(gs[0], "g", theta=theta)  # what overflows behind reaches the first layer
+        self._check_result(gs[0], "g", theta=theta)  # overflow in later layers reaches the first
         return gs
 
     def _backward(self, theta: Array, tape: Tape, dz: Array) -> list[Array]:
-        """Propagate back as :meth:`backward` does; of numbers only those of dz are looked at."""
+        """Backpropagate as :meth:`backward` does, checking only the values of dz."""
         check_array(dz, "dz")
         if dz.ndim not in (2, 3) or dz.shape[-2:] != tape.z.shape:
             expected = f"{tape.z.shape} or (K, {len(tape.z)}, {tape.z.shape[1]})"
@@ -359,9 +359,9 @@ class Network(Shown):
         return [g.reshape(*dz.shape[:-1], -1, g.shape[-1]) for g in gs]
 
     def jvp(self, theta: Array, tape: Tape, v: Array) -> Array:
-        """Return J v (N, C), the derivative of z along the direction v (P,) in parameters.
+        """Return J v (N, C), the derivative of z along the direction v (P,) of the parameters.
 
-        One extra forward pass, the R-operator [Pearlmutter94].
+        Takes one extra forward pass, the R-operator [Pearlmutter94].
         """
         u = self._body.jvp(self.check_finite(theta), self.unpack(v), tape.record, None)[0]
         assert u is not None
@@ -373,7 +373,7 @@ class Network(Shown):
     ) -> Array:
         """Return d_i^T F d_j (m, m) for directions d (m, P) and the exact Fisher matrix F over x.
 
-        One R-operator pass per direction, and no pass backward: (J d_i)^T F_R (J d_j) with the output's own
+        Takes one R-operator pass per direction and no backward pass: (J d_i)^T F_R (J d_j) with the output's
         Fisher matrix F_R [MG15, app. C].
         """
         xp, x = array_module(theta), as_batch(x)
@@ -391,7 +391,7 @@ class Network(Shown):
         return (gram + gram.T) / 2
 
     def vjp(self, theta: Array, tape: Tape, dz: Array) -> Array:
-        """Return J^T dz summed over examples, (P,): the adjoint of :meth:`jvp`. dz is (N, C)."""
+        """Return J^T dz summed over examples, (P,), for dz (N, C); the adjoint of :meth:`jvp`."""
         self.check_finite(theta)
         gs = self._backward(theta, tape, dz)
         if dz.ndim != 2:
@@ -401,7 +401,7 @@ class Network(Shown):
         return product
 
     def summed_gradient(self, theta: Array, abars: Sequence[Array], gs: Sequence[Array]) -> Array:
-        """Return sum_n sum_t abar g^T of every layer in one flat array like theta, (P,).
+        """Return sum_n sum_t abar g^T for every layer as a flat array like theta, (P,).
 
         For scale and shift it is the sum of abar * g.
         """
@@ -409,13 +409,13 @@ class Network(Shown):
         total = xp.empty_like(theta)
         for abar, g, W in zip(abars, gs, self.unpack(total), strict=True):
             if abar.ndim == 4:
-                W[...] = xp.einsum("ntic,ntc->ic", abar, g)  # CuPy's has no out
+                W[...] = xp.einsum("ntic,ntc->ic", abar, g)  # CuPy's einsum has no out
             else:
                 sum_of_products(abar, g, W)
         return total
 
     def weight_gradient(self, theta: Array, tape: Tape, gs: Sequence[Array]) -> Array:
-        """:meth:`summed_gradient` of the signals on a tape, without making patches of images."""
+        """:meth:`summed_gradient` of the signals on a tape, without extracting image patches."""
         total = array_module(theta).empty_like(theta)
         layers = zip(self.parameter_layers, tape.records, gs, self.unpack(total), strict=True)
         for layer, record, g, W in layers:
@@ -425,7 +425,7 @@ class Network(Shown):
     def hessian_product(self, theta: Array, tape: Tape, y: Array, v: Array) -> Array:
         """Return H v (P,) for the Hessian H of the mean loss over the examples of the tape.
 
-        One more forward and backward pass, each differentiated along v [Pearlmutter94].
+        Takes one more forward and backward pass, each differentiated along v [Pearlmutter94].
         """
         y = as_array(y, "y", NUMBER_CLASSES)
         self.output.check(y, *tape.z.shape)
@@ -440,28 +440,28 @@ class Network(Shown):
         self._check_result(total, "H v", theta=theta, v=v)
         return total / len(tape.z)
 
-    # what a net is used for -----------------------------------------------------------------------
+    # uses of a net -----------------------------------------------------------------------
 
     def loss(self, theta: Array, x: Array, y: Array, stats: Sequence[Array] | None = None) -> float:
         """Mean negative log-likelihood over examples, in nats, summed over output units.
 
         Args:
             theta: (P,).
-            x, y: inputs and targets: arrays, or what :func:`minikfac.backend.as_array` makes arrays of.
-            stats: running statistics of batch normalization; a net that has some needs them.
+            x, y: inputs and targets: arrays, or data that :func:`minikfac.backend.as_array` can convert.
+            stats: running statistics, required for nets with batch normalization.
 
-        Raises:
-            ValueError: on numbers that are not finite, and inputs, targets or statistics that do not fit.
+            Raises:
+            ValueError: on numbers that are not finite, or inputs, targets or statistics that do not fit.
             TypeError: on anything but an array of numbers.
-            FloatingPointError: if finite numbers overflow on the way.
+            FloatingPointError: if finite numbers overflow.
         """
         self._check_numbers(theta, stats, needed=True)
         return self._finite_loss(self.mean_loss(theta, x, y, stats), theta, x, y)
 
     def mean_loss(self, theta: Array, x: Array, y: Array, stats: Sequence[Array] | None = None) -> Any:
-        """:meth:`loss`; NaN for parameters that are not finite, and NaN or infinite where numbers overflow.
+        """:meth:`loss`, but NaN for parameters that are not finite, and NaN or infinite on overflow.
 
-        On a device it stays there, and is NaN for invalid inputs and targets, too.
+        On a device it stays there, and is NaN for invalid inputs and targets as well.
         """
         x, y = as_batch(x), as_array(y, "y", NUMBER_CLASSES)
         chunks = self.chunks(theta, x)
@@ -476,7 +476,7 @@ class Network(Shown):
         return _or_nan(number(loss) / len(x), theta)
 
     def _finite_loss(self, loss: Any, theta: Array, x: Array, y: Array) -> float:
-        """A loss as a float; where it is NaN or infinite, what makes it so is named, on a device too."""
+        """A loss as a float; if it is NaN or infinite, raises an error with the cause, also on a device."""
         value = float(loss)
         if not math.isfinite(value):
             self.output.check_values(as_array(y, "y"), self.n_outputs(x))
@@ -485,7 +485,7 @@ class Network(Shown):
         return value
 
     def _check_result(self, result: Any, what: str, **parameters: Array) -> None:
-        """Reject NaN and infinity in an array or a float, naming what makes it so; a device is not asked."""
+        """Reject NaN and infinity in an array or a float, with the cause; does nothing on a device."""
         if not on_host(result) or all_finite(array_module().asarray(result)):
             return
         for name, vector in parameters.items():
@@ -493,7 +493,7 @@ class Network(Shown):
             dtype = vector.dtype
         advice = ", or use float64" if dtype == "float32" else ""
         raise FloatingPointError(
-            f"expected finite {what}, got NaN or infinite values: numbers overflow {dtype} on the way; "
+            f"expected finite {what}, got NaN or infinite values: numbers overflow {dtype}; "
             f"make parameters and inputs smaller{advice}"
         )
 
@@ -507,8 +507,8 @@ class Network(Shown):
     ) -> tuple[float, Array]:
         """Return the loss and its gradient (P,): means over the N examples.
 
-        ``stats`` and ``train`` are those of :meth:`forward`; batch normalization needs one of them. The batch
-        is taken in chunks, on all cores, unless batch normalization couples its examples.
+        See :meth:`forward` for ``stats`` and ``train``, one of which batch normalization needs. The batch is
+        processed in chunks on all cores, unless batch normalization couples its examples.
         """
         self._check_numbers(theta, stats, needed=not train)
         loss, grad, *_ = self.gradient_pass(theta, x, y, stats, train)
@@ -524,12 +524,12 @@ class Network(Shown):
         stats: Sequence[Array] | None = None,
         train: bool = True,
     ) -> tuple[Any, Array, list[Array], list[Array]]:
-        """Return the loss, its gradient (P,), running statistics and those used: a step of training.
+        """Return the loss, its gradient (P,), and two kinds of statistics, for a training step.
 
-        The statistics are those of batch normalization after the pass, averaged over steps, and those that
-        this pass used. The loss is NaN for parameters that are not finite. On a device it stays there, as an
-        array without axes, so that nothing waits for it; it is NaN, too, if the output's distribution does
-        not allow one of the targets.
+        The statistics are those of batch normalization: the running ones after the pass, and those used in
+        it. The loss is NaN for parameters that are not finite. On a device it stays there as a 0-d array,
+        which avoids synchronization, and is also NaN if the output distribution does not allow one of the
+        targets.
         """
         x, y = as_batch(x), as_array(y, "y", NUMBER_CLASSES)
         chunks = self.chunks(theta, x, train)
@@ -538,7 +538,7 @@ class Network(Shown):
 
         def add(rows: slice, sums: Sums) -> None:
             tape = self._pass(theta, x[rows], stats, train)
-            if _is_first(rows, chunks):  # once, when it is known how many outputs there are
+            if _is_first(rows, chunks):  # once, when the number of outputs is known
                 self.output.check(y, len(x), tape.z.shape[1])
                 after[:], used[:] = tape.stats, tape.batch_stats
             dz = self.output.gradient(tape.z, y[rows]) / len(x)
@@ -556,14 +556,14 @@ class Network(Shown):
     def predict(self, theta: Array, x: Array, stats: Sequence[Array] | None = None) -> Array:
         """Return the mean of the target, (N, C): class probabilities, or the Gaussian's mean.
 
-        Arguments and errors are those of :meth:`loss`.
+        See :meth:`loss` for arguments and errors.
         """
         return self.output.mean(self.natural_parameters(theta, x, stats))
 
     def kl(self, theta: Array, theta2: Array, x: Array, stats: Sequence[Array] | None = None) -> float:
         """Mean KL( p_theta(. | x) || p_theta2(. | x) ) over the inputs x, in nats.
 
-        Arguments and errors are those of :meth:`loss`.
+        See :meth:`loss` for arguments and errors.
         """
         self.check_finite(theta2, "theta2")
         z, z2 = (self.natural_parameters(at, x, stats) for at in (theta, theta2))
@@ -572,9 +572,9 @@ class Network(Shown):
         return kl
 
     def natural_parameters(self, theta: Array, x: Array, stats: Sequence[Array] | None = None) -> Array:
-        """z (N, C) alone, chunk by chunk, without keeping tapes.
+        """Compute only z (N, C), chunk by chunk, without keeping tapes.
 
-        Arguments and errors are those of :meth:`loss`.
+        See :meth:`loss` for arguments and errors.
         """
         self._check_numbers(theta, stats, needed=True)
         x = as_batch(x)
@@ -593,8 +593,8 @@ def layer_index(names: Sequence[str], layer: int | str) -> int:
     """Position of a parameter layer given by index or name.
 
     Raises:
-        KeyError, IndexError: if there is none.
-        TypeError: if it is neither a whole number nor a word.
+        KeyError, IndexError: if there is no such layer.
+        TypeError: if it is neither a whole number nor a string.
     """
     if isinstance(layer, bool) or not isinstance(layer, str | Integral):
         raise TypeError(f"expected the index or name of a layer, got {layer!r}")
@@ -608,12 +608,12 @@ def layer_index(names: Sequence[str], layer: int | str) -> int:
 
 
 def _is_first(rows: slice, chunks: Sequence[slice]) -> bool:
-    """Whether a chunk is a rank's first; one without examples looks at one of another rank."""
+    """Whether a chunk is a rank's first; a rank without examples uses one of another rank's."""
     return not chunks or rows.start == chunks[0].start
 
 
 def _or_nan(loss: Any, theta: Array) -> Any:
-    """A loss, NaN where parameters are not finite: behind tanh infinite ones look as good as large ones."""
+    """A loss, or NaN if parameters are not finite, as infinite ones pass unnoticed through tanh."""
     if on_host(theta):
         return loss if all_finite(theta) else math.nan
     xp = array_module(theta)
@@ -621,7 +621,7 @@ def _or_nan(loss: Any, theta: Array) -> Any:
 
 
 def as_batch(x: Any) -> Array:
-    """Return inputs as an array, by :func:`minikfac.backend.as_array`; reject anything but a batch."""
+    """Convert inputs to an array by :func:`minikfac.backend.as_array`; reject anything but a batch."""
     x = as_array(x, "x")
     if x.ndim < 2 or x.size == 0:
         raise ValueError(
@@ -635,8 +635,8 @@ def _check_inputs(theta: Array, x: Array) -> Array:
     xp = array_module(theta, x, names="theta, x")
     if x.dtype.kind != "f":
         raise ValueError(f"expected inputs of a floating dtype, got {x.dtype}; convert and scale them first")
-    x = x.astype(theta.dtype, copy=False)  # what is too large for it counts as infinite
-    if on_host(x) and not xp.isfinite(x).all():  # on a GPU the answer would hold up the queue
+    x = x.astype(theta.dtype, copy=False)  # numbers too large for the dtype become infinite
+    if on_host(x) and not xp.isfinite(x).all():  # on a GPU a check would stall the queue
         bad = int((~xp.isfinite(x.reshape(len(x), -1)).all(1)).sum())
         raise ValueError(f"expected finite inputs, got NaN or infinite values in {bad} of {len(x)} examples")
     return x

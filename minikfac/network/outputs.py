@@ -1,16 +1,16 @@
-"""Output distributions: the distribution of a target given the last pre-activations z, in natural parameters.
+"""Output distributions: distributions of the target whose natural parameters are the last pre-activations z.
 
                  p(y | z)                  -log p(y | z)              mean         Fisher matrix of z
     Categorical  softmax(z)_y              logsumexp(z) - z_y         softmax(z)   diag(p) - p p^T
     Bernoulli    prod p_c^y_c (1-p_c)^...  sum softplus(z_c) - y z_c  logistic(z)  diag(p (1 - p))
     Gaussian     N(y; z, I)                1/2 ||y - z||^2 + const    z            I
 
-All three are exponential families with z as natural parameters, so d(-log p)/dz = mean - y, and the
-second derivative does not depend on y: it is the Fisher matrix, and the generalized Gauss-Newton
+All three are exponential families with natural parameters z, so d(-log p)/dz = mean - y, and the second
+derivative does not depend on y. It is therefore the Fisher matrix of z, and the generalized Gauss-Newton
 matrix of the loss is the Fisher matrix of the net [MG15, sec. 2.2].
 
 Losses are in nats, per example, summed over the C output units and never divided by N. The Gaussian's
-constant C/2 log(2 pi) is left out.
+constant C/2 log(2 pi) is omitted.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Output(ABC):
         return self.mean(z) - self.encode(y, z)
 
     def hessian_product(self, z: Array, y: Array, u: Array) -> Array:
-        """Second derivative of -log p(y | z) in z, times u (N, C). It does not depend on y here."""
+        """Second derivative of -log p(y | z) with respect to z, times u (N, C), independent of y here."""
         return self.fisher_product(z, u)
 
     def fisher_product(self, z: Array, u: Array) -> Array:
@@ -69,10 +69,10 @@ class Output(ABC):
 
     @abstractmethod
     def noise(self, rng: Any, n: int, n_samples: int, n_units: int) -> Array:
-        """Draw on the host what ``sample`` turns into targets: (n, n_samples, 1 or C), example-major.
+        """Draw on the host the random numbers that ``sample`` turns into targets: (n, n_samples, 1 or C).
 
-        A chunk of the examples, or one of many workers, takes its rows of it, so that the targets
-        depend on the seed and not on how the work was divided.
+        Chunks of the examples, and workers, use their rows of it, so that targets depend on the seed
+        and not on the division of the work.
         """
 
     @abstractmethod
@@ -87,7 +87,7 @@ class Output(ABC):
             rng: a ``numpy.random.Generator``.
 
         Raises:
-            TypeError: if rng is not a generator, such as a seed.
+            TypeError: if rng is not a generator but, for example, a seed.
         """
         check_generator(rng)
         return self.transform_noise(z, self.noise(rng, len(z), 1, z.shape[1]))[0]
@@ -95,11 +95,11 @@ class Output(ABC):
     def check(self, y: Array, n: int, n_units: int) -> None:
         """Reject targets that this distribution does not allow.
 
-        On a device the values are not checked, because the answer would hold up the queue; there a bad
-        target makes its loss NaN (:meth:`losses`), and :meth:`check_values` names it.
+        On a device values are not checked, because that would stall the queue. Instead an invalid target
+        makes its loss NaN (:meth:`losses`), and :meth:`check_values` raises the error.
 
         Raises:
-            ValueError: that says what was expected and what came.
+        ValueError: with the expected and the actual targets.
             TypeError: if y is not an array.
         """
         self.check_form(y, n, n_units)
@@ -108,7 +108,7 @@ class Output(ABC):
 
     @abstractmethod
     def check_form(self, y: Array, n: int, n_units: int) -> None:
-        """Reject targets of another type or shape."""
+        """Reject targets of the wrong type or shape."""
 
     @abstractmethod
     def check_values(self, y: Array, n_units: int) -> None:
@@ -116,10 +116,10 @@ class Output(ABC):
 
     @abstractmethod
     def has(self, y: Array, n_units: int) -> Array:
-        """Whether the distribution can have each target, (N,) of bool."""
+        """Whether each target is in the distribution's support, (N,), bool."""
 
     def losses(self, z: Array, y: Array) -> Array:
-        """Like :meth:`nll`; on a device NaN for a target that the distribution does not allow."""
+        """Like :meth:`nll`, but on a device NaN for targets that the distribution does not allow."""
         xp = array_module(z, y, names="the outputs z, the targets y")
         nll = self.nll(z, y)
         return nll if on_host(y) else xp.where(self.has(y, z.shape[1]), nll, xp.nan)
@@ -170,7 +170,7 @@ class Categorical(Output):
         return rng.random((n, n_samples, 1))
 
     def transform_noise(self, z: Array, noise: Array) -> Array:
-        # in float64, so that the cumulated probabilities end at 1; counting keeps labels under C
+        # float64, so that cumulative probabilities end at 1; counting keeps labels below C
         xp = array_module(z, noise)
         cumulated = self.mean(z.astype(xp.float64)).cumsum(-1)
         u = noise[..., 0] * cumulated[:, -1:]  # (N, n_samples)
@@ -193,7 +193,7 @@ class Categorical(Output):
                 advice = "; labels are y[:, 0]"
             raise ValueError(f"expected labels of shape ({n or 'N'},), got {y.shape}{advice}")
         if y.dtype.kind not in "iu":
-            advice = "; convert labels by y.astype(int), or use output 'gaussian' for other numbers"
+            advice = "; convert labels with y.astype(int), or use output 'gaussian' for real targets"
             raise ValueError(f"expected whole-number labels of an integer dtype, got {y.dtype}{advice}")
 
     def check_values(self, y: Array, n_units: int) -> None:
@@ -219,7 +219,7 @@ class Categorical(Output):
 
 
 class _RealTargets(Output):
-    """Targets (N, C) of real numbers, as they are."""
+    """Real targets (N, C), used unchanged."""
 
     def encode(self, y: Array, z: Array) -> Array:
         return y.astype(z.dtype, copy=False)
@@ -257,7 +257,7 @@ class Bernoulli(_RealTargets):
         return xp.eye(z.shape[1], dtype=z.dtype)[:, None, :] * xp.sqrt(p * (1 - p))
 
     def kl(self, z1: Array, z2: Array) -> Array:
-        # log p = -softplus(-z), log(1 - p) = -softplus(z): no large numbers that cancel
+        # log p = -softplus(-z), log(1 - p) = -softplus(z) avoid cancellation
         yes = self.mean(z1) * (softplus(-z2) - softplus(-z1))
         no = self.mean(-z1) * (softplus(z2) - softplus(z1))
         return (yes + no).sum(-1)

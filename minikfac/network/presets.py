@@ -1,4 +1,4 @@
-"""Networks by name: the papers' nets, and small ones of their kinds.
+"""Predefined networks: the papers' nets, and small ones of the same kinds.
 
 mlp                 multi-layer perceptron
 digits_mlp          the net of README, tutorials and report: 8 x 8 digits, five hidden layers of 16 tanh units
@@ -6,13 +6,13 @@ autoencoder         deep autoencoder, logistic with a linear code
 mnist_autoencoder   the three of K-FAC's experiments [HS06; Martens10; MG15, sec. 13]
 curves_autoencoder
 faces_autoencoder
-digits_autoencoder  one of their kind for 8 x 8 digits, small enough for the exact Fisher matrix
+digits_autoencoder  a similar one for 8 x 8 digits, small enough for the exact Fisher matrix
 tiny_convnet        two convolutions for 8 x 8 digits, small enough for the exact Fisher matrix
 convnet             small ones for images of any size
 cifar10_kfc         the convolutional net of KFC's experiments on CIFAR-10 [GM16, sec. 5]
-svhn_kfc            that on SVHN
+svhn_kfc            its net for SVHN
 small_inception     parallel branches, after GoogLeNet [SLJS15]
-small_resnet        residual blocks, with a normalization to choose [HZRS16]
+small_resnet        residual blocks, with a choice of normalization [HZRS16]
 
 Images are (N, H, W, C), or flat for dense layers. ``width`` scales the channels, or the hidden units.
 """
@@ -58,10 +58,10 @@ def mlp(
     """Make a multi-layer perceptron.
 
     Args:
-        sizes: units per layer, inputs first, outputs last, as in ``[64, 20, 20, 10]``.
-        activation: of the hidden layers: "tanh", "logistic", "relu", "softplus" or "identity".
+        sizes: units per layer, from inputs to outputs, such as ``[64, 20, 20, 10]``.
+        activation: "tanh", "logistic", "relu", "softplus" or "identity", for the hidden layers.
         output: "categorical", "bernoulli" or "gaussian".
-        bias: whether the dense layers have one.
+        bias: whether the dense layers have biases.
 
     Raises:
         ValueError: on fewer than two sizes or an unknown name.
@@ -79,7 +79,7 @@ def mlp(
 
 
 def digits_mlp(activation: str = "tanh") -> Network:
-    """Make the net that README, tutorials and report share, small enough for the exact Fisher matrix.
+    """Make the net of README, tutorials and report, small enough for the exact Fisher matrix.
 
     >>> digits_mlp().n_params
     2298
@@ -88,13 +88,13 @@ def digits_mlp(activation: str = "tanh") -> Network:
 
 
 def autoencoder(sizes: Sequence[int], activation: str = "logistic", output: str = "bernoulli") -> Network:
-    """Make a deep autoencoder: an encoder down to a code, and its mirror image back up to the input.
+    """Make a deep autoencoder: an encoder from the input to a code, and a mirrored decoder.
 
-    Its targets are its inputs. The papers draw its weights by ``net.init(rng, "sparse")``.
+    Its targets are its inputs. The papers initialize it as ``net.init(rng, "sparse")`` does.
 
     Args:
         sizes: units per layer of the encoder, inputs first, code last: ``[784, 1000, 500, 250, 30]``.
-        activation: of the hidden layers, as of :func:`mlp`; the code is linear.
+        activation: for the hidden layers, as in :func:`mlp`; the code is linear.
         output: "bernoulli" for inputs in [0, 1], "gaussian" for others.
 
     Raises:
@@ -106,7 +106,7 @@ def autoencoder(sizes: Sequence[int], activation: str = "logistic", output: str 
     if len(sizes) < 2:
         raise ValueError(f"expected at least two sizes, inputs and code, got {list(sizes)}")
     if output not in ("bernoulli", "gaussian"):
-        raise ValueError(f"expected output bernoulli or gaussian of an autoencoder, got {output!r}")
+        raise ValueError(f"expected output bernoulli or gaussian for an autoencoder, got {output!r}")
     encoder = mlp(sizes, activation, output).layers
     decoder = mlp(sizes[::-1], activation, output).layers
     return Network([*encoder, ACTIVATIONS["identity"](), *decoder], OUTPUTS[output]())
@@ -135,7 +135,7 @@ def curves_autoencoder(width: float = 1.0) -> Network:
 def faces_autoencoder(width: float = 1.0) -> Network:
     """Make the autoencoder of 25 x 25 faces, 625-2000-1000-500-30 and back [HS06; MG15, sec. 13].
 
-    Its inputs are not shares of ink: the output is Gaussian.
+    The output is Gaussian, since pixels are not confined to [0, 1].
 
     >>> faces_autoencoder().n_params
     7537655
@@ -144,7 +144,7 @@ def faces_autoencoder(width: float = 1.0) -> Network:
 
 
 def digits_autoencoder(width: float = 1.0) -> Network:
-    """Make an autoencoder of 8 x 8 digits, 64-24-12-6 and back; it follows no paper.
+    """Make an autoencoder of 8 x 8 digits, 64-24-12-6 and back; not from a paper.
 
     >>> digits_autoencoder().n_params
     3934
@@ -160,14 +160,14 @@ def tiny_convnet(
 ) -> Network:
     """Make a convolutional net for 8 x 8 grey images, (N, 8, 8, 1), and 10 outputs.
 
-    conv 3x3 - activation - pool 2 - conv 3x3 - activation - pool 2 - dense. It follows no paper: with P
-    below 1,000 the exact Fisher matrix takes 8 MB at most.
+    conv 3x3 - activation - pool 2 - conv 3x3 - activation - pool 2 - dense. Not from a paper: P is below
+    1,000, so that the exact Fisher matrix takes at most 8 MB.
 
     Args:
         output: "categorical", "bernoulli" or "gaussian".
-        activation: as of :func:`mlp`.
+        activation: as in :func:`mlp`.
         pool: "max" or "avg".
-        channels: of the two convolutions, one number for both or a pair.
+        channels: channels of the two convolutions, one number for both or a pair.
 
     Raises:
         ValueError: on an unknown name, or channels that are not a pair.
@@ -239,14 +239,14 @@ def cifar10_kfc(pool: str = "max", width: float = 1.0) -> Network:
     """Make the net of KFC's experiments on CIFAR-10, (N, 32, 32, 3) [GM16, sec. 5].
 
     conv 5x5x32 - max-pool - ReLU - response normalization - conv 5x5x32 - ReLU - avg-pool - response
-    normalization - conv 5x5x64 - ReLU - avg-pool - dense 10, the pools over 3 x 3 pixels in steps of 2. It
-    is the net that cuda-convnet brought along and Caffe calls cifar10_full; sizes and constants are Caffe's.
-    Two things differ there: the last pooling windows stick out below and to the right, while here images
-    are padded by one pixel on all sides (both 32 -> 16 -> 8 -> 4); and response normalization runs over
-    3 x 3 pixels of one channel, here over 3 channels of one pixel.
+    normalization - conv 5x5x64 - ReLU - avg-pool - dense 10, with 3 x 3 pools and stride 2. This net came
+    with cuda-convnet and is called cifar10_full in Caffe; sizes and constants are Caffe's. There are two
+    differences: in Caffe the last pooling windows extend beyond the bottom and right edges, while here images
+    are padded by one pixel on all sides (both 32 -> 16 -> 8 -> 4); and its response normalization runs over 3
+    x 3 pixels of one channel, here over 3 channels of one pixel.
 
     Args:
-        pool: the first pooling; "avg" makes all of them averages, which are linear.
+        pool: the first pooling; with "avg" all of them are averages, which are linear.
         width: scales the channels of the convolutions.
 
     Raises:
@@ -277,9 +277,9 @@ def cifar10_kfc(pool: str = "max", width: float = 1.0) -> Network:
 def svhn_kfc(width: float = 1.0) -> Network:
     """Make the net of KFC's experiments on SVHN, (N, 32, 32, 3) [GM16, sec. 5; SHKSS14, app. B].
 
-    Three times conv 5x5 - ReLU - max-pool 3x3 in steps of 2, with 96, 128 and 256 channels, then dense layers
-    of 2048, 2048 and 10 units. The original is trained with dropout on every layer; there is none here,
-    as curvature is studied without. Paddings are not given there: they keep 32 -> 16 -> 8 -> 4 here.
+    Three times conv 5x5 - ReLU - max-pool 3x3 with stride 2, with 96, 128 and 256 channels, then dense layers
+    of 2048, 2048 and 10 units. The original is trained with dropout on every layer, which is omitted here, as
+    in studies of curvature. The padding is not published; here it gives 32 -> 16 -> 8 -> 4.
 
     Args:
         width: scales the channels of the convolutions and the hidden units.
@@ -307,19 +307,19 @@ def small_inception(
     activation: str = "relu",
     output: str = "categorical",
 ) -> Network:
-    """Make a net of inception modules, each four branches side by side [SLJS15, fig. 2b].
+    """Make a net of inception modules, each with four parallel branches [SLJS15, fig. 2b].
 
     conv 3x3 - module - max-pool - module - ... - mean over all locations - dense. The branches of a module
     are 1x1, 1x1 - 3x3, 1x1 - 5x5 and max-pool 3x3 - 1x1, with channels in the proportions of GoogLeNet's
-    module 3a; each module has twice the channels of the one before. GoogLeNet has nine modules, a larger
-    stem with pooling and response normalization, dropout, and two more classifiers halfway in training.
+    module 3a; each module has twice as many channels as the previous one. GoogLeNet has nine modules, a
+    larger stem with pooling and response normalization, dropout, and two auxiliary classifiers in training.
 
     Args:
         input_shape: (H, W, C) of the images.
         n_classes: outputs.
-        width: an eighth of the channels that come out of the first module.
-        modules: how many; between two of them the images are halved.
-        activation: as of :func:`mlp`.
+        width: an eighth of the output channels of the first module.
+        modules: number of modules; the images are halved between them.
+        activation: as in :func:`mlp`.
         output: "categorical", "bernoulli" or "gaussian".
 
     Raises:
@@ -345,8 +345,8 @@ def small_inception(
 
 
 def _inception(c_in: int, width: int, phi: type[Layer]) -> Parallel:
-    """Make a module of 8 * width channels: 2, 4, 1 and 1 eighths from its four branches."""
-    three, five = 3 * width, max(1, width // 2)  # what enters the large kernels
+    """Make a module of 8 * width channels, of which the branches contribute 2, 4, 1 and 1 eighths."""
+    three, five = 3 * width, max(1, width // 2)  # input channels of the large kernels
     return Parallel(
         [Conv2d(c_in, 2 * width, 1), phi()],
         [Conv2d(c_in, three, 1), phi(), Conv2d(three, 4 * width, 3, padding=1), phi()],
@@ -369,24 +369,24 @@ def small_resnet(
 
     conv 3x3 - stages of residual blocks - mean over all locations - dense. A block is conv 3x3 -
     normalization - activation - conv 3x3 - normalization, added to its input, and an activation. Each stage
-    but the first halves the images and doubles the channels; its first block then has a 1x1 convolution,
-    normalized too, as shortcut, where the paper's nets for CIFAR-10 pad the input with channels of zeros.
-    The paper has three stages of 3 to 18 blocks.
+    except the first halves the images and doubles the channels; the shortcut of its first block is a
+    normalized 1x1 convolution, whereas the paper's nets for CIFAR-10 pad the input with zero channels. The
+    paper has three stages of 3 to 18 blocks.
 
     Args:
         input_shape: (H, W, C) of the images.
         n_classes: outputs.
         width: channels of the first stage.
-        stages: how many.
-        blocks: per stage.
+        stages: number of stages.
+        blocks: blocks per stage.
         normalization: "batch", the paper's; "group", of 4 channels each; "layer", over the channels of each
-            pixel; or None. Convolutions have a bias only without: the shift stands for it.
-        activation: as of :func:`mlp`.
+        pixel; or None. Convolutions have a bias only without normalization, whose shift replaces it.
+        activation: as in :func:`mlp`.
         output: "categorical", "bernoulli" or "gaussian".
 
     Raises:
         ValueError: on an unknown name, sizes that are not positive, images that are too small, or a width
-            that cannot be grouped.
+            that is not divisible into groups.
 
     >>> small_resnet().n_params
     78042
@@ -411,7 +411,7 @@ def small_resnet(
 
 
 def _residual(c_in: int, c_out: int, normalization: str | None, phi: type[Layer]) -> Residual:
-    """Make a block of two convolutions; one that doubles the channels halves the images."""
+    """Make a block of two convolutions; if it doubles the channels, it halves the images."""
     stride = 1 if c_in == c_out else 2
     body = [
         *_convolution(c_in, c_out, 3, stride, normalization),

@@ -1,4 +1,4 @@
-"""Optimizers: pure functions of parameters, state and batch; nothing is changed in place.
+"""Optimizers: pure functions of parameters, state and batch, without in-place changes.
 
     state = opt.init(theta)
     theta, state, info = opt.step(theta, state, (x, y), rng)
@@ -6,12 +6,12 @@
 ===========================  =====================================================================
 ``SGD``, ``Adam``            first order
 ``DiagonalNaturalGradient``  the diagonal of the Fisher matrix
-``LowRank``                  its last few sampled gradients
-``KrylovSubspace``           the best step in a small space that products with it span
-``HessianFree``              conjugate gradients on it
-``KFAC``, ``KFCPre``         Kronecker factors: the whole algorithm, and as a preconditioner of SGD
-``EKFAC``                    their eigenvectors with the best eigenvalues
-``NaturalGradient``          the whole matrix, for small nets
+``LowRank``                  a low-rank Fisher matrix from recent sampled gradients
+``KrylovSubspace``           the best step in a Krylov subspace of the Fisher matrix
+``HessianFree``              conjugate gradients with the Fisher matrix
+``KFAC``, ``KFCPre``         Kronecker factors: the full algorithm, and a preconditioner for SGD
+``EKFAC``                    K-FAC's eigenvectors with optimal eigenvalues
+``NaturalGradient``          the full Fisher matrix, for small nets
 ===========================  =====================================================================
 
 Learning rates and momenta are numbers or ``schedules``.

@@ -1,10 +1,10 @@
-"""Adam: the average gradient over the root of the average squared gradient [KB15, alg. 1].
+"""Adam: the average gradient divided by the root of the average squared gradient [KB15, alg. 1].
 
     m <- beta1 m + (1 - beta1) grad h           v <- beta2 v + (1 - beta2) (grad h)^2
     theta <- theta - lr mhat / (sqrt(vhat) + eps)     mhat = m / (1 - beta1^k),  vhat = v / (1 - beta2^k)
 
-h = loss + l2 / 2 ||theta||^2. v is not a Fisher matrix: it squares the mean gradient of a mini-batch, taken
-with the labels, where the Fisher diagonal is the mean of squares over examples and the model's own targets.
+h = loss + l2 / 2 ||theta||^2. v is not a Fisher matrix: it squares the mini-batch's mean gradient for the
+labels, whereas the Fisher diagonal is a mean of squares over examples, with targets drawn from the model.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class Adam:
         lr: step size, a number or a schedule.
         beta1: decay of the average gradient.
         beta2: decay of the average square.
-        eps: added to the root.
-        l2: weight decay, biases included, as part of the gradient.
+        eps: added to the square root.
+        l2: weight decay of all parameters, biases included, as part of the gradient.
     """
 
     net: Network
@@ -48,7 +48,7 @@ class Adam:
         checks.not_negative(l2=self.l2)
 
     def init(self, theta: Array) -> State:
-        """Return the state before the first step: averages m and v (P,) of 0."""
+        """Return the initial state, in which the averages m and v (P,) are 0."""
         return at_start(self.net, theta) | {"m": 0 * theta, "v": 0 * theta}
 
     @finite
@@ -59,7 +59,7 @@ class Adam:
 
         Args:
             theta: (P,).
-            state: of ``init`` or the last step.
+            state: from ``init`` or the last step.
             batch: inputs and targets.
             rng: unused.
         """

@@ -12,12 +12,12 @@ Groups = Sequence[tuple[Array, ...]]
 def moving_average(old: Groups | None, new: Groups, k: int, decay: float) -> list[tuple[Array, ...]]:
     """Return eps old + (1 - eps) new with eps = min(1 - 1/k, decay), group by group [MG15, sec. 5].
 
-    The first step takes the new as it is, the first 1 / (1 - decay) steps a flat mean.
+    The first step uses only the new arrays, and the first 1 / (1 - decay) steps a uniform mean.
 
     Args:
-        old: of the last step, None before the first.
+        old: averages of the last step, None before the first.
         new: arrays of this step in the same groups.
-        k: how many statistics were taken with this one, from 1: the step, where each step takes some.
+        k: number of updates including this one, from 1; the step number if every step updates.
         decay: in [0, 1).
     """
     if old is None:

@@ -1,4 +1,4 @@
-"""Checks of settings: of optimizers, schedules, the loop and races. Each error names the setting."""
+"""Checks of the settings of optimizers, schedules, training loops and races; errors name the setting."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from ..backend import Array, array_module, on_host
 from ..network import Network
 
 Schedule: TypeAlias = Callable[[int], float]
-"""A number that depends on the step, counted from 0."""
+"""A number that depends on the step count, from 0."""
 
 
 def plain_numbers(opt: Any) -> None:
-    """Turn NumPy's numbers and fractions into Python's: a float64 of NumPy makes float32 arrays float64.
+    """Convert NumPy numbers and fractions to Python numbers, as NumPy's float64 would promote float32 arrays.
 
     Raises:
-        TypeError: on anything but a net.
+        TypeError: if net is not a network.
     """
     net = getattr(opt, "net", None)
     if net is not None and not isinstance(net, Network):
@@ -36,18 +36,18 @@ def acting(opt: Any, where: str, *names: str) -> None:
 
     Args:
         opt: the optimizer.
-        where: they would have an effect, in words.
-        names: of the settings.
+        where: condition under which they have an effect, in words.
+        names: names of the settings.
     """
     defaults = {setting.name: setting.default for setting in fields(opt)}
     for name in names:
         value = getattr(opt, name)
         if value != defaults[name]:
-            raise ValueError(f"expected {name} only {where}, where it acts, got {name}={value!r}")
+            raise ValueError(f"expected {name} only {where}, got {name}={value!r}")
 
 
 def parameters(net: Network, theta: Any) -> None:
-    """Reject parameters that do not fit the net or are not finite; on a device they are not checked."""
+    """Reject parameters that do not fit the net or, unless on a device, are not finite."""
     net.unpack(theta)
     if on_host(theta) and not (good := array_module(theta).isfinite(theta)).all():
         bad = f"{int((~good).sum()):,} of {net.n_params:,}"
@@ -55,7 +55,7 @@ def parameters(net: Network, theta: Any) -> None:
 
 
 def state(opt: Any, state: Any, theta: Array) -> None:
-    """Reject anything but a state, or one for a net of another size."""
+    """Reject anything but a state, and states for nets of another size."""
     opt.net.unpack(theta)
     if not (isinstance(state, dict) and "step" in state):
         raise another_state(opt, state)
@@ -63,12 +63,12 @@ def state(opt: Any, state: Any, theta: Array) -> None:
         shape = getattr(value, "shape", theta.shape)
         if shape[:1] != theta.shape:
             raise ValueError(
-                f"expected state[{name!r}] like theta {theta.shape}, got {shape}; is it of another net?"
+                f"expected state[{name!r}] like theta {theta.shape}, got {shape}; is it from another net?"
             )
 
 
 def another_state(opt: Any, state: Any) -> ValueError:
-    """Return the error for a state that the optimizer did not make."""
+    """Return the error for a state from another optimizer."""
     got = f"one of {', '.join(map(str, state))}" if isinstance(state, dict) and state else repr(state)
     return ValueError(f"expected a state of {type(opt).__name__}, from its init or last step, got {got}")
 
@@ -82,7 +82,7 @@ def one_rank(net: Network, method: str) -> None:
 
 
 def is_number(value: Any) -> bool:
-    """Whether it is a finite number that a float can be, and neither an array, a word nor True."""
+    """Whether `value` is a finite number that fits in a float, and not an array, string or bool."""
     try:
         return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
     except OverflowError:
@@ -90,15 +90,15 @@ def is_number(value: Any) -> bool:
 
 
 def value_at(value: float | Schedule, k: int, name: str = "a schedule") -> float:
-    """Return a number as it is, and a schedule's value at step k, a float that leaves arrays their dtype.
+    """Return a number unchanged, or a schedule's value at step k as a float, which preserves arrays' dtypes.
 
     Args:
-        value: of a setting.
+        value: value of a setting.
         k: steps done before.
-        name: of the setting; a momentum is below 1.
+        name: name of the setting; a momentum must be below 1.
 
     Raises:
-        ValueError: on a schedule whose value is not a number, below 0, or 1 and more for a momentum.
+        ValueError: if a schedule's value is not a number, is negative, or for a momentum is 1 or more.
     """
     if not callable(value):
         return value
@@ -115,14 +115,14 @@ SCHEDULED = ("lr", "momentum")
 
 
 def _start(name: str, value: Any) -> tuple[Any, str]:
-    """A setting's value at step 0, and how an error writes it."""
+    """A setting's value at step 0, and its text in errors."""
     if name not in SCHEDULED or not callable(value):
         return value, repr(value)
     return (at := value(0)), f"{at!r} at step 0 of {value!r}"
 
 
 def positive(**values: float | Schedule) -> None:
-    """Reject what is not above 0; of schedules, at their start."""
+    """Reject values that are not above 0; schedules are checked at step 0."""
     for name, value in values.items():
         start, text = _start(name, value)
         if not (is_number(start) and start > 0):
@@ -130,14 +130,14 @@ def positive(**values: float | Schedule) -> None:
 
 
 def not_negative(**values: float) -> None:
-    """Reject what is below 0."""
+    """Reject negative values."""
     for name, value in values.items():
         if not (is_number(value) and value >= 0):
             raise ValueError(f"expected {name} >= 0, got {value!r}")
 
 
 def below_one(**values: float | Schedule) -> None:
-    """Reject what is not in [0, 1), as weights of the old must be; of schedules, at their start."""
+    """Reject values outside [0, 1), the range of decay rates; schedules are checked at step 0."""
     for name, value in values.items():
         start, text = _start(name, value)
         if not (is_number(start) and 0 <= start < 1):
@@ -145,21 +145,21 @@ def below_one(**values: float | Schedule) -> None:
 
 
 def share(or_none: bool = False, /, **values: float) -> None:
-    """Reject anything but a share, (0, 1] or, with none of it, [0, 1]."""
+    """Reject values outside (0, 1] or, if 0 is allowed, [0, 1]."""
     for name, value in values.items():
         if not (is_number(value) and 0 <= value <= 1 and (value or or_none)):
             raise ValueError(f"expected {name} in {'[' if or_none else '('}0, 1], got {value!r}")
 
 
 def count(least: int = 1, /, **values: int) -> None:
-    """Reject what is not a whole number, or is less than that."""
+    """Reject values that are not whole numbers or are below the least one."""
     for name, value in values.items():
         if not (is_number(value) and isinstance(value, Integral) and value >= least):
             raise ValueError(f"expected {name} to be a whole number >= {least}, got {value!r}")
 
 
 def flag(*also: Any, **values: bool | None) -> None:
-    """Reject what is neither True nor False, nor another value that is allowed."""
+    """Reject values other than True, False and those in `also`."""
     for name, value in values.items():
         if not isinstance(value, bool) and not any(value is other for other in also):
             raise ValueError(
@@ -168,14 +168,14 @@ def flag(*also: Any, **values: bool | None) -> None:
 
 
 def age(max_age: int, **between: int) -> None:
-    """Reject an age of inverses at which the next ones are begun before the last are in use."""
+    """Reject an age of inverses at which new ones would be started before the last are in use."""
     ((name, steps),) = between.items()
     if not (is_number(max_age) and isinstance(max_age, Integral) and 0 <= max_age < steps):
         raise ValueError(f"expected max_age from 0 to {name} - 1 = {steps - 1}, got {max_age!r}")
 
 
 def choice(choices: tuple[str, ...], **values: str) -> None:
-    """Reject what is not among the choices."""
+    """Reject values that are not among the choices."""
     for name, value in values.items():
         if not (isinstance(value, str) and value in choices):
             raise ValueError(f"expected {name} {' or '.join(map(repr, choices))}, got {value!r}")

@@ -3,9 +3,9 @@
     D = E[ (d log p / d theta)^2 ]      per example, with targets drawn from the model
     v <- mu v - lr (D + damping)^-power grad h,    theta <- theta + v
 
-It rescales the axes of parameters and cannot rotate them. power 1 is the natural gradient of that matrix;
-1/2 scales as Adagrad and Adam do. D is averaged over steps. The square of the mini-batch's mean gradient is
-not D: noise makes it up, at 1 / N of the size, and with the labels it vanishes where the loss is least
+It rescales the parameter axes but cannot rotate them. Power 1 is the natural gradient for this matrix; 1/2
+scales like Adagrad and Adam. D is averaged over steps. D is not the square of the mini-batch's mean gradient,
+which is N times smaller, consists mostly of noise and, with the labels, vanishes at a minimum of the loss
 [KBH19].
 """
 
@@ -33,11 +33,11 @@ class DiagonalNaturalGradient:
         net: the network.
         lr: step size, a number or a schedule.
         momentum: in [0, 1), a number or a schedule.
-        damping: lambda > 0; D + (lambda + l2) is raised to the power.
-        power: 1, or 1/2 for the root.
+        damping: lambda > 0; the matrix raised to the power is D + (lambda + l2).
+        power: 1, or 1/2 for the square root.
         l2: weight decay, biases included.
-        tau1: share of the batch whose sampled targets make D.
-        decay: largest weight of the old in the moving average of D.
+        tau1: fraction of the batch used for D, with sampled targets.
+        decay: largest weight of the past in the moving average of D.
     """
 
     net: Network
@@ -57,7 +57,7 @@ class DiagonalNaturalGradient:
         checks.share(tau1=self.tau1, power=self.power)
 
     def init(self, theta: Array) -> State:
-        """Return the state before the first step."""
+        """Return the initial state."""
         return at_rest(self.net, theta) | {"diagonal": None}
 
     @finite
@@ -68,9 +68,9 @@ class DiagonalNaturalGradient:
 
         Args:
             theta: (P,).
-            state: of ``init`` or the last step.
+            state: from ``init`` or the last step.
             batch: inputs and targets.
-            rng: a ``numpy.random.Generator``; it draws the targets.
+            rng: a ``numpy.random.Generator``, for sampling targets.
         """
         k, (x, y) = state["step"] + 1, batch
         lr, mu = value_at(self.lr, k - 1, "lr"), value_at(self.momentum, k - 1, "momentum")

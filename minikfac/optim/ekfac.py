@@ -1,13 +1,13 @@
-"""EKFAC: steps in K-FAC's eigenbasis, with the best eigenvalues there [GLBBV18].
+"""EKFAC: steps in K-FAC's eigenbasis with optimal eigenvalues [GLBBV18].
 
     A = U_A diag(a) U_A^T,   G = U_G diag(g) U_G^T          every T3 steps, from averaged factors
     s_io = E[ (U_A^T DW U_G)_io^2 ]                         every step, averaged since then
     direction = U_A [ (U_A^T grad U_G) / (s + damping) ] U_G^T
     v <- mu v - lr direction,    theta <- theta + v
 
-K-FAC would have a_i g_o for s_io. Eigenvectors are expensive and change slowly; eigenvalues are cheap in a
-given basis, so they follow each mini-batch. A new basis begins a new average, because s in another basis is
-another quantity. Damping is exact here. The scale and shift of a normalization have their full block.
+K-FAC would use s_io = a_i g_o. Eigenvectors are expensive and change slowly; eigenvalues are cheap in a given
+basis, so they are updated in every step. A new basis starts a new average, since values of s in different
+bases are not comparable. Damping is exact. The scale and shift of a normalization keep their full block.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ class EKFAC:
         lr: step size, a number or a schedule.
         momentum: in [0, 1), a number or a schedule.
         damping: lambda > 0.
-        l2: weight decay, biases included; it adds to the damping.
-        tau1: share of the batch whose sampled targets make factors and eigenvalues.
-        T3: steps between bases.
-        decay: largest weight of the old in the moving averages of factors and of eigenvalues.
+        l2: weight decay, biases included; added to the damping.
+        tau1: fraction of the batch used for factors and eigenvalues, with sampled targets.
+        T3: steps between new bases.
+        decay: largest weight of the past in the moving averages of factors and eigenvalues.
     """
 
     net: Network
@@ -61,7 +61,7 @@ class EKFAC:
         checks.count(T3=self.T3)
 
     def init(self, theta: Array) -> State:
-        """Return the state before the first step."""
+        """Return the initial state."""
         nothing = dict.fromkeys(("factors", "bases", "eigenvalues"))
         return at_rest(self.net, theta) | nothing
 
@@ -73,9 +73,9 @@ class EKFAC:
 
         Args:
             theta: (P,).
-            state: of ``init`` or the last step.
+            state: from ``init`` or the last step.
             batch: inputs and targets.
-            rng: a ``numpy.random.Generator``; it draws the targets.
+            rng: a ``numpy.random.Generator``, for sampling targets.
         """
         k, (x, y) = state["step"] + 1, batch
         lr, mu = value_at(self.lr, k - 1, "lr"), value_at(self.momentum, k - 1, "momentum")
@@ -83,9 +83,9 @@ class EKFAC:
         x1 = first(x, self.tau1)
         drawn = signals(self.net, theta, x1, targets="sampled", rng=rng, stats=used)
         means = moving_average(state["factors"], drawn.total(factors), k, self.decay)
-        age = (k - 1) % self.T3  # of the basis
+        age = (k - 1) % self.T3  # age of the basis
         bases = state["bases"] if age else eigenbases(means, self.net.comm)
-        # at age 0 the old ones, of another basis, have weight 0
+        # at age 0 the old eigenvalues, which belong to another basis, have weight 0
         values = moving_average(state["eigenvalues"], eigenvalues(drawn, bases), age + 1, self.decay)
         F = in_eigenbases(bases, values, self.net.names)
         direction = F.solve(grad, damping=self.damping + self.l2)

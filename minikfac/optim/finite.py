@@ -1,7 +1,7 @@
-"""Every step returns finite numbers, or raises an error that names what became infinite and the settings.
+"""Ensures that each step returns finite numbers, or raises an error with the cause and the settings.
 
-A step changes none of its arguments. So after an error parameters and state are unchanged, and the number
-that failed can be computed again to be named.
+A step does not change its arguments. After an error parameters and state are therefore unchanged, and the
+quantity that is not finite can be found by recomputation.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ ENTRIES = {
     *("velocity", "m", "v", "diagonal", "U", "factors", "inverse", "bases", "eigenvalues", "lam", "gamma"),
     *("delta", "direction", "pending", "inverse_step"),
 }
-"""What states of optimizers hold beside the step and statistics."""
+"""Entries of optimizers' states besides the step and statistics."""
 ADVICE = {"lr": "a smaller lr", "damping": "more damping", "lam": "a larger lam"}
 
 
 def finite(step: Step) -> Step:
-    """Let an optimizer's ``step`` reject a loss, parameters or vectors of the state that are not finite.
+    """Make an optimizer's ``step`` reject a loss, parameters or state vectors that are not finite.
 
-    The numbers of info may still be on a device: they come to the host here, in one request together with the
-    answer. A state of another optimizer or net is rejected too.
+    If numbers in info are on a device, they are fetched here together with the result of the check, in a
+    single request. States of other optimizers or nets are also rejected.
     """
 
     @wraps(step)
@@ -46,32 +46,32 @@ def finite(step: Step) -> Step:
             if error.args[0] in ENTRIES | {"stats"}:
                 raise checks.another_state(opt, state) from error
             raise
-        except (ValueError, FloatingPointError) as error:  # passes and inverses refuse what is not finite
+        except (ValueError, FloatingPointError) as error:  # raised by passes and inverses on NaN or infinity
             named = _named(error, opt, theta, state, batch)
             if named is error:
                 raise
             raise named from error
-        if ENTRIES & (state.keys() - after.keys()):  # a subclass may have entries of its own
+        if ENTRIES & (state.keys() - after.keys()):  # a subclass may have further entries
             raise checks.another_state(opt, state)
-        # what has asked the device before its end has M, which is not finite where a direction is not
+        # steps that have already synchronized return M, which is not finite unless the directions are
         here = on_host(theta) or not all(map(on_host, info.values()))
         *values, good = fetch(*info.values(), are_finite([moved, *_vectors(after, theta)]) if here else True)
         info = dict(zip(info, values, strict=True))
         if not (good and math.isfinite(info["loss"] + info.get("model", 0.0))):
-            raise _refusal(opt, state, _not_finite(opt, theta, state, batch) or "a step that is not")
+            raise _refusal(opt, state, _not_finite(opt, theta, state, batch) or "a step with NaN or infinity")
         return moved, after, info
 
     return cast(Step, checked)
 
 
 def _is_small(opt: Any, batch: tuple[Array, Array]) -> bool:
-    """Whether products of a step take less time than two threads of BLAS take to wait for each other."""
+    """Whether a step's matrix products take less time than synchronizing two BLAS threads."""
     x, *_ = batch
     return isinstance(getattr(x, "shape", None), tuple) and opt.net.work(x) < WORTH_DIVIDING
 
 
 def are_finite(arrays: Iterable[Array]) -> Any:
-    """Whether all numbers of all arrays are finite; on a device the answer stays there."""
+    """Whether all numbers in all arrays are finite; on a device the result stays there."""
     good: Any = True
     for array in arrays:
         good = good & array_module(array).isfinite(array).all()
@@ -79,7 +79,7 @@ def are_finite(arrays: Iterable[Array]) -> Any:
 
 
 def _vectors(value: Any, theta: Array) -> Iterator[Array]:
-    """Arrays of the shape of theta in a state, such as a velocity."""
+    """Arrays with the shape of theta in a state, such as a velocity."""
     if isinstance(value, dict):
         value = list(value.values())
     if isinstance(value, list | tuple):
@@ -90,13 +90,13 @@ def _vectors(value: Any, theta: Array) -> Iterator[Array]:
 
 
 def _not_finite(opt: Any, theta: Array, state: State, batch: tuple[Array, Array]) -> str | None:
-    """What is not finite before a step; None where that is the step itself.
+    """Describe the quantity that is not finite before a step; None if the step itself is the cause.
 
     Raises:
-        ValueError: on targets that the output's distribution cannot have, which a device had not looked at.
+        ValueError: on targets outside the output distribution's support, which are not checked on a device.
     """
     if not fetch(are_finite([theta]))[0]:
-        return "NaN or infinite parameters before it"
+        return "NaN or infinite parameters before the step"
     for name, entry in state.items():
         if not fetch(are_finite(_vectors(entry, theta)))[0]:
             return f"NaN or infinite numbers in state[{name!r}]"
@@ -106,28 +106,28 @@ def _not_finite(opt: Any, theta: Array, state: State, batch: tuple[Array, Array]
     loss, penalty, good = fetch(loss, decay(theta, l2), are_finite([grad]))
     if not math.isfinite(loss + penalty):
         return f"a weight decay of {penalty}" if math.isfinite(loss) else f"a loss of {loss}"
-    return None if good else "a gradient that is not"
+    return None if good else "a gradient with NaN or infinity"
 
 
 def _named(error: Exception, opt: Any, theta: Array, state: State, batch: Any) -> Exception:
-    """An error in the middle of a step: what was not finite before it, or the error and what was in force."""
-    if opt.net.comm.size > 1:  # this rank may be the only one that has come here
+    """The error to raise for one within a step: the cause if known, or the same error with the settings."""
+    if opt.net.comm.size > 1:  # other ranks may not have reached this point
         return error
     try:
         text = _not_finite(opt, theta, state, batch)
-    except (ValueError, FloatingPointError):  # it lies in the batch
+    except (ValueError, FloatingPointError):  # the batch is the cause
         return error
     if text is not None:
         return _refusal(opt, state, text)
     where = f"in step {state['step']} of {type(opt).__name__} with {_shown(_in_force(opt, state))}"
-    if isinstance(error, SingularMatrixError):  # whose advice is for whoever inverts a matrix of their own
+    if isinstance(error, SingularMatrixError):  # whose advice is for direct users of matrices
         fact = str(error).partition("; ")[0]
         return SingularMatrixError(f"{fact}; {where}; use more damping, scaled inputs or float64")
     return type(error)(f"{error}; {where}")
 
 
 def _in_force(opt: Any, state: State) -> dict[str, float]:
-    """Settings that decide how far a step goes, by name."""
+    """Settings that determine the length of a step, by name."""
     k = state["step"]
     names = [name for name in ("lr", "momentum", "damping", "l2") if hasattr(opt, name)]
     values = {name: checks.value_at(getattr(opt, name), k, name) for name in names}
@@ -140,11 +140,11 @@ def _shown(settings: dict[str, float]) -> str:
 
 
 def _refusal(opt: Any, state: State, what: str) -> FloatingPointError:
-    """The error: what was not finite, the settings in force, and which of them to change."""
+    """The error with the quantity that is not finite, the current settings, and advice on changing them."""
     k, in_force = state["step"], _in_force(opt, state)
     advice = "use " + " or ".join(text for name, text in ADVICE.items() if name in in_force)
     if k == 0 and what.startswith("a loss"):
-        advice = "begin with smaller parameters, or scale the inputs"
+        advice = "start from smaller parameters, or scale the inputs"
     step = f"step {k} of {type(opt).__name__}"
     return FloatingPointError(
         f"expected finite numbers in {step}, got {what}, with {_shown(in_force)}; {advice}"

@@ -1,17 +1,17 @@
-"""Hessian-free optimization: many products with the curvature instead of an approximation of it [Martens10].
+"""Hessian-free optimization: many products with the exact curvature instead of an approximation [Martens10].
 
     phi(d) = 1/2 d^T (F + lambda + l2) d + grad h^T d          by conjugate gradients
     theta <- theta + alpha d
 
-F v takes one forward and one backward pass, on one mini-batch for all iterations. Five techniques make it
-work [Martens10, sec. 4; MS12]: CG starts at a shrunken copy of its last answer; it has a diagonal
-preconditioner; it stops when phi hardly falls any more, long before it has solved the system; of its iterates
-the one with the least h is taken; and lambda follows the ratio of the change of h to the change that phi,
-lambda included, predicted. A line search guards the step, and rejects it if nothing helps.
+F v takes one forward and one backward pass, with the same mini-batch in all iterations. Five techniques make
+it work [Martens10, sec. 4; MS12]: CG starts from a scaled-down copy of its last solution; it has a diagonal
+preconditioner; it stops when phi hardly decreases any more, long before the system is solved; among its
+iterates the one with the least h is used; and lambda is adapted to the ratio of the actual change of h to
+that predicted by phi, lambda included. A line search shortens the step or, if nothing helps, rejects it.
 
-F is the Gauss-Newton matrix, which is the Fisher matrix here. Under batch normalization that of the whole
-batch is coupled, as h is; that of a share of it, and the preconditioner, hold the statistics of the whole
-batch constant.
+F is the Gauss-Newton matrix, here equal to the Fisher matrix. With batch normalization, F on the whole batch
+includes the coupling of examples, as h does; F on a fraction of it, and the preconditioner, hold the
+statistics of the whole batch constant.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from .quadratic import is_rounding
 GROWTH = 1.3
 """Iterates 1, 1.3, 1.3^2, ... of conjugate gradients, rounded up, are candidates [Martens10, sec. 4.6]."""
 ARMIJO = 0.01
-"""Share of the slope that a step must gain."""
+"""Fraction of the decrease predicted by the slope that a step must achieve."""
 SHRINK, TRIALS = 0.8, 60
-"""Of the line search."""
+"""Limit of the line search."""
 
 
 @dataclass(frozen=True)
@@ -45,14 +45,14 @@ class HessianFree:
 
     Attributes:
         net: the network.
-        lam: lambda at the start, >= 0; at 0 it stays there.
+        lam: initial lambda, >= 0; 0 remains 0.
         l2: weight decay, biases included.
-        tau1: share of the batch whose sampled targets make the preconditioner.
-        tau2: share of the batch on which F is taken; gradient and h are of all.
-        max_iterations: of conjugate gradients.
-        progress: stop when the last k iterations lowered phi by less than this share of it, each.
-        restart: what CG's first guess keeps of its last answer, in [0, 1).
-        exponent: of the preconditioner (diagonal + lambda)^exponent; 0 for none.
+        tau1: fraction of the batch used for the preconditioner, with sampled targets.
+        tau2: fraction of the batch used for F; the gradient and h use all of it.
+        max_iterations: limit for conjugate gradients.
+        progress: stop when the relative decrease of phi per iteration, over the last k, is below this.
+        restart: factor on CG's last solution that gives the initial guess, in [0, 1).
+        exponent: exponent of the preconditioner (diagonal + lambda)^exponent; 0 for none.
     """
 
     net: Network
@@ -77,7 +77,7 @@ class HessianFree:
             checks.acting(self, "with exponent > 0", "tau1")
 
     def init(self, theta: Array) -> State:
-        """Return the state before the first step."""
+        """Return the initial state."""
         return at_start(self.net, theta) | {"lam": self.lam, "direction": 0 * theta}
 
     @finite
@@ -88,14 +88,14 @@ class HessianFree:
 
         Args:
             theta: (P,).
-            state: of ``init`` or the last step.
-            batch: inputs and targets, in random order: the parts are its first examples.
-            rng: a ``numpy.random.Generator``; it draws the targets of the preconditioner.
+            state: from ``init`` or the last step.
+            batch: inputs and targets, in random order, as fractions of it are its first examples.
+            rng: a ``numpy.random.Generator``, for sampling the preconditioner's targets.
 
         Returns:
-            Parameters, state, and info: ``loss``, ``objective`` h before the step, ``lam``, ``model`` phi(d),
-            ``rho`` the ratio of the change of h to it, ``alpha`` of the line search, 0 where the step was
-            rejected, and ``iterations`` of conjugate gradients.
+            Parameters, state, and info: ``loss``, ``objective`` (h before the step), ``lam``, ``model``
+            (phi(d)), ``rho`` (the change of h divided by phi(d)), ``alpha`` from the line search, 0 if the
+            step was rejected, and ``iterations`` of conjugate gradients.
         """
         x, y = batch
         lam, l2 = state["lam"], self.l2
@@ -136,14 +136,14 @@ class HessianFree:
 
 
 def adapted(lam: float, rho: float) -> float:
-    """Return lambda after a reduction ratio rho: less where the model is good [Martens10, sec. 4.1]."""
+    """Return lambda after a reduction ratio rho: smaller if the model is good [Martens10, sec. 4.1]."""
     if rho > 3 / 4:
         return lam * 2 / 3
     return lam if rho >= 1 / 4 else lam * 3 / 2
 
 
 def enough(values: Sequence[float], progress: float) -> bool:
-    """Martens' rule to stop conjugate gradients at iteration i [Martens10, sec. 4.4].
+    """Martens' rule for stopping conjugate gradients at iteration i [Martens10, sec. 4.4].
 
     i > k,  phi_i < 0  and  (phi_i - phi_{i-k}) / phi_i < k progress,    k = max(10, ceil(i / 10))
 
@@ -159,7 +159,7 @@ def enough(values: Sequence[float], progress: float) -> bool:
 def curvature(
     net: Network, theta: Array, x: Array, y: Array, share: float, stats: Sequence[Array]
 ) -> MatrixFree:
-    """Return the Gauss-Newton matrix of the whole batch, or of a share of it with these statistics."""
+    """Return the Gauss-Newton matrix for the whole batch, or for a fraction of it with given statistics."""
     if share == 1:
         return gauss_newton(net, theta, x, y, train=True)
     return gauss_newton(net, theta, first(x, share), first(y, share), stats)
@@ -170,25 +170,25 @@ def preconditioner(
 ) -> Array | float:
     """Return (D + damping)^exponent (P,) with the sampled diagonal D of the Fisher matrix; 1 for exponent 0.
 
-    [Martens10, sec. 4.7] has the squared gradients of the labels for D.
+    In [Martens10, sec. 4.7], D consists of squared gradients for the labels.
     """
     if exponent == 0:
         return 1.0
     D = diagonal(signals(net, theta, x, targets="sampled", rng=rng, stats=stats)).diagonal()
     D = D + damping
     xp = array_module(D)
-    return xp.maximum(D, float(xp.finfo(D.dtype).eps) * D.max()) ** exponent  # dead units have none
+    return xp.maximum(D, float(xp.finfo(D.dtype).eps) * D.max()) ** exponent  # 0 for dead units
 
 
 def line_search(h_at: Callable[[Array], float], d: Array, h: float, after: float, slope: float) -> float:
-    """Return the largest alpha of 1, 0.8, 0.8^2, ... that gains a share of what the slope promises, or 0.
+    """Return the largest alpha among 1, 0.8, 0.8^2, ... with sufficient decrease for the slope, or 0.
 
     Args:
-        h_at: step -> h there.
+        h_at: step -> h after it.
         d: direction (P,).
         h: before the step.
         after: h at d.
-        slope: grad^T d; nothing is tried unless it is negative.
+        slope: grad^T d; if it is not negative, 0 is returned.
     """
     alpha = 1.0
     for _ in range(TRIALS if slope < 0 else 0):
@@ -201,7 +201,7 @@ def line_search(h_at: Callable[[Array], float], d: Array, h: float, after: float
 
 @dataclass
 class Path:
-    """The path of conjugate gradients: phi of all iterates, and some of the iterates, the last included."""
+    """The path of conjugate gradients: phi of all iterates, and some iterates including the last."""
 
     progress: float
     values: list[float] = field(default_factory=list)
@@ -219,7 +219,7 @@ class Path:
         return enough(self.values, self.progress)
 
     def best(self, h_at: Callable[[Array], float]) -> tuple[Array, float, float]:
-        """Go back from the last iterate for as long as h falls: d, phi(d) and h there."""
+        """Go back from the last iterate as long as h decreases; return d, phi(d) and h there."""
         assert self.last is not None
         phi, d = self.last
         after = h_at(d)

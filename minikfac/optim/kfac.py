@@ -1,10 +1,10 @@
-"""K-FAC, the whole algorithm of Martens & Grosse [MG15, sec. 9]. ``step`` is numbered as its pseudocode.
+"""K-FAC, the full algorithm of Martens & Grosse [MG15, sec. 9]; ``step`` is numbered like its pseudocode.
 
     delta = alpha Delta + mu delta_0,    Delta = -(F~ + damping)^{-1} grad
 
-Delta comes from the Kronecker factors, alpha and mu from the exact Fisher matrix along two directions.
-Two dampings adapt: lambda, how far the quadratic model is trusted, by the Levenberg-Marquardt rule; gamma,
-what the factored inverse needs, by trying three values.
+Delta comes from the Kronecker factors, alpha and mu from the exact Fisher matrix along two directions. Two
+kinds of damping are adapted: lambda, which limits trust in the quadratic model, by the Levenberg-Marquardt
+rule; gamma, which damps the factored inverse, by trying three values.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from .schedules import Schedule, value_at
 from .stale import Background, Request
 
 GAMMA_SHARE = 0.1
-"""Where gamma begins, over sqrt(lambda + eta). It falls by a factor of 0.6 in 20 steps at most, and from the
-paper's 1 that took most of a run: dense and convolutional nets took as many updates or more."""
+"""Initial gamma divided by sqrt(lambda + eta). gamma decreases by at most a factor of 0.6 in 20 steps, which
+from the paper's 1 took most of a run; dense and convolutional nets then needed as many updates or more."""
 
 
 class Proposal(NamedTuple):
-    """A gamma, its inverse (F~ + damping)^{-1}, and the directions of step 5: Delta and maybe delta_0."""
+    """A gamma, its inverse (F~ + damping)^{-1}, and the directions for step 5: Delta and perhaps delta_0."""
 
     gamma: float
     inverse: Operator
@@ -49,38 +49,38 @@ class Proposal(NamedTuple):
 class KFAC:
     """K-FAC with momentum and adaptive damping.
 
-    The defaults are the paper's, but for ``lam``, which began at 150 with autoencoders (1 suits classifiers),
-    its bound ``lam_min``, and where ``gamma`` begins. The paper averages the iterates too: ``averaging`` of
-    :func:`minikfac.training.train`.
+    The defaults are the paper's, except for ``lam``, initially 150 for its autoencoders (1 suits
+    classifiers), the bound ``lam_min``, and the initial ``gamma``. The paper also averages the iterates: see
+    ``averaging`` in :func:`minikfac.training.train`.
 
     Attributes:
         net: the network.
-        lam: lambda at the start, > 0; 0, where it stays, only together with a gamma.
-        lam_min: where it stops falling. The paper has no such bound, and batches that grow to the whole
-            training set. On small batches lambda falls as long as the model fits the current batch, and
-            without a bound the steps in the end fit no other batch.
+        lam: initial lambda, > 0; a constant 0 is allowed only if gamma is given.
+        lam_min: lower limit of lambda. The paper has no such limit, but its batches grow to the whole
+        training set. With small batches lambda decreases as long as the model fits the current batch, and
+        without a limit the steps eventually overfit it.
         l2: eta; the objective is h = loss + eta / 2 ||theta||^2, biases included.
-        gamma: at the start; by default ``gamma_share`` sqrt(lam + l2). It falls no further than the dtype
-            allows: where the damped factors are singular to working precision it is doubled. One that is set
-            too small for the first step is an error.
-        gamma_share: 1 in the paper. By default :data:`GAMMA_SHARE`, but 1 beside an ``lr``, where no exact F
-            shortens the steps.
-        structure: of the inverse, "block_diagonal" or "block_tridiagonal".
-        lr: None for alpha (and mu) from the exact Fisher matrix; a number or a schedule for that alpha, and
-            no momentum.
-        momentum: whether the last update is a second direction; by default where ``lr`` is None.
-        tau1: share of the batch whose sampled targets make the factors. Batch normalization keeps the
-            statistics of the whole batch there, as for tau2, and they are constants.
-        tau2: share of the batch on which the exact Fisher matrix is taken.
+        gamma: initial value; by default ``gamma_share`` sqrt(lam + l2). If the damped factors are singular
+        to working precision, gamma is doubled, except that a given gamma too small for the first step
+        raises an error.
+        gamma_share: 1 in the paper. By default :data:`GAMMA_SHARE`, or 1 if ``lr`` is given, since no exact F
+        then shortens the steps.
+        structure: structure of the inverse, "block_diagonal" or "block_tridiagonal".
+        lr: None for alpha (and mu) from the exact Fisher matrix; a number or a schedule for a given alpha
+        without momentum.
+        momentum: whether the last update is a second direction; by default if ``lr`` is None.
+        tau1: fraction of the batch used for the factors. As for tau2, batch normalization uses the
+        statistics of the whole batch, held constant.
+        tau2: fraction of the batch used for the exact Fisher matrix.
         T1: steps between changes of lambda.
         T2: steps between choices of gamma.
-        T3: steps between inverses.
-        decay: largest weight of the old in moving averages.
-        targets: of the factors, "sampled" as in the paper or "model" for the exact expectation.
-        max_age: a; inverses begun in step k are in use from step k + a on, and until then the last ones.
-            With 0 each step waits for its own, as the first three always do.
-        curvature: whether info tells, for each layer, how much more curved the loss is along Delta than its
-            block says, v_l^T F v_l / v_l^T F~ v_l, with F on tau2 of the batch; a pass per layer and step.
+        T3: steps between new inverses.
+        decay: largest weight of the past in moving averages.
+        targets: targets of the factors, "sampled" as in the paper or "model" for the exact expectation.
+        max_age: a; inverses requested in step k are used from step k + a on, and the previous ones until
+        then. With 0 each step waits for its own, as the first three always do.
+        curvature: whether info contains, for each layer, the ratio of exact to approximate curvature along
+        Delta, v_l^T F v_l / v_l^T F~ v_l, with F on the fraction tau2; costs a pass per layer and step.
     """
 
     net: Network
@@ -113,7 +113,7 @@ class KFAC:
             checks.positive(**{"gamma squared": self.gamma * self.gamma})  # may overflow
         elif self.lam == 0:
             raise ValueError(
-                "expected lam > 0, got 0, which never adapts, so that steps soon suit only their own batch; "
+                "expected lam > 0, got 0, which never adapts, so that steps soon overfit their batch; "
                 "to do without lambda, set gamma, the damping of the factors"
             )
         if self.gamma_share is not None:
@@ -148,7 +148,7 @@ class KFAC:
         return math.sqrt(19 / 20) ** self.T2
 
     def init(self, theta: Array) -> State:
-        """Return the state before the first step."""
+        """Return the initial state."""
         under_way = {"pending": None, "inverse_step": 0} if self.max_age else {}
         share = self.gamma_share or (GAMMA_SHARE if self.lr is None else 1.0)
         return at_start(self.net, theta) | {
@@ -168,14 +168,14 @@ class KFAC:
 
         Args:
             theta: (P,).
-            state: of ``init`` or the last step.
-            batch: inputs and targets, in random order: S1 and S2 are its first examples.
-            rng: a ``numpy.random.Generator``; it draws the targets.
+            state: from ``init`` or the last step.
+            batch: inputs and targets, in random order, as S1 and S2 are its first examples.
+            rng: a ``numpy.random.Generator``, for sampling targets.
 
-        Returns:
-            Parameters, state, and info: ``loss``, ``objective`` h before the step, ``lam``, ``gamma``,
-            ``alpha``, ``mu``, ``model`` M(delta), and ``rho`` where it was computed; with ``max_age`` also
-            ``age``, how many steps ago the factors of the inverse were those of the step.
+            Returns:
+            Parameters, state, and info: ``loss``, ``objective`` (h before the step), ``lam``, ``gamma``,
+            ``alpha``, ``mu``, ``model`` (M(delta)), and ``rho`` if it was computed; with ``max_age`` also
+            ``age``, the number of steps since the inverse's factors were computed.
         """
         k, lam, gamma, (x, y) = state["step"] + 1, state["lam"], state["gamma"], batch
         # 1 gradient of h on the mini-batch
@@ -185,16 +185,16 @@ class KFAC:
         means = moving_average(state["factors"], new, k, self.decay)
         # 3 values of gamma to try
         gammas = [gamma, gamma * self._w2, gamma / self._w2] if k % self.T2 == 0 else [gamma]
-        # 4 a proposal for each: Delta, beside the last update
+        # 4 a proposal for each: Delta and the last update
         inverses, under_way = self._inverses_in_use(means, gammas, state)
         proposals = [Proposal(*pair, self._directions(grad, pair[1], state)) for pair in inverses]
-        # 5 each re-scaled by the c that minimizes M; the one of least M is taken
+        # 5 each re-scaled by the c that minimizes M; the one with the least M is chosen
         models, (loss, penalty) = self._models(
             theta, grad, first(x, self.tau2), proposals, lam, used, [loss, decay(theta, self.l2)]
         )
         M, c, best = self._least(models, proposals, k)
         delta = sum((share * d for share, d in zip(c, best.directions, strict=True)), start=0 * theta)
-        # 6 how well did the model predict the change of h? lambda follows
+        # 6 adapt lambda to how well the model predicted the change of h
         info = {"loss": loss, "objective": loss + penalty, "lam": lam, "gamma": best.gamma, "model": M}
         info |= dict(zip(("alpha", "mu"), c, strict=False))
         moved = theta + delta
@@ -215,7 +215,7 @@ class KFAC:
         return moved, new_state | {"delta": delta, "stats": stats, **under_way}, info
 
     def _factors(self, theta: Array, x: Array, rng: Any, stats: list[Array]) -> list[tuple[Array, ...]]:
-        """Kronecker factors of all layers and, for the tridiagonal inverse, of neighbours."""
+        """Kronecker factors of all layers and, for the tridiagonal inverse, of pairs of neighbours."""
         rng = rng if self.targets == "sampled" else None
         drawn = signals(self.net, theta, x, targets=self.targets, rng=rng, stats=stats)
         if self.structure == "block_diagonal":
@@ -226,7 +226,7 @@ class KFAC:
     def _inverses_in_use(
         self, means: Sequence[tuple[Array, ...]], gammas: list[float], state: State
     ) -> tuple[list[tuple[float, Operator]], dict[str, Any]]:
-        """Values of gamma with their inverses, and what the state holds of those under way."""
+        """Values of gamma with their inverses, and the state's entries for pending inverses."""
         k = state["step"] + 1
         refresh = k % self.T3 == 0 or k <= 3 or len(gammas) > 1
         request = {"step": k, "factors": means, "gammas": gammas} if refresh else None
@@ -240,17 +240,17 @@ class KFAC:
         return [self._resolved(request, gamma, comm) for gamma in request["gammas"]]
 
     def _resolved(self, request: Request, gamma: float, comm: Communicator) -> tuple[float, Operator]:
-        """A gamma, doubled until the dtype resolves the damped factors, with its inverse."""
+        """A gamma, doubled until the damped factors are numerically invertible, with its inverse."""
         while True:
             try:
                 return gamma, self._inverse(request["factors"], gamma, comm)
             except SingularMatrixError:
-                if request["step"] == 1 and self.gamma is not None:  # it was set
+                if request["step"] == 1 and self.gamma is not None:  # set by the user
                     raise
                 gamma *= 2
 
     def _inverse(self, means: Sequence[tuple[Array, ...]], gamma: float, comm: Communicator) -> Operator:
-        """(F~ + damping)^{-1}, of each layer the work of one of the ranks."""
+        """(F~ + damping)^{-1}, with the layers divided among the ranks."""
         layers = len(self.net.names)
         if self.structure == "block_diagonal":
             F = kronecker_blocks(means, self.net.names)
@@ -275,7 +275,7 @@ class KFAC:
         stats: list[Array],
         beside: Sequence[Any],
     ) -> tuple[list[QuadraticModel], list[float]]:
-        """M along the directions of each proposal, and numbers beside them, fetched from a device at once."""
+        """M along the directions of each proposal, and further numbers fetched from a device with it."""
         pairs = [
             curvature_and_slope(self.net, theta, x2, grad, proposal.directions, lam + self.l2, stats)
             for proposal in proposals
@@ -287,13 +287,13 @@ class KFAC:
     def _least(
         self, models: Sequence[QuadraticModel], proposals: Sequence[Proposal], k: int
     ) -> tuple[float, tuple[float, ...], Proposal]:
-        """Least M, with its c and its proposal."""
+        """The least M with its c and proposal."""
         cs = [model.minimum() if self.lr is None else (value_at(self.lr, k - 1, "lr"),) for model in models]
         values = [model.value(c) for model, c in zip(models, cs, strict=True)]
         return min(zip(values, cs, proposals, strict=True), key=itemgetter(0))
 
     def _adapted(self, lam: float, rho: float) -> float:
-        """lambda after a reduction ratio rho: smaller where the model is good [MG15, sec. 6.5]."""
+        """lambda after a reduction ratio rho: smaller if the model is good [MG15, sec. 6.5]."""
         if rho > 3 / 4:
             return max(lam * self._w1, min(lam, self.lam_min))
         return lam / self._w1 if not rho >= 1 / 4 else lam

@@ -1,14 +1,14 @@
-"""KFC as the preconditioner of SGD with momentum: KFC-pre [GM16, sec. 3.2].
+"""KFC as a preconditioner for SGD with momentum: KFC-pre [GM16, sec. 3.2].
 
     v = -lr (F~ + damping)^{-1} grad h         h = loss + l2 / 2 ||theta||^2
     v <- v min(1, sqrt(clip / nu))             nu = v^T F v + l2 ||v||^2
     p <- momentum p + v,   theta <- theta + p
 
-The clip bounds twice the KL divergence that v causes. That is the change of a step's predictions only
-without momentum; with it the velocity adds up to 1 / (1 - momentum) proposals. nu is taken with the exact
-Fisher matrix on some examples, one pass more; or, with clip_norm="kfac", as v^T (F~ + damping) v =
--lr v^T grad h, which is free [BGM17, sec. 5]. Factors are renewed every Ts steps, inverses every Tf. The
-paper averages the iterates over 50,000 examples: ``averaging`` of :func:`minikfac.training.train`.
+The clip bounds twice the KL divergence caused by v. Without momentum this is the change of a step's
+predictions; with momentum the velocity adds up to 1 / (1 - momentum) proposals. nu is computed with the exact
+Fisher matrix on some examples, which takes one more pass, or with clip_norm="kfac" as v^T (F~ + damping) v =
+-lr v^T grad h, which is free [BGM17, sec. 5]. Factors are updated every Ts steps, inverses every Tf. The
+paper averages the iterates over 50,000 examples: see ``averaging`` in :func:`minikfac.training.train`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from .stale import Background, Request
 
 @dataclass(frozen=True)
 class KFCPre:
-    """K-FAC (dense layers), KFC (convolutions) and full blocks (normalization) before SGD with momentum.
+    """SGD with momentum, preconditioned by K-FAC (dense), KFC (convolutions) and full blocks (normalization).
 
     Attributes:
         net: the network.
@@ -42,17 +42,17 @@ class KFCPre:
         damping: gamma, added to l2 in the factored damping; the paper suggests 1e-3.
         l2: weight decay, biases included.
         Ts: steps between new statistics.
-        Tf: steps between inverses; the first three steps have their own.
-        decay: largest weight of the old in the moving averages of factors.
-        clip: bound on nu; None for no bound. The paper has 0.3.
+        Tf: steps between new inverses; each of the first three steps computes its own.
+        decay: largest weight of the past in the moving averages of factors.
+        clip: bound on nu; None for no bound. The paper uses 0.3.
         clip_norm: "fisher" for the exact F, "kfac" for F~.
-        clip_share: share of the batch on which the exact F is taken. Batch normalization keeps the statistics
-            of the whole batch there; F and the factors hold them constant.
-        max_age: a; inverses begun in step k are in use from step k + a on, and until then the last ones.
-            With 0 each step waits for its own, as the first three always do.
-        curvature: whether info tells, for each layer, how much more curved the loss is along v than its
-            block says, v_l^T F v_l / v_l^T F~ v_l, with F on a quarter of the batch; a pass per layer and
-            step.
+        clip_share: fraction of the batch used for the exact F. Batch normalization uses the statistics
+        of the whole batch, which F and the factors hold constant.
+        max_age: a; inverses requested in step k are used from step k + a on, and the previous ones until
+        then. With 0 each step waits for its own, as the first three always do.
+        curvature: whether info contains, for each layer, the ratio of exact to approximate curvature along v,
+        v_l^T F v_l / v_l^T F~ v_l, with F on a quarter of the batch; costs a pass per layer and
+        step.
     """
 
     net: Network
@@ -89,7 +89,7 @@ class KFCPre:
             checks.acting(self, "with clip_norm='fisher'", "clip_share")
 
     def init(self, theta: Array) -> State:
-        """Return the state before the first step."""
+        """Return the initial state."""
         under_way = {"pending": None, "inverse_step": 0} if self.max_age else {}
         return at_rest(self.net, theta) | {"factors": None, "inverse": None, **under_way}
 
@@ -99,14 +99,14 @@ class KFCPre:
     ) -> tuple[Array, State, dict[str, float]]:
         """Return theta, state and info.
 
-        Info has ``loss``, ``lr``; where clipped ``nu`` and ``scale`` of the step; and with ``max_age``
-        ``age``, how many steps ago the factors of the inverse were those of the step.
+        Info contains ``loss`` and ``lr``; with a clip, ``nu`` and the step's ``scale``; and with ``max_age``
+        ``age``, the number of steps since the inverse's factors were computed.
 
         Args:
             theta: (P,).
-            state: of ``init`` or the last step.
+            state: from ``init`` or the last step.
             batch: inputs and targets.
-            rng: a ``numpy.random.Generator``; it draws the targets.
+            rng: a ``numpy.random.Generator``, for sampling targets.
         """
         k, (x, y) = state["step"] + 1, batch
         means = state["factors"]
@@ -138,14 +138,14 @@ class KFCPre:
         return moved, after, {"loss": loss, "lr": lr, **info}
 
     def _inverse(self, request: Request, comm: Communicator) -> Operator:
-        """(F~ + damping)^{-1}, of each layer the work of one of the ranks."""
+        """(F~ + damping)^{-1}, with the layers divided among the ranks."""
         F = kronecker_blocks(request["factors"], self.net.names)
         return factored_inverse(F, self.l2 + self.damping, explicit=self.Tf > 1, comm=comm)
 
     def _clip(
         self, theta: Array, x: Array, grad: Array, v: Array, lr: float, stats: list[Array]
     ) -> tuple[Any, dict[str, Any]]:
-        """The factor on v, and nu with it for info; on a device numbers that stay there."""
+        """The factor on v, and both for info; on a device they stay there."""
         if self.clip is None:
             return 1.0, {}
         if self.clip_norm == "kfac":

@@ -1,17 +1,16 @@
-"""The natural gradient with a low-rank Fisher matrix: the last few sampled gradients, after TONGA [LRMB08].
+"""The natural gradient with a low-rank Fisher matrix from recent sampled gradients, after TONGA [LRMB08].
 
     F ~ U U^T,                          U (P, r)
     v <- mu v - lr (U U^T + damping)^-1 grad h,    theta <- theta + v
 
-Each step cuts the batch into a few groups of examples and draws targets from the model. One column is the sum
-of a group's gradients over sqrt(N). The gradients of different examples are independent and have mean 0, so U
-U^T is on average the Fisher matrix of the batch, whatever the groups; with one example a group it is the
-sampled Fisher matrix itself. Old columns shrink, U U^T <- eps U U^T + (1 - eps) new, with eps = min(1 - 1/k,
-decay), and beyond r of them the oldest are dropped. The inverse takes an r x r system. A direction orthogonal
-to all columns has gain 1 / damping.
+Each step divides the batch into a few groups of examples and samples targets from the model. Each group adds
+a column, the sum of its gradients divided by sqrt(N). Gradients of different examples are independent with
+mean 0, so U U^T is an unbiased estimate of the batch's Fisher matrix for any grouping; with one example per
+group it is the sampled Fisher matrix itself. Old columns decay, U U^T <- eps U U^T + (1 - eps) new, with eps
+= min(1 - 1/k, decay), and if there are more than r the oldest are dropped. The inverse needs an r x r system,
+and multiplies directions orthogonal to all columns by 1 / damping.
 
-TONGA itself takes the gradients of the labels, one block for each unit, and eigenvectors in place of a
-window.
+TONGA itself uses gradients for the labels, one block per unit, and eigenvectors instead of a window.
 """
 
 from __future__ import annotations
@@ -33,17 +32,17 @@ from .schedules import Schedule, value_at
 
 @dataclass(frozen=True)
 class LowRank:
-    """Natural gradient with a Fisher matrix of low rank, and momentum.
+    """Natural gradient with a low-rank Fisher matrix, and momentum.
 
     Attributes:
         net: the network.
         lr: step size, a number or a schedule.
         momentum: in [0, 1), a number or a schedule.
         damping: lambda > 0.
-        rank: r, columns that are kept; memory r P.
-        columns: groups of examples per step, so many new columns.
-        l2: weight decay, biases included; it adds to the damping.
-        tau1: share of the batch whose sampled targets make the columns.
+        rank: r, the number of columns kept; memory r P.
+        columns: number of groups, and so of new columns, per step.
+        l2: weight decay, biases included; added to the damping.
+        tau1: fraction of the batch used for the columns, with sampled targets.
         decay: largest weight of the old matrix.
     """
 
@@ -67,7 +66,7 @@ class LowRank:
         checks.share(tau1=self.tau1)
 
     def init(self, theta: Array) -> State:
-        """Return the state before the first step: no columns, (P, 0)."""
+        """Return the initial state without columns, (P, 0)."""
         return at_rest(self.net, theta) | {"U": theta[:, None][:, :0]}
 
     @finite
@@ -78,9 +77,9 @@ class LowRank:
 
         Args:
             theta: (P,).
-            state: of ``init`` or the last step.
+            state: from ``init`` or the last step.
             batch: inputs and targets.
-            rng: a ``numpy.random.Generator``; it draws the targets.
+            rng: a ``numpy.random.Generator``, for sampling targets.
         """
         k, (x, y) = state["step"] + 1, batch
         lr, mu = value_at(self.lr, k - 1, "lr"), value_at(self.momentum, k - 1, "momentum")
@@ -96,13 +95,13 @@ class LowRank:
 
 
 def group_gradients(net: Network, theta: Array, drawn: Signals, groups: int) -> Array:
-    """Return the sum of gradients of each group of examples over sqrt(N), (P, groups) or (P, N) if N is less.
+    """Return the sum of each group's gradients divided by sqrt(N), (P, groups), or (P, N) if N is smaller.
 
     Args:
         net: the network.
         theta: (P,).
-        drawn: with one target an example.
-        groups: how many, of the same size up to one example.
+        drawn: signals with one target per example.
+        groups: number of groups, whose sizes differ by at most one.
     """
     n, layers = drawn.n, next(iter(drawn))
     groups = min(groups, n)

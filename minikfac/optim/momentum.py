@@ -1,4 +1,4 @@
-"""What optimizers with a velocity share: heavy ball over any direction.
+"""Heavy-ball momentum for any direction, shared by the optimizers with a velocity.
 
 v <- mu v - lr direction,   theta <- theta + v
 """
@@ -15,17 +15,17 @@ State = dict[str, Any]
 
 
 def at_start(net: Network, theta: Array) -> State:
-    """Return what every state holds before the first step.
+    """Return the entries common to all initial states.
 
     Raises:
-        ValueError: on parameters that are not the net's, or not finite.
+        ValueError: on parameters that do not fit the net or are not finite.
     """
     checks.parameters(net, theta)
     return {"step": 0, "stats": net.init_stats()}
 
 
 def at_rest(net: Network, theta: Array) -> State:
-    """Return the state before the first step: no velocity."""
+    """Return the initial state with zero velocity."""
     return at_start(net, theta) | {"velocity": 0 * theta}
 
 
@@ -38,5 +38,5 @@ def heavy_ball(state: State, direction: Array, lr: float, mu: float) -> Array:
 
 
 def moved_by(velocity: Array, theta: Array, state: State, stats: list[Array]) -> tuple[Array, State]:
-    """Return theta + velocity, and the state after it."""
+    """Return theta + velocity and the new state."""
     return theta + velocity, {"step": state["step"] + 1, "velocity": velocity, "stats": stats}

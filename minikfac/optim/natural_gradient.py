@@ -3,9 +3,9 @@
     v = -lr (F + lambda I)^{-1} grad
     theta <- theta + v min(1, sqrt(clip / nu))             nu = v^T F v
 
-F is that of the mini-batch, with the exact expectation over targets. nu is twice the KL divergence by which
-the step moves the predictions, to second order: where F is nearly singular, as that of few examples is, the
-bound keeps the step where F still describes the loss. ``clip=None`` leaves the textbook's step.
+F is computed on the mini-batch, with the exact expectation over targets. To second order, nu is twice the KL
+divergence between the predictions before and after the step. If F is nearly singular, as with few examples,
+the bound keeps the step in the region where F describes the loss. ``clip=None`` gives the textbook step.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class NaturalGradient:
     Attributes:
         net: the network.
         lr: step size, a number or a schedule.
-        damping: lambda >= 0; 0 where F is positive definite.
-        n_fisher: examples of the batch over which F is a mean; all by default. Batch normalization keeps the
-            statistics of the whole batch.
+        damping: lambda >= 0; 0 only if F is positive definite.
+        n_fisher: number of the batch's examples used for F; all by default. Batch normalization uses the
+        statistics of the whole batch.
         clip: bound on nu; None for no bound.
     """
 
@@ -52,7 +52,7 @@ class NaturalGradient:
             checks.positive(clip=self.clip)
 
     def init(self, theta: Array) -> State:
-        """Return the state before the first step."""
+        """Return the initial state."""
         return at_start(self.net, theta)
 
     @finite
@@ -62,7 +62,7 @@ class NaturalGradient:
         """Return theta, state and info (``loss``, ``lr``, ``damping`` and, with a clip, ``nu``).
 
         Raises:
-            SingularMatrixError: without damping where F is singular.
+            SingularMatrixError: if F is singular and not damped.
         """
         x, y = batch
         loss, grad, stats, used = self.net.gradient_pass(theta, x, y, state["stats"])

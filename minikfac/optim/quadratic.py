@@ -2,9 +2,9 @@
 
     M(delta) = 1/2 delta^T (F + damping I) delta + gradient^T delta
 
-For delta = sum_i c_i d_i it takes J d_i alone, one forward pass each: d_i^T F d_j = (J d_i)^T F_R (J d_j)
-with the output's own Fisher matrix F_R. A proposal is re-scaled by the c that minimizes M; with the last
-update as a second direction that is momentum [MG15, sec. 7].
+For delta = sum_i c_i d_i it needs only J d_i, one forward pass each: d_i^T F d_j = (J d_i)^T F_R (J d_j) with
+the output's Fisher matrix F_R. Proposals are re-scaled by the c that minimizes M; using the last update as a
+second direction gives momentum [MG15, sec. 7].
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class QuadraticModel:
         Args:
             net: the network.
             theta: (P,).
-            x: inputs of the expectation in F.
-            gradient: of the objective, (P,).
+            x: inputs for the expectation in F.
+            gradient: gradient of the objective, (P,).
             directions: one or two.
             damping: lambda + eta.
         """
@@ -54,11 +54,11 @@ class QuadraticModel:
 
     @classmethod
     def of(cls, curvature: Array, slope: Array) -> QuadraticModel:
-        """Take arrays (m, m) and (m,) of the host."""
+        """Make a model from arrays (m, m) and (m,) on the host."""
         return cls(tuple(map(tuple, curvature.tolist())), tuple(slope.tolist()))
 
     def minimum(self) -> tuple[float, ...]:
-        """Return the best c; parallel directions count once."""
+        """Return the minimizing c; of parallel directions only one is used."""
         (a, *_), b = self.curvature[0], self.slope
         alone = -b[0] / a if a > 0 else 0.0
         if len(b) == 1:
@@ -78,12 +78,12 @@ class QuadraticModel:
 
 
 def is_rounding(gain: float, h: float, like: Array) -> bool:
-    """Whether a predicted change of the objective h is lost in its rounding, where a ratio means nothing."""
+    """Whether a predicted change of the objective h is below h's rounding error, so that ratios fail."""
     return not abs(gain) > 10 * float(array_module(like).finfo(like.dtype).eps) * abs(h)
 
 
 def within(bound: float, nu: Any, like: Array) -> Any:
-    """Return the factor min(1, sqrt(bound / nu)) on a step v, which takes nu = v^T F v to the bound."""
+    """Return the factor min(1, sqrt(bound / nu)) on a step v, which reduces nu = v^T F v to the bound."""
     return (bound / array_module(like).maximum(nu, bound)) ** 0.5
 
 
@@ -96,9 +96,9 @@ def curvature_and_slope(
     damping: float,
     stats: Sequence[Array] | None = None,
 ) -> tuple[Array, Array]:
-    """Return d_i^T (F + damping I) d_j, (m, m), and gradient^T d_i, (m,), where theta is.
+    """Return d_i^T (F + damping I) d_j, (m, m), and gradient^T d_i, (m,), on the device of theta.
 
-    The arguments are those of :meth:`QuadraticModel.along`, and statistics of batch normalization.
+    The arguments are those of :meth:`QuadraticModel.along` and statistics of batch normalization.
     """
     d = array_module(theta).stack(list(directions))
     return net.fisher_gram(theta, x, d, stats) + damping * (d @ d.T), d @ gradient
@@ -107,21 +107,21 @@ def curvature_and_slope(
 def curvature_ratios(
     net: Network, theta: Array, x: Array, v: Array, near: BlockDiagonal, stats: Sequence[Array] | None = None
 ) -> dict[str, Array]:
-    """Return how much more curved the exact model is along a step than an approximation says.
+    """Return ratios of the exact to an approximate curvature along a step.
 
-    One R-operator pass per layer. On a device the numbers stay there.
+    Takes one R-operator pass per layer. On a device the numbers stay there.
 
     Args:
         net: the network.
         theta: (P,).
-        x: inputs of the expectation in the exact Fisher matrix F.
+        x: inputs for the expectation in the exact Fisher matrix F.
         v: a step (P,), of any length.
-        near: the approximation F~, a block per parameter layer.
+        near: the approximation F~, one block per parameter layer.
         stats: statistics of batch normalization.
 
     Returns:
         v_l^T F v_l / v_l^T F~ v_l as ``curvature/LAYER``, where v_l is v in that layer and 0 elsewhere, and
-        v^T F v / v^T F~ v as ``curvature``; nan where the approximation has no curvature.
+        v^T F v / v^T F~ v as ``curvature``; nan if the approximate curvature is 0.
     """
     xp, of_layers = array_module(theta), list(zip(near.blocks, near.slices, strict=True))
     parts = xp.zeros((len(of_layers), len(v)), dtype=v.dtype)

@@ -1,15 +1,15 @@
-"""Numbers that change with the step: learning rates and momenta.
+"""Schedules for numbers that change with the step, such as learning rates and momenta.
 
 =======================  =============================================================
 ``Constant``             value
 ``Exponential``          start rate^(k / every)
 ``InverseTime``          start / (1 + k / timescale)
 ``Cosine``               from start to end along half a cosine in ``steps``, then end
-``Steps``                start factor^(how many of the steps ``at`` have passed)
+``Steps``                start factor^(number of steps in ``at`` that have passed)
 ``SutskeverMomentum``    min(1 - 1 / (2 (floor(k / 250) + 1)), maximum)
 =======================  =============================================================
 
-k counts the steps done before, from 0. A schedule is callable and plain data, so a record can hold it.
+k is the number of completed steps. Schedules are callable and plain data, so records can store them.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Constant:
 
 @dataclass(frozen=True)
 class Exponential:
-    """Falls by the factor ``rate`` every so many steps, smoothly."""
+    """Multiplied by ``rate`` every ``every`` steps, with smooth decay in between."""
 
     start: float
     rate: float
@@ -55,7 +55,7 @@ class Exponential:
 
 @dataclass(frozen=True)
 class InverseTime:
-    """Halved after ``timescale`` steps, and then ever more slowly."""
+    """Halved after ``timescale`` steps, with ever slower decay after that."""
 
     start: float
     timescale: float

@@ -28,7 +28,7 @@ class SGD:
         net: the network.
         lr: learning rate, a number or a schedule.
         momentum: mu in [0, 1), a number or a schedule.
-        nesterov: take the gradient where the momentum leads.
+        nesterov: compute the gradient at the point reached by momentum.
         l2: weight decay, biases included.
     """
 
@@ -48,7 +48,7 @@ class SGD:
             checks.acting(self, "with momentum > 0", "nesterov")
 
     def init(self, theta: Array) -> State:
-        """Return the state before the first step."""
+        """Return the initial state."""
         return at_rest(self.net, theta)
 
     @finite
@@ -59,12 +59,12 @@ class SGD:
 
         Args:
             theta: (P,).
-            state: of ``init`` or the last step.
+            state: from ``init`` or the last step.
             batch: inputs (N, features) and targets.
             rng: unused; optimizers that sample targets need one.
 
         Returns:
-            Parameters, state, and info: ``loss`` where the gradient is taken, ``lr`` and ``mu``.
+            Parameters, state, and info: ``loss`` at the gradient's point, ``lr`` and ``mu``.
         """
         k = state["step"]
         lr, mu = value_at(self.lr, k, "lr"), value_at(self.momentum, k, "momentum")

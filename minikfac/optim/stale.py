@@ -1,9 +1,9 @@
-"""Inverses that are computed while steps go on with the last ones [BGM17].
+"""Inverses that are computed in the background while steps use the previous ones [BGM17].
 
-Those that are requested in step k are in use from step k + age on: a thread beside that of the steps computes
-them, and where they are not ready by then the step waits. So a run does not depend on how fast the thread is.
-A request is plain data, {"step": k, "factors": those of step k, ...}, and part of the state: a run that is
-resumed while one is under way computes it when it is due.
+Inverses requested in step k are used from step k + age on. A second thread computes them, and if they are not
+ready by then the step waits, so results do not depend on the thread's speed. A request is plain data,
+{"step": k, "factors": those of step k, ...}, and part of the state: a run resumed from a state with a pending
+request computes its inverses when they are due.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Request = dict[str, Any]
 
 
 class Background:
-    """Answers one request at a time in a second thread."""
+    """Processes one request at a time in a second thread."""
 
     def __init__(self) -> None:
         self._request: Request | None = None
@@ -36,14 +36,14 @@ class Background:
         answer: Callable[[Request, Communicator], T],
         comm: Communicator,
     ) -> tuple[T | None, dict[str, Any]]:
-        """Return what comes into use in this step, or None; and what the state holds of what is under way.
+        """Return the inverses due in this step, or None, and the state's entries for pending ones.
 
         Args:
-            request: of this step, or None.
-            state: of the last step.
-            max_age: steps between request and use, less than between requests; 0 for no second thread.
-            wait: use what is requested at once.
-            answer: computes inverses on the ranks that it is given.
+            request: this step's request, or None.
+            state: state of the last step.
+            max_age: steps from request to use, fewer than between requests; 0 for no second thread.
+            wait: use the requested inverses immediately.
+            answer: computes inverses on the given ranks.
             comm: the ranks.
         """
         if not max_age:

@@ -1,4 +1,4 @@
-"""How good an approximation of the Fisher matrix is."""
+"""Measures of the quality of Fisher approximations."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""The approximations that are compared, by name: how each is built, where it exists, and how it is damped."""
+"""The approximations to compare, by name: their construction, applicability and damping."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Build = Callable[[fisher.Signals], fisher.FisherMatrix]
 
 
 class NoCurvature(fisher.BlockDiagonal):
-    """Zero: with damping a multiple of the identity, so that its step is the plain gradient's."""
+    """Zero, which with damping is a multiple of the identity and gives a plain gradient step."""
 
     @property
     def floats(self) -> int:
@@ -36,24 +36,24 @@ APPROXIMATIONS: dict[str, tuple[Build, str | None]] = {
     "low rank": (lambda signals: fisher.low_rank(signals, min(100, signals.slices[-1].stop)), None),
     "no curvature": (no_curvature, None),
 }
-"""By name: how it is built from signals, and how it is damped where not by its default."""
+"""Functions that build each approximation from signals, and damping methods other than the default."""
 
 _CHAINS, _SHARED = ("block-tridiagonal",), ("KFAC-reduce", "T x KFC")
-"""What exists for chains of dense layers only, and what equals K-FAC where no weights are shared."""
+"""Approximations only for chains of dense layers, and those equal to K-FAC without shared weights."""
 _PATIENT = 1000
-"""Parameters above which low rank takes long where weights are shared: it passes through all locations."""
+"""Number of parameters above which low rank is slow for shared weights, as it visits all locations."""
 
 
 _DENSE = ("block-diagonal", "nearest Kronecker", "low rank")
-"""What takes dense blocks, many passes or hundreds of numbers for each parameter."""
+"""Approximations that need dense blocks, many passes or hundreds of numbers per parameter."""
 
 
 def applicable(signals: fisher.Signals, large: bool = False) -> tuple[str, ...]:
-    """Names of the approximations that exist for these layers, differ from each other and are quick.
+    """Names of the approximations that are defined for these layers, distinct and fast.
 
     Args:
-        signals: of the net.
-        large: leave out what takes dense blocks of layers, or as much memory.
+        signals: the net's signals.
+        large: omit approximations that need dense blocks or similar amounts of memory.
     """
     shared = any(layer.abar.shape[1] > 1 and not layer.scale_and_shift for layer in next(iter(signals)))
     left_out = (() if signals.dense_chain else _CHAINS) + (() if shared else _SHARED)

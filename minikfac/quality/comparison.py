@@ -1,12 +1,12 @@
-"""How good an approximation of the Fisher matrix is, by every measure that someone may care for.
+"""Comparison of Fisher approximations by a range of measures.
 
-As a matrix: the relative error and the scalar that would correct it best. As an inverse, which is what an
-optimizer uses: the step it takes on a gradient, and how much of the exact step's progress that makes.
-As a preconditioner: the spectrum that is left, and how many iterations conjugate gradients then need.
-As a probabilistic model of the gradient: the Kullback-Leibler divergence between two Gaussians.
+As a matrix: the relative error and the best correcting scalar. As an inverse, which is what optimizers use:
+the step for a gradient, and its share of the exact step's progress. As a preconditioner: the remaining
+spectrum, and the number of iterations of conjugate gradients. As a probabilistic model of the gradient: the
+Kullback-Leibler divergence between two Gaussians.
 
-Inverse, step, divergence, spectrum and conjugate gradients all use F + lambda I on both sides. Where F is
-known by its products alone, matrix and step are estimated, with errors (:mod:`.products`).
+Inverse, step, divergence, spectrum and conjugate gradients all use F + lambda I on both sides. If F is
+matrix-free, errors of matrix and step are estimated with standard errors (:mod:`.products`).
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ class Comparison(Shown):
     Attributes:
         rows: dicts with ``approximation``, ``layer`` ("all" or a layer's name) and the columns.
         damping: lambda.
-        exact: numbers of the exact matrix.
-        spread: in the same rows, standard deviations over seeds, of :func:`over_seeds`, or standard errors
-            of what was estimated from products.
-        notes: how accurate it is, and what is absent and why, where F is known by its products.
+        exact: numbers stored by the exact matrix.
+        spread: rows of standard deviations over seeds, from :func:`over_seeds`, or of standard errors of
+        estimates from products.
+        notes: accuracy and missing columns, if F is matrix-free.
     """
 
     rows: list[Row]
@@ -46,7 +46,7 @@ class Comparison(Shown):
     notes: tuple[str, ...] = ()
 
     def to_dicts(self) -> list[Row]:
-        """Copies of the rows, for a data frame or JSON."""
+        """Copies of the rows, for a data frame or JSON file."""
         return [dict(row) for row in self.rows]
 
     def whole(self) -> list[Row]:
@@ -62,7 +62,7 @@ class Comparison(Shown):
         return rows
 
     def __getitem__(self, approximation: str) -> Row:
-        """The row of an approximation for all parameters."""
+        """An approximation's row for all parameters."""
         for row in self.whole():
             if row["approximation"] == approximation:
                 return row
@@ -70,25 +70,25 @@ class Comparison(Shown):
         raise KeyError(f"expected an approximation among {names}, got {approximation!r}")
 
     def to_csv(self, path: str | Path) -> None:
-        """Write all rows, one per approximation and layer; over seeds with columns ``NAME_sd`` too."""
+        """Write all rows, one per approximation and layer; with several seeds, also columns ``NAME_sd``."""
         write_csv(path, self.rows, self.spread)
 
     def table(
         self, layer: str = WHOLE, columns: Sequence[str] = tuple(COLUMNS)
     ) -> tuple[list[str], list[list[str]]]:
-        """Header and cells as text, for all parameters or one layer; empty columns are left out.
+        """Header and cells as text, for all parameters or one layer, without empty columns.
 
-        Over seeds a cell is a mean and a standard deviation, as in "0.52 ± 0.03"; of an estimate it is the
-        value and its standard error.
+        With several seeds a cell has a mean and standard deviation, as in "0.52 ± 0.03"; estimates have a
+        value and standard error.
         """
         spread = self.spread and [row for row in self.spread if row["layer"] == layer]
         return text_table(self.layer(layer), spread, columns)
 
     def to_pandas(self) -> Any:
-        """Return all rows as a ``pandas.DataFrame``, over seeds with columns ``NAME_sd`` too.
+        """Return all rows as a ``pandas.DataFrame``; with several seeds, also columns ``NAME_sd``.
 
         Raises:
-            ImportError: where pandas is not installed.
+            ImportError: if pandas is not installed.
         """
         try:
             import pandas
@@ -99,9 +99,9 @@ class Comparison(Shown):
         return pandas.DataFrame(with_spread(self.rows, self.spread))
 
     def plot(self, columns: Sequence[str] | None = None) -> Any:
-        """Draw progress and cosine of each step against the numbers stored; returns the axes.
+        """Plot the progress and cosine of each step against storage; returns the axes.
 
-        Named columns, or a table over seeds or without steps, are drawn as bars side by side.
+        Named columns, and tables over seeds or without steps, are plotted as bars.
         """
         from .. import plots
 
@@ -121,7 +121,7 @@ class Comparison(Shown):
         return self._display().text()
 
     def __str__(self) -> str:
-        """All columns for the parameters as a whole, in tables one below the other."""
+        """All columns for all parameters, in several tables."""
         return "\n".join([*stacked(*self.table(), WIDTH), *self.notes])
 
 
@@ -137,33 +137,32 @@ def compare(
     on_progress: Callable[[str], None] | None = None,
     cg_limit: int = 500,
 ) -> Comparison:
-    """Measure approximations against the exact Fisher matrix, whole and layer by layer.
+    """Compare approximations with the exact Fisher matrix, as a whole and layer by layer.
 
     Args:
-        F: the exact matrix, of :func:`minikfac.fisher.exact`; or its products, of
-            :func:`minikfac.fisher.product`, for nets of any size: see :func:`compare_by_products`.
+        F: the exact matrix from :func:`minikfac.fisher.exact`, or the matrix-free one from
+            :func:`minikfac.fisher.product` for nets of any size: see :func:`compare_by_products`.
         approximations: matrices by name.
-        gradient: of the loss, (P,), on which steps are taken.
-        damping: lambda on both sides; 0 only where everything is positive definite.
-        methods: how to damp an approximation, by name, where not by its default ("factored" for K-FAC).
-        measures: names among :data:`MEASURES`; by default all that F admits. What is left out is absent
-            from the rows.
-        reference: :meth:`Reference.of` the same F, gradient and damping, if it is there already.
-        build_seconds: what building each matrix took, by name, where that was timed.
-        on_progress: called with the name of each approximation before its turn.
-        cg_limit: most iterations of conjugate gradients; a row that reaches it has ``math.inf``.
+        gradient: the gradient of the loss, (P,), for which steps are computed.
+        damping: lambda on both sides; 0 only if all matrices are positive definite.
+        methods: damping methods by name, if not the default ("factored" for K-FAC).
+        measures: names from :data:`MEASURES`; by default all that are available for F. Rows lack the
+            others.
+        reference: :meth:`Reference.of` the same F, gradient and damping, if already computed.
+        build_seconds: build time of each matrix by name, if measured.
+        on_progress: called with the name of each approximation before it is measured.
+        cg_limit: most iterations of conjugate gradients; rows that reach it contain ``math.inf``.
 
     Returns:
-        One row per approximation for all parameters, and one per parameter layer; the columns are
-        explained in :data:`COLUMNS`. ``error``, ``spectral_error`` and ``c_star`` are of the undamped matrix,
-        except under factored damping and where only a damped one exists: there of the damped matrix
-        less lambda I. Layer rows hold the measures that exist for a layer alone: errors of
-        the diagonal block of the matrix and of the inverse, and the step on the layer's parameters.
+        One row per approximation for all parameters, and one per parameter layer; :data:`COLUMNS` explains
+        the columns. ``error``, ``spectral_error`` and ``c_star`` refer to the undamped matrix or, with
+        factored damping or if only a damped matrix exists, to the damped matrix minus lambda I. Layer rows
+        contain the measures defined for a single layer: errors of the diagonal block of the matrix and of the
+        inverse, and the step on the layer's parameters.
 
     Raises:
-        ValueError: on shapes that do not fit, a gradient with NaN or infinity, no approximations, methods
-            for unknown ones, unknown measures, negative damping, or a matrix that is singular to working
-            precision.
+        ValueError: on wrong shapes, a gradient with NaN or infinity, no approximations, methods for unknown
+            ones, unknown measures, negative damping, or a matrix that is singular to working precision.
         TypeError: on anything but a Fisher matrix.
     """
     if isinstance(F, MatrixFree):
@@ -200,34 +199,34 @@ def compare_by_products(
     tolerance: float = 1e-6,
     seed: int = 0,
 ) -> Iterator[Comparison]:
-    """Measure approximations against products with the exact matrix; each answer is sharper than the last.
+    """Compare approximations with a matrix-free exact matrix, yielding increasingly accurate results.
 
-    The first has the steps, against 20 iterations towards the exact step. Then come the error and the best
-    scale, from 2, 4, 8, ... random vectors, with standard errors. The last has the exact step to
-    ``tolerance``. The rows are those of :func:`compare` as far as products give them; ``notes`` say how
-    accurate they are and what is absent. A leading subspace, its image and what they are made from take
-    memory for some 3 ``vectors`` times P numbers.
+    The first result compares steps with 20 iterations towards the exact step. The next ones add the error and
+    the best scale from 2, 4, 8, ... random vectors, with standard errors. The last has the exact step to
+    ``tolerance``. Rows are those of :func:`compare` as far as products allow; ``notes`` describe their
+    accuracy and missing columns. Memory for the leading subspace, its image and intermediate results is about
+    3 ``vectors`` times P numbers.
 
     Args:
-        F: of :func:`minikfac.fisher.product`, or other products of a positive semi-definite matrix.
-        approximations, gradient, methods: as of :func:`compare`. The damped "K-FAC" among the approximations,
-            or else the first of them, is the preconditioner of conjugate gradients.
+        F: from :func:`minikfac.fisher.product`, or another matrix-free positive semi-definite matrix.
+        approximations, gradient, methods: as in :func:`compare`. The damped "K-FAC" among the approximations,
+            or else the first one, is the preconditioner of conjugate gradients.
         damping: lambda > 0 on both sides.
-        measures: among "matrix", "step", "cg"; the first two by default, as the last takes hundreds of
-            products.
-        on_progress: called with what is done next.
+        measures: a subset of "matrix", "step", "cg"; the first two by default, as the last takes hundreds
+            of products.
+        on_progress: called with a description of the next computation.
         cg_limit: most iterations of conjugate gradients.
-        vectors: random ones; half as many are the dimension of the leading subspace.
+        vectors: number of random vectors, twice the dimension of the leading subspace.
         tolerance: relative residual of the exact step.
-        seed: of the random vectors.
+        seed: seed of the random vectors.
 
     Raises:
-        ValueError: as :func:`compare`, and where conjugate gradients do not reach the tolerance.
-        TypeError: on what is not given by products, or not a Fisher matrix.
-        MemoryError: before any work, where the subspace does not fit.
+        ValueError: as :func:`compare`, and if conjugate gradients do not reach the tolerance.
+        TypeError: if F is not matrix-free, or an approximation is not a Fisher matrix.
+        MemoryError: before any work, if the subspace does not fit.
     """
     if not isinstance(F, MatrixFree):
-        raise TypeError(f"expected products as of fisher.product, got {type(F).__name__}")
+        raise TypeError(f"expected a matrix-free F such as fisher.product, got {type(F).__name__}")
     methods, note = methods or {}, on_progress or (lambda text: None)
     _check(F, approximations, methods, measures, AVAILABLE)
     vectors, cg_limit = whole_number(vectors, "vectors", least=2), whole_number(cg_limit, "cg_limit")
@@ -250,7 +249,7 @@ def compare_by_products(
 
 
 def _estimated(study: ByProducts, number: int, F: MatrixFree, damping: float) -> Comparison:
-    """What the study knows after a number of random vectors."""
+    """The study's results after a number of random vectors."""
     rows, spread, notes = study.answer(number)
     return Comparison(rows, damping, F.shape[0] ** 2, spread, notes)
 
@@ -284,7 +283,7 @@ def over_seeds(make: Callable[[int], Comparison], seeds: Iterable[int]) -> Compa
     """Repeat a comparison over seeds; cells become means, and ``spread`` their standard deviations.
 
     Args:
-        make: from a seed to a comparison with the same rows each time.
+        make: maps a seed to a comparison; all need the same rows.
         seeds: at least two.
 
     Raises:
@@ -295,6 +294,6 @@ def over_seeds(make: Callable[[int], Comparison], seeds: Iterable[int]) -> Compa
         raise ValueError(f"expected at least two seeds, got {len(runs)}")
     labels = {tuple((row["approximation"], row["layer"]) for row in run.rows) for run in runs}
     if len(labels) > 1:
-        raise ValueError(f"expected the same rows for every seed, got {len(labels)} kinds of comparison")
+        raise ValueError(f"expected the same rows for every seed, got {len(labels)} different sets")
     means, spread = mean_and_spread([run.rows for run in runs])
     return Comparison(means, runs[0].damping, runs[0].exact, spread, runs[0].notes)

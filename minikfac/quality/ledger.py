@@ -1,4 +1,4 @@
-"""The assumption ledger: what each assumption on the way from the exact Fisher to K-FAC costs."""
+"""The assumption ledger: the error due to each assumption between the exact Fisher matrix and K-FAC."""
 
 from __future__ import annotations
 
@@ -33,37 +33,37 @@ def ledger(
     reference: Reference | None = None,
     built: Mapping[str, FisherMatrix] | None = None,
 ) -> list[Row]:
-    """The assumption ledger: what each assumption on the way from the exact Fisher to K-FAC costs.
+    """Compute the error due to each assumption between the exact Fisher matrix and K-FAC.
 
-    Each row adds one assumption to another row, the one that ``above`` names: as a rule the one before it.
-    All rows hold damped matrices M + lambda I, whose differences are those of the M, and the last replaces
-    exact by factored damping.
+    Each row adds one assumption to the row named in ``above``, usually the previous one. All rows describe
+    damped matrices M + lambda I, whose differences are those of the M, and the last one replaces exact by
+    factored damping.
 
-    Where weights are shared, each set of assumptions in :func:`minikfac.fisher.ladder` has a row, and so
-    have two other ways to go on from independence: KFAC-reduce replaces the second moments of derivatives
+    With shared weights, each set of assumptions in :func:`minikfac.fisher.ladder` has a row, and so have
+    two alternatives that follow independence: KFAC-reduce replaces the second moments of derivatives
     at every pair of locations by their mean over all pairs; T x KFC replaces those of derivatives and of
     activations by their means over equal locations, t = u.
 
-    With the products of :func:`minikfac.fisher.product` as F, nets of any size have a ledger. Exact blocks
-    are products too, each of a vector that is masked, and their steps take conjugate gradients. Of shared
-    weights there are the rows of Kronecker products alone, each below the exact blocks.
+    With the matrix-free F of :func:`minikfac.fisher.product`, ledgers are possible for nets of any size.
+    Exact blocks then use products with masked vectors, and their steps conjugate gradients. For shared
+    weights only the rows of Kronecker products remain, each below the exact blocks.
 
     Args:
-        signals: of :func:`minikfac.fisher.signals`.
-        gradient: (P,), on which steps are taken.
-        damping: lambda > 0.
-        F: the exact matrix, if it is there already, or its products.
-        reference: :meth:`Reference.of` the matrix, if that is there already.
-        built: approximations that were built from these signals already, by their name among
-            :data:`APPROXIMATIONS`.
+    signals: from :func:`minikfac.fisher.signals`.
+    gradient: (P,), for which steps are computed.
+    damping: lambda > 0.
+    F: the exact matrix, if already computed, or a matrix-free one.
+    reference: :meth:`Reference.of` the matrix, if already computed.
+    built: approximations already built from these signals, by their names in
+    :data:`APPROXIMATIONS`.
 
     Returns:
         Rows with ``label``, ``above`` (the label of another row; None for the first), ``error`` (relative
         Frobenius distance from the exact matrix), ``cost`` (distance from the row ``above``, relative to
         the same norm), ``c_star``, ``step_cosine``, ``step_length`` and ``share`` of the exact step's
-        progress. Where M + lambda I is indefinite, as under IAD + SH it can be, it gives no step of
-        descent: these three are nan. From products there are also ``error_se``, ``cost_se`` and
-        ``c_star_se``, standard errors.
+        progress. If M + lambda I is indefinite, which can happen under IAD + SH, there is no descent step
+        and the last three are nan. A matrix-free F adds the standard errors ``error_se``, ``cost_se`` and
+        ``c_star_se``.
     """
     gradient = descent_gradient(gradient, signals.slices[-1].stop)
     if isinstance(F, MatrixFree):
@@ -75,18 +75,18 @@ def ledger(
 
 
 def layer_ledger(signals: Signals, layer: int | str, gradient: Array, damping: float) -> list[Row]:
-    """The assumption ledger of one layer: its block of the matrix, and the step on its parameters alone.
+    """Compute the assumption ledger of one layer, for its block and the step on its parameters only.
 
     Args:
-        signals: of :func:`minikfac.fisher.signals`.
+        signals: from :func:`minikfac.fisher.signals`.
         layer: index or name.
-        gradient: (P,), of all layers.
+        gradient: (P,), for all layers.
         damping: lambda > 0.
 
     Returns:
-        Rows as those of :func:`ledger`, without one for correlations between layers and with
-        ``lowest_eigenvalue``: the smallest eigenvalue of M over the largest in magnitude, from -1 to 1 and
-        negative for an indefinite M.
+        Rows like those of :func:`ledger`, without the one for correlations between layers but with
+        ``lowest_eigenvalue``: the smallest eigenvalue of M divided by the largest in magnitude, from -1 to
+        1 and negative if M is indefinite.
     """
     position, size = signals.index(layer), signals.slices[-1].stop
     gradient = descent_gradient(gradient, size)
@@ -96,7 +96,7 @@ def layer_ledger(signals: Signals, layer: int | str, gradient: Array, damping: f
 
 
 class _Assumption(NamedTuple):
-    """A row's label, that of the row above, what makes the matrix, and how it is damped."""
+    """A row's label, that of the row above, a function that builds the matrix, and the damping method."""
 
     label: str
     above: str
@@ -107,14 +107,14 @@ class _Assumption(NamedTuple):
 def _matrix(
     name: str, signals: Signals, built: Mapping[str, FisherMatrix] | None
 ) -> Callable[[], FisherMatrix]:
-    """What returns an approximation: the one that was built before, or a new one."""
+    """A function that returns an approximation, the existing one if there is one."""
     return lambda: built[name] if built and name in built else APPROXIMATIONS[name][0](signals)
 
 
 def _assumptions(
     signals: Signals, blocks: str, built: Mapping[str, FisherMatrix] | None = None, dense: bool = True
 ) -> Iterator[_Assumption]:
-    """What follows the exact blocks, in a row of label ``blocks``; Kronecker products alone if not dense."""
+    """Assumptions after the exact blocks, whose row is ``blocks``; only Kronecker products if not dense."""
     chunk = next(iter(signals))
     if all(layer.scale_and_shift for layer in chunk):
         return  # they stay exact
@@ -148,7 +148,7 @@ def _rows(reference: Reference, assumptions: Sequence[_Assumption], eigenvalues:
         blocks = [block.to_dense() for block in matrix.damped(damping, method).blocks]
         sums = [frobenius_sums(F, M) for F, M in zip(damped_blocks, blocks, strict=True)]
         wrong, product, square = (sum(terms) for terms in zip(*sums, strict=True))
-        # all that follows the exact matrix lacks what is between layers
+        # all rows after the exact matrix lack the blocks between layers
         cost = sum(square_distance(a, b) for a, b in zip(kept[above], blocks, strict=True))
         cost += reference.between if above == _EXACT else 0.0
         step = _step(reference, label, matrix, method)
@@ -170,7 +170,7 @@ def _rows_by_products(
     built: Mapping[str, FisherMatrix] | None,
     vectors: int = 20,
 ) -> list[Row]:
-    """The same rows from products: norms of differences from what the matrices make of the same vectors."""
+    """The same rows for a matrix-free F, with norms of differences estimated from shared random vectors."""
     K, F = _matrix("K-FAC", signals, built)(), replace(F, tolerance=1e-6)
     solver = K.inverse(damping)
     reference = ProductReference.of(F, gradient, damping, solver, limit=0).refined(1e-6, 500)
@@ -212,7 +212,7 @@ def _rows_by_products(
 
 
 def _step(reference: Reference, label: str, matrix: FisherMatrix, method: str | None) -> Array:
-    """The damped step; nan where the matrix is indefinite."""
+    """The damped step; nan if the matrix is indefinite."""
     try:
         return matrix.solve(reference.gradient, reference.damping, method)
     except SingularMatrixError:
@@ -241,7 +241,7 @@ def _row(
 
 
 def _lowest_eigenvalue(blocks: Sequence[FisherMatrix], shift: float = 0.0) -> float:
-    """Smallest eigenvalue of the blocks less shift I over the largest in magnitude."""
+    """Smallest eigenvalue of the blocks minus shift I, divided by the largest in magnitude."""
     values = [spectrum(block) - shift for block in blocks]
     low, high = min(float(block[0]) for block in values), max(float(block[-1]) for block in values)
     return ratio(low, max(high, -low))

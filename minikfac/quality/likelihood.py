@@ -1,10 +1,10 @@
-"""Approximations of F as what they are: Gaussian models N(0, F~ + lambda I) of the sampled gradient.
+"""Approximations of F as Gaussian models N(0, F~ + lambda I) of the sampled gradient.
 
     log p(D) = -1/2 ( D^T (F~ + lambda I)^{-1} D + log det (F~ + lambda I) + P log 2 pi )    nats
 
-F is the covariance of gradients D whose targets are drawn from the net's predictions [MG15, sec. 2.2]. So an
-approximation can be judged as a statistician judges a model: fitted to some gradients, by the density that it
-gives to others. Gradients are not Gaussian, and none of these models says so: only their covariances compete.
+F is the covariance of gradients D whose targets are drawn from the net's predictions [MG15, sec. 2.2]. An
+approximation can therefore be judged as a statistical model: it is fitted to some gradients, and evaluated by
+the density of others. Gradients are not Gaussian, but all models are, so only their covariances are compared.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def gradients_of(signals: Signals) -> Array:
     """Return the gradients D of signals with one target per example, (N, P).
 
     Raises:
-        ValueError: on several targets per example, whose gradients are weighted terms of an expectation.
+        ValueError: on several targets per example, whose gradients are weighted terms in an expectation.
     """
     chunks = list(signals)
     terms = len(chunks[0][0].g)
@@ -40,10 +40,10 @@ def log_density(
         matrix: F~.
         gradients: (N, P).
         damping: lambda, a variance in every direction.
-        method: of damping, see :meth:`minikfac.fisher.FisherMatrix.solve`.
+        method: damping method, see :meth:`minikfac.fisher.FisherMatrix.solve`.
 
     Raises:
-        ValueError: on gradients of another shape.
+        ValueError: on gradients of the wrong shape.
     """
     size = matrix.shape[0]
     if gradients.ndim != 2 or gradients.shape[1] != size:
@@ -59,22 +59,22 @@ def held_out(
     dampings: Sequence[float],
     methods: Mapping[str, str] | None = None,
 ) -> list[Row]:
-    """Judge models of the gradient by the log density that they give to gradients they were not fitted to.
+    """Evaluate models of the gradient by the log density of held-out gradients.
 
     Args:
         models: by name, fitted to other gradients.
-        validation: gradients (N, P) that choose lambda, for each model that of the highest mean.
-        test: gradients (M, P) that judge.
-        dampings: lambda to choose from.
-        methods: of damping, by name, where not a matrix's default.
+        validation: gradients (N, P) for choosing each model's lambda, by the highest mean log density.
+        test: gradients (M, P) for the evaluation.
+        dampings: candidates for lambda.
+        methods: damping methods by name, if not the default.
 
     Returns:
         A row per model: ``approximation``, ``floats``, ``damping``, ``nats`` (mean log density per example),
-        ``behind`` (how much lower that is than the best model's); and ``nats_se`` and ``behind_se``, their
-        standard errors, the latter of differences example by example.
+        ``behind`` (the difference from the best model's nats); and their standard errors ``nats_se`` and
+        ``behind_se``, the latter from paired differences over examples.
 
-    Raises:
-        ValueError: on gradients of another shape, fewer than two of ``test``, no models or no dampings.
+        Raises:
+        ValueError: on gradients of the wrong shape, fewer than two in ``test``, no models or no dampings.
     """
     if not (models and len(dampings) and len(test) > 1):
         counts = f"{len(models)}, {len(dampings)} and {len(test)}"

@@ -1,6 +1,6 @@
-"""The measures of one approximation: as a matrix, an inverse, a step, a preconditioner and a model.
+"""Measures of an approximation as a matrix, an inverse, a step, a preconditioner and a model.
 
-All of them use F + lambda I on both sides but the errors of the matrix, which are of the undamped one.
+All use F + lambda I on both sides, except the errors of the matrix, which refer to the undamped one.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ COLUMNS: dict[str, str] = {
     "build_seconds": "to build it from the signals, where that was timed",
     "solve_seconds": "to factorize it and solve once",
 }
-"""What each column of a comparison means."""
+"""The meaning of each column of a comparison."""
 
 MEASURES: dict[str, tuple[str, ...]] = {
     "matrix": ("error", "c_star"),
@@ -50,10 +50,10 @@ MEASURES: dict[str, tuple[str, ...]] = {
     "spectrum": ("eigenvalue_min", "eigenvalue_max", "condition"),
     "cg": ("cg_iterations",),
 }
-"""Columns that are computed together, by the name of their measure."""
+"""The columns computed for each measure."""
 
 BRIEF = ("error", "step_cosine", "share", "cg_iterations", "floats")
-"""The columns to begin with."""
+"""The leading columns."""
 
 HEADINGS = {
     "step_cosine": "cosine",
@@ -66,12 +66,12 @@ HEADINGS = {
     "build_seconds": "build (s)",
     "solve_seconds": "solve (s)",
 }
-"""What tables call the columns whose names are not words."""
+"""Headings of columns whose names are not words."""
 
 WHOLE = "all"
-"""The layer of the rows for all parameters."""
+"""The layer name in rows for all parameters."""
 _SMALL = 2000
-"""Up to this many parameters the preconditioned spectrum is computed whole, above it by Lanczos."""
+"""Most parameters for which the full preconditioned spectrum is computed; above, Lanczos is used."""
 
 
 def measure(
@@ -103,7 +103,7 @@ def measure(
         _update(rows, errors)
         if "kl" in measures:
             log_dets = matrix.logdet(damping, method) - reference.logdet
-            rows[0]["kl"] = max(0.0, 0.5 * (trace - len(step) + log_dets))  # less is rounding
+            rows[0]["kl"] = max(0.0, 0.5 * (trace - len(step) + log_dets))  # rounding may be negative
     rows[0] |= {"floats": matrix.floats, "solve_seconds": solve_seconds}
     names = (WHOLE, *reference.F.names)
     return [{"layer": name, **row} for name, row in zip(names, rows, strict=True)]
@@ -133,16 +133,16 @@ class _Shifted:
         return add_to_diagonal(dense, -self.shift) if self.shift else dense
 
     def blocks(self, slices: Sequence[slice]) -> list[_Shifted] | None:
-        """One for each layer, None where there is something between layers too."""
+        """One block per layer, or None if there are also blocks between layers."""
         if not isinstance(self.matrix, BlockDiagonal) or self.matrix.slices != tuple(slices):
             return None
         return [_Shifted(block, self.shift) for block in self.matrix.blocks]
 
 
 def undamped(matrix: FisherMatrix, damping: float, method: str | None) -> _Shifted:
-    """The matrix itself; or, where damping is part of what it is, the damped matrix less lambda I.
+    """The matrix itself, or the damped matrix minus lambda I if damping cannot be separated.
 
-    The latter for factored damping, and for block-tridiagonal matrices that do not exist undamped.
+    The latter applies to factored damping, and to block-tridiagonal matrices that exist only if damped.
     """
     if method is None:
         try:
@@ -166,7 +166,7 @@ def _matrix_errors(reference: Reference, near: _Shifted) -> list[Row]:
     if blocks is None:
         dense = near.dense
         sums = [frobenius_sums(F[part, part], dense[part, part]) for part in reference.parts]
-    else:  # layer by layer: what lies between layers is missing as a whole
+    else:  # layer by layer: all blocks between layers are missing
         sums = [
             frobenius_sums(F[layer, layer], block.dense) for layer, block in zip(slices, blocks, strict=True)
         ]
@@ -203,7 +203,7 @@ def spectrum(matrix: FisherMatrix) -> Array:
 
 
 def _inverse_errors(reference: Reference, solver: Operator, errors: bool) -> tuple[list[Row], float]:
-    """Errors of the damped inverse and of its diagonal blocks, and tr (F~ + lambda I)^{-1} (F + lambda I)."""
+    """Errors of the damped inverse and its diagonal blocks, and tr (F~ + lambda I)^{-1} (F + lambda I)."""
     slices = reference.F.slices
     by_layer = isinstance(solver, BlockDiagonalOperator) and solver.slices == slices
     if by_layer:
@@ -243,7 +243,7 @@ def step_row(reference: Reference | ProductReference, step: Array, part: slice) 
 
 
 def share(reference: Reference | ProductReference, step: Array) -> float:
-    """Decrease of 1/2 d'(F + lambda I)d - g'd along the step, best scaled, over that of the exact step."""
+    """Decrease of 1/2 d'(F + lambda I)d - g'd by the optimally scaled step, divided by the exact step's."""
     along = float(reference.gradient @ step)
     decrease = ratio(along**2, float(step @ (reference.product(step) + reference.damping * step)))
     return ratio(decrease, float(reference.gradient @ reference.step))
@@ -252,7 +252,7 @@ def share(reference: Reference | ProductReference, step: Array) -> float:
 def _cosine(step: Array, exact_step: Array) -> tuple[float, float]:
     """Cosine between two steps, and the ratio of their lengths."""
     sizes = [float(abs(d).max()) or 1.0 for d in (step, exact_step)]
-    step, exact_step = step / sizes[0], exact_step / sizes[1]  # squares could be too small for their dtype
+    step, exact_step = step / sizes[0], exact_step / sizes[1]  # squares could underflow
     a, b = float((step @ step) ** 0.5), float((exact_step @ exact_step) ** 0.5)
     return ratio(float(step @ exact_step), a * b), ratio(a, b) * (sizes[0] / sizes[1])
 
@@ -279,7 +279,7 @@ def _extremes(reference: Reference, damped: FisherMatrix, solver: Operator) -> t
 
 
 def cg_iterations(reference: Reference | ProductReference, solver: Operator, limit: int) -> float:
-    """Iterations of conjugate gradients to 1e-6, preconditioned; infinity where the limit was reached."""
+    """Iterations of preconditioned conjugate gradients to 1e-6; infinity if the limit was reached."""
     result = conjugate_gradients(
         lambda v: reference.product(v) + reference.damping * v,
         reference.gradient,

@@ -1,4 +1,4 @@
-"""Frobenius products and spectral norms of matrices that are large enough for a copy to matter."""
+"""Frobenius products and spectral norms of large matrices, without copies."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Product = Callable[[Array], Array]
 """v -> M v."""
 
 _STRIP = 256
-"""Rows of large matrices that are compared at a time, so that no third matrix is needed."""
+"""Rows of large matrices compared at a time, which avoids a third matrix."""
 
 
 def inner(A: Array, B: Array) -> float:
@@ -30,7 +30,7 @@ def square_distance(A: Array, B: Array) -> float:
 
 
 def square_between(A: Array, slices: Sequence[slice]) -> float:
-    """||.||_F^2 of all blocks off the diagonal, of a symmetric matrix."""
+    """||.||_F^2 of all off-diagonal blocks of a symmetric matrix."""
     return 2 * sum(inner(A[a, b], A[a, b]) for number, a in enumerate(slices) for b in slices[:number])
 
 
@@ -47,7 +47,7 @@ def spectral_norm(product: Product, like: Array, other: Product | None = None) -
     difference = Mv if other is None else Mv - other(v)
     rounding = 100 * float(xp.finfo(like.dtype).eps) * float((Mv @ Mv) ** 0.5)
     if float((difference @ difference) ** 0.5) <= (0.0 if other is None else rounding):
-        return 0.0  # Lanczos would have nothing to begin with, or iterate on rounding errors
+        return 0.0  # Lanczos would start from zero or iterate on rounding errors
     values = extreme_eigenpairs(
         product if other is None else (lambda v: product(v) - other(v)), like, 1, "LM", 1e-3
     )[0]
@@ -55,5 +55,5 @@ def spectral_norm(product: Product, like: Array, other: Product | None = None) -
 
 
 def ratio(a: float, b: float) -> float:
-    """a / b; nan where there is nothing to compare with, as in the block of a layer of dead units."""
+    """a / b; nan if b is 0, as for the block of a layer of dead units."""
     return a / b if b != 0 else math.nan

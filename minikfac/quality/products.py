@@ -1,12 +1,12 @@
-"""The comparison by products with F alone, for nets of any size: an early answer that gets sharper.
+"""Comparison with a matrix-free F, for nets of any size: early results that become more accurate.
 
     step      (F + lambda I)^{-1} g by conjugate gradients, with an approximation as preconditioner
     error     ||F - F~||_F^2 = ||(F - F~) Q||_F^2 + E ||(F - F~) z||^2,   z = (I - Q Q^T) random signs
-    c_star    <F, F~> / <F~, F~>, both likewise
+    c_star    <F, F~> / <F~, F~>, both estimated likewise
 
-Q is an orthonormal basis near the leading eigenvectors of F, and of the approximation that preconditions
-(:mod:`minikfac.fisher.estimates`): they make up most of the norm, and are not left to chance. All
-approximations meet the same vectors. Standard errors of ratios are those of the jackknife.
+Q is an orthonormal basis near the leading eigenvectors of F and of the preconditioning approximation
+(:mod:`minikfac.fisher.estimates`), which contribute most of the norm and are treated exactly. All
+approximations use the same random vectors. Standard errors of ratios are from the jackknife.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from .norms import Product, ratio
 from .reference import ProductReference
 
 EARLY = 20
-"""Iterations of conjugate gradients before the first answer."""
+"""Iterations of conjugate gradients before the first result."""
 AVAILABLE = ("matrix", "step", "cg")
 ABSENT = (
     "Absent: inverse error and KL (they need the dense matrix); spectral error and eigenvalues (see "
     "fisher.spectral_density); error and best scale of single layers (compare F.blocks[l])."
 )
-"""What a comparison by products lacks, and why."""
+"""Measures that are not available for a matrix-free F, and reasons."""
 
 
 class Sums:
-    """Squares and products of what matrices make of vectors: those of a leading subspace, and random ones."""
+    """Squared norms and inner products of images of vectors, both from a leading subspace and random."""
 
     def __init__(self) -> None:
         self.exact: list[float] = []
         self.samples: list[list[float]] = []
 
     def add(self, values: Sequence[float], random: bool) -> None:
-        """Add those of one vector."""
+        """Add the values for one vector."""
         if random:
             self.samples.append(list(values))
         else:
@@ -63,13 +63,13 @@ class Sums:
 def vectors_and_images(
     F: MatrixFree, K: Product, vectors: int, seed: int
 ) -> Iterator[tuple[Array, Array, bool]]:
-    """Yield v and F v: those of a leading subspace, then ``vectors`` random ones orthogonal to it (True).
+    """Yield v and F v for a leading subspace, then for ``vectors`` random vectors orthogonal to it (True).
 
     Args:
         F: the exact matrix.
-        K: the product with an approximation, whose leading eigenvectors are set apart too.
-        vectors: how many; half as many are set apart of F and of K.
-        seed: of the random vectors.
+        K: the product with an approximation, whose leading eigenvectors are also in the subspace.
+        vectors: number of random vectors; half as many leading ones are used for each of F and K.
+        seed: seed of the random vectors.
     """
     subspace = leading_subspace(F, vectors // 2, seed, [K])
     for v, Fv in zip(subspace.Q, subspace.FQ, strict=True):
@@ -80,7 +80,7 @@ def vectors_and_images(
 
 
 class _Approximation:
-    """What is measured of one approximation so far: rows, their standard errors, sums for its distance."""
+    """Results so far for one approximation: rows, their standard errors, sums for its distance."""
 
     def __init__(self, matrix: FisherMatrix, method: str | None, reference: ProductReference) -> None:
         started = time.perf_counter()
@@ -108,7 +108,7 @@ class _Approximation:
 
 
 class ByProducts:
-    """A comparison by products: approximations are measured against an exact step that gets sharper."""
+    """A matrix-free comparison, in which the exact step is computed to increasing accuracy."""
 
     def __init__(
         self,
@@ -126,13 +126,13 @@ class ByProducts:
         self.measure_steps()
 
     def measure_steps(self) -> None:
-        """Measure all steps against the exact one as far as it is now."""
+        """Compare all steps with the current approximation to the exact one."""
         for each in self.approximations.values():
             if "step" in self.measures:
                 each.measure_step(self.reference)
 
     def measure_matrices(self, first: str, vectors: int, seed: int) -> Iterator[int]:
-        """Measure all matrices by random vectors; yield 2, 4, 8, ... and at last how many there are."""
+        """Compare all matrices using random vectors; yield 2, 4, 8, ... and finally the total number."""
         self.on_progress("leading eigenvectors")
         product, number = self.approximations[first].near.product, 0
         for v, Fv, random in vectors_and_images(self.reference.F, product, vectors, seed):
@@ -146,7 +146,7 @@ class ByProducts:
             self.on_progress(f"random vector {number} of {vectors}")
 
     def refine(self, tolerance: float, limit: int) -> None:
-        """Continue to the exact step, and measure all steps against it; count iterations if asked for."""
+        """Continue to the exact step, compare all steps with it, and count iterations if requested."""
 
         def watch(iteration: int, x: Array, phi: float) -> bool:
             self.on_progress(f"conjugate gradients: {iteration} more")
@@ -159,7 +159,7 @@ class ByProducts:
             each.rows[0]["cg_iterations"] = cg_iterations(self.reference, each.solver, limit)
 
     def answer(self, random: int) -> tuple[list[Row], list[Row], tuple[str, ...]]:
-        """Rows so far, their standard errors, and notes on how accurate they are."""
+        """Rows so far, their standard errors, and notes on their accuracy."""
         layers, rows, spread = ("all", *self.reference.F.names), [], []
         for name, each in self.approximations.items():
             for layer, row in zip(layers, each.rows, strict=True):

@@ -1,6 +1,6 @@
-"""The exact side of a comparison: F, its damped inverse, the exact step and the norms to divide by.
+"""The exact side of a comparison: F, its damped inverse, the exact step and norms for relative errors.
 
-:class:`Reference` has the dense matrix, :class:`ProductReference` only products with it.
+:class:`Reference` uses the dense matrix, :class:`ProductReference` a matrix-free one.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from ..linalg import cholesky, cholesky_inverse, conjugate_gradients
 from .norms import Product, inner, spectral_norm, square_between, times
 
 Watch = Callable[[int, Array, float], bool]
-"""What :func:`minikfac.linalg.conjugate_gradients` calls with each iterate."""
+"""The function that :func:`minikfac.linalg.conjugate_gradients` calls with each iterate."""
 
 
 def descent_gradient(gradient: Array, size: int) -> Array:
-    """Return a gradient (P,) that steps can be compared on; the measures of steps are nan where it is 0.
+    """Return a valid gradient (P,) for comparing steps; if it is 0, measures of steps are nan.
 
     Raises:
-        ValueError: on another shape, NaN or infinity, or a gradient whose square underflows or overflows.
-        TypeError: on anything but an array of real numbers.
+        ValueError: on a wrong shape, NaN or infinity, or a gradient whose square underflows or overflows.
+        TypeError: if it is not an array of real numbers.
     """
     gradient = _finite_gradient(gradient, size)
     largest, limits = float(abs(gradient).max()), array_module(gradient).finfo(gradient.dtype)
@@ -57,7 +57,7 @@ class Reference(ShownByFields):
         damped: F + lambda I.
         L: its Cholesky factor.
         step: the exact step (F + lambda I)^{-1} gradient.
-        product: v -> F v by the quickest way there is.
+        product: v -> F v, computed in the fastest available way.
     """
 
     F: DenseMatrix
@@ -70,14 +70,14 @@ class Reference(ShownByFields):
 
     @classmethod
     def of(cls, F: DenseMatrix, gradient: Array, damping: float, product: Product | None = None) -> Reference:
-        """Factorize F + lambda I and take the exact step.
+        """Factorize F + lambda I and compute the exact step.
 
         Args:
             F: the exact matrix.
             gradient: (P,).
             damping: lambda.
-            product: v -> F v, where there is a quicker way than the dense matrix, as that of
-                :func:`minikfac.fisher.product` for some thousand parameters.
+            product: v -> F v, if it is faster than the dense matrix, as
+                :func:`minikfac.fisher.product` is for several thousand parameters.
         """
         if not isinstance(F, DenseMatrix):
             raise TypeError(f"expected the dense matrix of fisher.exact, got {type(F).__name__}")
@@ -103,22 +103,22 @@ class Reference(ShownByFields):
 
     @cached_property
     def parts(self) -> list[slice]:
-        """All parameters, then each layer's."""
+        """Slices of all parameters, then of each layer."""
         return [slice(0, self.F.shape[0]), *self.F.slices]
 
     @cached_property
     def gradients(self) -> list[Array]:
-        """The gradient by each of :attr:`parts`."""
+        """The gradient for each of :attr:`parts`."""
         return [self.gradient[part] for part in self.parts]
 
     @cached_property
     def products(self) -> list[Product]:
-        """v -> F v, and the same with each diagonal block."""
+        """v -> F v, and likewise for each diagonal block."""
         return [self.product, *(times(self.F.array[layer, layer]) for layer in self.F.slices)]
 
     @cached_property
     def squares(self) -> list[float]:
-        """||F||_F^2 and that of each diagonal block."""
+        """||.||_F^2 of F and of each diagonal block."""
         return [inner(self.F.array[part, part], self.F.array[part, part]) for part in self.parts]
 
     @cached_property
@@ -128,7 +128,7 @@ class Reference(ShownByFields):
 
     @cached_property
     def between(self) -> float:
-        """||.||_F^2 of what lies between layers in F."""
+        """||.||_F^2 of the blocks between layers in F."""
         return square_between(self.F.array, self.F.slices)
 
     @cached_property
@@ -138,22 +138,22 @@ class Reference(ShownByFields):
 
     @cached_property
     def spectral_norms(self) -> list[float]:
-        """||F||_2 and that of each diagonal block."""
+        """||.||_2 of F and of each diagonal block."""
         return [spectral_norm(*pair) for pair in zip(self.products, self.gradients, strict=True)]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ProductReference(ShownByFields):
-    """The exact side of a comparison by products with F alone.
+    """The exact side of a matrix-free comparison.
 
     Attributes:
-        F: the exact matrix, as of :func:`minikfac.fisher.product`.
+        F: the exact matrix, such as :func:`minikfac.fisher.product`.
         gradient: (P,).
         damping: lambda > 0.
         step: (F + lambda I)^{-1} gradient by preconditioned conjugate gradients.
-        residual: ||gradient - (F + lambda I) step|| / ||gradient||, computed anew.
-        iterations: of conjugate gradients.
-        precondition: the inverse of an approximation, with which they ran.
+        residual: ||gradient - (F + lambda I) step|| / ||gradient||, recomputed.
+        iterations: number of conjugate gradient iterations.
+        precondition: the inverse of an approximation, used as preconditioner.
     """
 
     F: MatrixFree
@@ -177,7 +177,7 @@ class ProductReference(ShownByFields):
         """Run conjugate gradients to a relative residual of ``tolerance``, or ``limit`` iterations.
 
         Raises:
-            ValueError: where they meet negative curvature.
+            ValueError: on negative curvature.
         """
         start = cls(F, gradient, damping, 0 * gradient, 1.0, 0, precondition)
         return start._continued(tolerance, limit)
@@ -186,7 +186,7 @@ class ProductReference(ShownByFields):
         """Continue to a relative residual of ``tolerance``, with at most ``limit`` iterations in all.
 
         Raises:
-            ValueError: where they do not reach it.
+            ValueError: if the tolerance is not reached.
         """
         end = self._continued(tolerance, limit - self.iterations, watch)
         rounding = float(array_module(self.step).finfo(self.step.dtype).eps) ** 0.5
@@ -194,7 +194,7 @@ class ProductReference(ShownByFields):
             raise ValueError(
                 f"expected a relative residual of {tolerance:.1e} from conjugate gradients on "
                 f"{self.F.name}, got {end.residual:.1e} after {end.iterations} iterations; use more damping, "
-                f"a cg_limit over {limit}, or a better approximation as preconditioner"
+                f"a cg_limit above {limit}, or a better approximation as preconditioner"
             )
         return end
 
@@ -213,14 +213,14 @@ class ProductReference(ShownByFields):
 
     @property
     def parts(self) -> list[slice]:
-        """All parameters, then each layer's."""
+        """Slices of all parameters, then of each layer."""
         return [slice(0, self.F.shape[0]), *self.F.slices]
 
     @property
     def note(self) -> str:
-        """How accurate the step is; F + lambda I has no eigenvalue under lambda, which bounds its error."""
+        """The step's accuracy; its error is bounded, as no eigenvalue of F + lambda I is below lambda."""
         sizes = [float(v @ v) ** 0.5 for v in (self.gradient, self.step)]
         bound = self.residual * sizes[0] / (self.damping * sizes[1] or 1.0)
         limits = f", so its relative error is at most {bound:.1g}" if bound < 1 else ""
         residual = f"a relative residual of {self.residual:.1g}{limits}"
-        return f"The exact step is that of {self.iterations} conjugate gradients: {residual}."
+        return f"The exact step is from {self.iterations} iterations of conjugate gradients: {residual}."

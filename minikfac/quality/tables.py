@@ -16,12 +16,12 @@ from .measures import COLUMNS, HEADINGS, Row
 def text_table(
     rows: Sequence[Row], spread: Sequence[Row] | None, columns: Sequence[str]
 ) -> tuple[list[str], list[list[str]]]:
-    """Header and cells as text; columns without any value are left out.
+    """Header and cells as text, without columns that have no values.
 
     Args:
-        rows: of one layer, see :func:`.compare`.
-        spread: the same rows with standard deviations; a cell is then a mean and one, as in "0.52 ± 0.03".
-        columns: which to show.
+        rows: rows of one layer, see :func:`.compare`.
+        spread: the same rows with standard deviations, shown as in "0.52 ± 0.03".
+        columns: columns to show.
     """
 
     shown = [column for column in columns if any(row.get(column) is not None for row in rows)]
@@ -34,7 +34,7 @@ def text_table(
 
 
 def heading(column: str) -> str:
-    """What tables call a column.
+    """The heading of a column in tables.
 
     >>> heading("c_star"), heading("inverse_error")
     ('best scale', 'inverse error')
@@ -43,7 +43,7 @@ def heading(column: str) -> str:
 
 
 def format_cell(value: Any) -> str:
-    """A number as a person would write it in a table."""
+    """A number formatted for a table."""
     if value is None:
         return ""
     if isinstance(value, float) and not math.isfinite(value):
@@ -54,7 +54,7 @@ def format_cell(value: Any) -> str:
 
 
 def write_csv(path: str | Path, rows: Sequence[Row], spread: Sequence[Row] | None) -> None:
-    """Write rows to a file; with their standard deviations in columns ``NAME_sd``, if there are any."""
+    """Write rows to a file, with any standard deviations in columns ``NAME_sd``."""
     columns = ["approximation", "layer", *COLUMNS, *(f"{column}_sd" for column in COLUMNS if spread)]
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, restval="")
@@ -64,7 +64,7 @@ def write_csv(path: str | Path, rows: Sequence[Row], spread: Sequence[Row] | Non
 
 
 def with_spread(rows: Sequence[Row], spread: Sequence[Row] | None) -> list[Row]:
-    """The rows, with their standard deviations as ``NAME_sd`` where there are any."""
+    """The rows, with any standard deviations as ``NAME_sd``."""
     if spread is None:
         return [dict(row) for row in rows]
     return [
@@ -74,7 +74,7 @@ def with_spread(rows: Sequence[Row], spread: Sequence[Row] | None) -> list[Row]:
 
 
 def mean_and_spread(tables: Sequence[Sequence[Row]]) -> tuple[list[Row], list[Row]]:
-    """Means of equal rows of several tables, and their standard deviations."""
+    """Means and standard deviations of corresponding rows of several tables."""
     means, spreads = [], []
     for same in zip(*tables, strict=True):
         mean, spread = dict(same[0]), dict(same[0])

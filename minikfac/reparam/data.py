@@ -1,7 +1,7 @@
-"""Maps made from data: activations of mean 0, of variance 1, uncorrelated; derivatives uncorrelated.
+"""Maps computed from data: centred, normalized or uncorrelated activations, and uncorrelated derivatives.
 
-The mean m and the covariance S of what enters a layer, or of a channel over all pixels of the images that
-enter a convolution, are taken at one theta over given examples. They are fixed numbers from then on.
+The mean m and covariance S of a layer's inputs, or of a convolution's input channels over all pixels, are
+computed at one theta over given examples, and remain constant from then on.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .reparameterization import Reparameterization
 from .wrap import Wrap, rebuilt, wrap
 
 SMALLEST_SHARE = 1e-10
-"""Least variance, of a feature or a direction, as a share of the largest."""
+"""Least variance of a feature or direction relative to the largest."""
 
 
 def center(
@@ -32,18 +32,18 @@ def center(
     stats: Sequence[Array] | None = None,
     layers: Sequence[int | str] | None = None,
 ) -> Reparameterization:
-    """Give what enters each layer mean 0 over x: d = -m.
+    """Give the inputs of each layer mean 0 over x: d = -m.
 
     Args:
         net: the network.
         theta: (P,).
-        x: inputs, the training set's.
+        x: inputs of the training set.
         stats: running statistics of batch normalization.
-        layers: which, by index or name; all but the normalizations by default, which have no input map and
-            center by themselves.
+        layers: layers by index or name; by default all but normalizations, which have no input map and
+        center their inputs themselves.
 
-    Raises:
-        ValueError: on a layer without a bias to take d up.
+        Raises:
+        ValueError: on a layer without a bias to absorb d.
     """
     means = _means(net, theta, x, stats)
     return wrap(net, {l: Wrap(d=-means[l]) for l in _chosen(net, layers)})
@@ -56,12 +56,12 @@ def normalize(
     stats: Sequence[Array] | None = None,
     layers: Sequence[int | str] | None = None,
 ) -> Reparameterization:
-    """Give each unit or channel that enters a layer mean 0 and variance 1 over x: V = diag(S)^-1/2, d = -m V.
+    """Give each input unit or channel of a layer mean 0 and variance 1 over x: V = diag(S)^-1/2, d = -m V.
 
-    Arguments are those of :func:`center`.
+    See :func:`center` for the arguments.
 
     Raises:
-        ValueError: on a unit that does not vary, and without a bias.
+        ValueError: on a constant unit, or a layer without a bias.
     """
 
     def inverse_deviations(S: Array, name: str) -> Array:
@@ -84,18 +84,18 @@ def whiten(
     stats: Sequence[Array] | None = None,
     layers: Sequence[int | str] | None = None,
 ) -> Reparameterization:
-    """Give what enters each layer mean 0 and covariance I over x: V = S^-1/2, d = -m V.
+    """Give the inputs of each layer mean 0 and covariance I over x: V = S^-1/2, d = -m V.
 
-    A dense layer then has A = I, the constant 1 included. A convolution's channels are uncorrelated at each
-    pixel; neighbouring pixels are not, and A = I only without them, as for a 1 x 1 kernel on 1 x 1 images.
-    Arguments are those of :func:`center`.
+    A dense layer then has A = I, including the constant 1. A convolution's channels are uncorrelated at each
+    pixel, but neighbouring pixels remain correlated, so A = I only for 1 x 1 kernels on 1 x 1 images.
+    See :func:`center` for the arguments.
 
     Raises:
-        ValueError: where the inputs of a layer do not vary in all directions, and without a bias.
+        ValueError: if a layer's inputs do not vary in all directions, or it has no bias.
     """
 
     def inverse_root(S: Array, name: str) -> Array:
-        return _inverse_root(S, f"the covariance of what enters {name}")
+        return _inverse_root(S, f"the covariance of the inputs of {name}")
 
     return _standardized(net, theta, x, stats, layers, inverse_root)
 
@@ -112,17 +112,17 @@ def whiten_derivatives(
 ) -> Reparameterization:
     """Give each layer the derivative factor G = I over x: U = G^-1/2.
 
-    After :func:`whiten`, the K-FAC matrix of a dense net is the identity: K-FAC is gradient descent there
+    After :func:`whiten`, the K-FAC matrix of a dense net is the identity, and K-FAC is gradient descent
     [MG15, sec. 10].
 
     Args:
         net, theta, x, stats, layers: as for :func:`center`.
-        targets: of G, "model" or "sampled", as in :func:`minikfac.fisher.signals`.
+        targets: targets for G, "model" or "sampled", as in :func:`minikfac.fisher.signals`.
         n_samples: targets per example, if sampled.
         rng: a ``numpy.random.Generator``, if sampled.
 
     Raises:
-        ValueError: where G is singular, as that of a softmax is.
+        ValueError: if G is singular, as for a softmax.
     """
     options = dict(n_samples=n_samples, rng=rng) if targets == "sampled" else {}
     AGs = signals(net, theta, x, targets=targets, stats=stats, **options).total(factors)
@@ -137,34 +137,34 @@ def whiten_derivatives(
 
 
 def whiten_colors(net: Network, images: Array) -> Reparameterization:
-    """Give the colours that enter the first convolution mean 0 and covariance I over all pixels.
+    """Give the input colours of the first convolution mean 0 and covariance I over all pixels.
 
-    One map, the same at every pixel: :func:`minikfac.datasets.color_whitening` inside of the net. A padded
-    convolution then pads with the image of what it padded with: black, for 0.
+    Applies :func:`minikfac.datasets.color_whitening`, the same map at every pixel, inside the net. A padded
+    convolution then pads with the image of its former padding: of black, if that was 0.
 
     Args:
-        net: a network that begins with a convolution.
-        images: (N, H, W, C), the training set's.
+        net: a network that starts with a convolution.
+        images: (N, H, W, C), from the training set.
 
     Raises:
-        ValueError: if it begins otherwise, or the colours do not vary in all directions.
+        ValueError: if the first layer is not a convolution, or colours do not vary in all directions.
     """
     first = net.layers[0]
     if not isinstance(first, Conv2d):
-        raise ValueError(f"expected a net that begins with a convolution, got {first}")
+        raise ValueError(f"expected a net that starts with a convolution, got {first}")
     colors = color_whitening(to_host(as_array(images, "images")).astype(float))
     return wrap(net, {0: Wrap(V=colors.V, d=colors.d)})
 
 
 class _Watched(Identity):
-    """What enters a layer, as if it were a parameter layer's signal."""
+    """Reports a layer's input as if it were a parameter layer's signal."""
 
     def signals(self, record: Record) -> list[tuple[Array, Array]]:
         return [record]
 
 
 def _inputs(net: Network, theta: Array, x: Array, stats: Sequence[Array] | None) -> Iterator[list[Array]]:
-    """Chunk by chunk, per parameter layer, what enters it: (rows, C)."""
+    """Yield, for each chunk, the inputs (rows, C) of every parameter layer."""
 
     def watch(items: list[Layer], number: int) -> list[Layer]:
         return [
@@ -180,7 +180,7 @@ def _inputs(net: Network, theta: Array, x: Array, stats: Sequence[Array] | None)
 
 
 def _averages(chunks: Iterator[list[Array]], total: Callable[[int, Array], Array]) -> list[Array]:
-    """Per layer the sum of ``total`` over the rows that enter it, divided by their number; on the host."""
+    """For each layer, the sum of ``total`` over its input rows divided by their number, on the host."""
     sums: dict[int, Any] = {}
     counts: dict[int, int] = {}
     for entered in chunks:
@@ -191,7 +191,7 @@ def _averages(chunks: Iterator[list[Array]], total: Callable[[int, Array], Array
 
 
 def _means(net: Network, theta: Array, x: Array, stats: Sequence[Array] | None) -> list[Array]:
-    """Per layer m (C,), on the host in float64."""
+    """The mean m (C,) for each layer, on the host in float64."""
     return _averages(_inputs(net, theta, x, stats), lambda l, rows: rows.sum(0))
 
 
@@ -203,7 +203,7 @@ def _standardized(
     layers: Sequence[int | str] | None,
     root: Callable[[Array, str], Array],
 ) -> Reparameterization:
-    """Map what enters layers to mean 0 by V = root(S, name) and d = -m V, S (C, C) the covariance."""
+    """Standardize layers' inputs with V = root(S, name) and d = -m V, where S (C, C) is the covariance."""
     means = _means(net, theta, x, stats)
 
     def squares(l: int, rows: Array) -> Array:
@@ -228,13 +228,13 @@ def _inverse_root(M: Array, name: str) -> Array:
     """M^-1/2, the symmetric root, for a positive definite (n, n) matrix.
 
     Raises:
-        SingularMatrixError: naming the matrix and its rank.
+        SingularMatrixError: with the matrix's name and rank.
     """
     values, vectors = eigh(M)
     rank = int((values > SMALLEST_SHARE * values[-1]).sum())
     if rank < len(M):
         raise SingularMatrixError(
             f"expected a positive definite matrix, but {name} ({len(M)} x {len(M)}) has numerical rank "
-            f"{rank}: no map makes it I"
+            f"{rank}: it cannot be whitened"
         )
     return vectors * values**-0.5 @ vectors.T

@@ -14,22 +14,22 @@ from .reparameterization import Reparameterization
 from .wrap import Wrap, wrap
 
 KINDS = ("affine", "orthogonal", "diagonal")
-"""What random maps can be."""
+"""The kinds of random maps."""
 
 
 def random(net: Network, rng: Any, condition: float = 10.0, kind: str = "affine") -> Reparameterization:
-    """Draw maps around every parameter layer, by :func:`affine`.
+    """Draw random maps around every parameter layer, as in :func:`affine`.
 
     Args:
         net: the network.
         rng: a ``numpy.random.Generator``.
-        condition: largest condition number of U and V; singular values lie between its root and 1 over it.
-        kind: "affine", U, V, and c, d of length about 1 where there is a bias; "orthogonal", U and V are, and
-            c = d = 0; "diagonal", U and V are, with random signs, and c = d = 0. Scale and shift of a
-            normalization have a diagonal U (signs, for "orthogonal") and no V.
+        condition: largest condition number of U and V; singular values lie between its root and the inverse.
+        kind: "affine", general U, V and, for layers with a bias, c, d of length about 1; "orthogonal", U and
+        V orthogonal, c = d = 0; "diagonal", U and V diagonal with random signs, c = d = 0. Scale and shift of
+        a normalization have a diagonal U (signs, for "orthogonal") and no V.
 
-    Raises:
-        ValueError: on another kind, or a condition number below 1.
+        Raises:
+        ValueError: on an unknown kind, or a condition number below 1.
         TypeError: if rng is not a generator.
     """
     check_generator(rng)
@@ -65,6 +65,6 @@ def _rotation(rng: Any, n: int) -> Array:
 
 
 def _scales(rng: Any, n: int, condition: float, signs: bool = False) -> Array:
-    """Numbers (n,) between 1 / sqrt(condition) and its inverse, evenly on a log scale."""
+    """Numbers (n,) between 1 / sqrt(condition) and its inverse, log-uniform."""
     scales = condition ** rng.uniform(-0.5, 0.5, n)
     return scales * rng.choice([-1.0, 1.0], n) if signs else scales

@@ -13,13 +13,13 @@ from ..network import Network
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LayerMap(ShownByFields):
-    """W = B W' U + C for the weights of one layer, W' those of the other net; None leaves out.
+    """W = B W' U + C for the weights W of one layer and W' in the other net; None for an absent term.
 
     Attributes:
-        B: (I, I), of the inputs of the weights: abar' = abar B.
-        U: (O, O), of their outputs: s = s' U + c, where c is the last row of C.
+        B: (I, I), for the inputs of the weights: abar' = abar B.
+        U: (O, O), for their outputs: s = s' U + c, where c is the last row of C.
         C: (I, O).
-        B_inverse, U_inverse: of B and U.
+        B_inverse, U_inverse: inverses of B and U.
     """
 
     B: Array | None = None
@@ -29,24 +29,24 @@ class LayerMap(ShownByFields):
     U_inverse: Array | None = None
 
     def pull_step(self, D: Array) -> Array:
-        """B D U: a step of W' as one of W."""
+        """B D U, the step of W that corresponds to a step D of W'."""
         return _between(self.B, D, self.U)
 
     def push_step(self, D: Array) -> Array:
-        """B^-1 D U^-1: a step of W as one of W'."""
+        """B^-1 D U^-1, the step of W' that corresponds to a step D of W."""
         return _between(self.B_inverse, D, self.U_inverse)
 
     def pull(self, W: Array) -> Array:
-        """W of W'."""
+        """Return W for W'."""
         moved = self.pull_step(W)
         return moved if self.C is None else moved + array_module(W).asarray(self.C, dtype=W.dtype)
 
     def push(self, W: Array) -> Array:
-        """W' of W."""
+        """Return W' for W."""
         return self.push_step(W if self.C is None else W - array_module(W).asarray(self.C, dtype=W.dtype))
 
     def then(self, other: LayerMap) -> LayerMap:
-        """W = B1 (B2 W'' U2 + C2) U1 + C1: this map, and then one from W' to W''."""
+        """W = B1 (B2 W'' U2 + C2) U1 + C1, this map followed by one from W' to W''."""
         C = None if other.C is None else self.pull_step(other.C)
         return LayerMap(
             _product(self.B, other.B),
@@ -58,7 +58,7 @@ class LayerMap(ShownByFields):
 
 
 def _between(left: Array | None, D: Array, right: Array | None) -> Array:
-    """left D right, with the constants in the dtype and on the device of D."""
+    """left D right, with the constants converted to the dtype and device of D."""
     xp = array_module(D)
     if left is not None:
         D = xp.asarray(left, dtype=D.dtype) @ D
@@ -73,14 +73,14 @@ def _product(a: Array | None, b: Array | None) -> Array | None:
 class Reparameterization(Shown):
     """Another network that computes the same function of x, and the map theta = J theta' + const.
 
-    Layer by layer W = B W' U + C, so J is block-diagonal with blocks B (x) U^T, and Fisher matrices map as
-    F' = J^T F J: a Kronecker block A (x) G becomes (B^T A B) (x) (U G U^T). Hence the natural step maps as
-    parameters do, F'^-1 grad' = J^-1 F^-1 grad, while the gradient maps by J^T: J J^T lies between
+    Layer by layer W = B W' U + C, so J is block-diagonal with blocks B (x) U^T, and Fisher matrices map as F'
+    = J^T F J: a Kronecker block A (x) G becomes (B^T A B) (x) (U G U^T). The natural gradient step therefore
+    maps like parameters, F'^-1 grad' = J^-1 F^-1 grad, while the gradient maps by J^T, which differs by J J^T
     [MG15, sec. 10; GM16, sec. 4.1].
 
     Attributes:
-        source: the network that theta belongs to.
-        net: the other network, of theta'.
+        source: the network with parameters theta.
+        net: the other network, with parameters theta'.
         maps: one per parameter layer.
     """
 
@@ -98,34 +98,34 @@ class Reparameterization(Shown):
         return Display(title, header, rows, "W = B W' U + C, where - stands for no change.")
 
     def push(self, theta: Array) -> Array:
-        """Return theta' (P,) with which ``net`` computes what ``source`` does with theta."""
+        """Return theta' (P,) for which ``net`` computes the same function as ``source`` with theta."""
         return self._moved(LayerMap.push, self.source, self.net, theta)
 
     def pull(self, theta: Array) -> Array:
-        """Return theta (P,) of theta'."""
+        """Return theta (P,) for theta'."""
         return self._moved(LayerMap.pull, self.net, self.source, theta)
 
     def push_step(self, d: Array) -> Array:
-        """Return J^-1 d, a step or a momentum in theta as one in theta'."""
+        """Return J^-1 d, which converts a step or momentum from theta to theta'."""
         return self._moved(LayerMap.push_step, self.source, self.net, d)
 
     def pull_step(self, d: Array) -> Array:
-        """Return J d, a step in theta' as one in theta."""
+        """Return J d, which converts a step from theta' to theta."""
         return self._moved(LayerMap.pull_step, self.net, self.source, d)
 
     def _moved(
         self, move: Callable[[LayerMap, Array], Array], start: Network, end: Network, theta: Array
     ) -> Array:
-        """Map parameters layer by layer; reject NaN and infinity, that came and that come out."""
+        """Map parameters layer by layer; reject NaN and infinity before and after."""
         moved = end.pack(list(map(move, self.maps, start.check_finite(theta, "theta or direction"))))
         end.check_finite(moved, "mapped theta or direction")
         return moved
 
     def __matmul__(self, first: Reparameterization) -> Reparameterization:
-        """Return ``self`` after ``first``.
+        """Return the composition, ``first`` followed by ``self``.
 
         Raises:
-            ValueError: if self does not begin at the network where first ends.
+            ValueError: if ``self.source`` is not ``first.net``.
         """
         if not isinstance(first, Reparameterization):
             return NotImplemented
@@ -138,7 +138,7 @@ class Reparameterization(Shown):
         """Form J (P, P) in float64 on the host, for small nets.
 
         Raises:
-            MemoryError: where it does not fit.
+            MemoryError: if it does not fit.
         """
         xp = array_module()
         size = self.source.n_params

@@ -1,10 +1,10 @@
-"""Other units, or other scales of units, in place of some: the maps around them go into the weights.
+"""Replaced or rescaled units, with the maps around them absorbed into weights.
 
     logistic(s) = (1 + tanh(s / 2)) / 2          relu(s) = relu(r s) / r,    r > 0
 
-An affine map behind a parameter layer is absorbed into that layer, and one in front of the next layer into
-that one, so that none is left in the net. It may have to be moved through pooling, flattening, or the
-beginning of branches.
+An affine map after a parameter layer is absorbed into that layer, and one before a layer into that one, so
+that none is left in the net. It may first have to be moved past pooling, flattening, or the start of
+branches.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ NORMALIZATIONS = layers.BatchNorm | layers.GroupNorm | layers.LayerNorm | layers
 
 
 class _Moving(Affine):
-    """A map on its way to the weights that take it up."""
+    """A map that is being moved to the weights that absorb it."""
 
 
 def logistic_to_tanh(net: Network) -> Reparameterization:
-    """Put tanh units in place of logistic ones: tanh(s) = 2 logistic(2 s) - 1 [MG15, sec. 10].
+    """Replace logistic units by tanh units: tanh(s) = 2 logistic(2 s) - 1 [MG15, sec. 10].
 
-    Weights into them are halved, those out of them too, and biases make up for the -1; where images are
-    padded, 0 becomes -1. Where no weights follow (behind the last layer, or beside a shortcut), the map
-    remains in the net as an ``Affine``; one that is there already takes it up.
+    Incoming and outgoing weights are halved, and biases compensate for the -1; padding by 0 becomes padding
+    by -1. If no weights follow (after the last layer, or next to a shortcut), the map remains in the net as
+    an ``Affine``, or is merged with an existing one.
 
     Raises:
-        ValueError: without logistic units; where normalization follows them, whose result the map would
-            change; and where the layer that follows has no bias.
+        ValueError: if there are no logistic units, if they are followed by a normalization, whose result the
+            map would change, or if the next layer has no bias.
     """
     count = 0
 
@@ -55,19 +55,19 @@ def logistic_to_tanh(net: Network) -> Reparameterization:
 def rescale(
     net: Network, factors: Mapping[int | str, Any] | None = None, rng: Any = None
 ) -> Reparameterization:
-    """Multiply the outputs of ReLU units by positive factors, and undo it behind them.
+    """Multiply the outputs of ReLU units by positive factors, and compensate in the next layer.
 
-    Incoming weights and bias of a unit are multiplied, its outgoing weights divided: the same net with other
-    parameters.
+    A unit's incoming weights and bias are multiplied by its factor and its outgoing weights divided by it, so
+    the net remains the same with different parameters.
 
     Args:
         net: the network.
-        factors: per parameter layer, by index or name, (O,) or a number; units must be ReLUs, possibly after
-            pooling, with a dense layer or convolution behind them.
-        rng: a ``numpy.random.Generator`` instead; it draws factors between 1/3 and 3 for all such layers.
+        factors: (O,) or a number per parameter layer, by index or name; units must be ReLUs, possibly after
+            pooling, followed by a dense layer or convolution.
+            rng: instead, a ``numpy.random.Generator`` to draw factors between 1/3 and 3 for all such layers.
 
-    Raises:
-        ValueError: on neither or both, factors that are not positive, or layers without such units.
+            Raises:
+            ValueError: if neither or both are given, factors are not positive, or layers lack such units.
     """
     if (factors is None) == (rng is None):
         raise ValueError("expected either factors or rng")
@@ -83,13 +83,13 @@ def rescale(
     for l, r in chosen.items():
         if l not in suited:
             raise ValueError(
-                f"expected ReLU units behind {net.names[l]}, and behind those a dense layer or a convolution "
-                "that takes the factors up"
+                f"expected ReLU units after {net.names[l]}, followed by a dense layer or a convolution "
+                "that absorbs the factors"
             )
         if r.shape not in ((), net.shapes[l][1:]) or not (r > 0).all():
             raise ValueError(
                 f"expected {net.shapes[l][1]} positive factors for {net.names[l]}, got {r.shape}"
-                + ("" if (r > 0).all() else f" with least {float(r.min()):g}")
+                + ("" if (r > 0).all() else f" with minimum {float(r.min()):g}")
             )
 
     def change(items: list[Layer], number: int) -> list[Layer]:
@@ -103,7 +103,7 @@ def rescale(
 
 
 def _layer_of_units(items: list[Layer], position: int, number: int) -> int | None:
-    """The parameter layer whose units are the ReLUs at a position, or None."""
+    """The parameter layer whose units are the ReLUs at this position, or None."""
     if not isinstance(items[position], layers.ReLU):
         return None
     place = position - 1
@@ -115,7 +115,7 @@ def _layer_of_units(items: list[Layer], position: int, number: int) -> int | Non
 
 
 def _rescalable(net: Network) -> list[int]:
-    """Parameter layers whose units are ReLUs that one dense layer or convolution reads."""
+    """Parameter layers whose units are ReLUs followed by one dense layer or convolution."""
     suited: list[int] = []
 
     def look(items: list[Layer], number: int) -> list[Layer]:
@@ -132,11 +132,11 @@ def _rescalable(net: Network) -> list[int]:
     return suited
 
 
-# taking maps up
+# absorbing maps
 
 
 def _taken_up(net: Network, items: list[Layer]) -> Reparameterization:
-    """Let parameter layers take up the moving maps next to them; the parameters are those of ``net``."""
+    """Absorb moving maps into adjacent parameter layers; the parameters are those of ``net``."""
     maps = [LayerMap() for _ in net.names]
 
     def change(items: list[Layer], number: int) -> list[Layer]:
@@ -156,7 +156,7 @@ def _taken_up(net: Network, items: list[Layer]) -> Reparameterization:
 def _absorb(
     moving: Affine, items: list[Layer], place: int, number: int, maps: list[LayerMap], net: Network
 ) -> bool:
-    """Let a layer in front of the map at a place, or one behind it, take it up; whether there is one."""
+    """Absorb the map at a position into the layer before or after it; return whether there is one."""
 
     def take_up(at: int, before: Affine, behind: Affine) -> bool:
         layer, l = items[at], number + sum(len(item.weight_shapes) for item in items[:at])
@@ -178,8 +178,8 @@ def _absorb(
         return take_up(ahead, _undone(_tiled(moving, features_in(after))), Affine())
     if isinstance(after, NORMALIZATIONS):
         raise ValueError(
-            f"expected no normalization right behind the units, got {after}: of mapped inputs it makes "
-            "something else, and no weights make up for it"
+            f"expected no normalization directly after the units, got {after}: it changes its output for "
+            "mapped inputs, which no weights can compensate for"
         )
     if isinstance(after, Residual | Parallel) and (ahead == place + 1 or moving.features is None):
         parts = [[moving, part] for part in after.parts]
@@ -189,7 +189,7 @@ def _absorb(
 
 
 def _passes(moving: Affine, layer: Layer, back: bool = True) -> bool:
-    """Whether an elementwise map with positive factors may as well come on the other side of a layer."""
+    """Whether an elementwise map with positive factors commutes with a layer."""
     if isinstance(layer, layers.AvgPool2d):
         return not (layer.windows.padded and moving.c.any())  # it pads with zeros
     if isinstance(layer, layers.Flatten):
@@ -203,7 +203,7 @@ def _undone(affine: Affine) -> Affine:
 
 
 def _tiled(affine: Affine, features: int | None) -> Affine:
-    """A map of channels as one of flattened images, channels last."""
+    """A map of channels converted to one of flattened images, channels last."""
     if features is None or affine.features in (None, features):
         return affine
     xp = array_module()

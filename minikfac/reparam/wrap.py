@@ -15,28 +15,28 @@ from ..network.network import layer_index
 from .reparameterization import LayerMap, Reparameterization
 
 Change = Callable[[list[Layer], int], list[Layer]]
-"""From layers in a row, and the number of parameter layers before them, to others in their place."""
+"""Maps a sequence of layers, and the number of parameter layers before it, to its replacement."""
 
 
 def affine(
     net: Network, layer: int | str, U: Any = None, c: Any = None, V: Any = None, d: Any = None
 ) -> Reparameterization:
-    """Put x -> x V + d before a parameter layer and s' -> s' U + c behind it [GM16, sec. 4.1].
+    """Put x -> x V + d before a parameter layer and s' -> s' U + c after it [GM16, sec. 4.1].
 
-    For a convolution the maps are those of channels, the same at every location. The net takes the same x as
-    before: a map in front of the first layer is part of it.
+    For a convolution the maps act on channels, the same way at every location. The net's inputs x do not
+    change, since a map before the first layer is part of the net.
 
     Args:
         net: the network.
-        layer: which parameter layer, by index or name.
+        layer: index or name of a parameter layer.
         U: (O, O) invertible, (O,) for a diagonal one, or a number.
         c: (O,) or a number.
         V: (C, C), (C,) or a number, with C inputs or input channels.
         d: (C,) or a number.
 
     Raises:
-        ValueError: on other shapes, a singular U or V, and where there is no equivalent: c and d without a
-            bias to take them up, an input map of a normalization, or an output map of one that mixes
+        ValueError: on wrong shapes, a singular U or V, or maps without an equivalent: c and d without a
+            bias to absorb them, or for a normalization an input map or an output map that mixes
             channels.
     """
     return wrap(net, {layer_index(net.names, layer): Wrap(U, c, V, d)})
@@ -72,7 +72,7 @@ def wrap(net: Network, wraps: Mapping[int, Wrap]) -> Reparameterization:
 
 
 def _read_maps(net: Network, l: int, constants: Wrap) -> tuple[Affine, Affine]:
-    """The input and the output map, of the right sizes."""
+    """The input and output maps with the right sizes."""
     layer, name = net.parameter_layers[l], net.names[l]
     sizes = {"V": features_in(layer), "U": layer.weight_shape[1]}
     maps = []
@@ -89,7 +89,7 @@ def _read_maps(net: Network, l: int, constants: Wrap) -> tuple[Affine, Affine]:
 
 
 def features_in(layer: Layer) -> int | None:
-    """How many features or channels an input map of a layer has; None if it can have none."""
+    """The number of features or channels of a layer's input map; None if it cannot have one."""
     return layer.n_in if isinstance(layer, Dense) else layer.c_in if isinstance(layer, Conv2d) else None
 
 
@@ -97,13 +97,13 @@ def mapped(layer: ParameterLayer, name: str, before: Affine, behind: Affine) -> 
     """The map of weights for an input x' = before(x) and an output s = behind(s'), and the layer itself.
 
     Raises:
-        ValueError: where the weights cannot make up for the maps.
+        ValueError: if the weights cannot compensate for the maps.
     """
     xp, n_in, shape = array_module(), features_in(layer), layer.weight_shape
     if n_in is None and not before.is_identity:
         raise ValueError(
-            f"expected no input map of {name}, {layer}: scale and shift come after the normalization, which "
-            "no map of them makes up for"
+            f"expected no input map of {name}, {layer}: scale and shift come after the normalization and "
+            "cannot compensate for it"
         )
     if n_in is None and not behind.elementwise:
         if xp.count_nonzero(behind.U - xp.diag(behind.U.diagonal())):
@@ -112,7 +112,7 @@ def mapped(layer: ParameterLayer, name: str, before: Affine, behind: Affine) -> 
     bias = layer.bias if isinstance(layer, Dense | Conv2d) else True
     for letter, constant in (("d", before.c), ("c", behind.c)):
         if not bias and constant.any():
-            raise ValueError(f"expected {letter} = 0 for {name}, which has no bias to take {letter} up")
+            raise ValueError(f"expected {letter} = 0 for {name}, which has no bias to absorb {letter}")
     B = B_inverse = U = U_inverse = C = None
     if not (behind.elementwise and (behind.U == 1).all()):
         U, U_inverse = _square(behind.U, shape[1]), _inverse(behind.U, shape[1], f"U of {name}")
@@ -131,7 +131,7 @@ def mapped(layer: ParameterLayer, name: str, before: Affine, behind: Affine) -> 
 
 
 def _square(U: Array, n: int) -> Array:
-    """U (n, n) of a matrix, a diagonal or a number."""
+    """U (n, n) from a matrix, a diagonal or a number."""
     xp = array_module()
     return U if U.ndim == 2 else xp.diag(xp.broadcast_to(U, (n,)))
 
@@ -162,7 +162,7 @@ def _input_matrix(rows: int, V: Array, d: Array, bias: bool) -> Array:
 
 
 def rebuilt(layers: Sequence[Layer], change: Change, number: int = 0) -> list[Layer]:
-    """Change layers in a row, then those inside of branches; neighbouring affine maps become one."""
+    """Change a sequence of layers, then those inside branches; neighbouring affine maps are merged."""
     after: list[Layer] = []
     for item in change(in_a_row(layers), number):
         if isinstance(item, Residual | Parallel):
@@ -178,7 +178,7 @@ def rebuilt(layers: Sequence[Layer], change: Change, number: int = 0) -> list[La
 
 
 def joined(layers: Sequence[Layer]) -> list[Layer]:
-    """Make neighbouring affine maps one, and leave out those that do nothing."""
+    """Merge neighbouring affine maps, and omit those that do nothing."""
     after: list[Layer] = []
     for layer in layers:
         last = after[-1] if after else None

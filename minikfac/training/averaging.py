@@ -1,11 +1,11 @@
-"""The average of the iterates, in which recent parameters count most [MG15, sec. 13; GM16, sec. 5].
+"""Averages of the iterates that give recent ones the most weight [MG15, sec. 13; GM16, sec. 5].
 
     average <- xi average + (1 - xi) theta,    xi = min(1 - 1/k, exp(-m / averaging))
 
-after step k on a batch of m examples: a plain mean at first, later one in which the weight of an iterate
-    falls by a factor of e while ``averaging`` more examples are seen. Noise of mini-batches cancels, and no
-    step depends on
-the average.
+after step k on a batch of m examples: at first a uniform mean, later one in which an iterate's weight decays
+    by a factor of e for every ``averaging`` examples seen. This averages out mini-batch noise. Steps do not
+    depend on
+    the average.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from ..optim import checks
 
 @dataclass(frozen=True)
 class PerStep:
-    """The same weight xi of the old in each step, whatever the batch: for batches that grow.
+    """The same weight xi of the past in every step, for growing batches.
 
-    An average over a number of examples would then be one over ever fewer steps.
+    With a number of examples, the average would be over ever fewer steps.
     """
 
     weight: float
 
     def __post_init__(self) -> None:
         if not (checks.is_number(self.weight) and 0 < self.weight < 1):
-            raise ValueError(f"expected a weight of the old in (0, 1), got {self.weight!r}")
+            raise ValueError(f"expected a weight of the past in (0, 1), got {self.weight!r}")
 
 
 Averaging = float | PerStep
-"""Over how many examples the iterates are averaged, infinitely many for a flat mean; or a weight per step."""
+"""Number of examples over which iterates are averaged, infinity for a uniform mean; or a weight per step."""
 
 
 def check_averaging(averaging: Averaging | None) -> None:
-    """Reject less than one example, which would return the iterate itself."""
+    """Reject values below one example, which would just return the iterate."""
     is_enough = isinstance(averaging, PerStep) or (
         isinstance(averaging, Real) and not isinstance(averaging, bool) and averaging >= 1
     )

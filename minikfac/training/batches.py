@@ -1,8 +1,8 @@
-"""Which examples make up a mini-batch, how many, and on which device they are: by position, not by history.
+"""Mini-batches: their examples, sizes and devices, determined by the step rather than by history.
 
-Epoch e runs through the training set in the order of ``default_rng([seed, e, 1])``. Step k takes the next m_k
-examples of it; a remainder that is too small is left out, and the next epoch begins. So the batch of any step
-follows from the seed, the step and the sizes alone.
+Epoch e visits the training set in the order of ``default_rng([seed, e, 1])``. Step k uses the next m_k
+examples; if too few remain, they are skipped and the next epoch starts. The batch of any step is thus
+determined by the seed, the step and the sizes.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from ..datasets import Dataset
 from ..optim import checks
 
 Data = Dataset | SimpleNamespace
-"""What has ``x_train``, ``y_train``, ``x_test`` and ``y_test``."""
+"""Any object with ``x_train``, ``y_train``, ``x_test`` and ``y_test``."""
 BatchSize = int | Callable[[int], int]
 """Examples per step: a number, or a function of the step, counted from 0."""
 
 
 @dataclass(frozen=True)
 class ExponentialBatches:
-    """m_k = min(first exp((k - 1) / scale), most) at the k-th step, that is k = step + 1 [MG15, sec. 13].
+    """m_k = min(first exp((k - 1) / scale), most) at the k-th step, where k = step + 1 [MG15, sec. 13].
 
     Attributes:
         first: m_1.
-        scale: steps in which the batch grows by a factor of e.
+        scale: number of steps for growth by a factor of e.
         most: the size of the training set, or less.
 
     >>> paper = ExponentialBatches.reaching(60_000)
@@ -51,9 +51,9 @@ class ExponentialBatches:
 
     @classmethod
     def reaching(cls, most: int, first: int = 1000, at: int = 500) -> ExponentialBatches:
-        """Begin with ``first`` and reach ``most`` at this step, counted from 1.
+        """Start with ``first`` and reach ``most`` at step ``at``, counted from 1.
 
-        The defaults are the paper's, where ``most`` is the training set.
+        The defaults are the paper's, in which ``most`` is the size of the training set.
         """
         checks.count(first=first, most=most, at=at)
         if first >= most or at < 2:
@@ -61,12 +61,12 @@ class ExponentialBatches:
         return cls(first, (at - 1) / math.log(most / first), most)
 
     def __call__(self, step: int) -> int:
-        growth = min(step / self.scale, math.log(self.most / self.first))  # exp of it cannot overflow
+        growth = min(step / self.scale, math.log(self.most / self.first))  # so exp cannot overflow
         return min(round(self.first * math.exp(growth)), self.most)
 
 
 def size_at(step: int, n: int, batch_size: BatchSize) -> int:
-    """How many of n examples step ``step`` takes.
+    """Batch size of a step, with n training examples.
 
     Raises:
         ValueError: unless it is a whole number from 1 to n.
@@ -79,9 +79,9 @@ def size_at(step: int, n: int, batch_size: BatchSize) -> int:
 
 
 def batches(n: int, batch_size: BatchSize, seed: int, start: int = 0) -> Iterator[np.ndarray]:
-    """Yield index arrays forever, from step ``start`` on.
+    """Yield index arrays indefinitely, starting with step ``start``.
 
-    Each epoch has its own order; a remainder smaller than a batch is left out.
+    Each epoch has its own order; a remainder smaller than a batch is skipped.
     """
     epoch, begin, step = 0, 0, 0
     ordered, order = -1, np.empty(0, dtype=int)
@@ -91,7 +91,7 @@ def batches(n: int, batch_size: BatchSize, seed: int, start: int = 0) -> Iterato
             epoch, begin = epoch + 1, 0
         if step >= start:
             if ordered != epoch:
-                # a stream of its own: that of the targets of step e is [seed, e]
+                # a separate stream, as [seed, e] is that of step e's targets
                 ordered, order = epoch, np.random.default_rng([seed, epoch, 1]).permutation(n)
             yield order[begin : begin + m]
         begin += m
@@ -99,7 +99,7 @@ def batches(n: int, batch_size: BatchSize, seed: int, start: int = 0) -> Iterato
 
 
 def beside(dataset: Data, theta: Array) -> Data:
-    """Return the data on the device of theta, or where they are if half of its memory would not hold them."""
+    """Return the data on theta's device, or unmoved if they would fill more than half of its memory."""
     names = ("x_train", "y_train", "x_test", "y_test")
     parts = {name: getattr(dataset, name) for name in names}
     xp, once = array_module(theta), {id(part): part for part in parts.values()}
@@ -111,7 +111,7 @@ def beside(dataset: Data, theta: Array) -> Data:
 
 
 def batch_of(dataset: Data, rows: Any, theta: Array) -> tuple[Array, Array]:
-    """Return inputs and targets of these training examples, on the device of theta."""
+    """Return the inputs and targets of these training examples, on the device of theta."""
     if array_module(dataset.x_train) is array_module(dataset.y_train):
         rows = array_module(dataset.x_train).asarray(rows)  # once for both
     x = rows_of(dataset.x_train, rows, theta)
@@ -119,7 +119,7 @@ def batch_of(dataset: Data, rows: Any, theta: Array) -> tuple[Array, Array]:
 
 
 def rows_of(part: Array, rows: Any, theta: Array) -> Array:
-    """Return rows of a part of the data, on the device of theta."""
+    """Return rows of a data array, on the device of theta."""
     xp = array_module(part)
     chosen = part[rows if isinstance(rows, slice) else xp.asarray(to_host(rows) if xp is np else rows)]
     return chosen if xp is array_module(theta) else array_module(theta).asarray(chosen)

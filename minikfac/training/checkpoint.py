@@ -1,13 +1,13 @@
 """Checkpoints: one file from which a run continues bit for bit, as if it had never stopped.
 
-A checkpoint is a NumPy archive (.npz) without pickled objects: the arrays under their own names, as in
-``state.factors[0][1]``, one text of JSON that says how they belong together, and a digest of all of these, so
-that none of them can come from another file. It holds seed and step, and no generator: randomness is by
-position. It is written beside the old one, flushed to the disk and then renamed, so that whenever the process
-is killed one whole checkpoint is there.
+A checkpoint is a NumPy archive (.npz) without pickled objects: arrays with names such as
+``state.factors[0][1]``, a JSON text that describes their structure, and a digest of all of these, so that
+parts of different files cannot be mixed. It contains the seed and step but no generator, since randomness
+depends only on them. The file is written next to the old one, flushed to disk and then renamed, so a complete
+checkpoint exists whenever the process is killed.
 
-The state of an optimizer is plain data: numbers, text, None, arrays, lists, tuples, dicts, and the matrices
-of :data:`MATRICES`. Nothing else is written, and a file can name nothing else to be made.
+An optimizer's state is plain data: numbers, text, None, arrays, lists, tuples, dicts, and the matrices in
+:data:`MATRICES`. Nothing else is written, and loading a file cannot create any other objects.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ from .records import Record, decoded, encoded
 FORMAT = 3
 """Before 2, an optimizer's state held the average of the iterates; before 3, there was no digest."""
 JSON, DIGEST = "json", "sha256"
-"""The two members that are not arrays of the run: how these belong together, and a digest of all."""
+"""The two members besides the run's arrays: a description of their structure, and a digest of all."""
 WITH_ARRAYS = ("theta", "state", "average")
 PLAIN = ("step", "examples", "seconds", "info", "records", "about")
-"""What a checkpoint holds: what has arrays in it, and the rest."""
+"""The entries of a checkpoint: those with arrays, and the others."""
 
 MATRICES: dict[str, type] = {
     kind.__name__: kind
@@ -53,7 +53,7 @@ MATRICES: dict[str, type] = {
         *(DenseMatrix, DiagonalBlock, EigenBlock, KroneckerBlock, KroneckerSolver, LowRank),
     )
 }
-"""By name, the matrices that a state may hold; their attributes have the names of their arguments."""
+"""The matrices that a state may contain, by name; their attributes are named like their arguments."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -62,14 +62,14 @@ class Checkpoint(ShownByFields):
 
     Attributes:
         theta: (P,).
-        state: the optimizer's.
-        step: steps taken.
-        examples: examples seen in them.
-        seconds: of training.
+        state: the optimizer's state.
+        step: number of steps taken.
+        examples: number of examples seen.
+        seconds: training time.
         info: the last step's diagnostics.
         records: measurements so far.
-        about: what is run, see :func:`.describe.describe_run`.
-        average: of the iterates, (P,), or None.
+        about: description of the run, see :func:`.describe.describe_run`.
+        average: average of the iterates, (P,), or None.
     """
 
     theta: Array
@@ -88,18 +88,18 @@ class Checkpoint(ShownByFields):
         return bool(self.records) and self.records[-1]["step"] == self.step
 
     def refuse_another(self, about: Mapping[str, Any], path: str | Path) -> None:
-        """Raise ValueError that names what differs if this checkpoint is of another run than ``about``."""
+        """Raise a ValueError listing differences if this checkpoint is of a different run than ``about``."""
         differing = list(differences(encoded(about), encoded(self.about)))
         if differing:
             named = the_first_three(differing)
-            raise ValueError(f"expected a checkpoint of this run in {path}, got one of another: {named}")
+            raise ValueError(f"expected a checkpoint of this run in {path}, got one of another run: {named}")
 
 
 def save(path: str | Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint in place of the previous one.
+    """Replace the previous checkpoint by a new one.
 
     Raises:
-        FloatingPointError: on NaN or infinite parameters or state; the file stays as it is.
+        FloatingPointError: on NaN or infinite parameters or state; the file remains unchanged.
         TypeError: on a state that is not plain data.
     """
     arrays: dict[str, np.ndarray] = {}
@@ -125,12 +125,12 @@ def load(path: str | Path, like: Array | None = None) -> Checkpoint:
 
     Args:
         path: the file.
-        like: an array on the device where theta shall be, and all that was beside it; the host without.
+        like: an array on the device to which device arrays such as theta are restored; None for the host.
 
     Raises:
-        FileNotFoundError: if there is none.
-        ValueError: on a file that is not a checkpoint, is damaged, has parts of another, or has the format of
-            another version.
+        FileNotFoundError: if the file does not exist.
+        ValueError: on a file that is not a checkpoint, is damaged, mixes parts of different files, or has the
+            format of another version.
     """
     arrays = read_npz(path)
     with one_error(path, "a checkpoint of minikfac", "another archive"):
@@ -138,12 +138,12 @@ def load(path: str | Path, like: Array | None = None) -> Checkpoint:
         number = int(tree["format"])
     if number != FORMAT:
         raise ValueError(
-            f"{path}: expected a checkpoint of format {FORMAT}, got format {number}, which another version "
-            "of minikfac wrote"
+            f"{path}: expected a checkpoint of format {FORMAT}, got format {number}, written by another "
+            "version of minikfac"
         )
     with one_error(path, "a checkpoint of minikfac", "another archive"):
         if arrays.pop(DIGEST).tobytes() != _digest(arrays):
-            raise ValueError("parts that were not written together")
+            raise ValueError("parts of different checkpoints")
         parts = {name: _put_together(tree[name], arrays, like) for name in WITH_ARRAYS}
         plain = {name: decoded(tree[name]) for name in PLAIN}
     return Checkpoint(**parts, **plain)
@@ -163,7 +163,7 @@ def _digest(arrays: Mapping[str, np.ndarray]) -> bytes:
 
 
 def _taken_apart(value: Any, path: str, arrays: dict[str, np.ndarray], home: ModuleType) -> Any:
-    """Put the arrays inside a value under their paths, and return the rest as what JSON can hold."""
+    """Store the arrays inside a value under their paths, and return the rest as JSON data."""
     if isinstance(value, np.generic):
         arrays[path] = np.asarray(value)
         return {"scalar": path}

@@ -1,10 +1,10 @@
-"""A run described as plain data: the head of its records, and the test whether a checkpoint belongs to it.
+"""Descriptions of runs as plain data, for the first line of records and for matching checkpoints with runs.
 
-A function, such as a schedule or a size of batches, is described by its values at the steps to come, and by
-what it was made with: defaults, closure, arguments of a ``partial``. An object of any other class is
-described by its public attributes, and by its values if it can be called. So a run is not resumed with
-another one of the same name. A function has to be one of the step alone: one that draws at random, or
-remembers its calls, is rejected, because no description of it would stay true.
+A function, such as a schedule or a batch size, is described by its values at future steps, and by its
+parameters: defaults, closure, arguments of a ``partial``. An object of any other class is described by its
+public attributes and, if callable, by its values. A run can therefore not be resumed with a different
+function of the same name. Functions must depend on the step only: those that draw random numbers or remember
+calls are rejected, because a description would not remain valid.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from .batches import BatchSize
 from .records import encoded
 
 STEPS = (*range(10_000), *(10_000 * 2**k for k in range(11)))
-"""Where a function is described by its values; a record shows those at :data:`SHOWN`."""
+"""Steps at which functions are evaluated for a description; records show those in :data:`SHOWN`."""
 SHOWN = (0, 1, 10, 100, 1000)
 
 
@@ -44,10 +44,10 @@ def describe_run(
     seed: int,
     averaging: Averaging | None,
 ) -> dict[str, Any]:
-    """Describe everything that the parameters after k steps depend on, and their average.
+    """Describe everything on which the parameters after k steps, and their average, depend.
 
-    Parameters and data are given by their sha256, so that others of the same shape are told apart. The ranks
-    are left out: a run may be resumed on another number of them.
+    Parameters and data are represented by their sha256, which distinguishes arrays of the same shape. Ranks
+    are not included, since a run may be resumed on a different number of them.
     """
     parts = [dataset.x_train, dataset.y_train, dataset.x_test, dataset.y_test]
     return {
@@ -70,14 +70,14 @@ def describe_run(
 
 
 def describe(value: Any, inside: tuple[int, ...] = ()) -> Any:
-    """Return plain data: a net by its layers, functions and objects as the top of this file says.
+    """Return plain data: a net by its layers, functions and objects as described at the top of this file.
 
     Args:
-        value: what is described.
-        inside: identities of the objects that it is a part of; one that holds itself ends there.
+        value: the object to describe.
+        inside: identities of the objects that contain it, which stops recursion.
 
     Raises:
-        ValueError: on a function whose values are not those of the step alone.
+        ValueError: on a function whose values depend on more than the step.
     """
     if id(value) in inside:
         return "itself"
@@ -104,18 +104,18 @@ def describe(value: Any, inside: tuple[int, ...] = ()) -> Any:
 
 
 def _is_ours(value: Any) -> bool:
-    """Whether its class belongs to this package: what it does follows from the version."""
+    """Whether its class is from this package, whose behaviour is determined by the version."""
     return type(value).__module__.startswith(f"{__package__.split('.')[0]}.")
 
 
 def _layer(layer: Any) -> Any:
-    """A layer or an output of this package as text; one with parts from elsewhere by their attributes."""
+    """A layer or output of this package as text, or by its attributes if it has foreign parts."""
     inner = all(isinstance(_layer(part), str) for part in getattr(layer, "parts", ()))
     return repr(layer) if _is_ours(layer) and inner else describe(layer)
 
 
 def _made_with(value: Any) -> dict[str, Any]:
-    """The kind of an object or the name of a function, and what it was made with."""
+    """The kind of an object or the name of a function, with its parameters."""
     if isinstance(value, partial):
         arguments = {"arguments": value.args, "keywords": value.keywords}
         return {"kind": "partial", "function": value.func, **arguments}
@@ -125,7 +125,7 @@ def _made_with(value: Any) -> dict[str, Any]:
         cells = zip(value.__code__.co_freevars, value.__closure__ or (), strict=True)
         closure: dict[str, Any] = {}
         for name, cell in cells:
-            with suppress(ValueError):  # nothing is in it yet
+            with suppress(ValueError):  # an empty closure cell
                 closure[name] = cell.cell_contents
         made = {"defaults": value.__defaults__, "keywords": value.__kwdefaults__, "closure": closure}
         kind = f"{value.__module__}.{value.__qualname__}"
@@ -140,17 +140,17 @@ def _made_with(value: Any) -> dict[str, Any]:
 
 
 def _values(function: Any) -> dict[str, Any]:
-    """What a function returns at the steps; as far as it goes, and nothing if it is not one of the step."""
+    """A function's values at the steps as far as they exist; none if it is not a function of the step."""
     called = function
     with suppress(Exception):
-        called = deepcopy(function)  # what it remembers of these calls is not in the way of the run
+        called = deepcopy(function)  # so that these calls do not affect the run
     first, again = _values_at(called, STEPS), _values_at(called, STEPS[:100])
     for step, pair in enumerate(zip_longest(first[:100], again, fillvalue="nothing")):
         if repr(pair[0]) != repr(pair[1]):
             name = getattr(function, "__qualname__", type(function).__qualname__)
             raise ValueError(
-                f"expected a function of the step alone, so that a run can be resumed, got {name}, which at "
-                f"step {step} returns {pair[0]} and then {pair[1]}; draw by default_rng([seed, step])"
+                f"expected a function of the step only, so that a run can be resumed, got {name}, which at "
+                f"step {step} returns {pair[0]} and then {pair[1]}; draw with default_rng([seed, step])"
             )
     if not first:
         return {}
@@ -159,7 +159,7 @@ def _values(function: Any) -> dict[str, Any]:
 
 
 def _values_at(function: Any, steps: Sequence[int]) -> list[Any]:
-    """Numbers that a function returns, up to the first step at which there is none."""
+    """The numbers that a function returns, up to the first step without one."""
     values = []
     for step in steps:
         try:
@@ -181,7 +181,7 @@ def digest(*arrays: Array) -> str:
 
 
 def differences(here: Any, there: Any, path: str = "") -> Iterator[str]:
-    """Yield what differs between two descriptions, as ``optimizer.lr: 0.3 here, 0.1 there``."""
+    """Yield the differences of two descriptions, such as ``optimizer.lr: 0.3 here, 0.1 there``."""
     if isinstance(here, dict) and isinstance(there, dict):
         for key in dict.fromkeys([*here, *there]):
             yield from differences(here.get(key), there.get(key), f"{path}.{key}" if path else key)

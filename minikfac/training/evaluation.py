@@ -1,4 +1,4 @@
-"""Losses and errors of a net over the whole training and test sets."""
+"""Losses and errors of a net on the full training and test sets."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from ..network import Network, outputs
 from .batches import Data, rows_of
 
 EVALUATED_AT_ONCE = 5000
-"""Examples whose outputs are held at a time while the whole set is measured."""
+"""Number of examples evaluated at a time."""
 
 
 def evaluate(
     net: Network, theta: Array, dataset: Data, stats: Sequence[Array] | None = None
 ) -> dict[str, float]:
-    """Measure both parts of the data; ranks share the examples.
+    """Evaluate the net on both parts of the data; ranks share the examples.
 
     Args:
         net: the network.
         theta: (P,).
         dataset: the data.
-        stats: running statistics of batch normalization, in an optimizer's state.
+        stats: running statistics of batch normalization, from an optimizer's state.
 
     Returns:
-        Mean losses ``loss`` and ``test_loss``; for labels the shares of wrong ones, ``train_error`` and
-        ``test_error``; for other targets ``squared_error`` and ``test_squared_error``, mean over examples
-        of the sum over units: the papers' reconstruction error of autoencoders.
+        Mean losses ``loss`` and ``test_loss``; for labels the error rates ``train_error`` and
+        ``test_error``; for other targets ``squared_error`` and ``test_squared_error``, summed over units and
+        averaged over examples, as the papers' reconstruction error of autoencoders.
     """
     train, test = (
         _evaluate_part(net, theta, x, y, stats)
@@ -56,14 +56,14 @@ def _evaluate_part(
             z = net.natural_parameters(theta, x_rows, stats) if finite else None
         except FloatingPointError:
             z = None
-        if z is None:  # the run names the step
+        if z is None:  # the run's error names the step
             sums += [math.nan, math.nan]
             continue
         net.output.check(y_rows, *z.shape)
         best = y_rows.argmax(1) if y_rows.ndim == 2 else y_rows  # of probabilities, the most probable label
         wrong = z.argmax(1) != best if labels else (net.output.mean(z) - y_rows) ** 2
         sums += [net.output.losses(z, y_rows).sum(), wrong.sum()]
-    numbers = fetch(*sums)  # from a device all at once
+    numbers = fetch(*sums)  # one request to a device
     loss = sum(numbers[::2])
     if math.isnan(loss):
         for rows in chunks:

@@ -1,8 +1,8 @@
-"""The example: one net at one moment of training, behind README, docs, the tutorials' thread and the report.
+"""The running example: one net at one point of training, used by README, docs, tutorials and the report.
 
     data, net, theta, x, y     bundled digits, presets.digits_mlp() after 200 steps of SGD, 500 images
 
-One moment can mislead, so :func:`example` takes any number of steps.
+A single point of training can be misleading, so :func:`example` accepts any number of steps.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from ..optim import SGD
 from .loop import train
 
 STEPS = 200
-"""Of training: the moment at which the Fisher matrix is looked at."""
+"""Training steps before the Fisher matrix is computed."""
 N_EXAMPLES = 500
-"""Images over which the Fisher matrix is a mean."""
+"""Number of images over which the Fisher matrix is averaged."""
 LR, MOMENTUM, BATCH_SIZE = 0.05, 0.9, 100
 
 
@@ -59,5 +59,5 @@ def example(steps: int = STEPS, activation: str = "tanh") -> Example:
     theta0 = net.init(np.random.default_rng(0))
     opt = SGD(net, lr=LR, momentum=MOMENTUM)
     theta = train(net, theta0, opt, data, steps, BATCH_SIZE, progress=False).theta
-    theta0.flags.writeable = theta.flags.writeable = False  # the same arrays for every caller
+    theta0.flags.writeable = theta.flags.writeable = False  # all callers share these arrays
     return Example(data, net, theta0, theta, data.x_train[:N_EXAMPLES], data.y_train[:N_EXAMPLES])

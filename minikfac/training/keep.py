@@ -1,4 +1,4 @@
-"""What a run leaves on the disk: ``NAME.jsonl``, its records, and ``NAME.npz``, its last checkpoint."""
+"""Files of a run: its records, ``NAME.jsonl``, and its last checkpoint, ``NAME.npz``."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from .checkpoint import Checkpoint
 
 @dataclass(frozen=True)
 class Keep:
-    """Where to keep records and checkpoints, and how often.
+    """Location and frequency of records and checkpoints.
 
     A checkpoint is written every ``every`` steps or ``seconds`` of wall-clock time, whichever comes first,
-    and at the start and the end. It holds the records so far, so that a file of records never disagrees with
-    it. While the run lasts, no other may write files of this name in the folder.
+    and at the start and the end. It contains the records so far, so the file of records is always consistent
+    with it. During the run, no other run may write files of this name in the folder.
 
     Attributes:
         folder: created if needed.
-        name: of the two files.
-        every: steps between checkpoints; None for no such limit.
-        seconds: between checkpoints.
-        existing: what to do where there is a checkpoint: "refuse", "resume" or "replace" it. "resume" begins
-            at the start where there is none yet. "replace" alone replaces records without a checkpoint.
+        name: name of both files, without suffix.
+        every: steps between checkpoints; None to use only ``seconds``.
+        seconds: time between checkpoints.
+        existing: action if there is a checkpoint: "refuse", "resume" or "replace". Without one, "resume"
+        starts from the beginning. Only "replace" overwrites records without a checkpoint.
     """
 
     folder: str | Path
@@ -59,10 +59,10 @@ class Keep:
 
 @contextmanager
 def keeping(keep: Keep | None, about: dict[str, Any], theta: Array) -> Iterator[Keeper]:
-    """Keep one run, and keep all others out of its files while the block runs.
+    """Write the files of one run, and lock them against other runs while the block runs.
 
     Raises:
-        FileExistsError: where another run is at work, or there are files that must not be replaced.
+        FileExistsError: if another run is using the files, or they must not be replaced.
         ValueError: on a damaged checkpoint, or one of another run.
     """
     if keep is None:
@@ -73,11 +73,11 @@ def keeping(keep: Keep | None, about: dict[str, Any], theta: Array) -> Iterator[
 
 
 class Keeper:
-    """Keeps one run; without a ``keep`` it does nothing.
+    """Writes the files of one run; does nothing without a ``keep``.
 
     Attributes:
         start: the checkpoint to continue from, or None.
-        last: the step of the last checkpoint on the disk, or None.
+        last: the step of the last checkpoint on disk, or None.
     """
 
     def __init__(self, keep: Keep | None, about: dict[str, Any], theta: Array) -> None:
@@ -102,15 +102,15 @@ class Keeper:
             return stored
         if keep.records.exists():
             raise FileExistsError(
-                f"expected no records in {keep.records} without a checkpoint beside them, got some; replace "
+                f"expected no records in {keep.records} without a checkpoint, got some; replace "
                 "them, or choose another folder or name"
             )
         return None
 
     def begin(self, at: Checkpoint) -> None:
-        """Write where the run begins: the first checkpoint, and after it the records that it holds."""
+        """Write the first checkpoint, and then the records that it contains."""
         if self.keep is not None:
-            if self.start is None:  # so that there are never records without one
+            if self.start is None:  # so that records never exist without one
                 checkpoint.save(self.keep.checkpoint, at)
             records.write(self.keep.records, self.about, at.records)
 
@@ -127,7 +127,7 @@ class Keeper:
         return steps_are_over or time.monotonic() - self._saved >= self.keep.seconds
 
     def save(self, at: Checkpoint) -> None:
-        """Write a checkpoint, unless the one on the disk is of this step already."""
+        """Write a checkpoint, unless the one on disk is already from this step."""
         if self.keep is not None and at.step != self.last:
             checkpoint.save(self.keep.checkpoint, at)
             self.last, self._saved = at.step, time.monotonic()

@@ -1,16 +1,15 @@
-"""The only training loop.
+"""The training loop.
 
-It measures, averages the iterates, keeps records and checkpoints, and stops; what a step does is the
-optimizer's. Its clock runs while batches are taken and steps are made, and stops while the loop measures or
-writes.
+It measures, averages the iterates, writes records and checkpoints, and stops; steps are left to the
+optimizer. The time of batches and steps is counted, that of measuring and writing is not.
 
-Randomness is by position: step k uses ``default_rng([seed, k])``, epoch e is ordered by
-``default_rng([seed, e, 1])``. So a run that is resumed from a checkpoint ends in the same bits as one that
-was never interrupted; only ``seconds`` differ.
+Random numbers depend only on seed and step: step k uses ``default_rng([seed, k])``, epoch e is ordered by
+``default_rng([seed, e, 1])``. A run resumed from a checkpoint therefore gives bitwise the same results as an
+uninterrupted one, except for ``seconds``.
 
-Where the net is on several ranks, all call :func:`train` with the same arguments and return the same history.
-Rank 0 alone shows progress, reads and writes files, calls ``track`` and ``on_record`` and looks at the clock;
-so ``track`` must use the net on one rank, ``net.on(SERIAL)``.
+With several ranks, all call :func:`train` with the same arguments and get the same history. Only rank 0 shows
+progress, reads and writes files, calls ``track`` and ``on_record`` and reads the clock, so ``track`` must use
+the net on one rank, ``net.on(SERIAL)``.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ from .records import History, PerOctave, Record
 
 
 class Optimizer(Protocol):
-    """The interface that the loop needs of an optimizer; :class:`minikfac.optim.SGD` is one."""
+    """The interface of optimizers required by the loop; see :class:`minikfac.optim.SGD`."""
 
     def init(self, theta: Array) -> dict[str, Any]: ...
 
@@ -68,30 +67,33 @@ def train(
     keep: Keep | None = None,
     on_record: Callable[[Record], None] | None = None,
 ) -> History:
-    """Train a net; on all of its ranks together.
+    """Train a net, jointly on all of its ranks.
 
     Args:
         net, theta: the network and its initial parameters (P,), which are not changed.
         opt: the optimizer.
-        dataset: losses and errors are of its whole parts. It is moved to theta's device once, or by batches.
-        steps: how many at most; None for no such limit, where ``max_seconds`` is one.
-        batch_size: examples per step, a number or a function of it, as :class:`.ExponentialBatches`.
-        seed: of order and sampled targets.
-        measure_every: steps between measurements, or whether to measure before a step; start and end always
-            are. By default a tenth of the run, or :class:`.PerOctave` without ``steps``.
-        track: called at each measurement with step and theta; what it returns joins the record.
-        progress: show a bar, of this name if a text.
+        dataset: the data; losses and errors are on the full sets. Moved to theta's device at once or by
+            batches.
+        steps: largest number of steps; None if ``max_seconds`` is the only limit.
+        batch_size: examples per step, a number or a function of the step, such as
+            :class:`.ExponentialBatches`.
+        seed: seed of the order of examples and of sampled targets. measure_every: steps between measurements,
+        or a function that decides this for each step; start and end are always measured. By default a tenth
+        of the run, or :class:`.PerOctave` without ``steps``.
+        track: called with step and theta at each measurement; the returned entries are added to the record.
+        progress: whether to show a progress bar, or its title.
         averaging: examples over which the iterates are averaged, see :mod:`.averaging`; None for no average.
-        target: stop at the first measurement where all these columns are at or under their levels.
-        max_seconds: stop after so many seconds of training, measurements and checkpoints not counted.
-        keep: where to keep records and checkpoints, and whether to resume.
+        target: stop at the first measurement where all these columns are at or below their levels.
+        max_seconds: stop after this training time, excluding measurements and checkpoints.
+        keep: location of records and checkpoints, and whether to resume.
         on_record: called with each new record.
 
     Raises:
-        ValueError, TypeError: on what does not fit, ranks that differ, a damaged checkpoint or another's.
-        RuntimeError: if the parameters of two ranks are no longer the same.
-        FileExistsError: where a checkpoint or records would be lost, or another run writes them.
-        FloatingPointError: if the loss becomes NaN or infinite. The last checkpoint stays as it is.
+        ValueError, TypeError: on arguments that do not fit together, differing ranks, or a checkpoint that is
+        damaged or from another run.
+        RuntimeError: if the parameters of two ranks diverge.
+        FileExistsError: if a checkpoint or records would be lost, or another run is writing them.
+        FloatingPointError: if the loss becomes NaN or infinite. The last checkpoint remains intact.
     """
     limits, measured = _Limits(steps, max_seconds, target), _measured(measure_every, steps)
     _check_parts(net, opt, dataset, track=track, on_record=on_record)
@@ -114,7 +116,7 @@ def train(
 
 @dataclass(frozen=True)
 class _Limits:
-    """When a run ends."""
+    """The limits of a run."""
 
     steps: int | None
     max_seconds: float | None
@@ -127,7 +129,7 @@ class _Limits:
         if self.steps is not None:
             if checks.is_number(self.steps) and not isinstance(self.steps, Integral):
                 raise ValueError(
-                    f"expected steps to be a whole number >= 0, got {self.steps!r}; round it, as in "
+                    f"expected steps to be a whole number >= 0, got {self.steps!r}; round it, for example "
                     "round(epochs * n / batch_size)"
                 )
             checks.count(0, steps=self.steps)
@@ -140,12 +142,12 @@ class _Limits:
                 raise ValueError(f"expected a finite number as the target of {column}, got {level!r}")
 
     def are_over(self, at: Checkpoint, comm: Communicator) -> bool:
-        """Whether steps or time are over, by the clock of rank 0."""
+        """Whether the limit of steps or time, on rank 0's clock, is reached."""
         late = self.max_seconds is not None and comm.from_first(at.seconds >= self.max_seconds)
         return late or at.step == self.steps
 
     def are_reached(self, record: Record) -> bool:
-        """Whether a measurement is on target."""
+        """Whether a measurement reaches the target."""
         if not self.target:
             return False
         missing = [column for column in self.target if column not in record]
@@ -156,7 +158,7 @@ class _Limits:
 
 @dataclass(frozen=True)
 class _Run:
-    """What stays the same from step to step; the fields are the arguments of :func:`train`."""
+    """The constants of a run; the fields are the arguments of :func:`train`."""
 
     net: Network
     opt: Optimizer
@@ -170,19 +172,19 @@ class _Run:
     on_record: Callable[[Record], None] | None
 
     def start(self, theta: Array, about: dict[str, Any]) -> Checkpoint:
-        """Where to begin: the checkpoint, or theta."""
+        """The starting point: a stored checkpoint, or theta."""
         stored = self.net.comm.from_first(self.keeper.start)
         if stored is None:
             average = None if self.averaging is None else theta
             return Checkpoint(theta, self.opt.init(theta), about=about, average=average)
         if self.limits.steps is not None and stored.step > self.limits.steps:
             raise ValueError(
-                f"expected steps >= {stored.step}, where the checkpoint is, got {self.limits.steps}"
+                f"expected steps >= {stored.step}, the step of the checkpoint, got {self.limits.steps}"
             )
         return stored
 
     def go(self, at: Checkpoint, order: Iterator[np.ndarray], bar: Bar) -> Checkpoint:
-        """Measure, keep and step until the run ends."""
+        """Measure, write and step until the run ends."""
         while True:
             ends = self.limits.are_over(at, self.net.comm)
             if (ends or at.step == 0 or self.measured(at.step)) and not at.is_measured:
@@ -197,7 +199,7 @@ class _Run:
             bar.advance()
 
     def step(self, at: Checkpoint, rows: np.ndarray) -> Checkpoint:
-        """One step and, if there is one, the average after it."""
+        """Take one step and update the average, if there is one."""
         started = time.perf_counter()
         batch = batch_of(self.data, rows, at.theta)
         theta, state, info = self._stepped(at, batch)
@@ -205,14 +207,14 @@ class _Run:
         if average is not None and self.averaging is not None:
             average = averaged(average, theta, k, m, self.averaging)
         if self.measured(k):
-            to_host(theta[:1])  # a device may still be at work
+            to_host(theta[:1])  # wait for the device
         seconds, examples = at.seconds + time.perf_counter() - started, at.examples + m
         return Checkpoint(theta, state, k, examples, seconds, info, at.records, at.about, average)
 
     def _stepped(
         self, at: Checkpoint, batch: tuple[Array, Array]
     ) -> tuple[Array, dict[str, Any], dict[str, float]]:
-        """The optimizer's step; parameters that are not finite are named as such whatever comes of them."""
+        """Take the optimizer's step; if it fails because parameters are not finite, the error says so."""
         try:
             stepped = self.opt.step(at.theta, at.state, batch, np.random.default_rng([self.seed, at.step]))
         except FloatingPointError as error:
@@ -223,13 +225,13 @@ class _Run:
             raise
         loss = stepped[2]["loss"]
         if not math.isfinite(loss):
-            # on a device nobody has looked at the targets yet
+            # targets on a device are not checked before
             self.net.output.check_values(batch[1], self.net.n_outputs(batch[0]))
             raise self._not_finite("loss", loss, at.step)
         return stepped
 
     def measure(self, at: Checkpoint) -> Record:
-        """Measure where the run is, the average too, and write it down."""
+        """Measure and record the current parameters and their average."""
         comm = self.net.comm
         _refuse_other_parameters(comm, at)
         stats = at.state.get("stats") if isinstance(at.state, Mapping) else None
@@ -259,7 +261,7 @@ class _Run:
     def _good_checkpoint(self) -> str:
         if self.keeper.keep is None or self.keeper.last is None:
             return ""
-        return f"; the checkpoint of step {self.keeper.last} in {self.keeper.keep.checkpoint} is good"
+        return f"; the checkpoint of step {self.keeper.last} in {self.keeper.keep.checkpoint} is intact"
 
 
 def _measured(every: int | Callable[[int], bool] | None, steps: int | None) -> Callable[[int], bool]:
@@ -281,7 +283,7 @@ def _check_settings(n: int, batch_size: Any, seed: Any, averaging: Any, progress
 
 
 def _check_parts(net: Network, opt: Any, dataset: Any, **functions: Any) -> None:
-    """Reject what does not go together, before anything of the run is computed."""
+    """Reject arguments that do not fit together before the run starts."""
     missing = [part for part in ("x_train", "y_train", "x_test", "y_test") if not hasattr(dataset, part)]
     if missing:
         raise TypeError(
@@ -290,7 +292,7 @@ def _check_parts(net: Network, opt: Any, dataset: Any, **functions: Any) -> None
         )
     other = getattr(opt, "net", net)
     if other is not net and describe(other) != describe(net):
-        raise ValueError(f"expected an optimizer of the net that is trained, {net}, got one of {other}")
+        raise ValueError(f"expected an optimizer for the net to be trained, {net}, got one for {other}")
     for name, function in functions.items():
         if function is not None and not callable(function):
             raise TypeError(f"expected {name} to be a function or None, got {function!r}")
@@ -299,11 +301,11 @@ def _check_parts(net: Network, opt: Any, dataset: Any, **functions: Any) -> None
 def _refuse_different_ranks(
     net: Network, opt: Optimizer, about: Mapping[str, Any], limits: _Limits, measure_every: Any, keeps: bool
 ) -> None:
-    """Compare all that decides about a run, before anything of it is computed."""
+    """Compare all settings of the run across ranks before it starts."""
     ranks: Communicator = getattr(getattr(opt, "net", None), "comm", SERIAL)
     if ranks is not net.comm and max(ranks.size, net.comm.size) > 1:
         raise ValueError(
-            f"expected an optimizer made from the net on the same ranks, got {net.comm} and, of "
+            f"expected an optimizer made from the net on the same ranks, got {net.comm} and, for "
             f"{type(opt).__name__}, {ranks}"
         )
     if net.comm.size > 1:
@@ -313,20 +315,20 @@ def _refuse_different_ranks(
 
 
 def _refuse_other_parameters(comm: Communicator, at: Checkpoint) -> None:
-    """Compare the parameters of ranks."""
+    """Compare parameters across ranks."""
     if comm.size == 1:
         return
     first, *others = comm.gather(digest(at.theta))
     different = [rank for rank, other in enumerate(others, 1) if other != first]
     if different:
         raise RuntimeError(
-            f"expected the same parameters on all ranks after step {at.step}, got others on rank "
-            f"{different[0]} than on rank 0; do all have the same hardware and libraries?"
+            f"expected the same parameters on all ranks after step {at.step}, got different ones on rank "
+            f"{different[0]} and rank 0; do all have the same hardware and libraries?"
         )
 
 
 def _note(record: Record, max_seconds: float | None) -> str:
-    """What stands behind the bar."""
+    """The text after the progress bar."""
     shown = [f"{key.replace('_', ' ')} {record[key]:.4g}" for key in ("loss", "test_error") if key in record]
     damping = next((record[key] for key in ("lam", "damping") if key in record), None)
     if damping is not None:
@@ -337,6 +339,6 @@ def _note(record: Record, max_seconds: float | None) -> str:
 
 
 def warm_up(opt: Optimizer, theta: Array, dataset: Dataset, batch_size: BatchSize, seed: int = 0) -> None:
-    """Take the first step of a run and discard it, so that no clock counts one-time work."""
+    """Take the first step of a run and discard it, so that timings exclude one-time work."""
     batch = batch_of(dataset, next(batches(len(dataset.x_train), batch_size, seed)), theta)
     opt.step(theta, opt.init(theta), batch, np.random.default_rng([seed, 0]))

@@ -1,8 +1,8 @@
-"""Records: what a run measured, in memory as dicts and on disk as JSON lines.
+"""Records: a run's measurements, in memory as dicts and on disk as JSON lines.
 
-A file begins with one line that describes the run, {"about": ..., "machine": ...}; each measurement is a
-line, appended when it is made. What is not finite is written as "NaN", "Infinity" or "-Infinity", so every
-line is valid JSON. Its last entry, "crc32", is the checksum of what stands before it.
+A file starts with a line that describes the run, {"about": ..., "machine": ...}; each measurement is appended
+as a line. Numbers that are not finite are written as "NaN", "Infinity" or "-Infinity", so every line is valid
+JSON. Its last entry, "crc32", is the checksum of the text before it.
 
 history = records.read("run.jsonl")
 history["loss"], history["seconds"]          # columns as arrays
@@ -29,9 +29,9 @@ from ..writing import write_text
 Record = dict[str, Any]
 CHECKSUM = '"crc32": '
 LONGEST = 2**24
-"""Bytes of a line."""
+"""Most bytes of a line."""
 NUMBERS = ("step", "examples", "seconds", "trial", "score")
-"""What is a number wherever it is."""
+"""Columns that must be numbers."""
 NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
@@ -40,15 +40,15 @@ class History(Shown):
     """The measurements of a run, and its final state.
 
     Attributes:
-        records: one dict per measurement: ``step``, ``examples``, ``seconds`` (of training alone), ``loss``,
-            ``test_loss``, for labels ``train_error`` and ``test_error`` (shares of wrong ones), for other
-            targets ``squared_error`` and ``test_squared_error`` (per example); the same with ``_average``
-            where iterates are averaged; ``batch_loss`` and the last step's other diagnostics, such as
-            damping; and whatever ``track`` added.
-        theta: the last parameters (P,); None in a history that was read from a file.
-        state: the optimizer's.
-        about: what was run, as in the first line of the file; empty where nothing was kept.
-        average: of the iterates, (P,); None where nothing is averaged.
+        records: one dict per measurement: ``step``, ``examples``, ``seconds`` (training time only), ``loss``,
+            ``test_loss``, for labels the error rates ``train_error`` and ``test_error``, for other targets
+            ``squared_error`` and ``test_squared_error`` (per example); the same with ``_average`` if iterates
+            are averaged; ``batch_loss`` and the last step's other diagnostics, such as damping; and the
+            entries added by ``track``.
+            theta: the final parameters (P,); None in a history that was read from a file.
+            state: the optimizer's state.
+            about: description of the run, as in the first line of the file; empty without a file.
+            average: average of the iterates, (P,); None without averaging.
     """
 
     records: list[Record] = field(default_factory=list)
@@ -68,17 +68,17 @@ class History(Shown):
         return str(self)
 
     def plot(self, column: str = "loss", along: str = "step") -> Any:
-        """Draw a column of the records along another; returns the axes.
+        """Plot one column of the records against another; returns the axes.
 
         Raises:
-            ValueError: where no record holds both.
+            ValueError: if no record contains both.
         """
         from .. import plots
 
         return plots.training_curve(self.records, column, along)
 
     def __getitem__(self, column: str) -> np.ndarray:
-        """One column of the records as an array; nan where a record lacks it."""
+        """One column of the records as an array, with nan for records that lack it."""
         if not any(column in record for record in self.records):
             columns = ", ".join(dict.fromkeys(key for record in self.records for key in record))
             raise KeyError(f"expected a column among {columns}, got {column!r}")
@@ -87,9 +87,9 @@ class History(Shown):
 
 @dataclass(frozen=True)
 class PerOctave:
-    """Measure ``count`` to 2 ``count`` times while the step number doubles, and every step at first.
+    """Measure ``count`` to 2 ``count`` times per doubling of the step number, and initially every step.
 
-    So a step at which a level was reached is known to 1 / ``count`` of itself, early and late alike.
+    The step at which a level was reached is then known to a relative accuracy of 1 / ``count``.
 
     >>> measured = PerOctave(2)
     >>> [step for step in range(33) if measured(step)]
@@ -105,35 +105,35 @@ class PerOctave:
 def read(path: str | Path) -> History:
     """Read a file of records.
 
-    The last line of a run that was killed may be torn; it is left out. Where lines have checksums they are
-    compared; files that were written before there were any are read as well.
+    An incomplete last line, left by a run that was killed, is ignored. Checksums are verified if present;
+    older files do not have them.
 
     Raises:
-        ValueError: where the file is not of records, or is damaged before its last line.
+    ValueError: if the file does not contain records, or is damaged before its last line.
     """
     rows: list[Record] = []
     with_checksums = False
     for number, line in enumerate(read_lines(path, LONGEST), 1):
         if not line.endswith(b"\n"):
-            break  # it was not finished
+            break  # an incomplete line
         start = repr(line.rstrip()[:40].decode(errors="replace"))
         with one_error(path, "one record of JSON per line", f"{start} in line {number}"):
             row, has_checksum = _parsed(line.rstrip())
             if rows and has_checksum != with_checksums:
-                raise ValueError("a checksum is in some lines only")
+                raise ValueError("only some lines have checksums")
             if rows and "about" in row:
-                raise ValueError("another file begins there")
+                raise ValueError("a second file starts there")
         if not rows and not isinstance(row.get("about"), dict):
-            raise ValueError(f"{path}: expected to begin with what was run, as records do, got {start}")
+            raise ValueError(f"{path}: expected a first line that describes the run, got {start}")
         with_checksums = has_checksum
         rows.append(row)
     if not rows:
-        raise ValueError(f"{path}: expected to begin with what was run, as records do, got no line")
+        raise ValueError(f"{path}: expected a first line that describes the run, got no line")
     return History(rows[1:], about=rows[0]["about"])
 
 
 def write(path: str | Path, about: Mapping[str, Any], records: list[Record]) -> None:
-    """Write a whole file of records, at once or not at all."""
+    """Write a complete file of records atomically."""
     rows = [{"about": dict(about), "machine": machine()}, *records]
     write_text(path, "".join(map(_line, rows)))
 
@@ -145,7 +145,7 @@ def append(path: str | Path, record: Record) -> None:
 
 
 def machine() -> dict[str, Any]:
-    """Where a run was timed."""
+    """The machine on which a run is timed."""
     return {
         "system": f"{platform.system()} {platform.machine()}",
         "cores": os.cpu_count(),
@@ -155,7 +155,7 @@ def machine() -> dict[str, Any]:
 
 
 def encoded(value: Any) -> Any:
-    """Return what JSON can hold: plain numbers instead of NumPy's, words for what is not finite.
+    """Convert to JSON data: Python numbers instead of NumPy's, words for numbers that are not finite.
 
     Raises:
         TypeError: on anything but numbers, text, None, and lists and dicts of these.
@@ -178,7 +178,7 @@ def encoded(value: Any) -> Any:
 
 
 def decoded(value: Any) -> Any:
-    """Return what :func:`encoded` was given, with numbers for the words of what is not finite."""
+    """Invert :func:`encoded`, with words such as "NaN" converted to numbers."""
     if isinstance(value, dict):
         return {key: decoded(entry) for key, entry in value.items()}
     if isinstance(value, list):
@@ -192,10 +192,10 @@ def _line(row: Mapping[str, Any]) -> str:
 
 
 def _parsed(line: bytes) -> tuple[Record, bool]:
-    """Return the record of a line, and whether it has a checksum, which is right."""
+    """Return the record in a line, and whether it has a checksum, which is verified."""
     start, mark, end = line.rpartition(CHECKSUM.encode())
     if mark and end.decode() != _checksum(start):
-        raise ValueError("it has another checksum")
+        raise ValueError("its checksum is wrong")
     row = decoded(json.loads(line.decode()))
     for name in NUMBERS:
         if type(row.get(name, 0)) not in (int, float):

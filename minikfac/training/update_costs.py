@@ -1,12 +1,12 @@
-"""What each approximation in K-FAC costs in progress per update, one at a time.
+"""The loss of progress per update due to each of K-FAC's approximations, one at a time.
 
     M(delta) = 1/2 delta^T (F + (lambda + eta) I) delta + grad h^T delta
 
 At an iterate of a K-FAC run the exact natural gradient of the next batch, -(F + (lambda + eta) I)^{-1} grad
-h, lowers M the most. Each row of the study replaces one thing in it and leaves the rest exact: the
-expectation over targets, the examples, the moment at which F is taken, the blocks, the damping. The last two
-are K-FAC's Delta, which has all of it at once, and the gradient. All are re-scaled by the exact F, without
-momentum.
+h, decreases M the most. Each row of the study replaces one of its ingredients and leaves the others exact:
+the expectation over targets, the examples, the step at which F is computed, the blocks, the damping. The last
+two rows are K-FAC's Delta, which combines all replacements, and the gradient. All are re-scaled by the exact
+F, without momentum.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from .batches import batch_of, batches
 
 EXACT = "exact natural gradient"
 WINDOW = 20
-"""Updates of a mean over the past, as K-FAC's at its twentieth update."""
+"""Number of updates in a mean over the past, like K-FAC's at its twentieth update."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -41,11 +41,11 @@ class UpdateCosts(ShownByFields):
     """Progress of one update, by approximation.
 
     Attributes:
-        model: decrease of M, as a share of that by the exact natural gradient; at most 1.
+        model: decrease of M relative to that of the exact natural gradient; at most 1.
         loss: decrease of the objective on the training set, in nats. The exact natural gradient need not be
-            best there: M is of the batch.
+        best here, since M belongs to the batch.
         lam: lambda at the iterate.
-        gamma: that of K-FAC there.
+        gamma: K-FAC's gamma at the iterate.
     """
 
     model: Mapping[str, float]
@@ -63,21 +63,21 @@ def update_costs(
     seed: int = 0,
     **settings: Any,
 ) -> UpdateCosts:
-    """Make some updates of K-FAC, and try what the next one would be.
+    """Make some K-FAC updates, then compare variants of the next one.
 
-    It takes some 25 dense matrices of P^2 numbers: for nets with a few thousand parameters.
+    Needs about 25 dense matrices of P^2 numbers, so it suits nets with a few thousand parameters.
 
     Args:
         net: the network, of dense layers.
-        theta: (P,), where training starts.
-        dataset: what is trained on.
-        updates: before the one that is studied, at least :data:`WINDOW`.
-        batch_size: examples of an update.
-        seed: of order and drawn targets.
-        settings: of :class:`minikfac.optim.KFAC`.
+        theta: (P,), the initial parameters.
+        dataset: the training data.
+        updates: number of updates before the one that is studied, at least :data:`WINDOW`.
+        batch_size: examples per update.
+        seed: seed of the order of examples and of sampled targets.
+        settings: settings of :class:`minikfac.optim.KFAC`.
 
     Raises:
-        ValueError: on fewer updates, or what K-FAC or the matrices refuse.
+        ValueError: on too few updates, or arguments that K-FAC or the matrices reject.
     """
     if updates < WINDOW:
         raise ValueError(f"expected updates >= {WINDOW}, over which matrices are averaged, got {updates}")
@@ -118,7 +118,7 @@ def _proposals(
     grad: Array,
     rng: Any,
 ) -> Iterator[tuple[str, Array]]:
-    """Directions (F~ + damping)^{-1} grad with one approximation each, by name."""
+    """Directions (F~ + damping)^{-1} grad, each with one approximation, by name."""
     theta, x = past[-1]
     mean = F / WINDOW
     for visited in past[-WINDOW:-1]:
@@ -143,7 +143,7 @@ def _proposals(
 
 
 def costs_on_digits(seeds: Iterable[int], updates: int = 30, **settings: Any) -> list[UpdateCosts]:
-    """Return :func:`update_costs` of ``presets.digits_mlp()`` on the bundled digits, one a seed."""
+    """Return :func:`update_costs` of ``presets.digits_mlp()`` on the bundled digits, one per seed."""
     data, net = digits(), digits_mlp()
     return [
         update_costs(net, net.init(np.random.default_rng(seed)), data, updates, seed=seed, **settings)
@@ -152,7 +152,7 @@ def costs_on_digits(seeds: Iterable[int], updates: int = 30, **settings: Any) ->
 
 
 def median_and_range(runs: Sequence[UpdateCosts]) -> list[dict[str, Any]]:
-    """Return a row per approximation: its name, and median, lowest and highest of both measures."""
+    """Return one row per approximation: its name, and the median, minimum and maximum of both measures."""
     return [
         {"approximation": name}
         | {measure: _spread([getattr(run, measure)[name] for run in runs]) for measure in ("model", "loss")}

@@ -133,7 +133,7 @@ def test_a_run_is_replaced_only_when_asked(capsys: pytest.CaptureFixture[str], h
     assert (here / "minikfac-train/run.npz").read_bytes() == before
     assert run(capsys, *arguments, "--seed", "1", "--overwrite")[0] == 0
     code, _, err = run(capsys, *arguments, "--resume")
-    assert code == 2 and "got one of another: initial parameters" in one_line(err)
+    assert code == 2 and "got one of another run: initial parameters" in one_line(err)
 
 
 def test_nets_and_data_of_ones_own(capsys: pytest.CaptureFixture[str], here: Path) -> None:

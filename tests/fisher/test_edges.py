@@ -211,9 +211,9 @@ BAD_FACTORS: dict[str, tuple[Any, type[Exception], str]] = {
     "negative": (
         -I3,
         ValueError,
-        r"a positive semi-definite matrix, but {} \(3 x 3\) has an eigenvalue of -1",
+        r"a positive semi-definite matrix, but {} \(3 x 3\) has eigenvalues from -1 to -1",
     ),
-    "indefinite": (INDEFINITE, ValueError, r"a positive semi-definite .* {} .* of -1 beside one of 3"),
+    "indefinite": (INDEFINITE, ValueError, r"a positive semi-definite .* {} .* eigenvalues from -1 to 3"),
     "asymmetric": (LOWER, ValueError, "{} to be symmetric"),
     "infinite": (np.diag([1, np.inf, 1]), ValueError, "finite numbers in {}"),
     "NaN": (np.full((3, 3), np.nan), ValueError, "finite numbers in {}"),
@@ -245,7 +245,7 @@ def test_factors_are_refused_by_name(name: str) -> None:
 def test_indefinite_blocks_are_refused_where_they_are_diagonalized() -> None:
     block = fisher.KroneckerBlock(INDEFINITE, I3, "conv1")
     message = (
-        r"expected a positive semi-definite matrix, but A of conv1 \(3 x 3\) has an eigenvalue of -1 beside"
+        r"expected a positive semi-definite matrix, but A of conv1 \(3 x 3\) has eigenvalues from -1 to 3"
     )
     for attempt in (partial(block.solve, np.ones(9), 0.1), partial(block.inverse, pseudo_inverse=True)):
         with pytest.raises(ValueError, match=message):

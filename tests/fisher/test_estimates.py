@@ -77,7 +77,7 @@ def test_a_subspace_that_is_everything_makes_no_error() -> None:
 
 @pytest.mark.parametrize("estimate", [fisher.estimate_trace, fisher.estimate_diagonal])
 def test_too_few_products_are_refused(estimate: Callable) -> None:
-    with pytest.raises(ValueError, match=r"at least 2 products beside the 5 of a leading .* got 6 in all"):
+    with pytest.raises(ValueError, match=r"at least 2 products beyond the 5 of a leading .* got 6 in all"):
         estimate(PRODUCT, 6, 4)
     with pytest.raises(ValueError, match="expected products to be a whole number >= 1, got 0"):
         estimate(PRODUCT, 0)

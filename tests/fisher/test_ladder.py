@@ -278,7 +278,7 @@ def test_fully_correlated_is_exact_for_constant_signals() -> None:
 
 @pytest.mark.parametrize("assume", [{"SH"}, {"SH", "SUD"}], ids=named)
 def test_sh_without_iad_is_refused_with_the_reason(assume: set[str]) -> None:
-    with pytest.raises(ValueError, match=r"expected IAD beside SH, got SH.*derivatives alone"):
+    with pytest.raises(ValueError, match=r"expected IAD with SH, got SH.*derivatives, which"):
         fisher.ladder(grid_signals(), assume)
 
 

@@ -64,5 +64,5 @@ def test_nearest_kronecker_shares_its_scale_out_as_kfac_does(case: Case) -> None
 
 def test_nearest_kronecker_says_when_it_did_not_converge(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.modules["minikfac.fisher.nearest_kronecker"], "_MAX_ITERATIONS", 1)
-    with pytest.raises(ValueError, match=r"expected convergence in 1 iterations, got a last move of"):
+    with pytest.raises(ValueError, match=r"expected convergence in 1 iterations, got a last change of"):
         fisher.nearest_kronecker(CASES["categorical"].signals())

@@ -181,7 +181,7 @@ def outcome(function: Function, value: Any) -> Any:
         return np.asarray(function(value), dtype=float)
     except (ValueError, TypeError, MemoryError, FloatingPointError) as error:
         message = str(error)
-        helps = ("expected", "known only by its products", "GiB are free; use")
+        helps = ("expected", "is matrix-free", "GiB are free; use")
         assert any(words in message for words in helps), repr(error)
         return message
 

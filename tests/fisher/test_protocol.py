@@ -156,7 +156,7 @@ def test_multiples_sums_and_norms_are_those_of_the_dense_matrix(kind: str) -> No
     D = F.to_dense()
     assert F.norm() == pytest.approx(np.linalg.norm(D), rel=SOLVE)
     if kind == "block_tridiagonal":
-        with pytest.raises(TypeError, match="whose multiples are of that kind, got BlockTridiagonal"):
+        with pytest.raises(TypeError, match="closed under scaling, got BlockTridiagonal"):
             2 * F
     else:
         for multiple in (2.5 * F, F * 2.5):
@@ -167,7 +167,7 @@ def test_multiples_sums_and_norms_are_those_of_the_dense_matrix(kind: str) -> No
         assert type(F + other) is type(F)
         assert error((F + other).to_dense(), D + other.to_dense()) < EXACT
     else:
-        with pytest.raises(TypeError, match="whose sums are of that kind, got"):
+        with pytest.raises(TypeError, match="closed under addition, got"):
             F + other
 
 
@@ -191,7 +191,7 @@ def test_what_has_no_multiple_or_sum_is_refused() -> None:
         F + K
     with pytest.raises(ValueError, match=r"expected shape \(31, 31\) to add to the exact .*, got \(32, 32\)"):
         F + fisher.exact(longer.signals())
-    with pytest.raises(ValueError, match="expected blocks of the same sizes to add, got others"):
+    with pytest.raises(ValueError, match="expected blocks of the same sizes to add, got different ones"):
         K + fisher.BlockDiagonal([fisher.DiagonalBlock(np.ones(15)), fisher.DiagonalBlock(np.ones(16))])
 
 
@@ -502,7 +502,7 @@ def test_a_matrix_free_matrix_refuses_what_needs_entries() -> None:
         (lambda: F.inverse(0.1, pseudo_inverse=True), "pseudo-inverse or explicit inverse"),
         (lambda: F.inverse(0.1, explicit=True), "pseudo-inverse or explicit inverse"),
     ):
-        message = f"the Fisher matrix is known only by its products and has no {what}; form it by"
+        message = f"the Fisher matrix is matrix-free and has no {what}; form it with"
         with pytest.raises(ValueError, match=message):
             attempt()
     with pytest.raises(ValueError, match="expected finite damping >= 0, got -1"):

@@ -231,14 +231,14 @@ CASE = make_case()
     ("options", "message"),
     [
         ({"targets": "labels"}, "expected targets 'model', 'sampled' or 'data', got 'labels'"),
-        ({"targets": "data"}, "expected targets y exactly where targets='data', got targets='data'"),
-        ({"y": CASE.y}, "expected targets y exactly where targets='data', got targets='model'"),
+        ({"targets": "data"}, "expected y if and only if targets='data', got targets='data'"),
+        ({"y": CASE.y}, "expected y if and only if targets='data', got targets='model'"),
         (
             {"targets": "sampled"},
             r"expected rng = numpy\.random\.default_rng\(seed\) for sampled targets, got None",
         ),
-        ({"rng": rng()}, "expected rng only where .* got targets='model'"),
-        ({"n_samples": 2}, "expected n_samples other than 1 only where targets='sampled', got 2"),
+        ({"rng": rng()}, "expected rng only with .* got targets='model'"),
+        ({"n_samples": 2}, "expected n_samples=1 unless targets='sampled', got 2"),
         ({"targets": "sampled", "n_samples": 0, "rng": rng()}, "expected n_samples to be a .* >= 1, got 0"),
         ({"targets": "sampled", "n_samples": 1.5, "rng": rng()}, "expected n_samples to be .* got 1.5"),
         ({"targets": "sampled", "n_samples": True, "rng": rng()}, "expected n_samples to be .* got True"),

@@ -147,7 +147,7 @@ def test_deep_linear_nets_with_squared_error_need_damping() -> None:
     """The upper layer's derivatives, all of one covariance, explain all of the lower one's: 0 / 0."""
     case = make_case((5, 3, 4), "identity", "gaussian", n=50)
     F = fisher.block_tridiagonal(case.signals())
-    message = r"dense0, times G of dense0, minus what the next layer explains of it, has .*; add damping"
+    message = r"dense0, times G of dense0, minus the part explained by the next layer, has .*; add damping"
     with pytest.raises(SingularMatrixError, match=message):
         F.inverse()
     with pytest.raises(SingularMatrixError, match="add damping"):

@@ -392,17 +392,17 @@ def test_a_chain_of_dense_layers_needs_no_net(library: str) -> None:
 
 
 def test_what_only_a_net_or_inputs_tell_is_asked_for() -> None:
-    with pytest.raises(ValueError, match="expected the net where not all blocks are Kronecker products"):
+    with pytest.raises(ValueError, match="expected net= unless all blocks are Kronecker products"):
         interop.convert(np.eye(3), to="pytorch")
-    with pytest.raises(ValueError, match="expected the net"):
+    with pytest.raises(ValueError, match="expected net= unless"):
         interop.convert_from(np.eye(3), source="pytorch")
-    with pytest.raises(ValueError, match="expected the net where not all blocks are Kronecker products"):
+    with pytest.raises(ValueError, match="expected net= unless all blocks are Kronecker products"):
         interop.convert_from([(np.eye(4), np.eye(2)), (np.eye(6),)], source="pytorch")
     net = mk.mlp([3, 4, 2])
-    with pytest.raises(ValueError, match="expected inputs x, which tell how many there are"):
+    with pytest.raises(ValueError, match="expected inputs x, which determine the number of examples"):
         interop.convert(np.eye(net.n_params), net, to="pytorch", reduction="sum")
     images = mk.presets.tiny_convnet()
-    with pytest.raises(ValueError, match="expected inputs x, which tell of what shape they are"):
+    with pytest.raises(ValueError, match="expected inputs x, which determine the shape of inputs to"):
         interop.convert(np.eye(images.n_params), images, to="pytorch")
 
 
@@ -455,15 +455,15 @@ N, T, M, C = 7, 6, 4, 3
 SCALES: list[tuple[float, str]] = [
     (1, "the scale is right"),
     (N, "a sum over the N examples"),
-    (1 / N, "divided by N once more"),
+    (1 / N, "divided by N once too often"),
     (1 / N**2, "those of the mean loss"),
-    (T, "T is in it once more"),
-    (1 / T, "a T is missing"),
-    (1 / T**2, "T divides it twice more"),
+    (T, "a factor T too many"),
+    (1 / T, "a factor T is missing"),
+    (1 / T**2, "it is divided by T twice too often"),
     (M, "a sum over the M samples"),
-    (1 / M, "divided by M, and should be by sqrt(M)"),
+    (1 / M, "divided by M instead of sqrt(M)"),
     (2, "without its 1/2, a Gaussian of variance 1/2"),
-    (1 / 2, "a 1/2 is in it"),
+    (1 / 2, "it contains a 1/2"),
     (-1, "the sign is turned"),
     (C, "it is multiplied by C"),
     (1 / C, "a mean over the C outputs"),
@@ -472,7 +472,7 @@ SCALES: list[tuple[float, str]] = [
     (2 * N, "a Gaussian of variance 1/2 and it is a sum over the N"),
     (
         1 / (N**2 * T**2),
-        "those of the mean loss, N times too small, and were squared and T divides it twice more",
+        "those of the mean loss, N times too small, and were squared and it is divided by T twice too often",
     ),
 ]
 
@@ -507,7 +507,7 @@ def test_causes_of_measured_scales() -> None:
     assert "without its 1/2" in said
     signals = fisher.signals(net, theta, x)
     K = fisher.kfac(signals).blocks[0]
-    for factor, part in ((1 / 6, "a T is missing"), (6, "T is in it once more"), (1 / 25, "mean loss")):
+    for factor, part in ((1 / 6, "a factor T is missing"), (6, "a factor T too many"), (1 / 25, "mean loss")):
         wrong = fisher.Kronecker([(K.A, factor * K.G)]).to_dense()
         right = K.to_dense()
         c_star = (wrong * right).sum() / (wrong * wrong).sum()

@@ -75,7 +75,7 @@ def test_kron_sum_solver_clips_rounding_outside_0_to_1():
 def test_kron_sum_solver_refuses_a_difference_that_is_singular():
     A, G = off_diagonal_of_1_to_3(3), off_diagonal_of_1_to_3(2)
     with pytest.raises(
-        linalg.SingularMatrixError, match=r"P, times Q, minus what .* has a larger one; add damping"
+        linalg.SingularMatrixError, match=r"P, times Q, minus the part .* has a larger one; add damping"
     ):
         linalg.kron_sum_solver(A, G, A, G, -1, names=("P", "Q"))
 

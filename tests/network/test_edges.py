@@ -293,9 +293,7 @@ HUGE = {np.float32: 1e30, np.float64: 1e200}
 def test_a_pass_that_overflows_says_so(dtype):
     net = mk.mlp([4, 5, 3], "relu")
     theta = np.full(net.n_params, HUGE[dtype], dtype)
-    message = (
-        f"expected finite outputs, got NaN or infinite values: numbers overflow {np.dtype(dtype)} on the way"
-    )
+    message = f"expected finite outputs, got NaN or infinite values: numbers overflow {np.dtype(dtype)}"
     message += "; make parameters and inputs smaller" + (", or use float64$" if dtype == np.float32 else "$")
     x = abs(X)
     for call in (net.forward, net.predict, net.natural_parameters):
@@ -399,8 +397,8 @@ def test_masked_data_are_refused_by_name():
             ValueError,
             "from -1 to 3; leave out examples without a label, and write classes -1 and 1",
         ),
-        (Y.astype(float), ValueError, r"an integer dtype, got float64; convert labels by y\.astype\(int\)"),
-        (Y > 1, ValueError, r"an integer dtype, got bool; convert labels by y\.astype\(int\)"),
+        (Y.astype(float), ValueError, r"an integer dtype, got float64; convert labels with y\.astype\(int\)"),
+        (Y > 1, ValueError, r"an integer dtype, got bool; convert labels with y\.astype\(int\)"),
         (Y[:, None], ValueError, r"shape \(6,\), got \(6, 1\); labels are y\[:, 0\]$"),
         (
             np.eye(3, dtype=int)[Y],

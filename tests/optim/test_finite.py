@@ -60,7 +60,7 @@ def test_parameters_that_are_not_finite_are_refused_in_any_step(name: str, value
         at, state, _ = opt.step(at, state, batch, np.random.default_rng(step))
     odd = at.copy()
     odd[3] = value
-    assert "got NaN or infinite parameters before it" in refused(opt, odd, state, batch)
+    assert "got NaN or infinite parameters before the step" in refused(opt, odd, state, batch)
     with pytest.raises(ValueError, match="expected finite theta"):
         opt.init(odd)
 
@@ -78,7 +78,7 @@ def test_an_infinite_loss_is_named_with_the_settings_in_force(name: str) -> None
         assert (f"{setting}=" in text) == (advice in text) == in_force
     assert "pseudo_inverse" not in text
     text = refused(opt, theta * 1e200, opt.init(theta), (x, y))
-    assert text.endswith("; begin with smaller parameters, or scale the inputs")
+    assert text.endswith("; start from smaller parameters, or scale the inputs")
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -98,7 +98,7 @@ def test_an_infinite_gradient_is_named(name: str, monkeypatch: pytest.MonkeyPatc
     if name.startswith("KFCPre"):
         monkeypatch.setattr(optim.kfc_pre, "gradient_and_kfac", with_infinite_gradient)
     text = refused(opt, theta, state, batch)
-    assert "got a gradient that is not, with " in text
+    assert "got a gradient with NaN or infinity, with " in text
 
 
 def with_infinite_gradient(*arguments: Any, **options: Any) -> Any:
@@ -128,7 +128,7 @@ def test_a_step_that_is_infinite_is_refused_at_once(name: str, make: Make) -> No
     net, theta, (x, y) = problem()
     opt = make(net)
     text = refused(opt, theta, opt.init(theta), (x, 50 * y))
-    assert "got a step that is not, with " in text and name in text and "use a smaller lr" in text
+    assert "got a step with NaN or infinity, with " in text and name in text and "use a smaller lr" in text
 
 
 def test_an_average_that_is_infinite_is_refused() -> None:
@@ -209,7 +209,7 @@ def test_a_state_of_another_optimizer_or_net_is_refused(name: str) -> None:
     small = mk.mlp([3, 3, 2], output="gaussian")
     state = ALL[name](small).init(small.init(np.random.default_rng(0)))
     if any(isinstance(value, np.ndarray) for value in state.values()):
-        with pytest.raises(ValueError, match=r"expected state\['\w+'\] like theta \(26,\), .*of another"):
+        with pytest.raises(ValueError, match=r"expected state\['\w+'\] like theta \(26,\), .*from another"):
             opt.step(theta, state, batch, np.random.default_rng(0))
 
 
@@ -236,7 +236,7 @@ def test_the_loop_names_the_step_and_the_last_good_checkpoint(tmp_path: Any) -> 
     data = mk.datasets.Dataset(x, y, x, y, "points")
     keep = training.Keep(tmp_path, every=1)
     opt = optim.SGD(net, lambda k: 0.01 if k < 3 else 1e300)
-    named = r"in step 4 of SGD, got a loss of .*, with lr=1e\+300, .*; the checkpoint of step 4 in .* is good"
+    named = r"in step 4 of SGD, got a loss of .*, with lr=1e\+300, .*; the checkpoint of step 4 .* is intact"
     with np.errstate(all="ignore"), pytest.raises(FloatingPointError, match=named):
         training.train(net, theta, opt, data, 9, 12, measure_every=9, keep=keep, progress=False)
 

@@ -198,14 +198,14 @@ def test_what_cannot_be_compared_by_products_is_refused() -> None:
     refused(ValueError, "and a tolerance between 0 and 1 .* tolerance 2", compare=products, tolerance=2)
     refused(ValueError, "measures of the Fisher matrix among matrix, step, cg, got kl", measures=["kl"])
     refused(ValueError, r"approximations \[\] and methods", F, {})
-    refused(TypeError, "expected products as of fisher.product, got BlockDiagonal", K, compare=products)
+    refused(TypeError, "expected a matrix-free F .*, got BlockDiagonal", K, compare=products)
     refused(ValueError, "expected vectors to be a whole number >= 2, got 1", compare=products, vectors=1)
 
 
 def test_conjugate_gradients_that_do_not_converge_say_what_to_do(problem: Problem) -> None:
     message = (
         r"a relative residual of 1\.0e-06 from conjugate gradients on the Fisher matrix, got .* after 3 "
-        r"iterations; use more damping, a cg_limit over 3, or a better approximation as preconditioner"
+        r"iterations; use more damping, a cg_limit above 3, or a better approximation as preconditioner"
     )
     with pytest.raises(ValueError, match=message):
         quality.compare(problem.F, problem.matrices, problem.gradient, LAM, cg_limit=3)

@@ -61,7 +61,7 @@ def test_what_has_no_value_has_no_deviation():
 def test_over_seeds_needs_two_of_a_kind():
     with pytest.raises(ValueError, match="at least two seeds, got 1"):
         quality.over_seeds(of_seed, [0])
-    with pytest.raises(ValueError, match="the same rows for every seed, got 2 kinds"):
+    with pytest.raises(ValueError, match="the same rows for every seed, got 2 different sets"):
         quality.over_seeds(lambda seed: of_seed(0) if seed else compare(CASES["bernoulli"]), [0, 1])
 
 

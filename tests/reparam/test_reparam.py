@@ -666,8 +666,8 @@ NORMALIZED = ARCHITECTURES["normalized"](Tanh).net
 @pytest.mark.parametrize(
     ("net", "layer", "options", "message"),
     [
-        (PLAIN, 0, dict(d=1.0), "expected d = 0 for dense0, which has no bias to take d up"),
-        (PLAIN, 1, dict(c=[0.0, 1.0]), "expected c = 0 for dense1, which has no bias to take c up"),
+        (PLAIN, 0, dict(d=1.0), "expected d = 0 for dense0, which has no bias to absorb d"),
+        (PLAIN, 1, dict(c=[0.0, 1.0]), "expected c = 0 for dense1, which has no bias to absorb c"),
         (
             NORMALIZED,
             "batchnorm1",
@@ -717,7 +717,7 @@ def test_constant_units_are_refused_unless_left_out():
     x[:, 1] = 0.5
     with pytest.raises(ValueError, match="expected inputs of dense0 that vary, but 1 of 3 do not"):
         reparam.normalize(DENSE, theta, x)
-    with pytest.raises(linalg.SingularMatrixError, match=r"enters dense0 \(3 x 3\) has numerical rank 2"):
+    with pytest.raises(linalg.SingularMatrixError, match=r"inputs of dense0 \(3 x 3\) has numerical rank 2"):
         reparam.whiten(DENSE, theta, x)
     case = Case(DENSE.layers, (3,), 5)
     agree(case, reparam.normalize(DENSE, theta, x, layers=["dense1"]))
@@ -745,7 +745,7 @@ def test_a_normalization_has_no_factor_to_whiten():
 
 
 def test_colors_enter_a_convolution():
-    with pytest.raises(ValueError, match="expected a net that begins with a convolution, got Dense"):
+    with pytest.raises(ValueError, match="expected a net that starts with a convolution, got Dense"):
         reparam.whiten_colors(DENSE, np.zeros((2, 3, 3, 3)))
 
 
@@ -756,7 +756,7 @@ def test_colors_enter_a_convolution():
         *(
             (
                 [Conv2d(2, 4, 1), Logistic(), *between, Flatten(), Dense(4, 1)],
-                "expected no normalization right behind",
+                "expected no normalization directly after",
             )
             for between in (
                 [LocalResponseNorm(3)],
@@ -784,9 +784,9 @@ RELU = mk.mlp([3, 4, 2], "relu", "bernoulli")
         (RELU, {}, "expected either factors or rng"),
         (RELU, dict(factors={0: 2.0}, rng=np.random.default_rng(0)), "expected either factors or rng"),
         (RELU, dict(factors={0: [1, 2]}), r"expected 4 positive factors for dense0, got \(2,\)"),
-        (RELU, dict(factors={0: -1.0}), r"expected 4 positive factors for dense0, got \(\) with least -1"),
-        (RELU, dict(factors={1: 2.0}), "expected ReLU units behind dense1"),
-        (DENSE, dict(factors={0: 2.0}), "expected ReLU units behind dense0"),
+        (RELU, dict(factors={0: -1.0}), r"expected 4 positive factors for dense0, got \(\) with minimum -1"),
+        (RELU, dict(factors={1: 2.0}), "expected ReLU units after dense1"),
+        (DENSE, dict(factors={0: 2.0}), "expected ReLU units after dense0"),
     ],
 )
 def test_factors_that_cannot_be_taken_up_are_refused(net, options, message):

@@ -138,7 +138,7 @@ def test_records_without_a_checkpoint_are_not_replaced(tmp_path, capsys):
     run(Keep(tmp_path))
     (tmp_path / "run.npz").unlink()
     before = (tmp_path / "run.jsonl").read_bytes()
-    with pytest.raises(FileExistsError, match=r"expected no records in .* without a checkpoint beside them"):
+    with pytest.raises(FileExistsError, match=r"expected no records in .* without a checkpoint, got some"):
         run(Keep(tmp_path))
     with pytest.raises(FileExistsError, match="replace them, or choose another folder or name"):
         run(Keep(tmp_path, existing="resume"))

@@ -198,7 +198,7 @@ def test_a_finished_run_can_be_made_longer(tmp_path: Path) -> None:
     assert first["seconds"].tolist() == go(10)["seconds"].tolist()
     assert keep.checkpoint.stat().st_mtime_ns == written
     assert_same_run(go(20), go(20, None), keep)
-    with pytest.raises(ValueError, match="expected steps >= 20, where the checkpoint is, got 10"):
+    with pytest.raises(ValueError, match="expected steps >= 20, the step of the checkpoint, got 10"):
         go(10)
 
 
@@ -254,7 +254,7 @@ def test_a_run_that_diverges_leaves_the_last_good_checkpoint(tmp_path: Path) -> 
             return (stepped[0] * (np.nan if state["step"] == 6 else 1), *stepped[1:])
 
     keep = Keep(tmp_path, every=2)
-    named = r"in step 7 of .* infinite parameters .*; the checkpoint of step 6 in .*run\.npz is good"
+    named = r"in step 7 of .* infinite parameters .*; the checkpoint of step 6 in .*run\.npz is intact"
     with pytest.raises(FloatingPointError, match=named):
         training.train(net, theta, Diverges(net, 0.1), data, 20, 8, progress=False, keep=keep)
     stored = checkpoint.load(keep.checkpoint)
@@ -425,7 +425,7 @@ def test_another_archive_is_refused(tmp_path: Path) -> None:
         checkpoint.load(path)
     np.savez(path, json=np.frombuffer(b'{"format": 1}', np.uint8))
     with pytest.raises(
-        ValueError, match=r"data\.npz: expected .* of format 3, got format 1, which another version"
+        ValueError, match=r"data\.npz: expected .* of format 3, got format 1, written by another version"
     ):
         checkpoint.load(path)
     with pytest.raises(FileNotFoundError):
@@ -469,7 +469,7 @@ def test_parts_that_were_not_written_together_are_refused(tmp_path: Path, change
     edited(path)
     assert same(checkpoint.load(path).state, STATE)  # the control: as it was
     edited(path, **changes)
-    with pytest.raises(ValueError, match=r"a checkpoint .* \(parts that were not written together\)"):
+    with pytest.raises(ValueError, match=r"a checkpoint .* \(parts of different checkpoints\)"):
         checkpoint.load(path)
 
 
@@ -479,7 +479,7 @@ def test_the_theta_of_another_checkpoint_is_refused(tmp_path: Path) -> None:
         checkpoint.save(name, Checkpoint(np.full(3, float(step)), {}, step))
     with np.load(other) as stored:
         edited(path, theta=lambda arrays: stored["theta"])
-    with pytest.raises(ValueError, match="parts that were not written together"):
+    with pytest.raises(ValueError, match="parts of different checkpoints"):
         checkpoint.load(path)
 
 

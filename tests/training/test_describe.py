@@ -138,7 +138,7 @@ def at_random(k: int) -> float:
     "make", [Counts, lambda: at_random, lambda: functools.partial(next, itertools.count()), lambda: endless()]
 )
 def test_a_function_that_is_not_of_the_step_alone_is_refused(make: Any) -> None:
-    with pytest.raises(ValueError, match="expected a function of the step alone, so that a run can"):
+    with pytest.raises(ValueError, match="expected a function of the step only, so that a run can"):
         describe(make())
 
 
@@ -216,7 +216,7 @@ def test_a_run_with_another_function_is_not_resumed(
         return training.train(net, theta, opt, data, steps, batch_size, progress=False, keep=keep)
 
     run(2, **settings)
-    with pytest.raises(ValueError, match=f"got one of another: .*{named}"):
+    with pytest.raises(ValueError, match=f"got one of another run: .*{named}"):
         run(4, **changes)
     assert run(4, **settings).records[-1]["step"] == 4
 
@@ -224,6 +224,6 @@ def test_a_run_with_another_function_is_not_resumed(
 def test_a_run_that_cannot_be_resumed_says_so(tmp_path: Path) -> None:
     net, theta, data = problem()
     opt = optim.SGD(net, Counts())
-    with pytest.raises(ValueError, match=r"of the step alone, .* got Counts, which at step 0 returns"):
+    with pytest.raises(ValueError, match=r"of the step only, .* got Counts, which at step 0 returns"):
         training.train(net, theta, opt, data, 2, 4, progress=False, keep=Keep(tmp_path))
     assert math.isfinite(training.train(net, theta, opt, data, 2, 4, progress=False)["loss"][-1])

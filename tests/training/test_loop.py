@@ -285,7 +285,7 @@ def test_averages_over_less_than_an_example_are_refused(averaging: Any) -> None:
 
 @pytest.mark.parametrize("weight", [0, 1, 1.5, math.nan])
 def test_weights_of_an_average_are_checked(weight: float) -> None:
-    with pytest.raises(ValueError, match=rf"a weight of the old in \(0, 1\), got {weight}"):
+    with pytest.raises(ValueError, match=rf"a weight of the past in \(0, 1\), got {weight}"):
         PerStep(weight)
 
 
@@ -384,7 +384,7 @@ def test_all_targets_are_to_be_reached() -> None:
         (
             {"steps": 7.5},
             ValueError,
-            r"a whole number >= 0, got 7\.5; round it, as in round\(epochs",
+            r"a whole number >= 0, got 7\.5; round it, for example round\(epochs",
         ),
         ({"steps": float("nan")}, ValueError, "expected steps to be a whole number >= 0, got nan"),
         ({"steps": True}, ValueError, "expected steps to be a whole number >= 0, got True"),
@@ -423,7 +423,7 @@ def test_parts_that_do_not_belong_together_are_refused() -> None:
     with pytest.raises(TypeError, match=r"dataset = datasets\.Dataset\(.*\), got tuple without x_train"):
         training.train(net, theta, opt, (data.x_train, data.y_train), 1, 8)  # type: ignore[arg-type]
     other = mk.mlp([4, 6, 3], "relu")
-    with pytest.raises(ValueError, match=r"an optimizer of the net that is trained, Network\(.*Tanh"):
+    with pytest.raises(ValueError, match=r"an optimizer for the net to be trained, Network\(.*Tanh"):
         training.train(net, theta, optim.SGD(other, 0.1), data, 1, 8)
     same = mk.mlp([4, 6, 3], "tanh")
     assert len(training.train(net, theta, optim.SGD(same, 0.1), data, 1, 8, progress=False).records) == 2
