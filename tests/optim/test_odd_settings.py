@@ -163,7 +163,7 @@ def test_settings_of_batches_and_ranges(name: str, setting: str, odd: str) -> No
 
 
 def test_a_fraction_of_a_step_is_refused_with_a_way_out() -> None:
-    with pytest.raises(ValueError, match=r"expected steps to be a whole .*, got 7.5; round it, as in"):
+    with pytest.raises(ValueError, match=r"expected steps to be a whole .*, got 7.5; round it, for example"):
         training.train(NET, THETA, optim.SGD(NET, 0.1), DATA, steps=5 * 12 / 8, progress=False)
 
 

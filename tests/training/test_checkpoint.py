@@ -220,7 +220,7 @@ def test_a_checkpoint_is_not_lost_by_forgetting_to_resume(tmp_path: Path) -> Non
         run(Keep(tmp_path, existing="replace"), on_record=interrupt_at(0))
     stored = checkpoint.load(Keep(tmp_path).checkpoint)
     assert stored.step == 0 and not stored.records  # resuming now does not go on from the old run
-    with pytest.raises(ValueError, match="'refuse', 'resume' or 'replace', got 'overwrite'"):
+    with pytest.raises(ValueError, match="'refuse' or 'resume' or 'replace', got 'overwrite'"):
         Keep(tmp_path, existing="overwrite")
 
 
