@@ -57,7 +57,7 @@ def mlp(
 
     Args:
         sizes: units per layer, inputs first, outputs last, as in ``[64, 20, 20, 10]``.
-        activation: of the hidden layers: "tanh", "logistic", "relu", "softplus" or "identity".
+        activation: of the hidden layers: "tanh", "relu" or another of ``layers.ACTIVATIONS``.
         output: "categorical", "bernoulli" or "gaussian".
         bias: whether the dense layers have one.
 

@@ -3,9 +3,10 @@
 ===========================  ======================================================================
 parameters                   ``Dense``, ``Conv2d``; scale and shift of ``LayerNorm``, ``GroupNorm``,
                              ``BatchNorm``
-none                         ``Tanh``, ``Logistic``, ``ReLU``, ``Softplus``, ``Identity``; ``MaxPool2d``,
-                             ``AvgPool2d``, ``GlobalAvgPool``, ``Flatten``; ``LocalResponseNorm``;
-                             ``Affine``, a fixed map
+none                         activations: ``Tanh``, ``Logistic``, ``LogSigmoid``, ``Softplus``, ``ReLU``,
+                             ``LeakyReLU``, ``ELU``, ``SELU``, ``SiLU``, ``GELU``, ``TanhGELU``,
+                             ``Identity``; ``MaxPool2d``, ``AvgPool2d``, ``GlobalAvgPool``, ``Flatten``;
+                             ``LocalResponseNorm``; ``Affine``, a fixed map
 of layers                    ``Sequential``, ``Residual``, ``Parallel``
 ===========================  ======================================================================
 
@@ -18,7 +19,22 @@ from .composite import Composite, Parallel, Residual, Sequential
 from .convolution import Conv2d
 from .dense import Dense
 from .normalization import BatchNorm, GroupNorm, LayerNorm, LocalResponseNorm
-from .pointwise import ACTIVATIONS, Identity, Logistic, Pointwise, ReLU, Softplus, Tanh
+from .pointwise import (
+    ACTIVATIONS,
+    ELU,
+    GELU,
+    SELU,
+    Identity,
+    LeakyReLU,
+    Logistic,
+    LogSigmoid,
+    Pointwise,
+    ReLU,
+    SiLU,
+    Softplus,
+    Tanh,
+    TanhGELU,
+)
 from .pooling import AvgPool2d, Flatten, GlobalAvgPool, MaxPool2d
 
 __all__ = [
@@ -29,13 +45,17 @@ __all__ = [
     "Composite",
     "Conv2d",
     "Dense",
+    "ELU",
     "Flatten",
+    "GELU",
     "GlobalAvgPool",
     "GroupNorm",
     "Identity",
     "Layer",
     "LayerNorm",
+    "LeakyReLU",
     "LocalResponseNorm",
+    "LogSigmoid",
     "Logistic",
     "MaxPool2d",
     "Parallel",
@@ -44,8 +64,11 @@ __all__ = [
     "ReLU",
     "Record",
     "Residual",
+    "SELU",
     "Sequential",
     "Shape",
+    "SiLU",
     "Softplus",
     "Tanh",
+    "TanhGELU",
 ]
