@@ -263,7 +263,8 @@ def losses_and_gradients(a: Any) -> list:
     *("layers." + name for name in ("Affine", "AvgPool2d", "BatchNorm", "Conv2d", "Dense", "Flatten")),
     *("layers." + name for name in ("GlobalAvgPool", "GroupNorm", "Identity", "LayerNorm", "Logistic")),
     *("layers." + name for name in ("LocalResponseNorm", "MaxPool2d", "Parallel", "ReLU", "Residual")),
-    *("layers." + name for name in ("Sequential", "Softplus", "Tanh")),
+    *("layers." + name for name in ("Sequential", "Softplus", "Tanh", "ELU", "GELU", "LeakyReLU")),
+    *("layers." + name for name in ("LogSigmoid", "SELU", "SiLU", "TanhGELU")),
 )
 def every_layer(a: Any) -> list:
     results: list = []
@@ -273,6 +274,8 @@ def every_layer(a: Any) -> list:
         [layers.Conv2d(3, 4, 3), layers.LayerNorm(4), layers.ReLU(), layers.AvgPool2d(2)],
         [layers.Conv2d(3, 4, 3), layers.GroupNorm(2, 4), layers.Tanh(), layers.MaxPool2d(2)],
         [layers.Conv2d(3, 4, 3), layers.LocalResponseNorm(3), layers.Parallel(branches)],
+        [layers.Conv2d(3, 4, 3), layers.GELU(), layers.TanhGELU(), layers.SiLU(), layers.LogSigmoid()],
+        [layers.Conv2d(3, 4, 3), layers.LeakyReLU(), layers.ELU(), layers.SELU()],
         [layers.Conv2d(3, 4, 3), layers.Residual(layers.Conv2d(4, 4, 3, padding=1)), layers.Identity()],
     ):
         end = layers.GlobalAvgPool() if isinstance(parts[-1], layers.Identity) else layers.Flatten()

@@ -34,8 +34,8 @@ def erf(x: Array) -> Array:
     """2 / sqrt(pi) times the integral of exp(-t^2) from 0 to x, to 1e-15.
 
     A square wave, -1 from -12 to 0 and 1 from 0 to 12, smoothed by exp(-t^2) / sqrt(pi), is erf(x) where the
-    next steps are far away: for |x| < 6. Smoothing multiplies the wave's Fourier series 4 / pi sum sin(n h x) / n
-    over odd n, h = pi / 12, by exp(-(n h / 2)^2), which leaves 24 terms.
+    next steps are far away: for |x| < 6. Smoothing multiplies the wave's Fourier series, 4 / pi times the sum
+    of sin(n h x) / n over odd n with h = pi / 12, by exp(-(n h / 2)^2), which leaves 24 terms.
     """
     xp, h = array_module(x), math.pi / 12
     angle = h * xp.clip(x, -6, 6)
