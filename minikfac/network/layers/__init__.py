@@ -6,7 +6,7 @@ parameters                   ``Dense``, ``Conv2d``; scale and shift of ``LayerNo
 none                         activations: ``Tanh``, ``Logistic``, ``LogSigmoid``, ``Softplus``, ``ReLU``,
                              ``LeakyReLU``, ``ELU``, ``SELU``, ``SiLU``, ``GELU``, ``TanhGELU``,
                              ``Identity``; ``MaxPool2d``, ``AvgPool2d``, ``GlobalAvgPool``, ``Flatten``;
-                             ``LocalResponseNorm``; ``Affine``, a fixed map
+                             ``ChannelsLast``; ``LocalResponseNorm``; ``Affine``, a fixed map
 of layers                    ``Sequential``, ``Residual``, ``Parallel``
 ===========================  ======================================================================
 
@@ -35,13 +35,14 @@ from .pointwise import (
     Tanh,
     TanhGELU,
 )
-from .pooling import AvgPool2d, Flatten, GlobalAvgPool, MaxPool2d
+from .pooling import AvgPool2d, ChannelsLast, Flatten, GlobalAvgPool, MaxPool2d
 
 __all__ = [
     "ACTIVATIONS",
     "Affine",
     "AvgPool2d",
     "BatchNorm",
+    "ChannelsLast",
     "Composite",
     "Conv2d",
     "Dense",

@@ -4,6 +4,7 @@ MaxPool2d       the largest value in each window; its derivative goes to the fir
 AvgPool2d       the mean of each window, padding counted as zeros
 GlobalAvgPool   the mean over all locations, (N, H, W, C) -> (N, C)
 Flatten         (N, H, W, C) -> (N, H W C)
+ChannelsLast    (N, C, H, W) -> (N, H, W, C), for images from PyTorch
 """
 
 from __future__ import annotations
@@ -170,3 +171,25 @@ class Flatten(Rearrangement):
 
     def jvp(self, Ws: Weights, Vs: Weights, record: Record, dx: Array | None) -> tuple[Array | None, Record]:
         return (None if dx is None else dx.reshape(len(dx), -1)), None
+
+
+@dataclass(frozen=True)
+class ChannelsLast(Rearrangement):
+    """(N, C, H, W) -> (N, H, W, C): as the first layer, it takes images as PyTorch has them."""
+
+    def output_shape(self, shape: Shape | None) -> Shape | None:
+        if shape is None:
+            return None
+        if len(shape) != 3:
+            raise ValueError(f"expected images (N, C, H, W) into {self}, got shape (N, *{shape})")
+        return (*shape[1:], shape[0])
+
+    def forward(self, Ws: Weights, x: Array, stats: Weights | None = None) -> tuple[Array, Record]:
+        self.output_shape(x.shape[1:])
+        return array_module(x).moveaxis(x, 1, 3), None
+
+    def backward(self, Ws: Weights, record: Record, dy: Array, need_dx: bool = True) -> Derivatives:
+        return (array_module(dy).moveaxis(dy, -1, -3) if need_dx else None), []
+
+    def jvp(self, Ws: Weights, Vs: Weights, record: Record, dx: Array | None) -> tuple[Array | None, Record]:
+        return (None if dx is None else array_module(dx).moveaxis(dx, 1, 3)), None
