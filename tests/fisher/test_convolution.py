@@ -452,9 +452,7 @@ def test_all_matrices_of_convolutions_stay_on_the_device() -> None:
 
     def products(*arrays: np.ndarray) -> dict[str, np.ndarray]:
         theta, x, y, v = arrays
-        kinds = matrices(net, theta, x, y)
-        del kinds["hessian"]  # which normalizations do not have
-        return {name: matrix @ v for name, matrix in kinds.items()}
+        return {name: matrix @ v for name, matrix in matrices(net, theta, x, y).items()}
 
     expected = products(theta, x, y, v)
     with standin.installed():
@@ -464,7 +462,9 @@ def test_all_matrices_of_convolutions_stay_on_the_device() -> None:
 
 
 @pytest.mark.parametrize(
-    "norm", [layers.BatchNorm(3), layers.GroupNorm(1, 3), layers.LayerNorm(3)], ids=lambda layer: layer.kind
+    "norm",
+    [layers.BatchNorm(3), layers.GroupNorm(1, 3), layers.LayerNorm(3), layers.RMSNorm(3)],
+    ids=lambda layer: layer.kind,
 )
 @pytest.mark.parametrize("train", [False, True])
 def test_scale_and_shift_have_their_whole_block_everywhere(norm: layers.Layer, train: bool) -> None:
@@ -474,7 +474,7 @@ def test_scale_and_shift_have_their_whole_block_everywhere(norm: layers.Layer, t
     (chunk,) = signals
     for position, T in ((1, 9), (2, 1)):
         layer, part = chunk[position], net.slices[position]
-        assert layer.scale_and_shift and layer.abar.shape == (6, T, 2, 3)
+        assert layer.scale_and_shift and layer.abar.shape == (6, T, 1 + norm.bias, 3)
         rows = gradient_rows(layer)
         block = rows.T @ rows / 6
         kinds = [

@@ -10,6 +10,7 @@ from minikfac import layers
 from minikfac.network.layers import (
     AvgPool2d,
     BatchNorm,
+    ChannelsLast,
     Conv2d,
     Dense,
     Flatten,
@@ -21,9 +22,11 @@ from minikfac.network.layers import (
     MaxPool2d,
     Parallel,
     Residual,
+    RMSNorm,
     Sequential,
     Softplus,
     Tanh,
+    Unscaled,
 )
 from oracles import ACTIVATIONS, FINITE_DIFFERENCE, close, derivative, standin
 from oracles.layers import Case, Pass
@@ -62,16 +65,23 @@ CASES = {
     "global average pool": Case(GlobalAvgPool(), IMAGE),
     "flatten": Case(Flatten(), IMAGE),
     "flatten what is flat": Case(Flatten(), FLAT),
-    "layer norm": Case(LayerNorm(4), FLAT, hessian=False),
-    "layer norm of images": Case(LayerNorm(6), (3, 2, 6), hessian=False),
-    "group norm": Case(GroupNorm(2, 8), (8,), hessian=False),
-    "group norm of images": Case(GroupNorm(3, 6), (3, 2, 6), hessian=False),
-    "batch norm": Case(BatchNorm(4), FLAT, hessian=False),
-    "batch norm of images": Case(BatchNorm(2), IMAGE, hessian=False),
-    "running batch norm": Case(BatchNorm(4), FLAT, running=True, hessian=False),
-    "running batch norm of images": Case(BatchNorm(2), IMAGE, running=True, hessian=False),
-    "local response norm": Case(LocalResponseNorm(3, alpha=1.0, k=0.5), IMAGE, hessian=False),
-    "even local response norm": Case(LocalResponseNorm(4, alpha=1.0), (2, 1, 6), hessian=False),
+    "channels last": Case(ChannelsLast(), (2, 5, 4)),
+    "layer norm": Case(LayerNorm(4), FLAT),
+    "layer norm of images": Case(LayerNorm(6), (3, 2, 6)),
+    "layer norm without bias": Case(LayerNorm(4, bias=False), FLAT),
+    "group norm": Case(GroupNorm(2, 8), (8,)),
+    "group norm of images": Case(GroupNorm(3, 6), (3, 2, 6)),
+    "batch norm": Case(BatchNorm(4), FLAT),
+    "batch norm of images": Case(BatchNorm(2), IMAGE),
+    "running batch norm": Case(BatchNorm(4), FLAT, running=True),
+    "running batch norm of images": Case(BatchNorm(2), IMAGE, running=True),
+    "RMS norm": Case(RMSNorm(4), FLAT),
+    "RMS norm of images": Case(RMSNorm(2, eps=0.1), IMAGE),
+    "unscaled group norm": Case(Unscaled(GroupNorm(3, 6)), (3, 2, 6)),
+    "unscaled batch norm": Case(Unscaled(BatchNorm(2)), IMAGE),
+    "unscaled RMS norm": Case(Unscaled(RMSNorm(4)), FLAT),
+    "local response norm": Case(LocalResponseNorm(3, alpha=1.0, k=0.5), IMAGE),
+    "even local response norm": Case(LocalResponseNorm(4, alpha=1.0), (2, 1, 6)),
     "residual": Case(Residual([Conv2d(2, 2, 3, padding=1), Tanh()]), IMAGE),
     "residual with shortcut": Case(Residual([Conv2d(2, 3, 3, 2, 1), Softplus()], Conv2d(2, 3, 1, 2)), IMAGE),
     "residual of dense layers": Case(Residual([Dense(4, 5), Tanh(), Dense(5, 4)]), FLAT),
@@ -82,8 +92,8 @@ CASES = {
         IMAGE,
     ),
     "parallel dense layers": Case(Parallel(Dense(4, 2), (), Dense(4, 3)), FLAT),
-    "nested": Case(nested, IMAGE, hessian=False),
-    "running nested": Case(nested, IMAGE, running=True, hessian=False),
+    "nested": Case(nested, IMAGE),
+    "running nested": Case(nested, IMAGE, running=True),
 }
 every_layer = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
@@ -180,14 +190,10 @@ def test_backward_jvp_is_the_derivative_of_the_backward_pass(case):
     at = Pass(case)
     layer, u, ru = case.layer, at.u, at.rng.standard_normal(at.y.shape)
     tangent = layer.jvp(at.Ws, at.Vs, at.record, at.dx)[1]
-    if not case.hessian:
-        with pytest.raises(ValueError, match=r"the Hessian is not implemented for \w+Norm layers"):
-            layer.backward_jvp(at.Ws, at.Vs, at.record, tangent, u, ru)
-        return
 
     def backward(t):
         Ws = [W + t * V for W, V in zip(at.Ws, at.Vs, strict=True)]
-        record = layer.forward(Ws, at.x + t * at.dx)[1]
+        record = layer.forward(Ws, at.x + t * at.dx, at.stats)[1]
         dx, gs = layer.backward(Ws, record, u + t * ru)
         abars = [abar for abar, _ in layer.signals(record)]
         return np.concatenate([part.ravel() for part in (dx, *abars, *gs)])
@@ -202,8 +208,6 @@ def test_backward_jvp_is_the_derivative_of_the_backward_pass(case):
 
 @every_layer
 def test_backward_jvp_with_fixed_inputs(case):
-    if not case.hessian:
-        return
     at = Pass(case)
     backs = []
     for dx in (None, 0 * at.dx):
@@ -213,17 +217,15 @@ def test_backward_jvp_with_fixed_inputs(case):
     close(backs[0], backs[1])
 
 
-def everything(layer, stats, Ws, Vs, x, dx, u, hessian):
+def everything(layer, stats, Ws, Vs, x, dx, u):
     """All arrays that a layer makes."""
     y, record = layer.forward(Ws, x, stats)
     back, gs = layer.backward(Ws, record, u)
     dy, tangent = layer.jvp(Ws, Vs, record, dx)
     arrays = [y, back, *gs, dy, *layer.statistics(record)]
     arrays += [array for pair in layer.signals(record) for array in pair]
-    if hessian:
-        rback, rrback, more = layer.backward_jvp(Ws, Vs, record, tangent, u, u)
-        arrays += [rback, rrback, *(array for parts in more for array in parts)]
-    return arrays
+    rback, rrback, more = layer.backward_jvp(Ws, Vs, record, tangent, u, u)
+    return [*arrays, rback, rrback, *(array for parts in more for array in parts)]
 
 
 @every_layer
@@ -234,7 +236,7 @@ def test_a_layer_keeps_dtype_and_inputs(case, dtype):
     x, dx, u = (array.astype(dtype) for array in (at.x, at.dx, at.u))
     for array in [*Ws, *Vs, *stats, x, dx, u]:
         array.flags.writeable = False
-    arrays = everything(case.layer, stats or None, Ws, Vs, x, dx, u, case.hessian)
+    arrays = everything(case.layer, stats or None, Ws, Vs, x, dx, u)
     assert {array.dtype for array in arrays} == {np.dtype(dtype)}
 
 
@@ -255,11 +257,11 @@ def test_passes_over_one_record_can_be_repeated(case):
 @every_layer
 def test_a_layer_stays_on_the_device(case):
     at = Pass(case)
-    expected = everything(case.layer, at.stats, at.Ws, at.Vs, at.x, at.dx, at.u, case.hessian)
+    expected = everything(case.layer, at.stats, at.Ws, at.Vs, at.x, at.dx, at.u)
     with standin.installed():
         Ws, Vs, stats = ([mk.to_device(W) for W in weights] for weights in (at.Ws, at.Vs, at.stats or []))
         x, dx, u = map(mk.to_device, (at.x, at.dx, at.u))
-        arrays = everything(case.layer, stats or None, Ws, Vs, x, dx, u, case.hessian)
+        arrays = everything(case.layer, stats or None, Ws, Vs, x, dx, u)
         assert all(isinstance(array, standin.ndarray) for array in arrays)
         for array, other in zip(arrays, expected, strict=True):
             close(mk.to_host(array), other)

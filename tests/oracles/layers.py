@@ -158,13 +158,11 @@ class Case:
         layer: the layer.
         shape: of one example.
         running: whether batch normalization is handed statistics.
-        hessian: whether ``backward_jvp`` is there.
     """
 
     layer: layers.Layer
     shape: tuple[int, ...]
     running: bool = False
-    hessian: bool = True
 
     @property
     def coupled(self) -> bool:

@@ -2,11 +2,12 @@
 
 ===========================  ======================================================================
 parameters                   ``Dense``, ``Conv2d``; scale and shift of ``LayerNorm``, ``GroupNorm``,
-                             ``BatchNorm``
+                             ``BatchNorm``, ``RMSNorm``
 none                         activations: ``Tanh``, ``Logistic``, ``LogSigmoid``, ``Softplus``, ``ReLU``,
                              ``LeakyReLU``, ``ELU``, ``SELU``, ``SiLU``, ``GELU``, ``TanhGELU``,
                              ``Identity``; ``MaxPool2d``, ``AvgPool2d``, ``GlobalAvgPool``, ``Flatten``;
-                             ``ChannelsLast``; ``LocalResponseNorm``; ``Affine``, a fixed map
+                             ``ChannelsLast``; ``LocalResponseNorm``; ``Affine``, a fixed map;
+                             ``Unscaled``, a normalization without scale and shift
 of layers                    ``Sequential``, ``Residual``, ``Parallel``
 ===========================  ======================================================================
 
@@ -18,7 +19,7 @@ from .base import Layer, ParameterLayer, Record, Shape
 from .composite import Composite, Parallel, Residual, Sequential
 from .convolution import Conv2d
 from .dense import Dense
-from .normalization import BatchNorm, GroupNorm, LayerNorm, LocalResponseNorm
+from .normalization import BatchNorm, GroupNorm, LayerNorm, LocalResponseNorm, RMSNorm, Unscaled
 from .pointwise import (
     ACTIVATIONS,
     ELU,
@@ -62,6 +63,7 @@ __all__ = [
     "Parallel",
     "ParameterLayer",
     "Pointwise",
+    "RMSNorm",
     "ReLU",
     "Record",
     "Residual",
@@ -72,4 +74,5 @@ __all__ = [
     "Softplus",
     "Tanh",
     "TanhGELU",
+    "Unscaled",
 ]
