@@ -38,7 +38,7 @@ _POINTWISE: dict[str, Callable[[Any], Layer]] = {
 }
 _KNOWN = (
     "known are Linear, Conv2d, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d(1), Flatten, BatchNorm1d, "
-    "BatchNorm2d, GroupNorm, LayerNorm, LocalResponseNorm, Softplus (beta 1, threshold 20), "
+    "BatchNorm2d, GroupNorm, LayerNorm, RMSNorm, LocalResponseNorm, Softplus (beta 1, threshold 20), "
     f"{', '.join(sorted(_POINTWISE))}"
 )
 _NO_SOFTMAX = "leave it out: the categorical output applies the softmax itself"
@@ -71,8 +71,9 @@ def from_torch(
 
     Args:
         module: of Linear, Conv2d, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d(1), Flatten, BatchNorm1d,
-            BatchNorm2d, GroupNorm, LayerNorm (of flat features), LocalResponseNorm, ELU, GELU, LeakyReLU,
-            LogSigmoid, ReLU, SELU, SiLU, Sigmoid, Softplus (beta 1, threshold 20), Tanh and Identity.
+            BatchNorm2d, GroupNorm, LayerNorm and RMSNorm (of flat features), LocalResponseNorm, ELU, GELU,
+            LeakyReLU, LogSigmoid, ReLU, SELU, SiLU, Sigmoid, Softplus (beta 1, threshold 20), Tanh and
+            Identity.
         output: the distribution that the loss stood for: "categorical" (cross-entropy), "bernoulli"
             (BCE with logits) or "gaussian" (squared error). A PyTorch module does not say.
         input_shape: of one example in PyTorch, (C, H, W) or (features,), where the layers leave it open and
@@ -280,7 +281,7 @@ class _Import:
                 "statistics are averaged here, new = decay * old + (1 - decay) * batch's: make it with "
                 "track_running_stats=True and a momentum above 0"
             )
-        self._normalization(layers.BatchNorm(part.num_features, 1 - part.momentum, part.eps), "affine=True")
+        self._normalization(layers.BatchNorm(part.num_features, 1 - part.momentum, part.eps))
         self.stats.append(self._channels_last(array_module().stack([mean, variance])))
         if of_images:
             self.channels = part.num_features
@@ -288,26 +289,28 @@ class _Import:
     def _group_norm(self, part: Any) -> None:
         if self.flattened:
             self._refuse("its groups of features would be others here, (h, w, c): put it before the Flatten")
-        self._normalization(layers.GroupNorm(part.num_groups, part.num_channels, part.eps), "affine=True")
+        self._normalization(layers.GroupNorm(part.num_groups, part.num_channels, part.eps))
         self.channels = part.num_channels
 
-    def _layer_norm(self, part: Any) -> None:
+    def _feature_norm(self, part: Any) -> None:
         if self.shape == "images" or len(part.normalized_shape) != 1:
-            self._refuse("only LayerNorm(features) of flat features is known; for images use GroupNorm")
+            self._refuse("only one axis of flat features can be normalized; for images use GroupNorm")
         self._takes("flat")
-        layer = layers.LayerNorm(part.normalized_shape[0], part.eps)
-        self._normalization(layer, "elementwise_affine=True and bias=True")
+        (features,), bias = part.normalized_shape, getattr(part, "bias", None)
+        if kind_of(part) == "LayerNorm":
+            self._normalization(layers.LayerNorm(features, part.eps, part.weight is None or bias is not None))
+            return
+        if part.eps is None:
+            self._refuse("its eps is that of the dtype: give a number, as in eps=1e-6")
+        self._normalization(layers.RMSNorm(features, part.eps))
 
-    def _normalization(self, layer: Layer, option: str) -> None:
-        """Add a normalization, with the scale and shift that ``option`` gives to it."""
-        weight, bias = self._numbers("weight"), self._numbers("bias")
-        if weight is None or bias is None:
-            self._refuse(
-                f"normalization has a scale and a shift here: make it with {option}; a weight of 1 and a "
-                "bias of 0 change nothing"
-            )
-        self.layers.append(layer)
-        self.Ws.append(self._channels_last(array_module().stack([weight, bias])))
+    def _normalization(self, layer: layers.Normalization) -> None:
+        """Add a normalization with its scale and its shift, as far as it has them."""
+        weight, bias = self._numbers("weight"), self._numbers("bias") if layer.bias else None
+        self.layers.append(layers.Unscaled(layer) if weight is None else layer)
+        if weight is not None:
+            rows = [weight] if bias is None else [weight, bias]
+            self.Ws.append(self._channels_last(array_module().stack(rows)))
 
     def _response_norm(self, part: Any) -> None:
         self._takes("images")
@@ -361,8 +364,9 @@ _CONVERSIONS = {
     "BatchNorm1d": _Import._batch_norm,
     "BatchNorm2d": _Import._batch_norm,
     "GroupNorm": _Import._group_norm,
-    "LayerNorm": _Import._layer_norm,
+    "LayerNorm": _Import._feature_norm,
     "LocalResponseNorm": _Import._response_norm,
+    "RMSNorm": _Import._feature_norm,
 }
 
 

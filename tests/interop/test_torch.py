@@ -224,15 +224,6 @@ def test_the_output_is_the_one_named(output):
             r"layer 1, BatchNorm2d\(\): flat features come in: it takes",
         ),
         (
-            [norm("BatchNorm1d", 2, weight=None, bias=None)],
-            "0, .*: normalization has .* make it with affine=T",
-        ),
-        ([norm("GroupNorm", 2, weight=None, bias=None)], "0, .*: normalization has .* make it with affine=T"),
-        (
-            [norm("LayerNorm", 2, bias=None)],
-            "0, .*: .* make it with elementwise_affine=True and bias=True; a w",
-        ),
-        (
             [norm("BatchNorm1d", 2, running_mean=None, running_var=None)],
             r"layer 0, BatchNorm1d\(\): statistics .*: make it with track_running_stats=True and a momentum",
         ),
@@ -252,7 +243,14 @@ def test_the_output_is_the_one_named(output):
             [conv(1, 2), norm("LayerNorm", 2)],
             r"layer 1, LayerNorm\(\): only .* flat .*; for images use GroupN",
         ),
-        ([norm("LayerNorm", 4, normalized_shape=(2, 2))], r"layer 0, .*: only LayerNorm\(features\) of flat"),
+        (
+            [norm("LayerNorm", 4, normalized_shape=(2, 2))],
+            "layer 0, .*: only one axis of flat features can be",
+        ),
+        (
+            [norm("RMSNorm", 4, eps=None)],
+            "layer 0, .*: its eps is that of the dtype: give a number, as in eps=1",
+        ),
         ([Sequential(linear(2, 2), module("Mish"))], r"no counterpart for layer 0\.1, Mish\(\)"),
         ([module("Tanh")], "expected at least one layer with parameters, got none"),
         ([], "expected at least one layer with parameters, got none"),
@@ -379,6 +377,24 @@ def test_layers_with_the_same_weights_are_refused():
         ([conv(2, 4), norm("GroupNorm", 4, eps=0.1)], [..., layers.GroupNorm(2, 4, 0.1)]),
         ([linear(2, 4), norm("GroupNorm", 4)], [..., layers.GroupNorm(2, 4, 1e-5)]),
         ([linear(2, 4), norm("LayerNorm", 4, eps=0.1)], [..., layers.LayerNorm(4, 0.1)]),
+        ([linear(2, 4), norm("LayerNorm", 4, bias=None)], [..., layers.LayerNorm(4, 1e-5, bias=False)]),
+        ([linear(2, 4), norm("RMSNorm", 4)], [..., layers.RMSNorm(4, 1e-5)]),
+        (
+            [linear(2, 4), norm("LayerNorm", 4, weight=None, bias=None)],
+            [..., layers.Unscaled(layers.LayerNorm(4, 1e-5))],
+        ),
+        (
+            [linear(2, 4), norm("RMSNorm", 4, weight=None)],
+            [..., layers.Unscaled(layers.RMSNorm(4, 1e-5))],
+        ),
+        (
+            [conv(2, 4), norm("BatchNorm2d", 4, weight=None, bias=None)],
+            [..., layers.Unscaled(layers.BatchNorm(4, 0.9, 1e-5))],
+        ),
+        (
+            [conv(2, 4), norm("GroupNorm", 4, weight=None, bias=None)],
+            [..., layers.Unscaled(layers.GroupNorm(2, 4, 1e-5))],
+        ),
         ([conv(2, 3), response_norm()], [..., layers.LocalResponseNorm(3, 0.5, 0.7, 2.0)]),
         ([linear(2, 4), flatten(), linear(4, 2)], [..., layers.Dense(4, 2)]),
         ([conv(1, 2), flatten(-3, 3), linear(4, 2)], [..., layers.Flatten(), layers.Dense(4, 2)]),
@@ -596,14 +612,35 @@ def image_models(nn):
     }
 
 
+def plain_norms(nn):
+    """A net of images (N, 3, 9, 12) whose normalizations lack a shift, or a scale too."""
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3),
+        nn.BatchNorm2d(4, affine=False, momentum=0.3),
+        nn.Tanh(),
+        nn.GroupNorm(2, 4, affine=False),
+        nn.Flatten(),
+        nn.BatchNorm1d(280, affine=False),
+        nn.Linear(280, 6),
+        nn.LayerNorm(6, bias=False),
+        nn.RMSNorm(6, eps=1e-3),
+        nn.Linear(6, 5),
+        nn.LayerNorm(5, elementwise_affine=False),
+        nn.RMSNorm(5, eps=1e-3, elementwise_affine=False),
+        nn.Linear(5, 3),
+    )
+
+
 def image_case(name, dtype="float64"):
     torch = pytest.importorskip("torch")
     torch.manual_seed(0)
-    model = image_models(torch.nn)[name].to(getattr(torch, dtype))
+    model = plain_norms(torch.nn) if name == "plain norms" else image_models(torch.nn)[name]
+    model = model.to(getattr(torch, dtype))
     with torch.no_grad():
         for part in model.modules():  # scales, shifts and statistics that are not all alike
-            if part.__class__.__name__ in ("BatchNorm1d", "BatchNorm2d", "GroupNorm", "LayerNorm"):
+            if "Norm" in part.__class__.__name__ and getattr(part, "weight", None) is not None:
                 part.weight.uniform_(0.5, 2)
+            if "Norm" in part.__class__.__name__ and getattr(part, "bias", None) is not None:
                 part.bias.normal_()
             if part.__class__.__name__ in ("BatchNorm1d", "BatchNorm2d"):
                 part.running_mean.normal_(std=0.3)
@@ -623,6 +660,7 @@ def image_case(name, dtype="float64"):
         ("all", "float32", FLOAT32),  # the next loses digits in training, in PyTorch too
         ("global", "float64", EXACT),
         ("pool first", "float64", EXACT),
+        ("plain norms", "float64", EXACT),
         ("convolution only", "float64", EXACT),
     ],
 )

@@ -14,65 +14,41 @@ of layers                    ``Sequential``, ``Residual``, ``Parallel``
 Pooling has no parameters, so it needs no curvature: derivatives flow through it.
 """
 
-from .affine import Affine
-from .base import Layer, ParameterLayer, Record, Shape
-from .composite import Composite, Parallel, Residual, Sequential
-from .convolution import Conv2d
-from .dense import Dense
-from .normalization import BatchNorm, GroupNorm, LayerNorm, LocalResponseNorm, RMSNorm, Unscaled
-from .pointwise import (
-    ACTIVATIONS,
-    ELU,
-    GELU,
-    SELU,
-    Identity,
-    LeakyReLU,
-    Logistic,
-    LogSigmoid,
-    Pointwise,
-    ReLU,
-    SiLU,
-    Softplus,
-    Tanh,
-    TanhGELU,
-)
-from .pooling import AvgPool2d, ChannelsLast, Flatten, GlobalAvgPool, MaxPool2d
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "ACTIVATIONS",
-    "Affine",
-    "AvgPool2d",
-    "BatchNorm",
-    "ChannelsLast",
-    "Composite",
-    "Conv2d",
-    "Dense",
-    "ELU",
-    "Flatten",
-    "GELU",
-    "GlobalAvgPool",
-    "GroupNorm",
-    "Identity",
-    "Layer",
-    "LayerNorm",
-    "LeakyReLU",
-    "LocalResponseNorm",
-    "LogSigmoid",
-    "Logistic",
-    "MaxPool2d",
-    "Parallel",
-    "ParameterLayer",
-    "Pointwise",
-    "RMSNorm",
-    "ReLU",
-    "Record",
-    "Residual",
-    "SELU",
-    "Sequential",
-    "Shape",
-    "SiLU",
-    "Softplus",
-    "Tanh",
-    "TanhGELU",
-    "Unscaled",
-]
+from ..._on_demand import on_demand
+
+if TYPE_CHECKING:
+    from .affine import Affine
+    from .base import Layer, ParameterLayer, Record, Shape
+    from .composite import Composite, Parallel, Residual, Sequential
+    from .convolution import Conv2d
+    from .dense import Dense
+    from .normalization import (
+        BatchNorm,
+        GroupNorm,
+        LayerNorm,
+        LocalResponseNorm,
+        Normalization,
+        RMSNorm,
+        Unscaled,
+    )
+    from .pointwise import (
+        ACTIVATIONS,
+        ELU,
+        GELU,
+        SELU,
+        Identity,
+        LeakyReLU,
+        Logistic,
+        LogSigmoid,
+        Pointwise,
+        ReLU,
+        SiLU,
+        Softplus,
+        Tanh,
+        TanhGELU,
+    )
+    from .pooling import AvgPool2d, ChannelsLast, Flatten, GlobalAvgPool, MaxPool2d
+
+__all__ = on_demand(__name__)

@@ -61,7 +61,7 @@ class _Pass(NamedTuple):
     constant: bool
 
 
-class _Normalization(ParameterLayer):
+class Normalization(ParameterLayer):
     """Scale and shift of a normalized input; a subclass says over what the mean is taken."""
 
     features: int
@@ -161,7 +161,7 @@ class _Normalization(ParameterLayer):
 
 
 @dataclass(frozen=True)
-class LayerNorm(_Normalization):
+class LayerNorm(Normalization):
     """Normalize over the last axis: each example, at each location, alone.
 
     Attributes:
@@ -186,7 +186,7 @@ class LayerNorm(_Normalization):
 
 
 @dataclass(frozen=True)
-class RMSNorm(_Normalization):
+class RMSNorm(Normalization):
     """Divide by the root of the mean square over the last axis, and scale: W is (1, C) [ZS19].
 
     Attributes:
@@ -206,7 +206,7 @@ class RMSNorm(_Normalization):
 
 
 @dataclass(frozen=True)
-class GroupNorm(_Normalization):
+class GroupNorm(Normalization):
     """Normalize each example alone, over all locations and the channels of a group.
 
     Attributes:
@@ -239,7 +239,7 @@ class GroupNorm(_Normalization):
 
 
 @dataclass(frozen=True)
-class BatchNorm(_Normalization):
+class BatchNorm(Normalization):
     """Normalize each channel over all examples and locations.
 
     Handed statistics [mean; variance] (2, C), it uses them as constants. Without, in training, it takes
@@ -289,10 +289,10 @@ class Unscaled(Layer):
         norm: ``LayerNorm``, ``GroupNorm``, ``BatchNorm`` or ``RMSNorm``.
     """
 
-    norm: _Normalization
+    norm: Normalization
 
     def __post_init__(self) -> None:
-        if not isinstance(self.norm, _Normalization):
+        if not isinstance(self.norm, Normalization):
             raise TypeError(f"expected a normalization with a scale into Unscaled, got {self.norm!r}")
 
     @property
@@ -395,6 +395,6 @@ class LocalResponseNorm(Layer):
         return dx, rdx + dy * rpower - c * moved, []
 
 
-def _check_eps(layer: _Normalization) -> None:
+def _check_eps(layer: Normalization) -> None:
     if not 0 < layer.eps < math.inf:
         raise ValueError(f"expected {type(layer).__name__} eps > 0, got {layer.eps}")
