@@ -52,7 +52,7 @@ class PatchMoment:
     @classmethod
     def of(cls, layer: layers.Layer, grid: tuple[int, int]) -> PatchMoment | None:
         """Return how patches of this layer overlap; None where using it would not pay."""
-        if not isinstance(layer, layers.Conv2d):
+        if not isinstance(layer, layers.Conv2d) or layer.windows.dilation[0] > 1:
             return None
         (kh, _), (stride, _) = layer.windows.kernel, layer.windows.stride
         work = stride / kh + 2 * GRAM_SHARE / grid[0]  # relative to a full product; a Gram matrix is not one

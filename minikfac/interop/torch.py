@@ -223,17 +223,19 @@ class _Import:
 
     def _convolution(self, part: Any) -> None:
         self._takes("images")
-        if part.groups != 1 or tuple(part.dilation) != (1, 1) or part.padding_mode != "zeros":
-            self._refuse("only groups=1, dilation=1 and padding_mode='zeros' are known")
+        if part.groups != 1 or part.padding_mode != "zeros":
+            self._refuse("only groups=1 and padding_mode='zeros' are known")
         weight, bias = self._numbers("weight"), self._numbers("bias")
         sizes = part.in_channels, part.out_channels, part.kernel_size, part.stride, part.padding
-        self.layers.append(Conv2d(*sizes, bias is not None))
+        self.layers.append(
+            Conv2d(*sizes, bias is not None, dilation=part.dilation if max(part.dilation) > 1 else 1)
+        )
         self.Ws.append(Conv2d.join(weight, bias))
         self.channels = part.out_channels
 
     def _max_pool(self, part: Any) -> None:
-        if part.dilation not in (1, (1, 1)) or part.return_indices:
-            self._refuse("only dilation=1 and return_indices=False are known")
+        if part.return_indices:
+            self._refuse("only return_indices=False is known")
         self._pool(layers.MaxPool2d, part)
 
     def _average_pool(self, part: Any) -> None:
@@ -248,7 +250,8 @@ class _Import:
                 "ceil_mode=True is not known, and no padding makes up for it; where windows fit the images "
                 "exactly, ceil_mode=False is the same"
             )
-        self.layers.append(kind(part.kernel_size, part.stride, part.padding))
+        dilation = getattr(part, "dilation", 1)
+        self.layers.append(kind(part.kernel_size, part.stride, part.padding, dilation))
 
     def _global_pool(self, part: Any) -> None:
         self._takes("images")

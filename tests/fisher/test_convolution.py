@@ -40,9 +40,10 @@ class Geometry:
     kernel: int | tuple[int, int]
     stride: int | tuple[int, int] = 1
     padding: int | tuple[int, int] | str = 0
+    dilation: int | tuple[int, int] = 1
 
     def conv(self, c_in: int = C_IN, c_out: int = 3, bias: bool = True) -> layers.Conv2d:
-        return layers.Conv2d(c_in, c_out, self.kernel, self.stride, self.padding, bias)
+        return layers.Conv2d(c_in, c_out, self.kernel, self.stride, self.padding, bias, 0.0, self.dilation)
 
     def grid(self) -> tuple[int, int]:
         h, w, _ = self.conv().output_shape((*self.extents, C_IN))
@@ -58,6 +59,7 @@ GEOMETRIES = {
     "same, even": Geometry((4, 3), (2, 4), padding="same"),
     "one row": Geometry((3, 5), (1, 3), padding=(0, 1)),
     "one pixel": Geometry((3, 4), 1),
+    "dilated": Geometry((6, 6), (3, 2), (1, 2), (1, 0), (2, 3)),
     "mostly padding": Geometry((2, 2), 3, padding=2),
 }
 geometries = pytest.mark.parametrize("geometry", GEOMETRIES.values(), ids=GEOMETRIES)

@@ -53,6 +53,8 @@ CASES = {
     "conv": Case(Conv2d(2, 3, 3, padding=1), IMAGE),
     "conv with stride, without bias": Case(Conv2d(2, 3, (3, 2), (2, 1), (0, 1), bias=False), IMAGE),
     "conv, padded by channel": Case(Conv2d(2, 3, (2, 3), padding="same", pad_value=(0.5, -1.0)), IMAGE),
+    "dilated conv": Case(Conv2d(2, 3, 3, (1, 2), (2, 1), dilation=2), IMAGE),
+    "dilated max pool": Case(MaxPool2d((3, 2), 2, (1, 0), (2, 3)), IMAGE),
     "conv of single pixels": Case(Conv2d(2, 7, 1, stride=3), IMAGE),
     "convs": Case(Sequential((Conv2d(2, 3, 2), Tanh(), Conv2d(3, 2, 3, 2, 1))), IMAGE),
     "max pool": Case(MaxPool2d(2), IMAGE),

@@ -26,11 +26,13 @@ class _Pool2d(Rearrangement):
         kernel_size: kh = kw, or (kh, kw).
         stride: likewise; None for the kernel size, so that windows do not overlap.
         padding: pixels on each side, likewise; at most half a window.
+        dilation: pixels from one to the next of a window, likewise.
     """
 
     kernel_size: int | tuple[int, int]
     stride: int | tuple[int, int] | None = None
     padding: int | tuple[int, int] = 0
+    dilation: int | tuple[int, int] = 1
 
     def __post_init__(self) -> None:
         windows = self.windows
@@ -44,12 +46,12 @@ class _Pool2d(Rearrangement):
         kernel = pair(name, "kernel_size", self.kernel_size, 1)
         stride = kernel if self.stride is None else pair(name, "stride", self.stride, 1)
         padding = pair(name, "padding", self.padding, 0)
-        return Windows(kernel, stride, padding, padding)
+        return Windows(kernel, stride, padding, padding, pair(name, "dilation", self.dilation, 1))
 
     @property
     def _tiles(self) -> bool:
         """Whether no pixel is in two windows."""
-        return all(s >= k for s, k in zip(self.windows.stride, self.windows.kernel, strict=True))
+        return all(s >= k for s, k in zip(self.windows.stride, self.windows.span, strict=True))
 
     def output_shape(self, shape: Shape | None) -> Shape | None:
         check_images(self, shape)
