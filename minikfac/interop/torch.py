@@ -37,7 +37,7 @@ _POINTWISE: dict[str, Callable[[Any], Layer]] = {
     "Tanh": lambda _: layers.Tanh(),
 }
 _KNOWN = (
-    "known are Linear, Conv2d, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d(1), Flatten, BatchNorm1d, "
+    "known are Linear, Conv2d, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d(1), ZeroPad2d, Flatten, BatchNorm1d, "
     "BatchNorm2d, GroupNorm, LayerNorm, RMSNorm, LocalResponseNorm, Softplus (beta 1, threshold 20), "
     f"{', '.join(sorted(_POINTWISE))}"
 )
@@ -70,10 +70,10 @@ def from_torch(
         z = net.forward(theta, images.transpose(0, 2, 3, 1), stats).z         # of module.eval()
 
     Args:
-        module: of Linear, Conv2d, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d(1), Flatten, BatchNorm1d,
-            BatchNorm2d, GroupNorm, LayerNorm and RMSNorm (of flat features), LocalResponseNorm, ELU, GELU,
-            LeakyReLU, LogSigmoid, ReLU, SELU, SiLU, Sigmoid, Softplus (beta 1, threshold 20), Tanh and
-            Identity.
+        module: of Linear, Conv2d, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d(1), ZeroPad2d, Flatten,
+            BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm and RMSNorm (of flat features), LocalResponseNorm,
+            ELU, GELU, LeakyReLU, LogSigmoid, ReLU, SELU, SiLU, Sigmoid, Softplus (beta 1, threshold 20), Tanh
+            and Identity.
         output: the distribution that the loss stood for: "categorical" (cross-entropy), "bernoulli"
             (BCE with logits) or "gaussian" (squared error). A PyTorch module does not say.
         input_shape: of one example in PyTorch, (C, H, W) or (features,), where the layers leave it open and
@@ -227,9 +227,8 @@ class _Import:
             self._refuse("only groups=1 and padding_mode='zeros' are known")
         weight, bias = self._numbers("weight"), self._numbers("bias")
         sizes = part.in_channels, part.out_channels, part.kernel_size, part.stride, part.padding
-        self.layers.append(
-            Conv2d(*sizes, bias is not None, dilation=part.dilation if max(part.dilation) > 1 else 1)
-        )
+        dilation = part.dilation if max(part.dilation) > 1 else 1
+        self.layers.append(Conv2d(*sizes, bias is not None, dilation=dilation))
         self.Ws.append(Conv2d.join(weight, bias))
         self.channels = part.out_channels
 
@@ -259,6 +258,10 @@ class _Import:
             self._refuse("only an output of 1 x 1 is known")
         self.layers.append(layers.GlobalAvgPool())
         self.shape = "pooled"
+
+    def _zero_pad(self, part: Any) -> None:
+        self._takes("images")
+        self.layers.append(layers.ZeroPad2d(part.padding))
 
     def _flatten(self, part: Any) -> None:
         if part.start_dim not in (1, -3) or part.end_dim not in (-1, 3):
@@ -370,6 +373,7 @@ _CONVERSIONS = {
     "LayerNorm": _Import._feature_norm,
     "LocalResponseNorm": _Import._response_norm,
     "RMSNorm": _Import._feature_norm,
+    "ZeroPad2d": _Import._zero_pad,
 }
 
 

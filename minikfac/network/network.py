@@ -31,19 +31,9 @@ from ..display import Display, Shown, ShownByFields, call
 from ..distributed import SERIAL, Communicator
 from ..linalg import Sums, consecutive, sum_over_chunks
 from ..parallel import chunks, for_each
-from .layers import (
-    Affine,
-    BatchNorm,
-    Composite,
-    Dense,
-    Layer,
-    ParameterLayer,
-    Pointwise,
-    Record,
-    Sequential,
-    Unscaled,
-)
+from .layers import Affine, Dense, Layer, ParameterLayer, Pointwise, Record, Sequential
 from .layers.base import sum_of_products
+from .layers.composite import batch_norms
 from .layers.dense import SCHEMES
 from .outputs import Output
 
@@ -281,7 +271,7 @@ class Network(Shown):
         if z.ndim != 2:
             raise ValueError(f"expected outputs (N, C) of the last layer, got {z.shape}; add a Flatten()")
         if train:
-            decays = [layer.decay for layer in _batch_norms(self._body)]
+            decays = [layer.decay for layer in batch_norms(self._body)]
             running = [
                 decay * old + (1 - decay) * new
                 for decay, old, new in zip(decays, running, self._body.statistics(record), strict=True)
@@ -598,14 +588,6 @@ class Network(Shown):
         z = parts[0] if len(parts) == 1 else array_module(theta).concatenate(parts)
         self._check_result(z, "outputs", theta=theta)
         return z
-
-
-def _batch_norms(layer: Layer) -> list[BatchNorm]:
-    """Those inside a layer, in the order of their statistics."""
-    if isinstance(layer, Composite):
-        return [norm for part in layer.parts for norm in _batch_norms(part)]
-    norm = layer.norm if isinstance(layer, Unscaled) else layer
-    return [norm] if isinstance(norm, BatchNorm) else []
 
 
 def layer_index(names: Sequence[str], layer: int | str) -> int:

@@ -395,6 +395,10 @@ def test_layers_with_the_same_weights_are_refused():
             [conv(2, 4), norm("GroupNorm", 4, weight=None, bias=None)],
             [..., layers.Unscaled(layers.GroupNorm(2, 4, 1e-5))],
         ),
+        (
+            [module("ZeroPad2d", padding=(1, 0, 2, 0)), conv(2, 3)],
+            [layers.ZeroPad2d((1, 0, 2, 0)), layers.Conv2d(2, 3, (3, 3), (1, 1), (0, 0))],
+        ),
         ([conv(2, 3), response_norm()], [..., layers.LocalResponseNorm(3, 0.5, 0.7, 2.0)]),
         ([linear(2, 4), flatten(), linear(4, 2)], [..., layers.Dense(4, 2)]),
         ([conv(1, 2), flatten(-3, 3), linear(4, 2)], [..., layers.Flatten(), layers.Dense(4, 2)]),
@@ -615,7 +619,10 @@ def image_models(nn):
 def plain_norms(nn):
     """A net of images (N, 3, 9, 12) whose normalizations lack a shift, or a scale too."""
     return nn.Sequential(
-        nn.Conv2d(3, 4, 3),
+        nn.ZeroPad2d((2, 0, 1, 1)),
+        nn.Conv2d(3, 4, 3, dilation=(2, 1)),
+        nn.ZeroPad2d((0, 0, 0, 1)),
+        nn.MaxPool2d((2, 3), (1, 1), (0, 1), dilation=(1, 2)),
         nn.BatchNorm2d(4, affine=False, momentum=0.3),
         nn.Tanh(),
         nn.GroupNorm(2, 4, affine=False),

@@ -13,6 +13,7 @@ import minikfac as mk
 from minikfac import outputs
 from minikfac.network.layers import (
     AvgPool2d,
+    ChannelsLast,
     Conv2d,
     Dense,
     Flatten,
@@ -21,6 +22,7 @@ from minikfac.network.layers import (
     MaxPool2d,
     ReLU,
     Tanh,
+    ZeroPad2d,
 )
 from oracles import FINITE_DIFFERENCE, close, derivative, random_targets, unit_vector
 from oracles.layers import Case, Pass, loop_conv, loop_pool
@@ -316,6 +318,48 @@ def test_an_average_over_all_pixels_is_the_global_one():
     close(y, [[sum(image[..., c].ravel().tolist()) / 15 for c in range(4)] for image in x])
     dx = GlobalAvgPool().backward([], record, np.ones((2, 4)))[0]
     close(dx, np.full(x.shape, 1 / 15))
+
+
+@pytest.mark.parametrize(
+    ("padding", "message"),
+    [
+        (1, r"expected ZeroPad2d padding \(left, right, top, bottom\), got 1"),
+        ((1, 2), r"expected ZeroPad2d padding \(left, right, top, bottom\), got \(1, 2\)"),
+        ((1, 2, 0, -1), r"expected ZeroPad2d padding to be a whole number >= 0 .* got \(0, -1\)"),
+        ((1, 0.5, 0, 0), r"expected ZeroPad2d padding to be a whole number >= 0 .* got \(1, 0.5\)"),
+    ],
+)
+def test_zero_pad_refuses_what_is_no_padding(padding, message):
+    with pytest.raises(ValueError, match=message):
+        ZeroPad2d(padding)
+
+
+def test_zeros_lie_where_they_are_wanted():
+    x = np.random.default_rng(0).standard_normal((2, 3, 4, 1))
+    y, record = ZeroPad2d((1, 0, 2, 3)).forward([], x)
+    close(y, np.pad(x, ((0, 0), (2, 3), (1, 0), (0, 0))), 0)
+    close(ZeroPad2d((1, 0, 2, 3)).backward([], record, y)[0], x, 0)
+    with pytest.raises(ValueError, match=r"expected images \(N, H, W, C\) into ZeroPad2d"):
+        ZeroPad2d((0, 0, 0, 0)).forward([], x[:, 0, :, 0])
+
+
+def test_channels_last_takes_images_of_pytorch_only():
+    x = np.random.default_rng(0).standard_normal((2, 3, 4, 5))
+    close(ChannelsLast().forward([], x)[0], x.transpose(0, 2, 3, 1), 0)
+    with pytest.raises(
+        ValueError, match=r"expected images \(N, C, H, W\) into ChannelsLast\(\), got \('N', 7\)"
+    ):
+        ChannelsLast().forward([], np.ones((2, 7)))
+
+
+@pytest.mark.parametrize("layer", [Conv2d, MaxPool2d])
+def test_a_dilation_that_is_no_distance_is_refused(layer):
+    arguments = (1, 1, 3) if layer is Conv2d else (3,)
+    for dilation in (0, 1.5, (1, 2, 3), "2"):
+        with pytest.raises(ValueError, match=f"expected {layer.__name__} dilation to be a whole number >= 1"):
+            layer(*arguments, dilation=dilation)
+    with pytest.raises(ValueError, match="expected images of at least 5 x 3 pixels with padding, got 4 x 4"):
+        layer(*arguments, dilation=(2, 1)).forward([np.zeros((10, 1))], np.ones((1, 4, 4, 1)))
 
 
 def test_flatten_puts_channels_last():

@@ -27,6 +27,7 @@ from minikfac.network.layers import (
     Softplus,
     Tanh,
     Unscaled,
+    ZeroPad2d,
 )
 from oracles import ACTIVATIONS, FINITE_DIFFERENCE, close, derivative, standin
 from oracles.layers import Case, Pass
@@ -64,6 +65,7 @@ CASES = {
     "max pool with gaps": Case(MaxPool2d((2, 1), (3, 2)), IMAGE),
     "average pool": Case(AvgPool2d(2), IMAGE),
     "average pool with overlap": Case(AvgPool2d((3, 2), (2, 1), (1, 0)), IMAGE),
+    "zero pad": Case(ZeroPad2d((1, 0, 2, 3)), IMAGE),
     "global average pool": Case(GlobalAvgPool(), IMAGE),
     "flatten": Case(Flatten(), IMAGE),
     "flatten what is flat": Case(Flatten(), FLAT),

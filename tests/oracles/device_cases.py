@@ -265,7 +265,7 @@ def losses_and_gradients(a: Any) -> list:
     *("layers." + name for name in ("LocalResponseNorm", "MaxPool2d", "Parallel", "ReLU", "Residual")),
     *("layers." + name for name in ("Sequential", "Softplus", "Tanh", "ELU", "GELU", "LeakyReLU")),
     *("layers." + name for name in ("LogSigmoid", "SELU", "SiLU", "TanhGELU", "ChannelsLast")),
-    *("layers." + name for name in ("RMSNorm", "Unscaled")),
+    *("layers." + name for name in ("RMSNorm", "Unscaled", "ZeroPad2d")),
 )
 def every_layer(a: Any) -> list:
     results: list = []
@@ -278,6 +278,7 @@ def every_layer(a: Any) -> list:
         [layers.Conv2d(3, 4, 3), layers.GELU(), layers.TanhGELU(), layers.SiLU(), layers.LogSigmoid()],
         [layers.Conv2d(3, 4, 3), layers.LeakyReLU(), layers.ELU(), layers.SELU(), layers.RMSNorm(4)],
         [layers.ChannelsLast(), layers.Conv2d(6, 4, 3, padding=1), layers.Unscaled(layers.BatchNorm(4))],
+        [layers.ZeroPad2d((1, 2, 1, 1)), layers.Conv2d(3, 4, 3, dilation=2), layers.Tanh()],
         [layers.Conv2d(3, 4, 3), layers.Residual(layers.Conv2d(4, 4, 3, padding=1)), layers.Identity()],
     ):
         end = layers.GlobalAvgPool() if isinstance(parts[-1], layers.Identity) else layers.Flatten()

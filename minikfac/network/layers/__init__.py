@@ -6,7 +6,7 @@ parameters                   ``Dense``, ``Conv2d``; scale and shift of ``LayerNo
 none                         activations: ``Tanh``, ``Logistic``, ``LogSigmoid``, ``Softplus``, ``ReLU``,
                              ``LeakyReLU``, ``ELU``, ``SELU``, ``SiLU``, ``GELU``, ``TanhGELU``,
                              ``Identity``; ``MaxPool2d``, ``AvgPool2d``, ``GlobalAvgPool``, ``Flatten``;
-                             ``ChannelsLast``; ``LocalResponseNorm``; ``Affine``, a fixed map;
+                             ``ZeroPad2d``, ``ChannelsLast``; ``LocalResponseNorm``; ``Affine``, a fixed map;
                              ``Unscaled``, a normalization without scale and shift
 of layers                    ``Sequential``, ``Residual``, ``Parallel``
 ===========================  ======================================================================
@@ -49,6 +49,6 @@ if TYPE_CHECKING:
         Tanh,
         TanhGELU,
     )
-    from .pooling import AvgPool2d, ChannelsLast, Flatten, GlobalAvgPool, MaxPool2d
+    from .pooling import AvgPool2d, ChannelsLast, Flatten, GlobalAvgPool, MaxPool2d, ZeroPad2d
 
 __all__ = on_demand(__name__)

@@ -2,6 +2,7 @@
 
 MaxPool2d       the largest value in each window; its derivative goes to the first place that has it
 AvgPool2d       the mean of each window, padding counted as zeros
+ZeroPad2d       zeros around images, as many as one likes on each side
 GlobalAvgPool   the mean over all locations, (N, H, W, C) -> (N, C)
 Flatten         (N, H, W, C) -> (N, H W C)
 ChannelsLast    (N, C, H, W) -> (N, H, W, C), for images from PyTorch
@@ -134,6 +135,44 @@ class AvgPool2d(_Pool2d):
 
 
 @dataclass(frozen=True)
+class ZeroPad2d(Rearrangement):
+    """Zeros around images.
+
+    Attributes:
+        padding: columns on the left and on the right, rows above and below, in PyTorch's order.
+    """
+
+    padding: tuple[int, int, int, int]
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.padding, tuple) or len(self.padding) != 4:
+            raise ValueError(f"expected ZeroPad2d padding (left, right, top, bottom), got {self.padding}")
+        self.windows  # noqa: B018  checks the numbers
+
+    @cached_property
+    def windows(self) -> Windows:
+        """Of single pixels."""
+        (left, right), (top, bottom) = (
+            pair("ZeroPad2d", "padding", sides, 0) for sides in (self.padding[:2], self.padding[2:])
+        )
+        return Windows((1, 1), (1, 1), (top, left), (bottom, right))
+
+    def output_shape(self, shape: Shape | None) -> Shape | None:
+        check_images(self, shape)
+        return None if shape is None else (*self.windows.output_extents(shape), shape[2])
+
+    def forward(self, Ws: Weights, x: Array, stats: Weights | None = None) -> tuple[Array, Record]:
+        check_images(self, x.shape[1:], n=len(x))
+        return self.windows.pad(x), None
+
+    def backward(self, Ws: Weights, record: Record, dy: Array, need_dx: bool = True) -> Derivatives:
+        return (self.windows.inside(dy) if need_dx else None), []
+
+    def jvp(self, Ws: Weights, Vs: Weights, record: Record, dx: Array | None) -> tuple[Array | None, Record]:
+        return (None if dx is None else self.windows.pad(dx)), None
+
+
+@dataclass(frozen=True)
 class GlobalAvgPool(Rearrangement):
     """The mean over all locations, (N, H, W, C) -> (N, C)."""
 
@@ -183,7 +222,7 @@ class ChannelsLast(Rearrangement):
         if shape is None:
             return None
         if len(shape) != 3:
-            raise ValueError(f"expected images (N, C, H, W) into {self}, got shape (N, *{shape})")
+            raise ValueError(f"expected images (N, C, H, W) into {self}, got {('N', *shape)}")
         return (*shape[1:], shape[0])
 
     def forward(self, Ws: Weights, x: Array, stats: Weights | None = None) -> tuple[Array, Record]:

@@ -110,9 +110,8 @@ class Windows:
         xp, wide = array_module(x), self.pad(x, value).swapaxes(0, 1)
         h, n, w, c = wide.shape
         flat = xp.ascontiguousarray(wide).reshape(h, n, w * c)
-        views = xp.lib.stride_tricks.sliding_window_view(flat, self.span[1] * c, 2)[
-            :, :, :: self.stride[1] * c
-        ]
+        views = xp.lib.stride_tricks.sliding_window_view(flat, self.span[1] * c, 2)
+        views = views[:, :, :: self.stride[1] * c]
         if self.dilation[1] > 1:
             views = views.reshape(*views.shape[:3], -1, c)[..., :: self.dilation[1], :]
         return xp.ascontiguousarray(views).reshape(*views.shape[:3], -1)
