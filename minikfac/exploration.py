@@ -40,7 +40,7 @@ MOST_PARAMETERS = 10_000
 """Of the layers whose exact matrix is formed, which has the square of that."""
 WORK = 5 * 10**8
 """Multiplications of a pass through a larger net: as many examples are taken, from 32 to 500."""
-VECTORS, TOLERANCE = 10, 1e-3
+VECTORS, TOLERANCE = 10, 3e-4
 """How precise the table of a larger net is."""
 QUICK = 5000
 """Up to this many parameters every measure is quick."""

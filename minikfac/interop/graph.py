@@ -72,7 +72,7 @@ def steps_of(part: Any, path: str = "") -> list[Step | Join]:
     """The steps of a module, in the order in which they run.
 
     Raises:
-        ValueError: on a graph that is no chain with residuals and concatenations.
+        ValueError: on anything but a chain with residuals and concatenations.
     """
     if kind_of(part) not in _CONTAINERS:
         return [Step(path, part)]
