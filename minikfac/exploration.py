@@ -5,7 +5,7 @@
 How good is K-FAC on a net of one's own? The question of a researcher, in one line:
 
     mk.explore(net, data, theta)      # a Network and its parameters
-    mk.explore(module, (x, y))        # a torch.nn.Sequential, inputs as it takes them
+    mk.explore(module, (x, y))        # a torch.nn.Module, inputs as it takes them
 
 builds the exact Fisher matrix over some examples and every approximation that exists for the net, and shows
 how good they are: a table, the progress of each step against the numbers stored, and a layer's block, A
@@ -38,9 +38,9 @@ from .training.progress import Bar, progress_bar
 
 MOST_PARAMETERS = 10_000
 """Of the layers whose exact matrix is formed, which has the square of that."""
-WORK = 10**9
+WORK = 5 * 10**8
 """Multiplications of a pass through a larger net: as many examples are taken, from 32 to 500."""
-VECTORS, TOLERANCE = 10, 1e-4
+VECTORS, TOLERANCE = 10, 3e-4
 """How precise the table of a larger net is."""
 QUICK = 5000
 """Up to this many parameters every measure is quick."""
@@ -183,7 +183,7 @@ def explore(
     """Measure K-FAC and other approximations against the exact Fisher matrix of a net.
 
     Args:
-        model: a :class:`minikfac.Network`, or a ``torch.nn.Sequential``.
+        model: a :class:`minikfac.Network`, or a ``torch.nn.Module`` that :func:`minikfac.from_torch` takes.
         data: a data set, whose training part is used, or inputs and targets (x, y), arrays or tensors; images
             as the model takes them, (N, H, W, C) or PyTorch's (N, C, H, W).
         theta: (P,), of a Network; a torch module brings its weights.
@@ -389,7 +389,7 @@ def _net(model: Any, theta: Array | None, output: str) -> tuple[Network, Array, 
         check_array(theta, "theta")
         return model, theta.astype("float64"), model.init_stats()
     if not hasattr(model, "named_parameters"):
-        raise TypeError(f"expected a minikfac.Network or a torch.nn.Sequential, got {type(model).__name__}")
+        raise TypeError(f"expected a minikfac.Network or a torch.nn.Module, got {type(model).__name__}")
     if theta is not None:
         raise ValueError("expected no theta with a torch module, which brings its weights, got one")
     net, theta = from_torch(model, output)

@@ -145,7 +145,7 @@ def test_save_writes_the_page_of_this_net(tmp_path: Any) -> None:
 @pytest.mark.parametrize(
     ("change", "error", "match"),
     [
-        ({"model": 3}, TypeError, "expected a minikfac.Network or a torch.nn.Sequential, got int"),
+        ({"model": 3}, TypeError, "expected a minikfac.Network or a torch.nn.Module, got int"),
         ({"theta": None}, ValueError, r"expected theta \(P,\) with a Network, got none"),
         ({"theta": [0.0]}, TypeError, "theta"),
         ({"theta": np.zeros(3)}, ValueError, r"expected theta or direction of shape \(74,\), got \(3,\)"),
@@ -242,6 +242,31 @@ def test_a_torch_module_brings_weights_and_statistics() -> None:
 
 
 @pytest.mark.oracle
+def test_modules_with_residuals_are_explored() -> None:
+    import torch
+    from torch import nn
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(4, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.relu(x + self.norm(self.conv(x)))
+
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        nn.Conv2d(3, 4, 3), Block(), Block(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)
+    )
+    x, y = torch.randn(20, 3, 6, 6), torch.randint(0, 3, (20,))
+    found = mk.explore(module, (x, y), **QUICK)
+    z = found.net.forward(found.theta, found.x, found.stats).z
+    assert np.allclose(z, module.eval()(x).detach().numpy(), atol=1e-5)
+    assert found.F.shape[0] == sum(parameter.numel() for parameter in module.parameters())
+    assert 0 < found.table["K-FAC"]["share"] <= 1
+
+
+@pytest.mark.oracle
 def test_images_before_a_flatten_are_flattened_in_its_order() -> None:
     import torch
     from torch import nn
@@ -268,8 +293,8 @@ def test_other_losses_and_wrong_modules() -> None:
     assert isinstance(found.net.output, outputs.Gaussian)
     with pytest.raises(ValueError, match="expected no theta with a torch module, which brings its weights"):
         mk.explore(module, (x, x), np.zeros(3))
-    with pytest.raises(ValueError, match=r"expected a torch.nn.Sequential, got Linear"):
-        mk.explore(module[0], (x, x))
+    with pytest.raises(ValueError, match=r"no counterpart for LSTM\(6, 3\): known are Linear"):
+        mk.explore(nn.LSTM(6, 3), (x, x))
 
 
 def test_presets_are_explored() -> None:

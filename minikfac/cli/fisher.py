@@ -11,6 +11,7 @@ from typer import Option
 
 from ..backend import use_device
 from ..datasets import Dataset
+from ..network.layers import ACTIVATIONS
 from ..quality import MEASURES
 from ..training.example import N_EXAMPLES
 from . import common
@@ -40,7 +41,7 @@ Net = Annotated[
         "Or conv, a small convolutional net for images; conv-4-8 sets the number of maps of its convolutions."
     ),
 ]
-Activation = Annotated[str, Option(help="Of hidden units: tanh, logistic, relu, softplus or identity.")]
+Activation = Annotated[str, Option(help=f"Of hidden units: {', '.join(ACTIVATIONS)}.")]
 Data = Annotated[
     str,
     Option(help="digits, mnist, usps, cifar10, svhn, curves, or your own FILE.npz with x_train and y_train."),

@@ -18,8 +18,7 @@ from .. import fisher, quality
 from ..backend import Array, to_host
 from ..fisher.damping import pi_ratio
 from ..network import Network
-from ..network.layers import Conv2d, Dense
-from ..network.layers.pointwise import Pointwise
+from ..network.layers import Conv2d, Dense, Identity, Logistic, ReLU, Softplus, Tanh
 from ..network.network import layer_index
 from ..parallel import one_thread, workers
 from ..training.progress import Bar, progress_bar
@@ -37,6 +36,8 @@ STORED_BLOCK = 240
 MOST_EXAMPLES = 500
 """Over which all matrices are means."""
 MEASURES = ("error", "step_cosine", "step_length", "share")
+_PAGE_ACTIVATIONS = (Identity, Logistic, ReLU, Softplus, Tanh)
+"""Those that net.js has."""
 
 
 def packed(array: Array, kind: str = "float32") -> dict[str, Any]:
@@ -93,12 +94,12 @@ def numbers(
 
 
 def dense_chain(net: Network) -> list[dict[str, Any]] | None:
-    """Layers as plain data where the page can run the net itself: dense and pointwise ones in a row."""
+    """Layers as plain data where the page can run the net itself: dense ones and its activations in a row."""
     entries: list[dict[str, Any]] = []
     for layer in net.layers:
         if isinstance(layer, Dense):
             entries.append({"kind": "dense", "n_in": layer.n_in, "n_out": layer.n_out, "bias": layer.bias})
-        elif isinstance(layer, Pointwise):
+        elif type(layer) in _PAGE_ACTIVATIONS:
             entries.append({"kind": type(layer).__name__.lower()})
         else:
             return None

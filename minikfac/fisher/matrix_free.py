@@ -76,12 +76,19 @@ def _gauss_newton_product(net: Network, theta: Array, tape: Tape, y: Array, v: A
     return net.vjp(theta, tape, u) / len(tape.z)
 
 
-def hessian(net: Network, theta: Array, x: Array, y: Array) -> MatrixFree:
-    """The Hessian of the mean loss, matrix-free [Pearlmutter94]; it can be indefinite.
+def hessian(
+    net: Network,
+    theta: Array,
+    x: Array,
+    y: Array,
+    stats: Sequence[Array] | None = None,
+    train: bool = False,
+) -> MatrixFree:
+    """The Hessian of the mean loss, matrix-free [Pearlmutter94]. It can be indefinite.
 
-    Products raise a ValueError for nets with normalizations, whose second derivatives are not implemented.
+    ``stats`` and ``train`` are those of :func:`product`.
     """
-    tape = net.forward(theta, x)
+    tape = net.forward(theta, x, stats, train)
     y = as_array(y, "y", NUMBER_CLASSES)
     net.output.check(y, *tape.z.shape)
     apply = partial(net.hessian_product, theta, tape, y)

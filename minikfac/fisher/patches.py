@@ -51,7 +51,7 @@ class PatchMoment:
     @classmethod
     def of(cls, layer: layers.Layer, grid: tuple[int, int]) -> PatchMoment | None:
         """Return the object for this layer; None if it would not save time."""
-        if not isinstance(layer, layers.Conv2d):
+        if not isinstance(layer, layers.Conv2d) or layer.windows.dilation[0] > 1:
             return None
         (kh, _), (stride, _) = layer.windows.kernel, layer.windows.stride
         work = stride / kh + 2 * GRAM_SHARE / grid[0]  # relative to a full product; a Gram matrix costs less

@@ -40,7 +40,7 @@ class LayerSignals(ShownByFields):
     """The signals of one parameter layer.
 
     Attributes:
-        abar: (N, T, I); (N, T, 2, C) for scale and shift.
+        abar: (N, T, I); (N, T, 2, C) for scale and shift, (N, T, 1, C) for a scale alone.
         g: (K, N, T, O), per example, never divided by N.
         grid: (H, W) with H W = T if locations are those of an image, in row-major order.
     """
@@ -51,13 +51,13 @@ class LayerSignals(ShownByFields):
 
     @property
     def scale_and_shift(self) -> bool:
-        """Whether the weights are a normalization's scale and shift, (2, C)."""
+        """Whether the weights are a normalization's, (2, C) or (1, C)."""
         return self.abar.ndim == 4
 
     @property
     def weight_shape(self) -> tuple[int, int]:
-        """(I, O), or (2, C)."""
-        return (2 if self.scale_and_shift else self.abar.shape[-1]), self.g.shape[-1]
+        """(I, O), or (2, C) or (1, C)."""
+        return self.abar.shape[2], self.g.shape[-1]
 
     def gradients(self) -> Array:
         """Per-example gradients of the negative log-likelihood, (K, N, I O), one per term."""
@@ -142,7 +142,8 @@ class Signals(Shown):
             abar, g = layer.abar.shape, layer.g.shape
             t = abar[1] if len(abar) in (3, 4) else "T"
             i, o = ("2, C", "C") if layer.scale_and_shift else ("I", "O")
-            if (*abar[:1], *g[:-1]) != (n, k, n, t) or (layer.scale_and_shift and abar[2:] != (2, g[-1])):
+            fits = not layer.scale_and_shift or abar[2:] in ((1, g[-1]), (2, g[-1]))
+            if (*abar[:1], *g[:-1]) != (n, k, n, t) or not fits:
                 raise ValueError(
                     f"expected abar ({n}, {t}, {i}) and g ({k}, {n}, {t}, {o}) for {name}, got {abar} and {g}"
                 )

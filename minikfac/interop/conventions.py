@@ -317,7 +317,7 @@ def _layout(library: str, layer: layers.ParameterLayer, channels: int, t: int, x
             features = features.reshape(-1, channels).T.reshape(-1)
         if not theirs_first:
             raise ValueError(f"expected dense layers and convolutions for {library}, got {layer}")
-        entries = xp.concatenate([features, o + features])
+        entries = xp.concatenate([row * o + features for row in range(i)])
         return _Layout(entries, entries, t, None)
     n_in = i - bool(layer.bias)
     inputs = xp.arange(n_in)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from itertools import chain, product
 from typing import Any, NoReturn
@@ -21,16 +22,23 @@ from ..network import layers
 from ..network.layers import Conv2d, Dense, Layer
 from ..network.network import Network
 from ..network.outputs import OUTPUTS
+from .graph import BY_HAND, Join, Step, evaluated, kind_of, refuse, steps_of
 
-_POINTWISE: dict[str, type[Layer]] = {
-    "Tanh": layers.Tanh,
-    "Sigmoid": layers.Logistic,
-    "ReLU": layers.ReLU,
-    "Identity": layers.Identity,
+_POINTWISE: dict[str, Callable[[Any], Layer]] = {
+    "ELU": lambda part: layers.ELU(part.alpha),
+    "GELU": lambda part: layers.TanhGELU() if part.approximate == "tanh" else layers.GELU(),
+    "Identity": lambda _: layers.Identity(),
+    "LeakyReLU": lambda part: layers.LeakyReLU(part.negative_slope),
+    "LogSigmoid": lambda _: layers.LogSigmoid(),
+    "ReLU": lambda _: layers.ReLU(),
+    "SELU": lambda _: layers.SELU(),
+    "SiLU": lambda _: layers.SiLU(),
+    "Sigmoid": lambda _: layers.Logistic(),
+    "Tanh": lambda _: layers.Tanh(),
 }
 _KNOWN = (
-    "known are Linear, Conv2d, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d(1), Flatten, BatchNorm1d, "
-    "BatchNorm2d, GroupNorm, LayerNorm, LocalResponseNorm, Softplus (beta 1, threshold 20), "
+    "known are Linear, Conv2d, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d(1), ZeroPad2d, Flatten, BatchNorm1d, "
+    "BatchNorm2d, GroupNorm, LayerNorm, RMSNorm, LocalResponseNorm, Softplus (beta 1, threshold 20), "
     f"{', '.join(sorted(_POINTWISE))}"
 )
 _NO_SOFTMAX = "leave it out: the categorical output applies the softmax itself"
@@ -40,33 +48,37 @@ _SOFTMAX_INSIDE = (
 _NO_SIGMOID = "leave the last Sigmoid out: the bernoulli output applies the logistic itself"
 _COMPUTED = "take its weights as they are now by torch.nn.utils.parametrize.remove_parametrizations"
 _NO_DROPOUT = "leave it out: curvature is studied without dropout"
-_BY_HAND = (
-    "build the net by hand, with layers.Residual or layers.Parallel around such parts, and take the weights "
-    "over by Dense.join and Conv2d.join"
-)
 
 
 def from_torch(
-    module: Any, output: str = "categorical", input_shape: tuple[int, ...] | None = None
+    module: Any,
+    output: str = "categorical",
+    input_shape: tuple[int, ...] | None = None,
+    channels_first: bool = False,
 ) -> tuple[Network, Array]:
-    """Convert a ``torch.nn.Sequential``, nested or not.
+    """Convert a PyTorch module: a layer, or a chain of layers with residuals and concatenations.
 
-    A Flatten in front is left out: inputs are flat here then, in PyTorch's order (c, h, w), which images
-    (N, H, W, C) take on by ``images.transpose(0, 3, 1, 2).reshape(len(images), -1)``. Other nets take images
-    as (N, H, W, C); running statistics of batch normalization are not among the parameters::
+    A ``Sequential`` is read part by part, other classes by what ``forward`` does: layers, functions such as
+    ``F.relu``, ``x + f(x)`` and ``torch.cat([f(x), g(x)], 1)``. Images are (N, H, W, C) here, unless
+    ``channels_first`` puts a layer in front that takes PyTorch's. A Flatten in front is left out: inputs are
+    flat then, in PyTorch's order (c, h, w), which images (N, H, W, C) take on by
+    ``images.transpose(0, 3, 1, 2).reshape(len(images), -1)``. Running statistics of batch normalization are
+    not among the parameters::
 
         net, theta = from_torch(module)
         stats = stats_from_torch(module)
         z = net.forward(theta, images.transpose(0, 2, 3, 1), stats).z         # of module.eval()
 
     Args:
-        module: of Linear, Conv2d, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d(1), Flatten, BatchNorm1d,
-            BatchNorm2d, GroupNorm, LayerNorm (of flat features), LocalResponseNorm, Tanh, Sigmoid, ReLU,
-            Softplus (beta 1, threshold 20), Identity, and Sequential of these.
+        module: of Linear, Conv2d, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d(1), ZeroPad2d, Flatten,
+            BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm and RMSNorm (of flat features), LocalResponseNorm,
+            ELU, GELU, LeakyReLU, LogSigmoid, ReLU, SELU, SiLU, Sigmoid, Softplus (beta 1, threshold 20), Tanh
+            and Identity.
         output: the distribution that the loss stood for: "categorical" (cross-entropy), "bernoulli"
             (BCE with logits) or "gaussian" (squared error). A PyTorch module does not say.
         input_shape: of one example in PyTorch, (C, H, W) or (features,), where the layers leave it open and
             the sizes that are tried do not fit.
+        channels_first: whether the net takes images (N, C, H, W), as the module does.
 
     Both nets run on random inputs, the module as in ``module.eval()`` and left as it was: hooks, weights that
     are computed on the way, or a class of a known name can make a module another function than its parts say.
@@ -75,17 +87,22 @@ def from_torch(
         The network and theta (P,), in the dtype of the weights.
 
     Raises:
-        ValueError: naming a layer that has no counterpart here, its position, and what to do; or where the
+        ValueError: naming a part that has no counterpart here, its place, and what to do; or where the
             outputs differ, by how much and from which layer on.
     """
     if output not in OUTPUTS:
         raise ValueError(f"expected output one of {', '.join(sorted(OUTPUTS))}, got {output!r}")
     parts = _Import(module, output)
-    net = Network(parts.layers, OUTPUTS[output]())
+    front: list[Layer] = []
+    if channels_first:
+        if parts.inputs != "images" and not parts.flat_images:
+            raise ValueError("expected channels_first=False for a module that takes no images, got True")
+        front = [layers.Flatten() if parts.flat_images else layers.ChannelsLast()]
+    net = Network([*front, *parts.layers], OUTPUTS[output]())
     theta = net.pack(parts.Ws)
     net.check_finite(theta, "weights")
     if callable(module):
-        _compare(module, parts, input_shape)
+        _compare(module, parts, front, input_shape)
     return net, theta
 
 
@@ -114,41 +131,71 @@ class _Import:
             (N, C, 1, 1), ours (N, C)), or "flat".
         channels: C of images, 0 where it is not known.
         flattened: C while features lie in PyTorch's order (c, h, w) there and (h, w, c) here; else 0.
-        sources: of each of our layers, the position of the part that it was made of.
         inputs: the first of the shapes.
+        flat_images: whether a Flatten in front was left out.
+        made: our layers, weights and statistics of each step.
     """
 
     def __init__(self, module: Any, output: str = "") -> None:
-        if type(module).__name__ != "Sequential":
-            raise ValueError(f"expected a torch.nn.Sequential, got {type(module).__name__}; {_BY_HAND}")
         self.layers: list[Layer] = []
         self.Ws: list[Array] = []
         self.stats: list[Array] = []
-        self.sources: list[int] = []
-        self.inputs = ""
+        self.inputs, self.flat_images = "", False
         self.shape, self.channels, self.flattened = "", 0, 0
-        owners: dict[int, int] = {}
-        every = _parts(module)
-        for self.position, self.part in enumerate(every):
-            weight = getattr(self.part, "weight", None)
-            owner = owners.setdefault(id(weight), self.position)
-            if weight is not None and owner != self.position:
-                self._refuse(f"its weights are those of layer {owner}; here no two layers share any")
-            self._add(output, self.part is every[-1])
-            self.sources += [self.position] * (len(self.layers) - len(self.sources))
-            self.inputs = self.inputs or self.shape
+        self.steps, self.owners = steps_of(module), dict[int, Step | Join]()
+        self.made: dict[Step, tuple[list[Layer], list[Array], list[Array]]] = {}
+        self._add_all(self.steps, output)
         if self.flattened:
             self._refuse(
                 "it gives outputs in the order (c, h, w) of flattened images, here it would be (h, w, c); on "
                 "1 x 1 images put an AdaptiveAvgPool2d(1) before the Flatten, which changes nothing"
             )
 
+    def _add_all(self, steps: list[Step | Join], output: str = "") -> None:
+        """Take over the steps of a branch, the last one before an ``output`` if it is named."""
+        for step in steps:
+            self.step = step
+            if isinstance(step, Join):
+                self._join(step)
+                continue
+            before = len(self.layers), len(self.Ws), len(self.stats)
+            self._add(output, step is steps[-1])
+            self.made[step] = self.layers[before[0] :], self.Ws[before[1] :], self.stats[before[2] :]
+            self.inputs = self.inputs or self.shape
+
+    def _join(self, join: Join) -> None:
+        """Take over branches, each from the same inputs, and what joins them."""
+        before, outer, branches, after = (self.shape, self.channels, self.flattened), self.layers, [], []
+        for steps in join.branches:
+            (self.shape, self.channels, self.flattened), self.layers = before, []
+            self._add_all(steps)
+            branches.append(self.layers)
+            after.append((self.shape, self.channels, self.flattened))
+        self.layers, self.step = outer, join
+        shapes, channels, orders = (set(values) for values in zip(*after, strict=True))
+        if len(shapes - {""}) > 1 or len(orders) > 1:
+            self._refuse("some of its branches give images, some features, or features in another order")
+        self.shape = next(iter(shapes - {""}), "")
+        if join.part == "add":
+            self.channels = max(channels)
+            self.layers.append(layers.Residual(*branches))
+            return
+        if join.axis % (2 if self.shape in ("", "flat") else 4) != 1 or self.flattened:
+            self._refuse("only features and channels are joined here, along axis 1: do so before a Flatten")
+        self.channels = 0 if 0 in channels else sum(c for _, c, _ in after)
+        self.layers.append(layers.Parallel(*branches))
+
     def _add(self, output: str, last: bool) -> None:
-        part, name = self.part, type(self.part).__name__
+        part: Any = self.step.part
+        name = kind_of(part)
+        weight = getattr(part, "weight", None)
+        owner = self.owners.setdefault(id(weight), self.step)
+        if weight is not None and owner is not self.step:
+            self._refuse(f"its weights are those of layer {owner.path}; here no two layers share any")
         if name == "Sigmoid" and last and output == "bernoulli":
             self._refuse(_NO_SIGMOID)
         elif name in _POINTWISE:
-            self.layers.append(_POINTWISE[name]())
+            self.layers.append(_POINTWISE[name](part))
         elif name == "Softplus" and part.beta == 1 and part.threshold >= 20:
             self.layers.append(layers.Softplus())  # above its threshold PyTorch's is x: less than 3e-9 apart
         elif name in _CONVERSIONS:
@@ -160,7 +207,12 @@ class _Import:
         else:
             computed = name.startswith("Parametrized")
             of_parts = bool(list(getattr(part, "children", tuple)()))
-            self._refuse(_COMPUTED if computed else _BY_HAND if of_parts else _KNOWN)
+            self._refuse(_COMPUTED if computed else BY_HAND if of_parts else _KNOWN)
+
+    def forward(self, step: Step, x: Array) -> Array:
+        """What our layers of a step make of x."""
+        made, Ws, stats = self.made[step]
+        return layers.Sequential(tuple(made)).forward(Ws, x, stats)[0]
 
     def _linear(self, part: Any) -> None:
         self._takes("flat")
@@ -171,17 +223,18 @@ class _Import:
 
     def _convolution(self, part: Any) -> None:
         self._takes("images")
-        if part.groups != 1 or tuple(part.dilation) != (1, 1) or part.padding_mode != "zeros":
-            self._refuse("only groups=1, dilation=1 and padding_mode='zeros' are known")
+        if part.groups != 1 or part.padding_mode != "zeros":
+            self._refuse("only groups=1 and padding_mode='zeros' are known")
         weight, bias = self._numbers("weight"), self._numbers("bias")
         sizes = part.in_channels, part.out_channels, part.kernel_size, part.stride, part.padding
-        self.layers.append(Conv2d(*sizes, bias is not None))
+        dilation = part.dilation if max(part.dilation) > 1 else 1
+        self.layers.append(Conv2d(*sizes, bias is not None, dilation=dilation))
         self.Ws.append(Conv2d.join(weight, bias))
         self.channels = part.out_channels
 
     def _max_pool(self, part: Any) -> None:
-        if part.dilation not in (1, (1, 1)) or part.return_indices:
-            self._refuse("only dilation=1 and return_indices=False are known")
+        if part.return_indices:
+            self._refuse("only return_indices=False is known")
         self._pool(layers.MaxPool2d, part)
 
     def _average_pool(self, part: Any) -> None:
@@ -196,7 +249,8 @@ class _Import:
                 "ceil_mode=True is not known, and no padding makes up for it; where windows fit the images "
                 "exactly, ceil_mode=False is the same"
             )
-        self.layers.append(kind(part.kernel_size, part.stride, part.padding))
+        dilation = getattr(part, "dilation", 1)
+        self.layers.append(kind(part.kernel_size, part.stride, part.padding, dilation))
 
     def _global_pool(self, part: Any) -> None:
         self._takes("images")
@@ -204,6 +258,10 @@ class _Import:
             self._refuse("only an output of 1 x 1 is known")
         self.layers.append(layers.GlobalAvgPool())
         self.shape = "pooled"
+
+    def _zero_pad(self, part: Any) -> None:
+        self._takes("images")
+        self.layers.append(layers.ZeroPad2d(part.padding))
 
     def _flatten(self, part: Any) -> None:
         if part.start_dim not in (1, -3) or part.end_dim not in (-1, 3):
@@ -216,6 +274,8 @@ class _Import:
         if self.shape in ("", "images") and self.channels:
             self.layers.append(layers.Flatten())
             self.flattened = self.channels if self.channels > 1 else 0
+        elif not self.shape:
+            self.flat_images = True
         self.shape = "flat"  # as it was, where it was flat or pooled; in front, inputs are flat
 
     def _batch_norm(self, part: Any) -> None:
@@ -227,7 +287,7 @@ class _Import:
                 "statistics are averaged here, new = decay * old + (1 - decay) * batch's: make it with "
                 "track_running_stats=True and a momentum above 0"
             )
-        self._normalization(layers.BatchNorm(part.num_features, 1 - part.momentum, part.eps), "affine=True")
+        self._normalization(layers.BatchNorm(part.num_features, 1 - part.momentum, part.eps))
         self.stats.append(self._channels_last(array_module().stack([mean, variance])))
         if of_images:
             self.channels = part.num_features
@@ -235,26 +295,28 @@ class _Import:
     def _group_norm(self, part: Any) -> None:
         if self.flattened:
             self._refuse("its groups of features would be others here, (h, w, c): put it before the Flatten")
-        self._normalization(layers.GroupNorm(part.num_groups, part.num_channels, part.eps), "affine=True")
+        self._normalization(layers.GroupNorm(part.num_groups, part.num_channels, part.eps))
         self.channels = part.num_channels
 
-    def _layer_norm(self, part: Any) -> None:
+    def _feature_norm(self, part: Any) -> None:
         if self.shape == "images" or len(part.normalized_shape) != 1:
-            self._refuse("only LayerNorm(features) of flat features is known; for images use GroupNorm")
+            self._refuse("only one axis of flat features can be normalized; for images use GroupNorm")
         self._takes("flat")
-        layer = layers.LayerNorm(part.normalized_shape[0], part.eps)
-        self._normalization(layer, "elementwise_affine=True and bias=True")
+        (features,), bias = part.normalized_shape, getattr(part, "bias", None)
+        if kind_of(part) == "LayerNorm":
+            self._normalization(layers.LayerNorm(features, part.eps, part.weight is None or bias is not None))
+            return
+        if part.eps is None:
+            self._refuse("its eps is that of the dtype: give a number, as in eps=1e-6")
+        self._normalization(layers.RMSNorm(features, part.eps))
 
-    def _normalization(self, layer: Layer, option: str) -> None:
-        """Add a normalization, with the scale and shift that ``option`` gives to it."""
-        weight, bias = self._numbers("weight"), self._numbers("bias")
-        if weight is None or bias is None:
-            self._refuse(
-                f"normalization has a scale and a shift here: make it with {option}; a weight of 1 and a "
-                "bias of 0 change nothing"
-            )
-        self.layers.append(layer)
-        self.Ws.append(self._channels_last(array_module().stack([weight, bias])))
+    def _normalization(self, layer: layers.Normalization) -> None:
+        """Add a normalization with its scale and its shift, as far as it has them."""
+        weight, bias = self._numbers("weight"), self._numbers("bias") if layer.bias else None
+        self.layers.append(layers.Unscaled(layer) if weight is None else layer)
+        if weight is not None:
+            rows = [weight] if bias is None else [weight, bias]
+            self.Ws.append(self._channels_last(array_module().stack(rows)))
 
     def _response_norm(self, part: Any) -> None:
         self._takes("images")
@@ -284,7 +346,7 @@ class _Import:
 
     def _numbers(self, name: str) -> Any:
         """The numbers of a parameter or buffer as an array on the host, None where there is none."""
-        tensor = getattr(self.part, name)
+        tensor = getattr(self.step.part, name)
         if tensor is None:
             return None
         if getattr(tensor, "is_meta", False):
@@ -295,9 +357,7 @@ class _Import:
         return to_host(tensor.detach().cpu().numpy())
 
     def _refuse(self, hint: str) -> NoReturn:
-        part = self.part
-        shown = type(part).__name__ if "\n" in repr(part) else repr(part)
-        raise ValueError(f"no counterpart for layer {self.position}, {shown}: {hint}")
+        refuse(self.step.path, self.step.part, hint)
 
 
 _CONVERSIONS = {
@@ -310,54 +370,48 @@ _CONVERSIONS = {
     "BatchNorm1d": _Import._batch_norm,
     "BatchNorm2d": _Import._batch_norm,
     "GroupNorm": _Import._group_norm,
-    "LayerNorm": _Import._layer_norm,
+    "LayerNorm": _Import._feature_norm,
     "LocalResponseNorm": _Import._response_norm,
+    "RMSNorm": _Import._feature_norm,
+    "ZeroPad2d": _Import._zero_pad,
 }
 
 
-def _parts(module: Any) -> list[Any]:
-    parts: list[Any] = []
-    for part in module:
-        parts += _parts(part) if type(part).__name__ == "Sequential" else [part]
-    return parts
-
-
-def _compare(module: Any, parts: _Import, input_shape: tuple[int, ...] | None) -> None:
-    """Run the module, its parts and the layers that were made of them on the same random inputs.
+def _compare(module: Any, parts: _Import, front: list[Layer], input_shape: tuple[int, ...] | None) -> None:
+    """Run the module and the layers that were made of it on the same random inputs, and their parts.
 
     Raises:
         ValueError: where the outputs differ, with their relative error and the first part that does.
     """
     torch, xp, like = sys.modules["torch"], array_module(), next(module.parameters())
     shape = tuple(input_shape or _input_shape(parts))
+    if parts.flat_images:
+        shape = (math.prod(shape),)
     x = torch.as_tensor(2 * xp.random.default_rng(0).standard_normal((8, *shape))).to(like)
-    modes = {part: part.training for part in module.modules()}
+    theirs: list[tuple[Step, Any]] = []
     try:
-        for part in modes:
-            part.training = False
-        with torch.no_grad(), torch.random.fork_rng([like.device.index] if like.is_cuda else []):
-            whole, step, theirs = _channels_last(module(x.clone())), x.clone(), []
-            for part in _parts(module):
-                step = part(step)
-                theirs.append(_channels_last(step))  # a copy: the next part may work in place
-        ours = _outputs(parts, _channels_last(x))
+        fork = torch.random.fork_rng([like.device.index] if like.is_cuda else [])
+        with evaluated(module), torch.no_grad(), fork:
+            whole = _channels_last(module(x.clone()))
+            # copies: a part may work in place
+            _run(parts.steps, x, lambda step, x: step.part(x.clone()), lambda ys: torch.cat(ys, 1), theirs)
+        net = layers.Sequential((*front, *parts.layers))
+        ours = net.forward(parts.Ws, as_array(x, "x") if front else _channels_last(x), parts.stats)[0]
     except Exception as error:  # whatever the module does
         raise ValueError(
             f"expected a module that runs on inputs (8, {', '.join(map(str, shape))}), got "
             f"{type(error).__name__}: {error}; give input_shape=(C, H, W) or (features,)"
         ) from error
-    finally:
-        for part, mode in modes.items():
-            part.training = mode
-    tolerance = 1e-2 if like.is_cuda else float(xp.finfo(ours[-1].dtype).eps) ** 0.5  # TF32 has 10 bits
-    difference = _relative_error(ours[-1], whole)
+    tolerance = 1e-2 if like.is_cuda else float(xp.finfo(ours.dtype).eps) ** 0.5  # TF32 has 10 bits
+    difference = _relative_error(ours, whole)
     if difference <= tolerance:
         return
-    where = "in the module around its layers"
-    for position, array in zip(parts.sources, ours, strict=True):
+    where, made = "in the module around its layers", list[tuple[Step, Any]]()
+    _run(parts.steps, _channels_last(x), parts.forward, lambda ys: xp.concatenate(ys, -1), made)
+    for (step, array), (_, other) in zip(made, theirs, strict=True):
         # between Flatten and Linear features lie in another order
-        if not _relative_error(array, theirs[position], ordered=False) <= tolerance:
-            where = f"from layer {position} on, {_parts(module)[position]}"
+        if not _relative_error(array, _channels_last(other), ordered=False) <= tolerance:
+            where = f"from layer {step.path} on, {step.part}"
             break
     raise ValueError(
         "expected layers that compute what the module does, got outputs with a relative error of "
@@ -366,13 +420,31 @@ def _compare(module: Any, parts: _Import, input_shape: tuple[int, ...] | None) -
     )
 
 
+def _run(
+    steps: list[Step | Join],
+    x: Any,
+    forward: Callable[[Step, Any], Any],
+    concatenate: Callable[[list[Any]], Any],
+    outputs: list[tuple[Step, Any]],
+) -> Any:
+    """Run steps one after the other, and branches from the same x; add what comes out to ``outputs``."""
+    for step in steps:
+        if isinstance(step, Join):
+            ys = [_run(branch, x, forward, concatenate, outputs) for branch in step.branches]
+            x = sum(ys[1:], start=ys[0]) if step.part == "add" else concatenate(ys)
+        else:
+            x = forward(step, x)
+            outputs.append((step, x))
+    return x
+
+
 def _input_shape(parts: _Import) -> tuple[int, ...]:
     """Of one example in PyTorch: as many features as the first layer takes, or the first size that fits.
 
     Raises:
         ValueError: where none does.
     """
-    first = next(layer for layer in parts.layers if layer.weight_shapes)
+    first = next(layer for outer in parts.layers for layer in outer.parameter_layers)
     c = getattr(first, "c_in", None) or getattr(first, "n_in", None) or first.weight_shapes[0][1]
     if parts.inputs in ("", "flat"):
         return (c,)
@@ -386,16 +458,6 @@ def _input_shape(parts: _Import) -> tuple[int, ...]:
         f"expected images (N, {c}, H, W) of a size that fits, got none among those tried; "
         "give input_shape=(C, H, W)"
     )
-
-
-def _outputs(parts: _Import, x: Array) -> list[Array]:
-    """What comes out of each layer in use."""
-    Ws, stats, outputs = iter(parts.Ws), iter(parts.stats), []
-    for layer in parts.layers:
-        weights = [next(Ws) for _ in layer.weight_shapes]
-        x = layer.forward(weights, x, [next(stats) for _ in layer.statistics_shapes])[0]
-        outputs.append(x)
-    return outputs
 
 
 def _channels_last(tensor: Any) -> Array:

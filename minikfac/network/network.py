@@ -31,8 +31,9 @@ from ..display import Display, Shown, ShownByFields, call
 from ..distributed import SERIAL, Communicator
 from ..linalg import Sums, consecutive, sum_over_chunks
 from ..parallel import chunks, for_each
-from .layers import Affine, BatchNorm, Dense, Layer, ParameterLayer, Pointwise, Record, Sequential
+from .layers import Affine, Dense, Layer, ParameterLayer, Pointwise, Record, Sequential
 from .layers.base import sum_of_products
+from .layers.composite import batch_norms
 from .layers.dense import SCHEMES
 from .outputs import Output
 
@@ -270,7 +271,7 @@ class Network(Shown):
         if z.ndim != 2:
             raise ValueError(f"expected outputs (N, C) of the last layer, got {z.shape}; add a Flatten()")
         if train:
-            decays = [layer.decay for layer in self.parameter_layers if isinstance(layer, BatchNorm)]
+            decays = [layer.decay for layer in batch_norms(self._body)]
             running = [
                 decay * old + (1 - decay) * new
                 for decay, old, new in zip(decays, running, self._body.statistics(record), strict=True)

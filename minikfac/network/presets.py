@@ -59,7 +59,7 @@ def mlp(
 
     Args:
         sizes: units per layer, from inputs to outputs, such as ``[64, 20, 20, 10]``.
-        activation: "tanh", "logistic", "relu", "softplus" or "identity", for the hidden layers.
+        activation: of the hidden layers: "tanh", "relu" or another of ``layers.ACTIVATIONS``.
         output: "categorical", "bernoulli" or "gaussian".
         bias: whether the dense layers have biases.
 

@@ -20,7 +20,7 @@ from .reparameterization import LayerMap, Reparameterization
 from .wrap import features_in, joined, mapped, rebuilt
 
 POOLS = layers.MaxPool2d | layers.AvgPool2d | layers.GlobalAvgPool
-NORMALIZATIONS = layers.BatchNorm | layers.GroupNorm | layers.LayerNorm | layers.LocalResponseNorm
+NORMALIZATIONS = layers.Normalization | layers.Unscaled | layers.LocalResponseNorm
 
 
 class _Moving(Affine):

@@ -109,7 +109,7 @@ def mapped(layer: ParameterLayer, name: str, before: Affine, behind: Affine) -> 
         if xp.count_nonzero(behind.U - xp.diag(behind.U.diagonal())):
             raise ValueError(f"expected a diagonal U for {name}: scale and shift do not mix channels")
         behind = Affine(behind.U.diagonal(), behind.c)
-    bias = layer.bias if isinstance(layer, Dense | Conv2d) else True
+    bias = getattr(layer, "bias", True)
     for letter, constant in (("d", before.c), ("c", behind.c)):
         if not bias and constant.any():
             raise ValueError(f"expected {letter} = 0 for {name}, which has no bias to absorb {letter}")

@@ -198,7 +198,7 @@ def test_data_sets_are_listed_and_checked(capsys: pytest.CaptureFixture[str], da
         (["--net", "64-0-10"], "at least one unit per layer, got '64-0-10'"),
         (["--net", "32-10"], "expected a net with 64 inputs, as digits has, got one with 32"),
         (["--net", "64-9"], "expected a net with 10 outputs, one per class of digits, got 9"),
-        (["--activation", "foo"], "expected one of identity, logistic, relu, softplus, tanh, got 'foo'"),
+        (["--activation", "foo"], "softplus, tanh, got 'foo'"),
         (["--output", "foo"], "expected one of bernoulli, categorical, gaussian, got 'foo'"),
         (["--approximations", "kfac,foo"], "among block-diagonal, K-FAC, "),
         (["--approximations", ","], "got none"),

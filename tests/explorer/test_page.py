@@ -116,6 +116,14 @@ def test_a_convolutional_net_brings_its_blocks(tmp_path):
         )
 
 
+def test_a_net_with_an_activation_that_the_page_lacks_brings_its_blocks(tmp_path):
+    _, _, x, y = small()
+    net = mk.mlp([9, 5, 4], "gelu")
+    theta = net.init(np.random.default_rng(0))
+    study = study_of(tmp_path, net, {"now": theta}, x, y, dampings=[0.1])
+    assert study["chain"] is None and "block" in study["moments"][0]["layers"][0]
+
+
 def test_layers_of_a_larger_net(tmp_path):
     net, thetas, x, y = small()
     path = explorer.write(

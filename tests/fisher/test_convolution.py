@@ -40,9 +40,10 @@ class Geometry:
     kernel: int | tuple[int, int]
     stride: int | tuple[int, int] = 1
     padding: int | tuple[int, int] | str = 0
+    dilation: int | tuple[int, int] = 1
 
     def conv(self, c_in: int = C_IN, c_out: int = 3, bias: bool = True) -> layers.Conv2d:
-        return layers.Conv2d(c_in, c_out, self.kernel, self.stride, self.padding, bias)
+        return layers.Conv2d(c_in, c_out, self.kernel, self.stride, self.padding, bias, 0.0, self.dilation)
 
     def grid(self) -> tuple[int, int]:
         h, w, _ = self.conv().output_shape((*self.extents, C_IN))
@@ -58,6 +59,7 @@ GEOMETRIES = {
     "same, even": Geometry((4, 3), (2, 4), padding="same"),
     "one row": Geometry((3, 5), (1, 3), padding=(0, 1)),
     "one pixel": Geometry((3, 4), 1),
+    "dilated": Geometry((6, 6), (3, 2), (1, 2), (1, 0), (2, 3)),
     "mostly padding": Geometry((2, 2), 3, padding=2),
 }
 geometries = pytest.mark.parametrize("geometry", GEOMETRIES.values(), ids=GEOMETRIES)
@@ -452,9 +454,7 @@ def test_all_matrices_of_convolutions_stay_on_the_device() -> None:
 
     def products(*arrays: np.ndarray) -> dict[str, np.ndarray]:
         theta, x, y, v = arrays
-        kinds = matrices(net, theta, x, y)
-        del kinds["hessian"]  # which normalizations do not have
-        return {name: matrix @ v for name, matrix in kinds.items()}
+        return {name: matrix @ v for name, matrix in matrices(net, theta, x, y).items()}
 
     expected = products(theta, x, y, v)
     with standin.installed():
@@ -464,7 +464,9 @@ def test_all_matrices_of_convolutions_stay_on_the_device() -> None:
 
 
 @pytest.mark.parametrize(
-    "norm", [layers.BatchNorm(3), layers.GroupNorm(1, 3), layers.LayerNorm(3)], ids=lambda layer: layer.kind
+    "norm",
+    [layers.BatchNorm(3), layers.GroupNorm(1, 3), layers.LayerNorm(3), layers.RMSNorm(3)],
+    ids=lambda layer: layer.kind,
 )
 @pytest.mark.parametrize("train", [False, True])
 def test_scale_and_shift_have_their_whole_block_everywhere(norm: layers.Layer, train: bool) -> None:
@@ -474,7 +476,7 @@ def test_scale_and_shift_have_their_whole_block_everywhere(norm: layers.Layer, t
     (chunk,) = signals
     for position, T in ((1, 9), (2, 1)):
         layer, part = chunk[position], net.slices[position]
-        assert layer.scale_and_shift and layer.abar.shape == (6, T, 2, 3)
+        assert layer.scale_and_shift and layer.abar.shape == (6, T, 1 + norm.bias, 3)
         rows = gradient_rows(layer)
         block = rows.T @ rows / 6
         kinds = [

@@ -144,6 +144,8 @@ def test_factors_of_large_images_are_those_of_the_signals(chunk_size):
             layers.Conv2d(2, 4, 5, padding=2),
             layers.ReLU(),
             layers.Conv2d(4, 3, (5, 3), stride=2),
+            layers.Conv2d(3, 4, 3, padding="same", dilation=2),
+            layers.Conv2d(4, 3, 3, padding=(1, 2), dilation=(1, 2)),
             layers.Flatten(),
             layers.Dense(120, 3),
         ],

@@ -227,11 +227,12 @@ def test_gauss_newton_in_training_is_the_joint_matrix() -> None:
     assert error(F.to_dense(), fisher.joint(net, theta, x).array) < EXACT
 
 
-def test_a_net_with_normalizations_has_no_hessian() -> None:
+def test_the_hessian_of_a_net_with_normalizations_is_symmetric() -> None:
     net, theta, x = make(n=6)
-    H = fisher.hessian(net, theta, x, np.arange(6) % 2)
-    with pytest.raises(ValueError, match="the Hessian is not implemented for BatchNorm layers"):
-        H @ theta
+    for train in (False, True):
+        H = fisher.hessian(net, theta, x, np.arange(6) % 2, train=train).to_dense()
+        assert error(H, H.T) < EXACT
+        assert np.linalg.eigvalsh((H + H.T) / 2)[0] < 0  # indefinite
 
 
 # precision and what is refused --------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import minikfac as mk
-from minikfac import outputs, parallel
+from minikfac import fisher, outputs, parallel
 from minikfac.network.layers import (
     AvgPool2d,
     BatchNorm,
@@ -253,11 +253,16 @@ def test_hessian_products_of_residual_and_parallel_convolutions():
     close(product, expected, FINITE_DIFFERENCE)
 
 
-def test_the_hessian_of_a_net_with_norms_is_refused():
-    net = inception()
+@pytest.mark.parametrize("train", [False, True])
+def test_hessian_products_of_a_net_with_norms(train):
+    """With statistics that are constants, and with those of the batch, which couple all examples."""
+    net = mk.Network([*inception().layers, Residual(BatchNorm(3, eps=0.1))], outputs.Categorical())
     theta, x, y = at_random(net)
-    with pytest.raises(ValueError, match="the Hessian is not implemented for LocalResponseNorm layers"):
-        net.hessian_product(theta, net.forward(theta, x), y, theta)
+    rng = np.random.default_rng(1)
+    v, stats = unit_vector(rng, net.n_params), [rng.uniform(0.5, 2, (2, 3))]
+    product = fisher.hessian(net, theta, x, y, stats, train) @ v
+    expected = derivative(lambda t: net.loss_and_gradient(t, x, y, stats, train)[1], theta, v)
+    close(product, expected, FINITE_DIFFERENCE)
 
 
 def everything(net, theta, x, y, **options):

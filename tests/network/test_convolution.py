@@ -13,6 +13,7 @@ import minikfac as mk
 from minikfac import outputs
 from minikfac.network.layers import (
     AvgPool2d,
+    ChannelsLast,
     Conv2d,
     Dense,
     Flatten,
@@ -21,6 +22,7 @@ from minikfac.network.layers import (
     MaxPool2d,
     ReLU,
     Tanh,
+    ZeroPad2d,
 )
 from oracles import FINITE_DIFFERENCE, close, derivative, random_targets, unit_vector
 from oracles.layers import Case, Pass, loop_conv, loop_pool
@@ -62,21 +64,25 @@ def pixels_of(padding, kernel):
 def convolutions(draw):
     """A convolution, the extents of an image that fits, and the same padding pixel by pixel."""
     kernel = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
+    dilation = draw(st.tuples(st.integers(1, 2), st.integers(1, 2)))
+    span = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True))
     padding = draw(st.sampled_from(PADDINGS))
     strides = st.integers(1, 1 if padding == "same" else 3)
     stride = draw(st.tuples(strides, strides))
-    sides = pixels_of(padding, kernel)
-    extents = tuple(draw(st.integers(max(1, k - sum(p)), 5)) for k, p in zip(kernel, sides, strict=True))
+    sides = pixels_of(padding, span)
+    extents = tuple(draw(st.integers(max(1, k - sum(p)), 5)) for k, p in zip(span, sides, strict=True))
     c_in = draw(st.integers(1, 2))
     values = st.sampled_from([0.0, 1.0, -0.5])
     pad_value = draw(st.one_of(values, st.tuples(*[values] * c_in)))
-    conv = Conv2d(c_in, draw(st.integers(1, 3)), kernel, stride, padding, draw(st.booleans()), pad_value)
+    c_out, bias = draw(st.integers(1, 3)), draw(st.booleans())
+    conv = Conv2d(c_in, c_out, kernel, stride, padding, bias, pad_value, dilation)
     return conv, extents, sides
 
 
 def oracle(conv, W, x, sides):
     pad_value = [conv.pad_value] * conv.c_in if isinstance(conv.pad_value, float) else conv.pad_value
-    return loop_conv(x, W, conv.windows.kernel, conv.windows.stride, sides, pad_value, conv.bias)
+    kernel, stride, dilation = conv.windows.kernel, conv.windows.stride, conv.windows.dilation
+    return loop_conv(x, W, kernel, stride, sides, pad_value, conv.bias, dilation)
 
 
 # convolution --------------------------------------------------------------
@@ -204,14 +210,14 @@ def test_split_undoes_join_in_the_shapes_of_pytorch(bias):
     ("stride", "padding"), [(1, "same"), *itertools.product([1, 2, (1, 3)], ["valid", 1, (2, 1), 3])]
 )
 @pytest.mark.parametrize("kernel", [1, 3, (2, 4)])
-@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(("bias", "dilation"), [(True, 1), (False, 1), (True, (2, 1)), (False, 2)])
 @pytest.mark.filterwarnings("ignore:Using padding='same':UserWarning")
-def test_a_convolution_is_that_of_pytorch(torch, kernel, stride, padding, bias):
+def test_a_convolution_is_that_of_pytorch(torch, kernel, stride, padding, bias, dilation):
     rng = np.random.default_rng(0)
-    theirs = torch.nn.Conv2d(3, 4, kernel, stride, padding, bias=bias)
-    ours = Conv2d(3, 4, kernel, stride, padding, bias)
+    theirs = torch.nn.Conv2d(3, 4, kernel, stride, padding, dilation, bias=bias)
+    ours = Conv2d(3, 4, kernel, stride, padding, bias, dilation=dilation)
     W = Conv2d.join(theirs.weight.detach().numpy(), theirs.bias.detach().numpy() if bias else None)
-    x = rng.standard_normal((2, 7, 6, 3))
+    x = rng.standard_normal((2, 8, 9, 3))
     x_torch = torch.tensor(channels_first(x), requires_grad=True)
     z = theirs(x_torch)
     y, record = ours.forward([W], x)
@@ -235,9 +241,13 @@ def pools(draw, kinds=(MaxPool2d, AvgPool2d)):
     kernel = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
     stride = draw(st.one_of(st.none(), st.tuples(st.integers(1, 3), st.integers(1, 3))))
     padding = tuple(draw(st.integers(0, k // 2)) for k in kernel)
-    extents = tuple(draw(st.integers(max(1, k - 2 * p), 5)) for k, p in zip(kernel, padding, strict=True))
-    pool = draw(st.sampled_from(kinds))(kernel, stride, padding)
-    return pool, extents, (kernel, stride or kernel, tuple((p, p) for p in padding))
+    dilation = draw(st.tuples(st.integers(1, 2), st.integers(1, 2)))
+    extents = tuple(  # dilated windows, unlike others, could lie in the padding altogether
+        draw(st.integers(max(1, (k - 1) * d + 1 - 2 * p * (d == 1)), 5))
+        for k, p, d in zip(kernel, padding, dilation, strict=True)
+    )
+    pool = draw(st.sampled_from(kinds))(kernel, stride, padding, dilation)
+    return pool, extents, (kernel, stride or kernel, tuple((p, p) for p in padding), dilation)
 
 
 def kind_of(pool):
@@ -310,6 +320,48 @@ def test_an_average_over_all_pixels_is_the_global_one():
     close(dx, np.full(x.shape, 1 / 15))
 
 
+@pytest.mark.parametrize(
+    ("padding", "message"),
+    [
+        (1, r"expected ZeroPad2d padding \(left, right, top, bottom\), got 1"),
+        ((1, 2), r"expected ZeroPad2d padding \(left, right, top, bottom\), got \(1, 2\)"),
+        ((1, 2, 0, -1), r"expected ZeroPad2d padding to be a whole number >= 0 .* got \(0, -1\)"),
+        ((1, 0.5, 0, 0), r"expected ZeroPad2d padding to be a whole number >= 0 .* got \(1, 0.5\)"),
+    ],
+)
+def test_zero_pad_refuses_what_is_no_padding(padding, message):
+    with pytest.raises(ValueError, match=message):
+        ZeroPad2d(padding)
+
+
+def test_zeros_lie_where_they_are_wanted():
+    x = np.random.default_rng(0).standard_normal((2, 3, 4, 1))
+    y, record = ZeroPad2d((1, 0, 2, 3)).forward([], x)
+    close(y, np.pad(x, ((0, 0), (2, 3), (1, 0), (0, 0))), 0)
+    close(ZeroPad2d((1, 0, 2, 3)).backward([], record, y)[0], x, 0)
+    with pytest.raises(ValueError, match=r"expected images \(N, H, W, C\) into ZeroPad2d"):
+        ZeroPad2d((0, 0, 0, 0)).forward([], x[:, 0, :, 0])
+
+
+def test_channels_last_takes_images_of_pytorch_only():
+    x = np.random.default_rng(0).standard_normal((2, 3, 4, 5))
+    close(ChannelsLast().forward([], x)[0], x.transpose(0, 2, 3, 1), 0)
+    with pytest.raises(
+        ValueError, match=r"expected images \(N, C, H, W\) into ChannelsLast\(\), got \('N', 7\)"
+    ):
+        ChannelsLast().forward([], np.ones((2, 7)))
+
+
+@pytest.mark.parametrize("layer", [Conv2d, MaxPool2d])
+def test_a_dilation_that_is_no_distance_is_refused(layer):
+    arguments = (1, 1, 3) if layer is Conv2d else (3,)
+    for dilation in (0, 1.5, (1, 2, 3), "2"):
+        with pytest.raises(ValueError, match=f"expected {layer.__name__} dilation to be a whole number >= 1"):
+            layer(*arguments, dilation=dilation)
+    with pytest.raises(ValueError, match="expected images of at least 5 x 3 pixels with padding, got 4 x 4"):
+        layer(*arguments, dilation=(2, 1)).forward([np.zeros((10, 1))], np.ones((1, 4, 4, 1)))
+
+
 def test_flatten_puts_channels_last():
     x = np.arange(24.0).reshape(1, 2, 3, 4)
     y, record = Flatten().forward([], x)
@@ -319,17 +371,27 @@ def test_flatten_puts_channels_last():
 
 @pytest.mark.oracle
 @pytest.mark.parametrize(
-    ("kernel", "stride", "padding"),
-    [(2, None, 0), (3, 2, 1), ((3, 2), (1, 2), (1, 0)), (3, 1, 0), (2, 3, 1)],
+    ("kernel", "stride", "padding", "dilation"),
+    [
+        (2, None, 0, ()),
+        (3, 2, 1, ()),
+        ((3, 2), (1, 2), (1, 0), ()),
+        (3, 1, 0, ()),
+        (2, 3, 1, ()),
+        (2, 2, 1, (2,)),
+        ((2, 3), 3, (0, 1), ((3, 2),)),
+    ],
 )
 @pytest.mark.parametrize("kind", ["Max", "Avg"])
 @pytest.mark.parametrize("levels", [None, 3])
-def test_pooling_is_that_of_pytorch(torch, kind, kernel, stride, padding, levels):
+def test_pooling_is_that_of_pytorch(torch, kind, kernel, stride, padding, dilation, levels):
+    if kind == "Avg":
+        dilation = ()  # which PyTorch's has not
     rng = np.random.default_rng(0)
     shape = (2, 7, 6, 3)
     x = rng.standard_normal(shape) if levels is None else rng.integers(0, levels, shape).astype(float)
-    ours = {"Max": MaxPool2d, "Avg": AvgPool2d}[kind](kernel, stride, padding)
-    theirs = getattr(torch.nn, f"{kind}Pool2d")(kernel, stride, padding)
+    ours = {"Max": MaxPool2d, "Avg": AvgPool2d}[kind](kernel, stride, padding, *dilation)
+    theirs = getattr(torch.nn, f"{kind}Pool2d")(kernel, stride, padding, *dilation)
     x_torch = torch.tensor(channels_first(x), requires_grad=True)
     z = theirs(x_torch)
     y, record = ours.forward([], x)

@@ -20,7 +20,9 @@ from minikfac.network.layers import (
     LocalResponseNorm,
     Parallel,
     Residual,
+    RMSNorm,
     Tanh,
+    Unscaled,
 )
 from oracles import (
     FINITE_DIFFERENCE,
@@ -547,3 +549,45 @@ def test_a_batch_of_one_value_has_no_statistics(shape):
 
 def test_one_image_of_several_pixels_has_statistics():
     assert BatchNorm(6).forward([np.ones((2, 6))], RNG.standard_normal((1, 2, 1, 6)))[0].std() > 0.1
+
+
+# settings --------------------------------------------------------------
+
+
+def test_what_is_not_a_setting_of_a_norm_is_refused():
+    with pytest.raises(ValueError, match="expected LayerNorm bias to be True or False, got 0"):
+        LayerNorm(3, bias=0)
+    with pytest.raises(ValueError, match="expected RMSNorm features to be a positive whole number, got 0"):
+        RMSNorm(0)
+    with pytest.raises(ValueError, match="expected RMSNorm eps > 0, got 0"):
+        RMSNorm(3, 0.0)
+    with pytest.raises(TypeError, match="expected a normalization with a scale into Unscaled, got Tanh"):
+        Unscaled(Tanh())
+    with pytest.raises(ValueError, match=r"inputs \(N, 3\) or images .* to RMSNorm.*got \(N, 4\)"):
+        Unscaled(RMSNorm(3)).forward([], np.ones((2, 4)))
+
+
+def test_an_rms_norm_divides_by_the_root_of_the_mean_square():
+    x = np.random.default_rng(0).standard_normal((4, 5)) + 1
+    scale = np.arange(1.0, 6.0)
+    y, record = RMSNorm(5, EPS).forward([scale[None]], x)
+    close(y, x / np.sqrt((x * x).mean(1, keepdims=True) + EPS) * scale)
+    assert RMSNorm(5).signals(record)[0][0].shape == (4, 1, 1, 5)
+
+
+def test_an_unscaled_norm_is_one_with_a_scale_of_1_and_a_shift_of_0():
+    x = np.random.default_rng(0).standard_normal((4, 6))
+    W = np.array([np.ones(6), np.zeros(6)])
+    for norm in (LayerNorm(6), GroupNorm(2, 6), BatchNorm(6)):
+        close(Unscaled(norm).forward([], x)[0], norm.forward([W], x)[0], 0)
+    assert Unscaled(LayerNorm(6)).weight_shapes == ()
+
+
+def test_running_statistics_of_unscaled_norms_are_averaged_with_their_own_decay():
+    inside = Residual([Unscaled(BatchNorm(4, decay=0.5))], BatchNorm(4, decay=0.8))
+    net = mk.Network([Dense(3, 4), inside, Dense(4, 2)], outputs.Categorical())
+    rng = np.random.default_rng(0)
+    theta, x = rng.standard_normal(net.n_params), rng.standard_normal((5, 3))
+    tape = net.forward(theta, x, train=True)
+    for decay, old, new, used in zip((0.5, 0.8), net.init_stats(), tape.stats, tape.batch_stats, strict=True):
+        close(new, decay * old + (1 - decay) * used)

@@ -266,7 +266,9 @@ def losses_and_gradients(a: Any) -> list:
     *("layers." + name for name in ("Affine", "AvgPool2d", "BatchNorm", "Conv2d", "Dense", "Flatten")),
     *("layers." + name for name in ("GlobalAvgPool", "GroupNorm", "Identity", "LayerNorm", "Logistic")),
     *("layers." + name for name in ("LocalResponseNorm", "MaxPool2d", "Parallel", "ReLU", "Residual")),
-    *("layers." + name for name in ("Sequential", "Softplus", "Tanh")),
+    *("layers." + name for name in ("Sequential", "Softplus", "Tanh", "ELU", "GELU", "LeakyReLU")),
+    *("layers." + name for name in ("LogSigmoid", "SELU", "SiLU", "TanhGELU", "ChannelsLast")),
+    *("layers." + name for name in ("RMSNorm", "Unscaled", "ZeroPad2d")),
 )
 def every_layer(a: Any) -> list:
     results: list = []
@@ -276,6 +278,10 @@ def every_layer(a: Any) -> list:
         [layers.Conv2d(3, 4, 3), layers.LayerNorm(4), layers.ReLU(), layers.AvgPool2d(2)],
         [layers.Conv2d(3, 4, 3), layers.GroupNorm(2, 4), layers.Tanh(), layers.MaxPool2d(2)],
         [layers.Conv2d(3, 4, 3), layers.LocalResponseNorm(3), layers.Parallel(branches)],
+        [layers.Conv2d(3, 4, 3), layers.GELU(), layers.TanhGELU(), layers.SiLU(), layers.LogSigmoid()],
+        [layers.Conv2d(3, 4, 3), layers.LeakyReLU(), layers.ELU(), layers.SELU(), layers.RMSNorm(4)],
+        [layers.ChannelsLast(), layers.Conv2d(6, 4, 3, padding=1), layers.Unscaled(layers.BatchNorm(4))],
+        [layers.ZeroPad2d((1, 2, 1, 1)), layers.Conv2d(3, 4, 3, dilation=2), layers.Tanh()],
         [layers.Conv2d(3, 4, 3), layers.Residual(layers.Conv2d(4, 4, 3, padding=1)), layers.Identity()],
     ):
         end = layers.GlobalAvgPool() if isinstance(parts[-1], layers.Identity) else layers.Flatten()
@@ -818,7 +824,10 @@ HOST: dict[str, str] = {
     "quality.format_cell": "writes text",
     "quality.over_seeds": "averages rows of numbers",
     "training.example": _OWN,
-    **{f"layers.{name}": _ABSTRACT for name in ("Composite", "Layer", "ParameterLayer", "Pointwise")},
+    **{
+        f"layers.{name}": _ABSTRACT
+        for name in ("Composite", "Layer", "Normalization", "ParameterLayer", "Pointwise")
+    },
     **{f"layers.{name}": "a type" for name in ("Record", "Shape")},
     **{name: "describes a net; no arrays" for name in public_names() if name.startswith("presets.")},
     **{

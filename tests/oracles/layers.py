@@ -21,18 +21,23 @@ NO_PADDING = ((0, 0), (0, 0))
 # windows --------------------------------------------------------------
 
 
-def windows(extent: int, size: int, stride: int, before: int, after: int) -> list[list[int | None]]:
+def windows(
+    extent: int, size: int, stride: int, before: int, after: int, apart: int = 1
+) -> list[list[int | None]]:
     """Rows, or columns, of an image that each window sees; None for those of the padding."""
     windows, start = [], -before
-    while start + size <= extent + after:
-        windows.append([place if 0 <= place < extent else None for place in range(start, start + size)])
+    while start + (size - 1) * apart + 1 <= extent + after:
+        seen = range(start, start + size * apart, apart)
+        windows.append([place if 0 <= place < extent else None for place in seen])
         start += stride
     return windows
 
 
-def places(shape: Sequence[int], kernel: Pair, stride: Pair, padding: tuple[Pair, Pair]) -> list[list]:
+def places(
+    shape: Sequence[int], kernel: Pair, stride: Pair, padding: tuple[Pair, Pair], dilation: Pair = (1, 1)
+) -> list[list]:
     """Per row of windows, per window, the (row, column) that it sees, line by line; None outside."""
-    rows, columns = (windows(shape[a], kernel[a], stride[a], *padding[a]) for a in range(2))
+    rows, columns = (windows(shape[a], kernel[a], stride[a], *padding[a], dilation[a]) for a in range(2))
     return [
         [
             [None if h is None or w is None else (h, w) for h, w in itertools.product(places, others)]
@@ -50,10 +55,11 @@ def loop_conv(
     padding: tuple[Pair, Pair] = NO_PADDING,
     pad_value: Sequence[float] | None = None,
     bias: bool = True,
+    dilation: Pair = (1, 1),
 ) -> tuple[np.ndarray, np.ndarray]:
     """Patches (N, T, I) in the order (row, column, channel, 1), and what the kernels make of them."""
     outside = [0.0] * x.shape[3] if pad_value is None else list(pad_value)
-    grid = places(x.shape[1:3], kernel, stride, padding)
+    grid = places(x.shape[1:3], kernel, stride, padding, dilation)
     patches = [
         [
             [float(v) for place in seen for v in (outside if place is None else image[place])] + [1.0] * bias
@@ -75,13 +81,14 @@ def loop_pool(
     kernel: Pair,
     stride: Pair,
     padding: tuple[Pair, Pair] = NO_PADDING,
+    dilation: Pair = (1, 1),
 ) -> tuple[np.ndarray, np.ndarray]:
     """y (N, Ho, Wo, C), and its derivative (N, Ho, Wo, H, W, C) by the pixels of the same channel.
 
     Among equal largest values the first, line by line, moves y.
     """
     n, h, w, c = x.shape
-    grid = places((h, w), kernel, stride, padding)
+    grid = places((h, w), kernel, stride, padding, dilation)
     y = np.zeros((n, len(grid), len(grid[0]), c))
     D = np.zeros((n, len(grid), len(grid[0]), h, w, c))
     for e, p, q, o in np.ndindex(y.shape):
@@ -158,13 +165,11 @@ class Case:
         layer: the layer.
         shape: of one example.
         running: whether batch normalization is handed statistics.
-        hessian: whether ``backward_jvp`` is there.
     """
 
     layer: layers.Layer
     shape: tuple[int, ...]
     running: bool = False
-    hessian: bool = True
 
     @property
     def coupled(self) -> bool:

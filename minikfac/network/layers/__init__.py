@@ -2,10 +2,12 @@
 
 ===========================  ======================================================================
 parameters                   ``Dense``, ``Conv2d``; scale and shift of ``LayerNorm``, ``GroupNorm``,
-                             ``BatchNorm``
-none                         ``Tanh``, ``Logistic``, ``ReLU``, ``Softplus``, ``Identity``; ``MaxPool2d``,
-                             ``AvgPool2d``, ``GlobalAvgPool``, ``Flatten``; ``LocalResponseNorm``;
-                             ``Affine``, a fixed map
+                             ``BatchNorm``, ``RMSNorm``
+none                         activations: ``Tanh``, ``Logistic``, ``LogSigmoid``, ``Softplus``, ``ReLU``,
+                             ``LeakyReLU``, ``ELU``, ``SELU``, ``SiLU``, ``GELU``, ``TanhGELU``,
+                             ``Identity``; ``MaxPool2d``, ``AvgPool2d``, ``GlobalAvgPool``, ``Flatten``;
+                             ``ZeroPad2d``, ``ChannelsLast``; ``LocalResponseNorm``; ``Affine``, a fixed map;
+                             ``Unscaled``, a normalization without scale and shift
 of layers                    ``Sequential``, ``Residual``, ``Parallel``
 ===========================  ======================================================================
 
@@ -22,8 +24,31 @@ if TYPE_CHECKING:
     from .composite import Composite, Parallel, Residual, Sequential
     from .convolution import Conv2d
     from .dense import Dense
-    from .normalization import BatchNorm, GroupNorm, LayerNorm, LocalResponseNorm
-    from .pointwise import ACTIVATIONS, Identity, Logistic, Pointwise, ReLU, Softplus, Tanh
-    from .pooling import AvgPool2d, Flatten, GlobalAvgPool, MaxPool2d
+    from .normalization import (
+        BatchNorm,
+        GroupNorm,
+        LayerNorm,
+        LocalResponseNorm,
+        Normalization,
+        RMSNorm,
+        Unscaled,
+    )
+    from .pointwise import (
+        ACTIVATIONS,
+        ELU,
+        GELU,
+        SELU,
+        Identity,
+        LeakyReLU,
+        Logistic,
+        LogSigmoid,
+        Pointwise,
+        ReLU,
+        SiLU,
+        Softplus,
+        Tanh,
+        TanhGELU,
+    )
+    from .pooling import AvgPool2d, ChannelsLast, Flatten, GlobalAvgPool, MaxPool2d, ZeroPad2d
 
 __all__ = on_demand(__name__)

@@ -19,6 +19,7 @@ from typing import Any
 from ...backend import Array, array_module
 from ...linalg import consecutive
 from .base import Derivatives, Differentials, Layer, ParameterLayer, Record, Shape, Weights
+from .normalization import BatchNorm, Unscaled
 
 
 class Composite(Layer):
@@ -304,6 +305,14 @@ class _BranchRecords(list[Record]):
     def __init__(self, records: Sequence[Record], shapes: list[tuple[int, ...]]) -> None:
         super().__init__(records)
         self.shapes = shapes
+
+
+def batch_norms(layer: Layer) -> list[BatchNorm]:
+    """Those inside a layer, in the order of their statistics."""
+    if isinstance(layer, Composite):
+        return [norm for part in layer.parts for norm in batch_norms(part)]
+    norm = layer.norm if isinstance(layer, Unscaled) else layer
+    return [norm] if isinstance(norm, BatchNorm) else []
 
 
 def in_a_row(layers: Sequence[Layer]) -> list[Layer]:

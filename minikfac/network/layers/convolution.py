@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from numbers import Real
 from typing import Any, ClassVar
@@ -53,6 +53,7 @@ class Conv2d(ParameterLayer):
             stride 1 (an odd pixel goes below and to the right).
         bias: whether there is one.
         pad_value: what the padding holds, a number or one per channel.
+        dilation: pixels from one to the next of a kernel, a number or a pair.
     """
 
     c_in: int
@@ -62,6 +63,7 @@ class Conv2d(ParameterLayer):
     padding: int | tuple[int, int] | str = 0
     bias: bool = True
     pad_value: float | tuple[float, ...] = 0.0
+    dilation: int | tuple[int, int] = 1
     kind: ClassVar[str] = "conv"
 
     def __post_init__(self) -> None:
@@ -79,14 +81,15 @@ class Conv2d(ParameterLayer):
         """How the kernel slides."""
         kernel = pair("Conv2d", "kernel_size", self.kernel_size, 1)
         stride = pair("Conv2d", "stride", self.stride, 1)
+        dilation = pair("Conv2d", "dilation", self.dilation, 1)
         if self.padding == "valid":
             before = after = (0, 0)
         elif self.padding == "same":
-            before = ((kernel[0] - 1) // 2, (kernel[1] - 1) // 2)
-            after = (kernel[0] // 2, kernel[1] // 2)
+            h, w = Windows(kernel, stride, (0, 0), (0, 0), dilation).span
+            before, after = ((h - 1) // 2, (w - 1) // 2), (h // 2, w // 2)
         else:
             before = after = pair("Conv2d", "padding", self.padding, 0)
-        return Windows(kernel, stride, before, after)
+        return Windows(kernel, stride, before, after, dilation)
 
     @property
     def patch_size(self) -> int:
@@ -154,12 +157,12 @@ class Conv2d(ParameterLayer):
     @cached_property
     def _turned_round(self) -> Windows | None:
         """Windows over the derivatives, whose correlation with turned kernels leads to the pixels."""
-        kernel, before, after = self.windows.kernel, self.windows.before, self.windows.after
-        top, left = (k - 1 - p for k, p in zip(kernel, before, strict=True))
-        bottom, right = (k - 1 - p for k, p in zip(kernel, after, strict=True))
+        span, before, after = self.windows.span, self.windows.before, self.windows.after
+        top, left = (k - 1 - p for k, p in zip(span, before, strict=True))
+        bottom, right = (k - 1 - p for k, p in zip(span, after, strict=True))
         if self.windows.stride != (1, 1) or min(top, left, bottom, right) < 0:
             return None
-        return Windows(kernel, (1, 1), (top, left), (bottom, right))
+        return replace(self.windows, before=(top, left), after=(bottom, right))
 
     def _col2im(self, W: Array, shape: tuple[int, ...], dy: Array) -> Array:
         """Add g_t W^T to the pixels of patch t, one kernel offset after the other."""

@@ -7,6 +7,7 @@ The layers differ only in what mean and var are taken over:
     LayerNorm   the channels of one example at one location [BKH16]
     GroupNorm   a group of channels of one example, at all locations [WH18]
     BatchNorm   one channel of all examples at all locations [IS15]
+    RMSNorm     as LayerNorm, but nothing is subtracted or shifted: var is the mean of x^2 [ZS19]
 
 The statistics move with x. Along dx, and just so on the way back (the map is its own adjoint),
 
@@ -14,6 +15,7 @@ The statistics move with x. Along dx, and just so on the way back (the map is it
 
 Batch normalization with running statistics holds them constant, so that only the division is left.
 As a parameter layer, abar (N, T, 2, C) is [xhat; 1] and a gradient sum_t abar[n, t] g[n, t] for each channel.
+Without a shift W is (1, C); ``Unscaled`` has neither scale nor shift.
 
 LocalResponseNorm divides by a power of the neighbouring channels' squares, and has no parameters [KSH12].
 """
@@ -26,7 +28,17 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 from ...backend import Array, array_module
-from .base import Derivatives, Layer, ParameterLayer, Record, Shape, Weights, check_positive
+from .base import (
+    Derivatives,
+    Differentials,
+    Layer,
+    ParameterLayer,
+    Record,
+    Shape,
+    Weights,
+    check_bias,
+    check_positive,
+)
 
 
 class _Pass(NamedTuple):
@@ -49,16 +61,18 @@ class _Pass(NamedTuple):
     constant: bool
 
 
-class _Normalization(ParameterLayer):
+class Normalization(ParameterLayer):
     """Scale and shift of a normalized input; a subclass says over what the mean is taken."""
 
     features: int
     eps: float
+    bias = True  # whether there is a shift
+    centres = True  # whether the mean is subtracted
 
     @property
     def weight_shape(self) -> tuple[int, int]:
-        """(2, C)."""
-        return (2, self.features)
+        """(2, C), (1, C) without a shift."""
+        return (1 + self.bias, self.features)
 
     @abstractmethod
     def mean(self, x: Array) -> Array:
@@ -87,20 +101,24 @@ class _Normalization(ParameterLayer):
         self.output_shape(x.shape[1:])
         wide = x.reshape(len(x), -1, x.shape[-1])
         running = stats[0] if self.statistics_shapes and stats is not None else None
-        mean = self.mean(wide) if running is None else running[0]
+        mean = running[0] if running is not None else self.mean(wide) if self.centres else 0 * wide[:, :, :1]
         centred = wide - mean
         variance = self.mean(centred * centred) if running is None else running[1]
         inverse = 1 / array_module(x).sqrt(variance + self.eps)
         xhat = centred * inverse
-        s = xhat * Ws[0][0] + Ws[0][1]
+        s = self._scaled(xhat, Ws[0])
         record = _Pass(xhat, inverse, s, x.shape[1:], mean, variance, running is not None)
         return s.reshape(x.shape), record
+
+    def _scaled(self, xhat: Array, W: Array) -> Array:
+        return xhat * W[0] + W[1] if self.bias else xhat * W[0]
 
     def _differential(self, record: _Pass, d: Array) -> Array:
         """Apply the derivative of xhat by x, its own adjoint, to d (..., N, T, C)."""
         if record.constant:
             return d * record.inverse
-        return (d - self.mean(d) - record.xhat * self.mean(d * record.xhat)) * record.inverse
+        moved = d - self.mean(d) if self.centres else d
+        return (moved - record.xhat * self.mean(d * record.xhat)) * record.inverse
 
     def backward(self, Ws: Weights, record: Record, dy: Array, need_dx: bool = True) -> Derivatives:
         g = dy.reshape(*dy.shape[: -len(record.shape)], *record.xhat.shape[1:])
@@ -108,37 +126,58 @@ class _Normalization(ParameterLayer):
         return dx, [g]
 
     def jvp(self, Ws: Weights, Vs: Weights, record: Record, dx: Array | None) -> tuple[Array | None, Record]:
-        ds = record.xhat * Vs[0][0] + Vs[0][1]
+        ds = self._scaled(record.xhat, Vs[0])
         if dx is not None:
-            ds += Ws[0][0] * self._differential(record, dx.reshape(record.xhat.shape))
-        return ds.reshape(len(ds), *record.shape), None
+            dx = dx.reshape(record.xhat.shape)
+            ds += Ws[0][0] * self._differential(record, dx)
+        return ds.reshape(len(ds), *record.shape), dx
+
+    def backward_jvp(
+        self, Ws: Weights, Vs: Weights, record: Record, tangent: Record, dy: Array, rdy: Array
+    ) -> Differentials:
+        """With u = g scale: R dx is that of R u, less what the movement of xhat and of 1 / sqrt(var) adds."""
+        xp, xhat = array_module(dy), record.xhat
+        g, rg = dy.reshape(xhat.shape), rdy.reshape(xhat.shape)
+        u, ru = g * Ws[0][0], rg * Ws[0][0] + g * Vs[0][0]
+        dx, rdx, rxhat = self._differential(record, u), self._differential(record, ru), xp.zeros_like(xhat)
+        if tangent is not None:
+            rxhat = self._differential(record, tangent)
+        if tangent is not None and not record.constant:
+            rdx -= (rxhat * self.mean(u * xhat) + xhat * self.mean(u * rxhat)) * record.inverse
+            rdx -= dx * record.inverse * self.mean(xhat * tangent)
+        ones, rows = xp.ones_like(xhat), slice(1 + self.bias)
+        abar, rabar = (xp.stack(parts, axis=2)[:, :, rows] for parts in ((xhat, ones), (rxhat, 0 * ones)))
+        return dx.reshape(dy.shape), rdx.reshape(dy.shape), [(abar, rabar, g, rg)]
 
     def weight_gradient(self, record: Record, g: Array, out: Array) -> None:
-        out[0], out[1] = (record.xhat * g).sum((0, 1)), g.sum((0, 1))
+        out[0], out[1:] = (record.xhat * g).sum((0, 1)), g.sum((0, 1))
 
     def signals(self, record: Record) -> list[tuple[Array, Array]]:
-        xp = array_module(record.xhat)
-        return [(xp.stack([record.xhat, xp.ones_like(record.xhat)], axis=2), record.s)]
+        xp, ones = array_module(record.xhat), [array_module(record.xhat).ones_like(record.xhat)]
+        return [(xp.stack([record.xhat, *ones[: self.bias]], axis=2), record.s)]
 
     def grids(self, record: Record) -> list[tuple[int, int]]:
         return [(record.shape[0], record.shape[1]) if len(record.shape) == 3 else (1, 1)]
 
 
 @dataclass(frozen=True)
-class LayerNorm(_Normalization):
+class LayerNorm(Normalization):
     """Normalize over the last axis: each example, at each location, alone.
 
     Attributes:
         features: C.
         eps: added to the variance.
+        bias: whether there is a shift.
     """
 
     features: int
     eps: float = 1e-5
+    bias: bool = True
     kind: ClassVar[str] = "layernorm"
 
     def __post_init__(self) -> None:
         check_positive("LayerNorm", features=self.features)
+        check_bias("LayerNorm", self.bias)
         _check_eps(self)
 
     def mean(self, x: Array) -> Array:
@@ -147,7 +186,27 @@ class LayerNorm(_Normalization):
 
 
 @dataclass(frozen=True)
-class GroupNorm(_Normalization):
+class RMSNorm(Normalization):
+    """Divide by the root of the mean square over the last axis, and scale: W is (1, C) [ZS19].
+
+    Attributes:
+        features: C.
+        eps: added to the mean square.
+    """
+
+    features: int
+    eps: float = 1e-5
+    kind: ClassVar[str] = "rmsnorm"
+    bias, centres = False, False
+    mean = LayerNorm.mean
+
+    def __post_init__(self) -> None:
+        check_positive("RMSNorm", features=self.features)
+        _check_eps(self)
+
+
+@dataclass(frozen=True)
+class GroupNorm(Normalization):
     """Normalize each example alone, over all locations and the channels of a group.
 
     Attributes:
@@ -180,7 +239,7 @@ class GroupNorm(_Normalization):
 
 
 @dataclass(frozen=True)
-class BatchNorm(_Normalization):
+class BatchNorm(Normalization):
     """Normalize each channel over all examples and locations.
 
     Handed statistics [mean; variance] (2, C), it uses them as constants. Without, in training, it takes
@@ -220,6 +279,50 @@ class BatchNorm(_Normalization):
 
     def statistics(self, record: Record) -> list[Array]:
         return [array_module(record.mean).stack([record.mean.reshape(-1), record.variance.reshape(-1)])]
+
+
+@dataclass(frozen=True)
+class Unscaled(Layer):
+    """A normalization with a scale of 1 and a shift of 0 that are not parameters.
+
+    Attributes:
+        norm: ``LayerNorm``, ``GroupNorm``, ``BatchNorm`` or ``RMSNorm``.
+    """
+
+    norm: Normalization
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.norm, Normalization):
+            raise TypeError(f"expected a normalization with a scale into Unscaled, got {self.norm!r}")
+
+    @property
+    def statistics_shapes(self) -> tuple[tuple[int, ...], ...]:
+        return self.norm.statistics_shapes
+
+    def output_shape(self, shape: Shape | None) -> Shape | None:
+        return self.norm.output_shape(shape)
+
+    def _weights(self, like: Array) -> tuple[list[Array], list[Array]]:
+        """The scale and the shift, and their derivative."""
+        W = array_module(like).asarray(self.norm.initial_weights(None, ""), dtype=like.dtype)
+        return [W], [0 * W]
+
+    def forward(self, Ws: Weights, x: Array, stats: Weights | None = None) -> tuple[Array, Record]:
+        return self.norm.forward(self._weights(x)[0], x, stats)
+
+    def backward(self, Ws: Weights, record: Record, dy: Array, need_dx: bool = True) -> Derivatives:
+        return self.norm.backward(self._weights(dy)[0], record, dy, need_dx)[0], []
+
+    def jvp(self, Ws: Weights, Vs: Weights, record: Record, dx: Array | None) -> tuple[Array | None, Record]:
+        return (None, None) if dx is None else self.norm.jvp(*self._weights(dx), record, dx)
+
+    def backward_jvp(
+        self, Ws: Weights, Vs: Weights, record: Record, tangent: Record, dy: Array, rdy: Array
+    ) -> Differentials:
+        return *self.norm.backward_jvp(*self._weights(dy), record, tangent, dy, rdy)[:2], []
+
+    def statistics(self, record: Record) -> list[Array]:
+        return self.norm.statistics(record)
 
 
 @dataclass(frozen=True)
@@ -272,9 +375,26 @@ class LocalResponseNorm(Layer):
             return None, None
         x, D, power = record
         inner = self._window_sum(x * dx, self.size // 2)
-        return dx * power - 2 * self.beta * self.alpha / self.size * x * power / D * inner, None
+        return dx * power - 2 * self.beta * self.alpha / self.size * x * power / D * inner, dx
+
+    def backward_jvp(
+        self, Ws: Weights, Vs: Weights, record: Record, tangent: Record, dy: Array, rdy: Array
+    ) -> Differentials:
+        x, D, power = record
+        dx, rdx = self.backward(Ws, record, dy)[0], self.backward(Ws, record, rdy)[0]
+        assert dx is not None and rdx is not None
+        if tangent is None:
+            return dx, rdx, []
+        # dx = dy power - c x S(q), q = dy x power / D, with the mirrored window sum S: each factor moves
+        c, mirrored = 2 * self.beta * self.alpha / self.size, (self.size - 1) // 2
+        rD = 2 * self.alpha / self.size * self._window_sum(x * tangent, self.size // 2)
+        rpower = -self.beta * power / D * rD
+        q = dy * x * power / D
+        rq = dy / D * (tangent * power + x * rpower) - q / D * rD
+        moved = tangent * self._window_sum(q, mirrored) + x * self._window_sum(rq, mirrored)
+        return dx, rdx + dy * rpower - c * moved, []
 
 
-def _check_eps(layer: _Normalization) -> None:
+def _check_eps(layer: Normalization) -> None:
     if not 0 < layer.eps < math.inf:
         raise ValueError(f"expected {type(layer).__name__} eps > 0, got {layer.eps}")

@@ -2,8 +2,10 @@
 
 MaxPool2d       the largest value in each window; its derivative goes to the first place that has it
 AvgPool2d       the mean of each window, padding counted as zeros
+ZeroPad2d       zeros around images, as many as one likes on each side
 GlobalAvgPool   the mean over all locations, (N, H, W, C) -> (N, C)
 Flatten         (N, H, W, C) -> (N, H W C)
+ChannelsLast    (N, C, H, W) -> (N, H, W, C), for images from PyTorch
 """
 
 from __future__ import annotations
@@ -25,11 +27,13 @@ class _Pool2d(Rearrangement):
         kernel_size: kh = kw, or (kh, kw).
         stride: likewise; None for the kernel size, so that windows do not overlap.
         padding: pixels on each side, likewise; at most half a window.
+        dilation: pixels from one to the next of a window, likewise.
     """
 
     kernel_size: int | tuple[int, int]
     stride: int | tuple[int, int] | None = None
     padding: int | tuple[int, int] = 0
+    dilation: int | tuple[int, int] = 1
 
     def __post_init__(self) -> None:
         windows = self.windows
@@ -43,12 +47,12 @@ class _Pool2d(Rearrangement):
         kernel = pair(name, "kernel_size", self.kernel_size, 1)
         stride = kernel if self.stride is None else pair(name, "stride", self.stride, 1)
         padding = pair(name, "padding", self.padding, 0)
-        return Windows(kernel, stride, padding, padding)
+        return Windows(kernel, stride, padding, padding, pair(name, "dilation", self.dilation, 1))
 
     @property
     def _tiles(self) -> bool:
         """Whether no pixel is in two windows."""
-        return all(s >= k for s, k in zip(self.windows.stride, self.windows.kernel, strict=True))
+        return all(s >= k for s, k in zip(self.windows.stride, self.windows.span, strict=True))
 
     def output_shape(self, shape: Shape | None) -> Shape | None:
         check_images(self, shape)
@@ -131,6 +135,44 @@ class AvgPool2d(_Pool2d):
 
 
 @dataclass(frozen=True)
+class ZeroPad2d(Rearrangement):
+    """Zeros around images.
+
+    Attributes:
+        padding: columns on the left and on the right, rows above and below, in PyTorch's order.
+    """
+
+    padding: tuple[int, int, int, int]
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.padding, tuple) or len(self.padding) != 4:
+            raise ValueError(f"expected ZeroPad2d padding (left, right, top, bottom), got {self.padding}")
+        self.windows  # noqa: B018  checks the numbers
+
+    @cached_property
+    def windows(self) -> Windows:
+        """Of single pixels."""
+        (left, right), (top, bottom) = (
+            pair("ZeroPad2d", "padding", sides, 0) for sides in (self.padding[:2], self.padding[2:])
+        )
+        return Windows((1, 1), (1, 1), (top, left), (bottom, right))
+
+    def output_shape(self, shape: Shape | None) -> Shape | None:
+        check_images(self, shape)
+        return None if shape is None else (*self.windows.output_extents(shape), shape[2])
+
+    def forward(self, Ws: Weights, x: Array, stats: Weights | None = None) -> tuple[Array, Record]:
+        check_images(self, x.shape[1:], n=len(x))
+        return self.windows.pad(x), None
+
+    def backward(self, Ws: Weights, record: Record, dy: Array, need_dx: bool = True) -> Derivatives:
+        return (self.windows.inside(dy) if need_dx else None), []
+
+    def jvp(self, Ws: Weights, Vs: Weights, record: Record, dx: Array | None) -> tuple[Array | None, Record]:
+        return (None if dx is None else self.windows.pad(dx)), None
+
+
+@dataclass(frozen=True)
 class GlobalAvgPool(Rearrangement):
     """The mean over all locations, (N, H, W, C) -> (N, C)."""
 
@@ -170,3 +212,25 @@ class Flatten(Rearrangement):
 
     def jvp(self, Ws: Weights, Vs: Weights, record: Record, dx: Array | None) -> tuple[Array | None, Record]:
         return (None if dx is None else dx.reshape(len(dx), -1)), None
+
+
+@dataclass(frozen=True)
+class ChannelsLast(Rearrangement):
+    """(N, C, H, W) -> (N, H, W, C): as the first layer, it takes images as PyTorch has them."""
+
+    def output_shape(self, shape: Shape | None) -> Shape | None:
+        if shape is None:
+            return None
+        if len(shape) != 3:
+            raise ValueError(f"expected images (N, C, H, W) into {self}, got {('N', *shape)}")
+        return (*shape[1:], shape[0])
+
+    def forward(self, Ws: Weights, x: Array, stats: Weights | None = None) -> tuple[Array, Record]:
+        self.output_shape(x.shape[1:])
+        return array_module(x).moveaxis(x, 1, 3), None
+
+    def backward(self, Ws: Weights, record: Record, dy: Array, need_dx: bool = True) -> Derivatives:
+        return (array_module(dy).moveaxis(dy, -1, -3) if need_dx else None), []
+
+    def jvp(self, Ws: Weights, Vs: Weights, record: Record, dx: Array | None) -> tuple[Array | None, Record]:
+        return (None if dx is None else array_module(dx).moveaxis(dx, 1, 3)), None

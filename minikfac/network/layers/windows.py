@@ -1,8 +1,9 @@
 """Windows that slide over images: what convolution and pooling have in common.
 
 A window of kh x kw pixels moves in steps of (sh, sw) over an image padded by ph pixels above and below
-and pw left and right; it stops at Ho x Wo locations, numbered row by row. Pixel (i, j) of all windows
-together is one strided slice of the padded image: work goes by such slices, kh kw of them.
+and pw left and right; it stops at Ho x Wo locations, numbered row by row. Dilated, its pixels lie (dh, dw)
+apart, so that it spans (kh - 1) dh + 1 rows. Pixel (i, j) of all windows together is one strided slice of the
+padded image: work goes by such slices, kh kw of them.
 """
 
 from __future__ import annotations
@@ -27,12 +28,20 @@ class Windows:
         kernel: (kh, kw).
         stride: (sh, sw).
         before, after: padding above and left, below and right.
+        dilation: (dh, dw).
     """
 
     kernel: Pair
     stride: Pair
     before: Pair
     after: Pair
+    dilation: Pair = (1, 1)
+
+    @property
+    def span(self) -> Pair:
+        """Rows and columns from the first pixel to the last."""
+        (kh, kw), (dh, dw) = self.kernel, self.dilation
+        return (kh - 1) * dh + 1, (kw - 1) * dw + 1
 
     @property
     def padded(self) -> bool:
@@ -47,7 +56,7 @@ class Windows:
         ho, wo = (self._stops(extents[axis], axis) for axis in range(2))
         if min(ho, wo) < 1:
             h, w = (extents[axis] + self.before[axis] + self.after[axis] for axis in range(2))
-            kh, kw = self.kernel
+            kh, kw = self.span
             raise ValueError(f"expected images of at least {kh} x {kw} pixels with padding, got {h} x {w}")
         return ho, wo
 
@@ -58,7 +67,7 @@ class Windows:
         return tuple(None if extent is None else stops for extent, stops in zip(shape[:2], grid, strict=True))
 
     def _stops(self, extent: int, axis: int) -> int:
-        room = extent + self.before[axis] + self.after[axis] - self.kernel[axis]
+        room = extent + self.before[axis] + self.after[axis] - self.span[axis]
         return room // self.stride[axis] + 1 if room >= 0 else 0
 
     def pad(self, x: Array, value: Any = 0.0) -> Array:
@@ -86,27 +95,30 @@ class Windows:
 
     def pixels(self, grid: Pair) -> Iterator[Index]:
         """Where pixel (0, 0), (0, 1), ... of all windows lies in the padded images (..., H, W, C)."""
-        (kh, kw), (sh, sw), (ho, wo) = self.kernel, self.stride, grid
-        for i in range(kh):
-            for j in range(kw):
+        (kh, kw), (dh, dw), (sh, sw), (ho, wo) = self.kernel, self.dilation, self.stride, grid
+        for i in range(0, kh * dh, dh):
+            for j in range(0, kw * dw, dw):
                 rows, columns = slice(i, i + sh * (ho - 1) + 1, sh), slice(j, j + sw * (wo - 1) + 1, sw)
                 yield ..., rows, columns, slice(None)
 
     def lines(self, x: Array, value: Any = 0.0) -> Array:
         """What a window sees of each row of pixels of the padded images: (H, N, Wo, kw C).
 
-        Row i of the windows at height t is line t sh + i. Since heights come first in memory, row i of all
+        Row i of the windows at height t is line t sh + i dh. Since heights come first in memory, row i of all
         windows is one block of it where sh = 1.
         """
         xp, wide = array_module(x), self.pad(x, value).swapaxes(0, 1)
         h, n, w, c = wide.shape
         flat = xp.ascontiguousarray(wide).reshape(h, n, w * c)
-        views = xp.lib.stride_tricks.sliding_window_view(flat, self.kernel[1] * c, 2)
-        return xp.ascontiguousarray(views[:, :, :: self.stride[1] * c])
+        views = xp.lib.stride_tricks.sliding_window_view(flat, self.span[1] * c, 2)
+        views = views[:, :, :: self.stride[1] * c]
+        if self.dilation[1] > 1:
+            views = views.reshape(*views.shape[:3], -1, c)[..., :: self.dilation[1], :]
+        return xp.ascontiguousarray(views).reshape(*views.shape[:3], -1)
 
     def row(self, lines: Array, i: int, heights: slice) -> Array:
         """Row i of the windows at some heights, (heights, N, Wo, kw C)."""
-        s = self.stride[0]
+        s, i = self.stride[0], i * self.dilation[0]
         return lines[heights.start * s + i : (heights.stop - 1) * s + i + 1 : s]
 
     def patches(self, lines: Array, out: Array) -> None:

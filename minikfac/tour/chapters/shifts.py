@@ -72,7 +72,8 @@ def shifted_products(
     Raises:
         ValueError: on a net without such a convolution.
     """
-    dense = {number: conv for number, conv in conv_layers(net).items() if conv.windows.stride == (1, 1)}
+    convs = conv_layers(net).items()
+    dense = {l: conv for l, conv in convs if conv.windows.stride == conv.windows.dilation == (1, 1)}
     if not dense or (layer is not None and layer not in dense):
         names = ", ".join(net.names[number] for number in dense) or "none"
         raise ValueError(f"expected a convolution of stride 1, of which there are {names}, got {layer}")
