@@ -60,7 +60,7 @@ def mnist(
         folder: Folder with the four IDX files, packed or not. Their content must be consistent, but need not
             be official (see `check`), so a part of MNIST can be read too. None downloads the official files
             to the cache once.
-            size: Rows and columns of an image, 1..28; images are shrunk by exact area averaging.
+        size: Rows and columns of an image, 1..28; images are shrunk by exact area averaging.
         images: Whether inputs are (N, size, size, 1) rather than (N, size * size).
         dtype: float64 or float32; the full set at full size takes 0.44 GB in float64.
         n_train: Number of training images, drawn as `Dataset.subset` does; None for all.

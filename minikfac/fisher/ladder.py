@@ -65,12 +65,12 @@ def ladder(signals: Signals, assume: Collection[str]) -> BlockDiagonal:
     every layer.
 
     Args:
-    signals: from :func:`minikfac.fisher.signals`.
-    assume: a subset of "IAD", "SH" and "SUD" that is in :data:`LADDER`.
+        signals: from :func:`minikfac.fisher.signals`.
+        assume: a subset of "IAD", "SH" and "SUD" that is in :data:`LADDER`.
 
     Returns:
-    One :class:`DenseMatrix` per layer. Under {IAD, SH} a block can be indefinite: ``solve`` then
-    needs damping above minus its smallest eigenvalue, which the error states.
+        One :class:`DenseMatrix` per layer. Under {IAD, SH} a block can be indefinite: ``solve`` then needs
+        damping above minus its smallest eigenvalue, which the error states.
 
     Raises:
         ValueError: on unknown assumptions, SH without IAD, or SH for locations without a known grid.

@@ -72,8 +72,8 @@ def kron_sum_solver(
         D: (O, O), positive semi-definite.
         sign: +1 or -1. For -1 the eigenvalues s1, s2 are clipped to at most 1, their exact bound if C and D
             are the parts of A and G explained by a regression.
-            names: names of A and G in errors.
-            damping: lambda, already contained in A and G; only for errors.
+        names: names of A and G in errors.
+        damping: lambda, already contained in A and G; only for errors.
 
     Returns:
         K1 (I, I), K2 (O, O) and the inverse denominators 1 / (1 + sign s1 s2^T), (I, O).

@@ -451,7 +451,7 @@ class Network(Shown):
             x, y: inputs and targets: arrays, or data that :func:`minikfac.backend.as_array` can convert.
             stats: running statistics, required for nets with batch normalization.
 
-            Raises:
+        Raises:
             ValueError: on numbers that are not finite, or inputs, targets or statistics that do not fit.
             TypeError: on anything but an array of numbers.
             FloatingPointError: if finite numbers overflow.

@@ -99,7 +99,7 @@ class Output(ABC):
         makes its loss NaN (:meth:`losses`), and :meth:`check_values` raises the error.
 
         Raises:
-        ValueError: with the expected and the actual targets.
+            ValueError: with the expected and the actual targets.
             TypeError: if y is not an array.
         """
         self.check_form(y, n, n_units)

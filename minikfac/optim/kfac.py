@@ -172,7 +172,7 @@ class KFAC:
             batch: inputs and targets, in random order, as S1 and S2 are its first examples.
             rng: a ``numpy.random.Generator``, for sampling targets.
 
-            Returns:
+        Returns:
             Parameters, state, and info: ``loss``, ``objective`` (h before the step), ``lam``, ``gamma``,
             ``alpha``, ``mu``, ``model`` (M(delta)), and ``rho`` if it was computed; with ``max_age`` also
             ``age``, the number of steps since the inverse's factors were computed.

@@ -80,11 +80,11 @@ class KrylovSubspace:
             batch: inputs and targets, in random order, as its parts are the first and the last examples.
             rng: a ``numpy.random.Generator``, for sampling the preconditioner's targets.
 
-            Returns:
+        Returns:
             Parameters, state, and info: ``loss`` on the gradient's examples, ``damping``, ``model`` (the
             quadratic model at the step), ``dimension`` of the space, ``evaluations`` of h in the search.
 
-            Raises:
+        Raises:
             ValueError: on a batch of one example, if the search needs separate examples.
         """
         x, y = batch

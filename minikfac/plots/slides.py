@@ -55,13 +55,10 @@ def _turn_greys(fig: Any) -> None:
     pictures += [circle for circle in fig.findobj(Circle) if not _grey(circle, "facecolor")]
     pictures = [picture.get_window_extent() for picture in pictures]
     for levels in fig.findobj(ContourSet):
-        if levels.filled:
-            levels.set_cmap(levels.get_cmap().reversed())
-        else:  # one colour, to be turned below
-            levels.set_edgecolor(levels.get_edgecolor()[:1])
+        _prepare_contours(levels)
     for text in [artist for artist in artists if isinstance(artist, Text)]:
         box = text.get_window_extent()
-        if any(at.x0 < box.x0 and box.x1 < at.x1 and at.y0 < box.y0 < at.y1 for at in pictures):
+        if any(at.containsx(box.x0) and at.containsx(box.x1) and at.containsy(box.y0) for at in pictures):
             artists.remove(text)
         else:
             patches = (text.get_bbox_patch(), getattr(text, "arrow_patch", None))
@@ -70,6 +67,14 @@ def _turn_greys(fig: Any) -> None:
     greys = [(artist, name, grey) for artist in artists for name in names if (grey := _grey(artist, name))]
     for artist, name, (lightness, alpha) in greys:  # all are read before one is set: some share a colour
         getattr(artist, f"set_{name}")((*[0.08 + 0.9 * (1 - lightness)] * 3, alpha))
+
+
+def _prepare_contours(levels: Any) -> None:
+    """Reverse the colours of filled contours, and give lines one colour, which is turned as any other."""
+    if levels.filled:
+        levels.set_cmap(levels.get_cmap().reversed())
+    else:
+        levels.set_edgecolor(levels.get_edgecolor()[:1])
 
 
 def _grey(artist: Any, name: str) -> tuple[float, float] | None:

@@ -49,13 +49,12 @@ def ledger(
     weights only the rows of Kronecker products remain, each below the exact blocks.
 
     Args:
-    signals: from :func:`minikfac.fisher.signals`.
-    gradient: (P,), for which steps are computed.
-    damping: lambda > 0.
-    F: the exact matrix, if already computed, or a matrix-free one.
-    reference: :meth:`Reference.of` the matrix, if already computed.
-    built: approximations already built from these signals, by their names in
-    :data:`APPROXIMATIONS`.
+        signals: from :func:`minikfac.fisher.signals`.
+        gradient: (P,), for which steps are computed.
+        damping: lambda > 0.
+        F: the exact matrix, if already computed, or a matrix-free one.
+        reference: :meth:`Reference.of` the matrix, if already computed.
+        built: approximations already built from these signals, by their names in :data:`APPROXIMATIONS`.
 
     Returns:
         Rows with ``label``, ``above`` (the label of another row; None for the first), ``error`` (relative

@@ -73,7 +73,7 @@ def held_out(
         ``behind`` (the difference from the best model's nats); and their standard errors ``nats_se`` and
         ``behind_se``, the latter from paired differences over examples.
 
-        Raises:
+    Raises:
         ValueError: on gradients of the wrong shape, fewer than two in ``test``, no models or no dampings.
     """
     if not (models and len(dampings) and len(test) > 1):

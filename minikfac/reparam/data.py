@@ -42,7 +42,7 @@ def center(
         layers: layers by index or name; by default all but normalizations, which have no input map and
         center their inputs themselves.
 
-        Raises:
+    Raises:
         ValueError: on a layer without a bias to absorb d.
     """
     means = _means(net, theta, x, stats)

@@ -28,7 +28,7 @@ def random(net: Network, rng: Any, condition: float = 10.0, kind: str = "affine"
         V orthogonal, c = d = 0; "diagonal", U and V diagonal with random signs, c = d = 0. Scale and shift of
         a normalization have a diagonal U (signs, for "orthogonal") and no V.
 
-        Raises:
+    Raises:
         ValueError: on an unknown kind, or a condition number below 1.
         TypeError: if rng is not a generator.
     """

@@ -64,10 +64,10 @@ def rescale(
         net: the network.
         factors: (O,) or a number per parameter layer, by index or name; units must be ReLUs, possibly after
             pooling, followed by a dense layer or convolution.
-            rng: instead, a ``numpy.random.Generator`` to draw factors between 1/3 and 3 for all such layers.
+        rng: instead, a ``numpy.random.Generator`` to draw factors between 1/3 and 3 for all such layers.
 
-            Raises:
-            ValueError: if neither or both are given, factors are not positive, or layers lack such units.
+    Raises:
+        ValueError: if neither or both are given, factors are not positive, or layers lack such units.
     """
     if (factors is None) == (rng is None):
         raise ValueError("expected either factors or rng")

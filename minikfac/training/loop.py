@@ -72,14 +72,12 @@ def train(
     Args:
         net, theta: the network and its initial parameters (P,), which are not changed.
         opt: the optimizer.
-        dataset: the data; losses and errors are on the full sets. Moved to theta's device at once or by
-            batches.
+        dataset: the data, moved to theta's device at once or by batches; losses are on the full sets.
         steps: largest number of steps; None if ``max_seconds`` is the only limit.
-        batch_size: examples per step, a number or a function of the step, such as
-            :class:`.ExponentialBatches`.
-        seed: seed of the order of examples and of sampled targets. measure_every: steps between measurements,
-        or a function that decides this for each step; start and end are always measured. By default a tenth
-        of the run, or :class:`.PerOctave` without ``steps``.
+        batch_size: examples per step, or a function of the step, such as :class:`.ExponentialBatches`.
+        seed: seed of the order of examples and of sampled targets.
+        measure_every: steps between measurements, or a function that decides this for each step; start and
+            end are always measured. By default a tenth of the run, or :class:`.PerOctave` without ``steps``.
         track: called with step and theta at each measurement; the returned entries are added to the record.
         progress: whether to show a progress bar, or its title.
         averaging: examples over which the iterates are averaged, see :mod:`.averaging`; None for no average.
@@ -89,8 +87,7 @@ def train(
         on_record: called with each new record.
 
     Raises:
-        ValueError, TypeError: on arguments that do not fit together, differing ranks, or a checkpoint that is
-        damaged or from another run.
+        ValueError, TypeError: on arguments or ranks that do not match, or a damaged or foreign checkpoint.
         RuntimeError: if the parameters of two ranks diverge.
         FileExistsError: if a checkpoint or records would be lost, or another run is writing them.
         FloatingPointError: if the loss becomes NaN or infinite. The last checkpoint remains intact.

@@ -45,10 +45,10 @@ class History(Shown):
             ``squared_error`` and ``test_squared_error`` (per example); the same with ``_average`` if iterates
             are averaged; ``batch_loss`` and the last step's other diagnostics, such as damping; and the
             entries added by ``track``.
-            theta: the final parameters (P,); None in a history that was read from a file.
-            state: the optimizer's state.
-            about: description of the run, as in the first line of the file; empty without a file.
-            average: average of the iterates, (P,); None without averaging.
+        theta: the final parameters (P,); None in a history that was read from a file.
+        state: the optimizer's state.
+        about: description of the run, as in the first line of the file; empty without a file.
+        average: average of the iterates, (P,); None without averaging.
     """
 
     records: list[Record] = field(default_factory=list)
@@ -109,7 +109,7 @@ def read(path: str | Path) -> History:
     older files do not have them.
 
     Raises:
-    ValueError: if the file does not contain records, or is damaged before its last line.
+        ValueError: if the file does not contain records, or is damaged before its last line.
     """
     rows: list[Record] = []
     with_checksums = False
