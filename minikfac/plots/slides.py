@@ -61,12 +61,16 @@ def _turn_greys(fig: Any) -> None:
         if any(at.containsx(box.x0) and at.containsx(box.x1) and at.containsy(box.y0) for at in pictures):
             artists.remove(text)
         else:
-            patches = (text.get_bbox_patch(), getattr(text, "arrow_patch", None))
-            artists |= {patch for patch in patches if patch is not None}
+            artists |= _behind(text)
     names = ("color", "facecolor", "edgecolor", "markerfacecolor", "markeredgecolor")
     greys = [(artist, name, grey) for artist in artists for name in names if (grey := _grey(artist, name))]
     for artist, name, (lightness, alpha) in greys:  # all are read before one is set: some share a colour
         getattr(artist, f"set_{name}")((*[0.08 + 0.9 * (1 - lightness)] * 3, alpha))
+
+
+def _behind(text: Text) -> set[Any]:
+    """The box and the arrow of a text, where it has them."""
+    return {text.get_bbox_patch(), getattr(text, "arrow_patch", None)} - {None}
 
 
 def _prepare_contours(levels: Any) -> None:
