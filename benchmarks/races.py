@@ -20,7 +20,7 @@ from minikfac.optim.schedules import InverseTime, SutskeverMomentum
 from minikfac.parallel import one_thread
 from minikfac.plots.races import label
 from minikfac.races.contenders import contender
-from minikfac.races.race import file_name
+from minikfac.races.race import file_name, reached
 from minikfac.races.search import Built, Choice, LogUniform, drawn, random_search
 from minikfac.training import ExponentialBatches, Keep, PerStep, records
 
@@ -47,7 +47,9 @@ class Racer:
         fixed: arguments that are not searched for, unless a round does.
         spaces: ranges of those that are, one for each round; ``batch_size`` and ``averaging`` may be among
             them.
-        seconds: of training in a run.
+        steps: of a run, at most.
+        ends_at: training loss of the averaged parameters at which a run ends: a count of seconds would depend
+            on what else the machine does.
         measure_every: when to measure on the whole set.
         tuned_as: another racer whose search serves this one too.
         round: of the search, from 1, whose best it takes; 0 for the last.
@@ -56,7 +58,8 @@ class Racer:
     optimizer: str
     fixed: dict[str, Any]
     spaces: tuple[dict[str, Any], ...]
-    seconds: float
+    steps: int
+    ends_at: float
     measure_every: Widening
     tuned_as: str | None = None
     round: int = 0
@@ -125,8 +128,9 @@ _NESTEROV = Racer(
             "averaging": Choice((PerStep(0.99), PerStep(0.999))),
         },
     ),
-    seconds=1200,
-    measure_every=Widening(250, 2000),
+    steps=16_000,
+    ends_at=55.0,
+    measure_every=Widening(500, 1000),
     round=3,
 )
 _KFAC = Racer(
@@ -165,15 +169,16 @@ _KFAC = Racer(
             "averaging": Choice((PerStep(0.9), PerStep(0.95))),
         },
     ),
-    seconds=400,
-    measure_every=Widening(5, 30),
+    steps=300,
+    ends_at=55.0,
+    measure_every=Widening(10, 20),
     round=3,
 )
 
 
 _SGD_CONV = Racer(
     "SGD",
-    {"momentum": 0.9, "averaging": PerStep(0.99)},
+    {"momentum": 0.9, "averaging": 6_400},
     (
         {
             "lr": _falling(1e-3, 0.1, 1000, 4000),
@@ -184,20 +189,22 @@ _SGD_CONV = Racer(
             "batch_size": Choice((64, 128)),
         },
     ),
-    seconds=900,
-    measure_every=Widening(150, 600),
+    steps=12_130,
+    ends_at=0.0614,
+    measure_every=Widening(300, 600),
 )
 _SGD_LARGE = replace(
     _SGD_CONV,
     fixed={**_SGD_CONV.fixed, "batch_size": 4096},
     spaces=({"lr": _falling(1e-2, 0.3, 100)}, {"lr": _falling(3e-3, 3e-2, 100, 400)}),
-    seconds=1000,
+    steps=200,
+    ends_at=1.27,
     measure_every=Widening(10, 25),
 )
 # statistics and inverses are renewed as seldom as the cost of a step asks for, not tuned
 _KFC = Racer(
     "KFC-pre",
-    {"momentum": 0.9, "averaging": PerStep(0.99), "clip_norm": "kfac", "Ts": 5, "Tf": 20, "decay": 0.8},
+    {"momentum": 0.9, "averaging": 6_400, "clip_norm": "kfac", "Ts": 5, "Tf": 20, "decay": 0.8},
     (
         {
             "lr": _falling(1e-3, 0.3, 250, 1000),
@@ -212,12 +219,22 @@ _KFC = Racer(
             "clip": Choice((0.1, 0.3)),
         },
     ),
-    seconds=600,
-    measure_every=Widening(20, 150),
+    steps=2500,
+    ends_at=0.0614,
+    measure_every=Widening(50, 100),
+)
+# not searched for: the defaults, with inverses for each tenth of a run's first hundred steps
+_KFAC_CONV = Racer(
+    "K-FAC",
+    {"batch_size": 512, "averaging": 6_400, "T3": 10, "l2": 0.0},
+    (),
+    steps=600,
+    ends_at=0.0614,
+    measure_every=Widening(10, 20),
 )
 RACES = {
     "cifar10-kfc": Race(
-        {"SGD": _SGD_CONV, "KFC-pre": _KFC},
+        {"SGD": _SGD_CONV, "KFC-pre": _KFC, "K-FAC": _KFAC_CONV},
         rounds=((480, 60), (400, 100)),
         column="best_loss",
         shown=("best_test_error",),
@@ -231,7 +248,7 @@ RACES = {
             # rates of the search, held: trials of 28 updates favour those that soon fall behind
             "SGD, constant rate": replace(_SGD_LARGE, fixed={"lr": 0.0119}, tuned_as="SGD"),
             "SGD, larger constant rate": replace(
-                _SGD_LARGE, fixed={"lr": 0.0222}, tuned_as="SGD", seconds=600
+                _SGD_LARGE, fixed={"lr": 0.0222}, tuned_as="SGD"
             ),
             "SGD": _SGD_LARGE,
             "KFC-pre": replace(
@@ -249,7 +266,8 @@ RACES = {
                         "clip": Choice((0.1, 0.3)),
                     },
                 ),
-                seconds=500,
+                steps=80,
+                ends_at=1.0,
                 measure_every=Widening(2, 5),
             ),
         },
@@ -333,6 +351,8 @@ def best(name: str, racer: str, device: str) -> dict[str, Any]:
     racing = RACES[name].racers[racer]
     searched = racing.tuned_as or racer
     base, number = RACES[name].racers[searched], racing.round or len(RACES[name].rounds)
+    if not base.spaces:
+        return base.fixed
     path = _search_file(results(name, device), searched, number)
     if not path.exists():
         raise SystemExit(
@@ -347,7 +367,7 @@ def _search_file(folder: Path, racer: str, number: int) -> Path:
     return folder / f"{file_name(racer)}.search-{number}.jsonl"
 
 
-def run(name: str, racer: str, seed: int, folder: Path | None, device: str) -> None:
+def run(name: str, racer: str, seed: int, folder: Path | None, device: str, ends_at: float | None) -> None:
     """One run with the best arguments, from the start of this seed."""
     racing = RACES[name].racers[racer]
     problem = RACES[name].load(name, folder, device)
@@ -359,12 +379,12 @@ def run(name: str, racer: str, seed: int, folder: Path | None, device: str) -> N
         problem.theta(seed),
         contender(racing.optimizer).make(problem.net, **_of_the_optimizer(arguments)),
         problem.dataset,
-        None,
+        racing.steps,
         size,
         seed,
         racing.measure_every,
         averaging=arguments.get("averaging"),
-        max_seconds=racing.seconds,
+        target={"loss_average": racing.ends_at if ends_at is None else ends_at},
         keep=Keep(results(name, device), f"{file_name(racer)}-{seed}", existing="resume"),
         on_record=lambda record: print(json.dumps(record), flush=True),
         progress=False,
@@ -403,6 +423,7 @@ def main() -> None:
     parser.add_argument("racer", nargs="?")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--round", type=int, default=1, help="of tuning")
+    parser.add_argument("--ends-at", type=float, help="training loss at which the run ends, if not the race's")
     parser.add_argument("--folder", type=Path, help="where the files of the data are, if not in the cache")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:1")
     arguments = parser.parse_args()
@@ -419,7 +440,14 @@ def main() -> None:
         if arguments.command == "tune":
             tune(arguments.race, arguments.racer, arguments.round, arguments.folder, arguments.device)
         else:
-            run(arguments.race, arguments.racer, arguments.seed, arguments.folder, arguments.device)
+            run(
+                arguments.race,
+                arguments.racer,
+                arguments.seed,
+                arguments.folder,
+                arguments.device,
+                arguments.ends_at,
+            )
 
 
 if __name__ == "__main__":
