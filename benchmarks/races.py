@@ -15,16 +15,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from minikfac import plots, races, training, use_device
 from minikfac.optim.schedules import InverseTime, SutskeverMomentum
 from minikfac.parallel import one_thread
 from minikfac.plots.races import label
 from minikfac.races.contenders import contender
-from minikfac.races.race import file_name, reached
+from minikfac.races.race import file_name, in_range, median_and_ends, reached
 from minikfac.races.search import Built, Choice, LogUniform, drawn, random_search
-from minikfac.training import ExponentialBatches, Keep, PerStep, records
+from minikfac.training import ExponentialBatches, History, Keep, PerStep, records
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
+STEP_TIMES = Path(__file__).parent / "results" / "step_times.json"
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,7 @@ class Race:
         levels: to be reached, by column; else what the baseline had reached on its way.
         problem: its name, if not that of the race.
         width: of the problem's net, as a share of the paper's.
+        compared: the racers of the tables, the baseline first; all by default.
     """
 
     racers: dict[str, Racer]
@@ -87,6 +91,11 @@ class Race:
     levels: dict[str, list[float]] = field(default_factory=dict)
     problem: str | None = None
     width: float = 1.0
+    compared: tuple[str, ...] = ()
+
+    @property
+    def shown_racers(self) -> tuple[str, ...]:
+        return self.compared or tuple(self.racers)
 
     def load(self, name: str, folder: Path | None, device: str) -> races.Problem:
         return races.problem(self.problem or name, folder, width=self.width, device=device)
@@ -195,7 +204,7 @@ _SGD_CONV = Racer(
 )
 _SGD_LARGE = replace(
     _SGD_CONV,
-    fixed={**_SGD_CONV.fixed, "batch_size": 4096},
+    fixed={**_SGD_CONV.fixed, "batch_size": 4096, "averaging": PerStep(0.99)},
     spaces=({"lr": _falling(1e-2, 0.3, 100)}, {"lr": _falling(3e-3, 3e-2, 100, 400)}),
     steps=200,
     ends_at=1.27,
@@ -237,10 +246,11 @@ RACES = {
         {"SGD": _SGD_CONV, "KFC-pre": _KFC, "K-FAC": _KFAC_CONV},
         rounds=((480, 60), (400, 100)),
         column="best_loss",
-        shown=("best_test_error",),
+        shown=("best_train_error", "best_test_error"),
         levels={
-            "best_loss": [1.0, 0.7, 0.4, 0.2, 0.1, 0.0614],
-            "best_test_error": [0.4, 0.35, 0.3, 0.29, 0.285, 0.2843, 0.25],
+            "best_loss": [1.0, 0.7, 0.4, 0.2, 0.1],
+            "best_train_error": [0.4, 0.3, 0.2, 0.1, 0.05],
+            "best_test_error": [0.4, 0.35, 0.3, 0.29, 0.2843, 0.25],
         },
     ),
     "cifar10-kfc-large-batches": Race(
@@ -253,7 +263,7 @@ RACES = {
             "SGD": _SGD_LARGE,
             "KFC-pre": replace(
                 _KFC,
-                fixed={**_KFC.fixed, "batch_size": 4096, "Ts": 2, "Tf": 4},
+                fixed={**_KFC.fixed, "batch_size": 4096, "averaging": PerStep(0.99), "Ts": 2, "Tf": 4},
                 spaces=(
                     {
                         "lr": _falling(1e-2, 1.0, 50),
@@ -266,7 +276,7 @@ RACES = {
                         "clip": Choice((0.1, 0.3)),
                     },
                 ),
-                steps=80,
+                steps=45,
                 ends_at=1.0,
                 measure_every=Widening(2, 5),
             ),
@@ -308,6 +318,7 @@ RACES = {
             "best_squared_error": [10, 6, 4, 3.2, 2.7],
             "best_test_squared_error": [10, 6, 4, 3.5, 3.2],
         },
+        compared=("Nesterov, falling rate", "K-FAC", "K-FAC tridiagonal"),
     ),
 }
 
@@ -391,18 +402,117 @@ def run(name: str, racer: str, seed: int, folder: Path | None, device: str, ends
     )
 
 
+def timed(run: History, name: str, racer: str, cores: int = 1) -> History:
+    """A run with the seconds of its updates on an idle machine, as step_times.py measured them by the batch.
+
+    Between two measurements the batch is the mean of those steps; between two measured batches, and beyond,
+    the time of an update is a straight line. A racer that was not timed keeps the seconds of its record.
+    """
+    kinds = RACES[name].racers
+    rows = [
+        (row["batch"], row["seconds"])
+        for row in json.loads(STEP_TIMES.read_text(encoding="utf-8"))[f"{cores}"]
+        if row["race"] == name and kinds[row["racer"]].optimizer == kinds[racer].optimizer
+    ]
+    if not rows:
+        return run
+    steps, examples = (np.diff(run[column], prepend=0) for column in ("step", "examples"))
+    sizes, times = np.array(rows).T
+    batch = examples / np.maximum(steps, 1)
+    of_an_update = np.interp(batch, sizes, times)
+    if len(rows) > 1:
+        slope = (times[-1] - times[-2]) / (sizes[-1] - sizes[-2])
+        of_an_update += slope * np.maximum(batch - sizes[-1], 0)
+    seconds = np.cumsum(steps * of_an_update)
+    return replace(
+        run, records=[{**old, "seconds": float(at)} for old, at in zip(run.records, seconds, strict=True)]
+    )
+
+
+def runs_of(name: str, device: str = "cpu", cores: int = 1) -> dict[str, list[History]]:
+    """The recorded runs of a race, by racer and in the order of their seeds."""
+    folder, kept = results(name, device), {}
+    for racer in RACES[name].racers:
+        paths = sorted(folder.glob(f"{file_name(racer)}-[0-9].jsonl"))
+        read = [records.read(path) for path in paths]
+        if read:
+            kept[racer] = [timed(run, name, racer, cores) for run in read] if device == "cpu" else read
+    return kept
+
+
+def ratios(
+    runs: dict[str, list[History]], baseline: str, racer: str, column: str, level: float
+) -> dict[str, list[float]]:
+    """How many times fewer updates, longer updates and fewer seconds to a level, from each common seed.
+
+    The first over the second is the third.
+    """
+    seeds = {of: {run.about["seed"]: run for run in runs[of]} for of in (baseline, racer)}
+    updates, seconds = (
+        [
+            reached(seeds[baseline][seed], column, level, along)
+            / reached(seeds[racer][seed], column, level, along)
+            for seed in seeds[baseline]
+            if seed in seeds[racer]
+        ]
+        for along in ("step", "seconds")
+    )
+    both = [(u, s) for u, s in zip(updates, seconds, strict=True) if math.isfinite(u)]
+    return {
+        "updates": [u for u, _ in both],
+        "seconds per update": [u / s for u, s in both],
+        "seconds": [s for _, s in both],
+    }
+
+
+def factors(name: str, column: str) -> list[list[str]]:
+    """The table of docs/results/README.md: updates and seconds by level, and what the factors are made of."""
+    race, runs, two = RACES[name], runs_of(name), runs_of(name, cores=2)
+    levels, percent = race.levels[column], column.endswith("error") and "squared" not in column
+    baseline, *others = (racer for racer in race.shown_racers if racer in runs)
+    rows = [["to", *(f"{100 * level:g}%" if percent else f"{level:g}" for level in levels)]]
+    for along, of, form in (("updates", runs, "{:,.0f}"), ("seconds", runs, "{:,.0f}")):
+        for racer in (baseline, *others):
+            cells = []
+            for level in levels:
+                at = [reached(run, column, level, {"updates": "step"}.get(along, along)) for run in of[racer]]
+                at = [each for each in at if math.isfinite(each)]
+                cells.append(in_range(*median_and_ends(at), form) if at else "not reached")
+            rows.append([f"{along}: {racer}", *cells])
+    for racer in others:
+        every = [ratios(runs, baseline, racer, column, level) for level in levels]
+        of_two = [ratios(two, baseline, racer, column, level) for level in levels]
+        for what, key, each in (
+            ("fewer updates", "updates", every),
+            ("longer updates", "seconds per update", every),
+            ("**fewer seconds**", "seconds", every),
+            ("fewer seconds, two cores", "seconds", of_two),
+        ):
+            cells = [_factor(ratio[key], key == "seconds" and each is every) for ratio in each]
+            rows.append([f"{racer}, {what}", *cells])
+    return rows
+
+
+def _factor(values: list[float], bold: bool) -> str:
+    if not values:
+        return "-"
+    forms = ["{:.0f}" if value >= 9.95 else "{:.1f}" for value in median_and_ends(values)]
+    middle, low, high = (form.format(at) for form, at in zip(forms, median_and_ends(values), strict=True))
+    middle = f"**{middle}**" if bold else middle
+    return middle if len(values) == 1 else f"{middle} ({low} to {high})"
+
+
 def report(name: str, device: str) -> None:
     """Print tables, and write targets.csv and the figures, of all runs that are there."""
-    race, folder = RACES[name], results(name, device)
-    runs = {racer: sorted(folder.glob(f"{file_name(racer)}-[0-9].jsonl")) for racer in race.racers}
-    histories = {racer: list(map(records.read, paths)) for racer, paths in runs.items() if paths}
-    if not histories:
+    race, folder, runs = RACES[name], results(name, device), runs_of(name, device)
+    if not runs:
         raise SystemExit(f"expected runs in {folder}, which `races.py run {name} RACER` writes")
-    outcome = races.Race(histories)
+    outcome = races.Race(runs)
     for column in ("best_loss", *race.shown):
-        for along in ("seconds", "step"):
-            print(f"\n{column.replace('_', ' ')}: {along} to ...")
-            _print(*outcome.table(column, along, race.levels.get(column)))
+        print(f"\n{column.replace('_', ' ')}")
+        if device == "cpu":
+            header, *rows = factors(name, column)
+            _print(header, rows)
         title = f"{name}: {label(column).split(' (')[0]}"
         plots.race(outcome.records, column, title=title)[0].figure.savefig(folder / f"{column}.png")
         outcome.write_targets(folder / f"{column}-targets.csv", column, race.levels.get(column))
