@@ -27,7 +27,7 @@ from minikfac.races.contenders import contender
 from minikfac.training.batches import batch_of, batches
 
 LEVELS = (200.0, 130.0, 110.0, 90.0)
-SEARCH, BUDGET, SEEDS = 150_000, 500_000, (1, 2, 3)
+SEARCH, BUDGET, SEEDS = 60_000, 200_000, (1, 2, 3)
 L2 = 1e-5
 Info = dict[str, float]
 
@@ -41,7 +41,9 @@ def of_hessian_free(opt: Any, m: int, info: Info) -> float:
 
 
 def of_krylov(opt: Any, m: int, info: Info) -> float:
-    return m * ((1 - opt.search_share) * (1 + opt.tau2 * (1 + opt.K)) + opt.search_share * info["evaluations"])
+    return m * (
+        (1 - opt.search_share) * (1 + opt.tau2 * (1 + opt.K)) + opt.search_share * info["evaluations"]
+    )
 
 
 METHODS: dict[str, tuple[Callable[[Any, int, Info], float], dict[str, tuple[Any, ...]]]] = {
@@ -52,7 +54,9 @@ METHODS: dict[str, tuple[Callable[[Any, int, Info], float], dict[str, tuple[Any,
 """What an update costs in passes, and the constants that are tried."""
 
 
-def run(problem: races.Problem, method: str, settings: dict[str, Any], seed: int, budget: float) -> dict[str, Any]:
+def run(
+    problem: races.Problem, method: str, settings: dict[str, Any], seed: int, budget: float
+) -> dict[str, Any]:
     """Losses of the training set after each update, and passes until then, to the last level or the budget."""
     arguments = {**settings}
     m, cost = arguments.pop("m"), METHODS[method][0]
@@ -88,7 +92,12 @@ def main() -> None:
             best = choices[int(np.argmin(scores))] if scores else choices[0]
             runs = [run(problem, method, best, seed, BUDGET) for seed in SEEDS]
             record["methods"][method] = {"constants": best, "trials": trials, "runs": runs}
-            print(method, best, [(len(r["losses"]) - 1, r["passes"][-1], min(r["losses"])) for r in runs], flush=True)
+            print(
+                method,
+                best,
+                [(len(r["losses"]) - 1, r["passes"][-1], min(r["losses"])) for r in runs],
+                flush=True,
+            )
             common.write("iterative", record)
 
 

@@ -93,10 +93,6 @@ class Race:
     width: float = 1.0
     compared: tuple[str, ...] = ()
 
-    @property
-    def shown_racers(self) -> tuple[str, ...]:
-        return self.compared or tuple(self.racers)
-
     def load(self, name: str, folder: Path | None, device: str) -> races.Problem:
         return races.problem(self.problem or name, folder, width=self.width, device=device)
 
@@ -180,7 +176,7 @@ _KFAC = Racer(
     ),
     steps=300,
     ends_at=55.0,
-    measure_every=Widening(10, 20),
+    measure_every=Widening(20, 20),
     round=3,
 )
 
@@ -230,7 +226,7 @@ _KFC = Racer(
     ),
     steps=2500,
     ends_at=0.0614,
-    measure_every=Widening(50, 100),
+    measure_every=Widening(100, 100),
 )
 # not searched for: the defaults, with inverses for each tenth of a run's first hundred steps
 _KFAC_CONV = Racer(
@@ -239,7 +235,7 @@ _KFAC_CONV = Racer(
     (),
     steps=600,
     ends_at=0.0614,
-    measure_every=Widening(10, 20),
+    measure_every=Widening(20, 20),
 )
 RACES = {
     "cifar10-kfc": Race(
@@ -257,9 +253,7 @@ RACES = {
         {
             # rates of the search, held: trials of 28 updates favour those that soon fall behind
             "SGD, constant rate": replace(_SGD_LARGE, fixed={"lr": 0.0119}, tuned_as="SGD"),
-            "SGD, larger constant rate": replace(
-                _SGD_LARGE, fixed={"lr": 0.0222}, tuned_as="SGD"
-            ),
+            "SGD, larger constant rate": replace(_SGD_LARGE, fixed={"lr": 0.0222}, tuned_as="SGD"),
             "SGD": _SGD_LARGE,
             "KFC-pre": replace(
                 _KFC,
@@ -290,6 +284,7 @@ RACES = {
         },
         problem="cifar10-kfc",
         width=0.5,
+        compared=("SGD, constant rate", "SGD, larger constant rate", "KFC-pre"),
     ),
     "mnist-autoencoder": Race(
         {
@@ -408,10 +403,11 @@ def timed(run: History, name: str, racer: str, cores: int = 1) -> History:
     Between two measurements the batch is the mean of those steps; between two measured batches, and beyond,
     the time of an update is a straight line. A racer that was not timed keeps the seconds of its record.
     """
-    kinds = RACES[name].racers
+    kinds, record = RACES[name].racers, json.loads(STEP_TIMES.read_text(encoding="utf-8"))
+    average = sum(row["seconds"] for row in record["averaging"] if row["race"] == name)
     rows = [
-        (row["batch"], row["seconds"])
-        for row in json.loads(STEP_TIMES.read_text(encoding="utf-8"))[f"{cores}"]
+        (row["batch"], row["seconds"] + average)
+        for row in record[f"{cores}"]
         if row["race"] == name and kinds[row["racer"]].optimizer == kinds[racer].optimizer
     ]
     if not rows:
@@ -466,38 +462,45 @@ def ratios(
 
 
 def factors(name: str, column: str) -> list[list[str]]:
-    """The table of docs/results/README.md: updates and seconds by level, and what the factors are made of."""
+    """A table of docs/results/README.md: updates and seconds by level, and what the factors are made of.
+
+    Cells are the median and the range of the seeds that got there. A race that was not timed has no seconds.
+    """
     race, runs, two = RACES[name], runs_of(name), runs_of(name, cores=2)
     levels, percent = race.levels[column], column.endswith("error") and "squared" not in column
-    baseline, *others = (racer for racer in race.shown_racers if racer in runs)
+    baseline, *others = (racer for racer in race.compared or race.racers if racer in runs)
+    clocked = any(row["race"] == name for row in json.loads(STEP_TIMES.read_text(encoding="utf-8"))["1"])
     rows = [["to", *(f"{100 * level:g}%" if percent else f"{level:g}" for level in levels)]]
-    for along, of, form in (("updates", runs, "{:,.0f}"), ("seconds", runs, "{:,.0f}")):
+    for along, of_a_run in (("updates", "step"), ("seconds", "seconds"))[: 1 + clocked]:
         for racer in (baseline, *others):
             cells = []
             for level in levels:
-                at = [reached(run, column, level, {"updates": "step"}.get(along, along)) for run in of[racer]]
+                at = [reached(run, column, level, of_a_run) for run in runs[racer]]
                 at = [each for each in at if math.isfinite(each)]
-                cells.append(in_range(*median_and_ends(at), form) if at else "not reached")
+                cells.append(in_range(*median_and_ends(at), "{:,.0f}") if at else "-")
             rows.append([f"{along}: {racer}", *cells])
     for racer in others:
-        every = [ratios(runs, baseline, racer, column, level) for level in levels]
-        of_two = [ratios(two, baseline, racer, column, level) for level in levels]
-        for what, key, each in (
-            ("fewer updates", "updates", every),
-            ("longer updates", "seconds per update", every),
-            ("**fewer seconds**", "seconds", every),
-            ("fewer seconds, two cores", "seconds", of_two),
-        ):
-            cells = [_factor(ratio[key], key == "seconds" and each is every) for ratio in each]
-            rows.append([f"{racer}, {what}", *cells])
+        if race.racers[racer].optimizer == race.racers[baseline].optimizer:
+            continue
+        every, of_two = (
+            [ratios(each, baseline, racer, column, level) for level in levels] for each in (runs, two)
+        )
+        parts = [("fewer updates", "updates", every), ("longer updates", "seconds per update", every)]
+        parts += [("**fewer seconds**", "seconds", every), ("fewer seconds, two cores", "seconds", of_two)]
+        for what, key, each in parts if clocked else parts[:1]:
+            rows.append([f"{racer}, {what}", *(_factor(ratio[key], "**" in what) for ratio in each)])
     return rows
+
+
+def factor(value: float) -> str:
+    """As the tables write it."""
+    return f"{value:.0f}" if value >= 9.95 else f"{value:.1f}"
 
 
 def _factor(values: list[float], bold: bool) -> str:
     if not values:
         return "-"
-    forms = ["{:.0f}" if value >= 9.95 else "{:.1f}" for value in median_and_ends(values)]
-    middle, low, high = (form.format(at) for form, at in zip(forms, median_and_ends(values), strict=True))
+    middle, low, high = map(factor, median_and_ends(values))
     middle = f"**{middle}**" if bold else middle
     return middle if len(values) == 1 else f"{middle} ({low} to {high})"
 
@@ -533,7 +536,9 @@ def main() -> None:
     parser.add_argument("racer", nargs="?")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--round", type=int, default=1, help="of tuning")
-    parser.add_argument("--ends-at", type=float, help="training loss at which the run ends, if not the race's")
+    parser.add_argument(
+        "--ends-at", type=float, help="training loss at which the run ends, if not the race's"
+    )
     parser.add_argument("--folder", type=Path, help="where the files of the data are, if not in the cache")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:1")
     arguments = parser.parse_args()

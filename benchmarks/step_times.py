@@ -6,9 +6,9 @@
 
 A long race counts updates and examples, on which other work does not act; ``races.py report`` multiplies them
 by these times, with straight lines between the batches measured here. A time is the mean of 20 updates, a
-period of all inverses, after the first three; for racers of fast updates the median of three such means.
-``whole`` trains without measuring for as many updates as the records took to a level, to compare the product
-with the clock.
+period of all inverses, after the first three; for racers of fast updates the median of three such means. The
+average of the iterates is timed apart. ``whole`` takes as many updates as the records took to a level, average
+included, to compare the product with the clock.
 
 Leaves benchmarks/results/step_times.json.
 """
@@ -22,12 +22,13 @@ from typing import Any
 
 import common
 import numpy as np
-import races
 from threadpoolctl import threadpool_limits
 
+import races
 from minikfac.races import Problem
 from minikfac.races.contenders import contender
-from minikfac.training import records, train
+from minikfac.training import records
+from minikfac.training.averaging import averaged
 from minikfac.training.batches import batch_of, batches
 
 PERIOD, WARM_UP, LAPS, LONG = 20, 3, 3, 4.0
@@ -40,7 +41,7 @@ BATCHES = {
     ("cifar10-kfc", "K-FAC"): (512,),
 }
 FOLDERS = {"mnist-autoencoder": "mnist", "cifar10-kfc": "cifar10"}
-WHOLE = {"mnist-autoencoder": ("Nesterov, falling rate", "K-FAC", 80), "cifar10-kfc": ("SGD", "KFC-pre", 1.0)}
+WHOLE = {"mnist-autoencoder": ("Nesterov, falling rate", "K-FAC", 80), "cifar10-kfc": ("SGD", "KFC-pre", 1.2)}
 """Baseline, contender and training loss."""
 
 
@@ -80,28 +81,37 @@ def steps(problems: dict[str, Problem], threads: int) -> Iterator[dict[str, Any]
 
 
 def whole(problems: dict[str, Problem]) -> Iterator[dict[str, Any]]:
-    """Seconds of a run of seed 1 to a level, by its clock; it measures at the start and at the end."""
+    """Seconds of a run of seed 1 to a level, by the clock and without measurements."""
     with threadpool_limits(1):
         for race, (*racers, level) in WHOLE.items():
+            data = problems[race].dataset
             for racer in racers:
                 run = records.read(races.results(race, "cpu") / f"{races.file_name(racer)}-1.jsonl")
                 updates = round(races.reached(run, "best_loss", level, "step"))
                 opt, arguments = made(problems[race], race, racer)
-                again = train(
-                    problems[race].net,
-                    problems[race].theta(1),
-                    opt,
-                    problems[race].dataset,
-                    updates,
-                    arguments["batch_size"],
-                    1,
-                    lambda step: False,
-                    averaging=arguments["averaging"],
-                    progress=False,
-                )
-                end = again.records[-1]
-                row = {"race": race, "racer": racer, "level": level, "updates": updates}
-                yield row | {"examples": end["examples"], "seconds": end["seconds"]}
+                average = theta = problems[race].theta(1)
+                state, order = opt.init(theta), batches(len(data.x_train), arguments["batch_size"], 1)
+                begin, examples = time.perf_counter(), 0
+                for step in range(updates):
+                    rows = next(order)
+                    batch = batch_of(data, rows, theta)
+                    theta, state, _ = opt.step(theta, state, batch, np.random.default_rng([1, step]))
+                    average = averaged(average, theta, step + 1, len(rows), arguments["averaging"])
+                    examples += len(rows)
+                row = {"race": race, "racer": racer, "level": level, "updates": updates, "examples": examples}
+                yield row | {"seconds": time.perf_counter() - begin}
+
+
+def averages(problems: dict[str, Problem]) -> Iterator[dict[str, Any]]:
+    """Seconds of the average of the iterates in an update."""
+    for race, problem in problems.items():
+        theta = problem.theta(0)
+        average, times = theta, []
+        for k in range(PERIOD):
+            begin = time.perf_counter()
+            average = averaged(average, theta, k + 1, 100, 6400)
+            times.append(time.perf_counter() - begin)
+        yield {"race": race, "seconds": float(np.median(times))}
 
 
 def main() -> None:
@@ -116,13 +126,15 @@ def main() -> None:
     }
     path = common.RESULTS / "step_times.json"
     record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"machine": common.machine()}
-    part = f"{arguments.threads}" if arguments.what == "steps" else "whole"
-    rows = steps(problems, arguments.threads) if arguments.what == "steps" else whole(problems)
-    record[part] = []
-    for row in rows:
-        print(part, row, flush=True)
-        record[part].append(row)
-        common.write("step_times", record)
+    parts = {f"{arguments.threads}": steps(problems, arguments.threads)}
+    if arguments.what == "whole":
+        parts = {"averaging": averages(problems), "whole": whole(problems)}
+    for part, rows in parts.items():
+        record[part] = []
+        for row in rows:
+            print(part, row, flush=True)
+            record[part].append(row)
+            common.write("step_times", record)
 
 
 if __name__ == "__main__":
