@@ -57,7 +57,7 @@ METHODS: dict[str, tuple[Callable[[Any, int, Info], float], dict[str, tuple[Any,
 def run(
     problem: races.Problem, method: str, settings: dict[str, Any], seed: int, budget: float
 ) -> dict[str, Any]:
-    """Losses of the training set after each update, and passes until then, to the last level or the budget."""
+    """Training losses after each update, and passes until then, to the last level or the budget."""
     arguments = {**settings}
     m, cost = arguments.pop("m"), METHODS[method][0]
     opt = contender(method).make(problem.net, l2=L2, **arguments)

@@ -397,7 +397,7 @@ def run(name: str, racer: str, seed: int, folder: Path | None, device: str, ends
     )
 
 
-def timed(run: History, name: str, racer: str, cores: int = 1) -> History:
+def timed(run: History, name: str, racer: str) -> History:
     """A run with the seconds of its updates on an idle machine, as step_times.py measured them by the batch.
 
     Between two measurements the batch is the mean of those steps; between two measured batches, and beyond,
@@ -407,7 +407,7 @@ def timed(run: History, name: str, racer: str, cores: int = 1) -> History:
     average = sum(row["seconds"] for row in record["averaging"] if row["race"] == name)
     rows = [
         (row["batch"], row["seconds"] + average)
-        for row in record[f"{cores}"]
+        for row in record["updates"]
         if row["race"] == name and kinds[row["racer"]].optimizer == kinds[racer].optimizer
     ]
     if not rows:
@@ -425,14 +425,14 @@ def timed(run: History, name: str, racer: str, cores: int = 1) -> History:
     )
 
 
-def runs_of(name: str, device: str = "cpu", cores: int = 1) -> dict[str, list[History]]:
+def runs_of(name: str, device: str = "cpu") -> dict[str, list[History]]:
     """The recorded runs of a race, by racer and in the order of their seeds."""
     folder, kept = results(name, device), {}
     for racer in RACES[name].racers:
         paths = sorted(folder.glob(f"{file_name(racer)}-[0-9].jsonl"))
         read = [records.read(path) for path in paths]
         if read:
-            kept[racer] = [timed(run, name, racer, cores) for run in read] if device == "cpu" else read
+            kept[racer] = [timed(run, name, racer) for run in read] if device == "cpu" else read
     return kept
 
 
@@ -466,10 +466,11 @@ def factors(name: str, column: str) -> list[list[str]]:
 
     Cells are the median and the range of the seeds that got there. A race that was not timed has no seconds.
     """
-    race, runs, two = RACES[name], runs_of(name), runs_of(name, cores=2)
+    race, runs = RACES[name], runs_of(name)
     levels, percent = race.levels[column], column.endswith("error") and "squared" not in column
     baseline, *others = (racer for racer in race.compared or race.racers if racer in runs)
-    clocked = any(row["race"] == name for row in json.loads(STEP_TIMES.read_text(encoding="utf-8"))["1"])
+    times = json.loads(STEP_TIMES.read_text(encoding="utf-8"))["updates"]
+    clocked = any(row["race"] == name for row in times)
     rows = [["to", *(f"{100 * level:g}%" if percent else f"{level:g}" for level in levels)]]
     for along, of_a_run in (("updates", "step"), ("seconds", "seconds"))[: 1 + clocked]:
         for racer in (baseline, *others):
@@ -482,13 +483,10 @@ def factors(name: str, column: str) -> list[list[str]]:
     for racer in others:
         if race.racers[racer].optimizer == race.racers[baseline].optimizer:
             continue
-        every, of_two = (
-            [ratios(each, baseline, racer, column, level) for level in levels] for each in (runs, two)
-        )
-        parts = [("fewer updates", "updates", every), ("longer updates", "seconds per update", every)]
-        parts += [("**fewer seconds**", "seconds", every), ("fewer seconds, two cores", "seconds", of_two)]
-        for what, key, each in parts if clocked else parts[:1]:
-            rows.append([f"{racer}, {what}", *(_factor(ratio[key], "**" in what) for ratio in each)])
+        every = [ratios(runs, baseline, racer, column, level) for level in levels]
+        parts = [("fewer updates", "updates"), ("longer updates", "seconds per update")]
+        for what, key in [*parts, ("**fewer seconds**", "seconds")][: 3 if clocked else 1]:
+            rows.append([f"{racer}, {what}", *(_factor(ratio[key], "**" in what) for ratio in every)])
     return rows
 
 

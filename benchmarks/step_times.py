@@ -1,14 +1,13 @@
-"""What an update of each racer costs on an otherwise idle machine, by its batch: the seconds of the long races.
+"""What an update of each racer costs on an idle machine, by its batch: the seconds of the long races.
 
-    python benchmarks/step_times.py steps --threads 1 --folder FOLDER    # FOLDER/mnist and FOLDER/cifar10
-    python benchmarks/step_times.py steps --threads 2 --folder FOLDER    # under four minutes each
-    python benchmarks/step_times.py whole --folder FOLDER                # two races of seed 1, with the clock
+    python benchmarks/step_times.py updates --folder FOLDER    # FOLDER/mnist, FOLDER/cifar10; minutes
+    python benchmarks/step_times.py whole --folder FOLDER      # two races of seed 1, with the clock
 
 A long race counts updates and examples, on which other work does not act; ``races.py report`` multiplies them
 by these times, with straight lines between the batches measured here. A time is the mean of 20 updates, a
 period of all inverses, after the first three; for racers of fast updates the median of three such means. The
-average of the iterates is timed apart. ``whole`` takes as many updates as the records took to a level, average
-included, to compare the product with the clock.
+average of the iterates is timed apart. ``whole`` takes as many updates as the records took to a level, with
+the average, to compare the product with the clock. One thread throughout.
 
 Leaves benchmarks/results/step_times.json.
 """
@@ -22,9 +21,9 @@ from typing import Any
 
 import common
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 import races
+from minikfac.parallel import one_thread
 from minikfac.races import Problem
 from minikfac.races.contenders import contender
 from minikfac.training import records
@@ -69,37 +68,35 @@ def made(problem: Problem, race: str, racer: str) -> tuple[Any, dict[str, Any]]:
     return kind.make(problem.net, **races._of_the_optimizer(arguments)), arguments
 
 
-def steps(problems: dict[str, Problem], threads: int) -> Iterator[dict[str, Any]]:
+def updates(problems: dict[str, Problem]) -> Iterator[dict[str, Any]]:
     """Seconds of an update by race, racer and batch."""
-    with threadpool_limits(threads):
-        for (race, racer), sizes in BATCHES.items():
-            opt, _ = made(problems[race], race, racer)
-            for m in sizes:
-                times = seconds_of_updates(problems[race], opt, m)
-                row = {"race": race, "racer": racer, "batch": m, "seconds": float(np.median(times))}
-                yield row | {"laps": times}
+    for (race, racer), sizes in BATCHES.items():
+        opt, _ = made(problems[race], race, racer)
+        for m in sizes:
+            times = seconds_of_updates(problems[race], opt, m)
+            row = {"race": race, "racer": racer, "batch": m, "seconds": float(np.median(times))}
+            yield row | {"laps": times}
 
 
 def whole(problems: dict[str, Problem]) -> Iterator[dict[str, Any]]:
     """Seconds of a run of seed 1 to a level, by the clock and without measurements."""
-    with threadpool_limits(1):
-        for race, (*racers, level) in WHOLE.items():
-            data = problems[race].dataset
-            for racer in racers:
-                run = records.read(races.results(race, "cpu") / f"{races.file_name(racer)}-1.jsonl")
-                updates = round(races.reached(run, "best_loss", level, "step"))
-                opt, arguments = made(problems[race], race, racer)
-                average = theta = problems[race].theta(1)
-                state, order = opt.init(theta), batches(len(data.x_train), arguments["batch_size"], 1)
-                begin, examples = time.perf_counter(), 0
-                for step in range(updates):
-                    rows = next(order)
-                    batch = batch_of(data, rows, theta)
-                    theta, state, _ = opt.step(theta, state, batch, np.random.default_rng([1, step]))
-                    average = averaged(average, theta, step + 1, len(rows), arguments["averaging"])
-                    examples += len(rows)
-                row = {"race": race, "racer": racer, "level": level, "updates": updates, "examples": examples}
-                yield row | {"seconds": time.perf_counter() - begin}
+    for race, (*racers, level) in WHOLE.items():
+        data = problems[race].dataset
+        for racer in racers:
+            run = records.read(races.results(race, "cpu") / f"{races.file_name(racer)}-1.jsonl")
+            count = round(races.reached(run, "best_loss", level, "step"))
+            opt, arguments = made(problems[race], race, racer)
+            average = theta = problems[race].theta(1)
+            state, order = opt.init(theta), batches(len(data.x_train), arguments["batch_size"], 1)
+            begin, examples = time.perf_counter(), 0
+            for step in range(count):
+                rows = next(order)
+                batch = batch_of(data, rows, theta)
+                theta, state, _ = opt.step(theta, state, batch, np.random.default_rng([1, step]))
+                average = averaged(average, theta, step + 1, len(rows), arguments["averaging"])
+                examples += len(rows)
+            row = {"race": race, "racer": racer, "level": level, "updates": count, "examples": examples}
+            yield row | {"seconds": time.perf_counter() - begin}
 
 
 def averages(problems: dict[str, Problem]) -> Iterator[dict[str, Any]]:
@@ -116,8 +113,7 @@ def averages(problems: dict[str, Problem]) -> Iterator[dict[str, Any]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("what", choices=("steps", "whole"))
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("what", choices=("updates", "whole"))
     parser.add_argument("--folder", type=Path, help="where the files of the data are, if not in the cache")
     arguments = parser.parse_args()
     problems = {
@@ -126,15 +122,16 @@ def main() -> None:
     }
     path = common.RESULTS / "step_times.json"
     record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"machine": common.machine()}
-    parts = {f"{arguments.threads}": steps(problems, arguments.threads)}
+    parts = {"updates": updates(problems)}
     if arguments.what == "whole":
         parts = {"averaging": averages(problems), "whole": whole(problems)}
-    for part, rows in parts.items():
-        record[part] = []
-        for row in rows:
-            print(part, row, flush=True)
-            record[part].append(row)
-            common.write("step_times", record)
+    with one_thread():
+        for part, rows in parts.items():
+            record[part] = []
+            for row in rows:
+                print(part, row, flush=True)
+                record[part].append(row)
+                common.write("step_times", record)
 
 
 if __name__ == "__main__":

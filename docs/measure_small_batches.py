@@ -1,8 +1,8 @@
-"""K-FAC with small batches on the digits autoencoder, from several starts: the numbers of docs/when-it-breaks.md.
+"""K-FAC with small batches on the digits autoencoder: the numbers of docs/when-it-breaks.md.
 
     python docs/measure_small_batches.py    # a few minutes
 
-Leaves docs/results/small-batches.json: the training loss after 400 steps by batch, tau1 and tau2, a start each;
+Leaves docs/results/small-batches.json: training losses after 400 steps by batch, tau1 and tau2, from five starts;
 null where the loss became infinite.
 """
 

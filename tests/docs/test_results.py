@@ -3,14 +3,12 @@
 import json
 import math
 import re
-from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
 import numpy as np
 import pytest
 
-from minikfac.training import records
 from oracles.pages import ROOT, benchmark
 
 RESULTS = ROOT / "docs" / "results"
@@ -41,9 +39,9 @@ def step_times() -> Any:
     return json.loads((ROOT / "benchmarks" / "results" / "step_times.json").read_text(encoding="utf-8"))
 
 
-def medians(name: str, racer: str, column: str, what: str, cores: int = 1) -> list[float]:
+def medians(name: str, racer: str, column: str, what: str) -> list[float]:
     """Of a factor over the seeds, at each level that both sides reached."""
-    race, of = races.RACES[name], races.runs_of(name, cores=cores)
+    race, of = races.RACES[name], runs(name)
     baseline = (race.compared or tuple(race.racers))[0]
     every = [races.ratios(of, baseline, racer, column, level)[what] for level in race.levels[column]]
     return [float(np.median(each)) for each in every if each]
@@ -54,14 +52,14 @@ def span(values: list[float]) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def spans(name: str, racer: str, column: str, cores: int = 1) -> dict[str, str]:
+def spans(name: str, racer: str, column: str) -> dict[str, str]:
     keys = ("updates", "seconds per update", "seconds")
-    return {key: span(medians(name, racer, column, key, cores)) for key in keys}
+    return {key: span(medians(name, racer, column, key)) for key in keys}
 
 
 def milliseconds(race: str, racer: str, batch: int) -> str:
     """An example of an update of one batch, average of the iterates included."""
-    rows = step_times()["1"]
+    rows = step_times()["updates"]
     (row,) = [r for r in rows if (r["race"], r["racer"], r["batch"]) == (race, racer, batch)]
     average = sum(r["seconds"] for r in step_times()["averaging"] if r["race"] == race)
     return f"{1e3 * (row['seconds'] + average) / batch:.2f}"
@@ -101,7 +99,8 @@ def test_factors_are_quotients_of_their_parts() -> None:
 
 
 def test_seconds_are_updates_times_their_times() -> None:
-    times = {(row["racer"], row["batch"]): row["seconds"] for row in step_times()["1"] if row["race"] == AE}
+    rows = [row for row in step_times()["updates"] if row["race"] == AE]
+    times = {(row["racer"], row["batch"]): row["seconds"] for row in rows}
     average = next(row["seconds"] for row in step_times()["averaging"] if row["race"] == AE)
     (run, *_) = runs(AE)["Nesterov, falling rate"]
     assert run["seconds"] == pytest.approx(run["step"] * (times["Nesterov, falling rate", 100] + average))
@@ -112,39 +111,56 @@ def test_seconds_are_updates_times_their_times() -> None:
     assert run["seconds"][first] == pytest.approx(20 * update, rel=1e-6)
 
 
-def sentences() -> dict[str, str]:
-    """What the page says beside its tables."""
-    ae, test = (spans(AE, "K-FAC", column) for column in ("best_loss", "best_test_squared_error"))
+def fewer(name: str, slow: str, fast: str, column: str, level: float, what: str) -> list[float]:
+    return races.ratios(runs(name), slow, fast, column, level)[what]
+
+
+def of_the_autoencoder() -> list[str]:
+    loss, test = (spans(AE, "K-FAC", column) for column in ("best_loss", "best_test_squared_error"))
     (first, *_) = runs(AE)["K-FAC"]
     largest = (first["examples"][-1] - first["examples"][-2]) / (first["step"][-1] - first["step"][-2])
-    tri = {
-        level: races.ratios(runs(AE), "K-FAC", "K-FAC tridiagonal", "best_loss", level)
-        for level in (80, 70, 60)
-    }
-    fewer = [100 * (1 - 1 / update) for each in tri.values() for update in each["updates"]]
-    slower = [1 / seconds for each in tri.values() for seconds in each["seconds"]]
+    tri = [
+        fewer(AE, "K-FAC", "K-FAC tridiagonal", "best_loss", level, "updates")[0] for level in (80, 70, 60)
+    ]
+    dearer = [fewer(AE, "K-FAC", "K-FAC tridiagonal", "best_loss", at, "seconds")[0] for at in (80, 70, 60)]
+    low, high = sorted(100 * (1 - 1 / each) for each in tri)[::2]
+    by_clock, product = clock()[AE]
+    of_sgd, small, large = (
+        milliseconds(AE, racer, batch)
+        for racer, batch in (("Nesterov, falling rate", 100), ("K-FAC", 500), ("K-FAC", 5000))
+    )
     (diverged,) = runs(AE)["Nesterov"]
-    of_kfc = [record["nu"] for run in runs(CIFAR)["KFC-pre"] for record in run.records[1:]]
-    error = runs(CIFAR)["SGD"][0]["test_error"][-1]
-    return {
-        "CLOCK": " ".join(
-            f"{title}: the factor in seconds to {level:g} nats is {by_clock:.2f}, and {product:.2f} by the product."
-            for (title, level), (by_clock, product) in zip(
-                (("On the autoencoder", 80), ("On CIFAR-10", 1.2)), clock().values(), strict=True
-            )
-        ),
-        "DIVERGED": f"{diverged['loss'][-1]:.0f}",
-        "AE_UPDATES": ae["updates"],
-        "AE_SECONDS": ae["seconds"],
-        "AE_LONGER": ae["seconds per update"],
-        "AE_BATCH": f"{largest / 100:.0f}",
-        "AE_EX_SGD": milliseconds(AE, "Nesterov, falling rate", 100),
-        "AE_EX_500": milliseconds(AE, "K-FAC", 500),
-        "AE_EX_5000": milliseconds(AE, "K-FAC", 5000),
-        "AE_TEST": test["seconds"],
-        "TRI": f"{min(fewer):.0f} to {max(fewer):.0f}% fewer updates than block-diagonal from the same start, and "
-        f"{min(slower):.1f} to {max(slower):.1f} times the seconds.",
-        "NU": f"{max(of_kfc):.4f}",
-        "SE": f"{100 * math.sqrt(error * (1 - error) / 4000):.1f}",
-        "SE_RATIO": "",
-    }
+    return [
+        f"to 80 nats on the autoencoder K-FAC is {by_clock:.2f} times sooner by the clock and {product:.2f} times",
+        f"at that rate Nesterov's loss is {diverged['loss'][-1]:.0f} nats in the end",
+        f"Updates: {loss['updates']} times fewer",
+        f"Seconds: {loss['seconds']} times fewer",
+        f"takes {loss['seconds per update']} times as long as one of SGD",
+        f"its batches are 5 to {largest / 100:.0f} times as large",
+        f"an example costs SGD {of_sgd} ms, and K-FAC {small} ms in a batch of 500 and {large} ms in one of 5,000",
+        f"{low:.0f} to {high:.0f}% fewer updates than block-diagonal from the same start",
+        f"{1 / max(dearer):.1f} to {1 / min(dearer):.1f} times the seconds",
+        f"K-FAC is {test['seconds']} times sooner",
+    ]
+
+
+def of_cifar() -> list[str]:
+    loss, train, test = (
+        spans(CIFAR, "KFC-pre", f"best_{column}") for column in ("loss", "train_error", "test_error")
+    )
+    by_clock, product = clock()[CIFAR]
+    largest = max(record["nu"] for run in runs(CIFAR)["KFC-pre"] for record in run.records[1:])
+    share = runs(CIFAR)["SGD"][0]["test_error"][-1]
+    (lowest,) = fewer(CIFAR, "SGD", "KFC-pre", "best_test_error", 0.2843, "seconds")
+    of_kfac = [fewer(CIFAR, "KFC-pre", "K-FAC", "best_loss", level, "updates")[0] for level in (1.0, 0.7)]
+    return [
+        f"to 1.2 nats on CIFAR-10 KFC-pre is {by_clock:.2f} times sooner by the clock and {product:.2f} times",
+        f"is {largest:.4f} at most",
+        f"a standard error of {100 * math.sqrt(share * (1 - share) / 4000):.1f} points",
+        f"Training loss: {loss['seconds']} times fewer seconds, {loss['updates']} times fewer updates",
+        f"Training error: {train['seconds']} times fewer seconds, {train['updates']} times fewer updates",
+        f"Test error: {test['seconds']} times fewer seconds, {test['updates']} times fewer updates",
+        f"SGD's lowest, 28.43%, {lowest:.1f} times sooner",
+        f"costs SGD {milliseconds(CIFAR, 'SGD', 64)} ms an example and KFC-pre {milliseconds(CIFAR, 'KFC-pre', 128)} ms",
+        f"{min(of_kfac):.1f} to {max(of_kfac):.1f} times fewer updates than KFC-pre",
+    ]
