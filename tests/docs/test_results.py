@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -119,11 +120,12 @@ def of_the_autoencoder() -> list[str]:
     loss, test = (spans(AE, "K-FAC", column) for column in ("best_loss", "best_test_squared_error"))
     (first, *_) = runs(AE)["K-FAC"]
     largest = (first["examples"][-1] - first["examples"][-2]) / (first["step"][-1] - first["step"][-2])
-    tri = [
-        fewer(AE, "K-FAC", "K-FAC tridiagonal", "best_loss", level, "updates")[0] for level in (80, 70, 60)
-    ]
-    dearer = [fewer(AE, "K-FAC", "K-FAC tridiagonal", "best_loss", at, "seconds")[0] for at in (80, 70, 60)]
-    low, high = sorted(100 * (1 - 1 / each) for each in tri)[::2]
+    paper, levels = "K-FAC, gamma of the paper", races.RACES[AE].levels["best_loss"]
+    tri, dearer = (
+        [fewer(AE, paper, "K-FAC tridiagonal, gamma of the paper", "best_loss", at, what)[0] for at in levels]
+        for what in ("updates", "seconds")
+    )
+    share = {at: fewer(AE, paper, "K-FAC", "best_loss", at, "updates") for at in (80, 60, 55)}
     by_clock, product = clock()[AE]
     of_sgd, small, large = (
         milliseconds(AE, racer, batch)
@@ -134,11 +136,15 @@ def of_the_autoencoder() -> list[str]:
         f"to 80 nats on the autoencoder K-FAC is {by_clock:.2f} times sooner by the clock and {product:.2f} times",
         f"at that rate Nesterov's loss is {diverged['loss'][-1]:.0f} nats in the end",
         f"Updates: {loss['updates']} times fewer",
+        f"| MNIST autoencoder, training loss, seconds | - | {loss['seconds']} | {loss['updates']} "
+        f"times fewer updates, each {loss['seconds per update']} times as long |",
+        f"takes {min(share[80]):.2f} to {max(share[80]):.2f} times fewer updates to 80 nats than one at the paper's",
+        f"{min(share[60]):.2f} to {max(share[60]):.2f} to 60, and {share[55][0]:.2f} to 55",
         f"Seconds: {loss['seconds']} times fewer",
         f"takes {loss['seconds per update']} times as long as one of SGD",
         f"its batches are 5 to {largest / 100:.0f} times as large",
-        f"an example costs SGD {of_sgd} ms, and K-FAC {small} ms in a batch of 500 and {large} ms in one of 5,000",
-        f"{low:.0f} to {high:.0f}% fewer updates than block-diagonal from the same start",
+        f"costs SGD {of_sgd} ms, and K-FAC {small} ms in a batch of 500 and {large} ms in one of 5,000",
+        f"{100 * (1 - 1 / min(tri)):.0f} to {100 * (1 - 1 / max(tri)):.0f}% fewer updates than block-diagonal",
         f"{1 / max(dearer):.1f} to {1 / min(dearer):.1f} times the seconds",
         f"K-FAC is {test['seconds']} times sooner",
     ]
@@ -151,16 +157,98 @@ def of_cifar() -> list[str]:
     by_clock, product = clock()[CIFAR]
     largest = max(record["nu"] for run in runs(CIFAR)["KFC-pre"] for record in run.records[1:])
     share = runs(CIFAR)["SGD"][0]["test_error"][-1]
-    (lowest,) = fewer(CIFAR, "SGD", "KFC-pre", "best_test_error", 0.2843, "seconds")
+    lowest = fewer(CIFAR, "SGD", "KFC-pre", "best_test_error", 0.2843, "seconds")[0]
     of_kfac = [fewer(CIFAR, "KFC-pre", "K-FAC", "best_loss", level, "updates")[0] for level in (1.0, 0.7)]
+    of_sgd, of_kfc = milliseconds(CIFAR, "SGD", 64), milliseconds(CIFAR, "KFC-pre", 128)
     return [
         f"to 1.2 nats on CIFAR-10 KFC-pre is {by_clock:.2f} times sooner by the clock and {product:.2f} times",
         f"is {largest:.4f} at most",
+        f"| CIFAR-10, training error, seconds | 7.5 or 6.3 | {train['seconds']} | not reached: {train['updates']} "
+        f"times fewer updates, each {train['seconds per update']} times as long |",
+        f"| CIFAR-10, test error, seconds | 4.8 or 3.4 | {test['seconds']} |",
         f"a standard error of {100 * math.sqrt(share * (1 - share) / 4000):.1f} points",
         f"Training loss: {loss['seconds']} times fewer seconds, {loss['updates']} times fewer updates",
         f"Training error: {train['seconds']} times fewer seconds, {train['updates']} times fewer updates",
         f"Test error: {test['seconds']} times fewer seconds, {test['updates']} times fewer updates",
         f"SGD's lowest, 28.43%, {lowest:.1f} times sooner",
-        f"costs SGD {milliseconds(CIFAR, 'SGD', 64)} ms an example and KFC-pre {milliseconds(CIFAR, 'KFC-pre', 128)} ms",
+        f"gives back a factor of {loss['seconds per update']}",
+        f"costs SGD {of_sgd} ms an example and KFC-pre {of_kfc} ms",
         f"{min(of_kfac):.1f} to {max(of_kfac):.1f} times fewer updates than KFC-pre",
     ]
+
+
+def of_large_batches() -> list[str]:
+    levels = races.RACES[LARGE].levels["best_loss"]
+    slow = ("SGD, constant rate", "SGD, larger constant rate")
+    better = [
+        min(fewer(LARGE, racer, "KFC-pre", "best_loss", level, "updates")[0] for racer in slow)
+        for level in levels
+    ]
+    return [
+        f"Updates: {span(better)} times fewer than the better of the two SGD runs",
+        f"| CIFAR-10 at batches of 4,096, updates | 10 to 20 | {span(better)} |",
+    ]
+
+
+def of_iterative_methods() -> list[str]:
+    path = ROOT / "benchmarks" / "results" / "iterative.json"
+    methods = json.loads(path.read_text(encoding="utf-8"))["methods"]
+
+    def ends(method: str) -> tuple[str, str]:
+        each = [run for run in methods[method]["runs"]]
+        lowest = [min(run["losses"]) for run in each]
+        return (
+            f"{min(lowest):.0f} to {max(lowest):.0f}",
+            f"{np.mean([len(run['losses']) - 1 for run in each]):.0f}",
+        )
+
+    kfac = [run["passes"][-1] for run in methods["K-FAC"]["runs"]]
+    sentences = [f"K-FAC needs {min(kfac) / 1000:.0f} to {max(kfac) / 1000:.0f} thousand passes to 90 nats"]
+    for method in ("Hessian-free", "Krylov subspace"):
+        lowest, updates = ends(method)
+        sentences.append(f"{method} is at {lowest} nats after 200 thousand passes, {updates} updates")
+    return sentences
+
+
+@pytest.mark.parametrize("facts", [of_the_autoencoder, of_cifar, of_large_batches, of_iterative_methods])
+def test_sentences_are_true_of_the_records(facts: Callable[[], list[str]]) -> None:
+    page = words("docs/results/README.md")
+    for sentence in facts():
+        assert sentence in page
+
+
+def quotes() -> dict[str, list[str]]:
+    """Sentences of other pages."""
+    ae, cifar = spans(AE, "K-FAC", "best_loss"), spans(CIFAR, "KFC-pre", "best_loss")
+    test, large = spans(CIFAR, "KFC-pre", "best_test_error"), of_large_batches()[0].split()[1:4]
+    of_sgd = float(milliseconds(AE, "Nesterov, falling rate", 100))
+    dearer = [float(milliseconds(AE, "K-FAC", m)) / of_sgd for m in (500, 5000)]
+    tri = next(each for each in of_the_autoencoder() if "% fewer" in each)
+    return {
+        "README.md": [
+            f"K-FAC took {ae['updates']} times fewer updates and {ae['seconds']} times fewer seconds",
+            f"KFC-pre {cifar['updates']} times fewer updates and {cifar['seconds']} times fewer seconds",
+        ],
+        "docs/limits.md": [
+            f"{cifar['seconds']} times on CIFAR-10 and {ae['seconds']} times on the MNIST autoencoder",
+            f"In test error on CIFAR-10 it was {test['seconds']} times",
+            f"KFC-pre took {' '.join(large)} times fewer updates",
+            f"{tri.split(' than')[0]} than the block-diagonal one",
+        ],
+        "docs/claims.md": [
+            f"training loss with {cifar['seconds']} times fewer seconds, {cifar['updates']} times fewer updates",
+            f"test error with {test['seconds']} times fewer seconds, {test['updates']} times fewer updates",
+            f"training loss with {ae['seconds']} times fewer seconds, {ae['updates']} times fewer updates",
+            f"how much longer one takes, {cifar['seconds per update']} times at every level",
+            f"an update takes {ae['seconds per update']} times as long, with batches that grow",
+            f"costs {dearer[0]:.1f} times as much in a batch of 500 and {dearer[1]:.1f} times in one of 5,000",
+            f"KFC-pre takes {' '.join(large)} times fewer updates than the better of two SGD runs",
+            *of_iterative_methods(),
+        ],
+    }
+
+
+def test_what_quotes_the_races() -> None:
+    for path, sentences in quotes().items():
+        for sentence in sentences:
+            assert sentence in words(path).replace("*", ""), (path, sentence)
