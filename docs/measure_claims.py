@@ -142,10 +142,12 @@ def from_races() -> dict[str, str]:
     import races
 
     factors = {}
-    for what, name, column, slow, fast in (
-        ("MNIST autoencoder, training loss", "mnist-autoencoder", "best_loss", "Nesterov, falling rate", "K-FAC"),
-        ("CIFAR-10, training loss", "cifar10-kfc", "best_loss", "SGD", "KFC-pre"),
-        ("CIFAR-10, test error", "cifar10-kfc", "best_test_error", "SGD", "KFC-pre"),
+    autoencoder = "mnist-autoencoder", "Nesterov, falling rate", "K-FAC"
+    conv = "cifar10-kfc", "SGD", "KFC-pre"
+    for what, (name, slow, fast), column in (
+        ("MNIST autoencoder, training loss", autoencoder, "best_loss"),
+        ("CIFAR-10, training loss", conv, "best_loss"),
+        ("CIFAR-10, test error", conv, "best_test_error"),
     ):
         runs = races.runs_of(name)
         for key in ("seconds", "updates"):

@@ -2,7 +2,7 @@
 
     python docs/measure_small_batches.py    # a few minutes
 
-Leaves docs/results/small-batches.json: training losses after 400 steps by batch, tau1 and tau2, from five starts;
+Leaves docs/results/small-batches.json: losses after 400 steps by batch, tau1 and tau2, from five starts;
 null where the loss became infinite.
 """
 
