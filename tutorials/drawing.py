@@ -472,7 +472,7 @@ def by_step(panels: Mapping[str, Mapping[str, Sequence[float]]], log: Sequence[s
     fig, axes = plt.subplots(1, len(panels), figsize=(10, 3.9), layout="constrained")
     for ax, (title, curves) in zip(axes, panels.items(), strict=True):
         for number, (name, values) in enumerate(curves.items()):
-            pen = {"color": plots.COLORS[number], "linestyle": ("-", "--", "-.")[number]}
+            pen = {"color": plots.COLORS[number], "linestyle": ("-", "--", "-.", ":")[number]}
             ax.plot(values, label=name, marker="o" if len(values) < 20 else None, markersize=5, **pen)
         ax.set(title=title, xlabel="step", yscale="log" if title in log else "linear")
         ax.grid(True)

@@ -26,7 +26,8 @@ One step of K-FAC on a net of tanh layers with softmax outputs. Write a function
     Ws     a list of weights, (I, O) per layer, the bias in the last row
     state  None before the first step, and then whatever your function returned
     x, y   inputs (N, features) and labels (N,) of the batch
-    rng    for the targets: draw(p, rng) returns one label per example, drawn from the rows of p (N, C)
+    rng    for the targets: draw(p, rng), to be imported from minikfac.exercises.forty_lines, returns one
+           label per example, drawn from the rows of p (N, C)
     lam, lr, momentum, clip
 
 and returns (new Ws, new state). In step k = 1, 2, ...:
@@ -36,7 +37,8 @@ and returns (new Ws, new state). In step k = 1, 2, ...:
     DW = abar^T g / N.
 3.  The factors of this batch, A = abar^T abar / N and G = g^T g / N, with g of *drawn* targets.
 4.  Their moving averages: weight min(1 - 1/k, 0.95) on the old, so that the first step takes its own.
-5.  Factored damping: A + pi sqrt(lam) I and G + sqrt(lam) / pi I.
+5.  Factored damping: A + pi sqrt(lam) I and G + sqrt(lam) / pi I, with pi^2 the mean of A's diagonal over
+    that of G's.
 6.  The proposal of every layer, v = -lr A^{-1} DW G^{-1}, with the damped factors.
 7.  The clip: with nu = -lr (sum over all layers and entries of v DW), all v times sqrt(clip / nu) where
     nu > clip.

@@ -55,7 +55,7 @@ def forward_backward(
     depth = len(a)
     fig = new_figure(6.6)
     drawn = f"the target that is drawn: {sampled_target} ({p[sampled_target]:.0%})"
-    fig.suptitle(f"An image of a {label}, predicted with {p[label]:.0%}; {drawn}")
+    fig.suptitle(f"An image of the digit {label}, predicted with {p[label]:.0%}; {drawn}")
     grid = fig.add_gridspec(3, depth + 2, width_ratios=[1.7, *[1] * depth, 2.0], height_ratios=[1.5, 1.5, 1])
     first = _input(fig.add_subplot(grid[0, 0]), image, label)
     forward = [_strip(fig.add_subplot(grid[0, l]), a[l - 1], f"$a_{l}$") for l in range(1, depth + 1)]
