@@ -244,10 +244,11 @@ RACES = {
         column="best_loss",
         shown=("best_train_error", "best_test_error"),
         levels={
-            "best_loss": [1.0, 0.7, 0.4, 0.2, 0.1],
-            "best_train_error": [0.4, 0.3, 0.2, 0.1, 0.05],
-            "best_test_error": [0.4, 0.35, 0.3, 0.29, 0.2843, 0.25],
+            "best_loss": [1.2, 1.0, 0.7, 0.5, 0.4],
+            "best_train_error": [0.4, 0.3, 0.2, 0.15],
+            "best_test_error": [0.4, 0.35, 0.3, 0.29, 0.2843],
         },
+        compared=("SGD", "KFC-pre"),
     ),
     "cifar10-kfc-large-batches": Race(
         {
@@ -435,7 +436,7 @@ def runs_of(name: str, device: str = "cpu") -> dict[str, list[History]]:
     folder, kept = results(name, device), {}
     for racer in RACES[name].racers:
         paths = sorted(folder.glob(f"{file_name(racer)}-[0-9].jsonl"))
-        read = [records.read(path) for path in paths]
+        read = [run for run in map(records.read, paths) if run.records]
         if read:
             kept[racer] = [timed(run, name, racer) for run in read] if device == "cpu" else read
     return kept
