@@ -505,8 +505,8 @@ def _factor(values: list[float], bold: bool) -> str:
     if not values:
         return "-"
     middle, low, high = map(factor, median_and_ends(values))
-    middle = f"**{middle}**" if bold else middle
-    return middle if len(values) == 1 else f"{middle} ({low} to {high})"
+    cell = f"**{middle}**" if bold else middle
+    return cell if low == high else f"{cell} ({low} to {high})"
 
 
 def report(name: str, device: str) -> None:
