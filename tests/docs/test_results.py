@@ -261,9 +261,11 @@ def quotes() -> dict[str, list[str]]:
             f"{tri.split(' than')[0]} than the block-diagonal one",
         ],
         "docs/claims.md": [
-            f"training loss with {cifar['seconds']} times fewer seconds, {cifar['updates']} times fewer",
+            f"it reaches the same training loss with {cifar['seconds']} times fewer seconds, "
+            f"{cifar['updates']} times fewer updates",
             f"test error with {test['seconds']} times fewer seconds, {test['updates']} times fewer updates",
-            f"training loss with {ae['seconds']} times fewer seconds, {ae['updates']} times fewer updates",
+            f"autoencoder reaches the same training loss with {ae['seconds']} times fewer seconds, "
+            f"{ae['updates']} times fewer updates",
             f"how much longer one takes, {cifar['seconds per update']} times at every level",
             f"an update takes {ae['seconds per update']} times as long, with batches that grow",
             f"costs {dearer[0]:.1f} times as much in a batch of 500 and {dearer[1]:.1f} times in one of",
