@@ -15,16 +15,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from minikfac import plots, races, training, use_device
 from minikfac.optim.schedules import InverseTime, SutskeverMomentum
 from minikfac.parallel import one_thread
 from minikfac.plots.races import label
 from minikfac.races.contenders import contender
-from minikfac.races.race import file_name
+from minikfac.races.race import file_name, in_range, median_and_ends, reached
 from minikfac.races.search import Built, Choice, LogUniform, drawn, random_search
-from minikfac.training import ExponentialBatches, Keep, PerStep, records
+from minikfac.training import ExponentialBatches, History, Keep, PerStep, records
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
+STEP_TIMES = Path(__file__).parent / "results" / "step_times.json"
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,9 @@ class Racer:
         fixed: arguments that are not searched for, unless a round does.
         spaces: ranges of those that are, one for each round; ``batch_size`` and ``averaging`` may be among
             them.
-        seconds: of training in a run.
+        steps: of a run, at most.
+        ends_at: training loss of the averaged parameters at which a run ends: a count of seconds would depend
+            on what else the machine does.
         measure_every: when to measure on the whole set.
         tuned_as: another racer whose search serves this one too.
         round: of the search, from 1, whose best it takes; 0 for the last.
@@ -56,7 +61,8 @@ class Racer:
     optimizer: str
     fixed: dict[str, Any]
     spaces: tuple[dict[str, Any], ...]
-    seconds: float
+    steps: int
+    ends_at: float
     measure_every: Widening
     tuned_as: str | None = None
     round: int = 0
@@ -75,6 +81,7 @@ class Race:
         levels: to be reached, by column; else what the baseline had reached on its way.
         problem: its name, if not that of the race.
         width: of the problem's net, as a share of the paper's.
+        compared: the racers of tables and figures, the baseline first; all by default.
     """
 
     racers: dict[str, Racer]
@@ -84,6 +91,7 @@ class Race:
     levels: dict[str, list[float]] = field(default_factory=dict)
     problem: str | None = None
     width: float = 1.0
+    compared: tuple[str, ...] = ()
 
     def load(self, name: str, folder: Path | None, device: str) -> races.Problem:
         return races.problem(self.problem or name, folder, width=self.width, device=device)
@@ -125,8 +133,9 @@ _NESTEROV = Racer(
             "averaging": Choice((PerStep(0.99), PerStep(0.999))),
         },
     ),
-    seconds=1200,
-    measure_every=Widening(250, 2000),
+    steps=16_000,
+    ends_at=55.0,
+    measure_every=Widening(500, 1000),
     round=3,
 )
 _KFAC = Racer(
@@ -165,15 +174,16 @@ _KFAC = Racer(
             "averaging": Choice((PerStep(0.9), PerStep(0.95))),
         },
     ),
-    seconds=400,
-    measure_every=Widening(5, 30),
+    steps=300,
+    ends_at=55.0,
+    measure_every=Widening(20, 20),
     round=3,
 )
 
 
 _SGD_CONV = Racer(
     "SGD",
-    {"momentum": 0.9, "averaging": PerStep(0.99)},
+    {"momentum": 0.9, "averaging": 6_400},
     (
         {
             "lr": _falling(1e-3, 0.1, 1000, 4000),
@@ -184,20 +194,22 @@ _SGD_CONV = Racer(
             "batch_size": Choice((64, 128)),
         },
     ),
-    seconds=900,
-    measure_every=Widening(150, 600),
+    steps=12_130,
+    ends_at=0.0614,
+    measure_every=Widening(300, 600),
 )
 _SGD_LARGE = replace(
     _SGD_CONV,
-    fixed={**_SGD_CONV.fixed, "batch_size": 4096},
+    fixed={**_SGD_CONV.fixed, "batch_size": 4096, "averaging": PerStep(0.99)},
     spaces=({"lr": _falling(1e-2, 0.3, 100)}, {"lr": _falling(3e-3, 3e-2, 100, 400)}),
-    seconds=1000,
+    steps=200,
+    ends_at=1.27,
     measure_every=Widening(10, 25),
 )
 # statistics and inverses are renewed as seldom as the cost of a step asks for, not tuned
 _KFC = Racer(
     "KFC-pre",
-    {"momentum": 0.9, "averaging": PerStep(0.99), "clip_norm": "kfac", "Ts": 5, "Tf": 20, "decay": 0.8},
+    {"momentum": 0.9, "averaging": 6_400, "clip_norm": "kfac", "Ts": 5, "Tf": 20, "decay": 0.8},
     (
         {
             "lr": _falling(1e-3, 0.3, 250, 1000),
@@ -212,31 +224,41 @@ _KFC = Racer(
             "clip": Choice((0.1, 0.3)),
         },
     ),
-    seconds=600,
-    measure_every=Widening(20, 150),
+    steps=2500,
+    ends_at=0.0614,
+    measure_every=Widening(100, 100),
+)
+# not searched for: the defaults, with inverses for each tenth of a run's first hundred steps
+_KFAC_CONV = Racer(
+    "K-FAC",
+    {"batch_size": 512, "averaging": 6_400, "T3": 10, "l2": 0.0},
+    (),
+    steps=600,
+    ends_at=0.0614,
+    measure_every=Widening(20, 20),
 )
 RACES = {
     "cifar10-kfc": Race(
-        {"SGD": _SGD_CONV, "KFC-pre": _KFC},
+        {"SGD": _SGD_CONV, "KFC-pre": _KFC, "K-FAC": _KFAC_CONV},
         rounds=((480, 60), (400, 100)),
         column="best_loss",
-        shown=("best_test_error",),
+        shown=("best_train_error", "best_test_error"),
         levels={
-            "best_loss": [1.0, 0.7, 0.4, 0.2, 0.1, 0.0614],
-            "best_test_error": [0.4, 0.35, 0.3, 0.29, 0.285, 0.2843, 0.25],
+            "best_loss": [1.2, 1.0, 0.7, 0.5, 0.4],
+            "best_train_error": [0.4, 0.3, 0.2, 0.15],
+            "best_test_error": [0.4, 0.35, 0.3, 0.29, 0.2843],
         },
+        compared=("SGD", "KFC-pre"),
     ),
     "cifar10-kfc-large-batches": Race(
         {
             # rates of the search, held: trials of 28 updates favour those that soon fall behind
             "SGD, constant rate": replace(_SGD_LARGE, fixed={"lr": 0.0119}, tuned_as="SGD"),
-            "SGD, larger constant rate": replace(
-                _SGD_LARGE, fixed={"lr": 0.0222}, tuned_as="SGD", seconds=600
-            ),
+            "SGD, larger constant rate": replace(_SGD_LARGE, fixed={"lr": 0.0222}, tuned_as="SGD"),
             "SGD": _SGD_LARGE,
             "KFC-pre": replace(
                 _KFC,
-                fixed={**_KFC.fixed, "batch_size": 4096, "Ts": 2, "Tf": 4},
+                fixed={**_KFC.fixed, "batch_size": 4096, "averaging": PerStep(0.99), "Ts": 2, "Tf": 4},
                 spaces=(
                     {
                         "lr": _falling(1e-2, 1.0, 50),
@@ -249,7 +271,8 @@ RACES = {
                         "clip": Choice((0.1, 0.3)),
                     },
                 ),
-                seconds=500,
+                steps=45,
+                ends_at=1.0,
                 measure_every=Widening(2, 5),
             ),
         },
@@ -262,6 +285,7 @@ RACES = {
         },
         problem="cifar10-kfc",
         width=0.5,
+        compared=("SGD, constant rate", "SGD, larger constant rate", "KFC-pre"),
     ),
     "mnist-autoencoder": Race(
         {
@@ -281,6 +305,11 @@ RACES = {
                 fixed={"T3": 20},
                 tuned_as="K-FAC",
             ),
+            # recorded before a tenth became the default
+            "K-FAC, gamma of the paper": replace(_KFAC, fixed={"gamma_share": 1.0}, tuned_as="K-FAC"),
+            "K-FAC tridiagonal, gamma of the paper": replace(
+                _KFAC, optimizer="K-FAC tridiagonal", fixed={"gamma_share": 1.0}, tuned_as="K-FAC"
+            ),
         },
         rounds=((750, 75), (500, 100), (750, 150), (1500, 100)),
         column="best_loss",
@@ -290,6 +319,7 @@ RACES = {
             "best_squared_error": [10, 6, 4, 3.2, 2.7],
             "best_test_squared_error": [10, 6, 4, 3.5, 3.2],
         },
+        compared=("Nesterov, falling rate", "K-FAC"),
     ),
 }
 
@@ -333,6 +363,8 @@ def best(name: str, racer: str, device: str) -> dict[str, Any]:
     racing = RACES[name].racers[racer]
     searched = racing.tuned_as or racer
     base, number = RACES[name].racers[searched], racing.round or len(RACES[name].rounds)
+    if not base.spaces:
+        return base.fixed
     path = _search_file(results(name, device), searched, number)
     if not path.exists():
         raise SystemExit(
@@ -347,7 +379,7 @@ def _search_file(folder: Path, racer: str, number: int) -> Path:
     return folder / f"{file_name(racer)}.search-{number}.jsonl"
 
 
-def run(name: str, racer: str, seed: int, folder: Path | None, device: str) -> None:
+def run(name: str, racer: str, seed: int, folder: Path | None, device: str, ends_at: float | None) -> None:
     """One run with the best arguments, from the start of this seed."""
     racing = RACES[name].racers[racer]
     problem = RACES[name].load(name, folder, device)
@@ -359,32 +391,138 @@ def run(name: str, racer: str, seed: int, folder: Path | None, device: str) -> N
         problem.theta(seed),
         contender(racing.optimizer).make(problem.net, **_of_the_optimizer(arguments)),
         problem.dataset,
-        None,
+        racing.steps,
         size,
         seed,
         racing.measure_every,
         averaging=arguments.get("averaging"),
-        max_seconds=racing.seconds,
+        target={"loss_average": racing.ends_at if ends_at is None else ends_at},
         keep=Keep(results(name, device), f"{file_name(racer)}-{seed}", existing="resume"),
         on_record=lambda record: print(json.dumps(record), flush=True),
         progress=False,
     )
 
 
+def timed(run: History, name: str, racer: str) -> History:
+    """A run with the seconds of its updates on an idle machine, as step_times.py measured them by the batch.
+
+    Between two measurements the batch is the mean of those steps; between two measured batches, and beyond,
+    the time of an update is a straight line. A racer that was not timed keeps the seconds of its record.
+    """
+    kinds, record = RACES[name].racers, json.loads(STEP_TIMES.read_text(encoding="utf-8"))
+    average = sum(row["seconds"] for row in record["averaging"] if row["race"] == name)
+    rows = [
+        (row["batch"], row["seconds"] + average)
+        for row in record["updates"]
+        if row["race"] == name and kinds[row["racer"]].optimizer == kinds[racer].optimizer
+    ]
+    if not rows:
+        return run
+    steps, examples = (np.diff(run[column], prepend=0) for column in ("step", "examples"))
+    sizes, times = np.array(rows).T
+    batch = examples / np.maximum(steps, 1)
+    of_an_update = np.interp(batch, sizes, times)
+    if len(rows) > 1:
+        slope = (times[-1] - times[-2]) / (sizes[-1] - sizes[-2])
+        of_an_update += slope * np.maximum(batch - sizes[-1], 0)
+    seconds = np.cumsum(steps * of_an_update)
+    return replace(
+        run, records=[{**old, "seconds": float(at)} for old, at in zip(run.records, seconds, strict=True)]
+    )
+
+
+def runs_of(name: str, device: str = "cpu") -> dict[str, list[History]]:
+    """The recorded runs of a race, by racer and in the order of their seeds."""
+    folder, kept = results(name, device), {}
+    for racer in RACES[name].racers:
+        paths = sorted(folder.glob(f"{file_name(racer)}-[0-9].jsonl"))
+        read = [run for run in map(records.read, paths) if run.records]
+        if read:
+            kept[racer] = [timed(run, name, racer) for run in read] if device == "cpu" else read
+    return kept
+
+
+def ratios(
+    runs: dict[str, list[History]], baseline: str, racer: str, column: str, level: float
+) -> dict[str, list[float]]:
+    """How many times fewer updates, longer updates and fewer seconds to a level, from each common seed.
+
+    The first over the second is the third.
+    """
+    seeds = {of: {run.about["seed"]: run for run in runs[of]} for of in (baseline, racer)}
+    updates, seconds = (
+        [
+            reached(seeds[baseline][seed], column, level, along)
+            / reached(seeds[racer][seed], column, level, along)
+            for seed in seeds[baseline]
+            if seed in seeds[racer]
+        ]
+        for along in ("step", "seconds")
+    )
+    both = [(u, s) for u, s in zip(updates, seconds, strict=True) if math.isfinite(u)]
+    return {
+        "updates": [u for u, _ in both],
+        "seconds per update": [u / s for u, s in both],
+        "seconds": [s for _, s in both],
+    }
+
+
+def factors(name: str, column: str) -> list[list[str]]:
+    """A table of docs/results/README.md: updates and seconds by level, and what the factors are made of.
+
+    Cells are the median and the range of the seeds that got there. A race that was not timed has no seconds.
+    """
+    race, runs = RACES[name], runs_of(name)
+    levels, percent = race.levels[column], column.endswith("error") and "squared" not in column
+    baseline, *others = (racer for racer in race.compared or race.racers if racer in runs)
+    times = json.loads(STEP_TIMES.read_text(encoding="utf-8"))["updates"]
+    clocked = any(row["race"] == name for row in times)
+    rows = [["to", *(f"{100 * level:g}%" if percent else f"{level:g}" for level in levels)]]
+    for along, of_a_run in (("updates", "step"), ("seconds", "seconds"))[: 1 + clocked]:
+        for racer in (baseline, *others):
+            cells = []
+            for level in levels:
+                at = [reached(run, column, level, of_a_run) for run in runs[racer]]
+                at = [each for each in at if math.isfinite(each)]
+                cells.append(in_range(*median_and_ends(at), "{:,.0f}") if at else "-")
+            rows.append([f"{along}: {racer}", *cells])
+    for racer in others:
+        if race.racers[racer].optimizer == race.racers[baseline].optimizer:
+            continue
+        every = [ratios(runs, baseline, racer, column, level) for level in levels]
+        parts = [("fewer updates", "updates"), ("longer updates", "seconds per update")]
+        for what, key in [*parts, ("**fewer seconds**", "seconds")][: 3 if clocked else 1]:
+            rows.append([f"{racer}, {what}", *(_factor(ratio[key], "**" in what) for ratio in every)])
+    return rows
+
+
+def factor(value: float) -> str:
+    """As the tables write it."""
+    return f"{value:.0f}" if value >= 9.95 else f"{value:.1f}"
+
+
+def _factor(values: list[float], bold: bool) -> str:
+    if not values:
+        return "-"
+    middle, low, high = map(factor, median_and_ends(values))
+    cell = f"**{middle}**" if bold else middle
+    return cell if low == high else f"{cell} ({low} to {high})"
+
+
 def report(name: str, device: str) -> None:
     """Print tables, and write targets.csv and the figures, of all runs that are there."""
-    race, folder = RACES[name], results(name, device)
-    runs = {racer: sorted(folder.glob(f"{file_name(racer)}-[0-9].jsonl")) for racer in race.racers}
-    histories = {racer: list(map(records.read, paths)) for racer, paths in runs.items() if paths}
-    if not histories:
+    race, folder, runs = RACES[name], results(name, device), runs_of(name, device)
+    if not runs:
         raise SystemExit(f"expected runs in {folder}, which `races.py run {name} RACER` writes")
-    outcome = races.Race(histories)
+    outcome = races.Race(runs)
+    drawn = {racer: of for racer, of in outcome.records.items() if racer in (race.compared or race.racers)}
     for column in ("best_loss", *race.shown):
-        for along in ("seconds", "step"):
-            print(f"\n{column.replace('_', ' ')}: {along} to ...")
-            _print(*outcome.table(column, along, race.levels.get(column)))
+        print(f"\n{column.replace('_', ' ')}")
+        if device == "cpu":
+            header, *rows = factors(name, column)
+            _print(header, rows)
         title = f"{name}: {label(column).split(' (')[0]}"
-        plots.race(outcome.records, column, title=title)[0].figure.savefig(folder / f"{column}.png")
+        plots.race(drawn, column, title=title)[0].figure.savefig(folder / f"{column}.png")
         outcome.write_targets(folder / f"{column}-targets.csv", column, race.levels.get(column))
     print()
     _print(*outcome.summary())
@@ -403,6 +541,9 @@ def main() -> None:
     parser.add_argument("racer", nargs="?")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--round", type=int, default=1, help="of tuning")
+    parser.add_argument(
+        "--ends-at", type=float, help="training loss at which the run ends, if not the race's"
+    )
     parser.add_argument("--folder", type=Path, help="where the files of the data are, if not in the cache")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:1")
     arguments = parser.parse_args()
@@ -419,7 +560,14 @@ def main() -> None:
         if arguments.command == "tune":
             tune(arguments.race, arguments.racer, arguments.round, arguments.folder, arguments.device)
         else:
-            run(arguments.race, arguments.racer, arguments.seed, arguments.folder, arguments.device)
+            run(
+                arguments.race,
+                arguments.racer,
+                arguments.seed,
+                arguments.folder,
+                arguments.device,
+                arguments.ends_at,
+            )
 
 
 if __name__ == "__main__":

@@ -9,9 +9,11 @@ sees that each stands on the page.
 """
 
 import argparse
-import csv
 import json
+import sys
 from pathlib import Path
+
+import numpy as np
 
 from minikfac import __version__, presets
 from minikfac.tour import ascents, gaussian_flows
@@ -136,20 +138,23 @@ def from_invariance(record: dict) -> dict[str, str]:
 
 def from_races() -> dict[str, str]:
     """T14: how many times sooner K-FAC was than SGD, over all levels that both reached in the records."""
-    ratios = {}
-    for what, file, contender in (
-        ("MNIST autoencoder, training loss", "mnist-autoencoder/best_loss", "K-FAC"),
-        ("CIFAR-10, training loss", "cifar10-kfc/best_loss", "KFC-pre"),
-        ("CIFAR-10, test error", "cifar10-kfc/best_test_error", "KFC-pre"),
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    import races
+
+    factors = {}
+    autoencoder = "mnist-autoencoder", "Nesterov, falling rate", "K-FAC"
+    conv = "cifar10-kfc", "SGD", "KFC-pre"
+    for what, (name, slow, fast), column in (
+        ("MNIST autoencoder, training loss", autoencoder, "best_loss"),
+        ("CIFAR-10, training loss", conv, "best_loss"),
+        ("CIFAR-10, test error", conv, "best_test_error"),
     ):
-        with (RACES / f"{file}-targets.csv").open(encoding="utf-8", newline="") as lines:
-            rows = [row for row in csv.DictReader(lines) if row["contender"] == contender]
-        for along, digits in (("seconds", 1), ("step", 0)):
-            of_rows = [
-                float(row["ratio"]) for row in rows if row["along"] == along and row["bound"] == "False"
-            ]
-            ratios[f"{what}, {along}"] = f"{min(of_rows):.{digits}f} to {max(of_rows):.{digits}f}"
-    return ratios
+        runs = races.runs_of(name)
+        for key in ("seconds", "updates"):
+            of = (races.ratios(runs, slow, fast, column, at)[key] for at in races.RACES[name].levels[column])
+            medians = [float(np.median(each)) for each in of if each]
+            factors[f"{what}, {key}"] = f"{races.factor(min(medians))} to {races.factor(max(medians))}"
+    return factors
 
 
 def main() -> None:

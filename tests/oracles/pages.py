@@ -1,7 +1,10 @@
 """Code on the pages of the documentation, and what it is said to print."""
 
+import importlib
 import re
+import sys
 from pathlib import Path
+from types import ModuleType
 
 ROOT = Path(__file__).parents[2]
 
@@ -13,3 +16,12 @@ def snippets(page: Path) -> list[str]:
 def printed(snippet: str) -> list[str]:
     """The comments behind prints, and those that have lines of their own."""
     return re.findall(r"^(?:\s*print\(.*\)  )?# (.*)$", snippet, re.MULTILINE)
+
+
+def benchmark(name: str) -> ModuleType:
+    """A script of benchmarks/, which imports its neighbours, as a module."""
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.pop(0)
