@@ -291,7 +291,7 @@ def test_large_images_are_averaged_first() -> None:
         ({"channels": (2, 2, 2, 2)}, "at least 2 x 2 pixels to pool"),
         ({"channels": (2, 0)}, r"got \[2, 0\]"),
         ({"pool": "median"}, "expected one of avg, max, got 'median'"),
-        ({"activation": "foo"}, "expected one of identity, .*, got 'foo'"),
+        ({"activation": "foo"}, "expected one of .*identity, .*, got 'foo'"),
         ({"output": "foo"}, "expected one of bernoulli, categorical, gaussian, got 'foo'"),
     ],
 )
