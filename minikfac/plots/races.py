@@ -88,7 +88,7 @@ def _headline(named: Mapping[str, Sequence[Records]], y: str) -> str:
         )
     steps, seconds = (to_level(first, x) / to_level(best, x) for x in ("step", "seconds"))
     fewer = f"{steps:.2g} times fewer steps, {seconds:.2g} times fewer seconds"
-    return f"{best} has {first}'s lowest, {shown}, in {fewer}"
+    return f"{best} reaches the lowest of {first}, {shown}, in {fewer}"
 
 
 def _check_measured(named: Mapping[str, Sequence[Records]], y: str) -> None:

@@ -41,7 +41,7 @@ def test_a_race_is_drawn_by_seconds_steps_and_examples():
     figure = panels[0].figure
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["slow", "fast"]
     stated, what = figure.get_suptitle().split("\n")
-    assert stated.startswith("fast has slow's lowest, 1, in") and what == "Training loss"
+    assert stated.startswith("fast reaches the lowest of slow, 1, in") and what == "Training loss"
     assert tuple(figure.get_size_inches() * figure.dpi) == (1280, 640)
 
 
@@ -64,7 +64,7 @@ def test_the_title_of_a_race_is_how_much_sooner_the_baselines_lowest_was_reached
     title = plots.race({"a": base, "b": other, "c": powers(99, [1])}, title="a problem")[
         0
     ].figure.get_suptitle()
-    assert title == "b has a's lowest, 1, in 4 times fewer steps, 4 times fewer seconds\na problem"
+    assert title == "b reaches the lowest of a, 1, in 4 times fewer steps, 4 times fewer seconds\na problem"
     title = plots.race({"b": other, "a": powers(16, [1, 2])})[0].figure.get_suptitle()
     assert title == "b: 0.5 at the least, which no other reaches\nTraining loss"
 
