@@ -76,7 +76,7 @@ def test_an_autoencoder_is_its_definition() -> None:
     ("make", "message"),
     [
         (lambda: presets.autoencoder([64]), r"expected at least two sizes, inputs and code, got \[64\]"),
-        (lambda: presets.autoencoder([4, 2], "step"), "expected one of .*identity, .*logistic, .*, got 'step'"),
+        (lambda: presets.autoencoder([4, 2], "step"), "expected one of .*identity, .*, got 'step'"),
         (lambda: presets.autoencoder([4, 2], output="categorical"), "expected output bernoulli or gaussian"),
         (lambda: presets.mnist_autoencoder(0), "expected a finite width above 0, got 0"),
     ],
