@@ -1,8 +1,9 @@
 """Wrong answers to the exercises by kinds of mistakes that many share, with what is to be said of each."""
 
-from __future__ import itertools
+from __future__ import annotations
 
 import inspect
+import itertools
 from collections.abc import Callable
 from typing import Any
 
