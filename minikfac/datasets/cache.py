@@ -39,7 +39,7 @@ def download(name: str, file: str, addresses: Sequence[str], md5: str | None = N
         file: Name of the file in the cache.
         addresses: URLs, tried in order.
         md5: Required checksum; a cached file without it is downloaded again. None if the caller checks the
-        content.
+            content.
 
     Raises:
         ConnectionError: If no address could be reached.

@@ -117,8 +117,8 @@ def load(name_or_path: str | Path, folder: str | Path | None = None, **options: 
             in .npz.
         folder: Folder with the set's files; None downloads them to the cache once.
         options: Further arguments of that set's reader: `images`, `dtype`, `n_train`, `n_test`, `components`
-        (digits), `size` (mnist), `seed` (curves). By default photographs are images (N, H, W, C) and all
-        other inputs are flat.
+            (digits), `size` (mnist), `seed` (curves). By default photographs are images (N, H, W, C) and all
+            other inputs are flat.
 
     Raises:
         ValueError: If there is no such set, or its reader has no such option.

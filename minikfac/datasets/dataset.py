@@ -36,7 +36,7 @@ class Dataset(Shown):
         name: Name of the set in records and titles.
         image_shape: (H, W, C) of one image, even if inputs are flat; None if inputs are not images.
         n_classes: Number of classes, by default the largest label + 1; None for
-        targets.
+            targets.
         class_names: One per class, in the order of the labels; None if the labels suffice.
 
     Lists, pandas tables, tensors and the like are converted by `minikfac.backend.as_array`.

@@ -76,8 +76,8 @@ def spectral_density(
         steps: Lanczos iterations per vector; needs memory for (steps, P) numbers.
         vectors: number of random vectors, at least 2 for standard errors.
         precondition: the inverse of an approximation to F with a computable square root: K-FAC, EKFAC,
-        diagonals or dense blocks. To damp both matrices, use
-        ``spectral_density(F.damped(lam), precondition=K.inverse(lam, explicit=True))``.
+            diagonals or dense blocks. To damp both matrices, use
+            ``spectral_density(F.damped(lam), precondition=K.inverse(lam, explicit=True))``.
         seed: seed of the random vectors.
 
     Raises:

@@ -63,7 +63,7 @@ def gradient_and_kfac(
         targets, n_samples, rng: for the expectation in the factors, as in :func:`minikfac.fisher.signals`.
         reduce: KFAC-reduce, as in :func:`minikfac.fisher.kfac`.
         stats, train: for batch normalization; in training the gradient is that of the coupled batch, while
-        the factors hold the batch's statistics constant.
+            the factors hold the batch's statistics constant.
 
     Raises:
         ValueError: on arguments that contradict each other.

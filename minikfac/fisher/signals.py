@@ -316,7 +316,7 @@ def signals(
         n_samples: targets drawn per example, for ``targets="sampled"``.
         rng: a ``numpy.random.Generator``, for ``targets="sampled"``.
         batch_size: examples per chunk. If given, the result is a recipe that recomputes the chunks each
-        time it is read and holds one at a time in memory; otherwise there is a single, stored chunk.
+            time it is read and holds one at a time in memory; otherwise there is a single, stored chunk.
         stats: running statistics of batch normalization; those of ``net.init_stats()`` by default.
         train: use the statistics of this batch instead.
 

@@ -100,7 +100,7 @@ def cholesky(
         name: name of the matrix in the error.
         overwrite: work in M's memory.
         at_least: a lower bound on the eigenvalues, such as the damping; if it is large enough, the smallest
-        eigenvalue is not computed.
+            eigenvalue is not computed.
         damping: lambda, already contained in M; only for the error.
 
     Raises:

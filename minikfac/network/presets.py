@@ -380,7 +380,7 @@ def small_resnet(
         stages: number of stages.
         blocks: blocks per stage.
         normalization: "batch", the paper's; "group", of 4 channels each; "layer", over the channels of each
-        pixel; or None. Convolutions have a bias only without normalization, whose shift replaces it.
+            pixel; or None. Convolutions have a bias only without normalization, whose shift replaces it.
         activation: as in :func:`mlp`.
         output: "categorical", "bernoulli" or "gaussian".
 

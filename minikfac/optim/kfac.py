@@ -57,20 +57,20 @@ class KFAC:
         net: the network.
         lam: initial lambda, > 0; a constant 0 is allowed only if gamma is given.
         lam_min: lower limit of lambda. The paper has no such limit, but its batches grow to the whole
-        training set. With small batches lambda decreases as long as the model fits the current batch, and
-        without a limit the steps eventually overfit it.
+            training set. With small batches lambda decreases as long as the model fits the current batch, and
+            without a limit the steps eventually overfit it.
         l2: eta; the objective is h = loss + eta / 2 ||theta||^2, biases included.
         gamma: initial value; by default ``gamma_share`` sqrt(lam + l2). If the damped factors are singular
-        to working precision, gamma is doubled, except that a given gamma too small for the first step
-        raises an error.
+            to working precision, gamma is doubled, except that a given gamma too small for the first step
+            raises an error.
         gamma_share: 1 in the paper. By default :data:`GAMMA_SHARE`, or 1 if ``lr`` is given, since no exact F
-        then shortens the steps.
+            then shortens the steps.
         structure: structure of the inverse, "block_diagonal" or "block_tridiagonal".
         lr: None for alpha (and mu) from the exact Fisher matrix; a number or a schedule for a given alpha
-        without momentum.
+            without momentum.
         momentum: whether the last update is a second direction; by default if ``lr`` is None.
         tau1: fraction of the batch used for the factors. As for tau2, batch normalization uses the
-        statistics of the whole batch, held constant.
+            statistics of the whole batch, held constant.
         tau2: fraction of the batch used for the exact Fisher matrix.
         T1: steps between changes of lambda.
         T2: steps between choices of gamma.
@@ -78,9 +78,9 @@ class KFAC:
         decay: largest weight of the past in moving averages.
         targets: targets of the factors, "sampled" as in the paper or "model" for the exact expectation.
         max_age: a; inverses requested in step k are used from step k + a on, and the previous ones until
-        then. With 0 each step waits for its own, as the first three always do.
+            then. With 0 each step waits for its own, as the first three always do.
         curvature: whether info contains, for each layer, the ratio of exact to approximate curvature along
-        Delta, v_l^T F v_l / v_l^T F~ v_l, with F on the fraction tau2; costs a pass per layer and step.
+            Delta, v_l^T F v_l / v_l^T F~ v_l, with F on the fraction tau2; costs a pass per layer and step.
     """
 
     net: Network

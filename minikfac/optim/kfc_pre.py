@@ -47,12 +47,12 @@ class KFCPre:
         clip: bound on nu; None for no bound. The paper uses 0.3.
         clip_norm: "fisher" for the exact F, "kfac" for F~.
         clip_share: fraction of the batch used for the exact F. Batch normalization uses the statistics
-        of the whole batch, which F and the factors hold constant.
+            of the whole batch, which F and the factors hold constant.
         max_age: a; inverses requested in step k are used from step k + a on, and the previous ones until
-        then. With 0 each step waits for its own, as the first three always do.
+            then. With 0 each step waits for its own, as the first three always do.
         curvature: whether info contains, for each layer, the ratio of exact to approximate curvature along v,
-        v_l^T F v_l / v_l^T F~ v_l, with F on a quarter of the batch; costs a pass per layer and
-        step.
+            v_l^T F v_l / v_l^T F~ v_l, with F on a quarter of the batch; costs a pass per layer and
+            step.
     """
 
     net: Network

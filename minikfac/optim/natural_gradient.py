@@ -32,7 +32,7 @@ class NaturalGradient:
         lr: step size, a number or a schedule.
         damping: lambda >= 0; 0 only if F is positive definite.
         n_fisher: number of the batch's examples used for F; all by default. Batch normalization uses the
-        statistics of the whole batch.
+            statistics of the whole batch.
         clip: bound on nu; None for no bound.
     """
 

@@ -35,7 +35,7 @@ class Comparison(Shown):
         damping: lambda.
         exact: numbers stored by the exact matrix.
         spread: rows of standard deviations over seeds, from :func:`over_seeds`, or of standard errors of
-        estimates from products.
+            estimates from products.
         notes: accuracy and missing columns, if F is matrix-free.
     """
 

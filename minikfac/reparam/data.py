@@ -40,7 +40,7 @@ def center(
         x: inputs of the training set.
         stats: running statistics of batch normalization.
         layers: layers by index or name; by default all but normalizations, which have no input map and
-        center their inputs themselves.
+            center their inputs themselves.
 
     Raises:
         ValueError: on a layer without a bias to absorb d.

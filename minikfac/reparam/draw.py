@@ -25,8 +25,8 @@ def random(net: Network, rng: Any, condition: float = 10.0, kind: str = "affine"
         rng: a ``numpy.random.Generator``.
         condition: largest condition number of U and V; singular values lie between its root and the inverse.
         kind: "affine", general U, V and, for layers with a bias, c, d of length about 1; "orthogonal", U and
-        V orthogonal, c = d = 0; "diagonal", U and V diagonal with random signs, c = d = 0. Scale and shift of
-        a normalization have a diagonal U (signs, for "orthogonal") and no V.
+            V orthogonal, c = d = 0; "diagonal", U and V diagonal with random signs, c = d = 0. Scale and
+            shift of a normalization have a diagonal U (signs, for "orthogonal") and no V.
 
     Raises:
         ValueError: on an unknown kind, or a condition number below 1.

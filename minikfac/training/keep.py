@@ -30,7 +30,7 @@ class Keep:
         every: steps between checkpoints; None to use only ``seconds``.
         seconds: time between checkpoints.
         existing: action if there is a checkpoint: "refuse", "resume" or "replace". Without one, "resume"
-        starts from the beginning. Only "replace" overwrites records without a checkpoint.
+            starts from the beginning. Only "replace" overwrites records without a checkpoint.
     """
 
     folder: str | Path

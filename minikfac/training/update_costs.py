@@ -43,7 +43,7 @@ class UpdateCosts(ShownByFields):
     Attributes:
         model: decrease of M relative to that of the exact natural gradient; at most 1.
         loss: decrease of the objective on the training set, in nats. The exact natural gradient need not be
-        best here, since M belongs to the batch.
+            best here, since M belongs to the batch.
         lam: lambda at the iterate.
         gamma: K-FAC's gamma at the iterate.
     """
