@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -66,7 +67,10 @@ def race(
     note = f"thick: median, thin: each of {seeds} seeds" if seeds > 1 else None
     handles = panels[0].get_legend_handles_labels()[0]
     fig.legend(handles=handles, loc="outside lower center", ncols=min(5, len(handles)), title=note)
-    fig.suptitle(f"{_headline(named, y)}\n{title or label(y).split(' (')[0].capitalize()}")
+    stated = _headline(named, y)
+    if len(stated) > 88:  # two lines of about the same length
+        stated = textwrap.fill(stated, len(stated) // 2 + 8)
+    fig.suptitle(f"{stated}\n{title or label(y).split(' (')[0].capitalize()}")
     return panels
 
 
