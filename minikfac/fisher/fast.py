@@ -11,12 +11,12 @@ The batch is processed in chunks on all cores. The results equal those of ``net.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ..backend import Array, array_module, number
 from ..linalg import Sums, sum_over_chunks
 from ..network import Network
+from ..network.network import Stats
 from .block_diagonal import BlockDiagonal
 from .kronecker_block import kronecker_blocks
 from .patches import PatchMoment
@@ -51,7 +51,7 @@ def gradient_and_kfac(
     n_samples: int = 1,
     rng: Any = None,
     reduce: bool = False,
-    stats: Sequence[Array] | None = None,
+    stats: Stats = None,
     train: bool = False,
 ) -> Estimate:
     """Return the mean loss, its gradient, and the K-FAC matrix of the same examples.

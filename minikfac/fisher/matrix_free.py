@@ -14,12 +14,14 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 from ..backend import NUMBER_CLASSES, Array, array_module, as_array, real_number, whole_number
 from ..display import Display, by
 from ..linalg import conjugate_gradients
 from ..linalg.psd import ill_conditioned
 from ..network import Network, Tape
+from ..network.network import Stats
 from .matrix import FisherMatrix, Operator, check_damping, check_method
 
 Product = Callable[[Array], Array]
@@ -27,7 +29,7 @@ Product = Callable[[Array], Array]
 
 
 def product(
-    net: Network, theta: Array, x: Array, stats: Sequence[Array] | None = None, train: bool = False
+    net: Network, theta: Array, x: Array, stats: Stats = None, train: bool = False, weights: Any = None
 ) -> MatrixFree:
     """The exact Fisher matrix, matrix-free; needs the memory of a single pass, independent of K.
 
@@ -40,14 +42,17 @@ def product(
         stats: running statistics of batch normalization; those of ``net.init_stats()`` by default.
         train: use the batch's statistics, which depend on theta, as in
             :func:`minikfac.fisher.joint`.
+        weights: of examples or of terms of their targets, as in :meth:`minikfac.Network.loss`.
     """
     tape = net.forward(theta, x, stats, train)
-    apply = partial(_fisher_product, net, theta, tape)
+    apply = partial(
+        _fisher_product, net, theta, tape, net.output.check_weights(weights, theta, *tape.z.shape)
+    )
     return MatrixFree(apply, theta, "the Fisher matrix", names=net.names, slices=net.slices)
 
 
-def _fisher_product(net: Network, theta: Array, tape: Tape, v: Array) -> Array:
-    u = net.output.fisher_product(tape.z, net.jvp(theta, tape, v))
+def _fisher_product(net: Network, theta: Array, tape: Tape, weights: Array | None, v: Array) -> Array:
+    u = net.output.fisher_product(tape.z, net.jvp(theta, tape, v), weights)
     return net.vjp(theta, tape, u) / len(tape.z)
 
 
@@ -56,23 +61,27 @@ def gauss_newton(
     theta: Array,
     x: Array,
     y: Array,
-    stats: Sequence[Array] | None = None,
+    stats: Stats = None,
     train: bool = False,
+    weights: Any = None,
 ) -> MatrixFree:
     """The generalized Gauss-Newton matrix of the mean loss, matrix-free [Schraudolph02].
 
-    See :func:`product` for ``stats`` and ``train``.
+    See :func:`product` for ``stats``, ``train`` and ``weights``.
     """
     tape = net.forward(theta, x, stats, train)
     y = as_array(y, "y", NUMBER_CLASSES)
     net.output.check(y, *tape.z.shape)
 
-    apply = partial(_gauss_newton_product, net, theta, tape, y)
+    weights = net.output.check_weights(weights, theta, *tape.z.shape)
+    apply = partial(_gauss_newton_product, net, theta, tape, y, weights)
     return MatrixFree(apply, theta, "the Gauss-Newton matrix", names=net.names, slices=net.slices)
 
 
-def _gauss_newton_product(net: Network, theta: Array, tape: Tape, y: Array, v: Array) -> Array:
-    u = net.output.hessian_product(tape.z, y, net.jvp(theta, tape, v))
+def _gauss_newton_product(
+    net: Network, theta: Array, tape: Tape, y: Array, weights: Array | None, v: Array
+) -> Array:
+    u = net.output.hessian_product(tape.z, y, net.jvp(theta, tape, v), weights)
     return net.vjp(theta, tape, u) / len(tape.z)
 
 
@@ -81,17 +90,19 @@ def hessian(
     theta: Array,
     x: Array,
     y: Array,
-    stats: Sequence[Array] | None = None,
+    stats: Stats = None,
     train: bool = False,
+    weights: Any = None,
 ) -> MatrixFree:
     """The Hessian of the mean loss, matrix-free [Pearlmutter94]. It can be indefinite.
 
-    ``stats`` and ``train`` are those of :func:`product`.
+    ``stats``, ``train`` and ``weights`` are those of :func:`product`.
     """
     tape = net.forward(theta, x, stats, train)
     y = as_array(y, "y", NUMBER_CLASSES)
     net.output.check(y, *tape.z.shape)
-    apply = partial(net.hessian_product, theta, tape, y)
+    weights = net.output.check_weights(weights, theta, *tape.z.shape)
+    apply = partial(net.hessian_product, theta, tape, y, weights=weights)
     return MatrixFree(apply, theta, "the Hessian", names=net.names, slices=net.slices)
 
 

@@ -24,7 +24,7 @@ from ..display import Display, Shown, ShownByFields, by
 from ..distributed import SERIAL, Communicator
 from ..linalg import consecutive
 from ..network import Network
-from ..network.network import as_batch, layer_index
+from ..network.network import Stats, as_batch, layer_index
 from .targets import Targets
 
 Arrays = tuple[Array, ...]
@@ -294,8 +294,9 @@ def signals(
     n_samples: int = 1,
     rng: Any = None,
     batch_size: int | None = None,
-    stats: Sequence[Array] | None = None,
+    stats: Stats = None,
     train: bool = False,
+    weights: Any = None,
 ) -> Signals:
     """Run a net forward and backward and keep abar and g of every parameter layer.
 
@@ -319,6 +320,8 @@ def signals(
             time it is read and holds one at a time in memory; otherwise there is a single, stored chunk.
         stats: running statistics of batch normalization; those of ``net.init_stats()`` by default.
         train: use the statistics of this batch instead.
+        weights: of the examples, (N,), or of the independent terms of their targets, (N, terms), as in
+            :meth:`minikfac.Network.loss`; g includes their square roots, and K-FAC's A counts all alike.
 
     Raises:
         ValueError: on contradictory arguments, arguments that ``Network.forward`` rejects, or signals that
@@ -329,7 +332,7 @@ def signals(
     if batch_size is not None:
         batch_size = whole_number(batch_size, "batch_size")
     x = as_batch(x)
-    expectation = Targets.of(net, theta, x, y, targets, n_samples, rng)
+    expectation = Targets.of(net, theta, x, y, targets, n_samples, rng, weights)
     if train:
         stats = net.batch_stats(theta, x)
 
@@ -337,11 +340,13 @@ def signals(
     rows = net.comm.rows(len(x))
     _check_size(chunk, rows, batch_size)
     n_chunks, make_chunks = _recipe(chunk, rows, batch_size)
-    return Signals(net.names, net.shapes, len(x), n_chunks, make_chunks, net.is_dense_chain, net.comm)
+    return Signals(
+        net.names, net.shapes, len(x), n_chunks, make_chunks, net.is_dense_chain and x.ndim == 2, net.comm
+    )
 
 
 def _chunk(
-    net: Network, theta: Array, x: Array, expectation: Targets, stats: Sequence[Array] | None, rows: slice
+    net: Network, theta: Array, x: Array, expectation: Targets, stats: Stats, rows: slice
 ) -> list[LayerSignals]:
     """The signals of a chunk of examples."""
     tape = net.forward(theta, x[rows], stats)

@@ -23,7 +23,7 @@ from ..backend import (
 )
 from ..display import ShownByFields
 from ..network import Network
-from ..network.outputs import Output
+from ..network.outputs import Output, weighted
 
 TARGETS = ("model", "sampled", "data")
 """The possible sources of targets."""
@@ -39,6 +39,7 @@ class Targets(ShownByFields):
         n_samples: targets drawn per example.
         y: labels, for "data".
         noise: random numbers for the whole batch, of which chunks use their rows, for "sampled".
+        weights: of the whole batch's targets, as the output distribution takes them.
     """
 
     output: Output
@@ -46,10 +47,19 @@ class Targets(ShownByFields):
     n_samples: int
     y: Array | None
     noise: Array | None
+    weights: Array | None = None
 
     @classmethod
     def of(
-        cls, net: Network, theta: Array, x: Array, y: Array | None, targets: str, n_samples: int, rng: Any
+        cls,
+        net: Network,
+        theta: Array,
+        x: Array,
+        y: Array | None,
+        targets: str,
+        n_samples: int,
+        rng: Any,
+        weights: Any = None,
     ) -> Targets:
         """Check the arguments and draw random numbers.
 
@@ -71,20 +81,25 @@ class Targets(ShownByFields):
         if targets != "sampled" and n_samples != 1:
             raise ValueError(f"expected n_samples=1 unless targets='sampled', got {n_samples}")
         noise = None
-        if y is not None or targets == "sampled":
+        if y is not None or targets == "sampled" or weights is not None:
             units = net.n_outputs(x)
+            weights = net.output.check_weights(weights, theta, len(x), units)
             if y is not None:
                 y = as_array(y, "y", NUMBER_CLASSES)
                 net.output.check(y, len(x), units)
-            else:
+            elif targets == "sampled":
                 xp = array_module(theta)
                 shape = (len(x), n_samples, units)
                 check_memory(shape, theta.dtype, "sampled targets", "a smaller n_samples", xp)
                 noise = xp.asarray(net.output.noise(rng, len(x), n_samples, units))
-        return cls(net.output, targets, n_samples, y, noise)
+        return cls(net.output, targets, n_samples, y, noise, weights)
 
     def terms(self, z: Array, rows: slice) -> Array:
         """Derivatives (K, n, C) with respect to z (n, C), for the examples of a chunk."""
+        dz = self._unweighted(z, rows)
+        return dz if self.weights is None else weighted(dz, self.weights[rows] ** 0.5)
+
+    def _unweighted(self, z: Array, rows: slice) -> Array:
         if self.targets == "model":
             return self.output.fisher_root(z)
         if self.y is not None:

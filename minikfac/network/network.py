@@ -8,7 +8,7 @@ gradient of layer l          =  (1/N) sum_n sum_t abar[n, t] g[n, t]^T
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -36,6 +36,9 @@ from .layers.base import sum_of_products
 from .layers.composite import batch_norms
 from .layers.dense import SCHEMES
 from .outputs import Output
+
+Stats = Sequence[Array] | None
+"""Running statistics of batch normalization, (2, C) each; None for those of ``net.init_stats()``."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -238,9 +241,7 @@ class Network(Shown):
         self.check_finite(theta)
         return self._pass(theta, x, train=True).batch_stats
 
-    def forward(
-        self, theta: Array, x: Array, stats: Sequence[Array] | None = None, train: bool = False
-    ) -> Tape:
+    def forward(self, theta: Array, x: Array, stats: Stats = None, train: bool = False) -> Tape:
         """Run the net on inputs x, (N, features) or images (N, H, W, C).
 
         Args:
@@ -260,9 +261,7 @@ class Network(Shown):
         self._check_result(tape.z, "outputs", theta=theta)
         return tape
 
-    def _pass(
-        self, theta: Array, x: Array, stats: Sequence[Array] | None = None, train: bool = False
-    ) -> Tape:
+    def _pass(self, theta: Array, x: Array, stats: Stats = None, train: bool = False) -> Tape:
         """Run the net as :meth:`forward` does, checking only the values of x."""
         Ws = self.unpack(theta)
         x = _check_inputs(theta, x)
@@ -278,7 +277,7 @@ class Network(Shown):
             ]
         return Tape(z, record, running, self._body)
 
-    def _check_numbers(self, theta: Array, stats: Sequence[Array] | None, needed: bool) -> None:
+    def _check_numbers(self, theta: Array, stats: Stats, needed: bool) -> None:
         """Reject parameters and statistics that are not finite, and missing statistics if needed."""
         self.check_finite(theta)
         if needed and stats is None and self._body.statistics_shapes:
@@ -292,7 +291,7 @@ class Network(Shown):
             if (lowest := float(part[1].min())) < 0:
                 raise ValueError(f"expected variances >= 0 among the statistics, got {lowest:g}")
 
-    def _check_stats(self, theta: Array, stats: Sequence[Array] | None) -> list[Array]:
+    def _check_stats(self, theta: Array, stats: Stats) -> list[Array]:
         """Statistics converted to the dtype and device of theta."""
         given = self.init_stats() if stats is None else stats
         stats = [as_array(part, "each of the statistics") for part in given]
@@ -369,9 +368,7 @@ class Network(Shown):
         self._check_result(u, "J v", theta=theta, v=v)
         return u
 
-    def fisher_gram(
-        self, theta: Array, x: Array, directions: Array, stats: Sequence[Array] | None = None
-    ) -> Array:
+    def fisher_gram(self, theta: Array, x: Array, directions: Array, stats: Stats = None) -> Array:
         """Return d_i^T F d_j (m, m) for directions d (m, P) and the exact Fisher matrix F over x.
 
         Takes one R-operator pass per direction and no backward pass: (J d_i)^T F_R (J d_j) with the output's
@@ -423,7 +420,7 @@ class Network(Shown):
             layer.weight_gradient(record, g, W)
         return total
 
-    def hessian_product(self, theta: Array, tape: Tape, y: Array, v: Array) -> Array:
+    def hessian_product(self, theta: Array, tape: Tape, y: Array, v: Array, weights: Any = None) -> Array:
         """Return H v (P,) for the Hessian H of the mean loss over the examples of the tape.
 
         Takes one more forward and backward pass, each differentiated along v [Pearlmutter94].
@@ -433,8 +430,9 @@ class Network(Shown):
         Ws, Vs = self.check_finite(theta), self.unpack(v)
         rz, tangent = self._body.jvp(Ws, Vs, tape.record, None)
         assert rz is not None
-        dz = self.output.gradient(tape.z, y)
-        rdz = self.output.hessian_product(tape.z, y, rz)
+        weights = self.output.check_weights(weights, theta, *tape.z.shape)
+        dz = self.output.gradient(tape.z, y, weights)
+        rdz = self.output.hessian_product(tape.z, y, rz, weights)
         signals = self._body.backward_jvp(Ws, Vs, tape.record, tangent, dz, rdz)[2]
         abars, rabars, gs, rgs = zip(*signals, strict=True)
         total = self.summed_gradient(theta, rabars, gs) + self.summed_gradient(theta, abars, rgs)
@@ -443,13 +441,16 @@ class Network(Shown):
 
     # uses of a net -----------------------------------------------------------------------
 
-    def loss(self, theta: Array, x: Array, y: Array, stats: Sequence[Array] | None = None) -> float:
+    def loss(self, theta: Array, x: Array, y: Array, stats: Stats = None, weights: Any = None) -> float:
         """Mean negative log-likelihood over examples, in nats, summed over output units.
 
         Args:
             theta: (P,).
             x, y: inputs and targets: arrays, or data that :func:`minikfac.backend.as_array` can convert.
             stats: running statistics, required for nets with batch normalization.
+            weights: of the examples, (N,): the loss is (1/N) sum_n w_n loss_n, divided by N whatever their
+                sum is. Or of the independent terms of their targets, (N, terms): C units, or T positions, of
+                which those with weight 0 are ignored. For the mean over the rest give w N / sum(w).
 
         Raises:
             ValueError: on numbers that are not finite, or inputs, targets or statistics that do not fit.
@@ -457,24 +458,32 @@ class Network(Shown):
             FloatingPointError: if finite numbers overflow.
         """
         self._check_numbers(theta, stats, needed=True)
-        return self._finite_loss(self.mean_loss(theta, x, y, stats), theta, x, y)
+        return self._finite_loss(self.mean_loss(theta, x, y, stats, weights), theta, x, y)
 
-    def mean_loss(self, theta: Array, x: Array, y: Array, stats: Sequence[Array] | None = None) -> Any:
+    def mean_loss(self, theta: Array, x: Array, y: Array, stats: Stats = None, weights: Any = None) -> Any:
         """:meth:`loss`, but NaN for parameters that are not finite, and NaN or infinite on overflow.
 
         On a device it stays there, and is NaN for invalid inputs and targets as well.
         """
         x, y = as_batch(x), as_array(y, "y", NUMBER_CLASSES)
-        chunks = self.chunks(theta, x)
+        chunks, weights_of = self.chunks(theta, x), self._rows_of_weights(weights, theta, x)
 
         def add(rows: slice, sums: Sums) -> None:
             z = self._pass(theta, x[rows], stats).z
             if _is_first(rows, chunks):
                 self.output.check(y, len(x), z.shape[1])
-            sums.add("loss", self.output.losses(z, y[rows]).sum())
+            sums.add("loss", self.output.losses(z, y[rows], weights_of(rows)).sum())
 
         loss = sum_over_chunks(add, chunks, theta, self.comm)["loss"]
         return _or_nan(number(loss) / len(x), theta)
+
+    def _rows_of_weights(self, weights: Any, theta: Array, x: Array) -> Callable[[slice], Array | None]:
+        """A function of rows to their weights, once these are checked."""
+        if weights is None:
+            return lambda rows: None
+        checked = self.output.check_weights(weights, theta, len(x), self.n_outputs(x))
+        assert checked is not None
+        return checked.__getitem__
 
     def _finite_loss(self, loss: Any, theta: Array, x: Array, y: Array) -> float:
         """A loss as a float; if it is NaN or infinite, raises an error with the cause, also on a device."""
@@ -499,31 +508,22 @@ class Network(Shown):
         )
 
     def loss_and_gradient(
-        self,
-        theta: Array,
-        x: Array,
-        y: Array,
-        stats: Sequence[Array] | None = None,
-        train: bool = False,
+        self, theta: Array, x: Array, y: Array, stats: Stats = None, train: bool = False, weights: Any = None
     ) -> tuple[float, Array]:
         """Return the loss and its gradient (P,): means over the N examples.
 
-        See :meth:`forward` for ``stats`` and ``train``, one of which batch normalization needs. The batch is
+        See :meth:`forward` for ``stats`` and ``train``, one of which batch normalization needs, and
+        :meth:`loss` for ``weights``. The batch is
         processed in chunks on all cores, unless batch normalization couples its examples.
         """
         self._check_numbers(theta, stats, needed=not train)
-        loss, grad, *_ = self.gradient_pass(theta, x, y, stats, train)
+        loss, grad, *_ = self.gradient_pass(theta, x, y, stats, train, weights)
         value = self._finite_loss(loss, theta, x, y)
         self._check_result(grad, "gradient", theta=theta)
         return value, grad
 
     def gradient_pass(
-        self,
-        theta: Array,
-        x: Array,
-        y: Array,
-        stats: Sequence[Array] | None = None,
-        train: bool = True,
+        self, theta: Array, x: Array, y: Array, stats: Stats = None, train: bool = True, weights: Any = None
     ) -> tuple[Any, Array, list[Array], list[Array]]:
         """Return the loss, its gradient (P,), and two kinds of statistics, for a training step.
 
@@ -533,7 +533,7 @@ class Network(Shown):
         targets.
         """
         x, y = as_batch(x), as_array(y, "y", NUMBER_CLASSES)
-        chunks = self.chunks(theta, x, train)
+        chunks, weights_of = self.chunks(theta, x, train), self._rows_of_weights(weights, theta, x)
         after: list[Array] = []
         used: list[Array] = []
 
@@ -542,26 +542,26 @@ class Network(Shown):
             if _is_first(rows, chunks):  # once, when the number of outputs is known
                 self.output.check(y, len(x), tape.z.shape[1])
                 after[:], used[:] = tape.stats, tape.batch_stats
-            dz = self.output.gradient(tape.z, y[rows]) / len(x)
+            dz = self.output.gradient(tape.z, y[rows], weights_of(rows)) / len(x)
             gs = self._body.backward(self.unpack(theta), tape.record, dz, need_dx=False)[1]
-            sums.add("loss", self.output.losses(tape.z, y[rows]).sum())
+            sums.add("loss", self.output.losses(tape.z, y[rows], weights_of(rows)).sum())
             sums.add("gradient", self.weight_gradient(theta, tape, gs))
 
         sums = sum_over_chunks(add, chunks, theta, self.comm)
         return _or_nan(number(sums["loss"]) / len(x), theta), sums["gradient"], after, used
 
-    def gradient(self, theta: Array, x: Array, y: Array, stats: Sequence[Array] | None = None) -> Array:
-        """Return the gradient (P,) of the mean loss."""
-        return self.loss_and_gradient(theta, x, y, stats)[1]
+    def gradient(self, theta: Array, x: Array, y: Array, stats: Stats = None, weights: Any = None) -> Array:
+        """Return the gradient (P,) of the mean loss; see :meth:`loss` for the arguments."""
+        return self.loss_and_gradient(theta, x, y, stats, weights=weights)[1]
 
-    def predict(self, theta: Array, x: Array, stats: Sequence[Array] | None = None) -> Array:
+    def predict(self, theta: Array, x: Array, stats: Stats = None) -> Array:
         """Return the mean of the target, (N, C): class probabilities, or the Gaussian's mean.
 
         See :meth:`loss` for arguments and errors.
         """
         return self.output.mean(self.natural_parameters(theta, x, stats))
 
-    def kl(self, theta: Array, theta2: Array, x: Array, stats: Sequence[Array] | None = None) -> float:
+    def kl(self, theta: Array, theta2: Array, x: Array, stats: Stats = None) -> float:
         """Mean KL( p_theta(. | x) || p_theta2(. | x) ) over the inputs x, in nats.
 
         See :meth:`loss` for arguments and errors.
@@ -572,7 +572,7 @@ class Network(Shown):
         self._check_result(kl, "KL divergence", theta=theta, theta2=theta2)
         return kl
 
-    def natural_parameters(self, theta: Array, x: Array, stats: Sequence[Array] | None = None) -> Array:
+    def natural_parameters(self, theta: Array, x: Array, stats: Stats = None) -> Array:
         """Compute only z (N, C), chunk by chunk, without keeping tapes.
 
         See :meth:`loss` for arguments and errors.

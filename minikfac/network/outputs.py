@@ -7,19 +7,34 @@
 
 All three are exponential families with natural parameters z, so d(-log p)/dz = mean - y, and the second
 derivative does not depend on y. It is therefore the Fisher matrix of z, and the generalized Gauss-Newton
-matrix of the loss is the Fisher matrix of the net [MG15, sec. 2.2].
+matrix of the loss is the Fisher matrix of the net [MG15, sec. 2.2]. A fourth, CategoricalPerPosition, is a
+categorical distribution at each of T positions, z (N, T C).
 
 Losses are in nats, per example, summed over the C output units and never divided by N. The Gaussian's
 constant C/2 log(2 pi) is omitted.
+
+A target consists of independent terms: one label, C units, or T labels. Where ``weights`` are given, (N,) or
+(N, terms), losses, their derivatives and Fisher matrices are multiplied by them, term by term.
 """
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
-from ..backend import Array, array_module, check_array, check_generator, label_advice, on_host, to_host
+from ..backend import (
+    Array,
+    array_module,
+    as_array,
+    check_array,
+    check_generator,
+    label_advice,
+    on_host,
+    to_host,
+)
+from .layers.base import check_positive
 from .layers.pointwise import logistic, softplus
 
 
@@ -27,8 +42,20 @@ class Output(ABC):
     """A distribution of targets y given natural parameters z (N, C)."""
 
     @abstractmethod
+    def terms(self, z: Array, y: Array) -> Array:
+        """Negative log-likelihood of each independent term of a target, (N, terms), in nats."""
+
+    def n_terms(self, n_units: int) -> int:
+        """How many independent terms a target has: the C units, or 1."""
+        return n_units
+
     def nll(self, z: Array, y: Array) -> Array:
         """Negative log-likelihood of each example, (N,), in nats."""
+        return self.terms(z, y).sum(-1)
+
+    @abstractmethod
+    def errors(self, z: Array, y: Array) -> Array:
+        """Error of each example, (N,): 1 for a wrong label (the share of wrong ones), or squared error."""
 
     @abstractmethod
     def mean(self, z: Array) -> Array:
@@ -38,17 +65,17 @@ class Output(ABC):
     def encode(self, y: Array, z: Array) -> Array:
         """Targets as sufficient statistics (N, C): one-hot labels, or y itself."""
 
-    def gradient(self, z: Array, y: Array) -> Array:
+    def gradient(self, z: Array, y: Array, weights: Array | None = None) -> Array:
         """d(-log p(y | z)) / dz = mean - y, (N, C), per example."""
-        return self.mean(z) - self.encode(y, z)
+        return weighted(self.mean(z) - self.encode(y, z), weights)
 
-    def hessian_product(self, z: Array, y: Array, u: Array) -> Array:
+    def hessian_product(self, z: Array, y: Array, u: Array, weights: Array | None = None) -> Array:
         """Second derivative of -log p(y | z) with respect to z, times u (N, C), independent of y here."""
-        return self.fisher_product(z, u)
+        return self.fisher_product(z, u, weights)
 
-    def fisher_product(self, z: Array, u: Array) -> Array:
+    def fisher_product(self, z: Array, u: Array, weights: Array | None = None) -> Array:
         """The Fisher matrix of z times u (N, C), example by example."""
-        return self._variance_product(self.mean(z), u)
+        return weighted(self._variance_product(self.mean(z), u), weights)
 
     @abstractmethod
     def _variance_product(self, mean: Array, u: Array) -> Array:
@@ -118,11 +145,35 @@ class Output(ABC):
     def has(self, y: Array, n_units: int) -> Array:
         """Whether each target is in the distribution's support, (N,), bool."""
 
-    def losses(self, z: Array, y: Array) -> Array:
-        """Like :meth:`nll`, but on a device NaN for targets that the distribution does not allow."""
+    def losses(self, z: Array, y: Array, weights: Array | None = None) -> Array:
+        """Like :meth:`nll`, but weighted, and on a device NaN for targets that are not allowed."""
         xp = array_module(z, y, names="the outputs z, the targets y")
-        nll = self.nll(z, y)
+        nll = weighted(self.terms(z, y), weights).sum(-1)
         return nll if on_host(y) else xp.where(self.has(y, z.shape[1]), nll, xp.nan)
+
+    def check_weights(self, weights: Any, like: Array, n: int, n_units: int) -> Array | None:
+        """Return weights as (N, 1) or (N, terms) in the dtype and on the device of ``like``; None for none.
+
+        Raises:
+            ValueError: on other shapes, negative or non-finite weights, or none above 0.
+        """
+        if weights is None:
+            return None
+        xp, weights, terms = array_module(like), as_array(weights, "weights"), self.n_terms(n_units)
+        if weights.shape not in ((n,), (n, terms)):
+            other = f" or ({n}, {terms})" if terms > 1 else ""
+            raise ValueError(f"expected weights of shape ({n},){other}, got {weights.shape}")
+        if on_host(weights) and not (0 <= weights.min() <= weights.max() < math.inf and weights.any()):
+            low, high = float(weights.min()), float(weights.max())
+            raise ValueError(f"expected finite weights >= 0, not all 0, got values from {low:g} to {high:g}")
+        return xp.asarray(weights.reshape(n, -1), dtype=like.dtype)
+
+
+def weighted(values: Array, weights: Array | None) -> Array:
+    """Multiply values (..., N, C), or one per term (..., N, terms), by weights (N, 1) or (N, terms)."""
+    if weights is None:
+        return values
+    return values * weights.repeat(values.shape[-1] // weights.shape[1], axis=1)
 
 
 @dataclass(frozen=True)
@@ -138,10 +189,18 @@ class Categorical(Output):
         xp = array_module(z)
         return shifted - xp.log(xp.exp(shifted).sum(-1, keepdims=True))
 
-    def nll(self, z: Array, y: Array) -> Array:
+    def terms(self, z: Array, y: Array) -> Array:
         if y.dtype.kind == "f":
-            return -(self.encode(y, z) * self._log_p(z)).sum(-1)
-        return -self._log_p(z)[array_module(z).arange(len(z)), y]
+            return -(self.encode(y, z) * self._log_p(z)).sum(-1, keepdims=True)
+        return -self._log_p(z)[array_module(z).arange(len(z)), y][:, None]
+
+    def n_terms(self, n_units: int) -> int:
+        return 1
+
+    def errors(self, z: Array, y: Array) -> Array:
+        best = y.argmax(1) if y.ndim == 2 else y  # of probabilities, the most probable label
+        wrong: Array = z.argmax(1) != best
+        return wrong
 
     def mean(self, z: Array) -> Array:
         return array_module(z).exp(self._log_p(z))
@@ -218,8 +277,82 @@ class Categorical(Output):
         return (y >= 0) & (y < n_units)
 
 
+@dataclass(frozen=True)
+class CategoricalPerPosition(Output):
+    """One of C classes at each of T positions, of a sequence or an image; targets are labels (N, T).
+
+    z is (N, T C): what a Flatten makes of (N, T, C) or (N, H, W, C), positions row by row. The loss of an
+    example is the sum over its positions; those to be ignored have weight 0, in ``weights`` (N, T).
+
+    Attributes:
+        positions: T.
+    """
+
+    positions: int
+
+    def __post_init__(self) -> None:
+        check_positive("CategoricalPerPosition", positions=self.positions)
+
+    def _apart(self, z: Array) -> Array:
+        """z (N, T C) -> (N T, C)."""
+        return z.reshape(len(z) * self.positions, -1)
+
+    def terms(self, z: Array, y: Array) -> Array:
+        return Categorical().terms(self._apart(z), y.reshape(-1)).reshape(y.shape)
+
+    def n_terms(self, n_units: int) -> int:
+        return self.positions
+
+    def errors(self, z: Array, y: Array) -> Array:
+        return Categorical().errors(self._apart(z), y.reshape(-1)).reshape(y.shape).mean(-1)
+
+    def mean(self, z: Array) -> Array:
+        return Categorical().mean(self._apart(z)).reshape(z.shape)
+
+    def encode(self, y: Array, z: Array) -> Array:
+        one_hot = Categorical().encode(y, z[..., : z.shape[-1] // self.positions])
+        return one_hot.reshape(*y.shape[:-1], z.shape[-1])
+
+    def _variance_product(self, mean: Array, u: Array) -> Array:
+        return Categorical()._variance_product(self._apart(mean), self._apart(u)).reshape(u.shape)
+
+    def fisher_root(self, z: Array) -> Array:
+        """K = T C columns, each of one position and one label."""
+        xp, t = array_module(z), self.positions
+        root = Categorical().fisher_root(self._apart(z)).reshape(-1, len(z), t, z.shape[1] // t)
+        alone = xp.eye(t, dtype=z.dtype)[:, None, None, :, None] * root  # (T, C, N, T, C)
+        return alone.reshape(z.shape[1], *z.shape)
+
+    def kl(self, z1: Array, z2: Array) -> Array:
+        return Categorical().kl(self._apart(z1), self._apart(z2)).reshape(len(z1), -1).sum(-1)
+
+    def noise(self, rng: Any, n: int, n_samples: int, n_units: int) -> Array:
+        return rng.random((n, self.positions, n_samples, 1))
+
+    def transform_noise(self, z: Array, noise: Array) -> Array:
+        labels = Categorical().transform_noise(self._apart(z), noise.reshape(-1, *noise.shape[2:]))
+        return labels.reshape(-1, len(z), self.positions)
+
+    def check_form(self, y: Array, n: int, n_units: int) -> None:
+        check_array(y, "labels")
+        if n_units % self.positions:
+            raise ValueError(f"expected {self.positions} x C outputs, C for each position, got {n_units}")
+        if y.shape != (n, self.positions) or n == 0:
+            raise ValueError(f"expected labels of shape ({n or 'N'}, {self.positions}), got {y.shape}")
+        Categorical().check_form(y.reshape(-1), y.size, n_units // self.positions)
+
+    def check_values(self, y: Array, n_units: int) -> None:
+        Categorical().check_values(y, n_units // self.positions)
+
+    def has(self, y: Array, n_units: int) -> Array:
+        return array_module(y).all(Categorical().has(y, n_units // self.positions), axis=-1)
+
+
 class _RealTargets(Output):
     """Real targets (N, C), used unchanged."""
+
+    def errors(self, z: Array, y: Array) -> Array:
+        return ((self.mean(z) - y) ** 2).sum(-1)
 
     def encode(self, y: Array, z: Array) -> Array:
         return y.astype(z.dtype, copy=False)
@@ -241,8 +374,8 @@ class _RealTargets(Output):
 class Bernoulli(_RealTargets):
     """C independent yes-or-no units, p = logistic(z); targets (N, C) in [0, 1]."""
 
-    def nll(self, z: Array, y: Array) -> Array:
-        return (softplus(z) - self.encode(y, z) * z).sum(-1)
+    def terms(self, z: Array, y: Array) -> Array:
+        return softplus(z) - self.encode(y, z) * z
 
     def mean(self, z: Array) -> Array:
         return logistic(z)
@@ -283,8 +416,8 @@ class Bernoulli(_RealTargets):
 class Gaussian(_RealTargets):
     """C real values with unit variance around z; targets (N, C). The loss is 1/2 ||y - z||^2."""
 
-    def nll(self, z: Array, y: Array) -> Array:
-        return 0.5 * ((self.encode(y, z) - z) ** 2).sum(-1)
+    def terms(self, z: Array, y: Array) -> Array:
+        return 0.5 * (self.encode(y, z) - z) ** 2
 
     def mean(self, z: Array) -> Array:
         return z

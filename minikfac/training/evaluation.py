@@ -44,7 +44,7 @@ def _evaluate_part(
     net: Network, theta: Array, x: Array, y: Array, stats: Sequence[Array] | None
 ) -> dict[str, float]:
     sums: list[Any] = []
-    labels, share = isinstance(net.output, outputs.Categorical), net.comm.rows(len(x))
+    share = net.comm.rows(len(x))
     chunks = [
         slice(start, min(start + EVALUATED_AT_ONCE, share.stop))
         for start in range(share.start, share.stop, EVALUATED_AT_ONCE)
@@ -60,14 +60,13 @@ def _evaluate_part(
             sums += [math.nan, math.nan]
             continue
         net.output.check(y_rows, *z.shape)
-        best = y_rows.argmax(1) if y_rows.ndim == 2 else y_rows  # of probabilities, the most probable label
-        wrong = z.argmax(1) != best if labels else (net.output.mean(z) - y_rows) ** 2
-        sums += [net.output.losses(z, y_rows).sum(), wrong.sum()]
+        sums += [net.output.losses(z, y_rows).sum(), net.output.errors(z, y_rows).sum()]
     numbers = fetch(*sums)  # one request to a device
     loss = sum(numbers[::2])
     if math.isnan(loss):
         for rows in chunks:
             net.output.check_values(rows_of(y, rows, theta), net.n_outputs(x))
     (totals,) = net.comm.sum([np.array([loss, sum(numbers[1::2])], dtype=float)])
+    labels = isinstance(net.output, outputs.Categorical | outputs.CategoricalPerPosition)
     names = ("loss", "error" if labels else "squared_error")
     return {name: float(total) / len(x) for name, total in zip(names, totals, strict=True)}

@@ -558,7 +558,7 @@ def test_pools_refuse_arguments_that_make_none(pool, arguments, message):
         pool(*arguments)
 
 
-@pytest.mark.parametrize("layer", [Conv2d(3, 2, 2), MaxPool2d(2), AvgPool2d(2), GlobalAvgPool()], ids=repr)
+@pytest.mark.parametrize("layer", [Conv2d(3, 2, 2), MaxPool2d(2), AvgPool2d(2)], ids=repr)
 def test_layers_of_images_refuse_flat_inputs(layer):
     message = rf"expected images \(N, H, W, [3C]\) into {type(layer).__name__}.*got \("
     Ws = [np.zeros(shape) for shape in layer.weight_shapes]
@@ -568,6 +568,12 @@ def test_layers_of_images_refuse_flat_inputs(layer):
         layer.output_shape((12,))
     with pytest.raises(ValueError, match=message + r"N, 7\)"):
         mk.Network([Dense(4, 7), layer, Flatten(), Dense(2, 2)], outputs.Gaussian())
+
+
+def test_a_mean_over_locations_needs_some():
+    message = r"expected images \(N, H, W, C\) or \(N, T, C\) into GlobalAvgPool\(\), got \(5, 12\)"
+    with pytest.raises(ValueError, match=message):
+        GlobalAvgPool().forward([], np.zeros((5, 12)))
 
 
 def test_conv_refuses_images_of_other_channels():

@@ -488,7 +488,8 @@ def test_norms_refuse_inputs_of_other_channels(layer):
     for shape, came in [
         ((5, 4), r"N, 4\)"),
         ((5, 3, 3, 4), r"N, 3, 3, 4\)"),
-        ((5, 3, 6), r"N, 3, 6\)"),
+        ((5, 3, 4), r"N, 3, 4\)"),
+        ((5, 2, 3, 3, 6), r"N, 2, 3, 3, 6\)"),
     ]:
         with pytest.raises(ValueError, match=message + came):
             layer.forward([np.zeros((2, 6))], np.zeros(shape))

@@ -1,6 +1,8 @@
 """The dense layer: every input goes to every output.
 
 s = abar W,    abar = [x, 1]
+
+Along a sequence (N, T, D) the same weights act at each of T positions, as at the locations of a convolution.
 """
 
 from __future__ import annotations
@@ -70,7 +72,8 @@ _FLATTEN = (
 class Dense(ParameterLayer):
     """s = abar W with abar = [x, 1]; W is (n_in + 1, n_out) with the bias in its last row.
 
-    Without a bias, abar = x and W is (n_in, n_out). W is the transpose of the papers' matrix.
+    Inputs are (N, n_in), or sequences (N, T, n_in), whose positions share the weights. Without a bias,
+    abar = x and W is (n_in, n_out). W is the transpose of the papers' matrix.
     """
 
     n_in: int
@@ -88,43 +91,41 @@ class Dense(ParameterLayer):
         return (self.n_in + self.bias, self.n_out)
 
     def output_shape(self, shape: Shape | None) -> Shape | None:
-        if shape is not None and (len(shape) != 1 or shape[0] not in (None, self.n_in)):
+        if shape is not None and (len(shape) > 2 or shape[-1] not in (None, self.n_in)):
             hint = _FLATTEN if len(shape) == 3 else ""
             came = shape[0] if len(shape) == 1 else shape
             raise ValueError(f"expected {self.n_in} inputs to {self}, got {came}{hint}")
-        return (self.n_out,)
+        return (*(shape or ())[:-1], self.n_out)
 
     def example_size(self, shape: Shape) -> int:
-        return max(self.weight_shape)  # abar or s
+        return math.prod(extent or 1 for extent in shape[:-1]) * max(self.weight_shape)  # abar or s
 
     def example_work(self, shape: Shape) -> int:
-        return math.prod(self.weight_shape)
+        return math.prod(extent or 1 for extent in shape[:-1]) * math.prod(self.weight_shape)
 
     def initial_weights(self, rng: Any, scheme: str) -> Array:
         """Draw W (I, O) in float64; the schemes are those of :meth:`minikfac.Network.init`."""
         return initial_weights(rng, scheme, self.weight_shape, self.n_in, self.n_out)
 
     def forward(self, Ws: Weights, x: Array, stats: Weights | None = None) -> tuple[Array, Record]:
-        if x.ndim != 2 or x.shape[1] != self.n_in:
+        if x.ndim not in (2, 3) or x.shape[-1] != self.n_in:
             hint = _FLATTEN if x.ndim == 4 else ""
             raise ValueError(f"expected inputs of shape (N, {self.n_in}) to {self}, got {x.shape}{hint}")
         abar = x
         if self.bias:
-            abar = array_module(x).empty((len(x), self.n_in + 1), dtype=x.dtype)
-            abar[:, :-1] = x
-            abar[:, -1] = 1
-        s = abar @ Ws[0]
+            abar = array_module(x).empty((*x.shape[:-1], self.n_in + 1), dtype=x.dtype)
+            abar[..., :-1] = x
+            abar[..., -1] = 1
+        s = _times(abar, Ws[0])
         return s, (abar, s)
 
     def backward(self, Ws: Weights, record: Record, dy: Array, need_dx: bool = True) -> Derivatives:
-        dx = None
-        if need_dx:  # one large product: NumPy would loop over the leading axes
-            dx = (dy.reshape(-1, self.n_out) @ Ws[0][: self.n_in].T).reshape(*dy.shape[:-1], self.n_in)
-        return dx, [dy[..., None, :]]
+        dx = _times(dy, Ws[0][: self.n_in].T) if need_dx else None
+        return dx, [_with_positions(dy, record[1])]
 
     def jvp(self, Ws: Weights, Vs: Weights, record: Record, dx: Array | None) -> tuple[Array | None, Record]:
-        ds = record[0] @ Vs[0]
-        return (ds if dx is None else ds + dx @ Ws[0][: self.n_in]), dx
+        ds = _times(record[0], Vs[0])
+        return (ds if dx is None else ds + _times(dx, Ws[0][: self.n_in])), dx
 
     def backward_jvp(
         self, Ws: Weights, Vs: Weights, record: Record, tangent: Record, dy: Array, rdy: Array
@@ -132,20 +133,17 @@ class Dense(ParameterLayer):
         xp = array_module(dy)
         abar, rabar = record[0], xp.zeros_like(record[0])
         if tangent is not None:
-            rabar[:, : self.n_in] = tangent
+            rabar[..., : self.n_in] = tangent
         W, V = Ws[0][: self.n_in], Vs[0][: self.n_in]
-        return (
-            dy @ W.T,
-            rdy @ W.T + dy @ V.T,
-            [(abar[:, None], rabar[:, None], dy[:, None], rdy[:, None])],
-        )
+        abar, rabar, g, rg = (_with_positions(array, abar) for array in (abar, rabar, dy, rdy))
+        return _times(dy, W.T), _times(rdy, W.T) + _times(dy, V.T), [(abar, rabar, g, rg)]
 
     def signals(self, record: Record) -> list[tuple[Array, Array]]:
         abar, s = record
-        return [(abar[:, None, :], s[:, None, :])]
+        return [(_with_positions(abar, abar), _with_positions(s, abar))]
 
     def grids(self, record: Record) -> list[tuple[int, int]]:
-        return [(1, 1)]
+        return [(_with_positions(record[0], record[0]).shape[1], 1)]
 
     @staticmethod
     def join(weight: Array, bias: Array | None) -> Array:
@@ -177,3 +175,13 @@ class Dense(ParameterLayer):
         if W.ndim != 2:
             raise ValueError(f"expected W (I, O), got shape {W.shape}")
         return (W[:-1].T.copy(), W[-1].copy()) if bias else (W.T.copy(), None)
+
+
+def _times(x: Array, W: Array) -> Array:
+    """X W for x (..., I) as one large product: NumPy would loop over the leading axes."""
+    return (x.reshape(-1, len(W)) @ W).reshape(*x.shape[:-1], W.shape[1])
+
+
+def _with_positions(array: Array, record: Array) -> Array:
+    """(..., N, O) -> (..., N, 1, O), unless the record has an axis of positions, as the array then does."""
+    return array if record.ndim == 3 else array[..., None, :]

@@ -82,7 +82,7 @@ class Normalization(ParameterLayer):
         channels = self.weight_shape[1]
         if shape is None:
             return None
-        if len(shape) not in (1, 3) or shape[-1] not in (None, channels):
+        if len(shape) > 3 or shape[-1] not in (None, channels):
             shown = ", ".join("?" if extent is None else str(extent) for extent in shape)
             expected = f"(N, {channels}) or images (N, H, W, {channels})"
             raise ValueError(f"expected inputs {expected} to {self}, got (N, {shown})")
@@ -157,7 +157,7 @@ class Normalization(ParameterLayer):
         return [(xp.stack([record.xhat, *ones[: self.bias]], axis=2), record.s)]
 
     def grids(self, record: Record) -> list[tuple[int, int]]:
-        return [(record.shape[0], record.shape[1]) if len(record.shape) == 3 else (1, 1)]
+        return [(*record.shape[:-1], 1, 1)[:2]]
 
 
 @dataclass(frozen=True)

@@ -174,25 +174,24 @@ class ZeroPad2d(Rearrangement):
 
 @dataclass(frozen=True)
 class GlobalAvgPool(Rearrangement):
-    """The mean over all locations, (N, H, W, C) -> (N, C)."""
+    """The mean over all locations, (N, H, W, C) -> (N, C), or over a sequence, (N, T, C) -> (N, C)."""
 
     def output_shape(self, shape: Shape | None) -> Shape | None:
-        check_images(self, shape)
-        return None if shape is None else (shape[2],)
+        return None if shape is None else shape[-1:]
 
     def forward(self, Ws: Weights, x: Array, stats: Weights | None = None) -> tuple[Array, Record]:
-        check_images(self, x.shape[1:], n=len(x))
-        return x.mean((1, 2)), x.shape[1:]
+        if x.ndim not in (3, 4):
+            raise ValueError(f"expected images (N, H, W, C) or (N, T, C) into {self}, got {x.shape}")
+        return x.mean(tuple(range(1, x.ndim - 1))), x.shape[1:]
 
     def backward(self, Ws: Weights, record: Record, dy: Array, need_dx: bool = True) -> Derivatives:
         if not need_dx:
             return None, []
-        h, w, c = record
-        share = dy[..., None, None, :] / (h * w)
-        return array_module(dy).broadcast_to(share, (*dy.shape[:-1], h, w, c)), []
+        share = dy.reshape(*dy.shape[:-1], *(1 for _ in record[1:]), -1) / math.prod(record[:-1])
+        return array_module(dy).broadcast_to(share, (*dy.shape[:-1], *record)), []
 
     def jvp(self, Ws: Weights, Vs: Weights, record: Record, dx: Array | None) -> tuple[Array | None, Record]:
-        return (None if dx is None else dx.mean((1, 2))), None
+        return (None if dx is None else dx.mean(tuple(range(1, dx.ndim - 1)))), None
 
 
 @dataclass(frozen=True)
