@@ -295,7 +295,9 @@ def every_layer(a: Any) -> list:
 
 
 @case(
-    *("outputs." + name for name in ("Bernoulli", "Categorical", "Gaussian", "Output")),
+    *("outputs." + name for name in ("Bernoulli", "Categorical", "CategoricalPerPosition", "Gaussian")),
+    *("outputs." + name for name in ("Output", "weighted")),
+    *("outputs.Output." + name for name in ("terms", "n_terms", "errors", "check_weights")),
     *("outputs.Output." + name for name in ("nll", "losses", "mean", "encode", "gradient", "kl", "has")),
     *("outputs.Output." + name for name in ("fisher", "fisher_root", "fisher_product", "hessian_product")),
     *("outputs.Output." + name for name in ("transform_noise", "check", "check_form", "check_values")),
@@ -303,12 +305,21 @@ def every_layer(a: Any) -> list:
 def output_distributions(a: Any) -> list:
     results: list = []
     soft = abs(a.z2) / abs(a.z2).sum(1, keepdims=True)
-    pairs = ((outputs.Categorical, a.labels), (outputs.Bernoulli, a.y), (outputs.Gaussian, a.z2))
-    for kind, y in (*pairs, (outputs.Categorical, soft)):
-        output: outputs.Output = kind()
+    xp, many = mk.array_module(a.z), outputs.CategoricalPerPosition(5)
+    z, labels = xp.concatenate([a.z, a.z2], axis=1), xp.stack([a.labels % 2] * 5, axis=1)
+    results += [many.losses(z, labels, many.check_weights(soft, z, 40, 10)), many.gradient(z, labels)]
+    results += [many.mean(z), many.fisher_root(z), many.kl(z, 2 * z), many.errors(z, labels)]
+    noise = xp.asarray(many.noise(np.random.default_rng(0), 40, 2, 10))
+    results += [many.transform_noise(z, noise), many.has(labels, 10), many.encode(labels, z)]
+    many.check(labels, 40, 10)
+    pairs = ((outputs.Categorical(), a.labels), (outputs.Bernoulli(), a.y), (outputs.Gaussian(), a.z2))
+    for output, y in (*pairs, (outputs.Categorical(), soft)):
         output.check(y, 40, 5)
         output.check_form(y, 40, 5)
         output.check_values(y, 5)
+        weights = output.check_weights(abs(a.z[:, 0]), a.z, 40, 5)
+        results += [output.terms(a.z, y), output.errors(a.z, y), output.losses(a.z, y, weights)]
+        results += [outputs.weighted(a.z, weights), xp.asarray(output.n_terms(5))]
         results += [
             output.nll(a.z, y),
             output.losses(a.z, y),
@@ -323,7 +334,7 @@ def output_distributions(a: Any) -> list:
             output.fisher_root(a.z),
         ]
         results += [output.fisher_product(a.z, a.z2), output.hessian_product(a.z, y, a.z2)]
-        noise = mk.array_module(a.z).asarray(output.noise(np.random.default_rng(0), 40, 2, 5))
+        noise = xp.asarray(output.noise(np.random.default_rng(0), 40, 2, 5))
         results += [output.transform_noise(a.z, noise)]
     return results
 
