@@ -7,9 +7,8 @@ several seeds all race from the first, then all from the next: a machine that is
 them.
 
 The lowest loss so far is what a run has reached: a monotone curve, even where the loss is not. Between two
-    measurements it is interpolated by a line; losses fall ever more slowly, so times are late rather than
-    early. Ratios
-are those of the baseline, the first contender, to each: how many times sooner a level is reached.
+measurements it is interpolated by a line; losses fall ever more slowly, so times are late rather than early.
+Ratios are those of the baseline, the first contender, to each: how many times sooner a level is reached.
 
 With several seeds each contender runs once from each, and tables hold the median, the lowest and the highest.
 A run that never reached a level counts as later than all that did: the median is a number only where more

@@ -6,8 +6,8 @@ settings = {"batch_size": kfac.batches(p.dataset), "averaging": kfac.averaging}
 train(p.net, p.theta(), kfac.make(p.net), p.dataset, steps=500, **settings)
 
 A recipe says where its constants come from, and which of them its source does not give: those are ours, found
-    by trying a few values. The papers tuned such constants per run and mostly do not print them, so a recipe
-    is a starting point for a search, not a reproduction of a curve.
+by trying a few values. The papers tuned such constants per run and mostly do not print them, so a recipe is
+a starting point for a search, not a reproduction of a curve.
 """
 
 from __future__ import annotations

@@ -12,8 +12,7 @@ repeats, such as preconditioning, does not shrink with W.
 Factors and inverses are sent whole: that they are symmetric could save half of their bytes.
 
 The model is a sum: nothing overlaps, unless inverses are stale, no worker waits for a slow one, and messages
-    do not collide. It has no caches, so a rate is that of products as large as those of
-the net.
+do not collide. It has no caches, so a rate is that of products as large as those of the net.
 
 Updates and examples of a recorded run do not depend on the machine; :func:`on_machine` gives it the seconds
 of another one, which :func:`read_machine` reads from a file.

@@ -3,9 +3,8 @@
     average <- xi average + (1 - xi) theta,    xi = min(1 - 1/k, exp(-m / averaging))
 
 after step k on a batch of m examples: at first a uniform mean, later one in which an iterate's weight decays
-    by a factor of e for every ``averaging`` examples seen. This averages out mini-batch noise. Steps do not
-    depend on
-    the average.
+by a factor of e for every ``averaging`` examples seen. This averages out mini-batch noise. Steps do not
+depend on the average.
 """
 
 from __future__ import annotations
