@@ -18,7 +18,7 @@ from .base import (
     Record,
     Shape,
     Weights,
-    check_bias,
+    check_flag,
     check_positive,
 )
 
@@ -80,7 +80,7 @@ class Dense(ParameterLayer):
 
     def __post_init__(self) -> None:
         check_positive("Dense", n_in=self.n_in, n_out=self.n_out)
-        check_bias("Dense", self.bias)
+        check_flag("Dense", bias=self.bias)
 
     @property
     def weight_shape(self) -> tuple[int, int]:
