@@ -22,6 +22,7 @@ from ...backend import Array, array_module
 from ...linalg import consecutive
 from .base import Derivatives, Differentials, Layer, ParameterLayer, Record, Shape, Weights
 from .convolution import Conv2d
+from .dense import check_weight_and_bias
 from .layout import AsImages, AsSequences
 from .normalization import BatchNorm, Unscaled
 
@@ -331,7 +332,7 @@ class Grouped(Parallel):
         ValueError: on channels that are not as many for each branch.
     """
 
-    def _shapes(self, shape: Shape | None) -> list[Shape | None]:
+    def _shapes(self, shape: Shape | None) -> list[Any]:
         groups = len(self.branches)
         if shape is None or shape[-1] is None:
             return [shape] * groups
@@ -340,30 +341,38 @@ class Grouped(Parallel):
         return [(*shape[:-1], shape[-1] // groups)] * groups
 
     def _inputs(self, x: Array) -> list[Array]:
-        self._shapes(x.shape[1:])
-        return array_module(x).split(x, len(self.branches), -1)
+        return [x[..., group] for group in consecutive(shape[-1] for shape in self._shapes(x.shape[1:]))]
 
     def _total(self, dxs: Sequence[Any]) -> Any:
         return array_module(*dxs).concatenate(dxs, -1)
 
     def join(self, weight: Array, bias: Array | None) -> list[Array]:
-        """Make W of each convolution of PyTorch's weight (c_out, c_in / groups, kh, kw) and bias (c_out,)."""
-        split = array_module(weight).split
-        biases = [None] * len(self.branches) if bias is None else split(bias, len(self.branches))
-        return [Conv2d.join(*pair) for pair in zip(split(weight, len(self.branches)), biases, strict=True)]
+        """Make each convolution's W of PyTorch's weight (c_out, c_in / groups, kh, kw) and bias, or None.
+
+        Raises:
+            ValueError: on shapes that do not belong together, or kernels that do not fall into equal groups.
+            TypeError: on lists, tensors and the like.
+        """
+        check_weight_and_bias(weight, bias, ("c_out", "c_in / groups", "kh", "kw"))
+        groups = len(self.branches)
+        if len(weight) % groups:
+            raise ValueError(f"expected kernels in {groups} equal groups, got {len(weight)}")
+        biases = [None] * groups if bias is None else bias.reshape(groups, -1)
+        kernels = weight.reshape(groups, -1, *weight.shape[1:])
+        return [Conv2d.join(part, b) for part, b in zip(kernels, biases, strict=True)]
 
     def split(self, Ws: Weights) -> tuple[Array, Array | None]:
-        """Make PyTorch's weight (c_out, c_in / groups, kh, kw) and bias (c_out,) of W of each convolution."""
+        """Make PyTorch's weight (c_out, c_in / groups, kh, kw) and bias, or None, of the convolutions' W."""
         pairs = zip(self.branches, Ws, strict=True)
         weights, biases = zip(*(conv.split(W) for conv, W in pairs), strict=True)  # type: ignore[attr-defined]
         xp = array_module(*Ws)
-        return xp.concatenate(weights), None if None in biases else xp.concatenate(biases)
+        return xp.concatenate(weights), None if biases[0] is None else xp.concatenate(biases)
 
 
 class OnSequences(Sequential):
     """A layer of images on sequences (N, T, C), as images (N, T, 1, C) of one column.
 
-    ``OnSequences(MaxPool2d((2, 1)))`` is a one-dimensional pool. The factors of a convolution are those of KFC
+    ``OnSequences(MaxPool2d((2, 1)))`` is a one-dimensional pool. A convolution's factors are those of KFC,
     with T locations.
 
     Args:

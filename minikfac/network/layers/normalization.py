@@ -184,7 +184,7 @@ class LayerNorm(Normalization):
     kind: ClassVar[str] = "layernorm"
 
     def __post_init__(self) -> None:
-        for extent in self.axes:
+        for extent in self.axes or ((),):
             check_positive("LayerNorm", features=extent)
         check_flag("LayerNorm", bias=self.bias)
         _check_eps(self)
@@ -210,7 +210,7 @@ class RMSNorm(Normalization):
     mean = LayerNorm.mean
 
     def __post_init__(self) -> None:
-        for extent in self.axes:
+        for extent in self.axes or ((),):
             check_positive("RMSNorm", features=extent)
         _check_eps(self)
 

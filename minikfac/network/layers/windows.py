@@ -71,7 +71,8 @@ class Windows:
                 end, stride, span = self.before[axis] + extent, self.stride[axis], self.span[axis]
                 steps = -(-(end + after[axis] - span) // stride)
                 steps -= steps * stride >= end
-                after[axis] = max(after[axis], steps * stride + span - end)
+                if steps >= 0:
+                    after[axis] = max(after[axis], steps * stride + span - end)
         return replace(self, after=(after[0], after[1]))
 
     def output_extents(self, shape: Shape) -> Shape:
