@@ -294,16 +294,15 @@ class _Import:
         self.shape = "flat"  # as it was, where it was flat or pooled; in front, inputs are flat
 
     def _batch_norm(self, part: Any) -> None:
-        of_images = kind_of(part) == "BatchNorm2d"
-        kind = "images" if of_images else "sequences" if self.shape == "sequences" else "flat"
+        of_features = "sequences" if self.shape == "sequences" else "flat"
+        kind = "images" if kind_of(part) == "BatchNorm2d" else of_features
         self._takes(kind, pooled=True)
-        mean, variance = self._numbers("running_mean"), self._numbers("running_var")
-        if mean is not None and not part.momentum:
+        running = [self._numbers(name) for name in ("running_mean", "running_var")]
+        kept = running[0] is not None
+        if kept and not part.momentum:
             self._refuse("running statistics are averaged here: make it with a momentum above 0")
-        decay = 0.0 if mean is None else 1 - part.momentum
-        self._normalization(layers.BatchNorm(part.num_features, decay, part.eps))
-        stats = None if mean is None else self._channels_last(array_module().stack([mean, variance]))
-        self.stats.append(stats)
+        self._normalization(layers.BatchNorm(part.num_features, 1 - part.momentum if kept else 0.0, part.eps))
+        self.stats.append(self._channels_last(array_module().stack(running)) if kept else None)
         if kind != "flat":
             self.channels = part.num_features
 
@@ -319,9 +318,8 @@ class _Import:
         if not kind or (self.shape in ("images", "sequences") and self.shape != kind):
             self._refuse("only flat features or all of an example are normalized; for images use GroupNorm")
         self._takes(kind)
-        features: Any = shape[0]
-        if kind != "flat":
-            features, self.channels = (*shape[1:], shape[0]), shape[0]
+        flat = kind == "flat"
+        features, self.channels = (shape[0], 0) if flat else ((*shape[1:], shape[0]), shape[0])
         if kind_of(part) == "LayerNorm":
             self._normalization(layers.LayerNorm(features, part.eps, part.weight is None or bias is not None))
             return

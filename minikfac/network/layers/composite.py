@@ -399,9 +399,8 @@ class Conv1d(OnSequences):
     def __init__(
         self, c_in: int, c_out: int, kernel_size: int, stride: int = 1, padding: Any = 0, bias: bool = True
     ) -> None:
-        across: Any = (0, 0) if isinstance(padding, tuple) else 0
-        around = padding if isinstance(padding, str) else (padding, across)
-        super().__init__(Conv2d(c_in, c_out, (kernel_size, 1), (stride, 1), around, bias))
+        pad: Any = padding if isinstance(padding, str) else (padding, (0, 0) if type(padding) is tuple else 0)
+        super().__init__(Conv2d(c_in, c_out, (kernel_size, 1), (stride, 1), pad, bias))
 
 
 def batch_norms(layer: Layer) -> list[BatchNorm]:
