@@ -412,8 +412,8 @@ def _examples(data: Any, net: Network, torch: bool) -> tuple[Array, Array]:
     check_array(y, "y")
     if x.ndim == 4 and not images:
         x = x.reshape(len(x), -1)
-    elif x.ndim == 4 and torch:
-        x = x.transpose(0, 2, 3, 1)
+    elif torch and images and x.ndim > 2:
+        x = array_module(x).moveaxis(x, 1, -1)
     return (x.astype("float64") if x.dtype.kind == "f" else x), y
 
 

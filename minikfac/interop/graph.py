@@ -27,8 +27,8 @@ _CONTAINERS = ("Module", "ModuleDict", "ModuleList", "Sequential")
 _CLASSES = {
     kind.lower(): kind
     for kind in (
-        "AdaptiveAvgPool2d AvgPool2d Dropout ELU Flatten GELU LeakyReLU LocalResponseNorm LogSigmoid "
-        "LogSoftmax MaxPool2d ReLU SELU Sigmoid SiLU Softmax Softplus Tanh"
+        "AdaptiveAvgPool1d AdaptiveAvgPool2d AvgPool1d AvgPool2d MaxPool1d MaxPool2d Dropout ELU Flatten "
+        "GELU LeakyReLU LocalResponseNorm LogSigmoid LogSoftmax ReLU SELU Sigmoid SiLU Softmax Softplus Tanh"
     ).split()
 }
 """Those of ``torch.nn`` with a function of the same arguments, whose name has no capitals."""

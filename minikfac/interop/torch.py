@@ -37,16 +37,21 @@ _POINTWISE: dict[str, Callable[[Any], Layer]] = {
     "Tanh": lambda _: layers.Tanh(),
 }
 _KNOWN = (
-    "known are Linear, Conv2d, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d(1), ZeroPad2d, Flatten, BatchNorm1d, "
-    "BatchNorm2d, GroupNorm, LayerNorm, RMSNorm, LocalResponseNorm, Softplus (beta 1, threshold 20), "
-    f"{', '.join(sorted(_POINTWISE))}"
+    "known are Linear, Conv1d and 2d, MaxPool1d and 2d, AvgPool1d and 2d, AdaptiveAvgPool1d and 2d, "
+    "BatchNorm1d and 2d, ZeroPad2d, Flatten, GroupNorm, LayerNorm, RMSNorm, LocalResponseNorm, Softplus "
+    f"(beta 1, threshold 20), {', '.join(sorted(_POINTWISE))}"
 )
+_SIZES = ("in_channels", "in_features", "num_features", "num_channels", "normalized_shape")
+"""Where a layer of PyTorch says how many channels or features come in."""
+_INPUTS = dict(flat="flat features", images="images (N, C, H, W)", pooled="1 x 1 images")
+_INPUTS["sequences"] = "sequences (N, C, T)"
 _NO_SOFTMAX = "leave it out: the categorical output applies the softmax itself"
 _SOFTMAX_INSIDE = (
     "only a softmax at the end can be left out, and only for output='categorical', which applies it itself"
 )
 _NO_SIGMOID = "leave the last Sigmoid out: the bernoulli output applies the logistic itself"
 _COMPUTED = "take its weights as they are now by torch.nn.utils.parametrize.remove_parametrizations"
+_NO_STATISTICS = "it takes statistics of its batch alone: net.batch_stats(theta, x) returns those of a batch"
 _NO_DROPOUT = "leave it out: curvature is studied without dropout"
 
 
@@ -59,9 +64,9 @@ def from_torch(
     """Convert a PyTorch module: a layer, or a chain of layers with residuals and concatenations.
 
     A ``Sequential`` is read part by part, other classes by what ``forward`` does: layers, functions such as
-    ``F.relu``, ``x + f(x)`` and ``torch.cat([f(x), g(x)], 1)``. Images are (N, H, W, C) here, unless
-    ``channels_first`` puts a layer in front that takes PyTorch's. A Flatten in front is left out: inputs are
-    flat then, in PyTorch's order (c, h, w), which images (N, H, W, C) take on by
+    ``F.relu``, ``x + f(x)`` and ``torch.cat([f(x), g(x)], 1)``. Images are (N, H, W, C) here and sequences
+    (N, T, C), unless ``channels_first`` puts a layer in front that takes PyTorch's. A Flatten in front is
+    left out: inputs are flat then, in PyTorch's order (c, h, w), which images (N, H, W, C) take on by
     ``images.transpose(0, 3, 1, 2).reshape(len(images), -1)``. Running statistics of batch normalization are
     not among the parameters::
 
@@ -70,15 +75,15 @@ def from_torch(
         z = net.forward(theta, images.transpose(0, 2, 3, 1), stats).z         # of module.eval()
 
     Args:
-        module: of Linear, Conv2d, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d(1), ZeroPad2d, Flatten,
-            BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm and RMSNorm (of flat features), LocalResponseNorm,
-            ELU, GELU, LeakyReLU, LogSigmoid, ReLU, SELU, SiLU, Sigmoid, Softplus (beta 1, threshold 20), Tanh
-            and Identity.
+        module: of Linear, Conv1d and 2d, MaxPool1d and 2d, AvgPool1d and 2d, AdaptiveAvgPool1d and 2d,
+            BatchNorm1d and 2d, ZeroPad2d, Flatten, GroupNorm, LayerNorm and RMSNorm (of flat features, or of
+            all of an example), LocalResponseNorm, ELU, GELU, LeakyReLU, LogSigmoid, ReLU, SELU, SiLU,
+            Sigmoid, Softplus (beta 1, threshold 20), Tanh and Identity.
         output: the distribution that the loss stood for: "categorical" (cross-entropy), "bernoulli"
             (BCE with logits) or "gaussian" (squared error). A PyTorch module does not say.
-        input_shape: of one example in PyTorch, (C, H, W) or (features,), where the layers leave it open and
-            the sizes that are tried do not fit.
-        channels_first: whether the net takes images (N, C, H, W), as the module does.
+        input_shape: of one example in PyTorch, (C, H, W), (C, T) or (features,), where the layers leave it
+            open and the sizes that are tried do not fit.
+        channels_first: whether the net takes images (N, C, H, W) or sequences (N, C, T), as the module does.
 
     Both nets run on random inputs, the module as in ``module.eval()`` and left as it was: hooks, weights that
     are computed on the way, or a class of a known name can make a module another function than its parts say.
@@ -95,7 +100,7 @@ def from_torch(
     parts = _Import(module, output)
     front: list[Layer] = []
     if channels_first:
-        if parts.inputs != "images" and not parts.flat_images:
+        if parts.inputs not in ("images", "sequences") and not parts.flat_images:
             raise ValueError("expected channels_first=False for a module that takes no images, got True")
         front = [layers.Flatten() if parts.flat_images else layers.ChannelsLast()]
     net = Network([*front, *parts.layers], OUTPUTS[output]())
@@ -118,20 +123,25 @@ def stats_from_torch(module: Any) -> list[Array]:
         Per BatchNorm1d and BatchNorm2d (2, C), running_mean and running_var; [] where there is none.
 
     Raises:
-        ValueError: as from_torch.
+        ValueError: as from_torch; on batch normalization with track_running_stats=False.
     """
-    return _Import(module).stats
+    parts = _Import(module)
+    for step, (_, _, stats) in parts.made.items():
+        if any(running is None for running in stats):
+            refuse(step.path, step.part, _NO_STATISTICS)
+    return parts.stats
 
 
 class _Import:
     """Our layers, weights and running statistics, read off a module part by part.
 
     Attributes:
-        shape: what is known of the inputs to the next part: "" nothing, "images", "pooled" (PyTorch's
-            (N, C, 1, 1), ours (N, C)), or "flat".
-        channels: C of images, 0 where it is not known.
+        shape: what is known of the inputs to the next part: "" nothing, "images", "sequences", "pooled"
+            (PyTorch's (N, C, 1, 1) or (N, C, 1), ours (N, C)), or "flat".
+        channels: C of images or sequences, 0 where it is not known.
         flattened: C while features lie in PyTorch's order (c, h, w) there and (h, w, c) here; else 0.
         inputs: the first of the shapes.
+        n_in: C of the inputs, or how many features they have.
         flat_images: whether a Flatten in front was left out.
         made: our layers, weights and statistics of each step.
     """
@@ -139,8 +149,8 @@ class _Import:
     def __init__(self, module: Any, output: str = "") -> None:
         self.layers: list[Layer] = []
         self.Ws: list[Array] = []
-        self.stats: list[Array] = []
-        self.inputs, self.flat_images = "", False
+        self.stats: list[Any] = []  # None where it is always the batch's
+        self.inputs, self.flat_images, self.n_in = "", False, 0
         self.shape, self.channels, self.flattened = "", 0, 0
         self.steps, self.owners = steps_of(module), dict[int, Step | Join]()
         self.made: dict[Step, tuple[list[Layer], list[Array], list[Array]]] = {}
@@ -180,7 +190,8 @@ class _Import:
             self.channels = max(channels)
             self.layers.append(layers.Residual(*branches))
             return
-        if join.axis % (2 if self.shape in ("", "flat") else 4) != 1 or self.flattened:
+        rank = {"": 2, "flat": 2, "sequences": 3}.get(self.shape, 4)
+        if join.axis % rank != 1 or self.flattened:
             self._refuse("only features and channels are joined here, along axis 1: do so before a Flatten")
         self.channels = 0 if 0 in channels else sum(c for _, c, _ in after)
         self.layers.append(layers.Parallel(*branches))
@@ -189,6 +200,8 @@ class _Import:
         part: Any = self.step.part
         name = kind_of(part)
         weight = getattr(part, "weight", None)
+        size = next((getattr(part, name) for name in _SIZES if hasattr(part, name)), 0)
+        self.n_in = self.n_in or (size[0] if isinstance(size, tuple | list) else size)
         owner = self.owners.setdefault(id(weight), self.step)
         if weight is not None and owner is not self.step:
             self._refuse(f"its weights are those of layer {owner.path}; here no two layers share any")
@@ -222,42 +235,44 @@ class _Import:
         self.flattened = 0
 
     def _convolution(self, part: Any) -> None:
-        self._takes("images")
-        if part.groups != 1 or part.padding_mode != "zeros":
-            self._refuse("only groups=1 and padding_mode='zeros' are known")
-        weight, bias = self._numbers("weight"), self._numbers("bias")
-        sizes = part.in_channels, part.out_channels, part.kernel_size, part.stride, part.padding
-        dilation = part.dilation if max(part.dilation) > 1 else 1
-        self.layers.append(Conv2d(*sizes, bias is not None, dilation=dilation))
-        self.Ws.append(Conv2d.join(weight, bias))
+        if part.padding_mode != "zeros":
+            self._refuse("only padding_mode='zeros' is known")
+        weight, bias, groups = self._numbers("weight"), self._numbers("bias"), part.groups
+        sizes = part.in_channels // groups, part.out_channels // groups
+        conv = Conv2d(*sizes, bias=bias is not None, **_windows(part))
+        grouped = layers.Grouped(*[conv] * groups)
+        weight = weight.reshape(*weight.shape[:2], *conv.windows.kernel)  # of sequences (c_out, c_in, k)
+        self.Ws += grouped.join(weight, bias)
+        self._add_windows(part, conv if groups == 1 else grouped)
         self.channels = part.out_channels
 
     def _max_pool(self, part: Any) -> None:
         if part.return_indices:
             self._refuse("only return_indices=False is known")
-        self._pool(layers.MaxPool2d, part)
+        self._add_windows(part, layers.MaxPool2d(**_windows(part), ceil_mode=part.ceil_mode))
 
     def _average_pool(self, part: Any) -> None:
-        if part.divisor_override is not None or not (part.count_include_pad or part.padding in (0, (0, 0))):
-            self._refuse("only divisor_override=None is known, and with padding count_include_pad=True")
-        self._pool(layers.AvgPool2d, part)
+        if getattr(part, "divisor_override", None) is not None:
+            self._refuse("only divisor_override=None is known")
+        settings = dict(ceil_mode=part.ceil_mode, count_include_pad=part.count_include_pad)
+        self._add_windows(part, layers.AvgPool2d(**_windows(part), **settings))
 
-    def _pool(self, kind: type[layers.MaxPool2d | layers.AvgPool2d], part: Any) -> None:
-        self._takes("images")
-        if part.ceil_mode:
-            self._refuse(
-                "ceil_mode=True is not known, and no padding makes up for it; where windows fit the images "
-                "exactly, ceil_mode=False is the same"
-            )
-        dilation = getattr(part, "dilation", 1)
-        self.layers.append(kind(part.kernel_size, part.stride, part.padding, dilation))
+    def _adaptive_pool(self, part: Any) -> None:
+        (size,) = _windows(part).values()
+        if isinstance(size, tuple) and None in size:
+            self._refuse("only outputs of a given size are known: a number in place of None")
+        if size in (1, (1, 1)):
+            self._add_windows(part, layers.GlobalAvgPool())
+            self.shape = "pooled"
+        else:
+            self._add_windows(part, layers.AdaptiveAvgPool2d(size))
 
-    def _global_pool(self, part: Any) -> None:
-        self._takes("images")
-        if part.output_size not in (1, (1, 1)):
-            self._refuse("only an output of 1 x 1 is known")
-        self.layers.append(layers.GlobalAvgPool())
-        self.shape = "pooled"
+    def _add_windows(self, part: Any, layer: Layer) -> None:
+        """Add a layer of images, or one of sequences as images of one column."""
+        of_images = kind_of(part).endswith("2d")
+        self._takes("images" if of_images else "sequences")
+        either = of_images or isinstance(layer, layers.GlobalAvgPool)
+        self.layers.append(layer if either else layers.OnSequences(layer))
 
     def _zero_pad(self, part: Any) -> None:
         self._takes("images")
@@ -266,12 +281,12 @@ class _Import:
     def _flatten(self, part: Any) -> None:
         if part.start_dim not in (1, -3) or part.end_dim not in (-1, 3):
             self._refuse("only Flatten(1, -1) is known, all but the examples")
-        if self.shape == "images" and not self.channels:
+        if self.shape in ("images", "sequences") and not self.channels:
             self._refuse(
                 "it is not known how many channels come in, as no layer before it says so; build the net by "
                 "hand, permute the inputs of the next weight from (c, h, w) to (h, w, c), and use Dense.join"
             )
-        if self.shape in ("", "images") and self.channels:
+        if self.shape in ("", "images", "sequences") and self.channels:
             self.layers.append(layers.Flatten())
             self.flattened = self.channels if self.channels > 1 else 0
         elif not self.shape:
@@ -279,17 +294,16 @@ class _Import:
         self.shape = "flat"  # as it was, where it was flat or pooled; in front, inputs are flat
 
     def _batch_norm(self, part: Any) -> None:
-        of_images = type(part).__name__ == "BatchNorm2d"
-        self._takes("images" if of_images else "flat", pooled=True)
-        mean, variance = self._numbers("running_mean"), self._numbers("running_var")
-        if mean is None or variance is None or not part.momentum:
-            self._refuse(
-                "statistics are averaged here, new = decay * old + (1 - decay) * batch's: make it with "
-                "track_running_stats=True and a momentum above 0"
-            )
-        self._normalization(layers.BatchNorm(part.num_features, 1 - part.momentum, part.eps))
-        self.stats.append(self._channels_last(array_module().stack([mean, variance])))
-        if of_images:
+        of_features = "sequences" if self.shape == "sequences" else "flat"
+        kind = "images" if kind_of(part) == "BatchNorm2d" else of_features
+        self._takes(kind, pooled=True)
+        running = [self._numbers(name) for name in ("running_mean", "running_var")]
+        kept = running[0] is not None
+        if kept and not part.momentum:
+            self._refuse("running statistics are averaged here: make it with a momentum above 0")
+        self._normalization(layers.BatchNorm(part.num_features, 1 - part.momentum if kept else 0.0, part.eps))
+        self.stats.append(self._channels_last(array_module().stack(running)) if kept else None)
+        if kind != "flat":
             self.channels = part.num_features
 
     def _group_norm(self, part: Any) -> None:
@@ -299,10 +313,13 @@ class _Import:
         self.channels = part.num_channels
 
     def _feature_norm(self, part: Any) -> None:
-        if self.shape == "images" or len(part.normalized_shape) != 1:
-            self._refuse("only one axis of flat features can be normalized; for images use GroupNorm")
-        self._takes("flat")
-        (features,), bias = part.normalized_shape, getattr(part, "bias", None)
+        shape, bias = tuple(part.normalized_shape), getattr(part, "bias", None)
+        kind = {1: "flat", 2: "sequences", 3: "images"}.get(len(shape), "")
+        if not kind or (self.shape in ("images", "sequences") and self.shape != kind):
+            self._refuse("only flat features or all of an example are normalized; for images use GroupNorm")
+        self._takes(kind)
+        flat = kind == "flat"
+        features, self.channels = (shape[0], 0) if flat else ((*shape[1:], shape[0]), shape[0])
         if kind_of(part) == "LayerNorm":
             self._normalization(layers.LayerNorm(features, part.eps, part.weight is None or bias is not None))
             return
@@ -315,8 +332,9 @@ class _Import:
         weight, bias = self._numbers("weight"), self._numbers("bias") if layer.bias else None
         self.layers.append(layers.Unscaled(layer) if weight is None else layer)
         if weight is not None:
-            rows = [weight] if bias is None else [weight, bias]
-            self.Ws.append(self._channels_last(array_module().stack(rows)))
+            xp, rows = array_module(), [weight] if bias is None else [weight, bias]
+            rows = [xp.moveaxis(row, 0, -1).reshape(-1) for row in rows]  # of (C, H, W), or features
+            self.Ws.append(self._channels_last(xp.stack(rows)))
 
     def _response_norm(self, part: Any) -> None:
         self._takes("images")
@@ -328,12 +346,13 @@ class _Import:
             return
         if self.shape in ("", shape):
             self.shape = shape
-        elif shape == "flat":
-            self._refuse("images (N, C, H, W) come in: put a Flatten before it")
-        elif self.shape == "flat":
-            self._refuse("flat features come in: it takes images (N, C, H, W)")
-        else:
-            self._refuse("1 x 1 images come in: use Flatten and Linear behind AdaptiveAvgPool2d(1)")
+            return
+        advice = f"it takes {_INPUTS[shape]}"
+        if shape == "flat":
+            advice = "put a Flatten before it"
+        elif self.shape == "pooled":
+            advice = "use Flatten and Linear behind AdaptiveAvgPool2d(1)"
+        self._refuse(f"{_INPUTS[self.shape]} come in: {advice}")
 
     def _channels_last(self, values: Array) -> Array:
         """Reorder the last axis from (c, h, w) to (h, w, c) if it runs over flattened images."""
@@ -362,13 +381,12 @@ class _Import:
 
 _CONVERSIONS = {
     "Linear": _Import._linear,
-    "Conv2d": _Import._convolution,
-    "MaxPool2d": _Import._max_pool,
-    "AvgPool2d": _Import._average_pool,
-    "AdaptiveAvgPool2d": _Import._global_pool,
+    **dict.fromkeys(("Conv1d", "Conv2d"), _Import._convolution),
+    **dict.fromkeys(("MaxPool1d", "MaxPool2d"), _Import._max_pool),
+    **dict.fromkeys(("AvgPool1d", "AvgPool2d"), _Import._average_pool),
+    **dict.fromkeys(("AdaptiveAvgPool1d", "AdaptiveAvgPool2d"), _Import._adaptive_pool),
+    **dict.fromkeys(("BatchNorm1d", "BatchNorm2d"), _Import._batch_norm),
     "Flatten": _Import._flatten,
-    "BatchNorm1d": _Import._batch_norm,
-    "BatchNorm2d": _Import._batch_norm,
     "GroupNorm": _Import._group_norm,
     "LayerNorm": _Import._feature_norm,
     "LocalResponseNorm": _Import._response_norm,
@@ -444,26 +462,38 @@ def _input_shape(parts: _Import) -> tuple[int, ...]:
     Raises:
         ValueError: where none does.
     """
-    first = next(layer for outer in parts.layers for layer in outer.parameter_layers)
-    c = getattr(first, "c_in", None) or getattr(first, "n_in", None) or first.weight_shapes[0][1]
+    c, body, axes = (
+        parts.n_in,
+        layers.Sequential(tuple(parts.layers)),
+        1 if parts.inputs == "sequences" else 2,
+    )
     if parts.inputs in ("", "flat"):
         return (c,)
-    body = layers.Sequential(tuple(parts.layers))
-    squares = ((size, size) for size in (32, 28, 16, 64, *range(1, 257)))
-    for h, w in chain(squares, product(range(1, 65), repeat=2)):
+    squares = ((size,) * axes for size in (32, 28, 16, 64, *range(1, 257)))
+    for extents in chain(squares, product(range(1, 65), repeat=2) if axes == 2 else ()):
         with suppress(ValueError):
-            body.output_shape((h, w, c))
-            return (c, h, w)
+            body.output_shape((*extents, c))
+            return (c, *extents)
+    letters = "T" if axes == 1 else "H, W"
     raise ValueError(
-        f"expected images (N, {c}, H, W) of a size that fits, got none among those tried; "
-        "give input_shape=(C, H, W)"
+        f"expected {parts.inputs} (N, {c}, {letters}) of a size that fits, got none among those tried; "
+        f"give input_shape=(C, {letters})"
     )
 
 
 def _channels_last(tensor: Any) -> Array:
-    """A copy of images (N, C, H, W) as (N, H, W, C), or of features (N, C)."""
-    array = as_array(tensor, "what comes out of the module").copy()
-    return array.transpose(0, 2, 3, 1) if array.ndim == 4 else array
+    """A copy of images (N, C, H, W) as (N, H, W, C), sequences (N, C, T) as (N, T, C), or features (N, C)."""
+    return array_module().moveaxis(as_array(tensor, "what comes out of the module").copy(), 1, -1)
+
+
+def _windows(part: Any) -> dict[str, Any]:
+    """The sizes of a layer's windows; along sequences, which are images of one column, (size, 1)."""
+    across = {"kernel_size": 1, "stride": 1, "padding": 0, "dilation": 1, "output_size": 1}
+    sizes = {name: getattr(part, name) for name in across if hasattr(part, name)}
+    for name, size in sizes.items():
+        if kind_of(part).endswith("1d") and not isinstance(size, str):
+            sizes[name] = (size[0] if isinstance(size, tuple) else size, across[name])
+    return sizes
 
 
 def _relative_error(ours: Array, theirs: Array, ordered: bool = True) -> float:

@@ -181,9 +181,9 @@ def _absorb(
             f"expected no normalization directly after the units, got {after}: it changes its output for "
             "mapped inputs, which no weights can compensate for"
         )
-    if isinstance(after, Residual | Parallel) and (ahead == place + 1 or moving.features is None):
-        parts = [[moving, part] for part in after.parts]
-        items[ahead] = Residual(*parts) if isinstance(after, Residual) else Parallel(*parts)
+    shared = ahead == place + 1 and not isinstance(after, layers.Grouped)
+    if isinstance(after, Residual | Parallel) and (shared or moving.features is None):
+        items[ahead] = type(after)(*([moving, part] for part in after.parts))
         return True
     return False
 

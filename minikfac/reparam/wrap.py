@@ -170,7 +170,7 @@ def rebuilt(layers: Sequence[Layer], change: Change, number: int = 0) -> list[La
             for part in item.parts:
                 branches.append(rebuilt([part], change, inner))
                 inner += len(part.weight_shapes)
-            after.append(Residual(*branches) if isinstance(item, Residual) else Parallel(*branches))
+            after.append(type(item)(*branches))
         else:
             after.append(item)
         number += len(item.weight_shapes)

@@ -59,6 +59,20 @@ def conv(c_in, c_out, kernel=(3, 3), bias=True, dtype=np.float64, **options):
     return module("Conv2d", weight=weight, bias=b if bias else None, **sizes, **{**usual, **options})
 
 
+def conv1d(c_in, c_out, kernel=3, groups=1, dtype=np.float64, **options):
+    rng = np.random.default_rng(c_in)
+    weight = FakeTensor(rng.standard_normal((c_out, c_in // groups, kernel)).astype(dtype))
+    usual = dict(stride=(1,), padding=(0,), dilation=(1,), padding_mode="zeros", groups=groups)
+    sizes = dict(in_channels=c_in, out_channels=c_out, kernel_size=(kernel,))
+    bias = FakeTensor(rng.standard_normal(c_out).astype(dtype))
+    return module("Conv1d", weight=weight, bias=bias, **sizes, **{**usual, **options})
+
+
+def max_pool1d(kernel=2, **options):
+    usual = dict(stride=kernel, padding=0, dilation=1, ceil_mode=False, return_indices=False)
+    return module("MaxPool1d", kernel_size=kernel, **{**usual, **options})
+
+
 def max_pool(kernel=2, **options):
     usual = dict(stride=kernel, padding=0, dilation=1, ceil_mode=False, return_indices=False)
     return module("MaxPool2d", kernel_size=kernel, **{**usual, **options})
@@ -156,7 +170,7 @@ def test_the_output_is_the_one_named(output):
         ),
         (
             [linear(2, 2), module("Hardtanh")],
-            r"for layer 1, Hardtanh\(\): known are Linear, Conv2d, .*Softplus .*, ReLU, SELU, SiLU, Sigmoid",
+            r"for layer 1, Hardtanh\(\): known are Linear, Conv1d and .*Softplus.*, ReLU, SELU, SiLU, Sig",
         ),
         (
             [linear(2, 2), module("Softplus", beta=2, threshold=20)],
@@ -172,20 +186,29 @@ def test_the_output_is_the_one_named(output):
             "no counterpart for layer 1, BasicBlock: build the net by hand, with layers.Residual .*weights "
             "over by Dense.join and Conv2d.join",
         ),
-        ([conv(4, 4, groups=2)], r"no counterpart for layer 0, Conv2d\(\): only groups=1 and padding_"),
-        ([conv(4, 4, padding_mode="reflect")], r"for layer 0, .*: only .* padding_mode='zeros' are known"),
-        (
-            [max_pool(ceil_mode=True)],
-            r"layer 0, MaxPool2d\(\): ceil_mode=True is not known, and no padding makes",
-        ),
-        (
-            [avg_pool(ceil_mode=True)],
-            r"layer 0, AvgPool2d\(\): ceil_mode=True is not known, and no padding makes",
-        ),
+        ([conv(4, 4, padding_mode="reflect")], r"for layer 0, .*: only padding_mode='zeros' is known"),
         ([max_pool(return_indices=True)], r"layer 0, .*: only return_indices=False is known"),
         ([avg_pool(divisor_override=3)], r"layer 0, AvgPool2d\(\): only divisor_override=None is known"),
-        ([avg_pool(padding=1, count_include_pad=False)], "0, .*: .* with padding count_include_pad=True"),
-        ([conv(1, 2), global_pool(2)], r"layer 1, AdaptiveAvgPool2d\(\): only an output of 1 x 1 is known"),
+        (
+            [conv(1, 2), global_pool((None, 2))],
+            r"1, AdaptiveAvgPool2d\(\): only outputs of a given size are known: a number in place of None",
+        ),
+        (
+            [conv(1, 2), conv1d(2, 2)],
+            r"1, Conv1d\(\): images \(N, C, H, W\) come in: it takes sequences",
+        ),
+        (
+            [conv1d(1, 2), conv(2, 2)],
+            r"1, .*: sequences \(N, C, T\) come in: it takes images \(N, C, H",
+        ),
+        (
+            [conv1d(1, 2), linear(2, 2)],
+            r"1, .*: sequences \(N, C, T\) come in: put a Flatten before it",
+        ),
+        (
+            [max_pool1d(), flatten(), linear(4, 2)],
+            r"layer 1, Flatten\(\): it is not known how many channels .*; build the net by hand, permute",
+        ),
         (
             [max_pool(), flatten(), linear(4, 2)],
             r"layer 1, Flatten\(\): it is not known how many channels .*; build the net by hand, permute",
@@ -201,7 +224,7 @@ def test_the_output_is_the_one_named(output):
         ),
         (
             [conv(1, 2), global_pool(), linear(2, 2)],
-            r"for layer 2, .*: images .* come in: put a Flatten before",
+            r"for layer 2, .*: 1 x 1 images come in: put a Flatten before",
         ),
         (
             [linear(2, 2), conv(2, 2)],
@@ -222,16 +245,12 @@ def test_the_output_is_the_one_named(output):
             r"layer 1, BatchNorm2d\(\): flat features come in: it takes",
         ),
         (
-            [norm("BatchNorm1d", 2, running_mean=None, running_var=None)],
-            r"layer 0, BatchNorm1d\(\): statistics .*: make it with track_running_stats=True and a momentum",
-        ),
-        (
             [norm("BatchNorm1d", 2, momentum=None)],
-            "layer 0, .*: statistics are averaged .* a momentum above 0",
+            r"0, BatchNorm1d\(\): running statistics are averaged here: make it with a momentum above 0",
         ),
         (
             [norm("BatchNorm1d", 2, momentum=0.0)],
-            "layer 0, .*: statistics are averaged .* a momentum above 0",
+            "layer 0, .*: running statistics are averaged .* a momentum above 0",
         ),
         (
             [conv(1, 2), flatten(), norm("GroupNorm", 8)],
@@ -239,11 +258,15 @@ def test_the_output_is_the_one_named(output):
         ),
         (
             [conv(1, 2), norm("LayerNorm", 2)],
-            r"layer 1, LayerNorm\(\): only .* flat .*; for images use GroupN",
+            r"layer 1, LayerNorm\(\): only flat features or all of an example .*; for images use GroupNorm",
         ),
         (
-            [norm("LayerNorm", 4, normalized_shape=(2, 2))],
-            "layer 0, .*: only one axis of flat features can be",
+            [conv(1, 2), norm("LayerNorm", 4, normalized_shape=(2, 2))],
+            "layer 1, .*: only flat features or all of an example are normalized; for images use GroupNorm",
+        ),
+        (
+            [linear(2, 2), norm("LayerNorm", 4, normalized_shape=(1, 2, 2))],
+            r"layer 1, .*: flat features come in: it takes images \(N, C, H, W\)",
         ),
         (
             [norm("RMSNorm", 4, eps=None)],
@@ -279,7 +302,7 @@ def test_other_modules_and_outputs_are_refused():
 
 def test_images_stay_channels_first_where_one_says_so():
     net, _ = mk.from_torch(Sequential(conv(2, 3), flatten(), linear(12, 2)), channels_first=True)
-    assert net.layers[:2] == (layers.ChannelsLast(), layers.Conv2d(2, 3, (3, 3), (1, 1), (0, 0)))
+    assert net.layers[:2] == (layers.ChannelsLast(), CONV(2, 3))
     first = linear(12, 2, dtype=np.float64)
     net, theta = mk.from_torch(Sequential(flatten(), first), channels_first=True)
     images = np.random.default_rng(0).standard_normal((5, 3, 2, 2))
@@ -355,21 +378,52 @@ def test_layers_with_the_same_weights_are_refused():
     assert len(mk.from_torch(Sequential(first, module("Tanh"), last))[0].shapes) == 2
 
 
+def CONV(c_in, c_out, kernel=(3, 3), stride=(1, 1), padding=(0, 0), dilation=(1, 1), bias=True):
+    """As PyTorch has its settings: pairs all."""
+    return layers.Conv2d(c_in, c_out, kernel, stride, padding, bias, dilation=dilation)
+
+
 @pytest.mark.parametrize(
     ("parts", "ours"),
     [
-        ([conv(2, 3, (2, 3))], [layers.Conv2d(2, 3, (2, 3), (1, 1), (0, 0))]),
+        ([conv(2, 3, (2, 3))], [CONV(2, 3, (2, 3))]),
         (
             [conv(2, 3, bias=False, stride=(2, 1), padding=(0, 1))],
-            [layers.Conv2d(2, 3, (3, 3), (2, 1), (0, 1), bias=False)],
+            [CONV(2, 3, (3, 3), (2, 1), (0, 1), bias=False)],
         ),
-        ([conv(2, 3, padding="same")], [layers.Conv2d(2, 3, (3, 3), (1, 1), "same")]),
-        ([conv(2, 3, padding="valid")], [layers.Conv2d(2, 3, (3, 3), (1, 1), "valid")]),
-        ([conv(2, 3, dilation=(2, 1))], [layers.Conv2d(2, 3, (3, 3), (1, 1), (0, 0), dilation=(2, 1))]),
+        ([conv(2, 3, padding="same")], [CONV(2, 3, padding="same")]),
+        ([conv(2, 3, padding="valid")], [CONV(2, 3, padding="valid")]),
+        ([conv(2, 3, dilation=(2, 1))], [CONV(2, 3, dilation=(2, 1))]),
         ([conv(2, 3), max_pool(2, dilation=2)], [..., layers.MaxPool2d(2, 2, 0, 2)]),
         ([conv(2, 3), max_pool((2, 3), stride=1)], [..., layers.MaxPool2d((2, 3), 1, 0)]),
         ([conv(2, 3), avg_pool(3, stride=2, padding=1)], [..., layers.AvgPool2d(3, 2, 1)]),
-        ([conv(2, 3), avg_pool(2, count_include_pad=False)], [..., layers.AvgPool2d(2, 2, 0)]),
+        (
+            [conv(2, 3), avg_pool(2, count_include_pad=False)],
+            [..., layers.AvgPool2d(2, 2, 0, count_include_pad=False)],
+        ),
+        ([conv(2, 3), avg_pool(2, ceil_mode=True)], [..., layers.AvgPool2d(2, 2, 0, ceil_mode=True)]),
+        ([conv(2, 3), max_pool(2, ceil_mode=True)], [..., layers.MaxPool2d(2, 2, 0, ceil_mode=True)]),
+        ([conv(2, 3), global_pool((2, 3))], [..., layers.AdaptiveAvgPool2d((2, 3))]),
+        ([conv1d(2, 3)], [layers.OnSequences(CONV(2, 3, (3, 1)))]),
+        (
+            [conv1d(2, 3, stride=(2,), padding=(1,), dilation=(2,))],
+            [layers.OnSequences(CONV(2, 3, (3, 1), (2, 1), (1, 0), dilation=(2, 1)))],
+        ),
+        ([conv1d(2, 3, padding="same")], [layers.OnSequences(CONV(2, 3, (3, 1), padding="same"))]),
+        (
+            [conv1d(2, 3), max_pool1d(2, ceil_mode=True)],
+            [..., layers.OnSequences(layers.MaxPool2d((2, 1), (2, 1), (0, 0), (1, 1), ceil_mode=True))],
+        ),
+        ([conv1d(2, 3), module("AdaptiveAvgPool1d", output_size=1)], [..., layers.GlobalAvgPool()]),
+        (
+            [conv1d(2, 3), module("AdaptiveAvgPool1d", output_size=2), flatten(), linear(6, 2)],
+            [..., layers.OnSequences(layers.AdaptiveAvgPool2d((2, 1))), layers.Flatten(), layers.Dense(6, 2)],
+        ),
+        ([conv1d(2, 3), norm("BatchNorm1d", 3)], [..., layers.BatchNorm(3, 0.9, 1e-5)]),
+        (
+            [norm("BatchNorm1d", 2, running_mean=None, running_var=None)],
+            [layers.BatchNorm(2, 0.0, 1e-5)],
+        ),
         ([conv(2, 3), global_pool()], [..., layers.GlobalAvgPool()]),
         ([conv(2, 3), global_pool((1, 1)), flatten()], [..., layers.GlobalAvgPool()]),
         ([conv(2, 3), norm("BatchNorm2d", 3, momentum=0.25)], [..., layers.BatchNorm(3, 0.75, 1e-5)]),
@@ -379,6 +433,10 @@ def test_layers_with_the_same_weights_are_refused():
         ([linear(2, 4), norm("LayerNorm", 4, eps=0.1)], [..., layers.LayerNorm(4, 0.1)]),
         ([linear(2, 4), norm("LayerNorm", 4, bias=None)], [..., layers.LayerNorm(4, 1e-5, bias=False)]),
         ([linear(2, 4), norm("RMSNorm", 4)], [..., layers.RMSNorm(4, 1e-5)]),
+        (
+            [norm("LayerNorm", 24, normalized_shape=(3, 2, 4), weight=None, bias=None), conv(3, 2, (1, 1))],
+            [layers.Unscaled(layers.LayerNorm((2, 4, 3), 1e-5)), CONV(3, 2, (1, 1))],
+        ),
         (
             [linear(2, 4), norm("LayerNorm", 4, weight=None, bias=None)],
             [..., layers.Unscaled(layers.LayerNorm(4, 1e-5))],
@@ -397,7 +455,7 @@ def test_layers_with_the_same_weights_are_refused():
         ),
         (
             [module("ZeroPad2d", padding=(1, 0, 2, 0)), conv(2, 3)],
-            [layers.ZeroPad2d((1, 0, 2, 0)), layers.Conv2d(2, 3, (3, 3), (1, 1), (0, 0))],
+            [layers.ZeroPad2d((1, 0, 2, 0)), CONV(2, 3)],
         ),
         ([conv(2, 3), response_norm()], [..., layers.LocalResponseNorm(3, 0.5, 0.7, 2.0)]),
         ([linear(2, 4), flatten(), linear(4, 2)], [..., layers.Dense(4, 2)]),
@@ -413,6 +471,58 @@ def test_layers_with_the_same_weights_are_refused():
 def test_each_layer_has_its_counterpart(parts, ours):
     converted = mk.from_torch(Sequential(*parts))[0].layers
     assert converted[ours[0] is ... :] == tuple(layer for layer in ours if layer is not ...)
+
+
+def test_groups_of_channels_are_convolutions_side_by_side():
+    grouped = conv(4, 6, (3, 2), groups=2)
+    grouped.weight = FakeTensor(np.random.default_rng(0).standard_normal((6, 2, 3, 2)))
+    net, theta = mk.from_torch(Sequential(grouped))
+    (layer,) = net.layers
+    assert layer.branches == (CONV(2, 3, (3, 2)),) * 2 and net.names == ("conv0", "conv1")
+    weight, bias = layer.split(net.unpack(theta))
+    close(weight, grouped.weight.array, 0)
+    close(bias, grouped.bias.array, 0)
+
+
+def test_sequences_behind_a_flatten_are_permuted_and_stay_channels_first_where_one_says_so():
+    first, last = conv1d(2, 3, 2), linear(12, 2, dtype=np.float64)
+    whole = Sequential(first, flatten(), last)
+    x = np.random.default_rng(0).standard_normal((5, 2, 5))
+    windows = np.lib.stride_tricks.sliding_window_view(x, 2, 2)
+    hidden = np.einsum("nctk,ock->not", windows, first.weight.array) + first.bias.array[:, None]
+    expected = hidden.reshape(5, 12) @ last.weight.array.T + last.bias.array
+    net, theta = mk.from_torch(whole)
+    close(net.forward(theta, x.swapaxes(1, 2)).z, expected)
+    net, theta = mk.from_torch(whole, channels_first=True)
+    assert net.layers[0] == layers.ChannelsLast()
+    close(net.forward(theta, x).z, expected)
+
+
+def test_layer_norm_over_images_is_permuted():
+    norm_of_all = norm("LayerNorm", 24, normalized_shape=(3, 2, 4))
+    rng = np.random.default_rng(0)
+    scale, shift = rng.standard_normal((2, 3, 2, 4))
+    norm_of_all.weight, norm_of_all.bias = FakeTensor(scale), FakeTensor(shift)
+    last = linear(24, 2, dtype=np.float64)
+    net, theta = mk.from_torch(Sequential(norm_of_all, flatten(), last))
+    x = rng.standard_normal((5, 3, 2, 4))
+    flat = x.reshape(5, -1)
+    xhat = (flat - flat.mean(1, keepdims=True)) / np.sqrt(flat.var(1, keepdims=True) + 1e-5)
+    expected = (xhat * scale.ravel() + shift.ravel()) @ last.weight.array.T + last.bias.array
+    close(net.forward(theta, x.transpose(0, 2, 3, 1)).z, expected)
+
+
+def test_batch_norm_without_running_statistics_takes_those_of_a_batch():
+    alone = norm("BatchNorm1d", 3, running_mean=None, running_var=None)
+    whole = Sequential(linear(2, 3, dtype=np.float64), alone)
+    net, theta = mk.from_torch(whole)
+    x = np.random.default_rng(0).standard_normal((7, 2))
+    s = x @ whole[0].weight.array.T + whole[0].bias.array
+    expected = (s - s.mean(0)) / np.sqrt(s.var(0) + 1e-5) * alone.weight.array + alone.bias.array
+    close(net.forward(theta, x, net.batch_stats(theta, x)).z, expected)
+    close(net.forward(theta, x, train=True).stats[0], net.batch_stats(theta, x)[0], 0)
+    with pytest.raises(ValueError, match=r"1, BatchNorm1d\(\): it takes .*net\.batch_stats\(theta, x\)"):
+        mk.stats_from_torch(whole)
 
 
 # Flatten runs over (c, h, w) there and over (h, w, c) here. The oracle stays in PyTorch's layout.
@@ -703,13 +813,120 @@ def test_modules_of_pytorch_without_counterpart_are_named():
     block = nn.TransformerEncoderLayer(4, 2)
     with pytest.raises(ValueError, match=r"for layer 1, TransformerEncoderLayer: build the net by hand"):
         mk.from_torch(nn.Sequential(nn.Linear(4, 4), block))
-    with pytest.raises(ValueError, match=r"layer 0, Conv2d\(2, 2, .*groups=2\): only groups=1"):
-        mk.from_torch(nn.Sequential(nn.Conv2d(2, 2, 3, groups=2)))
+    with pytest.raises(ValueError, match=r"layer 0, Conv2d\(2, 2, .*groups=2, padding_mode=ref.*: only pad"):
+        mk.from_torch(nn.Sequential(nn.Conv2d(2, 2, 3, groups=2, padding_mode="reflect")))
     with pytest.raises(ValueError, match=r"layer 0, Linear\(.*\): its weight is bfloat16: convert by"):
         mk.from_torch(nn.Sequential(nn.Linear(2, 2)).bfloat16())
     shared = nn.Linear(2, 2)
     with pytest.raises(ValueError, match=r"layer 2, Linear\(.*\): its weights are those of layer 0"):
         mk.from_torch(nn.Sequential(shared, nn.Tanh(), shared))
+
+
+def models_of_groups_and_sequences(nn):
+    """A net of images (N, 3, 9, 12), the others of sequences (N, 3, 11)."""
+
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.norm = (
+                nn.Conv1d(4, 4, 3, padding="same", dilation=2, bias=False),
+                nn.BatchNorm1d(4),
+            )
+
+        def forward(self, x):
+            return nn.functional.max_pool1d(
+                nn.functional.silu(self.norm(self.conv(x))) + x, 2, ceil_mode=True
+            )
+
+    return {
+        "grouped": nn.Sequential(
+            nn.LayerNorm((3, 9, 12)),
+            nn.Conv2d(3, 4, 2),
+            nn.Tanh(),
+            nn.Conv2d(4, 6, (3, 2), groups=2, padding=(1, 0), bias=False),
+            nn.AvgPool2d(3, 2, 1, ceil_mode=True, count_include_pad=False),
+            nn.Conv2d(6, 6, 3, groups=6, padding="same"),
+            nn.MaxPool2d(2, ceil_mode=True),
+            nn.LayerNorm((6, 3, 3), bias=False),
+            nn.AdaptiveAvgPool2d((2, 3)),
+            nn.BatchNorm2d(6),
+            nn.AdaptiveAvgPool2d(2),
+            nn.Flatten(),
+            nn.Linear(24, 3),
+        ),
+        "chain": nn.Sequential(
+            nn.Conv1d(3, 4, 3, stride=2, padding=2),
+            nn.BatchNorm1d(4),
+            nn.GELU(),
+            nn.Conv1d(4, 6, 2, groups=2),
+            nn.LayerNorm((6, 6)),
+            nn.GroupNorm(3, 6),
+            nn.AvgPool1d(2, padding=1, ceil_mode=True, count_include_pad=False),
+            nn.Flatten(),
+            nn.Linear(24, 3),
+        ),
+        "residual": nn.Sequential(
+            nn.Conv1d(3, 4, 1), Block(), Block(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(4, 3)
+        ),
+        "adaptive": nn.Sequential(
+            nn.Conv1d(3, 4, 4), nn.Tanh(), nn.AdaptiveAvgPool1d(3), nn.Flatten(), nn.Linear(12, 3)
+        ),
+    }
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("train", [False, True])
+@pytest.mark.parametrize("name", ["grouped", "chain", "residual", "adaptive"])
+def test_gradients_and_hessian_products_of_groups_and_sequences_are_those_of_pytorch(name, train):
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    model = models_of_groups_and_sequences(torch.nn)[name].double()
+    with torch.no_grad():
+        for part in model.modules():
+            if "Norm" in part.__class__.__name__:
+                part.weight.uniform_(0.5, 2)
+            if hasattr(part, "running_var"):
+                part.running_mean.normal_(std=0.3)
+                part.running_var.uniform_(0.5, 2)
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((5, 3, 9, 12) if name == "grouped" else (5, 3, 11))
+    y = rng.integers(0, 3, 5)
+    net, theta = mk.from_torch(model)
+    stats, inputs = mk.stats_from_torch(model), np.moveaxis(x, 1, -1)
+    loss = torch.nn.functional.cross_entropy(model.train(train)(torch.from_numpy(x)), torch.from_numpy(y))
+    parameters = list(model.parameters())
+    gradient = torch.autograd.grad(loss, parameters, create_graph=True)
+    directions = [torch.from_numpy(rng.standard_normal(parameter.shape)) for parameter in parameters]
+    along = sum((g * d).sum() for g, d in zip(gradient, directions, strict=True))
+    product = torch.autograd.grad(along, parameters)
+
+    def ours(arrays):
+        """As if they were the weights."""
+        other = copy.deepcopy(model)
+        for parameter, array in zip(other.parameters(), arrays, strict=True):
+            parameter.data = array.detach()
+        return mk.from_torch(other)[1]
+
+    value, ours_gradient = net.loss_and_gradient(theta, inputs, y, stats, train)
+    close(value, loss.item(), 1e-10)
+    close(ours_gradient, ours(gradient), 1e-10)
+    H = mk.fisher.hessian(net, theta, inputs, y, stats, train)
+    close(H @ ours(directions), ours(product), 1e-10)
+
+
+@pytest.mark.oracle
+def test_batch_norm_without_running_statistics_is_that_of_pytorch():
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    norm_alone = torch.nn.BatchNorm2d(4, track_running_stats=False)
+    model = torch.nn.Sequential(
+        torch.nn.Conv2d(2, 4, 2), norm_alone, torch.nn.Flatten(), torch.nn.Linear(16, 3)
+    )
+    net, theta = mk.from_torch(model.double())
+    x = np.random.default_rng(0).standard_normal((6, 2, 3, 3))
+    images = x.transpose(0, 2, 3, 1)
+    z = model.eval()(torch.from_numpy(x)).detach().numpy()
+    close(net.forward(theta, images, net.batch_stats(theta, images)).z, z)
 
 
 # the function of the module, not its names ------------------------------------------
@@ -842,19 +1059,6 @@ def test_parametrized_and_meta_modules_are_refused():
     assert len(mk.from_torch(model)[0].shapes) == 3
     with pytest.raises(ValueError, match=r"layer 0, Linear.*: its weight is on the device 'meta', without"):
         mk.from_torch(small_model(torch.nn).to("meta"))
-
-
-@pytest.mark.oracle
-@pytest.mark.parametrize("kind", ["MaxPool2d", "AvgPool2d"])
-def test_no_padding_makes_up_for_ceil_mode(kind):
-    torch = pytest.importorskip("torch")
-    pool = getattr(torch.nn, kind)
-    x = torch.randn(2, 1, 5, 5, generator=torch.Generator().manual_seed(0))
-    sticking_out = pool(2, ceil_mode=True)(x)
-    assert sticking_out.shape == pool(2, padding=1)(x).shape  # the same size, other numbers
-    assert not torch.allclose(sticking_out, pool(2, padding=1)(x))
-    exact = torch.randn(2, 1, 6, 6, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(pool(2, ceil_mode=True)(exact), pool(2)(exact))
 
 
 # graphs --------------------------------------------------------------

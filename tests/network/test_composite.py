@@ -10,14 +10,17 @@ from minikfac import fisher, outputs, parallel
 from minikfac.network.layers import (
     AvgPool2d,
     BatchNorm,
+    Conv1d,
     Conv2d,
     Dense,
     Flatten,
     GlobalAvgPool,
+    Grouped,
     GroupNorm,
     LayerNorm,
     LocalResponseNorm,
     MaxPool2d,
+    OnSequences,
     Parallel,
     ReLU,
     Residual,
@@ -75,6 +78,118 @@ def test_a_branch_in_parallel_alone_is_the_branch():
     one, at = Pass(Case(conv, IMAGE)), Pass(Case(Parallel([conv]), IMAGE))
     close(at.y, one.y, 0)
     close(at.layer.backward(at.Ws, at.record, at.u)[0], conv.backward(one.Ws, one.record, one.u)[0])
+
+
+def test_groups_are_one_convolution_whose_other_weights_are_zero():
+    groups = Grouped(*[Conv2d(2, 3, 2, padding=((1, 0), (0, 0)))] * 2)
+    whole, at = Conv2d(4, 6, 2, padding=((1, 0), (0, 0))), Pass(Case(groups, (5, 4, 4)))
+    weight, bias = np.zeros((6, 4, 2, 2)), np.zeros(6)
+    for group, W in enumerate(at.Ws):
+        rows, columns = slice(3 * group, 3 * group + 3), slice(2 * group, 2 * group + 2)
+        weight[rows, columns], bias[rows] = Conv2d(2, 3, 2).split(W)
+    W = Conv2d.join(weight, bias)
+    y, record = whole.forward([W], at.x)
+    close(at.y, y)
+    dx, gs = groups.backward(at.Ws, at.record, at.u)
+    expected, (g,) = whole.backward([W], record, at.u)
+    close(dx, expected)
+    close(np.concatenate(gs, -1), g)
+    abars = [abar for abar, _ in groups.signals(at.record)]
+    patches = whole.signals(record)[0][0][..., :-1].reshape(5, 15, 4, 4)  # (N, T, places, channels)
+    for group, abar in enumerate(abars):
+        close(abar[..., :-1].reshape(5, 15, 4, 2), patches[..., 2 * group : 2 * group + 2], 0)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_groups_take_weights_of_pytorch_and_give_them_back(bias):
+    rng = np.random.default_rng(0)
+    weight, b = rng.standard_normal((6, 2, 3, 1)), rng.standard_normal(6) if bias else None
+    groups = Grouped(*[Conv2d(2, 2, (3, 1), bias=bias)] * 3)
+    Ws = groups.join(weight, b)
+    assert tuple(W.shape for W in Ws) == groups.weight_shapes
+    close(Ws[1], Conv2d.join(weight[2:4], None if b is None else b[2:4]), 0)
+    weight_back, b_back = groups.split(Ws)
+    close(weight_back, weight, 0)
+    if bias:
+        close(b_back, b, 0)
+    assert (b_back is None) == (not bias)
+
+
+def test_a_depthwise_convolution_that_pytorch_made():
+    """nn.Conv1d(2, 2, 3, padding=1, groups=2) on 3 k mod 7, k = 0 to 9."""
+    x = (np.arange(10.0) * 3 % 7).reshape(1, 2, 5).swapaxes(1, 2)
+    layer = OnSequences(Grouped(*[Conv2d(1, 1, (3, 1), padding=(1, 0))] * 2))
+    kernels = np.array([[[1.0, 2, 3]], [[-1, 0, 2]]])[..., None]
+    Ws = Grouped(*[Conv2d(1, 1, (3, 1))] * 2).join(kernels, np.array([0.5, -1]))
+    expected = [[9.5, 24.5, 21.5, 25.5, 12.5], [7, -2, 1, 11, -4]]
+    close(layer.forward(Ws, x)[0], np.array([expected]).swapaxes(1, 2))
+
+
+def test_a_convolution_of_sequences_that_pytorch_made():
+    """nn.Conv1d(2, 2, 3, stride=2, padding=2) on the same."""
+    x = (np.arange(10.0) * 3 % 7).reshape(1, 2, 5).swapaxes(1, 2)
+    W = Conv2d.join(np.arange(12.0).reshape(2, 2, 3, 1), np.array([0.5, -1]))
+    expected = [[5.5, 34.5, 54.5, 18.5], [10, 117, 185, 83]]
+    for padding in (2, (2, 2)):
+        close(Conv1d(2, 2, 3, 2, padding).forward([W], x)[0], np.array([expected]).swapaxes(1, 2))
+
+
+@pytest.mark.parametrize("padding", ["same", "valid", 1, (2, 0)])
+def test_a_convolution_of_sequences_is_that_of_images_of_one_column(padding):
+    """Outputs, derivatives and K-FAC's factors."""
+    sides = (padding, (0, 0) if padding == (2, 0) else 0)
+    conv = Conv2d(2, 3, (3, 1), padding=padding if isinstance(padding, str) else sides)
+    nets = [
+        mk.Network([first, Tanh(), GlobalAvgPool(), Dense(3, 2)], outputs.Categorical())
+        for first in (Conv1d(2, 3, 3, padding=padding), conv)
+    ]
+    rng = np.random.default_rng(0)
+    theta, x, y = rng.standard_normal(nets[0].n_params), rng.standard_normal((6, 5, 2)), rng.integers(0, 2, 6)
+    assert nets[0].names == nets[1].names == ("conv0", "dense1")
+    ours, theirs = ([net, theta, inputs] for net, inputs in zip(nets, (x, x[:, :, None]), strict=True))
+    close(nets[0].gradient(theta, x, y), nets[1].gradient(theta, x[:, :, None], y), 0)
+    v = unit_vector(rng, len(theta))
+    close(fisher.hessian(*ours, y) @ v, fisher.hessian(*theirs, y) @ v)
+    for make in (fisher.exact, fisher.kfac, fisher.ekfac):
+        F, expected = (make(fisher.signals(*case)).to_dense() for case in (ours, theirs))
+        close(F, expected)
+    assert nets[0].forward(theta, x).abar[0].shape == (6, {"valid": 3}.get(padding, 5), 7)
+
+
+def test_a_convolution_of_one_position_is_dense_and_kfac_its_block():
+    conv = mk.Network([Conv1d(3, 2, 1), Flatten()], outputs.Gaussian())
+    dense = mk.Network([Dense(3, 2)], outputs.Gaussian())
+    rng = np.random.default_rng(0)
+    theta, x = rng.standard_normal(8), rng.standard_normal((5, 1, 3))
+    signals = fisher.signals(conv, theta, x)
+    F = fisher.exact(signals).to_dense()
+    close(F, fisher.exact(fisher.signals(dense, theta, x[:, 0])).to_dense())
+    close(fisher.kfac(signals).to_dense(), F)
+
+
+def test_each_group_has_the_factors_of_a_convolution_of_its_channels():
+    net = mk.Network(
+        [Grouped(*[Conv2d(1, 2, 2)] * 2), Tanh(), GlobalAvgPool(), Dense(4, 3)], outputs.Categorical()
+    )
+    rng = np.random.default_rng(0)
+    theta, x, y = rng.standard_normal(net.n_params), rng.standard_normal((6, 4, 3, 2)), rng.integers(0, 3, 6)
+    assert net.names == ("conv0", "conv1", "dense2") and net.shapes[:2] == ((5, 2), (5, 2))
+    blocks = fisher.kfac(fisher.signals(net, theta, x)).blocks
+    tape = net.forward(theta, x)
+    g = [net.backward(theta, tape, root)[:2] for root in net.output.fisher_root(tape.z)]
+    for group in range(2):
+        patches = Conv2d(1, 2, 2).forward([np.zeros((5, 2))], x[..., group : group + 1])[1]
+        ((abar, _),) = Conv2d(1, 2, 2).signals(patches)
+        close(blocks[group].A, np.einsum("nti,ntj->ij", abar, abar) / 6)
+        G = sum(np.einsum("nto,ntp->op", layers[group], layers[group]) for layers in g) / (6 * 6)
+        close(blocks[group].G, G)
+    v = unit_vector(rng, net.n_params)
+    close(
+        fisher.hessian(net, theta, x, y) @ v,
+        derivative(lambda t: net.gradient(t, x, y), theta, v),
+        FINITE_DIFFERENCE,
+    )
+    close(net.gradient(theta, x, y) @ v, derivative(lambda t: net.loss(t, x, y), theta, v), FINITE_DIFFERENCE)
 
 
 def test_a_branch_that_does_not_move_has_derivative_0():
@@ -440,6 +555,57 @@ def test_parallel_refuses_branches_of_different_extents():
         Parallel(Conv2d(2, 3, 1), [Conv2d(2, 3, 1), GlobalAvgPool()])
 
 
+def test_groups_refuse_channels_and_weights_that_do_not_divide():
+    groups = Grouped(*[Conv2d(2, 3, 1)] * 2)
+    with pytest.raises(ValueError, match="expected channels in 2 equal groups into Grouped, got 5"):
+        groups.forward([np.zeros((3, 3))] * 2, np.zeros((1, 4, 4, 5)))
+    with pytest.raises(ValueError, match="expected channels in 2 equal groups into Grouped, got 3"):
+        mk.Network([Conv2d(1, 3, 1), groups, Flatten()], outputs.Gaussian())
+    with pytest.raises(ValueError, match=r"expected images \(N, H, W, 2\) into Conv2d.*got \(N, 4, 4, 3\)"):
+        groups.output_shape((4, 4, 6))
+    with pytest.raises(ValueError, match="expected kernels in 2 equal groups, got 3"):
+        groups.join(np.zeros((3, 2, 1, 1)), None)
+    with pytest.raises(ValueError, match=r"expected a weight \(c_out, c_in / groups, kh, kw\) and a bias"):
+        groups.join(np.zeros((6, 2, 1, 1)), np.zeros(5))
+    with pytest.raises(TypeError, match="expected weight to be a NumPy or CuPy array, got list"):
+        groups.join([[[[1.0]]]], None)
+    with pytest.raises(ValueError, match=r"expected W of shape \(3, 3\), got \(4, 3\)"):
+        groups.split([np.zeros((4, 3))] * 2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((2, 0, 3), "expected Conv2d c_out to be a positive whole number, got 0"),
+        ((2, 2, 0), r"expected Conv2d kernel_size to be .* got \(0, 1\)"),
+        ((2, 2, (3, 1)), r"expected Conv2d kernel_size to be .* got \(\(3, 1\), 1\)"),
+        ((2, 2, 3, 2.5), r"expected Conv2d stride to be .* got \(2\.5, 1\)"),
+        ((2, 2, 3, 1, -1), r"expected Conv2d padding to be .* got \(-1, 0\)"),
+        ((2, 2, 3, 1, (1, -1)), r"expected Conv2d padding to be .* got \(1, -1\)"),
+        ((2, 2, 3, 1, "full"), "expected Conv2d padding 'valid', 'same' or numbers, got 'full'"),
+        ((2, 2, 3, 1, 0, 1), "expected Conv2d bias to be True or False, got 1"),
+    ],
+)
+def test_conv1d_refuses_arguments_that_make_none(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Conv1d(*arguments)
+
+
+def test_sequences_and_images_are_told_apart():
+    conv = Conv1d(2, 3, 3)
+    for shape, came in (((5, 4, 2), r"\('N', 5, 4, 2\)"), ((8,), r"\('N', 8\)")):
+        with pytest.raises(
+            ValueError, match=r"expected sequences \(N, T, C\) into AsImages\(\), got " + came
+        ):
+            conv.forward([np.zeros((7, 3))], np.zeros((1, *shape)))
+    with pytest.raises(ValueError, match=r"images \(N, T, 1, C\) into AsSequences\(\), got \('N', 5, 4, 2\)"):
+        OnSequences(MaxPool2d(1)).layers[-1].forward([], np.zeros((1, 5, 4, 2)))
+    with pytest.raises(ValueError, match="expected images of at least 3 x 1 pixels with padding, got 2 x 1"):
+        conv.forward([np.zeros((7, 3))], np.zeros((1, 2, 2)))
+    with pytest.raises(ValueError, match=r"into Conv2d\(c_in=2.*got \(N, \?, 1, 3\)"):
+        mk.Network([conv, Conv1d(2, 1, 1), Flatten()], outputs.Gaussian())
+
+
 def test_channels_of_branches_add_up_for_the_layer_above():
     with pytest.raises(ValueError, match=r"into Conv2d\(c_in=6.*got \(N, \?, \?, 5\)"):
         mk.Network(
@@ -472,4 +638,8 @@ def test_one_after_the_other_takes_layers_in_any_sequence():
 
 def test_composites_are_printed_with_their_parts():
     assert repr(Residual(Tanh())) == "Residual(Tanh(), shortcut=Sequential(layers=()))"
+    assert repr(Grouped(Tanh(), ReLU())) == "Grouped(Tanh(), ReLU())"
+    assert repr(Conv1d(1, 2, 3)).startswith(
+        "Conv1d(layers=(AsImages(), Conv2d(c_in=1, c_out=2, kernel_size=(3,"
+    )
     assert repr(Parallel(Tanh(), [ReLU(), Tanh()])) == "Parallel(Tanh(), Sequential(layers=(ReLU(), Tanh())))"

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import minikfac as mk
 from minikfac import outputs
 from minikfac.network.layers import (
+    AdaptiveAvgPool2d,
     AvgPool2d,
     ChannelsLast,
     Conv2d,
@@ -49,7 +50,7 @@ def channels_last(x):
 
 # geometries --------------------------------------------------------------
 
-PADDINGS = ("valid", "same", 0, 1, 2, (0, 1), (2, 0), (1, 2))
+PADDINGS = ("valid", "same", 0, 1, 2, (0, 1), (2, 0), (1, 2), ((1, 0), (0, 2)), ((0, 3), (1, 1)))
 
 
 def pixels_of(padding, kernel):
@@ -57,7 +58,7 @@ def pixels_of(padding, kernel):
     if padding == "same":
         return tuple(((k - 1) // 2, k // 2) for k in kernel)
     pair = (0, 0) if padding == "valid" else (padding, padding) if isinstance(padding, int) else padding
-    return tuple((p, p) for p in pair)
+    return tuple(p if isinstance(p, tuple) else (p, p) for p in pair)
 
 
 @st.composite
@@ -246,8 +247,50 @@ def pools(draw, kinds=(MaxPool2d, AvgPool2d)):
         draw(st.integers(max(1, (k - 1) * d + 1 - 2 * p * (d == 1)), 5))
         for k, p, d in zip(kernel, padding, dilation, strict=True)
     )
-    pool = draw(st.sampled_from(kinds))(kernel, stride, padding, dilation)
-    return pool, extents, (kernel, stride or kernel, tuple((p, p) for p in padding), dilation)
+    kind, ceil, counts = draw(st.sampled_from(kinds)), draw(st.booleans()), draw(st.booleans())
+    settings = {} if kind is MaxPool2d else {"count_include_pad": counts}
+    pool = kind(kernel, stride, padding, dilation, ceil, **settings)
+    return pool, extents, (kernel, stride or kernel, tuple((p, p) for p in padding), dilation, ceil, counts)
+
+
+FROZEN_POOLS = [
+    (MaxPool2d(2, ceil_mode=True), [[9, 10, 8], [6, 9, 10], [8, 7, 3]]),
+    (MaxPool2d(3, 3, 1, ceil_mode=True), [[9, 10], [8, 10]]),
+    (AvgPool2d(2, ceil_mode=True), [[4.5, 4.75, 7], [3, 6, 5.5], [6, 3.5, 3]]),
+    (AvgPool2d(2, 2, 1, ceil_mode=True), [[0, 2.5, 4], [1.5, 5.25, 5.5], [3.5, 3.75, 4]]),
+    (AvgPool2d(2, 2, 1, count_include_pad=False), [[0, 5, 8], [3, 5.25, 5.5], [7, 3.75, 4]]),
+    (AvgPool2d(3, 3, 1, ceil_mode=True, count_include_pad=False), [[4.5, 5.5], [4, 5]]),
+    (AdaptiveAvgPool2d(2), [[37 / 9, 53 / 9], [40 / 9, 5]]),
+    (
+        AdaptiveAvgPool2d((3, 4)),
+        [[4.5, 6, 4.75, 6.25], [23 / 6, 16 / 3, 5, 14 / 3], [5, 3.75, 5.25, 4]],
+    ),
+]
+"""Of the pixels 7 k mod 11, k = 0 to 24, row by row: what PyTorch 2 makes of them."""
+
+
+@pytest.mark.parametrize(("pool", "expected"), FROZEN_POOLS, ids=lambda part: repr(part)[:40])
+def test_pools_that_pytorch_made(pool, expected):
+    x = (np.arange(25.0) * 7 % 11).reshape(1, 5, 5, 1)
+    close(pool.forward([], x)[0][0, :, :, 0], expected)
+
+
+@pytest.mark.parametrize(
+    ("extents", "grid"), [((4, 6), (2, 3)), ((5, 7), (2, 3)), ((3, 2), (5, 4)), ((1, 9), (1, 9))]
+)
+def test_adaptive_windows_cover_images_of_any_size(extents, grid):
+    """By the definition: from floor(i H / Ho) to before ceil((i + 1) H / Ho)."""
+    x, pool = np.random.default_rng(0).standard_normal((2, *extents, 3)), AdaptiveAvgPool2d(grid)
+    y = pool.forward([], x)[0]
+    for p, q in np.ndindex(*grid):
+        rows, columns = (
+            slice(math.floor(i * n / m), math.ceil((i + 1) * n / m))
+            for i, n, m in zip((p, q), extents, grid, strict=True)
+        )
+        close(y[:, p, q], x[:, rows, columns].mean((1, 2)))
+    if extents[0] % grid[0] == extents[1] % grid[1] == 0:
+        kernel = tuple(n // m for n, m in zip(extents, grid, strict=True))
+        close(y, AvgPool2d(kernel).forward([], x)[0])
 
 
 def kind_of(pool):
@@ -347,7 +390,7 @@ def test_channels_last_takes_images_of_pytorch_only():
     x = np.random.default_rng(0).standard_normal((2, 3, 4, 5))
     close(ChannelsLast().forward([], x)[0], x.transpose(0, 2, 3, 1), 0)
     with pytest.raises(
-        ValueError, match=r"expected images \(N, C, H, W\) into ChannelsLast\(\), got \('N', 7\)"
+        ValueError, match=r"expected \(N, C, H, W\) or \(N, C, T\) into ChannelsLast\(\), got \('N', 7\)"
     ):
         ChannelsLast().forward([], np.ones((2, 7)))
 
@@ -383,15 +426,25 @@ def test_flatten_puts_channels_last():
     ],
 )
 @pytest.mark.parametrize("kind", ["Max", "Avg"])
-@pytest.mark.parametrize("levels", [None, 3])
-def test_pooling_is_that_of_pytorch(torch, kind, kernel, stride, padding, dilation, levels):
+@pytest.mark.parametrize(
+    ("levels", "settings"),
+    [
+        (None, {}),
+        (3, {"ceil_mode": True}),
+        (None, {"count_include_pad": False}),
+        (None, {"ceil_mode": True, "count_include_pad": False}),
+    ],
+)
+def test_pooling_is_that_of_pytorch(torch, kind, kernel, stride, padding, dilation, levels, settings):
     if kind == "Avg":
         dilation = ()  # which PyTorch's has not
+    else:
+        settings = {name: value for name, value in settings.items() if name == "ceil_mode"}
     rng = np.random.default_rng(0)
     shape = (2, 7, 6, 3)
     x = rng.standard_normal(shape) if levels is None else rng.integers(0, levels, shape).astype(float)
-    ours = {"Max": MaxPool2d, "Avg": AvgPool2d}[kind](kernel, stride, padding, *dilation)
-    theirs = getattr(torch.nn, f"{kind}Pool2d")(kernel, stride, padding, *dilation)
+    ours = {"Max": MaxPool2d, "Avg": AvgPool2d}[kind](kernel, stride, padding, *dilation, **settings)
+    theirs = getattr(torch.nn, f"{kind}Pool2d")(kernel, stride, padding, *dilation, **settings)
     x_torch = torch.tensor(channels_first(x), requires_grad=True)
     z = theirs(x_torch)
     y, record = ours.forward([], x)
@@ -399,6 +452,32 @@ def test_pooling_is_that_of_pytorch(torch, kind, kernel, stride, padding, dilati
     u = rng.standard_normal(y.shape)
     z.backward(torch.tensor(channels_first(u)))
     close(ours.backward([], record, u)[0], channels_last(x_torch.grad))
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("grid", [1, 2, 3, (3, 5), (7, 6), (9, 2)])
+def test_adaptive_pooling_is_that_of_pytorch(torch, grid):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2, 7, 6, 3))
+    x_torch = torch.tensor(channels_first(x), requires_grad=True)
+    z = torch.nn.AdaptiveAvgPool2d(grid)(x_torch)
+    y, record = AdaptiveAvgPool2d(grid).forward([], x)
+    close(y, channels_last(z.detach()))
+    u = rng.standard_normal(y.shape)
+    z.backward(torch.tensor(channels_first(u)))
+    close(AdaptiveAvgPool2d(grid).backward([], record, u)[0], channels_last(x_torch.grad))
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("padding", [((1, 0), (0, 2)), ((0, 2), (3, 1))])
+@pytest.mark.parametrize("stride", [1, (2, 1)])
+def test_padding_by_side_is_that_of_pytorch(torch, padding, stride):
+    rng, (rows, columns) = np.random.default_rng(0), padding
+    x, weight = rng.standard_normal((2, 6, 5, 2)), rng.standard_normal((3, 2, 3, 2))
+    padded = torch.nn.functional.pad(torch.tensor(channels_first(x)), (*columns, *rows))
+    z = torch.nn.functional.conv2d(padded, torch.tensor(weight), stride=stride)
+    conv = Conv2d(2, 3, (3, 2), stride, padding, bias=False)
+    close(conv.forward([Conv2d.join(weight, None)], x)[0], channels_last(z))
 
 
 # networks --------------------------------------------------------------
@@ -522,6 +601,10 @@ def test_sparse_initial_kernels_have_15_weights_per_unit():
         ((2, 2, True), "expected Conv2d kernel_size to be .* got True"),
         ((2, 2, 3, 0), "expected Conv2d stride to be a whole number >= 1 or a pair of them, got 0"),
         ((2, 2, 3, 1, -1), "expected Conv2d padding to be a whole number >= 0 or a pair of them, got -1"),
+        ((2, 2, 3, 1, ((1, 0), (0, -1))), r"expected Conv2d padding to be .* >= 0 .*, got \(0, -1\)"),
+        ((2, 2, 3, 1, ((1, 0), 1)), r"expected Conv2d padding to be a whole .*, got \(\(1, 0\), 1\)"),
+        ((2, 2, 3, 1, ((1,), (0, 1))), r"expected Conv2d padding to be a whole .*, got \(1,\)"),
+        ((2, 2, 3, 1, ((1, 0), (0, 1), (0, 1))), r"expected Conv2d padding to be a whole .*, got \(\(1, 0"),
         ((2, 2, 3, 1, "full"), "expected Conv2d padding 'valid', 'same' or numbers, got 'full'"),
         ((2, 2, 3, 1, "SAME"), "expected Conv2d padding 'valid', 'same' or numbers, got 'SAME'"),
         ((2, 2, 3, 2, "same"), "expected stride 1 with padding 'same', got 2; give numbers"),
@@ -551,6 +634,8 @@ def test_conv_refuses_arguments_that_make_none(arguments, message):
         ((2, 2, "same"), "expected {} padding to be a whole number >= 0 or a pair of them, got 'same'"),
         ((3, 1, 2), r"expected padding of at most half a window in {}\(kernel_size=3"),
         (((3, 2), 1, (1, 2)), "expected padding of at most half a window in {}"),
+        ((3, 1, 0, 1, 1), "expected {} ceil_mode to be True or False, got 1"),
+        ((3, 1, 0, 1, "no"), "expected {} ceil_mode to be True or False, got 'no'"),
     ],
 )
 def test_pools_refuse_arguments_that_make_none(pool, arguments, message):
@@ -558,22 +643,33 @@ def test_pools_refuse_arguments_that_make_none(pool, arguments, message):
         pool(*arguments)
 
 
-@pytest.mark.parametrize("layer", [Conv2d(3, 2, 2), MaxPool2d(2), AvgPool2d(2)], ids=repr)
+def test_other_settings_of_pools_are_refused():
+    with pytest.raises(ValueError, match="expected AvgPool2d count_include_pad to be True or False, got 0"):
+        AvgPool2d(2, count_include_pad=0)
+    for size in (0, 2.5, (2, 0), (1, 2, 3), None, (None, 2)):
+        with pytest.raises(
+            ValueError, match="expected AdaptiveAvgPool2d output_size to be a whole number >="
+        ):
+            AdaptiveAvgPool2d(size)
+    with pytest.raises(ValueError, match="expected images of at least 5 x 5 pixels with padding, got 2 x 2"):
+        MaxPool2d(5, 2, ceil_mode=True).forward([], np.ones((1, 2, 2, 1)))  # 3 pixels short, with steps of 2
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [Conv2d(3, 2, 2), MaxPool2d(2), AvgPool2d(2), AdaptiveAvgPool2d(2), GlobalAvgPool()],
+    ids=lambda layer: type(layer).__name__,
+)
 def test_layers_of_images_refuse_flat_inputs(layer):
     message = rf"expected images \(N, H, W, [3C]\) into {type(layer).__name__}.*got \("
     Ws = [np.zeros(shape) for shape in layer.weight_shapes]
-    with pytest.raises(ValueError, match=message + r"5, 12\)"):
+    with pytest.raises(ValueError, match=message + r"[5N], 12\)"):
         layer.forward(Ws, np.zeros((5, 12)))
     with pytest.raises(ValueError, match=message + r"N, 12\)"):
         layer.output_shape((12,))
-    with pytest.raises(ValueError, match=message + r"N, 7\)"):
-        mk.Network([Dense(4, 7), layer, Flatten(), Dense(2, 2)], outputs.Gaussian())
-
-
-def test_a_mean_over_locations_needs_some():
-    message = r"expected images \(N, H, W, C\) or \(N, T, C\) into GlobalAvgPool\(\), got \(5, 12\)"
-    with pytest.raises(ValueError, match=message):
-        GlobalAvgPool().forward([], np.zeros((5, 12)))
+    if not isinstance(layer, GlobalAvgPool):  # which takes sequences, too
+        with pytest.raises(ValueError, match=message + r"N, \?, 7\)"):
+            mk.Network([Dense(4, 7), layer, Flatten(), Dense(2, 2)], outputs.Gaussian())
 
 
 def test_conv_refuses_images_of_other_channels():

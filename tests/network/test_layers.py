@@ -8,18 +8,24 @@ import pytest
 import minikfac as mk
 from minikfac import layers
 from minikfac.network.layers import (
+    AdaptiveAvgPool2d,
+    AsImages,
+    AsSequences,
     AvgPool2d,
     BatchNorm,
     ChannelsLast,
+    Conv1d,
     Conv2d,
     Dense,
     Flatten,
     GlobalAvgPool,
+    Grouped,
     GroupNorm,
     LayerNorm,
     LocalResponseNorm,
     Logistic,
     MaxPool2d,
+    OnSequences,
     Parallel,
     Residual,
     RMSNorm,
@@ -33,7 +39,7 @@ from oracles import ACTIVATIONS, FINITE_DIFFERENCE, close, derivative, standin
 from oracles.layers import Case, Pass
 
 K = 3
-FLAT, IMAGE = (4,), (5, 4, 2)
+FLAT, IMAGE, SEQUENCE = (4,), (5, 4, 2), (6, 2)
 nested = Sequential(
     (
         Conv2d(2, 4, 3, padding=1),
@@ -54,6 +60,7 @@ CASES = {
     "conv": Case(Conv2d(2, 3, 3, padding=1), IMAGE),
     "conv with stride, without bias": Case(Conv2d(2, 3, (3, 2), (2, 1), (0, 1), bias=False), IMAGE),
     "conv, padded by channel": Case(Conv2d(2, 3, (2, 3), padding="same", pad_value=(0.5, -1.0)), IMAGE),
+    "conv, padded by side": Case(Conv2d(2, 3, (3, 2), (2, 1), ((2, 0), (0, 1))), IMAGE),
     "dilated conv": Case(Conv2d(2, 3, 3, (1, 2), (2, 1), dilation=2), IMAGE),
     "dilated max pool": Case(MaxPool2d((3, 2), 2, (1, 0), (2, 3)), IMAGE),
     "conv of single pixels": Case(Conv2d(2, 7, 1, stride=3), IMAGE),
@@ -63,16 +70,32 @@ CASES = {
     "max pool with overlap one way": Case(MaxPool2d((3, 2), (1, 2), (1, 0)), IMAGE),
     "max pool with overlap the other way": Case(MaxPool2d((2, 3), (2, 1), (0, 1)), IMAGE),
     "max pool with gaps": Case(MaxPool2d((2, 1), (3, 2)), IMAGE),
+    "max pool beyond the image": Case(MaxPool2d((2, 3), ceil_mode=True), IMAGE),
     "average pool": Case(AvgPool2d(2), IMAGE),
+    "average pool of pixels alone": Case(AvgPool2d(3, 2, 1, count_include_pad=False), IMAGE),
+    "average pool beyond the padding": Case(AvgPool2d((2, 3), 2, 1, ceil_mode=True), IMAGE),
+    "adaptive average pool": Case(AdaptiveAvgPool2d((3, 2)), IMAGE),
     "average pool with overlap": Case(AvgPool2d((3, 2), (2, 1), (1, 0)), IMAGE),
     "zero pad": Case(ZeroPad2d((1, 0, 2, 3)), IMAGE),
     "global average pool": Case(GlobalAvgPool(), IMAGE),
+    "global average pool of sequences": Case(GlobalAvgPool(), SEQUENCE),
     "flatten": Case(Flatten(), IMAGE),
+    "flatten sequences": Case(Flatten(), SEQUENCE),
     "flatten what is flat": Case(Flatten(), FLAT),
     "channels last": Case(ChannelsLast(), (2, 5, 4)),
+    "channels last of sequences": Case(ChannelsLast(), (2, 5)),
+    "sequences as images": Case(AsImages(), SEQUENCE),
+    "images as sequences": Case(AsSequences(), (6, 1, 2)),
+    "conv of sequences": Case(Conv1d(2, 3, 3, 2, (2, 0)), SEQUENCE),
+    "conv and norms of sequences": Case(
+        Sequential((Conv1d(2, 4, 2), GroupNorm(2, 4), Tanh(), LayerNorm(4), GlobalAvgPool())), SEQUENCE
+    ),
+    "max pool of sequences": Case(OnSequences(MaxPool2d((2, 1))), SEQUENCE),
     "layer norm": Case(LayerNorm(4), FLAT),
     "layer norm of images": Case(LayerNorm(6), (3, 2, 6)),
     "layer norm without bias": Case(LayerNorm(4, bias=False), FLAT),
+    "layer norm of all of an image": Case(LayerNorm((3, 2, 6)), (3, 2, 6)),
+    "layer norm of all of a sequence": Case(LayerNorm((6, 2), bias=False), SEQUENCE),
     "group norm": Case(GroupNorm(2, 8), (8,)),
     "group norm of images": Case(GroupNorm(3, 6), (3, 2, 6)),
     "batch norm": Case(BatchNorm(4), FLAT),
@@ -81,6 +104,8 @@ CASES = {
     "running batch norm of images": Case(BatchNorm(2), IMAGE, running=True),
     "RMS norm": Case(RMSNorm(4), FLAT),
     "RMS norm of images": Case(RMSNorm(2, eps=0.1), IMAGE),
+    "RMS norm of all of an image": Case(RMSNorm((5, 4, 2), eps=0.1), IMAGE),
+    "batch norm of sequences": Case(BatchNorm(2), SEQUENCE),
     "unscaled group norm": Case(Unscaled(GroupNorm(3, 6)), (3, 2, 6)),
     "unscaled batch norm": Case(Unscaled(BatchNorm(2)), IMAGE),
     "unscaled RMS norm": Case(Unscaled(RMSNorm(4)), FLAT),
@@ -96,6 +121,12 @@ CASES = {
         IMAGE,
     ),
     "parallel dense layers": Case(Parallel(Dense(4, 2), (), Dense(4, 3)), FLAT),
+    "grouped": Case(Grouped(*[Conv2d(1, 3, 2)] * 2), IMAGE),
+    "grouped in branches": Case(
+        Grouped(Residual([Conv2d(1, 1, 3, padding=1), Tanh()]), [BatchNorm(1), Conv2d(1, 2, 1)]), IMAGE
+    ),
+    "grouped conv of sequences": Case(OnSequences(Grouped(*[Conv2d(1, 2, (3, 1))] * 2)), SEQUENCE),
+    "grouped dense layers": Case(Grouped(Dense(2, 3), ()), FLAT),
     "nested": Case(nested, IMAGE),
     "running nested": Case(nested, IMAGE, running=True),
 }
@@ -275,7 +306,9 @@ def test_a_layer_stays_on_the_device(case):
 def test_shapes_are_known_before_an_input_is(case):
     at, layer = Pass(case), case.layer
     assert layer.output_shape(case.shape) == at.y.shape[1:]
-    assert layer.output_shape(None) is None or len(layer.output_shape(None)) == at.y.ndim - 1
+    first = layer.output_shape(None)
+    assert first is None or first[-1] in (None, at.y.shape[-1])
+    assert first is None or len(first) == at.y.ndim - 1 or first[0] is None  # perhaps a sequence
     for hidden in range(len(case.shape)):
         shape = tuple(None if axis == hidden else extent for axis, extent in enumerate(case.shape))
         guess = layer.output_shape(shape)

@@ -1,5 +1,6 @@
 """Normalization against loops over values and against PyTorch; statistics of batches, running and coupled."""
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -484,18 +485,18 @@ def test_defaults_are_those_of_pytorch(torch):
 
 @pytest.mark.parametrize("layer", [LayerNorm(6), GroupNorm(2, 6), BatchNorm(6)], ids=repr)
 def test_norms_refuse_inputs_of_other_channels(layer):
-    message = rf"expected inputs \(N, 6\) or images \(N, H, W, 6\) to {type(layer).__name__}\(.*got \("
+    message = rf"expected inputs \(N, \.\.\., 6\) to {type(layer).__name__}\(.*got \("
     for shape, came in [
         ((5, 4), r"N, 4\)"),
         ((5, 3, 3, 4), r"N, 3, 3, 4\)"),
         ((5, 3, 4), r"N, 3, 4\)"),
-        ((5, 2, 3, 3, 6), r"N, 2, 3, 3, 6\)"),
+        ((5, 2, 2, 2, 6), r"N, 2, 2, 2, 6\)"),
     ]:
         with pytest.raises(ValueError, match=message + came):
             layer.forward([np.zeros((2, 6))], np.zeros(shape))
     with pytest.raises(ValueError, match=message + r"N, \?, \?, 4\)"):
         mk.Network([Conv2d(2, 4, 3), layer, GlobalAvgPool()], outputs.Gaussian())
-    with pytest.raises(ValueError, match=message + r"N, 5\)"):
+    with pytest.raises(ValueError, match=message + r"N, \?, 5\)"):
         mk.Network([Dense(2, 5), layer], outputs.Gaussian())
 
 
@@ -564,8 +565,59 @@ def test_what_is_not_a_setting_of_a_norm_is_refused():
         RMSNorm(3, 0.0)
     with pytest.raises(TypeError, match="expected a normalization with a scale into Unscaled, got Tanh"):
         Unscaled(Tanh())
-    with pytest.raises(ValueError, match=r"inputs \(N, 3\) or images .* to RMSNorm.*got \(N, 4\)"):
+    with pytest.raises(ValueError, match=r"inputs \(N, \.\.\., 3\) to RMSNorm.*got \(N, 4\)"):
         Unscaled(RMSNorm(3)).forward([], np.ones((2, 4)))
+
+
+@pytest.mark.parametrize("shape", [(3, 2, 6), (4, 6)])
+def test_a_norm_of_whole_examples_is_that_of_flat_features(shape):
+    x = np.random.default_rng(0).standard_normal((5, *shape))
+    n = math.prod(shape)
+    for kind in (LayerNorm, RMSNorm):
+        whole, flat = kind(shape, EPS), kind(n, EPS)
+        W = np.random.default_rng(1).standard_normal(flat.weight_shape)
+        assert whole.weight_shape == flat.weight_shape and whole.output_shape(None) is None
+        y, record = whole.forward([W], x)
+        expected, other = flat.forward([W], x.reshape(5, n))
+        close(y, expected.reshape(x.shape), 0)
+        close(whole.signals(record)[0][0], flat.signals(other)[0][0], 0)
+        assert whole.grids(record) == [(1, 1)]
+    together = loop_normalize(x, lambda a, b: a[0] == b[0], EPS)
+    close(Unscaled(LayerNorm(shape, EPS)).forward([], x)[0], together)
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("shape", [(3, 4, 6), (4, 6)])
+def test_layer_norm_of_whole_examples_is_that_of_pytorch(torch, shape):
+    rng = np.random.default_rng(0)
+    x, u, W = (
+        rng.standard_normal((5, *shape)),
+        rng.standard_normal((5, *shape)),
+        rng.standard_normal((2, *shape)),
+    )
+    theirs, ours = torch.nn.LayerNorm(shape), LayerNorm(shape)
+    with torch.no_grad():
+        theirs.weight.copy_(torch.tensor(W[0]))
+        theirs.bias.copy_(torch.tensor(W[1]))
+    x_torch = torch.tensor(x, requires_grad=True)
+    z = theirs(x_torch)
+    z.backward(torch.tensor(u))
+    y, record = ours.forward([W.reshape(2, -1)], x)
+    close(y, z.detach().numpy())
+    dx, (g,) = ours.backward([W.reshape(2, -1)], record, u)
+    close(dx, x_torch.grad.numpy())
+    DW = np.empty((2, math.prod(shape)))
+    ours.weight_gradient(record, g, DW)
+    close(DW.reshape(2, *shape), [theirs.weight.grad.numpy(), theirs.bias.grad.numpy()])
+
+
+def test_a_norm_of_whole_examples_takes_no_others():
+    for shape, came in (((5, 3, 2, 4), r"N, 3, 2, 4\)"), ((5, 2, 6), r"N, 2, 6\)"), ((5, 36), r"N, 36\)")):
+        with pytest.raises(ValueError, match=r"expected inputs \(N, 3, 2, 6\) to LayerNorm\(.*got \(" + came):
+            LayerNorm((3, 2, 6)).forward([np.zeros((2, 36))], np.ones(shape))
+    for shape in ((3, 0, 6), (2.5,), ()):
+        with pytest.raises(ValueError, match="expected LayerNorm features to be "):
+            LayerNorm(shape)
 
 
 def test_an_rms_norm_divides_by_the_root_of_the_mean_square():

@@ -268,7 +268,8 @@ def losses_and_gradients(a: Any) -> list:
     *("layers." + name for name in ("LocalResponseNorm", "MaxPool2d", "Parallel", "ReLU", "Residual")),
     *("layers." + name for name in ("Sequential", "Softplus", "Tanh", "ELU", "GELU", "LeakyReLU")),
     *("layers." + name for name in ("LogSigmoid", "SELU", "SiLU", "TanhGELU", "ChannelsLast")),
-    *("layers." + name for name in ("RMSNorm", "Unscaled", "ZeroPad2d")),
+    *("layers." + name for name in ("RMSNorm", "Unscaled", "ZeroPad2d", "AdaptiveAvgPool2d", "AsImages")),
+    *("layers." + name for name in ("AsSequences", "Conv1d", "Grouped", "OnSequences")),
 )
 def every_layer(a: Any) -> list:
     results: list = []
@@ -282,6 +283,13 @@ def every_layer(a: Any) -> list:
         [layers.Conv2d(3, 4, 3), layers.LeakyReLU(), layers.ELU(), layers.SELU(), layers.RMSNorm(4)],
         [layers.ChannelsLast(), layers.Conv2d(6, 4, 3, padding=1), layers.Unscaled(layers.BatchNorm(4))],
         [layers.ZeroPad2d((1, 2, 1, 1)), layers.Conv2d(3, 4, 3, dilation=2), layers.Tanh()],
+        [layers.Grouped(*[layers.Conv2d(1, 2, 3)] * 3), layers.MaxPool2d(2, ceil_mode=True)],
+        [
+            *(layers.Conv2d(3, 4, 3, padding=((1, 0), (0, 2))), layers.AdaptiveAvgPool2d((5, 1))),
+            *(layers.AsSequences(), layers.Conv1d(4, 3, 2), layers.LayerNorm((4, 3)), layers.AsImages()),
+            layers.AvgPool2d((3, 1), padding=(1, 0), ceil_mode=True, count_include_pad=False),
+            *(layers.AsSequences(), layers.OnSequences(layers.MaxPool2d((2, 1)))),
+        ],
         [layers.Conv2d(3, 4, 3), layers.Residual(layers.Conv2d(4, 4, 3, padding=1)), layers.Identity()],
     ):
         end = layers.GlobalAvgPool() if isinstance(parts[-1], layers.Identity) else layers.Flatten()

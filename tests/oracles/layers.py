@@ -22,22 +22,35 @@ NO_PADDING = ((0, 0), (0, 0))
 
 
 def windows(
-    extent: int, size: int, stride: int, before: int, after: int, apart: int = 1
+    extent: int, size: int, stride: int, before: int, after: int, apart: int = 1, ceil: bool = False
 ) -> list[list[int | None]]:
-    """Rows, or columns, of an image that each window sees; None for those of the padding."""
-    windows, start = [], -before
-    while start + (size - 1) * apart + 1 <= extent + after:
-        seen = range(start, start + size * apart, apart)
+    """Rows, or columns, of an image that each window sees; None for those of the padding.
+
+    With ``ceil``, one window more if pixels are left behind the last and it begins in the image or in front
+    of it; what lies beyond the padding is left out.
+    """
+    windows, start, end = [], -before, extent + after
+    while (stop := start + (size - 1) * apart + 1) <= end or (
+        ceil and stop - stride < end and start < extent
+    ):
+        seen = (place for place in range(start, start + size * apart, apart) if place < end)
         windows.append([place if 0 <= place < extent else None for place in seen])
         start += stride
     return windows
 
 
 def places(
-    shape: Sequence[int], kernel: Pair, stride: Pair, padding: tuple[Pair, Pair], dilation: Pair = (1, 1)
+    shape: Sequence[int],
+    kernel: Pair,
+    stride: Pair,
+    padding: tuple[Pair, Pair],
+    dilation: Pair = (1, 1),
+    ceil: bool = False,
 ) -> list[list]:
     """Per row of windows, per window, the (row, column) that it sees, line by line; None outside."""
-    rows, columns = (windows(shape[a], kernel[a], stride[a], *padding[a], dilation[a]) for a in range(2))
+    rows, columns = (
+        windows(shape[a], kernel[a], stride[a], *padding[a], dilation[a], ceil) for a in range(2)
+    )
     return [
         [
             [None if h is None or w is None else (h, w) for h, w in itertools.product(places, others)]
@@ -82,21 +95,24 @@ def loop_pool(
     stride: Pair,
     padding: tuple[Pair, Pair] = NO_PADDING,
     dilation: Pair = (1, 1),
+    ceil: bool = False,
+    padding_counts: bool = True,
 ) -> tuple[np.ndarray, np.ndarray]:
     """y (N, Ho, Wo, C), and its derivative (N, Ho, Wo, H, W, C) by the pixels of the same channel.
 
     Among equal largest values the first, line by line, moves y.
     """
     n, h, w, c = x.shape
-    grid = places((h, w), kernel, stride, padding, dilation)
+    grid = places((h, w), kernel, stride, padding, dilation, ceil)
     y = np.zeros((n, len(grid), len(grid[0]), c))
     D = np.zeros((n, len(grid), len(grid[0]), h, w, c))
     for e, p, q, o in np.ndindex(y.shape):
         seen = [place for place in grid[p][q] if place is not None]
         if kind == "avg":
-            y[e, p, q, o] = sum(x[(e, *place, o)] for place in seen) / math.prod(kernel)
+            count = len(grid[p][q]) if padding_counts else len(seen)
+            y[e, p, q, o] = sum(x[(e, *place, o)] for place in seen) / count
             for place in seen:
-                D[(e, p, q, *place, o)] = 1 / math.prod(kernel)
+                D[(e, p, q, *place, o)] = 1 / count
         else:
             winner = seen[0]
             for place in seen:

@@ -11,10 +11,12 @@ from minikfac import outputs
 from minikfac.network.layers import (
     AvgPool2d,
     BatchNorm,
+    Conv1d,
     Conv2d,
     Dense,
     Flatten,
     GlobalAvgPool,
+    Grouped,
     GroupNorm,
     Layer,
     LayerNorm,
@@ -117,6 +119,21 @@ ARCHITECTURES: dict[str, Callable[[Units], Case]] = {
             Dense(7, 2),
         ],
         (3, 3, 3),
+    ),
+    "grouped": lambda phi: Case(
+        [
+            Conv2d(3, 4, 1),
+            phi(),
+            Grouped(*[Conv2d(2, 2, 3, padding=((1, 0), (2, 0)))] * 2),
+            phi(),
+            MaxPool2d(2, ceil_mode=True),
+            Flatten(),
+            Dense(8, 2),
+        ],
+        (3, 3, 3),
+    ),
+    "sequences": lambda phi: Case(
+        [Conv1d(3, 4, 3, padding=(2, 0)), phi(), Conv1d(4, 2, 2), GlobalAvgPool(), Dense(2, 2)], (4, 3)
     ),
     "normalized": lambda phi: Case(
         [

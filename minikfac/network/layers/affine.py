@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...backend import Array, array_module, as_array, to_host
-from .base import Derivatives, Rearrangement, Record, Shape, Weights
+from .base import Rearrangement, Record, Shape, Weights
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -94,7 +94,13 @@ class Affine(Rearrangement):
 
     def forward(self, Ws: Weights, x: Array, stats: Weights | None = None) -> tuple[Array, Record]:
         self.output_shape(x.shape[1:])
-        return self._linear(x, self.U) + array_module(x).asarray(self.c, dtype=x.dtype), None
+        return self.apply(None, x) + array_module(x).asarray(self.c, dtype=x.dtype), None
+
+    def apply(self, record: Record, x: Array) -> Array:
+        return self._linear(x, self.U)
+
+    def adjoint(self, record: Record, dy: Array) -> Array:
+        return self._linear(dy, self.U.T)
 
     def _linear(self, x: Array, U: Array) -> Array:
         """X U for x (..., C)."""
@@ -102,9 +108,3 @@ class Affine(Rearrangement):
         if U.ndim < 2:
             return x * U
         return (x.reshape(-1, len(U)) @ U).reshape(x.shape)  # one large product
-
-    def backward(self, Ws: Weights, record: Record, dy: Array, need_dx: bool = True) -> Derivatives:
-        return (self._linear(dy, self.U.T) if need_dx else None), []
-
-    def jvp(self, Ws: Weights, Vs: Weights, record: Record, dx: Array | None) -> tuple[Array | None, Record]:
-        return (None if dx is None else self._linear(dx, self.U)), None

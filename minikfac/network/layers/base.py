@@ -160,14 +160,40 @@ class ParameterLayer(Layer):
 
 
 class Rearrangement(Layer):
-    """A layer without parameters that is linear given what its record says: pooling, flattening."""
+    """A layer without parameters, linear in x given what its record says: pooling, flattening.
+
+        y = A x,        dL/dx = A^T dL/dy
+
+    A subclass has ``output_shape``, which checks the inputs, ``apply`` and ``adjoint``.
+    """
+
+    def record(self, x: Array) -> Record:
+        """What A depends on: the shape of an example, unless a subclass says more."""
+        return x.shape[1:]
+
+    @abstractmethod
+    def apply(self, record: Record, x: Array, /) -> Array:
+        """A x."""
+
+    @abstractmethod
+    def adjoint(self, record: Record, dy: Array, /) -> Array:
+        """A^T dy; leading axes are free."""
+
+    def forward(self, Ws: Weights, x: Array, stats: Weights | None = None) -> tuple[Array, Record]:
+        self.output_shape(x.shape[1:])
+        record = self.record(x)
+        return self.apply(record, x), record
+
+    def backward(self, Ws: Weights, record: Record, dy: Array, need_dx: bool = True) -> Derivatives:
+        return (self.adjoint(record, dy) if need_dx else None), []
+
+    def jvp(self, Ws: Weights, Vs: Weights, record: Record, dx: Array | None) -> tuple[Array | None, Record]:
+        return (None if dx is None else self.apply(record, dx)), None
 
     def backward_jvp(
         self, Ws: Weights, Vs: Weights, record: Record, tangent: Record, dy: Array, rdy: Array
     ) -> Differentials:
-        dx, rdx = self.backward(Ws, record, dy)[0], self.backward(Ws, record, rdy)[0]
-        assert dx is not None and rdx is not None
-        return dx, rdx, []
+        return self.adjoint(record, dy), self.adjoint(record, rdy), []
 
 
 def sum_of_products(a: Array, g: Array, out: Array) -> None:
@@ -186,10 +212,11 @@ def check_positive(layer: str, **values: Any) -> None:
             raise ValueError(f"expected {layer} {name} to be a positive whole number, got {value!r}")
 
 
-def check_bias(layer: str, bias: Any) -> None:
-    """Reject what is neither True nor False: a number would count as that many rows of W."""
-    if not isinstance(bias, bool):
-        raise ValueError(f"expected {layer} bias to be True or False, got {bias!r}")
+def check_flag(layer: str, **values: Any) -> None:
+    """Reject what is neither True nor False, naming it: a bias of 2 would count as two rows of W."""
+    for name, value in values.items():
+        if not isinstance(value, bool):
+            raise ValueError(f"expected {layer} {name} to be True or False, got {value!r}")
 
 
 def check_images(layer: Layer, shape: Shape | None, channels: int | None = None, n: int | str = "N") -> None:

@@ -3,6 +3,8 @@
     Sequential   y = f_m( ... f_2(f_1(x)))
     Residual     y = body(x) + shortcut(x)                  the shortcut is x itself by default [HZRS16]
     Parallel     y = [f_1(x), f_2(x), ...]                  joined along the last axis [SLJS15]
+    Grouped      y = [f_1(x_1), f_2(x_2), ...]              x_i: group i of the channels of x
+    OnSequences  y = layer(x)                               x (N, T, C) as images of one column; Conv1d
 
 Weights are dealt out depth first, in the order in which the parts are named.
 """
@@ -19,6 +21,9 @@ from typing import Any
 from ...backend import Array, array_module
 from ...linalg import consecutive
 from .base import Derivatives, Differentials, Layer, ParameterLayer, Record, Shape, Weights
+from .convolution import Conv2d
+from .dense import check_weight_and_bias
+from .layout import AsImages, AsSequences
 from .normalization import BatchNorm, Unscaled
 
 
@@ -42,11 +47,16 @@ class Composite(Layer):
     def statistics_shapes(self) -> tuple[tuple[int, ...], ...]:
         return tuple(shape for part in self.parts for shape in part.statistics_shapes)
 
+    def _shapes(self, shape: Shape | None) -> list[Any]:
+        """The shape of what comes into each part."""
+        return [shape for _ in self.parts]
+
     def example_size(self, shape: Shape) -> int:
-        return max(super().example_size(shape), *(part.example_size(shape) for part in self.parts))
+        sizes = (part.example_size(s) for part, s in zip(self.parts, self._shapes(shape), strict=True))
+        return max(super().example_size(shape), *sizes)
 
     def example_work(self, shape: Shape) -> int:
-        return sum(part.example_work(shape) for part in self.parts)
+        return sum(part.example_work(s) for part, s in zip(self.parts, self._shapes(shape), strict=True))
 
     def _deal(self, Ws: Weights) -> list[Weights]:
         """Deal the weights out to the parts."""
@@ -152,25 +162,35 @@ class Sequential(Composite):
 class _SideBySide(Composite):
     """Parts that read the same x, so that their derivatives with respect to it add up."""
 
+    def _inputs(self, x: Array) -> list[Array]:
+        """What comes into each part."""
+        return [x for _ in self.parts]
+
+    def _total(self, dxs: Sequence[Any]) -> Any:
+        """dL/dx from that of what comes into each part."""
+        return sum(dxs[1:], start=dxs[0])
+
     @abstractmethod
     def _split(self, record: Record, dy: Array) -> list[Array]:
         """dL/dy of each part, from that of what they make together."""
 
     def _forwards(self, Ws: Weights, x: Array, stats: Weights | None) -> tuple[list[Array], list[Record]]:
-        shares = zip(self.parts, self._deal(Ws), self._deal_statistics(stats), strict=True)
-        passes = [part.forward(weights, x, statistics) for part, weights, statistics in shares]
+        shares = zip(self._deal(Ws), self._inputs(x), self._deal_statistics(stats), strict=True)
+        passes = [part.forward(*share) for part, share in zip(self.parts, shares, strict=True)]
         return [y for y, _ in passes], [record for _, record in passes]
 
     def backward(self, Ws: Weights, record: Record, dy: Array, need_dx: bool = True) -> Derivatives:
         shares = zip(self.parts, self._deal(Ws), record, self._split(record, dy), strict=True)
         passes = [part.backward(weights, memo, share, need_dx) for part, weights, memo, share in shares]
-        return (_total([dx for dx, _ in passes]) if need_dx else None), [g for _, gs in passes for g in gs]
+        dx = self._total([dx for dx, _ in passes]) if need_dx else None
+        return dx, [g for _, gs in passes for g in gs]
 
     def _jvps(
         self, Ws: Weights, Vs: Weights, record: Record, dx: Array | None
     ) -> tuple[list[Array | None], list[Record]]:
-        shares = zip(self.parts, self._deal(Ws), self._deal(Vs), record, strict=True)
-        passes = [part.jvp(weights, directions, memo, dx) for part, weights, directions, memo in shares]
+        dxs = [None for _ in self.parts] if dx is None else self._inputs(dx)
+        shares = zip(self._deal(Ws), self._deal(Vs), record, dxs, strict=True)
+        passes = [part.jvp(*share) for part, share in zip(self.parts, shares, strict=True)]
         return [dy for dy, _ in passes], [tangent for _, tangent in passes]
 
     def backward_jvp(
@@ -181,11 +201,7 @@ class _SideBySide(Composite):
         dxs, rdxs, signals = zip(
             *(part.backward_jvp(*share) for part, share in zip(self.parts, shares, strict=True)), strict=True
         )
-        return _total(dxs), _total(rdxs), [four for inner in signals for four in inner]
-
-
-def _total(derivatives: Sequence[Any]) -> Any:
-    return sum(derivatives[1:], start=derivatives[0])
+        return self._total(dxs), self._total(rdxs), [four for inner in signals for four in inner]
 
 
 class Residual(_SideBySide):
@@ -235,7 +251,7 @@ class Residual(_SideBySide):
     def jvp(self, Ws: Weights, Vs: Weights, record: Record, dx: Array | None) -> tuple[Array | None, Record]:
         dys, tangents = self._jvps(Ws, Vs, record, dx)
         moving = [dy for dy in dys if dy is not None]
-        return (_total(moving) if moving else None), tangents
+        return (self._total(moving) if moving else None), tangents
 
 
 class Parallel(_SideBySide):
@@ -255,26 +271,24 @@ class Parallel(_SideBySide):
         self.output_shape(None)
 
     def __repr__(self) -> str:
-        return f"Parallel({', '.join(map(repr, self.branches))})"
+        return f"{type(self).__name__}({', '.join(map(repr, self.branches))})"
 
     @property
     def parts(self) -> tuple[Layer, ...]:
         return self.branches
 
     def output_shape(self, shape: Shape | None) -> Shape | None:
-        shapes = [branch.output_shape(shape) for branch in self.branches]
+        entering = zip(self.branches, self._shapes(shape), strict=True)
+        shapes = [branch.output_shape(part) for branch, part in entering]
         given = [inner for inner in shapes if inner is not None]
-        places: list[set[int]] = [
-            {extent for inner in given if len(inner) > axis + 1 and (extent := inner[axis]) is not None}
-            for axis in range(2)
-        ]
+        places: list[set[Any]] = [{s[axis] for s in given if len(s) > axis + 1} - {None} for axis in range(2)]
         if len({len(inner) for inner in given}) > 1 or any(len(extents) > 1 for extents in places):
             raise ValueError(f"expected branches of Parallel with one height and width, got {given}")
         if len(given) < len(shapes):
             return None
-        channels = [inner[-1] for inner in given]
-        where = tuple(next(iter(extents), None) for extents in places) if len(given[0]) == 3 else ()
-        return (*where, None if None in channels else sum(c for c in channels if c is not None))
+        channels: list[Any] = [inner[-1] for inner in given]
+        where = [next(iter(extents), None) for extents in places[: len(given[0]) - 1]]
+        return (*where, None if None in channels else sum(channels))
 
     def forward(self, Ws: Weights, x: Array, stats: Weights | None = None) -> tuple[Array, Record]:
         ys, records = self._forwards(Ws, x, stats)
@@ -305,6 +319,88 @@ class _BranchRecords(list[Record]):
     def __init__(self, records: Sequence[Record], shapes: list[tuple[int, ...]]) -> None:
         super().__init__(records)
         self.shapes = shapes
+
+
+class Grouped(Parallel):
+    """y = [branch_1(x_1), branch_2(x_2), ...], x_i group i of the channels of x; as many groups as branches.
+
+    ``Grouped(*[Conv2d(2, 3, 5)] * 4)`` is PyTorch's ``Conv2d(8, 12, 5, groups=4)``; of ``Conv2d(1, 1, 5)`` it
+    is depthwise. Each group has weights of its own, hence its own A and G: the structure of the exact blocks,
+    not one more approximation.
+
+    Raises:
+        ValueError: on channels that are not as many for each branch.
+    """
+
+    def _shapes(self, shape: Shape | None) -> list[Any]:
+        groups = len(self.branches)
+        if shape is None or shape[-1] is None:
+            return [shape] * groups
+        if shape[-1] % groups:
+            raise ValueError(f"expected channels in {groups} equal groups into Grouped, got {shape[-1]}")
+        return [(*shape[:-1], shape[-1] // groups)] * groups
+
+    def _inputs(self, x: Array) -> list[Array]:
+        return [x[..., group] for group in consecutive(shape[-1] for shape in self._shapes(x.shape[1:]))]
+
+    def _total(self, dxs: Sequence[Any]) -> Any:
+        return array_module(*dxs).concatenate(dxs, -1)
+
+    def join(self, weight: Array, bias: Array | None) -> list[Array]:
+        """Make each convolution's W of PyTorch's weight (c_out, c_in / groups, kh, kw) and bias, or None.
+
+        Raises:
+            ValueError: on shapes that do not belong together, or kernels that do not fall into equal groups.
+            TypeError: on lists, tensors and the like.
+        """
+        check_weight_and_bias(weight, bias, ("c_out", "c_in / groups", "kh", "kw"))
+        groups = len(self.branches)
+        if len(weight) % groups:
+            raise ValueError(f"expected kernels in {groups} equal groups, got {len(weight)}")
+        biases = [None] * groups if bias is None else bias.reshape(groups, -1)
+        kernels = weight.reshape(groups, -1, *weight.shape[1:])
+        return [Conv2d.join(part, b) for part, b in zip(kernels, biases, strict=True)]
+
+    def split(self, Ws: Weights) -> tuple[Array, Array | None]:
+        """Make PyTorch's weight (c_out, c_in / groups, kh, kw) and bias, or None, of the convolutions' W."""
+        pairs = zip(self.branches, Ws, strict=True)
+        weights, biases = zip(*(conv.split(W) for conv, W in pairs), strict=True)  # type: ignore[attr-defined]
+        xp = array_module(*Ws)
+        return xp.concatenate(weights), None if biases[0] is None else xp.concatenate(biases)
+
+
+class OnSequences(Sequential):
+    """A layer of images on sequences (N, T, C), as images (N, T, 1, C) of one column.
+
+    ``OnSequences(MaxPool2d((2, 1)))`` is a one-dimensional pool. A convolution's factors are those of KFC,
+    with T locations.
+
+    Args:
+        layer: of images; its windows are one column wide.
+    """
+
+    def __init__(self, layer: Layer) -> None:
+        super().__init__((AsImages(), layer, AsSequences()))
+
+
+class Conv1d(OnSequences):
+    """Cross-correlation of sequences (N, T, c_in) with c_out kernels, as in PyTorch: a ``Conv2d`` inside.
+
+    Dilated it is ``OnSequences(Conv2d(c_in, c_out, (5, 1), dilation=(2, 1)))``; likewise with ``Grouped``.
+
+    Args:
+        c_in, c_out: channels.
+        kernel_size, stride: positions.
+        padding: positions at either end; (before, after), as (kernel_size - 1, 0) of a causal one; "valid" or
+            "same" as of ``Conv2d``.
+        bias: whether there is one.
+    """
+
+    def __init__(
+        self, c_in: int, c_out: int, kernel_size: int, stride: int = 1, padding: Any = 0, bias: bool = True
+    ) -> None:
+        pad: Any = padding if isinstance(padding, str) else (padding, (0, 0) if type(padding) is tuple else 0)
+        super().__init__(Conv2d(c_in, c_out, (kernel_size, 1), (stride, 1), pad, bias))
 
 
 def batch_norms(layer: Layer) -> list[BatchNorm]:

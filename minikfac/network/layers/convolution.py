@@ -27,13 +27,13 @@ from .base import (
     Record,
     Shape,
     Weights,
-    check_bias,
+    check_flag,
     check_images,
     check_positive,
     sum_of_products,
 )
 from .dense import check_weight_and_bias, initial_weights
-from .windows import Windows, pair
+from .windows import Windows, pair, sides
 
 _ROWS = 2048
 """Locations in a product: its result, of few columns, stays in the cache while kh of them are added."""
@@ -49,8 +49,8 @@ class Conv2d(ParameterLayer):
         c_in, c_out: channels.
         kernel_size: kh = kw, or (kh, kw).
         stride: likewise.
-        padding: pixels on each side, likewise; "valid" for none; "same" for as many outputs as inputs, for
-            stride 1 (an odd pixel goes below and to the right).
+        padding: pixels on each side, likewise; ((top, bottom), (left, right)); "valid" for none; "same" for
+            as many outputs as inputs, for stride 1 (an odd pixel goes below and to the right).
         bias: whether there is one.
         pad_value: what the padding holds, a number or one per channel.
         dilation: pixels from one to the next of a kernel, a number or a pair.
@@ -60,7 +60,7 @@ class Conv2d(ParameterLayer):
     c_out: int
     kernel_size: int | tuple[int, int]
     stride: int | tuple[int, int] = 1
-    padding: int | tuple[int, int] | str = 0
+    padding: int | tuple[int, int] | tuple[tuple[int, int], tuple[int, int]] | str = 0
     bias: bool = True
     pad_value: float | tuple[float, ...] = 0.0
     dilation: int | tuple[int, int] = 1
@@ -72,7 +72,7 @@ class Conv2d(ParameterLayer):
             raise ValueError(f"expected Conv2d padding 'valid', 'same' or numbers, got {self.padding!r}")
         if self.windows.stride != (1, 1) and self.padding == "same":
             raise ValueError(f"expected stride 1 with padding 'same', got {self.stride}; give numbers")
-        check_bias("Conv2d", self.bias)
+        check_flag("Conv2d", bias=self.bias)
         # plain numbers, so that the layer holds no arrays
         object.__setattr__(self, "pad_value", _pad_values(self.pad_value, self.c_in))
 
@@ -88,7 +88,7 @@ class Conv2d(ParameterLayer):
             h, w = Windows(kernel, stride, (0, 0), (0, 0), dilation).span
             before, after = ((h - 1) // 2, (w - 1) // 2), (h // 2, w // 2)
         else:
-            before = after = pair("Conv2d", "padding", self.padding, 0)
+            before, after = sides("Conv2d", self.padding)
         return Windows(kernel, stride, before, after, dilation)
 
     @property
@@ -167,8 +167,7 @@ class Conv2d(ParameterLayer):
     def _col2im(self, W: Array, shape: tuple[int, ...], dy: Array) -> Array:
         """Add g_t W^T to the pixels of patch t, one kernel offset after the other."""
         xp, windows = array_module(dy), self.windows
-        h, w = (shape[axis] + windows.before[axis] + windows.after[axis] for axis in range(2))
-        dx = xp.zeros((*dy.shape[:-3], h, w, self.c_in), dtype=dy.dtype)
+        dx = windows.zeros(shape, dy)
         g = dy.reshape(-1, self.c_out)
         part = xp.empty((len(g), self.c_in), dtype=dy.dtype)
         for place, index in enumerate(windows.pixels(dy.shape[-3:-1])):

@@ -20,7 +20,7 @@ from .base import (
     Record,
     Shape,
     Weights,
-    check_bias,
+    check_flag,
     check_positive,
 )
 
@@ -83,7 +83,7 @@ class Dense(ParameterLayer):
 
     def __post_init__(self) -> None:
         check_positive("Dense", n_in=self.n_in, n_out=self.n_out)
-        check_bias("Dense", self.bias)
+        check_flag("Dense", bias=self.bias)
 
     @property
     def weight_shape(self) -> tuple[int, int]:
@@ -93,9 +93,9 @@ class Dense(ParameterLayer):
     def output_shape(self, shape: Shape | None) -> Shape | None:
         if shape is not None and (len(shape) > 2 or shape[-1] not in (None, self.n_in)):
             hint = _FLATTEN if len(shape) == 3 else ""
-            came = shape[0] if len(shape) == 1 else shape
+            came = shape if len(shape) > 2 else shape[-1]
             raise ValueError(f"expected {self.n_in} inputs to {self}, got {came}{hint}")
-        return (*(shape or ())[:-1], self.n_out)
+        return (*((None,) if shape is None else shape[:-1]), self.n_out)  # perhaps along a sequence
 
     def example_size(self, shape: Shape) -> int:
         return math.prod(extent or 1 for extent in shape[:-1]) * max(self.weight_shape)  # abar or s

@@ -4,7 +4,7 @@
 
 The layers differ only in what mean and var are taken over:
 
-    LayerNorm   the channels of one example at one location [BKH16]
+    LayerNorm   the channels of one example at one location, or all of one example [BKH16]
     GroupNorm   a group of channels of one example, at all locations [WH18]
     BatchNorm   one channel of all examples at all locations [IS15]
     RMSNorm     as LayerNorm, but nothing is subtracted or shifted: var is the mean of x^2 [ZS19]
@@ -36,7 +36,7 @@ from .base import (
     Record,
     Shape,
     Weights,
-    check_bias,
+    check_flag,
     check_positive,
 )
 
@@ -64,29 +64,35 @@ class _Pass(NamedTuple):
 class Normalization(ParameterLayer):
     """Scale and shift of a normalized input; a subclass says over what the mean is taken."""
 
-    features: int
+    features: int | tuple[int, ...]
     eps: float
     bias = True  # whether there is a shift
     centres = True  # whether the mean is subtracted
 
     @property
+    def axes(self) -> tuple[int, ...]:
+        """(C,), or the shape of an example, (H, W, C) or (T, C), whose values all are features."""
+        return self.features if isinstance(self.features, tuple) else (self.features,)
+
+    @property
     def weight_shape(self) -> tuple[int, int]:
-        """(2, C), (1, C) without a shift."""
-        return (1 + self.bias, self.features)
+        """(2, C), (1, C) without a shift; H W C in place of C where all values of an example are features."""
+        return (1 + self.bias, math.prod(self.axes))
 
     @abstractmethod
     def mean(self, x: Array) -> Array:
         """Mean of x (..., N, T, C) over the values that are normalized together, to be broadcast."""
 
     def output_shape(self, shape: Shape | None) -> Shape | None:
-        channels = self.weight_shape[1]
         if shape is None:
             return None
-        if len(shape) > 3 or shape[-1] not in (None, channels):
+        axes, n = self.axes, len(self.axes)
+        fits = all(a in (None, b) for a, b in zip(shape[-n:], axes, strict=False))
+        if not fits or len(shape) not in ((1, 2, 3) if n == 1 else (n,)):
             shown = ", ".join("?" if extent is None else str(extent) for extent in shape)
-            expected = f"(N, {channels}) or images (N, H, W, {channels})"
-            raise ValueError(f"expected inputs {expected} to {self}, got (N, {shown})")
-        return (*shape[:-1], channels)
+            expected = ", ".join(map(str, ("...", *axes) if n == 1 else axes))
+            raise ValueError(f"expected inputs (N, {expected}) to {self}, got (N, {shown})")
+        return (*shape[:-n], *axes)
 
     def example_size(self, shape: Shape) -> int:
         return 2 * super().example_size(shape)  # abar: a constant 1 beside each xhat
@@ -99,7 +105,7 @@ class Normalization(ParameterLayer):
 
     def forward(self, Ws: Weights, x: Array, stats: Weights | None = None) -> tuple[Array, Record]:
         self.output_shape(x.shape[1:])
-        wide = x.reshape(len(x), -1, x.shape[-1])
+        wide = x.reshape(len(x), -1, self.weight_shape[1])
         running = stats[0] if self.statistics_shapes and stats is not None else None
         mean = running[0] if running is not None else self.mean(wide) if self.centres else 0 * wide[:, :, :1]
         centred = wide - mean
@@ -157,31 +163,34 @@ class Normalization(ParameterLayer):
         return [(xp.stack([record.xhat, *ones[: self.bias]], axis=2), record.s)]
 
     def grids(self, record: Record) -> list[tuple[int, int]]:
-        return [(*record.shape[:-1], 1, 1)[:2]]
+        grid = tuple(record.shape[: -len(self.axes)]) + (1, 1)
+        return [(grid[0], grid[1])]
 
 
 @dataclass(frozen=True)
 class LayerNorm(Normalization):
-    """Normalize over the last axis: each example, at each location, alone.
+    """Normalize over the last axis, each example, at each location, alone; or over all of an example.
 
     Attributes:
-        features: C.
+        features: C; or the shape of an example, (H, W, C) or (T, C), to normalize all of it, with a scale
+            and a shift for each of its values.
         eps: added to the variance.
         bias: whether there is a shift.
     """
 
-    features: int
+    features: int | tuple[int, ...]
     eps: float = 1e-5
     bias: bool = True
     kind: ClassVar[str] = "layernorm"
 
     def __post_init__(self) -> None:
-        check_positive("LayerNorm", features=self.features)
-        check_bias("LayerNorm", self.bias)
+        for extent in self.axes or ((),):
+            check_positive("LayerNorm", features=extent)
+        check_flag("LayerNorm", bias=self.bias)
         _check_eps(self)
 
     def mean(self, x: Array) -> Array:
-        """Mean of x (..., N, T, C) over channels."""
+        """Mean of x (..., N, T, C) over features."""
         return x.mean(-1, keepdims=True)
 
 
@@ -190,18 +199,19 @@ class RMSNorm(Normalization):
     """Divide by the root of the mean square over the last axis, and scale: W is (1, C) [ZS19].
 
     Attributes:
-        features: C.
+        features: as of ``LayerNorm``.
         eps: added to the mean square.
     """
 
-    features: int
+    features: int | tuple[int, ...]
     eps: float = 1e-5
     kind: ClassVar[str] = "rmsnorm"
     bias, centres = False, False
     mean = LayerNorm.mean
 
     def __post_init__(self) -> None:
-        check_positive("RMSNorm", features=self.features)
+        for extent in self.axes or ((),):
+            check_positive("RMSNorm", features=extent)
         _check_eps(self)
 
 
@@ -227,9 +237,9 @@ class GroupNorm(Normalization):
         _check_eps(self)
 
     @property
-    def weight_shape(self) -> tuple[int, int]:
-        """(2, C)."""
-        return (2, self.channels)
+    def axes(self) -> tuple[int, ...]:
+        """(C,)."""
+        return (self.channels,)
 
     def mean(self, x: Array) -> Array:
         """Mean of x (..., N, T, C) over locations and the channels of a group."""

@@ -9,7 +9,7 @@ padded image: work goes by such slices, kh kw of them.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import Any
 
@@ -60,6 +60,21 @@ class Windows:
             raise ValueError(f"expected images of at least {kh} x {kw} pixels with padding, got {h} x {w}")
         return ho, wo
 
+    def covering(self, shape: Shape) -> Windows:
+        """These windows, with one stop more on an axis of images (H, W, ...) where they leave pixels out.
+
+        It begins in the image or the padding in front, as in PyTorch; what it lacks is more padding behind.
+        """
+        after = list(self.after)
+        for axis, extent in enumerate(shape[:2]):
+            if extent is not None:
+                end, stride, span = self.before[axis] + extent, self.stride[axis], self.span[axis]
+                steps = -(-(end + after[axis] - span) // stride)
+                steps -= steps * stride >= end
+                if steps >= 0:
+                    after[axis] = max(after[axis], steps * stride + span - end)
+        return replace(self, after=(after[0], after[1]))
+
     def output_extents(self, shape: Shape) -> Shape:
         """(Ho, Wo) of one example (H, W, ...), None where an extent is."""
         height, width = (1 << 30 if extent is None else extent for extent in shape[:2])
@@ -87,6 +102,11 @@ class Windows:
             part[...] = xp.asarray(value, dtype=x.dtype)
         self.inside(wide)[...] = x
         return wide
+
+    def zeros(self, shape: tuple[int, ...], like: Array) -> Array:
+        """Padded images (H, W, C) of zeros, with the leading axes of ``like`` (..., Ho, Wo, O)."""
+        h, w = (shape[axis] + self.before[axis] + self.after[axis] for axis in range(2))
+        return array_module(like).zeros((*like.shape[:-3], h, w, shape[2]), dtype=like.dtype)
 
     def inside(self, wide: Array) -> Array:
         """The image without its padding, a view; leading axes are free."""
@@ -142,3 +162,19 @@ def pair(layer: str, name: str, value: Any, least: int) -> Pair:
             f"expected {layer} {name} to be a whole number >= {least} or a pair of them, got {value!r}"
         )
     return int(both[0]), int(both[1])
+
+
+def sides(layer: str, padding: Any) -> tuple[Pair, Pair]:
+    """Read padding, as a pair or as ((top, bottom), (left, right)): (top, left) and (bottom, right).
+
+    Raises:
+        ValueError: as :func:`pair`.
+    """
+    if isinstance(padding, tuple | list) and [type(each) in (tuple, list) for each in padding] == [
+        True,
+        True,
+    ]:
+        (top, bottom), (left, right) = (pair(layer, "padding", each, 0) for each in padding)
+        return (top, left), (bottom, right)
+    both = pair(layer, "padding", padding, 0)
+    return both, both
