@@ -14,6 +14,7 @@ import math
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from itertools import chain, product
 from typing import Any, NoReturn
 
@@ -21,7 +22,7 @@ from ..backend import Array, array_module, as_array, to_host
 from ..network import layers
 from ..network.layers import Conv2d, Dense, Layer
 from ..network.network import Network
-from ..network.outputs import OUTPUTS
+from ..network.outputs import OUTPUTS, CategoricalPerPosition, Output
 from .graph import BY_HAND, Join, Step, evaluated, kind_of, refuse, steps_of
 
 _POINTWISE: dict[str, Callable[[Any], Layer]] = {
@@ -57,7 +58,7 @@ _NO_DROPOUT = "leave it out: curvature is studied without dropout"
 
 def from_torch(
     module: Any,
-    output: str = "categorical",
+    output: str | Output = "categorical",
     input_shape: tuple[int, ...] | None = None,
     channels_first: bool = False,
 ) -> tuple[Network, Array]:
@@ -80,9 +81,10 @@ def from_torch(
             all of an example), LocalResponseNorm, ELU, GELU, LeakyReLU, LogSigmoid, ReLU, SELU, SiLU,
             Sigmoid, Softplus (beta 1, threshold 20), Tanh and Identity.
         output: the distribution that the loss stood for: "categorical" (cross-entropy), "bernoulli"
-            (BCE with logits) or "gaussian" (squared error). A PyTorch module does not say.
-        input_shape: of one example in PyTorch, (C, H, W), (C, T) or (features,), where the layers leave it
-            open and the sizes that are tried do not fit.
+            (BCE with logits) or "gaussian" (squared error). A PyTorch module does not say. For Linear along
+            sequences (N, T, C) ``outputs.CategoricalPerPosition(T)``, which puts a Flatten at the end.
+        input_shape: of one example in PyTorch, (C, H, W), (C, T), (features,), or (T, C) if Linear comes
+            first, where the layers leave it open and the sizes that are tried do not fit.
         channels_first: whether the net takes images (N, C, H, W) or sequences (N, C, T), as the module does.
 
     Both nets run on random inputs, the module as in ``module.eval()`` and left as it was: hooks, weights that
@@ -95,15 +97,18 @@ def from_torch(
         ValueError: naming a part that has no counterpart here, its place, and what to do; or where the
             outputs differ, by how much and from which layer on.
     """
-    if output not in OUTPUTS:
+    if not isinstance(output, Output) and output not in OUTPUTS:
         raise ValueError(f"expected output one of {', '.join(sorted(OUTPUTS))}, got {output!r}")
-    parts = _Import(module, output)
+    distribution = output if isinstance(output, Output) else OUTPUTS[output]()
+    parts = _Import(module, type(distribution).__name__.lower())
+    if isinstance(output, CategoricalPerPosition):
+        parts.layers.append(layers.Flatten())
     front: list[Layer] = []
     if channels_first:
         if parts.inputs not in ("images", "sequences") and not parts.flat_images:
             raise ValueError("expected channels_first=False for a module that takes no images, got True")
         front = [layers.Flatten() if parts.flat_images else layers.ChannelsLast()]
-    net = Network([*front, *parts.layers], OUTPUTS[output]())
+    net = Network([*front, *parts.layers], distribution)
     theta = net.pack(parts.Ws)
     net.check_finite(theta, "weights")
     if callable(module):
@@ -286,7 +291,9 @@ class _Import:
                 "it is not known how many channels come in, as no layer before it says so; build the net by "
                 "hand, permute the inputs of the next weight from (c, h, w) to (h, w, c), and use Dense.join"
             )
-        if self.shape in ("", "images", "sequences") and self.channels:
+        if self.shape == "flat" and not self.flat_images:
+            self.layers.append(layers.Flatten())  # the features may be along a sequence
+        elif self.shape in ("", "images", "sequences") and self.channels:
             self.layers.append(layers.Flatten())
             self.flattened = self.channels if self.channels > 1 else 0
         elif not self.shape:
@@ -407,14 +414,15 @@ def _compare(module: Any, parts: _Import, front: list[Layer], input_shape: tuple
         shape = (math.prod(shape),)
     x = torch.as_tensor(2 * xp.random.default_rng(0).standard_normal((8, *shape))).to(like)
     theirs: list[tuple[Step, Any]] = []
+    move = _channels_last if parts.inputs not in ("", "flat") else partial(as_array, name="the array")
     try:
         fork = torch.random.fork_rng([like.device.index] if like.is_cuda else [])
         with evaluated(module), torch.no_grad(), fork:
-            whole = _channels_last(module(x.clone()))
+            whole = move(module(x.clone()))
             # copies: a part may work in place
             _run(parts.steps, x, lambda step, x: step.part(x.clone()), lambda ys: torch.cat(ys, 1), theirs)
         net = layers.Sequential((*front, *parts.layers))
-        ours = net.forward(parts.Ws, as_array(x, "x") if front else _channels_last(x), parts.stats)[0]
+        ours = net.forward(parts.Ws, as_array(x, "x") if front else move(x), parts.stats)[0]
     except Exception as error:  # whatever the module does
         raise ValueError(
             f"expected a module that runs on inputs (8, {', '.join(map(str, shape))}), got "
@@ -425,10 +433,10 @@ def _compare(module: Any, parts: _Import, front: list[Layer], input_shape: tuple
     if difference <= tolerance:
         return
     where, made = "in the module around its layers", list[tuple[Step, Any]]()
-    _run(parts.steps, _channels_last(x), parts.forward, lambda ys: xp.concatenate(ys, -1), made)
+    _run(parts.steps, move(x), parts.forward, lambda ys: xp.concatenate(ys, -1), made)
     for (step, array), (_, other) in zip(made, theirs, strict=True):
         # between Flatten and Linear features lie in another order
-        if not _relative_error(array, _channels_last(other), ordered=False) <= tolerance:
+        if not _relative_error(array, move(other), ordered=False) <= tolerance:
             where = f"from layer {step.path} on, {step.part}"
             break
     raise ValueError(

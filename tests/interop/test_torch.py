@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import minikfac as mk
-from minikfac import layers
+from minikfac import layers, outputs
 from oracles import EXACT, FLOAT32, OUTPUTS, close, random_targets
 
 # modules that look like PyTorch's --------------------------------------------------------------
@@ -458,13 +458,13 @@ def CONV(c_in, c_out, kernel=(3, 3), stride=(1, 1), padding=(0, 0), dilation=(1,
             [layers.ZeroPad2d((1, 0, 2, 0)), CONV(2, 3)],
         ),
         ([conv(2, 3), response_norm()], [..., layers.LocalResponseNorm(3, 0.5, 0.7, 2.0)]),
-        ([linear(2, 4), flatten(), linear(4, 2)], [..., layers.Dense(4, 2)]),
+        ([linear(2, 4), flatten(), linear(4, 2)], [..., layers.Flatten(), layers.Dense(4, 2)]),
         ([conv(1, 2), flatten(-3, 3), linear(4, 2)], [..., layers.Flatten(), layers.Dense(4, 2)]),
         ([norm("BatchNorm2d", 4), flatten(), linear(8, 2)], [..., layers.Flatten(), layers.Dense(8, 2)]),
         ([norm("GroupNorm", 4), flatten(), linear(8, 2)], [..., layers.Flatten(), layers.Dense(8, 2)]),
         (
             [norm("GroupNorm", 4), linear(4, 2), flatten(), linear(2, 2)],
-            [..., layers.Dense(4, 2), layers.Dense(2, 2)],
+            [..., layers.Dense(4, 2), layers.Flatten(), layers.Dense(2, 2)],
         ),
     ],
 )
@@ -1345,3 +1345,23 @@ def test_a_class_of_ones_own_that_computes_something_else_is_refused():
     torch.manual_seed(0)
     with pytest.raises(ValueError, match="in the module around its layers; is there a hook"):
         mk.from_torch(torch.nn.Sequential(torch.nn.Linear(3, 3), InPlace()))
+
+
+# along sequences ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.oracle
+def test_linear_along_a_sequence():
+    """A module at each position, with a loss there, or flattened with one loss."""
+    import torch
+
+    module = torch.nn.Sequential(torch.nn.Linear(5, 4), torch.nn.Tanh(), torch.nn.Linear(4, 3)).double()
+    x = np.random.default_rng(0).standard_normal((6, 7, 5))
+    net, theta = mk.from_torch(module, outputs.CategoricalPerPosition(7))
+    z = module(torch.tensor(x)).detach().numpy()
+    close(net.forward(theta, x).z.reshape(z.shape), z, 1e-10)
+    flat = torch.nn.Sequential(*module, torch.nn.Flatten(), torch.nn.Linear(21, 2)).double()
+    net, theta = mk.from_torch(flat, input_shape=(7, 5))
+    close(net.forward(theta, x).z, flat(torch.tensor(x)).detach().numpy(), 1e-10)
+    with pytest.raises(ValueError, match=r"expected a module that runs on inputs \(8, 6, 5\)"):
+        mk.from_torch(flat, input_shape=(6, 5))
