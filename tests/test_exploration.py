@@ -267,6 +267,24 @@ def test_modules_with_residuals_are_explored() -> None:
 
 
 @pytest.mark.oracle
+def test_sequences_and_groups_are_explored() -> None:
+    import torch
+    from torch import nn
+
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        *(nn.Conv1d(2, 4, 3), nn.ReLU(), nn.Conv1d(4, 4, 2, groups=2), nn.AvgPool1d(2, ceil_mode=True)),
+        *(nn.Flatten(), nn.Linear(12, 3)),
+    )
+    x, y = torch.randn(20, 2, 8), torch.randint(0, 3, (20,))
+    explored = mk.explore(module, (x, y), **QUICK)
+    assert explored.x.shape == (20, 8, 2) and explored.net.names == ("conv0", "conv1", "conv2", "dense3")
+    z = explored.net.forward(explored.theta, explored.x).z
+    assert np.allclose(z, module(x).detach().numpy(), atol=1e-5)
+    assert 0 < explored.table["K-FAC"]["share"] <= 1
+
+
+@pytest.mark.oracle
 def test_images_before_a_flatten_are_flattened_in_its_order() -> None:
     import torch
     from torch import nn

@@ -174,8 +174,10 @@ def _parts_of(name: str, settings: tuple[Any, ...], named: dict[str, Any]) -> li
         return [getattr(nn, kind)(*settings, **first | named)]
     if name in ("view", "reshape") and settings[1:] == (-1,):
         return [nn.Flatten()]
-    if name == "mean" and isinstance(axes, tuple | list) and {axis % 4 for axis in axes} == {2, 3}:
-        return [nn.AdaptiveAvgPool2d(1), *([] if named.get("keepdim") else [nn.Flatten()])]
+    over = axes if isinstance(axes, tuple | list) else (axes,)
+    if name == "mean" and set(over) in ({2}, {-1}, {2, 3}, {-2, -1}, {2, -1}, {-2, 3}):
+        pool = nn.AdaptiveAvgPool1d(1) if len(over) == 1 else nn.AdaptiveAvgPool2d(1)
+        return [pool, *([] if named.get("keepdim") else [nn.Flatten()])]
     return []
 
 

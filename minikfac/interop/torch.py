@@ -173,6 +173,8 @@ class _Import:
             if isinstance(step, Join):
                 self._join(step)
                 continue
+            size = next((getattr(step.part, name) for name in _SIZES if hasattr(step.part, name)), 0)
+            self.n_in = self.n_in or (size[0] if isinstance(size, tuple | list) else size)
             before = len(self.layers), len(self.Ws), len(self.stats)
             self._add(output, step is steps[-1])
             self.made[step] = self.layers[before[0] :], self.Ws[before[1] :], self.stats[before[2] :]
@@ -205,8 +207,6 @@ class _Import:
         part: Any = self.step.part
         name = kind_of(part)
         weight = getattr(part, "weight", None)
-        size = next((getattr(part, name) for name in _SIZES if hasattr(part, name)), 0)
-        self.n_in = self.n_in or (size[0] if isinstance(size, tuple | list) else size)
         owner = self.owners.setdefault(id(weight), self.step)
         if weight is not None and owner is not self.step:
             self._refuse(f"its weights are those of layer {owner.path}; here no two layers share any")

@@ -865,9 +865,7 @@ def models_of_groups_and_sequences(nn):
             nn.Flatten(),
             nn.Linear(24, 3),
         ),
-        "residual": nn.Sequential(
-            nn.Conv1d(3, 4, 1), Block(), Block(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(4, 3)
-        ),
+        "residual": nn.Sequential(nn.Conv1d(3, 4, 1), Block(), Block(), Pooled(nn, -1), nn.Linear(4, 3)),
         "adaptive": nn.Sequential(
             nn.Conv1d(3, 4, 4), nn.Tanh(), nn.AdaptiveAvgPool1d(3), nn.Flatten(), nn.Linear(12, 3)
         ),
@@ -1135,12 +1133,12 @@ def classes():
     }
 
 
-def Pooled(nn):
+def Pooled(nn, axes=(2, 3)):
     """The mean over locations, by a method."""
 
     class Mean(nn.Module):
         def forward(self, x):
-            return x.mean((2, 3))
+            return x.mean(axes)
 
     return Mean()
 

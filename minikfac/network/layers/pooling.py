@@ -74,12 +74,8 @@ class MaxPool2d(_Pool2d):
 
     def forward(self, Ws: Weights, x: Array, stats: Weights | None = None) -> tuple[Array, Record]:
         self.output_shape(x.shape[1:])
-        windows = self.windows_on(x.shape[1:])
-        xp, wide, pixels = (
-            array_module(x),
-            windows.pad(x, -math.inf),
-            windows.pixels(windows.grid(x.shape[1:3])),
-        )
+        xp, windows = array_module(x), self.windows_on(x.shape[1:])
+        wide, pixels = windows.pad(x, -math.inf), windows.pixels(windows.grid(x.shape[1:3]))
         y = wide[next(pixels)].copy()
         which = xp.zeros(y.shape, dtype=xp.int32 if math.prod(windows.kernel) > 127 else xp.int8)
         for place, index in enumerate(pixels, start=1):
