@@ -31,7 +31,8 @@ from .display import Display, ShownByFields, in_words
 from .fisher.matrix import check_damping
 from .interop import from_torch, stats_from_torch
 from .network import Network
-from .network.layers import Conv2d, Flatten
+from .network.layers import Conv2d, Dense, Flatten
+from .network.outputs import Output
 from .parallel import one_thread
 from .quality.measures import BRIEF
 from .training.progress import Bar, progress_bar
@@ -174,7 +175,7 @@ def explore(
     data: Dataset | tuple[Any, Any],
     theta: Array | None = None,
     *,
-    output: str = "categorical",
+    output: str | Output = "categorical",
     damping: float = 1e-2,
     n_examples: int | None = None,
     layers: Sequence[int | str] | None = None,
@@ -203,7 +204,7 @@ def explore(
         TypeError: on another kind of model or data.
         MemoryError: before any work, with the size, where the matrices do not fit.
     """
-    net, theta, stats = _net(model, theta, output)
+    net, theta, stats = _net(model, theta, output, data)
     if not check_damping(damping, theta) > 0:
         raise ValueError(f"expected damping > 0, got {damping}")
     x, y = _examples(data, net, not isinstance(model, Network))
@@ -381,7 +382,7 @@ def positions(net: Network, layers: Sequence[int | str] | None) -> list[int]:
     return sorted(chosen)
 
 
-def _net(model: Any, theta: Array | None, output: str) -> tuple[Network, Array, list[Array]]:
+def _net(model: Any, theta: Array | None, output: Any, data: Any) -> tuple[Network, Array, list[Array]]:
     """The net, theta in float64, and running statistics of batch normalization."""
     if isinstance(model, Network):
         if theta is None:
@@ -392,7 +393,8 @@ def _net(model: Any, theta: Array | None, output: str) -> tuple[Network, Array, 
         raise TypeError(f"expected a minikfac.Network or a torch.nn.Module, got {type(model).__name__}")
     if theta is not None:
         raise ValueError("expected no theta with a torch module, which brings its weights, got one")
-    net, theta = from_torch(model, output)
+    shape = tuple(getattr(data[0], "shape", ())[1:]) if isinstance(data, tuple | list) and data else ()
+    net, theta = from_torch(model, output, shape if len(shape) == 2 else None)  # of a sequence
     return net, theta.astype("float64"), stats_from_torch(model)
 
 
@@ -412,8 +414,8 @@ def _examples(data: Any, net: Network, torch: bool) -> tuple[Array, Array]:
     check_array(y, "y")
     if x.ndim == 4 and not images:
         x = x.reshape(len(x), -1)
-    elif torch and images and x.ndim > 2:
-        x = array_module(x).moveaxis(x, 1, -1)
+    elif torch and images and x.ndim > 2 and not isinstance(net.layers[0], Dense):
+        x = array_module(x).moveaxis(x, 1, -1)  # a Dense takes sequences (N, T, C) in PyTorch, too
     return (x.astype("float64") if x.dtype.kind == "f" else x), y
 
 
