@@ -1,13 +1,4 @@
-"""Exercise: weights of a dense layer between affine maps, same function [MG15, sec. 10; GM16, sec. 4.1]."""
-
-from __future__ import annotations
-
-import numpy as np
-
-from .exercise import Answer, Exercise
-from .judging import Part, call, in_order
-
-TASK = """Push the weights of a dense layer through affine maps.
+"""Push the weights of a dense layer through affine maps.
 
 A layer computes s = [x, 1] W. Another one sits between two fixed affine maps, x' = x V + d before it and
 s = s' U + c behind it, with weights of its own, s' = [x', 1] W'. Write a function that takes
@@ -18,7 +9,15 @@ s = s' U + c behind it, with weights of its own, s' = [x', 1] W'. Write a functi
     V  (I, I)      of the input map, invertible
     d  (I,)        its constant
 
-and returns W' (I + 1, O), for which both compute the same s for every x."""
+and returns W' (I + 1, O), for which both compute the same s for every x.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .exercise import Answer, Exercise
+from .judging import Part, call, in_order
 
 HINTS = (
     "[x', 1] = [x, 1] B with a matrix B (I + 1, I + 1): V, a row d below it, and a last column 0 ... 0 1.",
@@ -34,7 +33,7 @@ def my_push(W: np.ndarray, U: np.ndarray, c: np.ndarray, V: np.ndarray, d: np.nd
 
 
 def solution(W: np.ndarray, U: np.ndarray, c: np.ndarray, V: np.ndarray, d: np.ndarray) -> np.ndarray:
-    """B^-1 (W - C) U^-1."""
+    """Return B^-1 (W - C) U^-1 [MG15, sec. 10; GM16, sec. 4.1]."""
     C = np.zeros_like(W)
     C[-1] = c
     return np.linalg.solve(input_map(V, d), W - C) @ np.linalg.inv(U)
@@ -99,4 +98,4 @@ def slips(W: np.ndarray, U: np.ndarray, c: np.ndarray, V: np.ndarray, d: np.ndar
     }
 
 
-reparameterize = Exercise("reparameterize", TASK, my_push, HINTS, solution, judge, CASES, CORRECT)
+reparameterize = Exercise("reparameterize", my_push, HINTS, solution, judge, CASES, CORRECT)

@@ -1,15 +1,4 @@
-"""Exercise: backprop through a net of two layers by hand: what K-FAC is made of."""
-
-from __future__ import annotations
-
-from typing import Any
-
-import numpy as np
-
-from .exercise import Answer, Exercise
-from .judging import Part, call, in_order, parts
-
-TASK = """Write backprop by hand.
+"""Write backprop by hand.
 
 A net of two layers, rows are examples, the constant 1 comes last:
 
@@ -23,7 +12,17 @@ The loss of one example is -log p of its label. Write a function that takes
     W2  (H + 1, C)
 
 and returns (g1, g2, DW1, DW2): g1 (N, H) and g2 (N, C) are the derivatives of each example's own loss by s1
-and z; DW1 and DW2, in the shapes of W1 and W2, the gradient of the mean loss over the N examples."""
+and z; DW1 and DW2, in the shapes of W1 and W2, the gradient of the mean loss over the N examples.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .exercise import Answer, Exercise
+from .judging import Part, call, in_order, parts
 
 HINTS = (
     "Begin at the top: the derivative of -log p_y by z is p minus the one-hot label.",
@@ -41,7 +40,7 @@ def my_backward(x: np.ndarray, y: np.ndarray, W1: np.ndarray, W2: np.ndarray) ->
 
 
 def solution(x: np.ndarray, y: np.ndarray, W1: np.ndarray, W2: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Forward, then backward."""
+    """Run the net forward, then backward."""
     n = len(x)
     abar0 = with_one(x)
     a = np.tanh(abar0 @ W1)
@@ -152,4 +151,4 @@ def slips_DW(abar: np.ndarray, g: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-backward = Exercise("backward", TASK, my_backward, HINTS, solution, judge, CASES, CORRECT)
+backward = Exercise("backward", my_backward, HINTS, solution, judge, CASES, CORRECT)

@@ -1,16 +1,4 @@
-"""Exercise: the two factors of KFC, K-FAC for convolutions [GM16, sec. 3]."""
-
-from __future__ import annotations
-
-import numpy as np
-
-from .. import fisher, layers
-from ..network import Network, outputs
-from .exercise import Answer, Exercise
-from .factors import N, causes_A, causes_G, judge_pair, wrong_shapes
-from .judging import Part, call, drawn, mixed, moment
-
-TASK = """Write the two factors of KFC, which is K-FAC for convolutions.
+"""Write the two factors of KFC, which is K-FAC for convolutions.
 
 A convolution uses its weights at T locations, so the gradient of an example is a sum over them. KFC takes
 derivatives at different locations for uncorrelated, and the Fisher block for Omega (x) Gamma, with
@@ -23,7 +11,18 @@ Write a function that takes what hand-written backprop holds for one convolution
     the output at each location, per example, with the root weights
                         of the K target terms folded in
 
-and returns (Omega, Gamma)."""
+and returns (Omega, Gamma).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .. import fisher, layers
+from ..network import Network, outputs
+from .exercise import Answer, Exercise
+from .factors import N, causes_A, causes_G, judge_pair, wrong_shapes
+from .judging import Part, call, drawn, mixed, moment
 
 HINTS = (
     "Every patch counts like an example of a dense layer: make abar one matrix of N T rows.",
@@ -39,7 +38,7 @@ def my_kfc_factors(abar: np.ndarray, g: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 
 def solution(abar: np.ndarray, g: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The factors of one convolution."""
+    """Return the factors of one convolution [GM16, sec. 3]."""
     n, t, i = abar.shape
     patches, derivatives = abar.reshape(-1, i), g.reshape(-1, g.shape[-1])
     return patches.T @ patches / n, derivatives.T @ derivatives / (n * t)
@@ -131,4 +130,4 @@ def slips_Gamma(g: np.ndarray, Gamma: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-kfc_factors = Exercise("kfc-factors", TASK, my_kfc_factors, HINTS, solution, judge, CASES, CORRECT)
+kfc_factors = Exercise("kfc-factors", my_kfc_factors, HINTS, solution, judge, CASES, CORRECT)

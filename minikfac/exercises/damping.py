@@ -1,13 +1,4 @@
-"""Exercise: factored damping of a Kronecker block and its pi [MG15, sec. 6.3]."""
-
-from __future__ import annotations
-
-import numpy as np
-
-from .exercise import Answer, Exercise
-from .judging import Part, call, in_order, multiple, parts, times
-
-TASK = """Write factored damping.
+"""Write factored damping.
 
 A Kronecker block A (x) G is damped without leaving the Kronecker products, by
 
@@ -18,7 +9,15 @@ where pi shares the damping out by the mean eigenvalues of the two factors:
     pi = sqrt( (tr A / I) / (tr G / O) )
 
 Write a function that takes A (I, I), G (O, O) and lam, the lambda of F + lambda I, and returns
-(pi, A_damped, G_damped)."""
+(pi, A_damped, G_damped).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .exercise import Answer, Exercise
+from .judging import Part, call, in_order, multiple, parts, times
 
 HINTS = (
     "The trace over the size is the mean eigenvalue: A of larger eigenvalues gets more of the damping.",
@@ -34,7 +33,7 @@ def my_factored_damping(A: np.ndarray, G: np.ndarray, lam: float) -> tuple[float
 
 
 def solution(A: np.ndarray, G: np.ndarray, lam: float) -> tuple[float, np.ndarray, np.ndarray]:
-    """pi, and what it adds to both diagonals."""
+    """Return pi and the two damped factors [MG15, sec. 6.3]."""
     pi = float(np.sqrt(A.trace() / len(A) / (G.trace() / len(G))))
     return pi, A + pi * lam**0.5 * np.eye(len(A)), G + lam**0.5 / pi * np.eye(len(G))
 
@@ -98,5 +97,5 @@ def slips_damped(M: np.ndarray, share: float, lam: float, damped: np.ndarray) ->
 
 
 factored_damping = Exercise(
-    "factored-damping", TASK, my_factored_damping, HINTS, solution, judge, CASES, CORRECT
+    "factored-damping", my_factored_damping, HINTS, solution, judge, CASES, CORRECT
 )

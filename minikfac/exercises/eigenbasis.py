@@ -1,16 +1,4 @@
-"""Exercise: the eigenvalues of EKFAC [GLBBV18, sec. 3.1]."""
-
-from __future__ import annotations
-
-import numpy as np
-
-from .. import fisher
-from ..linalg import eigh
-from ..network import mlp
-from .exercise import Answer, Exercise
-from .judging import Part, call, causes_of_mean, drawn, in_order
-
-TASK = """Write the eigenvalues of EKFAC.
+"""Write the eigenvalues of EKFAC.
 
 K-FAC's factors have eigenvectors, A = U_A diag(a) U_A^T and G = U_G diag(g) U_G^T, and in their basis K-FAC
 is diagonal with entries a_i g_o. EKFAC keeps the basis and puts in the best diagonal,
@@ -24,7 +12,18 @@ Write a function that takes
     abar  (N, I)     inputs of the weights
     g     (K, N, O)  derivatives, with the root weights of the K target terms folded in
 
-and returns s (I, O): a mean over examples, and a sum over terms."""
+and returns s (I, O): a mean over examples, and a sum over terms.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .. import fisher
+from ..linalg import eigh
+from ..network import mlp
+from .exercise import Answer, Exercise
+from .judging import Part, call, causes_of_mean, drawn, in_order
 
 HINTS = (
     "Turn the signals and not the gradient: U_A^T abar g^T U_G is the outer product of abar U_A and g U_G.",
@@ -40,7 +39,7 @@ def my_ekfac_scales(U_A: np.ndarray, U_G: np.ndarray, abar: np.ndarray, g: np.nd
 
 
 def solution(U_A: np.ndarray, U_G: np.ndarray, abar: np.ndarray, g: np.ndarray) -> np.ndarray:
-    """Squares of the turned signals, multiplied example by example."""
+    """Multiply the squares of the rotated signals example by example [GLBBV18, sec. 3.1]."""
     return ((abar @ U_A) ** 2).T @ ((g @ U_G) ** 2).sum(0) / len(abar)
 
 
@@ -101,4 +100,4 @@ def slips(U_A: Array, U_G: Array, abar: Array, g: Array, s: Array) -> dict[str, 
     }
 
 
-ekfac_scales = Exercise("ekfac-scales", TASK, my_ekfac_scales, HINTS, solution, judge, CASES, CORRECT)
+ekfac_scales = Exercise("ekfac-scales", my_ekfac_scales, HINTS, solution, judge, CASES, CORRECT)

@@ -1,4 +1,15 @@
-"""Exercise: the exact Fisher matrix of a small net, by enumeration of the classes."""
+"""Write the exact Fisher matrix of a classifier.
+
+F = E[ D D^T ], with D = d log p(y | x) / d theta, x from the data and y from the model: a mean over the
+examples, and for each of them an expectation over all the labels that the model holds possible. Write a
+function that takes
+
+    D  (C, N, P)  gradients of log p of every label c, for every example n
+    p  (N, C)     probabilities of the labels by the model
+    y  (N,)       the labels of the data, which a loader hands over; do you need them?
+
+and returns F (P, P).
+"""
 
 from __future__ import annotations
 
@@ -10,18 +21,6 @@ from .. import fisher
 from ..network import mlp
 from .exercise import Answer, Exercise
 from .judging import Part, call, causes_of_mean, drawn, in_order
-
-TASK = """Write the exact Fisher matrix of a classifier.
-
-F = E[ D D^T ], with D = d log p(y | x) / d theta, x from the data and y from the model: a mean over the
-examples, and for each of them an expectation over all the labels that the model holds possible. Write a
-function that takes
-
-    D  (C, N, P)  gradients of log p of every label c, for every example n
-    p  (N, C)     probabilities of the labels by the model
-    y  (N,)       the labels of the data, which a loader hands over; do you need them?
-
-and returns F (P, P)."""
 
 HINTS = (
     "One entry is F[a, b] = (1/N) sum_n sum_c p[n, c] D[c, n, a] D[c, n, b].",
@@ -37,7 +36,7 @@ def my_exact_fisher(D: np.ndarray, p: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def solution(D: np.ndarray, p: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """All labels, weighted with the model's probabilities; those of the data are not needed."""
+    """Weight all labels by the model's probabilities; the labels of the data play no part."""
     rows = D * np.sqrt(p.T / len(p))[:, :, None]  # (C, N, P)
     rows = rows.reshape(-1, D.shape[-1])
     return rows.T @ rows
@@ -104,4 +103,4 @@ def slips(D: np.ndarray, p: np.ndarray, y: np.ndarray, F: np.ndarray) -> dict[st
     }
 
 
-exact_fisher = Exercise("exact-fisher", TASK, my_exact_fisher, HINTS, solution, judge, CASES, CORRECT)
+exact_fisher = Exercise("exact-fisher", my_exact_fisher, HINTS, solution, judge, CASES, CORRECT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -43,7 +44,6 @@ class Exercise:
 
     Attributes:
         name: by which it is found.
-        task: what to do, as text.
         starter: the function to fill in.
         hints: from a nudge to nearly the answer.
         solution: a right answer, for lecturers.
@@ -53,7 +53,6 @@ class Exercise:
     """
 
     name: str
-    task: str
     starter: Answer
     hints: tuple[str, ...]
     solution: Answer
@@ -63,6 +62,11 @@ class Exercise:
 
     def __repr__(self) -> str:
         return f"Exercise({self.name!r}: {self.task.splitlines()[0]})"
+
+    @property
+    def task(self) -> str:
+        """What to do: the text at the top of the exercise's file."""
+        return inspect.getdoc(inspect.getmodule(self.judge)) or ""
 
     def hint(self, step: int = 1) -> str:
         """Return a hint; later ones say more.

@@ -1,17 +1,4 @@
-"""Exercise: write the two factors of K-FAC, A = E[ abar abar^T ] and G = E[ g g^T ] [MG15, sec. 3]."""
-
-from __future__ import annotations
-
-from typing import Any
-
-import numpy as np
-
-from .. import fisher
-from ..network import mlp
-from .exercise import Answer, Exercise, Wrong
-from .judging import Part, call, causes_of_mean, drawn, mixed, moment, multiple, ordered, parts, same, times
-
-TASK = """Write the two factors of K-FAC.
+"""Write the two factors of K-FAC.
 
 The Fisher block of a dense layer is E[ abar abar^T (x) g g^T ]. K-FAC takes it for A (x) G, with
 
@@ -24,7 +11,19 @@ Write a function that takes what hand-written backprop holds for one layer,
                      k runs over the terms of the expectation over the model's targets, and the square
                      root of each term's weight is folded into g already
 
-and returns (A, G). E is a mean over the N examples and, for G, a sum over the K terms."""
+and returns (A, G). E is a mean over the N examples and, for G, a sum over the K terms.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .. import fisher
+from ..network import mlp
+from .exercise import Answer, Exercise, Wrong
+from .judging import Part, call, causes_of_mean, drawn, mixed, moment, multiple, ordered, parts, same, times
 
 HINTS = (
     "One entry of A is A[i, j] = (1/N) sum_n abar[n, i] abar[n, j]: a matrix product without a loop.",
@@ -42,7 +41,7 @@ def my_factors(abar: np.ndarray, g: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 
 def solution(abar: np.ndarray, g: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The factors of one layer."""
+    """Return the factors of one layer [MG15, sec. 3]."""
     n = len(abar)
     rows = g.reshape(-1, g.shape[-1])  # (K N, O)
     return abar.T @ abar / n, rows.T @ rows / n
@@ -162,4 +161,4 @@ def _slips_G(g: np.ndarray, G: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-kronecker_factors = Exercise("kronecker-factors", TASK, my_factors, HINTS, solution, judge, CASES, CORRECT)
+kronecker_factors = Exercise("kronecker-factors", my_factors, HINTS, solution, judge, CASES, CORRECT)

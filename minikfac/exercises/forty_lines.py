@@ -1,25 +1,4 @@
-"""Exercise: K-FAC as an optimizer, in forty lines [MG15], with the clip of [BGM17, sec. 5].
-
-The solution is ``optim.KFCPre`` with ``clip_norm="kfac"`` on a tanh net with softmax outputs, and its factors
-are those of ``fisher.kfac``: tests hold both.
-"""
-
-from __future__ import annotations
-
-import inspect
-from collections.abc import Iterator
-from functools import cache
-from itertools import islice
-from typing import Any
-
-import numpy as np
-
-from ..network import mlp
-from ..network.outputs import Categorical
-from .exercise import Answer, Exercise, Wrong
-from .judging import Part, call, kind_of, parts
-
-TASK = """Write K-FAC in forty lines.
+"""Write K-FAC in forty lines.
 
 One step of K-FAC on a net of tanh layers with softmax outputs. Write a function that takes
 
@@ -42,7 +21,23 @@ and returns (new Ws, new state). In step k = 1, 2, ...:
 6.  The proposal of every layer, v = -lr A^{-1} DW G^{-1}, with the damped factors.
 7.  The clip: with nu = -lr (sum over all layers and entries of v DW), all v times sqrt(clip / nu) where
     nu > clip.
-8.  Momentum: velocity = momentum * velocity + v, and W + velocity."""
+8.  Momentum: velocity = momentum * velocity + v, and W + velocity.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from functools import cache
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from ..network import mlp
+from ..network.outputs import Categorical
+from .exercise import Answer, Exercise, Wrong
+from .judging import Part, call, kind_of, parts
 
 HINTS = (
     "Make forward and backward two functions: backward runs twice, for labels and for drawn targets.",
@@ -87,6 +82,7 @@ def backward(Ws: Weights, abars: list[Array], g: Array) -> list[Array]:
     return gs
 
 
+# [MG15] with the clip of [BGM17, sec. 5]: ``optim.KFCPre`` with ``clip_norm="kfac"``, factors as of ``fisher.kfac``
 def solution(
     Ws: Weights, state: Any, x: Array, y: Array, rng: Any, lam: float, lr: float, momentum: float, clip: float
 ) -> tuple[Weights, Any]:
@@ -224,5 +220,5 @@ def _alike(steps: Iterator[Any], Ws: Any, k: int) -> bool:
 
 
 kfac_in_forty_lines = Exercise(
-    "kfac-in-forty-lines", TASK, my_kfac_step, HINTS, solution, judge, CASES, CORRECT
+    "kfac-in-forty-lines", my_kfac_step, HINTS, solution, judge, CASES, CORRECT
 )

@@ -1,13 +1,4 @@
-"""Exercise: Fisher matrix and natural step of a Gaussian in (mu, log sigma) [Amari98]."""
-
-from __future__ import annotations
-
-import numpy as np
-
-from .exercise import Answer, Exercise, Wrong
-from .judging import Part, call, in_order, ordered, parts, shaped
-
-TASK = """Write the natural gradient of a Gaussian.
+"""Write the natural gradient of a Gaussian.
 
 N(mu, sigma^2) is fitted to numbers x by their mean negative log-likelihood
 
@@ -21,7 +12,15 @@ in the parameters theta = (mu, log sigma). Write a function that takes
 
 and returns (F, step): F (2, 2) is the Fisher matrix of one number, the expectation of D D^T over numbers
 drawn from the model, D = d log p(x) / d theta; step (2,) is the natural step downhill, -F^-1 grad, with grad
-the gradient of the loss."""
+the gradient of the loss.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .exercise import Answer, Exercise, Wrong
+from .judging import Part, call, in_order, ordered, parts, shaped
 
 HINTS = (
     "D by mu is (x - mu) / sigma^2, and by log sigma it is (x - mu)^2 / sigma^2 - 1. Why by log sigma, where "
@@ -39,7 +38,7 @@ def my_natural_step(x: np.ndarray, mu: float, log_sigma: float) -> tuple[np.ndar
 
 
 def solution(x: np.ndarray, mu: float, log_sigma: float) -> tuple[np.ndarray, np.ndarray]:
-    """The Fisher matrix and the step."""
+    """Return the Fisher matrix and the step [Amari98]."""
     F = np.diag([np.exp(-2 * log_sigma), 2.0])
     return F, -np.linalg.solve(F, gradient(x, mu, log_sigma))
 
@@ -121,4 +120,4 @@ def slips_step(grad: np.ndarray, F: np.ndarray, step: np.ndarray, log_sigma: flo
     }
 
 
-natural_gradient = Exercise("natural-gradient", TASK, my_natural_step, HINTS, solution, judge, CASES, CORRECT)
+natural_gradient = Exercise("natural-gradient", my_natural_step, HINTS, solution, judge, CASES, CORRECT)

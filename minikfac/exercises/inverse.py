@@ -1,13 +1,4 @@
-"""Exercise: apply the inverse of a Kronecker product by two small solves [MG15, sec. 4.2]."""
-
-from __future__ import annotations
-
-import numpy as np
-
-from .exercise import Answer, Exercise
-from .judging import Part, call, in_order
-
-TASK = """Write K-FAC's step for one layer.
+"""Write K-FAC's step for one layer.
 
 The natural gradient of a layer is F^{-1} vec(V), with V the gradient in the shape of the weights. K-FAC
 replaces F by A (x) G, whose inverse never has to be formed:
@@ -15,7 +6,15 @@ replaces F by A (x) G, whose inverse never has to be formed:
     (A (x) G)^{-1} vec(V) = vec(A^{-1} V G^{-1})
 
 Write a function that takes A (I, I), G (O, O), both symmetric positive definite, and the gradient V (I, O),
-and returns the step D = -A^{-1} V G^{-1}, (I, O)."""
+and returns the step D = -A^{-1} V G^{-1}, (I, O).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .exercise import Answer, Exercise
+from .judging import Part, call, in_order
 
 HINTS = (
     "vec is NumPy's ravel, row by row, so A acts on the rows of V and G on its columns.",
@@ -32,7 +31,7 @@ def my_kronecker_step(A: np.ndarray, G: np.ndarray, V: np.ndarray) -> np.ndarray
 
 
 def solution(A: np.ndarray, G: np.ndarray, V: np.ndarray) -> np.ndarray:
-    """Two solves with small matrices, in place of one with a matrix of I O rows."""
+    """Solve with two small matrices instead of one with I O rows [MG15, sec. 4.2]."""
     return -np.linalg.solve(A, np.linalg.solve(G, V.T).T)
 
 
@@ -72,4 +71,4 @@ def slips(A: np.ndarray, G: np.ndarray, V: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-kronecker_step = Exercise("kronecker-step", TASK, my_kronecker_step, HINTS, solution, judge, CASES, CORRECT)
+kronecker_step = Exercise("kronecker-step", my_kronecker_step, HINTS, solution, judge, CASES, CORRECT)

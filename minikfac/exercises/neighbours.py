@@ -1,15 +1,4 @@
-"""Exercise: how one layer predicts the next lower, the pieces of the tridiagonal inverse [MG15, sec. 4.3]."""
-
-from __future__ import annotations
-
-import numpy as np
-
-from .. import fisher
-from ..network import mlp
-from .exercise import Answer, Exercise
-from .judging import Part, call, in_order, parts
-
-TASK = """Write the regression of one layer's gradient on that of the layer above.
+"""Write the regression of one layer's gradient on that of the layer above.
 
 Let the gradients of two neighbouring layers be jointly Gaussian with the covariances of K-FAC,
 
@@ -21,7 +10,17 @@ Then the gradient of layer 1, given that of layer 2, is Psi times it, plus noise
 
 Write a function that takes A11 (I1, I1), A12 (I1, I2), A22 (I2, I2), G11 (O1, O1), G12 (O1, O2) and
 G22 (O2, O2), and returns (PsiA, PsiG, Sigma): Psi = PsiA (x) PsiG, with PsiA (I1, I2) and PsiG (O1, O2), and
-Sigma as a whole (I1 O1, I1 O1)."""
+Sigma as a whole (I1 O1, I1 O1).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .. import fisher
+from ..network import mlp
+from .exercise import Answer, Exercise
+from .judging import Part, call, in_order, parts
 
 HINTS = (
     "Kronecker products multiply factor by factor: (A (x) G) (B (x) H) = AB (x) GH, and so do inverses.",
@@ -42,7 +41,7 @@ def my_regression(
 def solution(
     A11: np.ndarray, A12: np.ndarray, A22: np.ndarray, G11: np.ndarray, G12: np.ndarray, G22: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Cross factor times inverse, and what that leaves unexplained."""
+    """Regress the lower layer on the upper one; Sigma is the residual covariance [MG15, sec. 4.3]."""
     PsiA, PsiG = np.linalg.solve(A22, A12.T).T, np.linalg.solve(G22, G12.T).T
     return PsiA, PsiG, np.kron(A11, G11) - np.kron(PsiA @ A12.T, PsiG @ G12.T)
 
@@ -107,4 +106,4 @@ def slips_sigma(
     }
 
 
-tridiagonal = Exercise("tridiagonal", TASK, my_regression, HINTS, solution, judge, CASES, CORRECT)
+tridiagonal = Exercise("tridiagonal", my_regression, HINTS, solution, judge, CASES, CORRECT)

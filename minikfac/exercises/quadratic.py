@@ -1,13 +1,4 @@
-"""Exercise: step size and momentum from the exact quadratic model [MG15, sec. 6.4, sec. 7]."""
-
-from __future__ import annotations
-
-import numpy as np
-
-from .exercise import Answer, Exercise, Wrong
-from .judging import Part, call, in_order, ordered, parts, same, shaped
-
-TASK = """Write step size and momentum of K-FAC.
+"""Write step size and momentum of K-FAC.
 
 K-FAC proposes a step Delta, and the last step was delta0. How much of each? The quadratic model with the
 exact Fisher matrix decides:
@@ -15,7 +6,15 @@ exact Fisher matrix decides:
     M(delta) = 1/2 delta^T (F + lambda I) delta + gradient^T delta,    delta = alpha Delta + mu delta0
 
 Write a function that takes F (P, P), gradient (P,), Delta (P,), delta0 (P,) and lam, and returns
-(alpha, mu), for which M is least."""
+(alpha, mu), for which M is least.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .exercise import Answer, Exercise, Wrong
+from .judging import Part, call, in_order, ordered, parts, same, shaped
 
 HINTS = (
     "M is a quadratic function of the two numbers alpha and mu: set both of its derivatives to zero.",
@@ -36,7 +35,7 @@ def my_alpha_and_mu(
 def solution(
     F: np.ndarray, gradient: np.ndarray, Delta: np.ndarray, delta0: np.ndarray, lam: float
 ) -> tuple[float, float]:
-    """Two equations in two unknowns."""
+    """Solve two equations in two unknowns [MG15, sec. 6.4, sec. 7]."""
     D = np.stack([Delta, delta0])
     alpha, mu = np.linalg.solve(D @ F @ D.T + lam * D @ D.T, -D @ gradient)
     return float(alpha), float(mu)
@@ -100,5 +99,5 @@ def slips(
 
 
 rescale_and_momentum = Exercise(
-    "rescale-and-momentum", TASK, my_alpha_and_mu, HINTS, solution, judge, CASES, CORRECT
+    "rescale-and-momentum", my_alpha_and_mu, HINTS, solution, judge, CASES, CORRECT
 )

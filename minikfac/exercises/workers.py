@@ -1,15 +1,4 @@
-"""Exercise: gradient and Kronecker factors of a batch that lies on several workers."""
-
-from __future__ import annotations
-
-import numpy as np
-
-from .. import fisher
-from ..network import mlp
-from .exercise import Answer, Exercise
-from .judging import Part, call, in_order, parts
-
-TASK = """Write the all-reduce of K-FAC.
+"""Write the all-reduce of K-FAC.
 
 A batch lies on R workers in shards of unequal size. Each has the mean gradient and the factors A and G of
 its own examples. Write a function that takes what all workers hand in,
@@ -19,7 +8,17 @@ its own examples. Write a function that takes what all workers hand in,
     As         (R, I, I)  E[ abar abar^T ] over its own examples
     Gs         (R, O, O)  E[ g g^T ] over its own examples
 
-and returns (gradient, A, G), those of the whole batch: what one worker with all examples would have found."""
+and returns (gradient, A, G), those of the whole batch: what one worker with all examples would have found.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .. import fisher
+from ..network import mlp
+from .exercise import Answer, Exercise
+from .judging import Part, call, in_order, parts
 
 HINTS = (
     "A mean over examples is their sum over their number. What did each worker sum, and divide by?",
@@ -39,7 +38,7 @@ def my_all_reduce(
 def solution(
     sizes: np.ndarray, gradients: np.ndarray, As: np.ndarray, Gs: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Means weighted with the number of examples."""
+    """Weight each mean by its number of examples."""
     weights = sizes / sizes.sum()
     gradient, A, G = (np.tensordot(weights, means, 1) for means in (gradients, As, Gs))
     return gradient, A, G
@@ -97,4 +96,4 @@ def slips(sizes: np.ndarray, values: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-all_reduce = Exercise("all-reduce", TASK, my_all_reduce, HINTS, solution, judge, CASES, CORRECT)
+all_reduce = Exercise("all-reduce", my_all_reduce, HINTS, solution, judge, CASES, CORRECT)
