@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..backend import Array
 from .exercise import Answer, Exercise
 from .judging import Part, call, in_order
 
@@ -27,19 +28,19 @@ HINTS = (
 )
 
 
-def my_push(W: np.ndarray, U: np.ndarray, c: np.ndarray, V: np.ndarray, d: np.ndarray) -> np.ndarray:
+def my_push(W: Array, U: Array, c: Array, V: Array, d: Array) -> Array:
     """Return W' (I + 1, O) with [x V + d, 1] W' U + c = [x, 1] W for every x."""
     raise NotImplementedError("push the weights of a dense layer through affine maps")
 
 
-def solution(W: np.ndarray, U: np.ndarray, c: np.ndarray, V: np.ndarray, d: np.ndarray) -> np.ndarray:
+def solution(W: Array, U: Array, c: Array, V: Array, d: Array) -> Array:
     """Return B^-1 (W - C) U^-1 [MG15, sec. 10; GM16, sec. 4.1]."""
     C = np.zeros_like(W)
     C[-1] = c
     return np.linalg.solve(input_map(V, d), W - C) @ np.linalg.inv(U)
 
 
-def input_map(V: np.ndarray, d: np.ndarray) -> np.ndarray:
+def input_map(V: Array, d: Array) -> Array:
     """B with [x V + d, 1] = [x, 1] B."""
     B = np.eye(len(V) + 1)
     B[:-1, :-1], B[-1, :-1] = V, d
@@ -67,14 +68,14 @@ def judge(answer: Answer, i: int, o: int) -> None:
     in_order(returned, Part("W'", right, {}, slips(W, U, c, V, d), shapes, (0,)))
 
 
-def slips(W: np.ndarray, U: np.ndarray, c: np.ndarray, V: np.ndarray, d: np.ndarray) -> dict[str, np.ndarray]:
+def slips(W: Array, U: Array, c: Array, V: Array, d: Array) -> dict[str, Array]:
     """Matrices that are not W', and what leads to them."""
     B, inverse = input_map(V, d), np.linalg.inv(U)
     C = np.zeros_like(W)
     C[-1] = c
     first = np.roll(B, 1, axis=(0, 1))
 
-    def middle(inner: np.ndarray, left: np.ndarray = B, outer: np.ndarray = inverse) -> np.ndarray:
+    def middle(inner: Array, left: Array = B, outer: Array = inverse) -> Array:
         return np.linalg.solve(left, inner) @ outer
 
     return {

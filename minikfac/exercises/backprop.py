@@ -11,8 +11,8 @@ The loss of one example is -log p of its label. Write a function that takes
     W1  (I + 1, H)  weights, the bias in the last row
     W2  (H + 1, C)
 
-and returns (g1, g2, DW1, DW2): g1 (N, H) and g2 (N, C) are the derivatives of each example's own loss by s1
-and z; DW1 and DW2, in the shapes of W1 and W2, the gradient of the mean loss over the N examples.
+and returns (g1, g2, DW1, DW2): g1 (N, H) and g2 (N, C) are the derivatives of each example's own loss with
+respect to s1 and z; DW1 and DW2, shaped like W1 and W2, are the gradient of the mean loss.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from typing import Any
 
 import numpy as np
 
+from ..backend import Array
 from .exercise import Answer, Exercise
 from .judging import Part, call, in_order, parts
 
 HINTS = (
-    "Begin at the top: the derivative of -log p_y by z is p minus the one-hot label.",
+    "Begin at the top: the derivative of -log p_y with respect to z is p minus the one-hot label.",
     "From z down to s1: back through the weights of W2 (its bias row leads nowhere), then times tanh', which "
     "is 1 - a^2.",
     "The gradient of one example is the outer product of what goes into the weights, the constant 1 counted, "
@@ -34,12 +35,12 @@ HINTS = (
 )
 
 
-def my_backward(x: np.ndarray, y: np.ndarray, W1: np.ndarray, W2: np.ndarray) -> tuple[np.ndarray, ...]:
+def my_backward(x: Array, y: Array, W1: Array, W2: Array) -> tuple[Array, ...]:
     """Return g1 (N, H), g2 (N, C), DW1 (I + 1, H) and DW2 (H + 1, C)."""
     raise NotImplementedError("write backprop by hand")
 
 
-def solution(x: np.ndarray, y: np.ndarray, W1: np.ndarray, W2: np.ndarray) -> tuple[np.ndarray, ...]:
+def solution(x: Array, y: Array, W1: Array, W2: Array) -> tuple[Array, ...]:
     """Run the net forward, then backward."""
     n = len(x)
     abar0 = with_one(x)
@@ -51,18 +52,17 @@ def solution(x: np.ndarray, y: np.ndarray, W1: np.ndarray, W2: np.ndarray) -> tu
     return g1, g2, abar0.T @ g1 / n, abar1.T @ g2 / n
 
 
-def with_one(a: np.ndarray) -> np.ndarray:
+def with_one(a: Array) -> Array:
     """[a, 1]."""
     return np.concatenate([a, np.ones((len(a), 1))], axis=1)
 
 
-def softmax(z: np.ndarray) -> np.ndarray:
+def softmax(z: Array) -> Array:
     """Probabilities (N, C)."""
     e = np.exp(z - z.max(1, keepdims=True))
     return e / e.sum(1, keepdims=True)
 
 
-Array = np.ndarray
 CASES = {"a net of 2-4-3 units": (5, 2, 4, 3), "one of 3-2-4": (6, 3, 2, 4)}
 CORRECT = (
     "g1, g2 and both gradients agree up to rounding; [x, 1] and g1, [a, 1] and g2 are the "
@@ -93,7 +93,7 @@ def judge(answer: Answer, n: int, i: int, h: int, c: int) -> None:
     )
 
 
-def slips_g2(x: Array, y: Array, W1: Array, W2: Array, g2: Array) -> dict[str, np.ndarray]:
+def slips_g2(x: Array, y: Array, W1: Array, W2: Array, g2: Array) -> dict[str, Array]:
     """Arrays that are not g2, and what leads to them; one goes by what came."""
     z = with_one(np.tanh(with_one(x) @ W1)) @ W2
     first = solution(x, y, *(np.roll(W, -1, axis=0) for W in (W1, W2)))[1]  # the first row is the bias
@@ -112,7 +112,7 @@ def slips_g2(x: Array, y: Array, W1: Array, W2: Array, g2: Array) -> dict[str, n
     }
 
 
-def slips_g1(a: np.ndarray, s: np.ndarray, g2: np.ndarray, W2: np.ndarray) -> dict[str, np.ndarray]:
+def slips_g1(a: Array, s: Array, g2: Array, W2: Array) -> dict[str, Array]:
     """Arrays that are not g1, and what leads to them."""
     back = g2 @ W2[:-1].T
     return {
@@ -142,7 +142,7 @@ def causes_DW(n: int) -> dict[str, float]:
     }
 
 
-def slips_DW(abar: np.ndarray, g: np.ndarray) -> dict[str, np.ndarray]:
+def slips_DW(abar: Array, g: Array) -> dict[str, Array]:
     """Matrices that are not the gradient, and what leads to them."""
     mixed = abar.reshape(abar.shape[::-1])
     return {

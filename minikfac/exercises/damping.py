@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..backend import Array
 from .exercise import Answer, Exercise
 from .judging import Part, call, in_order, multiple, parts, times
 
@@ -27,12 +28,12 @@ HINTS = (
 )
 
 
-def my_factored_damping(A: np.ndarray, G: np.ndarray, lam: float) -> tuple[float, np.ndarray, np.ndarray]:
+def my_factored_damping(A: Array, G: Array, lam: float) -> tuple[float, Array, Array]:
     """Return pi, the damped A (I, I) and the damped G (O, O)."""
     raise NotImplementedError("write factored damping")
 
 
-def solution(A: np.ndarray, G: np.ndarray, lam: float) -> tuple[float, np.ndarray, np.ndarray]:
+def solution(A: Array, G: Array, lam: float) -> tuple[float, Array, Array]:
     """Return pi and the two damped factors [MG15, sec. 6.3]."""
     pi = float(np.sqrt(A.trace() / len(A) / (G.trace() / len(G))))
     return pi, A + pi * lam**0.5 * np.eye(len(A)), G + lam**0.5 / pi * np.eye(len(G))
@@ -61,7 +62,7 @@ def judge(answer: Answer, i: int, o: int, lam: float) -> None:
     )
 
 
-def slips_pi(A: np.ndarray, G: np.ndarray) -> dict[str, float]:
+def slips_pi(A: Array, G: Array) -> dict[str, float]:
     """Numbers that are not pi, and what leads to them."""
     i, o = len(A), len(G)
     mean_A, mean_G = float(A.trace() / i), float(G.trace() / o)
@@ -78,7 +79,7 @@ def slips_pi(A: np.ndarray, G: np.ndarray) -> dict[str, float]:
     }
 
 
-def slips_damped(M: np.ndarray, share: float, lam: float, damped: np.ndarray) -> dict[str, np.ndarray]:
+def slips_damped(M: Array, share: float, lam: float, damped: Array) -> dict[str, Array]:
     """Matrices that are not M + share sqrt(lam) I, and what leads to them; share is pi or 1 / pi."""
     one, root = np.eye(len(M)), lam**0.5
     slips = {
@@ -96,6 +97,4 @@ def slips_damped(M: np.ndarray, share: float, lam: float, damped: np.ndarray) ->
     return slips
 
 
-factored_damping = Exercise(
-    "factored-damping", my_factored_damping, HINTS, solution, judge, CASES, CORRECT
-)
+factored_damping = Exercise("factored-damping", my_factored_damping, HINTS, solution, judge, CASES, CORRECT)

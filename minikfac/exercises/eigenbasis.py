@@ -20,6 +20,7 @@ from __future__ import annotations
 import numpy as np
 
 from .. import fisher
+from ..backend import Array
 from ..linalg import eigh
 from ..network import mlp
 from .exercise import Answer, Exercise
@@ -33,17 +34,16 @@ HINTS = (
 )
 
 
-def my_ekfac_scales(U_A: np.ndarray, U_G: np.ndarray, abar: np.ndarray, g: np.ndarray) -> np.ndarray:
+def my_ekfac_scales(U_A: Array, U_G: Array, abar: Array, g: Array) -> Array:
     """Return s (I, O), the second moments of the gradient in the eigenbasis."""
     raise NotImplementedError("write the eigenvalues of EKFAC")
 
 
-def solution(U_A: np.ndarray, U_G: np.ndarray, abar: np.ndarray, g: np.ndarray) -> np.ndarray:
+def solution(U_A: Array, U_G: Array, abar: Array, g: Array) -> Array:
     """Multiply the squares of the rotated signals example by example [GLBBV18, sec. 3.1]."""
     return ((abar @ U_A) ** 2).T @ ((g @ U_G) ** 2).sum(0) / len(abar)
 
 
-Array = np.ndarray
 CASES = {"the first layer of a net": (0,), "the next": (1,)}
 CORRECT = (
     "s holds the second moments of the gradient in K-FAC's eigenbasis, and no other diagonal there is nearer "
@@ -75,11 +75,11 @@ def judge(answer: Answer, layer: int) -> None:
     )
 
 
-def slips(U_A: Array, U_G: Array, abar: Array, g: Array, s: Array) -> dict[str, np.ndarray]:
+def slips(U_A: Array, U_G: Array, abar: Array, g: Array, s: Array) -> dict[str, Array]:
     """Matrices that are not s, and what leads to them; the last goes by what came."""
     n = len(abar)
 
-    def squares(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    def squares(left: Array, right: Array) -> Array:
         return ((abar @ left) ** 2).T @ ((g @ right) ** 2).sum(0) / n
 
     a, d = abar @ U_A, g @ U_G  # the turned signals

@@ -1,7 +1,7 @@
 """Write the exact Fisher matrix of a classifier.
 
 F = E[ D D^T ], with D = d log p(y | x) / d theta, x from the data and y from the model: a mean over the
-examples, and for each of them an expectation over all the labels that the model holds possible. Write a
+examples, and for each of them an expectation over all possible labels. Write a
 function that takes
 
     D  (C, N, P)  gradients of log p of every label c, for every example n
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from .. import fisher
+from ..backend import Array
 from ..network import mlp
 from .exercise import Answer, Exercise
 from .judging import Part, call, causes_of_mean, drawn, in_order
@@ -30,12 +31,12 @@ HINTS = (
 )
 
 
-def my_exact_fisher(D: np.ndarray, p: np.ndarray, y: np.ndarray) -> np.ndarray:
+def my_exact_fisher(D: Array, p: Array, y: Array) -> Array:
     """Return F (P, P) from D (C, N, P), p (N, C) and y (N,)."""
     raise NotImplementedError("write the exact Fisher matrix of a classifier")
 
 
-def solution(D: np.ndarray, p: np.ndarray, y: np.ndarray) -> np.ndarray:
+def solution(D: Array, p: Array, y: Array) -> Array:
     """Weight all labels by the model's probabilities; the labels of the data play no part."""
     rows = D * np.sqrt(p.T / len(p))[:, :, None]  # (C, N, P)
     rows = rows.reshape(-1, D.shape[-1])
@@ -70,17 +71,17 @@ def judge(answer: Answer, n: int, sizes: list[int]) -> None:
     in_order({"F": F}, Part("F", right, causes, lambda F: slips(D, p, y, F), shapes))
 
 
-def gradients(net: Any, theta: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def gradients(net: Any, theta: Array, x: Array, y: Array) -> Array:
     """Per-example gradients of -log p for these labels, (N, P)."""
     layers = next(iter(fisher.signals(net, theta, x, y, targets="data")))
     return np.concatenate([layer.gradients()[0] for layer in layers], axis=1)
 
 
-def slips(D: np.ndarray, p: np.ndarray, y: np.ndarray, F: np.ndarray) -> dict[str, np.ndarray]:
+def slips(D: Array, p: Array, y: Array, F: Array) -> dict[str, Array]:
     """Matrices that are not F, and what leads to them; the last goes by what came."""
     n, c = p.shape
 
-    def weighted(w: np.ndarray) -> np.ndarray:
+    def weighted(w: Array) -> Array:
         return np.einsum("cna,nc,cnb->ab", D, w, D) / n
 
     of_data, of_labels = D[y, np.arange(n)], D.mean(1) * np.sqrt(p.mean(0))[:, None]

@@ -1,15 +1,15 @@
 """Write the two factors of K-FAC.
 
-The Fisher block of a dense layer is E[ abar abar^T (x) g g^T ]. K-FAC takes it for A (x) G, with
+The Fisher block of a dense layer is E[ abar abar^T (x) g g^T ]. K-FAC replaces it by A (x) G, with
 
     A = E[ abar abar^T ]  (I, I)        G = E[ g g^T ]  (O, O)
 
 Write a function that takes what hand-written backprop holds for one layer,
 
     abar  (N, I)     inputs of the layer's weights, per example; the last column is the constant 1
-    g     (K, N, O)  derivatives of the negative log-likelihood by the pre-activations, per example;
-                     k runs over the terms of the expectation over the model's targets, and the square
-                     root of each term's weight is folded into g already
+    g     (K, N, O)  derivatives of the negative log-likelihood with respect to the pre-activations, per
+                     example; k runs over the terms of the expectation over the model's targets, and the
+                     square root of each term's weight is folded into g already
 
 and returns (A, G). E is a mean over the N examples and, for G, a sum over the K terms.
 """
@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from .. import fisher
+from ..backend import Array
 from ..network import mlp
 from .exercise import Answer, Exercise, Wrong
 from .judging import Part, call, causes_of_mean, drawn, mixed, moment, multiple, ordered, parts, same, times
@@ -35,12 +36,12 @@ HINTS = (
 )
 
 
-def my_factors(abar: np.ndarray, g: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def my_factors(abar: Array, g: Array) -> tuple[Array, Array]:
     """Return A (I, I) and G (O, O) from abar (N, I) and g (K, N, O) of one layer."""
     raise NotImplementedError("write the two factors of K-FAC")
 
 
-def solution(abar: np.ndarray, g: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def solution(abar: Array, g: Array) -> tuple[Array, Array]:
     """Return the factors of one layer [MG15, sec. 3]."""
     n = len(abar)
     rows = g.reshape(-1, g.shape[-1])  # (K N, O)
@@ -74,7 +75,7 @@ def judge(answer: Answer, layer: int) -> None:
     )
 
 
-def wrong_shapes(name: str, signal: np.ndarray) -> dict[Any, str]:
+def wrong_shapes(name: str, signal: Array) -> dict[Any, str]:
     """Shapes that the second moment of abar or g should not have, and what leads to them."""
     rows, units = signal.size // signal.shape[-1], signal.shape[-1]
     round_about = f"{name} times its transpose the wrong way round: it sums over units, not examples"
@@ -135,7 +136,7 @@ def causes_G(n: int, k: int) -> dict[str, float]:
     }
 
 
-def _slips_A(abar: np.ndarray) -> dict[str, np.ndarray]:
+def _slips_A(abar: Array) -> dict[str, Array]:
     """Matrices that are not A, and what leads to them."""
     n, mean = len(abar), abar.mean(0)
     return {
@@ -145,7 +146,7 @@ def _slips_A(abar: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def _slips_G(g: np.ndarray, G: np.ndarray) -> dict[str, np.ndarray]:
+def _slips_G(g: Array, G: Array) -> dict[str, Array]:
     """Matrices that are not G, and what leads to them; the last goes by what came."""
     n, mean, means = g.shape[1], g.mean((0, 1)), g.mean(1, keepdims=True)
     one_term = "only term {} of the K target terms went in, and they are to be summed"

@@ -34,6 +34,7 @@ from typing import Any
 
 import numpy as np
 
+from ..backend import Array
 from ..network import mlp
 from ..network.outputs import Categorical
 from .exercise import Answer, Exercise, Wrong
@@ -47,8 +48,7 @@ HINTS = (
     "kronecker-factors, factored-damping and kronecker-step are steps 3, 5 and 6.",
     "Print inspect.getsource(exercise.solution): it has 22 lines, its forward and backward another 15.",
 )
-Array = np.ndarray
-Weights = list[np.ndarray]
+Weights = list[Array]
 
 
 def my_kfac_step(
@@ -82,7 +82,7 @@ def backward(Ws: Weights, abars: list[Array], g: Array) -> list[Array]:
     return gs
 
 
-# [MG15] with the clip of [BGM17, sec. 5]: ``optim.KFCPre`` with ``clip_norm="kfac"``, factors as of ``fisher.kfac``
+# [MG15] with the clip of [BGM17, sec. 5]: optim.KFCPre with clip_norm="kfac", and the factors of fisher.kfac
 def solution(
     Ws: Weights, state: Any, x: Array, y: Array, rng: Any, lam: float, lr: float, momentum: float, clip: float
 ) -> tuple[Weights, Any]:
@@ -219,6 +219,4 @@ def _alike(steps: Iterator[Any], Ws: Any, k: int) -> bool:
     return all(np.allclose(W, other, rtol=1e-9, atol=1e-12) for W, other in zip(Ws, others, strict=True))
 
 
-kfac_in_forty_lines = Exercise(
-    "kfac-in-forty-lines", my_kfac_step, HINTS, solution, judge, CASES, CORRECT
-)
+kfac_in_forty_lines = Exercise("kfac-in-forty-lines", my_kfac_step, HINTS, solution, judge, CASES, CORRECT)

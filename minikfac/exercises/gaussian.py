@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..backend import Array
 from .exercise import Answer, Exercise, Wrong
 from .judging import Part, call, in_order, ordered, parts, shaped
 
@@ -32,23 +33,23 @@ HINTS = (
 )
 
 
-def my_natural_step(x: np.ndarray, mu: float, log_sigma: float) -> tuple[np.ndarray, np.ndarray]:
+def my_natural_step(x: Array, mu: float, log_sigma: float) -> tuple[Array, Array]:
     """Return F (2, 2) and the natural step (2,) in (mu, log sigma)."""
     raise NotImplementedError("write the natural gradient of a Gaussian")
 
 
-def solution(x: np.ndarray, mu: float, log_sigma: float) -> tuple[np.ndarray, np.ndarray]:
+def solution(x: Array, mu: float, log_sigma: float) -> tuple[Array, Array]:
     """Return the Fisher matrix and the step [Amari98]."""
     F = np.diag([np.exp(-2 * log_sigma), 2.0])
     return F, -np.linalg.solve(F, gradient(x, mu, log_sigma))
 
 
-def gradient(x: np.ndarray, mu: float, log_sigma: float) -> np.ndarray:
+def gradient(x: Array, mu: float, log_sigma: float) -> Array:
     """Of the mean negative log-likelihood by (mu, log sigma), (2,)."""
     return -derivatives(x, mu, log_sigma).mean(0)
 
 
-def derivatives(x: np.ndarray, mu: float, log_sigma: float) -> np.ndarray:
+def derivatives(x: Array, mu: float, log_sigma: float) -> Array:
     """D of each number, (N, 2)."""
     u = (x - mu) / np.exp(log_sigma)
     return np.stack([u / np.exp(log_sigma), u**2 - 1], axis=1)
@@ -65,7 +66,7 @@ CORRECT = (
 )
 
 
-def judge(answer: Answer, x: np.ndarray, mu: float, log_sigma: float) -> None:
+def judge(answer: Answer, x: Array, mu: float, log_sigma: float) -> None:
     """Raise Wrong unless F and step are right."""
     returned = parts(call(answer, x=x, mu=mu, log_sigma=log_sigma), "F", "step")
     n, grad = len(x), gradient(x, mu, log_sigma)
@@ -87,7 +88,7 @@ def judge(answer: Answer, x: np.ndarray, mu: float, log_sigma: float) -> None:
     in_order(returned, F, step)
 
 
-def slips_F(x: np.ndarray, mu: float, log_sigma: float, F: np.ndarray) -> dict[str, np.ndarray]:
+def slips_F(x: Array, mu: float, log_sigma: float, F: Array) -> dict[str, Array]:
     """Matrices that are not F, and what leads to them."""
     D, variance = derivatives(x, mu, log_sigma), np.exp(2 * log_sigma)
     d = x - mu
@@ -106,7 +107,7 @@ def slips_F(x: np.ndarray, mu: float, log_sigma: float, F: np.ndarray) -> dict[s
     }
 
 
-def slips_step(grad: np.ndarray, F: np.ndarray, step: np.ndarray, log_sigma: float) -> dict[str, np.ndarray]:
+def slips_step(grad: Array, F: Array, step: Array, log_sigma: float) -> dict[str, Array]:
     """Vectors that are not the step, and what leads to them."""
     sigma = np.exp(log_sigma)
     return {

@@ -1,6 +1,6 @@
 """Write K-FAC's step for one layer.
 
-The natural gradient of a layer is F^{-1} vec(V), with V the gradient in the shape of the weights. K-FAC
+The natural gradient of a layer is F^{-1} vec(V), where V is the gradient in the shape of the weights. K-FAC
 replaces F by A (x) G, whose inverse never has to be formed:
 
     (A (x) G)^{-1} vec(V) = vec(A^{-1} V G^{-1})
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..backend import Array
 from .exercise import Answer, Exercise
 from .judging import Part, call, in_order
 
@@ -25,12 +26,12 @@ HINTS = (
 )
 
 
-def my_kronecker_step(A: np.ndarray, G: np.ndarray, V: np.ndarray) -> np.ndarray:
+def my_kronecker_step(A: Array, G: Array, V: Array) -> Array:
     """Return the step D (I, O) from A (I, I), G (O, O) and the gradient V (I, O)."""
     raise NotImplementedError("write K-FAC's step for one layer")
 
 
-def solution(A: np.ndarray, G: np.ndarray, V: np.ndarray) -> np.ndarray:
+def solution(A: Array, G: Array, V: Array) -> Array:
     """Solve with two small matrices instead of one with I O rows [MG15, sec. 4.2]."""
     return -np.linalg.solve(A, np.linalg.solve(G, V.T).T)
 
@@ -53,7 +54,7 @@ def judge(answer: Answer, i: int, o: int) -> None:
     in_order({"D": call(answer, A=A, G=G, V=V)}, step)
 
 
-def slips(A: np.ndarray, G: np.ndarray, V: np.ndarray) -> dict[str, np.ndarray]:
+def slips(A: Array, G: Array, V: Array) -> dict[str, Array]:
     """Arrays that are not the step, and what leads to them."""
     over_A, over_G = np.linalg.inv(A), np.linalg.inv(G)
     swapped = np.linalg.solve(np.kron(G, A), V.ravel()).reshape(V.shape)

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import as_array
+from ..backend import Array, as_array
 from .exercise import Answer, Wrong
 
 ROUNDING = 1e-9
@@ -78,7 +78,7 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split()).rstrip(".") or "without a message"
 
 
-def as_numbers(name: str, returned: Any) -> np.ndarray:
+def as_numbers(name: str, returned: Any) -> Array:
     """Return an array of floats.
 
     Raises:
@@ -113,7 +113,7 @@ def parts(returned: Any, *names: str, what: str = "arrays") -> dict[str, Any]:
     return dict(zip(names, returned, strict=True))
 
 
-def shaped(name: str, returned: Any, shape: Shape, slips: Mapping[Any, str] | None = None) -> np.ndarray:
+def shaped(name: str, returned: Any, shape: Shape, slips: Mapping[Any, str] | None = None) -> Array:
     """Return a finite array of this shape.
 
     Args:
@@ -156,7 +156,7 @@ class Part:
     name: str
     right: Any
     causes: Mapping[str, float] = field(default_factory=dict)
-    slips: Mapping[str, Any] | Callable[[np.ndarray], Mapping[str, Any]] = field(default_factory=dict)
+    slips: Mapping[str, Any] | Callable[[Array], Mapping[str, Any]] = field(default_factory=dict)
     shapes: Mapping[Any, str] = field(default_factory=dict)
     bias: tuple[int, ...] = ()
 
@@ -220,7 +220,7 @@ def _listed(names: list[str]) -> str:
     return f"{', '.join(names[:-1])} and {names[-1]} are" if names[1:] else f"{names[0]} is"
 
 
-def multiple(array: np.ndarray, right: np.ndarray) -> float | None:
+def multiple(array: Array, right: Array) -> float | None:
     """The scalar c for which array = c right up to rounding, or None if there is no such."""
     c = float((array * right).sum() / (right * right).sum())
     return c if np.linalg.norm(array - c * right) <= ROUNDING * np.linalg.norm(array) else None
@@ -231,7 +231,7 @@ def same(a: float, b: float) -> bool:
     return abs(a - b) <= ROUNDING * abs(b)
 
 
-def close(array: np.ndarray, right: Any) -> bool:
+def close(array: Array, right: Any) -> bool:
     """Whether two arrays of one shape agree up to rounding, relative to the norm of the second."""
     return bool(np.linalg.norm(array - right) <= ROUNDING * np.linalg.norm(right))
 
@@ -254,10 +254,10 @@ def times(c: float) -> str:
 
 def diagnose(
     name: str,
-    array: np.ndarray,
-    right: np.ndarray,
+    array: Array,
+    right: Array,
     causes: Mapping[str, float],
-    slips: Mapping[str, np.ndarray],
+    slips: Mapping[str, Array],
 ) -> str | None:
     """Say what is wrong with an array of the right shape, in part of a sentence; None if nothing.
 
@@ -302,19 +302,19 @@ def diagnose(
     )
 
 
-def moment(v: np.ndarray, n: int) -> np.ndarray:
+def moment(v: Array, n: int) -> Array:
     """Sum of v v^T over all axes of v but the last, over n."""
     rows = v.reshape(-1, v.shape[-1])
     return rows.T @ rows / n
 
 
-def mixed(name: str, v: np.ndarray, n: int) -> dict[str, np.ndarray]:
+def mixed(name: str, v: Array, n: int) -> dict[str, Array]:
     """The second moment of v (..., D) if it was reshaped where its transpose is meant."""
     rows = v.reshape(v.shape[-1], -1)
     return {f"{name} was reshaped, which mixes the examples, and a transpose is meant": rows @ rows.T / n}
 
 
-def drawn(array: np.ndarray, total: float, sizes: np.ndarray) -> dict[str, np.ndarray]:
+def drawn(array: Array, total: float, sizes: Array) -> dict[str, Array]:
     """The slip that led to an array, if its total is a sum of one of the sizes (K, N) per example."""
     sums = np.zeros(1)
     for column in sizes.T:
@@ -331,7 +331,7 @@ def causes_of_mean(n: int) -> dict[str, float]:
     }
 
 
-def diagnose_number(name: str, returned: np.ndarray, right: float, slips: Mapping[str, float]) -> str | None:
+def diagnose_number(name: str, returned: Array, right: float, slips: Mapping[str, float]) -> str | None:
     """The same for one number; slips map what leads to another number to that number."""
     value = float(returned)
     if same(value, right):

@@ -18,6 +18,7 @@ from __future__ import annotations
 import numpy as np
 
 from .. import fisher
+from ..backend import Array
 from ..network import mlp
 from .exercise import Answer, Exercise
 from .judging import Part, call, in_order, parts
@@ -32,15 +33,15 @@ HINTS = (
 
 
 def my_regression(
-    A11: np.ndarray, A12: np.ndarray, A22: np.ndarray, G11: np.ndarray, G12: np.ndarray, G22: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    A11: Array, A12: Array, A22: Array, G11: Array, G12: Array, G22: Array
+) -> tuple[Array, Array, Array]:
     """Return PsiA (I1, I2), PsiG (O1, O2) and Sigma (I1 O1, I1 O1)."""
     raise NotImplementedError("write the regression of one layer on the next")
 
 
 def solution(
-    A11: np.ndarray, A12: np.ndarray, A22: np.ndarray, G11: np.ndarray, G12: np.ndarray, G22: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    A11: Array, A12: Array, A22: Array, G11: Array, G12: Array, G22: Array
+) -> tuple[Array, Array, Array]:
     """Regress the lower layer on the upper one; Sigma is the residual covariance [MG15, sec. 4.3]."""
     PsiA, PsiG = np.linalg.solve(A22, A12.T).T, np.linalg.solve(G22, G12.T).T
     return PsiA, PsiG, np.kron(A11, G11) - np.kron(PsiA @ A12.T, PsiG @ G12.T)
@@ -76,7 +77,7 @@ def judge(answer: Answer, sizes: list[int]) -> None:
     )
 
 
-def slips_psi(cross: np.ndarray, upper: np.ndarray) -> dict[str, np.ndarray]:
+def slips_psi(cross: Array, upper: Array) -> dict[str, Array]:
     """Matrices that are not PsiA or PsiG, from the cross factor and that of the upper layer."""
     return {
         "it is the cross factor itself, and the inverse is missing": cross,
@@ -86,9 +87,7 @@ def slips_psi(cross: np.ndarray, upper: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def slips_sigma(
-    PsiA: np.ndarray, PsiG: np.ndarray, A11: np.ndarray, A12: np.ndarray, G11: np.ndarray, G12: np.ndarray
-) -> dict[str, np.ndarray]:
+def slips_sigma(PsiA: Array, PsiG: Array, A11: Array, A12: Array, G11: Array, G12: Array) -> dict[str, Array]:
     """Matrices that are not Sigma."""
     A, G = PsiA @ A12.T, PsiG @ G12.T
     kron = np.kron

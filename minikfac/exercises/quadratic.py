@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..backend import Array
 from .exercise import Answer, Exercise, Wrong
 from .judging import Part, call, in_order, ordered, parts, same, shaped
 
@@ -26,15 +27,13 @@ HINTS = (
 
 
 def my_alpha_and_mu(
-    F: np.ndarray, gradient: np.ndarray, Delta: np.ndarray, delta0: np.ndarray, lam: float
+    F: Array, gradient: Array, Delta: Array, delta0: Array, lam: float
 ) -> tuple[float, float]:
     """Return alpha and mu, for which M(alpha Delta + mu delta0) is least."""
     raise NotImplementedError("write step size and momentum of K-FAC")
 
 
-def solution(
-    F: np.ndarray, gradient: np.ndarray, Delta: np.ndarray, delta0: np.ndarray, lam: float
-) -> tuple[float, float]:
+def solution(F: Array, gradient: Array, Delta: Array, delta0: Array, lam: float) -> tuple[float, float]:
     """Solve two equations in two unknowns [MG15, sec. 6.4, sec. 7]."""
     D = np.stack([Delta, delta0])
     alpha, mu = np.linalg.solve(D @ F @ D.T + lam * D @ D.T, -D @ gradient)
@@ -71,7 +70,7 @@ def judge(answer: Answer, p: int, lam: float) -> None:
 
 
 def slips(
-    F: np.ndarray, gradient: np.ndarray, Delta: np.ndarray, delta0: np.ndarray, lam: float
+    F: Array, gradient: Array, Delta: Array, delta0: Array, lam: float
 ) -> dict[str, tuple[float, float]]:
     """Pairs that are not alpha and mu, and what leads to them."""
     D = np.stack([Delta, delta0])
@@ -80,7 +79,7 @@ def slips(
     cross = lam * (Delta @ delta0) * np.array([[0, 1], [1, 0]])
     mu_after = float((b[1] - M[0, 1] * alpha) / M[1, 1])
 
-    def solved(matrix: np.ndarray, right: np.ndarray) -> tuple[float, float]:
+    def solved(matrix: Array, right: Array) -> tuple[float, float]:
         one, other = np.linalg.solve(matrix, right)
         return float(one), float(other)
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import numpy as np
 
 from .. import fisher
+from ..backend import Array
 from ..network import mlp
 from .exercise import Answer, Exercise
 from .judging import Part, call, in_order, parts
@@ -28,16 +29,12 @@ HINTS = (
 )
 
 
-def my_all_reduce(
-    sizes: np.ndarray, gradients: np.ndarray, As: np.ndarray, Gs: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def my_all_reduce(sizes: Array, gradients: Array, As: Array, Gs: Array) -> tuple[Array, Array, Array]:
     """Return gradient (P,), A (I, I) and G (O, O) of the whole batch."""
     raise NotImplementedError("write the all-reduce of K-FAC")
 
 
-def solution(
-    sizes: np.ndarray, gradients: np.ndarray, As: np.ndarray, Gs: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def solution(sizes: Array, gradients: Array, As: Array, Gs: Array) -> tuple[Array, Array, Array]:
     """Weight each mean by its number of examples."""
     weights = sizes / sizes.sum()
     gradient, A, G = (np.tensordot(weights, means, 1) for means in (gradients, As, Gs))
@@ -57,7 +54,7 @@ def judge(answer: Answer, shards: tuple[int, ...]) -> None:
     theta, n = rng.standard_normal(net.n_params), sum(shards)
     x, y = rng.standard_normal((n, 3)), rng.integers(0, 2, n)
 
-    def means(rows: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def means(rows: slice) -> tuple[Array, Array, Array]:
         A, G = fisher.kronecker.factors(fisher.signals(net, theta, x[rows])[0], len(x[rows]))
         return net.gradient(theta, x[rows], y[rows]), A, G
 
@@ -84,7 +81,7 @@ def causes(workers: int, n: int) -> dict[str, float]:
     }
 
 
-def slips(sizes: np.ndarray, values: np.ndarray) -> dict[str, np.ndarray]:
+def slips(sizes: Array, values: Array) -> dict[str, Array]:
     """Arrays that are not the mean over all examples, and what leads to them."""
     return {
         "it is the mean of the workers' means; a worker counts by its examples": values.mean(0),

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from ... import plots
+from ...backend import Array
 from ..parts import Chapter, Figure, Section
 from ..studied import Run
 from . import charts
@@ -27,7 +28,7 @@ from .charts import METHODS, Field, apart, flow, walk
 from .globe import PROJECTIONS, Projection, east_and_north, graticule, on_sphere, squared_lengths
 
 
-def great_circle(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def great_circle(a: Array, b: Array) -> Array:
     """Distance on the globe of points (..., 3), in its radii; precise for small ones too."""
     return 2 * np.arcsin(np.minimum(1, np.linalg.norm(a - b, axis=-1) / 2))
 
@@ -42,19 +43,19 @@ class Hills:
         sharpness: (b,).
     """
 
-    tops: np.ndarray
-    heights: np.ndarray
-    sharpness: np.ndarray
+    tops: Array
+    heights: Array
+    sharpness: Array
 
-    def each(self, x: np.ndarray) -> np.ndarray:
+    def each(self, x: Array) -> Array:
         """Height of each hill at x (..., 3): (..., b)."""
         return self.heights * np.exp(self.sharpness * (x @ on_sphere(self.tops).T - 1))
 
-    def value(self, x: np.ndarray) -> np.ndarray:
+    def value(self, x: Array) -> Array:
         """f at x (..., 3)."""
         return self.each(x).sum(-1)
 
-    def gradient(self, x: np.ndarray) -> np.ndarray:
+    def gradient(self, x: Array) -> Array:
         """The gradient on the sphere (..., 3), tangent to it."""
         steep = (self.each(x) * self.sharpness) @ on_sphere(self.tops)
         return steep - (steep * x).sum(-1, keepdims=True) * x
@@ -63,7 +64,7 @@ class Hills:
 def fields(projection: Projection, hills: Hills) -> dict[str, Field]:
     """The gradient and the natural gradient of f in the coordinates u of a map."""
 
-    def gradient(u: np.ndarray) -> np.ndarray:
+    def gradient(u: Array) -> Array:
         p = projection.inverse(u)
         by_p = np.sqrt(squared_lengths(p)) * (east_and_north(p).T @ hills.gradient(on_sphere(p)))
         return np.linalg.solve(projection.jacobian(p).T, by_p)
@@ -93,17 +94,17 @@ class Ascents:
 
     step: float
     duration: float
-    sphere: np.ndarray
-    heights: np.ndarray
-    map_heights: np.ndarray
-    maps: Mapping[str, np.ndarray]
+    sphere: Array
+    heights: Array
+    map_heights: Array
+    maps: Mapping[str, Array]
     keeps: Mapping[str, str]
-    graticules: Mapping[str, Sequence[np.ndarray]]
-    on_map: Mapping[str, Mapping[str, np.ndarray]]
-    on_globe: Mapping[str, Mapping[str, np.ndarray]]
-    limit: np.ndarray
-    steps: np.ndarray
-    apart: Mapping[str, np.ndarray]
+    graticules: Mapping[str, Sequence[Array]]
+    on_map: Mapping[str, Mapping[str, Array]]
+    on_globe: Mapping[str, Mapping[str, Array]]
+    limit: Array
+    steps: Array
+    apart: Mapping[str, Array]
 
 
 HILLS = Hills(np.radians([[35.0, 10.0], [-50.0, 0.0]]), np.array([1.0, 0.9]), np.array([3.0, 3.0]))
@@ -137,8 +138,8 @@ def ascents(
     """
     p = np.radians(np.array(start, dtype=float))
     steps = step / 2.0 ** np.arange(halvings + 1)
-    on_map: dict[str, dict[str, np.ndarray]] = {method: {} for method in METHODS}
-    walks: dict[str, list[list[np.ndarray]]] = {method: [[] for _ in steps] for method in METHODS}
+    on_map: dict[str, dict[str, Array]] = {method: {} for method in METHODS}
+    walks: dict[str, list[list[Array]]] = {method: [[] for _ in steps] for method in METHODS}
     for projection in projections:
         for method, field in fields(projection, hills).items():
             paths = [walk(field, projection.forward(p), h, round(duration / h)) for h in steps]

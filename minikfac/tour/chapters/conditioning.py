@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ... import optim
+from ...backend import Array
 from ...network import Network, mlp
 from ...training.loop import Optimizer
 
@@ -42,19 +43,19 @@ class Conditioning:
         steps: of some methods, (m,), how many take h to ``reduction`` of what it was.
     """
 
-    hessian: np.ndarray
-    minimum: np.ndarray
+    hessian: Array
+    minimum: Array
     condition_number: float
-    paths: Mapping[str, np.ndarray]
-    losses: Mapping[str, np.ndarray]
+    paths: Mapping[str, Array]
+    losses: Mapping[str, Array]
     reduction: float
-    condition_numbers: np.ndarray
-    steps: Mapping[str, np.ndarray]
+    condition_numbers: Array
+    steps: Mapping[str, Array]
 
 
 def quadratic(
     condition_number: float, minimum: Sequence[float] = (0.0, 0.0), angle: float = 0.5
-) -> tuple[Network, np.ndarray, np.ndarray]:
+) -> tuple[Network, Array, Array]:
     """Make a net of two parameters whose loss is h, and the two examples (2, 2) and targets (2, 1) for it.
 
     Args:
@@ -87,8 +88,8 @@ COUNTED = tuple(METHODS)[1:]
 
 
 def descend(
-    opt: Optimizer, net: Network, x: np.ndarray, y: np.ndarray, start: np.ndarray, steps: int, until: float
-) -> tuple[np.ndarray, np.ndarray]:
+    opt: Optimizer, net: Network, x: Array, y: Array, start: Array, steps: int, until: float
+) -> tuple[Array, Array]:
     """Take steps on the whole batch until the loss is at most ``until``.
 
     Returns:
@@ -153,7 +154,7 @@ def conditioning(
     )
 
 
-def _start(x: np.ndarray, minimum: Sequence[float]) -> np.ndarray:
+def _start(x: Array, minimum: Sequence[float]) -> Array:
     """Where all methods begin: of both examples' directions, 3 / sqrt(kappa) and 1."""
     kappa = float((x[0] @ x[0]) / (x[1] @ x[1]))
     u = x / np.linalg.norm(x, axis=1, keepdims=True)

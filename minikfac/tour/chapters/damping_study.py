@@ -42,9 +42,9 @@ class DampingStudy:
         lam: lambda of the quadratic model by which proposals are re-scaled.
     """
 
-    gammas: np.ndarray
-    improvements: Mapping[tuple[str, str], np.ndarray]
-    scales: Mapping[str, np.ndarray]
+    gammas: Array
+    improvements: Mapping[tuple[str, str], Array]
+    scales: Mapping[str, Array]
     objective: float
     lam: float
 
