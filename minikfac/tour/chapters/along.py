@@ -10,6 +10,7 @@ from ...backend import Array, to_device, to_host
 from ...quality import APPROXIMATIONS, applicable
 from ..parts import Chapter, Drawings, Figure, Finding, Part, Section, count, percent, two_digits
 from ..studied import Run
+from ..words import words
 from .mean_gradient import concentration
 
 COMPARED = ("K-FAC", "block-diagonal", "block-tridiagonal", "EKFAC", "diagonal", "no curvature")
@@ -34,18 +35,13 @@ def compute(run: Run) -> Chapter | None:
     now, moments = settings.steps, sorted({round(share * settings.steps) for share in MOMENTS})
     rows, pictures = [_compared(run, steps) for steps in moments], _pictures(run)
     start, end = (concentration(run.net, theta, run.x) for theta in (run.theta0, run.theta))
-    text = (
-        "K-FAC needs activations that are independent of derivatives, averaged over examples. The fewer "
-        "examples have large derivatives, the fewer are averaged over. The tenth of the examples with "
-        f"the largest derivatives holds {percent(start)} of the sum of their squares before training and "
-        f"{percent(end)} after {count(now)} steps."
-    )
     errors, cosines = (
         {name: [row[name][column] for row in rows] for name in rows[0]} for column in ("error", "step_cosine")
     )
     errors.pop("no curvature")
     draw = partial(plots.approximations_along_training, moments, errors, cosines, now=now)
-    parts: list[Part] = [text, FIGURE]
+    text = words("along", start=percent(start), end=percent(end), steps=count(now))
+    parts: list[Part] = [*text, FIGURE]
     drawings: Drawings = {"along-training": draw}
     if pictures:
         caption = (

@@ -23,6 +23,7 @@ from ... import plots
 from ...backend import Array
 from ..parts import Chapter, Figure, Section
 from ..studied import Run
+from ..words import words
 from . import charts
 from .charts import METHODS, Field, apart, flow, walk
 from .globe import PROJECTIONS, Projection, east_and_north, graticule, on_sphere, squared_lengths
@@ -171,12 +172,6 @@ def ascents(
 def compute(run: Run) -> Chapter:
     """Why paths depend on the map, and those of the natural gradient do not; no net is needed."""
     climb = ascents()
-    text = (
-        "The gradient is the steepest way up for a given length of the step, and so asks: length on the "
-        f"map, or on the globe? Climb from one place with the coordinates of {len(climb.maps)} maps. "
-        "Along the gradient of each map's coordinates the paths part, however small the steps. The "
-        "<b>natural gradient</b> divides by the metric: as the steps get smaller its paths become one."
-    )
     caption = (
         "Above: the paths on their maps. Below: the same paths on the globe, and how far those of "
         "different maps are apart, against the size of the steps."
@@ -186,5 +181,5 @@ def compute(run: Run) -> Chapter:
     options: dict[str, Any] = {"graticules": climb.graticules, "keeps": climb.keeps, "step": climb.step}
     draw = partial(plots.globe_ascent, climb.heights, climb.sphere, climb.map_heights, *paths, **options)
     record = {key: getattr(climb, key) for key in ("duration", "steps", "apart")}  # no paths
-    section = Section("ascent", title, [text, figure], 3)
+    section = Section("ascent", title, [*words("ascents", maps=len(climb.maps)), figure], 3)
     return Chapter([section], {"map-ascent": draw}, {"opening": {"ascents": record}}, results=climb)

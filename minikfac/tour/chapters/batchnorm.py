@@ -21,6 +21,7 @@ from ...network import Network, outputs
 from ...network.layers import AvgPool2d, BatchNorm, Conv2d, Dense, Flatten, GroupNorm, Layer, Tanh
 from ..parts import Chapter, Figure, Section, number, two_digits
 from ..studied import Run
+from ..words import words
 
 _MAPS = 4
 """Of the convolution."""
@@ -131,30 +132,23 @@ def compute(run: Run) -> Chapter | None:
         return None
     batch = coupling(images, sizes, seed=run.settings.seed)
     first, *_, last = np.median(batch.errors, axis=1)
-    text = (
-        "Batch normalization subtracts a mean and divides by a standard deviation that are those of the "
-        "batch. In training the prediction of one example then depends on all others, and no example has "
-        "a gradient that is independent of the others. Libraries treat the statistics as constants "
-        "nevertheless, or reject such a net. The exact Fisher matrix is that of all targets of the batch "
-        "together. For a small net (convolution, batch normalization, tanh, pooling, softmax; as "
-        "initialized) the matrix with constant statistics has a relative error of "
-        f"{two_digits(first)} in batches of {sizes[0]} and of {two_digits(last)} in batches "
-        f"of {sizes[-1]} (Frobenius norm), with a best scalar of "
-        f"{number(np.median(batch.scales[-1]))}. "
-        "The error is in the block of the convolution below, whose weights change the statistics; in "
-        "those of scale, shift and the layer above it is at most "
-        f"{number(batch.layer_errors[1:].max())}. The normalization undoes a change of the length of the "
-        "convolution's weights, so predictions do not change along that direction <i>w</i>: the length "
-        f"of <i>F w</i> is {number(batch.flat.max())} times that with constant statistics. With group "
-        "normalization, which looks at one example at a time, the two matrices differ by "
-        f"{number(batch.control)}."
+    text = words(
+        "batchnorm",
+        first=two_digits(first),
+        smallest=sizes[0],
+        last=two_digits(last),
+        largest=sizes[-1],
+        scale=number(np.median(batch.scales[-1])),
+        above=number(batch.layer_errors[1:].max()),
+        flat=number(batch.flat.max()),
+        control=number(batch.control),
     )
     caption = (
         "Error of the matrix with constant statistics against the size of the batch: medians, and ranges "
         "over batches."
     )
     title = "Batch normalization: examples that are not alone"
-    section = Section("convbatch", title, [text, Figure("conv-batchnorm", caption)], 3)
+    section = Section("convbatch", title, [*text, Figure("conv-batchnorm", caption)], 3)
     below, *above = batch.layer_errors
     errors = {
         "all parameters": batch.errors,

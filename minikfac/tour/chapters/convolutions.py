@@ -13,19 +13,11 @@ from typing import Any
 
 from ..parts import Chapter, Finding, Part, Section, count, two_digits
 from ..studied import Run
+from ..words import words
 from . import assumptions, batchnorm, exactness, ladder, maps, shifts
 from .assumptions import layer_ledgers
 from .ledger import ALL, IAD, SUD
 from .net import layers, trained
-
-PATCHES = (
-    "A dense layer uses every weight once per example. A <b>convolution</b> uses each weight at "
-    "every place of an image. "
-    "At location <i>t</i> it cuts out the patch around it, <i>ā<sub>t</sub></i> (with a constant 1 "
-    "for the bias), and multiplies it by the same weights everywhere: <i>s<sub>t</sub></i> = "
-    "<i>ā<sub>t</sub> W</i>. There are <i>T</i> locations, and the gradient of an example is a sum "
-    "over them, Σ<sub><i>t</i></sub> <i>ā<sub>t</sub> g<sub>t</sub></i><sup>T</sup>."
-)
 
 
 def compute(run: Run) -> Chapter | None:
@@ -43,7 +35,7 @@ def compute(run: Run) -> Chapter | None:
         "batchnorm": batchnorm.compute(conv),
     }
     parts = {name: part for name, part in every.items() if part is not None}
-    paragraphs: list[Part] = [PATCHES]
+    paragraphs: list[Part] = [*words("convolutions")]
     if conv is not run:
         paragraphs.append(
             f"The second net that is studied has convolutions: {conv.settings.net_name}, "

@@ -29,6 +29,7 @@ from ... import plots
 from ...backend import Array
 from ..parts import Chapter, Figure, Section, listing
 from ..studied import Run
+from ..words import words
 from . import charts
 from .charts import METHODS, Field, apart, flow, walk
 
@@ -263,14 +264,7 @@ def _ellipses(chart: Chart, centres: Array, radius: float) -> Array:
 def compute(run: Run) -> Chapter:
     """Flows of different charts, and finite steps; no net is needed."""
     flows = gaussian_flows()
-    text = (
-        "What is the globe, where predictions are learned? The distributions themselves, with the KL "
-        "divergence for small distances; to second order it is ½ <i>d</i><sup>T</sup><i>F d</i>, and "
-        "the <b>Fisher matrix</b> <i>F</i> is the metric. Here a Gaussian is fitted to data in "
-        f"{len(flows.axes)} charts: {listing(list(flows.axes))}. Finite steps are straight in their own "
-        "chart and bent in another: the natural gradient does not depend on the chart as a flow, and as "
-        "a step where a linear map connects the charts, as it does between equivalent nets."
-    )
+    text = words("gaussian", charts=len(flows.axes), names=listing(list(flows.axes)))
     caption = (
         "Above: flows in three charts; ellipses are steps of equal KL divergence. Below: the same flows "
         "in the first chart, and how far finite steps in different charts are apart."
@@ -286,5 +280,5 @@ def compute(run: Run) -> Chapter:
     draw = partial(plots.gaussian_flows, *places, fit, flows.steps, distances)
     keys = ("mean", "variance", "steps", "one_step", "walked")  # no paths
     record = {"opening": {"gaussian": {key: getattr(flows, key) for key in keys}}}
-    section = Section("gaussian", title, [text, figure], 3)
+    section = Section("gaussian", title, [*text, figure], 3)
     return Chapter([section], {"gaussian-charts": draw}, record, results=flows)

@@ -23,6 +23,7 @@ from ... import plots
 from ...backend import Array
 from ..parts import Chapter, Figure, Section
 from ..studied import Run
+from ..words import words
 
 
 class Projection(Protocol):
@@ -261,16 +262,11 @@ def _crossings(latitudes: tuple[float, float]) -> Array:
 def compute(run: Run) -> Chapter:
     """What maps keep, and what a metric is; no net is needed."""
     drawn = tissot()
-    text = (
-        "A net computes a function; its weights are one way to write that function down, as a map is "
-        "one way to draw the globe. Every map distorts. Here are circles of one size, on the globe and "
-        f"on {len(drawn.maps)} maps. Where angles are kept, circles remain circles and their sizes grow; "
-        "where areas are kept, they become ellipses. No map keeps both. A map that also gives the "
-        "lengths at each place, by such an ellipse, loses nothing: that is a <b>metric</b>."
-    )
     caption = "Tissot's ellipses: what becomes of small circles of one size, on the globe and on maps of it."
     figure = Figure("map-projections", caption)
-    section = Section("globe", "Before any net: the map and the globe", [text, figure])
+    section = Section(
+        "globe", "Before any net: the map and the globe", [*words("globe", maps=len(drawn.maps)), figure]
+    )
     draw = partial(plots.projections, [vars(one) for one in drawn.maps], drawn.circles, drawn.graticule)
     maps = {one.name: {"keeps": one.keeps, "areas": one.areas, "shapes": one.shapes} for one in drawn.maps}
     return Chapter([section], {"map-projections": draw}, {"opening": {"maps": maps}}, results=drawn)

@@ -18,6 +18,7 @@ from ...writing import write_text
 from ..page import page
 from ..parts import Chapter, Drawings, Figure, Finding, Head, Section, number
 from ..studied import Run
+from ..words import words
 
 SLOPES = {"exact natural gradient": 1.0, "K-FAC, (A ⊗ G + λI)⁻¹": 1.0, "K-FAC, factored damping": 0.5}
 """Powers of lambda by which gaps vanish."""
@@ -28,18 +29,6 @@ MATRIX = Figure(
 )
 DAMPED = Figure(
     "gap-by-damping", "Gap after one step against damping. Dashed: below it a gap counts as none (✓ above)."
-)
-DAMPING = (
-    "Damping adds a multiple of the identity, which does not map along with the Fisher matrix: it is the "
-    "metric of one set of parameters. So the gap of a damped method vanishes only as λ does, by the power in "
-    "the legend. Factored damping adds √λ, and not λ, to each factor."
-)
-OPENING = (
-    "Two nets compute the same function of <i>x</i>, in other parameters: rotated, rescaled, "
-    "centred, tanh units for logistic ones. Both are trained by the same method, on the same "
-    "examples, with the same random numbers. The gap is how far apart their outputs then are, over "
-    "how far the first has moved. With a method that depends on the function alone it is rounding; "
-    "theory says which methods these are [MG15, sec. 10; GM16, sec. 4.1]."
 )
 CAPTION = "Losses of two nets that begin as the same function."
 
@@ -57,8 +46,8 @@ def chapter(study: Invariance) -> Chapter:
         "gap-by-damping": partial(plots.gap_against_damping, study.dampings, study.damped, **options),
     }
     sections = [
-        Section("invariance", TITLE, [OPENING, MATRIX]),
-        Section("gapdamping", "What damping does", [DAMPING, DAMPED], 3),
+        Section("invariance", TITLE, [*words("invariance"), MATRIX]),
+        Section("gapdamping", "What damping does", [*words("invariance-damping"), DAMPED], 3),
     ]
     for one in study.applications:
         drawn = application_figures(one)

@@ -25,6 +25,7 @@ from ...network import Network
 from ...network.layers import Conv2d
 from ..parts import Chapter, Figure, Part, Section, count, listing, number, two_digits
 from ..studied import Run
+from ..words import words
 
 MEASURED = 300
 """Most examples whose maps are measured."""
@@ -269,20 +270,13 @@ def _space(maps: Mapping[str, Sequence[LayerMaps]], trained: Mapping[str, Mappin
     layer = studied[0]
     t = math.prod(layer.grid)
     parts: list[Part] = [
-        "Correlate a map with itself, shifted by some pixels. For derivatives SUD says: a dot in the "
-        "middle, and nothing around it. At a distance of one pixel the mean size of the correlation is "
-        f"{strengths}, in nets trained alike. Max-pooling sends a derivative to one pixel of its window, "
-        "where an average sends it to all of them alike [GM16, fig. 1]. Of what goes into the layers KFC "
-        f"does not assume SUD; there it is {_by_layer(studied, 'inputs', 'neighbours')}.",
+        *words("maps-space", strengths=strengths, inputs=_by_layer(studied, "inputs", "neighbours")),
         Figure(
             "conv-autocorrelation",
             "Autocorrelation in space, mean over maps: of what goes into each convolution, and of the "
             "derivatives that come back, with max-pooling and with averages.",
         ),
-        "Weak correlations can add up to a large error, as there are many of them: in "
-        f"{layer.name} there are {count(t)} pairs of a location with itself and {count(t * (t - 1))} of "
-        "two different ones, and activations, which multiply them, are correlated and have a mean that "
-        "is not zero (the constant 1 of the bias least of all).",
+        *words("maps-pairs", layer=layer.name, same=count(t), different=count(t * (t - 1))),
     ]
     return Section("convspace", "Are derivatives uncorrelated in space?", parts, 3)
 
@@ -294,15 +288,10 @@ def places(studied: Sequence[LayerMaps]) -> Section:
         variance = layer.derivatives.mean_variance
         least, most = two_digits(variance.min()), two_digits(variance.max())
         ranges.append(f"{least} to {most} ({layer.name})")
-    text = (
-        "SH says that variances are the same at all locations. Relative to their mean, those of "
-        f"derivatives range over {listing(ranges)}. On the outermost locations they are "
-        f"{_by_layer(studied, 'derivatives', 'border')} times those inside; 1 would be SH. Patches "
-        "there reach into the padding, which holds zeros. Of activations KFC does not assume SH, as "
-        "<i>A</i> is made of the real, padded patches: their ratio is "
-        f"{_by_layer(studied, 'inputs', 'border')}."
+    borders = {signal: _by_layer(studied, signal, "border") for signal in ("inputs", "derivatives")}
+    return Section(
+        "convplaces", "Is no place special?", [*words("maps-places", ranges=listing(ranges), **borders)], 3
     )
-    return Section("convplaces", "Is no place special?", [text], 3)
 
 
 def _by_layer(layers: Sequence[LayerMaps], signal: str, measure: str) -> str:

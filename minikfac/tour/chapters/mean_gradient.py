@@ -8,6 +8,7 @@ from ...backend import Array, to_host
 from ...network import Network, outputs
 from ..parts import Chapter, Section, examples, number
 from ..studied import Run
+from ..words import words
 
 
 def mean_norms(net: Network, theta: Array, x: Array, y: Array, seed: int = 0) -> dict[str, float]:
@@ -47,14 +48,14 @@ def compute(run: Run) -> Chapter:
     start, end = (
         mean_norms(run.net, theta, run.x, run.y, run.settings.seed) for theta in (run.theta0, run.theta)
     )
-    text = (
-        "If targets are drawn from the model's own predictions, gradients have mean zero: the model is "
-        "always right about itself on average. So their covariance, which is <i>F</i>, is the mean of "
-        "their products. Before training, with the expectation over targets taken exactly, the mean "
-        f"gradient over {examples(len(run.x))} has length {number(start['model_norm'])}, which is rounding; "
-        f"with one drawn target per example, {number(start['sampled_norm'])}; with the labels, "
-        f"{number(start['label_norm'])}. After {run.settings.steps} steps of training the labels' mean "
-        f"gradient has length {number(end['label_norm'])}."
+    text = words(
+        "mean-gradient",
+        examples=examples(len(run.x)),
+        model=number(start["model_norm"]),
+        sampled=number(start["sampled_norm"]),
+        label=number(start["label_norm"]),
+        steps=run.settings.steps,
+        trained=number(end["label_norm"]),
     )
-    section = Section("mean", "The mean of the gradient", [text])
+    section = Section("mean", "The mean of the gradient", [*text])
     return Chapter([section], record={"means_start": start, "means": end}, results=start)

@@ -20,6 +20,7 @@ from ...races.recipes import recipe
 from ...training.loop import train
 from ..parts import Chapter, Figure, Finding, Part, Section, count, number
 from ..studied import Run
+from ..words import words
 from .conditioning import COUNTED, Conditioning, conditioning
 from .damping_study import MATRICES, STEPS, DampingStudy, damping_study
 
@@ -111,17 +112,15 @@ def chapter(valley: Conditioning, at: Improvement) -> Chapter:
     """Steps on the quadratic, and steps of K-FAC on a net."""
     exact, _, kfac, chain = MATRICES
     _, rescaled, momentum = STEPS
-    damping = (
-        "A net's loss is not quadratic, and K-FAC is not its curvature. So K-FAC damps its matrix, with "
-        f"a strength γ&nbsp;=&nbsp;√λ, and may re-scale the step by the exact Fisher matrix, at the cost "
-        "of one pass forward. Here this is tried on a small autoencoder of digits "
-        f"({count(at.n_params)} weights) after {count(at.steps)} steps of K-FAC. With the step before "
-        "as a second direction, which is momentum, the objective falls by up to "
-        f"{number(at.best(kfac, momentum)[0])} nats. Re-scaled, the step of the block-tridiagonal "
-        f"inverse lowers it by up to {number(at.best(chain, rescaled)[0])} nats, and that of the exact "
-        f"matrix by up to {number(at.best(exact, rescaled)[0])}."
+    damping = words(
+        "progress",
+        weights=count(at.n_params),
+        steps=count(at.steps),
+        momentum=number(at.best(kfac, momentum)[0]),
+        chain=number(at.best(chain, rescaled)[0]),
+        exact=number(at.best(exact, rescaled)[0]),
     )
-    parts: list[Part] = [_valley_in_words(valley), VALLEY, damping, FIGURE]
+    parts: list[Part] = [*_valley_in_words(valley), VALLEY, *damping, FIGURE]
     kept = ("condition_number", "losses", "reduction", "condition_numbers", "steps")
     improvements = [
         {"matrix": matrix, "way": kind, "nats": values}
@@ -167,14 +166,8 @@ def _finding(at: Improvement) -> Finding:
     )
 
 
-def _valley_in_words(run: Conditioning) -> str:
+def _valley_in_words(run: Conditioning) -> list[str]:
     where = int(np.abs(run.condition_numbers - run.condition_number).argmin())
-    plain, momentum, natural = (int(run.steps[name][where]) for name in COUNTED)
+    plain, momentum, natural = (count(run.steps[name][where]) for name in COUNTED)
     ratio = number(float(run.condition_numbers[where]))
-    return (
-        f"Take a loss of two parameters that is curved {ratio} times as much in one direction as in the "
-        "other. Gradient descent with its best step size jumps from one side of the valley to the other, "
-        f"crawls along it, and takes <b>{count(plain)}</b> steps to a millionth of the loss; with its "
-        f"best momentum, {count(momentum)}. The natural gradient divides by the curvature, which is "
-        f"<i>F</i> here: steps that it takes, whatever the ratio: <b>{count(natural)}</b>."
-    )
+    return words("progress-valley", ratio=ratio, plain=plain, momentum=momentum, natural=natural)

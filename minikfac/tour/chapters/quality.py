@@ -10,6 +10,7 @@ from ...exploration import Study
 from ...linalg import SingularMatrixError
 from ..parts import Chapter, Figure, Finding, Part, Section, Table, listing, percent, two_digits
 from ..studied import Run
+from ..words import words
 
 MEASURED = {
     "Relative errors of the matrix and of its inverse, and the scalar that fits it best.": "error "
@@ -19,11 +20,6 @@ MEASURED = {
     "measures of each layer, are in quality.csv.": "kl condition cg_iterations",
 }
 """Captions and columns of the two tables: what the figure does not show, few enough for a phone."""
-TEXT = (
-    "A matrix can be close to <i>F</i> and its step poor, or the reverse: error and best scale are "
-    "about the matrix, the rest about its inverse. “No curvature” is the plain gradient, and as a "
-    "preconditioner none."
-)
 CAPTION = (
     "Above: progress of each approximation's step. Below: its cosine with the exact step. Left: "
     "against the numbers that it stores. Right: against damping; dotted: that of the left side."
@@ -42,7 +38,7 @@ def compute(run: Run) -> Chapter:
         for caption, columns in MEASURED.items()
         if len((table := comparison.table(columns=columns.split()))[0]) > 1
     ]
-    parts: list[Part] = [TEXT, *_notes(run), figure, *tables]
+    parts: list[Part] = [*words("quality"), *_notes(run), figure, *tables]
     return Chapter(
         [Section("quality", "How good each approximation is", parts)],
         {"quality": comparison.plot if comparison.spread is not None else lambda: _progress(run.study)},

@@ -12,6 +12,7 @@ from ...backend import Array, to_host
 from ...network import Network
 from ..parts import Chapter, Figure, Section, number
 from ..studied import Run
+from ..words import words
 from .maps import conv_layers
 
 _DRAWS = 4
@@ -48,19 +49,12 @@ def compute(run: Run) -> Chapter:
     if not shorter > 0:
         return Chapter([], record=record, results=cloud)
     first, second = cloud.names
-    text = (
-        "Each dot is the gradient of one example for one drawn target with respect to two parameters of "
-        f"{cloud.layer}: {first} and {second}. The 2 × 2 part of <i>F</i> that belongs to them is the "
-        "covariance of this cloud. Where gradients are long, predictions change fast and the natural "
-        "gradient takes short steps, and the other way round: the ellipse on the right, of steps that "
-        "change the predictions equally, is that of <i>F</i><sup>−1</sup>. Both are "
-        f"{number(longer / shorter)} times as long as they are wide, with long and short axes exchanged."
-    )
+    text = words("scatter", layer=cloud.layer, first=first, second=second, ratio=number(longer / shorter))
     caption = (
         "Left: sampled gradients of two parameters and the ellipse of F. Right: steps of equal divergence."
     )
     figure = Figure("gradient-scatter", caption)
-    section = Section("scatter", "F is the covariance of sampled gradients", [text, figure])
+    section = Section("scatter", "F is the covariance of sampled gradients", [*text, figure])
     draw = partial(plots.gradient_scatter, cloud.samples, cloud.F, names=cloud.names)
     return Chapter([section], {"gradient-scatter": draw}, record, results=cloud)
 
