@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from .words import words
+
 Drawings = dict[str, Callable[[], Any]]
 """Figures by file name, without ending; each is drawn when called."""
 
@@ -17,6 +19,11 @@ class Figure:
 
     name: str
     caption: str
+
+
+def captioned(name: str, **values: object) -> Figure:
+    """Return a figure with its caption of ``words.html``, which stands there under ``figure-name``."""
+    return Figure(name, *words(f"figure-{name}", **values))
 
 
 @dataclass(frozen=True)

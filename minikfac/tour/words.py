@@ -1,4 +1,4 @@
-"""The paragraphs of the report: their text is in ``words.html``, and chapters fill in the numbers."""
+"""Paragraphs and captions of the report: ``words.html`` has their text, chapters fill in the numbers."""
 
 from __future__ import annotations
 

@@ -13,8 +13,11 @@ CHAPTERS = Path(words.__file__).parent / "chapters"
 def test_chapters_use_every_text() -> None:
     source = "\n".join(path.read_text(encoding="utf-8") for path in sorted(CHAPTERS.glob("*.py")))
     used = set(re.findall(r'words\(\s*"([\w-]+)"', source))
+    used |= {f"figure-{name}" for name in re.findall(r'captioned\("([\w-]+)"', source)}
     walks = set(re.findall(r'_walk\(\s*"(\w+)"', source)) | {"nonlinearity", "pooled"}
-    assert used | {f"exactness-{walk}" for walk in walks} == set(words._TEXTS)
+    used |= {f"exactness-{walk}" for walk in walks}
+    used |= {"figure-quality", "figure-quality-of-seeds"}
+    assert used == set(words._TEXTS)
 
 
 def test_paragraphs_hold_what_is_filled_in() -> None:

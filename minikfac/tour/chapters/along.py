@@ -8,7 +8,7 @@ from typing import Any
 from ... import fisher, plots, quality
 from ...backend import Array, to_device, to_host
 from ...quality import APPROXIMATIONS, applicable
-from ..parts import Chapter, Drawings, Figure, Finding, Part, Section, count, percent, two_digits
+from ..parts import Chapter, Drawings, Finding, Part, Section, captioned, count, percent, two_digits
 from ..studied import Run
 from ..words import words
 from .mean_gradient import concentration
@@ -21,10 +21,7 @@ _LARGEST = 3000
 """Most parameters for which exact matrices are built at so many moments."""
 
 
-FIGURE = Figure(
-    "along-training",
-    "Error of each matrix and cosine of its step; dotted: the moment that is studied here.",
-)
+FIGURE = captioned("along-training")
 
 
 def compute(run: Run) -> Chapter | None:
@@ -44,11 +41,7 @@ def compute(run: Run) -> Chapter | None:
     parts: list[Part] = [*text, FIGURE]
     drawings: Drawings = {"along-training": draw}
     if pictures:
-        caption = (
-            "What one step changes in the weights of the first units, as images of the inputs: orange +, "
-            "purple −, each row on a scale of its own."
-        )
-        parts.append(Figure("first-steps", caption))
+        parts.append(captioned("first-steps"))
         drawings["first-steps"] = partial(plots.steps_as_pictures, pictures)
     finding = Finding(
         "The quality of an approximation changes during training.",

@@ -21,7 +21,7 @@ import numpy as np
 
 from ... import plots
 from ...backend import Array
-from ..parts import Chapter, Figure, Section
+from ..parts import Chapter, Section, captioned
 from ..studied import Run
 from ..words import words
 from . import charts
@@ -172,11 +172,7 @@ def ascents(
 def compute(run: Run) -> Chapter:
     """Why paths depend on the map, and those of the natural gradient do not; no net is needed."""
     climb = ascents()
-    caption = (
-        "Above: the paths on their maps. Below: the same paths on the globe, and how far those of "
-        "different maps are apart, against the size of the steps."
-    )
-    figure, title = Figure("map-ascent", caption), "Uphill on the map, uphill on the globe"
+    figure, title = captioned("map-ascent"), "Uphill on the map, uphill on the globe"
     paths = climb.maps, climb.on_map, climb.on_globe, climb.limit, climb.steps, climb.apart
     options: dict[str, Any] = {"graticules": climb.graticules, "keeps": climb.keeps, "step": climb.step}
     draw = partial(plots.globe_ascent, climb.heights, climb.sphere, climb.map_heights, *paths, **options)

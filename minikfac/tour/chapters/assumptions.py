@@ -11,15 +11,11 @@ from typing import Any
 from ... import plots, quality
 from ...exploration import Study
 from ...network.layers import Conv2d
-from ..parts import Chapter, Figure, Section
+from ..parts import Chapter, Section, captioned
 from ..words import words
 from .maps import conv_layers
 
-FIGURE = Figure(
-    "conv-layers",
-    "Each convolution's block under sets of assumptions: error, best scalar, and the step on its parameters. "
-    "Without a dot for the step, the matrix has negative eigenvalues beyond the damping.",
-)
+FIGURE = captioned("conv-layers")
 
 
 def chapter(ledgers: dict[str, list[dict[str, Any]]]) -> Chapter:

@@ -19,7 +19,7 @@ from ... import fisher, plots
 from ...backend import Array, to_host
 from ...network import Network, outputs
 from ...network.layers import AvgPool2d, BatchNorm, Conv2d, Dense, Flatten, GroupNorm, Layer, Tanh
-from ..parts import Chapter, Figure, Section, number, two_digits
+from ..parts import Chapter, Section, captioned, number, two_digits
 from ..studied import Run
 from ..words import words
 
@@ -143,12 +143,8 @@ def compute(run: Run) -> Chapter | None:
         flat=number(batch.flat.max()),
         control=number(batch.control),
     )
-    caption = (
-        "Error of the matrix with constant statistics against the size of the batch: medians, and ranges "
-        "over batches."
-    )
     title = "Batch normalization: examples that are not alone"
-    section = Section("convbatch", title, [*text, Figure("conv-batchnorm", caption)], 3)
+    section = Section("convbatch", title, [*text, captioned("conv-batchnorm")], 3)
     below, *above = batch.layer_errors
     errors = {
         "all parameters": batch.errors,

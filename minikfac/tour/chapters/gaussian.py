@@ -27,7 +27,7 @@ import numpy as np
 
 from ... import plots
 from ...backend import Array
-from ..parts import Chapter, Figure, Section, listing
+from ..parts import Chapter, Section, captioned, listing
 from ..studied import Run
 from ..words import words
 from . import charts
@@ -265,11 +265,7 @@ def compute(run: Run) -> Chapter:
     """Flows of different charts, and finite steps; no net is needed."""
     flows = gaussian_flows()
     text = words("gaussian", charts=len(flows.axes), names=listing(list(flows.axes)))
-    caption = (
-        "Above: flows in three charts; ellipses are steps of equal KL divergence. Below: the same flows "
-        "in the first chart, and how far finite steps in different charts are apart."
-    )
-    figure, title = Figure("gaussian-charts", caption), "A family of distributions is a globe too"
+    figure, title = captioned("gaussian-charts"), "A family of distributions is a globe too"
     distances = {
         f"{method.split()[0]}, {length}": apart[method]
         for length, apart in {"one step": flows.one_step, "1/h steps": flows.walked}.items()

@@ -21,7 +21,7 @@ import numpy as np
 
 from ... import plots
 from ...backend import Array
-from ..parts import Chapter, Figure, Section
+from ..parts import Chapter, Section, captioned
 from ..studied import Run
 from ..words import words
 
@@ -262,8 +262,7 @@ def _crossings(latitudes: tuple[float, float]) -> Array:
 def compute(run: Run) -> Chapter:
     """What maps keep, and what a metric is; no net is needed."""
     drawn = tissot()
-    caption = "Tissot's ellipses: what becomes of small circles of one size, on the globe and on maps of it."
-    figure = Figure("map-projections", caption)
+    figure = captioned("map-projections")
     section = Section(
         "globe", "Before any net: the map and the globe", [*words("globe", maps=len(drawn.maps)), figure]
     )

@@ -16,21 +16,14 @@ from ...invariance.methods import METHODS
 from ...invariance.study import TOLERANCE, Application, GapMatrix, Invariance, brief_study
 from ...writing import write_text
 from ..page import page
-from ..parts import Chapter, Drawings, Figure, Finding, Head, Section, number
+from ..parts import Chapter, Drawings, Figure, Finding, Head, Section, captioned, number
 from ..studied import Run
 from ..words import words
 
 SLOPES = {"exact natural gradient": 1.0, "K-FAC, (A ⊗ G + λI)⁻¹": 1.0, "K-FAC, factored damping": 0.5}
 """Powers of lambda by which gaps vanish."""
 TITLE = "Which methods depend on the parametrization?"
-MATRIX = Figure(
-    "invariance",
-    "Methods down, reparameterizations across. The first group, K-FAC included, is undamped.",
-)
-DAMPED = Figure(
-    "gap-by-damping", "Gap after one step against damping. Dashed: below it a gap counts as none (✓ above)."
-)
-CAPTION = "Losses of two nets that begin as the same function."
+MATRIX = captioned("invariance")
 
 
 def compute(run: Run) -> Chapter:
@@ -47,12 +40,15 @@ def chapter(study: Invariance) -> Chapter:
     }
     sections = [
         Section("invariance", TITLE, [*words("invariance"), MATRIX]),
-        Section("gapdamping", "What damping does", [*words("invariance-damping"), DAMPED], 3),
+        Section(
+            "gapdamping", "What damping does", [*words("invariance-damping"), captioned("gap-by-damping")], 3
+        ),
     ]
     for one in study.applications:
         drawn = application_figures(one)
         drawings |= drawn
-        sections += [Section(one.key, one.title, [Figure(one.key, CAPTION)], 3)] * len(drawn)
+        figure = Figure(one.key, *words("figure-equivalent"))
+        sections += [Section(one.key, one.title, [figure], 3)] * len(drawn)
     return Chapter(sections, drawings, {"invariance": study.record()}, [finding(study)], results=study)
 
 

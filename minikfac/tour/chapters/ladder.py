@@ -9,7 +9,7 @@ from functools import partial
 from ... import fisher, plots
 from ...backend import Array, to_host
 from ...exploration import Study
-from ..parts import Chapter, Figure, Section
+from ..parts import Chapter, Section, captioned
 from ..words import words
 from .assumptions import short, studied_convolutions
 
@@ -17,7 +17,7 @@ _DRAWN = 256
 """Most locations of the layer that is drawn: pairs of them are summed."""
 
 
-FIGURE = Figure("conv-ladder", "The same block under each set of assumptions.")
+FIGURE = captioned("conv-ladder")
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from ... import fisher, plots
 from ...backend import Array, to_host
 from ...network import Network
 from ...network.layers import Conv2d
-from ..parts import Chapter, Figure, Part, Section, count, listing, number, two_digits
+from ..parts import Chapter, Part, Section, captioned, count, listing, number, two_digits
 from ..studied import Run
 from ..words import words
 
@@ -271,11 +271,7 @@ def _space(maps: Mapping[str, Sequence[LayerMaps]], trained: Mapping[str, Mappin
     t = math.prod(layer.grid)
     parts: list[Part] = [
         *words("maps-space", strengths=strengths, inputs=_by_layer(studied, "inputs", "neighbours")),
-        Figure(
-            "conv-autocorrelation",
-            "Autocorrelation in space, mean over maps: of what goes into each convolution, and of the "
-            "derivatives that come back, with max-pooling and with averages.",
-        ),
+        captioned("conv-autocorrelation"),
         *words("maps-pairs", layer=layer.name, same=count(t), different=count(t * (t - 1))),
     ]
     return Section("convspace", "Are derivatives uncorrelated in space?", parts, 3)

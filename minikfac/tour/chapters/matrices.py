@@ -22,20 +22,11 @@ from ...backend import Array, to_host
 from ...exploration import Study
 from ...fisher.kronecker import factors
 from ...quality import APPROXIMATIONS
-from ..parts import Chapter, Drawings, Figure, Finding, Part, Section, count, listing, percent, two_digits
+from ..parts import Chapter, Drawings, Finding, Part, Section, captioned, count, listing, percent, two_digits
 from ..studied import LARGEST, Run
 from ..words import words
 
-FIGURE = Figure(
-    "kfac",
-    "Above: one layer's exact block, its factors A and G, their Kronecker product, and the difference. "
-    "Below: the exact Fisher matrix, K-FAC with one such block per layer, and the difference.",
-)
-
-
-CHAIN = Figure(
-    "matrices-chain", "F̃, block-diagonal and block-tridiagonal, and their inverses [MG15, fig. 5, 6]."
-)
+FIGURE = captioned("kfac")
 
 
 class Pictured(NamedTuple):
@@ -117,7 +108,7 @@ class Matrices:
         if len(self.sizes) > 1:
             parts += self._between_layers()
         if "tridiagonal" in self.damped:
-            parts += [*words("matrices-chain"), CHAIN]
+            parts += [*words("matrices-chain"), captioned("matrices-chain")]
             drawings["matrices-chain"] = self._matrices
         section = Section("matrices", "The matrices", parts)
         record = {"layers": list(self.names), "sizes": list(self.sizes), "errors": self.errors}

@@ -8,7 +8,7 @@ from typing import Any
 from ... import plots
 from ...network import mlp, presets
 from ...plots.memory import human_bytes
-from ..parts import Chapter, Figure, Section, count
+from ..parts import Chapter, Section, captioned, count
 from ..studied import Run
 from ..words import words
 
@@ -41,10 +41,9 @@ def compute(run: Run) -> Chapter:
         bytes=human_bytes(_BYTES * widest["largest_layer"] ** 2),
         bits=8 * _BYTES,
     )
-    figure = Figure("memory", "Memory of the full Fisher matrix and of K-FAC's factors.")
     counts = {row["name"]: (row["parameters"], row["factor_bytes"] // _BYTES) for row in rows}
     return Chapter(
-        [Section("memory", "Why not simply use F?", [*text, figure])],
+        [Section("memory", "Why not simply use F?", [*text, captioned("memory")])],
         {"memory": lambda: plots.memory(counts, bytes_per_float=_BYTES)},
         {"memory": rows},
     )

@@ -18,7 +18,7 @@ from ...parallel import one_thread
 from ...races.problems import problem
 from ...races.recipes import recipe
 from ...training.loop import train
-from ..parts import Chapter, Figure, Finding, Part, Section, count, number
+from ..parts import Chapter, Finding, Part, Section, captioned, count, number
 from ..studied import Run
 from ..words import words
 from .conditioning import COUNTED, Conditioning, conditioning
@@ -87,19 +87,7 @@ def improvement(seed: int = 0, width: float = 0.5, steps: int = 100) -> Improvem
     return Improvement(study, net.n_params, steps, float(run["loss"][-1]), run.state["gamma"])
 
 
-FIGURE = Figure(
-    "improvement-by-damping",
-    "Decrease of the objective by one step against the strength of damping: the step as it is, re-scaled, "
-    "and with momentum [MG15, fig. 7]. Steps below zero increase it. Dotted: the γ that K-FAC had chosen.",
-)
-
-
-VALLEY = Figure(
-    "valley",
-    "Above: paths on the quadratic, the vertical axis stretched; momentum, which swings far out, is "
-    "not shown there. Below: the loss, step by step, and the steps needed against the condition "
-    "number.",
-)
+FIGURE = captioned("improvement-by-damping")
 
 
 def compute(run: Run) -> Chapter:
@@ -120,7 +108,7 @@ def chapter(valley: Conditioning, at: Improvement) -> Chapter:
         chain=number(at.best(chain, rescaled)[0]),
         exact=number(at.best(exact, rescaled)[0]),
     )
-    parts: list[Part] = [*_valley_in_words(valley), VALLEY, *damping, FIGURE]
+    parts: list[Part] = [*_valley_in_words(valley), captioned("valley"), *damping, FIGURE]
     kept = ("condition_number", "losses", "reduction", "condition_numbers", "steps")
     improvements = [
         {"matrix": matrix, "way": kind, "nats": values}

@@ -20,11 +20,6 @@ MEASURED = {
     "measures of each layer, are in quality.csv.": "kl condition cg_iterations",
 }
 """Captions and columns of the two tables: what the figure does not show, few enough for a phone."""
-CAPTION = (
-    "Above: progress of each approximation's step. Below: its cosine with the exact step. Left: "
-    "against the numbers that it stores. Right: against damping; dotted: that of the left side."
-)
-CAPTION_OF_SEEDS = "Measures of each approximation: means over seeds; whiskers are standard deviations."
 _EXACT_STEPS = 4000
 """Most parameters for which steps are taken for each of several dampings."""
 
@@ -32,7 +27,8 @@ _EXACT_STEPS = 4000
 def compute(run: Run) -> Chapter:
     """The figure, what was left out or drawn, and the other measures as tables; the study has made them."""
     comparison = run.study.table
-    figure = Figure("quality", CAPTION if comparison.spread is None else CAPTION_OF_SEEDS)
+    seeds = "-of-seeds" if comparison.spread is not None else ""
+    figure = Figure("quality", *words(f"figure-quality{seeds}"))
     tables = [
         Table(*table, caption)
         for caption, columns in MEASURED.items()

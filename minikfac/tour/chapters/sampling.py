@@ -11,7 +11,7 @@ import numpy as np
 from ... import fisher, plots
 from ...backend import Array
 from ...network import Network
-from ..parts import Chapter, Figure, Finding, Section, examples, listing, number, two_digits
+from ..parts import Chapter, Finding, Section, captioned, examples, listing, number, two_digits
 from ..studied import Run
 from ..words import words
 
@@ -21,7 +21,7 @@ SEEDS = 5
 """Estimates for each number of targets."""
 
 
-FIGURE = Figure("sampling", "Relative error against the number of drawn targets per example.")
+FIGURE = captioned("sampling")
 
 
 def compute(run: Run) -> Chapter | None:

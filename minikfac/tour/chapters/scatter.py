@@ -10,7 +10,7 @@ import numpy as np
 from ... import fisher, plots
 from ...backend import Array, to_host
 from ...network import Network
-from ..parts import Chapter, Figure, Section, number
+from ..parts import Chapter, Section, captioned, number
 from ..studied import Run
 from ..words import words
 from .maps import conv_layers
@@ -50,11 +50,9 @@ def compute(run: Run) -> Chapter:
         return Chapter([], record=record, results=cloud)
     first, second = cloud.names
     text = words("scatter", layer=cloud.layer, first=first, second=second, ratio=number(longer / shorter))
-    caption = (
-        "Left: sampled gradients of two parameters and the ellipse of F. Right: steps of equal divergence."
+    section = Section(
+        "scatter", "F is the covariance of sampled gradients", [*text, captioned("gradient-scatter")]
     )
-    figure = Figure("gradient-scatter", caption)
-    section = Section("scatter", "F is the covariance of sampled gradients", [*text, figure])
     draw = partial(plots.gradient_scatter, cloud.samples, cloud.F, names=cloud.names)
     return Chapter([section], {"gradient-scatter": draw}, record, results=cloud)
 

@@ -10,7 +10,7 @@ import numpy as np
 from ... import plots
 from ...backend import Array, to_host
 from ...network import Network, outputs
-from ..parts import Chapter, Drawings, Figure, Part, Section, percent
+from ..parts import Chapter, Drawings, Part, Section, captioned, percent
 from ..studied import Run
 from ..words import words
 
@@ -90,11 +90,7 @@ def compute(run: Run) -> Chapter | None:
             drawn=drawn,
             probability=percent(float(one.mean[drawn])),
         )
-    caption = (
-        "First row: one example forward, to probabilities. Second row: derivatives back, for the drawn "
-        "target. Third row: the gradient of each layer's weights, an outer product."
-    )
-    parts.append(Figure("forward-backward", caption))
+    parts.append(captioned("forward-backward"))
     section = Section("signals", "Forward and back: where the numbers come from", parts)
     figures: Drawings = {}
     if classes and len(one.activations) > 1:

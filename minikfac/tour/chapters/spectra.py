@@ -6,17 +6,12 @@ import numpy as np
 
 from ... import plots
 from ...backend import to_host
-from ..parts import Chapter, Figure, Finding, Section, count, listing, number, percent
+from ..parts import Chapter, Finding, Section, captioned, count, listing, number, percent
 from ..studied import Run
 from ..words import words
 from .matrices import pictured
 
-MODELS = Figure(
-    "graphical-models",
-    "The computation of a gradient, for three layers, and three models of the outcome: the exact Fisher "
-    "matrix, K-FAC, and the chain of the block-tridiagonal version [MG15, fig. 4].",
-)
-FIGURE = Figure("spectra", "Eigenvalues of the exact matrix and of approximations, largest first.")
+FIGURE = captioned("spectra")
 
 
 def compute(run: Run) -> Chapter | None:
@@ -48,7 +43,11 @@ def compute(run: Run) -> Chapter | None:
     )
     return Chapter(
         [
-            Section("models", "What is assumed about the gradient", [*words("models"), MODELS]),
+            Section(
+                "models",
+                "What is assumed about the gradient",
+                [*words("models"), captioned("graphical-models")],
+            ),
             Section("spectra", "Eigenvalues", [*text, FIGURE]),
         ],
         {
