@@ -161,7 +161,7 @@ class Part:
     bias: tuple[int, ...] = ()
 
     def diagnose(self, returned: Any) -> str | None:
-        """Say what is wrong, as :func:`diagnose` does; None if nothing.
+        """Say what is wrong, in part of a sentence; None if nothing.
 
         Raises:
             Wrong: on what is not a finite array of the right shape.
@@ -171,13 +171,56 @@ class Part:
             return None
         slips = dict(self.slips(array) if callable(self.slips) else self.slips)
         if array.ndim == 0:
-            return diagnose_number(self.name, array, self.right, slips)
+            return self._diagnose_number(array, slips)
         if self.bias:
             slips["the bias comes first, and should be the last"] = np.roll(self.right, 1, axis=self.bias)
             slips["the bias row is zero, and its input is the constant 1"] = without = self.right.copy()
             for axis in self.bias:
                 without.swapaxes(0, axis)[-1] = 0
-        return diagnose(self.name, array, self.right, self.causes, slips)
+        return self._diagnose_array(array, slips)
+
+    def _diagnose_array(self, array: Array, slips: Mapping[str, Array]) -> str:
+        """Say what is wrong with an array of the right shape; any multiple of a slip is recognized."""
+        name, right = self.name, self.right
+        if not array.any():
+            return f"{name} is all zeros"
+        c = multiple(array, right)
+        if c is not None:
+            cause = cause_of(c, self.causes)
+            why = f": {cause}" if cause else ", and right up to that factor"
+            return f"{name} is {times(c)} what it should be{why}"
+        kind, square = "matrix" if right.ndim == 2 else "vector", right.shape == (len(right), len(right))
+        if square:
+            slips = {**slips, "only the diagonal is filled in": np.diag(right.diagonal())}
+        scales = {slip: multiple(array, wrong) for slip, wrong in slips.items()}
+        for slip, scale in scales.items():
+            if scale is not None and same(scale, 1):
+                return f"{name} is another {kind}: {slip}"
+        for slip, scale in scales.items():
+            if scale is not None:
+                return f"{name} is another {kind} (and {times(scale)} even that): {slip}"
+        if square:
+            if close(right.T, right) and not close(array.T, array):
+                return f"{name} is not symmetric, which a mean of outer products v v^T always is"
+            if close(array, right.T):
+                return f"{name} is transposed"
+        at = tuple(int(i) for i in np.unravel_index(abs(array - right).argmax(), right.shape))
+        distance = np.linalg.norm(array - right) / np.linalg.norm(right)
+        if distance < SINGLE_PRECISION:
+            return (
+                f"{name} is right only up to {distance:.1g} of its norm, as if computed in single precision"
+            )
+        return (
+            f"{name} is off by {distance:.2g} of its norm, most at {list(at)}, "
+            f"where it is {array[at]:.4g} and should be {right[at]:.4g}"
+        )
+
+    def _diagnose_number(self, array: Array, slips: Mapping[str, float]) -> str:
+        """Say what is wrong with one number."""
+        value = float(array)
+        matching = (slip for slip, other in slips.items() if same(value, other))
+        why = next(matching, None) or cause_of(value / self.right, {})
+        return f"{self.name} is {value:.4g} and should be {self.right:.4g}" + (f": {why}" if why else "")
 
 
 def ordered(returned: Mapping[str, Any], *wanted: Part) -> None:
@@ -252,56 +295,6 @@ def times(c: float) -> str:
     return f"{c:.4g} times"
 
 
-def diagnose(
-    name: str,
-    array: Array,
-    right: Array,
-    causes: Mapping[str, float],
-    slips: Mapping[str, Array],
-) -> str | None:
-    """Say what is wrong with an array of the right shape, in part of a sentence; None if nothing.
-
-    Args:
-        name: of the array.
-        array: what the answer made.
-        right: what it should be; more than one number, so that a multiple of it says something.
-        causes: maps what leads to a wrong scale to the factor that it leads to.
-        slips: maps what leads to another array to that array; any multiple of it is recognized.
-    """
-    if close(array, right):
-        return None
-    if not array.any():
-        return f"{name} is all zeros"
-    c = multiple(array, right)
-    if c is not None:
-        cause = cause_of(c, causes)
-        why = f": {cause}" if cause else ", and right up to that factor"
-        return f"{name} is {times(c)} what it should be{why}"
-    kind, square = "matrix" if right.ndim == 2 else "vector", right.shape == (len(right), len(right))
-    if square:
-        slips = {**slips, "only the diagonal is filled in": np.diag(right.diagonal())}
-    scales = {slip: multiple(array, wrong) for slip, wrong in slips.items()}
-    for slip, scale in scales.items():
-        if scale is not None and same(scale, 1):
-            return f"{name} is another {kind}: {slip}"
-    for slip, scale in scales.items():
-        if scale is not None:
-            return f"{name} is another {kind} (and {times(scale)} even that): {slip}"
-    if square:
-        if close(right.T, right) and not close(array.T, array):
-            return f"{name} is not symmetric, which a mean of outer products v v^T always is"
-        if close(array, right.T):
-            return f"{name} is transposed"
-    at = tuple(int(i) for i in np.unravel_index(abs(array - right).argmax(), right.shape))
-    distance = np.linalg.norm(array - right) / np.linalg.norm(right)
-    if distance < SINGLE_PRECISION:
-        return f"{name} is right only up to {distance:.1g} of its norm, as if computed in single precision"
-    return (
-        f"{name} is off by {distance:.2g} of its norm, most at {list(at)}, "
-        f"where it is {array[at]:.4g} and should be {right[at]:.4g}"
-    )
-
-
 def moment(v: Array, n: int) -> Array:
     """Sum of v v^T over all axes of v but the last, over n."""
     rows = v.reshape(-1, v.shape[-1])
@@ -329,18 +322,6 @@ def causes_of_mean(n: int) -> dict[str, float]:
         "the sum over examples is not divided by N": n,
         "it is divided by N twice": 1 / n,
     }
-
-
-def diagnose_number(name: str, returned: Array, right: float, slips: Mapping[str, float]) -> str | None:
-    """The same for one number; slips map what leads to another number to that number."""
-    value = float(returned)
-    if same(value, right):
-        return None
-    for slip, other in slips.items():
-        if same(value, other):
-            return f"{name} is {value:.4g} and should be {right:.4g}: {slip}"
-    cause = cause_of(value / right, {})
-    return f"{name} is {value:.4g} and should be {right:.4g}" + (f": {cause}" if cause else "")
 
 
 def kind_of(value: Any) -> str:

@@ -30,40 +30,27 @@ INK = "#333333"
 MAGNITUDE = "Greys"
 SIGNED = "PuOr_r"
 
-METHODS: dict[str, tuple[str, Any, str]] = {
-    "exact": (BLACK, ":", "*"),
-    "exact natural gradient": (BLACK, ":", "*"),
-    "natural gradient": (BLACK, ":", "*"),
-    "K-FAC": (BLUE, "-", "o"),
-    "K-FAC (factored damping)": (BLUE, "--", "P"),
-    "K-FAC, factored damping": (BLUE, "--", "P"),
-    "K-FAC, exact damping": (BLUE, "-", "o"),
-    "block-tridiagonal, factored damping": (GREEN, "-.", "D"),
-    "exact Fisher": (BLACK, ":", "*"),
-    "sampled Fisher matrix": (BLACK, "--", "*"),
-    "sampled K-FAC": (BLUE, "-", "o"),
-    "K-FAC, damped": (BLUE, "--", "P"),
-    "K-FAC, (A ⊗ G + λI)⁻¹": (BLUE, "-", "o"),
-    "KFC-pre": (BLUE, "-.", "p"),
-    "EKFAC": (SKY, "-.", "X"),
-    "nearest Kronecker": (SKY, ":", "<"),
-    "block-diagonal": (GREEN, "--", "s"),
-    "block-exact": (GREEN, "--", "s"),
-    "block-tridiagonal": (GREEN, "-.", "D"),
-    "K-FAC tridiagonal": (GREEN, "-.", "D"),
-    "low rank": (ORANGE, "--", "^"),
-    "Nesterov": (ORANGE, "-.", "^"),
-    "diagonal": (PURPLE, "--", "v"),
-    "diagonal Fisher": (PURPLE, "--", "v"),
-    "Adam": (PURPLE, ":", "v"),
-    "no curvature": (VERMILLION, ":", "d"),
-    "gradient": (VERMILLION, ":", "d"),
-    "SGD": (VERMILLION, "--", "d"),
-    "gradient, a small step": (GREY, "-", "d"),
-    "gradient, the best step": (VERMILLION, "--", "s"),
-    "gradient with the best momentum": (ORANGE, "-.", "^"),
+LOOKS: dict[tuple[str, Any, str], tuple[str, ...]] = {
+    (BLACK, ":", "*"): ("exact", "exact Fisher", "exact natural gradient", "natural gradient"),
+    (BLACK, "--", "*"): ("sampled Fisher matrix",),
+    (BLUE, "-", "o"): ("K-FAC", "K-FAC, exact damping", "sampled K-FAC", "K-FAC, (A ⊗ G + λI)⁻¹"),
+    (BLUE, "--", "P"): ("K-FAC (factored damping)", "K-FAC, factored damping", "K-FAC, damped"),
+    (BLUE, "-.", "p"): ("KFC-pre",),
+    (SKY, "-.", "X"): ("EKFAC",),
+    (SKY, ":", "<"): ("nearest Kronecker",),
+    (GREEN, "--", "s"): ("block-diagonal", "block-exact"),
+    (GREEN, "-.", "D"): ("block-tridiagonal", "K-FAC tridiagonal", "block-tridiagonal, factored damping"),
+    (ORANGE, "--", "^"): ("low rank",),
+    (ORANGE, "-.", "^"): ("Nesterov", "gradient with the best momentum"),
+    (PURPLE, "--", "v"): ("diagonal", "diagonal Fisher"),
+    (PURPLE, ":", "v"): ("Adam",),
+    (VERMILLION, ":", "d"): ("no curvature", "gradient"),
+    (VERMILLION, "--", "d"): ("SGD",),
+    (VERMILLION, "--", "s"): ("gradient, the best step",),
+    (GREY, "-", "d"): ("gradient, a small step",),
 }
-"""Colour, dash and marker of each method, in every figure; families share a colour."""
+"""Colour, dash and marker, and the methods that have them in every figure; families share a colour."""
+METHODS = {name: look for look, names in LOOKS.items() for name in names}
 _PLAIN = {name.lower().replace("-", " "): look for name, look in METHODS.items()}
 
 WIDTH = 10.0

@@ -158,6 +158,7 @@ class _Writer:
     Attributes:
         chapters: sections by chapter.
         headings: number and title of each section, by key.
+        figures: by name.
         numbers: of the figures that are on the page so far, by name.
     """
 
@@ -165,6 +166,8 @@ class _Writer:
         self.head, self.pictures = head, pictures
         self.chapters: list[list[Section]] = []
         self.headings: dict[str, str] = {}
+        parts = [part for section in sections for part in section.parts]
+        self.figures = {part.name: part for part in parts if isinstance(part, Figure)}
         self.numbers: dict[str, int] = {}
         for section in sections:
             if section.level == 2:
@@ -175,15 +178,14 @@ class _Writer:
             self.headings[section.key] = f"{place} {escape(section.title)}"
 
     def page(self) -> str:
-        paragraphs = [f"<p>{text}</p>" for text in self.head.paragraphs]
         numbered = list(enumerate(self.head.findings, 1))
-        conclusion = [f"<p>{text}</p>" for text in self.head.conclusion]
+        conclusion = [*map(self._part, self.head.conclusion)]
         if conclusion:
             conclusion.insert(0, '<h2 id="conclusion">Conclusion</h2>')
         return PAGE.substitute(
             title=escape(self.head.title),
             version=escape(__version__),
-            opening="\n".join(paragraphs),
+            opening="\n".join(map(self._part, self.head.paragraphs)),
             contents="\n".join(self._contents()),
             findings="\n".join(self._finding(number, finding) for number, finding in numbered),
             chapters="\n".join(self._chapter(chapter) for chapter in self.chapters),
@@ -206,7 +208,7 @@ class _Writer:
                 f'<section class="finding" id="finding{number}">',
                 f"<h2>Finding {number}. {escape(finding.title)}</h2>",
                 f'<p class="number"><b>{finding.value}</b> {finding.meaning}</p>',
-                self._figure(finding.figure),
+                self._figure(self.figures[finding.figure]),
                 f'<p class="read">Read on: {", ".join(links)}; tutorial {escape(finding.tutorial)}.</p>',
                 "</section>",
             ]

@@ -7,8 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .words import words
-
 Drawings = dict[str, Callable[[], Any]]
 """Figures by file name, without ending; each is drawn when called."""
 
@@ -19,11 +17,6 @@ class Figure:
 
     name: str
     caption: str
-
-
-def captioned(name: str, **values: object) -> Figure:
-    """Return a figure with its caption of ``words.html``, which stands there under ``figure-name``."""
-    return Figure(name, *words(f"figure-{name}", **values))
 
 
 @dataclass(frozen=True)
@@ -57,7 +50,7 @@ class Finding:
         title: a sentence, as plain text.
         value: the number of the finding, as HTML.
         meaning: what this number is, as HTML.
-        figure: that shows it.
+        figure: file name of the one that shows it.
         more: keys of the sections to read on.
         tutorial: its number and title.
     """
@@ -65,7 +58,7 @@ class Finding:
     title: str
     value: str
     meaning: str
-    figure: Figure
+    figure: str
     more: Sequence[str]
     tutorial: str
 
@@ -75,9 +68,9 @@ class Head:
     """What frames a page: its title (plain text), opening paragraphs, findings, and conclusion."""
 
     title: str
-    paragraphs: Sequence[str]
+    paragraphs: Sequence[Part]
     findings: Sequence[Finding]
-    conclusion: Sequence[str] = ()
+    conclusion: Sequence[Part] = ()
 
 
 @dataclass(frozen=True)

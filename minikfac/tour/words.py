@@ -1,4 +1,4 @@
-"""Paragraphs and captions of the report: ``words.html`` has their text, chapters fill in the numbers."""
+"""The text of the report: ``words.html`` has it, chapters fill in the numbers."""
 
 from __future__ import annotations
 
@@ -6,16 +6,23 @@ import re
 from pathlib import Path
 from string import Template
 
+from .parts import Figure, Part
+
 FILE = Path(__file__).with_suffix(".html")
 _, *_PIECES = re.split(r"<!-- ([\w-]+) -->\n", FILE.read_text(encoding="utf-8"))
 _TEXTS = dict(zip(_PIECES[::2], _PIECES[1::2], strict=True))
 
 
-def words(key: str, **values: object) -> list[str]:
-    """Return the paragraphs under a key, as HTML, with each ``$name`` replaced by the value of that name.
+def words(key: str, /, **values: object) -> list[Part]:
+    """Return what stands under a key, with each ``$name`` replaced by the value of that name.
 
-    >>> words("ladder", layer="conv1", maps=4)[0][:36]
-    'Entries of the block of conv1, by si'
+    >>> words("invariance-application", key="two-nets")
+    [Figure(name='two-nets', caption='Losses of two nets that begin as the same function.')]
     """
     text = Template(_TEXTS[key].strip()).substitute(values)
-    return [paragraph.replace("\n", " ") for paragraph in text.split("\n\n")]
+    return [_part(piece.replace("\n", " ")) for piece in text.split("\n\n")]
+
+
+def _part(text: str) -> Part:
+    figure = re.fullmatch(r'<figure id="([\w-]+)">(.*)</figure>', text)
+    return Figure(figure[1], figure[2]) if figure else text

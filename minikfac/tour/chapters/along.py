@@ -8,7 +8,7 @@ from typing import Any
 from ... import fisher, plots, quality
 from ...backend import Array, to_device, to_host
 from ...quality import APPROXIMATIONS, applicable
-from ..parts import Chapter, Drawings, Finding, Part, Section, captioned, count, percent, two_digits
+from ..parts import Chapter, Drawings, Finding, Part, Section, count, percent, two_digits
 from ..studied import Run
 from ..words import words
 from .mean_gradient import concentration
@@ -19,9 +19,6 @@ MOMENTS = (0, 1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 10)
 """When they are measured, over the steps of the study's training: beyond its end too."""
 _LARGEST = 3000
 """Most parameters for which exact matrices are built at so many moments."""
-
-
-FIGURE = captioned("along-training")
 
 
 def compute(run: Run) -> Chapter | None:
@@ -38,17 +35,17 @@ def compute(run: Run) -> Chapter | None:
     errors.pop("no curvature")
     draw = partial(plots.approximations_along_training, moments, errors, cosines, now=now)
     text = words("along", start=percent(start), end=percent(end), steps=count(now))
-    parts: list[Part] = [*text, FIGURE]
+    parts: list[Part] = text
     drawings: Drawings = {"along-training": draw}
     if pictures:
-        parts.append(captioned("first-steps"))
+        parts += words("along-steps")
         drawings["first-steps"] = partial(plots.steps_as_pictures, pictures)
     finding = Finding(
         "The quality of an approximation changes during training.",
         " → ".join(two_digits(cosines["K-FAC"][place]) for place in (0, moments.index(now), -1)),
         "is the cosine of K-FAC's step with the exact one before training, after "
         f"{count(now)} steps and after {count(moments[-1])}.",
-        FIGURE,
+        "along-training",
         ["along"],
         "4, Down to K-FAC",
     )

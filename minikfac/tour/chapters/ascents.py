@@ -21,11 +21,11 @@ import numpy as np
 
 from ... import plots
 from ...backend import Array
-from ..parts import Chapter, Section, captioned
+from ..parts import Chapter, Section
 from ..studied import Run
 from ..words import words
 from . import charts
-from .charts import METHODS, Field, apart, flow, walk
+from .charts import METHODS, Field, distances, flow, walk
 from .globe import PROJECTIONS, Projection, east_and_north, graticule, on_sphere, squared_lengths
 
 
@@ -140,17 +140,15 @@ def ascents(
     p = np.radians(np.array(start, dtype=float))
     steps = step / 2.0 ** np.arange(halvings + 1)
     on_map: dict[str, dict[str, Array]] = {method: {} for method in METHODS}
-    walks: dict[str, list[list[Array]]] = {method: [[] for _ in steps] for method in METHODS}
+    on_globe: dict[str, dict[str, list[Array]]] = {method: {} for method in METHODS}
     for projection in projections:
         for method, field in fields(projection, hills).items():
             paths = [walk(field, projection.forward(p), h, round(duration / h)) for h in steps]
             on_map[method][projection.name] = paths[0]
-            for of_step, path in zip(walks[method], paths, strict=True):
-                of_step.append(on_sphere(projection.inverse(path)))
+            on_globe[method][projection.name] = [on_sphere(projection.inverse(path)) for path in paths]
     grid = np.meshgrid(np.linspace(-95, 80, 111), np.linspace(SOUTH, NORTH, 71))
     points = np.radians(np.stack(grid, axis=-1))
     whole = np.radians(np.stack(np.meshgrid(np.linspace(-180, 180, 181), np.linspace(-90, 90, 91)), -1))
-    names = [projection.name for projection in projections]
     return Ascents(
         step,
         duration,
@@ -162,20 +160,20 @@ def ascents(
         {"globe": [on_sphere(line) for line in graticule((-90, 90))]}
         | {one.name: [one.forward(line) for line in graticule((SOUTH, NORTH))] for one in projections},
         on_map,
-        {method: dict(zip(names, walks[method][0], strict=True)) for method in METHODS},
+        {method: {name: paths[0] for name, paths in on_globe[method].items()} for method in METHODS},
         flow(hills.gradient, on_sphere(p), step * np.arange(round(duration / step) + 1)),
         steps,
-        {method: np.array([apart(paths, great_circle) for paths in walks[method]]) for method in METHODS},
+        distances(on_globe, great_circle),
     )
 
 
 def compute(run: Run) -> Chapter:
     """Why paths depend on the map, and those of the natural gradient do not; no net is needed."""
     climb = ascents()
-    figure, title = captioned("map-ascent"), "Uphill on the map, uphill on the globe"
     paths = climb.maps, climb.on_map, climb.on_globe, climb.limit, climb.steps, climb.apart
     options: dict[str, Any] = {"graticules": climb.graticules, "keeps": climb.keeps, "step": climb.step}
     draw = partial(plots.globe_ascent, climb.heights, climb.sphere, climb.map_heights, *paths, **options)
     record = {key: getattr(climb, key) for key in ("duration", "steps", "apart")}  # no paths
-    section = Section("ascent", title, [*words("ascents", maps=len(climb.maps)), figure], 3)
+    text = words("ascents", maps=len(climb.maps))
+    section = Section("ascent", "Uphill on the map, uphill on the globe", text, 3)
     return Chapter([section], {"map-ascent": draw}, {"opening": {"ascents": record}}, results=climb)

@@ -11,18 +11,14 @@ from typing import Any
 from ... import plots, quality
 from ...exploration import Study
 from ...network.layers import Conv2d
-from ..parts import Chapter, Section, captioned
+from ..parts import Chapter, Section
 from ..words import words
 from .maps import conv_layers
-
-FIGURE = captioned("conv-layers")
 
 
 def chapter(ledgers: dict[str, list[dict[str, Any]]]) -> Chapter:
     """IAD, SH and SUD in words and formulas, and what each costs, by the ledgers of convolutions."""
-    section = Section(
-        "convassumptions", "What is assumed, and what it costs", [*words("assumptions"), FIGURE], 3
-    )
+    section = Section("convassumptions", "What is assumed, and what it costs", words("assumptions"), 3)
     draw = partial(plots.layer_ledger, ledgers)
     return Chapter([section], {"conv-layers": draw}, {"convolutions": {"layer_ledgers": ledgers}})
 

@@ -19,7 +19,7 @@ from ... import fisher, plots
 from ...backend import Array, to_host
 from ...network import Network, outputs
 from ...network.layers import AvgPool2d, BatchNorm, Conv2d, Dense, Flatten, GroupNorm, Layer, Tanh
-from ..parts import Chapter, Section, captioned, number, two_digits
+from ..parts import Chapter, Section, number, two_digits
 from ..studied import Run
 from ..words import words
 
@@ -144,7 +144,7 @@ def compute(run: Run) -> Chapter | None:
         control=number(batch.control),
     )
     title = "Batch normalization: examples that are not alone"
-    section = Section("convbatch", title, [*text, captioned("conv-batchnorm")], 3)
+    section = Section("convbatch", title, text, 3)
     below, *above = batch.layer_errors
     errors = {
         "all parameters": batch.errors,

@@ -11,7 +11,7 @@ charts differ by a linear map do steps agree exactly. Gradients are not velociti
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -64,6 +64,25 @@ def flow(field: Field, start: Array, times: Array) -> Array:
     if not solved.success:
         raise ArithmeticError(f"expected a flow up to time {times[-1]}, got: {solved.message}")
     return solved.y.T
+
+
+def distances(
+    walks: Mapping[str, Mapping[str, Sequence[Array]]],
+    distance: Callable[[Array, Array], Array],
+    length: int | None = None,
+) -> dict[str, Array]:
+    """How far the walks of several charts are apart, by method, for each step size (s,).
+
+    Args:
+        walks: by method and chart, a path (k, n) per step size, in coordinates that all charts share.
+        distance: of two paths, at each place (k,).
+        length: of each path so many places are compared; all by default.
+    """
+    by_step = {method: zip(*by_chart.values(), strict=True) for method, by_chart in walks.items()}
+    return {
+        method: np.array([apart([path[:length] for path in paths], distance) for paths in steps])
+        for method, steps in by_step.items()
+    }
 
 
 def apart(paths: Sequence[Array], distance: Callable[[Array, Array], Array]) -> float:

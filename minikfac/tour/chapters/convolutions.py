@@ -35,7 +35,7 @@ def compute(run: Run) -> Chapter | None:
         "batchnorm": batchnorm.compute(conv),
     }
     parts = {name: part for name, part in every.items() if part is not None}
-    paragraphs: list[Part] = [*words("convolutions")]
+    paragraphs: list[Part] = words("convolutions")
     if conv is not run:
         paragraphs.append(
             f"The second net that is studied has convolutions: {conv.settings.net_name}, "
@@ -63,7 +63,7 @@ def _findings(
             "KFC replaces a convolution's block by one Kronecker product.",
             two_digits(row["error"]),
             f"is the relative error (Frobenius norm) of KFC's block of {picture.name}.",
-            ladder.FIGURE,
+            "conv-ladder",
             ["convblocks", "conv"],
             "8, Convolutions",
         )
@@ -74,7 +74,7 @@ def _findings(
             f"{errors[SUD]} and {errors[IAD]}",
             f"are the relative errors of the block of {name} under each of two assumptions alone: "
             "derivatives uncorrelated in space (SUD), and activations independent of derivatives (IAD).",
-            assumptions.FIGURE,
+            "conv-layers",
             ["convassumptions", "convspace"],
             "8, Convolutions",
         )

@@ -10,7 +10,7 @@ import numpy as np
 from ... import fisher, plots
 from ...backend import Array, to_host
 from ...network import Network
-from ..parts import Chapter, Section, captioned, number, percent
+from ..parts import Chapter, Section, number, percent
 from ..studied import Run
 from ..words import words
 
@@ -34,7 +34,7 @@ def compute(run: Run) -> Chapter:
         kl=number(float(kl[near])),
         error=percent(float(relative)),
     )
-    section = Section("kl", "F measures how predictions change", [*text, captioned("kl-divergence")])
+    section = Section("kl", "F measures how predictions change", text)
     options: dict[str, Any] = {"floor": walk["floor"], "fit": walk["fit"]}
     draw = partial(plots.kl_against_quadratic, lengths, differences, **options)
     return Chapter([section], {"kl-divergence": draw}, record)

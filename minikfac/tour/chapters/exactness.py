@@ -28,7 +28,7 @@ from ... import fisher, plots
 from ...backend import Array
 from ...network import Network, outputs
 from ...network.layers import Conv2d, Dense, Flatten, GlobalAvgPool, Identity, Layer, Tanh
-from ..parts import Chapter, Drawings, Section, captioned, number
+from ..parts import Chapter, Drawings, Section, number
 from ..studied import Run
 from ..words import words
 
@@ -71,8 +71,8 @@ def compute(run: Run) -> Chapter:
     walks = exactness(run.settings.seed)
     errors = [walk.errors[name][place] for walk in walks for name, place in walk.exact]
     text = words("exactness", points=len(errors), error=number(max(errors)))
-    statements = [f"<b>{walk.title}.</b> {text}" for walk in walks for text in words(f"exactness-{walk.key}")]
-    section = Section("convexact", "When is it exact?", [*text, captioned("conv-exact"), *statements], 3)
+    text += [f"<b>{walk.title}.</b> {words(f'exactness-{walk.key}')[0]}" for walk in walks]
+    section = Section("convexact", "When is it exact?", text, 3)
     rows = [vars(walk) for walk in walks]
     figures: Drawings = {"conv-exact": partial(plots.exactness, rows)}
     return Chapter([section], figures, {"convolutions": {"walks": rows}}, results=walks)

@@ -27,11 +27,11 @@ import numpy as np
 
 from ... import plots
 from ...backend import Array
-from ..parts import Chapter, Section, captioned, listing
+from ..parts import Chapter, Section, listing
 from ..studied import Run
 from ..words import words
 from . import charts
-from .charts import METHODS, Field, apart, flow, walk
+from .charts import METHODS, Field, distances, flow, walk
 
 
 class Chart(Protocol):
@@ -209,14 +209,15 @@ def gaussian_flows(
     steps = largest_step / 2.0 ** np.arange(halvings + 1)
     in_chart: dict[str, dict[str, Array]] = {method: {} for method in METHODS}
     pulled: dict[str, dict[str, Array]] = {method: {} for method in METHODS}
-    walks: dict[str, list[list[Array]]] = {method: [[] for _ in steps] for method in METHODS}
+    walks: dict[str, dict[str, list[Array]]] = {method: {} for method in METHODS}
     for chart in CHARTS:
         for method, field in fields(chart, m, v).items():
             paths = np.array([flow(field, chart.push(np.array(q)), times) for q in starts])
             in_chart[method][chart.name], pulled[method][chart.name] = paths, chart.pull(paths)
-            for of_step, h in zip(walks[method], steps, strict=True):
-                path = walk(field, chart.push(np.array(starts[0])), h, max(1, round(1 / h)))
-                of_step.append(chart.pull(path))
+            first = chart.push(np.array(starts[0]))
+            walks[method][chart.name] = [
+                chart.pull(walk(field, first, h, max(1, round(1 / h)))) for h in steps
+            ]
     grid, centres = _around(m, math.sqrt(v))
 
     return GaussianFlows(
@@ -230,8 +231,8 @@ def gaussian_flows(
         pulled,
         times,
         steps,
-        _distances(walks, 2),
-        _distances(walks, None),
+        distances(walks, fisher_distance, 2),
+        distances(walks, fisher_distance),
     )
 
 
@@ -241,14 +242,6 @@ def _around(m: float, spread: float) -> tuple[Array, Array]:
     sigmas = spread * 2.0 ** np.arange(-0.5, 1.1, 0.5)
     fine = np.stack(np.meshgrid(mus, spread * np.geomspace(0.3, 12, 111)), axis=-1)
     return fine, np.stack(np.meshgrid(m + spread * np.arange(-2, 3), sigmas), -1).reshape(-1, 2)
-
-
-def _distances(walks: Mapping[str, list[list[Array]]], length: int | None) -> dict[str, Array]:
-    """Between the walks of the charts, as far as so many places of each; by method and step."""
-    return {
-        method: np.array([apart([path[:length] for path in paths], fisher_distance) for paths in of_steps])
-        for method, of_steps in walks.items()
-    }
 
 
 def _ellipses(chart: Chart, centres: Array, radius: float) -> Array:
@@ -265,16 +258,15 @@ def compute(run: Run) -> Chapter:
     """Flows of different charts, and finite steps; no net is needed."""
     flows = gaussian_flows()
     text = words("gaussian", charts=len(flows.axes), names=listing(list(flows.axes)))
-    figure, title = captioned("gaussian-charts"), "A family of distributions is a globe too"
-    distances = {
-        f"{method.split()[0]}, {length}": apart[method]
-        for length, apart in {"one step": flows.one_step, "1/h steps": flows.walked}.items()
+    apart = {
+        f"{method.split()[0]}, {length}": each[method]
+        for length, each in {"one step": flows.one_step, "1/h steps": flows.walked}.items()
         for method in METHODS
     }
     places = flows.losses, flows.grids, flows.axes, flows.ellipses, flows.in_chart, flows.pulled
     fit = (flows.mean, flows.variance**0.5)
-    draw = partial(plots.gaussian_flows, *places, fit, flows.steps, distances)
+    draw = partial(plots.gaussian_flows, *places, fit, flows.steps, apart)
     keys = ("mean", "variance", "steps", "one_step", "walked")  # no paths
     record = {"opening": {"gaussian": {key: getattr(flows, key) for key in keys}}}
-    section = Section("gaussian", title, [*text, figure], 3)
+    section = Section("gaussian", "A family of distributions is a globe too", text, 3)
     return Chapter([section], {"gaussian-charts": draw}, record, results=flows)

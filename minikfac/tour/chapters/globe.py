@@ -21,7 +21,7 @@ import numpy as np
 
 from ... import plots
 from ...backend import Array
-from ..parts import Chapter, Section, captioned
+from ..parts import Chapter, Section
 from ..studied import Run
 from ..words import words
 
@@ -262,10 +262,8 @@ def _crossings(latitudes: tuple[float, float]) -> Array:
 def compute(run: Run) -> Chapter:
     """What maps keep, and what a metric is; no net is needed."""
     drawn = tissot()
-    figure = captioned("map-projections")
-    section = Section(
-        "globe", "Before any net: the map and the globe", [*words("globe", maps=len(drawn.maps)), figure]
-    )
+    text = words("globe", maps=len(drawn.maps))
+    section = Section("globe", "Before any net: the map and the globe", text)
     draw = partial(plots.projections, [vars(one) for one in drawn.maps], drawn.circles, drawn.graticule)
     maps = {one.name: {"keeps": one.keeps, "areas": one.areas, "shapes": one.shapes} for one in drawn.maps}
     return Chapter([section], {"map-projections": draw}, {"opening": {"maps": maps}}, results=drawn)

@@ -16,14 +16,13 @@ from ...invariance.methods import METHODS
 from ...invariance.study import TOLERANCE, Application, GapMatrix, Invariance, brief_study
 from ...writing import write_text
 from ..page import page
-from ..parts import Chapter, Drawings, Figure, Finding, Head, Section, captioned, number
+from ..parts import Chapter, Drawings, Finding, Head, Section, number
 from ..studied import Run
 from ..words import words
 
 SLOPES = {"exact natural gradient": 1.0, "K-FAC, (A ⊗ G + λI)⁻¹": 1.0, "K-FAC, factored damping": 0.5}
 """Powers of lambda by which gaps vanish."""
 TITLE = "Which methods depend on the parametrization?"
-MATRIX = captioned("invariance")
 
 
 def compute(run: Run) -> Chapter:
@@ -39,16 +38,15 @@ def chapter(study: Invariance) -> Chapter:
         "gap-by-damping": partial(plots.gap_against_damping, study.dampings, study.damped, **options),
     }
     sections = [
-        Section("invariance", TITLE, [*words("invariance"), MATRIX]),
-        Section(
-            "gapdamping", "What damping does", [*words("invariance-damping"), captioned("gap-by-damping")], 3
-        ),
+        Section("invariance", TITLE, words("invariance")),
+        Section("gapdamping", "What damping does", words("invariance-damping"), 3),
     ]
     for one in study.applications:
         drawn = application_figures(one)
         drawings |= drawn
-        figure = Figure(one.key, *words("figure-equivalent"))
-        sections += [Section(one.key, one.title, [figure], 3)] * len(drawn)
+        sections += [Section(one.key, one.title, words("invariance-application", key=one.key), 3)] * len(
+            drawn
+        )
     return Chapter(sections, drawings, {"invariance": study.record()}, [finding(study)], results=study)
 
 
@@ -86,7 +84,7 @@ def finding(study: Invariance) -> Finding:
         "those under an invariant method stay together, and the others part. The largest gap of the former "
         f"is {number(kept)} of the distance moved, and the "
         f"smallest of the latter {number(broken)}. With damping K-FAC is not exactly invariant.",
-        MATRIX,
+        "invariance",
         ["invariance", "gapdamping"],
         "9, Invariance",
     )

@@ -9,15 +9,12 @@ from functools import partial
 from ... import fisher, plots
 from ...backend import Array, to_host
 from ...exploration import Study
-from ..parts import Chapter, Section, captioned
+from ..parts import Chapter, Section
 from ..words import words
 from .assumptions import short, studied_convolutions
 
 _DRAWN = 256
 """Most locations of the layer that is drawn: pairs of them are summed."""
-
-
-FIGURE = captioned("conv-ladder")
 
 
 @dataclass(frozen=True)
@@ -38,7 +35,7 @@ class BlockPicture:
 def chapter(picture: BlockPicture) -> Chapter:
     """The block, exact and under every set of assumptions; the errors are in the ledger of the layer."""
     text = words("ladder", layer=picture.name, maps=picture.maps)
-    section = Section("convblocks", "One block, assumption by assumption", [*text, FIGURE], 3)
+    section = Section("convblocks", "One block, assumption by assumption", text, 3)
     draw = partial(plots.ladder_blocks, {short(label): M for label, M in picture.blocks.items()})
     return Chapter([section], {"conv-ladder": draw}, results=picture)
 

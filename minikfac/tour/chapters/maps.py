@@ -23,7 +23,7 @@ from ... import fisher, plots
 from ...backend import Array, to_host
 from ...network import Network
 from ...network.layers import Conv2d
-from ..parts import Chapter, Part, Section, captioned, count, listing, number, two_digits
+from ..parts import Chapter, Section, count, listing, number, two_digits
 from ..studied import Run
 from ..words import words
 
@@ -269,12 +269,15 @@ def _space(maps: Mapping[str, Sequence[LayerMaps]], trained: Mapping[str, Mappin
     studied = next(iter(maps.values()))
     layer = studied[0]
     t = math.prod(layer.grid)
-    parts: list[Part] = [
-        *words("maps-space", strengths=strengths, inputs=_by_layer(studied, "inputs", "neighbours")),
-        captioned("conv-autocorrelation"),
-        *words("maps-pairs", layer=layer.name, same=count(t), different=count(t * (t - 1))),
-    ]
-    return Section("convspace", "Are derivatives uncorrelated in space?", parts, 3)
+    text = words(
+        "maps-space",
+        strengths=strengths,
+        inputs=_by_layer(studied, "inputs", "neighbours"),
+        layer=layer.name,
+        same=count(t),
+        different=count(t * (t - 1)),
+    )
+    return Section("convspace", "Are derivatives uncorrelated in space?", text, 3)
 
 
 def places(studied: Sequence[LayerMaps]) -> Section:
@@ -285,9 +288,8 @@ def places(studied: Sequence[LayerMaps]) -> Section:
         least, most = two_digits(variance.min()), two_digits(variance.max())
         ranges.append(f"{least} to {most} ({layer.name})")
     borders = {signal: _by_layer(studied, signal, "border") for signal in ("inputs", "derivatives")}
-    return Section(
-        "convplaces", "Is no place special?", [*words("maps-places", ranges=listing(ranges), **borders)], 3
-    )
+    text = words("maps-places", ranges=listing(ranges), **borders)
+    return Section("convplaces", "Is no place special?", text, 3)
 
 
 def _by_layer(layers: Sequence[LayerMaps], signal: str, measure: str) -> str:

@@ -22,11 +22,9 @@ from ...backend import Array, to_host
 from ...exploration import Study
 from ...fisher.kronecker import factors
 from ...quality import APPROXIMATIONS
-from ..parts import Chapter, Drawings, Finding, Part, Section, captioned, count, listing, percent, two_digits
+from ..parts import Chapter, Drawings, Finding, Part, Section, count, listing, percent, two_digits
 from ..studied import LARGEST, Run
 from ..words import words
-
-FIGURE = captioned("kfac")
 
 
 class Pictured(NamedTuple):
@@ -103,19 +101,19 @@ class Matrices:
 
     def chapter(self, study: Study) -> Chapter:
         """F, its Kronecker products, block-diagonal and chain, and the inverses."""
-        parts: list[Part] = [*words("matrices"), FIGURE]
+        parts: list[Part] = words("matrices")
         drawings: Drawings = {"kfac": self._kfac}
         if len(self.sizes) > 1:
             parts += self._between_layers()
         if "tridiagonal" in self.damped:
-            parts += [*words("matrices-chain"), captioned("matrices-chain")]
+            parts += words("matrices-chain")
             drawings["matrices-chain"] = self._matrices
         section = Section("matrices", "The matrices", parts)
         record = {"layers": list(self.names), "sizes": list(self.sizes), "errors": self.errors}
         findings = [finding(study)] if "K-FAC" in study.matrices else []
         return Chapter([section], drawings, {"middle_layers": record}, findings, results=self)
 
-    def _between_layers(self) -> list[str]:
+    def _between_layers(self) -> list[Part]:
         outside, in_inverse = (self.errors[f"{what}outside the diagonal"] for what in ("", "inverse "))
         return words(
             "matrices-between",
@@ -136,7 +134,7 @@ def finding(study: Study) -> Finding:
         two_digits(row["error"]),
         "is the relative error of K-FAC's matrix (Frobenius norm of the difference, over that of <i>F</i>"
         f"; 0 is exact). It stores {count(row['floats'])} numbers in place of {count(study.F.floats)}.",
-        FIGURE,
+        "kfac",
         ["matrices", "ledger"],
         "4, Down to K-FAC",
     )

@@ -57,5 +57,5 @@ def compute(run: Run) -> Chapter:
         steps=run.settings.steps,
         trained=number(end["label_norm"]),
     )
-    section = Section("mean", "The mean of the gradient", [*text])
+    section = Section("mean", "The mean of the gradient", text)
     return Chapter([section], record={"means_start": start, "means": end}, results=start)

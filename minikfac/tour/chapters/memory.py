@@ -8,7 +8,7 @@ from typing import Any
 from ... import plots
 from ...network import mlp, presets
 from ...plots.memory import human_bytes
-from ..parts import Chapter, Section, captioned, count
+from ..parts import Chapter, Section, count
 from ..studied import Run
 from ..words import words
 
@@ -43,7 +43,7 @@ def compute(run: Run) -> Chapter:
     )
     counts = {row["name"]: (row["parameters"], row["factor_bytes"] // _BYTES) for row in rows}
     return Chapter(
-        [Section("memory", "Why not simply use F?", [*text, captioned("memory")])],
+        [Section("memory", "Why not simply use F?", text)],
         {"memory": lambda: plots.memory(counts, bytes_per_float=_BYTES)},
         {"memory": rows},
     )

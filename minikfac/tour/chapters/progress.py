@@ -18,7 +18,7 @@ from ...parallel import one_thread
 from ...races.problems import problem
 from ...races.recipes import recipe
 from ...training.loop import train
-from ..parts import Chapter, Finding, Part, Section, captioned, count, number
+from ..parts import Chapter, Finding, Part, Section, count, number
 from ..studied import Run
 from ..words import words
 from .conditioning import COUNTED, Conditioning, conditioning
@@ -87,9 +87,6 @@ def improvement(seed: int = 0, width: float = 0.5, steps: int = 100) -> Improvem
     return Improvement(study, net.n_params, steps, float(run["loss"][-1]), run.state["gamma"])
 
 
-FIGURE = captioned("improvement-by-damping")
-
-
 def compute(run: Run) -> Chapter:
     """Both studies; of the run only the seed matters."""
     valley = conditioning(condition_numbers=(1, 3, 10, 30, 100, 300))
@@ -108,7 +105,7 @@ def chapter(valley: Conditioning, at: Improvement) -> Chapter:
         chain=number(at.best(chain, rescaled)[0]),
         exact=number(at.best(exact, rescaled)[0]),
     )
-    parts: list[Part] = [*_valley_in_words(valley), captioned("valley"), *damping, FIGURE]
+    parts: list[Part] = _valley_in_words(valley) + damping
     kept = ("condition_number", "losses", "reduction", "condition_numbers", "steps")
     improvements = [
         {"matrix": matrix, "way": kind, "nats": values}
@@ -148,13 +145,13 @@ def _finding(at: Improvement) -> Finding:
         "strengths of the factored damping give a K-FAC step that does not lower the objective. The "
         f"best lowers it by {number(at.best(kfac, as_it_is)[0])} nats, and by "
         f"{number(at.best(kfac, rescaled)[0])} nats where the exact Fisher matrix sets its length.",
-        FIGURE,
+        "improvement-by-damping",
         ["progress", "spectra"],
         "5, Damping",
     )
 
 
-def _valley_in_words(run: Conditioning) -> list[str]:
+def _valley_in_words(run: Conditioning) -> list[Part]:
     where = int(np.abs(run.condition_numbers - run.condition_number).argmin())
     plain, momentum, natural = (count(run.steps[name][where]) for name in COUNTED)
     ratio = number(float(run.condition_numbers[where]))

@@ -8,7 +8,7 @@ from typing import Any
 from ... import plots, quality
 from ...exploration import Study
 from ...linalg import SingularMatrixError
-from ..parts import Chapter, Figure, Finding, Part, Section, Table, listing, percent, two_digits
+from ..parts import Chapter, Finding, Part, Section, Table, listing, percent, two_digits
 from ..studied import Run
 from ..words import words
 
@@ -27,23 +27,22 @@ _EXACT_STEPS = 4000
 def compute(run: Run) -> Chapter:
     """The figure, what was left out or drawn, and the other measures as tables; the study has made them."""
     comparison = run.study.table
-    seeds = "-of-seeds" if comparison.spread is not None else ""
-    figure = Figure("quality", *words(f"figure-quality{seeds}"))
+    figure = words("quality-figure" if comparison.spread is None else "quality-of-seeds")
     tables = [
         Table(*table, caption)
         for caption, columns in MEASURED.items()
         if len((table := comparison.table(columns=columns.split()))[0]) > 1
     ]
-    parts: list[Part] = [*words("quality"), *_notes(run), figure, *tables]
+    parts: list[Part] = [*words("quality"), *_notes(run), *figure, *tables]
     return Chapter(
         [Section("quality", "How good each approximation is", parts)],
         {"quality": comparison.plot if comparison.spread is not None else lambda: _progress(run.study)},
         {"quality": comparison.to_dicts(), "quality_spread": comparison.spread},
-        [_finding(run.study, figure)],
+        [_finding(run.study)],
     )
 
 
-def _finding(study: Study, figure: Figure) -> Finding:
+def _finding(study: Study) -> Finding:
     """Progress of the step with K-FAC or, without it, of the first approximation."""
     name = "K-FAC" if "K-FAC" in study.matrices else next(iter(study.matrices))
     row = study.table[name]
@@ -52,7 +51,7 @@ def _finding(study: Study, figure: Figure) -> Finding:
         percent(row["share"]),
         "of the progress that the exact step makes on the quadratic model is left to the step with "
         f"{name}. The two steps have a cosine of {two_digits(row['step_cosine'])}.",
-        figure,
+        "quality",
         ["quality", "memory"],
         "11, Relatives",
     )

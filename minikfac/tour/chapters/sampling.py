@@ -11,7 +11,7 @@ import numpy as np
 from ... import fisher, plots
 from ...backend import Array
 from ...network import Network
-from ..parts import Chapter, Finding, Section, captioned, examples, listing, number, two_digits
+from ..parts import Chapter, Finding, Section, examples, listing, number, two_digits
 from ..studied import Run
 from ..words import words
 
@@ -19,9 +19,6 @@ COUNTS = (1, 2, 4, 8, 16, 32)
 """Targets per example."""
 SEEDS = 5
 """Estimates for each number of targets."""
-
-
-FIGURE = captioned("sampling")
 
 
 def compute(run: Run) -> Chapter | None:
@@ -42,7 +39,7 @@ def compute(run: Run) -> Chapter | None:
         "The Fisher matrix takes its targets from the model, not from the labels.",
         two_digits(drawn["empirical"]),
         "is the relative error (Frobenius norm) of the empirical Fisher matrix, which uses the labels.",
-        FIGURE,
+        "sampling",
         ["sampling"],
         "3, The exact Fisher",
     )
@@ -52,7 +49,7 @@ def compute(run: Run) -> Chapter | None:
         "empirical Fisher matrix (labels)": drawn["empirical"],
     }
     draw = partial(plots.monte_carlo_error, drawn["counts"], errors, xlabel="sampled targets per example")
-    section = Section("sampling", "Exact, sampled and empirical", [*text, FIGURE])
+    section = Section("sampling", "Exact, sampled and empirical", text)
     return Chapter([section], {"sampling": draw}, {"sampling": drawn}, [finding])
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from ... import fisher, plots
 from ...backend import Array, to_host
 from ...network import Network
-from ..parts import Chapter, Section, captioned, number
+from ..parts import Chapter, Section, number
 from ..studied import Run
 from ..words import words
 from .maps import conv_layers
@@ -50,9 +50,7 @@ def compute(run: Run) -> Chapter:
         return Chapter([], record=record, results=cloud)
     first, second = cloud.names
     text = words("scatter", layer=cloud.layer, first=first, second=second, ratio=number(longer / shorter))
-    section = Section(
-        "scatter", "F is the covariance of sampled gradients", [*text, captioned("gradient-scatter")]
-    )
+    section = Section("scatter", "F is the covariance of sampled gradients", text)
     draw = partial(plots.gradient_scatter, cloud.samples, cloud.F, names=cloud.names)
     return Chapter([section], {"gradient-scatter": draw}, record, results=cloud)
 

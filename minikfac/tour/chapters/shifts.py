@@ -20,7 +20,7 @@ from scipy.signal import correlate2d
 from ... import fisher, plots
 from ...backend import Array, to_host
 from ...network import Network
-from ..parts import Chapter, Section, captioned, count
+from ..parts import Chapter, Section, count
 from ..studied import Run
 from ..words import words
 from .maps import MEASURED, conv_layers
@@ -113,10 +113,15 @@ def shifted_products(
 def compute(run: Run) -> Chapter:
     """One gradient of the run's convolutional net: the kernel's share of all shifts."""
     one = shifted_products(run.net, run.theta, run.x[:MEASURED], seed=run.settings.seed)
-    text = words("shifts", shifts=count(one.products.size), kernel=one.gradient.size)
-    drawn = captioned("conv-gradient", layer=one.layer, map=one.input_map)
+    text = words(
+        "shifts",
+        shifts=count(one.products.size),
+        kernel=one.gradient.size,
+        layer=one.layer,
+        map=one.input_map,
+    )
     title = "One gradient: two maps, shifted against each other"
-    section = Section("convgradient", title, [*text, drawn], 3)
+    section = Section("convgradient", title, text, 3)
     maps = one.activation, one.derivative, one.products, one.kernel
     draw = partial(plots.shifted_products, *maps, padding=one.padding)
     record = {"convolutions": {"shifts": vars(one) | {"gradient": one.gradient}}}

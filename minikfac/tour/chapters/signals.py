@@ -10,7 +10,7 @@ import numpy as np
 from ... import plots
 from ...backend import Array, to_host
 from ...network import Network, outputs
-from ..parts import Chapter, Drawings, Part, Section, captioned, percent
+from ..parts import Chapter, Drawings, Section, percent
 from ..studied import Run
 from ..words import words
 
@@ -79,7 +79,7 @@ def compute(run: Run) -> Chapter | None:
         return None
     data, classes = run.dataset, isinstance(run.net.output, outputs.Categorical)
     one = passage(run.net, run.theta, data.x_test, data.y_test, run.settings.seed)
-    parts: list[Part] = [*words("signals")]
+    parts = words("signals")
     if classes:
         likely, drawn = int(one.mean.argmax()), int(one.target)
         parts += words(
@@ -90,7 +90,7 @@ def compute(run: Run) -> Chapter | None:
             drawn=drawn,
             probability=percent(float(one.mean[drawn])),
         )
-    parts.append(captioned("forward-backward"))
+    parts += words("signals-figure")
     section = Section("signals", "Forward and back: where the numbers come from", parts)
     figures: Drawings = {}
     if classes and len(one.activations) > 1:

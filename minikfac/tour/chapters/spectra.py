@@ -6,12 +6,10 @@ import numpy as np
 
 from ... import plots
 from ...backend import to_host
-from ..parts import Chapter, Finding, Section, captioned, count, listing, number, percent
+from ..parts import Chapter, Finding, Section, count, listing, number, percent
 from ..studied import Run
 from ..words import words
 from .matrices import pictured
-
-FIGURE = captioned("spectra")
 
 
 def compute(run: Run) -> Chapter | None:
@@ -37,18 +35,14 @@ def compute(run: Run) -> Chapter | None:
         "Along eigenvectors with eigenvalues below λ, the damping decides the length of a step.",
         f"{count(int((exact > damping).sum()))} of {count(len(exact))}",
         f"eigenvalues of the exact matrix of {names} lie above λ = {number(damping)}.",
-        FIGURE,
+        "spectra",
         ["spectra"],
         "5, Damping",
     )
     return Chapter(
         [
-            Section(
-                "models",
-                "What is assumed about the gradient",
-                [*words("models"), captioned("graphical-models")],
-            ),
-            Section("spectra", "Eigenvalues", [*text, FIGURE]),
+            Section("models", "What is assumed about the gradient", words("models")),
+            Section("spectra", "Eigenvalues", text),
         ],
         {
             "graphical-models": lambda: plots.graphical_models(3),

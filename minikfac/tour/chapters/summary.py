@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..parts import Head, Section, count, number, two_digits
+from ..parts import Head, Part, Section, count, number, two_digits
 from ..words import words
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def head(tour: Tour) -> Head:
     )
 
 
-def _conclusion(tour: Tour) -> list[str]:
+def _conclusion(tour: Tour) -> list[Part]:
     """What speaks for K-FAC, what speaks against it, and of what this page says nothing."""
     study = tour.run.study
     if "K-FAC" not in study.matrices:
@@ -38,19 +38,21 @@ def _conclusion(tour: Tour) -> list[str]:
     row, net = study.table["K-FAC"], tour.run.net
     shapes = [net.shapes[layer] for layer in tour.run.layers]
     ratio = study.F.shape[0] ** 3 / sum(i**3 + o**3 for i, o in shapes)
-    (against,) = words("conclusion-against", error=two_digits(row["error"]))
     plain = study.table["no curvature"] if "no curvature" in study.matrices else {}
+    preconditioner = ""
     if {"cg_iterations"} <= row.keys() & plain.keys():
-        against += (
+        preconditioner = (
             " As a preconditioner it need not help. Iterations of conjugate gradients on the damped exact "
             f"matrix: <b>{number(row['cg_iterations'])}</b> with K-FAC, "
             f"<b>{number(plain['cg_iterations'])}</b> without a preconditioner."
         )
-    return [
-        *words("conclusion-for", ratio=count(ratio)),
-        against,
-        *words("conclusion-scope", examples=count(len(tour.run.x))),
-    ]
+    return words(
+        "conclusion",
+        ratio=count(ratio),
+        error=two_digits(row["error"]),
+        preconditioner=preconditioner,
+        examples=count(len(tour.run.x)),
+    )
 
 
 def how_made(tour: Tour) -> Section:
@@ -70,4 +72,4 @@ def how_made(tour: Tour) -> Section:
         times=stages,
         convolutions=convolutions * (tour.run.convolutional is not None),
     )
-    return Section("made", "How this page was made", [*text])
+    return Section("made", "How this page was made", text)
