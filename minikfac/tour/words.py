@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from string import Template
 
-from .parts import Figure, Part
+from .parts import Figure, Finding, Part
 
 FILE = Path(__file__).with_suffix(".html")
 _, *_PIECES = re.split(r"<!-- ([\w-]+) -->\n", FILE.read_text(encoding="utf-8"))
@@ -21,6 +21,13 @@ def words(key: str, /, **values: object) -> list[Part]:
     """
     text = Template(_TEXTS[key].strip()).substitute(values)
     return [_part(piece.replace("\n", " ")) for piece in text.split("\n\n")]
+
+
+def finding(key: str, value: str, /, **values: object) -> Finding:
+    """Return the finding under ``finding-key``: its title, what its value means, and where to read on."""
+    title, meaning, more = map(str, words(f"finding-{key}", **values))
+    figure, sections, tutorial = more.split("; ")
+    return Finding(title, value, meaning, figure, sections.split(", "), tutorial)
 
 
 def _part(text: str) -> Part:

@@ -14,6 +14,7 @@ def test_chapters_use_every_text() -> None:
     source = "\n".join(path.read_text(encoding="utf-8") for path in sorted(CHAPTERS.glob("*.py")))
     used = set(re.findall(r'words\(\s*"([\w-]+)"', source))
     used |= {f"exactness-{walk}" for walk in ("correlation", "inputs", "nonlinearity", "pooled")}
+    used |= {f"finding-{key}" for key in re.findall(r'finding\(\s*"([\w-]+)"', source)}
     used |= {"quality-figure", "quality-of-seeds"}
     assert used == set(words._TEXTS)
 

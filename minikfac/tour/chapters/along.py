@@ -8,9 +8,9 @@ from typing import Any
 from ... import fisher, plots, quality
 from ...backend import Array, to_device, to_host
 from ...quality import APPROXIMATIONS, applicable
-from ..parts import Chapter, Drawings, Finding, Part, Section, count, percent, two_digits
+from ..parts import Chapter, Drawings, Section, count, percent, two_digits
 from ..studied import Run
-from ..words import words
+from ..words import finding, words
 from .mean_gradient import concentration
 
 COMPARED = ("K-FAC", "block-diagonal", "block-tridiagonal", "EKFAC", "diagonal", "no curvature")
@@ -34,23 +34,15 @@ def compute(run: Run) -> Chapter | None:
     )
     errors.pop("no curvature")
     draw = partial(plots.approximations_along_training, moments, errors, cosines, now=now)
-    text = words("along", start=percent(start), end=percent(end), steps=count(now))
-    parts: list[Part] = text
+    parts = words("along", start=percent(start), end=percent(end), steps=count(now))
     drawings: Drawings = {"along-training": draw}
     if pictures:
         parts += words("along-steps")
         drawings["first-steps"] = partial(plots.steps_as_pictures, pictures)
-    finding = Finding(
-        "The quality of an approximation changes during training.",
-        " → ".join(two_digits(cosines["K-FAC"][place]) for place in (0, moments.index(now), -1)),
-        "is the cosine of K-FAC's step with the exact one before training, after "
-        f"{count(now)} steps and after {count(moments[-1])}.",
-        "along-training",
-        ["along"],
-        "4, Down to K-FAC",
-    )
+    value = " → ".join(two_digits(cosines["K-FAC"][place]) for place in (0, moments.index(now), -1))
+    findings = [finding("along", value, steps=count(now), last=count(moments[-1]))]
     record = {"along": {"steps": moments, "quality": rows}}
-    return Chapter([Section("along", "Along training", parts)], drawings, record, [finding])
+    return Chapter([Section("along", "Along training", parts)], drawings, record, findings)
 
 
 def _compared(run: Run, steps: int) -> dict[str, dict[str, Any]]:

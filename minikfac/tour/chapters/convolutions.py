@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ..parts import Chapter, Finding, Part, Section, count, two_digits
+from ..parts import Chapter, Finding, Section, count, two_digits
 from ..studied import Run
-from ..words import words
+from ..words import finding, words
 from . import assumptions, batchnorm, exactness, ladder, maps, shifts
 from .assumptions import layer_ledgers
 from .ledger import ALL, IAD, SUD
@@ -35,7 +35,7 @@ def compute(run: Run) -> Chapter | None:
         "batchnorm": batchnorm.compute(conv),
     }
     parts = {name: part for name, part in every.items() if part is not None}
-    paragraphs: list[Part] = words("convolutions")
+    paragraphs = words("convolutions")
     if conv is not run:
         paragraphs.append(
             f"The second net that is studied has convolutions: {conv.settings.net_name}, "
@@ -59,22 +59,7 @@ def _findings(
     """KFC's block, and what its assumptions cost; for a page whose net is the one with convolutions."""
     if picture is not None:
         (row,) = (row for row in ledgers[picture.name] if row["label"] == ALL)
-        yield Finding(
-            "KFC replaces a convolution's block by one Kronecker product.",
-            two_digits(row["error"]),
-            f"is the relative error (Frobenius norm) of KFC's block of {picture.name}.",
-            "conv-ladder",
-            ["convblocks", "conv"],
-            "8, Convolutions",
-        )
+        yield finding("kfc", two_digits(row["error"]), layer=picture.name)
     for name, rows in list(ledgers.items())[:1]:
         errors = {row["label"]: two_digits(row["error"]) for row in rows}
-        yield Finding(
-            "Each assumption behind KFC has its own cost.",
-            f"{errors[SUD]} and {errors[IAD]}",
-            f"are the relative errors of the block of {name} under each of two assumptions alone: "
-            "derivatives uncorrelated in space (SUD), and activations independent of derivatives (IAD).",
-            "conv-layers",
-            ["convassumptions", "convspace"],
-            "8, Convolutions",
-        )
+        yield finding("assumptions", f"{errors[SUD]} and {errors[IAD]}", layer=name)

@@ -28,7 +28,7 @@ from ... import fisher, plots
 from ...backend import Array
 from ...network import Network, outputs
 from ...network.layers import Conv2d, Dense, Flatten, GlobalAvgPool, Identity, Layer, Tanh
-from ..parts import Chapter, Drawings, Section, number
+from ..parts import Chapter, Section, number
 from ..studied import Run
 from ..words import words
 
@@ -74,8 +74,8 @@ def compute(run: Run) -> Chapter:
     text += [f"<b>{walk.title}.</b> {words(f'exactness-{walk.key}')[0]}" for walk in walks]
     section = Section("convexact", "When is it exact?", text, 3)
     rows = [vars(walk) for walk in walks]
-    figures: Drawings = {"conv-exact": partial(plots.exactness, rows)}
-    return Chapter([section], figures, {"convolutions": {"walks": rows}}, results=walks)
+    draw = partial(plots.exactness, rows)
+    return Chapter([section], {"conv-exact": draw}, {"convolutions": {"walks": rows}}, results=walks)
 
 
 def exactness(seed: int = 0) -> list[Walk]:

@@ -18,7 +18,7 @@ from ...writing import write_text
 from ..page import page
 from ..parts import Chapter, Drawings, Finding, Head, Section, number
 from ..studied import Run
-from ..words import words
+from ..words import finding, words
 
 SLOPES = {"exact natural gradient": 1.0, "K-FAC, (A ⊗ G + λI)⁻¹": 1.0, "K-FAC, factored damping": 0.5}
 """Powers of lambda by which gaps vanish."""
@@ -44,10 +44,9 @@ def chapter(study: Invariance) -> Chapter:
     for one in study.applications:
         drawn = application_figures(one)
         drawings |= drawn
-        sections += [Section(one.key, one.title, words("invariance-application", key=one.key), 3)] * len(
-            drawn
-        )
-    return Chapter(sections, drawings, {"invariance": study.record()}, [finding(study)], results=study)
+        text = words("invariance-application", key=one.key)
+        sections += [Section(one.key, one.title, text, 3)] * len(drawn)
+    return Chapter(sections, drawings, {"invariance": study.record()}, [_finding(study)], results=study)
 
 
 # figures --------------------------------------------------------------
@@ -73,20 +72,16 @@ def application_figures(one: Application) -> Drawings:
     return {} if any(cell.failure for cell in one.cells) else {one.key: draw}
 
 
-def finding(study: Invariance) -> Finding:
+def _finding(study: Invariance) -> Finding:
     """How many pairs of nets are as theory says, and the gaps on either side."""
     kept, broken = _extremes(study)
     right = sum(cell.as_predicted for cell in study.all_cells)
-    return Finding(
-        "K-FAC's steps do not depend on how the net is parameterized; those of SGD and Adam do.",
-        f"{right} of {len(study.all_cells)}",
-        f"pairs of equivalent nets behave as theory says ({len(study.matrix.cells)} are in the picture): "
-        "those under an invariant method stay together, and the others part. The largest gap of the former "
-        f"is {number(kept)} of the distance moved, and the "
-        f"smallest of the latter {number(broken)}. With damping K-FAC is not exactly invariant.",
+    return finding(
         "invariance",
-        ["invariance", "gapdamping"],
-        "9, Invariance",
+        f"{right} of {len(study.all_cells)}",
+        pictured=len(study.matrix.cells),
+        kept=number(kept),
+        broken=number(broken),
     )
 
 

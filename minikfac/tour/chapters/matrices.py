@@ -24,7 +24,7 @@ from ...fisher.kronecker import factors
 from ...quality import APPROXIMATIONS
 from ..parts import Chapter, Drawings, Finding, Part, Section, count, listing, percent, two_digits
 from ..studied import LARGEST, Run
-from ..words import words
+from ..words import finding, words
 
 
 class Pictured(NamedTuple):
@@ -110,7 +110,7 @@ class Matrices:
             drawings["matrices-chain"] = self._matrices
         section = Section("matrices", "The matrices", parts)
         record = {"layers": list(self.names), "sizes": list(self.sizes), "errors": self.errors}
-        findings = [finding(study)] if "K-FAC" in study.matrices else []
+        findings = [_finding(study)] if "K-FAC" in study.matrices else []
         return Chapter([section], drawings, {"middle_layers": record}, findings, results=self)
 
     def _between_layers(self) -> list[Part]:
@@ -126,18 +126,11 @@ class Matrices:
         )
 
 
-def finding(study: Study) -> Finding:
+def _finding(study: Study) -> Finding:
     """K-FAC's size and its error."""
     row = study.table["K-FAC"]
-    return Finding(
-        "K-FAC replaces each layer's block by a product of two small matrices.",
-        two_digits(row["error"]),
-        "is the relative error of K-FAC's matrix (Frobenius norm of the difference, over that of <i>F</i>"
-        f"; 0 is exact). It stores {count(row['floats'])} numbers in place of {count(study.F.floats)}.",
-        "kfac",
-        ["matrices", "ledger"],
-        "4, Down to K-FAC",
-    )
+    floats = {"stored": count(row["floats"]), "exact": count(study.F.floats)}
+    return finding("kfac", two_digits(row["error"]), **floats)
 
 
 def compute(run: Run) -> Chapter | None:

@@ -20,7 +20,7 @@ from ...races.recipes import recipe
 from ...training.loop import train
 from ..parts import Chapter, Finding, Part, Section, count, number
 from ..studied import Run
-from ..words import words
+from ..words import finding, words
 from .conditioning import COUNTED, Conditioning, conditioning
 from .damping_study import MATRICES, STEPS, DampingStudy, damping_study
 
@@ -105,7 +105,6 @@ def chapter(valley: Conditioning, at: Improvement) -> Chapter:
         chain=number(at.best(chain, rescaled)[0]),
         exact=number(at.best(exact, rescaled)[0]),
     )
-    parts: list[Part] = _valley_in_words(valley) + damping
     kept = ("condition_number", "losses", "reduction", "condition_numbers", "steps")
     improvements = [
         {"matrix": matrix, "way": kind, "nats": values}
@@ -115,7 +114,7 @@ def chapter(valley: Conditioning, at: Improvement) -> Chapter:
     numbers |= vars(at.study) | {"improvements": improvements}
     record = {"conditioning": {key: getattr(valley, key) for key in kept}, "improvement": numbers}
     return Chapter(
-        [Section("progress", "What it is good for: progress", parts)],
+        [Section("progress", "What it is good for: progress", _valley_in_words(valley) + damping)],
         {"valley": lambda: _draw_valley(valley), "improvement-by-damping": lambda: _draw_improvement(at)},
         {"descent": record},
         [_finding(at)],
@@ -139,16 +138,8 @@ def _finding(at: Improvement) -> Finding:
     """K-FAC's step as it is, and re-scaled."""
     (_, _, kfac, _), (as_it_is, rescaled, _) = MATRICES, STEPS
     harmful = int((at.study.improvements[kfac, as_it_is] <= 0).sum())
-    return Finding(
-        "K-FAC's step needs damping, and its length has to be chosen.",
-        f"{harmful} of {len(at.study.gammas)}",
-        "strengths of the factored damping give a K-FAC step that does not lower the objective. The "
-        f"best lowers it by {number(at.best(kfac, as_it_is)[0])} nats, and by "
-        f"{number(at.best(kfac, rescaled)[0])} nats where the exact Fisher matrix sets its length.",
-        "improvement-by-damping",
-        ["progress", "spectra"],
-        "5, Damping",
-    )
+    best, scaled = (number(at.best(kfac, kind)[0]) for kind in (as_it_is, rescaled))
+    return finding("damping", f"{harmful} of {len(at.study.gammas)}", best=best, rescaled=scaled)
 
 
 def _valley_in_words(run: Conditioning) -> list[Part]:

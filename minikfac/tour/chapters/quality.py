@@ -10,7 +10,7 @@ from ...exploration import Study
 from ...linalg import SingularMatrixError
 from ..parts import Chapter, Finding, Part, Section, Table, listing, percent, two_digits
 from ..studied import Run
-from ..words import words
+from ..words import finding, words
 
 MEASURED = {
     "Relative errors of the matrix and of its inverse, and the scalar that fits it best.": "error "
@@ -46,15 +46,7 @@ def _finding(study: Study) -> Finding:
     """Progress of the step with K-FAC or, without it, of the first approximation."""
     name = "K-FAC" if "K-FAC" in study.matrices else next(iter(study.matrices))
     row = study.table[name]
-    return Finding(
-        "Approximations give up progress of the step to store fewer numbers.",
-        percent(row["share"]),
-        "of the progress that the exact step makes on the quadratic model is left to the step with "
-        f"{name}. The two steps have a cosine of {two_digits(row['step_cosine'])}.",
-        "quality",
-        ["quality", "memory"],
-        "11, Relatives",
-    )
+    return finding("quality", percent(row["share"]), name=name, cosine=two_digits(row["step_cosine"]))
 
 
 def _progress(study: Study) -> Any:

@@ -11,9 +11,9 @@ import numpy as np
 from ... import fisher, plots
 from ...backend import Array
 from ...network import Network
-from ..parts import Chapter, Finding, Section, examples, listing, number, two_digits
+from ..parts import Chapter, Section, examples, listing, number, two_digits
 from ..studied import Run
-from ..words import words
+from ..words import finding, words
 
 COUNTS = (1, 2, 4, 8, 16, 32)
 """Targets per example."""
@@ -35,14 +35,6 @@ def compute(run: Run) -> Chapter | None:
         layers=listing(drawn["names"]),
         examples=examples(drawn["n"]),
     )
-    finding = Finding(
-        "The Fisher matrix takes its targets from the model, not from the labels.",
-        two_digits(drawn["empirical"]),
-        "is the relative error (Frobenius norm) of the empirical Fisher matrix, which uses the labels.",
-        "sampling",
-        ["sampling"],
-        "3, The exact Fisher",
-    )
     errors = {
         "sampled Fisher matrix": drawn["fisher"],
         "sampled K-FAC, against exact K-FAC": drawn["kfac"],
@@ -50,7 +42,12 @@ def compute(run: Run) -> Chapter | None:
     }
     draw = partial(plots.monte_carlo_error, drawn["counts"], errors, xlabel="sampled targets per example")
     section = Section("sampling", "Exact, sampled and empirical", text)
-    return Chapter([section], {"sampling": draw}, {"sampling": drawn}, [finding])
+    return Chapter(
+        [section],
+        {"sampling": draw},
+        {"sampling": drawn},
+        [finding("sampling", two_digits(drawn["empirical"]))],
+    )
 
 
 def sampling(

@@ -6,9 +6,9 @@ import numpy as np
 
 from ... import plots
 from ...backend import to_host
-from ..parts import Chapter, Finding, Section, count, listing, number, percent
+from ..parts import Chapter, Section, count, listing, number, percent
 from ..studied import Run
-from ..words import words
+from ..words import finding, words
 from .matrices import pictured
 
 
@@ -31,14 +31,7 @@ def compute(run: Run) -> Chapter | None:
     share = float(values[:few].sum()) / (float(values.sum()) or 1.0)
     sizes = {"all": count(len(values)), "few": count(few)}
     text = words("spectra", layers=names, share=percent(share), **sizes)
-    finding = Finding(
-        "Along eigenvectors with eigenvalues below λ, the damping decides the length of a step.",
-        f"{count(int((exact > damping).sum()))} of {count(len(exact))}",
-        f"eigenvalues of the exact matrix of {names} lie above λ = {number(damping)}.",
-        "spectra",
-        ["spectra"],
-        "5, Damping",
-    )
+    above = f"{count(int((exact > damping).sum()))} of {count(len(exact))}"
     return Chapter(
         [
             Section("models", "What is assumed about the gradient", words("models")),
@@ -49,5 +42,5 @@ def compute(run: Run) -> Chapter | None:
             "spectra": lambda: plots.spectra(eigenvalues, damping),
         },
         {"middle_layers": {"eigenvalues": eigenvalues}},
-        [finding],
+        [finding("spectra", above, layers=names, damping=number(damping))],
     )
