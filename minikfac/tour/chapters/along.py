@@ -1,4 +1,4 @@
-"""Does K-FAC get better or worse as training goes on? Whole matrices and their steps."""
+"""Does K-FAC get better or worse during training? Whole matrices and their steps."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from .mean_gradient import concentration
 COMPARED = ("K-FAC", "block-diagonal", "block-tridiagonal", "EKFAC", "diagonal", "no curvature")
 """Approximations of the whole matrix that are followed along training."""
 MOMENTS = (0, 1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 10)
-"""When they are measured, over the steps of the study's training: beyond its end too."""
+"""When they are measured, in units of the training of the study, and beyond its end."""
 _LARGEST = 3000
 """Most parameters for which exact matrices are built at so many moments."""
 
 
 def compute(run: Run) -> Chapter | None:
-    """Compare whole matrices before training and on the way, also beyond its end; of small dense nets."""
+    """Compare whole matrices before, during and beyond training; for small dense nets only."""
     settings, study = run.settings, run.study
     if study.F.shape[0] > _LARGEST or settings.channels or settings.layers is not None or not settings.steps:
         return None
@@ -46,7 +46,7 @@ def compute(run: Run) -> Chapter | None:
 
 
 def _compared(run: Run, steps: int) -> dict[str, dict[str, Any]]:
-    """The quality table after so many steps, with the exact expectation over targets."""
+    """The quality table after a number of steps, with the exact expectation over targets."""
     theta = run.theta if steps == run.settings.steps else run.alike(steps=steps)[1]
     theta, x, y = (to_device(array, run.settings.device) for array in (theta, run.x, run.y))
     signals = fisher.signals(run.net, theta, x)

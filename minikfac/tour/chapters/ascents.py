@@ -1,8 +1,8 @@
-"""Gradient ascent on the map and on the globe: it goes by the ruler that it is given.
+"""Gradient ascent on the map and on the globe: which way is steepest depends on the metric.
 
 Two steps uphill in the coordinates u of a map with metric G (:mod:`.globe`):
 
-    u <- u + h grad_u f             steepest for a ruler laid on the map: another path on every map
+    u <- u + h grad_u f             steepest for lengths on the map: another path on every map
     u <- u + h G^{-1} grad_u f      steepest for lengths on the globe: the natural gradient [Amari98]
 
 As h -> 0 the second is the flow of the gradient on the sphere, on every map. Steps agree only up to O(h), as
@@ -30,7 +30,7 @@ from .globe import PROJECTIONS, Projection, east_and_north, graticule, on_sphere
 
 
 def great_circle(a: Array, b: Array) -> Array:
-    """Distance on the globe of points (..., 3), in its radii; precise for small ones too."""
+    """Distance of points (..., 3) on the globe, in its radii; precise for small distances too."""
     return 2 * np.arcsin(np.minimum(1, np.linalg.norm(a - b, axis=-1) / 2))
 
 
@@ -83,8 +83,8 @@ class Ascents:
         sphere: (n, m, 3), a grid of points of the globe.
         heights: (n, m), f there.
         map_heights: (p, q), f on a grid of a part of the globe.
-        maps: by name of the map, where it has that grid (p, q, 2).
-        keeps: by name of the map, what is the same there as on the globe.
+        maps: by name of the map, that grid in its coordinates (p, q, 2).
+        keeps: by name of the map, the quantity that it preserves.
         graticules: meridians and parallels by name of the map, (k, 2) each, and on the "globe", (k, 3).
         on_map: by method and map, the path in the map's own coordinates (k + 1, 2).
         on_globe: by method and map, the same path (k + 1, 3).
@@ -135,7 +135,7 @@ def ascents(
         halvings: of the step, for distances against h.
 
     Raises:
-        ValueError: where a path leaves a map.
+        ValueError: if a path leaves a map.
     """
     p = np.radians(np.array(start, dtype=float))
     steps = step / 2.0 ** np.arange(halvings + 1)

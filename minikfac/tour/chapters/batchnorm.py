@@ -1,10 +1,10 @@
-"""What it costs to take batch normalization's statistics for constants, as every library does.
+"""What it costs to treat batch normalization's statistics as constants, as every library does.
 
 In training, mean and variance of a channel are those of the batch. The prediction of one example then
 depends on all others, and the Fisher matrix is that of the batch's targets together (``fisher.joint``).
-Per-example signals cannot say that: with the statistics held constant, each example has a gradient of its
-own. The two differ. Does the difference go away in larger batches? Here both are computed, for batches
-of growing size, next to a net with group normalization, which couples nothing [IS15, WH18].
+Per-example signals cannot represent that: only with constant statistics does each example have a gradient of
+its own. The two matrices differ. Does the difference vanish in larger batches? Here both are computed, for
+batches of growing size, next to a net with group normalization, which couples nothing [IS15, WH18].
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Coupling:
         control: the largest error with group normalization instead, which should be rounding.
         names: of the layers.
         flat: (m, repeats): |F_joint w| / |F_constant w| for the direction w in which all weights into the
-            normalized maps are scaled; 0 where predictions do not change, as they do not.
+            normalized maps are scaled; 0 means that predictions do not change.
     """
 
     batch_sizes: Array
@@ -115,7 +115,7 @@ def _net(shape: Sequence[int], normalization: Layer) -> Network:
 
 
 def _both(net: Network, theta: Array, x: Array) -> tuple[Array, Array]:
-    """The Fisher matrix of the joint batch, and that of examples with the batch's statistics as constants."""
+    """The Fisher matrix of the joint batch, and that of its examples with constant statistics."""
     constant = fisher.exact(fisher.signals(net, theta, x, train=True))
     return to_host(fisher.joint(net, theta, x).to_dense()), to_host(constant.to_dense())
 

@@ -4,11 +4,11 @@
 
 Gradient descent multiplies the error along u1 by 1 - lr kappa, along u2 by 1 - lr. It diverges above
 2 / kappa; the best step, 2 / (kappa + 1), makes the factors -r and r with r = (kappa - 1) / (kappa + 1): it
-oscillates along u1, crawls along u2, and needs steps in proportion to kappa. With momentum they are in
-proportion to its root. One natural step ends the matter.
+oscillates along u1, crawls along u2, and needs a number of steps proportional to kappa, with momentum to its
+root. One natural step reaches the minimum.
 
-The quadratic is a net: one linear unit of two inputs under squared error, whose Fisher matrix is H. What is
-shown are the package's own optimizers on it.
+The quadratic is a net: one linear unit of two inputs with squared error, whose Fisher matrix is H. The runs
+use the optimizers of the package.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ...network import Network, mlp
 from ...training.loop import Optimizer
 
 MOST = 100_000
-"""Steps after which a run is given up."""
+"""Steps after which a run is stopped."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Where KFC and its relatives are exact, and how they stop being so: walks away from exact cases.
+"""Where KFC and its relatives are exact, and how their errors grow away from these cases.
 
 Three approximations of a convolution's Fisher block read the same signals,
 
@@ -13,7 +13,7 @@ and each is exact somewhere [GM16, sec. 3; EIST23, sec. 3]:
     constant images, no padding, a mean over locations above     T x KFC and reduce, for one distinct image;
                                                                  for any number if what is above is linear
 
-A walk turns one knob away from such a case and leaves everything else as it is.
+A walk varies one parameter away from such a case and leaves everything else as it is.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Maps of a convolution in space: how far apart activations or derivatives are still correlated.
+"""Maps of a convolution: over which distances activations or derivatives are correlated.
 
-KFC takes derivatives at different locations for uncorrelated (SUD), and statistics for the same at all
-locations (SH). Both can be looked at [GM16, sec. 5.1, figs. 1 and 2], map by map:
+KFC assumes that derivatives at different locations are uncorrelated (SUD) and that statistics are the same at
+all locations (SH). Both can be checked map by map [GM16, sec. 5.1, figs. 1 and 2]:
 
     autocorrelation   r(delta) = corr( m_t, m_{t + delta} )    over examples and all pairs in the grid
     variance          Var( m_t ) at each location t, relative to its mean over locations
@@ -32,14 +32,14 @@ MEASURED = 300
 POOLING = {"max": "max-pooling", "avg": "averages"}
 
 _ROUNDING = 1e-12
-"""A variance below this share of the mean square is none."""
+"""A variance below this share of the mean square counts as zero."""
 
 
 @dataclass(frozen=True)
 class MapStatistics:
-    """What the maps of one signal have in common with themselves elsewhere.
+    """Correlations and variances in space of the maps of one signal.
 
-    Maps that never vary, as below dead units, have nan for correlations.
+    Maps that never vary, as below dead units, have NaN correlations.
 
     Attributes:
         autocorrelation: (M, 2 ry + 1, 2 rx + 1), the shift (0, 0) in the middle.
@@ -61,14 +61,14 @@ class MapStatistics:
 
     @property
     def reach(self) -> int:
-        """Largest shift that exists in both directions."""
+        """Largest shift available in both directions."""
         return min(self.autocorrelation.shape[1:]) // 2
 
     def strength(self, offset: int) -> float:
         """Mean |r| over maps for shifts by so many pixels to the side and down.
 
         Raises:
-            ValueError: on a shift further than :attr:`reach`.
+            ValueError: if the shift is larger than :attr:`reach`.
         """
         if not 0 <= offset <= self.reach:
             raise ValueError(f"expected an offset from 0 to {self.reach}, got {offset}")
@@ -159,7 +159,7 @@ def map_statistics(maps: Array, reach: int = 7, centred: bool = True) -> MapStat
     Args:
         maps: (N, H, W, M), N examples of M maps.
         reach: largest shift; as far as the maps go where they are smaller.
-        centred: whether the mean is taken off; without, second moments about zero stand for variances.
+        centred: whether the mean is subtracted; if not, second moments about zero replace variances.
 
     Raises:
         ValueError: on another shape.
@@ -230,7 +230,7 @@ def strengths(layers: Sequence[LayerMaps]) -> list[dict[str, object]]:
 
 
 def compute(run: Run) -> Chapter:
-    """SUD and SH looked at, below the pooling of a convolutional run and below the other, trained alike."""
+    """Check SUD and SH below the pooling of a convolutional run and below the other kind, trained alike."""
     pool = run.settings.pool
     other = "avg" if pool == "max" else "max"
     net, theta, history = run.alike(pool=other)

@@ -1,4 +1,4 @@
-"""Gradients have mean zero under the model's own targets, and a mean that is not under the labels."""
+"""The mean gradient is zero for targets from the model, and not for the labels."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..words import words
 
 
 def mean_norms(net: Network, theta: Array, x: Array, y: Array, seed: int = 0) -> dict[str, float]:
-    """Lengths of the mean gradient (P,): of the model's expectation, the labels, one drawn target each."""
+    """Norms of the mean gradient (P,): for the expectation under the model, the labels, and drawn targets."""
     rng = np.random.default_rng([seed, 1])
     tape = net.forward(theta, x)
     dzs = {
@@ -25,9 +25,9 @@ def mean_norms(net: Network, theta: Array, x: Array, y: Array, seed: int = 0) ->
 
 
 def concentration(net: Network, theta: Array, x: Array) -> float:
-    """Share of the squares of expected derivatives that the tenth of the examples with the largest ones hold.
+    """Share of the sum of squared derivatives in the tenth of the examples with the largest ones.
 
-    Derivatives are by the outputs: the squares sum to the trace of the outputs' Fisher matrix.
+    Derivatives are with respect to the outputs: their squares sum to the trace of the outputs' Fisher matrix.
     """
     root = net.output.fisher_root(net.forward(theta, x).z)
     squares = np.sort(to_host((root**2).sum((0, 2))))[::-1]  # (N,)
@@ -35,7 +35,7 @@ def concentration(net: Network, theta: Array, x: Array) -> float:
 
 
 def _expected_derivative(net: Network, z: Array) -> Array:
-    """E_y[ dL/dz ] under the model, by summing over classes where there are some, else by E[y] = mean."""
+    """E_y[ dL/dz ] under the model: a sum over classes or, for other outputs, by E[y] = mean."""
     mean = net.output.mean(z)
     if isinstance(net.output, outputs.Categorical):
         parts = [mean[:, k, None] * net.output.gradient(z, np.full(len(z), k)) for k in range(z.shape[1])]

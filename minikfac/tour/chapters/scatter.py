@@ -39,7 +39,7 @@ class Scatter:
 
 
 def compute(run: Run) -> Chapter:
-    """What F has to do with gradients of the last convolution, or of the last layer that is drawn."""
+    """F and sampled gradients of the last convolution or, without one, of the last layer that is drawn."""
     convolutions = [layer for layer in conv_layers(run.net) if layer in run.layers]
     layer = max(convolutions, default=(run.drawn or run.layers)[-1])
     x = run.x if run.settings.channels is None else run.x[:200]
@@ -56,7 +56,7 @@ def compute(run: Run) -> Chapter:
 
 
 def gradient_scatter(net: Network, theta: Array, x: Array, layer: int, seed: int = 0) -> Scatter:
-    """Sample gradients of the two weights of a layer that vary most together without being the same.
+    """Sample gradients of the two weights of a layer with the largest covariance and a correlation below 0.9.
 
     Candidates are the 60 weights of the largest variance.
     """

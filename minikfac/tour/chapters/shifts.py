@@ -1,4 +1,4 @@
-"""The gradient of a convolution as dot products of two maps that are shifted against each other.
+"""The gradient of a convolution: dot products of two maps, shifted against each other.
 
 One input map a_j and one map of derivatives g_i, laid over each other with a shift delta: the sum of
 products where they overlap,
@@ -6,7 +6,7 @@ products where they overlap,
     DW[delta, j, i] = sum_t a_j(t + delta) g_i(t),
 
 is the gradient of the weight from map j to map i at the kernel's place delta [GM16, sec. 2]. The kernel
-takes few shifts of all that there are. The Fisher block is the covariance of these numbers.
+has only few of all possible shifts. The Fisher block is the covariance of these numbers.
 """
 
 from __future__ import annotations

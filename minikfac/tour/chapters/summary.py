@@ -1,4 +1,4 @@
-"""The top and the end of the page: the findings, what they come to, and how the page was made."""
+"""The top and the end of the page: findings, conclusion, and how the page was made."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def head(tour: Tour) -> Head:
 
 
 def _conclusion(tour: Tour) -> list[Part]:
-    """What speaks for K-FAC, what speaks against it, and of what this page says nothing."""
+    """The case for and against K-FAC, and the limits of this page."""
     study = tour.run.study
     if "K-FAC" not in study.matrices:
         return []
