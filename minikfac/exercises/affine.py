@@ -69,7 +69,7 @@ def judge(answer: Answer, i: int, o: int) -> None:
 
 
 def slips(W: Array, U: Array, c: Array, V: Array, d: Array) -> dict[str, Array]:
-    """Matrices that are not W', and what leads to them."""
+    """Matrices that are not W', and their causes."""
     B, inverse = input_map(V, d), np.linalg.inv(U)
     C = np.zeros_like(W)
     C[-1] = c

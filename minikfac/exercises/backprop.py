@@ -94,7 +94,7 @@ def judge(answer: Answer, n: int, i: int, h: int, c: int) -> None:
 
 
 def slips_g2(x: Array, y: Array, W1: Array, W2: Array, g2: Array) -> dict[str, Array]:
-    """Arrays that are not g2, and what leads to them; one goes by what came."""
+    """Arrays that are not g2, and their causes; one depends on the answer."""
     z = with_one(np.tanh(with_one(x) @ W1)) @ W2
     first = solution(x, y, *(np.roll(W, -1, axis=0) for W in (W1, W2)))[1]  # the first row is the bias
     p, classes = softmax(z), np.eye(z.shape[1])
@@ -113,7 +113,7 @@ def slips_g2(x: Array, y: Array, W1: Array, W2: Array, g2: Array) -> dict[str, A
 
 
 def slips_g1(a: Array, s: Array, g2: Array, W2: Array) -> dict[str, Array]:
-    """Arrays that are not g1, and what leads to them."""
+    """Arrays that are not g1, and their causes."""
     back = g2 @ W2[:-1].T
     return {
         "tanh' is missing": back,
@@ -127,7 +127,7 @@ def slips_g1(a: Array, s: Array, g2: Array, W2: Array) -> dict[str, Array]:
 
 
 def shapes_DW(n: int, rows: int, columns: int) -> dict[Any, str]:
-    """Shapes that a weight gradient should not have, and what leads to them."""
+    """Shapes that a weight gradient should not have, and their causes."""
     return {
         (rows - 1, columns): "the bias row is missing, whose input is the constant 1",
         (n, rows, columns): "the examples are not averaged",
@@ -135,7 +135,7 @@ def shapes_DW(n: int, rows: int, columns: int) -> dict[Any, str]:
 
 
 def causes_DW(n: int) -> dict[str, float]:
-    """What leads to a wrong scale of a weight gradient."""
+    """Causes of a wrong scale of a weight gradient."""
     return {
         "it is the sum over the examples, and the loss is their mean": n,
         "it is divided by N twice": 1 / n,
@@ -143,7 +143,7 @@ def causes_DW(n: int) -> dict[str, float]:
 
 
 def slips_DW(abar: Array, g: Array) -> dict[str, Array]:
-    """Matrices that are not the gradient, and what leads to them."""
+    """Matrices that are not the gradient, and their causes."""
     mixed = abar.reshape(abar.shape[::-1])
     return {
         "abar was reshaped, which mixes the examples, and a transpose is meant": mixed @ g / len(g),

@@ -84,7 +84,7 @@ def judge(answer: Answer, layer: int) -> None:
 
 
 def causes_Omega(n: int, t: int, k: int) -> dict[str, float]:
-    """What leads to a wrong scale of Omega, and the factor it leads to."""
+    """Causes of a wrong scale of Omega, and the resulting factors."""
     return causes_A(n, k) | {
         "it is a mean over locations, and should be a sum: the one T sits in Gamma": 1 / t,
         "it is divided by T twice, and should be a sum over locations": 1 / t**2,
@@ -103,7 +103,7 @@ def causes_Gamma(n: int, t: int, k: int) -> dict[str, float]:
 
 
 def slips_Omega(abar: Array) -> dict[str, Array]:
-    """Matrices that are not Omega, and what leads to them."""
+    """Matrices that are not Omega, and their causes."""
     n, mean = len(abar), abar.mean((0, 1))
     reduced = moment(abar.sum(1), n)
     return {
@@ -117,7 +117,7 @@ def slips_Omega(abar: Array) -> dict[str, Array]:
 
 
 def slips_Gamma(g: Array, Gamma: Array) -> dict[str, Array]:
-    """Matrices that are not Gamma, and what leads to them; the last goes by what came."""
+    """Matrices that are not Gamma, and their causes; the last depends on the answer."""
     (_, n, t, _), mean = g.shape, g.mean((0, 1, 2))
     return {
         "g was summed over locations before the outer product": moment(g.sum(2), n * t),

@@ -63,7 +63,7 @@ def judge(answer: Answer, i: int, o: int, lam: float) -> None:
 
 
 def slips_pi(A: Array, G: Array) -> dict[str, float]:
-    """Numbers that are not pi, and what leads to them."""
+    """Numbers that are not pi, and their causes."""
     i, o = len(A), len(G)
     mean_A, mean_G = float(A.trace() / i), float(G.trace() / o)
     norm_A, norm_G = float(np.linalg.norm(A)), float(np.linalg.norm(G))
@@ -80,7 +80,7 @@ def slips_pi(A: Array, G: Array) -> dict[str, float]:
 
 
 def slips_damped(M: Array, share: float, lam: float, damped: Array) -> dict[str, Array]:
-    """Matrices that are not M + share sqrt(lam) I, and what leads to them; share is pi or 1 / pi."""
+    """Matrices that are not M + share sqrt(lam) I, and their causes; share is pi or 1 / pi."""
     one, root = np.eye(len(M)), lam**0.5
     slips = {
         "it is not damped": M,

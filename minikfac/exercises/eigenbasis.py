@@ -76,7 +76,7 @@ def judge(answer: Answer, layer: int) -> None:
 
 
 def slips(U_A: Array, U_G: Array, abar: Array, g: Array, s: Array) -> dict[str, Array]:
-    """Matrices that are not s, and what leads to them; the last goes by what came."""
+    """Matrices that are not s, and their causes; the last depends on the answer."""
     n = len(abar)
 
     def squares(left: Array, right: Array) -> Array:

@@ -78,7 +78,7 @@ def gradients(net: Any, theta: Array, x: Array, y: Array) -> Array:
 
 
 def slips(D: Array, p: Array, y: Array, F: Array) -> dict[str, Array]:
-    """Matrices that are not F, and what leads to them; the last goes by what came."""
+    """Matrices that are not F, and their causes; the last depends on the answer."""
     n, c = p.shape
 
     def weighted(w: Array) -> Array:

@@ -76,7 +76,7 @@ def judge(answer: Answer, layer: int) -> None:
 
 
 def wrong_shapes(name: str, signal: Array) -> dict[Any, str]:
-    """Shapes that the second moment of abar or g should not have, and what leads to them."""
+    """Shapes that the second moment of abar or g should not have, and their causes."""
     rows, units = signal.size // signal.shape[-1], signal.shape[-1]
     round_about = f"{name} times its transpose the wrong way round: it sums over units, not examples"
     shapes = {(n, n): round_about for n in (N, rows)}
@@ -117,7 +117,7 @@ def judge_pair(returned: Any, a: Part, g: Part, split: str) -> None:
 
 
 def causes_A(n: int, k: int) -> dict[str, float]:
-    """What leads to a wrong scale of A, of n examples and k terms, and the factor it leads to."""
+    """Causes of a wrong scale of A, of n examples and k terms, and the resulting factors."""
     return causes_of_mean(n) | {
         "it is divided by N - 1, which is for means that were subtracted": n / (n - 1),
         "it was summed over the K target terms, on which abar does not depend": k,
@@ -137,7 +137,7 @@ def causes_G(n: int, k: int) -> dict[str, float]:
 
 
 def _slips_A(abar: Array) -> dict[str, Array]:
-    """Matrices that are not A, and what leads to them."""
+    """Matrices that are not A, and their causes."""
     n, mean = len(abar), abar.mean(0)
     return {
         "the mean was subtracted, as np.cov does; A is a second moment": moment(abar - mean, n),
@@ -147,7 +147,7 @@ def _slips_A(abar: Array) -> dict[str, Array]:
 
 
 def _slips_G(g: Array, G: Array) -> dict[str, Array]:
-    """Matrices that are not G, and what leads to them; the last goes by what came."""
+    """Matrices that are not G, and their causes; the last depends on the answer."""
     n, mean, means = g.shape[1], g.mean((0, 1)), g.mean(1, keepdims=True)
     one_term = "only term {} of the K target terms went in, and they are to be summed"
     return {

@@ -147,7 +147,7 @@ SLIPS: dict[str, tuple[str, ...]] = {
     "the velocity is clipped, and not the proposal": (_MOVE, "scale * (momentum * last + step)"),
     "the new proposal has weight 1 - momentum": (_MOVE, "momentum * last + (1 - momentum) * scale * step"),
 }
-"""What leads to a wrong step, and the changes of the solution that make it: old, new, old, new ..."""
+"""Causes of a wrong step, and the changes of the solution that make it: old, new, old, new ..."""
 
 
 @cache
@@ -210,7 +210,7 @@ def shapes_of(Ws: Any) -> list[Any] | None:
 
 
 def _alike(steps: Iterator[Any], Ws: Any, k: int) -> bool:
-    """Whether a slip leads to these weights after step k."""
+    """Whether the steps of a slip result in these weights after step k."""
     try:
         with np.errstate(all="ignore"):
             others = next(islice(steps, k - 1, None))

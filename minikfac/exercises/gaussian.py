@@ -89,7 +89,7 @@ def judge(answer: Answer, x: Array, mu: float, log_sigma: float) -> None:
 
 
 def slips_F(x: Array, mu: float, log_sigma: float, F: Array) -> dict[str, Array]:
-    """Matrices that are not F, and what leads to them."""
+    """Matrices that are not F, and their causes."""
     D, variance = derivatives(x, mu, log_sigma), np.exp(2 * log_sigma)
     d = x - mu
     hessian = np.array([[1, 2 * d.mean()], [2 * d.mean(), 2 * (d**2).mean()]]) / variance
@@ -108,7 +108,7 @@ def slips_F(x: Array, mu: float, log_sigma: float, F: Array) -> dict[str, Array]
 
 
 def slips_step(grad: Array, F: Array, step: Array, log_sigma: float) -> dict[str, Array]:
-    """Vectors that are not the step, and what leads to them."""
+    """Vectors that are not the step, and their causes."""
     sigma = np.exp(log_sigma)
     return {
         "it is the gradient, and F^-1 is missing": -grad,

@@ -55,7 +55,7 @@ def judge(answer: Answer, i: int, o: int) -> None:
 
 
 def slips(A: Array, G: Array, V: Array) -> dict[str, Array]:
-    """Arrays that are not the step, and what leads to them."""
+    """Arrays that are not the step, and their causes."""
     over_A, over_G = np.linalg.inv(A), np.linalg.inv(G)
     swapped = np.linalg.solve(np.kron(G, A), V.ravel()).reshape(V.shape)
     return {

@@ -1,8 +1,8 @@
-"""How an answer is judged, and an array told from what it should be.
+"""How an answer is judged, and how a wrong array is explained.
 
 A judge stops at the first thing that is wrong, in the order in which a person would look: does it run, what
-does it return, which shapes, which numbers. Numbers are compared with the right array, with multiples of it
-by factors that have a cause, and with the arrays that known slips lead to.
+does it return, which shapes, which numbers. An array is compared with the right one, with multiples of it by
+factors that have a known cause, and with the arrays that result from known slips.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from ..backend import Array, as_array
 from .exercise import Answer, Wrong
 
 ROUNDING = 1e-9
-"""Relative error up to which two matrices count as the same: float64, summed in another order."""
+"""Relative error up to which two matrices count as equal in float64."""
 SINGLE_PRECISION = 1e-5
 """The same for float32."""
 CONSTANTS = {"the sign is turned": -1.0, "a factor 2 is too much": 2.0, "a factor 2 is missing": 0.5}
-"""What leads to a wrong scale anywhere, and the factor it leads to."""
+"""Causes of a wrong scale, and the factors that result."""
 
 Shape = tuple[int, ...]
 
@@ -34,7 +34,7 @@ def call(answer: Answer, **arrays: Any) -> Any:
     """Call an answer on copies of arrays and numbers.
 
     Raises:
-        Wrong: if it cannot be called, raises, or changes its arguments.
+        Wrong: if it cannot be called, raises an error, changes its arguments, or is not deterministic.
     """
     if not callable(answer):
         raise Wrong(
@@ -60,7 +60,7 @@ def call(answer: Answer, **arrays: Any) -> Any:
 
 
 def _changed(copy: Any, value: Any) -> bool:
-    """Whether an array, or one in a list, is no longer what it was; a generator or a state may change."""
+    """Whether an array, or one in a list, has changed; generators and states may change."""
     if isinstance(value, list | tuple):
         return any(_changed(*pair) for pair in zip(copy, value, strict=False)) or len(copy) != len(value)
     plain = isinstance(value, np.ndarray) and value.dtype != object
@@ -68,7 +68,7 @@ def _changed(copy: Any, value: Any) -> bool:
 
 
 def _place(answer: Answer, error: Exception) -> str:
-    """The line of the answer's own file that raised, quoted."""
+    """The line of the answer's file that raised the error, quoted."""
     file = getattr(getattr(answer, "__code__", None), "co_filename", None)
     lines = [frame.line for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
     return f" at `{lines[-1]}`" if lines and lines[-1] else ""
@@ -82,7 +82,7 @@ def as_numbers(name: str, returned: Any) -> Array:
     """Return an array of floats.
 
     Raises:
-        Wrong: on anything but an array of real numbers.
+        Wrong: unless it is an array of real numbers.
     """
     if returned is None:
         raise Wrong(f"Expected {name}, got None: is there a return at the end?")
@@ -118,9 +118,9 @@ def shaped(name: str, returned: Any, shape: Shape, slips: Mapping[Any, str] | No
 
     Args:
         name: of the array.
-        returned: what the answer made.
-        shape: what it should have.
-        slips: maps wrong shapes to what leads to them.
+        returned: the result of the answer.
+        shape: the right shape.
+        slips: maps wrong shapes to their causes.
 
     Raises:
         Wrong: on anything else.
@@ -142,15 +142,16 @@ def shaped(name: str, returned: Any, shape: Shape, slips: Mapping[Any, str] | No
 
 @dataclass(frozen=True)
 class Part:
-    """An array or a number that an answer returns, and how it goes wrong.
+    """An array or a number that an answer returns, and known ways to get it wrong.
 
     Attributes:
         name: of the array.
-        right: what it should be, an array or a number.
-        causes: maps what leads to a wrong scale to the factor that it leads to.
-        slips: maps what leads to another array or number to that one, or makes this map of what came.
-        shapes: maps wrong shapes to what leads to them.
-        bias: axes along which the part of the constant 1 comes last.
+        right: the right array or number.
+        causes: maps causes of a wrong scale to the resulting factor.
+        slips: maps known slips to the resulting array or number; or a function that makes this map of the
+            answer.
+        shapes: maps wrong shapes to their causes.
+        bias: axes whose last entry belongs to the constant 1.
     """
 
     name: str
@@ -224,7 +225,7 @@ class Part:
 
 
 def ordered(returned: Mapping[str, Any], *wanted: Part) -> None:
-    """Stop where all parts are there, but in another order, by their shapes or by their numbers.
+    """Reject the right parts in another order, recognized by their shapes or their numbers.
 
     Raises:
         Wrong: with both orders.
@@ -241,14 +242,14 @@ def ordered(returned: Mapping[str, Any], *wanted: Part) -> None:
 
 
 def in_order(returned: Mapping[str, Any], *wanted: Part) -> None:
-    """Stop at the first of several parts that is wrong; later ones may follow from it.
+    """Stop at the first wrong part; errors in later ones may follow from it.
 
     Args:
-        returned: what the answer made, by name.
+        returned: results of the answer, by name.
         wanted: in the order of judging.
 
     Raises:
-        Wrong: with what is right before it, and what is wrong.
+        Wrong: with the parts that are right before it, and what is wrong.
     """
     ordered(returned, *wanted)
     right: list[str] = []
@@ -264,7 +265,7 @@ def _listed(names: list[str]) -> str:
 
 
 def multiple(array: Array, right: Array) -> float | None:
-    """The scalar c for which array = c right up to rounding, or None if there is no such."""
+    """Return the scalar c with array = c right up to rounding, or None if there is none."""
     c = float((array * right).sum() / (right * right).sum())
     return c if np.linalg.norm(array - c * right) <= ROUNDING * np.linalg.norm(array) else None
 
@@ -280,7 +281,7 @@ def close(array: Array, right: Any) -> bool:
 
 
 def cause_of(c: float, causes: Mapping[str, float]) -> str | None:
-    """What leads to a wrong scale: one cause, the same one twice, or two; None where no two do."""
+    """Return the cause of a wrong scale: one, the same one twice, or two; None if there is none."""
     causes = {**causes, **CONSTANTS}
     pairs = combinations_with_replacement(causes.items(), 2)
     both = {f"{one}; and {'that twice' if one == other else other}": f * h for (one, f), (other, h) in pairs}
@@ -288,7 +289,7 @@ def cause_of(c: float, causes: Mapping[str, float]) -> str | None:
 
 
 def times(c: float) -> str:
-    """Write a factor as a person would: "11 times", "1/3 of", "-1 times"."""
+    """Write a factor in words: "11 times", "1/3 of", "-1 times"."""
     near = Fraction(c).limit_denominator(1000)
     if near != 0 and same(float(near), c):
         return f"1/{near.denominator} of" if near.numerator == 1 and near != 1 else f"{near} times"
@@ -308,7 +309,7 @@ def mixed(name: str, v: Array, n: int) -> dict[str, Array]:
 
 
 def drawn(array: Array, total: float, sizes: Array) -> dict[str, Array]:
-    """The slip that led to an array, if its total is a sum of one of the sizes (K, N) per example."""
+    """The slip of using one target per example, if one of its sizes (K, N) per example sums to the total."""
     sums = np.zeros(1)
     for column in sizes.T:
         sums = (sums[:, None] + column).ravel()
@@ -317,7 +318,7 @@ def drawn(array: Array, total: float, sizes: Array) -> dict[str, Array]:
 
 
 def causes_of_mean(n: int) -> dict[str, float]:
-    """What leads to a wrong scale of a second moment, a mean over n examples, and the factor it leads to."""
+    """Causes of a wrong scale of a second moment, a mean over n examples, and the resulting factors."""
     return {
         "the sum over examples is not divided by N": n,
         "it is divided by N twice": 1 / n,
@@ -325,7 +326,7 @@ def causes_of_mean(n: int) -> dict[str, float]:
 
 
 def kind_of(value: Any) -> str:
-    """What something is, for a sentence."""
+    """Describe the type of a value in a sentence."""
     if value is None:
         return "None"
     name = type(value).__name__

@@ -72,7 +72,7 @@ def judge(answer: Answer, p: int, lam: float) -> None:
 def slips(
     F: Array, gradient: Array, Delta: Array, delta0: Array, lam: float
 ) -> dict[str, tuple[float, float]]:
-    """Pairs that are not alpha and mu, and what leads to them."""
+    """Pairs that are not alpha and mu, and their causes."""
     D = np.stack([Delta, delta0])
     M, b = D @ F @ D.T + lam * D @ D.T, -D @ gradient
     alpha, mu = (b / M.diagonal()).tolist()  # each the best alone

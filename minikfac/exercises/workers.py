@@ -72,7 +72,7 @@ def judge(answer: Answer, shards: tuple[int, ...]) -> None:
 
 
 def causes(workers: int, n: int) -> dict[str, float]:
-    """What leads to a wrong scale, and the factor it leads to."""
+    """Causes of a wrong scale, and the resulting factors."""
     return {
         "the weighted sum is not divided by the number of examples": n,
         "it is divided by the number of workers too": 1 / workers,
@@ -82,7 +82,7 @@ def causes(workers: int, n: int) -> dict[str, float]:
 
 
 def slips(sizes: Array, values: Array) -> dict[str, Array]:
-    """Arrays that are not the mean over all examples, and what leads to them."""
+    """Arrays that are not the mean over all examples, and their causes."""
     return {
         "it is the mean of the workers' means; a worker counts by its examples": values.mean(0),
         "it is the sum of the workers' means; a worker counts by its examples": values.sum(0),
