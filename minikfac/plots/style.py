@@ -118,7 +118,7 @@ def marked_pen(number: int) -> dict[str, Any]:
 
 
 def pens(names: Iterable[str], marked: bool = False) -> dict[str, dict[str, Any]]:
-    """How each curve is drawn: methods as in :data:`METHODS`, K-FAC bold; other names in turn.
+    """Return the look of each curve: methods as in :data:`METHODS`, K-FAC bold; other names in turn.
 
     A variant, as "SGD, constant rate", has its method's colour, and a dash and a marker of its own.
 
@@ -164,7 +164,7 @@ def name_points(
     ends: bool = False,
     size: float = 11,
 ) -> None:
-    """Write a name beside each point of axes that have their limits, so that no two names overlap.
+    """Write a name beside each point, so that no two names overlap; the axes must have their limits.
 
     Args:
         ax: the axes.
@@ -233,7 +233,7 @@ def panels(count: int, columns: int, row_height: float, margin: float) -> list[A
 
 
 def axes_for(ax: Any | None, height: float = 5.4, width: float = WIDTH) -> Any:
-    """The axes that were given, or those of a new figure of this size in inches."""
+    """Return the given axes, or those of a new figure of this size in inches."""
     return new_figure(height, width).add_subplot() if ax is None else ax
 
 
