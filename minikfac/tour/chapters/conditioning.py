@@ -129,28 +129,26 @@ def conditioning(
     """
     if not 0 < reduction < 1:
         raise ValueError(f"expected a reduction between 0 and 1, got {reduction}")
-    paths, losses, counted = {}, {}, {name: np.zeros(len(condition_numbers), int) for name in COUNTED}
-    for name, make in METHODS.items():
-        net, x, y = quadratic(condition_number, minimum, angle)
-        start = _start(x, minimum)
-        until = reduction * net.loss(start, x, y)
-        paths[name], losses[name] = descend(make(net, condition_number), net, x, y, start, steps, until)
-    for number, kappa in enumerate(condition_numbers):
+
+    def run(name: str, kappa: float, most: int) -> tuple[Array, Array]:
         net, x, y = quadratic(kappa, minimum, angle)
         start = _start(x, minimum)
-        until = reduction * net.loss(start, x, y)
-        for name, steps_of in counted.items():
-            steps_of[number] = len(descend(METHODS[name](net, kappa), net, x, y, start, MOST, until)[1]) - 1
-    net, x, y = quadratic(condition_number, minimum, angle)
+        return descend(METHODS[name](net, kappa), net, x, y, start, most, reduction * net.loss(start, x, y))
+
+    runs = {name: run(name, condition_number, steps) for name in METHODS}
+    _, x, _ = quadratic(condition_number, minimum, angle)
     return Conditioning(
         x.T @ x / len(x),
         np.array(minimum, dtype=float),
         condition_number,
-        paths,
-        losses,
+        {name: path for name, (path, _) in runs.items()},
+        {name: losses for name, (_, losses) in runs.items()},
         reduction,
         np.array(condition_numbers, dtype=float),
-        counted,
+        {
+            name: np.array([len(run(name, kappa, MOST)[1]) - 1 for kappa in condition_numbers])
+            for name in COUNTED
+        },
     )
 
 
