@@ -1,15 +1,15 @@
-"""A net's Fisher matrix, its approximations, and how good they are: the study that all pages stand on.
+"""A net's Fisher matrix, its approximations, and how good they are: the study behind all reports.
 
     fisher_study     net, theta, examples  -> Study: signals, matrices, the table, the ledger of assumptions
 
-How good is K-FAC on a net of one's own? The question of a researcher, in one line:
+How good is K-FAC on your own net? One line answers:
 
     mk.explore(net, data, theta)      # a Network and its parameters
     mk.explore(module, (x, y))        # a torch.nn.Module, inputs as it takes them
 
-builds the exact Fisher matrix over some examples and every approximation that exists for the net, and shows
-how good they are: a table, the progress of each step against the numbers stored, and a layer's block, A
-and G. Of a large net the exact matrix is known by its products, and the table has estimates.
+It builds the exact Fisher matrix over some examples and every approximation that exists for the net, and
+shows how good they are: a table, the progress of each step against the numbers stored, and a layer's block, A
+and G. For a large net only products with the exact matrix are computed, and the table has estimates.
 """
 
 from __future__ import annotations
@@ -38,22 +38,22 @@ from .quality.measures import BRIEF
 from .training.progress import Bar, progress_bar
 
 MOST_PARAMETERS = 10_000
-"""Of the layers whose exact matrix is formed, which has the square of that."""
+"""Of the layers whose exact matrix is formed; it has the square of that many entries."""
 WORK = 5 * 10**8
-"""Multiplications of a pass through a larger net: as many examples are taken, from 32 to 500."""
+"""Multiplications of a pass through a larger net; they limit the examples, from 32 to 500."""
 VECTORS, TOLERANCE = 10, 3e-4
-"""How precise the table of a larger net is."""
+"""Random vectors and tolerance for the table of a larger net."""
 QUICK = 5000
-"""Up to this many parameters every measure is quick."""
+"""Up to this many parameters all measures are quick."""
 MEASURES = ("step", "matrix", "cg")
 """Of an exploration."""
 _SLOW = ("spectrum",)
-"""Measures that are left out above."""
+"""Measures that are left out for more parameters."""
 ELSEWHERE = {
     "block-tridiagonal": "it exists for chains of dense layers only",
     "low rank": "it takes long for shared weights, and has to be named",
 }
-"""Approximations that do not exist for every net or take long, and why."""
+"""Approximations that may be left out, and why."""
 DRAWN = 1200
 """Parameters of the largest block that is drawn."""
 _COPIES = 6
@@ -65,15 +65,15 @@ class Study(ShownByFields):
     """A net's Fisher matrix, its approximations, and how good they are.
 
     Attributes:
-        net, theta, x, y: what was studied; x is the batch of the expectation.
-        signals: of that batch, of the layers that were studied.
-        F: the exact Fisher matrix, a ``DenseMatrix``; of a net too large for it a ``MatrixFree``.
+        net, theta, x, y: the net and its parameters; expectations are over x.
+        signals: for this batch, in the layers that were studied.
+        F: the exact Fisher matrix, a ``DenseMatrix``; for a net too large for it a ``MatrixFree``.
         matrices: the approximations by name.
-        gradient: of the loss on the batch by the parameters of these layers (P,).
+        gradient: of the loss on the batch with respect to the parameters of these layers (P,).
         table: how good each approximation is.
-        ledger: rows of the assumption ledger; none where it was not wanted.
-        left_out: measures that were not computed, because they take long and were not named.
-        not_built: approximations that could not be built, by name, and why.
+        ledger: rows of the assumption ledger; empty unless requested.
+        left_out: measures that were not computed, as they take long and were not requested.
+        not_built: by name, why an approximation could not be built.
         stats: running statistics of batch normalization.
     """
 
@@ -99,17 +99,17 @@ class Study(ShownByFields):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Exploration(Study):
-    """What :func:`explore` found: a study that shows itself in a notebook.
+    """The result of :func:`explore`: a study that displays itself in a notebook.
 
     Attributes:
-        image_shape: (H, W) where inputs are flat images of one channel.
+        image_shape: (H, W) if inputs are flat images of one channel.
     """
 
     image_shape: tuple[int, int] | None = None
 
     @property
     def sentence(self) -> str:
-        """K-FAC's error, the cosine and progress of its step, and the numbers that it stores."""
+        """K-FAC's error, the cosine and progress of its step, and its number of floats."""
         row = self.table["K-FAC"]
         return (
             f"K-FAC has a relative error of {row['error']:.2f} (Frobenius norm); its damped step has cosine "
@@ -139,7 +139,7 @@ class Exploration(Study):
         """Draw progress against numbers stored, and the block, A and G of a layer.
 
         Args:
-            layer: by index or name; by default the largest with at most 1,200 parameters, if there is one.
+            layer: index or name; by default the largest with at most 1,200 parameters, if there is one.
 
         Returns:
             The axes of both figures.
@@ -160,7 +160,7 @@ class Exploration(Study):
         """Write the explorer's page for this net; see :func:`minikfac.explorer.write`.
 
         Raises:
-            ValueError: on batch normalization, whose statistics the page does not know, or a net too large.
+            ValueError: for batch normalization, which the page does not support, or a net too large.
         """
         from . import explorer
 
@@ -191,18 +191,18 @@ def explore(
         output: what the loss of a torch module stands for: "categorical" (cross-entropy), "bernoulli" or
             "gaussian".
         damping: lambda > 0 on both sides.
-        n_examples: over how many examples, the first ones, the matrices are means; 500 by default, or fewer
-            where a pass through a large net takes long.
-        layers: by index or name, to which it is restricted; all by default.
+        n_examples: number of examples, the first ones, for the means; 500 by default, or fewer if a pass
+            through a large net takes long.
+        layers: indices or names of the layers to study; all by default.
         progress: show a bar.
 
     Nets of more than 10,000 parameters are compared by products, see
     :func:`minikfac.quality.compare_by_products`: no exact matrix is formed, and errors are estimates.
 
     Raises:
-        ValueError: on what does not go together, or some layers of more than 10,000 parameters.
-        TypeError: on another kind of model or data.
-        MemoryError: before any work, with the size, where the matrices do not fit.
+        ValueError: if arguments do not fit together, or chosen layers have more than 10,000 parameters.
+        TypeError: if the model or the data are of another kind.
+        MemoryError: before any work, if the matrices do not fit in memory.
     """
     net, theta, stats = _net(model, theta, output, data)
     if not check_damping(damping, theta) > 0:
@@ -248,22 +248,22 @@ def fisher_study(
     Args:
         net: the network.
         theta: (P,).
-        x: inputs (N, features) or images (N, H, W, C): the batch over which everything is a mean.
-        y: targets; the steps that are compared are on the gradient of the loss.
+        x: inputs (N, features) or images (N, H, W, C); all means are over them.
+        y: targets, for the gradient of the loss, from which steps are made.
         approximations: names among :data:`minikfac.quality.APPROXIMATIONS`; all that exist by default.
         damping: lambda > 0 on both sides.
-        targets: from where the approximations take theirs, "model", "sampled" or "data"; the exact matrix
-            always has the exact expectation.
+        targets: "model", "sampled" or "data", for the approximations; the exact matrix always has the exact
+            expectation.
         n_samples: per example, for "sampled".
         seed: of the sampled targets.
         progress: show a bar.
         layers: restrict the study to these parameter layers, by index or name; all by default.
         measures: names among :data:`minikfac.quality.MEASURES`; by default all that are quick at this size.
-        ledger: compute the ledger of assumptions too.
+        ledger: whether to compute the ledger of assumptions.
         stats: running statistics of batch normalization.
 
     Raises:
-        ValueError: on unknown names, or what the parts refuse.
+        ValueError: if names are unknown or settings out of range.
     """
     chosen = positions(net, layers)
     exact_signals = signals = fisher.signals(net, theta, x, stats=stats).select(chosen)
@@ -292,7 +292,7 @@ def fisher_study(
 def _study_by_products(
     net: Network, theta: Array, x: Array, y: Array, damping: float, stats: Sequence[Array], progress: bool
 ) -> Study:
-    """The study of a net too large for its exact matrix."""
+    """Study a net that is too large for its exact matrix."""
     signals = fisher.signals(net, theta, x, stats=stats)
     names = quality.applicable(signals, large=True)
     F, gradient = fisher.product(net, theta, x, stats), net.gradient(theta, x, y, stats)
@@ -331,7 +331,8 @@ def _build(
 ) -> tuple[dict[str, fisher.FisherMatrix], dict[str, float], dict[str, str]]:
     """Build and time approximations; names that differ in their damping alone share one matrix.
 
-    If asked to, an error, as that of an iteration that does not converge, leaves an approximation out.
+    With ``suppress``, an approximation that raises an error, for example because an iteration does not
+    converge, is left out.
     """
     built: dict[Any, tuple[fisher.FisherMatrix, float]] = {}
     not_built = {name: why for name, why in ELSEWHERE.items() if suppress and name not in names}
@@ -351,7 +352,7 @@ def _build(
 
 
 def _measures(measures: Sequence[str] | None, size: int) -> tuple[list[str], tuple[str, ...]]:
-    """What to compute for so many parameters, and what is left out unless it is named."""
+    """Measures to compute for this many parameters, and those left out by default."""
     left_out = () if measures or size <= QUICK else _SLOW
     chosen = measures or [name for name in quality.MEASURES if name not in left_out]
     return list(dict.fromkeys(["matrix", "step", *chosen])), left_out  # the report needs these two
@@ -420,7 +421,7 @@ def _examples(data: Any, net: Network, torch: bool) -> tuple[Array, Array]:
 
 
 def _check_size(net: Network, chosen: Sequence[int]) -> None:
-    """Reject layers whose exact matrix is too large, with their sizes."""
+    """Reject layers whose exact matrix is too large."""
     sizes = {net.names[layer]: net.slices[layer].stop - net.slices[layer].start for layer in chosen}
     total = sum(sizes.values())
     fewer = "fewer layers, as in layers=[...]"

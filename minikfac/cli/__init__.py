@@ -28,7 +28,7 @@ _STUDIES = "tour explore fisher quality costs figures"
 COMMANDS = f"{_STUDIES} train compare plot problems invariance scaling workers data".split()
 """In the order in which ``minikfac --help`` lists them; each is the file beside this one."""
 EXPECTED = (ArithmeticError, DeviceError, ImportError, KeyError, MemoryError, OSError, TypeError, ValueError)
-"""What wrong input, a lack of memory or a missing library raise; anything else is a bug of the package."""
+"""Errors for wrong input, too little memory or a missing library; any other is a bug of the package."""
 
 LESS_MEMORY = {
     "fisher": "--layers (one of them, as in 2), a smaller --net or --dtype float32",
@@ -41,7 +41,7 @@ LESS_MEMORY = {
 
 
 def command(name: str) -> Any:
-    """Import the file of a command, and make of it what typer runs: its app, or the function of its name."""
+    """Import the file of a command, and make a typer command of its app or the function of its name."""
     module = import_module(f".{name}", __name__)
     group: typer.Typer = getattr(module, "app", None) or typer.Typer(add_completion=False)
     if not group.registered_commands:
@@ -52,7 +52,7 @@ def command(name: str) -> Any:
 
 
 def first_line(name: str) -> str:
-    """How the help of a command begins, read from its file, which is not imported for that."""
+    """First line of the help of a command, read from its file without importing it."""
     text = Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8")
     line = re.search(rf'^def {name}\(.*?"""(.+?)(?:"""|$)', text, re.DOTALL | re.MULTILINE)
     return line[1] if line else ""
@@ -155,7 +155,7 @@ def _run(arguments: list[str]) -> int:
 
 
 def _with_options(message: str, error: BaseException, command: str) -> str:
-    """Where memory lacks, the options of the command that need less of it."""
+    """Add to a lack of memory the options of the command that need less."""
     if isinstance(error, MemoryError) and command in LESS_MEMORY:
         return f"{message.split('; use ')[0]}; use {LESS_MEMORY[command]}"
     return message
@@ -169,7 +169,7 @@ def _refuse_empty(arguments: Sequence[str]) -> None:
 
 
 def _message(error: BaseException) -> str:
-    """What an error says, without the quotes of a KeyError and the numbers of the operating system."""
+    """The message of an error, without the quotes of a KeyError and the numbers of the operating system."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     if isinstance(error, KeyError) and error.args:

@@ -1,4 +1,4 @@
-"""Common to several commands: options, lists with commas, what is printed, and checks of outputs."""
+"""Shared by several commands: options, checks of what is written, and printing."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ Figure = Annotated[Path, Option(help="The figure: a .png, .svg or .pdf.")]
 
 
 class Command(TyperCommand):
-    """A command that rejects, of any option, what no setting can be; a path may begin with ~."""
+    """A command that rejects numbers that are not finite, and expands ~ in paths."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the options.
 
         Raises:
-            ValueError: on a number that is not finite, or an unknown user's folder.
+            ValueError: if a number is not finite, or a path begins with ~ and an unknown user.
         """
         rest = super().parse_args(ctx, args)
         for option in self.params:
@@ -77,20 +77,20 @@ def _expanded(path: Path) -> Path:
 # what is written ------------------------------------------------------------------------------------------
 
 FOLDERS = ExitStack()
-"""Locks on the folders that the command writes; released when it ends."""
+"""Locks on the folders to which the command writes; released when it ends."""
 FIGURES = (".png", ".svg", ".pdf")
 RECORDS = "file of records"
-"""From these alone no run goes on."""
+"""Not enough to resume a run."""
 WRITTEN = (*FIGURES, ".npz", ".json", ".jsonl", ".csv", ".html")
-"""How files end that commands write."""
+"""Suffixes of the files that commands write."""
 
 
 def make_folder(folder: Path) -> None:
-    """Make the folder and lock it: not to be able to write is better known before the work than after it.
+    """Make and lock the folder, so that a folder that cannot be written is reported before any work.
 
     Raises:
-        FileExistsError: where another command writes there, or something is in the way.
-        OSError: where nothing can be written.
+        FileExistsError: if another command writes there, or a file cannot be replaced.
+        OSError: if the folder cannot be written.
     """
     FOLDERS.enter_context(sole_writer(folder))
     for path in folder.iterdir():
@@ -102,8 +102,8 @@ def check_figure(path: Path) -> None:
     """Reject a figure that cannot be written there.
 
     Raises:
-        ValueError: on a name that ends in no format of figures.
-        OSError: where no file can be written.
+        ValueError: if the suffix is not that of a figure.
+        OSError: if the file cannot be written.
     """
     if path.suffix not in FIGURES:
         raise ValueError(f"expected --out to end in .png, .svg or .pdf, got {path}")
@@ -113,13 +113,13 @@ def check_figure(path: Path) -> None:
 
 
 def save_figure(figure: Any, path: Path) -> None:
-    """Write a figure in the format that its name ends in, whole or not at all."""
+    """Write a figure in the format of the suffix, whole or not at all."""
     with replaced_at_once(path) as file:
         figure.savefig(file, format=path.suffix[1:])
 
 
 def in_figures(text: str) -> str:
-    r"""A name as figures show it: dollar signs begin no formula, a first underscore hides nothing.
+    r"""Escape a name for a figure, where $ would begin a formula and a leading underscore hide a label.
 
     >>> print(in_figures("a$b$"), in_figures("K-FAC"))
     a\$b\$ K-FAC
@@ -129,11 +129,11 @@ def in_figures(text: str) -> str:
 
 
 def on_existing(resume: bool, overwrite: bool, paths: Sequence[Path], what: str = "checkpoint") -> str:
-    """What becomes of a run that is there: "resume", "replace", or "refuse" where there is none.
+    """What to do with an existing run: "resume", "replace", or "refuse".
 
     Raises:
-        ValueError: on both options.
-        FileExistsError: where one of the paths exists and neither option says what becomes of it.
+        ValueError: if both options are given.
+        FileExistsError: if one of the paths exists and neither option is given.
     """
     if resume and overwrite:
         raise ValueError("expected --resume or --overwrite, got both")
@@ -148,18 +148,18 @@ def on_existing(resume: bool, overwrite: bool, paths: Sequence[Path], what: str 
 
 
 GLUE = "\N{NO-BREAK SPACE}"
-"""Between words of a part of a line."""
+"""Keeps the words of a part of a line together."""
 
 # what is printed ------------------------------------------------------------------------------------------
 
 
 def width(elsewhere: int = 100) -> int:
-    """Letters in a line: the terminal's, or COLUMNS; ``elsewhere`` where the output is not a terminal."""
+    """Characters per line: of the terminal, or COLUMNS; ``elsewhere`` if the output is not a terminal."""
     return shutil.get_terminal_size((elsewhere, 24)).columns
 
 
 def say(text: str) -> None:
-    """Print lines at once; on a terminal a long one goes on below, indented, between parts if it has any."""
+    """Print lines; on a terminal, long ones are wrapped and indented, between their parts if any."""
     for line in text.split("\n"):
         indent = " " * (4 + len(line) - len(line.lstrip()))
         look: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}

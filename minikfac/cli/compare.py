@@ -23,7 +23,7 @@ from .runs import Entrant
 from .tables import print_table
 
 RACERS = ("SGD", "Nesterov", "Adam", "K-FAC", "K-FAC tridiagonal")
-"""Optimizers that race where none is named; the last in chains of dense layers only."""
+"""Optimizers that race by default; the last one in chains of dense layers only."""
 
 Optimizers = Annotated[
     str | None,
@@ -141,7 +141,7 @@ def _announce(problem: Problem, entrants: Sequence[Entrant]) -> None:
 def _tuned(
     entrants: Sequence[Entrant], budget: float, trial: float, column: str, seed: int, out: Path
 ) -> dict[str, Optimizer]:
-    """Search for the arguments of each, but for those that were given."""
+    """Search for the arguments of each that were not given."""
     tuned, cells, ranges = {}, [], []
     for each in entrants:
         make = partial(each.contender.make, **each.arguments)
@@ -172,7 +172,7 @@ def _tuned(
 def _conclude(
     race: Race, column: str, levels: Sequence[float] | None, tune: float | None, out: Path, title: str
 ) -> None:
-    """Print, write and draw what came of the race."""
+    """Print, write and draw the results of the race."""
     seeds = max(map(len, race.histories.values()))
     for name, failures in race.failures.items():
         for seed, failure in failures.items():

@@ -26,7 +26,7 @@ Output = Annotated[str | None, Option(help="With --net: categorical (the default
 
 PHOTOGRAPHS = ("cifar10", "svhn")
 FEW = (5000, 1000)
-"""Most training and test images for a convolutional net, which is trained for a moment only."""
+"""Most training and test images for a convolutional net, whose training is short."""
 
 
 def parse_sizes(text: str) -> tuple[int, ...]:
@@ -44,7 +44,7 @@ def parse_sizes(text: str) -> tuple[int, ...]:
 
 
 def parse_channels(text: str | None) -> tuple[int, ...] | None:
-    """Read the maps of a convolutional net's convolutions; () for its own choice, None for another net.
+    """Read the maps of a convolutional net; () for the default ones, None for another net.
 
     >>> parse_channels("conv-4-8"), parse_channels("conv"), parse_channels("64-20-10"), parse_channels(None)
     ((4, 8), (), None, None)
@@ -59,7 +59,7 @@ def parse_channels(text: str | None) -> tuple[int, ...] | None:
 def load(data: str, folder: Path | None, components: int | None, net: str | None, dtype: str) -> Dataset:
     """Load the data, as images for a convolutional net.
 
-    MNIST comes at the size that a net of dense layers takes, 16 x 16 otherwise.
+    MNIST has the size that fits the inputs of a dense net, 16 x 16 otherwise.
     """
     convolutional = parse_channels(net) is not None
     options: dict[str, Any] = {"dtype": dtype, "images": convolutional}
@@ -96,7 +96,7 @@ def problem_of(
     device: str,
     n_train: int | None = None,
 ) -> Problem:
-    """Make a problem by name or, where there is a net, of it and data, with the targets that fit."""
+    """Make a problem by name or, if a net is given, from it and data, with targets that fit."""
     if net is None:
         for option, value in {"data": data, "activation": activation, "output": output}.items():
             if value is not None:

@@ -18,7 +18,7 @@ from .common import check_figure, in_figures, save_figure, say
 from .runs import parse_levels, print_targets
 
 OF_A_SEED = ("seed", "initial parameters (sha256)")
-"""What differs in the headers of runs that are one contender's."""
+"""Entries in which the headers of a contender's runs may differ."""
 
 EXAMPLE = "minikfac plot minikfac-compare/*.jsonl --column test_loss"
 

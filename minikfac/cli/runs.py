@@ -23,12 +23,12 @@ from .tables import print_table
 SQUARED = ("squared_error", "test_squared_error")
 """Measured where targets are not labels."""
 SMALL = 300
-"""Nets with no more units or inputs in any layer are quicker with one thread."""
+"""Nets with at most this many units and inputs in each layer are faster with one thread."""
 
 
 @dataclass(frozen=True)
 class Entrant:
-    """An optimizer on a problem: its arguments are those given, else those of the recipe, if there is one.
+    """An optimizer on a problem, with the given arguments or else those of the recipe, if there is one.
 
     Attributes:
         contender: the optimizer.
@@ -54,7 +54,7 @@ class Entrant:
 
     @property
     def source(self) -> str:
-        """Where arguments come from that were not given, to be printed."""
+        """The source of the arguments that were not given, to be printed."""
         return f"; recipe of {self.recipe.source}" if self.recipe else ""
 
     @property
@@ -95,7 +95,7 @@ class Entrant:
 
 
 def described(problem: Problem) -> str:
-    """A problem in a line."""
+    """Describe a problem in one line."""
     data = problem.dataset
     return (
         f"{problem.name}: {problem.net.n_params:,} parameters, {len(data.x_train):,} training and "
@@ -104,14 +104,14 @@ def described(problem: Problem) -> str:
 
 
 def sizes_in_words(size: BatchSize) -> str:
-    """Batches in a few words."""
+    """Describe batches in a few words."""
     if isinstance(size, int):
         return f"batches of {size:,}"
     return f"batches that grow from {size(0):,} to {size(10**9):,}"
 
 
 def is_small(problem: Problem) -> bool:
-    """Whether the net is quicker with one thread."""
+    """Whether the net is faster with one thread."""
     return max(max(shape) for shape in problem.net.shapes) <= SMALL
 
 
@@ -142,7 +142,7 @@ def arguments_by_optimizer(
 
 
 def of_optimizer(text: str, chosen: Sequence[Contender], option: str, example: str) -> tuple[str, str]:
-    """Split OPTIMIZER.NAME=... after the optimizer, which is one of those chosen."""
+    """Split OPTIMIZER.NAME=... after the optimizer, which must be one of those chosen."""
     spelling, dot, rest = text.partition(".")
     if not dot or "=" in spelling:
         raise ValueError(f"expected {option} as OPTIMIZER.NAME={example}, got {text!r}")
@@ -192,7 +192,7 @@ def _number(text: str, option: str) -> float:
 def check_column(
     column: str, problem: Problem, option: str, averaged: bool = False, best: bool = False
 ) -> None:
-    """Reject a column that runs on the problem do not measure, before there are any.
+    """Reject a column that is not measured on the problem, before any run.
 
     Args:
         column: that of the option.

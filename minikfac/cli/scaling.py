@@ -109,7 +109,7 @@ def scaling(
 def _methods(
     problem: Problem, names: str, arguments: Sequence[str] | None, draws: Sequence[str] | None
 ) -> list[Contender]:
-    """Optimizers by name; what is set is not drawn, and what has a range is drawn from it."""
+    """Optimizers by name; arguments that are set are fixed, and those with a range are drawn from it."""
     chosen = runs.parse_optimizers(names)
     given, ranges = runs.arguments_by_optimizer(arguments, chosen), _ranges(draws or (), chosen)
     methods = []

@@ -1,8 +1,8 @@
-"""Tables on the command line: what is printed at which width.
+"""Tables on the command line, fitted to the width of the terminal.
 
-A table is as wide as the terminal or as COLUMNS says, and 100 letters where there is no terminal. Columns
-that do not fit follow below, beside the first one again; no cell is cut. Of a study's many measures those in
-BRIEF are shown, and as many more as fit beside them; ``--wide`` shows all.
+A table is as wide as the terminal or COLUMNS, and 100 characters without a terminal. Columns that do not fit
+follow below, beside the first column again; no cell is cut. Of the many measures of a study, those in BRIEF
+are shown and as many others as fit; ``--wide`` shows all.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 Wide = Annotated[bool, Option("--wide", help="Print every measure, in tables one below the other.")]
 
 FEW, ROOMY = 5, 90
-"""Columns beside the first at most, on a line of fewer than so many letters."""
+"""On a line of fewer than ROOMY characters, at most FEW columns beside the first."""
 
 
 def print_table(title: str, header: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
-    """Print a title and a table, whose columns go on below where the terminal is too narrow for them."""
+    """Print a title and a table; columns for which the terminal is too narrow follow below."""
     say(f"\n{title}\n")
     most = FEW if width() < ROOMY else len(header)
     print("\n".join([*stacked(header, cells, width(), most), ""]), flush=True)
@@ -62,7 +62,7 @@ def print_tour(tour: Tour, wide: bool = False) -> None:
 
 
 def print_comparison(comparison: Comparison, wide: bool = False) -> None:
-    """Print the measures of each approximation: those to begin with and what fits beside them, or all."""
+    """Print the measures of each approximation: the brief ones and what fits beside them, or all."""
     from ..quality.measures import BRIEF, COLUMNS
 
     order = [*BRIEF, *(column for column in COLUMNS if column not in BRIEF)]

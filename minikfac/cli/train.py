@@ -26,7 +26,7 @@ from .common import RECORDS, in_figures, make_folder, on_existing, save_figure, 
 from .runs import Entrant
 
 STARTED_BY_MPI = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
-"""Where Open MPI and MPICH say how many ranks there are."""
+"""Environment variables in which Open MPI and MPICH give the number of ranks."""
 
 Arguments = Annotated[
     list[str] | None,
@@ -111,7 +111,7 @@ def train(
 
 
 def _limits(steps: int | None, seconds: float | None, target: str | None, entrant: Entrant) -> dict[str, Any]:
-    """When the run ends, by the arguments of ``training.train``."""
+    """Arguments of ``training.train`` that end the run."""
     levels = runs.parse_target(target)
     for column in levels or ():
         runs.check_column(column, entrant.problem, "--target", entrant.averaging is not None)
@@ -129,7 +129,7 @@ def _ranks(distributed: bool) -> Communicator:
 
 
 def _first_on_rank_0(comm: Communicator, make: Callable[[], Problem]) -> Problem:
-    """Make the problem on rank 0 first, so that data that it has to fetch is there for the others."""
+    """Make the problem on rank 0 first, which fetches missing data for all."""
     problem = make() if comm.rank == 0 else None
     comm.from_first(None)
     return problem or make()
@@ -147,7 +147,7 @@ def _print_record(record: Record) -> None:
 
 
 def _conclude(history: History, keep: Keep, entrant: Entrant) -> None:
-    """Draw the loss, and say what the run left."""
+    """Draw the loss, and print which files the run wrote."""
     from .. import plots
 
     last = history.records[-1]

@@ -1,13 +1,4 @@
-"""Exercise: weights of a dense layer between affine maps, same function [MG15, sec. 10; GM16, sec. 4.1]."""
-
-from __future__ import annotations
-
-import numpy as np
-
-from .exercise import Answer, Exercise
-from .judging import Part, call, in_order
-
-TASK = """Push the weights of a dense layer through affine maps.
+"""Push the weights of a dense layer through affine maps.
 
 A layer computes s = [x, 1] W. Another one sits between two fixed affine maps, x' = x V + d before it and
 s = s' U + c behind it, with weights of its own, s' = [x', 1] W'. Write a function that takes
@@ -18,7 +9,16 @@ s = s' U + c behind it, with weights of its own, s' = [x', 1] W'. Write a functi
     V  (I, I)      of the input map, invertible
     d  (I,)        its constant
 
-and returns W' (I + 1, O), for which both compute the same s for every x."""
+and returns W' (I + 1, O), for which both compute the same s for every x.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..backend import Array
+from .exercise import Answer, Exercise
+from .judging import Part, call, in_order
 
 HINTS = (
     "[x', 1] = [x, 1] B with a matrix B (I + 1, I + 1): V, a row d below it, and a last column 0 ... 0 1.",
@@ -28,19 +28,19 @@ HINTS = (
 )
 
 
-def my_push(W: np.ndarray, U: np.ndarray, c: np.ndarray, V: np.ndarray, d: np.ndarray) -> np.ndarray:
+def my_push(W: Array, U: Array, c: Array, V: Array, d: Array) -> Array:
     """Return W' (I + 1, O) with [x V + d, 1] W' U + c = [x, 1] W for every x."""
     raise NotImplementedError("push the weights of a dense layer through affine maps")
 
 
-def solution(W: np.ndarray, U: np.ndarray, c: np.ndarray, V: np.ndarray, d: np.ndarray) -> np.ndarray:
-    """B^-1 (W - C) U^-1."""
+def solution(W: Array, U: Array, c: Array, V: Array, d: Array) -> Array:
+    """Return B^-1 (W - C) U^-1 [MG15, sec. 10; GM16, sec. 4.1]."""
     C = np.zeros_like(W)
     C[-1] = c
     return np.linalg.solve(input_map(V, d), W - C) @ np.linalg.inv(U)
 
 
-def input_map(V: np.ndarray, d: np.ndarray) -> np.ndarray:
+def input_map(V: Array, d: Array) -> Array:
     """B with [x V + d, 1] = [x, 1] B."""
     B = np.eye(len(V) + 1)
     B[:-1, :-1], B[-1, :-1] = V, d
@@ -68,14 +68,14 @@ def judge(answer: Answer, i: int, o: int) -> None:
     in_order(returned, Part("W'", right, {}, slips(W, U, c, V, d), shapes, (0,)))
 
 
-def slips(W: np.ndarray, U: np.ndarray, c: np.ndarray, V: np.ndarray, d: np.ndarray) -> dict[str, np.ndarray]:
-    """Matrices that are not W', and what leads to them."""
+def slips(W: Array, U: Array, c: Array, V: Array, d: Array) -> dict[str, Array]:
+    """Matrices that are not W', and their causes."""
     B, inverse = input_map(V, d), np.linalg.inv(U)
     C = np.zeros_like(W)
     C[-1] = c
     first = np.roll(B, 1, axis=(0, 1))
 
-    def middle(inner: np.ndarray, left: np.ndarray = B, outer: np.ndarray = inverse) -> np.ndarray:
+    def middle(inner: Array, left: Array = B, outer: Array = inverse) -> Array:
         return np.linalg.solve(left, inner) @ outer
 
     return {
@@ -99,4 +99,4 @@ def slips(W: np.ndarray, U: np.ndarray, c: np.ndarray, V: np.ndarray, d: np.ndar
     }
 
 
-reparameterize = Exercise("reparameterize", TASK, my_push, HINTS, solution, judge, CASES, CORRECT)
+reparameterize = Exercise("reparameterize", my_push, HINTS, solution, judge, CASES, CORRECT)

@@ -1,15 +1,4 @@
-"""Exercise: backprop through a net of two layers by hand: what K-FAC is made of."""
-
-from __future__ import annotations
-
-from typing import Any
-
-import numpy as np
-
-from .exercise import Answer, Exercise
-from .judging import Part, call, in_order, parts
-
-TASK = """Write backprop by hand.
+"""Write backprop by hand.
 
 A net of two layers, rows are examples, the constant 1 comes last:
 
@@ -22,11 +11,22 @@ The loss of one example is -log p of its label. Write a function that takes
     W1  (I + 1, H)  weights, the bias in the last row
     W2  (H + 1, C)
 
-and returns (g1, g2, DW1, DW2): g1 (N, H) and g2 (N, C) are the derivatives of each example's own loss by s1
-and z; DW1 and DW2, in the shapes of W1 and W2, the gradient of the mean loss over the N examples."""
+and returns (g1, g2, DW1, DW2): g1 (N, H) and g2 (N, C) are the derivatives of each example's own loss with
+respect to s1 and z; DW1 and DW2, shaped like W1 and W2, are the gradient of the mean loss.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..backend import Array
+from .exercise import Answer, Exercise
+from .judging import Part, call, in_order, parts
 
 HINTS = (
-    "Begin at the top: the derivative of -log p_y by z is p minus the one-hot label.",
+    "Begin at the top: the derivative of -log p_y with respect to z is p minus the one-hot label.",
     "From z down to s1: back through the weights of W2 (its bias row leads nowhere), then times tanh', which "
     "is 1 - a^2.",
     "The gradient of one example is the outer product of what goes into the weights, the constant 1 counted, "
@@ -35,13 +35,13 @@ HINTS = (
 )
 
 
-def my_backward(x: np.ndarray, y: np.ndarray, W1: np.ndarray, W2: np.ndarray) -> tuple[np.ndarray, ...]:
+def my_backward(x: Array, y: Array, W1: Array, W2: Array) -> tuple[Array, ...]:
     """Return g1 (N, H), g2 (N, C), DW1 (I + 1, H) and DW2 (H + 1, C)."""
     raise NotImplementedError("write backprop by hand")
 
 
-def solution(x: np.ndarray, y: np.ndarray, W1: np.ndarray, W2: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Forward, then backward."""
+def solution(x: Array, y: Array, W1: Array, W2: Array) -> tuple[Array, ...]:
+    """Run the net forward, then backward."""
     n = len(x)
     abar0 = with_one(x)
     a = np.tanh(abar0 @ W1)
@@ -52,18 +52,17 @@ def solution(x: np.ndarray, y: np.ndarray, W1: np.ndarray, W2: np.ndarray) -> tu
     return g1, g2, abar0.T @ g1 / n, abar1.T @ g2 / n
 
 
-def with_one(a: np.ndarray) -> np.ndarray:
+def with_one(a: Array) -> Array:
     """[a, 1]."""
     return np.concatenate([a, np.ones((len(a), 1))], axis=1)
 
 
-def softmax(z: np.ndarray) -> np.ndarray:
+def softmax(z: Array) -> Array:
     """Probabilities (N, C)."""
     e = np.exp(z - z.max(1, keepdims=True))
     return e / e.sum(1, keepdims=True)
 
 
-Array = np.ndarray
 CASES = {"a net of 2-4-3 units": (5, 2, 4, 3), "one of 3-2-4": (6, 3, 2, 4)}
 CORRECT = (
     "g1, g2 and both gradients agree up to rounding; [x, 1] and g1, [a, 1] and g2 are the "
@@ -94,8 +93,8 @@ def judge(answer: Answer, n: int, i: int, h: int, c: int) -> None:
     )
 
 
-def slips_g2(x: Array, y: Array, W1: Array, W2: Array, g2: Array) -> dict[str, np.ndarray]:
-    """Arrays that are not g2, and what leads to them; one goes by what came."""
+def slips_g2(x: Array, y: Array, W1: Array, W2: Array, g2: Array) -> dict[str, Array]:
+    """Arrays that are not g2, and their causes; one depends on the answer."""
     z = with_one(np.tanh(with_one(x) @ W1)) @ W2
     first = solution(x, y, *(np.roll(W, -1, axis=0) for W in (W1, W2)))[1]  # the first row is the bias
     p, classes = softmax(z), np.eye(z.shape[1])
@@ -113,8 +112,8 @@ def slips_g2(x: Array, y: Array, W1: Array, W2: Array, g2: Array) -> dict[str, n
     }
 
 
-def slips_g1(a: np.ndarray, s: np.ndarray, g2: np.ndarray, W2: np.ndarray) -> dict[str, np.ndarray]:
-    """Arrays that are not g1, and what leads to them."""
+def slips_g1(a: Array, s: Array, g2: Array, W2: Array) -> dict[str, Array]:
+    """Arrays that are not g1, and their causes."""
     back = g2 @ W2[:-1].T
     return {
         "tanh' is missing": back,
@@ -128,7 +127,7 @@ def slips_g1(a: np.ndarray, s: np.ndarray, g2: np.ndarray, W2: np.ndarray) -> di
 
 
 def shapes_DW(n: int, rows: int, columns: int) -> dict[Any, str]:
-    """Shapes that a weight gradient should not have, and what leads to them."""
+    """Shapes that a weight gradient should not have, and their causes."""
     return {
         (rows - 1, columns): "the bias row is missing, whose input is the constant 1",
         (n, rows, columns): "the examples are not averaged",
@@ -136,15 +135,15 @@ def shapes_DW(n: int, rows: int, columns: int) -> dict[Any, str]:
 
 
 def causes_DW(n: int) -> dict[str, float]:
-    """What leads to a wrong scale of a weight gradient."""
+    """Causes of a wrong scale of a weight gradient."""
     return {
         "it is the sum over the examples, and the loss is their mean": n,
         "it is divided by N twice": 1 / n,
     }
 
 
-def slips_DW(abar: np.ndarray, g: np.ndarray) -> dict[str, np.ndarray]:
-    """Matrices that are not the gradient, and what leads to them."""
+def slips_DW(abar: Array, g: Array) -> dict[str, Array]:
+    """Matrices that are not the gradient, and their causes."""
     mixed = abar.reshape(abar.shape[::-1])
     return {
         "abar was reshaped, which mixes the examples, and a transpose is meant": mixed @ g / len(g),
@@ -152,4 +151,4 @@ def slips_DW(abar: np.ndarray, g: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-backward = Exercise("backward", TASK, my_backward, HINTS, solution, judge, CASES, CORRECT)
+backward = Exercise("backward", my_backward, HINTS, solution, judge, CASES, CORRECT)

@@ -1,29 +1,29 @@
-"""Exercise: the two factors of KFC, K-FAC for convolutions [GM16, sec. 3]."""
+"""Write the two factors of KFC, which is K-FAC for convolutions.
+
+A convolution uses its weights at T locations, so the gradient of an example is a sum over them. KFC assumes
+that derivatives at different locations are uncorrelated, and replaces the block by Omega (x) Gamma, with
+
+    Omega = E[ sum_t abar_t abar_t^T ]  (I, I)        Gamma = (1/T) E[ sum_t g_t g_t^T ]  (O, O)
+
+Write a function that takes what hand-written backprop holds for one convolution,
+
+    abar  (N, T, I)     its image patches, the constant 1 last
+    g     (K, N, T, O)  derivatives with respect to the output at each location, per example, with the root
+                        weights of the K target terms folded in
+
+and returns (Omega, Gamma).
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
 from .. import fisher, layers
+from ..backend import Array
 from ..network import Network, outputs
 from .exercise import Answer, Exercise
 from .factors import N, causes_A, causes_G, judge_pair, wrong_shapes
 from .judging import Part, call, drawn, mixed, moment
-
-TASK = """Write the two factors of KFC, which is K-FAC for convolutions.
-
-A convolution uses its weights at T locations, so the gradient of an example is a sum over them. KFC takes
-derivatives at different locations for uncorrelated, and the Fisher block for Omega (x) Gamma, with
-
-    Omega = E[ sum_t abar_t abar_t^T ]  (I, I)        Gamma = (1/T) E[ sum_t g_t g_t^T ]  (O, O)
-
-Write a function that takes what hand-written backprop holds for one convolution,
-
-    abar  (N, T, I)     its image patches, the constant 1 last g     (K, N, T, O)  derivatives with respect to
-    the output at each location, per example, with the root weights
-                        of the K target terms folded in
-
-and returns (Omega, Gamma)."""
 
 HINTS = (
     "Every patch counts like an example of a dense layer: make abar one matrix of N T rows.",
@@ -33,13 +33,13 @@ HINTS = (
 )
 
 
-def my_kfc_factors(abar: np.ndarray, g: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def my_kfc_factors(abar: Array, g: Array) -> tuple[Array, Array]:
     """Return Omega (I, I) and Gamma (O, O) from abar (N, T, I) and g (K, N, T, O) of one convolution."""
     raise NotImplementedError("write the two factors of KFC")
 
 
-def solution(abar: np.ndarray, g: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The factors of one convolution."""
+def solution(abar: Array, g: Array) -> tuple[Array, Array]:
+    """Return the factors of one convolution [GM16, sec. 3]."""
     n, t, i = abar.shape
     patches, derivatives = abar.reshape(-1, i), g.reshape(-1, g.shape[-1])
     return patches.T @ patches / n, derivatives.T @ derivatives / (n * t)
@@ -84,7 +84,7 @@ def judge(answer: Answer, layer: int) -> None:
 
 
 def causes_Omega(n: int, t: int, k: int) -> dict[str, float]:
-    """What leads to a wrong scale of Omega, and the factor it leads to."""
+    """Causes of a wrong scale of Omega, and the resulting factors."""
     return causes_A(n, k) | {
         "it is a mean over locations, and should be a sum: the one T sits in Gamma": 1 / t,
         "it is divided by T twice, and should be a sum over locations": 1 / t**2,
@@ -102,8 +102,8 @@ def causes_Gamma(n: int, t: int, k: int) -> dict[str, float]:
     }
 
 
-def slips_Omega(abar: np.ndarray) -> dict[str, np.ndarray]:
-    """Matrices that are not Omega, and what leads to them."""
+def slips_Omega(abar: Array) -> dict[str, Array]:
+    """Matrices that are not Omega, and their causes."""
     n, mean = len(abar), abar.mean((0, 1))
     reduced = moment(abar.sum(1), n)
     return {
@@ -116,8 +116,8 @@ def slips_Omega(abar: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def slips_Gamma(g: np.ndarray, Gamma: np.ndarray) -> dict[str, np.ndarray]:
-    """Matrices that are not Gamma, and what leads to them; the last goes by what came."""
+def slips_Gamma(g: Array, Gamma: Array) -> dict[str, Array]:
+    """Matrices that are not Gamma, and their causes; the last depends on the answer."""
     (_, n, t, _), mean = g.shape, g.mean((0, 1, 2))
     return {
         "g was summed over locations before the outer product": moment(g.sum(2), n * t),
@@ -131,4 +131,4 @@ def slips_Gamma(g: np.ndarray, Gamma: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-kfc_factors = Exercise("kfc-factors", TASK, my_kfc_factors, HINTS, solution, judge, CASES, CORRECT)
+kfc_factors = Exercise("kfc-factors", my_kfc_factors, HINTS, solution, judge, CASES, CORRECT)

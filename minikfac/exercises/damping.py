@@ -1,13 +1,4 @@
-"""Exercise: factored damping of a Kronecker block and its pi [MG15, sec. 6.3]."""
-
-from __future__ import annotations
-
-import numpy as np
-
-from .exercise import Answer, Exercise
-from .judging import Part, call, in_order, multiple, parts, times
-
-TASK = """Write factored damping.
+"""Write factored damping.
 
 A Kronecker block A (x) G is damped without leaving the Kronecker products, by
 
@@ -18,7 +9,16 @@ where pi shares the damping out by the mean eigenvalues of the two factors:
     pi = sqrt( (tr A / I) / (tr G / O) )
 
 Write a function that takes A (I, I), G (O, O) and lam, the lambda of F + lambda I, and returns
-(pi, A_damped, G_damped)."""
+(pi, A_damped, G_damped).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..backend import Array
+from .exercise import Answer, Exercise
+from .judging import Part, call, in_order, multiple, parts, times
 
 HINTS = (
     "The trace over the size is the mean eigenvalue: A of larger eigenvalues gets more of the damping.",
@@ -28,13 +28,13 @@ HINTS = (
 )
 
 
-def my_factored_damping(A: np.ndarray, G: np.ndarray, lam: float) -> tuple[float, np.ndarray, np.ndarray]:
+def my_factored_damping(A: Array, G: Array, lam: float) -> tuple[float, Array, Array]:
     """Return pi, the damped A (I, I) and the damped G (O, O)."""
     raise NotImplementedError("write factored damping")
 
 
-def solution(A: np.ndarray, G: np.ndarray, lam: float) -> tuple[float, np.ndarray, np.ndarray]:
-    """pi, and what it adds to both diagonals."""
+def solution(A: Array, G: Array, lam: float) -> tuple[float, Array, Array]:
+    """Return pi and the two damped factors [MG15, sec. 6.3]."""
     pi = float(np.sqrt(A.trace() / len(A) / (G.trace() / len(G))))
     return pi, A + pi * lam**0.5 * np.eye(len(A)), G + lam**0.5 / pi * np.eye(len(G))
 
@@ -62,8 +62,8 @@ def judge(answer: Answer, i: int, o: int, lam: float) -> None:
     )
 
 
-def slips_pi(A: np.ndarray, G: np.ndarray) -> dict[str, float]:
-    """Numbers that are not pi, and what leads to them."""
+def slips_pi(A: Array, G: Array) -> dict[str, float]:
+    """Numbers that are not pi, and their causes."""
     i, o = len(A), len(G)
     mean_A, mean_G = float(A.trace() / i), float(G.trace() / o)
     norm_A, norm_G = float(np.linalg.norm(A)), float(np.linalg.norm(G))
@@ -79,8 +79,8 @@ def slips_pi(A: np.ndarray, G: np.ndarray) -> dict[str, float]:
     }
 
 
-def slips_damped(M: np.ndarray, share: float, lam: float, damped: np.ndarray) -> dict[str, np.ndarray]:
-    """Matrices that are not M + share sqrt(lam) I, and what leads to them; share is pi or 1 / pi."""
+def slips_damped(M: Array, share: float, lam: float, damped: Array) -> dict[str, Array]:
+    """Matrices that are not M + share sqrt(lam) I, and their causes; share is pi or 1 / pi."""
     one, root = np.eye(len(M)), lam**0.5
     slips = {
         "it is not damped": M,
@@ -97,6 +97,4 @@ def slips_damped(M: np.ndarray, share: float, lam: float, damped: np.ndarray) ->
     return slips
 
 
-factored_damping = Exercise(
-    "factored-damping", TASK, my_factored_damping, HINTS, solution, judge, CASES, CORRECT
-)
+factored_damping = Exercise("factored-damping", my_factored_damping, HINTS, solution, judge, CASES, CORRECT)

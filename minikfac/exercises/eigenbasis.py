@@ -1,16 +1,4 @@
-"""Exercise: the eigenvalues of EKFAC [GLBBV18, sec. 3.1]."""
-
-from __future__ import annotations
-
-import numpy as np
-
-from .. import fisher
-from ..linalg import eigh
-from ..network import mlp
-from .exercise import Answer, Exercise
-from .judging import Part, call, causes_of_mean, drawn, in_order
-
-TASK = """Write the eigenvalues of EKFAC.
+"""Write the eigenvalues of EKFAC.
 
 K-FAC's factors have eigenvectors, A = U_A diag(a) U_A^T and G = U_G diag(g) U_G^T, and in their basis K-FAC
 is diagonal with entries a_i g_o. EKFAC keeps the basis and puts in the best diagonal,
@@ -24,7 +12,19 @@ Write a function that takes
     abar  (N, I)     inputs of the weights
     g     (K, N, O)  derivatives, with the root weights of the K target terms folded in
 
-and returns s (I, O): a mean over examples, and a sum over terms."""
+and returns s (I, O): a mean over examples, and a sum over terms.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .. import fisher
+from ..backend import Array
+from ..linalg import eigh
+from ..network import mlp
+from .exercise import Answer, Exercise
+from .judging import Part, call, causes_of_mean, drawn, in_order
 
 HINTS = (
     "Turn the signals and not the gradient: U_A^T abar g^T U_G is the outer product of abar U_A and g U_G.",
@@ -34,17 +34,16 @@ HINTS = (
 )
 
 
-def my_ekfac_scales(U_A: np.ndarray, U_G: np.ndarray, abar: np.ndarray, g: np.ndarray) -> np.ndarray:
+def my_ekfac_scales(U_A: Array, U_G: Array, abar: Array, g: Array) -> Array:
     """Return s (I, O), the second moments of the gradient in the eigenbasis."""
     raise NotImplementedError("write the eigenvalues of EKFAC")
 
 
-def solution(U_A: np.ndarray, U_G: np.ndarray, abar: np.ndarray, g: np.ndarray) -> np.ndarray:
-    """Squares of the turned signals, multiplied example by example."""
+def solution(U_A: Array, U_G: Array, abar: Array, g: Array) -> Array:
+    """Multiply the squares of the rotated signals example by example [GLBBV18, sec. 3.1]."""
     return ((abar @ U_A) ** 2).T @ ((g @ U_G) ** 2).sum(0) / len(abar)
 
 
-Array = np.ndarray
 CASES = {"the first layer of a net": (0,), "the next": (1,)}
 CORRECT = (
     "s holds the second moments of the gradient in K-FAC's eigenbasis, and no other diagonal there is nearer "
@@ -76,11 +75,11 @@ def judge(answer: Answer, layer: int) -> None:
     )
 
 
-def slips(U_A: Array, U_G: Array, abar: Array, g: Array, s: Array) -> dict[str, np.ndarray]:
-    """Matrices that are not s, and what leads to them; the last goes by what came."""
+def slips(U_A: Array, U_G: Array, abar: Array, g: Array, s: Array) -> dict[str, Array]:
+    """Matrices that are not s, and their causes; the last depends on the answer."""
     n = len(abar)
 
-    def squares(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    def squares(left: Array, right: Array) -> Array:
         return ((abar @ left) ** 2).T @ ((g @ right) ** 2).sum(0) / n
 
     a, d = abar @ U_A, g @ U_G  # the turned signals
@@ -101,4 +100,4 @@ def slips(U_A: Array, U_G: Array, abar: Array, g: Array, s: Array) -> dict[str, 
     }
 
 
-ekfac_scales = Exercise("ekfac-scales", TASK, my_ekfac_scales, HINTS, solution, judge, CASES, CORRECT)
+ekfac_scales = Exercise("ekfac-scales", my_ekfac_scales, HINTS, solution, judge, CASES, CORRECT)

@@ -1,4 +1,15 @@
-"""Exercise: the exact Fisher matrix of a small net, by enumeration of the classes."""
+"""Write the exact Fisher matrix of a classifier.
+
+F = E[ D D^T ], with D = d log p(y | x) / d theta, x from the data and y from the model: a mean over the
+examples, and for each of them an expectation over all possible labels. Write a
+function that takes
+
+    D  (C, N, P)  gradients of log p of every label c, for every example n
+    p  (N, C)     probabilities of the labels by the model
+    y  (N,)       the labels of the data, which a loader hands over; do you need them?
+
+and returns F (P, P).
+"""
 
 from __future__ import annotations
 
@@ -7,21 +18,10 @@ from typing import Any
 import numpy as np
 
 from .. import fisher
+from ..backend import Array
 from ..network import mlp
 from .exercise import Answer, Exercise
 from .judging import Part, call, causes_of_mean, drawn, in_order
-
-TASK = """Write the exact Fisher matrix of a classifier.
-
-F = E[ D D^T ], with D = d log p(y | x) / d theta, x from the data and y from the model: a mean over the
-examples, and for each of them an expectation over all the labels that the model holds possible. Write a
-function that takes
-
-    D  (C, N, P)  gradients of log p of every label c, for every example n
-    p  (N, C)     probabilities of the labels by the model
-    y  (N,)       the labels of the data, which a loader hands over; do you need them?
-
-and returns F (P, P)."""
 
 HINTS = (
     "One entry is F[a, b] = (1/N) sum_n sum_c p[n, c] D[c, n, a] D[c, n, b].",
@@ -31,13 +31,13 @@ HINTS = (
 )
 
 
-def my_exact_fisher(D: np.ndarray, p: np.ndarray, y: np.ndarray) -> np.ndarray:
+def my_exact_fisher(D: Array, p: Array, y: Array) -> Array:
     """Return F (P, P) from D (C, N, P), p (N, C) and y (N,)."""
     raise NotImplementedError("write the exact Fisher matrix of a classifier")
 
 
-def solution(D: np.ndarray, p: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """All labels, weighted with the model's probabilities; those of the data are not needed."""
+def solution(D: Array, p: Array, y: Array) -> Array:
+    """Weight all labels by the model's probabilities; the labels of the data play no part."""
     rows = D * np.sqrt(p.T / len(p))[:, :, None]  # (C, N, P)
     rows = rows.reshape(-1, D.shape[-1])
     return rows.T @ rows
@@ -71,17 +71,17 @@ def judge(answer: Answer, n: int, sizes: list[int]) -> None:
     in_order({"F": F}, Part("F", right, causes, lambda F: slips(D, p, y, F), shapes))
 
 
-def gradients(net: Any, theta: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def gradients(net: Any, theta: Array, x: Array, y: Array) -> Array:
     """Per-example gradients of -log p for these labels, (N, P)."""
     layers = next(iter(fisher.signals(net, theta, x, y, targets="data")))
     return np.concatenate([layer.gradients()[0] for layer in layers], axis=1)
 
 
-def slips(D: np.ndarray, p: np.ndarray, y: np.ndarray, F: np.ndarray) -> dict[str, np.ndarray]:
-    """Matrices that are not F, and what leads to them; the last goes by what came."""
+def slips(D: Array, p: Array, y: Array, F: Array) -> dict[str, Array]:
+    """Matrices that are not F, and their causes; the last depends on the answer."""
     n, c = p.shape
 
-    def weighted(w: np.ndarray) -> np.ndarray:
+    def weighted(w: Array) -> Array:
         return np.einsum("cna,nc,cnb->ab", D, w, D) / n
 
     of_data, of_labels = D[y, np.arange(n)], D.mean(1) * np.sqrt(p.mean(0))[:, None]
@@ -104,4 +104,4 @@ def slips(D: np.ndarray, p: np.ndarray, y: np.ndarray, F: np.ndarray) -> dict[st
     }
 
 
-exact_fisher = Exercise("exact-fisher", TASK, my_exact_fisher, HINTS, solution, judge, CASES, CORRECT)
+exact_fisher = Exercise("exact-fisher", my_exact_fisher, HINTS, solution, judge, CASES, CORRECT)

@@ -1,23 +1,24 @@
-"""What an exercise is made of: a task, a function to fill in, hints, a solution, and a judge of answers."""
+"""The parts of an exercise: a task, a function to fill in, hints, a solution, and a judge of answers."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 Answer = Callable[..., Any]
-"""A function that a reader wrote."""
+"""A function written by a reader."""
 
 
 @dataclass(frozen=True, repr=False)
 class Verdict:
-    """What a checker found.
+    """The result of a check.
 
     Attributes:
-        correct: whether the answer is right; a verdict is true where it is.
-        sentence: one sentence that says what is right or wrong.
-        error: the exception that the answer raised, if it did; ``raise verdict.error`` shows where.
+        correct: whether the answer is right; the truth value of the verdict.
+        sentence: what is right or wrong, in one sentence.
+        error: the exception raised by the answer, if any; ``raise verdict.error`` shows where.
     """
 
     correct: bool
@@ -34,7 +35,7 @@ class Verdict:
 
 
 class Wrong(Exception):  # noqa: N818
-    """Raised by a judge with the sentence that says what is wrong."""
+    """Raised by a judge, with a sentence about what is wrong."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -42,18 +43,16 @@ class Exercise:
     """A task that checks its answers.
 
     Attributes:
-        name: by which it is found.
-        task: what to do, as text.
+        name: for :func:`find`.
         starter: the function to fill in.
-        hints: from a nudge to nearly the answer.
-        solution: a right answer, for lecturers.
+        hints: each more explicit than the one before.
+        solution: a correct answer, for lecturers.
         judge: takes an answer and the arguments of a case, raises :class:`Wrong` unless it is right there.
-        cases: two, by what they are, with their arguments: nothing can be hard-coded for both.
-        correct: what to say of a right answer.
+        cases: two, by description, with the arguments of each, so that nothing can be hard-coded.
+        correct: the sentence for a correct answer.
     """
 
     name: str
-    task: str
     starter: Answer
     hints: tuple[str, ...]
     solution: Answer
@@ -64,18 +63,23 @@ class Exercise:
     def __repr__(self) -> str:
         return f"Exercise({self.name!r}: {self.task.splitlines()[0]})"
 
+    @property
+    def task(self) -> str:
+        """What to do: the text at the top of the exercise's file."""
+        return inspect.getdoc(inspect.getmodule(self.judge)) or ""
+
     def hint(self, step: int = 1) -> str:
         """Return a hint; later ones say more.
 
         Raises:
-            ValueError: on a step that there is no hint for.
+            ValueError: if there is no such hint.
         """
         if not 1 <= step <= len(self.hints):
             raise ValueError(f"expected a hint from 1 to {len(self.hints)}, got {step}")
         return self.hints[step - 1]
 
     def check(self, answer: Answer) -> Verdict:
-        """Judge an answer. Nothing that it does raises here, save an interrupt from the keyboard."""
+        """Judge an answer. Exceptions that it raises are caught, except a keyboard interrupt."""
         right = ""
         for case, arguments in self.cases.items():
             try:

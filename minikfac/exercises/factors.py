@@ -1,4 +1,18 @@
-"""Exercise: write the two factors of K-FAC, A = E[ abar abar^T ] and G = E[ g g^T ] [MG15, sec. 3]."""
+"""Write the two factors of K-FAC.
+
+The Fisher block of a dense layer is E[ abar abar^T (x) g g^T ]. K-FAC replaces it by A (x) G, with
+
+    A = E[ abar abar^T ]  (I, I)        G = E[ g g^T ]  (O, O)
+
+Write a function that takes what hand-written backprop holds for one layer,
+
+    abar  (N, I)     inputs of the layer's weights, per example; the last column is the constant 1
+    g     (K, N, O)  derivatives of the negative log-likelihood with respect to the pre-activations, per
+                     example; k runs over the terms of the expectation over the model's targets, and the
+                     square root of each term's weight is folded into g already
+
+and returns (A, G). E is a mean over the N examples and, for G, a sum over the K terms.
+"""
 
 from __future__ import annotations
 
@@ -7,24 +21,10 @@ from typing import Any
 import numpy as np
 
 from .. import fisher
+from ..backend import Array
 from ..network import mlp
 from .exercise import Answer, Exercise, Wrong
 from .judging import Part, call, causes_of_mean, drawn, mixed, moment, multiple, ordered, parts, same, times
-
-TASK = """Write the two factors of K-FAC.
-
-The Fisher block of a dense layer is E[ abar abar^T (x) g g^T ]. K-FAC takes it for A (x) G, with
-
-    A = E[ abar abar^T ]  (I, I)        G = E[ g g^T ]  (O, O)
-
-Write a function that takes what hand-written backprop holds for one layer,
-
-    abar  (N, I)     inputs of the layer's weights, per example; the last column is the constant 1
-    g     (K, N, O)  derivatives of the negative log-likelihood by the pre-activations, per example;
-                     k runs over the terms of the expectation over the model's targets, and the square
-                     root of each term's weight is folded into g already
-
-and returns (A, G). E is a mean over the N examples and, for G, a sum over the K terms."""
 
 HINTS = (
     "One entry of A is A[i, j] = (1/N) sum_n abar[n, i] abar[n, j]: a matrix product without a loop.",
@@ -36,13 +36,13 @@ HINTS = (
 )
 
 
-def my_factors(abar: np.ndarray, g: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def my_factors(abar: Array, g: Array) -> tuple[Array, Array]:
     """Return A (I, I) and G (O, O) from abar (N, I) and g (K, N, O) of one layer."""
     raise NotImplementedError("write the two factors of K-FAC")
 
 
-def solution(abar: np.ndarray, g: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The factors of one layer."""
+def solution(abar: Array, g: Array) -> tuple[Array, Array]:
+    """Return the factors of one layer [MG15, sec. 3]."""
     n = len(abar)
     rows = g.reshape(-1, g.shape[-1])  # (K N, O)
     return abar.T @ abar / n, rows.T @ rows / n
@@ -75,8 +75,8 @@ def judge(answer: Answer, layer: int) -> None:
     )
 
 
-def wrong_shapes(name: str, signal: np.ndarray) -> dict[Any, str]:
-    """Shapes that the second moment of abar or g should not have, and what leads to them."""
+def wrong_shapes(name: str, signal: Array) -> dict[Any, str]:
+    """Shapes that the second moment of abar or g should not have, and their causes."""
     rows, units = signal.size // signal.shape[-1], signal.shape[-1]
     round_about = f"{name} times its transpose the wrong way round: it sums over units, not examples"
     shapes = {(n, n): round_about for n in (N, rows)}
@@ -117,7 +117,7 @@ def judge_pair(returned: Any, a: Part, g: Part, split: str) -> None:
 
 
 def causes_A(n: int, k: int) -> dict[str, float]:
-    """What leads to a wrong scale of A, of n examples and k terms, and the factor it leads to."""
+    """Causes of a wrong scale of A, of n examples and k terms, and the resulting factors."""
     return causes_of_mean(n) | {
         "it is divided by N - 1, which is for means that were subtracted": n / (n - 1),
         "it was summed over the K target terms, on which abar does not depend": k,
@@ -136,8 +136,8 @@ def causes_G(n: int, k: int) -> dict[str, float]:
     }
 
 
-def _slips_A(abar: np.ndarray) -> dict[str, np.ndarray]:
-    """Matrices that are not A, and what leads to them."""
+def _slips_A(abar: Array) -> dict[str, Array]:
+    """Matrices that are not A, and their causes."""
     n, mean = len(abar), abar.mean(0)
     return {
         "the mean was subtracted, as np.cov does; A is a second moment": moment(abar - mean, n),
@@ -146,8 +146,8 @@ def _slips_A(abar: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def _slips_G(g: np.ndarray, G: np.ndarray) -> dict[str, np.ndarray]:
-    """Matrices that are not G, and what leads to them; the last goes by what came."""
+def _slips_G(g: Array, G: Array) -> dict[str, Array]:
+    """Matrices that are not G, and their causes; the last depends on the answer."""
     n, mean, means = g.shape[1], g.mean((0, 1)), g.mean(1, keepdims=True)
     one_term = "only term {} of the K target terms went in, and they are to be summed"
     return {
@@ -162,4 +162,4 @@ def _slips_G(g: np.ndarray, G: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-kronecker_factors = Exercise("kronecker-factors", TASK, my_factors, HINTS, solution, judge, CASES, CORRECT)
+kronecker_factors = Exercise("kronecker-factors", my_factors, HINTS, solution, judge, CASES, CORRECT)

@@ -1,25 +1,4 @@
-"""Exercise: K-FAC as an optimizer, in forty lines [MG15], with the clip of [BGM17, sec. 5].
-
-The solution is ``optim.KFCPre`` with ``clip_norm="kfac"`` on a tanh net with softmax outputs, and its factors
-are those of ``fisher.kfac``: tests hold both.
-"""
-
-from __future__ import annotations
-
-import inspect
-from collections.abc import Iterator
-from functools import cache
-from itertools import islice
-from typing import Any
-
-import numpy as np
-
-from ..network import mlp
-from ..network.outputs import Categorical
-from .exercise import Answer, Exercise, Wrong
-from .judging import Part, call, kind_of, parts
-
-TASK = """Write K-FAC in forty lines.
+"""Write K-FAC in forty lines.
 
 One step of K-FAC on a net of tanh layers with softmax outputs. Write a function that takes
 
@@ -42,7 +21,24 @@ and returns (new Ws, new state). In step k = 1, 2, ...:
 6.  The proposal of every layer, v = -lr A^{-1} DW G^{-1}, with the damped factors.
 7.  The clip: with nu = -lr (sum over all layers and entries of v DW), all v times sqrt(clip / nu) where
     nu > clip.
-8.  Momentum: velocity = momentum * velocity + v, and W + velocity."""
+8.  Momentum: velocity = momentum * velocity + v, and W + velocity.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from functools import cache
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from ..backend import Array
+from ..network import mlp
+from ..network.outputs import Categorical
+from .exercise import Answer, Exercise, Wrong
+from .judging import Part, call, kind_of, parts
 
 HINTS = (
     "Make forward and backward two functions: backward runs twice, for labels and for drawn targets.",
@@ -52,8 +48,7 @@ HINTS = (
     "kronecker-factors, factored-damping and kronecker-step are steps 3, 5 and 6.",
     "Print inspect.getsource(exercise.solution): it has 22 lines, its forward and backward another 15.",
 )
-Array = np.ndarray
-Weights = list[np.ndarray]
+Weights = list[Array]
 
 
 def my_kfac_step(
@@ -87,6 +82,7 @@ def backward(Ws: Weights, abars: list[Array], g: Array) -> list[Array]:
     return gs
 
 
+# [MG15] with the clip of [BGM17, sec. 5]: optim.KFCPre with clip_norm="kfac", and the factors of fisher.kfac
 def solution(
     Ws: Weights, state: Any, x: Array, y: Array, rng: Any, lam: float, lr: float, momentum: float, clip: float
 ) -> tuple[Weights, Any]:
@@ -151,7 +147,7 @@ SLIPS: dict[str, tuple[str, ...]] = {
     "the velocity is clipped, and not the proposal": (_MOVE, "scale * (momentum * last + step)"),
     "the new proposal has weight 1 - momentum": (_MOVE, "momentum * last + (1 - momentum) * scale * step"),
 }
-"""What leads to a wrong step, and the changes of the solution that make it: old, new, old, new ..."""
+"""Causes of a wrong step, and the changes of the solution that make it: old, new, old, new ..."""
 
 
 @cache
@@ -214,7 +210,7 @@ def shapes_of(Ws: Any) -> list[Any] | None:
 
 
 def _alike(steps: Iterator[Any], Ws: Any, k: int) -> bool:
-    """Whether a slip leads to these weights after step k."""
+    """Whether the steps of a slip result in these weights after step k."""
     try:
         with np.errstate(all="ignore"):
             others = next(islice(steps, k - 1, None))
@@ -223,6 +219,4 @@ def _alike(steps: Iterator[Any], Ws: Any, k: int) -> bool:
     return all(np.allclose(W, other, rtol=1e-9, atol=1e-12) for W, other in zip(Ws, others, strict=True))
 
 
-kfac_in_forty_lines = Exercise(
-    "kfac-in-forty-lines", TASK, my_kfac_step, HINTS, solution, judge, CASES, CORRECT
-)
+kfac_in_forty_lines = Exercise("kfac-in-forty-lines", my_kfac_step, HINTS, solution, judge, CASES, CORRECT)

@@ -1,13 +1,4 @@
-"""Exercise: Fisher matrix and natural step of a Gaussian in (mu, log sigma) [Amari98]."""
-
-from __future__ import annotations
-
-import numpy as np
-
-from .exercise import Answer, Exercise, Wrong
-from .judging import Part, call, in_order, ordered, parts, shaped
-
-TASK = """Write the natural gradient of a Gaussian.
+"""Write the natural gradient of a Gaussian.
 
 N(mu, sigma^2) is fitted to numbers x by their mean negative log-likelihood
 
@@ -21,7 +12,16 @@ in the parameters theta = (mu, log sigma). Write a function that takes
 
 and returns (F, step): F (2, 2) is the Fisher matrix of one number, the expectation of D D^T over numbers
 drawn from the model, D = d log p(x) / d theta; step (2,) is the natural step downhill, -F^-1 grad, with grad
-the gradient of the loss."""
+the gradient of the loss.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..backend import Array
+from .exercise import Answer, Exercise, Wrong
+from .judging import Part, call, in_order, ordered, parts, shaped
 
 HINTS = (
     "D by mu is (x - mu) / sigma^2, and by log sigma it is (x - mu)^2 / sigma^2 - 1. Why by log sigma, where "
@@ -33,23 +33,23 @@ HINTS = (
 )
 
 
-def my_natural_step(x: np.ndarray, mu: float, log_sigma: float) -> tuple[np.ndarray, np.ndarray]:
+def my_natural_step(x: Array, mu: float, log_sigma: float) -> tuple[Array, Array]:
     """Return F (2, 2) and the natural step (2,) in (mu, log sigma)."""
     raise NotImplementedError("write the natural gradient of a Gaussian")
 
 
-def solution(x: np.ndarray, mu: float, log_sigma: float) -> tuple[np.ndarray, np.ndarray]:
-    """The Fisher matrix and the step."""
+def solution(x: Array, mu: float, log_sigma: float) -> tuple[Array, Array]:
+    """Return the Fisher matrix and the step [Amari98]."""
     F = np.diag([np.exp(-2 * log_sigma), 2.0])
     return F, -np.linalg.solve(F, gradient(x, mu, log_sigma))
 
 
-def gradient(x: np.ndarray, mu: float, log_sigma: float) -> np.ndarray:
+def gradient(x: Array, mu: float, log_sigma: float) -> Array:
     """Of the mean negative log-likelihood by (mu, log sigma), (2,)."""
     return -derivatives(x, mu, log_sigma).mean(0)
 
 
-def derivatives(x: np.ndarray, mu: float, log_sigma: float) -> np.ndarray:
+def derivatives(x: Array, mu: float, log_sigma: float) -> Array:
     """D of each number, (N, 2)."""
     u = (x - mu) / np.exp(log_sigma)
     return np.stack([u / np.exp(log_sigma), u**2 - 1], axis=1)
@@ -66,7 +66,7 @@ CORRECT = (
 )
 
 
-def judge(answer: Answer, x: np.ndarray, mu: float, log_sigma: float) -> None:
+def judge(answer: Answer, x: Array, mu: float, log_sigma: float) -> None:
     """Raise Wrong unless F and step are right."""
     returned = parts(call(answer, x=x, mu=mu, log_sigma=log_sigma), "F", "step")
     n, grad = len(x), gradient(x, mu, log_sigma)
@@ -88,8 +88,8 @@ def judge(answer: Answer, x: np.ndarray, mu: float, log_sigma: float) -> None:
     in_order(returned, F, step)
 
 
-def slips_F(x: np.ndarray, mu: float, log_sigma: float, F: np.ndarray) -> dict[str, np.ndarray]:
-    """Matrices that are not F, and what leads to them."""
+def slips_F(x: Array, mu: float, log_sigma: float, F: Array) -> dict[str, Array]:
+    """Matrices that are not F, and their causes."""
     D, variance = derivatives(x, mu, log_sigma), np.exp(2 * log_sigma)
     d = x - mu
     hessian = np.array([[1, 2 * d.mean()], [2 * d.mean(), 2 * (d**2).mean()]]) / variance
@@ -107,8 +107,8 @@ def slips_F(x: np.ndarray, mu: float, log_sigma: float, F: np.ndarray) -> dict[s
     }
 
 
-def slips_step(grad: np.ndarray, F: np.ndarray, step: np.ndarray, log_sigma: float) -> dict[str, np.ndarray]:
-    """Vectors that are not the step, and what leads to them."""
+def slips_step(grad: Array, F: Array, step: Array, log_sigma: float) -> dict[str, Array]:
+    """Vectors that are not the step, and their causes."""
     sigma = np.exp(log_sigma)
     return {
         "it is the gradient, and F^-1 is missing": -grad,
@@ -121,4 +121,4 @@ def slips_step(grad: np.ndarray, F: np.ndarray, step: np.ndarray, log_sigma: flo
     }
 
 
-natural_gradient = Exercise("natural-gradient", TASK, my_natural_step, HINTS, solution, judge, CASES, CORRECT)
+natural_gradient = Exercise("natural-gradient", my_natural_step, HINTS, solution, judge, CASES, CORRECT)

@@ -1,21 +1,21 @@
-"""Exercise: apply the inverse of a Kronecker product by two small solves [MG15, sec. 4.2]."""
+"""Write K-FAC's step for one layer.
 
-from __future__ import annotations
-
-import numpy as np
-
-from .exercise import Answer, Exercise
-from .judging import Part, call, in_order
-
-TASK = """Write K-FAC's step for one layer.
-
-The natural gradient of a layer is F^{-1} vec(V), with V the gradient in the shape of the weights. K-FAC
+The natural gradient of a layer is F^{-1} vec(V), where V is the gradient in the shape of the weights. K-FAC
 replaces F by A (x) G, whose inverse never has to be formed:
 
     (A (x) G)^{-1} vec(V) = vec(A^{-1} V G^{-1})
 
 Write a function that takes A (I, I), G (O, O), both symmetric positive definite, and the gradient V (I, O),
-and returns the step D = -A^{-1} V G^{-1}, (I, O)."""
+and returns the step D = -A^{-1} V G^{-1}, (I, O).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..backend import Array
+from .exercise import Answer, Exercise
+from .judging import Part, call, in_order
 
 HINTS = (
     "vec is NumPy's ravel, row by row, so A acts on the rows of V and G on its columns.",
@@ -26,13 +26,13 @@ HINTS = (
 )
 
 
-def my_kronecker_step(A: np.ndarray, G: np.ndarray, V: np.ndarray) -> np.ndarray:
+def my_kronecker_step(A: Array, G: Array, V: Array) -> Array:
     """Return the step D (I, O) from A (I, I), G (O, O) and the gradient V (I, O)."""
     raise NotImplementedError("write K-FAC's step for one layer")
 
 
-def solution(A: np.ndarray, G: np.ndarray, V: np.ndarray) -> np.ndarray:
-    """Two solves with small matrices, in place of one with a matrix of I O rows."""
+def solution(A: Array, G: Array, V: Array) -> Array:
+    """Solve with two small matrices instead of one with I O rows [MG15, sec. 4.2]."""
     return -np.linalg.solve(A, np.linalg.solve(G, V.T).T)
 
 
@@ -54,8 +54,8 @@ def judge(answer: Answer, i: int, o: int) -> None:
     in_order({"D": call(answer, A=A, G=G, V=V)}, step)
 
 
-def slips(A: np.ndarray, G: np.ndarray, V: np.ndarray) -> dict[str, np.ndarray]:
-    """Arrays that are not the step, and what leads to them."""
+def slips(A: Array, G: Array, V: Array) -> dict[str, Array]:
+    """Arrays that are not the step, and their causes."""
     over_A, over_G = np.linalg.inv(A), np.linalg.inv(G)
     swapped = np.linalg.solve(np.kron(G, A), V.ravel()).reshape(V.shape)
     return {
@@ -72,4 +72,4 @@ def slips(A: np.ndarray, G: np.ndarray, V: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-kronecker_step = Exercise("kronecker-step", TASK, my_kronecker_step, HINTS, solution, judge, CASES, CORRECT)
+kronecker_step = Exercise("kronecker-step", my_kronecker_step, HINTS, solution, judge, CASES, CORRECT)

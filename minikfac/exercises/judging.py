@@ -1,8 +1,8 @@
-"""How an answer is judged, and an array told from what it should be.
+"""How an answer is judged, and how a wrong array is explained.
 
 A judge stops at the first thing that is wrong, in the order in which a person would look: does it run, what
-does it return, which shapes, which numbers. Numbers are compared with the right array, with multiples of it
-by factors that have a cause, and with the arrays that known slips lead to.
+does it return, which shapes, which numbers. An array is compared with the right one, with multiples of it by
+factors that have a known cause, and with the arrays that result from known slips.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import as_array
+from ..backend import Array, as_array
 from .exercise import Answer, Wrong
 
 ROUNDING = 1e-9
-"""Relative error up to which two matrices count as the same: float64, summed in another order."""
+"""Relative error up to which two matrices count as equal in float64."""
 SINGLE_PRECISION = 1e-5
 """The same for float32."""
 CONSTANTS = {"the sign is turned": -1.0, "a factor 2 is too much": 2.0, "a factor 2 is missing": 0.5}
-"""What leads to a wrong scale anywhere, and the factor it leads to."""
+"""Causes of a wrong scale, and the factors that result."""
 
 Shape = tuple[int, ...]
 
@@ -34,7 +34,7 @@ def call(answer: Answer, **arrays: Any) -> Any:
     """Call an answer on copies of arrays and numbers.
 
     Raises:
-        Wrong: if it cannot be called, raises, or changes its arguments.
+        Wrong: if it cannot be called, raises an error, changes its arguments, or is not deterministic.
     """
     if not callable(answer):
         raise Wrong(
@@ -60,7 +60,7 @@ def call(answer: Answer, **arrays: Any) -> Any:
 
 
 def _changed(copy: Any, value: Any) -> bool:
-    """Whether an array, or one in a list, is no longer what it was; a generator or a state may change."""
+    """Whether an array, or one in a list, has changed; generators and states may change."""
     if isinstance(value, list | tuple):
         return any(_changed(*pair) for pair in zip(copy, value, strict=False)) or len(copy) != len(value)
     plain = isinstance(value, np.ndarray) and value.dtype != object
@@ -68,7 +68,7 @@ def _changed(copy: Any, value: Any) -> bool:
 
 
 def _place(answer: Answer, error: Exception) -> str:
-    """The line of the answer's own file that raised, quoted."""
+    """The line of the answer's file that raised the error, quoted."""
     file = getattr(getattr(answer, "__code__", None), "co_filename", None)
     lines = [frame.line for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
     return f" at `{lines[-1]}`" if lines and lines[-1] else ""
@@ -78,11 +78,11 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split()).rstrip(".") or "without a message"
 
 
-def as_numbers(name: str, returned: Any) -> np.ndarray:
+def as_numbers(name: str, returned: Any) -> Array:
     """Return an array of floats.
 
     Raises:
-        Wrong: on anything but an array of real numbers.
+        Wrong: unless it is an array of real numbers.
     """
     if returned is None:
         raise Wrong(f"Expected {name}, got None: is there a return at the end?")
@@ -113,14 +113,14 @@ def parts(returned: Any, *names: str, what: str = "arrays") -> dict[str, Any]:
     return dict(zip(names, returned, strict=True))
 
 
-def shaped(name: str, returned: Any, shape: Shape, slips: Mapping[Any, str] | None = None) -> np.ndarray:
+def shaped(name: str, returned: Any, shape: Shape, slips: Mapping[Any, str] | None = None) -> Array:
     """Return a finite array of this shape.
 
     Args:
         name: of the array.
-        returned: what the answer made.
-        shape: what it should have.
-        slips: maps wrong shapes to what leads to them.
+        returned: the result of the answer.
+        shape: the right shape.
+        slips: maps wrong shapes to their causes.
 
     Raises:
         Wrong: on anything else.
@@ -142,26 +142,27 @@ def shaped(name: str, returned: Any, shape: Shape, slips: Mapping[Any, str] | No
 
 @dataclass(frozen=True)
 class Part:
-    """An array or a number that an answer returns, and how it goes wrong.
+    """An array or a number that an answer returns, and known ways to get it wrong.
 
     Attributes:
         name: of the array.
-        right: what it should be, an array or a number.
-        causes: maps what leads to a wrong scale to the factor that it leads to.
-        slips: maps what leads to another array or number to that one, or makes this map of what came.
-        shapes: maps wrong shapes to what leads to them.
-        bias: axes along which the part of the constant 1 comes last.
+        right: the right array or number.
+        causes: maps causes of a wrong scale to the resulting factor.
+        slips: maps known slips to the resulting array or number; or a function that makes this map of the
+            answer.
+        shapes: maps wrong shapes to their causes.
+        bias: axes whose last entry belongs to the constant 1.
     """
 
     name: str
     right: Any
     causes: Mapping[str, float] = field(default_factory=dict)
-    slips: Mapping[str, Any] | Callable[[np.ndarray], Mapping[str, Any]] = field(default_factory=dict)
+    slips: Mapping[str, Any] | Callable[[Array], Mapping[str, Any]] = field(default_factory=dict)
     shapes: Mapping[Any, str] = field(default_factory=dict)
     bias: tuple[int, ...] = ()
 
     def diagnose(self, returned: Any) -> str | None:
-        """Say what is wrong, as :func:`diagnose` does; None if nothing.
+        """Say what is wrong, in part of a sentence; None if nothing.
 
         Raises:
             Wrong: on what is not a finite array of the right shape.
@@ -171,17 +172,60 @@ class Part:
             return None
         slips = dict(self.slips(array) if callable(self.slips) else self.slips)
         if array.ndim == 0:
-            return diagnose_number(self.name, array, self.right, slips)
+            return self._diagnose_number(array, slips)
         if self.bias:
             slips["the bias comes first, and should be the last"] = np.roll(self.right, 1, axis=self.bias)
             slips["the bias row is zero, and its input is the constant 1"] = without = self.right.copy()
             for axis in self.bias:
                 without.swapaxes(0, axis)[-1] = 0
-        return diagnose(self.name, array, self.right, self.causes, slips)
+        return self._diagnose_array(array, slips)
+
+    def _diagnose_array(self, array: Array, slips: Mapping[str, Array]) -> str:
+        """Say what is wrong with an array of the right shape; any multiple of a slip is recognized."""
+        name, right = self.name, self.right
+        if not array.any():
+            return f"{name} is all zeros"
+        c = multiple(array, right)
+        if c is not None:
+            cause = cause_of(c, self.causes)
+            why = f": {cause}" if cause else ", and right up to that factor"
+            return f"{name} is {times(c)} what it should be{why}"
+        kind, square = "matrix" if right.ndim == 2 else "vector", right.shape == (len(right), len(right))
+        if square:
+            slips = {**slips, "only the diagonal is filled in": np.diag(right.diagonal())}
+        scales = {slip: multiple(array, wrong) for slip, wrong in slips.items()}
+        for slip, scale in scales.items():
+            if scale is not None and same(scale, 1):
+                return f"{name} is another {kind}: {slip}"
+        for slip, scale in scales.items():
+            if scale is not None:
+                return f"{name} is another {kind} (and {times(scale)} even that): {slip}"
+        if square:
+            if close(right.T, right) and not close(array.T, array):
+                return f"{name} is not symmetric, which a mean of outer products v v^T always is"
+            if close(array, right.T):
+                return f"{name} is transposed"
+        at = tuple(int(i) for i in np.unravel_index(abs(array - right).argmax(), right.shape))
+        distance = np.linalg.norm(array - right) / np.linalg.norm(right)
+        if distance < SINGLE_PRECISION:
+            return (
+                f"{name} is right only up to {distance:.1g} of its norm, as if computed in single precision"
+            )
+        return (
+            f"{name} is off by {distance:.2g} of its norm, most at {list(at)}, "
+            f"where it is {array[at]:.4g} and should be {right[at]:.4g}"
+        )
+
+    def _diagnose_number(self, array: Array, slips: Mapping[str, float]) -> str:
+        """Say what is wrong with one number."""
+        value = float(array)
+        matching = (slip for slip, other in slips.items() if same(value, other))
+        why = next(matching, None) or cause_of(value / self.right, {})
+        return f"{self.name} is {value:.4g} and should be {self.right:.4g}" + (f": {why}" if why else "")
 
 
 def ordered(returned: Mapping[str, Any], *wanted: Part) -> None:
-    """Stop where all parts are there, but in another order, by their shapes or by their numbers.
+    """Reject the right parts in another order, recognized by their shapes or their numbers.
 
     Raises:
         Wrong: with both orders.
@@ -198,14 +242,14 @@ def ordered(returned: Mapping[str, Any], *wanted: Part) -> None:
 
 
 def in_order(returned: Mapping[str, Any], *wanted: Part) -> None:
-    """Stop at the first of several parts that is wrong; later ones may follow from it.
+    """Stop at the first wrong part; errors in later ones may follow from it.
 
     Args:
-        returned: what the answer made, by name.
+        returned: results of the answer, by name.
         wanted: in the order of judging.
 
     Raises:
-        Wrong: with what is right before it, and what is wrong.
+        Wrong: with the parts that are right before it, and what is wrong.
     """
     ordered(returned, *wanted)
     right: list[str] = []
@@ -220,8 +264,8 @@ def _listed(names: list[str]) -> str:
     return f"{', '.join(names[:-1])} and {names[-1]} are" if names[1:] else f"{names[0]} is"
 
 
-def multiple(array: np.ndarray, right: np.ndarray) -> float | None:
-    """The scalar c for which array = c right up to rounding, or None if there is no such."""
+def multiple(array: Array, right: Array) -> float | None:
+    """Return the scalar c with array = c right up to rounding, or None if there is none."""
     c = float((array * right).sum() / (right * right).sum())
     return c if np.linalg.norm(array - c * right) <= ROUNDING * np.linalg.norm(array) else None
 
@@ -231,13 +275,13 @@ def same(a: float, b: float) -> bool:
     return abs(a - b) <= ROUNDING * abs(b)
 
 
-def close(array: np.ndarray, right: Any) -> bool:
+def close(array: Array, right: Any) -> bool:
     """Whether two arrays of one shape agree up to rounding, relative to the norm of the second."""
     return bool(np.linalg.norm(array - right) <= ROUNDING * np.linalg.norm(right))
 
 
 def cause_of(c: float, causes: Mapping[str, float]) -> str | None:
-    """What leads to a wrong scale: one cause, the same one twice, or two; None where no two do."""
+    """Return the cause of a wrong scale: one, the same one twice, or two; None if there is none."""
     causes = {**causes, **CONSTANTS}
     pairs = combinations_with_replacement(causes.items(), 2)
     both = {f"{one}; and {'that twice' if one == other else other}": f * h for (one, f), (other, h) in pairs}
@@ -245,77 +289,27 @@ def cause_of(c: float, causes: Mapping[str, float]) -> str | None:
 
 
 def times(c: float) -> str:
-    """Write a factor as a person would: "11 times", "1/3 of", "-1 times"."""
+    """Write a factor in words: "11 times", "1/3 of", "-1 times"."""
     near = Fraction(c).limit_denominator(1000)
     if near != 0 and same(float(near), c):
         return f"1/{near.denominator} of" if near.numerator == 1 and near != 1 else f"{near} times"
     return f"{c:.4g} times"
 
 
-def diagnose(
-    name: str,
-    array: np.ndarray,
-    right: np.ndarray,
-    causes: Mapping[str, float],
-    slips: Mapping[str, np.ndarray],
-) -> str | None:
-    """Say what is wrong with an array of the right shape, in part of a sentence; None if nothing.
-
-    Args:
-        name: of the array.
-        array: what the answer made.
-        right: what it should be; more than one number, so that a multiple of it says something.
-        causes: maps what leads to a wrong scale to the factor that it leads to.
-        slips: maps what leads to another array to that array; any multiple of it is recognized.
-    """
-    if close(array, right):
-        return None
-    if not array.any():
-        return f"{name} is all zeros"
-    c = multiple(array, right)
-    if c is not None:
-        cause = cause_of(c, causes)
-        why = f": {cause}" if cause else ", and right up to that factor"
-        return f"{name} is {times(c)} what it should be{why}"
-    kind, square = "matrix" if right.ndim == 2 else "vector", right.shape == (len(right), len(right))
-    if square:
-        slips = {**slips, "only the diagonal is filled in": np.diag(right.diagonal())}
-    scales = {slip: multiple(array, wrong) for slip, wrong in slips.items()}
-    for slip, scale in scales.items():
-        if scale is not None and same(scale, 1):
-            return f"{name} is another {kind}: {slip}"
-    for slip, scale in scales.items():
-        if scale is not None:
-            return f"{name} is another {kind} (and {times(scale)} even that): {slip}"
-    if square:
-        if close(right.T, right) and not close(array.T, array):
-            return f"{name} is not symmetric, which a mean of outer products v v^T always is"
-        if close(array, right.T):
-            return f"{name} is transposed"
-    at = tuple(int(i) for i in np.unravel_index(abs(array - right).argmax(), right.shape))
-    distance = np.linalg.norm(array - right) / np.linalg.norm(right)
-    if distance < SINGLE_PRECISION:
-        return f"{name} is right only up to {distance:.1g} of its norm, as if computed in single precision"
-    return (
-        f"{name} is off by {distance:.2g} of its norm, most at {list(at)}, "
-        f"where it is {array[at]:.4g} and should be {right[at]:.4g}"
-    )
-
-
-def moment(v: np.ndarray, n: int) -> np.ndarray:
+def moment(v: Array, n: int) -> Array:
     """Sum of v v^T over all axes of v but the last, over n."""
     rows = v.reshape(-1, v.shape[-1])
     return rows.T @ rows / n
 
 
-def mixed(name: str, v: np.ndarray, n: int) -> dict[str, np.ndarray]:
+def mixed(name: str, v: Array, n: int) -> dict[str, Array]:
     """The second moment of v (..., D) if it was reshaped where its transpose is meant."""
     rows = v.reshape(v.shape[-1], -1)
     return {f"{name} was reshaped, which mixes the examples, and a transpose is meant": rows @ rows.T / n}
 
 
-def drawn(array: np.ndarray, total: float, sizes: np.ndarray) -> dict[str, np.ndarray]:
-    """The slip that led to an array, if its total is a sum of one of the sizes (K, N) per example."""
+def drawn(array: Array, total: float, sizes: Array) -> dict[str, Array]:
+    """The slip of using one target per example, if one of its sizes (K, N) per example sums to the total."""
     sums = np.zeros(1)
     for column in sizes.T:
         sums = (sums[:, None] + column).ravel()
@@ -324,27 +318,15 @@ def drawn(array: np.ndarray, total: float, sizes: np.ndarray) -> dict[str, np.nd
 
 
 def causes_of_mean(n: int) -> dict[str, float]:
-    """What leads to a wrong scale of a second moment, a mean over n examples, and the factor it leads to."""
+    """Causes of a wrong scale of a second moment, a mean over n examples, and the resulting factors."""
     return {
         "the sum over examples is not divided by N": n,
         "it is divided by N twice": 1 / n,
     }
 
 
-def diagnose_number(name: str, returned: np.ndarray, right: float, slips: Mapping[str, float]) -> str | None:
-    """The same for one number; slips map what leads to another number to that number."""
-    value = float(returned)
-    if same(value, right):
-        return None
-    for slip, other in slips.items():
-        if same(value, other):
-            return f"{name} is {value:.4g} and should be {right:.4g}: {slip}"
-    cause = cause_of(value / right, {})
-    return f"{name} is {value:.4g} and should be {right:.4g}" + (f": {cause}" if cause else "")
-
-
 def kind_of(value: Any) -> str:
-    """What something is, for a sentence."""
+    """Describe the type of a value in a sentence."""
     if value is None:
         return "None"
     name = type(value).__name__

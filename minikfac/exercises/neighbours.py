@@ -1,15 +1,4 @@
-"""Exercise: how one layer predicts the next lower, the pieces of the tridiagonal inverse [MG15, sec. 4.3]."""
-
-from __future__ import annotations
-
-import numpy as np
-
-from .. import fisher
-from ..network import mlp
-from .exercise import Answer, Exercise
-from .judging import Part, call, in_order, parts
-
-TASK = """Write the regression of one layer's gradient on that of the layer above.
+"""Write the regression of one layer's gradient on that of the layer above.
 
 Let the gradients of two neighbouring layers be jointly Gaussian with the covariances of K-FAC,
 
@@ -21,7 +10,18 @@ Then the gradient of layer 1, given that of layer 2, is Psi times it, plus noise
 
 Write a function that takes A11 (I1, I1), A12 (I1, I2), A22 (I2, I2), G11 (O1, O1), G12 (O1, O2) and
 G22 (O2, O2), and returns (PsiA, PsiG, Sigma): Psi = PsiA (x) PsiG, with PsiA (I1, I2) and PsiG (O1, O2), and
-Sigma as a whole (I1 O1, I1 O1)."""
+Sigma as a whole (I1 O1, I1 O1).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .. import fisher
+from ..backend import Array
+from ..network import mlp
+from .exercise import Answer, Exercise
+from .judging import Part, call, in_order, parts
 
 HINTS = (
     "Kronecker products multiply factor by factor: (A (x) G) (B (x) H) = AB (x) GH, and so do inverses.",
@@ -33,16 +33,16 @@ HINTS = (
 
 
 def my_regression(
-    A11: np.ndarray, A12: np.ndarray, A22: np.ndarray, G11: np.ndarray, G12: np.ndarray, G22: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    A11: Array, A12: Array, A22: Array, G11: Array, G12: Array, G22: Array
+) -> tuple[Array, Array, Array]:
     """Return PsiA (I1, I2), PsiG (O1, O2) and Sigma (I1 O1, I1 O1)."""
     raise NotImplementedError("write the regression of one layer on the next")
 
 
 def solution(
-    A11: np.ndarray, A12: np.ndarray, A22: np.ndarray, G11: np.ndarray, G12: np.ndarray, G22: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Cross factor times inverse, and what that leaves unexplained."""
+    A11: Array, A12: Array, A22: Array, G11: Array, G12: Array, G22: Array
+) -> tuple[Array, Array, Array]:
+    """Regress the lower layer on the upper one; Sigma is the residual covariance [MG15, sec. 4.3]."""
     PsiA, PsiG = np.linalg.solve(A22, A12.T).T, np.linalg.solve(G22, G12.T).T
     return PsiA, PsiG, np.kron(A11, G11) - np.kron(PsiA @ A12.T, PsiG @ G12.T)
 
@@ -77,7 +77,7 @@ def judge(answer: Answer, sizes: list[int]) -> None:
     )
 
 
-def slips_psi(cross: np.ndarray, upper: np.ndarray) -> dict[str, np.ndarray]:
+def slips_psi(cross: Array, upper: Array) -> dict[str, Array]:
     """Matrices that are not PsiA or PsiG, from the cross factor and that of the upper layer."""
     return {
         "it is the cross factor itself, and the inverse is missing": cross,
@@ -87,9 +87,7 @@ def slips_psi(cross: np.ndarray, upper: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def slips_sigma(
-    PsiA: np.ndarray, PsiG: np.ndarray, A11: np.ndarray, A12: np.ndarray, G11: np.ndarray, G12: np.ndarray
-) -> dict[str, np.ndarray]:
+def slips_sigma(PsiA: Array, PsiG: Array, A11: Array, A12: Array, G11: Array, G12: Array) -> dict[str, Array]:
     """Matrices that are not Sigma."""
     A, G = PsiA @ A12.T, PsiG @ G12.T
     kron = np.kron
@@ -107,4 +105,4 @@ def slips_sigma(
     }
 
 
-tridiagonal = Exercise("tridiagonal", TASK, my_regression, HINTS, solution, judge, CASES, CORRECT)
+tridiagonal = Exercise("tridiagonal", my_regression, HINTS, solution, judge, CASES, CORRECT)

@@ -1,13 +1,4 @@
-"""Exercise: step size and momentum from the exact quadratic model [MG15, sec. 6.4, sec. 7]."""
-
-from __future__ import annotations
-
-import numpy as np
-
-from .exercise import Answer, Exercise, Wrong
-from .judging import Part, call, in_order, ordered, parts, same, shaped
-
-TASK = """Write step size and momentum of K-FAC.
+"""Write step size and momentum of K-FAC.
 
 K-FAC proposes a step Delta, and the last step was delta0. How much of each? The quadratic model with the
 exact Fisher matrix decides:
@@ -15,7 +6,16 @@ exact Fisher matrix decides:
     M(delta) = 1/2 delta^T (F + lambda I) delta + gradient^T delta,    delta = alpha Delta + mu delta0
 
 Write a function that takes F (P, P), gradient (P,), Delta (P,), delta0 (P,) and lam, and returns
-(alpha, mu), for which M is least."""
+(alpha, mu), for which M is least.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..backend import Array
+from .exercise import Answer, Exercise, Wrong
+from .judging import Part, call, in_order, ordered, parts, same, shaped
 
 HINTS = (
     "M is a quadratic function of the two numbers alpha and mu: set both of its derivatives to zero.",
@@ -27,16 +27,14 @@ HINTS = (
 
 
 def my_alpha_and_mu(
-    F: np.ndarray, gradient: np.ndarray, Delta: np.ndarray, delta0: np.ndarray, lam: float
+    F: Array, gradient: Array, Delta: Array, delta0: Array, lam: float
 ) -> tuple[float, float]:
     """Return alpha and mu, for which M(alpha Delta + mu delta0) is least."""
     raise NotImplementedError("write step size and momentum of K-FAC")
 
 
-def solution(
-    F: np.ndarray, gradient: np.ndarray, Delta: np.ndarray, delta0: np.ndarray, lam: float
-) -> tuple[float, float]:
-    """Two equations in two unknowns."""
+def solution(F: Array, gradient: Array, Delta: Array, delta0: Array, lam: float) -> tuple[float, float]:
+    """Solve two equations in two unknowns [MG15, sec. 6.4, sec. 7]."""
     D = np.stack([Delta, delta0])
     alpha, mu = np.linalg.solve(D @ F @ D.T + lam * D @ D.T, -D @ gradient)
     return float(alpha), float(mu)
@@ -72,16 +70,16 @@ def judge(answer: Answer, p: int, lam: float) -> None:
 
 
 def slips(
-    F: np.ndarray, gradient: np.ndarray, Delta: np.ndarray, delta0: np.ndarray, lam: float
+    F: Array, gradient: Array, Delta: Array, delta0: Array, lam: float
 ) -> dict[str, tuple[float, float]]:
-    """Pairs that are not alpha and mu, and what leads to them."""
+    """Pairs that are not alpha and mu, and their causes."""
     D = np.stack([Delta, delta0])
     M, b = D @ F @ D.T + lam * D @ D.T, -D @ gradient
     alpha, mu = (b / M.diagonal()).tolist()  # each the best alone
     cross = lam * (Delta @ delta0) * np.array([[0, 1], [1, 0]])
     mu_after = float((b[1] - M[0, 1] * alpha) / M[1, 1])
 
-    def solved(matrix: np.ndarray, right: np.ndarray) -> tuple[float, float]:
+    def solved(matrix: Array, right: Array) -> tuple[float, float]:
         one, other = np.linalg.solve(matrix, right)
         return float(one), float(other)
 
@@ -100,5 +98,5 @@ def slips(
 
 
 rescale_and_momentum = Exercise(
-    "rescale-and-momentum", TASK, my_alpha_and_mu, HINTS, solution, judge, CASES, CORRECT
+    "rescale-and-momentum", my_alpha_and_mu, HINTS, solution, judge, CASES, CORRECT
 )

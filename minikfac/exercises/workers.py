@@ -1,15 +1,4 @@
-"""Exercise: gradient and Kronecker factors of a batch that lies on several workers."""
-
-from __future__ import annotations
-
-import numpy as np
-
-from .. import fisher
-from ..network import mlp
-from .exercise import Answer, Exercise
-from .judging import Part, call, in_order, parts
-
-TASK = """Write the all-reduce of K-FAC.
+"""Write the all-reduce of K-FAC.
 
 A batch lies on R workers in shards of unequal size. Each has the mean gradient and the factors A and G of
 its own examples. Write a function that takes what all workers hand in,
@@ -19,7 +8,18 @@ its own examples. Write a function that takes what all workers hand in,
     As         (R, I, I)  E[ abar abar^T ] over its own examples
     Gs         (R, O, O)  E[ g g^T ] over its own examples
 
-and returns (gradient, A, G), those of the whole batch: what one worker with all examples would have found."""
+and returns (gradient, A, G), those of the whole batch: what one worker with all examples would have found.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .. import fisher
+from ..backend import Array
+from ..network import mlp
+from .exercise import Answer, Exercise
+from .judging import Part, call, in_order, parts
 
 HINTS = (
     "A mean over examples is their sum over their number. What did each worker sum, and divide by?",
@@ -29,17 +29,13 @@ HINTS = (
 )
 
 
-def my_all_reduce(
-    sizes: np.ndarray, gradients: np.ndarray, As: np.ndarray, Gs: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def my_all_reduce(sizes: Array, gradients: Array, As: Array, Gs: Array) -> tuple[Array, Array, Array]:
     """Return gradient (P,), A (I, I) and G (O, O) of the whole batch."""
     raise NotImplementedError("write the all-reduce of K-FAC")
 
 
-def solution(
-    sizes: np.ndarray, gradients: np.ndarray, As: np.ndarray, Gs: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Means weighted with the number of examples."""
+def solution(sizes: Array, gradients: Array, As: Array, Gs: Array) -> tuple[Array, Array, Array]:
+    """Weight each mean by its number of examples."""
     weights = sizes / sizes.sum()
     gradient, A, G = (np.tensordot(weights, means, 1) for means in (gradients, As, Gs))
     return gradient, A, G
@@ -58,7 +54,7 @@ def judge(answer: Answer, shards: tuple[int, ...]) -> None:
     theta, n = rng.standard_normal(net.n_params), sum(shards)
     x, y = rng.standard_normal((n, 3)), rng.integers(0, 2, n)
 
-    def means(rows: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def means(rows: slice) -> tuple[Array, Array, Array]:
         A, G = fisher.kronecker.factors(fisher.signals(net, theta, x[rows])[0], len(x[rows]))
         return net.gradient(theta, x[rows], y[rows]), A, G
 
@@ -76,7 +72,7 @@ def judge(answer: Answer, shards: tuple[int, ...]) -> None:
 
 
 def causes(workers: int, n: int) -> dict[str, float]:
-    """What leads to a wrong scale, and the factor it leads to."""
+    """Causes of a wrong scale, and the resulting factors."""
     return {
         "the weighted sum is not divided by the number of examples": n,
         "it is divided by the number of workers too": 1 / workers,
@@ -85,8 +81,8 @@ def causes(workers: int, n: int) -> dict[str, float]:
     }
 
 
-def slips(sizes: np.ndarray, values: np.ndarray) -> dict[str, np.ndarray]:
-    """Arrays that are not the mean over all examples, and what leads to them."""
+def slips(sizes: Array, values: Array) -> dict[str, Array]:
+    """Arrays that are not the mean over all examples, and their causes."""
     return {
         "it is the mean of the workers' means; a worker counts by its examples": values.mean(0),
         "it is the sum of the workers' means; a worker counts by its examples": values.sum(0),
@@ -97,4 +93,4 @@ def slips(sizes: np.ndarray, values: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-all_reduce = Exercise("all-reduce", TASK, my_all_reduce, HINTS, solution, judge, CASES, CORRECT)
+all_reduce = Exercise("all-reduce", my_all_reduce, HINTS, solution, judge, CASES, CORRECT)

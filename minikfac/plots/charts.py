@@ -1,6 +1,6 @@
 """What pictures of several charts share: a colour and a dash each, hills, and distances between paths.
 
-What does not depend on the chart is black.
+Curves that do not depend on the chart are black.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def chart_names(charts: Mapping[str, Any]) -> list[str]:
 
 
 def chart_pen(number: int, nested: bool = False) -> dict[str, Any]:
-    """Colour and dash of a chart; or lines one within the other, where they are to coincide."""
+    """Colour and dash of a chart; nested, lines of decreasing width, so that coinciding ones all show."""
     color = CHART_COLORS[number]
     if nested:
         return {"color": color, "linewidth": (6.5, 3.8, 1.6)[number], "solid_capstyle": "round"}

@@ -1,4 +1,4 @@
-"""Checks of the arrays that come in: shapes, finite numbers, and ranges."""
+"""Checks of arguments: shapes, finite numbers, and ranges."""
 
 from __future__ import annotations
 

@@ -30,40 +30,27 @@ INK = "#333333"
 MAGNITUDE = "Greys"
 SIGNED = "PuOr_r"
 
-METHODS: dict[str, tuple[str, Any, str]] = {
-    "exact": (BLACK, ":", "*"),
-    "exact natural gradient": (BLACK, ":", "*"),
-    "natural gradient": (BLACK, ":", "*"),
-    "K-FAC": (BLUE, "-", "o"),
-    "K-FAC (factored damping)": (BLUE, "--", "P"),
-    "K-FAC, factored damping": (BLUE, "--", "P"),
-    "K-FAC, exact damping": (BLUE, "-", "o"),
-    "block-tridiagonal, factored damping": (GREEN, "-.", "D"),
-    "exact Fisher": (BLACK, ":", "*"),
-    "sampled Fisher matrix": (BLACK, "--", "*"),
-    "sampled K-FAC": (BLUE, "-", "o"),
-    "K-FAC, damped": (BLUE, "--", "P"),
-    "K-FAC, (A ⊗ G + λI)⁻¹": (BLUE, "-", "o"),
-    "KFC-pre": (BLUE, "-.", "p"),
-    "EKFAC": (SKY, "-.", "X"),
-    "nearest Kronecker": (SKY, ":", "<"),
-    "block-diagonal": (GREEN, "--", "s"),
-    "block-exact": (GREEN, "--", "s"),
-    "block-tridiagonal": (GREEN, "-.", "D"),
-    "K-FAC tridiagonal": (GREEN, "-.", "D"),
-    "low rank": (ORANGE, "--", "^"),
-    "Nesterov": (ORANGE, "-.", "^"),
-    "diagonal": (PURPLE, "--", "v"),
-    "diagonal Fisher": (PURPLE, "--", "v"),
-    "Adam": (PURPLE, ":", "v"),
-    "no curvature": (VERMILLION, ":", "d"),
-    "gradient": (VERMILLION, ":", "d"),
-    "SGD": (VERMILLION, "--", "d"),
-    "gradient, a small step": (GREY, "-", "d"),
-    "gradient, the best step": (VERMILLION, "--", "s"),
-    "gradient with the best momentum": (ORANGE, "-.", "^"),
+LOOKS: dict[tuple[str, Any, str], tuple[str, ...]] = {
+    (BLACK, ":", "*"): ("exact", "exact Fisher", "exact natural gradient", "natural gradient"),
+    (BLACK, "--", "*"): ("sampled Fisher matrix",),
+    (BLUE, "-", "o"): ("K-FAC", "K-FAC, exact damping", "sampled K-FAC", "K-FAC, (A ⊗ G + λI)⁻¹"),
+    (BLUE, "--", "P"): ("K-FAC (factored damping)", "K-FAC, factored damping", "K-FAC, damped"),
+    (BLUE, "-.", "p"): ("KFC-pre",),
+    (SKY, "-.", "X"): ("EKFAC",),
+    (SKY, ":", "<"): ("nearest Kronecker",),
+    (GREEN, "--", "s"): ("block-diagonal", "block-exact"),
+    (GREEN, "-.", "D"): ("block-tridiagonal", "K-FAC tridiagonal", "block-tridiagonal, factored damping"),
+    (ORANGE, "--", "^"): ("low rank",),
+    (ORANGE, "-.", "^"): ("Nesterov", "gradient with the best momentum"),
+    (PURPLE, "--", "v"): ("diagonal", "diagonal Fisher"),
+    (PURPLE, ":", "v"): ("Adam",),
+    (VERMILLION, ":", "d"): ("no curvature", "gradient"),
+    (VERMILLION, "--", "d"): ("SGD",),
+    (VERMILLION, "--", "s"): ("gradient, the best step",),
+    (GREY, "-", "d"): ("gradient, a small step",),
 }
-"""Colour, dash and marker of each method, in every figure; families share a colour."""
+"""Colour, dash and marker, and the methods that have them in every figure; families share a colour."""
+METHODS = {name: look for look, names in LOOKS.items() for name in names}
 _PLAIN = {name.lower().replace("-", " "): look for name, look in METHODS.items()}
 
 WIDTH = 10.0
@@ -131,7 +118,7 @@ def marked_pen(number: int) -> dict[str, Any]:
 
 
 def pens(names: Iterable[str], marked: bool = False) -> dict[str, dict[str, Any]]:
-    """How each curve is drawn: methods as in :data:`METHODS`, K-FAC bold; other names in turn.
+    """Return the look of each curve: methods as in :data:`METHODS`, K-FAC bold; other names in turn.
 
     A variant, as "SGD, constant rate", has its method's colour, and a dash and a marker of its own.
 
@@ -177,7 +164,7 @@ def name_points(
     ends: bool = False,
     size: float = 11,
 ) -> None:
-    """Write a name beside each point of axes that have their limits, so that no two names overlap.
+    """Write a name beside each point, so that no two names overlap; the axes must have their limits.
 
     Args:
         ax: the axes.
@@ -246,7 +233,7 @@ def panels(count: int, columns: int, row_height: float, margin: float) -> list[A
 
 
 def axes_for(ax: Any | None, height: float = 5.4, width: float = WIDTH) -> Any:
-    """The axes that were given, or those of a new figure of this size in inches."""
+    """Return the given axes, or those of a new figure of this size in inches."""
     return new_figure(height, width).add_subplot() if ax is None else ax
 
 

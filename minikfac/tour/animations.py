@@ -14,18 +14,18 @@ from .. import fisher, plots, training
 from .parts import Drawings
 
 GROWING = {"valley": "valley", "logistic-to-tanh": "two-nets"}
-"""Figures whose curves grow, and the file that shows it."""
+"""Figures whose curves grow, and the names of their files."""
 MOMENTS = (0, 25, 50, 100, 200, 400, 800, 2000)
 """Steps of training at which the block is drawn."""
 FRAMES, DPI = 24, 84
 
 
 def animate(drawings: Drawings, folder: Path) -> Iterator[tuple[str, Path]]:
-    """Write those of the drawings that grow, and the last layer's block and factors at several moments.
+    """Write the figures whose curves can grow, and the last layer's block and factors during training.
 
     Args:
-        drawings: what draws each figure, by file name.
-        folder: one that is there.
+        drawings: functions that draw the figures, by file name.
+        folder: an existing folder.
     """
     plt.switch_backend("agg")  # no window
     for name, target in GROWING.items():
@@ -52,7 +52,7 @@ def animate(drawings: Drawings, folder: Path) -> Iterator[tuple[str, Path]]:
 
 
 def grow(fig: Any, path: Path) -> Path:
-    """Write a figure with its curves drawn point by point; the last picture stays for two seconds."""
+    """Write a figure whose curves are drawn point by point; the last frame stays for two seconds."""
     fig.canvas.draw()
     fig.set_layout_engine("none")
     curves = [(line, *line.get_data()) for ax in fig.axes for line in ax.lines]

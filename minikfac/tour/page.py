@@ -1,4 +1,4 @@
-"""One self-contained page, pictures inside, nothing loaded from anywhere; and the files beside it."""
+"""The report: one self-contained page with its pictures inside, and the files beside it."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ def write_report(tour: Tour, folder: str | Path, progress: bool = True) -> Writt
 
     Args:
         tour: of :func:`minikfac.tour.tour`.
-        folder: made if need be; files of these names in it are replaced.
+        folder: created if needed; existing files of these names are replaced.
         progress: show a bar.
 
     Raises:
-        OSError: where the folder cannot be written.
+        OSError: if the folder cannot be written.
     """
     folder = Path(folder).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
@@ -77,14 +77,14 @@ def save_all(
     """Draw figures into a folder; yields name and file as each is done.
 
     Args:
-        drawings: what draws each, by file name.
-        folder: one that is there.
+        drawings: functions that draw them, by file name.
+        folder: an existing folder.
         image_format: one of :data:`FORMATS`.
-        slide: "light" or "dark", for 16:9 and large type.
-        scale: pixels of a PNG over 1280 in width.
+        slide: "light" or "dark" for slides, 16:9 in large type.
+        scale: width of a PNG in units of 1280 pixels.
 
     Raises:
-        ValueError: on another format or slide.
+        ValueError: if there is no such format or slide.
     """
     for value, choices, what in ((image_format, FORMATS, "a format"), (slide, (None, *SLIDES), "slide")):
         if value not in choices:
@@ -112,7 +112,7 @@ def save_all(
 
 
 def shrunk(png: bytes) -> bytes:
-    """A picture in 256 colours, where that makes it smaller."""
+    """Return a picture in 256 colours if that makes it smaller."""
     buffer = io.BytesIO()
     with Image.open(io.BytesIO(png)) as picture:
         picture.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
@@ -120,14 +120,14 @@ def shrunk(png: bytes) -> bytes:
 
 
 def results(tour: Tour) -> dict[str, Any]:
-    """Every number of a tour as plain data, with the versions of what computed them."""
+    """Return the numbers of a tour as plain data, with the versions of the libraries that computed them."""
     versions = {"minikfac": __version__, "python": platform.python_version(), "platform": sys.platform}
     versions |= {name: version(name) for name in ("numpy", "scipy", "matplotlib")}
     return dict(plain({"versions": versions} | tour.record()))
 
 
 def plain(value: Any) -> Any:
-    """Arrays to lists, numbers to Python's, and what JSON cannot hold (NaN, infinity) to None.
+    """Convert arrays to lists, numbers to Python's, and NaN and infinity, which JSON cannot hold, to None.
 
     >>> plain({"a": np.array([1.0, np.nan]), "b": (np.int64(3), float("inf"))})
     {'a': [1.0, None], 'b': [3, None]}
@@ -145,7 +145,7 @@ def page(head: Head, sections: Sequence[Section], pictures: Mapping[str, Path]) 
     """Write the page: findings, chapters that unfold, and the conclusion.
 
     Args:
-        head: what frames the page.
+        head: title, opening, findings and conclusion.
         sections: those of level 2 begin a chapter.
         pictures: PNG files by figure name, beside the page; figures without one are left out.
     """
@@ -153,11 +153,12 @@ def page(head: Head, sections: Sequence[Section], pictures: Mapping[str, Path]) 
 
 
 class _Writer:
-    """Writes one page; each figure stands once on it, and later mentions are links.
+    """Writes one page, on which each figure appears once; later mentions are links to it.
 
     Attributes:
         chapters: sections by chapter.
         headings: number and title of each section, by key.
+        figures: by name.
         numbers: of the figures that are on the page so far, by name.
     """
 
@@ -165,6 +166,8 @@ class _Writer:
         self.head, self.pictures = head, pictures
         self.chapters: list[list[Section]] = []
         self.headings: dict[str, str] = {}
+        parts = [part for section in sections for part in section.parts]
+        self.figures = {part.name: part for part in parts if isinstance(part, Figure)}
         self.numbers: dict[str, int] = {}
         for section in sections:
             if section.level == 2:
@@ -175,15 +178,14 @@ class _Writer:
             self.headings[section.key] = f"{place} {escape(section.title)}"
 
     def page(self) -> str:
-        paragraphs = [f"<p>{text}</p>" for text in self.head.paragraphs]
         numbered = list(enumerate(self.head.findings, 1))
-        conclusion = [f"<p>{text}</p>" for text in self.head.conclusion]
+        conclusion = [*map(self._part, self.head.conclusion)]
         if conclusion:
             conclusion.insert(0, '<h2 id="conclusion">Conclusion</h2>')
         return PAGE.substitute(
             title=escape(self.head.title),
             version=escape(__version__),
-            opening="\n".join(paragraphs),
+            opening="\n".join(map(self._part, self.head.paragraphs)),
             contents="\n".join(self._contents()),
             findings="\n".join(self._finding(number, finding) for number, finding in numbered),
             chapters="\n".join(self._chapter(chapter) for chapter in self.chapters),
@@ -206,7 +208,7 @@ class _Writer:
                 f'<section class="finding" id="finding{number}">',
                 f"<h2>Finding {number}. {escape(finding.title)}</h2>",
                 f'<p class="number"><b>{finding.value}</b> {finding.meaning}</p>',
-                self._figure(finding.figure),
+                self._figure(self.figures[finding.figure]),
                 f'<p class="read">Read on: {", ".join(links)}; tutorial {escape(finding.tutorial)}.</p>',
                 "</section>",
             ]

@@ -1,4 +1,4 @@
-"""What a report is made of: chapters, their sections, figures and tables; and numbers as words."""
+"""The parts of a report: chapters, sections, figures and tables; and numbers in words."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Drawings = dict[str, Callable[[], Any]]
-"""Figures by file name, without ending; each is drawn when called."""
+"""Functions that draw the figures, by file name without ending."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture by its file name, without ending, and what it shows."""
+    """A picture, by its file name without ending, and its caption."""
 
     name: str
     caption: str
@@ -21,7 +21,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Table:
-    """Header and cells, as text."""
+    """A table of text."""
 
     header: Sequence[str]
     cells: Sequence[Sequence[str]]
@@ -29,12 +29,12 @@ class Table:
 
 
 Part = str | Figure | Table
-"""Of a section; a text is a paragraph of HTML."""
+"""Part of a section; a string is a paragraph of HTML."""
 
 
 @dataclass(frozen=True)
 class Section:
-    """A heading with paragraphs, figures and tables under it, in this order; level 3 is part of a chapter."""
+    """A heading with paragraphs, figures and tables under it, in this order; level 2 begins a chapter."""
 
     key: str
     title: str
@@ -48,41 +48,41 @@ class Finding:
 
     Attributes:
         title: a sentence, as plain text.
-        value: the number of the finding, as HTML.
-        meaning: what this number is, as HTML.
-        figure: that shows it.
-        more: keys of the sections to read on.
+        value: its number, as HTML.
+        meaning: of the number, as HTML.
+        figure: file name of the one that shows it.
+        more: keys of sections with more about it.
         tutorial: its number and title.
     """
 
     title: str
     value: str
     meaning: str
-    figure: Figure
+    figure: str
     more: Sequence[str]
     tutorial: str
 
 
 @dataclass(frozen=True)
 class Head:
-    """What frames a page: its title (plain text), opening paragraphs, findings, and conclusion."""
+    """The frame of a page: its title (plain text), opening paragraphs, findings, and conclusion."""
 
     title: str
-    paragraphs: Sequence[str]
+    paragraphs: Sequence[Part]
     findings: Sequence[Finding]
-    conclusion: Sequence[str] = ()
+    conclusion: Sequence[Part] = ()
 
 
 @dataclass(frozen=True)
 class Chapter:
-    """What a chapter of the page comes to, made by its ``compute(run)``.
+    """The content of a chapter, made by its ``compute(run)``.
 
     Attributes:
-        sections: what the page says.
-        figures: what draws each picture, in the order of the page.
-        record: what results.json holds, by key; dictionaries of several chapters under one key are united.
-        findings: for the top of the page.
-        results: what all of this was made from.
+        sections: of the page.
+        figures: functions that draw the pictures, in the order of the page.
+        record: entries of results.json; dictionaries of several chapters under one key are merged.
+        findings: shown at the top of the page.
+        results: from which all of this was made.
     """
 
     sections: list[Section]
@@ -93,7 +93,7 @@ class Chapter:
 
 
 def percent(share: float) -> str:
-    """A share in per cent, with as many digits as it deserves.
+    """Format a share as a percentage, with more decimals the smaller it is.
 
     >>> percent(0.4216), percent(0.0123), percent(0.00004), percent(0.0)
     ('42%', '1.2%', '0.004%', '0%')
@@ -108,12 +108,12 @@ def percent(share: float) -> str:
 
 
 def count(number: float) -> str:
-    """A whole number with thousands separated."""
+    """Format a whole number with thousands separators."""
     return f"{int(number):,}"
 
 
 def number(value: float) -> str:
-    """Three digits; small and large ones in powers of ten.
+    """Format a number with three digits; small and large ones with powers of ten.
 
     >>> number(0.1234), number(1.5e-18), number(1e-5), number(1500.0)
     ('0.123', '1.5&nbsp;×&nbsp;10<sup>−18</sup>', '10<sup>−5</sup>', '1,500')
@@ -130,7 +130,7 @@ def number(value: float) -> str:
 
 
 def examples(n: int) -> str:
-    """A number of examples in words.
+    """Write a number of examples.
 
     >>> examples(1), examples(1000)
     ('1 example', '1,000 examples')
@@ -139,7 +139,7 @@ def examples(n: int) -> str:
 
 
 def listing(names: Sequence[str]) -> str:
-    """Names in a row.
+    """Join names in a sentence.
 
     >>> listing(["a"]), listing(["a", "b", "c"])
     ('a', 'a, b and c')
@@ -148,7 +148,7 @@ def listing(names: Sequence[str]) -> str:
 
 
 def two_digits(value: float) -> str:
-    """Two digits of a number.
+    """Format a number with two digits.
 
     >>> two_digits(0.1234)
     '0.12'

@@ -1,9 +1,8 @@
 """The tour: one net, one data set, and every number behind the report's tables and figures.
 
-Each chapter is a file in :mod:`.chapters`, whose ``compute(run)`` gives its results: these know their
-figures, what the page says of them, and what results.json holds. The tour itself is this for the bundled
-digits, with a second, convolutional net for the chapter on convolutions; ``minikfac fisher`` is it for a net
-and data of one's own.
+Each chapter is a file in :mod:`.chapters`, whose ``compute(run)`` returns its figures, its sections of the
+page and its entries of results.json. ``minikfac tour`` runs all of them for the bundled digits, with a
+second, convolutional net for the chapter on convolutions; ``minikfac fisher`` takes your own net and data.
 """
 
 from __future__ import annotations
@@ -47,19 +46,19 @@ class Tour(ShownByFields):
     convnet: Tour | None = None
 
     def figures(self) -> Drawings:
-        """Figures by file name, in the order of the page; each is drawn when called."""
+        """Functions that draw the figures, by file name, in the order of the page."""
         return {name: draw for part in self.chapters.values() for name, draw in part.figures.items()}
 
     def head(self) -> Head:
-        """What frames the page: its findings and conclusion."""
+        """Title, opening, findings and conclusion of the page."""
         return head(self)
 
     def sections(self) -> list[Section]:
-        """The chapters of the page."""
+        """Sections of the page, chapter by chapter."""
         return [*(section for part in self.chapters.values() for section in part.sections), how_made(self)]
 
     def record(self) -> dict[str, Any]:
-        """What results.json holds: settings and numbers; of matrices their errors and eigenvalues."""
+        """The content of results.json: settings and numbers; for matrices, their errors and eigenvalues."""
         record: dict[str, Any] = {"settings": vars(self.run.settings), "seconds": self.seconds}
         for chapter in self.chapters.values():
             for key, value in chapter.record.items():
@@ -70,16 +69,16 @@ class Tour(ShownByFields):
 
 
 def tour(dataset: Dataset, settings: Settings | None = None, progress: bool = True) -> Tour:
-    """Train a net and lay its Fisher matrix and every approximation of it open.
+    """Train a net, and study its Fisher matrix and every approximation of it.
 
     Args:
-        dataset: inputs (N, features) or images; a net with convolutions takes them as images.
+        dataset: inputs (N, features) or images; a convolutional net needs images.
         settings: what to study; the defaults are those of ``minikfac tour`` with the chapters on its net.
         progress: show bars.
 
     Raises:
-        ValueError: on settings that do not fit each other or the data.
-        MemoryError: where the Fisher matrix does not fit, before any work is spent on it.
+        ValueError: if the settings do not fit each other or the data.
+        MemoryError: before any work, if the Fisher matrix does not fit in memory.
     """
     settings = settings or Settings()
     names = _wanted(settings)
@@ -106,7 +105,7 @@ def tour(dataset: Dataset, settings: Settings | None = None, progress: bool = Tr
 
 @contextmanager
 def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
-    """Book the wall time of a stage."""
+    """Record the wall time of a stage."""
     started = time.perf_counter()
     yield
     seconds[stage] = time.perf_counter() - started
@@ -129,7 +128,7 @@ def _wanted(settings: Settings) -> list[str]:
 
 
 def _convolutional(settings: Settings, dataset: Dataset) -> Settings:
-    """A small convolutional net on the same data, as long as it is images."""
+    """Settings of a small convolutional net for the same data, which must be images."""
     if dataset.image_shape is None:
         raise ValueError(f"expected images for the study of a convolutional net, got {dataset!r}")
     return replace(

@@ -1,4 +1,4 @@
-"""What a tour studies: its settings, and the net and the targets that they ask for."""
+"""The settings of a tour, and the net and the targets that follow from them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Settings:
     """What to study.
 
     Attributes:
-        sizes: units per layer; of no meaning where ``channels`` are given.
+        sizes: units per layer; ignored if ``channels`` are given.
         channels: of the convolutions of :func:`minikfac.presets.convnet`; None for a perceptron.
         pool: "max" or "avg", its pooling.
         activation, output: of :func:`minikfac.mlp`.
@@ -40,8 +40,8 @@ class Settings:
         damping: lambda > 0.
         approximations: names among :data:`minikfac.tour.APPROXIMATIONS`; None for all that exist for
             the net.
-        targets, n_samples: from where the approximations take their targets.
-        layers: to which the study is restricted, by index; None for all.
+        targets, n_samples: where the approximations take their targets from.
+        layers: indices of the layers to study; None for all.
         seed: of initialization, order, and everything drawn.
         seeds: how many, for error bars of the table; each draws its own targets, or its own net.
         measures: names among :data:`minikfac.quality.MEASURES`; None for what is quick at this size.
@@ -75,7 +75,7 @@ class Settings:
 
     @property
     def net_name(self) -> str:
-        """The net in a few letters.
+        """The net in a few words.
 
         >>> Settings().net_name, Settings(channels=(4, 8)).net_name
         ('64-16-16-16-16-16-10', 'conv 4-8, max-pooling')
@@ -98,7 +98,7 @@ def with_targets(dataset: Dataset, net: Network) -> Dataset:
     as many outputs as inputs: then it is an autoencoder and the inputs are its targets.
 
     Raises:
-        ValueError: if inputs or targets do not fit, with what the data has.
+        ValueError: if inputs or targets do not fit the net.
     """
     n_in, n_out, name = net.shapes[0][0] - 1, net.shapes[-1][1], dataset.name
     images = dataset.x_train.ndim == 4
@@ -135,11 +135,11 @@ def with_targets(dataset: Dataset, net: Network) -> Dataset:
 
 
 def make_net(settings: Settings, dataset: Dataset) -> Network:
-    """Make the net, and reject what cannot be studied before any work is spent on it.
+    """Make the net; reject settings that cannot be studied before any work is done.
 
     Raises:
-        ValueError: on a net that does not fit the data, or settings out of range.
-        MemoryError: where the exact Fisher matrix and what it is compared with do not fit, with the size.
+        ValueError: if the net does not fit the data, or a setting is out of range.
+        MemoryError: if the exact Fisher matrix and its approximations do not fit in memory.
     """
     if settings.channels is None:
         net = mlp(settings.sizes, settings.activation, settings.output)

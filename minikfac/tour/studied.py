@@ -1,4 +1,4 @@
-"""What the chapters of a tour read: a net, trained on some data, and the study of its Fisher matrix."""
+"""The input of all chapters: a net, trained on some data, and the study of its Fisher matrix."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from ..training.loop import History, train
 from .settings import Settings, make_net, with_targets
 
 LARGEST = 3000
-"""Most parameters that pictures and full spectra are made of."""
+"""Most parameters for pictures and full spectra."""
 
 
 @dataclass(frozen=True, repr=False)
 class Run(ShownByFields):
-    """What every chapter reads: a net, what it was trained on, and the study of its Fisher matrix.
+    """The input of all chapters: a net, the data it was trained on, and the study of its Fisher matrix.
 
     Attributes:
         settings: of the tour.
         net, theta0, theta: the net before and after training.
-        dataset: what it was trained on; ``x, y`` are the N examples of the study.
+        dataset: on which it was trained; ``x, y`` are the N examples of the study.
         history: of the training.
         study: matrices, quality table and ledger.
-        beside: of a convolutional net that was studied too.
+        beside: the run of a convolutional net that was studied too.
     """
 
     settings: Settings
@@ -48,7 +48,7 @@ class Run(ShownByFields):
 
     @property
     def convolutional(self) -> Run | None:
-        """The run whose net has convolutions: this one, or that beside."""
+        """The run whose net has convolutions: this one, or the one beside it."""
         return self if self.settings.channels is not None else self.beside
 
     @property
@@ -58,12 +58,12 @@ class Run(ShownByFields):
 
     @property
     def drawn(self) -> tuple[int, ...]:
-        """Those among them that are few and small enough for pictures."""
+        """Indices of the layers that are few and small enough for pictures."""
         sizes = [math.prod(self.net.shapes[layer]) for layer in self.layers]
         return tuple(self.layers[place] for place in picture_layers(sizes))
 
     def alike(self, **changes: Any) -> tuple[Network, Array, History]:
-        """Train another net alike, with changed settings: the net, its parameters, the history."""
+        """Train another net with changed settings; return the net, its parameters and the history."""
         settings = replace(self.settings, **changes)
         net, _, _, history = prepare(settings, self.dataset, progress=False)
         return net, to_device(history.theta, settings.device), history
@@ -91,8 +91,8 @@ def prepare(
     """Make the net and train it.
 
     Returns:
-        The net, its parameters before training, the data set with targets that fit, and the history, which
-        ends in the parameters after training.
+        The net, its parameters before training, the data set with targets that fit, and the history, whose
+        ``theta`` are the parameters after training.
 
     Raises:
         ValueError, MemoryError: of :func:`make_net`.

@@ -71,6 +71,8 @@ def strings() -> Iterator[tuple[Path, str]]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value:
                 yield path, node.value
+    for path in sorted((ROOT / "minikfac").rglob("*.html")):
+        yield path, path.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("texts", [markdown, strings], ids=lambda texts: texts.__name__)

@@ -27,12 +27,9 @@ def docstrings(path: Path) -> Iterator[str]:
 
 def citations() -> list[tuple[str, str]]:
     """Pairs (file, key), one per citation in the package."""
-    return [
-        (str(path.relative_to(ROOT)), key)
-        for path in sorted(SOURCE.rglob("*.py"))
-        for docstring in docstrings(path)
-        for key in cited_keys(docstring)
-    ]
+    texts = [(path, text) for path in sorted(SOURCE.rglob("*.py")) for text in docstrings(path)]
+    texts.append((report := SOURCE / "tour" / "words.html", report.read_text(encoding="utf-8")))
+    return [(str(path.relative_to(ROOT)), key) for path, text in texts for key in cited_keys(text)]
 
 
 def bibliography() -> list[str]:

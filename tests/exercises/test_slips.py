@@ -1002,9 +1002,8 @@ def test_the_solutions_are_what_the_package_computes() -> None:
 
 def test_arrays_without_symmetry_and_numbers_are_told_apart() -> None:
     M = np.arange(9.0).reshape(3, 3)
-    assert judging.diagnose("M", M.T, M, {}, {}) == "M is transposed"
-    assert judging.diagnose("M", M, M, {}, {}) is None
-    assert "most at [0, 0], where it is 1 and should be 0" in str(
-        judging.diagnose("M", M + np.diag([1, 0, 0]), M, {}, {})
-    )
-    assert judging.diagnose_number("c", np.array(2.0), 2.0, {}) is None
+    part = judging.Part("M", M)
+    assert part.diagnose(M.T) == "M is transposed"
+    assert part.diagnose(M) is None
+    assert "most at [0, 0], where it is 1 and should be 0" in str(part.diagnose(M + np.diag([1, 0, 0])))
+    assert judging.Part("c", 2.0).diagnose(2.0) is None

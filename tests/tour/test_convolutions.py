@@ -370,8 +370,8 @@ def test_a_layer_with_too_many_locations_is_not_drawn(alone: Tour, monkeypatch: 
 def test_findings_of_a_convolutional_net_are_about_its_layers(alone: Tour, beside: Tour) -> None:
     (block, assumptions) = chapter_of(alone).findings
     rows = {row["label"].split(":")[0]: row for row in ledgers(alone)["conv0"]}
-    assert block.value == two_digits(rows["IAD + SH + SUD"]["error"]) and block.figure.name == "conv-ladder"
+    assert block.value == two_digits(rows["IAD + SH + SUD"]["error"]) and block.figure == "conv-ladder"
     assert assumptions.value == f"{two_digits(rows['SUD']['error'])} and {two_digits(rows['IAD']['error'])}"
-    figures = [finding.figure.name for finding in alone.head().findings]
+    figures = [finding.figure for finding in alone.head().findings]
     assert figures == ["conv-ladder", "conv-layers", "quality", "sampling"]
     assert not chapter_of(beside).findings  # there the findings are those of the dense net

@@ -39,7 +39,7 @@ def words(sections: list[Section]) -> str:
 
 
 def test_numbers_of_the_finding_are_those_of_the_runs(gaps: Invariance) -> None:
-    finding = chapter.finding(gaps)
+    (finding,) = chapter.chapter(gaps).findings
     kept = max(cell.gap for cell in gaps.all_cells if cell.expected)
     broken = min(cell.gap for cell in gaps.all_cells if not cell.expected)
     assert finding.value == "37 of 37"
@@ -52,7 +52,7 @@ def test_what_is_not_as_theory_says_is_counted(gaps: Invariance) -> None:
     cells = [
         broken if (cell.method, cell.change) == ("K-FAC", "whiten") else cell for cell in gaps.matrix.cells
     ]
-    finding = chapter.finding(replace(gaps, matrix=study.GapMatrix(cells)))
+    (finding,) = chapter.chapter(replace(gaps, matrix=study.GapMatrix(cells))).findings
     assert finding.value == "36 of 37" and "is 0.5 of the distance moved" in finding.meaning
 
 

@@ -155,7 +155,7 @@ def test_findings_are_those_that_exist(small: Tour) -> None:
         (notebook,) = (ROOT / "tutorials").glob(f"{int(number):02d}-*.ipynb")
         first = json.loads(notebook.read_text(encoding="utf-8"))["cells"][0]["source"]
         assert "".join(first).startswith(f"# {title}")
-    figures = [finding.figure.name for finding in findings]
+    figures = [finding.figure for finding in findings]
     assert figures == ["kfac", "quality", "along-training", "spectra", "sampling"]
     row = small.run.study.table["K-FAC"]
     assert findings[0].value == two_digits(row["error"])
@@ -166,7 +166,7 @@ def test_findings_are_those_that_exist(small: Tour) -> None:
     assert findings[2].value == " → ".join(map(two_digits, at))
     chapters = {name: chapter for name, chapter in small.chapters.items() if name in ("net", "quality")}
     few = replace(small, chapters=chapters)
-    assert [finding.figure.name for finding in few.head().findings] == ["quality"]
+    assert [finding.figure for finding in few.head().findings] == ["quality"]
 
 
 def test_the_page_ends_with_what_speaks_for_and_against_k_fac(small: Tour, written: tour.Written) -> None:

@@ -4,8 +4,8 @@ A chapter is a module with
 
     compute(run) -> Chapter | None      None where it does not apply
 
-which has the figures, sections and numbers of :class:`minikfac.tour.parts.Chapter`.
-A new one is a file, and its name in ``_NAMES``. The other files are parts of a chapter, or shared by two:
+which has the figures, sections and numbers of :class:`minikfac.tour.parts.Chapter`. A new one is a file, its
+name in ``_NAMES``, and its text in ``tour/words.html``. The other files are parts of a chapter, or shared:
 
     progress        conditioning (the valley), damping_study (what one step improves, against damping)
     convolutions    shifts, assumptions, ladder, maps, exactness, batchnorm

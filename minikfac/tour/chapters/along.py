@@ -1,4 +1,4 @@
-"""Does K-FAC get better or worse as training goes on? Whole matrices and their steps."""
+"""Does K-FAC get better or worse during training? Whole matrices and their steps."""
 
 from __future__ import annotations
 
@@ -8,67 +8,45 @@ from typing import Any
 from ... import fisher, plots, quality
 from ...backend import Array, to_device, to_host
 from ...quality import APPROXIMATIONS, applicable
-from ..parts import Chapter, Drawings, Figure, Finding, Part, Section, count, percent, two_digits
+from ..parts import Chapter, Drawings, Section, count, percent, two_digits
 from ..studied import Run
+from ..words import finding, words
 from .mean_gradient import concentration
 
 COMPARED = ("K-FAC", "block-diagonal", "block-tridiagonal", "EKFAC", "diagonal", "no curvature")
 """Approximations of the whole matrix that are followed along training."""
 MOMENTS = (0, 1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 10)
-"""When they are measured, over the steps of the study's training: beyond its end too."""
+"""When they are measured, in units of the training of the study, and beyond its end."""
 _LARGEST = 3000
 """Most parameters for which exact matrices are built at so many moments."""
 
 
-FIGURE = Figure(
-    "along-training",
-    "Error of each matrix and cosine of its step; dotted: the moment that is studied here.",
-)
-
-
 def compute(run: Run) -> Chapter | None:
-    """Compare whole matrices before training and on the way, also beyond its end; of small dense nets."""
+    """Compare whole matrices before, during and beyond training; for small dense nets only."""
     settings, study = run.settings, run.study
     if study.F.shape[0] > _LARGEST or settings.channels or settings.layers is not None or not settings.steps:
         return None
     now, moments = settings.steps, sorted({round(share * settings.steps) for share in MOMENTS})
     rows, pictures = [_compared(run, steps) for steps in moments], _pictures(run)
     start, end = (concentration(run.net, theta, run.x) for theta in (run.theta0, run.theta))
-    text = (
-        "K-FAC needs activations that are independent of derivatives, averaged over examples. The fewer "
-        "examples have large derivatives, the fewer are averaged over. The tenth of the examples with "
-        f"the largest derivatives holds {percent(start)} of the sum of their squares before training and "
-        f"{percent(end)} after {count(now)} steps."
-    )
     errors, cosines = (
         {name: [row[name][column] for row in rows] for name in rows[0]} for column in ("error", "step_cosine")
     )
     errors.pop("no curvature")
     draw = partial(plots.approximations_along_training, moments, errors, cosines, now=now)
-    parts: list[Part] = [text, FIGURE]
+    parts = words("along", start=percent(start), end=percent(end), steps=count(now))
     drawings: Drawings = {"along-training": draw}
     if pictures:
-        caption = (
-            "What one step changes in the weights of the first units, as images of the inputs: orange +, "
-            "purple −, each row on a scale of its own."
-        )
-        parts.append(Figure("first-steps", caption))
+        parts += words("along-steps")
         drawings["first-steps"] = partial(plots.steps_as_pictures, pictures)
-    finding = Finding(
-        "The quality of an approximation changes during training.",
-        " → ".join(two_digits(cosines["K-FAC"][place]) for place in (0, moments.index(now), -1)),
-        "is the cosine of K-FAC's step with the exact one before training, after "
-        f"{count(now)} steps and after {count(moments[-1])}.",
-        FIGURE,
-        ["along"],
-        "4, Down to K-FAC",
-    )
+    value = " → ".join(two_digits(cosines["K-FAC"][place]) for place in (0, moments.index(now), -1))
+    findings = [finding("along", value, steps=count(now), last=count(moments[-1]))]
     record = {"along": {"steps": moments, "quality": rows}}
-    return Chapter([Section("along", "Along training", parts)], drawings, record, [finding])
+    return Chapter([Section("along", "Along training", parts)], drawings, record, findings)
 
 
 def _compared(run: Run, steps: int) -> dict[str, dict[str, Any]]:
-    """The quality table after so many steps, with the exact expectation over targets."""
+    """The quality table after a number of steps, with the exact expectation over targets."""
     theta = run.theta if steps == run.settings.steps else run.alike(steps=steps)[1]
     theta, x, y = (to_device(array, run.settings.device) for array in (theta, run.x, run.y))
     signals = fisher.signals(run.net, theta, x)

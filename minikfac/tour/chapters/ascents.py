@@ -1,8 +1,8 @@
-"""Gradient ascent on the map and on the globe: it goes by the ruler that it is given.
+"""Gradient ascent on the map and on the globe: which way is steepest depends on the metric.
 
 Two steps uphill in the coordinates u of a map with metric G (:mod:`.globe`):
 
-    u <- u + h grad_u f             steepest for a ruler laid on the map: another path on every map
+    u <- u + h grad_u f             steepest for lengths on the map: another path on every map
     u <- u + h G^{-1} grad_u f      steepest for lengths on the globe: the natural gradient [Amari98]
 
 As h -> 0 the second is the flow of the gradient on the sphere, on every map. Steps agree only up to O(h), as
@@ -20,15 +20,17 @@ from typing import Any
 import numpy as np
 
 from ... import plots
-from ..parts import Chapter, Figure, Section
+from ...backend import Array
+from ..parts import Chapter, Section
 from ..studied import Run
+from ..words import words
 from . import charts
-from .charts import METHODS, Field, apart, flow, walk
+from .charts import METHODS, Field, distances, flow, walk
 from .globe import PROJECTIONS, Projection, east_and_north, graticule, on_sphere, squared_lengths
 
 
-def great_circle(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Distance on the globe of points (..., 3), in its radii; precise for small ones too."""
+def great_circle(a: Array, b: Array) -> Array:
+    """Distance of points (..., 3) on the globe, in its radii; precise for small distances too."""
     return 2 * np.arcsin(np.minimum(1, np.linalg.norm(a - b, axis=-1) / 2))
 
 
@@ -42,19 +44,19 @@ class Hills:
         sharpness: (b,).
     """
 
-    tops: np.ndarray
-    heights: np.ndarray
-    sharpness: np.ndarray
+    tops: Array
+    heights: Array
+    sharpness: Array
 
-    def each(self, x: np.ndarray) -> np.ndarray:
+    def each(self, x: Array) -> Array:
         """Height of each hill at x (..., 3): (..., b)."""
         return self.heights * np.exp(self.sharpness * (x @ on_sphere(self.tops).T - 1))
 
-    def value(self, x: np.ndarray) -> np.ndarray:
+    def value(self, x: Array) -> Array:
         """f at x (..., 3)."""
         return self.each(x).sum(-1)
 
-    def gradient(self, x: np.ndarray) -> np.ndarray:
+    def gradient(self, x: Array) -> Array:
         """The gradient on the sphere (..., 3), tangent to it."""
         steep = (self.each(x) * self.sharpness) @ on_sphere(self.tops)
         return steep - (steep * x).sum(-1, keepdims=True) * x
@@ -63,7 +65,7 @@ class Hills:
 def fields(projection: Projection, hills: Hills) -> dict[str, Field]:
     """The gradient and the natural gradient of f in the coordinates u of a map."""
 
-    def gradient(u: np.ndarray) -> np.ndarray:
+    def gradient(u: Array) -> Array:
         p = projection.inverse(u)
         by_p = np.sqrt(squared_lengths(p)) * (east_and_north(p).T @ hills.gradient(on_sphere(p)))
         return np.linalg.solve(projection.jacobian(p).T, by_p)
@@ -81,8 +83,8 @@ class Ascents:
         sphere: (n, m, 3), a grid of points of the globe.
         heights: (n, m), f there.
         map_heights: (p, q), f on a grid of a part of the globe.
-        maps: by name of the map, where it has that grid (p, q, 2).
-        keeps: by name of the map, what is the same there as on the globe.
+        maps: by name of the map, that grid in its coordinates (p, q, 2).
+        keeps: by name of the map, the quantity that it preserves.
         graticules: meridians and parallels by name of the map, (k, 2) each, and on the "globe", (k, 3).
         on_map: by method and map, the path in the map's own coordinates (k + 1, 2).
         on_globe: by method and map, the same path (k + 1, 3).
@@ -93,17 +95,17 @@ class Ascents:
 
     step: float
     duration: float
-    sphere: np.ndarray
-    heights: np.ndarray
-    map_heights: np.ndarray
-    maps: Mapping[str, np.ndarray]
+    sphere: Array
+    heights: Array
+    map_heights: Array
+    maps: Mapping[str, Array]
     keeps: Mapping[str, str]
-    graticules: Mapping[str, Sequence[np.ndarray]]
-    on_map: Mapping[str, Mapping[str, np.ndarray]]
-    on_globe: Mapping[str, Mapping[str, np.ndarray]]
-    limit: np.ndarray
-    steps: np.ndarray
-    apart: Mapping[str, np.ndarray]
+    graticules: Mapping[str, Sequence[Array]]
+    on_map: Mapping[str, Mapping[str, Array]]
+    on_globe: Mapping[str, Mapping[str, Array]]
+    limit: Array
+    steps: Array
+    apart: Mapping[str, Array]
 
 
 HILLS = Hills(np.radians([[35.0, 10.0], [-50.0, 0.0]]), np.array([1.0, 0.9]), np.array([3.0, 3.0]))
@@ -133,22 +135,20 @@ def ascents(
         halvings: of the step, for distances against h.
 
     Raises:
-        ValueError: where a path leaves a map.
+        ValueError: if a path leaves a map.
     """
     p = np.radians(np.array(start, dtype=float))
     steps = step / 2.0 ** np.arange(halvings + 1)
-    on_map: dict[str, dict[str, np.ndarray]] = {method: {} for method in METHODS}
-    walks: dict[str, list[list[np.ndarray]]] = {method: [[] for _ in steps] for method in METHODS}
+    on_map: dict[str, dict[str, Array]] = {method: {} for method in METHODS}
+    on_globe: dict[str, dict[str, list[Array]]] = {method: {} for method in METHODS}
     for projection in projections:
         for method, field in fields(projection, hills).items():
             paths = [walk(field, projection.forward(p), h, round(duration / h)) for h in steps]
             on_map[method][projection.name] = paths[0]
-            for of_step, path in zip(walks[method], paths, strict=True):
-                of_step.append(on_sphere(projection.inverse(path)))
+            on_globe[method][projection.name] = [on_sphere(projection.inverse(path)) for path in paths]
     grid = np.meshgrid(np.linspace(-95, 80, 111), np.linspace(SOUTH, NORTH, 71))
     points = np.radians(np.stack(grid, axis=-1))
     whole = np.radians(np.stack(np.meshgrid(np.linspace(-180, 180, 181), np.linspace(-90, 90, 91)), -1))
-    names = [projection.name for projection in projections]
     return Ascents(
         step,
         duration,
@@ -160,30 +160,20 @@ def ascents(
         {"globe": [on_sphere(line) for line in graticule((-90, 90))]}
         | {one.name: [one.forward(line) for line in graticule((SOUTH, NORTH))] for one in projections},
         on_map,
-        {method: dict(zip(names, walks[method][0], strict=True)) for method in METHODS},
+        {method: {name: paths[0] for name, paths in on_globe[method].items()} for method in METHODS},
         flow(hills.gradient, on_sphere(p), step * np.arange(round(duration / step) + 1)),
         steps,
-        {method: np.array([apart(paths, great_circle) for paths in walks[method]]) for method in METHODS},
+        distances(on_globe, great_circle),
     )
 
 
 def compute(run: Run) -> Chapter:
     """Why paths depend on the map, and those of the natural gradient do not; no net is needed."""
     climb = ascents()
-    text = (
-        "The gradient is the steepest way up for a given length of the step, and so asks: length on the "
-        f"map, or on the globe? Climb from one place with the coordinates of {len(climb.maps)} maps. "
-        "Along the gradient of each map's coordinates the paths part, however small the steps. The "
-        "<b>natural gradient</b> divides by the metric: as the steps get smaller its paths become one."
-    )
-    caption = (
-        "Above: the paths on their maps. Below: the same paths on the globe, and how far those of "
-        "different maps are apart, against the size of the steps."
-    )
-    figure, title = Figure("map-ascent", caption), "Uphill on the map, uphill on the globe"
     paths = climb.maps, climb.on_map, climb.on_globe, climb.limit, climb.steps, climb.apart
     options: dict[str, Any] = {"graticules": climb.graticules, "keeps": climb.keeps, "step": climb.step}
     draw = partial(plots.globe_ascent, climb.heights, climb.sphere, climb.map_heights, *paths, **options)
     record = {key: getattr(climb, key) for key in ("duration", "steps", "apart")}  # no paths
-    section = Section("ascent", title, [text, figure], 3)
+    text = words("ascents", maps=len(climb.maps))
+    section = Section("ascent", "Uphill on the map, uphill on the globe", text, 3)
     return Chapter([section], {"map-ascent": draw}, {"opening": {"ascents": record}}, results=climb)

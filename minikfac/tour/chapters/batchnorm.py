@@ -1,10 +1,10 @@
-"""What it costs to take batch normalization's statistics for constants, as every library does.
+"""What it costs to treat batch normalization's statistics as constants, as every library does.
 
 In training, mean and variance of a channel are those of the batch. The prediction of one example then
 depends on all others, and the Fisher matrix is that of the batch's targets together (``fisher.joint``).
-Per-example signals cannot say that: with the statistics held constant, each example has a gradient of its
-own. The two differ. Does the difference go away in larger batches? Here both are computed, for batches
-of growing size, next to a net with group normalization, which couples nothing [IS15, WH18].
+Per-example signals cannot represent that: only with constant statistics does each example have a gradient of
+its own. The two matrices differ. Does the difference vanish in larger batches? Here both are computed, for
+batches of growing size, next to a net with group normalization, which couples nothing [IS15, WH18].
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from ... import fisher, plots
 from ...backend import Array, to_host
 from ...network import Network, outputs
 from ...network.layers import AvgPool2d, BatchNorm, Conv2d, Dense, Flatten, GroupNorm, Layer, Tanh
-from ..parts import Chapter, Figure, Section, number, two_digits
+from ..parts import Chapter, Section, number, two_digits
 from ..studied import Run
+from ..words import words
 
 _MAPS = 4
 """Of the convolution."""
@@ -38,7 +39,7 @@ class Coupling:
         control: the largest error with group normalization instead, which should be rounding.
         names: of the layers.
         flat: (m, repeats): |F_joint w| / |F_constant w| for the direction w in which all weights into the
-            normalized maps are scaled; 0 where predictions do not change, as they do not.
+            normalized maps are scaled; 0 means that predictions do not change.
     """
 
     batch_sizes: Array
@@ -114,7 +115,7 @@ def _net(shape: Sequence[int], normalization: Layer) -> Network:
 
 
 def _both(net: Network, theta: Array, x: Array) -> tuple[Array, Array]:
-    """The Fisher matrix of the joint batch, and that of examples with the batch's statistics as constants."""
+    """The Fisher matrix of the joint batch, and that of its examples with constant statistics."""
     constant = fisher.exact(fisher.signals(net, theta, x, train=True))
     return to_host(fisher.joint(net, theta, x).to_dense()), to_host(constant.to_dense())
 
@@ -131,30 +132,19 @@ def compute(run: Run) -> Chapter | None:
         return None
     batch = coupling(images, sizes, seed=run.settings.seed)
     first, *_, last = np.median(batch.errors, axis=1)
-    text = (
-        "Batch normalization subtracts a mean and divides by a standard deviation that are those of the "
-        "batch. In training the prediction of one example then depends on all others, and no example has "
-        "a gradient that is independent of the others. Libraries treat the statistics as constants "
-        "nevertheless, or reject such a net. The exact Fisher matrix is that of all targets of the batch "
-        "together. For a small net (convolution, batch normalization, tanh, pooling, softmax; as "
-        "initialized) the matrix with constant statistics has a relative error of "
-        f"{two_digits(first)} in batches of {sizes[0]} and of {two_digits(last)} in batches "
-        f"of {sizes[-1]} (Frobenius norm), with a best scalar of "
-        f"{number(np.median(batch.scales[-1]))}. "
-        "The error is in the block of the convolution below, whose weights change the statistics; in "
-        "those of scale, shift and the layer above it is at most "
-        f"{number(batch.layer_errors[1:].max())}. The normalization undoes a change of the length of the "
-        "convolution's weights, so predictions do not change along that direction <i>w</i>: the length "
-        f"of <i>F w</i> is {number(batch.flat.max())} times that with constant statistics. With group "
-        "normalization, which looks at one example at a time, the two matrices differ by "
-        f"{number(batch.control)}."
-    )
-    caption = (
-        "Error of the matrix with constant statistics against the size of the batch: medians, and ranges "
-        "over batches."
+    text = words(
+        "batchnorm",
+        first=two_digits(first),
+        smallest=sizes[0],
+        last=two_digits(last),
+        largest=sizes[-1],
+        scale=number(np.median(batch.scales[-1])),
+        above=number(batch.layer_errors[1:].max()),
+        flat=number(batch.flat.max()),
+        control=number(batch.control),
     )
     title = "Batch normalization: examples that are not alone"
-    section = Section("convbatch", title, [text, Figure("conv-batchnorm", caption)], 3)
+    section = Section("convbatch", title, text, 3)
     below, *above = batch.layer_errors
     errors = {
         "all parameters": batch.errors,

@@ -11,14 +11,16 @@ charts differ by a linear map do steps agree exactly. Gradients are not velociti
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
 from scipy.integrate import solve_ivp
 
+from ...backend import Array
+
 METHODS = ("gradient", "natural gradient")
-Field = Callable[[np.ndarray], np.ndarray]
+Field = Callable[[Array], Array]
 """Of coordinates (n,): a velocity (n,), or a metric (n, n)."""
 
 
@@ -30,7 +32,7 @@ def fields(gradient: Field, metric: Field) -> dict[str, Field]:
     }
 
 
-def walk(field: Field, start: np.ndarray, step: float, count: int) -> np.ndarray:
+def walk(field: Field, start: Array, step: float, count: int) -> Array:
     """Take steps xi <- xi + h v(xi).
 
     Returns:
@@ -42,7 +44,7 @@ def walk(field: Field, start: np.ndarray, step: float, count: int) -> np.ndarray
     return np.array(path)
 
 
-def flow(field: Field, start: np.ndarray, times: np.ndarray) -> np.ndarray:
+def flow(field: Field, start: Array, times: Array) -> Array:
     """Follow d xi / dt = v(xi) by an adaptive Runge-Kutta method of order 8.
 
     Args:
@@ -64,7 +66,26 @@ def flow(field: Field, start: np.ndarray, times: np.ndarray) -> np.ndarray:
     return solved.y.T
 
 
-def apart(paths: Sequence[np.ndarray], distance: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> float:
+def distances(
+    walks: Mapping[str, Mapping[str, Sequence[Array]]],
+    distance: Callable[[Array, Array], Array],
+    length: int | None = None,
+) -> dict[str, Array]:
+    """How far the walks of several charts are apart, by method, for each step size (s,).
+
+    Args:
+        walks: by method and chart, a path (k, n) per step size, in coordinates that all charts share.
+        distance: of two paths, at each place (k,).
+        length: of each path so many places are compared; all by default.
+    """
+    by_step = {method: zip(*by_chart.values(), strict=True) for method, by_chart in walks.items()}
+    return {
+        method: np.array([apart([path[:length] for path in paths], distance) for paths in steps])
+        for method, steps in by_step.items()
+    }
+
+
+def apart(paths: Sequence[Array], distance: Callable[[Array, Array], Array]) -> float:
     """The largest distance, over pairs of paths (k, n) and over times, of what should be one path."""
     if len(paths) < 2:
         raise ValueError(f"expected at least two paths, got {len(paths)}")

@@ -4,11 +4,11 @@
 
 Gradient descent multiplies the error along u1 by 1 - lr kappa, along u2 by 1 - lr. It diverges above
 2 / kappa; the best step, 2 / (kappa + 1), makes the factors -r and r with r = (kappa - 1) / (kappa + 1): it
-oscillates along u1, crawls along u2, and needs steps in proportion to kappa. With momentum they are in
-proportion to its root. One natural step ends the matter.
+oscillates along u1, crawls along u2, and needs a number of steps proportional to kappa, with momentum to its
+root. One natural step reaches the minimum.
 
-The quadratic is a net: one linear unit of two inputs under squared error, whose Fisher matrix is H. What is
-shown are the package's own optimizers on it.
+The quadratic is a net: one linear unit of two inputs with squared error, whose Fisher matrix is H. The runs
+use the optimizers of the package.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from ... import optim
+from ...backend import Array
 from ...network import Network, mlp
 from ...training.loop import Optimizer
 
 MOST = 100_000
-"""Steps after which a run is given up."""
+"""Steps after which a run is stopped."""
 
 
 @dataclass(frozen=True)
@@ -42,19 +43,19 @@ class Conditioning:
         steps: of some methods, (m,), how many take h to ``reduction`` of what it was.
     """
 
-    hessian: np.ndarray
-    minimum: np.ndarray
+    hessian: Array
+    minimum: Array
     condition_number: float
-    paths: Mapping[str, np.ndarray]
-    losses: Mapping[str, np.ndarray]
+    paths: Mapping[str, Array]
+    losses: Mapping[str, Array]
     reduction: float
-    condition_numbers: np.ndarray
-    steps: Mapping[str, np.ndarray]
+    condition_numbers: Array
+    steps: Mapping[str, Array]
 
 
 def quadratic(
     condition_number: float, minimum: Sequence[float] = (0.0, 0.0), angle: float = 0.5
-) -> tuple[Network, np.ndarray, np.ndarray]:
+) -> tuple[Network, Array, Array]:
     """Make a net of two parameters whose loss is h, and the two examples (2, 2) and targets (2, 1) for it.
 
     Args:
@@ -87,8 +88,8 @@ COUNTED = tuple(METHODS)[1:]
 
 
 def descend(
-    opt: Optimizer, net: Network, x: np.ndarray, y: np.ndarray, start: np.ndarray, steps: int, until: float
-) -> tuple[np.ndarray, np.ndarray]:
+    opt: Optimizer, net: Network, x: Array, y: Array, start: Array, steps: int, until: float
+) -> tuple[Array, Array]:
     """Take steps on the whole batch until the loss is at most ``until``.
 
     Returns:
@@ -128,32 +129,30 @@ def conditioning(
     """
     if not 0 < reduction < 1:
         raise ValueError(f"expected a reduction between 0 and 1, got {reduction}")
-    paths, losses, counted = {}, {}, {name: np.zeros(len(condition_numbers), int) for name in COUNTED}
-    for name, make in METHODS.items():
-        net, x, y = quadratic(condition_number, minimum, angle)
-        start = _start(x, minimum)
-        until = reduction * net.loss(start, x, y)
-        paths[name], losses[name] = descend(make(net, condition_number), net, x, y, start, steps, until)
-    for number, kappa in enumerate(condition_numbers):
+
+    def run(name: str, kappa: float, most: int) -> tuple[Array, Array]:
         net, x, y = quadratic(kappa, minimum, angle)
         start = _start(x, minimum)
-        until = reduction * net.loss(start, x, y)
-        for name, steps_of in counted.items():
-            steps_of[number] = len(descend(METHODS[name](net, kappa), net, x, y, start, MOST, until)[1]) - 1
-    net, x, y = quadratic(condition_number, minimum, angle)
+        return descend(METHODS[name](net, kappa), net, x, y, start, most, reduction * net.loss(start, x, y))
+
+    runs = {name: run(name, condition_number, steps) for name in METHODS}
+    _, x, _ = quadratic(condition_number, minimum, angle)
     return Conditioning(
         x.T @ x / len(x),
         np.array(minimum, dtype=float),
         condition_number,
-        paths,
-        losses,
+        {name: path for name, (path, _) in runs.items()},
+        {name: losses for name, (_, losses) in runs.items()},
         reduction,
         np.array(condition_numbers, dtype=float),
-        counted,
+        {
+            name: np.array([len(run(name, kappa, MOST)[1]) - 1 for kappa in condition_numbers])
+            for name in COUNTED
+        },
     )
 
 
-def _start(x: np.ndarray, minimum: Sequence[float]) -> np.ndarray:
+def _start(x: Array, minimum: Sequence[float]) -> Array:
     """Where all methods begin: of both examples' directions, 3 / sqrt(kappa) and 1."""
     kappa = float((x[0] @ x[0]) / (x[1] @ x[1]))
     u = x / np.linalg.norm(x, axis=1, keepdims=True)

@@ -11,21 +11,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ..parts import Chapter, Finding, Part, Section, count, two_digits
+from ..parts import Chapter, Finding, Section, count, two_digits
 from ..studied import Run
+from ..words import finding, words
 from . import assumptions, batchnorm, exactness, ladder, maps, shifts
 from .assumptions import layer_ledgers
 from .ledger import ALL, IAD, SUD
 from .net import layers, trained
-
-PATCHES = (
-    "A dense layer uses every weight once per example. A <b>convolution</b> uses each weight at "
-    "every place of an image. "
-    "At location <i>t</i> it cuts out the patch around it, <i>ā<sub>t</sub></i> (with a constant 1 "
-    "for the bias), and multiplies it by the same weights everywhere: <i>s<sub>t</sub></i> = "
-    "<i>ā<sub>t</sub> W</i>. There are <i>T</i> locations, and the gradient of an example is a sum "
-    "over them, Σ<sub><i>t</i></sub> <i>ā<sub>t</sub> g<sub>t</sub></i><sup>T</sup>."
-)
 
 
 def compute(run: Run) -> Chapter | None:
@@ -43,7 +35,7 @@ def compute(run: Run) -> Chapter | None:
         "batchnorm": batchnorm.compute(conv),
     }
     parts = {name: part for name, part in every.items() if part is not None}
-    paragraphs: list[Part] = [PATCHES]
+    paragraphs = words("convolutions")
     if conv is not run:
         paragraphs.append(
             f"The second net that is studied has convolutions: {conv.settings.net_name}, "
@@ -67,22 +59,7 @@ def _findings(
     """KFC's block, and what its assumptions cost; for a page whose net is the one with convolutions."""
     if picture is not None:
         (row,) = (row for row in ledgers[picture.name] if row["label"] == ALL)
-        yield Finding(
-            "KFC replaces a convolution's block by one Kronecker product.",
-            two_digits(row["error"]),
-            f"is the relative error (Frobenius norm) of KFC's block of {picture.name}.",
-            ladder.FIGURE,
-            ["convblocks", "conv"],
-            "8, Convolutions",
-        )
+        yield finding("kfc", two_digits(row["error"]), layer=picture.name)
     for name, rows in list(ledgers.items())[:1]:
         errors = {row["label"]: two_digits(row["error"]) for row in rows}
-        yield Finding(
-            "Each assumption behind KFC has its own cost.",
-            f"{errors[SUD]} and {errors[IAD]}",
-            f"are the relative errors of the block of {name} under each of two assumptions alone: "
-            "derivatives uncorrelated in space (SUD), and activations independent of derivatives (IAD).",
-            assumptions.FIGURE,
-            ["convassumptions", "convspace"],
-            "8, Convolutions",
-        )
+        yield finding("assumptions", f"{errors[SUD]} and {errors[IAD]}", layer=name)

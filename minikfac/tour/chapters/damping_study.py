@@ -35,16 +35,16 @@ class DampingStudy:
 
     Attributes:
         gammas: (m,), strengths of the damping.
-        improvements: h(theta) - h(theta + delta) in nats, (m,) by matrix and kind of step; below 0 the step
-            harms, and -inf where the objective is not finite.
+        improvements: h(theta) - h(theta + delta) in nats, (m,) by matrix and kind of step; negative where the
+            step increases h, and -inf where it is not finite.
         scales: alpha (m,), by matrix, of the re-scaled proposals.
         objective: h(theta).
         lam: lambda of the quadratic model by which proposals are re-scaled.
     """
 
-    gammas: np.ndarray
-    improvements: Mapping[tuple[str, str], np.ndarray]
-    scales: Mapping[str, np.ndarray]
+    gammas: Array
+    improvements: Mapping[tuple[str, str], Array]
+    scales: Mapping[str, Array]
     objective: float
     lam: float
 

@@ -10,8 +10,9 @@ import numpy as np
 from ... import fisher, plots
 from ...backend import Array, to_host
 from ...network import Network
-from ..parts import Chapter, Figure, Section, number, percent
+from ..parts import Chapter, Section, number, percent
 from ..studied import Run
+from ..words import words
 
 _LENGTHS = 33
 
@@ -26,19 +27,14 @@ def compute(run: Run) -> Chapter:
     differences = np.abs(kl - walk["quadratic"])
     near = int(np.abs(np.log(lengths / 0.1)).argmin())
     relative = differences[near] / max(kl[near], 1e-300)
-    text = (
-        "How far apart are two nets? By the mean Kullback-Leibler divergence of their predictions, in "
-        "nats. For a small step <i>d</i> in the weights it is ½ <i>d</i><sup>T</sup><i>F d</i>, with an "
-        "error of third order: halve the step, and the error falls to an eighth. Along a random "
-        f"direction the error has slope {slope:.2f} on log axes, where third order is 3. For a step "
-        f"of length {number(float(lengths[near]))} the divergence is {number(float(kl[near]))} "
-        f"nats, and the quadratic form has a relative error of {percent(float(relative))}."
+    text = words(
+        "divergence",
+        slope=f"{slope:.2f}",
+        length=number(float(lengths[near])),
+        kl=number(float(kl[near])),
+        error=percent(float(relative)),
     )
-    caption = (
-        "Error of the quadratic form against the length of the step. In the grey band there is only "
-        "rounding error."
-    )
-    section = Section("kl", "F measures how predictions change", [text, Figure("kl-divergence", caption)])
+    section = Section("kl", "F measures how predictions change", text)
     options: dict[str, Any] = {"floor": walk["floor"], "fit": walk["fit"]}
     draw = partial(plots.kl_against_quadratic, lengths, differences, **options)
     return Chapter([section], {"kl-divergence": draw}, record)

@@ -1,4 +1,4 @@
-"""Where KFC and its relatives are exact, and how they stop being so: walks away from exact cases.
+"""Where KFC and its relatives are exact, and how their errors grow away from these cases.
 
 Three approximations of a convolution's Fisher block read the same signals,
 
@@ -13,7 +13,7 @@ and each is exact somewhere [GM16, sec. 3; EIST23, sec. 3]:
     constant images, no padding, a mean over locations above     T x KFC and reduce, for one distinct image;
                                                                  for any number if what is above is linear
 
-A walk turns one knob away from such a case and leaves everything else as it is.
+A walk varies one parameter away from such a case and leaves everything else as it is.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ from ... import fisher, plots
 from ...backend import Array
 from ...network import Network, outputs
 from ...network.layers import Conv2d, Dense, Flatten, GlobalAvgPool, Identity, Layer, Tanh
-from ..parts import Chapter, Drawings, Figure, Section, number
+from ..parts import Chapter, Section, number
 from ..studied import Run
+from ..words import words
 
 NAMES = KFC, FULL, REDUCE = ("KFC", "T × KFC", "KFAC-reduce")
 STRENGTHS = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
@@ -37,28 +38,6 @@ CORRELATIONS = (0.0, 0.05, 0.2, 0.4, 0.6, 0.8, 0.95, 1.0)
 COUNTS = (1, 2, 4, 8, 16, 32, 64)
 _IMAGES, _DRAWS = 96, 15
 """Noisy images; draws of constant ones."""
-
-STATEMENTS = {
-    "correlation": (
-        "Images between white noise and one colour each. With a mean over locations right above and nothing "
-        "but linear maps, derivatives are the same everywhere, so KFAC-reduce is always exact. For white "
-        "noise (and patches that do not overlap) pairs of different locations cancel out, and KFC is exact; "
-        "for constant images it misses a factor of T, and T × KFC is exact."
-    ),
-    "inputs": (
-        "Constant images and a nonlinear net. As long as there is only one, nothing varies: T × KFC and "
-        "KFAC-reduce are exact. With a second one, activations and derivatives depend on each other."
-    ),
-    "nonlinearity": (
-        "Noise, and an error at every location. In a linear net derivatives at two locations are "
-        "uncorrelated and do not depend on the image: KFC is exact. Bend the net, and it is not."
-    ),
-    "pooled": (
-        "Noise, and a mean over locations below the error. In a linear net KFAC-reduce is exact, and KFC is "
-        "far off. Bend the net, and neither is."
-    ),
-}
-"""What each walk shows."""
 
 
 @dataclass(frozen=True)
@@ -91,20 +70,12 @@ def compute(run: Run) -> Chapter:
     """Errors where theory says that there are none, and what each walk shows."""
     walks = exactness(run.settings.seed)
     errors = [walk.errors[name][place] for walk in walks for name, place in walk.exact]
-    text = (
-        "Each of the three approximations is exact somewhere. These are small nets and images made for "
-        "the purpose, and one knob each that leads away from such a case. At the "
-        f"{len(errors)} points that theory says are exact the largest error is {number(max(errors))}."
-    )
-    caption = (
-        "Error of the convolution's block along four knobs. Filled symbols on the line “exact”: rounding "
-        "errors."
-    )
-    statements = [f"<b>{walk.title}.</b> {STATEMENTS[walk.key]}" for walk in walks]
-    section = Section("convexact", "When is it exact?", [text, Figure("conv-exact", caption), *statements], 3)
+    text = words("exactness", points=len(errors), error=number(max(errors)))
+    text += [f"<b>{walk.title}.</b> {words(f'exactness-{walk.key}')[0]}" for walk in walks]
+    section = Section("convexact", "When is it exact?", text, 3)
     rows = [vars(walk) for walk in walks]
-    figures: Drawings = {"conv-exact": partial(plots.exactness, rows)}
-    return Chapter([section], figures, {"convolutions": {"walks": rows}}, results=walks)
+    draw = partial(plots.exactness, rows)
+    return Chapter([section], {"conv-exact": draw}, {"convolutions": {"walks": rows}}, results=walks)
 
 
 def exactness(seed: int = 0) -> list[Walk]:

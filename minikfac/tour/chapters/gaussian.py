@@ -26,10 +26,12 @@ from typing import Protocol
 import numpy as np
 
 from ... import plots
-from ..parts import Chapter, Figure, Section, listing
+from ...backend import Array
+from ..parts import Chapter, Section, listing
 from ..studied import Run
+from ..words import words
 from . import charts
-from .charts import METHODS, Field, apart, flow, walk
+from .charts import METHODS, Field, distances, flow, walk
 
 
 class Chart(Protocol):
@@ -38,16 +40,16 @@ class Chart(Protocol):
     name: str
     axes: tuple[str, str]
 
-    def push(self, q: np.ndarray) -> np.ndarray:
+    def push(self, q: Array) -> Array:
         """Coordinates of Gaussians (mu, sigma)."""
 
-    def pull(self, xi: np.ndarray) -> np.ndarray:
+    def pull(self, xi: Array) -> Array:
         """The Gaussians (mu, sigma) at these coordinates. ValueError where there is none."""
 
-    def gradient(self, xi: np.ndarray, m: float, v: float) -> np.ndarray:
+    def gradient(self, xi: Array, m: float, v: float) -> Array:
         """Of the loss by xi, at one xi (2,), for data of mean m and variance v."""
 
-    def fisher(self, xi: np.ndarray) -> np.ndarray:
+    def fisher(self, xi: Array) -> Array:
         """F (2, 2) at one xi (2,), per example."""
 
 
@@ -56,17 +58,17 @@ class MeanDeviation(Chart):
 
     name, axes = "(μ, σ)", ("μ", "σ")
 
-    def push(self, q: np.ndarray) -> np.ndarray:
+    def push(self, q: Array) -> Array:
         return np.array(q, dtype=float)
 
-    def pull(self, xi: np.ndarray) -> np.ndarray:
+    def pull(self, xi: Array) -> Array:
         return np.stack([xi[..., 0], _positive(xi[..., 1], "σ")], axis=-1)
 
-    def gradient(self, xi: np.ndarray, m: float, v: float) -> np.ndarray:
+    def gradient(self, xi: Array, m: float, v: float) -> Array:
         mu, sigma = xi
         return np.array([(mu - m) / sigma**2, 1 / sigma - (v + (m - mu) ** 2) / sigma**3])
 
-    def fisher(self, xi: np.ndarray) -> np.ndarray:
+    def fisher(self, xi: Array) -> Array:
         return np.diag([1 / xi[1] ** 2, 2 / xi[1] ** 2])
 
 
@@ -75,17 +77,17 @@ class MeanLogDeviation(Chart):
 
     name, axes = "(μ, log σ)", ("μ", "log σ")
 
-    def push(self, q: np.ndarray) -> np.ndarray:
+    def push(self, q: Array) -> Array:
         return np.stack([q[..., 0], np.log(_positive(q[..., 1], "σ"))], axis=-1)
 
-    def pull(self, xi: np.ndarray) -> np.ndarray:
+    def pull(self, xi: Array) -> Array:
         return np.stack([xi[..., 0], np.exp(xi[..., 1])], axis=-1)
 
-    def gradient(self, xi: np.ndarray, m: float, v: float) -> np.ndarray:
+    def gradient(self, xi: Array, m: float, v: float) -> Array:
         mu, precision = xi[0], math.exp(-2 * xi[1])
         return np.array([(mu - m) * precision, 1 - (v + (m - mu) ** 2) * precision])
 
-    def fisher(self, xi: np.ndarray) -> np.ndarray:
+    def fisher(self, xi: Array) -> Array:
         return np.diag([math.exp(-2 * xi[1]), 2])
 
 
@@ -94,24 +96,24 @@ class NaturalParameters(Chart):
 
     name, axes = "natural parameters", ("a = μ / σ²", "b = 1 / σ²")
 
-    def push(self, q: np.ndarray) -> np.ndarray:
+    def push(self, q: Array) -> Array:
         precision = 1 / _positive(q[..., 1], "σ") ** 2
         return np.stack([q[..., 0] * precision, precision], axis=-1)
 
-    def pull(self, xi: np.ndarray) -> np.ndarray:
+    def pull(self, xi: Array) -> Array:
         b = _positive(xi[..., 1], "b")
         return np.stack([xi[..., 0] / b, 1 / np.sqrt(b)], axis=-1)
 
-    def gradient(self, xi: np.ndarray, m: float, v: float) -> np.ndarray:
+    def gradient(self, xi: Array, m: float, v: float) -> Array:
         a, b = xi
         return np.array([a / b - m, (v + m**2 - a**2 / b**2 - 1 / b) / 2])
 
-    def fisher(self, xi: np.ndarray) -> np.ndarray:
+    def fisher(self, xi: Array) -> Array:
         a, b = xi
         return np.array([[1 / b, -a / b**2], [-a / b**2, a**2 / b**3 + 1 / (2 * b**2)]])
 
 
-def _positive(values: np.ndarray, name: str) -> np.ndarray:
+def _positive(values: Array, name: str) -> Array:
     least = float(np.min(values))
     if not least > 0:
         raise ValueError(f"expected {name} > 0, got {least:.4g}")
@@ -121,13 +123,13 @@ def _positive(values: np.ndarray, name: str) -> np.ndarray:
 CHARTS: tuple[Chart, ...] = (MeanDeviation(), MeanLogDeviation(), NaturalParameters())
 
 
-def loss(q: np.ndarray, m: float, v: float) -> np.ndarray:
+def loss(q: Array, m: float, v: float) -> Array:
     """Mean negative log-likelihood in nats of Gaussians q (..., 2) on data of mean m and variance v."""
     mu, sigma = q[..., 0], q[..., 1]
     return np.log(sigma) + (v + (m - mu) ** 2) / (2 * sigma**2) + math.log(2 * math.pi) / 2
 
 
-def fisher_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def fisher_distance(a: Array, b: Array) -> Array:
     """Distance of Gaussians (..., 2) along the shortest way; its length ds^2 = d^T F d knows no chart.
 
     The family is a hyperbolic plane: with mu / sqrt(2) and sigma as coordinates, the upper half-plane, times
@@ -164,22 +166,22 @@ class GaussianFlows:
     mean: float
     variance: float
     axes: Mapping[str, tuple[str, str]]
-    grids: Mapping[str, np.ndarray]
-    losses: np.ndarray
-    ellipses: Mapping[str, np.ndarray]
-    in_chart: Mapping[str, Mapping[str, np.ndarray]]
-    pulled: Mapping[str, Mapping[str, np.ndarray]]
-    times: np.ndarray
-    steps: np.ndarray
-    one_step: Mapping[str, np.ndarray]
-    walked: Mapping[str, np.ndarray]
+    grids: Mapping[str, Array]
+    losses: Array
+    ellipses: Mapping[str, Array]
+    in_chart: Mapping[str, Mapping[str, Array]]
+    pulled: Mapping[str, Mapping[str, Array]]
+    times: Array
+    steps: Array
+    one_step: Mapping[str, Array]
+    walked: Mapping[str, Array]
 
 
 STARTS = ((-1.0, 0.7), (0.2, 2.0), (3.0, 1.7))
 
 
 def gaussian_flows(
-    data: np.ndarray | None = None,
+    data: Array | None = None,
     starts: Sequence[tuple[float, float]] = STARTS,
     duration: float = 6.0,
     largest_step: float = 0.05,
@@ -205,16 +207,17 @@ def gaussian_flows(
     m, v = float(y.mean()), float(y.var())
     times = np.linspace(0, duration, 121)
     steps = largest_step / 2.0 ** np.arange(halvings + 1)
-    in_chart: dict[str, dict[str, np.ndarray]] = {method: {} for method in METHODS}
-    pulled: dict[str, dict[str, np.ndarray]] = {method: {} for method in METHODS}
-    walks: dict[str, list[list[np.ndarray]]] = {method: [[] for _ in steps] for method in METHODS}
+    in_chart: dict[str, dict[str, Array]] = {method: {} for method in METHODS}
+    pulled: dict[str, dict[str, Array]] = {method: {} for method in METHODS}
+    walks: dict[str, dict[str, list[Array]]] = {method: {} for method in METHODS}
     for chart in CHARTS:
         for method, field in fields(chart, m, v).items():
             paths = np.array([flow(field, chart.push(np.array(q)), times) for q in starts])
             in_chart[method][chart.name], pulled[method][chart.name] = paths, chart.pull(paths)
-            for of_step, h in zip(walks[method], steps, strict=True):
-                path = walk(field, chart.push(np.array(starts[0])), h, max(1, round(1 / h)))
-                of_step.append(chart.pull(path))
+            first = chart.push(np.array(starts[0]))
+            walks[method][chart.name] = [
+                chart.pull(walk(field, first, h, max(1, round(1 / h)))) for h in steps
+            ]
     grid, centres = _around(m, math.sqrt(v))
 
     return GaussianFlows(
@@ -228,12 +231,12 @@ def gaussian_flows(
         pulled,
         times,
         steps,
-        _distances(walks, 2),
-        _distances(walks, None),
+        distances(walks, fisher_distance, 2),
+        distances(walks, fisher_distance),
     )
 
 
-def _around(m: float, spread: float) -> tuple[np.ndarray, np.ndarray]:
+def _around(m: float, spread: float) -> tuple[Array, Array]:
     """A fine grid of Gaussians (111, 161, 2) around the fit, and a coarse one (20, 2)."""
     mus = m + spread * np.sinh(np.linspace(-5, 5, 161))  # close to each other near the fit
     sigmas = spread * 2.0 ** np.arange(-0.5, 1.1, 0.5)
@@ -241,15 +244,7 @@ def _around(m: float, spread: float) -> tuple[np.ndarray, np.ndarray]:
     return fine, np.stack(np.meshgrid(m + spread * np.arange(-2, 3), sigmas), -1).reshape(-1, 2)
 
 
-def _distances(walks: Mapping[str, list[list[np.ndarray]]], length: int | None) -> dict[str, np.ndarray]:
-    """Between the walks of the charts, as far as so many places of each; by method and step."""
-    return {
-        method: np.array([apart([path[:length] for path in paths], fisher_distance) for paths in of_steps])
-        for method, of_steps in walks.items()
-    }
-
-
-def _ellipses(chart: Chart, centres: np.ndarray, radius: float) -> np.ndarray:
+def _ellipses(chart: Chart, centres: Array, radius: float) -> Array:
     """{xi + d : d^T F d = radius^2} around each Gaussian (e, 2), as (e, 73, 2)."""
     circle = np.array([np.cos(angles := np.linspace(0, 2 * np.pi, 73)), np.sin(angles)])
     ellipses = []
@@ -262,28 +257,16 @@ def _ellipses(chart: Chart, centres: np.ndarray, radius: float) -> np.ndarray:
 def compute(run: Run) -> Chapter:
     """Flows of different charts, and finite steps; no net is needed."""
     flows = gaussian_flows()
-    text = (
-        "What is the globe, where predictions are learned? The distributions themselves, with the KL "
-        "divergence for small distances; to second order it is ½ <i>d</i><sup>T</sup><i>F d</i>, and "
-        "the <b>Fisher matrix</b> <i>F</i> is the metric. Here a Gaussian is fitted to data in "
-        f"{len(flows.axes)} charts: {listing(list(flows.axes))}. Finite steps are straight in their own "
-        "chart and bent in another: the natural gradient does not depend on the chart as a flow, and as "
-        "a step where a linear map connects the charts, as it does between equivalent nets."
-    )
-    caption = (
-        "Above: flows in three charts; ellipses are steps of equal KL divergence. Below: the same flows "
-        "in the first chart, and how far finite steps in different charts are apart."
-    )
-    figure, title = Figure("gaussian-charts", caption), "A family of distributions is a globe too"
-    distances = {
-        f"{method.split()[0]}, {length}": apart[method]
-        for length, apart in {"one step": flows.one_step, "1/h steps": flows.walked}.items()
+    text = words("gaussian", charts=len(flows.axes), names=listing(list(flows.axes)))
+    apart = {
+        f"{method.split()[0]}, {length}": each[method]
+        for length, each in {"one step": flows.one_step, "1/h steps": flows.walked}.items()
         for method in METHODS
     }
     places = flows.losses, flows.grids, flows.axes, flows.ellipses, flows.in_chart, flows.pulled
     fit = (flows.mean, flows.variance**0.5)
-    draw = partial(plots.gaussian_flows, *places, fit, flows.steps, distances)
+    draw = partial(plots.gaussian_flows, *places, fit, flows.steps, apart)
     keys = ("mean", "variance", "steps", "one_step", "walked")  # no paths
     record = {"opening": {"gaussian": {key: getattr(flows, key) for key in keys}}}
-    section = Section("gaussian", title, [text, figure], 3)
+    section = Section("gaussian", "A family of distributions is a globe too", text, 3)
     return Chapter([section], {"gaussian-charts": draw}, record, results=flows)

@@ -20,8 +20,10 @@ from typing import Protocol
 import numpy as np
 
 from ... import plots
-from ..parts import Chapter, Figure, Section
+from ...backend import Array
+from ..parts import Chapter, Section
 from ..studied import Run
+from ..words import words
 
 
 class Projection(Protocol):
@@ -33,21 +35,21 @@ class Projection(Protocol):
     latitudes: tuple[float, float] = (-90, 90)
     """From where to where it is drawn, in degrees."""
 
-    def forward(self, p: np.ndarray) -> np.ndarray:
+    def forward(self, p: Array) -> Array:
         """Where the map has p."""
 
-    def inverse(self, u: np.ndarray) -> np.ndarray:
+    def inverse(self, u: Array) -> Array:
         """Which point is at u. ValueError outside the map."""
 
-    def jacobian(self, p: np.ndarray) -> np.ndarray:
+    def jacobian(self, p: Array) -> Array:
         """J = du/dp."""
 
-    def metric(self, p: np.ndarray) -> np.ndarray:
+    def metric(self, p: Array) -> Array:
         """G (..., 2, 2): squared lengths on the globe of changes of u."""
         back = np.linalg.inv(self.jacobian(p))
         return np.einsum("...ci,...c,...cj->...ij", back, squared_lengths(p), back)
 
-    def stretch(self, p: np.ndarray) -> np.ndarray:
+    def stretch(self, p: Array) -> Array:
         """How the map draws the unit vectors to the east and the north, as columns (..., 2, 2).
 
         G^{-1} is this times its transpose. Its singular values are the semi-axes of Tissot's ellipse, its
@@ -56,31 +58,31 @@ class Projection(Protocol):
         return self.jacobian(p) / np.sqrt(squared_lengths(p))[..., None, :]
 
 
-def squared_lengths(p: np.ndarray) -> np.ndarray:
+def squared_lengths(p: Array) -> Array:
     """Of a radian of longitude and of latitude."""
     return np.stack([np.cos(p[..., 1]) ** 2, np.ones(p.shape[:-1])], axis=-1)
 
 
-def _matrix(*entries: np.ndarray | float) -> np.ndarray:
+def _matrix(*entries: Array | float) -> Array:
     """Four entries, row by row, to matrices (..., 2, 2)."""
     arrays = np.broadcast_arrays(*entries)
     return np.stack(arrays, axis=-1).reshape(*arrays[0].shape, 2, 2)
 
 
-def _within(values: np.ndarray, limit: float, name: str) -> np.ndarray:
+def _within(values: Array, limit: float, name: str) -> Array:
     worst = float(np.max(np.abs(values)))
     if not worst <= limit:
         raise ValueError(f"expected |y| <= {limit:.4g} on the map {name}, got {worst:.4g}")
     return values
 
 
-def on_sphere(p: np.ndarray) -> np.ndarray:
+def on_sphere(p: Array) -> Array:
     """Points (..., 3) of the unit sphere."""
     lon, lat = p[..., 0], p[..., 1]
     return np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=-1)
 
 
-def east_and_north(p: np.ndarray) -> np.ndarray:
+def east_and_north(p: Array) -> Array:
     """The unit vectors to the east and the north as columns (..., 3, 2)."""
     lon, lat = p[..., 0], p[..., 1]
     east = [-np.sin(lon), np.cos(lon), np.zeros_like(lon)]
@@ -93,14 +95,14 @@ class Equirectangular(Projection):
 
     name, keeps = "equirectangular", "distances along meridians"
 
-    def forward(self, p: np.ndarray) -> np.ndarray:
+    def forward(self, p: Array) -> Array:
         return np.array(p, dtype=float)
 
-    def inverse(self, u: np.ndarray) -> np.ndarray:
+    def inverse(self, u: Array) -> Array:
         _within(u[..., 1], np.pi / 2, self.name)
         return np.array(u, dtype=float)
 
-    def jacobian(self, p: np.ndarray) -> np.ndarray:
+    def jacobian(self, p: Array) -> Array:
         return np.broadcast_to(np.eye(2), (*p.shape, 2)).copy()
 
 
@@ -109,13 +111,13 @@ class Mercator(Projection):
 
     name, keeps, latitudes = "Mercator", "angles", (-75, 75)
 
-    def forward(self, p: np.ndarray) -> np.ndarray:
+    def forward(self, p: Array) -> Array:
         return np.stack([p[..., 0], np.arctanh(np.sin(p[..., 1]))], axis=-1)
 
-    def inverse(self, u: np.ndarray) -> np.ndarray:
+    def inverse(self, u: Array) -> Array:
         return np.stack([u[..., 0], np.arctan(np.sinh(u[..., 1]))], axis=-1)
 
-    def jacobian(self, p: np.ndarray) -> np.ndarray:
+    def jacobian(self, p: Array) -> Array:
         lat = p[..., 1]
         return _matrix(1, 0, 0, 1 / np.cos(lat))
 
@@ -125,13 +127,13 @@ class Lambert(Projection):
 
     name, keeps = "Lambert", "areas"
 
-    def forward(self, p: np.ndarray) -> np.ndarray:
+    def forward(self, p: Array) -> Array:
         return np.stack([p[..., 0], np.sin(p[..., 1])], axis=-1)
 
-    def inverse(self, u: np.ndarray) -> np.ndarray:
+    def inverse(self, u: Array) -> Array:
         return np.stack([u[..., 0], np.arcsin(_within(u[..., 1], 1, self.name))], axis=-1)
 
-    def jacobian(self, p: np.ndarray) -> np.ndarray:
+    def jacobian(self, p: Array) -> Array:
         lat = p[..., 1]
         return _matrix(1, 0, 0, np.cos(lat))
 
@@ -141,15 +143,15 @@ class Sinusoidal(Projection):
 
     name, keeps = "sinusoidal", "areas"
 
-    def forward(self, p: np.ndarray) -> np.ndarray:
+    def forward(self, p: Array) -> Array:
         lon, lat = p[..., 0], p[..., 1]
         return np.stack([lon * np.cos(lat), lat], axis=-1)
 
-    def inverse(self, u: np.ndarray) -> np.ndarray:
+    def inverse(self, u: Array) -> Array:
         lat = _within(u[..., 1], np.pi / 2, self.name)
         return np.stack([u[..., 0] / np.cos(lat), lat], axis=-1)
 
-    def jacobian(self, p: np.ndarray) -> np.ndarray:
+    def jacobian(self, p: Array) -> Array:
         lon, lat = p[..., 0], p[..., 1]
         return _matrix(np.cos(lat), -lon * np.sin(lat), 0, 1)
 
@@ -159,15 +161,15 @@ class Stereographic(Projection):
 
     name, keeps, latitudes = "stereographic", "angles", (-15, 90)
 
-    def forward(self, p: np.ndarray) -> np.ndarray:
+    def forward(self, p: Array) -> Array:
         lon, r = p[..., 0], 2 * np.tan(np.pi / 4 - p[..., 1] / 2)
         return np.stack([r * np.sin(lon), -r * np.cos(lon)], axis=-1)
 
-    def inverse(self, u: np.ndarray) -> np.ndarray:
+    def inverse(self, u: Array) -> Array:
         lon = np.arctan2(u[..., 0], -u[..., 1])
         return np.stack([lon, np.pi / 2 - 2 * np.arctan(np.hypot(u[..., 0], u[..., 1]) / 2)], axis=-1)
 
-    def jacobian(self, p: np.ndarray) -> np.ndarray:
+    def jacobian(self, p: Array) -> Array:
         lon, r = p[..., 0], 2 * np.tan(np.pi / 4 - p[..., 1] / 2)
         dr = -(1 + r**2 / 4)  # by latitude
         return _matrix(r * np.cos(lon), dr * np.sin(lon), r * np.sin(lon), -dr * np.cos(lon))
@@ -191,10 +193,10 @@ class TissotMap:
 
     name: str
     keeps: str
-    graticule: tuple[np.ndarray, ...]
-    ellipses: np.ndarray
-    areas: np.ndarray
-    shapes: np.ndarray
+    graticule: tuple[Array, ...]
+    ellipses: Array
+    areas: Array
+    shapes: Array
 
 
 @dataclass(frozen=True)
@@ -207,8 +209,8 @@ class Tissot:
         maps: one per projection.
     """
 
-    graticule: tuple[np.ndarray, ...]
-    circles: np.ndarray
+    graticule: tuple[Array, ...]
+    circles: Array
     maps: tuple[TissotMap, ...]
 
 
@@ -237,7 +239,7 @@ def tissot(projections: Sequence[Projection] = PROJECTIONS, radius: float = 0.11
     return Tissot(tuple(on_sphere(line) for line in graticule((-90, 90))), circles, tuple(maps))
 
 
-def graticule(latitudes: tuple[float, float]) -> list[np.ndarray]:
+def graticule(latitudes: tuple[float, float]) -> list[Array]:
     """Meridians, then parallels and the ends of the map: p (k, 2) each."""
     lat, lon = np.linspace(*latitudes, 91), np.linspace(-180, 180, 181)
     meridians = [np.stack([np.full(91, at), lat], -1) for at in np.arange(-180, 181, SPACING)]
@@ -245,13 +247,13 @@ def graticule(latitudes: tuple[float, float]) -> list[np.ndarray]:
     return [np.radians(line) for line in meridians + [np.stack([lon, np.full(181, at)], -1) for at in rows]]
 
 
-def _parallels(latitudes: tuple[float, float]) -> np.ndarray:
+def _parallels(latitudes: tuple[float, float]) -> Array:
     """Between the ends of a map, in degrees."""
     lat = np.arange(-90 + SPACING, 90, SPACING)
     return lat[(lat > latitudes[0]) & (lat < latitudes[1])]
 
 
-def _crossings(latitudes: tuple[float, float]) -> np.ndarray:
+def _crossings(latitudes: tuple[float, float]) -> Array:
     """Where meridians and parallels meet, away from the map's ends: p (n, 2)."""
     lon = np.arange(-180 + SPACING, 180, SPACING)
     return np.radians(np.stack(np.meshgrid(lon, _parallels(latitudes)), -1).reshape(-1, 2))
@@ -260,16 +262,8 @@ def _crossings(latitudes: tuple[float, float]) -> np.ndarray:
 def compute(run: Run) -> Chapter:
     """What maps keep, and what a metric is; no net is needed."""
     drawn = tissot()
-    text = (
-        "A net computes a function; its weights are one way to write that function down, as a map is "
-        "one way to draw the globe. Every map distorts. Here are circles of one size, on the globe and "
-        f"on {len(drawn.maps)} maps. Where angles are kept, circles remain circles and their sizes grow; "
-        "where areas are kept, they become ellipses. No map keeps both. A map that also gives the "
-        "lengths at each place, by such an ellipse, loses nothing: that is a <b>metric</b>."
-    )
-    caption = "Tissot's ellipses: what becomes of small circles of one size, on the globe and on maps of it."
-    figure = Figure("map-projections", caption)
-    section = Section("globe", "Before any net: the map and the globe", [text, figure])
+    text = words("globe", maps=len(drawn.maps))
+    section = Section("globe", "Before any net: the map and the globe", text)
     draw = partial(plots.projections, [vars(one) for one in drawn.maps], drawn.circles, drawn.graticule)
     maps = {one.name: {"keeps": one.keeps, "areas": one.areas, "shapes": one.shapes} for one in drawn.maps}
     return Chapter([section], {"map-projections": draw}, {"opening": {"maps": maps}}, results=drawn)

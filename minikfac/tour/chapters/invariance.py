@@ -16,32 +16,13 @@ from ...invariance.methods import METHODS
 from ...invariance.study import TOLERANCE, Application, GapMatrix, Invariance, brief_study
 from ...writing import write_text
 from ..page import page
-from ..parts import Chapter, Drawings, Figure, Finding, Head, Section, number
+from ..parts import Chapter, Drawings, Finding, Head, Section, number
 from ..studied import Run
+from ..words import finding, words
 
 SLOPES = {"exact natural gradient": 1.0, "K-FAC, (A ⊗ G + λI)⁻¹": 1.0, "K-FAC, factored damping": 0.5}
 """Powers of lambda by which gaps vanish."""
 TITLE = "Which methods depend on the parametrization?"
-MATRIX = Figure(
-    "invariance",
-    "Methods down, reparameterizations across. The first group, K-FAC included, is undamped.",
-)
-DAMPED = Figure(
-    "gap-by-damping", "Gap after one step against damping. Dashed: below it a gap counts as none (✓ above)."
-)
-DAMPING = (
-    "Damping adds a multiple of the identity, which does not map along with the Fisher matrix: it is the "
-    "metric of one set of parameters. So the gap of a damped method vanishes only as λ does, by the power in "
-    "the legend. Factored damping adds √λ, and not λ, to each factor."
-)
-OPENING = (
-    "Two nets compute the same function of <i>x</i>, in other parameters: rotated, rescaled, "
-    "centred, tanh units for logistic ones. Both are trained by the same method, on the same "
-    "examples, with the same random numbers. The gap is how far apart their outputs then are, over "
-    "how far the first has moved. With a method that depends on the function alone it is rounding; "
-    "theory says which methods these are [MG15, sec. 10; GM16, sec. 4.1]."
-)
-CAPTION = "Losses of two nets that begin as the same function."
 
 
 def compute(run: Run) -> Chapter:
@@ -57,14 +38,15 @@ def chapter(study: Invariance) -> Chapter:
         "gap-by-damping": partial(plots.gap_against_damping, study.dampings, study.damped, **options),
     }
     sections = [
-        Section("invariance", TITLE, [OPENING, MATRIX]),
-        Section("gapdamping", "What damping does", [DAMPING, DAMPED], 3),
+        Section("invariance", TITLE, words("invariance")),
+        Section("gapdamping", "What damping does", words("invariance-damping"), 3),
     ]
     for one in study.applications:
         drawn = application_figures(one)
         drawings |= drawn
-        sections += [Section(one.key, one.title, [Figure(one.key, CAPTION)], 3)] * len(drawn)
-    return Chapter(sections, drawings, {"invariance": study.record()}, [finding(study)], results=study)
+        text = words("invariance-application", key=one.key)
+        sections += [Section(one.key, one.title, text, 3)] * len(drawn)
+    return Chapter(sections, drawings, {"invariance": study.record()}, [_finding(study)], results=study)
 
 
 # figures --------------------------------------------------------------
@@ -90,20 +72,16 @@ def application_figures(one: Application) -> Drawings:
     return {} if any(cell.failure for cell in one.cells) else {one.key: draw}
 
 
-def finding(study: Invariance) -> Finding:
+def _finding(study: Invariance) -> Finding:
     """How many pairs of nets are as theory says, and the gaps on either side."""
     kept, broken = _extremes(study)
     right = sum(cell.as_predicted for cell in study.all_cells)
-    return Finding(
-        "K-FAC's steps do not depend on how the net is parameterized; those of SGD and Adam do.",
+    return finding(
+        "invariance",
         f"{right} of {len(study.all_cells)}",
-        f"pairs of equivalent nets behave as theory says ({len(study.matrix.cells)} are in the picture): "
-        "those under an invariant method stay together, and the others part. The largest gap of the former "
-        f"is {number(kept)} of the distance moved, and the "
-        f"smallest of the latter {number(broken)}. With damping K-FAC is not exactly invariant.",
-        MATRIX,
-        ["invariance", "gapdamping"],
-        "9, Invariance",
+        pictured=len(study.matrix.cells),
+        kept=number(kept),
+        broken=number(broken),
     )
 
 

@@ -9,14 +9,12 @@ from functools import partial
 from ... import fisher, plots
 from ...backend import Array, to_host
 from ...exploration import Study
-from ..parts import Chapter, Figure, Section
+from ..parts import Chapter, Section
+from ..words import words
 from .assumptions import short, studied_convolutions
 
 _DRAWN = 256
 """Most locations of the layer that is drawn: pairs of them are summed."""
-
-
-FIGURE = Figure("conv-ladder", "The same block under each set of assumptions.")
 
 
 @dataclass(frozen=True)
@@ -36,13 +34,8 @@ class BlockPicture:
 
 def chapter(picture: BlockPicture) -> Chapter:
     """The block, exact and under every set of assumptions; the errors are in the ledger of the layer."""
-    text = (
-        f"Entries of the block of {picture.name}, by size. Its weights are ordered by their place in the "
-        "kernel, then by input and output map; biases come last. KFC's picture, on the right, repeats "
-        f"<i>G</i>, a matrix of {picture.maps} × {picture.maps}, once per entry of <i>A</i>; the exact block "
-        "need not repeat anything."
-    )
-    section = Section("convblocks", "One block, assumption by assumption", [text, FIGURE], 3)
+    text = words("ladder", layer=picture.name, maps=picture.maps)
+    section = Section("convblocks", "One block, assumption by assumption", text, 3)
     draw = partial(plots.ladder_blocks, {short(label): M for label, M in picture.blocks.items()})
     return Chapter([section], {"conv-ladder": draw}, results=picture)
 

@@ -1,7 +1,7 @@
-"""Maps of a convolution in space: how far apart activations or derivatives are still correlated.
+"""Maps of a convolution: over which distances activations or derivatives are correlated.
 
-KFC takes derivatives at different locations for uncorrelated (SUD), and statistics for the same at all
-locations (SH). Both can be looked at [GM16, sec. 5.1, figs. 1 and 2], map by map:
+KFC assumes that derivatives at different locations are uncorrelated (SUD) and that statistics are the same at
+all locations (SH). Both can be checked map by map [GM16, sec. 5.1, figs. 1 and 2]:
 
     autocorrelation   r(delta) = corr( m_t, m_{t + delta} )    over examples and all pairs in the grid
     variance          Var( m_t ) at each location t, relative to its mean over locations
@@ -23,22 +23,23 @@ from ... import fisher, plots
 from ...backend import Array, to_host
 from ...network import Network
 from ...network.layers import Conv2d
-from ..parts import Chapter, Figure, Part, Section, count, listing, number, two_digits
+from ..parts import Chapter, Section, count, listing, number, two_digits
 from ..studied import Run
+from ..words import words
 
 MEASURED = 300
 """Most examples whose maps are measured."""
 POOLING = {"max": "max-pooling", "avg": "averages"}
 
 _ROUNDING = 1e-12
-"""A variance below this share of the mean square is none."""
+"""A variance below this share of the mean square counts as zero."""
 
 
 @dataclass(frozen=True)
 class MapStatistics:
-    """What the maps of one signal have in common with themselves elsewhere.
+    """Correlations and variances in space of the maps of one signal.
 
-    Maps that never vary, as below dead units, have nan for correlations.
+    Maps that never vary, as below dead units, have NaN correlations.
 
     Attributes:
         autocorrelation: (M, 2 ry + 1, 2 rx + 1), the shift (0, 0) in the middle.
@@ -60,14 +61,14 @@ class MapStatistics:
 
     @property
     def reach(self) -> int:
-        """Largest shift that exists in both directions."""
+        """Largest shift available in both directions."""
         return min(self.autocorrelation.shape[1:]) // 2
 
     def strength(self, offset: int) -> float:
         """Mean |r| over maps for shifts by so many pixels to the side and down.
 
         Raises:
-            ValueError: on a shift further than :attr:`reach`.
+            ValueError: if the shift is larger than :attr:`reach`.
         """
         if not 0 <= offset <= self.reach:
             raise ValueError(f"expected an offset from 0 to {self.reach}, got {offset}")
@@ -158,7 +159,7 @@ def map_statistics(maps: Array, reach: int = 7, centred: bool = True) -> MapStat
     Args:
         maps: (N, H, W, M), N examples of M maps.
         reach: largest shift; as far as the maps go where they are smaller.
-        centred: whether the mean is taken off; without, second moments about zero stand for variances.
+        centred: whether the mean is subtracted; if not, second moments about zero replace variances.
 
     Raises:
         ValueError: on another shape.
@@ -229,7 +230,7 @@ def strengths(layers: Sequence[LayerMaps]) -> list[dict[str, object]]:
 
 
 def compute(run: Run) -> Chapter:
-    """SUD and SH looked at, below the pooling of a convolutional run and below the other, trained alike."""
+    """Check SUD and SH below the pooling of a convolutional run and below the other kind, trained alike."""
     pool = run.settings.pool
     other = "avg" if pool == "max" else "max"
     net, theta, history = run.alike(pool=other)
@@ -268,23 +269,15 @@ def _space(maps: Mapping[str, Sequence[LayerMaps]], trained: Mapping[str, Mappin
     studied = next(iter(maps.values()))
     layer = studied[0]
     t = math.prod(layer.grid)
-    parts: list[Part] = [
-        "Correlate a map with itself, shifted by some pixels. For derivatives SUD says: a dot in the "
-        "middle, and nothing around it. At a distance of one pixel the mean size of the correlation is "
-        f"{strengths}, in nets trained alike. Max-pooling sends a derivative to one pixel of its window, "
-        "where an average sends it to all of them alike [GM16, fig. 1]. Of what goes into the layers KFC "
-        f"does not assume SUD; there it is {_by_layer(studied, 'inputs', 'neighbours')}.",
-        Figure(
-            "conv-autocorrelation",
-            "Autocorrelation in space, mean over maps: of what goes into each convolution, and of the "
-            "derivatives that come back, with max-pooling and with averages.",
-        ),
-        "Weak correlations can add up to a large error, as there are many of them: in "
-        f"{layer.name} there are {count(t)} pairs of a location with itself and {count(t * (t - 1))} of "
-        "two different ones, and activations, which multiply them, are correlated and have a mean that "
-        "is not zero (the constant 1 of the bias least of all).",
-    ]
-    return Section("convspace", "Are derivatives uncorrelated in space?", parts, 3)
+    text = words(
+        "maps-space",
+        strengths=strengths,
+        inputs=_by_layer(studied, "inputs", "neighbours"),
+        layer=layer.name,
+        same=count(t),
+        different=count(t * (t - 1)),
+    )
+    return Section("convspace", "Are derivatives uncorrelated in space?", text, 3)
 
 
 def places(studied: Sequence[LayerMaps]) -> Section:
@@ -294,15 +287,9 @@ def places(studied: Sequence[LayerMaps]) -> Section:
         variance = layer.derivatives.mean_variance
         least, most = two_digits(variance.min()), two_digits(variance.max())
         ranges.append(f"{least} to {most} ({layer.name})")
-    text = (
-        "SH says that variances are the same at all locations. Relative to their mean, those of "
-        f"derivatives range over {listing(ranges)}. On the outermost locations they are "
-        f"{_by_layer(studied, 'derivatives', 'border')} times those inside; 1 would be SH. Patches "
-        "there reach into the padding, which holds zeros. Of activations KFC does not assume SH, as "
-        "<i>A</i> is made of the real, padded patches: their ratio is "
-        f"{_by_layer(studied, 'inputs', 'border')}."
-    )
-    return Section("convplaces", "Is no place special?", [text], 3)
+    borders = {signal: _by_layer(studied, signal, "border") for signal in ("inputs", "derivatives")}
+    text = words("maps-places", ranges=listing(ranges), **borders)
+    return Section("convplaces", "Is no place special?", text, 3)
 
 
 def _by_layer(layers: Sequence[LayerMaps], signal: str, measure: str) -> str:

@@ -22,36 +22,9 @@ from ...backend import Array, to_host
 from ...exploration import Study
 from ...fisher.kronecker import factors
 from ...quality import APPROXIMATIONS
-from ..parts import Chapter, Figure, Finding, Part, Section, count, listing, percent, two_digits
+from ..parts import Chapter, Drawings, Finding, Part, Section, count, listing, percent, two_digits
 from ..studied import LARGEST, Run
-
-FIGURE = Figure(
-    "kfac",
-    "Above: one layer's exact block, its factors A and G, their Kronecker product, and the difference. "
-    "Below: the exact Fisher matrix, K-FAC with one such block per layer, and the difference.",
-)
-
-
-FIRST_ASSUMPTION: list[Part] = [
-    "Entries of <i>F</i>, by size: white is 0. The entry of weights (<i>i</i>, <i>o</i>) and "
-    "(<i>j</i>, <i>p</i>) is the mean of <i>ā<sub>i</sub> ā<sub>j</sub> g<sub>o</sub> "
-    "g<sub>p</sub></i>. K-FAC's first assumption is that activations are independent of derivatives. "
-    "Then the mean of the product is the product of the means of <i>ā<sub>i</sub> "
-    "ā<sub>j</sub></i> and <i>g<sub>o</sub> g<sub>p</sub></i>, and a block of <i>F</i> becomes the "
-    "Kronecker product <i>A</i> ⊗ <i>G</i> of two small matrices. Its second assumption is that "
-    "layers are uncorrelated, so that only the diagonal blocks are left.",
-    FIGURE,
-]
-CHAIN: list[Part] = [
-    "K-FAC leaves out what lies between layers in the inverse; the block-tridiagonal inverse keeps "
-    "what lies between neighbours, and layers that are not neighbours are correlated through those "
-    "between them. Diagonal blocks are damped in this picture, as they must be to have an inverse; "
-    "errors are relative to <i>F̃</i> and to its inverse.",
-    Figure(
-        "matrices-chain",
-        "F̃, block-diagonal and block-tridiagonal, and their inverses [MG15, fig. 5, 6].",
-    ),
-]
+from ..words import finding, words
 
 
 class Pictured(NamedTuple):
@@ -128,41 +101,36 @@ class Matrices:
 
     def chapter(self, study: Study) -> Chapter:
         """F, its Kronecker products, block-diagonal and chain, and the inverses."""
-        parts, drawings = [*FIRST_ASSUMPTION], {"kfac": self._kfac}
+        parts: list[Part] = words("matrices")
+        drawings: Drawings = {"kfac": self._kfac}
         if len(self.sizes) > 1:
-            parts.append(self._second_assumption())
+            parts += self._between_layers()
         if "tridiagonal" in self.damped:
-            parts += CHAIN
+            parts += words("matrices-chain")
             drawings["matrices-chain"] = self._matrices
         section = Section("matrices", "The matrices", parts)
         record = {"layers": list(self.names), "sizes": list(self.sizes), "errors": self.errors}
-        findings = [finding(study)] if "K-FAC" in study.matrices else []
+        findings = [_finding(study)] if "K-FAC" in study.matrices else []
         return Chapter([section], drawings, {"middle_layers": record}, findings, results=self)
 
-    def _second_assumption(self) -> str:
+    def _between_layers(self) -> list[Part]:
         outside, in_inverse = (self.errors[f"{what}outside the diagonal"] for what in ("", "inverse "))
-        return (
-            "Kronecker products can stand for the blocks between layers too: the matrix of all of them is "
-            f"<i>F̃</i>. For {listing(self.names)} ({count(sum(self.sizes))} weights) its relative error is "
-            f"{two_digits(self.errors['kronecker'])} (Frobenius norm), and "
-            f"{two_digits(self.errors['diagonal blocks'])} on the diagonal blocks alone. An optimizer needs "
-            f"its inverse: blocks between layers hold {percent(outside)} of the sum of absolute values in "
-            f"<i>F̃</i>, and {percent(in_inverse)} in the inverse."
+        return words(
+            "matrices-between",
+            layers=listing(self.names),
+            weights=count(sum(self.sizes)),
+            error=two_digits(self.errors["kronecker"]),
+            diagonal=two_digits(self.errors["diagonal blocks"]),
+            outside=percent(outside),
+            inverse=percent(in_inverse),
         )
 
 
-def finding(study: Study) -> Finding:
+def _finding(study: Study) -> Finding:
     """K-FAC's size and its error."""
     row = study.table["K-FAC"]
-    return Finding(
-        "K-FAC replaces each layer's block by a product of two small matrices.",
-        two_digits(row["error"]),
-        "is the relative error of K-FAC's matrix (Frobenius norm of the difference, over that of <i>F</i>"
-        f"; 0 is exact). It stores {count(row['floats'])} numbers in place of {count(study.F.floats)}.",
-        FIGURE,
-        ["matrices", "ledger"],
-        "4, Down to K-FAC",
-    )
+    floats = {"stored": count(row["floats"]), "exact": count(study.F.floats)}
+    return finding("kfac", two_digits(row["error"]), **floats)
 
 
 def compute(run: Run) -> Chapter | None:

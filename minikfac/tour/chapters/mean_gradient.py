@@ -1,4 +1,4 @@
-"""Gradients have mean zero under the model's own targets, and a mean that is not under the labels."""
+"""The mean gradient is zero for targets from the model, and not for the labels."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from ...backend import Array, to_host
 from ...network import Network, outputs
 from ..parts import Chapter, Section, examples, number
 from ..studied import Run
+from ..words import words
 
 
 def mean_norms(net: Network, theta: Array, x: Array, y: Array, seed: int = 0) -> dict[str, float]:
-    """Lengths of the mean gradient (P,): of the model's expectation, the labels, one drawn target each."""
+    """Norms of the mean gradient (P,): for the expectation under the model, the labels, and drawn targets."""
     rng = np.random.default_rng([seed, 1])
     tape = net.forward(theta, x)
     dzs = {
@@ -24,9 +25,9 @@ def mean_norms(net: Network, theta: Array, x: Array, y: Array, seed: int = 0) ->
 
 
 def concentration(net: Network, theta: Array, x: Array) -> float:
-    """Share of the squares of expected derivatives that the tenth of the examples with the largest ones hold.
+    """Share of the sum of squared derivatives in the tenth of the examples with the largest ones.
 
-    Derivatives are by the outputs: the squares sum to the trace of the outputs' Fisher matrix.
+    Derivatives are with respect to the outputs: their squares sum to the trace of the outputs' Fisher matrix.
     """
     root = net.output.fisher_root(net.forward(theta, x).z)
     squares = np.sort(to_host((root**2).sum((0, 2))))[::-1]  # (N,)
@@ -34,7 +35,7 @@ def concentration(net: Network, theta: Array, x: Array) -> float:
 
 
 def _expected_derivative(net: Network, z: Array) -> Array:
-    """E_y[ dL/dz ] under the model, by summing over classes where there are some, else by E[y] = mean."""
+    """E_y[ dL/dz ] under the model: a sum over classes or, for other outputs, by E[y] = mean."""
     mean = net.output.mean(z)
     if isinstance(net.output, outputs.Categorical):
         parts = [mean[:, k, None] * net.output.gradient(z, np.full(len(z), k)) for k in range(z.shape[1])]
@@ -47,14 +48,14 @@ def compute(run: Run) -> Chapter:
     start, end = (
         mean_norms(run.net, theta, run.x, run.y, run.settings.seed) for theta in (run.theta0, run.theta)
     )
-    text = (
-        "If targets are drawn from the model's own predictions, gradients have mean zero: the model is "
-        "always right about itself on average. So their covariance, which is <i>F</i>, is the mean of "
-        "their products. Before training, with the expectation over targets taken exactly, the mean "
-        f"gradient over {examples(len(run.x))} has length {number(start['model_norm'])}, which is rounding; "
-        f"with one drawn target per example, {number(start['sampled_norm'])}; with the labels, "
-        f"{number(start['label_norm'])}. After {run.settings.steps} steps of training the labels' mean "
-        f"gradient has length {number(end['label_norm'])}."
+    text = words(
+        "mean-gradient",
+        examples=examples(len(run.x)),
+        model=number(start["model_norm"]),
+        sampled=number(start["sampled_norm"]),
+        label=number(start["label_norm"]),
+        steps=run.settings.steps,
+        trained=number(end["label_norm"]),
     )
-    section = Section("mean", "The mean of the gradient", [text])
+    section = Section("mean", "The mean of the gradient", text)
     return Chapter([section], record={"means_start": start, "means": end}, results=start)

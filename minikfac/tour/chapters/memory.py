@@ -8,8 +8,9 @@ from typing import Any
 from ... import plots
 from ...network import mlp, presets
 from ...plots.memory import human_bytes
-from ..parts import Chapter, Figure, Section, count
+from ..parts import Chapter, Section, count
 from ..studied import Run
+from ..words import words
 
 PERCEPTRONS = {
     "the paper's small net": (256, 20, 20, 20, 20, 20, 10),
@@ -33,16 +34,16 @@ def compute(run: Run) -> Chapter:
         nets["KFC's net for SVHN"] = presets.svhn_kfc().shapes
     rows = memory_rows(nets)
     widest = max(rows, key=lambda row: row["largest_layer"])
-    text = (
-        "The size of <i>F</i> grows with the square of the number of weights. Leaving out what is "
-        "between layers is not enough: the largest layer of these nets has "
-        f"{count(widest['largest_layer'])} weights ({widest['name']}), and its block alone takes "
-        f"{human_bytes(_BYTES * widest['largest_layer'] ** 2)} (numbers of {8 * _BYTES} bits)."
+    text = words(
+        "memory",
+        weights=count(widest["largest_layer"]),
+        net=widest["name"],
+        bytes=human_bytes(_BYTES * widest["largest_layer"] ** 2),
+        bits=8 * _BYTES,
     )
-    figure = Figure("memory", "Memory of the full Fisher matrix and of K-FAC's factors.")
     counts = {row["name"]: (row["parameters"], row["factor_bytes"] // _BYTES) for row in rows}
     return Chapter(
-        [Section("memory", "Why not simply use F?", [text, figure])],
+        [Section("memory", "Why not simply use F?", text)],
         {"memory": lambda: plots.memory(counts, bytes_per_float=_BYTES)},
         {"memory": rows},
     )

@@ -18,8 +18,9 @@ from ...parallel import one_thread
 from ...races.problems import problem
 from ...races.recipes import recipe
 from ...training.loop import train
-from ..parts import Chapter, Figure, Finding, Part, Section, count, number
+from ..parts import Chapter, Finding, Part, Section, count, number
 from ..studied import Run
+from ..words import finding, words
 from .conditioning import COUNTED, Conditioning, conditioning
 from .damping_study import MATRICES, STEPS, DampingStudy, damping_study
 
@@ -86,21 +87,6 @@ def improvement(seed: int = 0, width: float = 0.5, steps: int = 100) -> Improvem
     return Improvement(study, net.n_params, steps, float(run["loss"][-1]), run.state["gamma"])
 
 
-FIGURE = Figure(
-    "improvement-by-damping",
-    "Decrease of the objective by one step against the strength of damping: the step as it is, re-scaled, "
-    "and with momentum [MG15, fig. 7]. Steps below zero increase it. Dotted: the γ that K-FAC had chosen.",
-)
-
-
-VALLEY = Figure(
-    "valley",
-    "Above: paths on the quadratic, the vertical axis stretched; momentum, which swings far out, is "
-    "not shown there. Below: the loss, step by step, and the steps needed against the condition "
-    "number.",
-)
-
-
 def compute(run: Run) -> Chapter:
     """Both studies; of the run only the seed matters."""
     valley = conditioning(condition_numbers=(1, 3, 10, 30, 100, 300))
@@ -111,17 +97,14 @@ def chapter(valley: Conditioning, at: Improvement) -> Chapter:
     """Steps on the quadratic, and steps of K-FAC on a net."""
     exact, _, kfac, chain = MATRICES
     _, rescaled, momentum = STEPS
-    damping = (
-        "A net's loss is not quadratic, and K-FAC is not its curvature. So K-FAC damps its matrix, with "
-        f"a strength γ&nbsp;=&nbsp;√λ, and may re-scale the step by the exact Fisher matrix, at the cost "
-        "of one pass forward. Here this is tried on a small autoencoder of digits "
-        f"({count(at.n_params)} weights) after {count(at.steps)} steps of K-FAC. With the step before "
-        "as a second direction, which is momentum, the objective falls by up to "
-        f"{number(at.best(kfac, momentum)[0])} nats. Re-scaled, the step of the block-tridiagonal "
-        f"inverse lowers it by up to {number(at.best(chain, rescaled)[0])} nats, and that of the exact "
-        f"matrix by up to {number(at.best(exact, rescaled)[0])}."
+    damping = words(
+        "progress",
+        weights=count(at.n_params),
+        steps=count(at.steps),
+        momentum=number(at.best(kfac, momentum)[0]),
+        chain=number(at.best(chain, rescaled)[0]),
+        exact=number(at.best(exact, rescaled)[0]),
     )
-    parts: list[Part] = [_valley_in_words(valley), VALLEY, damping, FIGURE]
     kept = ("condition_number", "losses", "reduction", "condition_numbers", "steps")
     improvements = [
         {"matrix": matrix, "way": kind, "nats": values}
@@ -131,7 +114,7 @@ def chapter(valley: Conditioning, at: Improvement) -> Chapter:
     numbers |= vars(at.study) | {"improvements": improvements}
     record = {"conditioning": {key: getattr(valley, key) for key in kept}, "improvement": numbers}
     return Chapter(
-        [Section("progress", "What it is good for: progress", parts)],
+        [Section("progress", "What it is good for: progress", _valley_in_words(valley) + damping)],
         {"valley": lambda: _draw_valley(valley), "improvement-by-damping": lambda: _draw_improvement(at)},
         {"descent": record},
         [_finding(at)],
@@ -155,26 +138,12 @@ def _finding(at: Improvement) -> Finding:
     """K-FAC's step as it is, and re-scaled."""
     (_, _, kfac, _), (as_it_is, rescaled, _) = MATRICES, STEPS
     harmful = int((at.study.improvements[kfac, as_it_is] <= 0).sum())
-    return Finding(
-        "K-FAC's step needs damping, and its length has to be chosen.",
-        f"{harmful} of {len(at.study.gammas)}",
-        "strengths of the factored damping give a K-FAC step that does not lower the objective. The "
-        f"best lowers it by {number(at.best(kfac, as_it_is)[0])} nats, and by "
-        f"{number(at.best(kfac, rescaled)[0])} nats where the exact Fisher matrix sets its length.",
-        FIGURE,
-        ["progress", "spectra"],
-        "5, Damping",
-    )
+    best, scaled = (number(at.best(kfac, kind)[0]) for kind in (as_it_is, rescaled))
+    return finding("damping", f"{harmful} of {len(at.study.gammas)}", best=best, rescaled=scaled)
 
 
-def _valley_in_words(run: Conditioning) -> str:
+def _valley_in_words(run: Conditioning) -> list[Part]:
     where = int(np.abs(run.condition_numbers - run.condition_number).argmin())
-    plain, momentum, natural = (int(run.steps[name][where]) for name in COUNTED)
+    plain, momentum, natural = (count(run.steps[name][where]) for name in COUNTED)
     ratio = number(float(run.condition_numbers[where]))
-    return (
-        f"Take a loss of two parameters that is curved {ratio} times as much in one direction as in the "
-        "other. Gradient descent with its best step size jumps from one side of the valley to the other, "
-        f"crawls along it, and takes <b>{count(plain)}</b> steps to a millionth of the loss; with its "
-        f"best momentum, {count(momentum)}. The natural gradient divides by the curvature, which is "
-        f"<i>F</i> here: steps that it takes, whatever the ratio: <b>{count(natural)}</b>."
-    )
+    return words("progress-valley", ratio=ratio, plain=plain, momentum=momentum, natural=natural)

@@ -8,8 +8,9 @@ from typing import Any
 from ... import plots, quality
 from ...exploration import Study
 from ...linalg import SingularMatrixError
-from ..parts import Chapter, Figure, Finding, Part, Section, Table, listing, percent, two_digits
+from ..parts import Chapter, Finding, Part, Section, Table, listing, percent, two_digits
 from ..studied import Run
+from ..words import finding, words
 
 MEASURED = {
     "Relative errors of the matrix and of its inverse, and the scalar that fits it best.": "error "
@@ -19,16 +20,6 @@ MEASURED = {
     "measures of each layer, are in quality.csv.": "kl condition cg_iterations",
 }
 """Captions and columns of the two tables: what the figure does not show, few enough for a phone."""
-TEXT = (
-    "A matrix can be close to <i>F</i> and its step poor, or the reverse: error and best scale are "
-    "about the matrix, the rest about its inverse. “No curvature” is the plain gradient, and as a "
-    "preconditioner none."
-)
-CAPTION = (
-    "Above: progress of each approximation's step. Below: its cosine with the exact step. Left: "
-    "against the numbers that it stores. Right: against damping; dotted: that of the left side."
-)
-CAPTION_OF_SEEDS = "Measures of each approximation: means over seeds; whiskers are standard deviations."
 _EXACT_STEPS = 4000
 """Most parameters for which steps are taken for each of several dampings."""
 
@@ -36,34 +27,26 @@ _EXACT_STEPS = 4000
 def compute(run: Run) -> Chapter:
     """The figure, what was left out or drawn, and the other measures as tables; the study has made them."""
     comparison = run.study.table
-    figure = Figure("quality", CAPTION if comparison.spread is None else CAPTION_OF_SEEDS)
+    figure = words("quality-figure" if comparison.spread is None else "quality-of-seeds")
     tables = [
         Table(*table, caption)
         for caption, columns in MEASURED.items()
         if len((table := comparison.table(columns=columns.split()))[0]) > 1
     ]
-    parts: list[Part] = [TEXT, *_notes(run), figure, *tables]
+    parts: list[Part] = [*words("quality"), *_notes(run), *figure, *tables]
     return Chapter(
         [Section("quality", "How good each approximation is", parts)],
         {"quality": comparison.plot if comparison.spread is not None else lambda: _progress(run.study)},
         {"quality": comparison.to_dicts(), "quality_spread": comparison.spread},
-        [_finding(run.study, figure)],
+        [_finding(run.study)],
     )
 
 
-def _finding(study: Study, figure: Figure) -> Finding:
+def _finding(study: Study) -> Finding:
     """Progress of the step with K-FAC or, without it, of the first approximation."""
     name = "K-FAC" if "K-FAC" in study.matrices else next(iter(study.matrices))
     row = study.table[name]
-    return Finding(
-        "Approximations give up progress of the step to store fewer numbers.",
-        percent(row["share"]),
-        "of the progress that the exact step makes on the quadratic model is left to the step with "
-        f"{name}. The two steps have a cosine of {two_digits(row['step_cosine'])}.",
-        figure,
-        ["quality", "memory"],
-        "11, Relatives",
-    )
+    return finding("quality", percent(row["share"]), name=name, cosine=two_digits(row["step_cosine"]))
 
 
 def _progress(study: Study) -> Any:

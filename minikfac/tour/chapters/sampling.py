@@ -11,16 +11,14 @@ import numpy as np
 from ... import fisher, plots
 from ...backend import Array
 from ...network import Network
-from ..parts import Chapter, Figure, Finding, Section, examples, listing, number, two_digits
+from ..parts import Chapter, Section, examples, listing, number, two_digits
 from ..studied import Run
+from ..words import finding, words
 
 COUNTS = (1, 2, 4, 8, 16, 32)
 """Targets per example."""
 SEEDS = 5
 """Estimates for each number of targets."""
-
-
-FIGURE = Figure("sampling", "Relative error against the number of drawn targets per example.")
 
 
 def compute(run: Run) -> Chapter | None:
@@ -30,23 +28,12 @@ def compute(run: Run) -> Chapter | None:
     few = slice(0, 500 if run.settings.channels is None else 200)
     drawn = sampling(run.net, run.theta, run.x[few], run.y[few], run.drawn, run.settings.seed)
     slope = f"{drawn['slope']:.2f}".replace("-", "−")
-    text = (
-        "The expectation over targets can be taken exactly, as above (one pass back per output), or by "
-        "drawing targets. Independent draws have an error with slope −½ on log axes: four times the "
-        f"targets, half the error. Here the slope is {slope}. K-FAC's "
-        "factors are means over all entries of a layer, so the errors of drawn targets partly cancel in "
-        "them. Using the labels gives the <i>empirical</i> Fisher matrix, and more passes do not bring "
-        f"it closer; the scalar that fits it best to <i>F</i> is {number(drawn['empirical_scale'])}, "
-        f"above 1 where the net is right more often than it believes. ({listing(drawn['names'])}; "
-        f"{examples(drawn['n'])}.)"
-    )
-    finding = Finding(
-        "The Fisher matrix takes its targets from the model, not from the labels.",
-        two_digits(drawn["empirical"]),
-        "is the relative error (Frobenius norm) of the empirical Fisher matrix, which uses the labels.",
-        FIGURE,
-        ["sampling"],
-        "3, The exact Fisher",
+    text = words(
+        "sampling",
+        slope=slope,
+        scale=number(drawn["empirical_scale"]),
+        layers=listing(drawn["names"]),
+        examples=examples(drawn["n"]),
     )
     errors = {
         "sampled Fisher matrix": drawn["fisher"],
@@ -54,8 +41,13 @@ def compute(run: Run) -> Chapter | None:
         "empirical Fisher matrix (labels)": drawn["empirical"],
     }
     draw = partial(plots.monte_carlo_error, drawn["counts"], errors, xlabel="sampled targets per example")
-    section = Section("sampling", "Exact, sampled and empirical", [text, FIGURE])
-    return Chapter([section], {"sampling": draw}, {"sampling": drawn}, [finding])
+    section = Section("sampling", "Exact, sampled and empirical", text)
+    return Chapter(
+        [section],
+        {"sampling": draw},
+        {"sampling": drawn},
+        [finding("sampling", two_digits(drawn["empirical"]))],
+    )
 
 
 def sampling(

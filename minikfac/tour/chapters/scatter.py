@@ -10,8 +10,9 @@ import numpy as np
 from ... import fisher, plots
 from ...backend import Array, to_host
 from ...network import Network
-from ..parts import Chapter, Figure, Section, number
+from ..parts import Chapter, Section, number
 from ..studied import Run
+from ..words import words
 from .maps import conv_layers
 
 _DRAWS = 4
@@ -38,7 +39,7 @@ class Scatter:
 
 
 def compute(run: Run) -> Chapter:
-    """What F has to do with gradients of the last convolution, or of the last layer that is drawn."""
+    """F and sampled gradients of the last convolution or, without one, of the last layer that is drawn."""
     convolutions = [layer for layer in conv_layers(run.net) if layer in run.layers]
     layer = max(convolutions, default=(run.drawn or run.layers)[-1])
     x = run.x if run.settings.channels is None else run.x[:200]
@@ -48,25 +49,14 @@ def compute(run: Run) -> Chapter:
     if not shorter > 0:
         return Chapter([], record=record, results=cloud)
     first, second = cloud.names
-    text = (
-        "Each dot is the gradient of one example for one drawn target with respect to two parameters of "
-        f"{cloud.layer}: {first} and {second}. The 2 × 2 part of <i>F</i> that belongs to them is the "
-        "covariance of this cloud. Where gradients are long, predictions change fast and the natural "
-        "gradient takes short steps, and the other way round: the ellipse on the right, of steps that "
-        "change the predictions equally, is that of <i>F</i><sup>−1</sup>. Both are "
-        f"{number(longer / shorter)} times as long as they are wide, with long and short axes exchanged."
-    )
-    caption = (
-        "Left: sampled gradients of two parameters and the ellipse of F. Right: steps of equal divergence."
-    )
-    figure = Figure("gradient-scatter", caption)
-    section = Section("scatter", "F is the covariance of sampled gradients", [text, figure])
+    text = words("scatter", layer=cloud.layer, first=first, second=second, ratio=number(longer / shorter))
+    section = Section("scatter", "F is the covariance of sampled gradients", text)
     draw = partial(plots.gradient_scatter, cloud.samples, cloud.F, names=cloud.names)
     return Chapter([section], {"gradient-scatter": draw}, record, results=cloud)
 
 
 def gradient_scatter(net: Network, theta: Array, x: Array, layer: int, seed: int = 0) -> Scatter:
-    """Sample gradients of the two weights of a layer that vary most together without being the same.
+    """Sample gradients of the two weights of a layer with the largest covariance and a correlation below 0.9.
 
     Candidates are the 60 weights of the largest variance.
     """

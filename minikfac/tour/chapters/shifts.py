@@ -1,4 +1,4 @@
-"""The gradient of a convolution as dot products of two maps that are shifted against each other.
+"""The gradient of a convolution: dot products of two maps, shifted against each other.
 
 One input map a_j and one map of derivatives g_i, laid over each other with a shift delta: the sum of
 products where they overlap,
@@ -6,7 +6,7 @@ products where they overlap,
     DW[delta, j, i] = sum_t a_j(t + delta) g_i(t),
 
 is the gradient of the weight from map j to map i at the kernel's place delta [GM16, sec. 2]. The kernel
-takes few shifts of all that there are. The Fisher block is the covariance of these numbers.
+has only few of all possible shifts. The Fisher block is the covariance of these numbers.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from scipy.signal import correlate2d
 from ... import fisher, plots
 from ...backend import Array, to_host
 from ...network import Network
-from ..parts import Chapter, Figure, Section, count
+from ..parts import Chapter, Section, count
 from ..studied import Run
+from ..words import words
 from .maps import MEASURED, conv_layers
 
 
@@ -112,22 +113,15 @@ def shifted_products(
 def compute(run: Run) -> Chapter:
     """One gradient of the run's convolutional net: the kernel's share of all shifts."""
     one = shifted_products(run.net, run.theta, run.x[:MEASURED], seed=run.settings.seed)
-    text = (
-        "Take one map that goes into a convolution, and the derivatives for one map that comes out. Lay "
-        "one over the other, shifted by <i>δ</i>, and add up the products where they overlap: "
-        "Σ<sub><i>t</i></sub> <i>a<sub>j</sub></i>(<i>t</i> + <i>δ</i>) <i>g<sub>i</sub></i>(<i>t</i>) "
-        "is the gradient of the weight from map <i>j</i> to map <i>i</i> at the kernel's place <i>δ</i>. "
-        f"Of all {count(one.products.size)} shifts at which the two overlap, the kernel has "
-        f"{one.gradient.size}. For other examples and other drawn targets these numbers come out "
-        "differently; their covariance is what the Fisher matrix holds."
-    )
-    caption = (
-        f"{one.layer}, one example: map {one.input_map} of its input, derivatives for a drawn target, "
-        "their dot products for all shifts, and the kernel's share of these (framed): the gradient that "
-        "backpropagation finds."
+    text = words(
+        "shifts",
+        shifts=count(one.products.size),
+        kernel=one.gradient.size,
+        layer=one.layer,
+        map=one.input_map,
     )
     title = "One gradient: two maps, shifted against each other"
-    section = Section("convgradient", title, [text, Figure("conv-gradient", caption)], 3)
+    section = Section("convgradient", title, text, 3)
     maps = one.activation, one.derivative, one.products, one.kernel
     draw = partial(plots.shifted_products, *maps, padding=one.padding)
     record = {"convolutions": {"shifts": vars(one) | {"gradient": one.gradient}}}

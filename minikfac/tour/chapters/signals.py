@@ -10,8 +10,9 @@ import numpy as np
 from ... import plots
 from ...backend import Array, to_host
 from ...network import Network, outputs
-from ..parts import Chapter, Drawings, Figure, Part, Section, percent
+from ..parts import Chapter, Drawings, Section, percent
 from ..studied import Run
+from ..words import words
 
 
 @dataclass(frozen=True)
@@ -78,28 +79,18 @@ def compute(run: Run) -> Chapter | None:
         return None
     data, classes = run.dataset, isinstance(run.net.output, outputs.Categorical)
     one = passage(run.net, run.theta, data.x_test, data.y_test, run.settings.seed)
-    parts: list[Part] = [
-        "Backpropagation leaves two arrays in every layer. <i>ā</i> is the input of the layer's weights "
-        "(the activations of the layer below, and a constant 1 for the bias). <i>g</i> is the "
-        "derivative of the loss with respect to their output. For one example, the "
-        "gradient of the weights is their outer product <i>ā g</i><sup>T</sup>: entry (<i>i</i>, "
-        "<i>o</i>) is <i>ā<sub>i</sub> g<sub>o</sub></i>. Every matrix on this page is made of these "
-        "two.",
-    ]
+    parts = words("signals")
     if classes:
         likely, drawn = int(one.mean.argmax()), int(one.target)
-        parts.append(
-            f"Take a test example with label {int(one.label)}. It goes through the net, which gives "
-            f"class {likely} a probability of {percent(float(one.mean[likely]))}. For the Fisher matrix "
-            f"the target is not the label: it is <b>drawn from these probabilities</b>. Here {drawn} was "
-            f"drawn, which has a probability of {percent(float(one.mean[drawn]))}, and the "
-            "derivatives for this target go back through the net."
+        parts += words(
+            "signals-target",
+            label=int(one.label),
+            likely=likely,
+            likeliest=percent(float(one.mean[likely])),
+            drawn=drawn,
+            probability=percent(float(one.mean[drawn])),
         )
-    caption = (
-        "First row: one example forward, to probabilities. Second row: derivatives back, for the drawn "
-        "target. Third row: the gradient of each layer's weights, an outer product."
-    )
-    parts.append(Figure("forward-backward", caption))
+    parts += words("signals-figure")
     section = Section("signals", "Forward and back: where the numbers come from", parts)
     figures: Drawings = {}
     if classes and len(one.activations) > 1:

@@ -6,22 +6,10 @@ import numpy as np
 
 from ... import plots
 from ...backend import to_host
-from ..parts import Chapter, Figure, Finding, Part, Section, count, listing, number, percent
+from ..parts import Chapter, Section, count, listing, number, percent
 from ..studied import Run
+from ..words import finding, words
 from .matrices import pictured
-
-MODELS: list[Part] = [
-    "The Fisher matrix is the covariance of a random vector: the gradient for a drawn target. To "
-    "approximate <i>F</i> is to fit a simpler probability distribution to it. The upper graph shows "
-    "how the gradient is computed; the three below it, which layers' gradients are taken to be tied "
-    "directly. Where there is no edge, the inverse covariance has a block of zeros.",
-    Figure(
-        "graphical-models",
-        "The computation of a gradient, for three layers, and three models of the outcome: the exact "
-        "Fisher matrix, K-FAC, and the chain of the block-tridiagonal version [MG15, fig. 4].",
-    ),
-]
-FIGURE = Figure("spectra", "Eigenvalues of the exact matrix and of approximations, largest first.")
 
 
 def compute(run: Run) -> Chapter | None:
@@ -41,28 +29,18 @@ def compute(run: Run) -> Chapter | None:
     values = np.sort(exact)[::-1].clip(0)
     few = max(1, len(values) // 100)
     share = float(values[:few].sum()) / (float(values.sum()) or 1.0)
-    text = (
-        f"Of the {count(len(values))} eigenvalues of the exact matrix of {names}, the "
-        f"largest {count(few)} hold {percent(share)} of the sum. Conjugate gradients deal with few large "
-        "eigenvalues by themselves, and damping makes those below λ alike."
-    )
-    finding = Finding(
-        "Along eigenvectors with eigenvalues below λ, the damping decides the length of a step.",
-        f"{count(int((exact > damping).sum()))} of {count(len(exact))}",
-        f"eigenvalues of the exact matrix of {names} lie above λ = {number(damping)}.",
-        FIGURE,
-        ["spectra"],
-        "5, Damping",
-    )
+    sizes = {"all": count(len(values)), "few": count(few)}
+    text = words("spectra", layers=names, share=percent(share), **sizes)
+    above = f"{count(int((exact > damping).sum()))} of {count(len(exact))}"
     return Chapter(
         [
-            Section("models", "What is assumed about the gradient", MODELS),
-            Section("spectra", "Eigenvalues", [text, FIGURE]),
+            Section("models", "What is assumed about the gradient", words("models")),
+            Section("spectra", "Eigenvalues", text),
         ],
         {
             "graphical-models": lambda: plots.graphical_models(3),
             "spectra": lambda: plots.spectra(eigenvalues, damping),
         },
         {"middle_layers": {"eigenvalues": eigenvalues}},
-        [finding],
+        [finding("spectra", above, layers=names, damping=number(damping))],
     )
