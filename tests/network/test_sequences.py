@@ -83,7 +83,7 @@ def linear(*last: layers.Layer, output: outputs.Output) -> tuple[Network, np.nda
 
 
 def test_expand_is_exact_for_linear_nets_with_a_loss_at_each_position() -> None:
-    """[EIST23, prop. 1]: squared errors, weight sharing in the expand setting."""
+    """[EIST23, sec. 3]: squared errors, weight sharing in the expand setting."""
     net, theta = linear(layers.Flatten(), output=outputs.Gaussian())
     signals = fisher.signals(net, theta, X)
     blocks = fisher.block_diagonal(signals).to_dense()
@@ -92,7 +92,7 @@ def test_expand_is_exact_for_linear_nets_with_a_loss_at_each_position() -> None:
 
 
 def test_reduce_is_exact_for_linear_nets_with_a_mean_over_positions() -> None:
-    """[EIST23, prop. 2]: squared errors, weight sharing in the reduce setting."""
+    """[EIST23, sec. 3]: squared errors, weight sharing in the reduce setting."""
     net, theta = linear(layers.GlobalAvgPool(), output=outputs.Gaussian())
     signals = fisher.signals(net, theta, X)
     blocks = fisher.block_diagonal(signals).to_dense()
