@@ -11,6 +11,7 @@ Each is a run of its own, on one thread, so that one core is enough for it and t
 import argparse
 import json
 import math
+import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -74,8 +75,9 @@ class Race:
 
     Attributes:
         racers: by name; the first is the baseline.
-        rounds: of each search, (seconds of training in all trials, seconds of a trial): wide ranges first,
-            then narrow ones around the best. They are the same for all.
+        rounds: of each search, (seconds of training in all trials, seconds of a trial, seeds from which the
+            best three run again): wide ranges first, then narrow ones around the best. They are the same for
+            all. Seconds are the processor's.
         column: by what a trial is judged at its end.
         shown: columns of the report besides the best loss.
         levels: to be reached, by column; else what the baseline had reached on its way.
@@ -85,7 +87,7 @@ class Race:
     """
 
     racers: dict[str, Racer]
-    rounds: tuple[tuple[float, float], ...]
+    rounds: tuple[tuple[float, float, int], ...]
     column: str
     shown: tuple[str, ...]
     levels: dict[str, list[float]] = field(default_factory=dict)
@@ -240,7 +242,7 @@ _KFAC_CONV = Racer(
 RACES = {
     "cifar10-kfc": Race(
         {"SGD": _SGD_CONV, "KFC-pre": _KFC, "K-FAC": _KFAC_CONV},
-        rounds=((480, 60), (400, 100)),
+        rounds=((480, 60, 0), (400, 100, 0)),
         column="best_loss",
         shown=("best_train_error", "best_test_error"),
         levels={
@@ -276,7 +278,7 @@ RACES = {
                 measure_every=Widening(2, 5),
             ),
         },
-        rounds=((480, 60), (240, 60)),
+        rounds=((480, 60, 0), (240, 60, 0)),
         column="best_loss",
         shown=("best_test_error",),
         levels={
@@ -311,7 +313,7 @@ RACES = {
                 _KFAC, optimizer="K-FAC tridiagonal", fixed={"gamma_share": 1.0}, tuned_as="K-FAC"
             ),
         },
-        rounds=((750, 75), (500, 100), (750, 150), (1500, 100)),
+        rounds=((750, 75, 0), (500, 100, 0), (750, 150, 0), (1500, 100, 2)),
         column="best_loss",
         shown=("best_squared_error", "best_test_squared_error"),
         levels={
@@ -333,7 +335,7 @@ def tune(name: str, racer: str, number: int, folder: Path | None, device: str) -
     """One round of a search, from 1; writes its trials."""
     race, racing = RACES[name], RACES[name].racers[racer]
     one, space = contender(racing.optimizer), racing.spaces[number - 1]
-    budget, seconds = race.rounds[number - 1]
+    budget, seconds, seeds = race.rounds[number - 1]
     fixed = {key: value for key, value in racing.fixed.items() if key not in space}
     search = random_search(
         race.load(name, folder, device),
@@ -344,13 +346,14 @@ def tune(name: str, racer: str, number: int, folder: Path | None, device: str) -
         race.column,
         fixed.get("batch_size"),
         seed=number - 1,
-        seeds=0,
+        seeds=seeds,
         averaging=fixed.get("averaging"),
+        clock=time.process_time,
     )
     path = _search_file(results(name, device), racer, number)
     path.parent.mkdir(parents=True, exist_ok=True)
     search.write(path)
-    for trial in sorted(search.trials, key=lambda trial: trial["score"]):
+    for trial in sorted([*search.trials, *search.finals], key=lambda trial: trial["score"]):
         print(json.dumps(trial))
 
 
@@ -370,7 +373,11 @@ def best(name: str, racer: str, device: str) -> dict[str, Any]:
         raise SystemExit(
             f"expected {path}, which `races.py tune {name} {searched!r} --round {number}` writes"
         )
-    trial = min(records.read(path).records, key=lambda trial: trial["score"])["trial"]
+    scores: dict[bool, dict[int, list[float]]] = {False: {}, True: {}}
+    for record in records.read(path).records:
+        scores["seed" in record].setdefault(record["trial"], []).append(record["score"])
+    finals = scores[True] or scores[False]
+    trial = min(finals, key=lambda trial: float(np.median(finals[trial])))
     fixed = racing.fixed if racing.tuned_as else {}
     return {**base.fixed, **drawn(base.spaces[number - 1], number - 1, trial), **fixed}
 
