@@ -195,6 +195,11 @@ _SGD_CONV = Racer(
             "lr": _falling(5e-3, 3e-2, 2000, 4000),
             "batch_size": Choice((64, 128)),
         },
+        {
+            "lr": _falling(3e-3, 3e-2, 2000, 8000),
+            "batch_size": Choice((16, 32, 64)),
+            "averaging": Choice((6_400, 50_000)),
+        },
     ),
     steps=12_130,
     ends_at=0.0614,
@@ -225,16 +230,31 @@ _KFC = Racer(
             "damping": Choice((1e-2, 3e-2)),
             "clip": Choice((0.1, 0.3)),
         },
+        {
+            "lr": _falling(2e-3, 3e-2, 500, 2000),
+            "batch_size": Choice((64, 128, 256)),
+            "damping": Choice((1e-2, 3e-2)),
+            "clip": Choice((1e-3, 1e-2)),
+            "averaging": Choice((6_400, 50_000)),
+        },
     ),
     steps=2500,
     ends_at=0.0614,
     measure_every=Widening(100, 100),
 )
-# not searched for: the defaults, with inverses for each tenth of a run's first hundred steps
 _KFAC_CONV = Racer(
     "K-FAC",
     {"batch_size": 512, "averaging": 6_400, "T3": 10, "l2": 0.0},
-    (),
+    (
+        *({}, {}),  # it joined in the third round
+        {
+            "lam": LogUniform(1e-2, 3.0),
+            "gamma": LogUniform(5e-3, 0.3),
+            "tau1": Choice((1 / 8, 1 / 2)),
+            "batch_size": Choice((128, 256, 512)),
+            "averaging": Choice((6_400, 50_000)),
+        },
+    ),
     steps=600,
     ends_at=0.0614,
     measure_every=Widening(20, 20),
@@ -242,7 +262,7 @@ _KFAC_CONV = Racer(
 RACES = {
     "cifar10-kfc": Race(
         {"SGD": _SGD_CONV, "KFC-pre": _KFC, "K-FAC": _KFAC_CONV},
-        rounds=((480, 60, 0), (400, 100, 0)),
+        rounds=((480, 60, 0), (400, 100, 0), (480, 80, 1)),
         column="best_loss",
         shown=("best_train_error", "best_test_error"),
         levels={
@@ -251,6 +271,53 @@ RACES = {
             "best_test_error": [0.4, 0.35, 0.3, 0.29, 0.2843],
         },
         compared=("SGD", "KFC-pre"),
+    ),
+    "cifar10-kfc-paper-batches": Race(
+        {
+            "SGD": replace(
+                _SGD_CONV,
+                fixed={"momentum": 0.9, "batch_size": 128},
+                spaces=({"lr": _falling(5e-3, 5e-2, 1000, 4000), "averaging": Choice((6_400, 50_000))},),
+                ends_at=0.35,
+                measure_every=Widening(200, 400),
+            ),
+            "KFC-pre": replace(
+                _KFC,
+                fixed={
+                    "momentum": 0.9,
+                    "batch_size": 512,
+                    "clip_norm": "kfac",
+                    "Ts": 2,
+                    "Tf": 10,
+                    "decay": 0.9,
+                },
+                spaces=(
+                    {
+                        "lr": _falling(2e-3, 3e-2, 100, 400),
+                        "damping": Choice((1e-2, 3e-2)),
+                        "clip": Choice((1e-3, 1e-2)),
+                        "averaging": Choice((6_400, 50_000)),
+                    },
+                ),
+                ends_at=0.35,
+                measure_every=Widening(40, 40),
+            ),
+            "K-FAC": replace(
+                _KFAC_CONV,
+                fixed={"batch_size": 512, "T3": 10, "l2": 0.0},
+                spaces=({k: v for k, v in _KFAC_CONV.spaces[2].items() if k != "batch_size"},),
+                ends_at=0.35,
+            ),
+        },
+        rounds=((480, 80, 1),),
+        column="best_loss",
+        shown=("best_train_error", "best_test_error"),
+        levels={
+            "best_loss": [1.2, 1.0, 0.7, 0.5, 0.4, 0.35],
+            "best_train_error": [0.4, 0.3, 0.2, 0.15, 0.12],
+            "best_test_error": [0.4, 0.35, 0.3, 0.28],
+        },
+        problem="cifar10-kfc",
     ),
     "cifar10-kfc-large-batches": Race(
         {
