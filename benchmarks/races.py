@@ -105,7 +105,11 @@ def _momenta(*largest: float) -> Choice:
 
 def _falling(low: float, high: float, *timescales: float) -> Built:
     """Rates that fall as 1 / (1 + k / timescale); an infinite timescale is a constant rate."""
-    return Built(InverseTime, (LogUniform(low, high), Choice((*timescales, math.inf))))
+    return Built(_rate, (LogUniform(low, high), Choice((*timescales, math.inf))))
+
+
+def _rate(start: float, timescale: float) -> float | InverseTime:
+    return InverseTime(start, timescale) if math.isfinite(timescale) else start
 
 
 _NESTEROV = Racer(
