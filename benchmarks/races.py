@@ -11,6 +11,7 @@ Each is a run of its own, on one thread, so that one core is enough for it and t
 import argparse
 import json
 import math
+import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -74,8 +75,9 @@ class Race:
 
     Attributes:
         racers: by name; the first is the baseline.
-        rounds: of each search, (seconds of training in all trials, seconds of a trial): wide ranges first,
-            then narrow ones around the best. They are the same for all.
+        rounds: of each search, (seconds of training in all trials, seconds of a trial, seeds from which the
+            best three run again): wide ranges first, then narrow ones around the best. They are the same for
+            all. Seconds are the processor's.
         column: by what a trial is judged at its end.
         shown: columns of the report besides the best loss.
         levels: to be reached, by column; else what the baseline had reached on its way.
@@ -85,7 +87,7 @@ class Race:
     """
 
     racers: dict[str, Racer]
-    rounds: tuple[tuple[float, float], ...]
+    rounds: tuple[tuple[float, float, int], ...]
     column: str
     shown: tuple[str, ...]
     levels: dict[str, list[float]] = field(default_factory=dict)
@@ -103,7 +105,11 @@ def _momenta(*largest: float) -> Choice:
 
 def _falling(low: float, high: float, *timescales: float) -> Built:
     """Rates that fall as 1 / (1 + k / timescale); an infinite timescale is a constant rate."""
-    return Built(InverseTime, (LogUniform(low, high), Choice((*timescales, math.inf))))
+    return Built(_rate, (LogUniform(low, high), Choice((*timescales, math.inf))))
+
+
+def _rate(start: float, timescale: float) -> float | InverseTime:
+    return InverseTime(start, timescale) if math.isfinite(timescale) else start
 
 
 _NESTEROV = Racer(
@@ -133,7 +139,7 @@ _NESTEROV = Racer(
             "averaging": Choice((PerStep(0.99), PerStep(0.999))),
         },
     ),
-    steps=16_000,
+    steps=60_000,
     ends_at=55.0,
     measure_every=Widening(500, 1000),
     round=3,
@@ -174,7 +180,7 @@ _KFAC = Racer(
             "averaging": Choice((PerStep(0.9), PerStep(0.95))),
         },
     ),
-    steps=300,
+    steps=400,
     ends_at=55.0,
     measure_every=Widening(20, 20),
     round=3,
@@ -192,6 +198,11 @@ _SGD_CONV = Racer(
         {
             "lr": _falling(5e-3, 3e-2, 2000, 4000),
             "batch_size": Choice((64, 128)),
+        },
+        {
+            "lr": _falling(3e-3, 3e-2, 2000, 8000),
+            "batch_size": Choice((16, 32, 64)),
+            "averaging": Choice((6_400, 50_000)),
         },
     ),
     steps=12_130,
@@ -223,16 +234,31 @@ _KFC = Racer(
             "damping": Choice((1e-2, 3e-2)),
             "clip": Choice((0.1, 0.3)),
         },
+        {
+            "lr": _falling(2e-3, 3e-2, 500, 2000),
+            "batch_size": Choice((64, 128, 256)),
+            "damping": Choice((1e-2, 3e-2)),
+            "clip": Choice((1e-3, 1e-2)),
+            "averaging": Choice((6_400, 50_000)),
+        },
     ),
     steps=2500,
     ends_at=0.0614,
     measure_every=Widening(100, 100),
 )
-# not searched for: the defaults, with inverses for each tenth of a run's first hundred steps
 _KFAC_CONV = Racer(
     "K-FAC",
     {"batch_size": 512, "averaging": 6_400, "T3": 10, "l2": 0.0},
-    (),
+    (
+        *({}, {}),  # it joined in the third round
+        {
+            "lam": LogUniform(1e-2, 3.0),
+            "gamma": LogUniform(5e-3, 0.3),
+            "tau1": Choice((1 / 8, 1 / 2)),
+            "batch_size": Choice((128, 256, 512)),
+            "averaging": Choice((6_400, 50_000)),
+        },
+    ),
     steps=600,
     ends_at=0.0614,
     measure_every=Widening(20, 20),
@@ -240,7 +266,7 @@ _KFAC_CONV = Racer(
 RACES = {
     "cifar10-kfc": Race(
         {"SGD": _SGD_CONV, "KFC-pre": _KFC, "K-FAC": _KFAC_CONV},
-        rounds=((480, 60), (400, 100)),
+        rounds=((480, 60, 0), (400, 100, 0), (480, 80, 1)),
         column="best_loss",
         shown=("best_train_error", "best_test_error"),
         levels={
@@ -249,6 +275,53 @@ RACES = {
             "best_test_error": [0.4, 0.35, 0.3, 0.29, 0.2843],
         },
         compared=("SGD", "KFC-pre"),
+    ),
+    "cifar10-kfc-paper-batches": Race(
+        {
+            "SGD": replace(
+                _SGD_CONV,
+                fixed={"momentum": 0.9, "batch_size": 128},
+                spaces=({"lr": _falling(5e-3, 5e-2, 1000, 4000), "averaging": Choice((6_400, 50_000))},),
+                ends_at=0.35,
+                measure_every=Widening(200, 400),
+            ),
+            "KFC-pre": replace(
+                _KFC,
+                fixed={
+                    "momentum": 0.9,
+                    "batch_size": 512,
+                    "clip_norm": "kfac",
+                    "Ts": 2,
+                    "Tf": 10,
+                    "decay": 0.9,
+                },
+                spaces=(
+                    {
+                        "lr": _falling(2e-3, 3e-2, 100, 400),
+                        "damping": Choice((1e-2, 3e-2)),
+                        "clip": Choice((1e-3, 1e-2)),
+                        "averaging": Choice((6_400, 50_000)),
+                    },
+                ),
+                ends_at=0.35,
+                measure_every=Widening(40, 40),
+            ),
+            "K-FAC": replace(
+                _KFAC_CONV,
+                fixed={"batch_size": 512, "T3": 10, "l2": 0.0},
+                spaces=({k: v for k, v in _KFAC_CONV.spaces[2].items() if k != "batch_size"},),
+                ends_at=0.35,
+            ),
+        },
+        rounds=((480, 80, 1),),
+        column="best_loss",
+        shown=("best_train_error", "best_test_error"),
+        levels={
+            "best_loss": [1.2, 1.0, 0.7, 0.5, 0.4, 0.35],
+            "best_train_error": [0.4, 0.3, 0.2, 0.15, 0.12],
+            "best_test_error": [0.4, 0.35, 0.3, 0.28],
+        },
+        problem="cifar10-kfc",
     ),
     "cifar10-kfc-large-batches": Race(
         {
@@ -276,7 +349,7 @@ RACES = {
                 measure_every=Widening(2, 5),
             ),
         },
-        rounds=((480, 60), (240, 60)),
+        rounds=((480, 60, 0), (240, 60, 0)),
         column="best_loss",
         shown=("best_test_error",),
         levels={
@@ -299,6 +372,13 @@ RACES = {
             "Nesterov, round 4": replace(_NESTEROV, fixed={}, tuned_as="Nesterov", round=4),
             "K-FAC": _KFAC,
             "K-FAC, round 4": replace(_KFAC, fixed={}, tuned_as="K-FAC", round=4),
+            "K-FAC tridiagonal, round 4": replace(
+                _KFAC,
+                optimizer="K-FAC tridiagonal",
+                fixed={"T3": 20},
+                tuned_as="K-FAC",
+                round=4,
+            ),
             "K-FAC tridiagonal": replace(
                 _KFAC,
                 optimizer="K-FAC tridiagonal",
@@ -311,7 +391,7 @@ RACES = {
                 _KFAC, optimizer="K-FAC tridiagonal", fixed={"gamma_share": 1.0}, tuned_as="K-FAC"
             ),
         },
-        rounds=((750, 75), (500, 100), (750, 150), (1500, 100)),
+        rounds=((750, 75, 0), (500, 100, 0), (750, 150, 0), (1500, 100, 2)),
         column="best_loss",
         shown=("best_squared_error", "best_test_squared_error"),
         levels={
@@ -333,7 +413,7 @@ def tune(name: str, racer: str, number: int, folder: Path | None, device: str) -
     """One round of a search, from 1; writes its trials."""
     race, racing = RACES[name], RACES[name].racers[racer]
     one, space = contender(racing.optimizer), racing.spaces[number - 1]
-    budget, seconds = race.rounds[number - 1]
+    budget, seconds, seeds = race.rounds[number - 1]
     fixed = {key: value for key, value in racing.fixed.items() if key not in space}
     search = random_search(
         race.load(name, folder, device),
@@ -344,13 +424,14 @@ def tune(name: str, racer: str, number: int, folder: Path | None, device: str) -
         race.column,
         fixed.get("batch_size"),
         seed=number - 1,
-        seeds=0,
+        seeds=seeds,
         averaging=fixed.get("averaging"),
+        clock=time.process_time,
     )
     path = _search_file(results(name, device), racer, number)
     path.parent.mkdir(parents=True, exist_ok=True)
     search.write(path)
-    for trial in sorted(search.trials, key=lambda trial: trial["score"]):
+    for trial in sorted([*search.trials, *search.finals], key=lambda trial: trial["score"]):
         print(json.dumps(trial))
 
 
@@ -370,7 +451,11 @@ def best(name: str, racer: str, device: str) -> dict[str, Any]:
         raise SystemExit(
             f"expected {path}, which `races.py tune {name} {searched!r} --round {number}` writes"
         )
-    trial = min(records.read(path).records, key=lambda trial: trial["score"])["trial"]
+    scores: dict[bool, dict[int, list[float]]] = {False: {}, True: {}}
+    for record in records.read(path).records:
+        scores["seed" in record].setdefault(record["trial"], []).append(record["score"])
+    finals = scores[True] or scores[False]
+    trial = min(finals, key=lambda trial: float(np.median(finals[trial])))
     fixed = racing.fixed if racing.tuned_as else {}
     return {**base.fixed, **drawn(base.spaces[number - 1], number - 1, trial), **fixed}
 

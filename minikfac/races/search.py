@@ -193,6 +193,7 @@ def random_search(
     finalists: int | None = None,
     progress: bool | str = True,
     averaging: Averaging | None = None,
+    clock: Callable[[], float] | None = None,
 ) -> Search:
     """Tune an optimizer on a problem.
 
@@ -211,6 +212,7 @@ def random_search(
         finalists: how many trials these are, 3 by default.
         progress: show a bar, of this name if it is a text.
         averaging: of the iterates, as of :func:`.train`, where the space does not say.
+        clock: what seconds are read from, as of :func:`.train`.
 
     Raises:
         ValueError: on no time, a column that is not measured, or a setting that the space draws anyway.
@@ -219,7 +221,9 @@ def random_search(
     count = _finalists(budget, trial_seconds, seeds, finalists)
     _check_given(space, batch_size=batch_size, averaging=averaging)
     size = problem.batch_size if batch_size is None else batch_size
-    trials = _Trials(problem, make, space, size, averaging, trial_seconds, column, seed)
+    trials = _Trials(
+        problem, make, space, size, averaging, trial_seconds, column, seed, clock or time.perf_counter
+    )
     search = Search(
         trials.about | {"budget in seconds": budget, "finalists": count if seeds else None, "seeds": seeds}
     )
@@ -276,6 +280,7 @@ class _Trials:
     seconds: float
     column: str
     seed: int
+    clock: Callable[[], float]
 
     @property
     def about(self) -> dict[str, Any]:
@@ -307,7 +312,7 @@ class _Trials:
         theta = self.problem.theta(start)
         trial: Record = {"trial": number}
         trial |= {"seed": start} if start else {"arguments": describe(drawn(self.space, self.seed, number))}
-        began = time.perf_counter()
+        began = self.clock()
         try:
             history = train(
                 self.problem.net,
@@ -321,9 +326,10 @@ class _Trials:
                 progress=False,
                 averaging=averaging,
                 max_seconds=self.seconds,
+                clock=self.clock,
             )
         except FloatingPointError:
-            return trial | {"score": math.inf, "steps": None, "seconds": time.perf_counter() - began}
+            return trial | {"score": math.inf, "steps": None, "seconds": self.clock() - began}
         try:
             score = float(column_of(history, self.column)[-1])
         except KeyError as error:

@@ -66,6 +66,7 @@ def train(
     max_seconds: float | None = None,
     keep: Keep | None = None,
     on_record: Callable[[Record], None] | None = None,
+    clock: Callable[[], float] | None = None,
 ) -> History:
     """Train a net, jointly on all of its ranks.
 
@@ -85,6 +86,8 @@ def train(
         max_seconds: stop after this training time, excluding measurements and checkpoints.
         keep: location of records and checkpoints, and whether to resume.
         on_record: called with each new record.
+        clock: what seconds are read from, ``time.perf_counter`` by default; ``time.process_time``
+            counts those of the processor, on which other work on the machine hardly acts.
 
     Raises:
         ValueError, TypeError: on arguments or ranks that do not match, or a damaged or foreign checkpoint.
@@ -93,7 +96,8 @@ def train(
         FloatingPointError: if the loss becomes NaN or infinite. The last checkpoint remains intact.
     """
     limits, measured = _Limits(steps, max_seconds, target), _measured(measure_every, steps)
-    _check_parts(net, opt, dataset, track=track, on_record=on_record)
+    now = clock or time.perf_counter
+    _check_parts(net, opt, dataset, track=track, on_record=on_record, clock=clock)
     _check_settings(len(dataset.x_train), batch_size, seed, averaging, progress)
     about, leads, n = {}, net.comm.rank == 0, len(dataset.x_train)
     if keep is not None or net.comm.size > 1:
@@ -101,7 +105,7 @@ def train(
     _refuse_different_ranks(net, opt, about, limits, measure_every, keep is not None)
     data, name = beside(dataset, theta), progress if isinstance(progress, str) else "training"
     with keeping(keep if leads else None, about, theta) as keeper:
-        run = _Run(net, opt, data, seed, averaging, limits, measured, keeper, track, on_record)
+        run = _Run(net, opt, data, seed, averaging, limits, measured, keeper, track, on_record, now)
         at = run.start(theta, about)
         keeper.begin(at)
         left = None if steps is None else steps - at.step
@@ -167,6 +171,7 @@ class _Run:
     keeper: Keeper
     track: Callable[[int, Array], dict[str, Any]] | None
     on_record: Callable[[Record], None] | None
+    clock: Callable[[], float]
 
     def start(self, theta: Array, about: dict[str, Any]) -> Checkpoint:
         """The starting point: a stored checkpoint, or theta."""
@@ -197,7 +202,7 @@ class _Run:
 
     def step(self, at: Checkpoint, rows: np.ndarray) -> Checkpoint:
         """Take one step and update the average, if there is one."""
-        started = time.perf_counter()
+        started = self.clock()
         batch = batch_of(self.data, rows, at.theta)
         theta, state, info = self._stepped(at, batch)
         average, k, m = at.average, at.step + 1, len(rows)
@@ -205,7 +210,7 @@ class _Run:
             average = averaged(average, theta, k, m, self.averaging)
         if self.measured(k):
             to_host(theta[:1])  # wait for the device
-        seconds, examples = at.seconds + time.perf_counter() - started, at.examples + m
+        seconds, examples = at.seconds + self.clock() - started, at.examples + m
         return Checkpoint(theta, state, k, examples, seconds, info, at.records, at.about, average)
 
     def _stepped(

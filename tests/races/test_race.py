@@ -458,19 +458,18 @@ def points() -> Problem:
     return Problem("points", net, data, "glorot", 10)
 
 
-def tune(monkeypatch: pytest.MonkeyPatch, space: Any, budget: float = 30.0, **options: Any) -> Search:
+def tune(space: Any, budget: float = 30.0, **options: Any) -> Search:
     """Search with a clock that moves by half a second with each look at it, so eight steps a trial."""
     ticks = iter(np.arange(0.0, 1e6, 0.5))
-    monkeypatch.setattr(training.time, "perf_counter", lambda: next(ticks))
-    make = options.pop("make", optim.SGD)
-    return random_search(points(), make, space, budget, 4.0, progress=False, **options)
+    make, clock = options.pop("make", optim.SGD), lambda: next(ticks)
+    return random_search(points(), make, space, budget, 4.0, progress=False, clock=clock, **options)
 
 
 LR = {"lr": LogUniform(1e-4, 1.0), "momentum": Choice((0.0, 0.9))}
 
 
-def test_a_search_spends_its_budget_and_keeps_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
-    search = tune(monkeypatch, LR, seeds=0)
+def test_a_search_spends_its_budget_and_keeps_the_best() -> None:
+    search = tune(LR, seeds=0)
     assert [trial["seconds"] for trial in search.trials] == [4.0] * 8  # the last began at 28 of 30
     assert search.seconds == 32 and not search.finals
     best = min(search.trials, key=lambda trial: trial["score"])
@@ -491,14 +490,14 @@ def test_a_search_spends_its_budget_and_keeps_the_best(monkeypatch: pytest.Monke
     assert again.records[-1]["loss"] == trial["score"]
 
 
-def test_a_larger_budget_begins_with_the_same_trials(monkeypatch: pytest.MonkeyPatch) -> None:
-    short, long = tune(monkeypatch, LR, 12.0), tune(monkeypatch, LR, 20.0)
+def test_a_larger_budget_begins_with_the_same_trials() -> None:
+    short, long = tune(LR, 12.0), tune(LR, 20.0)
     assert long.trials[:3] == short.trials and len(long.trials) == 5
-    assert tune(monkeypatch, LR, 12.0, seed=1).trials != short.trials
+    assert tune(LR, 12.0, seed=1).trials != short.trials
 
 
-def test_the_best_few_are_judged_by_other_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
-    search = tune(monkeypatch, LR, seeds=3, finalists=2)
+def test_the_best_few_are_judged_by_other_seeds() -> None:
+    search = tune(LR, seeds=3, finalists=2)
     ranked = sorted(search.trials, key=lambda trial: trial["score"])
     order = [(final["trial"], final["seed"]) for final in search.finals]
     assert order == [(trial["trial"], seed) for trial in ranked[:2] for seed in (1, 2, 3)]
@@ -512,7 +511,7 @@ def test_the_best_few_are_judged_by_other_seeds(monkeypatch: pytest.MonkeyPatch)
     assert again.records[-1]["loss"] == search.scores[1]
 
 
-def test_a_lucky_start_does_not_win(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lucky_start_does_not_win() -> None:
     lucky = points().theta(0)
 
     class Lucky(optim.SGD):
@@ -526,8 +525,8 @@ def test_a_lucky_start_does_not_win(monkeypatch: pytest.MonkeyPatch) -> None:
             return moved if state["moves"] else theta, after | {"moves": state["moves"]}, info
 
     space = {"lr": Choice((0.5, 0.05))}
-    assert tune(monkeypatch, space, make=Lucky, seeds=0).best == {"lr": 0.5}
-    assert tune(monkeypatch, space, make=Lucky, finalists=8).best == {"lr": 0.05}
+    assert tune(space, make=Lucky, seeds=0).best == {"lr": 0.5}
+    assert tune(space, make=Lucky, finalists=8).best == {"lr": 0.05}
 
 
 def test_the_median_decides_and_not_the_best_seed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -547,39 +546,37 @@ def test_the_median_decides_and_not_the_best_seed(monkeypatch: pytest.MonkeyPatc
     assert (best.median, best.spread) == (3.0, (3.0, 99.0))
 
 
-def test_a_trial_that_diverges_is_infinitely_bad(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trial_that_diverges_is_infinitely_bad() -> None:
     class Diverges(optim.SGD):
         def step(self, theta: Any, state: Any, batch: Any, rng: Any = None) -> Any:
             taken = super().step(theta, state, batch, rng)
             return (*taken[:2], {"loss": math.nan}) if self.lr == 2.0 and state["step"] == 3 else taken
 
-    search = tune(monkeypatch, {"lr": Choice((0.1, 2.0))}, make=Diverges)
+    search = tune({"lr": Choice((0.1, 2.0))}, make=Diverges)
     scores = {trial["arguments"]["lr"]: trial["score"] for trial in search.trials}
     assert scores[2.0] == math.inf > scores[0.1]
     assert search.best == {"lr": 0.1}
     with pytest.raises(FloatingPointError, match=r"expected a trial that ends, got \d+ that diverged"):
-        tune(monkeypatch, {"lr": Choice((2.0,))}, make=Diverges)
+        tune({"lr": Choice((2.0,))}, make=Diverges)
 
 
-def test_a_search_may_go_by_the_better_of_iterate_and_average(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_search_may_go_by_the_better_of_iterate_and_average() -> None:
     space = {"lr": Choice((1.0,)), "averaging": Choice((100.0,))}
     scores = {
-        column: tune(monkeypatch, space, 4.0, column=column, seeds=0).scores[0]
+        column: tune(space, 4.0, column=column, seeds=0).scores[0]
         for column in ("loss", "loss_average", "best_loss")
     }
     assert scores["loss"] != scores["loss_average"]
     assert scores["best_loss"] == min(scores["loss"], scores["loss_average"])
 
 
-def test_batch_sizes_are_drawn_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    search = tune(monkeypatch, LR | {"batch_size": Choice((5, 50))})
+def test_batch_sizes_are_drawn_too() -> None:
+    search = tune(LR | {"batch_size": Choice((5, 50))})
     assert {trial["arguments"]["batch_size"] for trial in search.trials} == {5, 50}
 
 
-def test_a_search_is_written_with_its_ranges_and_budget(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    search = tune(monkeypatch, LR)
+def test_a_search_is_written_with_its_ranges_and_budget(tmp_path: Path) -> None:
+    search = tune(LR)
     search.write(tmp_path / "search.jsonl")
     read = records.read(tmp_path / "search.jsonl")
     assert read.records == [*search.trials, *search.finals]
@@ -673,16 +670,16 @@ def test_extremes_of_ranges() -> None:
 
 def test_what_a_search_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="expected budget > 0, got 0"):
-        tune(monkeypatch, LR, 0)
+        tune(LR, 0)
     with pytest.raises(ValueError, match=r"expected finalists only with seeds .* run again, got 2"):
-        tune(monkeypatch, LR, seeds=0, finalists=2)
+        tune(LR, seeds=0, finalists=2)
     for name, drawn, value in (("batch_size", 5, 10), ("averaging", 50.0, 100.0)):
         with pytest.raises(ValueError, match=f"expected {name} either drawn .* or given, got both"):
-            tune(monkeypatch, LR | {name: Choice((drawn,))}, **{name: value})
+            tune(LR | {name: Choice((drawn,))}, **{name: value})
     with pytest.raises(ValueError, match="expected seeds to be a whole number >= 0, got -1"):
-        tune(monkeypatch, LR, seeds=-1)
+        tune(LR, seeds=-1)
     with pytest.raises(ValueError, match=r"expected a column among step, .* got 'accuracy'"):
-        tune(monkeypatch, LR, column="accuracy")
+        tune(LR, column="accuracy")
     with pytest.raises(ValueError, match="expected high > 0, got 0"):
         LogUniform(1, 0)
     with pytest.raises(ValueError, match="at least one value to choose from, got none"):

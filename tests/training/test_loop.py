@@ -302,7 +302,7 @@ def test_statistics_of_batch_normalization_are_those_of_the_state() -> None:
     assert abs(expected - net.loss(history.theta, data.x_test, data.y_test, net.init_stats())) > 1e-3
 
 
-def test_the_clock_stands_still_while_the_loop_measures(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_clock_stands_still_while_the_loop_measures() -> None:
     now = [0.0]
 
     class Slow(Recorder):
@@ -314,9 +314,9 @@ def test_the_clock_stands_still_while_the_loop_measures(monkeypatch: pytest.Monk
         now[0] += 100.0
         return {}
 
-    monkeypatch.setattr(training.time, "perf_counter", lambda: now[0])
     net, theta, data = labelled()
-    history = training.train(net, theta, Slow(), data, 3, 8, 0, 1, track, progress=False)
+    run = {"track": track, "clock": lambda: now[0], "progress": False}
+    history = training.train(net, theta, Slow(), data, 3, 8, 0, 1, **run)
     assert list(history["seconds"]) == [0, 2, 4, 6]
 
 
@@ -439,10 +439,9 @@ def test_a_target_must_be_a_column() -> None:
         train(target={"accuracy": 0.9})
 
 
-def test_a_run_stops_when_its_seconds_are_over(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_stops_when_its_seconds_are_over() -> None:
     now = itertools.count(0.0, 0.5)  # half a second from one look at the clock to the next
-    monkeypatch.setattr(training.time, "perf_counter", lambda: next(now))
-    history = train(steps=100, measure_every=3, max_seconds=2.0)
+    history = train(steps=100, measure_every=3, max_seconds=2.0, clock=lambda: next(now))
     assert list(history["step"]) == [0, 3, 4]
     assert history["seconds"][-1] == 2.0
     with pytest.raises(ValueError, match="expected max_seconds > 0, got 0"):
