@@ -208,6 +208,7 @@ _SGD_CONV = Racer(
     steps=12_130,
     ends_at=0.0614,
     measure_every=Widening(300, 600),
+    round=2,
 )
 _SGD_LARGE = replace(
     _SGD_CONV,
@@ -245,6 +246,7 @@ _KFC = Racer(
     steps=2500,
     ends_at=0.0614,
     measure_every=Widening(100, 100),
+    round=2,
 )
 _KFAC_CONV = Racer(
     "K-FAC",
@@ -284,6 +286,7 @@ RACES = {
                 spaces=({"lr": _falling(5e-3, 5e-2, 1000, 4000), "averaging": Choice((6_400, 50_000))},),
                 ends_at=0.35,
                 measure_every=Widening(200, 400),
+                round=1,
             ),
             "KFC-pre": replace(
                 _KFC,
@@ -305,6 +308,7 @@ RACES = {
                 ),
                 ends_at=0.35,
                 measure_every=Widening(40, 40),
+                round=1,
             ),
             "K-FAC": replace(
                 _KFAC_CONV,
