@@ -32,7 +32,7 @@ from minikfac.training.batches import batch_of, batches
 
 PERIOD, WARM_UP, LAPS, LONG = 20, 3, 3, 4.0
 BATCHES = {
-    ("mnist-autoencoder", "Nesterov, falling rate"): (100,),
+    ("mnist-autoencoder", "Nesterov"): (32, 100, 200),
     ("mnist-autoencoder", "K-FAC"): (500, 1500, 5000),
     ("mnist-autoencoder", "K-FAC tridiagonal"): (500, 5000),
     ("cifar10-kfc", "SGD"): (64,),
@@ -40,7 +40,10 @@ BATCHES = {
     ("cifar10-kfc", "K-FAC"): (512,),
 }
 FOLDERS = {"mnist-autoencoder": "mnist", "cifar10-kfc": "cifar10"}
-WHOLE = {"mnist-autoencoder": ("Nesterov, falling rate", "K-FAC", 80), "cifar10-kfc": ("SGD", "KFC-pre", 1.2)}
+WHOLE = {
+    "mnist-autoencoder": ("Nesterov, batches of 100", "K-FAC", 80),
+    "cifar10-kfc": ("SGD", "KFC-pre", 1.2),
+}
 """Baseline, contender and training loss."""
 
 
@@ -71,6 +74,8 @@ def made(problem: Problem, race: str, racer: str) -> tuple[Any, dict[str, Any]]:
 def updates(problems: dict[str, Problem]) -> Iterator[dict[str, Any]]:
     """Seconds of an update by race, racer and batch."""
     for (race, racer), sizes in BATCHES.items():
+        if race not in problems:
+            continue
         opt, _ = made(problems[race], race, racer)
         for m in sizes:
             times = seconds_of_updates(problems[race], opt, m)
@@ -81,6 +86,8 @@ def updates(problems: dict[str, Problem]) -> Iterator[dict[str, Any]]:
 def whole(problems: dict[str, Problem]) -> Iterator[dict[str, Any]]:
     """Seconds of a run of seed 1 to a level, by the clock and without measurements."""
     for race, (*racers, level) in WHOLE.items():
+        if race not in problems:
+            continue
         data = problems[race].dataset
         for racer in racers:
             run = records.read(races.results(race, "cpu") / f"{races.file_name(racer)}-1.jsonl")
@@ -114,20 +121,23 @@ def averages(problems: dict[str, Problem]) -> Iterator[dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("what", choices=("updates", "whole"))
+    parser.add_argument("--race", choices=FOLDERS, help="only this one; the others keep their times")
     parser.add_argument("--folder", type=Path, help="where the files of the data are, if not in the cache")
     arguments = parser.parse_args()
     problems = {
         name: races.RACES[name].load(name, arguments.folder and arguments.folder / data, "cpu")
         for name, data in FOLDERS.items()
+        if arguments.race in (None, name)
     }
     path = common.RESULTS / "step_times.json"
-    record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"machine": common.machine()}
+    record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    record["machine"] = common.machine()
     parts = {"updates": updates(problems)}
     if arguments.what == "whole":
         parts = {"averaging": averages(problems), "whole": whole(problems)}
     with one_thread():
         for part, rows in parts.items():
-            record[part] = []
+            record[part] = [row for row in record.get(part, []) if row["race"] not in problems]
             for row in rows:
                 print(part, row, flush=True)
                 record[part].append(row)

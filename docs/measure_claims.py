@@ -142,7 +142,7 @@ def from_races() -> dict[str, str]:
     import races
 
     factors = {}
-    autoencoder = "mnist-autoencoder", "Nesterov, falling rate", "K-FAC"
+    autoencoder = "mnist-autoencoder", "Nesterov, batches of 100", "K-FAC"
     conv = "cifar10-kfc", "SGD", "KFC-pre"
     for what, (name, slow, fast), column in (
         ("MNIST autoencoder, training loss", autoencoder, "best_loss"),

@@ -155,16 +155,15 @@ def main() -> None:
         data, net = loaded[setup.data], setup.net
         theta = net.init(np.random.default_rng(0), setup.scheme, np.float32)
         opt = setup.optimizer(net)
-        for step in setup.moments:
+        for step in missing:  # a checkpoint may be of a later one than those that are there
             keep = training.Keep(options.work, name=setup.name.replace(" ", "-"), existing="resume")
             at = theta
             if step:
                 run = {"batch_size": setup.batch_size, "keep": keep, "measure_every": step}
                 at = training.train(net, theta, opt, data, step, **run).theta
-            if step in missing:
-                print(f"{setup.name}, step {step}", flush=True)
-                record["measurements"][f"{setup.name}, step {step}"] = rounded(measure(setup, at, data))
-                write_text(options.out, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+            print(f"{setup.name}, step {step}", flush=True)
+            record["measurements"][f"{setup.name}, step {step}"] = rounded(measure(setup, at, data))
+            write_text(options.out, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
 
 
 def rounded(value: Any) -> Any:

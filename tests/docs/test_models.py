@@ -19,7 +19,7 @@ races: Any = benchmark("races")
 RESULTS = ROOT / "docs" / "results"
 PAGE = (RESULTS / "models.md").read_text(encoding="utf-8")
 RACES = {
-    "mnist-autoencoder": (["Nesterov, falling rate", "K-FAC"], [80, 70, 60, 57, 56, 55]),
+    "mnist-autoencoder": (["Nesterov, batches of 100", "K-FAC"], [80, 70, 60, 57, 56, 55]),
     "cifar10-kfc": (["SGD", "KFC-pre"], [1.0, 0.7, 0.4]),
 }
 MACHINES = {name: model.read_machine(RESULTS / "machines" / f"{name}.toml") for name in ("tesla-k40", "h100")}
