@@ -31,7 +31,7 @@ from .display import Display, ShownByFields, in_words
 from .fisher.matrix import check_damping
 from .interop import from_torch, stats_from_torch
 from .network import Network
-from .network.layers import Conv2d, Dense, Flatten
+from .network.layers import Conv2d, Flatten, OnSequences
 from .network.outputs import Output
 from .parallel import one_thread
 from .quality.measures import BRIEF
@@ -401,7 +401,10 @@ def _net(model: Any, theta: Array | None, output: Any, data: Any) -> tuple[Netwo
 
 def _examples(data: Any, net: Network, torch: bool) -> tuple[Array, Array]:
     """Inputs as the net takes them, in float64, and targets."""
-    images = any(isinstance(layer, Conv2d | Flatten) for layer in (*net.layers, *net.parameter_layers))
+    every = (*net.layers, *net.parameter_layers)
+    images, windows = (
+        any(isinstance(layer, Conv2d | kind) for layer in every) for kind in (Flatten, OnSequences)
+    )
     if isinstance(data, Dataset):
         data = data.as_images() if images and data.image_shape is not None else data
         x, y = data.x_train, data.y_train
@@ -415,8 +418,8 @@ def _examples(data: Any, net: Network, torch: bool) -> tuple[Array, Array]:
     check_array(y, "y")
     if x.ndim == 4 and not images:
         x = x.reshape(len(x), -1)
-    elif torch and images and x.ndim > 2 and not isinstance(net.layers[0], Dense):
-        x = array_module(x).moveaxis(x, 1, -1)  # a Dense takes sequences (N, T, C) in PyTorch, too
+    elif torch and (windows if x.ndim == 3 else images and x.ndim > 2):
+        x = array_module(x).moveaxis(x, 1, -1)  # of sequences for windows: else they are (N, T, C) there, too
     return (x.astype("float64") if x.dtype.kind == "f" else x), y
 
 

@@ -101,7 +101,7 @@ def hessian(
     tape = net.forward(theta, x, stats, train)
     y = as_array(y, "y", NUMBER_CLASSES)
     net.output.check(y, *tape.z.shape)
-    weights = net.output.check_weights(weights, theta, *tape.z.shape)
+    net.output.check_weights(weights, theta, *tape.z.shape)
     apply = partial(net.hessian_product, theta, tape, y, weights=weights)
     return MatrixFree(apply, theta, "the Hessian", names=net.names, slices=net.slices)
 

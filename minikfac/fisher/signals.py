@@ -310,7 +310,7 @@ def signals(
     Args:
         net: the network.
         theta: (P,).
-        x: inputs, (N, features) or images (N, H, W, C).
+        x: inputs, (N, features), sequences (N, T, C) or images (N, H, W, C).
         y: targets, for ``targets="data"`` only.
         targets: "model" (exact expectation over the model's targets, K = C), "sampled" (Monte Carlo,
             K = n_samples) or "data" (the labels: empirical Fisher, K = 1).
@@ -322,6 +322,7 @@ def signals(
         train: use the statistics of this batch instead.
         weights: of the examples, (N,), or of the independent terms of their targets, (N, terms), as in
             :meth:`minikfac.Network.loss`; g includes their square roots, and K-FAC's A counts all alike.
+            With ``targets="data"`` and weights of terms it is the derivative of the terms so weighted.
 
     Raises:
         ValueError: on contradictory arguments, arguments that ``Network.forward`` rejects, or signals that

@@ -58,8 +58,8 @@ def block_tridiagonal(signals: Signals) -> BlockTridiagonal:
     """
     if not signals.dense_chain:
         raise ValueError(
-            "expected a chain of dense layers for block_tridiagonal, got convolutions, branches or "
-            "layers that are not neighbours; use kfac"
+            "expected a chain of dense layers for block_tridiagonal, got convolutions, sequences, branches "
+            "or layers that are not neighbours; use kfac"
         )
     check_dense(signals, "block_tridiagonal")
     last = len(signals) - 1

@@ -157,8 +157,8 @@ def loss_scale(
 ) -> float:
     """Ratio of a library's curvature to ours, which is that of the mean negative log-likelihood.
 
-    PyTorch's mean also runs over outputs, except for cross-entropy, and its squared error has no 1/2; neither
-    has that of kfac-jax, while nngeometry uses the distributions themselves.
+    PyTorch's mean also runs over outputs, for cross-entropy over positions, and its squared error has no
+    1/2; neither has that of kfac-jax, while nngeometry uses the distributions themselves.
 
     An empirical matrix squares the gradients of each example's loss, so factors of that loss enter squared:
     the 2 of the squared error, and 1/C in PyTorch. In the other libraries 1/C enters once, as 1/N does.
@@ -189,11 +189,10 @@ def loss_scale(
         return squares if library == "kfac-jax" else 1.0
     if reduction not in ("mean", "sum"):
         raise ValueError(f"expected reduction 'mean' or 'sum', got {reduction!r}")
-    outputs_of_mean = 1 if categorical else c
     if reduction == "sum":
         return squares * n
     squared = library == "pytorch" and targets == "data"
-    return squares / outputs_of_mean ** (2 if squared else 1)
+    return squares / output.n_terms(c) ** (2 if squared else 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -295,7 +294,8 @@ class _Convention:
 def _inputs(net: Network, reduction: str) -> Array:
     """An input for a net whose first layer determines its shape."""
     first = net.layers[0]
-    if not isinstance(first, layers.Dense) or reduction == "sum":
+    along = any(isinstance(layer, layers.Flatten | layers.GlobalAvgPool) for layer in net.layers)
+    if not isinstance(first, layers.Dense) or along or reduction == "sum":  # perhaps along a sequence
         what = "the number of examples" if reduction == "sum" else f"the shape of inputs to {first}"
         raise ValueError(f"expected inputs x, which determine {what}, got none")
     return array_module().zeros((1, first.n_in))

@@ -112,6 +112,8 @@ def from_torch(
     theta = net.pack(parts.Ws)
     net.check_finite(theta, "weights")
     if callable(module):
+        if isinstance(output, CategoricalPerPosition) and parts.inputs in ("", "flat"):
+            input_shape = input_shape or (output.positions, parts.n_in)
         _compare(module, parts, front, input_shape)
     return net, theta
 
@@ -426,7 +428,8 @@ def _compare(module: Any, parts: _Import, front: list[Layer], input_shape: tuple
     except Exception as error:  # whatever the module does
         raise ValueError(
             f"expected a module that runs on inputs (8, {', '.join(map(str, shape))}), got "
-            f"{type(error).__name__}: {error}; give input_shape=(C, H, W) or (features,)"
+            f"{type(error).__name__}: {error}; give input_shape=(C, H, W), (C, T), (features,), or (T, C) "
+            "for Linear along sequences"
         ) from error
     tolerance = 1e-2 if like.is_cuda else float(xp.finfo(ours.dtype).eps) ** 0.5  # TF32 has 10 bits
     difference = _relative_error(ours, whole)

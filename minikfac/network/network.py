@@ -41,6 +41,9 @@ Stats = Sequence[Array] | None
 """Running statistics of batch normalization, (2, C) each; None for those of ``net.init_stats()``."""
 
 
+_FLATTEN = "add a Flatten(), and for a label at each of T positions the output CategoricalPerPosition(T)"
+
+
 @dataclass(frozen=True, repr=False)
 class Tape(ShownByFields):
     """The results of a forward pass that the backward pass needs.
@@ -227,7 +230,7 @@ class Network(Shown):
         """C, the number of natural parameters for inputs like x."""
         shape = self._body.output_shape(as_batch(x).shape[1:])
         if shape is None or len(shape) != 1 or shape[0] is None:
-            raise ValueError(f"expected outputs (N, C) of the last layer, got {shape}; add a Flatten()")
+            raise ValueError(f"expected outputs (N, C) of the last layer, got {shape}; {_FLATTEN}")
         return shape[0]
 
     def batch_stats(self, theta: Array, x: Array) -> list[Array]:
@@ -268,7 +271,7 @@ class Network(Shown):
         running = self._check_stats(theta, stats)
         z, record = self._body.forward(Ws, x, None if train else running)
         if z.ndim != 2:
-            raise ValueError(f"expected outputs (N, C) of the last layer, got {z.shape}; add a Flatten()")
+            raise ValueError(f"expected outputs (N, C) of the last layer, got {z.shape}; {_FLATTEN}")
         if train:
             decays = [layer.decay for layer in batch_norms(self._body)]
             running = [

@@ -160,6 +160,8 @@ class Output(ABC):
         if weights is None:
             return None
         xp, weights, terms = array_module(like), as_array(weights, "weights"), self.n_terms(n_units)
+        if weights.dtype.kind not in "biuf":
+            raise ValueError(f"expected weights of a real dtype, got {weights.dtype}")
         if weights.shape not in ((n,), (n, terms)):
             other = f" or ({n}, {terms})" if terms > 1 else ""
             raise ValueError(f"expected weights of shape ({n},){other}, got {weights.shape}")
@@ -295,7 +297,13 @@ class CategoricalPerPosition(Output):
 
     def _apart(self, z: Array) -> Array:
         """z (N, T C) -> (N T, C)."""
+        self.check_units(z.shape[-1])
         return z.reshape(len(z) * self.positions, -1)
+
+    def check_units(self, n_units: int) -> None:
+        """Reject a number of outputs that is not T times C."""
+        if n_units % self.positions:
+            raise ValueError(f"expected {self.positions} x C outputs, C for each position, got {n_units}")
 
     def terms(self, z: Array, y: Array) -> Array:
         return Categorical().terms(self._apart(z), y.reshape(-1)).reshape(y.shape)
@@ -335,8 +343,7 @@ class CategoricalPerPosition(Output):
 
     def check_form(self, y: Array, n: int, n_units: int) -> None:
         check_array(y, "labels")
-        if n_units % self.positions:
-            raise ValueError(f"expected {self.positions} x C outputs, C for each position, got {n_units}")
+        self.check_units(n_units)
         if y.shape != (n, self.positions) or n == 0:
             raise ValueError(f"expected labels of shape ({n or 'N'}, {self.positions}), got {y.shape}")
         Categorical().check_form(y.reshape(-1), y.size, n_units // self.positions)

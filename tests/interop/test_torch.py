@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import minikfac as mk
-from minikfac import layers, outputs
+from minikfac import fisher, interop, layers, outputs
 from oracles import EXACT, FLOAT32, OUTPUTS, close, random_targets
 
 # modules that look like PyTorch's --------------------------------------------------------------
@@ -1363,3 +1363,34 @@ def test_linear_along_a_sequence():
     close(net.forward(theta, x).z, flat(torch.tensor(x)).detach().numpy(), 1e-10)
     with pytest.raises(ValueError, match=r"expected a module that runs on inputs \(8, 6, 5\)"):
         mk.from_torch(flat, input_shape=(6, 5))
+    of_positions = torch.nn.Sequential(torch.nn.Linear(5, 4), torch.nn.BatchNorm1d(4), torch.nn.Linear(4, 3))
+    with torch.no_grad():
+        of_positions[1].weight[:] = torch.arange(1.0, 5.0)
+    with pytest.raises(ValueError, match="relative error of"):  # it normalizes positions there, features here
+        mk.from_torch(of_positions.double(), outputs.CategoricalPerPosition(4))
+
+
+@pytest.mark.oracle
+def test_explore_of_sequences_moves_no_axis_of_layers_of_features():
+    import torch
+
+    module = torch.nn.Sequential(torch.nn.LayerNorm(5), torch.nn.Linear(5, 3)).double()
+    x, y = torch.randn(30, 5, 5).double(), torch.randint(0, 3, (30, 5))
+    seen = mk.explore(module, (x, y), output=outputs.CategoricalPerPosition(5), progress=False)
+    close(seen.x, x.numpy())
+
+
+@pytest.mark.oracle
+def test_the_mean_of_pytorch_runs_over_positions():
+    import torch
+
+    module = torch.nn.Sequential(torch.nn.Linear(5, 3)).double()
+    x, y = torch.randn(6, 4, 5).double(), torch.randint(0, 3, (6, 4))
+    net, theta = mk.from_torch(module, outputs.CategoricalPerPosition(4))
+
+    def loss(weight, bias):
+        return torch.nn.functional.cross_entropy((x @ weight.T + bias).mT, y)
+
+    H = torch.autograd.functional.hessian(loss, (module[0].weight, module[0].bias))
+    F = interop.convert(fisher.exact(fisher.signals(net, theta, x.numpy())).to_dense(), net, x.numpy())
+    close(F[:15, :15], H[0][0].reshape(15, 15).detach().numpy(), 1e-10)

@@ -100,6 +100,20 @@ def test_reduce_is_exact_for_linear_nets_with_a_mean_over_positions() -> None:
     assert error(fisher.kfac(signals).to_dense(), blocks) > 0.3
 
 
+def test_layers_on_sequences_have_windows_of_one_column() -> None:
+    for layer in (
+        layers.AvgPool2d(3, 2, 1),
+        layers.Conv2d(D, 3, 3, padding=1),
+        layers.Conv2d(D, 3, (3, 1), padding=1),
+    ):
+        with pytest.raises(
+            ValueError, match=r"expected windows one column wide, as kernel_size=\(k, 1\), got"
+        ):
+            layers.OnSequences(layer)
+    with pytest.raises(ValueError, match="expected windows one column wide"):
+        layers.OnSequences(layers.Grouped(*[layers.Conv2d(1, 1, 3)] * 2))
+
+
 def test_sequences_are_no_chain_of_vectors() -> None:
     net = Network([layers.Dense(D, 3), layers.Dense(3, C)], outputs.Gaussian())
     theta = net.init(np.random.default_rng(0))
@@ -147,6 +161,10 @@ def test_labels_of_positions_must_fit(y: np.ndarray, error: type[Exception], mes
 def test_positions_must_divide_the_outputs() -> None:
     with pytest.raises(ValueError, match="expected 2 x C outputs, C for each position, got 3"):
         outputs.CategoricalPerPosition(2).check(np.zeros((1, 2), int), 1, 3)
+    net, _, theta = per_position()
+    other = Network(net.layers, outputs.CategoricalPerPosition(5))
+    with pytest.raises(ValueError, match="expected 5 x C outputs, C for each position, got 12"):
+        fisher.signals(other, theta, X)
     with pytest.raises(ValueError, match="CategoricalPerPosition positions to be a positive whole number"):
         outputs.CategoricalPerPosition(0)
 
@@ -185,6 +203,17 @@ def test_whole_weights_are_repetitions() -> None:
         close(kind(net, theta, x, y, weights=times).to_dense(), scale * kind(net, theta, *many).to_dense())
 
 
+def test_weights_of_examples_with_several_terms() -> None:
+    """The same for each term: as weights of all terms, in every matrix and the Hessian."""
+    net, _, theta = per_position()
+    one = np.array([2.0, 0.0, 1.0, 0.5, 3.0])
+    each = np.repeat(one[:, None], T, axis=1)
+    for kind, args in ((fisher.product, (X,)), (fisher.gauss_newton, (X, Y)), (fisher.hessian, (X, Y))):
+        ours, theirs = (kind(net, theta, *args, weights=weights).to_dense() for weights in (one, each))
+        close(ours, theirs)
+    close(net.gradient(theta, X, Y, weights=one), net.gradient(theta, X, Y, weights=each))
+
+
 @pytest.mark.parametrize("output", ["bernoulli", "gaussian"])
 def test_units_without_weight_are_missing(output: str) -> None:
     """A target's value there changes nothing; derivatives are those of the loss."""
@@ -213,6 +242,7 @@ def test_units_without_weight_are_missing(output: str) -> None:
         (np.zeros(5), "expected finite weights >= 0, not all 0, got values from 0 to 0"),
         (np.array([1, 1, np.nan, 1, 1]), "expected finite weights >= 0, not all 0"),
         (np.array([1, 1, np.inf, 1, 1]), "expected finite weights >= 0, not all 0"),
+        (np.ones(5) + 0j, "expected weights of a real dtype, got complex128"),
     ],
 )
 def test_weights_must_fit(weights: np.ndarray, message: str) -> None:

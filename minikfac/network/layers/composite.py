@@ -380,6 +380,10 @@ class OnSequences(Sequential):
     """
 
     def __init__(self, layer: Layer) -> None:
+        for part in getattr(layer, "branches", (layer,)):
+            windows = getattr(part, "windows", None)
+            if windows is not None and (windows.kernel[1], windows.before[1], windows.after[1]) != (1, 0, 0):
+                raise ValueError(f"expected windows one column wide, as kernel_size=(k, 1), got {part}")
         super().__init__((AsImages(), layer, AsSequences()))
 
 
