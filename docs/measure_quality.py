@@ -112,7 +112,7 @@ def measure(setup: Setup, theta: np.ndarray, data: Dataset) -> dict[str, Any]:
     methods = {name: method for name in names if (method := quality.APPROXIMATIONS[name][1])}
     F, gradient = fisher.product(setup.net, theta, x), setup.net.gradient(theta, x, y)
     task = F, matrices, gradient, DAMPING, methods
-    for table in quality.compare_by_products(*task, vectors=setup.vectors, tolerance=1e-4, cg_limit=2000):
+    for table in quality.compare_by_products(*task, vectors=setup.vectors, tolerance=1e-4, cg_limit=5000):
         row = table["K-FAC"]
         print("   ", *(f"{key} {row[key]:.4f}" for key in COLUMNS[:5] if key in row), flush=True)
     assert table.spread is not None

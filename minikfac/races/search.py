@@ -201,8 +201,7 @@ def random_search(
         problem: the problem; its ``theta(0)`` is where all trials start.
         make: called with the net and what was drawn.
         space: ranges of the arguments.
-        budget: seconds of training of all trials together; measurements do not count. A trial that began
-            in time is finished.
+        budget: seconds of training in all trials; measurements do not count, a trial begun in time ends.
         trial_seconds: seconds of training of each.
         column: by whose last value a trial is judged; less is better. ``best_loss`` is the lower of the
             iterate's and the average's, see :mod:`.race`.
@@ -211,8 +210,7 @@ def random_search(
         seeds: runs of each of the best few, from ``theta(1)``, ``theta(2)`` ..., not counted in the budget.
         finalists: how many trials these are, 3 by default.
         progress: show a bar, of this name if it is a text.
-        averaging: of the iterates, as of :func:`.train`, where the space does not say.
-        clock: what seconds are read from, as of :func:`.train`.
+        averaging, clock: as of :func:`.train`; the former where the space does not say.
 
     Raises:
         ValueError: on no time, a column that is not measured, or a setting that the space draws anyway.
@@ -221,9 +219,8 @@ def random_search(
     count = _finalists(budget, trial_seconds, seeds, finalists)
     _check_given(space, batch_size=batch_size, averaging=averaging)
     size = problem.batch_size if batch_size is None else batch_size
-    trials = _Trials(
-        problem, make, space, size, averaging, trial_seconds, column, seed, clock or time.perf_counter
-    )
+    now = clock or time.perf_counter
+    trials = _Trials(problem, make, space, size, averaging, trial_seconds, column, seed, now)
     search = Search(
         trials.about | {"budget in seconds": budget, "finalists": count if seeds else None, "seeds": seeds}
     )

@@ -71,8 +71,7 @@ def train(
     """Train a net, jointly on all of its ranks.
 
     Args:
-        net, theta: the network and its initial parameters (P,), which are not changed.
-        opt: the optimizer.
+        net, theta, opt: the network, its initial parameters (P,), which are not changed, and the optimizer.
         dataset: the data, moved to theta's device at once or by batches; losses are on the full sets.
         steps: largest number of steps; None if ``max_seconds`` is the only limit.
         batch_size: examples per step, or a function of the step, such as :class:`.ExponentialBatches`.
@@ -80,14 +79,12 @@ def train(
         measure_every: steps between measurements, or a function that decides this for each step; start and
             end are always measured. By default a tenth of the run, or :class:`.PerOctave` without ``steps``.
         track: called with step and theta at each measurement; the returned entries are added to the record.
-        progress: whether to show a progress bar, or its title.
         averaging: examples over which the iterates are averaged, see :mod:`.averaging`; None for no average.
         target: stop at the first measurement where all these columns are at or below their levels.
         max_seconds: stop after this training time, excluding measurements and checkpoints.
         keep: location of records and checkpoints, and whether to resume.
-        on_record: called with each new record.
-        clock: what seconds are read from, ``time.perf_counter`` by default; ``time.process_time``
-            counts those of the processor, on which other work on the machine hardly acts.
+        progress, on_record: whether to show a bar, or its title; what is called with each new record.
+        clock: what seconds are read from; ``time.process_time`` counts the processor's, whatever else runs.
 
     Raises:
         ValueError, TypeError: on arguments or ranks that do not match, or a damaged or foreign checkpoint.
@@ -96,7 +93,6 @@ def train(
         FloatingPointError: if the loss becomes NaN or infinite. The last checkpoint remains intact.
     """
     limits, measured = _Limits(steps, max_seconds, target), _measured(measure_every, steps)
-    now = clock or time.perf_counter
     _check_parts(net, opt, dataset, track=track, on_record=on_record, clock=clock)
     _check_settings(len(dataset.x_train), batch_size, seed, averaging, progress)
     about, leads, n = {}, net.comm.rank == 0, len(dataset.x_train)
@@ -105,7 +101,7 @@ def train(
     _refuse_different_ranks(net, opt, about, limits, measure_every, keep is not None)
     data, name = beside(dataset, theta), progress if isinstance(progress, str) else "training"
     with keeping(keep if leads else None, about, theta) as keeper:
-        run = _Run(net, opt, data, seed, averaging, limits, measured, keeper, track, on_record, now)
+        run = _Run(net, opt, data, seed, averaging, limits, measured, keeper, track, on_record, clock)
         at = run.start(theta, about)
         keeper.begin(at)
         left = None if steps is None else steps - at.step
@@ -171,7 +167,7 @@ class _Run:
     keeper: Keeper
     track: Callable[[int, Array], dict[str, Any]] | None
     on_record: Callable[[Record], None] | None
-    clock: Callable[[], float]
+    clock: Callable[[], float] | None
 
     def start(self, theta: Array, about: dict[str, Any]) -> Checkpoint:
         """The starting point: a stored checkpoint, or theta."""
@@ -202,7 +198,8 @@ class _Run:
 
     def step(self, at: Checkpoint, rows: np.ndarray) -> Checkpoint:
         """Take one step and update the average, if there is one."""
-        started = self.clock()
+        now = self.clock or time.perf_counter
+        started = now()
         batch = batch_of(self.data, rows, at.theta)
         theta, state, info = self._stepped(at, batch)
         average, k, m = at.average, at.step + 1, len(rows)
@@ -210,7 +207,7 @@ class _Run:
             average = averaged(average, theta, k, m, self.averaging)
         if self.measured(k):
             to_host(theta[:1])  # wait for the device
-        seconds, examples = at.seconds + self.clock() - started, at.examples + m
+        seconds, examples = at.seconds + now() - started, at.examples + m
         return Checkpoint(theta, state, k, examples, seconds, info, at.records, at.about, average)
 
     def _stepped(
