@@ -2,7 +2,6 @@
 
 import itertools
 import math
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -27,17 +26,6 @@ from minikfac.network.layers import (
 )
 from oracles import FINITE_DIFFERENCE, close, derivative, random_targets, unit_vector
 from oracles.layers import Case, Pass, loop_conv, loop_pool
-
-
-@pytest.fixture
-def torch() -> Iterator[object]:
-    """PyTorch, with float64 its own default; tests that ask for it are marked ``oracle``."""
-    import torch
-
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    yield torch
-    torch.set_default_dtype(before)
 
 
 def channels_first(x):

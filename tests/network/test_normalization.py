@@ -1,7 +1,6 @@
 """Normalization against loops over values and against PyTorch; statistics of batches, running and coupled."""
 
 import math
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -53,17 +52,6 @@ NORMS = {
     "batch": (BatchNorm(6, eps=EPS), batch_together),
 }
 every_norm = pytest.mark.parametrize(("layer", "together"), NORMS.values(), ids=NORMS)
-
-
-@pytest.fixture
-def torch() -> Iterator[object]:
-    """PyTorch, with float64 its own default; tests that ask for it are marked ``oracle``."""
-    import torch
-
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    yield torch
-    torch.set_default_dtype(before)
 
 
 # values --------------------------------------------------------------

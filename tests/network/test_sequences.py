@@ -1,7 +1,6 @@
 """Weights shared along a sequence, targets per position, and weights of examples and positions."""
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -22,17 +21,6 @@ def per_position() -> tuple[Network, Network, np.ndarray]:
     parts = [layers.Dense(D, 3), layers.LayerNorm(3), layers.Tanh(), layers.Dense(3, C)]
     net = Network([*parts, layers.Flatten()], outputs.CategoricalPerPosition(T))
     return net, Network(parts, outputs.Categorical()), net.init(np.random.default_rng(1)) + 0.1
-
-
-@pytest.fixture
-def torch() -> Iterator[Any]:
-    """PyTorch, with float64 its own default; tests that ask for it are marked ``oracle``."""
-    import torch
-
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    yield torch
-    torch.set_default_dtype(before)
 
 
 # the same weights at all positions ------------------------------------------------------------------------
