@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from minikfac import plots, races, training, use_device
-from minikfac.optim.schedules import InverseTime, SutskeverMomentum
+from minikfac.optim.schedules import InverseTime, SutskeverMomentum, WarmUp
 from minikfac.parallel import one_thread
 from minikfac.plots.races import label
 from minikfac.races.contenders import contender
@@ -213,9 +213,16 @@ _SGD_CONV = Racer(
 _SGD_LARGE = replace(
     _SGD_CONV,
     fixed={**_SGD_CONV.fixed, "batch_size": 4096, "averaging": PerStep(0.99)},
-    spaces=({"lr": _falling(1e-2, 0.3, 100)}, {"lr": _falling(3e-3, 3e-2, 100, 400)}),
-    steps=200,
-    ends_at=1.27,
+    spaces=(
+        {"lr": _falling(1e-2, 0.3, 100)},
+        {"lr": _falling(3e-3, 3e-2, 100, 400)},
+        {
+            "lr": Built(WarmUp, (_falling(1e-2, 0.2, 100, 400), Choice((10, 30)))),
+            "averaging": Choice((PerStep(0.9), PerStep(0.99))),
+        },
+    ),
+    steps=300,
+    ends_at=1.2,
     measure_every=Widening(10, 25),
 )
 # statistics and inverses are renewed as seldom as the cost of a step asks for, not tuned
@@ -330,8 +337,8 @@ RACES = {
     "cifar10-kfc-large-batches": Race(
         {
             # rates of the search, held: trials of 28 updates favour those that soon fall behind
-            "SGD, constant rate": replace(_SGD_LARGE, fixed={"lr": 0.0119}, tuned_as="SGD"),
-            "SGD, larger constant rate": replace(_SGD_LARGE, fixed={"lr": 0.0222}, tuned_as="SGD"),
+            "SGD, constant rate": replace(_SGD_LARGE, fixed={"lr": 0.0119}, tuned_as="SGD", round=2),
+            "SGD, larger constant rate": replace(_SGD_LARGE, fixed={"lr": 0.0222}, tuned_as="SGD", round=2),
             "SGD": _SGD_LARGE,
             "KFC-pre": replace(
                 _KFC,
@@ -347,13 +354,33 @@ RACES = {
                         "damping": Choice((3e-2, 1e-1)),
                         "clip": Choice((0.1, 0.3)),
                     },
+                    {
+                        "lr": _falling(5e-3, 0.1, 50, 200),
+                        "damping": Choice((1e-2, 3e-2, 1e-1)),
+                        "clip": Choice((1e-3, 1e-2)),
+                        "averaging": Choice((PerStep(0.9), PerStep(0.99))),
+                    },
                 ),
-                steps=45,
-                ends_at=1.0,
+                steps=100,
+                ends_at=1.2,
+                measure_every=Widening(2, 5),
+            ),
+            "K-FAC": replace(
+                _KFAC_CONV,
+                fixed={"batch_size": 4096, "T3": 5, "l2": 0.0},
+                spaces=(
+                    *({}, {}),
+                    {
+                        **{k: v for k, v in _KFAC_CONV.spaces[2].items() if k != "batch_size"},
+                        "averaging": Choice((PerStep(0.9), PerStep(0.99))),
+                    },
+                ),
+                steps=100,
+                ends_at=1.2,
                 measure_every=Widening(2, 5),
             ),
         },
-        rounds=((480, 60, 0), (240, 60, 0)),
+        rounds=((480, 60, 0), (240, 60, 0), (600, 120, 1)),
         column="best_loss",
         shown=("best_test_error",),
         levels={

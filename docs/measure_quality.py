@@ -26,6 +26,8 @@ from minikfac.writing import write_text
 PATH = Path(__file__).parent / "results" / "quality.json"
 DAMPING = 0.01
 MOMENTS = (0, 20, 100, 500)
+COMPARED = 100
+"""Step at which widths and depths are compared: later the exact step takes thousands of products."""
 APPROXIMATIONS = (
     "K-FAC",
     "K-FAC (factored damping)",
@@ -76,20 +78,19 @@ def residual(name: str, width: int, blocks: int, moments: tuple[int, ...]) -> Se
 def setups(quick: bool) -> Iterator[Setup]:
     """All nets; those of one study differ in one number."""
     scale = 16 if quick else 1
-    moments = (0, 4) if quick else MOMENTS
-    last = moments[-1:]
+    moments, compared = ((0, 4), (4,)) if quick else (MOMENTS, (COMPARED,))
     hidden = [1000 // scale, 500 // scale, 250 // scale]
     yield autoencoder("along training", hidden, moments)
     for width in (0.125, 0.25, 0.5):
-        yield autoencoder(f"width {width:g}", [round(width * size) for size in hidden], last)
+        yield autoencoder(f"width {width:g}", [round(width * size) for size in hidden], compared)
     for depth in (1, 2):
-        yield autoencoder(f"depth {depth}", hidden[:depth], last)
+        yield autoencoder(f"depth {depth}", hidden[:depth], compared)
     base = 8 if quick else 16
     yield residual("along training", base, 1, moments)
     for width in (base // 2, 3 * base // 2):
-        yield residual(f"width {width}", width, 1, last)
+        yield residual(f"width {width}", width, 1, compared)
     for blocks in (2, 3):
-        yield residual(f"depth {6 * blocks + 2}", base, blocks, last)
+        yield residual(f"depth {6 * blocks + 2}", base, blocks, compared)
 
 
 def load(name: str, folder: Path | None, quick: bool) -> Dataset:

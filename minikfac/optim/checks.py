@@ -110,7 +110,7 @@ def value_at(value: float | Schedule, k: int, name: str = "a schedule") -> float
     return float(at)
 
 
-SCHEDULED = ("lr", "momentum")
+SCHEDULED = ("lr", "rate", "momentum")
 """Settings that may be schedules."""
 
 

@@ -6,6 +6,7 @@
 ``InverseTime``          start / (1 + k / timescale)
 ``Cosine``               from start to end along half a cosine in ``steps``, then end
 ``Steps``                start factor^(number of steps in ``at`` that have passed)
+``WarmUp``               min(1, (k + 1) / steps) times a rate or another schedule
 ``SutskeverMomentum``    min(1 - 1 / (2 (floor(k / 250) + 1)), maximum)
 =======================  =============================================================
 
@@ -104,6 +105,26 @@ class Steps:
 
     def __call__(self, k: int) -> float:
         return math.prod([self.start, *(self.factor for step in self.at if step <= k)])
+
+
+@dataclass(frozen=True)
+class WarmUp:
+    """A rate, or a schedule of it, that grows linearly to its value in the first ``steps`` steps [GDGN17].
+
+    >>> [WarmUp(0.8, 4)(k) for k in (0, 1, 3, 100)]
+    [0.2, 0.4, 0.8, 0.8]
+    """
+
+    rate: float | Schedule
+    steps: int
+
+    def __post_init__(self) -> None:
+        checks.plain_numbers(self)
+        checks.count(steps=self.steps)
+        checks.positive(rate=self.rate)
+
+    def __call__(self, k: int) -> float:
+        return min(1.0, (k + 1) / self.steps) * value_at(self.rate, k)
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ SCHEDULES: dict[str, dict[str, Any]] = {
     "InverseTime": {"start": 0.1, "timescale": 3},
     "Cosine": {"start": 0.1, "steps": 4, "end": 0.01},
     "Steps": {"start": 0.1, "at": (1, 2), "factor": 0.5},
+    "WarmUp": {"rate": 0.1, "steps": 3},
     "SutskeverMomentum": {"maximum": 0.9},
 }
 LOOP: dict[str, Any] = {

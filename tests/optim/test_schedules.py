@@ -16,6 +16,7 @@ ALL: list[Any] = [
     schedules.InverseTime(0.3, 50),
     schedules.Cosine(0.3, 200, end=0.01),
     schedules.Steps(0.3, at=(10, 20)),
+    schedules.WarmUp(0.3, 20),
     schedules.SutskeverMomentum(0.99),
 ]
 
@@ -28,7 +29,7 @@ def test_momentum_grows_as_sutskever_et_al_wrote_it(maximum: float) -> None:
 
 
 def test_values_at_steps() -> None:
-    values = [[schedule(k) for k in (0, 10, 100, 400)] for schedule in ALL[:5]]
+    values = [[schedule(k) for k in (0, 10, 100, 400)] for schedule in ALL[:6]]
     half = 0.01 + 0.29 * (1 + math.cos(math.pi / 20)) / 2
     expected = [
         [0.3] * 4,
@@ -36,9 +37,16 @@ def test_values_at_steps() -> None:
         [0.3, 0.25, 0.1, 0.3 / 9],
         [0.3, half, 0.155, 0.01],
         [0.3, 0.03, 0.003, 0.003],
+        [0.3 / 20, 0.3 * 11 / 20, 0.3, 0.3],
     ]
     close(values, expected)
     assert schedules.Steps(1, at=(10,))(9) == 1  # the drop is at the step itself
+
+
+def test_a_schedule_is_warmed_up() -> None:
+    falling = schedules.InverseTime(0.3, 50)
+    warmed = schedules.WarmUp(falling, 10)
+    close([warmed(k) for k in (0, 4, 9, 30)], [0.03, falling(4) / 2, falling(9), falling(30)])
 
 
 @pytest.mark.parametrize("schedule", ALL)
@@ -56,6 +64,9 @@ def test_a_number_is_its_own_schedule() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (lambda: schedules.WarmUp(0, 5), "expected rate > 0, got 0"),
+        (lambda: schedules.WarmUp(schedules.Constant(0), 5), "expected rate > 0, got 0 at step 0"),
+        (lambda: schedules.WarmUp(0.1, 0), "expected steps to be a whole number >= 1, got 0"),
         (lambda: schedules.Exponential(1, 0), r"expected rate in \(0, 1\], got 0"),
         (lambda: schedules.Exponential(1, 0.5, 0), "expected every > 0, got 0"),
         (lambda: schedules.InverseTime(1, 0), "expected timescale > 0, got 0"),
