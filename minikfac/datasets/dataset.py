@@ -1,9 +1,9 @@
 """A data set: training and test examples, their targets, and the checks that every reader shares.
 
-| array              | shape                                 | dtype            |
-|--------------------|---------------------------------------|------------------|
-| `x_train, x_test`  | (N, features), or images (N, H, W, C) | float64, float32 |
-| `y_train, y_test`  | labels (N,), or targets (N, C)        | int64, or float  |
+| array              | shape                                                      | dtype            |
+|--------------------|------------------------------------------------------------|------------------|
+| `x_train, x_test`  | (N, features), images (N, H, W, C) or sequences (N, T, D)  | float64, float32 |
+| `y_train, y_test`  | labels (N,), of sequences also (N, T), or targets (N, C)   | int64, or float  |
 
 The image readers scale pixels to [0, 1]; in handwritten digits, 0 is background and 1 is ink. Images may be
 flat: `as_vectors` and `as_images` convert between the two shapes. Every `Dataset` is validated when it is
@@ -29,8 +29,8 @@ class Dataset(Shown):
     """Hold the examples of one data set.
 
     Attributes:
-        x_train: Training inputs, (N, features) or (N, H, W, C), floats.
-        y_train: Labels (N,), whole numbers from 0, or targets (N, C), floats.
+        x_train: Training inputs, (N, features), (N, H, W, C) or (N, T, D), floats.
+        y_train: Labels (N,), of sequences also (N, T), whole numbers from 0, or targets (N, C), floats.
         x_test: Test inputs, shaped like `x_train`.
         y_test: Labels or targets of `x_test`.
         name: Name of the set in records and titles.
@@ -92,7 +92,7 @@ class Dataset(Shown):
             )
 
     def _fill_n_classes(self) -> None:
-        if self.y_train.ndim != 1:
+        if self.y_train.dtype.kind == "f":
             if self.n_classes is not None:
                 raise ValueError(
                     f"{self.name}: expected labels (N,) with n_classes={self.n_classes}, "
@@ -212,8 +212,10 @@ def from_bytes(pixels: np.ndarray, dtype: DTypeLike) -> np.ndarray:
 
 def check_examples(x: np.ndarray, y: np.ndarray, x_name: str, y_name: str) -> None:
     """Raise ValueError unless `x` has finite floats and `y` one label or row of targets per example."""
-    if x.ndim not in (2, 4):
-        raise ValueError(f"{x_name}: expected (N, features) or images (N, H, W, C), got {x.shape}")
+    if x.ndim not in (2, 3, 4):
+        raise ValueError(
+            f"{x_name}: expected (N, features), images (N, H, W, C) or sequences (N, T, D), got {x.shape}"
+        )
     if 0 in x.shape:
         raise ValueError(f"{x_name}: expected at least one example with one feature, got {x.shape}")
     if x.dtype.kind != "f":
@@ -224,7 +226,7 @@ def check_examples(x: np.ndarray, y: np.ndarray, x_name: str, y_name: str) -> No
         raise ValueError(
             f"{y_name}: expected {len(x)} labels (N,) or targets (N, C) for {x_name} {x.shape}, got {y.shape}"
         )
-    if y.ndim == 1:
+    if y.ndim == 1 or (x.ndim == 3 and y.dtype.kind in "iu"):
         if y.dtype.kind not in "iu":
             raise ValueError(
                 f"{y_name}: expected labels (N,) of an integer type or targets (N, C) of floats, "
@@ -265,11 +267,11 @@ def check_labels(y: np.ndarray, n_classes: int | None, name: str) -> None:
     """Raise ValueError, naming the first offending example, unless 0 <= y < n_classes (None: any y >= 0)."""
     wrong = y < 0 if n_classes is None else (y < 0) | (y >= n_classes)
     if wrong.any():
-        first = int(wrong.argmax())
+        first = tuple(np.argwhere(wrong)[0])
         what = "labels from 0" if n_classes is None else f"labels 0..{n_classes - 1}"
         low, high = int(y.min()), int(y.max())
         hint = label_advice(low, high, high + 1 if n_classes is None else n_classes)
-        raise ValueError(f"{name}: expected {what}, got {int(y[first])} in example {first}{hint}")
+        raise ValueError(f"{name}: expected {what}, got {y[first]} in example {first[0]}{hint}")
 
 
 def float_dtype(dtype: DTypeLike) -> np.dtype:

@@ -85,7 +85,7 @@ def test_dataset_fills_in_classes_and_image_shape() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (dict(x_train=np.zeros(12)), r"mine: x_train: expected \(N, features\) or images .*, got \(12,\)"),
+        (dict(x_train=np.zeros(12)), r"mine: x_train: expected \(N, features\), images .*, got \(12,\)"),
         (dict(x_train=np.zeros((0, 4))), r"x_train: expected at least one example .*, got \(0, 4\)"),
         (
             dict(x_test=np.zeros((5, 0))),
@@ -134,6 +134,16 @@ def test_dataset_fills_in_classes_and_image_shape() -> None:
 def test_dataset_refuses(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Dataset(**arrays(**changes))
+
+
+def test_sequences_have_labels_for_each_position_or_for_the_whole() -> None:
+    x, labels = np.zeros((4, 3, 2)), np.array([[0, 1, 2], [2, 0, 1], [1, 1, 1], [0, 0, 0]])
+    data = Dataset(x, labels, x[:2], labels[:2], "sequences")
+    assert data.n_classes == 3 and data.image_shape is None
+    assert data.subset(2, 1).y_train.shape == (2, 3)
+    assert Dataset(x, labels[:, 0], x[:2], labels[:2, 0], "sequences").n_classes == 3
+    with pytest.raises(ValueError, match=r"y_train: expected labels 0\.\.1, got 2 in example 0"):
+        Dataset(x, labels, x[:2], labels[:2], "sequences", n_classes=2)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -659,7 +669,7 @@ def test_npz_of_images(tmp_path: Path, shape: tuple[int, ...]) -> None:
         ),
         (
             dict(x_train=np.array(3.0)),
-            r"x_train: expected \(N, features\) or images \(N, H, W, C\), got \(\)",
+            r"x_train: expected \(N, features\), images .*, got \(\)",
         ),
         (dict(x_train=np.array([["a"] * 4] * 12)), r"x_train: expected floats, got <U1"),
         (

@@ -576,10 +576,10 @@ def test_groups_refuse_channels_and_weights_that_do_not_divide():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((2, 0, 3), "expected Conv2d c_out to be a positive whole number, got 0"),
-        ((2, 2, 0), r"expected Conv2d kernel_size to be .* got \(0, 1\)"),
-        ((2, 2, (3, 1)), r"expected Conv2d kernel_size to be .* got \(\(3, 1\), 1\)"),
-        ((2, 2, 3, 2.5), r"expected Conv2d stride to be .* got \(2\.5, 1\)"),
+        ((2, 0, 3), "expected Conv1d c_out to be a positive whole number, got 0"),
+        ((2, 2, 0), "expected Conv1d kernel_size to be a positive whole number, got 0"),
+        ((2, 2, (3, 1)), r"expected Conv1d kernel_size to be .* got \(3, 1\)"),
+        ((2, 2, 3, 2.5), r"expected Conv1d stride to be .* got 2\.5"),
         ((2, 2, 3, 1, -1), r"expected Conv2d padding to be .* got \(-1, 0\)"),
         ((2, 2, 3, 1, (1, -1)), r"expected Conv2d padding to be .* got \(1, -1\)"),
         ((2, 2, 3, 1, "full"), "expected Conv2d padding 'valid', 'same' or numbers, got 'full'"),

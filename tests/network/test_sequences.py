@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from minikfac import Network, fisher, layers, outputs
+from minikfac import Network, fisher, layers, optim, outputs, training
+from minikfac.datasets import Dataset
 from oracles import FINITE_DIFFERENCE, close, derivative, error, unit_vector
 
 N, T, D, C = 5, 3, 2, 4
@@ -42,6 +43,17 @@ def test_positions_are_examples_of_their_own() -> None:
     close(kfac, T * fisher.kfac(fisher.signals(alone, theta, x)).to_dense())
     assert net.kl(theta, theta + 0.1, X) == pytest.approx(T * alone.kl(theta, theta + 0.1, x))
     close(net.predict(theta, X).reshape(-1, C), alone.predict(theta, x))
+
+
+def test_positions_are_trained_like_examples_of_their_own() -> None:
+    net, alone, theta = per_position()
+    x, y = X.reshape(-1, D), Y.reshape(-1)
+    data = Dataset(X, Y, X, Y, "sequences", n_classes=C), Dataset(x, y, x, y, "vectors", n_classes=C)
+    ours = training.train(net, theta, optim.SGD(net, lr=0.1), data[0], 5, batch_size=N)
+    theirs = training.train(alone, theta, optim.SGD(alone, lr=0.1 * T), data[1], 5, batch_size=N * T)
+    close(ours.theta, theirs.theta)
+    assert ours.records[-1]["test_error"] == pytest.approx(theirs.records[-1]["test_error"])
+    assert ours.records[-1]["loss"] == pytest.approx(T * theirs.records[-1]["loss"])
 
 
 def test_a_dense_layer_along_a_sequence_is_a_convolution_of_width_one() -> None:

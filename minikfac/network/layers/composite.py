@@ -20,7 +20,7 @@ from typing import Any
 
 from ...backend import Array, array_module
 from ...linalg import consecutive
-from .base import Derivatives, Differentials, Layer, ParameterLayer, Record, Shape, Weights
+from .base import Derivatives, Differentials, Layer, ParameterLayer, Record, Shape, Weights, check_positive
 from .convolution import Conv2d
 from .dense import check_weight_and_bias
 from .layout import AsImages, AsSequences
@@ -403,6 +403,7 @@ class Conv1d(OnSequences):
     def __init__(
         self, c_in: int, c_out: int, kernel_size: int, stride: int = 1, padding: Any = 0, bias: bool = True
     ) -> None:
+        check_positive("Conv1d", c_in=c_in, c_out=c_out, kernel_size=kernel_size, stride=stride)
         pad: Any = padding if isinstance(padding, str) else (padding, (0, 0) if type(padding) is tuple else 0)
         super().__init__(Conv2d(c_in, c_out, (kernel_size, 1), (stride, 1), pad, bias))
 
