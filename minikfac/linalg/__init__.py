@@ -10,7 +10,7 @@ from .._on_demand import on_demand
 
 if TYPE_CHECKING:
     from .cg import CGResult, conjugate_gradients
-    from .general import invert
+    from .general import best_scalar, invert, relative_error
     from .kronecker import kron_apply, kron_dense, kron_eigen_dense, kron_sum_solver
     from .krylov import Subspace, krylov_subspace
     from .lanczos import extreme_eigenpairs

@@ -1,4 +1,4 @@
-"""Square matrices without symmetry."""
+"""Matrices of any kind: inverses, and how far one is from another."""
 
 from __future__ import annotations
 
@@ -21,3 +21,14 @@ def invert(M: Array, name: str = "matrix") -> Array:
             f"expected {name} ({len(M)} x {len(M)}) to be invertible, got condition number {condition:.1e}"
         )
     return xp.linalg.inv(M)
+
+
+def relative_error(near: Array, exact: Array) -> float:
+    """Return ||near - exact|| / ||exact||, Frobenius norms; the absolute error where exact is 0."""
+    xp = array_module(exact)
+    return float(xp.linalg.norm(exact - near)) / (float(xp.linalg.norm(exact)) or 1.0)
+
+
+def best_scalar(near: Array, exact: Array) -> float:
+    """Return the c for which c near is nearest to exact: <near, exact> / <near, near>."""
+    return float((near * exact).sum() / (near * near).sum())

@@ -15,6 +15,7 @@ import numpy as np
 from matplotlib.colors import PowerNorm
 
 from ..backend import Array
+from ..linalg import relative_error
 from .checks import checked, some
 from .matrices import draw_pooled, mark_layers, pool_magnitudes
 from .style import BLUE, MAGNITUDE, new_figure, style
@@ -61,7 +62,7 @@ def _layer(fig: Any, place: Any, block: Array, A: Array, G: Array, name: str) ->
     grid = place.subgridspec(1, 5, width_ratios=[2.2, 1.15, 0.9, 2.2, 2.2])
     axes = [fig.add_subplot(grid[0, column]) for column in range(5)]
     black = float(np.percentile(np.abs(block), 97)) or 1.0
-    error = np.linalg.norm(block - product) / (np.linalg.norm(block) or 1.0)
+    error = relative_error(product, block)
     blacks = (black, np.abs(A).max(), np.abs(G).max(), black, black)
     pictures = (block, A, G, product, block - product)
     for ax, M, limit, title in zip(axes, pictures, blacks, TITLES, strict=True):
@@ -132,7 +133,7 @@ def _whole(
 ) -> tuple[str, list[Any]]:
     """The exact matrix, K-FAC and the difference, on one scale; their title and axes."""
     norm = np.linalg.norm(F) or 1.0
-    error = np.linalg.norm(F - kfac) / norm
+    error = relative_error(kfac, F)
     blocks = sum((F[layer, layer] ** 2).sum() for layer in rows)
     between = max(0.0, 1 - blocks / norm**2) ** 0.5
     side = -(-len(F) // CELLS)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..linalg import relative_error
 from .checks import checked, some
 from .matrices import pool_magnitudes
 from .style import MAGNITUDE, WIDTH, panels, style
@@ -47,9 +48,8 @@ def ladder_blocks(
     columns = min(columns, len(matrices))
     width = WIDTH / columns
     axes = panels(len(matrices), columns, width + 0.5, 0.7)
-    norm = float(np.linalg.norm(F)) or 1.0
     extent = (0, side * len(exact), side * len(exact), 0)
-    errors = {name: float(np.linalg.norm(F - M)) / norm for name, M in matrices.items()}
+    errors = {name: relative_error(M, F) for name, M in matrices.items()}
     for number, (ax, (name, M)) in enumerate(zip(axes, matrices.items(), strict=True)):
         ax.imshow(pool_magnitudes(M, side), cmap=MAGNITUDE, vmin=0, vmax=limit, extent=extent)
         ax.set(xticks=[], yticks=[], xlim=(0, len(F)), ylim=(len(F), 0))

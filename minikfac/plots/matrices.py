@@ -15,6 +15,7 @@ import numpy as np
 from matplotlib.ticker import FuncFormatter
 
 from ..backend import Array
+from ..linalg import relative_error
 from .checks import checked, some
 from .style import BLUE, MAGNITUDE, WIDTH, axes_for, new_figure, style, write_numbers
 
@@ -163,12 +164,12 @@ def matrix_rows(
         first, *_ = row.values()
         F = checked(first, ("P", "P"), what, finite=True)
         _check_sizes(F, sizes, names)
-        side, norm = -(-len(F) // cells), float(np.linalg.norm(F)) or 1.0
+        side = -(-len(F) // cells)
         limit = float(np.percentile(pool_magnitudes(F, side), 97)) or 1.0
         for ax, (name, matrix) in zip(place, row.items(), strict=False):
             M = checked(matrix, F.shape, name, finite=True)
             draw_pooled(ax, M, side, limit)
-            error = float(np.linalg.norm(F - M)) / norm
+            error = relative_error(M, F)
             ax.set_title(f"{name}\nerror {error:.2g}" if error else name)
             mark_layers(ax, names, sizes, False, ax is place[0], False)
             errors.append(f"{error:.2g}")

@@ -461,3 +461,11 @@ def test_a_matrix_is_inverted_up_to_the_condition_number_that_its_dtype_allows(d
             linalg.invert(M, "B")
     with pytest.raises(linalg.SingularMatrixError, match="got condition number inf"):
         linalg.invert(np.zeros((2, 2), dtype))
+
+
+def test_distance_and_scale_of_a_matrix():
+    exact, near = np.array([[3.0, 0.0], [0.0, 4.0]]), np.array([[3.0, 0.0], [0.0, 1.0]])
+    assert linalg.relative_error(near, exact) == pytest.approx(3 / 5)
+    assert linalg.relative_error(near, 0 * near) == pytest.approx(10**0.5)
+    assert linalg.best_scalar(near, exact) == pytest.approx(13 / 10)
+    assert linalg.best_scalar(2 * exact, exact) == 0.5

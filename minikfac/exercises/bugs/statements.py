@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from ... import fisher, layers
+from ...linalg import best_scalar, relative_error
 from ...network import Network, mlp, outputs
 from ..judging import times
 
@@ -70,13 +71,13 @@ class Statement:
 def compared(K: np.ndarray, F: np.ndarray) -> Finding:
     """Whether two matrices are the same; if not, whether up to a scalar."""
     size = np.linalg.norm(F)
-    error = float(np.linalg.norm(K - F) / size)
+    error = relative_error(K, F)
     if error <= TOLERANCE:
         return Finding(True, "exact up to rounding", 1.0)
     if np.linalg.norm(K) <= TOLERANCE * size:
         return Finding(False, "all of it is missing, the matrix is zero")
-    c = float((K * F).sum() / (K * K).sum())
-    rest = float(np.linalg.norm(c * K - F) / size)
+    c = best_scalar(K, F)
+    rest = relative_error(c * K, F)
     scale = f"it is {times(1 / c)} what it should be" if abs(c - 1) > TOLERANCE else "no scalar helps"
     if rest <= TOLERANCE:
         return Finding(False, f"{scale}, and right up to that factor", c)

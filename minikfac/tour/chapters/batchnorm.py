@@ -17,6 +17,7 @@ import numpy as np
 
 from ... import fisher, plots
 from ...backend import Array, to_host
+from ...linalg import best_scalar, relative_error
 from ...network import Network, outputs
 from ...network.layers import AvgPool2d, BatchNorm, Conv2d, Dense, Flatten, GroupNorm, Layer, Tanh
 from ..parts import Chapter, Section, number, two_digits
@@ -87,12 +88,13 @@ def coupling(
     errors, scales, flat, *layer_errors = np.reshape(measured, (len(sizes), repeats, -1)).transpose(2, 0, 1)
     control = _net(images.shape[1:], GroupNorm(2, _MAPS))
     x = images[rng.choice(len(images), min(sizes), replace=False)]
+    uncoupled, also = _both(control, control.init(rng), x)
     return Coupling(
         np.array(sizes),
         errors,
         scales,
         np.array(layer_errors),
-        _error(*_both(control, control.init(rng), x)),
+        relative_error(also, uncoupled),
         net.names,
         flat,
     )
@@ -100,10 +102,10 @@ def coupling(
 
 def _compared(joint: Array, constant: Array, w: Array, slices: Sequence[slice]) -> list[float]:
     """Error, best scalar, ratio of lengths along w, and the error of each block."""
-    scale = float((constant * joint).sum() / (constant**2).sum())
+    scale = best_scalar(constant, joint)
     flat = float(np.linalg.norm(joint @ w) / np.linalg.norm(constant @ w))
-    blocks = [_error(joint[block, block], constant[block, block]) for block in slices]
-    return [_error(joint, constant), scale, flat, *blocks]
+    blocks = [relative_error(constant[block, block], joint[block, block]) for block in slices]
+    return [relative_error(constant, joint), scale, flat, *blocks]
 
 
 def _net(shape: Sequence[int], normalization: Layer) -> Network:
@@ -118,10 +120,6 @@ def _both(net: Network, theta: Array, x: Array) -> tuple[Array, Array]:
     """The Fisher matrix of the joint batch, and that of its examples with constant statistics."""
     constant = fisher.exact(fisher.signals(net, theta, x, train=True))
     return to_host(fisher.joint(net, theta, x).to_dense()), to_host(constant.to_dense())
-
-
-def _error(F: Array, M: Array) -> float:
-    return float(np.linalg.norm(F - M) / np.linalg.norm(F))
 
 
 def compute(run: Run) -> Chapter | None:

@@ -26,6 +26,7 @@ import numpy as np
 
 from ... import fisher, plots
 from ...backend import Array
+from ...linalg import best_scalar, relative_error
 from ...network import Network, outputs
 from ...network.layers import Conv2d, Dense, Flatten, GlobalAvgPool, Identity, Layer, Tanh
 from ..parts import Chapter, Section, number
@@ -206,6 +207,6 @@ def _measure(net: Network, theta: Array, x: Array) -> tuple[list[float], list[fl
     near = (fisher.kfac(signals), fisher.fully_correlated(signals), fisher.kfac(signals, reduce=True))
     blocks = [matrix.to_dense() for matrix in near]
     return (
-        [float(np.linalg.norm(F - M) / np.linalg.norm(F)) for M in blocks],
-        [float((M * F).sum() / (M * M).sum()) for M in blocks],
+        [relative_error(M, F) for M in blocks],
+        [best_scalar(M, F) for M in blocks],
     )

@@ -21,6 +21,7 @@ from ... import fisher, plots
 from ...backend import Array, to_host
 from ...exploration import Study
 from ...fisher.kronecker import factors
+from ...linalg import relative_error
 from ...quality import APPROXIMATIONS
 from ..parts import Chapter, Drawings, Finding, Part, Section, count, listing, percent, two_digits
 from ..studied import LARGEST, Run
@@ -153,13 +154,13 @@ def compute(run: Run) -> Chapter | None:
         damped["tridiagonal"] = chain.damped(damping).to_dense()
         inverses["tridiagonal"] = chain.inverse(damping).to_dense()
     errors = {
-        "kronecker": _error(F, kronecker),
-        "kfac": _error(F, kfac.to_dense()),
+        "kronecker": relative_error(kronecker, F),
+        "kfac": relative_error(kfac.to_dense(), F),
         "diagonal blocks": _block_error(F, kronecker, slices),
     }
     for prefix, matrices, exact in (("", damped, kronecker), ("inverse ", inverses, inverses["kronecker"])):
         for name in list(matrices)[1:]:
-            errors[f"{prefix}{name} to kronecker"] = _error(matrices["kronecker"], matrices[name])
+            errors[f"{prefix}{name} to kronecker"] = relative_error(matrices[name], matrices["kronecker"])
         errors[f"{prefix}outside the diagonal"] = _share_outside(exact, slices)
     whole, signals = (part.F, part.signals)
     if run.study.F.shape[0] <= LARGEST:
@@ -175,10 +176,6 @@ def compute(run: Run) -> Chapter | None:
         errors,
     )
     return made.chapter(run.study)
-
-
-def _error(M: Array, near: Array) -> float:
-    return float(np.linalg.norm(to_host(M - near)) / np.linalg.norm(to_host(M)))
 
 
 def _block_error(M: Array, near: Array, slices: Sequence[slice]) -> float:
