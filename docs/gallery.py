@@ -24,6 +24,7 @@ import matplotlib
 
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
+import measure_quality
 from PIL import Image
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
@@ -73,6 +74,10 @@ def recorded() -> Drawings:
     models = json.loads((DOCS / "results" / "gradient-models.json").read_text(encoding="utf-8"))
     rows = models["medians"]["sampled"]
     drawings["gradient-models"] = partial(plots.likelihood_against_storage, rows)
+    measured = json.loads((DOCS / "results" / "quality.json").read_text(encoding="utf-8"))["measurements"]
+    drawings["quality-across-nets"] = partial(
+        plots.quality_across_nets, measure_quality.studies(measured, "share")
+    )
     return drawings | {f"race-{name}": race(name, "best_loss") for name in RACES}
 
 

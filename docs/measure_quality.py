@@ -3,9 +3,10 @@
     python docs/measure_quality.py --mnist FOLDER --cifar10 FOLDER     # hours; goes on where it was stopped
     python docs/measure_quality.py --quick                             # the same on small nets, a minute
 
-writes docs/results/quality.json after every measurement: one of the autoencoder of MNIST, or of the residual
-net on CIFAR-10, at one width, depth and step of training. What is there already is not measured again, and
-training goes on from the checkpoints in --work. Without a folder the data come from the cache.
+writes docs/results/quality.json after every measurement, and at the end its picture in docs/images. One is of
+the autoencoder of MNIST, or of the residual net on CIFAR-10, at one width, depth and step of training. What
+is there already is not measured again, and training goes on from the checkpoints in --work. Without a folder
+the data come from the cache.
 """
 
 import argparse
@@ -17,8 +18,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from PIL import Image
 
-from minikfac import Network, datasets, fisher, optim, presets, quality, training
+from minikfac import Network, datasets, fisher, optim, plots, presets, quality, training
 from minikfac.datasets import Dataset
 from minikfac.races.problems import reconstruction, standardized
 from minikfac.writing import write_text
@@ -39,6 +41,12 @@ APPROXIMATIONS = (
 COLUMNS = ("error", "c_star", "step_cosine", "step_length", "share", "floats")
 DRAWN = 10
 """Targets per example for the approximations."""
+EXPLAINED = "residual width 8"
+"""Its errors are attributed to assumptions, the exact blocks by products with masked vectors, in float64."""
+WIDTHS, DEPTHS = (0.125, 0.25, 0.5), (1, 2)
+"""Of the autoencoder: shares of the paper's width, and hidden layers before the code (the paper: 3)."""
+CHANNELS, BLOCKS = (8, 24), (2, 3)
+"""Of the residual net: channels of the first stage and blocks of each, where the others have 16 and 1."""
 
 
 class Setup(NamedTuple):
@@ -81,15 +89,15 @@ def setups(quick: bool) -> Iterator[Setup]:
     moments, compared = ((0, 4), (4,)) if quick else (MOMENTS, (COMPARED,))
     hidden = [1000 // scale, 500 // scale, 250 // scale]
     yield autoencoder("along training", hidden, moments)
-    for width in (0.125, 0.25, 0.5):
+    for width in WIDTHS:
         yield autoencoder(f"width {width:g}", [round(width * size) for size in hidden], compared)
-    for depth in (1, 2):
+    for depth in DEPTHS:
         yield autoencoder(f"depth {depth}", hidden[:depth], compared)
     base = 8 if quick else 16
     yield residual("along training", base, 1, moments)
-    for width in (base // 2, 3 * base // 2):
+    for width in (base // 2, 3 * base // 2) if quick else CHANNELS:
         yield residual(f"width {width}", width, 1, compared)
-    for blocks in (2, 3):
+    for blocks in BLOCKS:
         yield residual(f"depth {6 * blocks + 2}", base, blocks, compared)
 
 
@@ -133,6 +141,53 @@ def measure(setup: Setup, theta: np.ndarray, data: Dataset) -> dict[str, Any]:
     }
 
 
+def assumptions(setup: Setup, theta: np.ndarray, data: Dataset) -> list[dict[str, Any]]:
+    """The rows of the ledger of assumptions."""
+    x, y = data.x_train[: setup.examples].astype(np.float64), data.y_train[: setup.examples]
+    theta, net = theta.astype(np.float64), setup.net
+    targets = {"targets": "sampled", "n_samples": DRAWN, "rng": np.random.default_rng(0)}
+    signals = fisher.signals(net, theta, x, batch_size=50, **targets)
+    return quality.ledger(signals, net.gradient(theta, x, y), DAMPING, fisher.product(net, theta, x))
+
+
+def studies(measurements: dict[str, Any], column: str) -> dict[str, dict[str, dict[float, dict[str, float]]]]:
+    """A column by kind of net, what is varied, its value, and approximation."""
+
+    def rows(names: dict[float, str]) -> dict[float, dict[str, float]]:
+        found = {value: measurements[names[value]] for value in sorted(names) if names[value] in measurements}
+        return {
+            value: {name: columns[column] for name, columns in of["quality"].items()}
+            for value, of in found.items()
+        }
+
+    def along(kind: str) -> dict[float, str]:
+        return {step: f"{kind} along training, step {step}" for step in MOMENTS}
+
+    def compared(kind: str, what: str, values: tuple[float, ...], base: float) -> dict[float, str]:
+        others = {value: f"{kind} {what} {value:g}, step {COMPARED}" for value in values}
+        return others | {base: along(kind)[COMPARED]}
+
+    return {
+        "autoencoder": {
+            "updates": rows(along("autoencoder")),
+            "share of the paper's width": rows(compared("autoencoder", "width", WIDTHS, 1)),
+            "hidden layers before the code": rows(compared("autoencoder", "depth", DEPTHS, 3)),
+        },
+        "residual net": {
+            "updates": rows(along("residual")),
+            "channels of the first stage": rows(compared("residual", "width", CHANNELS, 16)),
+            "layers": rows(compared("residual", "depth", tuple(6 * blocks + 2 for blocks in BLOCKS), 8)),
+        },
+    }
+
+
+def draw(record: dict[str, Any], path: Path) -> None:
+    """The shares of progress, in 256 colours."""
+    shares = studies(record["measurements"], "share")
+    plots.quality_across_nets(shares)[0].figure.savefig(path, dpi=200)
+    Image.open(path).convert("RGB").quantize(256).save(path, optimize=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--mnist", type=Path, help="folder of the files of MNIST")
@@ -163,14 +218,21 @@ def main() -> None:
                 run = {"batch_size": setup.batch_size, "keep": keep, "measure_every": step}
                 at = training.train(net, theta, opt, data, step, **run).theta
             print(f"{setup.name}, step {step}", flush=True)
-            record["measurements"][f"{setup.name}, step {step}"] = rounded(measure(setup, at, data))
+            measured = measure(setup, at, data)
+            if setup.name == EXPLAINED:
+                measured["assumptions"] = assumptions(setup, at, data)
+            record["measurements"][f"{setup.name}, step {step}"] = rounded(measured)
             write_text(options.out, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    if options.out == PATH:
+        draw(record, PATH.parents[1] / "images" / "quality-across-nets.png")
 
 
 def rounded(value: Any) -> Any:
     """Six digits; what is not finite becomes null."""
     if isinstance(value, dict):
         return {key: rounded(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [rounded(item) for item in value]
     if isinstance(value, float | np.floating):
         return float(f"{value:.6g}") if np.isfinite(value) else None
     return value

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .matrices import block_means, matrices, matrix_rows
     from .memory import memory
     from .progress import conditioning, improvement_against_damping
-    from .quality import layer_ledger, ledger, quality_bars
+    from .quality import layer_ledger, ledger, quality_across_nets, quality_bars
     from .races import race
     from .scaling import batch_scaling, loss_against_examples, predicted_scaling
     from .shifts import shifted_products

@@ -1,4 +1,4 @@
-"""Bars of how good approximations are: the ledger of assumptions, and the quality table."""
+"""How good approximations are: the ledger of assumptions and the quality table in bars, and across nets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from .checks import complete, some
-from .style import BLUE, GREEN, GREY, ORANGE, PURPLE, marked_pen, new_figure, style
+from .style import BLUE, GREEN, GREY, ORANGE, PURPLE, marked_pen, new_figure, panels, pens, style
 from .ticks import short
 
 TITLES = {
@@ -200,9 +200,69 @@ def quality_bars(
     return list(axes)
 
 
+@style()
+def quality_across_nets(
+    studies: Mapping[str, Mapping[str, Mapping[float, Mapping[str, float]]]],
+    column: str = "share",
+    *,
+    title: str | None = None,
+) -> list[Any]:
+    """Draw a column of the quality table against what differs between nets, a row of panels per kind of net.
+
+    Args:
+        studies: by kind of net and by what is varied, as many things for each kind: values of the
+            approximations at each of its values, which stand at equal distances.
+        column: what they are values of.
+        title: of the figure; by default the range of K-FAC's values for each kind of net.
+
+    Returns:
+        The axes, row by row.
+
+    Raises:
+        ValueError: on no studies, or not as many for each kind of net.
+    """
+    some(studies, "kind of net")
+    counts = {kind: len(study) for kind, study in studies.items()}
+    across = max(counts.values())
+    if min(counts.values()) < max(across, 1):
+        raise ValueError(f"expected as many studies of each kind of net, at least one, got {counts}")
+    every = [panel for study in studies.values() for panel in study.items()]
+    axes = panels(len(every), across, 2.7, 0.9)
+    names = dict.fromkeys(name for _, points in every for row in points.values() for name in row)
+    looks, drawn = pens(names, marked=True), {}
+    for ax, (varied, points) in zip(axes, every, strict=True):
+        for name in names:
+            values = [row.get(name, math.nan) for row in points.values()]
+            (drawn[name],) = ax.plot(values, **{"linewidth": 1.6, "markersize": 5} | looks[name])
+        ax.set_xticks(range(len(points)), [f"{value:g}" for value in points])
+        ax.set(xlabel=varied, ylim=(0, 1.03))
+        ax.grid(True)
+    for ax, kind in zip(axes[::across], studies, strict=True):
+        ax.set_ylabel(kind)
+    fig = axes[0].figure
+    name = "K-FAC" if "K-FAC" in names else next(iter(names))
+    fig.suptitle(title or f"{name}'s {_in_words(column)}: {_ranges(name, studies)}")
+    fig.legend(drawn.values(), drawn, loc="outside lower center", ncols=3)
+    return axes
+
+
+def _in_words(key: str) -> str:
+    """A column's title without line breaks and what is best."""
+    return " ".join(TITLES.get(key, key.replace("_", " ")).split(" (")[0].split("\n(")[0].split())
+
+
+def _ranges(name: str, studies: Mapping[str, Mapping[str, Mapping[float, Mapping[str, float]]]]) -> str:
+    """The range of an approximation's values for each kind of net, in words."""
+    values = {
+        kind: [row[name] for points in study.values() for row in points.values() if name in row]
+        for kind, study in studies.items()
+    }
+    return ", ".join(f"{short(min(of))} to {short(max(of))} ({kind})" for kind, of in values.items() if of)
+
+
 def _best_row(rows: Sequence[Mapping[str, Any]], key: str) -> str:
     """Which approximation is best in a column; the exact matrix is none."""
-    what = " ".join(TITLES.get(key, key.replace("_", " ")).split(" (")[0].split("\n(")[0].split())
+    what = _in_words(key)
     measured = {str(row["approximation"]): row[key] for row in rows if row[key] is not None}
     values = {name: x for name, x in measured.items() if math.isfinite(x) and not name.startswith("exact")}
     if not values:

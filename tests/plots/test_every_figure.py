@@ -84,6 +84,7 @@ FIGURES = {
     ),
     "ledger": lambda: plots.ledger(LEDGER),
     "quality_bars": lambda: plots.quality_bars(ROWS),
+    "quality_across_nets": lambda: plots.quality_across_nets({"a net": {"width": {1: {"K-FAC": 0.5}}}}),
     "gradient_scatter": lambda: plots.gradient_scatter(RNG.normal(size=(50, 2)), np.eye(2)),
     "forward_backward": lambda: plots.forward_backward(**picture()),
     "graphical_models": lambda: plots.graphical_models(3),

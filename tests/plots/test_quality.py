@@ -75,6 +75,27 @@ def test_quality_bars_refuse():
         plots.quality_bars(ROWS, spread=ROWS[:1])
 
 
+def test_quality_across_nets_has_a_panel_for_each_study():
+    kfac, chain = {"K-FAC": 0.5}, {"K-FAC": 0.25, "block-tridiagonal": 0.75}
+    dense, conv = (
+        {"updates": {0: kfac, 500: chain}, "width": {0.5: kfac}},
+        {"steps": {7: kfac}, "depth": {2: kfac}},
+    )
+    axes = plots.quality_across_nets({"dense": dense, "conv": conv}, "step_cosine")
+    assert [ax.get_xlabel() for ax in axes] == ["updates", "width", "steps", "depth"]
+    assert [ax.get_ylabel() for ax in axes] == ["dense", "", "conv", ""]
+    first = {line.get_label(): line.get_ydata() for line in axes[0].lines}
+    np.testing.assert_array_equal(list(first.values()), [[0.5, 0.25], [np.nan, 0.75]])
+    assert [text.get_text() for text in axes[0].get_xticklabels()] == ["0", "500"]
+    fig = axes[0].figure
+    assert fig.get_suptitle() == "K-FAC's cosine with the exact step: 0.25 to 0.5 (dense), 0.5 to 0.5 (conv)"
+    assert [text.get_text() for text in fig.legends[0].get_texts()] == ["K-FAC", "block-tridiagonal"]
+    with pytest.raises(ValueError, match=r"as many studies of each kind of net, .* got \{'a': 2, 'b': 1\}"):
+        plots.quality_across_nets({"a": dense, "b": {"width": {1: kfac}}})
+    with pytest.raises(ValueError, match="at least one kind of net, got none"):
+        plots.quality_across_nets({})
+
+
 def test_a_far_too_long_bar_is_cut_off():
     errors = plots.ledger(CONV_LEDGER)[0]
     assert widths(errors) == pytest.approx([0.0, 0.7, 0.3, 1.15 * 0.7])
