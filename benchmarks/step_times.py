@@ -38,8 +38,15 @@ BATCHES = {
     ("cifar10-kfc", "SGD"): (64,),
     ("cifar10-kfc", "KFC-pre"): (128,),
     ("cifar10-kfc", "K-FAC"): (512,),
+    ("cifar10-kfc-paper-batches", "SGD"): (128,),
+    ("cifar10-kfc-paper-batches", "KFC-pre"): (512,),
+    ("cifar10-kfc-paper-batches", "K-FAC"): (512,),
 }
-FOLDERS = {"mnist-autoencoder": "mnist", "cifar10-kfc": "cifar10"}
+FOLDERS = {
+    "mnist-autoencoder": "mnist",
+    "cifar10-kfc": "cifar10",
+    "cifar10-kfc-paper-batches": "cifar10",
+}
 WHOLE = {
     "mnist-autoencoder": ("Nesterov, batches of 100", "K-FAC", 80),
     "cifar10-kfc": ("SGD", "KFC-pre", 1.2),
