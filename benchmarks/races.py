@@ -333,6 +333,7 @@ RACES = {
             "best_test_error": [0.4, 0.35, 0.3, 0.28],
         },
         problem="cifar10-kfc",
+        compared=("SGD", "KFC-pre", "K-FAC"),
     ),
     "cifar10-kfc-large-batches": Race(
         {
