@@ -167,16 +167,17 @@ def studies(measurements: dict[str, Any], column: str) -> dict[str, dict[str, di
         others = {value: f"{kind} {what} {value:g}, step {COMPARED}" for value in values}
         return others | {base: along(kind)[COMPARED]}
 
+    after, layers = f"(after {COMPARED} updates)", tuple(6 * blocks + 2 for blocks in BLOCKS)
     return {
         "autoencoder": {
             "updates": rows(along("autoencoder")),
-            "share of the paper's width": rows(compared("autoencoder", "width", WIDTHS, 1)),
-            "hidden layers before the code": rows(compared("autoencoder", "depth", DEPTHS, 3)),
+            f"share of the paper's width\n{after}": rows(compared("autoencoder", "width", WIDTHS, 1)),
+            f"hidden layers before the code\n{after}": rows(compared("autoencoder", "depth", DEPTHS, 3)),
         },
         "residual net": {
             "updates": rows(along("residual")),
-            "channels of the first stage": rows(compared("residual", "width", CHANNELS, 16)),
-            "layers": rows(compared("residual", "depth", tuple(6 * blocks + 2 for blocks in BLOCKS), 8)),
+            f"channels of the first stage\n{after}": rows(compared("residual", "width", CHANNELS, 16)),
+            f"layers\n{after}": rows(compared("residual", "depth", layers, 8)),
         },
     }
 

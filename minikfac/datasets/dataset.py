@@ -86,9 +86,13 @@ class Dataset(Shown):
         if self.image_shape is None:
             if len(shape) == 3:
                 object.__setattr__(self, "image_shape", shape)
+        elif len(self.image_shape) != 3:
+            raise ValueError(f"{self.name}: expected image_shape (H, W, C), got {self.image_shape}")
         elif shape not in (tuple(self.image_shape), (int(np.prod(self.image_shape)),)):
+            hint = "; add the axis of channels: x[..., None]" if len(shape) == 2 else ""
             raise ValueError(
-                f"{self.name}: expected inputs of image shape {self.image_shape}, got {self.x_train.shape}"
+                f"{self.name}: expected inputs of image shape {self.image_shape}, "
+                f"got {self.x_train.shape}{hint}"
             )
 
     def _fill_n_classes(self) -> None:
@@ -147,7 +151,13 @@ class Dataset(Shown):
         return self._reshaped(self.image_shape)
 
     def as_vectors(self) -> Dataset:
-        """Return the same data with inputs (N, features); `image_shape` is kept, so `as_images` undoes it."""
+        """Return the same data with inputs (N, features); `image_shape` is kept, so `as_images` undoes it.
+
+        Raises:
+            ValueError: If there is a label for each position of a sequence.
+        """
+        if self.n_classes and self.y_train.ndim == 2:
+            raise ValueError(f"{self.name}: expected one label for each vector, got {self.y_train.shape}")
         return self._reshaped((-1,))
 
     def _reshaped(self, shape: tuple[int, ...]) -> Dataset:
@@ -222,11 +232,14 @@ def check_examples(x: np.ndarray, y: np.ndarray, x_name: str, y_name: str) -> No
         hint = "; divide images by 255 first: x.astype(float) / 255" if x.dtype.kind in "ui" else ""
         raise ValueError(f"{x_name}: expected floats, got {x.dtype}{hint}")
     check_finite(x, x_name)
+    sequences = x.ndim == 3
     if y.ndim not in (1, 2) or len(y) != len(x):
+        positions = ", labels of positions (N, T)" if sequences else ""
         raise ValueError(
-            f"{y_name}: expected {len(x)} labels (N,) or targets (N, C) for {x_name} {x.shape}, got {y.shape}"
+            f"{y_name}: expected {len(x)} labels (N,){positions} or targets (N, C) for {x_name} {x.shape}, "
+            f"got {y.shape}"
         )
-    if y.ndim == 1 or (x.ndim == 3 and y.dtype.kind in "iu"):
+    if y.ndim == 1 or (sequences and y.dtype.kind in "iu"):
         if y.dtype.kind not in "iu":
             raise ValueError(
                 f"{y_name}: expected labels (N,) of an integer type or targets (N, C) of floats, "
@@ -235,7 +248,7 @@ def check_examples(x: np.ndarray, y: np.ndarray, x_name: str, y_name: str) -> No
         check_labels(y, None, y_name)
     else:
         if y.dtype.kind != "f" or y.shape[1] == 0:
-            labels = "y[:, 0]" if y.shape[1] == 1 else "y.argmax(1)"
+            labels = "y[:, 0]" if y.shape[1] == 1 else "y.astype(int)" if sequences else "y.argmax(1)"
             raise ValueError(
                 f"{y_name}: expected targets (N, C) of floats, got {y.shape} {y.dtype}; use y.astype(float) "
                 f"for targets, {labels} for labels"
@@ -268,10 +281,11 @@ def check_labels(y: np.ndarray, n_classes: int | None, name: str) -> None:
     wrong = y < 0 if n_classes is None else (y < 0) | (y >= n_classes)
     if wrong.any():
         first = tuple(np.argwhere(wrong)[0])
+        where = ", position ".join(map(str, first))
         what = "labels from 0" if n_classes is None else f"labels 0..{n_classes - 1}"
         low, high = int(y.min()), int(y.max())
         hint = label_advice(low, high, high + 1 if n_classes is None else n_classes)
-        raise ValueError(f"{name}: expected {what}, got {y[first]} in example {first[0]}{hint}")
+        raise ValueError(f"{name}: expected {what}, got {y[first]} in example {where}{hint}")
 
 
 def float_dtype(dtype: DTypeLike) -> np.dtype:

@@ -124,7 +124,7 @@ class WarmUp:
         checks.positive(rate=self.rate)
 
     def __call__(self, k: int) -> float:
-        return min(1.0, (k + 1) / self.steps) * value_at(self.rate, k)
+        return min(1.0, (k + 1) / self.steps) * value_at(self.rate, k, "the rate of WarmUp")
 
 
 @dataclass(frozen=True)

@@ -235,13 +235,18 @@ def quality_across_nets(
             values = [row.get(name, math.nan) for row in points.values()]
             (drawn[name],) = ax.plot(values, **{"linewidth": 1.6, "markersize": 5} | looks[name])
         ax.set_xticks(range(len(points)), [f"{value:g}" for value in points])
-        ax.set(xlabel=varied, ylim=(0, 1.03))
+        ax.set_xlabel(varied)
         ax.grid(True)
-    for ax, kind in zip(axes[::across], studies, strict=True):
-        ax.set_ylabel(kind)
+    for first, kind in zip(range(0, len(axes), across), studies, strict=True):
+        row = axes[first : first + across]
+        row[0].set_ylabel(kind)
+        for ax in row[1:]:
+            ax.sharey(row[0])
+        highest = float(np.nanmax(np.concatenate([line.get_ydata() for ax in row for line in ax.lines])))
+        row[0].set_ylim(0, 1.08 * highest)
     fig = axes[0].figure
     name = "K-FAC" if "K-FAC" in names else next(iter(names))
-    fig.suptitle(title or f"{name}'s {_in_words(column)}: {_ranges(name, studies)}")
+    fig.suptitle(title or f"{name}'s {_in_words(column)}:\n{_ranges(name, studies)}")
     fig.legend(drawn.values(), drawn, loc="outside lower center", ncols=3)
     return axes
 
@@ -257,7 +262,7 @@ def _ranges(name: str, studies: Mapping[str, Mapping[str, Mapping[float, Mapping
         kind: [row[name] for points in study.values() for row in points.values() if name in row]
         for kind, study in studies.items()
     }
-    return ", ".join(f"{short(min(of))} to {short(max(of))} ({kind})" for kind, of in values.items() if of)
+    return ", ".join(f"{min(of):.2g} to {max(of):.2g} ({kind})" for kind, of in values.items() if of)
 
 
 def _best_row(rows: Sequence[Mapping[str, Any]], key: str) -> str:

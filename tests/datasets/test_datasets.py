@@ -142,8 +142,18 @@ def test_sequences_have_labels_for_each_position_or_for_the_whole() -> None:
     assert data.n_classes == 3 and data.image_shape is None
     assert data.subset(2, 1).y_train.shape == (2, 3)
     assert Dataset(x, labels[:, 0], x[:2], labels[:2, 0], "sequences").n_classes == 3
-    with pytest.raises(ValueError, match=r"y_train: expected labels 0\.\.1, got 2 in example 0"):
+    with pytest.raises(ValueError, match=r"y_train: expected labels 0\.\.1, got 2 in example 0, position 2"):
         Dataset(x, labels, x[:2], labels[:2], "sequences", n_classes=2)
+    with pytest.raises(ValueError, match=r"expected one label for each vector, got \(4, 3\)"):
+        data.as_vectors()
+    with pytest.raises(ValueError, match=r"labels of positions \(N, T\) or targets .*, got \(4, 3, 1\)"):
+        Dataset(x, labels[..., None], x[:2], labels[:2], "sequences")
+    with pytest.raises(ValueError, match=r"got \(4, 3\) bool; use .*, y\.astype\(int\) for labels"):
+        Dataset(x, labels > 0, x[:2], labels[:2] > 0, "sequences")
+    grey = (((3, 2, 1), r"add the axis of channels: x\[\.\.\., None\]"), ((3, 2), r"image_shape \(H, W, C\)"))
+    for shape, hint in grey:
+        with pytest.raises(ValueError, match=hint):
+            Dataset(x, labels[:, 0], x[:2], labels[:2, 0], "grey", image_shape=shape)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

@@ -47,6 +47,8 @@ def test_a_schedule_is_warmed_up() -> None:
     falling = schedules.InverseTime(0.3, 50)
     warmed = schedules.WarmUp(falling, 10)
     close([warmed(k) for k in (0, 4, 9, 30)], [0.03, falling(4) / 2, falling(9), falling(30)])
+    with pytest.raises(ValueError, match=r"expected the rate of WarmUp >= 0 at each step, got -1"):
+        schedules.WarmUp(lambda k: 1 - k, 5)(2)
 
 
 @pytest.mark.parametrize("schedule", ALL)

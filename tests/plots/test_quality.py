@@ -88,7 +88,10 @@ def test_quality_across_nets_has_a_panel_for_each_study():
     np.testing.assert_array_equal(list(first.values()), [[0.5, 0.25], [np.nan, 0.75]])
     assert [text.get_text() for text in axes[0].get_xticklabels()] == ["0", "500"]
     fig = axes[0].figure
-    assert fig.get_suptitle() == "K-FAC's cosine with the exact step: 0.25 to 0.5 (dense), 0.5 to 0.5 (conv)"
+    assert (
+        " ".join(fig.get_suptitle().split())
+        == "K-FAC's cosine with the exact step: 0.25 to 0.5 (dense), 0.5 to 0.5 (conv)"
+    )
     assert [text.get_text() for text in fig.legends[0].get_texts()] == ["K-FAC", "block-tridiagonal"]
     with pytest.raises(ValueError, match=r"as many studies of each kind of net, .* got \{'a': 2, 'b': 1\}"):
         plots.quality_across_nets({"a": dense, "b": {"width": {1: kfac}}})

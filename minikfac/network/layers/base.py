@@ -226,7 +226,8 @@ def check_images(layer: Layer, shape: Shape | None, channels: int | None = None,
     wanted = "C" if channels is None else channels
     if len(shape) != 3 or (channels is not None and shape[2] not in (None, channels)):
         shown = ", ".join("?" if extent is None else str(extent) for extent in shape)
-        raise ValueError(f"expected images (N, H, W, {wanted}) into {layer}, got ({n}, {shown})")
+        hint = "; grey images are x[..., None]" if len(shape) == 2 and n != "N" else ""
+        raise ValueError(f"expected images (N, H, W, {wanted}) into {layer}, got ({n}, {shown}){hint}")
 
 
 def _size(shape: Shape | None) -> int:
