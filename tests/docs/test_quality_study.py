@@ -18,16 +18,16 @@ KINDS = ("autoencoder", "residual")
 COLUMNS = ("error", "step_cosine", "share")
 COMPARED = {
     "autoencoder, 1/8 of the width": "autoencoder width 0.125",
-    "1/4": "autoencoder width 0.25",
-    "1/2": "autoencoder width 0.5",
-    "autoencoder": "autoencoder along training",
-    "1 hidden layer before the code": "autoencoder depth 1",
-    "2": "autoencoder depth 2",
+    "autoencoder, 1/4": "autoencoder width 0.25",
+    "autoencoder, 1/2": "autoencoder width 0.5",
+    "autoencoder, the paper's": "autoencoder along training",
+    "autoencoder, 1 hidden layer before the code": "autoencoder depth 1",
+    "autoencoder, 2 hidden layers": "autoencoder depth 2",
     "residual net, 8 channels at first": "residual width 8",
     "residual net, 16 channels, 8 layers": "residual along training",
-    "24 channels": "residual width 24",
-    "14 layers": "residual depth 14",
-    "20 layers": "residual depth 20",
+    "residual net, 24 channels": "residual width 24",
+    "residual net, 14 layers": "residual depth 14",
+    "residual net, 20 layers": "residual depth 20",
 }
 """Rows of the second table."""
 SHOWN = ("K-FAC", "EKFAC", "block-tridiagonal", "no curvature")
