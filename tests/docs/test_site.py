@@ -38,6 +38,8 @@ API = {
 }
 CLAIMS = DOCS / "claims.md"
 TUTORIALS = 13
+OF_RECORDS = {"gradient-models", "quality-across-nets"}
+"""Figures of docs/results, besides races and sweeps."""
 """Of the whole course, from 0."""
 
 by_name = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
@@ -259,7 +261,7 @@ def test_the_gallery_lists_every_figure_once() -> None:
     counts = Counter(re.findall(r"`([a-z0-9-]+)`", table))
     records = {name for name in counts if name.split("-")[0] in ("scaling", "examples", "race")}
     elsewhere = set(APPLICATIONS) - {"logistic-to-tanh"}  # of nets that the tour does not train
-    assert set(counts) - records - {"gradient-models"} == figures() - elsewhere  # that one is of a record too
+    assert set(counts) - records - OF_RECORDS == figures() - elsewhere
     assert set(counts.values()) == {1}
     folders = {folder.name for folder in (DOCS / "results").iterdir() if folder.is_dir()}
     assert {name.removeprefix("race-").replace("examples", "scaling") for name in records} <= folders

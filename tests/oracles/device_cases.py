@@ -521,7 +521,7 @@ def scipy_operator(a: Any) -> list:
     *("linalg." + name for name in ("cholesky", "cholesky_inverse", "cholesky_solve", "damped_choleskys")),
     *("linalg." + name for name in ("triangular_solve", "eigh", "pseudo_inverse", "symmetrize", "invert")),
     *("linalg." + name for name in ("kron_apply", "kron_dense", "kron_eigen_dense", "kron_sum_solver")),
-    *("linalg." + name for name in ("Sums", "sum_over_chunks")),
+    *("linalg." + name for name in ("Sums", "sum_over_chunks", "relative_error", "best_scalar")),
 )
 def linear_algebra(a: Any) -> list:
     L = linalg.cholesky(a.M)
@@ -534,6 +534,7 @@ def linear_algebra(a: Any) -> list:
     results += [values, (U * values) @ U.T, linalg.pseudo_inverse(a.M), linalg.symmetrize(a.b @ a.b.T)]
     results += [linalg.invert(a.M), linalg.kron_apply(a.M, a.N, a.c), linalg.kron_dense(a.M, a.N)]
     results += [linalg.kron_eigen_dense(a.M, a.N, a.c.reshape(8, 7)), sums["A"]]
+    results += [linalg.relative_error(a.M, 2 * a.M), linalg.best_scalar(2 * a.M, a.M)]
     return [*results, linalg.kron_apply(K1, K2, (scale * (K1.T @ a.c.reshape(8, 7) @ K2)).reshape(-1))]
 
 
