@@ -15,6 +15,8 @@ import numpy as np
 from PIL import Image
 
 matplotlib.use("Agg")
+from six_digits import six_digits
+
 from minikfac import __version__, fisher, plots, quality
 from minikfac.parallel import one_thread
 from minikfac.quality import APPROXIMATIONS, applicable
@@ -74,7 +76,7 @@ def main() -> None:
         "along": {"steps": MOMENTS} | {name: _column(along, name, ALONG) for name in names},
         "damped": {"damping": DAMPINGS} | {name: _column(damped, name, ALONG[1:]) for name in names},
     }
-    PATH.write_text(json.dumps(_rounded(record), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    PATH.write_text(json.dumps(six_digits(record), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     print(PATH.read_text(encoding="utf-8"))
     draw(json.loads(PATH.read_text(encoding="utf-8")))
 
@@ -105,17 +107,6 @@ def draw(record: dict) -> None:
 def _column(moments: dict, name: str, keys: tuple[str, ...]) -> dict[str, list[float]]:
     rows = [next(row for row in rows if row["approximation"] == name) for rows in moments.values()]
     return {key: [row[key] for row in rows] for key in keys}
-
-
-def _rounded(value: object) -> object:
-    """Six digits: the rest is rounding, and differs between machines."""
-    if isinstance(value, dict):
-        return {str(key): _rounded(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_rounded(item) for item in value]
-    if isinstance(value, float):
-        return float(f"{value:.6g}") if np.isfinite(value) else None
-    return value
 
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@ import numpy as np
 from PIL import Image
 
 matplotlib.use("Agg")
+from six_digits import six_digits
+
 from minikfac import __version__, fisher, plots, quality
 from minikfac.parallel import one_thread
 from minikfac.training.example import example
@@ -66,25 +68,16 @@ def summary(rows_of_seeds: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[s
     ]
 
 
-def rounded(value: Any) -> Any:
-    """Six digits: the rest is rounding, and differs between machines."""
-    if isinstance(value, dict):
-        return {key: rounded(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [rounded(item) for item in value]
-    return float(f"{value:.6g}") if isinstance(value, float) else value
-
-
 def main() -> None:
     with one_thread():
         seeds = {kind: [judged(seed, kind) for seed in range(SEEDS)] for kind in TARGETS}
     record = {"minikfac": __version__, "examples": [FIT, VALIDATION, 1500 - FIT - VALIDATION]}
     record |= {"dampings": DAMPINGS, "medians": {kind: summary(rows) for kind, rows in seeds.items()}}
     record |= {"seeds": seeds}
-    PATH.write_text(json.dumps(rounded(record), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    PATH.write_text(json.dumps(six_digits(record), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     for kind, rows in record["medians"].items():
         for row in rows:
-            print(kind, *(f"{key} {value}" for key, value in rounded(row).items()), sep="  ")
+            print(kind, *(f"{key} {value}" for key, value in six_digits(row).items()), sep="  ")
     draw()
 
 

@@ -18,6 +18,8 @@ import numpy as np
 from PIL import Image
 
 matplotlib.use("Agg")
+from six_digits import six_digits
+
 from minikfac import __version__, datasets, fisher, mlp, optim, plots, training
 from minikfac.laplace import Laplace, calibration_error
 from minikfac.parallel import one_thread
@@ -125,14 +127,6 @@ def summary(seeds: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
     return rows
 
 
-def rounded(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: rounded(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [rounded(item) for item in value]
-    return float(f"{value:.6g}") if isinstance(value, float) else value
-
-
 def main() -> None:
     with one_thread():
         record: dict[str, Any] = {"minikfac": __version__, "regression": regression(), "seeds": []}
@@ -140,7 +134,7 @@ def main() -> None:
             record["seeds"].append(digits(seed, list(KINDS)))
             print(*record["seeds"][-1], sep="\n", flush=True)
     record["digits"] = summary(record["seeds"])
-    text = json.dumps(rounded(record)).replace('{"kind"', '\n{"kind"').replace('], "', '],\n"')
+    text = json.dumps(six_digits(record)).replace('{"kind"', '\n{"kind"').replace('], "', '],\n"')
     PATH.write_text(text + "\n", encoding="utf-8")
     draw()
 

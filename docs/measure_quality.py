@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
+from six_digits import six_digits
 
 from minikfac import Network, datasets, fisher, optim, plots, presets, quality, training
 from minikfac.datasets import Dataset
@@ -222,21 +223,10 @@ def main() -> None:
             measured = measure(setup, at, data)
             if setup.name == EXPLAINED:
                 measured["assumptions"] = assumptions(setup, at, data)
-            record["measurements"][f"{setup.name}, step {step}"] = rounded(measured)
+            record["measurements"][f"{setup.name}, step {step}"] = six_digits(measured)
             write_text(options.out, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
     if options.out == PATH:
         draw(record, PATH.parents[1] / "images" / "quality-across-nets.png")
-
-
-def rounded(value: Any) -> Any:
-    """Six digits; what is not finite becomes null."""
-    if isinstance(value, dict):
-        return {key: rounded(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [rounded(item) for item in value]
-    if isinstance(value, float | np.floating):
-        return float(f"{value:.6g}") if np.isfinite(value) else None
-    return value
 
 
 if __name__ == "__main__":

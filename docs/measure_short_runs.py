@@ -10,9 +10,10 @@ Leaves docs/results/short-runs.json; its lists have an entry per seed:
 """
 
 import json
-import math
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from six_digits import six_digits
 
 from minikfac import optim, races, training
 from minikfac.parallel import one_thread
@@ -87,18 +88,7 @@ def main() -> None:
             record["runs"][name] = {key: [each[key] for each in runs] for key in runs[0]}
             print(name, record["runs"][name], flush=True)
         record["race"] = race()
-    PATH.write_text(json.dumps(_rounded(record), indent=1) + "\n", encoding="utf-8")
-
-
-def _rounded(value: Any) -> Any:
-    """Six digits; in place of nan, null."""
-    if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_rounded(item) for item in value]
-    if isinstance(value, float):
-        return float(f"{value:.6g}") if math.isfinite(value) else None
-    return value
+    PATH.write_text(json.dumps(six_digits(record), indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

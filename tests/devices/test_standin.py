@@ -3,7 +3,6 @@
 What they cannot show is CuPy's own arithmetic and memory; tests marked ``gpu`` do.
 """
 
-import importlib.util
 import json
 import sys
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from conftest import missing
 from minikfac import fisher, linalg, outputs
 from oracles import ACTIVATIONS, EXACT, OUTPUTS, close, random_net, random_psd, standin
 from oracles.cupy_calls import Call, calls
+from oracles.pages import script
 
 
 @pytest.fixture(autouse=True)
@@ -321,11 +321,7 @@ def test_every_name_exists_in_numpy_too():
 def test_the_cupy_that_is_installed_takes_every_call(monkeypatch):
     for name in standin.MODULES:
         monkeypatch.delitem(sys.modules, name, raising=False)
-    path = Path(__file__).parents[2] / "tests" / "data" / "make" / "freeze_cupy.py"
-    spec = importlib.util.spec_from_file_location("freeze_cupy", path)
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
-    table = tool.table()
+    table = script("tests/data/make/freeze_cupy.py").table()
     assert [why for call in calls() if (why := refused(call, table))] == []
 
 

@@ -1,9 +1,7 @@
 """README and docs quote one net: it is measured again, and every number on the pages is the record's."""
 
-import importlib.util
 import json
 import re
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -13,21 +11,12 @@ from minikfac.parallel import one_thread
 from minikfac.tour import Settings
 from minikfac.tour.studied import prepare
 from minikfac.training.example import N_EXAMPLES, STEPS, example
-from oracles.pages import ROOT
+from oracles.pages import ROOT, script
 
 RECORD = json.loads((ROOT / "docs" / "results" / "example.json").read_text(encoding="utf-8"))
 ALONG, QUALITY = RECORD["along"], RECORD["quality"]
 NUMBERS = r"(?<![\d.,λ])(?:\d\.\d\d|\d{1,3}(?:,\d{3})+)(?![\d.]*\d)"
 """What is a number of the record on a page: two digits behind the point, or thousands."""
-
-
-def script() -> ModuleType:
-    """docs/measure_example.py as a module."""
-    spec = importlib.util.spec_from_file_location("measure_example", ROOT / "docs" / "measure_example.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.parametrize("steps", [0, STEPS])
@@ -51,7 +40,7 @@ def test_the_record_is_what_is_measured(steps: int) -> None:
 
 
 def test_sizes_are_those_of_the_net() -> None:
-    for what, size in script().sizes(example()).items():
+    for what, size in script("docs/measure_example.py").sizes(example()).items():
         assert RECORD["sizes"][what] == pytest.approx(size, rel=1e-4), what
 
 

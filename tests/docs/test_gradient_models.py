@@ -1,32 +1,24 @@
 """The models of the gradient, as recorded: measured again, and the numbers of the page are the record's."""
 
-import importlib.util
 import json
-from types import ModuleType
 
 import pytest
 
 from minikfac.parallel import one_thread
-from oracles.pages import ROOT
+from oracles.pages import ROOT, script
 
 RECORD = json.loads((ROOT / "docs" / "results" / "gradient-models.json").read_text(encoding="utf-8"))
 MEDIANS = {kind: {row["approximation"]: row for row in rows} for kind, rows in RECORD["medians"].items()}
 CHAIN, KFAC = "block-tridiagonal", "K-FAC (factored damping)"
 
 
-def script() -> ModuleType:
-    path = ROOT / "docs" / "measure_gradient_models.py"
-    spec = importlib.util.spec_from_file_location("measure_gradient_models", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_the_record_is_what_is_measured() -> None:
     names = (CHAIN, KFAC, "diagonal")
     with one_thread():
-        rows = {row["approximation"]: row for row in script().judged(0, "sampled", names)}
+        rows = {
+            row["approximation"]: row
+            for row in script("docs/measure_gradient_models.py").judged(0, "sampled", names)
+        }
     recorded = {row["approximation"]: row for row in RECORD["seeds"]["sampled"][0]}
     for name in names:
         assert rows[name]["damping"] == pytest.approx(recorded[name]["damping"])
@@ -36,7 +28,9 @@ def test_the_record_is_what_is_measured() -> None:
 
 def test_medians_are_those_of_the_seeds() -> None:
     for kind, seeds in RECORD["seeds"].items():
-        for row, again in zip(RECORD["medians"][kind], script().summary(seeds), strict=True):
+        for row, again in zip(
+            RECORD["medians"][kind], script("docs/measure_gradient_models.py").summary(seeds), strict=True
+        ):
             assert {key: again[key] for key in ("approximation", "floats", "damping")} == {
                 key: row[key] for key in ("approximation", "floats", "damping")
             }

@@ -1,15 +1,13 @@
 """docs/howto/laplace.md: its numbers are those of the record, and the record is what is measured."""
 
-import importlib.util
 import json
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 
 from minikfac.parallel import one_thread
-from oracles.pages import ROOT
+from oracles.pages import ROOT, script
 
 RECORD = json.loads((ROOT / "docs" / "results" / "laplace.json").read_text(encoding="utf-8"))
 PAGE = (ROOT / "docs" / "howto" / "laplace.md").read_text(encoding="utf-8")
@@ -17,19 +15,10 @@ KINDS = ["exact", "block-diagonal", "K-FAC", "diagonal"]
 ROWS = {row["kind"]: row for row in RECORD["digits"]}
 
 
-def script() -> ModuleType:
-    path = ROOT / "docs" / "measure_laplace.py"
-    spec = importlib.util.spec_from_file_location("measure_laplace", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_the_regression_is_what_is_measured() -> None:
     record = RECORD["regression"]
     with one_thread():
-        again = script().bands(np.array(record["theta"]), record["delta"])
+        again = script("docs/measure_laplace.py").bands(np.array(record["theta"]), record["delta"])
     for name, of in record["kinds"].items():
         assert again["kinds"][name]["evidence"] == pytest.approx(of["evidence"], abs=0.02)
         np.testing.assert_allclose(again["kinds"][name]["sd"], of["sd"], rtol=2e-3)
@@ -38,7 +27,7 @@ def test_the_regression_is_what_is_measured() -> None:
 @pytest.mark.slow
 def test_digits_are_what_is_measured() -> None:
     with one_thread():
-        rows = script().digits(0, ["K-FAC"])
+        rows = script("docs/measure_laplace.py").digits(0, ["K-FAC"])
     for row, recorded in zip(rows, RECORD["seeds"][0][::3], strict=True):
         assert row["kind"] == recorded["kind"]
         for key in set(row) - {"kind"}:
@@ -46,7 +35,9 @@ def test_digits_are_what_is_measured() -> None:
 
 
 def test_medians_are_those_of_the_seeds() -> None:
-    for row, again in zip(RECORD["digits"], script().summary(RECORD["seeds"]), strict=True):
+    for row, again in zip(
+        RECORD["digits"], script("docs/measure_laplace.py").summary(RECORD["seeds"]), strict=True
+    ):
         assert row.keys() == again.keys() and row["kind"] == again["kind"]
         for key in set(row) - {"kind"}:
             assert row[key] == pytest.approx(again[key], rel=1e-5)

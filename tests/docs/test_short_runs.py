@@ -1,29 +1,17 @@
 """docs/when-it-breaks.md and the race of docs/howto/train-and-race.md: the numbers of their record."""
 
-import importlib.util
 import json
 import re
 from collections.abc import Callable, Sequence
 from statistics import median
-from types import ModuleType
 
 import numpy as np
 import pytest
 
-from oracles.pages import ROOT
+from oracles.pages import ROOT, script
 
 RECORD = json.loads((ROOT / "docs" / "results" / "short-runs.json").read_text(encoding="utf-8"))
 RUNS, RACE = RECORD["runs"], RECORD["race"]
-
-
-def script() -> ModuleType:
-    """docs/measure_short_runs.py as a module."""
-    path = ROOT / "docs" / "measure_short_runs.py"
-    spec = importlib.util.spec_from_file_location("measure_short_runs", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def page(name: str) -> str:
@@ -137,6 +125,6 @@ def test_what_the_pages_say_of_the_race() -> None:
 
 
 def test_the_start_of_the_race_is_what_is_measured() -> None:
-    for name, numbers in script().race(steps=10, seeds=1).items():
+    for name, numbers in script("docs/measure_short_runs.py").race(steps=10, seeds=1).items():
         if name != "SGD":  # which takes 41 steps
             assert numbers["28.2"][0] == pytest.approx(RACE[name]["28.2"][0], rel=1e-3), name

@@ -10,26 +10,15 @@ import importlib.util
 import re
 import shutil
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 
 from minikfac import exercises
-from oracles.pages import ROOT, snippets
+from oracles.pages import ROOT, script, snippets
 
-
-def script() -> ModuleType:
-    """docs/slides/build.py as a module."""
-    spec = importlib.util.spec_from_file_location("build_slides", ROOT / "docs" / "slides" / "build.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-build = script()
+build = script("docs/slides/build.py")
 DECKS = {deck.stem: deck.read_text(encoding="utf-8") for deck in build.DECKS}
 FIGURES = sorted({name for text in DECKS.values() for _, name, *_ in build.FIGURE.findall(text)})
 TYPED = r"(?<![\d.,])(?:\d+\.\d+|\d{1,3}(?:,\d{3})+)(?![\d.]*\d)"

@@ -1,8 +1,6 @@
 """The page on what an update loses quotes two records; what is quick of them is measured again."""
 
-import importlib.util
 import json
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -10,7 +8,7 @@ import pytest
 
 from minikfac.parallel import one_thread
 from minikfac.training.update_costs import costs_on_digits
-from oracles.pages import ROOT
+from oracles.pages import ROOT, script
 
 PAGE = (ROOT / "docs" / "curvature-along-the-step.md").read_text(encoding="utf-8")
 UPDATES, GAMMA = (
@@ -18,15 +16,6 @@ UPDATES, GAMMA = (
     for name in ("updates", "gamma")
 )
 SHARES = ("1", "0.3", "0.1", "0.03", "0.01")
-
-
-def script() -> ModuleType:
-    """docs/measure_updates.py as a module."""
-    spec = importlib.util.spec_from_file_location("measure_updates", ROOT / "docs" / "measure_updates.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def number(value: float | None) -> str:
@@ -108,7 +97,7 @@ def test_a_tenth_takes_no_more_updates_than_the_papers_gamma() -> None:
 
 
 def test_curvature_of_the_record_is_what_is_measured() -> None:
-    measure = script()
+    measure = script("docs/measure_updates.py")
     settings = {key: value for key, value in measure.NETS["digits-autoencoder"].items() if key != "seeds"}
     first = measure.run("digits-autoencoder", 0, None, **settings)
     for row, recorded in zip(first, UPDATES["curvature"]["digits-autoencoder"][0], strict=True):

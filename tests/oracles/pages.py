@@ -18,10 +18,11 @@ def printed(snippet: str) -> list[str]:
     return re.findall(r"^(?:\s*print\(.*\)  )?# (.*)$", snippet, re.MULTILINE)
 
 
-def benchmark(name: str) -> ModuleType:
-    """A script of benchmarks/, which imports its neighbours, as a module."""
-    sys.path.insert(0, str(ROOT / "benchmarks"))
+def script(path: str) -> ModuleType:
+    """A script of the repository as a module, which imports its neighbours; ``path`` is from the root."""
+    file = ROOT / path
+    sys.path.insert(0, str(file.parent))
     try:
-        return importlib.import_module(name)
+        return importlib.import_module(file.stem)
     finally:
         sys.path.pop(0)

@@ -6,7 +6,6 @@ What a notebook claims it asserts in its own cells; here it is enough that they 
 from __future__ import annotations
 
 import ast
-import importlib.util
 import json
 import re
 import shutil
@@ -15,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from oracles.pages import script
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "tutorials").glob("*.ipynb"))
@@ -151,19 +152,10 @@ def test_names_say_what_they_hold(path: Path) -> None:
     assert not [name for name in names if STAND_INS & set(name.lower().split("_"))]
 
 
-def drawing() -> Any:
-    """The module of pictures that lies beside the notebooks."""
-    spec = importlib.util.spec_from_file_location("drawing", ROOT / "tutorials" / "drawing.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_a_saved_notebook_gets_one_picture_of_a_slider(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MINIKFAC_SAVED_RUN", "1")
     drawn: list[float] = []
-    drawing().live(drawn.append, "λ", [0.1, 1.0, 10.0], shown=1.0)
+    script("tutorials/drawing.py").live(drawn.append, "λ", [0.1, 1.0, 10.0], shown=1.0)
     assert drawn == [1.0]
 
 
@@ -175,7 +167,7 @@ def test_a_live_notebook_gets_a_slider_that_draws_while_it_is_dragged(
     sliders: list[Any] = []
     monkeypatch.setattr(ipywidgets, "interact", lambda position, value: sliders.append((position, value)))
     drawn: list[float] = []
-    drawing().live(drawn.append, "λ", [0.1, 1.0, 10.0], shown=0.9)
+    script("tutorials/drawing.py").live(drawn.append, "λ", [0.1, 1.0, 10.0], shown=0.9)
     [(position, slider)] = sliders
     assert slider.value == 1.0 and [value for _, value in slider.options] == [0.1, 1.0, 10.0]
     assert slider.continuous_update
@@ -187,10 +179,7 @@ def test_a_live_notebook_gets_a_slider_that_draws_while_it_is_dragged(
 @each
 def test_it_runs_from_top_to_bottom_in_a_copy_of_its_folder(path: Path, tmp_path: Path) -> None:
     pytest.importorskip("nbclient", reason="notebooks need the extra: pip install 'minikfac[tutorials]'")
-    spec = importlib.util.spec_from_file_location("run", ROOT / "tutorials" / "run.py")
-    assert spec is not None and spec.loader is not None
-    runner = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(runner)
+    runner = script("tutorials/run.py")
     copy = shutil.copytree(path.parent, tmp_path / "tutorials")
     again, saved = runner.execute(copy / path.name), read(path)
     assert [kinds(cell) for cell in code(again)] == [kinds(cell) for cell in code(saved)]
