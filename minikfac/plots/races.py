@@ -85,7 +85,7 @@ def _headline(named: Mapping[str, Sequence[Records]], y: str) -> str:
         return float(np.median(np.nan_to_num(at, nan=math.inf)))
 
     best = min(others, key=lambda name: to_level(name, "step"), default=first)
-    shown = short(low * (100 if _is_share(y) else 1))
+    shown = f"{short(100 * low)}%" if _is_share(y) else short(low)
     if best == first or not 0 < to_level(best, "step") < math.inf:
         return f"{first}: {shown} at the least" + ", which no other reaches" * math.isinf(
             to_level(best, "step")

@@ -67,6 +67,9 @@ def test_the_title_of_a_race_is_how_much_sooner_the_baselines_lowest_was_reached
     assert title == "b reaches the lowest of a, 1, in 4 times fewer steps, 4 times fewer seconds\na problem"
     title = plots.race({"b": other, "a": powers(16, [1, 2])})[0].figure.get_suptitle()
     assert title == "b: 0.5 at the least, which no other reaches\nTraining loss"
+    shares = [[{**row, "test_error": row["loss"] / 16} for row in rows] for rows in (base, other)]
+    title = plots.race({"a": shares[0], "b": shares[1]}, "test_error")[0].figure.get_suptitle()
+    assert title.startswith("b reaches the lowest of a, 6.25%, in 4 times fewer steps")
 
 
 def powers(factor: float, steps: list[int], exponent: float = -1.0) -> list[dict[str, float]]:
