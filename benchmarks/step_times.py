@@ -41,11 +41,15 @@ BATCHES = {
     ("cifar10-kfc-paper-batches", "SGD"): (128,),
     ("cifar10-kfc-paper-batches", "KFC-pre"): (512,),
     ("cifar10-kfc-paper-batches", "K-FAC"): (512,),
+    ("cifar10-kfc-large-batches", "SGD"): (4096,),
+    ("cifar10-kfc-large-batches", "KFC-pre"): (4096,),
+    ("cifar10-kfc-large-batches", "K-FAC"): (4096,),
 }
 FOLDERS = {
     "mnist-autoencoder": "mnist",
     "cifar10-kfc": "cifar10",
     "cifar10-kfc-paper-batches": "cifar10",
+    "cifar10-kfc-large-batches": "cifar10",
 }
 WHOLE = {
     "mnist-autoencoder": ("Nesterov, batches of 100", "K-FAC", 80),
