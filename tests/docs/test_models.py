@@ -64,6 +64,13 @@ def test_slower_inverses(section: str) -> None:
     assert f"{low} to {high} with inverses at a tenth" in PAGE
 
 
+def test_seed_1_is_the_best_of_three_on_the_autoencoder_from_70_nats_on() -> None:
+    name, pair, levels = RACES["The MNIST autoencoder"]
+    for level in levels:
+        first, *others = races.ratios(races.runs_of(name), *pair, "best_loss", level)["seconds"]
+        assert (first > max(others)) == (level <= 70)
+
+
 def test_what_launches_cost_on_the_h100() -> None:
     h100, text = MACHINES["h100"], " ".join(PAGE.split())
 
@@ -94,12 +101,14 @@ def test_what_the_claims_say_of_other_machines() -> None:
         "with KFC-pre on CIFAR-10 with the batches chosen on a core, where SGD would choose larger ones, and "
         f"{min(paper):.1f} to {max(paper):.1f} with K-FAC at the paper's batches"
     ) in " ".join(text.split())
+    results = (RESULTS / "README.md").read_text(encoding="utf-8")
+    assert f"has {min(paper):.1f} to {max(paper):.1f} for K-FAC on an H100" in results
     here = [[ratios(section, each) for each in (None, MACHINES["h100"])] for section in list(RACES)[::2]]
     grown = [[b / a for a, b in zip(*pair, strict=True)] for pair in here]
     assert (
         f"the autoencoder's factor would be {min(grown[0]):.1f} to {max(grown[0]):.1f} times as large, and "
         f"K-FAC's on CIFAR-10 at the paper's batches {float(np.median(grown[1])):.1f} times"
-    ) in (RESULTS / "README.md").read_text(encoding="utf-8")
+    ) in results
 
 
 def test_the_machines_of_the_page_are_those_of_the_files() -> None:
